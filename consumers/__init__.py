@@ -1,0 +1,1 @@
+"""Reactions: what happens after an event is in the log."""

@@ -1,0 +1,1 @@
+"""One file per event family: what happens after its events are stored."""

@@ -1,0 +1,115 @@
+"""Every error a client can meet, as one table (PROTOCOL 4), and the exception that carries one. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+
+class RetryAdvice(StrEnum):
+    """What the client does next."""
+
+    NO = "no"
+    REFRESH = "refresh"
+    BACKOFF = "backoff"
+    NOW = "now"
+
+
+class ErrorCode(NamedTuple):
+    """One row: the code, its name, whether it always closes the socket, the client's next step, the HTTP status."""
+
+    code: int
+    name: str
+    closes: bool
+    retry: RetryAdvice
+    http_status: int
+
+
+_NO, _REFRESH, _BACKOFF, _NOW = RetryAdvice
+_ROWS: Final = (
+    ErrorCode(4001, "invalid_token", True, _NO, 401),
+    ErrorCode(4002, "token_expired", True, _REFRESH, 401),
+    ErrorCode(4003, "permission_denied", False, _NO, 403),
+    ErrorCode(4004, "rate_limited", False, _BACKOFF, 429),
+    ErrorCode(4005, "invalid_message", False, _NO, 422),
+    ErrorCode(4006, "channel_not_found", False, _NO, 404),
+    ErrorCode(4007, "agent_unavailable", False, _BACKOFF, 503),
+    ErrorCode(4008, "handshake_timeout", True, _BACKOFF, 401),
+    ErrorCode(4009, "idempotency_conflict", False, _NO, 409),
+    ErrorCode(4010, "connection_limit", True, _BACKOFF, 429),
+    ErrorCode(4011, "message_too_large", False, _NO, 413),
+    ErrorCode(4012, "too_far_behind", True, _NOW, 503),
+    ErrorCode(4013, "unavailable", False, _BACKOFF, 503),
+    ErrorCode(4014, "unsupported_version", True, _NO, 422),
+    ErrorCode(4015, "subscription_limit", False, _NO, 429),
+    ErrorCode(4016, "heartbeat_timeout", True, _NOW, 503),
+    ErrorCode(4017, "upload_rejected", False, _NO, 422),
+    ErrorCode(4018, "not_found", False, _NO, 404),
+    ErrorCode(4019, "token_revoked", True, _NO, 401),
+    ErrorCode(4020, "session_replaced", True, _NO, 409),
+    ErrorCode(4021, "invalid_state", False, _NO, 409),
+    ErrorCode(4022, "expired", False, _NO, 410),
+    ErrorCode(4023, "already_initialized", True, _NO, 409),
+    ErrorCode(4024, "feature_disabled", False, _NO, 403),
+    ErrorCode(4030, "internal_error", False, _BACKOFF, 500),
+)
+ERROR_CODES: Final = MappingProxyType({row.code: row for row in _ROWS})
+"""Code → row. Documents, replies, HTTP statuses and tests are all read from here."""
+
+CLOSE_NORMAL: Final = 1000
+CLOSE_UNSUPPORTED_DATA: Final = 1003
+CLOSE_INVALID_UTF8: Final = 1007
+CLOSE_TOO_LARGE: Final = 1009
+CLOSE_INTERNAL: Final = 1011
+CLOSE_RESTART: Final = 1012
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One field and what is wrong with it, in our words; never the client's own value."""
+
+    field: str
+    problem: str
+
+
+class HubError(Exception):
+    """A refusal a client is told about.
+
+    Args:
+        code: a row of `ERROR_CODES`.
+        message: one sentence that says what to do; no secrets, no echo of input.
+        retry_after_ms: when to come back, for 4004 and 4013.
+        closes: overrides the row, where circumstances close the socket.
+        retry: overrides the row's advice.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        message: str,
+        *,
+        details: tuple[Problem, ...] = (),
+        retry_after_ms: int | None = None,
+        closes: bool | None = None,
+        retry: RetryAdvice | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.row = ERROR_CODES[code]
+        self.message = message
+        self.details = details
+        self.retry_after_ms = retry_after_ms
+        self.closes = self.row.closes if closes is None else closes
+        self.retry = retry or self.row.retry
+
+    def to_payload(self) -> dict[str, object]:
+        """The payload of `connection.error`, absent fields left out."""
+        payload: dict[str, object] = {
+            "code": self.row.code, "name": self.row.name, "message": self.message, "retry": self.retry.value,
+        }  # fmt: skip
+        if self.retry_after_ms is not None:
+            payload["retry_after_ms"] = self.retry_after_ms
+        if self.details:
+            payload["details"] = [{"field": d.field, "problem": d.problem} for d in self.details]
+        return payload

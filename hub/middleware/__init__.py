@@ -1,0 +1,1 @@
+"""What every command passes: authentication, permissions, rate limits."""

@@ -1,0 +1,1 @@
+"""State from events: pure folds, nothing else."""

@@ -1,0 +1,75 @@
+"""A channel: the place an event belongs to, named by tenant, kind and name. Pure."""
+
+from __future__ import annotations
+
+import re
+from binascii import crc_hqx
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final
+
+from streams.errors import MalformedChannel
+
+NAME_PATTERN: Final = r"[A-Za-z0-9_.@|+~-]{1,128}"
+TENANT_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
+_NAME: Final = re.compile(NAME_PATTERN)
+_TENANT: Final = re.compile(TENANT_PATTERN)
+_INTERNED_MAX: Final = 65_536
+"""Channels kept parsed. Smaller costs a parse per frame, larger costs about 300 bytes each."""
+
+
+class Kind(StrEnum):
+    """The kinds of channel; each has its own state and its own events."""
+
+    CONVERSATION = "conversation"
+    TEAM = "team"
+    DOCUMENT = "document"
+    AGENT = "agent"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Tenant, kind and name. Two tenants' channels of one name are two channels."""
+
+    tenant: str
+    kind: Kind
+    name: str
+
+    @property
+    def wire(self) -> str:
+        """The form on the wire, `kind:name`; the tenant comes from the token and is never written there."""
+        return f"{self.kind.value}:{self.name}"
+
+    @property
+    def path(self) -> str:
+        """The form in keys and bell entries, `tenant:kind:name`. No part may hold a colon, so it is unambiguous."""
+        return f"{self.tenant}:{self.kind.value}:{self.name}"
+
+    def partition(self, count: int) -> int:
+        """The partition of `count` this channel lives in: CRC16 (XMODEM, as Redis Cluster uses) of the path."""
+        return crc_hqx(self.path.encode(), 0) % count
+
+
+@lru_cache(maxsize=_INTERNED_MAX)
+def parse_channel(tenant: str, wire: str) -> Channel:
+    """Read `kind:name` as a channel of `tenant`.
+
+    Raises:
+        MalformedChannel: unknown kind, or a name or tenant outside the grammar.
+    """
+    kind, _, name = wire.partition(":")
+    if kind not in Kind._value2member_map_:
+        raise MalformedChannel("the channel's kind must be one of " + ", ".join(Kind))
+    if not _NAME.fullmatch(name):
+        raise MalformedChannel("a channel's name is 1 to 128 of A-Z a-z 0-9 _ . @ | + ~ -")
+    if not _TENANT.fullmatch(tenant):
+        raise MalformedChannel("a tenant is 1 to 64 of A-Z a-z 0-9 _ -")
+    return Channel(tenant, Kind(kind), name)
+
+
+def channel_from_path(path: str) -> Channel:
+    """The channel a `path` names, as keys and bell entries write it."""
+    tenant, _, wire = path.partition(":")
+    return parse_channel(tenant, wire)

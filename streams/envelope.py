@@ -1,0 +1,164 @@
+"""What goes into the log and what comes out of it. Pure.
+
+A `Draft` is an event on its way in. An `Entry` is an event read back: its fields are the stored bytes, and
+`Entry.wire` joins them into the JSON every reader gets, so any two readers see equal bytes for one seq.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from streams.channel import Channel
+
+FIELDS: Final = (b"seq", b"type", b"v", b"actor", b"data", b"meta")
+"""The fields of a stored entry, always these and in this order: redis-cli then reads as a sentence, and Redis
+stores the names once per node of the stream (t_stream.c, "master entry")."""
+
+
+class Lane(StrEnum):
+    """Where an event goes: the durable stream, the short live stream beside it, or one connection only."""
+
+    EVENTS = "events"
+    LIVE = "live"
+    CONNECTION = "connection"
+
+
+class Durability(StrEnum):
+    """What an acknowledged event survives. The ack names it."""
+
+    MEMORY = "memory"
+    FSYNC = "fsync"
+    REPLICATED = "replicated"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who caused the event."""
+
+    kind: str
+    id: str
+    client: str | None = None
+
+    def to_json(self) -> bytes:
+        """The stored and sent form, absent fields left out. The grammar of names needs no escaping."""
+        client = f',"client":"{self.client}"' if self.client else ""
+        return f'{{"kind":"{self.kind}","id":"{self.id}"{client}}}'.encode()
+
+
+SYSTEM: Final = Actor("system", "hub")
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A compare-and-set on one hash of the channel's partition, carried out in the script that appends the event.
+
+    Attributes:
+        name: which hash: the key is `hub:{p}:<tenant>:guard:<name>`, e.g. `run:r1`.
+        checks: (field, operator, value) triples, all of which must hold. Operators: `eq` (value "" = absent or empty),
+            `ne`, `in` (value is comma-separated), `lt`, `le` (numbers; absent counts as 0).
+        sets: (field, value) pairs written when the event is appended. `@id` and `@seq` stand for the new event's.
+        increments: fields raised by one; their new values come back in `Appended.results`, in this order.
+        ttl_s: life of the hash from now; 0 leaves it as it is.
+    """
+
+    name: str
+    checks: tuple[tuple[str, str, str], ...] = ()
+    sets: tuple[tuple[str, str], ...] = ()
+    increments: tuple[str, ...] = ()
+    ttl_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenText:
+    """What an append does to the text kept of an answer in progress (the channel's `…:open` hash).
+
+    A delta extends the text of its track, and only when its `offset` is what is held, so that a repeated delta changes
+    nothing. `text=None` drops all that is kept of the message: its end was appended. A reset passes `is_reset`, which cuts the
+    text track to `end` code points and drops the reasoning.
+
+    Attributes:
+        offset: code points held before. Counted in Unicode code points, like `end`.
+    """
+
+    message_id: str
+    run_id: str
+    attempt: int
+    track: str = "text"
+    offset: int = 0
+    end: int = 0
+    text: str | None = None
+    is_reset: bool = False
+
+
+@dataclass(slots=True)
+class Draft:
+    """An event to append.
+
+    Attributes:
+        data: the payload as JSON, validated; it is stored and sent as these bytes.
+        command: idempotency key within (tenant, user); None appends without a look-up.
+        meta: `correlation` and `causation` of a derived event; `command` is added by the append.
+        guards: conditions and effects, all checked before anything is written.
+        is_wanted: some handler wants it: a work entry is written with it.
+    """
+
+    channel: Channel
+    type: str
+    data: bytes
+    actor: Actor
+    lane: Lane = Lane.EVENTS
+    v: int = 1
+    command: str | None = None
+    correlation: str | None = None
+    causation: str | None = None
+    guards: tuple[Guard, ...] = ()
+    open_text: OpenText | None = None
+    is_wanted: bool = False
+
+    def meta_json(self) -> bytes:
+        """`meta` as stored, absent fields left out."""
+        pairs = (("command", self.command), ("correlation", self.correlation), ("causation", self.causation))
+        return ("{" + ",".join(f'"{k}":"{v}"' for k, v in pairs if v) + "}").encode()
+
+
+class Appended(NamedTuple):
+    """The script's answer for one draft.
+
+    `results` are the new values of the guards' increments. A duplicate repeats the first answer, results included.
+    Live entries have an id of their lane and seq 0.
+    """
+
+    id: str
+    seq: int
+    is_duplicate: bool
+    durability: Durability
+    results: tuple[int, ...] = ()
+
+
+class Entry(NamedTuple):
+    """One stored event of the events lane, as bytes. `live` entries have seq 0 and are sent without id and seq."""
+
+    id: bytes
+    seq: int
+    type: bytes
+    v: bytes
+    actor: bytes
+    data: bytes
+    meta: bytes
+
+    def wire(self, channel: bytes) -> bytes:
+        """The event as JSON on the wire (PROTOCOL 1), by joining bytes; `channel` is its `kind:name`."""
+        meta = b"" if self.meta == b"{}" else b',"meta":' + self.meta
+        head = b'{"id":"%b","seq":%d,' % (self.id, self.seq) if self.seq else b"{"
+        return b'%b"channel":"%b","type":"%b","v":%b,"actor":%b%b,"payload":%b}' % (
+            head, channel, self.type, self.v, self.actor, meta, self.data,
+        )  # fmt: skip
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The payload parsed. For folds and handlers; never on the way from stream to socket."""
+        value: dict[str, Any] = json.loads(self.data)
+        return value

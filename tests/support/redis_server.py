@@ -1,0 +1,93 @@
+"""A private redis-server for tests: started in a folder of its own, killed, stopped, continued, restarted on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from streams.redis.embedded import EmbeddedRedis, FsyncPolicy
+
+
+class RedisServer:
+    """A server on a unix socket in a short-named temporary folder. Every method is synchronous.
+
+    Args:
+        is_persistent: with an append-only file, so that what was written survives `kill` and `restart`.
+        on_port: listen on a random port of 127.0.0.1 instead of a unix socket.
+        binary: which redis-server; default the one `hub dev` would take.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_persistent: bool = False,
+        fsync: FsyncPolicy = "everysec",
+        on_port: bool = False,
+        binary: Path | None = None,
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="hubredis-"))
+        self.embedded = EmbeddedRedis(
+            self.folder,
+            unix_socket=None if on_port else self.folder / "s",
+            is_persistent=is_persistent,
+            fsync=fsync,
+            binary=binary,
+        )
+        self.url = self.embedded.start()
+
+    @property
+    def pid(self) -> int:
+        """The server's process id now."""
+        return self.embedded.pid
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Such as (7, 0, 15): for tests of what only newer servers have."""
+        return tuple(int(part) for part in self.embedded.version.split("."))
+
+    def kill(self) -> None:
+        """SIGKILL: it writes nothing more. Returns when the process is gone."""
+        child = self.embedded._child
+        assert child is not None
+        child.kill()
+        child.wait()
+
+    def stop(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers, as when a host hangs."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT after `stop`."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Start again at the same address and on the same data, after `kill`. Returns when it answers."""
+        self.embedded.start()
+
+    @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """Dead inside the block, back at the same address after it."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.restart()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Hanging inside the block, going on after it."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.resume()
+
+    def close(self) -> None:
+        """End the server and remove its folder."""
+        self.embedded.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)

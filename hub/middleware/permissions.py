@@ -1,0 +1,114 @@
+"""What a token allows: grants compiled once, asked for every command. Pure.
+
+It decides by channel and action only. Rules about whose message or request something is belong to the handlers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+from streams.events.declaration import Action
+
+EVERYTHING: Final = "*"
+"""As an action: all of them. As a pattern: every channel."""
+
+ACTIONS: Final = frozenset({*(action.value for action in Action), EVERYTHING})
+_PATTERN: Final = re.compile(r"[A-Za-z0-9_.@|+~:-]{1,141}\*?|\*")
+_NOTHING: Final[frozenset[str]] = frozenset()
+_OWN_INBOX: Final = frozenset({Action.READ.value})
+_REMEMBERED_MAX: Final = 64
+"""Channels whose answer a token keeps. Smaller costs a pattern search (about 1 µs) per frame of a client that talks in
+many channels; larger costs about 100 bytes each, per connection."""
+
+
+class MalformedGrants(ValueError):
+    """The claim is not a map from channel patterns to known actions. The text names the rule, never the value."""
+
+
+@lru_cache(maxsize=128)
+def _action_set(actions: frozenset[str]) -> frozenset[str]:
+    """The actions with `*` spelled out; equal sets share one object, since every connection holds some."""
+    return ACTIONS if EVERYTHING in actions else actions
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """The grants of one token. The longest matching pattern decides alone; an exact one beats any wildcard.
+
+    Attributes:
+        exact: channel → the actions allowed there.
+        prefixes: what stands before a trailing `*` → the actions, the longest prefix first.
+        own_inbox: the user's own `user:` channel, readable whatever the patterns say.
+    """
+
+    exact: Mapping[str, frozenset[str]]
+    prefixes: tuple[tuple[str, frozenset[str]], ...]
+    own_inbox: str
+    _remembered: dict[str, frozenset[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def allows(self, channel_wire: str, action: str) -> bool:
+        """Whether `action` may be done in `kind:name`. Below 0.3 µs for a channel asked about before."""
+        actions = self._remembered.get(channel_wire)
+        if actions is None:
+            actions = self._remember(channel_wire)
+        return action in actions
+
+    def covers(self, pattern: str, action: str) -> bool:
+        """Whether a wildcard grant spans all of `pattern` (`user:*`, `*`) with `action`: what admin calls ask."""
+        prefix = pattern.removesuffix(EVERYTHING)
+        return action in next((allowed for known, allowed in self.prefixes if prefix.startswith(known)), _NOTHING)
+
+    def _remember(self, channel_wire: str) -> frozenset[str]:
+        actions = self._match(channel_wire)
+        if channel_wire == self.own_inbox:
+            actions |= _OWN_INBOX
+        if len(self._remembered) >= _REMEMBERED_MAX:
+            self._remembered.clear()
+        self._remembered[channel_wire] = actions
+        return actions
+
+    def _match(self, channel_wire: str) -> frozenset[str]:
+        found = self.exact.get(channel_wire)
+        if found is not None:
+            return found
+        return next((allowed for prefix, allowed in self.prefixes if channel_wire.startswith(prefix)), _NOTHING)
+
+
+def compile_grants(claim: object, user: str) -> Grants:
+    """Read the `grants` claim of `user`'s token.
+
+    Raises:
+        MalformedGrants: not a map, a pattern outside the grammar, or an action that does not exist.
+    """
+    if not isinstance(claim, dict):
+        raise MalformedGrants("grants must be an object: channel pattern to list of actions")
+    exact: dict[str, frozenset[str]] = {}
+    prefixes: list[tuple[str, frozenset[str]]] = []
+    for pattern, listed in claim.items():
+        actions = _read_actions(pattern, listed)
+        if pattern.endswith(EVERYTHING):
+            prefixes.append((pattern.removesuffix(EVERYTHING), actions))
+        else:
+            exact[pattern] = actions
+    prefixes.sort(key=lambda entry: len(entry[0]), reverse=True)
+    return Grants(exact, tuple(prefixes), f"user:{user}")
+
+
+def _read_actions(pattern: object, listed: object) -> frozenset[str]:
+    if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
+        raise MalformedGrants("a grant's pattern is kind:name, exact or with one trailing *")
+    if not isinstance(listed, list) or not all(isinstance(action, str) for action in listed):
+        raise MalformedGrants("a grant's actions are a list of strings")
+    if not ACTIONS.issuperset(listed):
+        raise MalformedGrants("a grant's actions are of " + ", ".join(sorted(ACTIONS)))
+    return _action_set(frozenset(listed))
+
+
+def allows(grants: Grants, channel_wire: str, action: str, user: str) -> bool:
+    """Whether `user` with `grants` may do `action` in `kind:name`; the own inbox is always readable."""
+    is_own = action == Action.READ and channel_wire == f"user:{user}"
+    return is_own or grants.allows(channel_wire, action)

@@ -1,0 +1,82 @@
+"""The buckets of one rate class: GCRA, one number a key. Pure.
+
+Kept is the moment a key's bucket will be full again (the "theoretical arrival time" of GCRA, ITU-T I.371). A full
+bucket holds no information, so it is forgotten: memory follows the keys active within one refill.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from heapq import nlargest
+from typing import Final
+
+from hub.middleware.rate_classes import RateClass
+
+ADVICE_MS_MAX: Final = 30_000
+"""EVENTS 14: advice doubles up to here. A bucket deeper in debt than that still says the exact time."""
+
+_SWEEP_AT: Final = 1024
+"""Keys before the first sweep. A sweep costs about 50 ns a key and the threshold then doubles, so takes stay cheap."""
+
+KEYS_MAX: Final = 262_144
+"""Keys kept at most, about 40 MB. Beyond it the fullest buckets are forgotten first: those lose the least."""
+
+_SLACK: Final = 0.01
+"""Part of one event forgiven, since adding hundreds of intervals to a large clock value rounds (2e-7 s at 1.7e9 s)."""
+
+
+class Buckets:
+    """Token buckets of one class by key. Full at first; refilled at the class's rate, never above its burst."""
+
+    __slots__ = ("_advice", "_full_at", "_interval_s", "_room_s", "_sweep_at")
+
+    def __init__(self, rate: RateClass) -> None:
+        self._interval_s = 1.0 / rate.per_s
+        self._room_s = (rate.burst + _SLACK) * self._interval_s
+        self._full_at: dict[Hashable, float] = {}
+        self._advice: dict[Hashable, tuple[float, int]] = {}
+        self._sweep_at = _SWEEP_AT
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def take(self, key: Hashable, now: float, cost: float) -> int | None:
+        """Take `cost`; None when there was enough, else the advice in ms."""
+        full_at = self._full_at.get(key, now)
+        full_at = (full_at if full_at > now else now) + cost * self._interval_s  # noqa: FURB136  # max() costs 80 ns
+        if full_at - now > self._room_s:
+            return self.refuse(key, now, cost)
+        if len(self._full_at) >= self._sweep_at:
+            self._sweep(now)
+        self._full_at[key] = full_at
+        return None
+
+    def has(self, key: Hashable, now: float, cost: float) -> bool:
+        """Whether `cost` could be taken now; takes nothing."""
+        full_at = self._full_at.get(key)
+        return full_at is None or max(full_at, now) + cost * self._interval_s - now <= self._room_s
+
+    def charge(self, key: Hashable, now: float, cost: float) -> None:
+        """Take `cost` whether or not there is enough."""
+        full_at = self._full_at.get(key, now)
+        if len(self._full_at) >= self._sweep_at:
+            self._sweep(now)
+        self._full_at[key] = (full_at if full_at > now else now) + cost * self._interval_s  # noqa: FURB136
+
+    def refuse(self, key: Hashable, now: float, cost: float) -> int:
+        """The advice for a refusal: the exact wait first, doubled for each refusal that came before its time."""
+        wait_s = max(self._full_at.get(key, now), now) + cost * self._interval_s - now - self._room_s
+        exact_ms = max(1, math.ceil(wait_s * 1000))
+        until, last_ms = self._advice.get(key, (now, 0))
+        advice_ms = exact_ms if now >= until else max(exact_ms, min(2 * last_ms, ADVICE_MS_MAX))
+        self._advice[key] = (now + advice_ms / 1000, advice_ms)
+        return advice_ms
+
+    def _sweep(self, now: float) -> None:
+        """Forget what is full again and advice that is over."""
+        self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
+        self._advice = {key: advice for key, advice in self._advice.items() if advice[0] > now}
+        if len(self._full_at) >= KEYS_MAX:
+            self._full_at = dict(nlargest(KEYS_MAX // 2, self._full_at.items(), key=lambda item: item[1]))
+        self._sweep_at = min(KEYS_MAX, max(_SWEEP_AT, 2 * len(self._full_at)))

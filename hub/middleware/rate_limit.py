@@ -1,0 +1,97 @@
+"""How often a user may do something: token buckets by rate class, doubling advice, a tenant's ceiling. Pure.
+
+It decides for this node alone. `hub.middleware.shared_limits` tells it what other nodes let through.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Mapping
+from typing import Final
+
+from hub.middleware.rate_bucket import Buckets
+from hub.middleware.rate_classes import DEFAULT_RATES, UNMETERED, RateClass
+
+TENANT_USERS: Final = 50
+"""EVENTS 14: a tenant may do what 50 of its users may."""
+
+LimitKey = tuple[Hashable, ...]
+"""Whose bucket: `(tenant, user)`, longer where the class says so (`live`: and channel and type). The first item is the
+tenant, and its ceiling applies to classes counted by user."""
+
+REFUSALS_MAX: Final = 20
+REFUSAL_WINDOW_S: Final = 10.0
+
+
+class RateLimiter:
+    """All buckets of one node.
+
+    Args:
+        rates: class → rate; None switches every limit off.
+        tenant_users: how many users' worth a tenant may do.
+    """
+
+    __slots__ = ("_tenants", "_users")
+
+    def __init__(
+        self, rates: Mapping[str, RateClass] | None = DEFAULT_RATES, *, tenant_users: int = TENANT_USERS
+    ) -> None:
+        self._users: dict[str, Buckets] | None = None
+        self._tenants: dict[str, Buckets] = {}
+        if rates is None:
+            return
+        self._users = {name: Buckets(rate) for name, rate in rates.items()}
+        self._tenants = {
+            name: Buckets(rate.times(tenant_users)) for name, rate in rates.items() if rate.has_tenant_ceiling
+        }
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is limited."""
+        return self._users is None
+
+    def take(self, key: LimitKey, class_: str, now: float, cost: float = 1.0) -> int | None:
+        """Take `cost` from the key's bucket: None when there was enough, else in how many ms to come back.
+
+        A refusal takes nothing. Waiting as told is always enough; the first advice is exact, each repeat that did not
+        wait doubles it, up to 30 s. `now` is in seconds, of any clock that does not go back. Below 2 µs.
+        """
+        if self._users is None or class_ in UNMETERED:
+            return None
+        mine = self._users[class_]
+        ceiling = self._tenants.get(class_)
+        if ceiling is None:
+            return mine.take(key, now, cost)
+        tenant = key[0]
+        if ceiling.has(tenant, now, cost):
+            refused = mine.take(key, now, cost)
+            if refused is None:
+                ceiling.charge(tenant, now, cost)
+            return refused
+        return ceiling.refuse(tenant, now, cost)
+
+    def charge(self, key: LimitKey, class_: str, now: float, cost: float) -> None:
+        """Count what another node let through: the bucket may fall below empty and then refuses until it is repaid."""
+        if self._users is None or class_ not in self._users:
+            return
+        self._users[class_].charge(key, now, cost)
+        if class_ in self._tenants:
+            self._tenants[class_].charge(key[0], now, cost)
+
+    def bucket_count(self) -> int:
+        """How many buckets are kept: a metric, and what shows that memory stays bounded."""
+        return sum(map(len, (*(self._users or {}).values(), *self._tenants.values())))
+
+
+class RefusalWindow:
+    """Counts the rate refusals of one socket: 20 within 10 s close it with 4004 (PROTOCOL 4)."""
+
+    __slots__ = ("_times",)
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=REFUSALS_MAX)
+
+    def note(self, now: float) -> bool:
+        """Count one refusal; True when the socket must be closed."""
+        self._times.append(now)
+        return len(self._times) == REFUSALS_MAX and now - self._times[0] <= REFUSAL_WINDOW_S

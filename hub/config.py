@@ -1,0 +1,183 @@
+"""Every setting of a node, read from the environment once, at start (PROTOCOL 7). Pure.
+
+What a command line flag overrides is the command's business; nothing else reads the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Final
+
+from hub.setting import (
+    AGENTS,
+    DURABILITIES,
+    METADATA_KEY,
+    RATES,
+    AgentSpec,
+    Problem,
+    RateOverride,
+    Setting,
+    SettingRefused,
+    every_kind,
+    optional_words,
+    seconds,
+    setting,
+    size_bytes,
+    url,
+    whole,
+    words,
+)
+from streams.channel import Kind
+from streams.envelope import Durability
+
+DEV_SECRET: Final = "dev-secret-change-me-32-bytes-min"  # noqa: S105 - public on purpose: `hub dev` only
+"""What `hub dev`, and commands that sign their own token, use when HUB_JWT_SECRET is unset (PROTOCOL 7)."""
+_MB: Final = 1_048_576
+_NO_OVERRIDES: Final[Mapping[str, RateOverride] | None] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a node runs with. Made by `from_env`; tests make their own with only what they are about.
+
+    `durability` has a level for every kind. `rate_limits` is None when limits are off, else what replaces the defaults.
+    """
+
+    redis_url: str | None = setting(
+        "REDIS_URL", url("redis", "rediss", "unix"), "the Redis to use", default=None,
+        shown="embedded Redis", is_secret=True,
+    )  # fmt: skip
+    jwt_secret: str | None = setting(
+        "HUB_JWT_SECRET", optional_words("a secret of at least 32 characters", r"[^\x00]{32,}"),
+        "tokens are signed with this secret (HS256)", default=None, shown="", is_secret=True,
+    )  # fmt: skip
+    jwt_public_key: str | None = setting(
+        "HUB_JWT_PUBLIC_KEY", optional_words("a public key in PEM form", r"\s*-----BEGIN [^\x00]*"),
+        "tokens are checked with this key (RS256, ES256, EdDSA)", default=None, shown="",
+    )  # fmt: skip
+    jwks_url: str | None = setting(
+        "HUB_JWKS_URL", url("https", "http"), "tokens are checked with the keys found here", default=None, shown="",
+    )  # fmt: skip
+    jwt_audience: str = setting(
+        "HUB_JWT_AUDIENCE", words("a word"), "what a token's `aud` must be", default="hub", shown="hub"
+    )
+    jwt_issuer: str | None = setting(
+        "HUB_JWT_ISSUER", optional_words("a word"), "what a token's `iss` must be", default=None, shown="not checked"
+    )
+    partitions: int = setting(
+        "HUB_PARTITIONS", whole(1, 1_024), "into how many parts channels are hashed; fixed at the first start",
+        default=8, shown="8",
+    )  # fmt: skip
+    host: str = setting(
+        "HUB_HOST", words("an address or a host name", r"[A-Za-z0-9_.:%-]{1,255}"), "the address to listen on",
+        default="127.0.0.1", shown="127.0.0.1",
+    )  # fmt: skip
+    port: int = setting("HUB_PORT", whole(0, 65_535), "the port to listen on", default=8_000, shown="8000")
+    websocket_url: str | None = setting(
+        "WEBSOCKET_URL", url("ws", "wss"), "the public address, for the URLs clients are given", default=None,
+        shown="the request's own host",
+    )  # fmt: skip
+    heartbeat_interval_s: float = setting(
+        "WEBSOCKET_HEARTBEAT_INTERVAL", seconds(0.05, 3_600),
+        "seconds; a client silent for two of them is closed (4016)",
+        default=30.0, shown="30",
+    )  # fmt: skip
+    max_connections: int = setting(
+        "WEBSOCKET_MAX_CONNECTIONS", whole(1, 10_000_000), "sockets per node; further ones are refused (4010)",
+        default=10_000, shown="10000",
+    )  # fmt: skip
+    message_size_limit_bytes: int = setting(
+        "WEBSOCKET_MESSAGE_SIZE_LIMIT", size_bytes(1_024, 64 * _MB), "the largest frame of a client (1009)",
+        default=_MB, shown="1MB",
+    )  # fmt: skip
+    max_subscriptions: int = setting(
+        "HUB_MAX_SUBSCRIPTIONS", whole(1, 10_000), "channels per connection (4015)", default=200, shown="200"
+    )
+    max_lag_events: int = setting(
+        "HUB_MAX_LAG_EVENTS", whole(1, 1_000_000_000),
+        "how many events behind a slow client may fall before it is closed (4012)",
+        default=100_000, shown="100000",
+    )  # fmt: skip
+    handshake_timeout_s: float = setting(
+        "HUB_HANDSHAKE_TIMEOUT", seconds(0.05, 300), "seconds until the first frame must be there (4008)",
+        default=10.0, shown="10",
+    )  # fmt: skip
+    drain_s: float = setting(
+        "HUB_DRAIN_SECONDS", seconds(0, 3_600), "seconds over which clients are sent away at a restart",
+        default=5.0, shown="5",
+    )  # fmt: skip
+    agents: tuple[AgentSpec, ...] = setting(
+        "HUB_AGENTS", AGENTS, "the agents this hub serves, as `name=module:object,…`", default=(), shown="none"
+    )
+    rate_limits: Mapping[str, RateOverride] | None = setting(
+        "HUB_RATE_LIMITS", RATES, "`off`, or `class=rate/burst,…` over the defaults", default=_NO_OVERRIDES,
+        shown="the defaults",
+    )  # fmt: skip
+    durability: Mapping[Kind, Durability] = setting(
+        "HUB_DURABILITY", DURABILITIES, "what an acknowledged event survives: one level, or `kind=level,…`",
+        default=every_kind(Durability.MEMORY), shown="memory",
+    )  # fmt: skip
+    s3_bucket: str | None = setting(
+        "S3_BUCKET", optional_words("a bucket's name", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
+        "where uploads and the archive go", default=None, shown="the data folder",
+    )  # fmt: skip
+    s3_endpoint_url: str | None = setting(
+        "S3_ENDPOINT_URL", url("https", "http"), "an S3 other than Amazon's", default=None, shown="Amazon's"
+    )
+    s3_region: str | None = setting(
+        "S3_REGION", optional_words("a region's name", r"[a-z0-9-]{1,64}"), "the bucket's region", default=None,
+        shown="us-east-1",
+    )  # fmt: skip
+    data_dir: str = setting(
+        "HUB_DATA",
+        words("a folder"),
+        "the folder of the embedded Redis, uploads and archive",
+        default=".hub",
+        shown=".hub",
+    )
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read them all; an empty variable counts as unset.
+
+        Raises:
+            SettingRefused: with every variable that is wrong, not only the first.
+        """
+        values: dict[str, object] = {}
+        problems: list[Problem] = []
+        for name, declared in declarations().items():
+            text = env.get(declared.env, "").strip()
+            if not text:
+                continue
+            try:
+                values[name] = declared.reader.read(text)
+            except ValueError:
+                problems.append(Problem(declared.env, declared.reader.allowed))
+        problems += _token_problems(env)
+        if problems:
+            raise SettingRefused(tuple(problems))
+        return cls(**values)  # type: ignore[arg-type]  # each value came from the reader declared with its field
+
+    @property
+    def has_token_key(self) -> bool:
+        """Whether tokens can be checked at all; a node must not start without."""
+        return bool(self.jwt_secret or self.jwt_public_key or self.jwks_url)
+
+
+def declarations() -> Mapping[str, Setting]:
+    """Field name → declaration, in the order of the class."""
+    return {field.name: field.metadata[METADATA_KEY] for field in fields(Settings)}
+
+
+def settings_table() -> str:
+    """The settings as a Markdown table; README holds exactly this, and a test compares."""
+    rows = (f"| `{row.env}` | {row.shown_default or 'unset'} | {row.description} |" for row in declarations().values())
+    return "\n".join(("| variable | default | is |", "|---|---|---|", *rows))
+
+
+def _token_problems(env: Mapping[str, str]) -> list[Problem]:
+    """One source of keys, hence one family of algorithms: a hub that took two could be talked into the weaker."""
+    given = [name for name in ("HUB_JWT_SECRET", "HUB_JWT_PUBLIC_KEY", "HUB_JWKS_URL") if env.get(name, "").strip()]
+    return [Problem(name, f"unset when {given[0]} is set: tokens are checked in one way only") for name in given[1:]]

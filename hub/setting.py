@@ -1,0 +1,211 @@
+"""How one setting is declared and how its text is read. Pure.
+
+Which settings there are is said in `hub.config`. A reader takes the variable's text and raises ValueError when it is
+not what `allowed` says; it never shows the text back, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from urllib.parse import urlsplit
+
+from streams.channel import NAME_PATTERN, Kind
+from streams.envelope import Durability
+
+T = TypeVar("T")
+METADATA_KEY: Final = "setting"
+RATE_CLASSES: Final = (
+    "control", "auth", "subscribe", "history", "chat", "command",
+    "agent", "live", "document", "cursor", "upload", "chunk",
+)  # fmt: skip
+"""The classes of EVENTS 14."""
+_SIZE: Final = re.compile(r"(\d{1,12})\s*(B|KB|MB)?", re.IGNORECASE)
+_UNIT_BYTES: Final = {"": 1, "B": 1, "KB": 1_024, "MB": 1_048_576}
+_AGENT: Final = re.compile(rf"({NAME_PATTERN})=([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)")
+_RATE: Final = re.compile(r"([a-z]+)=(\d{1,9}(?:\.\d{1,6})?)/(\d{1,9})")
+
+
+class Problem(NamedTuple):
+    """A variable and what it must be."""
+
+    env: str
+    must: str
+
+
+class SettingRefused(ValueError):
+    """Settings that cannot be used, all of them at once; the text has one line for each."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(f"{env} must be {must}" for env, must in problems))
+        self.problems = problems
+
+
+class Reader(NamedTuple, Generic[T]):
+    """How a variable's text becomes a value.
+
+    Attributes:
+        read: raises ValueError for anything but what is allowed.
+        allowed: completes the sentence "HUB_X must be …".
+    """
+
+    read: Callable[[str], T]
+    allowed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The declaration of one setting: what README's table, `--help` and the refusal texts are made from.
+
+    Attributes:
+        shown_default: the default as an operator would write it, or words for what happens when it is unset.
+    """
+
+    env: str
+    reader: Reader[Any]
+    description: str
+    shown_default: str
+
+
+def setting(env: str, reader: Reader[T], description: str, *, default: T, shown: str, is_secret: bool = False) -> T:
+    """Declare a field of a settings dataclass; a secret is left out of its repr."""
+    declared = Setting(env, reader, description, shown)
+    made: T = field(default_factory=lambda: default, repr=not is_secret, metadata={METADATA_KEY: declared})
+    return made
+
+
+class AgentSpec(NamedTuple):
+    """One entry of HUB_AGENTS: the agent's name and where its object is."""
+
+    name: str
+    module: str
+    attribute: str
+
+
+class RateOverride(NamedTuple):
+    """One entry of HUB_RATE_LIMITS: tokens a second, and how many may be spent at once."""
+
+    rate_per_s: float
+    burst: int
+
+
+def _refuse(text: str) -> ValueError:
+    return ValueError(f"{len(text)} characters that are not what is allowed")
+
+
+def whole(lowest: int, highest: int) -> Reader[int]:
+    """A whole number within bounds, both included."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or not lowest <= int(text) <= highest:
+            raise _refuse(text)
+        return int(text)
+
+    return Reader(read, f"a whole number from {lowest} to {highest}")
+
+
+def seconds(lowest: float, highest: float) -> Reader[float]:
+    """A number of seconds within bounds; parts of a second are fine."""
+
+    def read(text: str) -> float:
+        value = float(text)
+        if not lowest <= value <= highest:
+            raise _refuse(text)
+        return value
+
+    return Reader(read, f"a number of seconds from {lowest:g} to {highest:g}")
+
+
+def size_bytes(lowest: int, highest: int) -> Reader[int]:
+    """A size with unit B, KB or MB (1MB is 1,048,576 bytes); without a unit, bytes."""
+
+    def read(text: str) -> int:
+        found = _SIZE.fullmatch(text)
+        value = int(found[1]) * _UNIT_BYTES[(found[2] or "").upper()] if found else -1
+        if not lowest <= value <= highest:
+            raise _refuse(text)
+        return value
+
+    return Reader(read, f"a size such as 512KB or 1MB (units B, KB, MB), from {lowest}B to {highest // 1_048_576}MB")
+
+
+def url(*schemes: str) -> Reader[str | None]:
+    """A URL with one of these schemes."""
+
+    def read(text: str) -> str:
+        parts = urlsplit(text)
+        if parts.scheme not in schemes or not (parts.netloc or (parts.scheme == "unix" and parts.path)):
+            raise _refuse(text)
+        return text
+
+    return Reader(read, "a URL that begins with " + " or ".join(f"{scheme}://" for scheme in schemes))
+
+
+def words(allowed: str, pattern: str = r"[^\s\x00](.*[^\s\x00])?") -> Reader[str]:
+    """Text that matches a pattern whole."""
+    compiled = re.compile(pattern, re.DOTALL)
+
+    def read(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise _refuse(text)
+        return text
+
+    return Reader(read, allowed)
+
+
+def optional_words(allowed: str, pattern: str = r"[^\s\x00](.*[^\s\x00])?") -> Reader[str | None]:
+    """As `words`, for a setting that may be absent."""
+    return cast("Reader[str | None]", words(allowed, pattern))
+
+
+def _entries(text: str) -> list[str]:
+    return [entry.strip() for entry in text.split(",") if entry.strip()]
+
+
+def _read_agents(text: str) -> tuple[AgentSpec, ...]:
+    found = [_AGENT.fullmatch(entry) for entry in _entries(text)]
+    specs = [AgentSpec(*match.groups()) for match in found if match]
+    if len(specs) != len(found) or len({spec.name for spec in specs}) != len(specs):
+        raise _refuse(text)
+    return tuple(specs)
+
+
+def _read_rates(text: str) -> Mapping[str, RateOverride] | None:
+    if text == "off":
+        return None
+    found = [_RATE.fullmatch(entry) for entry in _entries(text)]
+    rates = {match[1]: RateOverride(float(match[2]), int(match[3])) for match in found if match}
+    if (
+        len(rates) != len(found)
+        or not set(rates) <= set(RATE_CLASSES)
+        or any(rate.burst < 1 for rate in rates.values())
+    ):
+        raise _refuse(text)
+    return MappingProxyType(rates)
+
+
+def every_kind(level: Durability) -> Mapping[Kind, Durability]:
+    """One durability for every kind of channel."""
+    return MappingProxyType(dict.fromkeys(Kind, level))
+
+
+def _read_durability(text: str) -> Mapping[Kind, Durability]:
+    levels = dict(every_kind(Durability.MEMORY))
+    for entry in _entries(text):
+        kind, is_one_kind, level = entry.rpartition("=")
+        for chosen in [Kind(kind)] if is_one_kind else Kind:
+            levels[chosen] = Durability(level)
+    return MappingProxyType(levels)
+
+
+AGENTS: Final = Reader(_read_agents, "name=module:object, several divided by commas, each name once")
+RATES: Final = Reader(
+    _read_rates, "off, or class=rate/burst, several divided by commas; classes are " + " ".join(RATE_CLASSES)
+)
+DURABILITIES: Final = Reader(
+    _read_durability,
+    f"one of {' '.join(Durability)}, or kind=level, several divided by commas; kinds are {' '.join(Kind)}",
+)

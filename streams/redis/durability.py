@@ -1,0 +1,77 @@
+"""What an ack may promise: the level each channel kind asks for against what this Redis gives.
+
+WAIT and WAITAOF count the writes of their own connection and do not block inside a script, so one barrier follows each
+script call on the append wire (redis.io/commands/waitaof). Their number is checked: a timeout leaves the outcome open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from streams.channel import Kind
+from streams.envelope import Durability
+from streams.errors import ConfigurationRefused
+
+Barrier = tuple[bytes, ...]
+BARRIER_TIMEOUT_MS: Final = 2_000
+_RANK: Final = {Durability.MEMORY: 0, Durability.FSYNC: 1, Durability.REPLICATED: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What INFO and CONFIG say of the server."""
+
+    version: tuple[int, ...]
+    run_id: str
+    is_fsync_always: bool
+    replicas: int
+    maxmemory_policy: str
+
+
+class DurabilityPolicy:
+    """The level of each kind, and the barrier that reaches it.
+
+    Raises:
+        ConfigurationRefused: a kind asks for what this server cannot give.
+    """
+
+    def __init__(self, wanted: Mapping[Kind, Durability], server: ServerFacts) -> None:
+        given = Durability.FSYNC if server.is_fsync_always else Durability.MEMORY
+        self._levels = {kind: max(wanted.get(kind, given), given, key=_RANK.__getitem__) for kind in Kind}
+        self._barriers: dict[Kind, Barrier] = {}
+        for kind, level in self._levels.items():
+            if level is not given:
+                self._barriers[kind] = _barrier(level, server)
+
+    def level_of(self, kind: Kind) -> Durability:
+        """What an ack of this kind of channel says."""
+        return self._levels[kind]
+
+    def barrier_for(self, kinds: Iterable[Kind]) -> Barrier | None:
+        """The command that makes a batch with these kinds durable; None when the script's reply is enough."""
+        if not self._barriers:
+            return None
+        found = {self._barriers[kind] for kind in kinds if kind in self._barriers}
+        return max(found, default=None)  # WAITAOF and WAIT together: WAITAOF names replicas too
+
+    @staticmethod
+    def reached(barrier: Barrier, counts: Any) -> bool:
+        """Whether the barrier's reply has the numbers it asked for."""
+        if barrier[0] == b"WAITAOF":
+            return isinstance(counts, list) and counts[0] >= int(barrier[1]) and counts[1] >= int(barrier[2])
+        return isinstance(counts, int) and counts >= int(barrier[1])
+
+
+def _barrier(level: Durability, server: ServerFacts) -> Barrier:
+    timeout = str(BARRIER_TIMEOUT_MS).encode()
+    if level is Durability.REPLICATED:
+        if server.replicas < 1:
+            raise ConfigurationRefused("durability `replicated` needs a connected replica; INFO replication shows none")
+        return (b"WAIT", b"1", timeout)
+    if server.version < (7, 2):
+        raise ConfigurationRefused(
+            "durability `fsync` needs `appendonly yes` with `appendfsync always`, or Redis 7.2 (WAITAOF)"
+        )
+    return (b"WAITAOF", b"1", b"0", timeout)

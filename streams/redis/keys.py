@@ -1,0 +1,71 @@
+"""Every key of the log. No key is written anywhere else, and `{pNN}` keeps a partition's keys in one cluster slot. Pure."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from streams.channel import Channel, channel_from_path
+
+CONFIG: Final = "hub:config"
+"""Hash: `partitions`, fixed at first start, and `life`, the identity of this whole log."""
+
+
+class ChannelKeys(NamedTuple):
+    """The keys of one channel, encoded once."""
+
+    partition: int
+    stream: bytes
+    meta: bytes
+    live: bytes
+    open: bytes
+
+
+class Keys:
+    """Names keys for a fixed number of partitions."""
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
+        self._prefixes = tuple(f"hub:{{p{number:02d}}}:" for number in range(partitions))
+        self._channels: dict[Channel, ChannelKeys] = {}
+
+    def prefix(self, partition: int) -> str:
+        """`hub:{p07}:`, what every key of a partition begins with."""
+        return self._prefixes[partition]
+
+    def of(self, channel: Channel) -> ChannelKeys:
+        """The channel's keys. Remembered, and forgotten all at once when they grow beyond 65,536 channels."""
+        keys = self._channels.get(channel)
+        if keys is None:
+            if len(self._channels) >= 65_536:
+                self._channels.clear()
+            keys = self._channels[channel] = self._name(channel)
+        return keys
+
+    def _name(self, channel: Channel) -> ChannelKeys:
+        partition = channel.partition(self.partitions)
+        stream = f"{self._prefixes[partition]}{channel.path}".encode()
+        return ChannelKeys(partition, stream, stream + b":meta", stream + b":live", stream + b":open")
+
+    def bell(self, partition: int) -> bytes:
+        """The stream that tells which channels moved."""
+        return f"{self._prefixes[partition]}bell".encode()
+
+    def work(self, partition: int) -> bytes:
+        """The stream of events some handler wants."""
+        return f"{self._prefixes[partition]}work".encode()
+
+    def idempotency(self, channel: Channel, user: str) -> bytes:
+        """The user's recent command ids in the channel's partition. `:old` is the generation before."""
+        return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:idem:{user}".encode()
+
+    def guard(self, channel: Channel, name: str) -> bytes:
+        """The hash a guard of that name compares and sets."""
+        return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:guard:{name}".encode()
+
+    def snapshot(self, channel: Channel) -> bytes:
+        """The channel's folded state with the cursor it stands at."""
+        return self.of(channel).stream + b":snapshot"
+
+    def channel_of(self, stream: bytes) -> Channel:
+        """The channel an events stream belongs to."""
+        return channel_from_path(stream.decode().split(":", 2)[2])

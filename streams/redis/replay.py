@@ -1,0 +1,90 @@
+"""Reading what is stored: one look at a channel, and its events page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from streams.channel import Channel
+from streams.cursor import Look, Position
+from streams.envelope import Entry
+from streams.errors import LogUnavailable
+from streams.redis.keys import Keys
+from streams.redis.scripts import load
+from streams.redis.wire import Reply, Wire
+
+LOOK: Final = load("look")
+TRIM: Final = load("trim")
+PAGE_EVENTS: Final = 500
+"""Events read at a time: large enough to amortise the call, small enough that Redis serves others in between."""
+
+
+def read_entry(raw: list[Reply]) -> Entry:
+    """An entry of an events lane as XRANGE and XREAD return it: `[id, [name, value, …]]`, the fields in stored order."""
+    f = raw[1]
+    return Entry(raw[0], int(f[1]), f[3], f[5], f[7], f[9], f[11])
+
+
+def read_live_entry(raw: list[Reply]) -> Entry:
+    """An entry of a live lane: the same fields without seq."""
+    f = raw[1]
+    return Entry(raw[0], 0, f[1], f[3], f[5], f[7], f[9])
+
+
+class Replay:
+    """Reads channels over one pipelined wire, so a thousand resumes share round trips."""
+
+    def __init__(self, keys: Keys, wire: Callable[[], Wire | None], new_epoch: Callable[[], str]) -> None:
+        self._keys = keys
+        self._wire_now = wire
+        self._new_epoch = new_epoch
+
+    @property
+    def _wire(self) -> Wire:
+        wire = self._wire_now()
+        if wire is None:
+            raise LogUnavailable("Redis is away")
+        return wire
+
+    async def look(self, channel: Channel, after: str | None = None) -> Look:
+        """Head, floor, epoch, and the events around `after`, all of one moment. Fixes the epoch of a new channel."""
+        keys = self._keys.of(channel)
+        r = await self._wire.run_script(LOOK, 3, keys.stream, keys.meta, keys.live, self._new_epoch(), after or "")
+        head, floor = _position(r[1], r[2]), _position(r[3], r[4])
+        return Look(r[0].decode(), head, floor, _maybe(r[5], r[6]), _maybe(r[7], r[8]), r[9].decode())
+
+    async def page(self, channel: Channel, after: str = "0", limit: int = PAGE_EVENTS, upto: str = "+") -> list[Entry]:
+        """Up to `limit` events after `after`, oldest first, none newer than `upto`."""
+        start = "-" if after == "0" else f"({after}"
+        raw = await self._wire.call(b"XRANGE", self._keys.of(channel).stream, start, upto, b"COUNT", limit)
+        return [read_entry(entry) for entry in raw]
+
+    async def page_back(self, channel: Channel, before: str = "+", limit: int = PAGE_EVENTS) -> list[Entry]:
+        """Up to `limit` events before `before` (exclusive; `+` is the end), newest first."""
+        end = before if before == "+" else f"({before}"
+        raw = await self._wire.call(b"XREVRANGE", self._keys.of(channel).stream, end, b"-", b"COUNT", limit)
+        return [read_entry(entry) for entry in raw]
+
+    async def live_entries(self, channel: Channel, limit: int = 1_000) -> list[Entry]:
+        """What the live lane holds, oldest first."""
+        raw = await self._wire.call(b"XREVRANGE", self._keys.of(channel).live, b"+", b"-", b"COUNT", limit)
+        return [read_live_entry(entry) for entry in reversed(raw)]
+
+    async def open_texts(self, channel: Channel) -> dict[str, str]:
+        """The hash kept of answers in progress (fields as scripts/append.lua writes them)."""
+        raw = await self._wire.call(b"HGETALL", self._keys.of(channel).open)
+        return {raw[i].decode(): raw[i + 1].decode() for i in range(0, len(raw), 2)}
+
+    async def trim(self, channel: Channel, upto: str) -> int:
+        """Drop every event up to and with `upto` and move the floor. Returns how many went."""
+        keys = self._keys.of(channel)
+        reply = await self._wire.run_script(TRIM, 2, keys.stream, keys.meta, upto)
+        return int(reply[0])
+
+
+def _position(event_id: bytes, seq: bytes) -> Position:
+    return Position(event_id.decode(), int(seq))
+
+
+def _maybe(event_id: bytes, seq: bytes) -> Position | None:
+    return _position(event_id, seq) if event_id else None

@@ -1,0 +1,21 @@
+"""The Lua scripts, one file each; the head of a file states its KEYS, ARGV, reply and what is atomic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's text and its SHA-1, by which EVALSHA names it."""
+
+    text: bytes
+    digest: bytes
+
+
+def load(name: str) -> Script:
+    """Read `<name>.lua` from this package."""
+    text = files(__package__).joinpath(f"{name}.lua").read_bytes()
+    return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode())

@@ -1,0 +1,176 @@
+-- append: one group commit of one partition. Everything below is atomic.
+--
+-- KEYS[1]  bell stream of the partition
+-- KEYS[2]  work stream of the partition
+-- KEYS[3+] every other key the events name; ARGV refers to them by position
+--
+-- ARGV[1]  candidate epoch, used where a channel has none yet
+-- ARGV[2]  entries one generation of a user's command ids holds
+-- ARGV[3]  life of a user's command ids, seconds
+-- ARGV[4]  length of a live lane, entries (approximate)
+-- ARGV[5]  length of the bell, entries (approximate)
+-- ARGV[6]  length of the key prefix "hub:{pNN}:", bytes
+-- then 13 per event:
+--   lane "E" (events) or "L" (live) · position of the lane's stream · position of the meta hash (events only)
+--   position of the user's idempotency hash, its older generation follows it (0: no look-up) · command id · body hash
+--   type · v · actor · data · meta · "w" when a handler wants it
+--   extra: "" or JSON {g: [{k, c: [[field, operator, value]], s: [[field, value]], i: [field], t}], o: {...}}, see envelope.py
+--
+-- Reply, one string per event:
+--   "A <id> <seq> <results>"   appended          "D <id> <seq> <results>"   a duplicate: the first answer
+--   "C"                        same id, other body
+--   "G <field> <present>"      a guard refused   "E <text>"                 Redis refused this entry
+--
+-- Order for each event: idempotency, then guards, then XADD, and only after XADD succeeded the seq, the guards' effects and the
+-- command id are written: an entry that Redis refuses leaves no hole.
+
+local prefix_bytes = tonumber(ARGV[6])
+local replies, seqs, moved, moved_live, idems = {}, {}, {}, {}, {}
+local events_bell, live_bell = {}, {}
+
+-- The channel's newest seq. A meta hash without its stream, or the reverse, is another life of the log: a new epoch.
+local function newest_seq(stream, meta)
+  local known = redis.call('HMGET', meta, 'epoch', 'seq', 'floor_seq')
+  local seq = tonumber(known[2] or '0')
+  if known[1] and (seq == tonumber(known[3] or '0') or redis.call('EXISTS', stream) == 1) then
+    return seq
+  end
+  seq = 0
+  local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  redis.call('DEL', meta)
+  if last then
+    local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    seq = tonumber(last[2][2])
+    redis.call('HSET', meta, 'floor_id', '0', 'floor_seq', tonumber(first[2][2]) - 1)
+  end
+  redis.call('HSET', meta, 'epoch', ARGV[1], 'seq', seq)
+  return seq
+end
+
+local holds = {
+  eq = function(present, value) return (present or '') == value end,
+  ne = function(present, value) return (present or '') ~= value end,
+  lt = function(present, value) return tonumber(present or '0') < tonumber(value) end,
+  le = function(present, value) return tonumber(present or '0') <= tonumber(value) end,
+  ['in'] = function(present, value)
+    return present and string.find(',' .. value .. ',', ',' .. present .. ',', 1, true) ~= nil
+  end,
+}
+
+local function refusal(guards)
+  for _, guard in ipairs(guards) do
+    for _, check in ipairs(guard.c) do
+      local present = redis.call('HGET', KEYS[guard.k], check[1])
+      if not holds[check[2]](present, check[3]) then
+        return 'G ' .. check[1] .. (present and (' ' .. present) or '')
+      end
+    end
+  end
+end
+
+local function carry_out(guards, id, seq)
+  local results = {}
+  for _, guard in ipairs(guards) do
+    local key = KEYS[guard.k]
+    for _, set in ipairs(guard.s) do
+      local value = set[2]
+      if value == '@id' then value = id elseif value == '@seq' then value = seq end
+      redis.call('HSET', key, set[1], value)
+    end
+    for _, field in ipairs(guard.i) do
+      results[#results + 1] = redis.call('HINCRBY', key, field, 1)
+    end
+    if guard.t > 0 then redis.call('EXPIRE', key, guard.t) end
+  end
+  return table.concat(results, ' ')
+end
+
+-- The text kept of an answer in progress: fields "<message>" (run and attempt), "<message>:<track>" and "<message>:<track>:n".
+local function keep_text(open)
+  local key, message = KEYS[open.k], open.m
+  if not open.t and not open.r then
+    redis.call('HDEL', key, message, message .. ':text', message .. ':text:n', message .. ':reasoning', message .. ':reasoning:n')
+    return
+  end
+  redis.call('HSET', key, message, open.h)
+  redis.call('EXPIRE', key, 86400)
+  if open.r then
+    redis.call('HDEL', key, message .. ':reasoning', message .. ':reasoning:n')
+    redis.call('HSET', key, message .. ':text', open.t or '', message .. ':text:n', open.e)
+    return
+  end
+  local text, held = message .. ':' .. open.s, message .. ':' .. open.s .. ':n'
+  if tonumber(redis.call('HGET', key, held) or '0') == open.f then
+    redis.call('HSET', key, text, (redis.call('HGET', key, text) or '') .. open.t, held, open.e)
+  end
+end
+
+local function ring(stream, seen, list, cut)
+  if not seen[stream] then
+    seen[stream] = true
+    list[#list + 1] = string.sub(stream, prefix_bytes + 1, cut)
+  end
+end
+
+local function append_live(at, extra)
+  local stream = KEYS[tonumber(ARGV[at + 1])]
+  local refused = extra and extra.g and refusal(extra.g)
+  if refused then return refused end
+  local id = redis.pcall('XADD', stream, 'MAXLEN', '~', ARGV[4], '*',
+    'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10])
+  if type(id) == 'table' then return 'E ' .. id.err end
+  if extra and extra.o then keep_text(extra.o) end
+  local results = extra and extra.g and carry_out(extra.g, id, 0) or ''
+  ring(stream, moved_live, live_bell, -6)
+  return 'A ' .. id .. ' 0 ' .. results
+end
+
+local function known_answer(idem, at)
+  local command = ARGV[at + 4]
+  local answer = redis.call('HGET', KEYS[idem], command) or redis.call('HGET', KEYS[idem + 1], command)
+  if not answer then return nil end
+  local hash, rest = string.match(answer, '^(%S+) (.*)$')
+  return hash == ARGV[at + 5] and ('D ' .. rest) or 'C'
+end
+
+local function append_event(at, extra)
+  local stream, meta, idem = KEYS[tonumber(ARGV[at + 1])], KEYS[tonumber(ARGV[at + 2])], tonumber(ARGV[at + 3])
+  local answer = idem > 0 and known_answer(idem, at)
+  if answer then return answer end
+  local refused = extra and extra.g and refusal(extra.g)
+  if refused then return refused end
+  local seq = (seqs[meta] or newest_seq(stream, meta)) + 1
+  local id = redis.pcall('XADD', stream, '*', 'seq', seq,
+    'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10])
+  if type(id) == 'table' then return 'E ' .. id.err end
+  seqs[meta] = seq
+  redis.call('HSET', meta, 'seq', seq)
+  local results = extra and extra.g and carry_out(extra.g, id, seq) or ''
+  if extra and extra.o then keep_text(extra.o) end
+  local stored = id .. ' ' .. seq .. ' ' .. results
+  if idem > 0 then
+    redis.call('HSET', KEYS[idem], ARGV[at + 4], ARGV[at + 5] .. ' ' .. stored)
+    idems[idem] = true
+  end
+  ring(stream, moved, events_bell, -1)
+  if ARGV[at + 11] == 'w' then
+    redis.call('XADD', KEYS[2], '*', 'channel', string.sub(stream, prefix_bytes + 1), 'event', id, 'type', ARGV[at + 6])
+  end
+  return 'A ' .. stored
+end
+
+for at = 7, #ARGV, 13 do
+  local extra = ARGV[at + 12] ~= '' and cjson.decode(ARGV[at + 12]) or nil
+  local append = ARGV[at] == 'L' and append_live or append_event
+  replies[#replies + 1] = append(at, extra)
+end
+
+for idem in pairs(idems) do
+  if redis.call('HLEN', KEYS[idem]) >= tonumber(ARGV[2]) then redis.call('RENAME', KEYS[idem], KEYS[idem + 1]) end
+  redis.call('EXPIRE', KEYS[idem], ARGV[3])
+end
+if #events_bell > 0 or #live_bell > 0 then
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*',
+    'events', table.concat(events_bell, ' '), 'live', table.concat(live_bell, ' '))
+end
+return replies

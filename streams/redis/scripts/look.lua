@@ -1,0 +1,37 @@
+-- look: what a cursor is held against, read in one moment. Fixes the channel's epoch if it has none.
+--
+-- KEYS[1]  the channel's events stream          KEYS[2]  its meta hash          KEYS[3]  its live lane
+-- ARGV[1]  candidate epoch                      ARGV[2]  the cursor's id, or "" for none
+--
+-- Reply: epoch, head id, head seq, floor id, floor seq, prev id, prev seq, next id, next seq, newest id of the live lane.
+--   prev: the newest entry at or before the cursor; next: the oldest after it; "" where there is none.
+local stream, meta = KEYS[1], KEYS[2]
+local known = redis.call('HMGET', meta, 'epoch', 'seq', 'floor_id', 'floor_seq')
+local epoch, seq, floor_id, floor_seq = known[1], known[2] or '0', known[3] or '0', known[4] or '0'
+local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+
+-- A meta hash without its stream (it was deleted), or a stream without meta, is another life of the log.
+if not epoch or (not last and seq ~= floor_seq) then
+  epoch, seq, floor_id, floor_seq = ARGV[1], '0', '0', '0'
+  redis.call('DEL', meta)
+  if last then
+    local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    seq, floor_seq = last[2][2], tostring(tonumber(first[2][2]) - 1)
+    redis.call('HSET', meta, 'floor_id', floor_id, 'floor_seq', floor_seq)
+  end
+  redis.call('HSET', meta, 'epoch', epoch, 'seq', seq)
+end
+
+local head_id, head_seq = floor_id, floor_seq
+if last then head_id, head_seq = last[1], last[2][2] end
+local newest_live = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
+local prev, following
+if ARGV[2] ~= '' then
+  prev = redis.call('XREVRANGE', stream, ARGV[2], '-', 'COUNT', 1)[1]
+  following = redis.call('XRANGE', stream, '(' .. ARGV[2], '+', 'COUNT', 1)[1]
+end
+return {
+  epoch, head_id, head_seq, floor_id, floor_seq,
+  prev and prev[1] or '', prev and prev[2][2] or '', following and following[1] or '', following and following[2][2] or '',
+  newest_live and newest_live[1] or '0',
+}

@@ -1,0 +1,66 @@
+"""Who answers at an address of this machine, and which ports are free. Uses no client library."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRedis:
+    """A server that answers: what `redis.json` in its data directory says of it."""
+
+    url: str
+    pid: int
+    version: str
+
+
+def probe(port: int, unix_socket: Path | None) -> RunningRedis | None:
+    """Ask a server who it is; None while it refuses, hangs, or loads its file. Two commands, no client library."""
+    family, address = (socket.AF_UNIX, str(unix_socket)) if unix_socket else (socket.AF_INET, ("127.0.0.1", port))
+    told = b""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as asked:
+            asked.settimeout(1)
+            asked.connect(address)
+            asked.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
+            while part := asked.recv(65_536):
+                told += part
+    except OSError:
+        return None
+    if not told.startswith(b"+PONG"):
+        return None  # -LOADING: the append-only file is being read
+    facts = dict(line.split(":", 1) for line in told.decode(errors="replace").splitlines() if ":" in line)
+    url = f"unix://{unix_socket}?db=0" if unix_socket else f"redis://127.0.0.1:{port}/0"
+    return RunningRedis(url, int(facts["process_id"]), facts["redis_version"])
+
+
+def address_of(url: str) -> tuple[int, Path | None]:
+    """The port, or the socket's path, of a URL that `probe` made."""
+    if url.startswith("unix://"):
+        return 0, Path(url.removeprefix("unix://").partition("?")[0])
+    return int(url.rpartition(":")[2].partition("/")[0]), None
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now; somebody may by the time it is used."""
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        port: int = asked.getsockname()[1]
+        return port
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of 127.0.0.1 now. Port 0 is never free."""
+    if not port:
+        return False
+    with socket.socket() as asked:
+        asked.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as redis-server does, or TIME_WAIT would look taken
+        try:
+            asked.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,231 @@
+"""The tail: one per node. It blocks on the bells and reads, by last-seen ID, the local channels that moved.
+
+Two wires: one sits in XREAD BLOCK on the bells of all partitions, the other reads the channels that rang. While a read is on
+its way further bells gather, so the busier it gets, the larger each read; no timer batches anything. Whenever the tail cannot be
+sure (a bell trimmed past it, a new connection, another life of the log) every watched channel is read again from its own
+position and, where the log itself may have changed, held against a look at it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from streams.channel import Channel
+from streams.cursor import Position, id_order
+from streams.envelope import Entry
+from streams.redis.append import BELL_ENTRIES
+from streams.redis.keys import CONFIG, Keys
+from streams.redis.replay import read_entry, read_live_entry
+from streams.redis.wire import Reply, Wire
+
+BLOCK_MS: Final = 1_000
+"""Longest wait on the bells; then the log's identity is checked. Smaller costs a call more a second."""
+HUNG_AFTER_S: Final = BLOCK_MS / 1000 + 2.0
+"""A read that outlives its BLOCK by 2 s hangs on a half-open socket: close and reconnect."""
+READ_EVENTS_MAX: Final = 500
+"""Events a channel gets in one read; the rest follow in the next."""
+
+_log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Who is told what a watched channel did."""
+
+    def events(self, entries: list[Entry]) -> None:
+        """New events, dense in seq after the position the tail stood at."""
+
+    def live(self, entries: list[Entry]) -> None:
+        """New live entries."""
+
+    def broken(self) -> None:
+        """The log did not continue where the tail stood: hold every cursor against it again."""
+
+
+class Watched:
+    """One watched channel: where the tail stands in its two lanes."""
+
+    __slots__ = ("channel", "is_suspended", "listener", "live_id", "live_key", "position", "stream_key")
+
+    def __init__(self, channel: Channel, keys: Keys, position: Position, live_id: str, listener: Listener) -> None:
+        names = keys.of(channel)
+        self.channel = channel
+        self.stream_key = names.stream
+        self.live_key = names.live
+        self.position = position
+        self.live_id = live_id
+        self.listener = listener
+        self.is_suspended = False
+
+
+class Tail:
+    """Watches channels. Owned by the log, which gives it two new wires after each loss."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._by_path: dict[bytes, Watched] = {}
+        self._by_key: dict[bytes, Watched] = {}
+        self._dirty: dict[bytes, Watched] = {}
+        self._bell_ids: dict[bytes, bytes] = {}
+        self._life: bytes | None = None
+        self._bell_wire: Wire | None = None
+        self._read_wire: Wire | None = None
+        self._is_reading = False
+        self._watchdog: asyncio.TimerHandle | None = None
+        self.read_count = 0
+
+    def watch(self, channel: Channel, position: Position, live_id: str, listener: Listener) -> Watched:
+        """Tell `listener` everything after `position` and `live_id`, from now on."""
+        watched = Watched(channel, self._keys, position, live_id, listener)
+        self._by_path[channel.path.encode()] = watched
+        self._by_key[watched.stream_key] = self._by_key[watched.live_key] = watched
+        self._mark([watched])
+        return watched
+
+    def unwatch(self, watched: Watched) -> None:
+        """Stop telling. A read on its way may still be answered; it is passed over."""
+        if self._by_key.get(watched.stream_key) is watched:
+            del self._by_path[watched.channel.path.encode()]
+            del self._by_key[watched.stream_key], self._by_key[watched.live_key]
+        for key in (watched.stream_key, watched.live_key):
+            self._dirty.pop(key, None)
+
+    def move(self, watched: Watched, position: Position) -> None:
+        """Stand at `position` from now on: after a break, where the log was found to continue."""
+        watched.position = position
+        watched.is_suspended = False
+        self._mark([watched])
+
+    async def attach(self, bell_wire: Wire, read_wire: Wire) -> None:
+        """Go on over new wires. Bells rung in between are not looked for: every watched channel is checked instead."""
+        heads = [await bell_wire.call("XREVRANGE", bell, "+", "-", "COUNT", 1) for bell in self._bells()]
+        self._bell_ids = {bell: head[0][0] if head else b"0" for bell, head in zip(self._bells(), heads, strict=True)}
+        self._life = await bell_wire.call("HGET", CONFIG, "life")
+        self._bell_wire, self._read_wire, self._is_reading = bell_wire, read_wire, False
+        self._check_all()
+        self._listen()
+
+    def detach(self) -> None:
+        """The wires are lost. Positions stay."""
+        self._bell_wire = self._read_wire = None
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+
+    def _bells(self) -> list[bytes]:
+        return [self._keys.bell(number) for number in range(self._keys.partitions)]
+
+    def _listen(self) -> None:
+        wire = self._bell_wire
+        if wire is None:
+            return
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._watchdog = asyncio.get_running_loop().call_later(HUNG_AFTER_S, wire.abort)
+        wire.send(self._rung, b"XREAD", b"BLOCK", BLOCK_MS, b"STREAMS", *self._bell_ids, *self._bell_ids.values())
+
+    def _rung(self, reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            self._give_up(self._bell_wire, reply)
+            return
+        self._listen_after(reply or [])
+        if reply is None and self._bell_wire is not None:
+            self._bell_wire.send(self._life_seen, b"HGET", CONFIG, b"life")
+
+    def _listen_after(self, reply: list[list[Reply]]) -> None:
+        for bell, entries in reply:
+            self._bell_ids[bell] = entries[-1][0]
+            if len(entries) >= BELL_ENTRIES:  # it may have been trimmed past us: it always keeps at least so many
+                self._mark_watched(bell)
+                continue
+            for _, fields in entries:
+                self._mark_rung(fields[1], fields[3])
+        self._listen()
+        self._read()
+
+    def _mark_rung(self, event_paths: bytes, live_paths: bytes) -> None:
+        for path in event_paths.split():
+            if (watched := self._by_path.get(path)) is not None:
+                self._dirty[watched.stream_key] = watched
+        for path in live_paths.split():
+            if (watched := self._by_path.get(path)) is not None:
+                self._dirty[watched.live_key] = watched
+
+    def _mark_watched(self, bell: bytes) -> None:
+        prefix = bell.removesuffix(b"bell")
+        self._mark([watched for watched in self._by_path.values() if watched.stream_key.startswith(prefix)])
+
+    def _mark(self, several: Iterable[Watched]) -> None:
+        for watched in several:
+            self._dirty[watched.stream_key] = self._dirty[watched.live_key] = watched
+        self._read()
+
+    def _life_seen(self, reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            self._give_up(self._bell_wire, reply)
+        elif reply != self._life:
+            self._life = reply
+            self._check_all()
+
+    def _check_all(self) -> None:
+        for watched in list(self._by_path.values()):
+            self._break(watched)
+
+    def _read(self) -> None:
+        if self._is_reading or not self._dirty or self._read_wire is None:
+            return
+        dirty = {key: watched for key, watched in self._dirty.items() if not watched.is_suspended}
+        self._dirty.clear()
+        if not dirty:
+            return
+        self._is_reading = True
+        ids = [w.position.id if key is w.stream_key else w.live_id for key, w in dirty.items()]
+        self.read_count += 1
+        self._read_wire.send(self._have_read, b"XREAD", b"COUNT", READ_EVENTS_MAX, b"STREAMS", *dirty, *ids)
+
+    def _have_read(self, reply: Reply) -> None:
+        self._is_reading = False
+        if isinstance(reply, Exception):
+            self._give_up(self._read_wire, reply)
+            return
+        for key, raw in reply or ():
+            watched = self._by_key.get(key)
+            if watched is not None:
+                self._tell(watched, key, raw)
+        self._read()
+
+    def _tell(self, watched: Watched, key: bytes, raw: list[list[Reply]]) -> None:
+        if len(raw) >= READ_EVENTS_MAX:
+            self._dirty[key] = watched
+        try:
+            if key == watched.live_key:
+                watched.live_id = raw[-1][0].decode()
+                watched.listener.live([read_live_entry(entry) for entry in raw])
+            else:
+                self._tell_events(watched, [read_entry(entry) for entry in raw])
+        except Exception:  # one channel's listener must not stop the others
+            _log.exception("a tail listener failed", extra={"channel": watched.channel.path})
+
+    def _tell_events(self, watched: Watched, entries: list[Entry]) -> None:
+        position = watched.position
+        if entries[0].seq != position.seq + 1:
+            # Either the position moved forward while this read was on its way, or the log is not the one we knew.
+            entries = [entry for entry in entries if id_order(entry.id.decode()) > id_order(position.id)]
+            if not entries:
+                return
+        first, last = entries[0], entries[-1]
+        if first.seq != position.seq + 1 or last.seq - first.seq != len(entries) - 1:
+            self._break(watched)
+            return
+        watched.position = Position(last.id.decode(), last.seq)
+        watched.listener.events(entries)
+
+    def _break(self, watched: Watched) -> None:
+        watched.is_suspended = True
+        watched.listener.broken()
+
+    def _give_up(self, wire: Wire | None, error: Exception) -> None:
+        if wire is not None and wire.is_open:
+            _log.warning("the tail lost its place: %s", error)
+            wire.abort()

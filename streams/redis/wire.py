@@ -1,0 +1,144 @@
+"""One pipelined connection to Redis whose replies arrive as callbacks.
+
+The hot path needs two things the general client does not give: no task, lock or future per call, and a callback in the
+same tick in which the reply was read. Everything that is not append, tail or replay uses redis-py.
+See ops/decisions/0002-own-redis-wire.md for the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import hiredis
+from redis.asyncio.connection import parse_url
+
+from streams.errors import LogUnavailable
+from streams.redis.scripts import Script
+
+Reply = Any  # what RESP can say: bytes, int, None, lists of these, hiredis.ReplyError
+OnReply = Callable[[Reply], None]
+
+CONNECT_TIMEOUT_S: Final = 2.0
+_pack: Callable[[tuple[bytes | str | int, ...]], bytes] = hiredis.pack_command  # its stub allows one argument only
+
+
+class Wire(asyncio.Protocol):
+    """Sends packed commands and calls back with each reply, in order.
+
+    When the connection is lost every waiting callback gets a `LogUnavailable`; the owner opens a new wire.
+    """
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader()
+        self._waiting: deque[OnReply] = deque()
+        self._transport: asyncio.Transport | None = None
+        self.on_lost: Callable[[], None] = lambda: None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether commands can be sent."""
+        return self._transport is not None
+
+    @property
+    def in_flight_count(self) -> int:
+        """Commands sent and not yet answered."""
+        return len(self._waiting)
+
+    def send(self, on_reply: OnReply, *args: bytes | str | int) -> None:
+        """Send one command. `on_reply` gets the reply, a `hiredis.ReplyError`, or a `LogUnavailable`."""
+        if self._transport is None:
+            on_reply(LogUnavailable("Redis is away"))
+            return
+        self._waiting.append(on_reply)
+        self._transport.write(_pack(args))
+
+    async def call(self, *args: bytes | str | int, timeout_s: float = 5.0) -> Reply:
+        """Send one command and wait for its reply.
+
+        Raises:
+            LogUnavailable: no reply within `timeout_s`, or the connection was lost.
+            hiredis.ReplyError: Redis refused the command.
+        """
+        waiter: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.send(lambda reply: None if waiter.done() else waiter.set_result(reply), *args)
+        try:
+            async with asyncio.timeout(timeout_s):
+                reply = await waiter
+        except TimeoutError as error:
+            self.abort()  # what hangs must not leave its answer to the next caller
+            raise LogUnavailable(f"Redis did not answer within {timeout_s} s") from error
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def run_script(self, script: Script, *args: bytes | str | int) -> Reply:
+        """EVALSHA, and EVAL where Redis has forgotten the script (it forgets on restart)."""
+        try:
+            return await self.call(b"EVALSHA", script.digest, *args)
+        except hiredis.ReplyError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+            return await self.call(b"EVAL", script.text, *args)
+
+    def abort(self) -> None:
+        """Close at once. Every waiting callback is told."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the socket is open."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports have another base
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: replies, whole or in part."""
+        self._reader.feed(data)
+        waiting, gets = self._waiting, self._reader.gets
+        while (reply := gets()) is not False:
+            waiting.popleft()(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the socket is gone."""
+        self._transport = None
+        lost, self._waiting = self._waiting, deque()
+        for on_reply in lost:
+            on_reply(LogUnavailable(f"the connection to Redis was lost: {exc or 'closed'}"))
+        self.on_lost()
+
+
+async def open_wire(url: str, name: str) -> Wire:
+    """Connect, authenticate, select the database and name the connection (`CLIENT LIST` shows the name).
+
+    Raises:
+        LogUnavailable: Redis could not be reached or refused the log-in within 2 s.
+    """
+    options: dict[str, Any] = dict(parse_url(url))
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            wire = await _connect(options)
+            await _log_in(wire, options, name)
+    except (OSError, TimeoutError, hiredis.ReplyError) as error:
+        raise LogUnavailable(f"Redis could not be reached: {error or type(error).__name__}") from error
+    return wire
+
+
+async def _connect(options: dict[str, Any]) -> Wire:
+    loop = asyncio.get_running_loop()
+    if "path" in options:
+        return (await loop.create_unix_connection(Wire, options["path"]))[1]
+    is_tls = "SSL" in getattr(options.get("connection_class"), "__name__", "")
+    context = ssl.create_default_context(cafile=options.get("ssl_ca_certs")) if is_tls else None
+    host, port = options.get("host", "localhost"), options.get("port", 6379)
+    return (await loop.create_connection(Wire, host, port, ssl=context))[1]
+
+
+async def _log_in(wire: Wire, options: dict[str, Any], name: str) -> None:
+    if password := options.get("password"):
+        user = options.get("username")
+        await wire.call("AUTH", *((user, password) if user else (password,)))
+    if db := options.get("db"):
+        await wire.call("SELECT", int(db))
+    await wire.call("CLIENT", "SETNAME", name)

@@ -50,9 +50,12 @@ class EventType:
         action: what the sender's grant must allow; None when nothing is asked.
         rate: its rate class (EVENTS 14); None for what clients never send.
         reply: the type that answers it; "ack" when it has no name of its own, None when there is no answer.
+        reply_model: the reply's payload where it is not the model of the type that `reply` names.
+        results: the fields that the reply adds to `Stored` for this command.
         errors: codes it may be answered with beside those any command may get.
         is_id_required: false for the four that may go without an `id`.
         is_wanted: a consumer handles it, so a work entry is written with it.
+        is_served: false for what is declared and not offered yet: from a client it is then an unknown type (4005).
         limit_bytes: upper bound of the payload's JSON.
         ag_ui: what it maps to in AG-UI 1.0; None when it stays ours.
     """
@@ -66,10 +69,13 @@ class EventType:
     action: Action | None = None
     rate: str | None = None
     reply: str | None = None
+    reply_model: type[Payload] | None = None
+    results: tuple[str, ...] = ()
     errors: tuple[int, ...] = ()
     version: int = 1
     is_id_required: bool = True
     is_wanted: bool = False
+    is_served: bool = True
     limit_bytes: int = 1_048_576
     ag_ui: str | None = None
     summary: str = field(default="", compare=False)

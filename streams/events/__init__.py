@@ -1,0 +1,31 @@
+"""The event catalogue: every event type, declared once (EVENTS). Pure.
+
+Validation, permissions, limits, documents and the tests that enumerate "every event" read `CATALOGUE`. Adding an event
+is a payload model and a row in its family's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from streams.events import channels, chat, connection, stored
+from streams.events.declaration import Action, Direction, EventType, Payload
+
+_FAMILIES: Final = (stored, connection, channels, chat)
+
+
+def _catalogue() -> dict[str, EventType]:
+    """Name → row, each name once."""
+    rows = [row for family in _FAMILIES for row in family.EVENTS]
+    catalogue = {row.name: row for row in rows}
+    if len(catalogue) != len(rows):
+        raise ValueError("an event type is declared twice")
+    return catalogue
+
+
+CATALOGUE: Final[Mapping[str, EventType]] = MappingProxyType(_catalogue())
+"""Event type → its declaration."""
+
+__all__ = ["CATALOGUE", "Action", "Direction", "EventType", "Payload"]

@@ -1,0 +1,139 @@
+"""The payloads of channel.* (EVENTS 4): subscribing, resuming, history, state, presence. Pure."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from streams.envelope import Lane
+from streams.events.declaration import ALL_KINDS, NO_CHANNEL, Action, Direction, EventType, Payload
+from streams.events.state import ChannelState
+from streams.events.subscription import ChannelText, Gap, Mark, Presence, StoredEvent, SubscriptionItem
+from streams.events.types import Count, EventId, Maybe, Position, Text64, Text128, Time
+
+
+class ChannelSubscribe(Payload):
+    """Channels to follow; one answer for each."""
+
+    channels: Annotated[list[SubscriptionItem], Field(min_length=1, max_length=100)]
+
+
+class ChannelSubscribed(Payload):
+    """What follows: whether the cursor held, how many events are replayed, and the state if asked or needed.
+
+    Sent again without `re` when the log breaks under a live subscription.
+    """
+
+    epoch: Text64
+    head: Mark
+    floor: Mark
+    recovered: bool
+    replay: Count
+    gap: Gap | None
+    state: Maybe[ChannelState] = None
+    state_at: Count
+
+
+class ChannelResumed(Payload):
+    """The receipt of continuity: what was replayed, and what is missing."""
+
+    from_seq: Count | None
+    to_seq: Count | None
+    count: Count
+    gap: Gap | None
+
+
+class ChannelUnsubscribe(Payload):
+    """Channels to leave; one answer for each."""
+
+    channels: Annotated[list[ChannelText], Field(min_length=1, max_length=100)]
+
+
+class ChannelUnsubscribed(Payload):
+    """The channel is no longer followed, and why."""
+
+    channel: str
+    reason: Literal["requested", "permission_denied", "too_far_behind", "deleted"]
+
+
+class ChannelPresence(Payload):
+    """How the sender is, in this channel."""
+
+    status: Literal["active", "away", "dnd"]
+
+
+class ChannelHistory(Payload):
+    """A page of what is kept: forwards from `after`, or backwards from `before`, within times and types."""
+
+    after: Maybe[Position] = None
+    before: Maybe[Position] = None
+    from_time: Maybe[Time] = None
+    to_time: Maybe[Time] = None
+    types: Maybe[Annotated[list[Text128], Field(max_length=32)]] = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> ChannelHistory:
+        if self.after is not None and self.before is not None:
+            raise PydanticCustomError("one_of", "must have after or before, not both")
+        return self
+
+
+class HistoryPage(Payload):
+    """Events in order, and the cursor of the next page; null at the end."""
+
+    events: list[StoredEvent]
+    next: EventId | None
+    gap: Gap | None
+
+
+class ChannelStateQuestion(Payload):
+    """Asks for the state as it is now; it carries nothing."""
+
+
+class ChannelStateAnswer(Payload):
+    """The channel's state, exact at `state_at`."""
+
+    epoch: Text64
+    state: ChannelState
+    state_at: Count
+
+
+class ChannelRead(Payload):
+    """The sender has read everything up to this event."""
+
+    up_to: EventId
+
+
+class ChannelReadDelivered(ChannelRead):
+    """The same, with the reader."""
+
+    user: str
+
+
+_row = partial(EventType, rate="live", action=Action.READ)
+_question = partial(_row, direction=Direction.IN, lane=Lane.CONNECTION)
+_answer = partial(EventType, direction=Direction.OUT, lane=Lane.CONNECTION, kinds=ALL_KINDS)
+
+EVENTS: tuple[EventType, ...] = (
+    _question(name="channel.subscribe", model=ChannelSubscribe, kinds=NO_CHANNEL, reply="channel.subscribed",
+              rate="subscribe", errors=(4006, 4015), ag_ui="run join", summary="Follow channels, each from a cursor."),
+    _answer(name="channel.subscribed", model=ChannelSubscribed, ag_ui="STATE_SNAPSHOT + MESSAGES_SNAPSHOT",
+            summary="The channel is followed; replay comes next."),
+    _answer(name="channel.resumed", model=ChannelResumed, summary="The replay is complete; live events come next."),
+    _answer(name="channel.unsubscribed", model=ChannelUnsubscribed, summary="The channel is no longer followed."),
+    _question(name="channel.unsubscribe", model=ChannelUnsubscribe, kinds=NO_CHANNEL, reply="channel.unsubscribed",
+              rate="subscribe", action=None, errors=(4006,), summary="Leave channels."),
+    _row(name="channel.presence", model=ChannelPresence, delivered=Presence, direction=Direction.BOTH, lane=Lane.LIVE,
+         reply="ack", action=Action.WRITE, errors=(4021,), ag_ui="CUSTOM", limit_bytes=16_384,
+         summary="How a person is, told to those who subscribed with presence."),
+    _question(name="channel.history", model=ChannelHistory, reply="channel.history", reply_model=HistoryPage,
+              rate="history", summary="A page of the events that are kept."),
+    _question(name="channel.state", model=ChannelStateQuestion, reply="channel.state", reply_model=ChannelStateAnswer,
+              rate="history", ag_ui="STATE_SNAPSHOT + MESSAGES_SNAPSHOT", summary="The channel's state as it is now."),
+    _row(name="channel.read", model=ChannelRead, delivered=ChannelReadDelivered, direction=Direction.BOTH,
+         lane=Lane.LIVE, reply="ack", ag_ui="CUSTOM", limit_bytes=16_384, summary="How far a person has read."),
+)  # fmt: skip

@@ -1,0 +1,150 @@
+"""The payloads of connection.* (EVENTS 3): handshake, heartbeat, refresh, errors. Pure.
+
+Alone among inbound payloads, init and reconnect pass over unknown fields, so that a newer client can negotiate down.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from streams.envelope import Lane
+from streams.events.declaration import NO_CHANNEL, Direction, EventType, Payload
+from streams.events.subscription import ChannelText, Cursor, OpeningItem
+from streams.events.types import Count, EventId, Int, Maybe, Name, Ordinal, Text32, Text64, Time
+
+Token = Annotated[str, Field(max_length=8192)]
+HANDSHAKE_ERRORS = (4001, 4002, 4008, 4010, 4014, 4019, 4023, 4024)
+
+
+class ClientInfo(Payload):
+    """What the client says it is, for logs and support."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: Maybe[Text64] = None
+    version: Maybe[Text32] = None
+
+
+class ConnectionInit(Payload):
+    """The first frame. The token is absent if the upgrade's Authorization header had it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    token: Maybe[Token] = None
+    client_id: Maybe[Name] = None
+    versions: Annotated[list[Int], Field(min_length=1, max_length=8)]
+    capabilities: Maybe[Annotated[list[Text32], Field(max_length=32)]] = None
+    client: Maybe[ClientInfo] = None
+    channels: Maybe[Annotated[list[OpeningItem], Field(max_length=100)]] = None
+
+
+class ConnectionReconnect(ConnectionInit):
+    """The first frame of a client that has cursors: authenticates and resumes in one round trip."""
+
+    session_id: Maybe[Text64] = None
+    cursors: Annotated[dict[ChannelText, Cursor], Field(max_length=200)]
+
+
+class ReconnectPolicy(Payload):
+    """The bounds of the client's back-off, in milliseconds."""
+
+    min_ms: Count
+    max_ms: Count
+
+
+class ConnectionAck(Payload):
+    """The connection is open: who it is, what was agreed and which limits hold."""
+
+    session_id: Text64
+    client_id: Name
+    user: Name
+    tenant: str
+    version: Ordinal
+    capabilities: list[str]
+    heartbeat_interval_ms: Ordinal
+    message_size_limit_bytes: Ordinal
+    max_subscriptions: Ordinal
+    token_expires_at: Time
+    node: str
+    server_time: Time
+    reconnect: ReconnectPolicy
+    variant: Maybe[str] = None
+
+
+class ConnectionHeartbeat(Payload):
+    """A sign of life; it carries nothing."""
+
+
+class HeartbeatAnswer(Payload):
+    """The hub is there. `cursors` will keep the cursors of idle clients above the floor."""
+
+    server_time: Time
+    cursors: Maybe[dict[str, EventId]] = None
+
+
+class ErrorDetail(Payload):
+    """One field and what is wrong with it."""
+
+    field: str
+    problem: str
+
+
+class ConnectionError_(Payload):  # noqa: N801 - ConnectionError is Python's own
+    """A refusal: of one command when the frame has `re`, else of the connection, which then closes."""
+
+    code: Annotated[int, Field(ge=4001, le=4099)]
+    name: str
+    message: str
+    retry: Literal["no", "refresh", "backoff", "now"]
+    retry_after_ms: Maybe[Count] = None
+    details: Maybe[list[ErrorDetail]] = None
+
+
+class ConnectionRefresh(Payload):
+    """A fresh token for the same user and tenant."""
+
+    token: Token
+
+
+class ConnectionRefreshed(Payload):
+    """The connection now stands on the new token."""
+
+    token_expires_at: Time
+
+
+class ConnectionExpiring(Payload):
+    """The token is about to expire; refresh it, or the connection closes with 4002."""
+
+    in_ms: Count
+
+
+class ConnectionDrain(Payload):
+    """This node restarts: come back after the given, randomly spread time. Close 1012 follows."""
+
+    reconnect_after_ms: Count
+
+
+_row = partial(EventType, lane=Lane.CONNECTION, kinds=NO_CHANNEL)
+_from_hub = partial(_row, direction=Direction.OUT)
+
+EVENTS: tuple[EventType, ...] = (
+    _row(name="connection.init", model=ConnectionInit, direction=Direction.IN, rate="auth", reply="connection.ack",
+         errors=HANDSHAKE_ERRORS, summary="Authenticates the connection; may subscribe at once."),
+    _row(name="connection.reconnect", model=ConnectionReconnect, direction=Direction.IN, rate="auth",
+         reply="connection.ack", errors=(*HANDSHAKE_ERRORS, 4003, 4006),
+         summary="Authenticates and resumes every channel from its cursor."),
+    _from_hub(name="connection.ack", model=ConnectionAck, ag_ui="capabilities", summary="The connection is open."),
+    _row(name="connection.heartbeat", model=ConnectionHeartbeat, direction=Direction.IN, rate="control",
+         reply="connection.heartbeat", reply_model=HeartbeatAnswer, errors=(4016,), is_id_required=False,
+         summary="A sign of life, answered by the hub's time."),
+    _from_hub(name="connection.error", model=ConnectionError_, ag_ui="RUN_ERROR",
+              summary="A refusal, of one command or of the connection."),
+    _row(name="connection.refresh", model=ConnectionRefresh, direction=Direction.IN, rate="auth",
+         reply="connection.refreshed", errors=(4001, 4002, 4019), summary="Puts the connection on a fresh token."),
+    _from_hub(name="connection.refreshed", model=ConnectionRefreshed, summary="The new token holds."),
+    _from_hub(name="connection.expiring", model=ConnectionExpiring, summary="The token expires soon."),
+    _from_hub(name="connection.drain", model=ConnectionDrain, summary="The node restarts; reconnect as told."),
+)  # fmt: skip

@@ -1,0 +1,109 @@
+"""The bounds of a free JSON value in a payload: size, depth, numbers, characters (EVENTS 2, `Json[n]`). Pure.
+
+It says nothing about what a value means. A NUL inside is allowed, unlike in text: JSON can write it and a stored
+payload is only ever JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerializationError, core_schema, to_json
+
+DEPTH_MAX: Final = 16
+"""Containers within containers. Deeper values break recursive readers; no payload of the catalogue comes near."""
+_INT_LIMIT: Final = 2**63
+
+
+def check_json(value: object, max_bytes: int, depth_max: int = DEPTH_MAX) -> None:
+    """Refuse a value that is not JSON within the bounds.
+
+    Raises:
+        PydanticCustomError: too deep, too large, a number no reader can hold, or text that is not Unicode.
+    """
+    _check_nodes(value, depth_max)
+    try:
+        size = len(to_json(value))
+    except (PydanticSerializationError, UnicodeEncodeError):
+        raise PydanticCustomError("json_text", "must hold only text that can be written as UTF-8") from None
+    if size > max_bytes:
+        raise PydanticCustomError("json_size", "must be at most {max_bytes} bytes of JSON", {"max_bytes": max_bytes})
+
+
+def _check_nodes(value: object, depth_max: int) -> None:
+    """Walk level by level, so that no depth of input can exhaust our stack."""
+    level: list[object] = [value]
+    depth = 0
+    while level:
+        inside: list[object] = []
+        for node in level:
+            _check_node(node, inside)
+        depth += any(isinstance(node, list | dict) for node in level)
+        if depth > depth_max:
+            raise PydanticCustomError("json_depth", "must be nested at most {depth} deep", {"depth": depth_max})
+        level = inside
+
+
+def _check_node(node: object, inside: list[object]) -> None:
+    """Check one node and hand its children to `inside`."""
+    match node:
+        case None | bool() | str():
+            return
+        case int():
+            if not -_INT_LIMIT <= node < _INT_LIMIT:
+                raise PydanticCustomError("json_number", "must hold only integers of 64 bits")
+        case float():
+            if node - node != 0.0:  # only infinities and NaN differ from themselves
+                raise PydanticCustomError("json_number", "must hold only finite numbers")
+        case list():
+            inside.extend(node)
+        case dict() if all(isinstance(key, str) for key in node):
+            inside.extend(node.values())
+        case _:
+            raise PydanticCustomError("json_type", "must be a JSON value")
+
+
+class JsonValue:
+    """Marks a field as free JSON.
+
+    Args:
+        max_bytes: bound of its serialized size.
+        is_null_allowed: false where null would only mean that nothing was given.
+        text_max: code points, where a bare string counts as text; None when it counts as JSON.
+    """
+
+    def __init__(self, max_bytes: int, *, is_null_allowed: bool = True, text_max: int | None = None) -> None:
+        self.max_bytes = max_bytes
+        self.is_null_allowed = is_null_allowed
+        self.text_max = text_max
+
+    def check(self, value: object) -> object:
+        """The value itself, when it is within the bounds."""
+        if value is None and not self.is_null_allowed:
+            raise PydanticCustomError("json_null", "must not be null")
+        if self.text_max is not None and isinstance(value, str):
+            self._check_text(value, self.text_max)
+            return value
+        check_json(value, self.max_bytes)
+        return value
+
+    @staticmethod
+    def _check_text(value: str, length_max: int) -> None:
+        if len(value) > length_max:
+            limit = {"max_length": length_max}
+            raise PydanticCustomError("text_length", "must be at most {max_length} characters", limit)
+        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise PydanticCustomError("text_characters", "must hold no NUL and no lone surrogates")
+
+    def __get_pydantic_core_schema__(self, source: type[object], handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        bounds: JsonSchemaValue = {"x-max-bytes": self.max_bytes, "x-max-depth": DEPTH_MAX}
+        if not self.is_null_allowed:
+            bounds["not"] = {"type": "null"}
+        if self.text_max is not None:
+            bounds |= {"maxLength": self.text_max}
+        return bounds

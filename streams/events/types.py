@@ -1,0 +1,150 @@
+"""The type aliases of the catalogue (EVENTS 2), as constraints that pydantic-core checks itself. Pure.
+
+Every string refuses NUL and lone surrogates; other control and format characters are stored as they were sent, because
+text is data and the page that shows it decides how. Lengths count code points, sizes count bytes of JSON. Python code
+runs only where a rule cannot be a core constraint: JSON values, times, base64.
+"""
+
+from __future__ import annotations
+
+import binascii
+from datetime import datetime
+from typing import Annotated, Final, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from streams.events.json_limits import JsonValue
+
+T = TypeVar("T")
+INT_MAX: Final = 2**63 - 1
+_NO_NUL: Final = r"^[^\x00]*$"
+_NAME: Final = r"[A-Za-z0-9_.@|+~-]{1,128}"
+
+
+class _NotNull:
+    """Lets a field be left out but never be null: the nullable layer is taken off the core schema."""
+
+    def __get_pydantic_core_schema__(self, source: type[object], handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        return schema["schema"] if schema["type"] == "nullable" else schema
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(schema)
+
+
+Maybe = Annotated[T | None, _NotNull()]
+"""A field marked `?`: absent (None here) or a value; null is refused."""
+
+Text32 = Annotated[str, Field(max_length=32, pattern=_NO_NUL)]
+Text35 = Annotated[str, Field(max_length=35, pattern=_NO_NUL)]
+Text64 = Annotated[str, Field(max_length=64, pattern=_NO_NUL)]
+Text80 = Annotated[str, Field(max_length=80, pattern=_NO_NUL)]
+Text127 = Annotated[str, Field(max_length=127, pattern=_NO_NUL)]
+Text128 = Annotated[str, Field(max_length=128, pattern=_NO_NUL)]
+Text140 = Annotated[str, Field(max_length=140, pattern=_NO_NUL)]
+Text200 = Annotated[str, Field(max_length=200, pattern=_NO_NUL)]
+Text300 = Annotated[str, Field(max_length=300, pattern=_NO_NUL)]
+Text500 = Annotated[str, Field(max_length=500, pattern=_NO_NUL)]
+Text512 = Annotated[str, Field(max_length=512, pattern=_NO_NUL)]
+Text1000 = Annotated[str, Field(max_length=1000, pattern=_NO_NUL)]
+Text1024 = Annotated[str, Field(max_length=1024, pattern=_NO_NUL)]
+Text2000 = Annotated[str, Field(max_length=2000, pattern=_NO_NUL)]
+Text2048 = Annotated[str, Field(max_length=2048, pattern=_NO_NUL)]
+Text4000 = Annotated[str, Field(max_length=4000, pattern=_NO_NUL)]
+Text8192 = Annotated[str, Field(max_length=8192, pattern=_NO_NUL)]
+Text16000 = Annotated[str, Field(max_length=16_000, pattern=_NO_NUL)]
+Text32768 = Annotated[str, Field(max_length=32_768, pattern=_NO_NUL)]
+
+Json2K = Annotated[object, JsonValue(2_048)]
+Json16K = Annotated[object, JsonValue(16_384)]
+Json32K = Annotated[object, JsonValue(32_768)]
+Json64K = Annotated[object, JsonValue(65_536)]
+Json256K = Annotated[object, JsonValue(262_144)]
+GivenJson64K = Annotated[object, JsonValue(65_536, is_null_allowed=False)]
+"""JSON where null would only mean "nothing given": the input of a run, the edited arguments of a call."""
+TextOrJson64K = Annotated[object, JsonValue(65_536, is_null_allowed=False, text_max=32_768)]
+"""`Text[32768] | Json[64K]`: a string is text with text's limit, everything else JSON."""
+
+EventId = Annotated[str, Field(max_length=32, pattern=r"^[0-9]{1,15}-[0-9]{1,10}$")]
+Position = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0)$")]
+"""An `EventId`, or "0": before everything."""
+Start = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0|\$)$")]
+"""A `Position`, or "$": live only."""
+ChannelName = Annotated[
+    str, Field(max_length=141, pattern=rf"^(?:conversation|team|document|agent|user):{_NAME}$")
+]  # fmt: skip
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=rf"^{_NAME}$")]
+RunId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
+MessageId = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9_.-]+$")]
+RequestId = MessageId
+FileId = Annotated[str, Field(min_length=32, max_length=32, pattern=r"^[0-9a-f]{32}$")]
+ToolCallId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")]
+Sha256 = Annotated[str, Field(min_length=44, max_length=44, pattern=r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")]
+
+Int = Annotated[int, Field(ge=-INT_MAX - 1, le=INT_MAX)]
+Count = Annotated[int, Field(ge=0, le=INT_MAX)]
+Ordinal = Annotated[int, Field(ge=1, le=INT_MAX)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+Meta = Annotated[dict[Text64, Text512], Field(max_length=16)]
+OnBusy = Literal["enqueue", "reject", "interrupt", "steer"]
+
+
+def _real_time(value: str) -> str:
+    """Refuse what has a time's form and is none, such as 30 February."""
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        raise PydanticCustomError("time", "must be a time that exists") from None
+    return value
+
+
+Time = Annotated[
+    str,
+    Field(
+        max_length=35,
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|\+00:00)$",
+        json_schema_extra={"format": "date-time"},
+    ),
+    AfterValidator(_real_time),
+]
+"""RFC 3339 in UTC. The hub writes milliseconds and `Z`; from a client any fraction is taken."""
+
+
+class Base64:
+    """At most `max_bytes` bytes as base64 with padding."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+
+    def __call__(self, value: str) -> str:
+        """Check form and size. The text is kept: whoever needs the bytes decodes them."""
+        try:
+            decoded = binascii.a2b_base64(value, strict_mode=True)
+        except (binascii.Error, ValueError):
+            raise PydanticCustomError("base64", "must be base64 with padding") from None
+        if len(decoded) > self.max_bytes:
+            limit = {"max_bytes": self.max_bytes}
+            raise PydanticCustomError("base64_too_long", "must hold at most {max_bytes} bytes", limit)
+        return value
+
+
+class Utf8Limit:
+    """At most `max_bytes` bytes as UTF-8, for texts whose limit is their size and not their length."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+
+    def __call__(self, value: str) -> str:
+        """Check the size; the pattern has refused NUL and lone surrogates before."""
+        if len(value) > self.max_bytes or len(value.encode()) > self.max_bytes:
+            limit = {"max_bytes": self.max_bytes}
+            raise PydanticCustomError("text_bytes", "must be at most {max_bytes} bytes as UTF-8", limit)
+        return value
+
+
+Bytes256K = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"}), AfterValidator(Base64(262_144))]
+Bytes512K = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"}), AfterValidator(Base64(524_288))]
+Utf8Text128K = Annotated[str, Field(pattern=_NO_NUL), AfterValidator(Utf8Limit(131_072))]
+Utf8Text512K = Annotated[str, Field(pattern=_NO_NUL), AfterValidator(Utf8Limit(524_288))]

@@ -16,14 +16,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal, NoReturn, Self
+from typing import Final, Literal, Self
 
 from streams.errors import StreamsError
 from streams.redis.server_binary import RedisNotFound, binary_version, redis_binary
-from streams.redis.server_probe import RunningRedis, address_of, free_port, is_free, probe
+from streams.redis.server_probe import RunningRedis, address_of, free_port, is_free, probe, url_of
 
 START_TIMEOUT_S: Final = 30.0
 """A gigabyte of append-only file loads in about 10 s; shorter gives up on a server that is only busy reading it."""
@@ -100,20 +99,22 @@ class EmbeddedRedis:
             return f"{redis_binary('redis-cli')} {where}"
         return f"redis-cli {where}"
 
-    def start(self) -> str:
+    def start(self, timeout_s: float = START_TIMEOUT_S) -> str:
         """Start the server, or find the one that runs on this data directory; return its URL once it answers.
 
         Call it from a thread that outlives the server: Linux ties the child to the starting *thread* (prctl(2)).
 
         Raises:
             RedisNotFound: no usable binary.
-            RedisNotStarted: it ended at once or did not answer within `START_TIMEOUT_S`.
+            RedisNotStarted: it ended at once, or whoever holds the directory did not answer in time.
         """
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        with self._lock():
-            if not self._adopt():
-                self._spawn()
-                self._wait_until_ready()
+        deadline = time.monotonic() + timeout_s
+        self._forget_ended()
+        while not self._is_ready():
+            if time.monotonic() > deadline:
+                self.stop()
+                raise RedisNotStarted(f"the redis-server on {self.data_dir} did not answer within {timeout_s:g} s")
+            time.sleep(_PROBE_EVERY_S)
         return self.url
 
     def stop(self) -> None:
@@ -144,11 +145,8 @@ class EmbeddedRedis:
             await asyncio.sleep(_WATCH_EVERY_S)
             if self.is_alive():
                 continue
-            with self._lock():
-                if not self._adopt():
-                    self._spawn()
-            while not self._look():
-                self._refuse_if_ended()
+            self._forget_ended()
+            while not self._is_ready():  # noqa: ASYNC110 - another process raises no event
                 await asyncio.sleep(_PROBE_EVERY_S)
             on_restart(self._known())
 
@@ -168,41 +166,68 @@ class EmbeddedRedis:
             raise RedisNotStarted("the embedded Redis was not started: call start() first")
         return self._running
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """One starter at a time on a data directory, or two servers would write one append-only file."""
-        with (self.data_dir / "redis.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def _is_ready(self) -> bool:
+        """One look, without waiting: start what is not there, say whether it answers."""
+        if self._child is None:
+            self._spawn_if_free()
+        if self._child is None:
+            return self._adopt()
+        self._refuse_if_ended(self._child)
+        return self._look(self._port, self._unix_socket, self._child.pid)
 
-    def _adopt(self) -> bool:
-        """Use the server that `redis.json` names, if that very process still answers there."""
-        try:
-            noted = RunningRedis(**json.loads(self._note.read_text()))
-        except (OSError, ValueError, TypeError):
-            return False  # no server was noted, or its starter died while writing
-        port, unix_socket = address_of(noted.url)
+    def _look(self, port: int, unix_socket: Path | None, pid: int) -> bool:
         answer = probe(port, unix_socket)
-        if answer is None or answer.pid != noted.pid:
-            self._port = self._port or port
+        if answer is None or answer.pid != pid:
             return False
-        self._port, self._unix_socket, self._running, self._child = port, unix_socket, noted, None
+        self._port, self._unix_socket, self._running = port, unix_socket, answer
         return True
 
-    def _spawn(self) -> None:
-        binary = self._binary or redis_binary()
-        self._refuse_older_data(binary)
-        if self._unix_socket is None and not is_free(self._port):
-            self._port = free_port()
+    def _adopt(self) -> bool:
+        """Use the server that `redis.json` names, if that very process answers there."""
+        try:
+            noted = json.loads(self._note.read_text())
+            return self._look(*address_of(noted["url"]), noted["pid"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return False  # nothing is noted yet
+
+    def _spawn_if_free(self) -> None:
+        """Start a server unless one holds the directory: two would write one append-only file.
+
+        The lock's descriptor is inherited, so that the server itself holds it for as long as it lives.
+        """
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with (self.data_dir / "redis.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            self._choose_address()
+            self._child = self._spawn(lock.fileno())
+            url = url_of(self._port, self._unix_socket)
+            self._note.write_text(json.dumps({"url": url, "pid": self._child.pid}))
+
+    def _choose_address(self) -> None:
         if self._unix_socket is not None:
             self._unix_socket.unlink(missing_ok=True)
+            return
+        if self._running is not None:
+            return  # clients know the address: it stays
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # the port of the last time, if any
+            self._port = self._port or address_of(json.loads(self._note.read_text())["url"])[0]
+        if not is_free(self._port):
+            self._port = free_port()
+
+    def _spawn(self, lock: int) -> subprocess.Popen[bytes]:
+        binary = self._binary or redis_binary()
+        self._refuse_older_data(binary)
         config = self.data_dir / "redis.conf"
         config.write_text(self._configuration())
-        self._child = subprocess.Popen(  # noqa: S603 - a path we looked up and a file we wrote
+        return subprocess.Popen(  # noqa: S603 - a path we looked up and a file we wrote
             [binary, config],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            pass_fds=(lock,),
             start_new_session=True,  # Ctrl-C is the hub's to handle: it drains before its Redis goes
             preexec_fn=_die_with_parent(),  # noqa: PLW1509 - it calls one function of libc, loaded before the fork
         )
@@ -236,33 +261,16 @@ class EmbeddedRedis:
                 "put the newer redis-server on PATH, or choose another data directory"
             )
 
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._look():
-            self._refuse_if_ended()
-            if time.monotonic() > deadline:
-                self._give_up()
-            time.sleep(_PROBE_EVERY_S)
+    def _forget_ended(self) -> None:
+        if self._child is not None and self._child.poll() is not None:
+            self._child = None
 
-    def _look(self) -> bool:
-        """Whether our child answers at its address; notes it in `redis.json` when it does."""
-        answer = probe(self._port, self._unix_socket)
-        if answer is None or self._child is None or answer.pid != self._child.pid:
-            return False
-        self._running = answer
-        self._note.write_text(json.dumps(asdict(answer)))
-        return True
-
-    def _give_up(self) -> NoReturn:
-        self.stop()
-        raise RedisNotStarted(f"redis-server did not answer within {START_TIMEOUT_S:.0f} s")
-
-    def _refuse_if_ended(self) -> None:
-        if self._child is None or self._child.poll() is None:
+    def _refuse_if_ended(self, child: subprocess.Popen[bytes]) -> None:
+        if child.poll() is None:
             return
         log = self.data_dir / "redis.log"
         last = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
-        raise RedisNotStarted(f"redis-server ended with code {self._child.returncode}: " + " / ".join(last))
+        raise RedisNotStarted(f"redis-server ended with code {child.returncode}: " + " / ".join(last))
 
 
 def _is_process(pid: int) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+_LISTENING_PORTS: Final = range(15_000, 30_000)
 
 
 @dataclass(frozen=True, slots=True)
 class RunningRedis:
-    """A server that answers: what `redis.json` in its data directory says of it."""
+    """A server that answers."""
 
     url: str
     pid: int
@@ -32,23 +36,31 @@ def probe(port: int, unix_socket: Path | None) -> RunningRedis | None:
     if not told.startswith(b"+PONG"):
         return None  # -LOADING: the append-only file is being read
     facts = dict(line.split(":", 1) for line in told.decode(errors="replace").splitlines() if ":" in line)
-    url = f"unix://{unix_socket}?db=0" if unix_socket else f"redis://127.0.0.1:{port}/0"
-    return RunningRedis(url, int(facts["process_id"]), facts["redis_version"])
+    return RunningRedis(url_of(port, unix_socket), int(facts["process_id"]), facts["redis_version"])
+
+
+def url_of(port: int, unix_socket: Path | None) -> str:
+    """The URL clients take, of a unix socket or a port of 127.0.0.1."""
+    return f"unix://{unix_socket}?db=0" if unix_socket else f"redis://127.0.0.1:{port}/0"
 
 
 def address_of(url: str) -> tuple[int, Path | None]:
-    """The port, or the socket's path, of a URL that `probe` made."""
+    """The port, or the socket's path, of a URL that `url_of` made."""
     if url.startswith("unix://"):
         return 0, Path(url.removeprefix("unix://").partition("?")[0])
     return int(url.rpartition(":")[2].partition("/")[0]), None
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now; somebody may by the time it is used."""
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        port: int = asked.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on now.
+
+    Below the ephemeral range: on a port inside it, a client that retries while the server is down can be given that
+    very port as its own, connect to itself, and keep the server from coming back.
+    """
+    while True:
+        port = secrets.choice(_LISTENING_PORTS)
+        if is_free(port):
+            return port
 
 
 def is_free(port: int) -> bool:

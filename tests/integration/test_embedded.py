@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from streams.redis.embedded import EmbeddedRedis, RedisNotFound, RedisNotStarted, redis_binary
+from streams.redis.embedded import EmbeddedRedis, RedisNotStarted
+from streams.redis.server_binary import RedisNotFound, redis_binary
 from support.redis_server import RedisServer
 
 
@@ -42,6 +43,15 @@ def test_a_second_starter_uses_the_running_server_and_does_not_stop_it(data_dir:
             assert (second.url, second.pid, second.is_ours) == (first.url, first.pid, False)
 
         assert first.is_alive()
+
+
+def test_a_server_that_hangs_is_waited_for_never_doubled(data_dir: Path) -> None:
+    """Two servers on one append-only file would ruin it, so the directory belongs to the first while it lives."""
+    with EmbeddedRedis(data_dir) as first:
+        os.kill(first.pid, signal.SIGSTOP)
+
+        with pytest.raises(RedisNotStarted, match=r"did not answer within 0\.1 s"):
+            EmbeddedRedis(data_dir).start(timeout_s=0.1)
 
 
 def test_what_was_written_survives_a_clean_stop_at_the_same_port(data_dir: Path) -> None:

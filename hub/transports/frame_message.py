@@ -1,0 +1,62 @@
+"""A message that came in more than one piece: fragmented, or larger than one read. Pure.
+
+Pieces are unmasked and, for text, checked as they arrive, so that a bad byte is found at once and nothing is copied
+twice. One bytearray grows: 65,536 fragments cost what one frame of the same size costs, and one byte a read no more
+memory than the message.
+"""
+
+from __future__ import annotations
+
+from codecs import utf_8_decode
+
+from hub.transports.frame_encoder import TEXT
+from hub.transports.frame_mask import unmask
+
+
+class PartialMessage:
+    """Opcode and bytes so far, and how much the frame in hand still lacks.
+
+    Attributes:
+        opcode: TEXT or BINARY, from the first frame.
+        body: what arrived, unmasked.
+        missing: bytes the frame in hand lacks; 0 between frames.
+        is_final: whether the frame in hand ends the message.
+    """
+
+    __slots__ = ("_mask", "_open_character", "body", "is_final", "missing", "opcode")
+
+    def __init__(self, opcode: int) -> None:
+        self.opcode = opcode
+        self.body = bytearray()
+        self.missing = 0
+        self.is_final = False
+        self._mask = b""
+        self._open_character = b""
+
+    def begin_frame(self, size: int, mask: bytes, *, is_final: bool) -> None:
+        """A frame of `size` bytes begins; the one before must be complete."""
+        self.missing = size
+        self.is_final = is_final
+        self._mask = mask
+
+    def add(self, piece: bytes) -> None:
+        """Take the next bytes of the frame in hand, at most `missing`.
+
+        Raises:
+            UnicodeDecodeError: text that is not UTF-8, found at the first byte that cannot be part of it.
+        """
+        plain = unmask(piece, self._mask)
+        self.missing -= len(piece)
+        if self.missing:
+            turn = len(piece) & 3
+            self._mask = self._mask[turn:] + self._mask[:turn]
+        if self.opcode == TEXT:
+            self._check(plain, is_end=self.is_final and not self.missing)
+        self.body += plain
+
+    def _check(self, plain: bytes, *, is_end: bool) -> None:
+        if not self._open_character and plain.isascii():
+            return
+        text = self._open_character + plain
+        _, used = utf_8_decode(text, "strict", is_end)
+        self._open_character = text[used:]

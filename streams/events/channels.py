@@ -6,10 +6,10 @@ from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from streams.envelope import Lane
 from streams.events.declaration import ALL_KINDS, NO_CHANNEL, Action, Direction, EventType, Payload
+from streams.events.problem_texts import broken
 from streams.events.state import ChannelState
 from streams.events.subscription import ChannelText, Gap, Mark, Presence, StoredEvent, SubscriptionItem
 from streams.events.types import Count, EventId, Maybe, Position, Text64, Text128, Time
@@ -78,7 +78,7 @@ class ChannelHistory(Payload):
     @model_validator(mode="after")
     def _one_direction(self) -> ChannelHistory:
         if self.after is not None and self.before is not None:
-            raise PydanticCustomError("one_of", "must have after or before, not both")
+            raise broken("must have after or before, not both")
         return self
 
 

@@ -6,12 +6,12 @@ from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from streams.channel import Kind
 from streams.envelope import Lane
 from streams.events.declaration import Action, Direction, EventType, Payload
 from streams.events.parts import InParts, ModelSettings
+from streams.events.problem_texts import broken
 from streams.events.stored import Stored
 from streams.events.types import (
     Count,
@@ -41,7 +41,7 @@ class Writing(Payload):
     @model_validator(mode="after")
     def _says_something(self) -> Writing:
         if not self.text and not self.parts:
-            raise PydanticCustomError("empty_text", "must not be empty unless there are parts")
+            raise broken("must have a text unless it has parts")
         return self
 
 

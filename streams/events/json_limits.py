@@ -10,7 +10,9 @@ from typing import Final
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerializationError, core_schema, to_json
+from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, to_json
+
+from streams.events.problem_texts import broken
 
 DEPTH_MAX: Final = 16
 """Containers within containers. Deeper values break recursive readers; no payload of the catalogue comes near."""
@@ -27,9 +29,9 @@ def check_json(value: object, max_bytes: int, depth_max: int = DEPTH_MAX) -> Non
     try:
         size = len(to_json(value))
     except (PydanticSerializationError, UnicodeEncodeError):
-        raise PydanticCustomError("json_text", "must hold only text that can be written as UTF-8") from None
+        raise broken("must hold only text that can be written as UTF-8") from None
     if size > max_bytes:
-        raise PydanticCustomError("json_size", "must be at most {max_bytes} bytes of JSON", {"max_bytes": max_bytes})
+        raise broken("must be at most {max_bytes} bytes of JSON", max_bytes=max_bytes)
 
 
 def _check_nodes(value: object, depth_max: int) -> None:
@@ -42,7 +44,7 @@ def _check_nodes(value: object, depth_max: int) -> None:
             _check_node(node, inside)
         depth += any(isinstance(node, list | dict) for node in level)
         if depth > depth_max:
-            raise PydanticCustomError("json_depth", "must be nested at most {depth} deep", {"depth": depth_max})
+            raise broken("must be nested at most {depth} deep", depth=depth_max)
         level = inside
 
 
@@ -53,16 +55,16 @@ def _check_node(node: object, inside: list[object]) -> None:
             return
         case int():
             if not -_INT_LIMIT <= node < _INT_LIMIT:
-                raise PydanticCustomError("json_number", "must hold only integers of 64 bits")
+                raise broken("must hold only integers of 64 bits")
         case float():
             if node - node != 0.0:  # only infinities and NaN differ from themselves
-                raise PydanticCustomError("json_number", "must hold only finite numbers")
+                raise broken("must hold only finite numbers")
         case list():
             inside.extend(node)
         case dict() if all(isinstance(key, str) for key in node):
             inside.extend(node.values())
         case _:
-            raise PydanticCustomError("json_type", "must be a JSON value")
+            raise broken("must be a JSON value")
 
 
 class JsonValue:
@@ -82,7 +84,7 @@ class JsonValue:
     def check(self, value: object) -> object:
         """The value itself, when it is within the bounds."""
         if value is None and not self.is_null_allowed:
-            raise PydanticCustomError("json_null", "must not be null")
+            raise broken("must not be null")
         if self.text_max is not None and isinstance(value, str):
             self._check_text(value, self.text_max)
             return value
@@ -92,10 +94,9 @@ class JsonValue:
     @staticmethod
     def _check_text(value: str, length_max: int) -> None:
         if len(value) > length_max:
-            limit = {"max_length": length_max}
-            raise PydanticCustomError("text_length", "must be at most {max_length} characters", limit)
+            raise broken("must be at most {max_length} characters", max_length=length_max)
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise PydanticCustomError("text_characters", "must hold no NUL and no lone surrogates")
+            raise broken("must hold no NUL and no lone surrogates")
 
     def __get_pydantic_core_schema__(self, source: type[object], handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.check)

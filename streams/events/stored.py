@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from streams.envelope import Lane
 from streams.events.declaration import NO_CHANNEL, Direction, EventType, Payload
+from streams.events.problem_texts import broken
 from streams.events.types import ChannelName, Count, EventId, Maybe, Ordinal, RunId
 
 RunState = Literal["queued", "running", "waiting", "cancelling", "completed", "failed", "cancelled", "expired"]
@@ -45,7 +46,7 @@ class Ack(Payload):
     def _stored_whole(self) -> Ack:
         """The four fields of `Stored` come together or not at all."""
         if len(_STORED & self.model_fields_set) not in (0, len(_STORED)):
-            raise ValueError("id, seq, duplicate and durability belong together")
+            raise broken("must have id, seq, duplicate and durability, or none of them")
         return self
 
 

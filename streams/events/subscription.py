@@ -53,7 +53,7 @@ OpeningItem = Annotated[OpeningSubscription, _BARE]
 
 
 class Cursor(Payload):
-    """Where a client stands in one channel. `seq` proves that nothing is missing, `epoch` that the stream is the same."""
+    """Where a client stands in one channel. `seq` proves that nothing is missing, `epoch` the same stream."""
 
     model_config = ConfigDict(extra="ignore")
 

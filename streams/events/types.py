@@ -13,12 +13,14 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema
 
 from streams.events.json_limits import JsonValue
+from streams.events.problem_texts import broken
 
 T = TypeVar("T")
 INT_MAX: Final = 2**63 - 1
+FLOAT_MAX: Final = 1.7976931348623157e308
 _NO_NUL: Final = r"^[^\x00]*$"
 _NAME: Final = r"[A-Za-z0-9_.@|+~-]{1,128}"
 
@@ -37,6 +39,7 @@ class _NotNull:
 Maybe = Annotated[T | None, _NotNull()]
 """A field marked `?`: absent (None here) or a value; null is refused."""
 
+Text16 = Annotated[str, Field(max_length=16, pattern=_NO_NUL)]
 Text32 = Annotated[str, Field(max_length=32, pattern=_NO_NUL)]
 Text35 = Annotated[str, Field(max_length=35, pattern=_NO_NUL)]
 Text64 = Annotated[str, Field(max_length=64, pattern=_NO_NUL)]
@@ -45,6 +48,16 @@ Text127 = Annotated[str, Field(max_length=127, pattern=_NO_NUL)]
 Text128 = Annotated[str, Field(max_length=128, pattern=_NO_NUL)]
 Text140 = Annotated[str, Field(max_length=140, pattern=_NO_NUL)]
 Text200 = Annotated[str, Field(max_length=200, pattern=_NO_NUL)]
+FileName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[^/\\\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+$",
+    ),
+]
+"""A file's name: no slashes, no control characters, nothing that turns the reading direction around and so hides an
+extension. U+2028 and U+2029 end a line in some readers."""
 Text300 = Annotated[str, Field(max_length=300, pattern=_NO_NUL)]
 Text500 = Annotated[str, Field(max_length=500, pattern=_NO_NUL)]
 Text512 = Annotated[str, Field(max_length=512, pattern=_NO_NUL)]
@@ -83,6 +96,12 @@ FileId = Annotated[str, Field(min_length=32, max_length=32, pattern=r"^[0-9a-f]{
 ToolCallId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")]
 Sha256 = Annotated[str, Field(min_length=44, max_length=44, pattern=r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")]
 
+Link = Annotated[
+    str,
+    Field(max_length=2048, pattern=r"^(?:https?://[^\x00-\x20]+|/(?:[^/\\\x00-\x20][^\x00-\x20]*)?)$"),
+]
+"""A place to go to: http, https, or a path of this host; never `//other.host` and never `javascript:`."""
+
 Int = Annotated[int, Field(ge=-INT_MAX - 1, le=INT_MAX)]
 Count = Annotated[int, Field(ge=0, le=INT_MAX)]
 Ordinal = Annotated[int, Field(ge=1, le=INT_MAX)]
@@ -96,7 +115,7 @@ def _real_time(value: str) -> str:
     try:
         datetime.fromisoformat(value)
     except ValueError:
-        raise PydanticCustomError("time", "must be a time that exists") from None
+        raise broken("must be a time that exists") from None
     return value
 
 
@@ -123,10 +142,9 @@ class Base64:
         try:
             decoded = binascii.a2b_base64(value, strict_mode=True)
         except (binascii.Error, ValueError):
-            raise PydanticCustomError("base64", "must be base64 with padding") from None
+            raise broken("must be base64 with padding") from None
         if len(decoded) > self.max_bytes:
-            limit = {"max_bytes": self.max_bytes}
-            raise PydanticCustomError("base64_too_long", "must hold at most {max_bytes} bytes", limit)
+            raise broken("must hold at most {max_bytes} bytes", max_bytes=self.max_bytes)
         return value
 
 
@@ -139,8 +157,7 @@ class Utf8Limit:
     def __call__(self, value: str) -> str:
         """Check the size; the pattern has refused NUL and lone surrogates before."""
         if len(value) > self.max_bytes or len(value.encode()) > self.max_bytes:
-            limit = {"max_bytes": self.max_bytes}
-            raise PydanticCustomError("text_bytes", "must be at most {max_bytes} bytes as UTF-8", limit)
+            raise broken("must be at most {max_bytes} bytes as UTF-8", max_bytes=self.max_bytes)
         return value
 
 

@@ -1,0 +1,201 @@
+"""The payloads of agent.* (EVENTS 10): runs, their states, outputs and end. Pure."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from streams.channel import Kind
+from streams.envelope import Lane
+from streams.events.chat import Writing
+from streams.events.declaration import NO_CHANNEL, Action, Direction, EventType, Payload
+from streams.events.json_patch import check_patch
+from streams.events.parts import Failure, InParts, ModelSettings, Usage
+from streams.events.problem_texts import broken
+from streams.events.stored import RunState
+from streams.events.types import (
+    Count,
+    FileId,
+    Json16K,
+    Json64K,
+    Json256K,
+    Maybe,
+    MessageId,
+    Meta,
+    Name,
+    OnBusy,
+    RequestId,
+    RunId,
+    Text128,
+    Text200,
+    Text500,
+    Text1000,
+    Text4000,
+    TextOrJson64K,
+    ToolCallId,
+)
+
+OUTPUT_PATCH_MAX_BYTES = 65_536
+
+
+class ContextItem(Payload):
+    """Something the agent should know: data, never instructions."""
+
+    description: Text200
+    value: Text4000
+
+
+class ClientTool(Payload):
+    """A tool that the client carries out, with the JSON Schema of its arguments."""
+
+    name: Text128
+    description: Text1000
+    parameters: Json16K
+
+
+class AgentInvoke(Payload):
+    """Starts a run. On a conversation `agent` names who runs; on an agent's channel the channel does."""
+
+    agent: Maybe[Name] = None
+    input: TextOrJson64K
+    parts: Maybe[InParts] = None
+    run_id: Maybe[RunId] = None
+    context: Maybe[Annotated[list[ContextItem], Field(max_length=16)]] = None
+    client_tools: Maybe[Annotated[list[ClientTool], Field(max_length=32)]] = None
+    settings: Maybe[ModelSettings] = None
+    deadline_ms: Maybe[Annotated[int, Field(ge=1000, le=86_400_000)]] = None
+    on_busy: Maybe[OnBusy] = None
+    metadata: Maybe[Meta] = None
+
+
+class Step(Payload):
+    """Where in its work a run is."""
+
+    name: Text128
+    index: Maybe[Count] = None
+    total: Maybe[Count] = None
+
+
+class AgentStatus(Payload):
+    """The state a run entered (EVENTS 12)."""
+
+    run_id: RunId
+    agent: Name
+    state: RunState
+    previous: Maybe[RunState] = None
+    attempt: Count
+    segment: Count
+    step: Maybe[Step] = None
+    reason: Maybe[Text500] = None
+    pending_requests: Maybe[list[RequestId]] = None
+
+
+class AgentOutput(Payload):
+    """One output of a run; `index` has no holes."""
+
+    run_id: RunId
+    index: Count
+    kind: Literal["text", "json", "artifact", "log", "state_snapshot", "state_delta", "custom"]
+    name: Maybe[Text128] = None
+    value: Maybe[Json64K] = None
+    ref: Maybe[FileId] = None
+
+    @model_validator(mode="after")
+    def _one_value(self) -> AgentOutput:
+        if len({"value", "ref"} & self.model_fields_set) != 1:
+            raise broken("must have either value or ref")
+        if self.kind == "state_delta" and self.ref is None:
+            check_patch(self.value, OUTPUT_PATCH_MAX_BYTES)
+        return self
+
+
+class AgentComplete(Payload):
+    """The end of a run; nothing of the run comes after it."""
+
+    run_id: RunId
+    agent: Name
+    outcome: Literal["success", "cancelled", "failed", "expired"]
+    result: Maybe[Json256K] = None
+    result_ref: Maybe[FileId] = None
+    message_ids: list[MessageId]
+    usage: Maybe[list[Usage]] = None
+    duration_ms: Count
+    attempts: Count
+    error: Maybe[Failure] = None
+
+    @model_validator(mode="after")
+    def _one_result(self) -> AgentComplete:
+        if {"result", "result_ref"} <= self.model_fields_set:
+            raise broken("must have result or result_ref, not both")
+        return self
+
+
+class AgentCancel(Payload):
+    """Stops a run: after its present step, or at once."""
+
+    run_id: RunId
+    mode: Literal["graceful", "force"] = "graceful"
+    reason: Maybe[Text200] = None
+
+
+class AgentSteer(Writing):
+    """A word to a run in progress: as soon as it can take it, or when it is idle."""
+
+    run_id: RunId
+    when: Literal["asap", "idle"] = "asap"
+
+
+class AgentSubagent(Payload):
+    """A run that this run started, and how it stands."""
+
+    run_id: RunId
+    subagent_run_id: RunId
+    phase: Literal["started", "finished", "failed", "suspended"]
+    name: Name
+    parent_tool_call_id: Maybe[ToolCallId] = None
+    result: Maybe[Json16K] = None
+
+
+class AgentListQuestion(Payload):
+    """Asks which agents there are; it carries nothing."""
+
+
+class AgentInfo(Payload):
+    """An agent that the asker's grants allow."""
+
+    name: Name
+    description: Text500
+    available: bool
+    interactive: bool
+
+
+class AgentList(Payload):
+    """The agents that the asker's grants allow."""
+
+    agents: list[AgentInfo]
+
+
+_row = partial(EventType, lane=Lane.EVENTS, kinds=frozenset({Kind.CONVERSATION, Kind.AGENT}))
+_from_hub = partial(_row, direction=Direction.OUT)
+_command = partial(_row, direction=Direction.BOTH, reply="ack", action=Action.INVOKE, is_wanted=True)
+
+EVENTS: tuple[EventType, ...] = (
+    _command(name="agent.invoke", model=AgentInvoke, results=("run_id", "channel"), rate="agent", errors=(4007, 4021),
+             ag_ui="RunAgentInput", summary="Starts a run."),
+    _from_hub(name="agent.status", model=AgentStatus, ag_ui="RUN_STARTED, STEP_STARTED, STEP_FINISHED",
+              summary="A run entered a state."),
+    _from_hub(name="agent.output", model=AgentOutput, summary="An output of a run.",
+              ag_ui="STATE_SNAPSHOT, STATE_DELTA, ACTIVITY_SNAPSHOT, ACTIVITY_DELTA, CUSTOM"),
+    _from_hub(name="agent.complete", model=AgentComplete, ag_ui="RUN_FINISHED, RUN_ERROR", summary="A run ended."),
+    _command(name="agent.cancel", model=AgentCancel, results=("run_id", "state"), rate="command", errors=(4018, 4021),
+             ag_ui="abort", summary="Stops a run."),
+    _command(name="agent.steer", model=AgentSteer, results=("disposition",), rate="chat", errors=(4018, 4021),
+             summary="A word to a run in progress."),
+    _from_hub(name="agent.subagent", model=AgentSubagent, ag_ui="SUBAGENT_STARTED, SUBAGENT_FINISHED",
+              summary="A run that a run started."),
+    EventType(name="agent.list", model=AgentListQuestion, direction=Direction.IN, lane=Lane.CONNECTION,
+              kinds=NO_CHANNEL, reply="agent.list", reply_model=AgentList, rate="history", ag_ui="capabilities",
+              summary="Which agents there are."),
+)  # fmt: skip

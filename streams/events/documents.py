@@ -1,0 +1,55 @@
+"""The payloads of document.* (EVENTS 10): shared documents, as JSON patches or opaque updates. Pure."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pydantic import model_validator
+
+from streams.channel import Kind
+from streams.envelope import Lane
+from streams.events.declaration import Action, Direction, EventType, Payload
+from streams.events.json_patch import Patch
+from streams.events.problem_texts import broken
+from streams.events.types import Bytes256K, Count, Json2K, Maybe, Text16
+
+
+class DocumentUpdate(Payload):
+    """Either a patch on `base_version`, or opaque bytes that are stored and ordered, never interpreted."""
+
+    base_version: Maybe[Count] = None
+    patch: Maybe[Patch] = None
+    update: Maybe[Bytes256K] = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> DocumentUpdate:
+        given = self.model_fields_set
+        if given not in ({"base_version", "patch"}, {"update"}):
+            raise broken("must have either base_version and patch, or update")
+        return self
+
+
+class DocumentCursor(Payload):
+    """Where the sender's cursor is; what a selection means is the clients' matter."""
+
+    selection: Json2K
+    colour: Maybe[Text16] = None
+
+
+class DocumentCursorDelivered(DocumentCursor):
+    """The same, with whose it is."""
+
+    user: str
+    client: str
+
+
+_row = partial(
+    EventType, direction=Direction.BOTH, kinds=frozenset({Kind.DOCUMENT}), reply="ack", action=Action.WRITE
+)  # fmt: skip
+
+EVENTS: tuple[EventType, ...] = (
+    _row(name="document.update", model=DocumentUpdate, lane=Lane.EVENTS, results=("version",), rate="document",
+         errors=(4021,), ag_ui="STATE_DELTA", summary="Changes a document."),
+    _row(name="document.cursor", model=DocumentCursor, delivered=DocumentCursorDelivered, lane=Lane.LIVE,
+         rate="cursor", is_id_required=False, limit_bytes=16_384, summary="Where somebody's cursor is."),
+)  # fmt: skip

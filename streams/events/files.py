@@ -1,0 +1,239 @@
+"""The payloads of file.* (EVENTS 8): uploads and what becomes of them. Pure.
+
+URLs and file bytes pass through here on one connection only; they are in no lane.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from streams.channel import Kind
+from streams.envelope import Lane
+from streams.events.declaration import ALL_KINDS, Action, Direction, EventType, Payload
+from streams.events.problem_texts import broken
+from streams.events.types import (
+    Bytes512K,
+    Count,
+    EventId,
+    FileId,
+    FileName,
+    Maybe,
+    Ordinal,
+    Sha256,
+    Text64,
+    Text127,
+    Text128,
+    Text200,
+    Text500,
+    Time,
+)
+from streams.events.upload_ways import MultipartWay, SingleWay, SocketWay, UploadDone
+
+PartNumber = Annotated[int, Field(ge=1, le=10_000)]
+UploadState = Literal["requested", "uploading", "verifying", "scanning", "ready", "failed"]
+
+
+class FileUploadRequest(Payload):
+    """Asks for a place to put a file. `sha256` is of the whole file; without it a single upload is not verified."""
+
+    filename: FileName
+    size: Count
+    mime: Text127
+    strategy: Literal["auto", "single", "multipart", "socket"] = "auto"
+    sha256: Maybe[Sha256] = None
+    purpose: Literal["attachment", "document", "avatar"] = "attachment"
+    resume_key: Maybe[Text128] = None
+
+
+class FileUploadAuthorized(Payload):
+    """How to bring the bytes, and what is there already. After a request it also has the fields of Stored."""
+
+    upload_id: FileId
+    strategy: Literal["single", "multipart", "socket"]
+    expires_at: Time
+    single: Maybe[SingleWay] = None
+    multipart: Maybe[MultipartWay] = None
+    socket: Maybe[SocketWay] = None
+    done: UploadDone
+    id: Maybe[EventId] = None
+    seq: Maybe[Ordinal] = None
+    duplicate: Maybe[bool] = None
+    durability: Maybe[Literal["memory", "fsync", "replicated"]] = None
+
+    @model_validator(mode="after")
+    def _the_way_it_names(self) -> FileUploadAuthorized:
+        if {"single", "multipart", "socket"} & self.model_fields_set != {self.strategy}:
+            raise broken("must describe the strategy it names and no other")
+        return self
+
+
+class PartToSign(Payload):
+    """A part whose URL is wanted; with its digest the store verifies it."""
+
+    n: PartNumber
+    sha256: Maybe[Sha256] = None
+
+
+class FileUploadSign(Payload):
+    """Asks for the URLs of further parts."""
+
+    upload_id: FileId
+    parts: Annotated[list[PartToSign], Field(min_length=1, max_length=50)]
+
+
+class FileChunk(Payload):
+    """A piece of a file over the socket."""
+
+    upload_id: FileId
+    offset: Count
+    data: Bytes512K
+    sha256: Maybe[Sha256] = None
+
+
+class ChunkAnswer(Payload):
+    """What is held after a chunk: where to go on, and how much may be sent before the next answer (0: pause)."""
+
+    upload_id: FileId
+    accepted: bool
+    problem: Maybe[Literal["offset", "checksum"]] = None
+    next_offset: Count
+    stored_offset: Count
+    window: Count
+
+
+class FileUploadProgress(Payload):
+    """How much the uploader has sent, in bytes."""
+
+    upload_id: FileId
+    sent: Count
+
+
+class FileUploadProgressDelivered(Payload):
+    """How far somebody's upload is, in bytes; at most once a second."""
+
+    upload_id: FileId
+    user: str
+    sent: Count
+    total: Count
+    state: UploadState
+
+
+class ClaimedPart(Payload):
+    """A part the uploader says it has put."""
+
+    n: PartNumber
+    sha256: Sha256
+
+
+class FileUploadComplete(Payload):
+    """The uploader's claim that all is there; verification answers it with file.ready or file.upload.failed."""
+
+    upload_id: FileId
+    sha256: Maybe[Sha256] = None
+    parts: Maybe[Annotated[list[ClaimedPart], Field(max_length=10_000)]] = None
+
+
+class FileUploadStatus(Payload):
+    """Asks how an upload stands, by its id or by the uploader's own key."""
+
+    upload_id: Maybe[FileId] = None
+    resume_key: Maybe[Text128] = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> FileUploadStatus:
+        if (self.upload_id is None) == (self.resume_key is None):
+            raise broken("must have either upload_id or resume_key")
+        return self
+
+
+class FileUploadCancel(Payload):
+    """Gives an upload up."""
+
+    upload_id: FileId
+    reason: Maybe[Text200] = None
+
+
+class FileUploadFailed(Payload):
+    """An upload came to nothing, and why."""
+
+    upload_id: FileId
+    reason: Literal["cancelled", "expired", "checksum", "size", "type", "storage", "infected"]
+    message: Text500
+
+
+class Checksum(Payload):
+    """The digest that was verified: of the whole file, or of its parts' digests."""
+
+    algorithm: Literal["sha256"]
+    type: Literal["full", "composite"]
+    value: Text64
+
+
+class Scan(Payload):
+    """Who looked into the file, and what was found."""
+
+    engine: Text64
+    verdict: Literal["clean", "skipped"]
+
+
+class FileReady(Payload):
+    """The file can be read."""
+
+    file_id: FileId
+    filename: FileName
+    size: Count
+    mime: Text127
+    detected_mime: Text127
+    checksum: Checksum
+    scan: Scan
+
+
+class FileUrlQuestion(Payload):
+    """Asks for a URL to read a file by."""
+
+    file_id: FileId
+    disposition: Literal["inline", "attachment"] = "attachment"
+
+
+class FileUrl(Payload):
+    """The URL, and until when it works."""
+
+    url: str
+    expires_at: Time
+
+
+_row = partial(EventType, kinds=ALL_KINDS - {Kind.USER})
+_command = partial(
+    _row, direction=Direction.BOTH, lane=Lane.EVENTS, reply="ack", action=Action.UPLOAD, rate="upload", is_wanted=True
+)  # fmt: skip
+_question = partial(
+    _row, direction=Direction.IN, lane=Lane.CONNECTION, reply="file.upload.authorized", action=Action.UPLOAD,
+    rate="upload",
+)  # fmt: skip
+
+EVENTS: tuple[EventType, ...] = (
+    _command(name="file.upload.request", model=FileUploadRequest, reply="file.upload.authorized", errors=(4017, 4024),
+             summary="Asks for a place to put a file."),
+    _row(name="file.upload.authorized", model=FileUploadAuthorized, direction=Direction.OUT, lane=Lane.CONNECTION,
+         summary="How to bring the bytes."),
+    _question(name="file.upload.sign", model=FileUploadSign, errors=(4018, 4021, 4022),
+              summary="Asks for the URLs of further parts."),
+    _question(name="file.chunk", model=FileChunk, reply="file.upload.progress", reply_model=ChunkAnswer, rate="chunk",
+              errors=(4017, 4018, 4021, 4022), summary="A piece of a file over the socket."),
+    _row(name="file.upload.progress", model=FileUploadProgress, delivered=FileUploadProgressDelivered,
+         direction=Direction.BOTH, lane=Lane.LIVE, reply="ack", action=Action.UPLOAD, rate="live",
+         is_id_required=False, limit_bytes=16_384, ag_ui="ACTIVITY_SNAPSHOT", summary="How far an upload is."),
+    _command(name="file.upload.complete", model=FileUploadComplete, errors=(4018, 4021, 4022),
+             summary="The uploader says that all is there."),
+    _question(name="file.upload.status", model=FileUploadStatus, errors=(4018, 4022), summary="How an upload stands."),
+    _command(name="file.upload.cancel", model=FileUploadCancel, errors=(4018, 4021), summary="Gives an upload up."),
+    _row(name="file.upload.failed", model=FileUploadFailed, direction=Direction.OUT, lane=Lane.EVENTS, ag_ui="CUSTOM",
+         summary="An upload came to nothing."),
+    _row(name="file.ready", model=FileReady, direction=Direction.OUT, lane=Lane.EVENTS, ag_ui="CUSTOM",
+         summary="A file can be read."),
+    _question(name="file.url", model=FileUrlQuestion, reply="file.url", reply_model=FileUrl, action=Action.READ,
+              rate="history", errors=(4018, 4021), summary="Asks for a URL to read a file by."),
+)  # fmt: skip

@@ -1,0 +1,107 @@
+"""The payloads of team.* (EVENTS 9): the activity feed, who is there, notifications. Pure."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from streams.channel import Kind
+from streams.envelope import Lane
+from streams.events.declaration import Action, Direction, EventType, Payload
+from streams.events.problem_texts import broken
+from streams.events.types import (
+    Count,
+    EventId,
+    Link,
+    Maybe,
+    Text32,
+    Text64,
+    Text128,
+    Text140,
+    Text200,
+    Text500,
+    Text1000,
+    Time,
+)
+
+Importance = Literal["low", "normal", "high"]
+
+
+class TeamObject(Payload):
+    """What an activity is about."""
+
+    type: Text32
+    id: Text128
+    title: Maybe[Text200] = None
+
+
+class TeamActivity(Payload):
+    """Somebody did something: verb, object, and a summary to show."""
+
+    verb: Annotated[Text64, Field(min_length=1)]
+    object: TeamObject
+    target: Maybe[TeamObject] = None
+    summary: Text500
+    importance: Importance = "normal"
+
+
+class TeamPresenceUpdate(Payload):
+    """How the sender is; `invisible` is delivered as `offline`."""
+
+    status: Literal["online", "away", "busy", "offline", "invisible"]
+    message: Maybe[Text140] = None
+    until: Maybe[Time] = None
+
+
+class TeamPresenceDelivered(Payload):
+    """How a member is, over all devices."""
+
+    status: Literal["online", "away", "busy", "offline"]
+    message: Maybe[Text140] = None
+    until: Maybe[Time] = None
+    user: str
+    devices: Count
+
+
+class TeamNotification(Payload):
+    """A notice to a team or a person. Its id is the event's; a later one of the same `collapse_key` replaces it."""
+
+    kind: Text64
+    title: Text140
+    body: Maybe[Text1000] = None
+    link: Maybe[Link] = None
+    priority: Importance = "normal"
+    expires_at: Maybe[Time] = None
+    collapse_key: Maybe[Text64] = None
+
+
+class TeamNotificationRead(Payload):
+    """The owner of the inbox has read these notices, or all up to one."""
+
+    ids: Maybe[Annotated[list[EventId], Field(max_length=100)]] = None
+    up_to: Maybe[EventId] = None
+
+    @model_validator(mode="after")
+    def _ids_or_up_to(self) -> TeamNotificationRead:
+        if (self.ids is None) == (self.up_to is None):
+            raise broken("must have either ids or up_to")
+        return self
+
+
+_row = partial(
+    EventType, direction=Direction.BOTH, lane=Lane.EVENTS, kinds=frozenset({Kind.TEAM}), reply="ack", rate="command",
+    ag_ui="CUSTOM",
+)  # fmt: skip
+
+EVENTS: tuple[EventType, ...] = (
+    _row(name="team.activity", model=TeamActivity, action=Action.WRITE, is_wanted=True,
+         summary="Somebody did something."),
+    _row(name="team.presence.update", model=TeamPresenceUpdate, delivered=TeamPresenceDelivered, lane=Lane.LIVE,
+         action=Action.WRITE, rate="live", limit_bytes=16_384, summary="How a member is."),
+    _row(name="team.notification", model=TeamNotification, kinds=frozenset({Kind.TEAM, Kind.USER}),
+         action=Action.MANAGE, is_wanted=True, summary="A notice to a team or a person."),
+    _row(name="team.notification.read", model=TeamNotificationRead, kinds=frozenset({Kind.USER}), action=Action.READ,
+         results=("unread",), ag_ui=None, summary="Notices were read."),
+)  # fmt: skip

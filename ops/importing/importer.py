@@ -1,0 +1,112 @@
+"""Appends a long sequence of drafts exactly once and in order, many at a time, from wherever an earlier run stopped.
+
+Each append carries the number of the one before it as its condition, checked in the append script. So a hole cannot
+arise, whatever fails, and a second run is told by its first append how far the first one came, however long ago.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from streams.envelope import Appended, Draft, Guard
+from streams.errors import GuardRefused, LogUnavailable, StreamsError
+
+IN_FLIGHT_MAX: Final = 500
+"""Fewer leave the log idle between batches; more only wait in it."""
+RETRY_AFTER_S: Final = 0.2
+_FIELD: Final = "done"
+
+
+class Appends(Protocol):
+    """The part of the log an import needs."""
+
+    def submit(self, draft: Draft, done: Callable[[Appended | StreamsError], None]) -> None:
+        """As `streams.redis.log.Log.submit`."""
+
+
+class Import:
+    """One import: `name` is the source's within the channel.
+
+    Attributes:
+        added: events this run stored.
+        done: drafts known to be in the log; it falls back when the log lost some (failover, restored backup).
+    """
+
+    def __init__(self, log: Appends, drafts: Sequence[Draft], name: str) -> None:
+        self._log = log
+        self._drafts = drafts
+        self._name = name
+        self._next = 0
+        self._in_flight = 0
+        self._failure: StreamsError | None = None
+        self._moved = asyncio.Event()
+        self.added = 0
+        self.done = 0
+
+    async def run(
+        self, due: Callable[[int], float] | None = None, on_progress: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Append all of them.
+
+        Args:
+            due: the loop's time at which draft number n may go; None lets all go at once.
+            on_progress: told `done` from time to time.
+
+        Raises:
+            StreamsError: an append was refused for a reason that trying again does not cure.
+        """
+        while self.done < len(self._drafts):
+            await self._submit_what_may_go(due)
+            await self._something_moves()
+            if self._failure is not None:
+                await self._recover()
+            on_progress(self.done)
+
+    async def _submit_what_may_go(self, due: Callable[[int], float] | None) -> None:
+        loop = asyncio.get_running_loop()
+        while self._failure is None and self._next < len(self._drafts) and self._in_flight < IN_FLIGHT_MAX:
+            if due is not None and (wait_s := due(self._next) - loop.time()) > 0:
+                await asyncio.sleep(wait_s)
+            self._submit(self._next)
+            self._next += 1
+
+    def _submit(self, number: int) -> None:
+        self._in_flight += 1
+        self._log.submit(self._guarded(number), lambda result: self._take(number, result))
+
+    def _guarded(self, number: int) -> Draft:
+        before = str(number) if number else ""
+        chain = Guard(self._name, checks=((_FIELD, "eq", before),), sets=((_FIELD, str(number + 1)),))
+        return dataclasses.replace(self._drafts[number], guards=(chain,))
+
+    def _take(self, number: int, result: Appended | StreamsError) -> None:
+        """Results come in the order of submission, so the newest one says where the log stands."""
+        self._in_flight -= 1
+        self._moved.set()
+        if isinstance(result, Appended):
+            self.done = number + 1
+            self.added += not result.is_duplicate
+            return
+        self._failure = self._failure or result
+        if isinstance(result, GuardRefused):
+            self.done = int(result.present or 0)
+
+    async def _something_moves(self) -> None:
+        while self._in_flight and not self._moved.is_set():
+            await self._moved.wait()
+        self._moved.clear()
+
+    async def _recover(self) -> None:
+        """Let what is on its way come back, then go on from where the log says it stands."""
+        while self._in_flight:
+            await self._moved.wait()
+            self._moved.clear()
+        failure, self._failure = self._failure, None
+        if isinstance(failure, LogUnavailable):
+            await asyncio.sleep(RETRY_AFTER_S)
+        elif failure is not None and not isinstance(failure, GuardRefused):
+            raise failure
+        self._next = self.done

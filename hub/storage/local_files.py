@@ -1,0 +1,245 @@
+"""The local store's folder: how objects and parts lie on the disk. Blocking; no signatures here.
+
+    objects/<tenant>/<name>/       one object: its parts as files and `manifest.json`. It appears whole, by one rename
+    uploads/<handle>/              a multipart upload: `upload.json` and the parts stored so far
+    spool/                         files on their way in
+
+A part is a file `<number>-<digest>`: the name is the checksum, so a part and its digest become visible together. An
+object is made of its parts by renaming their folder: finishing 5 GiB costs no copying.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from hub.storage.digests import composite, encode_digest
+from hub.storage.store import AlreadyStored, BadContent, NewObject, Part, Pending, Stored, UploadGone
+
+PART_MIN_BYTES: Final = 5 * 1024 * 1024
+"""S3's smallest part but the last; kept here too, so that what works locally works there."""
+READ_BYTES: Final = 1024 * 1024
+_MANIFEST: Final = "manifest.json"
+_UPLOAD: Final = "upload.json"
+
+
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while piece := file.read(READ_BYTES):
+            digest.update(piece)
+    return encode_digest(digest.digest())
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames into this folder survive a power cut (fsync(2): the entry is the folder's content)."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _part_name(n: int, sha256_b64: str) -> str:
+    return f"{n:05}-{sha256_b64.replace('/', '_').replace('+', '-')}"
+
+
+def _part_of(path: Path) -> Part:
+    n, _, digest = path.name.partition("-")
+    return Part(int(n), path.stat().st_size, digest.replace("_", "/").replace("-", "+"), path.name)
+
+
+class LocalFiles:
+    """The folder. Several processes may share one: whatever becomes visible does so by a rename."""
+
+    def __init__(self, root: Path) -> None:
+        self.spool = root / "spool"
+        self._objects = root / "objects"
+        self._uploads = root / "uploads"
+        for folder in (self.spool, self._objects, self._uploads):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def _object(self, key: str) -> Path:
+        """The folder of an object. Keys are ours; that none leaves the store is looked at again here."""
+        path = (self._objects / key).resolve()
+        if not path.is_relative_to(self._objects.resolve()) or path == self._objects.resolve():
+            raise BadContent("a key must stay inside the store")
+        return path
+
+    def _upload(self, key: str, handle: str) -> Path:
+        path = self._uploads / handle
+        if not handle.isalnum() or not path.is_dir() or json.loads((path / _UPLOAD).read_bytes())["key"] != key:
+            raise UploadGone("no such upload")
+        return path
+
+    def begin(self, key: str, mime: str) -> str:
+        """Begin a multipart upload; its handle."""
+        self._object(key)
+        handle = secrets.token_hex(16)
+        draft = self.spool / handle
+        draft.mkdir()
+        (draft / _UPLOAD).write_text(json.dumps({"key": key, "mime": mime}))
+        draft.rename(self._uploads / handle)
+        sync_folder(self._uploads)
+        return handle
+
+    def has_upload(self, key: str, handle: str) -> None:
+        """Raises UploadGone unless the upload is open."""
+        self._upload(key, handle)
+
+    def keep_part(self, key: str, handle: str, part: Part, source: Path) -> Part:
+        """Move a file in as a part. `part.sha256` is compared with the file's own digest when given."""
+        digest = _matching_digest(source, part.size, part.sha256)
+        folder = self._upload(key, handle)
+        _sync_file(source)
+        target = folder / _part_name(part.n, digest)
+        try:
+            source.replace(target)
+        except FileNotFoundError as error:
+            raise UploadGone("the upload ended while the part arrived") from error
+        for older in folder.glob(f"{part.n:05}-*"):
+            if older != target:
+                older.unlink(missing_ok=True)
+        sync_folder(folder)
+        return Part(part.n, part.size, digest, target.name)
+
+    def parts(self, key: str, handle: str) -> list[Part]:
+        """The parts stored, by number."""
+        return sorted(_parts_in(self._upload(key, handle)), key=lambda part: part.n)
+
+    def finish(self, key: str, handle: str, parts: Sequence[Part]) -> None:
+        """Rename the upload's folder to be the object; rename(2) replaces no folder that holds something."""
+        folder = self._upload(key, handle)
+        stored = {part.tag: part for part in _parts_in(folder)}
+        numbers = [part.n for part in parts]
+        if not parts or numbers != sorted(set(numbers)) or any(stored.get(part.tag) != part for part in parts):
+            raise BadContent("these are not the parts that are stored")
+        if any(part.size < PART_MIN_BYTES for part in parts[:-1]):
+            raise BadContent("every part but the last needs 5 MiB")
+        for name in stored.keys() - {part.tag for part in parts}:
+            (folder / name).unlink()
+        mime = json.loads((folder / _UPLOAD).read_bytes())["mime"]
+        self._publish(key, folder, mime, {"composite": composite([part.sha256 or "" for part in parts])})
+
+    def abort(self, key: str, handle: str) -> None:
+        """Drop the upload. Renamed first, so that a part arriving now finds no folder."""
+        with suppress(UploadGone):
+            folder = self._upload(key, handle)
+            doomed = self.spool / f"{handle}.dropped"
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+
+    def pending(self, prefix: str) -> list[Pending]:
+        """Uploads not ended, of keys with this prefix."""
+        found = []
+        for folder in self._uploads.iterdir():
+            with suppress(FileNotFoundError):
+                key = json.loads((folder / _UPLOAD).read_bytes())["key"]
+                if key.startswith(prefix):
+                    found.append(Pending(key, folder.name))
+        return sorted(found, key=lambda pending: (pending.key, pending.handle))
+
+    def put(self, new: NewObject, source: Path) -> str:
+        """Move a file in as an object; its digest."""
+        self._object(new.key)
+        digest = _matching_digest(source, new.size, new.sha256)
+        _sync_file(source)
+        folder = self.spool / f"{secrets.token_hex(16)}.put"
+        folder.mkdir()
+        source.replace(folder / _part_name(1, digest))
+        try:
+            self._publish(new.key, folder, new.mime, {"sha256": digest})
+        except AlreadyStored:
+            shutil.rmtree(folder)
+            raise
+        return digest
+
+    def _publish(self, key: str, folder: Path, mime: str, checksums: dict[str, str]) -> None:
+        (folder / _MANIFEST).write_text(json.dumps({"mime": mime, **checksums}))
+        _sync_file(folder / _MANIFEST)
+        target = self._object(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if not target.is_dir():
+                raise
+            raise AlreadyStored("objects are never overwritten") from error
+        sync_folder(target.parent)
+
+    def look(self, key: str) -> Stored | None:
+        """What is stored under the key; sizes are those on the disk, not those once announced."""
+        manifest = self.manifest(key)
+        if manifest is None:
+            return None
+        size = sum(path.stat().st_size for path in self._part_paths(key))
+        return Stored(size, manifest.get("sha256"), manifest.get("composite"))
+
+    def manifest(self, key: str) -> dict[str, str] | None:
+        """The object's manifest; None when there is no such object."""
+        try:
+            manifest: dict[str, str] = json.loads((self._object(key) / _MANIFEST).read_bytes())
+        except FileNotFoundError:
+            return None
+        return manifest
+
+    def _part_paths(self, key: str) -> list[Path]:
+        return sorted(path for path in self._object(key).iterdir() if path.suffix != ".json")
+
+    def read(self, key: str, start: int, size: int | None) -> Iterator[bytes]:
+        """The bytes from `start`, at most `size`, in pieces."""
+        if self.manifest(key) is None:
+            return
+        left = float("inf") if size is None else size
+        for path in self._part_paths(key):
+            length = path.stat().st_size
+            if start >= length:
+                start -= length
+                continue
+            with path.open("rb") as file:
+                file.seek(start)
+                start = 0
+                while left > 0 and (piece := file.read(int(min(READ_BYTES, left)))):
+                    left -= len(piece)
+                    yield piece
+
+    def delete(self, key: str) -> None:
+        """Drop an object: renamed away first, so that no reader meets half of it."""
+        doomed = self.spool / f"{secrets.token_hex(16)}.dropped"
+        with suppress(FileNotFoundError):
+            self._object(key).rename(doomed)
+            shutil.rmtree(doomed)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys of objects with this prefix, sorted."""
+        manifests = self._objects.rglob(_MANIFEST)
+        names = (str(path.parent.relative_to(self._objects)) for path in manifests)
+        return sorted(name for name in names if name.startswith(prefix))
+
+
+def _parts_in(folder: Path) -> list[Part]:
+    """The newest file of each number: a crash between a rename and the removal of what it replaced leaves two."""
+    paths = sorted((p for p in folder.iterdir() if p.suffix != ".json"), key=lambda path: path.stat().st_mtime_ns)
+    return list({part.n: part for part in map(_part_of, paths)}.values())
+
+
+def _matching_digest(source: Path, size: int, expected: str | None) -> str:
+    if source.stat().st_size != size:
+        raise BadContent("the bytes are more or fewer than announced")
+    digest = digest_file(source)
+    if expected is not None and digest != expected:
+        raise BadContent("the checksum of the bytes is another one")
+    return digest

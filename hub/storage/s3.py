@@ -1,0 +1,257 @@
+"""The S3 object store, by boto3: AWS, MinIO, R2, Ceph. Every call runs in a thread; presigning has a pool of its own.
+
+The settings are those that were measured to matter, each with its reason. Not here: making buckets (operators do).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+from hub.storage.s3_errors import translate
+from hub.storage.store import Download, NewObject, Part, Pending, Signed, Stored, StoreUnavailable, UploadGone
+from hub.storage.threads import Threads
+
+P = ParamSpec("P")
+R = TypeVar("R")
+READ_BYTES: Final = 1024 * 1024
+_ABORT_ROUNDS: Final = 5
+"""How often an abort is repeated: parts in flight land after it (S3 API, AbortMultipartUpload)."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """Where the bucket is. Credentials come from the environment, by boto3's own chain.
+
+    Attributes:
+        endpoint_url: None is AWS; anything else is spoken to with path-style addresses unless `is_path_style` says no.
+        timeout_s: longest wait for one answer; a call is tried `attempts` times.
+    """
+
+    bucket: str
+    region: str = "us-east-1"
+    endpoint_url: str | None = None
+    is_path_style: bool | None = None
+    timeout_s: float = 20.0
+    attempts: int = 3
+
+    def config(self) -> Config:
+        """boto3's settings.
+
+        Without `signature_version` presigning falls back to SigV2 in us-east-1 and drops If-None-Match; without
+        `virtual` the host is the global one even for other regions. `when_required`: no checksums but ours.
+        """
+        is_path = self.endpoint_url is not None if self.is_path_style is None else self.is_path_style
+        return Config(
+            region_name=self.region,
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if is_path else "virtual", "us_east_1_regional_endpoint": "regional"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            connect_timeout=5,
+            read_timeout=self.timeout_s,
+            retries={"mode": "standard", "total_max_attempts": self.attempts},
+            max_pool_connections=32,
+        )
+
+
+class S3Store:
+    """An ObjectStore in a bucket.
+
+    Args:
+        settings: where.
+        threads: calls at a time. Presigning (0.4 ms of CPU a URL) has two of its own and never waits for the network.
+    """
+
+    def __init__(self, settings: S3Settings, *, threads: int = 8) -> None:
+        self._bucket = settings.bucket
+        session = boto3.session.Session()  # a session is not thread-safe, the client made from it is
+        self._client: Any = session.client("s3", endpoint_url=settings.endpoint_url, config=settings.config())
+        self._threads = Threads("s3", threads)
+        self._signers = Threads("s3-sign", 2)
+        self._spool = tempfile.TemporaryDirectory(prefix="hub-s3-")
+
+    @property
+    def spool(self) -> Path:
+        """A temporary folder of this process."""
+        return Path(self._spool.name)
+
+    async def _call(self, name: str, **arguments: object) -> dict[str, Any]:
+        """One API call on our bucket, its errors in the port's words."""
+        return await self._run(getattr(self._client, name), Bucket=self._bucket, **arguments)
+
+    async def _run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await self._threads.run(call, *args, **kwargs)
+        except ClientError as error:
+            raise translate(error) from error
+        except (BotoCoreError, HTTPClientError, OSError) as error:
+            raise StoreUnavailable(f"the store did not answer: {type(error).__name__}") from error
+
+    async def _sign(self, name: str, arguments: Mapping[str, Any], life_s: int) -> str:
+        url: str = await self._signers.run(
+            self._client.generate_presigned_url, name, Params={"Bucket": self._bucket, **arguments}, ExpiresIn=life_s
+        )
+        return url
+
+    async def sign_put(self, new: NewObject, life_s: int) -> Signed:
+        """See ObjectStore."""
+        arguments = {
+            "Key": new.key, "ContentLength": new.size, "ContentType": new.mime, "IfNoneMatch": "*",
+            **({"ChecksumSHA256": new.sha256} if new.sha256 else {}),
+        }  # fmt: skip
+        headers = {"content-length": str(new.size), "content-type": new.mime, "if-none-match": "*"}
+        url = await self._sign("put_object", arguments, life_s)
+        return Signed("PUT", url, headers | _checksum_header(new.sha256))
+
+    async def sign_parts(self, key: str, handle: str, parts: Sequence[Part], life_s: int) -> list[Signed]:
+        """See ObjectStore."""
+        signed = []
+        for part in parts:
+            arguments = {
+                "Key": key, "UploadId": handle, "PartNumber": part.n, "ContentLength": part.size,
+                **({"ChecksumSHA256": part.sha256} if part.sha256 else {}),
+            }  # fmt: skip
+            url = await self._sign("upload_part", arguments, life_s)
+            signed.append(Signed("PUT", url, {"content-length": str(part.size)} | _checksum_header(part.sha256)))
+        return signed
+
+    async def sign_get(self, key: str, download: Download, life_s: int) -> str:
+        """See ObjectStore."""
+        arguments = {
+            "Key": key, "ResponseContentDisposition": download.disposition, "ResponseContentType": download.mime,
+        }  # fmt: skip
+        return await self._sign("get_object", arguments, life_s)
+
+    async def begin(self, key: str, mime: str, *, is_checked: bool) -> str:
+        """See ObjectStore. AWS refuses a checksum on parts of an upload begun without one, and the other way round."""
+        checksum = {"ChecksumAlgorithm": "SHA256"} if is_checked else {}
+        answer = await self._call("create_multipart_upload", Key=key, ContentType=mime, **checksum)
+        handle: str = answer["UploadId"]
+        return handle
+
+    async def write_part(self, key: str, handle: str, part: Part, source: Path) -> None:
+        """See ObjectStore."""
+        await self._run(self._upload_part, key, handle, part, source)
+
+    def _upload_part(self, key: str, handle: str, part: Part, source: Path) -> None:
+        with source.open("rb") as body:
+            self._client.upload_part(
+                Bucket=self._bucket, Key=key, UploadId=handle, PartNumber=part.n, Body=body, ContentLength=part.size,
+                **({"ChecksumSHA256": part.sha256} if part.sha256 else {}),
+            )  # fmt: skip
+
+    async def parts(self, key: str, handle: str) -> list[Part]:
+        """See ObjectStore. 1,000 a page."""
+        found: list[Part] = []
+        marker = 0
+        while True:
+            page = await self._call("list_parts", Key=key, UploadId=handle, PartNumberMarker=marker)
+            found += [_part(entry) for entry in page.get("Parts", ())]
+            if not page.get("IsTruncated"):
+                return found
+            marker = page["NextPartNumberMarker"]
+
+    async def finish(self, key: str, handle: str, parts: Sequence[Part]) -> None:
+        """See ObjectStore. An error inside a 200 is raised by boto3 like any other."""
+        listed = [
+            {"PartNumber": part.n, "ETag": part.tag, **({"ChecksumSHA256": part.sha256} if part.sha256 else {})}
+            for part in parts
+        ]
+        await self._call(
+            "complete_multipart_upload", Key=key, UploadId=handle, MultipartUpload={"Parts": listed}, IfNoneMatch="*",
+            MpuObjectSize=sum(part.size for part in parts),
+        )  # fmt: skip
+
+    async def abort(self, key: str, handle: str) -> None:
+        """See ObjectStore."""
+        with suppress(UploadGone):
+            for _ in range(_ABORT_ROUNDS):
+                await self._call("abort_multipart_upload", Key=key, UploadId=handle)
+                if not await self.parts(key, handle):
+                    return
+
+    async def pending(self, prefix: str) -> list[Pending]:
+        """See ObjectStore."""
+        found: list[Pending] = []
+        more: dict[str, str] = {}
+        while True:
+            page = await self._call("list_multipart_uploads", Prefix=prefix, **more)
+            found += [Pending(entry["Key"], entry["UploadId"]) for entry in page.get("Uploads", ())]
+            if not page.get("IsTruncated"):
+                return found
+            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    async def put(self, new: NewObject, source: Path) -> None:
+        """See ObjectStore."""
+        await self._run(self._put_object, new, source)
+
+    def _put_object(self, new: NewObject, source: Path) -> None:
+        with source.open("rb") as body:
+            self._client.put_object(
+                Bucket=self._bucket, Key=new.key, Body=body, ContentLength=new.size, ContentType=new.mime,
+                IfNoneMatch="*", **({"ChecksumSHA256": new.sha256} if new.sha256 else {}),
+            )  # fmt: skip
+
+    async def look(self, key: str) -> Stored | None:
+        """See ObjectStore."""
+        try:
+            head = await self._call("head_object", Key=key, ChecksumMode="ENABLED")
+        except FileNotFoundError:
+            return None
+        checksum: str | None = head.get("ChecksumSHA256")
+        if checksum and ("-" in checksum or head.get("ChecksumType") == "COMPOSITE"):
+            return Stored(head["ContentLength"], composite=checksum)
+        return Stored(head["ContentLength"], sha256=checksum)
+
+    async def read(self, key: str, start: int = 0, size: int | None = None) -> AsyncIterator[bytes]:
+        """See ObjectStore."""
+        end = "" if size is None else str(start + size - 1)
+        try:
+            answer = await self._call("get_object", Key=key, Range=f"bytes={start}-{end}")
+        except FileNotFoundError:
+            return
+        body = answer["Body"]
+        try:
+            while piece := await self._run(body.read, READ_BYTES):
+                yield piece
+        finally:
+            body.close()
+
+    async def delete(self, key: str) -> None:
+        """See ObjectStore."""
+        await self._call("delete_object", Key=key)
+
+    async def keys(self, prefix: str) -> list[str]:
+        """See ObjectStore."""
+        found: list[str] = []
+        more: dict[str, str] = {}
+        while True:
+            page = await self._call("list_objects_v2", Prefix=prefix, **more)
+            found += [entry["Key"] for entry in page.get("Contents", ())]
+            if not page.get("IsTruncated"):
+                return sorted(found)
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def close(self) -> None:
+        """See ObjectStore."""
+        await self._threads.close()
+        await self._signers.close()
+        self._client.close()
+        self._spool.cleanup()
+
+
+def _part(entry: Mapping[str, Any]) -> Part:
+    return Part(entry["PartNumber"], entry["Size"], entry.get("ChecksumSHA256"), entry["ETag"])
+
+
+def _checksum_header(sha256: str | None) -> dict[str, str]:
+    return {"x-amz-checksum-sha256": sha256} if sha256 else {}

@@ -1,0 +1,188 @@
+"""The port to an object store: what is asked of S3 and of the local folder alike. Pure.
+
+Keys are ours (`<tenant>/<upload_id>`); a stored object is never overwritten. Checksums are SHA-256, base64. Not here:
+who may do what, and what an upload is (hub.uploads).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+class StoreError(Exception):
+    """The base of what a store refuses or cannot do."""
+
+
+class StoreUnavailable(StoreError):
+    """The store is away, hangs or answered 5xx. The same call may be made again."""
+
+
+class UploadGone(StoreError):
+    """No such multipart upload: never begun, aborted, or already finished."""
+
+
+class AlreadyStored(StoreError):
+    """The key holds an object already; objects are never overwritten."""
+
+
+class BadContent(StoreError):
+    """The bytes are not the ones announced (size or checksum), or the parts do not make up an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """An object about to be put.
+
+    Attributes:
+        size: bytes; a signed PUT accepts exactly these many.
+        sha256: base64 of the digest, verified by the store while it receives; None leaves it unverified.
+    """
+
+    key: str
+    size: int
+    mime: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part, planned or stored. `tag` is the store's own name for its content and is passed back to `finish`."""
+
+    n: int
+    size: int
+    sha256: str | None = None
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the store says it holds. At most one of the checksums is there.
+
+    Attributes:
+        sha256: of the whole, where the store computed or verified it while receiving.
+        composite: `base64(sha256(all part digests))-N`, for an object made of checked parts.
+    """
+
+    size: int
+    sha256: str | None = None
+    composite: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A request a client may make without a token. It must send exactly these headers: they are part of the signature.
+
+    `url` is absolute for S3 and begins with `/` for the local store, which the hub serves itself.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """How a signed download presents itself: the `Content-Disposition` and `Content-Type` it is answered with."""
+
+    disposition: str
+    mime: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A multipart upload begun and neither finished nor aborted."""
+
+    key: str
+    handle: str
+
+
+class Signing(Protocol):
+    """Requests that clients carry out themselves. `life_s` is the seconds until the store refuses them (403)."""
+
+    async def sign_put(self, new: NewObject, life_s: int) -> Signed:
+        """One PUT of the whole object; size, type and checksum (if given) are signed headers."""
+
+    async def sign_parts(self, key: str, handle: str, parts: Sequence[Part], life_s: int) -> list[Signed]:
+        """One PUT for each part; size and checksum (if given) are signed headers."""
+
+    async def sign_get(self, key: str, download: Download, life_s: int) -> str:
+        """The address of the object. It says nothing about whether the object is there."""
+
+
+class Multipart(Protocol):
+    """Objects put together from parts numbered from 1; each but the last has at least 5 MiB."""
+
+    async def begin(self, key: str, mime: str, *, is_checked: bool) -> str:
+        """Begin; answers a handle. `is_checked`: every part will be signed or written with its digest."""
+
+    async def write_part(self, key: str, handle: str, part: Part, source: Path) -> None:
+        """Store a part from a file, which the store may take away. Again with the same number: the last one counts.
+
+        Raises:
+            BadContent: the file does not have the part's size and digest.
+            UploadGone: no such upload.
+        """
+
+    async def parts(self, key: str, handle: str) -> list[Part]:
+        """The parts stored, by number.
+
+        Raises:
+            UploadGone: no such upload.
+        """
+
+    async def finish(self, key: str, handle: str, parts: Sequence[Part]) -> None:
+        """Make the object of these parts, as `parts` listed them.
+
+        Raises:
+            AlreadyStored: the key holds an object.
+            BadContent: the parts are not what is stored, or one but the last is too small.
+            UploadGone: no such upload.
+        """
+
+    async def abort(self, key: str, handle: str) -> None:
+        """Drop the upload and all its parts, also those still arriving. Nothing happens when there is none."""
+
+    async def pending(self, prefix: str) -> list[Pending]:
+        """Uploads neither finished nor aborted, of keys beginning with `prefix`."""
+
+
+class Objects(Protocol):
+    """Whole objects."""
+
+    async def put(self, new: NewObject, source: Path) -> None:
+        """Store an object from a file, which the store may take away.
+
+        Raises:
+            AlreadyStored: the key holds an object.
+            BadContent: the file does not have the size and digest announced.
+        """
+
+    async def look(self, key: str) -> Stored | None:
+        """Size and checksum as the store knows them; None when there is no such object."""
+
+    def read(self, key: str, start: int = 0, size: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from `start` (at most `size` of them) in pieces of at most 1 MiB. No object: no bytes."""
+
+    async def delete(self, key: str) -> None:
+        """Drop the object. Nothing happens when there is none."""
+
+    async def keys(self, prefix: str) -> list[str]:
+        """The keys of the objects that begin with `prefix`, sorted."""
+
+
+class ObjectStore(Signing, Multipart, Objects, Protocol):
+    """The whole port.
+
+    Attributes:
+        spool: a folder for files on their way into the store.
+    """
+
+    @property
+    def spool(self) -> Path:
+        """Files made here are moved into the store where that is possible, not copied."""
+
+    async def close(self) -> None:
+        """Give back threads and connections. Calls under way end first."""

@@ -1,0 +1,71 @@
+"""The HTTP face of the local store: signed addresses. The signature is the permission; no token is read."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+
+from hub.storage.local import LocalStore
+from hub.storage.local_signing import PATH, SignatureRefused, Ticket, check
+from hub.storage.ranges import Span, parse_range
+from hub.storage.store import AlreadyStored, BadContent, UploadGone
+
+_STATUS: Final = {SignatureRefused: 403, BadContent: 400, UploadGone: 404, AlreadyStored: 412}
+_SAFE_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Cache-Control": "private, no-store",
+    "Accept-Ranges": "bytes",
+    "Cross-Origin-Resource-Policy": "same-site",
+}
+"""What a person uploaded is never run in our origin, whatever a browser takes it for."""
+
+
+def local_store_routes(store: LocalStore) -> APIRouter:
+    """The routes of one local store."""
+    router = APIRouter(prefix=PATH.rstrip("/"), include_in_schema=False)
+
+    @router.put("/{key:path}")
+    async def receive(key: str, request: Request) -> Response:
+        try:
+            ticket = _ticket(store, "PUT", key, request)
+            digest = await store.receive(ticket, request.stream())
+        except (SignatureRefused, BadContent, UploadGone, AlreadyStored) as error:
+            # The rest of the body is not read: the connection ends with the answer.
+            return Response(str(error), _STATUS[type(error)], {"Connection": "close"}, "text/plain")
+        return Response(status_code=200, headers={"ETag": f'"{digest}"'})
+
+    @router.get("/{key:path}")
+    async def serve(key: str, request: Request) -> Response:
+        try:
+            ticket = _ticket(store, "GET", key, request)
+        except SignatureRefused as error:
+            return Response(str(error), 403, media_type="text/plain")
+        stored = await store.look(key)
+        if stored is None:
+            return Response("no such object", 404, media_type="text/plain")
+        span = parse_range(request.headers.get("range"), stored.size)
+        return _answer(store, ticket, span, stored.size)
+
+    return router
+
+
+def _ticket(store: LocalStore, method: str, key: str, request: Request) -> Ticket:
+    arrived = Ticket(method, key, dict(request.query_params), request.headers)
+    return check(store.secret, arrived, time.time())
+
+
+def _answer(store: LocalStore, ticket: Ticket, span: Span | None, size: int) -> Response:
+    """The object, or the part of it that was asked for (RFC 9110, 14)."""
+    if span is None:
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+    headers = {
+        **_SAFE_HEADERS, "Content-Disposition": ticket.query["disposition"], "Content-Length": str(span.size),
+    }  # fmt: skip
+    if span.is_partial:
+        headers["Content-Range"] = f"bytes {span.start}-{span.start + span.size - 1}/{size}"
+    body = store.read(ticket.key, span.start, span.size)
+    return StreamingResponse(body, 206 if span.is_partial else 200, headers, ticket.query["type"])

@@ -1,0 +1,132 @@
+"""A real S3 endpoint over HTTP for tests: localstack-core, the one local server that enforces signatures, expiry and checksums.
+
+It pins its own boto3, so it lives in a venv of its own (`.s3venv`, 25 s to build): `python tests/support/s3_server.py` builds it.
+What it does not do like AWS: it keeps objects in memory or temporary files, and has no latency, throttling or region redirects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+
+import boto3
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / ".s3venv"
+REQUIREMENTS = (
+    "localstack-core[base-runtime]==4.12.0",
+    "cbor2<5.9",
+    "pyopenssl<25.2",
+    "cryptography<46",
+    "service-identity<25",
+)
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+_START_S = 60.0
+
+
+def why_missing() -> str | None:
+    """Why there is no server to start; None when there is one."""
+    marker = VENV / "complete"
+    if marker.exists() or (VENV / "bin" / "localstack-supervisor").exists():
+        return None
+    return "no S3 server here: build it with `python tests/support/s3_server.py` (needs PyPI, 25 s)"
+
+
+def build() -> None:
+    """Make the venv. Nothing happens when it is there."""
+    if why_missing() is None:
+        return
+    subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+    subprocess.run([VENV / "bin" / "pip", "install", "-q", *REQUIREMENTS], check=True)
+    (VENV / "complete").touch()
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class S3Server:
+    """The server as a child process on a random port of 127.0.0.1. `start` again after `kill`: it comes back empty."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="hubs3-"))
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._child: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        environment = {
+            **os.environ,
+            "SERVICES": "s3", "EAGER_SERVICE_LOADING": "1", "GATEWAY_LISTEN": f"127.0.0.1:{self.port}",
+            "S3_SKIP_SIGNATURE_VALIDATION": "0", "DISABLE_EVENTS": "1", "SKIP_SSL_CERT_DOWNLOAD": "1", "DNS_ADDRESS": "0",
+            "FILESYSTEM_ROOT": str(self.folder), "LOCALSTACK_VOLUME_DIR": str(self.folder / "volume"),
+            "TMPDIR": str(self.folder), "S3_DIR": str(self.folder / "s3"), "CONFIG_DIR": str(self.folder / "config"),
+        }  # fmt: skip
+        with (self.folder / "log").open("ab") as log:
+            self._child = subprocess.Popen(
+                [VENV / "bin" / "python", "-m", "localstack.runtime.main"],
+                env=environment, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
+            )  # fmt: skip
+        self._wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            assert self._child is not None
+            if self._child.poll() is not None:
+                raise RuntimeError("the S3 server ended: " + (self.folder / "log").read_text()[-2000:])
+            with contextlib.suppress(urllib.error.URLError, OSError):
+                urllib.request.urlopen(f"{self.url}/_localstack/health", timeout=2)
+                return
+            time.sleep(0.1)
+        raise RuntimeError("the S3 server did not answer: " + (self.folder / "log").read_text()[-2000:])
+
+    def bucket(self) -> str:
+        """A new, empty bucket."""
+        name = f"hub-{uuid.uuid4().hex[:12]}"
+        client = boto3.session.Session(*CREDENTIALS.values()).client(
+            "s3", endpoint_url=self.url, region_name="us-east-1"
+        )
+        client.create_bucket(Bucket=name)
+        client.close()
+        return name
+
+    def stop(self) -> None:
+        """SIGSTOP: it hangs; connections stay open."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT after `stop`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        assert self._child is not None
+        os.killpg(self._child.pid, number)
+
+    def close(self) -> None:
+        """End the child and remove its folder."""
+        if self._child is not None and self._child.poll() is None:
+            self._signal(signal.SIGKILL)
+            self._child.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    build()

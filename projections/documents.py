@@ -1,0 +1,111 @@
+"""A document: JSON that patches build, or opaque updates that clients merge themselves. Pure.
+
+`version` counts updates, as the append script does, so it also counts a patch that the script let pass and that does not
+apply: it leaves the content as it was, here as for every client that follows the log. The hub refuses such a patch
+before it is stored, by `preview`; what happens here is the same answer for whatever came past it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from projections.errors import PatchRefused
+from projections.fields import broken, optional_list, optional_text
+from projections.json_patch import Patched, apply_patch
+from projections.json_value import Json, JsonObject, weigh
+from projections.projection import Dumped, DurableProjection, Home
+from projections.recorded import Recorded
+
+CONTENT_WEIGHT_MAX: Final = 4 * 1024 * 1024
+"""What a document may weigh, in characters (`json_value.weigh`). It is sent with every state that shows it."""
+JSON_MODE: Final = "json"
+OPAQUE_MODE: Final = "opaque"
+
+
+@dataclass(slots=True)
+class Document:
+    """A document as its updates made it.
+
+    Attributes:
+        mode: `json` or `opaque`, fixed by the first update; None before it.
+        version: how many updates there were.
+        content: the JSON document; it begins as an empty object.
+        updates_from: opaque: the ID of the first update. A client replays from there, that one included.
+        weight_bound: never less than the content's weight, so that it is weighed only when it may have grown too heavy.
+    """
+
+    mode: str | None = None
+    version: int = 0
+    content: Json = field(default_factory=dict)
+    updates_from: str | None = None
+    weight_bound: int = 8
+
+
+def preview(state: Document, patch: Sequence[Json]) -> Json:
+    """The content as this patch would make it.
+
+    Raises:
+        PatchRefused: it does not apply, or the document would be too large or nested too deeply.
+    """
+    return _patched(state, patch).document
+
+
+def _patched(state: Document, patch: Sequence[Json]) -> Patched:
+    """The content after the patch, and a bound of its weight."""
+    content, added = apply_patch(state.content, patch)
+    bound = state.weight_bound + added
+    if bound > CONTENT_WEIGHT_MAX:
+        bound, _ = weigh(content, CONTENT_WEIGHT_MAX)
+    if bound > CONTENT_WEIGHT_MAX:
+        raise PatchRefused(len(patch) - 1, "the document would be too large")
+    return Patched(content, bound)
+
+
+def _update(state: Document, event: Recorded) -> None:
+    patch, update = optional_list(event, "patch"), optional_text(event, "update")
+    if (patch is None) == (update is None):
+        raise broken(event, "either patch or update must be given")
+    if state.mode is None:
+        state.mode = OPAQUE_MODE if patch is None else JSON_MODE
+        state.updates_from = event.id if patch is None else None
+    state.version += 1
+    if patch is not None and state.mode == JSON_MODE:
+        try:
+            state.content, state.weight_bound = _patched(state, patch)
+        except PatchRefused:
+            return  # it counts and changes nothing, as the head of this file says
+
+
+def _initial(_home: Home) -> Document:
+    return Document()
+
+
+def _render(state: Document) -> JsonObject:
+    shown: JsonObject = {"mode": state.mode, "version": state.version}
+    if state.mode == JSON_MODE:
+        shown["content"] = state.content
+    elif state.mode == OPAQUE_MODE:
+        shown["updates_from"] = state.updates_from
+    return shown
+
+
+def _dump(state: Document) -> Json:
+    return [state.mode, state.version, state.content, state.updates_from, state.weight_bound]
+
+
+def _load(_home: Home, value: Dumped) -> Document:
+    return Document(*value)
+
+
+DOCUMENTS: Final = DurableProjection(
+    name="documents",
+    version=1,
+    initial=_initial,
+    handlers={"document.update": _update},
+    render=_render,
+    dump=_dump,
+    load=_load,
+)
+"""`mode`, `version` and `content` or `updates_from` of documents."""

@@ -1,0 +1,118 @@
+"""One message of a conversation, as state holds and shows it. Pure.
+
+Kept small: reasoning, usage, errors and metadata stay in the log and are read there by whoever wants them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from projections.json_value import Json, JsonObject, weigh
+
+USER: Final = "user"
+ASSISTANT: Final = "assistant"
+REACTIONS_MAX: Final = 64
+"""Different reactions a message holds; further ones are not shown. They are sent with every state that shows it."""
+REACTING_USERS_MAX: Final = 500
+"""People named for one reaction; further ones are not shown."""
+_WEIGHT_LIMIT: Final = 64 * 1024 * 1024
+"""Far above any payload: a message is always weighed whole."""
+
+
+@dataclass(slots=True)
+class Message:
+    """A message and what became of it. Changed in place by the fold that owns it.
+
+    Attributes:
+        parent_id: the message it answers or follows; None where its branch begins, or where that is no longer held.
+        revision: how often its text was replaced.
+        attempt: the newest attempt of the run that wrote it; 0 for a person's.
+        finish_reason: None while an answer is being written, and for people's messages.
+        reactions: reaction → the users who gave it, in that order.
+        feedback: user → `up` or `down`; held for agents that learn from it, not shown (EVENTS 11 has no place for it).
+    """
+
+    message_id: str
+    role: str
+    actor: JsonObject
+    text: str
+    parts: list[Json] | None = None
+    parent_id: str | None = None
+    run_id: str | None = None
+    attempt: int = 0
+    revision: int = 0
+    is_deleted: bool = False
+    finish_reason: str | None = None
+    reactions: dict[str, list[str]] | None = None
+    feedback: dict[str, str] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is an answer whose end has not come yet."""
+        return self.role == ASSISTANT and self.finish_reason is None
+
+    @property
+    def weight(self) -> int:
+        """What its text and parts weigh, in characters (`json_value.weigh`)."""
+        return len(self.text) + (weigh(list(self.parts), _WEIGHT_LIMIT)[0] if self.parts else 0)
+
+    def erase(self) -> None:
+        """Make it a tombstone: its place in the tree stays, what it said goes. The log keeps it."""
+        self.is_deleted = True
+        self.text, self.parts, self.reactions, self.feedback = "", None, None, None
+
+    def react(self, user: str, reaction: str, *, is_added: bool) -> None:
+        """Add or take back one user's reaction; twice changes nothing."""
+        reactions = self.reactions or {}
+        users = reactions.get(reaction, [])
+        if is_added and user not in users and len(users) < REACTING_USERS_MAX:
+            if users or len(reactions) < REACTIONS_MAX:
+                reactions[reaction] = [*users, user]
+        elif not is_added and user in users:
+            reactions[reaction] = [other for other in users if other != user]
+            if not reactions[reaction]:
+                del reactions[reaction]
+        self.reactions = reactions or None
+
+    def rate(self, user: str, rating: str) -> None:
+        """Keep one user's newest rating; `none` takes it back."""
+        feedback = {name: held for name, held in (self.feedback or {}).items() if name != user}
+        if rating != "none" and len(feedback) < REACTING_USERS_MAX:
+            feedback[user] = rating
+        self.feedback = feedback or None
+
+    def render(self) -> JsonObject:
+        """The message as EVENTS 11 shows it, fields that say nothing left out."""
+        shown: JsonObject = {
+            "message_id": self.message_id, "role": self.role, "actor": self.actor, "text": self.text,
+        }  # fmt: skip
+        for name in ("parts", "parent_id", "run_id"):
+            if (value := getattr(self, name)) is not None:
+                shown[name] = value
+        shown["revision"] = self.revision
+        shown["deleted"] = self.is_deleted
+        for name in ("reactions", "finish_reason"):
+            if (value := getattr(self, name)) is not None:
+                shown[name] = value
+        return shown
+
+    def dump(self) -> JsonObject:
+        """Everything `load` needs; what a message of this kind usually is, is left out."""
+        kept = self.render()
+        if self.attempt:
+            kept["attempt"] = self.attempt
+        if self.feedback:
+            kept["feedback"] = dict(self.feedback)
+        if not self.revision:
+            del kept["revision"]
+        if not self.is_deleted:
+            del kept["deleted"]
+        return kept
+
+
+def load_message(value: dict[str, Any]) -> Message:
+    """The message a dump was made of."""
+    fields = dict(value)
+    is_deleted = fields.pop("deleted", False)
+    return Message(is_deleted=is_deleted, **fields)

@@ -1,0 +1,36 @@
+"""Times as folds need them: milliseconds since 1970 out of event IDs and RFC 3339 texts, and back. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+def milliseconds_of_id(event_id: str) -> int:
+    """When the event was appended, by Redis's clock: the part of its ID before the dash."""
+    return int(event_id.partition("-")[0])
+
+
+def milliseconds_of_text(text: str) -> int:
+    """An RFC 3339 time as milliseconds since 1970; finer fractions are cut off.
+
+    Raises:
+        ValueError: not a time, or one without an offset from UTC.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time needs its offset from UTC")
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def text_of_milliseconds(at_ms: int) -> str:
+    """The time as the wire has it: RFC 3339, UTC, milliseconds, `Z`.
+
+    Raises:
+        OverflowError: beyond the year 9999, which no clock of ours shows.
+    """
+    moment = _EPOCH + at_ms * _MILLISECOND
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"

@@ -56,11 +56,13 @@ class Guard:
     """A compare-and-set on one hash of the channel's partition, carried out in the script that appends the event.
 
     Attributes:
-        name: which hash: the key is `hub:{p}:<tenant>:guard:<name>`, e.g. `run:r1`.
+        name: which hash: the key is `hub:{p}:<tenant>:guard:<name>`, e.g. `run:r1`. A name that ends in `@id` names the
+            hash of the event that is being appended: it does not exist before, so it is not looked at, only set.
         checks: (field, operator, value) triples, all of which must hold. Operators: `eq` (value "" = absent or empty),
             `ne`, `in` (value is comma-separated), `lt`, `le` (numbers; absent counts as 0).
         sets: (field, value) pairs written when the event is appended. `@id` and `@seq` stand for the new event's.
         increments: fields raised by one; their new values come back in `Appended.results`, in this order.
+        decrements: fields lowered by one; their values are not told.
         ttl_s: life of the hash from now; 0 leaves it as it is.
     """
 
@@ -68,6 +70,7 @@ class Guard:
     checks: tuple[tuple[str, str, str], ...] = ()
     sets: tuple[tuple[str, str], ...] = ()
     increments: tuple[str, ...] = ()
+    decrements: tuple[str, ...] = ()
     ttl_s: int = 0
 
 

@@ -179,10 +179,12 @@ class Appender:
     def _extra(self, draft: Draft, place: Callable[..., int], open_key: bytes) -> str:
         guards = [
             {
-                "k": place(self._keys.guard(draft.channel, g.name)),
+                "k": place(self._keys.guard(draft.channel, g.name.removesuffix("@id"))),
                 "c": g.checks,
                 "s": g.sets,
                 "i": g.increments,
+                "d": g.decrements,
+                "n": g.name.endswith("@id"),
                 "t": g.ttl_s,
             }
             for g in draft.guards

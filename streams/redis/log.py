@@ -173,8 +173,9 @@ class Log:
 
 
 def _client(url: str) -> Redis:
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}  # redis-py refuses it on a unix socket
     return Redis.from_url(
-        url, socket_timeout=COMMAND_TIMEOUT_S, socket_connect_timeout=2.0, socket_keepalive=True, health_check_interval=15,
+        url, socket_timeout=COMMAND_TIMEOUT_S, socket_connect_timeout=2.0, health_check_interval=15, **keepalive,
     )  # fmt: skip
 
 

@@ -14,7 +14,8 @@
 --   lane "E" (events) or "L" (live) · position of the lane's stream · position of the meta hash (events only)
 --   position of the user's idempotency hash, its older generation follows it (0: no look-up) · command id · body hash
 --   type · v · actor · data · meta · "w" when a handler wants it
---   extra: "" or JSON {g: [{k, c: [[field, operator, value]], s: [[field, value]], i: [field], t}], o: {...}}, see envelope.py
+--   extra: "" or JSON {g: [{k, c: [[field, operator, value]], s: [[field, value]], i: [field], d: [field], n, t}],
+--     o: {...}}, see envelope.py. With n the new event's id is added to the key: same hash tag, a hash nobody had before
 --
 -- Reply, one string per event:
 --   "A <id> <seq> <results>"   appended          "D <id> <seq> <results>"   a duplicate: the first answer
@@ -71,7 +72,7 @@ end
 local function carry_out(guards, id, seq)
   local results = {}
   for _, guard in ipairs(guards) do
-    local key = KEYS[guard.k]
+    local key = guard.n and (KEYS[guard.k] .. id) or KEYS[guard.k]
     for _, set in ipairs(guard.s) do
       local value = set[2]
       if value == '@id' then value = id elseif value == '@seq' then value = seq end
@@ -79,6 +80,9 @@ local function carry_out(guards, id, seq)
     end
     for _, field in ipairs(guard.i) do
       results[#results + 1] = redis.call('HINCRBY', key, field, 1)
+    end
+    for _, field in ipairs(guard.d) do
+      redis.call('HINCRBY', key, field, -1)
     end
     if guard.t > 0 then redis.call('EXPIRE', key, guard.t) end
   end

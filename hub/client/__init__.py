@@ -1,0 +1,35 @@
+"""The Python client of the hub. Needs nothing but `websockets`; nothing of the server is imported.
+
+    async with HubClient("http://127.0.0.1:8000", token) as hub:
+        async for event in hub.subscribe("conversation:42", after="0"):
+            print(event.seq, event.payload)
+
+Events of a channel arrive in `seq` order, each once, with none left out, over any number of lost connections; where
+that is impossible a gap is raised or reported, never hidden.
+"""
+
+from hub.client.client import VERSION, HubClient
+from hub.client.cursors import CursorStore, FileCursors, MemoryCursors
+from hub.client.errors import (
+    ChannelClosed,
+    ClientError,
+    ConnectionRefused,
+    GapError,
+    HubClosed,
+    HubError,
+    HubUnreachable,
+    OutboxFull,
+    Retry,
+    StreamBroken,
+)
+from hub.client.items import Cursor, Event, Gap, Item, Receipt, Signal, Subscribed
+from hub.client.replies import ChannelState, History, Reply, Stored
+from hub.client.subscription import Subscription
+from hub.client.tokens import Token
+
+__all__ = [
+    "VERSION", "ChannelClosed", "ChannelState", "ClientError", "ConnectionRefused", "Cursor", "CursorStore", "Event",
+    "FileCursors", "Gap", "GapError", "History", "HubClient", "HubClosed", "HubError", "HubUnreachable", "Item",
+    "MemoryCursors", "OutboxFull", "Receipt", "Reply", "Retry", "Signal", "Stored", "StreamBroken", "Subscribed",
+    "Subscription", "Token",
+]  # fmt: skip

@@ -1,0 +1,299 @@
+"""`HubClient`: one person's connection to a hub, with any number of subscriptions and commands over one socket."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Literal, Self, overload
+
+from hub.client.core import Core
+from hub.client.cursors import CursorStore, MemoryCursors
+from hub.client.driver import Driver
+from hub.client.errors import ClientError, HubClosed, HubUnreachable, OutboxFull
+from hub.client.feed import Wish
+from hub.client.greeting import Identity
+from hub.client.items import LIVE_ONLY, Cursor, Event, Item, Payload
+from hub.client.outbox import Command, Outcome
+from hub.client.replies import ChannelState, History, Reply, Stored
+from hub.client.subscription import Subscription
+from hub.client.tokens import Token, TokenSource
+from hub.client.wire import elements, encode, member, read_event
+
+VERSION: Final = "0.1.0"
+OnGap = Literal["raise", "report"]
+
+
+class HubClient:
+    """A client of the hub.
+
+    Use it as `async with HubClient(url, token) as hub`. It stays connected by itself: after any loss it comes back,
+    resumes every channel from its cursor in one round trip, and sends unanswered commands again under their ids.
+
+    Args:
+        url: `http://host:8000` or `wss://host/ws`; several are tried in turn.
+        token: a JWT, or a function (plain or async) that returns a fresh one.
+        client_id: a name for this device; the hub makes one if absent.
+        cursors: where cursors are kept; in memory by default.
+        buffer: events held for a slow reader before the socket is left unread.
+        max_pending: unanswered commands before `OutboxFull`.
+        connect_timeout_s: seconds for the first connection; None tries for ever.
+        capabilities: announced to the hub.
+        jitter: draws from [0, 1), for back-off.
+        new_id: makes command ids, unique for this user within ten minutes.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        token: Token,
+        *,
+        client_id: str | None = None,
+        cursors: CursorStore | None = None,
+        buffer: int = 1024,
+        max_pending: int = 10_000,
+        connect_timeout_s: float | None = 10.0,
+        capabilities: Iterable[str] = ("batch",),
+        jitter: Callable[[], float] = random.random,
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        source = TokenSource(token)
+        identity = Identity(client_id, "hub-python", VERSION, tuple(capabilities))
+        self._new_id = new_id or _id_maker()
+        self._core = Core(identity, new_id=self._new_id, jitter=jitter, can_refresh=source.renewable)
+        self._driver = Driver(self._core, [url] if isinstance(url, str) else url, source)
+        self._store = MemoryCursors() if cursors is None else cursors
+        self._buffer = buffer
+        self._max_pending = max_pending
+        self._connect_timeout_s = connect_timeout_s
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def connect(self) -> None:
+        """Connect, and stay so. Returns when the hub has acknowledged.
+
+        Raises:
+            ConnectionRefused: the hub will not have this client.
+            HubUnreachable: not within `connect_timeout_s`.
+        """
+        self._running = asyncio.create_task(self._driver.run(), name="hub-client")
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await self._driver.settled.wait()
+        except TimeoutError:
+            trouble = self._driver.trouble
+            await self.aclose()
+            raise HubUnreachable(f"no connection to the hub: {trouble!r}") from trouble
+        except BaseException:
+            await self.aclose()
+            raise
+        if self._core.over is not None:
+            await self.aclose()
+            raise self._core.over
+
+    async def aclose(self) -> None:
+        """Close with code 1000. Open commands fail with `HubClosed`, iterators end, cursors are written."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        self._core.close()
+        self._store.flush()
+
+    # --- reading ---
+
+    @overload
+    def subscribe(
+        self, channel: str, *, after: str | Cursor | None = None, rewind: int | None = None, state: bool = True
+    ) -> Subscription[Event]: ...
+
+    @overload
+    def subscribe(
+        self, channel: str, *, after: str | Cursor | None = None, rewind: int | None = None, state: bool = True,
+        presence: bool = False, signals: bool = False, on_gap: OnGap = "raise", with_receipts: bool = False,
+    ) -> Subscription[Item]: ...  # fmt: skip
+
+    def subscribe(
+        self,
+        channel: str,
+        *,
+        after: str | Cursor | None = None,
+        rewind: int | None = None,
+        state: bool = True,
+        presence: bool = False,
+        signals: bool = False,
+        on_gap: OnGap = "raise",
+        with_receipts: bool = False,
+    ) -> Subscription[Any]:
+        """Follow a channel: `async for event in hub.subscribe("conversation:42")`. Begins at once, not at the first read.
+
+        Args:
+            channel: `kind:name`.
+            after: a cursor or event id; `"0"` for all there is, `"$"` for live only. None: the stored cursor, else live.
+            rewind: begin with the last so many events (at most 1,000) instead.
+            state: whether the hub sends the channel's state with its answer.
+            presence: yield who comes and goes, as signals.
+            signals: yield what is not stored (typing, deltas); what a slow reader cannot take is let go.
+            on_gap: `"raise"` a `GapError` where events are missing for good, or `"report"` a `Gap` item and go on.
+            with_receipts: yield `Subscribed` and `Receipt` items too.
+
+        Raises:
+            ValueError: the channel is followed already by this client.
+        """
+        start = self._start(channel, after, rewind)
+        wish = Wish(channel, start, rewind, state, presence, signals, on_gap == "raise")
+        return Subscription(
+            self._core, self._driver, self._store, wish, buffer=self._buffer, with_receipts=with_receipts
+        )
+
+    def _start(self, channel: str, after: str | Cursor | None, rewind: int | None) -> Cursor | None:
+        if isinstance(after, Cursor):
+            return after
+        if after is None:
+            return None if rewind is not None else self._store.load(channel)
+        return None if after == LIVE_ONLY else Cursor(after)
+
+    async def history(
+        self,
+        channel: str,
+        *,
+        after: str | None = None,
+        before: str | None = None,
+        from_time: str | None = None,
+        to_time: str | None = None,
+        types: Sequence[str] | None = None,
+        limit: int = 100,
+    ) -> History:
+        """A page of the past: ids or RFC 3339 times as bounds, at most 1,000 events.
+
+        Raises:
+            HubError: refused.
+        """
+        asked: dict[str, object] = {
+            "after": after, "before": before, "from_time": from_time, "to_time": to_time, "types": types, "limit": limit,
+        }  # fmt: skip
+        wanted = {name: value for name, value in asked.items() if value is not None}
+        reply = await self.command("channel.history", channel, wanted)
+        text = reply.raw.decode()
+        placed, _ = elements(text, member(text, member(text, 0, "payload"), "events"))
+        events = tuple(read_event(frame, text[start:end].encode(), None) for frame, start, end in placed)
+        return History(events, reply.payload["next"], reply.payload.get("gap"))
+
+    async def state(self, channel: str) -> ChannelState:
+        """A channel's state as of now.
+
+        Raises:
+            HubError: refused.
+        """
+        found = (await self.command("channel.state", channel, {})).payload
+        return ChannelState(channel, found.get("epoch"), found["state"], found["state_at"])
+
+    # --- writing ---
+
+    async def send(self, channel: str, text: str, **fields: object) -> Stored:
+        """Say something in a conversation; `fields` as `chat.message` in the catalogue. Returns once it is stored.
+
+        Raises:
+            HubError: refused; nothing was stored.
+        """
+        return (await self.command("chat.message", channel, {"text": text, **fields})).stored
+
+    async def command(
+        self, kind: str, channel: str | None = None, payload: Payload | None = None, *, command_id: str | None = None
+    ) -> Reply:
+        """Send any command and wait for its answer, over as many connections as that takes.
+
+        Cancelling it leaves open whether the command was stored; the same `command_id` may be sent again.
+
+        Raises:
+            HubError: refused for good, or too often for now.
+            ConnectionRefused, HubClosed: the client ended first.
+        """
+        return await self.submit(kind, channel, payload, command_id=command_id)
+
+    def submit(
+        self, kind: str, channel: str | None = None, payload: Payload | None = None, *, command_id: str | None = None
+    ) -> asyncio.Future[Reply]:
+        """As `command`, without waiting: commands handed over one after another are sent in that order.
+
+        Raises:
+            OutboxFull: more than `max_pending` are unanswered.
+            ValueError: the payload is no JSON, or the id is that of an unanswered command.
+        """
+        if len(self._core.outbox) >= self._max_pending:
+            raise OutboxFull(f"{self._max_pending} commands are unanswered; wait for answers before sending more")
+        command_id = command_id or self._new_id()
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        wire = _frame(kind, channel, payload, {"id": command_id})
+        self._core.submit(Command(command_id, wire, channel, partial(_answer, answer)))
+        answer.add_done_callback(partial(self._given_up, command_id))
+        self._driver.stir()
+        return answer
+
+    def _given_up(self, command_id: str, answer: asyncio.Future[Reply]) -> None:
+        if answer.cancelled():
+            self._core.outbox.forget(command_id)
+
+    def publish_nowait(self, kind: str, channel: str, payload: Payload | None = None) -> bool:
+        """Send a frame without id (`chat.typing`, `document.cursor`): no answer, never repeated.
+
+        Returns:
+            Whether there was a connection to hand it to.
+        """
+        handed_over = self._core.signal(_frame(kind, channel, payload, {}))
+        self._driver.stir()
+        return handed_over
+
+    # --- the connection ---
+
+    @property
+    def welcome(self) -> Payload:
+        """The newest `connection.ack`: session, user, tenant, limits, node.
+
+        Raises:
+            RuntimeError: never connected.
+        """
+        if self._core.welcome is None:
+            raise RuntimeError("the client is not connected yet; enter it with `async with`")
+        return self._core.welcome
+
+    def cut(self) -> None:
+        """Pull the plug: reset the TCP connection without a close frame. The client recovers as from any loss."""
+        self._driver.cut()
+
+
+def _frame(kind: str, channel: str | None, payload: Payload | None, extra: dict[str, object]) -> bytes:
+    frame: dict[str, object] = {"type": kind, **extra}
+    if channel is not None:
+        frame["channel"] = channel
+    frame["payload"] = {} if payload is None else payload
+    return encode(frame)
+
+
+def _answer(future: asyncio.Future[Reply], outcome: Outcome) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, ClientError):
+        future.set_exception(outcome)
+        if isinstance(outcome, HubClosed):
+            future.exception()  # who closes the client knows; no "never retrieved" for it
+    else:
+        future.set_result(outcome)
+
+
+def _id_maker() -> Callable[[], str]:
+    """Ids that no other client of this user makes: a random prefix and a count."""
+    prefix, count = secrets.token_hex(6), itertools.count(1)
+    return lambda: f"{prefix}.{next(count)}"

@@ -1,0 +1,278 @@
+"""The client's side of the protocol for one user: sockets come and go, feeds and commands stay. Pure.
+
+No I/O, no clock, no randomness: the owner passes in the time, ids and jitter, and sends what `flush` returns. Its duty,
+in this order: `open` when a socket is up, `receive` for each message, `tick` no later than `next_due`, `lost` once the
+socket is gone. When `broken` is set, the socket is to be dropped at once.
+
+    OFFLINE ──open──▶ GREETING ──connection.ack──▶ READY ──lost──▶ OFFLINE …
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final
+
+from hub.client.errors import ClientError, HubClosed, HubError, Retry
+from hub.client.feed import Feed, Taken
+from hub.client.feeds import Feeds
+from hub.client.greeting import Identity, greet
+from hub.client.items import Payload
+from hub.client.outbox import Command, Outbox
+from hub.client.pulse import Pulse
+from hub.client.recovery import Over, Recovery, Verdict
+from hub.client.replies import Reply
+from hub.client.wire import Frame, MalformedMessage, encode, split
+
+_HANDSHAKE_S: Final = 10.0
+"""Seconds from the open socket to `connection.ack`; the hub allows itself and us as much (4008)."""
+_DEFAULT_LIMIT_BYTES: Final = 1_048_576
+"""The hub's default message limit, until an ack tells the real one."""
+_HEARTBEAT: Final = encode({"type": "connection.heartbeat", "payload": {}})
+
+
+class Stage(Enum):
+    """Where the present socket stands."""
+
+    OFFLINE = auto()
+    GREETING = auto()
+    READY = auto()
+
+
+class Core:
+    """All state of one client.
+
+    Attributes:
+        outgoing: frames to send, oldest first; the owner takes them by `flush`.
+        next_due: when `tick` wants to be called, at the latest.
+        broken: why the present socket must be dropped; None while it is sound.
+        wants_token: the hub announced that the token will expire; the owner answers with `refresh`.
+        welcome: the newest `connection.ack`.
+        over: why the client has ended for good; None while it lives.
+        waiting: readers that wait for something to come; kept by the owner.
+    """
+
+    def __init__(
+        self, identity: Identity, *, new_id: Callable[[], str], jitter: Callable[[], float], can_refresh: bool
+    ) -> None:
+        self.outgoing: list[bytes] = []
+        self.stage = Stage.OFFLINE
+        self.broken: str | None = None
+        self.over: ClientError | None = None
+        self.wants_token = False
+        self.welcome: Payload | None = None
+        self.next_due = float("inf")
+        self.waiting = 0
+        self.outbox = Outbox()
+        self._identity = identity.to_wire()
+        self._new_id = new_id
+        self._pulse = Pulse()
+        self._recovery = Recovery(jitter, can_refresh=can_refresh)
+        self.feeds = Feeds(self._send, new_id, self._recovery.pause_s)
+        self._greeting_id = self._refresh_id = ""
+
+    # --- what the user wants ---
+
+    def subscribe(self, feed: Feed) -> None:
+        """Follow a channel.
+
+        Raises:
+            ClientError: the client is over.
+            ValueError: it is followed already.
+        """
+        self._check_alive()
+        self.feeds.follow(feed)
+
+    def submit(self, command: Command) -> None:
+        """Send a command, now or once connected; its outcome goes to `command.done`.
+
+        Raises:
+            ClientError: the client is over, or the command is larger than this hub takes (4011).
+            ValueError: its id is in use.
+        """
+        self._check_alive()
+        if len(command.wire) > self.limit_bytes:
+            raise self._too_large()
+        if self.outbox.add(command) and self.stage is Stage.READY:
+            self.outgoing.append(command.wire)
+
+    def signal(self, wire: bytes) -> bool:
+        """Send a frame without id, if connected; it is never repeated. Whether it was handed over."""
+        if self.stage is Stage.READY:
+            self.outgoing.append(wire)
+        return self.stage is Stage.READY
+
+    def refresh(self, token: str) -> None:
+        """Exchange the token on the open socket."""
+        if self.stage is Stage.READY:
+            self._refresh_id = self._new_id()
+            self._send({"type": "connection.refresh", "id": self._refresh_id, "payload": {"token": token}})
+
+    def close(self) -> None:
+        """The user has gone: iterators end quietly where they stand, open commands fail."""
+        self.feeds.drop_buffers()
+        self.feeds.end(None)
+        self.fail(HubClosed("the client was closed; whether the command was stored is unknown"))
+
+    @property
+    def limit_bytes(self) -> int:
+        """The largest message this hub takes."""
+        return _DEFAULT_LIMIT_BYTES if self.welcome is None else int(self.welcome["message_size_limit_bytes"])
+
+    # --- the life of a socket ---
+
+    @property
+    def paused(self) -> bool:
+        """Some reader is behind and nobody waits for anything: leave the rest in the stream for now."""
+        return bool(self.feeds.full) and not self.waiting and not self.outbox
+
+    def flush(self) -> list[bytes]:
+        """Take what is to be sent."""
+        frames, self.outgoing = self.outgoing, []
+        return frames
+
+    def open(self, token: str, now: float) -> None:
+        """A socket is up: greet."""
+        self.stage, self.broken, self.wants_token = Stage.GREETING, None, False
+        self._greeting_id = self._new_id()
+        session_id = None if self.welcome is None else self.welcome["session_id"]
+        self._send(greet(self._greeting_id, token, self._identity, session_id, self.feeds))
+        self._pulse.expect_within(now, _HANDSHAKE_S)
+        self._reckon()
+
+    def receive(self, text: str, now: float) -> None:
+        """One message came. What is not a sound frame of this protocol breaks the socket, not the client."""
+        self._pulse.heard(now)
+        try:
+            for frame, start, end in split(text):
+                if "seq" in frame:
+                    self._on_event(frame, text, start, end)
+                elif "re" in frame and frame["re"] in self.outbox:
+                    self._on_reply(frame, text[start:end], now)
+                else:
+                    self._on_control(frame, text, start, end, now)
+                if self.broken is not None:
+                    return
+        except (MalformedMessage, KeyError, TypeError, ValueError, AttributeError) as problem:
+            self.broken = f"the hub sent a message this client cannot read: {problem!r}"
+
+    def listen(self, now: float, *, listening: bool) -> None:
+        """The owner stopped reading, or took it up again."""
+        self._pulse.listen(now, listening=listening)
+        self._reckon()
+
+    def tick(self, now: float) -> None:
+        """Give signs of life, look for the other side's, and repeat what was put off until now."""
+        if self._pulse.silent(now):
+            self.broken = "nothing was heard for two heartbeat intervals"
+        elif self.stage is Stage.READY:
+            if self._pulse.beat(now):
+                self.outgoing.append(_HEARTBEAT)
+            self.outgoing += self.outbox.released(now)
+            self.feeds.tick(now)
+        self._reckon()
+
+    def lost(self, code: int | None, now: float) -> Verdict:
+        """The socket is gone, or none could be opened. `code` is the close code received, if one was."""
+        self.stage, self.next_due = Stage.OFFLINE, float("inf")
+        self.outgoing.clear()
+        self.feeds.lost()
+        verdict = self._recovery.lost(code, now)
+        if isinstance(verdict, Over):
+            self.fail(verdict.error)
+        return verdict
+
+    def fail(self, error: ClientError) -> None:
+        """Nothing more will come: end every feed and command with `error`. What is buffered is still handed out."""
+        self.over = error
+        self.feeds.end(error)
+        self.outbox.fail(error)
+
+    # --- frames ---
+
+    def _on_event(self, frame: Frame, text: str, start: int, end: int) -> None:
+        taken = self.feeds.on_event(frame, text, start, end)
+        if taken is Taken.YES:
+            self._recovery.progressed()
+        elif taken is Taken.HOLE:
+            self._on_hole(frame)
+
+    def _on_hole(self, frame: Frame) -> None:
+        self.broken = f"{frame['channel']}: the hub skipped events without a gap"
+
+    def _on_reply(self, frame: Frame, text: str, now: float) -> None:
+        re, payload, channel = frame["re"], frame["payload"], frame.get("channel")
+        if frame["type"] == "connection.error":
+            error = HubError(payload, channel)
+            self.outbox.refuse(re, error, now + self._recovery.pause_s(self.outbox.attempts(re), error))
+            self._reckon()
+        else:
+            self._recovery.progressed()
+            self.outbox.settle(re, Reply(frame["type"], re, channel, payload, text.encode()))
+
+    def _on_control(self, frame: Frame, text: str, start: int, end: int, now: float) -> None:
+        kind = frame["type"]
+        if kind.startswith("connection."):
+            self._on_connection(kind, frame, now)
+        elif kind == "channel.subscribed":
+            self.feeds.on_subscribed(frame, self._greeting_id)
+        elif kind == "channel.resumed":
+            if self.feeds.on_resumed(frame) is Taken.HOLE:
+                self._on_hole(frame)
+        elif kind == "channel.unsubscribed":
+            self.feeds.on_unsubscribed(frame)
+        elif "re" not in frame and "channel" in frame:
+            self.feeds.on_signal(frame, text, start, end)
+
+    def _on_connection(self, kind: str, frame: Frame, now: float) -> None:
+        match kind:
+            case "connection.heartbeat":
+                self._recovery.progressed()
+            case "connection.ack":
+                self._on_ack(frame, now)
+            case "connection.error":
+                self._on_error(frame, now)
+            case "connection.expiring":
+                self.wants_token = True
+            case "connection.drain":
+                self._recovery.drained(now, frame["payload"]["reconnect_after_ms"])
+
+    def _on_ack(self, frame: Frame, now: float) -> None:
+        if self.stage is not Stage.GREETING:
+            return
+        self.stage, self.welcome = Stage.READY, frame["payload"]
+        self._recovery.acknowledged(self.welcome.get("reconnect"))
+        self._identity["client_id"] = self.welcome["client_id"]
+        self._pulse.start(now, self.welcome["heartbeat_interval_ms"])
+        self.feeds.connected()
+        for command_id in self.outbox.oversized(self.limit_bytes):
+            self.outbox.settle(command_id, self._too_large())
+        self.outgoing += self.outbox.resend()
+        self._reckon()
+
+    def _on_error(self, frame: Frame, now: float) -> None:
+        """An error that answers no command: it is the connection's, a channel's, or a refused refresh (nothing to do)."""
+        re = frame.get("re")
+        if "channel" not in frame and re in (None, self._greeting_id):
+            self._recovery.refused(frame["payload"])
+        elif re != self._refresh_id:
+            self.feeds.on_refused(frame, self._greeting_id, now)
+            self._reckon()
+
+    # --- sending and timing ---
+
+    def _send(self, frame: Frame) -> None:
+        self.outgoing.append(encode(frame))
+
+    def _check_alive(self) -> None:
+        if self.over is not None:
+            raise self.over
+
+    def _too_large(self) -> HubError:
+        message = f"this hub takes messages of up to {self.limit_bytes} bytes; send less at once"
+        return HubError({"code": 4011, "name": "message_too_large", "message": message, "retry": Retry.NO})
+
+    def _reckon(self) -> None:
+        """Work out when `tick` is wanted next."""
+        held = self.outbox.due
+        self.next_due = min(self._pulse.due, self.feeds.due, float("inf") if held is None else held)

@@ -1,0 +1,233 @@
+"""Carries out what the core decides: opens sockets, reads, writes, keeps time, and comes back after a loss.
+
+The only file of the client that touches the network. It decides nothing about the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket as sockets
+import struct
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from hub.client.core import Core, Stage
+from hub.client.errors import ClientError, ConnectionRefused, Retry
+from hub.client.recovery import Over, Verdict
+from hub.client.tokens import TokenSource
+from hub.client.wire import join
+
+_log: Final = logging.getLogger("hub.client")
+_SUBPROTOCOL: Final = Subprotocol("hub.v1.json")
+_OPEN_S: Final = 10.0
+"""Seconds for TCP, TLS and the upgrade."""
+_CLOSE_S: Final = 1.0
+"""Seconds for the closing handshake; a socket with a full backlog may not get to it."""
+_SERVER_FAULT: Final = 500
+_TEMPORARY: Final = (408, 425, 429)
+"""HTTP answers below 500 to an upgrade that are worth another try."""
+_NO_CLOSE_FRAME: Final = 1006
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+def socket_url(url: str) -> str:
+    """The WebSocket address of a hub given by any of `http://host`, `ws://host` and `ws://host/ws`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    parts = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    if scheme not in ("ws", "wss") or not parts.netloc:
+        raise ValueError("the hub's url must look like http://host:8000 or wss://host/ws")
+    return urlunsplit((scheme, parts.netloc, "/ws" if parts.path in ("", "/") else parts.path, parts.query, ""))
+
+
+class Driver:
+    """One client's connection, for as long as the client lives.
+
+    Attributes:
+        settled: set once the first handshake succeeded, or nothing more will be tried (`core.over` says why).
+        trouble: why the newest attempt to connect failed; None after a success.
+    """
+
+    def __init__(self, core: Core, urls: Sequence[str], token: TokenSource) -> None:
+        self.settled = asyncio.Event()
+        self.trouble: Exception | None = None
+        self._core = core
+        self._urls = [socket_url(url) for url in urls]
+        self._token = token
+        self._socket: ClientConnection | None = None
+        self._readable, self._writable = asyncio.Event(), asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = float("inf")
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Stay connected until cancelled, or until the hub refuses for good (the core tells its users)."""
+        try:
+            while not isinstance(verdict := await self._one_socket(), Over):
+                if verdict.fresh_token:
+                    self._token.expire()
+                await asyncio.sleep(verdict.delay_s)
+        except Exception as problem:
+            _log.exception("the hub client stopped by a fault of its own")
+            self._core.fail(ClientError(f"the client stopped by a fault of its own: {problem!r}"))
+        finally:
+            self.settled.set()
+
+    def stir(self) -> None:
+        """The core was given something to do from outside: let reader, writer and timer look at it."""
+        if self._core.outgoing:
+            self._writable.set()
+        if not self._core.paused:
+            self._readable.set()
+        if self._core.next_due < self._armed_for:
+            self._arm()
+
+    def cut(self) -> None:
+        """Reset the TCP connection without a close frame, as a pulled plug would; the client comes back by itself."""
+        if self._socket is not None:
+            transport = self._socket.transport
+            with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(_fileno(transport))) as same:
+                same.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, _RESET_ON_CLOSE)
+            transport.abort()
+
+    async def _one_socket(self) -> Verdict:
+        """From opening a socket to its end, whatever ends it."""
+        try:
+            token = await self._token.current()
+            socket = await self._open()
+        except ConnectionRefused as refusal:
+            self._core.fail(refusal)
+            return Over(refusal)
+        except Exception as problem:  # whatever a network, a proxy or a token provider raises: try again
+            self.trouble = problem
+            _log.info("no connection to the hub: %r", problem)
+            return self._core.lost(None, _now())
+        return await self._live(socket, token)
+
+    async def _open(self) -> ClientConnection:
+        """A socket to the next of the addresses in turn."""
+        url = self._urls[0]
+        self._urls.append(self._urls.pop(0))
+        try:
+            return await connect(
+                url, subprotocols=[_SUBPROTOCOL], compression=None, max_size=None, open_timeout=_OPEN_S,
+                close_timeout=_CLOSE_S, ping_interval=None,
+            )  # fmt: skip
+        except InvalidStatus as answer:
+            status = answer.response.status_code
+            if status >= _SERVER_FAULT or status in _TEMPORARY:
+                raise
+            message = f"{url} answered the upgrade with HTTP {status}"
+            raise ConnectionRefused(
+                {"code": status, "name": "upgrade_refused", "message": message, "retry": Retry.NO}
+            ) from answer
+
+    async def _live(self, socket: ClientConnection, token: str) -> Verdict:
+        self._socket = socket
+        self._core.open(token, _now())
+        writer = asyncio.create_task(self._write(socket))
+        self.stir()
+        try:
+            await self._read(socket)
+        except ConnectionClosed as closed:
+            self.trouble = closed
+        finally:
+            self._socket = None
+            await self._hang_up(socket, writer)
+        code = None if socket.close_code == _NO_CLOSE_FRAME else socket.close_code
+        _log.info("the connection to the hub ended: %s", self._core.broken or socket.close_code)
+        return self._core.lost(code, _now())
+
+    async def _hang_up(self, socket: ClientConnection, writer: asyncio.Task[None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._armed_for = None, float("inf")
+        tasks = [task for task in (writer, self._refreshing) if task is not None]
+        self._refreshing = None
+        for task in tasks:
+            task.cancel()
+        try:
+            if self._core.broken is None:
+                await socket.close()
+        finally:
+            socket.transport.abort()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await socket.wait_closed()
+
+    async def _read(self, socket: ClientConnection) -> None:
+        core, clock = self._core, asyncio.get_running_loop().time
+        while core.broken is None:
+            if core.paused:
+                await self._rest()
+            text = await socket.recv(decode=True)
+            core.receive(text, clock())
+            if core.outgoing:
+                self._writable.set()
+            if core.next_due < self._armed_for:
+                self._arm()
+            if core.wants_token:
+                self._renew()
+            if core.stage is Stage.READY and not self.settled.is_set():
+                self.settled.set()
+
+    async def _rest(self) -> None:
+        """Leave the socket unread until a reader has made room, or somebody waits for something else."""
+        self._core.listen(_now(), listening=False)
+        self._readable.clear()
+        await self._readable.wait()
+        self._core.listen(_now(), listening=True)
+
+    async def _write(self, socket: ClientConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):  # the reader sees it too and reports it
+            while True:
+                await self._writable.wait()
+                self._writable.clear()
+                for message in join(self._core.flush(), self._core.limit_bytes):
+                    await socket.send(message, text=True)
+
+    def _arm(self) -> None:
+        """Set the timer to the core's next deadline."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = self._core.next_due
+        self._timer = asyncio.get_running_loop().call_at(self._armed_for, self._tick)
+
+    def _tick(self) -> None:
+        self._timer, self._armed_for = None, float("inf")
+        self._core.tick(_now())
+        if self._core.broken is not None and self._socket is not None:
+            self._socket.transport.abort()
+        else:
+            self.stir()
+
+    def _renew(self) -> None:
+        self._core.wants_token = False
+        if self._token.renewable and self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        try:
+            self._core.refresh(await self._token.renew())
+        except Exception:  # the old token still serves; at its end the hub says 4002 and we ask again
+            _log.warning("the token provider failed; the connection will end when the token expires", exc_info=True)
+        self._refreshing = None
+        self.stir()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _fileno(transport: asyncio.Transport) -> int:
+    return int(transport.get_extra_info("socket").fileno())

@@ -1,0 +1,109 @@
+"""What can go wrong for a user of the client, as types. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from hub.client.items import Gap, Payload
+
+
+class Retry(StrEnum):
+    """The hub's advice on what the client does next (PROTOCOL 4)."""
+
+    NO = "no"
+    REFRESH = "refresh"
+    BACKOFF = "backoff"
+    NOW = "now"
+
+
+CLOSE_ADVICE: Final = MappingProxyType({
+    4001: Retry.NO, 4002: Retry.REFRESH, 4003: Retry.NO, 4004: Retry.BACKOFF, 4005: Retry.NO, 4008: Retry.BACKOFF,
+    4010: Retry.BACKOFF, 4012: Retry.NOW, 4014: Retry.NO, 4016: Retry.NOW, 4019: Retry.NO, 4020: Retry.NO,
+    4023: Retry.NO, 4024: Retry.NO,
+})  # fmt: skip
+"""Close code → advice, for sockets whose last `connection.error` got lost. Other codes: come back with back-off."""
+
+
+class ClientError(Exception):
+    """The base of every error the client raises on purpose."""
+
+
+class HubError(ClientError):
+    """The hub refused something; the attributes are those of `connection.error`.
+
+    Attributes:
+        code: PROTOCOL 4; `name` is its name.
+        retry: what the hub advises. By the time this is raised the client has already followed the advice.
+        retry_after_ms: when it may be tried again, where the hub said so.
+        details: a tuple of `{"field", "problem"}`.
+        channel: the channel it concerns, where there is one.
+    """
+
+    def __init__(self, payload: Payload, channel: str | None = None) -> None:
+        self.code: int = payload.get("code", 4030)
+        self.name: str = payload.get("name", "internal_error")
+        self.message: str = payload.get("message", "the hub gave no reason")
+        self.retry = Retry(payload.get("retry", Retry.BACKOFF))
+        self.retry_after_ms: int | None = payload.get("retry_after_ms")
+        self.details: tuple[Payload, ...] = tuple(payload.get("details", ()))
+        self.channel = channel
+        super().__init__(f"{self.code} {self.name}: {self.message}")
+
+
+class ConnectionRefused(HubError):
+    """The hub will not have this client, and coming back would not help. Every iterator and command ends with it."""
+
+
+class HubUnreachable(ClientError):
+    """No connection was made within `connect_timeout_s`. The text names the last reason."""
+
+
+class HubClosed(ClientError):
+    """The client was closed while the command was open; whether it was stored is unknown. The same id may be re-sent."""
+
+
+class OutboxFull(ClientError):
+    """More commands are unanswered than `max_pending`. Wait for answers before sending more."""
+
+
+class ChannelClosed(ClientError):
+    """The hub ended this subscription.
+
+    Attributes:
+        reason: `permission_denied` or `deleted`.
+    """
+
+    def __init__(self, channel: str, reason: str) -> None:
+        super().__init__(f"the hub ended the subscription of {channel}: {reason}")
+        self.channel = channel
+        self.reason = reason
+
+
+class StreamBroken(ClientError):
+    """The hub skipped events without saying so, again and again from the same cursor. Nothing was delivered past it."""
+
+    def __init__(self, channel: str, expected_seq: int, got_seq: int) -> None:
+        super().__init__(f"{channel}: seq {expected_seq} never came, the hub sends {got_seq} instead; report this hub")
+        self.channel = channel
+        self.expected_seq = expected_seq
+        self.got_seq = got_seq
+
+
+class GapError(ClientError):
+    """Events were lost for this reader, raised where they would have come. The iterator ends here.
+
+    Go on with `subscribe(channel, after=error.head)`, starting from `error.state`; or use `on_gap="report"`.
+    """
+
+    def __init__(self, gap: Gap) -> None:
+        missing = f"{gap.from_seq or '?'} to {gap.to_seq or '?'}"
+        super().__init__(f"{gap.channel}: events {missing} cannot be replayed ({gap.reason})")
+        self.gap = gap
+        self.channel = gap.channel
+        self.reason = gap.reason
+        self.from_seq = gap.from_seq
+        self.to_seq = gap.to_seq
+        self.state = gap.state
+        self.head = gap.head

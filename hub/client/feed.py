@@ -1,0 +1,221 @@
+"""One channel as a reader sees it: from the wish, through replay, to live; exact order or an explicit gap. Pure.
+
+A feed is asked for, answered (`channel.subscribed`), fed, and drained by its reader. It accepts an event only if its
+`seq` is the next one. Its buffer is bounded: at `high` the client stops reading the socket, at `low` it goes on. At
+`spill`, reached only while somebody else needs the socket read, the rest is let go and asked for again from the cursor.
+The stream is the buffer, so nothing is lost by that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from hub.client.errors import ClientError, GapError, StreamBroken
+from hub.client.items import FROM_START, LIVE_ONLY, Cursor, Gap, Item, Receipt, Subscribed
+from hub.client.resume import read_subscribed
+from hub.client.wire import Frame, read_event, read_signal
+
+_HOLES_MAX: Final = 5
+"""Holes in a row from one cursor before the reader is told that the hub is broken."""
+_SPILL_FACTOR: Final = 4
+"""`spill` as a multiple of `high`. Larger holds more memory, smaller asks for the same events more often."""
+
+
+class Phase(Enum):
+    """Where a feed stands with the hub."""
+
+    IDLE = auto()
+    """Not asked for on this socket."""
+    ASKED = auto()
+    """Asked for; what comes before the answer belongs to an older subscription and is passed over."""
+    LIVE = auto()
+    """Answered: replayed and live events follow."""
+    SPILLED = auto()
+    """Let go because its reader is too far behind; asked for again when the reader has caught up."""
+    ENDED = auto()
+    """Over for good."""
+
+
+class Taken(Enum):
+    """What became of an event offered to a feed."""
+
+    YES = auto()
+    PASSED_OVER = auto()
+    HOLE = auto()
+    SPILLED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a reader asked for. `start` is a cursor or `$`; the rest as in `HubClient.subscribe`."""
+
+    channel: str
+    start: Cursor | None = None
+    rewind: int | None = None
+    state: bool = True
+    presence: bool = False
+    signals: bool = False
+    raise_gaps: bool = True
+
+
+class Feed:
+    """One subscription's state.
+
+    Attributes:
+        items: what waits for the reader, oldest first.
+        answer: the newest `channel.subscribed`; None before the first.
+        asked_as: the id of the command that asked; None before the first.
+        error: why it ended; None for an end the reader wanted.
+        woken: called when something came for a reader that found nothing, or when it ended.
+    """
+
+    __slots__ = (
+        "_epoch",
+        "_holes",
+        "_last_id",
+        "_next_seq",
+        "_refusals",
+        "answer",
+        "asked_as",
+        "error",
+        "high",
+        "items",
+        "low",
+        "phase",
+        "spill",
+        "wish",
+        "woken",
+    )  # fmt: skip
+
+    def __init__(self, wish: Wish, buffer: int, woken: Callable[[], None]) -> None:
+        start = wish.start
+        self.wish = wish
+        self.items: deque[Item] = deque()
+        self.phase = Phase.IDLE
+        self.asked_as: str | None = None
+        self.error: ClientError | None = None
+        self.low, self.high = buffer // 2, buffer
+        self.spill = buffer * _SPILL_FACTOR
+        self.woken = woken
+        self.answer: Subscribed | None = None
+        self._holes = self._refusals = 0
+        self._last_id = start.after if start else LIVE_ONLY
+        self._epoch = start.epoch if start else None
+        self._next_seq = (
+            1 if self._last_id == FROM_START else None if start is None or start.seq is None else start.seq + 1
+        )
+
+    @property
+    def position(self) -> Cursor | None:
+        """After which event to ask; None while only a rewind or the live end was wished for and not yet answered."""
+        if self._last_id == LIVE_ONLY:
+            return None
+        return Cursor(self._last_id, None if self._next_seq is None else self._next_seq - 1, self._epoch)
+
+    @property
+    def plain(self) -> bool:
+        """Whether a cursor alone says all: nothing was wished for that only a subscription object can carry."""
+        return self.position is not None and self.wish.state and not self.wish.presence
+
+    def subscription(self) -> dict[str, object]:
+        """The subscription object that asks for what is wanted now (PROTOCOL 3)."""
+        wish, position = self.wish, self.position
+        wanted: dict[str, object] = {"channel": wish.channel}
+        if position is not None:
+            wanted |= position.to_wire()
+        elif wish.rewind is not None:
+            wanted["rewind"] = wish.rewind
+        if not wish.state:
+            wanted["state"] = False
+        if wish.presence:
+            wanted["presence"] = True
+        return wanted
+
+    def ask(self, command_id: str) -> None:
+        """It is being asked for by the command of this id."""
+        self.phase = Phase.ASKED
+        self.asked_as = command_id
+
+    def subscribed(self, frame: Frame) -> None:
+        """The hub's answer, or its word that the log broke under a live feed."""
+        answer = read_subscribed(self.wish.channel, frame["payload"], self.position)
+        self.phase = Phase.LIVE
+        self._refusals = 0
+        self._epoch = answer.epoch
+        at_head = self._last_id in (LIVE_ONLY, answer.head.after) and not answer.replay
+        if at_head or answer.gap is not None:
+            self._last_id = answer.head.after
+            self._next_seq = None if answer.head.seq is None else answer.head.seq + 1
+        self.answer = answer
+        self._put(answer)
+        if answer.gap is not None:
+            self._gapped(answer.gap)
+
+    def _gapped(self, gap: Gap) -> None:
+        if self.wish.raise_gaps:
+            self.end(GapError(gap))
+        else:
+            self._put(gap)
+
+    def event(self, frame: Frame, text: str, start: int, end: int) -> Taken:
+        """Offer a stored event; `text[start:end]` is its own JSON."""
+        if self.phase is not Phase.LIVE:
+            return Taken.PASSED_OVER
+        seq: int = frame["seq"]
+        expected = self._next_seq
+        if seq != expected and expected is not None:
+            return Taken.PASSED_OVER if seq < expected else self._hole(expected, seq)
+        if len(self.items) >= self.spill:
+            self.phase = Phase.SPILLED
+            return Taken.SPILLED
+        self._next_seq = seq + 1
+        self._last_id = frame["id"]
+        self._holes = 0
+        self._put(read_event(frame, text[start:end].encode(), self._epoch))
+        return Taken.YES
+
+    def _hole(self, expected: int, got: int) -> Taken:
+        self._holes += 1
+        if self._holes > _HOLES_MAX:
+            self.end(StreamBroken(self.wish.channel, expected, got))
+        return Taken.HOLE
+
+    def signal(self, frame: Frame, text: str, start: int, end: int) -> None:
+        """Offer a signal; it is let go when the reader did not ask for it, or is behind (it may be lost by contract)."""
+        wish = self.wish
+        wanted = wish.signals or (wish.presence and frame["type"] == "channel.presence")
+        if self.phase is Phase.LIVE and wanted and len(self.items) < self.high:
+            self._put(read_signal(frame, text[start:end].encode()))
+
+    def resumed(self, frame: Frame) -> Taken:
+        """The receipt of a replay. A receipt for more than came is a hole."""
+        if self.phase is not Phase.LIVE:
+            return Taken.PASSED_OVER
+        told = frame["payload"]
+        count, to_seq, next_seq = told.get("count", 0), told.get("to_seq"), self._next_seq
+        if count and to_seq is not None and (next_seq is None or to_seq >= next_seq):
+            return self._hole(to_seq if next_seq is None else next_seq, to_seq + 1)
+        self._put(Receipt(self.wish.channel, told.get("from_seq"), to_seq, count, told.get("gap")))
+        return Taken.YES
+
+    def refused(self) -> int:
+        """The hub said "later": it is to be asked again. How often it said so before, in a row."""
+        self.phase = Phase.IDLE
+        self._refusals += 1
+        return self._refusals - 1
+
+    def end(self, error: ClientError | None) -> None:
+        """No more will come. What is buffered is still handed out, then `error` is raised (or the iteration ends)."""
+        if self.phase is not Phase.ENDED:
+            self.phase = Phase.ENDED
+            self.error = error
+            self.woken()
+
+    def _put(self, item: Item) -> None:
+        self.items.append(item)
+        if len(self.items) == 1:
+            self.woken()

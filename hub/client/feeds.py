@@ -1,0 +1,203 @@
+"""The channels one client follows: which frame is whose, what to ask for, and which reader is too far behind. Pure.
+
+It writes the subscription commands (through `send`); it knows no sockets, commands of users, or heartbeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from hub.client.errors import ChannelClosed, ClientError, HubError, Retry
+from hub.client.feed import Feed, Phase, Taken
+from hub.client.items import Item
+from hub.client.wire import Frame
+
+_ASKED_MAX: Final = 100
+"""Subscriptions in one `channel.subscribe` (EVENTS 4)."""
+
+
+class Feeds:
+    """All feeds of one client, by channel.
+
+    Attributes:
+        ready: whether the present socket may be asked for channels; set by the owner.
+        full: feeds whose readers are behind; while there are any, the socket is better left unread.
+    """
+
+    __slots__ = ("_by_channel", "_later", "_new_id", "_pause_s", "_send", "full", "ready")
+
+    def __init__(
+        self, send: Callable[[Frame], None], new_id: Callable[[], str], pause_s: Callable[[int, HubError], float]
+    ) -> None:
+        self.ready = False
+        self.full: set[Feed] = set()
+        self._by_channel: dict[str, Feed] = {}
+        self._later: dict[Feed, float] = {}
+        self._send, self._new_id, self._pause_s = send, new_id, pause_s
+
+    # --- readers ---
+
+    def follow(self, feed: Feed) -> None:
+        """Ask for a channel, now or once connected.
+
+        Raises:
+            ValueError: it is followed already.
+        """
+        channel = feed.wish.channel
+        if channel in self._by_channel:
+            raise ValueError(f"{channel} is followed already; share that iterator or use another client")
+        self._by_channel[channel] = feed
+        if self.ready:
+            self._ask([feed])
+
+    def leave(self, feed: Feed) -> None:
+        """The reader has gone."""
+        feed.end(None)
+        self._forget(feed)
+
+    def take(self, feed: Feed) -> Item:
+        """The reader takes the oldest item. Half empty again, the feed counts as caught up."""
+        item = feed.items.popleft()
+        if feed in self.full and len(feed.items) <= feed.low:
+            self.full.discard(feed)
+            if feed.phase is Phase.SPILLED and self.ready:
+                self._ask([feed])
+        return item
+
+    def end(self, error: ClientError | None) -> None:
+        """Nothing more will come for anyone."""
+        for feed in self._by_channel.values():
+            feed.end(error)
+        self._by_channel.clear()
+        self.full.clear()
+        self._later.clear()
+
+    def drop_buffers(self) -> None:
+        """Hand out nothing of what is buffered; it was not taken, so it will come again."""
+        for feed in self._by_channel.values():
+            feed.items.clear()
+
+    # --- sockets ---
+
+    def __iter__(self) -> Iterator[Feed]:
+        return iter(self._by_channel.values())
+
+    def connected(self) -> None:
+        """The handshake is done: ask for what it did not carry."""
+        self.ready = True
+        idle = [feed for feed in self._by_channel.values() if feed.phase is Phase.IDLE]
+        for start in range(0, len(idle), _ASKED_MAX):
+            self._ask(idle[start : start + _ASKED_MAX])
+
+    def lost(self) -> None:
+        """The socket is gone: the next one has to be asked for everything again."""
+        self.ready = False
+        self._later.clear()
+        for feed in self._by_channel.values():
+            feed.phase = Phase.IDLE
+
+    def tick(self, now: float) -> None:
+        """Ask again for what the hub put off until now."""
+        self._ask([feed for feed, due in self._later.items() if due <= now])
+
+    @property
+    def due(self) -> float:
+        """When to ask again for the first of what was put off; infinity when nothing was."""
+        return min(self._later.values(), default=float("inf"))
+
+    # --- frames ---
+
+    def on_event(self, frame: Frame, text: str, start: int, end: int) -> Taken:
+        """A stored event, for its feed if somebody follows it. `HOLE`: nothing after it can be trusted."""
+        feed = self._by_channel.get(frame["channel"])
+        if feed is None:
+            return Taken.PASSED_OVER
+        taken = feed.event(frame, text, start, end)
+        if taken is Taken.YES:
+            if len(feed.items) >= feed.high:
+                self.full.add(feed)
+        elif taken is Taken.SPILLED:
+            self._unsubscribe(feed)
+        return self._unless_ended(feed, taken)
+
+    def on_signal(self, frame: Frame, text: str, start: int, end: int) -> None:
+        """An event that is not stored."""
+        feed = self._by_channel.get(frame["channel"])
+        if feed is not None:
+            feed.signal(frame, text, start, end)
+
+    def on_subscribed(self, frame: Frame, greeting_id: str) -> None:
+        """An answer to a subscription. Without `re` it answers the greeting, or says that the log broke under it."""
+        feed = self._by_channel.get(frame["channel"])
+        if feed is None:
+            return
+        answers = feed.phase is Phase.ASKED and feed.asked_as == frame.get("re", greeting_id)
+        if answers or (feed.phase is Phase.LIVE and "re" not in frame):
+            feed.subscribed(frame)
+            self._unless_ended(feed, Taken.YES)
+
+    def on_resumed(self, frame: Frame) -> Taken:
+        """The receipt of a replay."""
+        feed = self._by_channel.get(frame["channel"])
+        return Taken.PASSED_OVER if feed is None else self._unless_ended(feed, feed.resumed(frame))
+
+    def on_unsubscribed(self, frame: Frame) -> None:
+        """The hub ended a subscription by itself. The answer to our own wish needs nothing done."""
+        feed = self._by_channel.get(frame["channel"])
+        if feed is None or "re" in frame:
+            return
+        reason = frame["payload"]["reason"]
+        if reason == "too_far_behind":
+            self._ask([feed])
+        else:
+            self._close(feed, ChannelClosed(feed.wish.channel, reason))
+
+    def on_refused(self, frame: Frame, greeting_id: str, now: float) -> None:
+        """An error, if it answers a subscription: put off, or over."""
+        asked_as, channel = frame.get("re", greeting_id), frame.get("channel")
+        for feed in list(self._by_channel.values()):
+            if feed.phase is Phase.ASKED and feed.asked_as == asked_as and channel in (None, feed.wish.channel):
+                error = HubError(frame["payload"], feed.wish.channel)
+                if error.retry is Retry.NO:
+                    self._close(feed, error)
+                else:
+                    self._later[feed] = now + self._pause_s(feed.refused(), error)
+
+    # --- sending ---
+
+    def _ask(self, feeds: list[Feed]) -> None:
+        if not feeds:
+            return
+        command_id = self._new_id()
+        wanted = []
+        for feed in feeds:
+            self._later.pop(feed, None)
+            wanted.append(feed.subscription())
+            feed.ask(command_id)
+        self._send({"type": "channel.subscribe", "id": command_id, "payload": {"channels": wanted}})
+
+    def _unsubscribe(self, feed: Feed) -> None:
+        if self.ready and feed.asked_as is not None:
+            payload = {"channels": [feed.wish.channel]}
+            self._send({"type": "channel.unsubscribe", "id": self._new_id(), "payload": payload})
+
+    def _close(self, feed: Feed, error: ClientError) -> None:
+        """End a feed that the hub does not hold any more."""
+        feed.asked_as = None
+        feed.end(error)
+        self._forget(feed)
+
+    def _forget(self, feed: Feed) -> None:
+        if self._by_channel.get(feed.wish.channel) is feed:
+            del self._by_channel[feed.wish.channel]
+            self._unsubscribe(feed)
+        self.full.discard(feed)
+        self._later.pop(feed, None)
+
+    def _unless_ended(self, feed: Feed, taken: Taken) -> Taken:
+        """`taken`, unless the feed ended over it: then its channel is left and the socket stays."""
+        if feed.phase is not Phase.ENDED:
+            return taken
+        self._forget(feed)
+        return Taken.PASSED_OVER

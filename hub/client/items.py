@@ -1,0 +1,129 @@
+"""What a subscription hands out, and the cursor that names a place in a channel. Pure.
+
+The fields are those of the wire (PROTOCOL 1 to 3); nothing here parses or writes a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+Payload: TypeAlias = Mapping[str, Any]
+"""A JSON object as it came; its shape by event type is the catalogue's."""
+
+FROM_START: Final = "0"
+LIVE_ONLY: Final = "$"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last event seen in one channel, or the wish to see all (`after="0"`).
+
+    Attributes:
+        after: the event's id.
+        seq: its number in the channel. With it the hub can prove that nothing is missing although the event is gone.
+        epoch: the life of the stream it was read in. A cursor of another life is answered by a gap, never compared.
+    """
+
+    after: str
+    seq: int | None = None
+    epoch: str | None = None
+
+    def to_wire(self) -> dict[str, object]:
+        """The cursor as a frame carries it; absent fields left out."""
+        wire: dict[str, object] = {"after": self.after}
+        if self.seq is not None:
+            wire["seq"] = self.seq
+        if self.epoch is not None:
+            wire["epoch"] = self.epoch
+        return wire
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A stored event.
+
+    Attributes:
+        id: the stream's ID; strictly rising within the channel.
+        seq: 1, 2, 3 … without holes within the channel.
+        v: version of the payload of this `type`.
+        raw: exactly the bytes received for this event; equal for every reader of one `seq`, live or replayed.
+        epoch: the life of the stream it was read in; None where the hub did not say (history).
+    """
+
+    id: str
+    seq: int
+    channel: str
+    type: str
+    v: int
+    actor: Payload
+    meta: Payload
+    payload: Payload
+    raw: bytes = field(repr=False)
+    epoch: str | None = field(default=None, compare=False)
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where to go on after this event."""
+        return Cursor(self.id, self.seq, self.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Something that is not stored and not replayed: typing, presence, a delta of an answer. May be lost."""
+
+    channel: str
+    type: str
+    v: int
+    actor: Payload
+    meta: Payload
+    payload: Payload
+    raw: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events that cannot be delivered any more. The channel goes on after `head`, whose state is `state`.
+
+    Attributes:
+        reason: `trimmed`, `epoch_changed`, `cursor_unknown` or `too_far`.
+        from_seq: first missing, inclusive; None where it cannot be known. `to_seq` likewise.
+    """
+
+    channel: str
+    reason: str
+    from_seq: int | None
+    to_seq: int | None
+    head: Cursor
+    state: Payload | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The hub's answer to a subscription, again after every resume. `replay` events follow before the live ones."""
+
+    channel: str
+    epoch: str | None
+    head: Cursor
+    floor: Cursor
+    recovered: bool
+    replay: int
+    gap: Gap | None
+    state: Payload | None = field(default=None, repr=False)
+    state_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """`channel.resumed`: what was replayed. None stands where nothing was."""
+
+    channel: str
+    from_seq: int | None
+    to_seq: int | None
+    count: int
+    gap: Payload | None
+
+
+Item: TypeAlias = Event | Signal | Gap | Receipt | Subscribed
+"""Everything an iterator can yield; only events unless more was asked for."""

@@ -1,0 +1,176 @@
+"""The iterator a reader holds: hands out one channel's items, and saves the cursor of what was taken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+from hub.client.core import Core
+from hub.client.cursors import CursorStore
+from hub.client.feed import Feed, Phase, Wish
+from hub.client.items import Cursor, Event, Gap, Item, Receipt, Subscribed
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+class Stirrable(Protocol):
+    """What must look at the core again after it was given something."""
+
+    def stir(self) -> None:
+        """Look again."""
+        ...
+
+
+class Alarm:
+    """Wakes the one reader of a feed. Apart from the iterator, so that the core does not keep an abandoned one alive."""
+
+    __slots__ = ("_sleeper",)
+
+    def __init__(self) -> None:
+        self._sleeper: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Something came."""
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+    async def wait(self) -> None:
+        """Sleep until it rings. Only one may.
+
+        Raises:
+            RuntimeError: somebody waits already.
+        """
+        if self._sleeper is not None:
+            raise RuntimeError("this subscription is being read by another task; give each channel one reader")
+        self._sleeper = asyncio.get_running_loop().create_future()
+        try:
+            await self._sleeper
+        finally:
+            self._sleeper = None
+
+
+class Subscription(Generic[ItemT]):
+    """One channel's items, in order, each once.
+
+    Asking for the next item says that the one before was taken; only then is its cursor saved. Leaving the loop
+    unsubscribes, at the latest when the iterator is collected; `aclose` or `async with` do so at once.
+    """
+
+    def __init__(
+        self, core: Core, driver: Stirrable, store: CursorStore, wish: Wish, *, buffer: int, with_receipts: bool
+    ) -> None:
+        self._alarm = Alarm()
+        self._feed = Feed(wish, buffer, self._alarm.ring)
+        self._core, self._driver, self._store = core, driver, store
+        self._with_receipts = with_receipts
+        self._handed_out: Cursor | None = None
+        self._cursor = wish.start
+        core.subscribe(self._feed)
+        driver.stir()
+        self._abandon = weakref.finalize(self, _abandon, asyncio.get_running_loop(), core, driver, self._feed)
+        self._abandon.atexit = False
+
+    @property
+    def channel(self) -> str:
+        """The channel it follows."""
+        return self._feed.wish.channel
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """After the newest item that was taken; None before anything is known."""
+        return self._cursor
+
+    async def ready(self) -> Subscribed:
+        """Wait for the hub's answer (state, head, floor). Events are not lost meanwhile.
+
+        Raises:
+            ClientError: the subscription was refused.
+        """
+        while self._feed.answer is None:
+            if self._feed.phase is Phase.ENDED:
+                raise self._feed.error or asyncio.CancelledError
+            await self._wait()
+        return self._feed.answer
+
+    def commit(self) -> None:
+        """Count the item handed out last as taken, and save its cursor, before asking for the next one."""
+        if self._handed_out is not None:
+            self._cursor, self._handed_out = self._handed_out, None
+            self._store.save(self.channel, self._cursor)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ItemT:
+        self.commit()
+        while True:
+            while self._feed.items:
+                item = self._take()
+                if item is not None:
+                    return item  # type: ignore[return-value]  # the overloads of `subscribe` say which items can come
+            if self._feed.phase is Phase.ENDED:
+                self._end()
+            await self._wait()
+
+    def _take(self) -> Item | None:
+        """The next item, or None when the reader did not ask for its kind."""
+        feed = self._feed
+        item = self._core.feeds.take(feed)
+        if len(feed.items) == feed.low:  # there is room again: see Feeds.take
+            self._driver.stir()
+        if type(item) is Event:
+            self._handed_out = item.cursor
+        elif type(item) is Gap:
+            self._handed_out = item.head
+        elif type(item) is Subscribed or type(item) is Receipt:
+            self._note(item)
+            return item if self._with_receipts else None
+        return item
+
+    def _note(self, item: Item) -> None:
+        """Who begins at the live end has a cursor at once, also if nothing ever comes."""
+        if isinstance(item, Subscribed) and self._cursor is None and not item.replay:
+            self._handed_out = item.head
+            self.commit()
+
+    def _end(self) -> None:
+        error, self._feed.error = self._feed.error, None
+        if error is not None:
+            raise error
+        raise StopAsyncIteration
+
+    async def _wait(self) -> None:
+        self._core.waiting += 1
+        self._driver.stir()
+        try:
+            await self._alarm.wait()
+        finally:
+            self._core.waiting -= 1
+
+    async def aclose(self) -> None:
+        """Stop following. What was handed out last and not committed will come again."""
+        self._abandon.detach()
+        self._core.feeds.leave(self._feed)
+        self._driver.stir()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _abandon(loop: asyncio.AbstractEventLoop, core: Core, driver: Stirrable, feed: Feed) -> None:
+    """The iterator was collected, in whatever thread and moment: leave the rest to the loop."""
+
+    def leave() -> None:
+        core.feeds.leave(feed)
+        driver.stir()
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed: so is the connection
+        loop.call_soon_threadsafe(leave)

@@ -1,0 +1,160 @@
+"""Messages to frames and back: the only place of the client that reads or writes JSON. Pure.
+
+A message is one JSON object or an array of them. The reader is given each frame *with its place in the text*, so that
+an event's own bytes can be cut out exactly as the hub sent them. `json`'s scanner, written in C, does the walking.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+from hub.client.items import Event, Payload, Signal
+
+Frame: TypeAlias = dict[str, Any]
+Placed: TypeAlias = tuple[Frame, int, int]
+"""A frame and where its text begins and ends."""
+
+_JOINED_MAX: Final = 100
+"""Frames in one array; the contract allows no more (PROTOCOL 1)."""
+_JOINED_BYTES_MAX: Final = 65_536
+"""Bytes in one array. Larger saves no more system calls."""
+
+_BRACKETS: Final = 2
+
+_NOTHING: Final[Payload] = MappingProxyType({})
+"""Stands where the hub left out an empty object."""
+
+_decode: Final = json.JSONDecoder().raw_decode
+_space: Final = re.compile(r"[ \t\n\r]*").match
+_write: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_write_ascii: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+class MalformedMessage(Exception):
+    """The text is not a JSON object or an array of objects."""
+
+
+def split(text: str) -> list[Placed]:
+    """The frames of one message, in order, each with its place in `text`.
+
+    Raises:
+        MalformedMessage: not JSON, or not an object or an array of objects.
+    """
+    try:
+        start = _after_space(text, 0)
+        if text[start] == "[":
+            placed, end = elements(text, start)
+        else:
+            frame, end = _decode(text, start)
+            placed = [(frame, start, end)]
+        if _after_space(text, end) != len(text):
+            raise MalformedMessage("something follows the message")
+    except (ValueError, IndexError, RecursionError) as problem:
+        raise MalformedMessage(str(problem)) from problem
+    if not all(type(frame) is dict for frame, _, _ in placed):
+        raise MalformedMessage("a frame must be a JSON object")
+    return placed
+
+
+def elements(text: str, start: int) -> tuple[list[Placed], int]:
+    """The elements of the array that begins at `start`, each with its place, and where the array ends."""
+    found: list[Placed] = []
+    here = _after_space(text, start + 1)
+    if text[here] == "]":
+        return found, here + 1
+    while True:
+        value, end = _decode(text, here)
+        found.append((value, here, end))
+        if text[end] not in ",]":
+            end = _after_space(text, end)
+        if text[end] == "]":
+            return found, end + 1
+        if text[end] != ",":
+            raise MalformedMessage("an array's elements are separated by commas")
+        here = end + 1
+        if text[here] != "{":
+            here = _after_space(text, here)
+
+
+def member(text: str, start: int, name: str) -> int:
+    """Where the value of `name` begins in the object that begins at `start`. The object is known to be sound JSON.
+
+    Raises:
+        KeyError: the object has no such member.
+    """
+    for key, here in _members(text, start):
+        if key == name:
+            return here
+    raise KeyError(name)
+
+
+def _members(text: str, start: int) -> Iterator[tuple[str, int]]:
+    here = _after_space(text, start + 1)
+    while text[here] == '"':
+        key, colon = _decode(text, here)
+        here = _after_space(text, _after_space(text, colon) + 1)
+        yield key, here
+        _, end = _decode(text, here)
+        here = _after_space(text, _after_space(text, end) + 1)
+        if here >= len(text):
+            return
+
+
+def _after_space(text: str, start: int) -> int:
+    found = _space(text, start)
+    return found.end() if found else start
+
+
+def read_event(frame: Frame, raw: bytes, epoch: str | None) -> Event:
+    """A stored event's frame as a value.
+
+    Raises:
+        KeyError: a field that every event has is missing.
+    """
+    return Event(
+        frame["id"], frame["seq"], frame["channel"], frame["type"], frame.get("v", 1), frame.get("actor", _NOTHING),
+        frame.get("meta", _NOTHING), frame.get("payload", _NOTHING), raw, epoch,
+    )  # fmt: skip
+
+
+def read_signal(frame: Frame, raw: bytes) -> Signal:
+    """The frame of something that is not stored, as a value."""
+    return Signal(
+        frame["channel"], frame["type"], frame.get("v", 1), frame.get("actor", _NOTHING), frame.get("meta", _NOTHING),
+        frame.get("payload", _NOTHING), raw,
+    )  # fmt: skip
+
+
+def encode(frame: Mapping[str, object]) -> bytes:
+    """One frame as UTF-8 JSON. A lone surrogate goes out escaped, for the hub to refuse by its own rule.
+
+    Raises:
+        TypeError, ValueError: the frame holds something JSON cannot say.
+    """
+    try:
+        return _write(frame).encode()
+    except UnicodeEncodeError:
+        return _write_ascii(frame).encode()
+
+
+def join(frames: Sequence[bytes], limit_bytes: int) -> Iterator[bytes]:
+    """The fewest messages that carry these frames in this order, none over the hub's limit that one frame keeps."""
+    limit_bytes = min(limit_bytes, _JOINED_BYTES_MAX)
+    batch: list[bytes] = []
+    size = _BRACKETS
+    for frame in frames:
+        if batch and (len(batch) == _JOINED_MAX or size + len(frame) > limit_bytes):
+            yield _array(batch)
+            batch, size = [], _BRACKETS
+        batch.append(frame)
+        size += len(frame) + 1
+    if batch:
+        yield _array(batch)
+
+
+def _array(batch: Sequence[bytes]) -> bytes:
+    return batch[0] if len(batch) == 1 else b"[" + b",".join(batch) + b"]"

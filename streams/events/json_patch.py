@@ -19,7 +19,7 @@ _AROUND_VALUE = 2
 """The list and the operation around a value are not the value's own depth."""
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
-Pointer = Annotated[str, Field(max_length=2048, pattern=r"^(?:/(?:[^~/\x00]|~[01])*)*$")]
+Pointer = Annotated[str, Field(max_length=2048, pattern=r"^(?:/(?:[^~/\x00]|~[01])*)*$", examples=["/title"])]
 """A JSON pointer (RFC 6901)."""
 
 

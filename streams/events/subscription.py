@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from streams.events.declaration import Payload
 from streams.events.types import Count, EventId, Maybe, Position, Start, Text64
 
-ChannelText = Annotated[str, Field(max_length=1024)]
+ChannelText = Annotated[str, Field(max_length=1024, examples=["conversation:42"])]
 """What a client calls a channel, before it is checked against the grammar."""
 Rewind = Annotated[int, Field(ge=0, le=1000)]
 

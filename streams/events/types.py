@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -54,6 +55,7 @@ FileName = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[^/\\\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+$",
+        examples=["notes.txt"],
     ),
 ]
 """A file's name: no slashes, no control characters, nothing that turns the reading direction around and so hides an
@@ -80,25 +82,41 @@ GivenJson64K = Annotated[object, JsonValue(65_536, is_null_allowed=False)]
 TextOrJson64K = Annotated[object, JsonValue(65_536, is_null_allowed=False, text_max=32_768)]
 """`Text[32768] | Json[64K]`: a string is text with text's limit, everything else JSON."""
 
-EventId = Annotated[str, Field(max_length=32, pattern=r"^[0-9]{1,15}-[0-9]{1,10}$")]
-Position = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0)$")]
+EventId = Annotated[
+    str, Field(max_length=32, pattern=r"^[0-9]{1,15}-[0-9]{1,10}$", examples=["1795367479511-0"])
+]  # fmt: skip
+Position = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0)$", examples=["0"])]
 """An `EventId`, or "0": before everything."""
-Start = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0|\$)$")]
+Start = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0|\$)$", examples=["0", "$"])]
 """A `Position`, or "$": live only."""
 ChannelName = Annotated[
-    str, Field(max_length=141, pattern=rf"^(?:conversation|team|document|agent|user):{_NAME}$")
+    str, Field(max_length=141, pattern=rf"^(?:conversation|team|document|agent|user):{_NAME}$", examples=["conversation:42"])
 ]  # fmt: skip
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=rf"^{_NAME}$")]
 RunId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 MessageId = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9_.-]+$")]
 RequestId = MessageId
-FileId = Annotated[str, Field(min_length=32, max_length=32, pattern=r"^[0-9a-f]{32}$")]
+FileId = Annotated[
+    str, Field(min_length=32, max_length=32, pattern=r"^[0-9a-f]{32}$", examples=["0123456789abcdef0123456789abcdef"])
+]  # fmt: skip
 ToolCallId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")]
-Sha256 = Annotated[str, Field(min_length=44, max_length=44, pattern=r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")]
+Sha256 = Annotated[
+    str,
+    Field(
+        min_length=44,
+        max_length=44,
+        pattern=r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$",
+        examples=["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="],
+    ),
+]
 
 Link = Annotated[
     str,
-    Field(max_length=2048, pattern=r"^(?:https?://[^\x00-\x20]+|/(?:[^/\\\x00-\x20][^\x00-\x20]*)?)$"),
+    Field(
+        max_length=2048,
+        pattern=r"^(?:https?://[^\x00-\x20]+|/(?:[^/\\\x00-\x20][^\x00-\x20]*)?)$",
+        examples=["/documents/42"],
+    ),
 ]
 """A place to go to: http, https, or a path of this host; never `//other.host` and never `javascript:`."""
 
@@ -125,6 +143,7 @@ Time = Annotated[
         max_length=35,
         pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|\+00:00)$",
         json_schema_extra={"format": "date-time"},
+        examples=["2027-01-01T00:00:00.000Z"],
     ),
     AfterValidator(_real_time),
 ]
@@ -161,7 +180,12 @@ class Utf8Limit:
         return value
 
 
-Bytes256K = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"}), AfterValidator(Base64(262_144))]
-Bytes512K = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"}), AfterValidator(Base64(524_288))]
-Utf8Text128K = Annotated[str, Field(pattern=_NO_NUL), AfterValidator(Utf8Limit(131_072))]
-Utf8Text512K = Annotated[str, Field(pattern=_NO_NUL), AfterValidator(Utf8Limit(524_288))]
+_BASE64: Final[JsonDict] = {"contentEncoding": "base64"}
+_LIMIT_128K: Final[JsonDict] = {"x-max-bytes": 131_072}
+_LIMIT_256K: Final[JsonDict] = {"x-max-bytes": 262_144}
+_LIMIT_512K: Final[JsonDict] = {"x-max-bytes": 524_288}
+
+Bytes256K = Annotated[str, Field(json_schema_extra=_BASE64 | _LIMIT_256K), AfterValidator(Base64(262_144))]
+Bytes512K = Annotated[str, Field(json_schema_extra=_BASE64 | _LIMIT_512K), AfterValidator(Base64(524_288))]
+Utf8Text128K = Annotated[str, Field(pattern=_NO_NUL, json_schema_extra=_LIMIT_128K), AfterValidator(Utf8Limit(131_072))]
+Utf8Text512K = Annotated[str, Field(pattern=_NO_NUL, json_schema_extra=_LIMIT_512K), AfterValidator(Utf8Limit(524_288))]

@@ -1,0 +1,68 @@
+"""The JSON Schemas of the catalogue and their hash (EVENTS 16). Pure.
+
+A hash covers what a payload may be, not the words about it: titles, descriptions and examples are left out of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Final
+
+from streams.events.declaration import EventType, Payload
+
+Schema = dict[str, object]
+_WORDS: Final = frozenset({"description", "examples"})
+
+
+def schema_of(model: type[Payload]) -> Schema:
+    """The JSON Schema (2020-12) of a payload, without generated titles, and without the null of absent fields."""
+    cleaned = _cleaned(model.model_json_schema())
+    assert isinstance(cleaned, dict)  # noqa: S101 - tells the type checker what _cleaned keeps
+    return cleaned
+
+
+def schemas_of(event_type: EventType) -> dict[str, Schema]:
+    """Every schema that a type has: `payload` as its sender writes it, `delivered` and `reply` where they differ."""
+    models = {"payload": event_type.model, "delivered": event_type.delivered, "reply": event_type.reply_model}
+    return {role: schema_of(model) for role, model in models.items() if model is not None}
+
+
+def schema_hash(event_type: EventType) -> str:
+    """SHA-256, in hex, of what is stored or sent of this type."""
+    return _hash({"v": event_type.version, **schemas_of(event_type)})
+
+
+def catalogue_hash(catalogue: Mapping[str, EventType]) -> str:
+    """SHA-256, in hex, of all schemas: two hubs with the same hash understand each other's payloads."""
+    return _hash({name: schema_hash(catalogue[name]) for name in sorted(catalogue)})
+
+
+def _hash(value: Mapping[str, object]) -> str:
+    return sha256(json.dumps(_wordless(value), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _cleaned(value: object) -> object:
+    """Without generated titles, and without `default: null`, which only says that a field may be absent.
+
+    A property may be named `title`: its value is a schema and no string, so it stays.
+    """
+    if isinstance(value, dict):
+        return {name: _cleaned(inner) for name, inner in value.items() if not _is_noise(name, inner)}
+    return [_cleaned(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_noise(name: str, value: object) -> bool:
+    return (
+        (name == "title" and isinstance(value, str))
+        or (name == "default" and value is None)
+        or (name == "discriminator" and isinstance(value, dict) and "mapping" in value)  # OpenAPI's, not JSON Schema's
+    )
+
+
+def _wordless(value: object) -> object:
+    """Without descriptions and examples, by the same rule."""
+    if isinstance(value, Mapping):
+        return {k: _wordless(v) for k, v in value.items() if not (k in _WORDS and isinstance(v, str | list))}
+    return [_wordless(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,53 @@
+"""Lifting old payloads: `(type, v) → v + 1`, applied where state is folded (EVENTS 16). Pure.
+
+Stored bytes are never rewritten and replay sends them as they are; only readers that fold see the lifted form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from streams.errors import StreamsError
+from streams.events import CATALOGUE
+from streams.events.declaration import EventType
+
+Upcaster = Callable[[dict[str, object]], dict[str, object]]
+"""Makes a payload of version v one of v + 1. It returns a new dict and changes nothing it was given."""
+
+UPCASTERS: Final[Mapping[tuple[str, int], Upcaster]] = MappingProxyType({})
+"""(type, v) → the step from v to v + 1. Empty while every type is at version 1."""
+
+
+class UnreadableVersion(StreamsError):
+    """A payload's version cannot be read here: it is newer than this program, or a step of its lifting is missing."""
+
+    def __init__(self, event_type: str, v: int) -> None:
+        super().__init__(f"{event_type} v{v} cannot be read by this program; run the one that wrote it, or a newer one")
+        self.event_type = event_type
+        self.v = v
+
+
+def lift(
+    event_type: str,
+    v: int,
+    payload: dict[str, object],
+    catalogue: Mapping[str, EventType] = CATALOGUE,
+    upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
+) -> dict[str, object]:
+    """The payload in the present version of its type; that of an unknown type as it is, for the reader to pass over.
+
+    Raises:
+        UnreadableVersion: `v` is beyond the declared version, below 1, or no upcaster leads on from it.
+    """
+    declared = catalogue.get(event_type)
+    if declared is None:
+        return payload
+    if not 1 <= v <= declared.version:
+        raise UnreadableVersion(event_type, v)
+    for step in range(v, declared.version):
+        if (event_type, step) not in upcasters:
+            raise UnreadableVersion(event_type, step)
+        payload = upcasters[event_type, step](payload)
+    return payload

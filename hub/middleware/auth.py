@@ -5,6 +5,7 @@ The header of a token chooses nothing: not the algorithm, not where a key is fet
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import jwt
@@ -13,7 +14,7 @@ from hub.errors import HubError
 from hub.middleware.auth_claims import ClaimRules, Principal, expired_token, invalid_token, read_principal
 from hub.middleware.auth_keys import StaticKey, static_key
 
-__all__ = ["DenyList", "Principal", "Verifier", "decode_claims"]
+__all__ = ["Admission", "DenyList", "Principal", "Verifier", "check_shape", "decode_claims"]
 
 TOKEN_CHARS_MAX: Final = 8192
 """EVENTS 3. Longer ones are refused before anything is decoded."""
@@ -75,13 +76,54 @@ def check_shape(token: str) -> None:
         raise invalid_token("token", f"is 1 to {TOKEN_CHARS_MAX} ASCII characters")
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What is asked of every token, whichever key signed it.
+
+    Attributes:
+        audience: what `aud` must be, as a single string.
+        issuer: what `iss` must be; None asks for none.
+        revoked: the deny-list.
+    """
+
+    audience: str = "hub"
+    issuer: str | None = None
+    rules: ClaimRules = field(default_factory=ClaimRules)
+    revoked: DenyList = field(default_factory=NothingRevoked)
+
+    def admit(self, token: str, key: StaticKey, now: float) -> Principal:
+        """Who the token speaks for, if `key` signed it.
+
+        Raises:
+            HubError: 4001 not valid, 4002 expired, 4019 revoked.
+        """
+        principal = read_principal(decode_claims(token, key, self.audience, self.issuer), now, self.rules)
+        self.refuse_revoked(principal)
+        return principal
+
+    def recheck(self, principal: Principal, now: float) -> None:
+        """Whether a live connection may go on.
+
+        Raises:
+            HubError: 4002 expired, 4019 revoked.
+        """
+        self.refuse_revoked(principal)
+        if now >= principal.expires_at:
+            raise expired_token()
+
+    def refuse_revoked(self, principal: Principal) -> None:
+        """Raise 4019 when the principal's token was revoked."""
+        if self.revoked.is_revoked(principal):
+            raise HubError(4019, "the token was revoked: sign in again")
+
+
 class Verifier:
     """Verifies tokens by one key that does not change while the process lives.
 
     Args:
         secret: for HS256, at least 32 bytes.
         public_key: PEM, for RS256, ES256 or EdDSA; the kind of key decides which, never the token.
-        audience: what `aud` must be, as a single string.
+        audience: what `aud` must be.
         issuer: what `iss` must be; None asks for none.
         leeway_s: how far clocks may differ.
         max_age_s: the oldest `iat` taken.
@@ -103,9 +145,7 @@ class Verifier:
         revoked: DenyList | None = None,
     ) -> None:
         self._key = static_key(secret, public_key)
-        self._audience, self._issuer = audience, issuer
-        self._rules = ClaimRules(leeway_s, max_age_s)
-        self._revoked = revoked or NothingRevoked()
+        self._admission = Admission(audience, issuer, ClaimRules(leeway_s, max_age_s), revoked or NothingRevoked())
 
     def verify(self, token: str, now: float) -> Principal:
         """Who the token speaks for, at `now` (unix seconds).
@@ -114,8 +154,7 @@ class Verifier:
             HubError: 4001 not valid, 4002 expired, 4019 revoked.
         """
         check_shape(token)
-        claims = decode_claims(token, self._key, self._audience, self._issuer)
-        return admit(read_principal(claims, now, self._rules), self._revoked)
+        return self._admission.admit(token, self._key, now)
 
     def recheck(self, principal: Principal, now: float) -> None:
         """Whether a live connection may go on: for timers and after news of a revocation.
@@ -123,17 +162,4 @@ class Verifier:
         Raises:
             HubError: 4002 expired, 4019 revoked.
         """
-        admit(principal, self._revoked)
-        if now >= principal.expires_at:
-            raise expired_token()
-
-
-def admit(principal: Principal, revoked: DenyList) -> Principal:
-    """The principal, unless its token was revoked.
-
-    Raises:
-        HubError: 4019.
-    """
-    if revoked.is_revoked(principal):
-        raise HubError(4019, "the token was revoked: sign in again")
-    return principal
+        self._admission.recheck(principal, now)

@@ -28,7 +28,8 @@ class Principal:
     """Who a token speaks for and what it allows.
 
     Attributes:
-        expires_at: unix seconds; the connection ends then.
+        expires_at: unix seconds; the connection ends then. For a token taken within the leeway after its `exp` it is the
+            end of the leeway, so that who is let in is not sent away at once.
         issued_at: unix seconds, or None when the token has no `iat`. Revocation by subject compares it.
     """
 
@@ -77,6 +78,8 @@ def read_principal(claims: Mapping[str, object], now: float, rules: ClaimRules) 
         raise invalid_token("exp", "is required")
     issued_at = _time(claims, "iat")
     _check_times(expires_at, issued_at, _time(claims, "nbf"), now, rules)
+    if now >= expires_at:
+        expires_at += rules.leeway_s
     return Principal(
         user, tenant, _grants(claims, user), expires_at, issued_at,
         _text(claims, "jti", _JTI_MAX), _text(claims, "name", _DISPLAY_NAME_MAX),

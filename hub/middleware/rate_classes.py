@@ -1,4 +1,7 @@
-"""The rate classes of EVENTS 14 as a table, and how `HUB_RATE_LIMITS` overrides it. Pure."""
+"""The rate classes of EVENTS 14 as a table, and how `HUB_RATE_LIMITS` overrides it. Pure.
+
+The text of the variable is read by `hub.setting`.
+"""
 
 from __future__ import annotations
 
@@ -41,44 +44,32 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
         "document": RateClass(50, 200),
         "cursor": RateClass(20, 20),
         "upload": RateClass(5, 20),
+        # Beside EVENTS 14. High enough for a node's every client to come back at once through one proxy.
+        "connect": RateClass(1_000, 20_000, has_tenant_ceiling=False),  # by user
+        "address": RateClass(2_000, 40_000, has_tenant_ceiling=False),  # connects by address
     }
 )
 
 UNMETERED: Final = frozenset({"chunk"})
 """Classes bounded by something else: chunks by the window of their upload (`window` times `chunk_size`)."""
 
-OFF: Final = "off"
-_FORM: Final = "HUB_RATE_LIMITS is `off`, or a list of class=rate/burst such as chat=200/2000,agent=2/40"
 
-
-def parse_rate_limits(text: str) -> Mapping[str, RateClass] | None:
-    """Read `HUB_RATE_LIMITS` over the defaults; None means no limits at all.
+def over_defaults(overrides: Mapping[str, tuple[float, float]] | None) -> Mapping[str, RateClass] | None:
+    """The defaults with `class: (per second, burst)` put over them; None, for `off`, stays None.
 
     Raises:
-        ValueError: an unknown class, or a rate or burst that is not a positive number. The text says what is allowed.
+        ValueError: an unknown class, or a figure that is not positive. The text says what is allowed.
     """
-    if text.strip() == OFF:
+    if overrides is None:
         return None
     rates = dict(DEFAULT_RATES)
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = item.partition("=")
-        if not equals or name.strip() not in rates:
-            raise ValueError(f"{_FORM}; classes are " + ", ".join(rates))
-        rates[name.strip()] = _parse_rate(value, rates[name.strip()])
+    for name, (per_s, burst) in overrides.items():
+        if name in UNMETERED:
+            continue
+        if name not in rates or not 0 < per_s < math.inf or not 1 <= burst < math.inf:
+            raise ValueError(
+                "HUB_RATE_LIMITS is `off` or class=rate/burst,… with a rate above 0 per second and a burst of at least 1; "
+                "classes are " + ", ".join(rates)
+            )
+        rates[name] = RateClass(per_s, burst, rates[name].has_tenant_ceiling)
     return MappingProxyType(rates)
-
-
-def _parse_rate(text: str, default: RateClass) -> RateClass:
-    per_s, slash, burst = text.partition("/")
-    numbers = (_positive(per_s), _positive(burst if slash else per_s))
-    return RateClass(numbers[0], max(1.0, numbers[1]), default.has_tenant_ceiling)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise ValueError(f"{_FORM}; rate (per second) and burst must be positive numbers")
-    return value

@@ -31,11 +31,12 @@ class RateLimiter:
         tenant_users: how many users' worth a tenant may do.
     """
 
-    __slots__ = ("_tenants", "_users")
+    __slots__ = ("_origin", "_tenants", "_users")
 
     def __init__(
         self, rates: Mapping[str, RateClass] | None = DEFAULT_RATES, *, tenant_users: int = TENANT_USERS
     ) -> None:
+        self._origin: float | None = None  # the first `now`: sums of small intervals stay exact near zero
         self._users: dict[str, Buckets] | None = None
         self._tenants: dict[str, Buckets] = {}
         if rates is None:
@@ -58,22 +59,28 @@ class RateLimiter:
         """
         if self._users is None or class_ in UNMETERED:
             return None
+        if self._origin is None:
+            self._origin = now
+        now -= self._origin
         mine = self._users[class_]
         ceiling = self._tenants.get(class_)
         if ceiling is None:
             return mine.take(key, now, cost)
-        tenant = key[0]
-        if ceiling.has(tenant, now, cost):
-            refused = mine.take(key, now, cost)
-            if refused is None:
-                ceiling.charge(tenant, now, cost)
-            return refused
-        return ceiling.refuse(tenant, now, cost)
+        wait_s = ceiling.wait_s(key[0], now, cost)
+        if wait_s > ceiling.slack_s:
+            return mine.advise(key, now, wait_s)
+        refused = mine.take(key, now, cost)
+        if refused is None:
+            ceiling.charge(key[0], now, cost)
+        return refused
 
     def charge(self, key: LimitKey, class_: str, now: float, cost: float) -> None:
         """Count what another node let through: the bucket may fall below empty and then refuses until it is repaid."""
         if self._users is None or class_ not in self._users:
             return
+        if self._origin is None:
+            self._origin = now
+        now -= self._origin
         self._users[class_].charge(key, now, cost)
         if class_ in self._tenants:
             self._tenants[class_].charge(key[0], now, cost)

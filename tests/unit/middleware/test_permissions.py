@@ -1,0 +1,80 @@
+"""Grants: which pattern decides, and what it allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.middleware.permissions import ACTIONS, MalformedGrants, allows, compile_grants
+from streams.events.declaration import Action
+
+
+@pytest.mark.parametrize(
+    ("grants", "channel", "action", "expected"),
+    [
+        ({"conversation:42": ["read"]}, "conversation:42", "read", True),
+        ({"conversation:42": ["read"]}, "conversation:42", "write", False),
+        ({"conversation:42": ["read"]}, "conversation:421", "read", False),
+        ({"conversation:*": ["read"]}, "conversation:42", "read", True),
+        ({"conversation:*": ["read"]}, "team:42", "read", False),
+        ({"conversation:4*": ["read"]}, "conversation:42", "read", True),
+        ({"conversation:4*": ["read"]}, "conversation:4", "read", True),
+        ({"*": ["read"]}, "document:x", "read", True),
+        ({"*": ["*"]}, "document:x", "manage", True),
+        ({"conversation:*": ["*"], "conversation:4*": ["read"]}, "conversation:42", "write", False),
+        ({"conversation:4*": ["read"], "conversation:*": ["*"]}, "conversation:51", "write", True),
+        ({"conversation:42*": ["write"], "conversation:42": ["read"]}, "conversation:42", "write", False),
+        ({"conversation:*": ["read"], "conversation:secret": []}, "conversation:secret", "read", False),
+        ({}, "conversation:42", "read", False),
+        ({}, "user:alice", "read", True),
+        ({}, "user:alice", "write", False),
+        ({}, "user:bob", "read", False),
+        ({"user:*": []}, "user:alice", "read", True),
+        ({"user:alice": ["write"]}, "user:alice", "read", True),
+        ({"user:alice": ["write"]}, "user:alice", "write", True),
+    ],
+)
+def test_longest_pattern_decides_alone(grants: dict[str, list[str]], channel: str, action: str, expected: bool) -> None:
+    """The longest match decides, exact before wildcard, and the own inbox is always readable; twice, since the answer is kept."""
+    compiled = compile_grants(grants, "alice")
+
+    assert compiled.allows(channel, action) is expected
+    assert compiled.allows(channel, action) is expected
+    assert allows(compiled, channel, action, "alice") is expected
+
+
+def test_star_means_every_action_of_the_catalogue() -> None:
+    """`*` grants each action an event can ask for."""
+    compiled = compile_grants({"team:blue": ["*"]}, "alice")
+
+    assert all(compiled.allows("team:blue", action) for action in Action)
+    assert {*Action, "*"} == ACTIONS
+
+
+def test_kept_answers_stay_bounded_and_right() -> None:
+    """A client that walks through a hundred thousand channels grows nothing and gets no other's answer."""
+    compiled = compile_grants({"conversation:*": ["read"], "conversation:7": []}, "alice")
+
+    answers = [compiled.allows(f"conversation:{n}", "read") for n in range(100_000)]
+
+    assert answers.count(False) == 1
+    assert not answers[7]
+    assert len(compiled._remembered) <= 64
+
+
+def test_covers_asks_for_a_grant_as_wide_as_the_pattern() -> None:
+    """An admin call on `*` or `user:*` is not opened by a grant on one channel."""
+    admin, narrow = compile_grants({"*": ["*"]}, "a"), compile_grants({"user:bob": ["*"], "user:b*": ["*"]}, "a")
+
+    assert admin.covers("*", "*")
+    assert admin.covers("user:*", "manage")
+    assert not narrow.covers("user:*", "manage")
+    assert not narrow.covers("*", "*")
+    assert not compile_grants({"*": ["manage"]}, "a").covers("*", "*")
+
+
+def test_malformed_grants_never_quote_the_value() -> None:
+    """The refusal names the rule; what the token held stays in the token."""
+    with pytest.raises(MalformedGrants) as caught:
+        compile_grants({"conversation:*": ["s3cret"]}, "alice")
+
+    assert "s3cret" not in str(caught.value)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from streams.errors import StreamsError
-from streams.redis.server_binary import RedisNotFound, binary_version, redis_binary
+from streams.redis.server_binary import binary_version, redis_binary
 from streams.redis.server_probe import RunningRedis, address_of, free_port, is_free, probe, url_of
 
 START_TIMEOUT_S: Final = 30.0
@@ -90,14 +90,6 @@ class EmbeddedRedis:
     def is_ours(self) -> bool:
         """Whether this object started the server, so that `stop` ends it."""
         return self._child is not None
-
-    @property
-    def cli_line(self) -> str:
-        """The command an operator types to look inside."""
-        where = f"-s {self._unix_socket}" if self._unix_socket else f"-p {self._port}"
-        with contextlib.suppress(RedisNotFound):
-            return f"{redis_binary('redis-cli')} {where}"
-        return f"redis-cli {where}"
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> str:
         """Start the server, or find the one that runs on this data directory; return its URL once it answers.

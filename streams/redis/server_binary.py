@@ -47,3 +47,14 @@ def binary_version(binary: Path) -> tuple[int, int, int]:
     told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 - a path we looked up
     found = _VERSION.search(told)
     return (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
+
+
+def cli_line(url: str) -> str:
+    """The command that opens a shell on the Redis at `url`: with the redis-cli there is, else just its name."""
+    try:
+        command = str(redis_binary("redis-cli"))
+    except RedisNotFound:
+        command = "redis-cli"
+    if url.startswith("unix://"):
+        return f"{command} -s {url.removeprefix('unix://').partition('?')[0]}"
+    return f"{command} -u {url}"

@@ -1,0 +1,102 @@
+"""The `hub` command: finds the command's file, runs it, and turns what goes wrong into one line and an exit code.
+
+Every file in `ops/cli/commands` is a command, named like the file, with a Typer `app`; its docstring's first line is
+its help. To add a command, add a file. Only the command that is asked for is imported, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, one_line
+
+_FOLDER: Final = Path(__file__).parent / "commands"
+_OUR_PACKAGES: Final = frozenset({"hub", "streams", "projections", "consumers", "ops"})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run `hub ARGV` and exit: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(_guarded(arguments))
+
+
+def commands() -> Mapping[str, str]:
+    """Name → what it does, read from the files' first lines without importing them."""
+    return {
+        file.stem.rstrip("_"): _first_line(file)  # `import_.py` is the command `import`
+        for file in sorted(_FOLDER.glob("*.py"))
+        if file.stem != "__init__"
+    }
+
+
+def _first_line(file: Path) -> str:
+    with file.open(encoding="utf-8") as lines:
+        return lines.readline().strip().removeprefix('"""').removesuffix('"""')
+
+
+def _guarded(arguments: list[str]) -> int:
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except Exception as error:
+        known = one_line(error)
+        if known is None:
+            raise
+        text, code = known
+        print(f"hub {' '.join(arguments[:1])}: {text}".replace("\n", "; "), file=sys.stderr)
+        return code
+
+
+def _run(arguments: list[str]) -> int:
+    known = commands()
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        print(_help(known))
+        return 0 if arguments else EXIT_USAGE
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("realtime-hub"))
+        return 0
+    name, *rest = arguments
+    if name not in known:
+        print(_unknown(name, known), file=sys.stderr)
+        return EXIT_USAGE
+    return _invoke(name, rest)
+
+
+def _invoke(name: str, rest: list[str]) -> int:
+    try:
+        import typer.main
+
+        file = f"{name}_" if (_FOLDER / f"{name}_.py").exists() else name
+        module = importlib.import_module(f"ops.cli.commands.{file}")
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] in _OUR_PACKAGES:
+            raise
+        print(f"hub {name}: needs {missing.name}: pip install 'realtime-hub[server]'", file=sys.stderr)
+        return EXIT_FAILED
+    command = typer.main.get_command(module.app)
+    code = command.main(args=rest, prog_name=f"hub {name}", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _help(known: Mapping[str, str]) -> str:
+    width = max(map(len, known))
+    rows = (f"  {name:<{width}}  {text}" for name, text in known.items())
+    return "\n".join(("usage: hub COMMAND [OPTIONS]", "", *rows, "", "hub COMMAND --help tells the options."))
+
+
+def _unknown(name: str, known: Mapping[str, str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean `hub {near[0]}`?" if near else "`hub --help` lists them"
+    return f"hub: there is no command of that name: {hint}"

@@ -1,0 +1,63 @@
+"""Append other people's logs to a channel: `hub import irc FILE`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.cli.app import new_app, run
+from ops.cli.failure import CommandFailed
+from ops.cli.log_access import channel_of, log_at
+from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
+from ops.cli.progress import Progress
+from ops.cli.speed import Pace, pace_of
+from ops.importing.importer import Import
+from ops.importing.irc import IrcEvent, date_in, offsets_s, parse
+from ops.importing.irc_drafts import drafts, source_id
+from streams.channel import Channel
+
+app = new_app()
+
+
+@app.callback()
+def import_() -> None:
+    """Append other people's logs to a channel."""
+
+
+@app.command()
+def irc(
+    file: Annotated[Path, typer.Argument(help="A log as irssi writes it.", exists=True, dir_okay=False, readable=True)],
+    channel: Annotated[str, typer.Option(help="kind:name, such as conversation:ubuntu.")],
+    tenant: Tenant,
+    speed: Annotated[str, typer.Option(help="max, or as it happened times N: 1x, 10x.")] = "max",
+    redis: Redis = "",
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Append messages, joins and leaves. Importing a log again adds only what is not there yet."""
+    place = channel_of(tenant, channel)
+    text = file.read_text(encoding="utf-8", errors="replace")
+    lines = text.splitlines()
+    events = list(parse(lines, date_in(file.name)))
+    if not events:
+        raise CommandFailed(f"{file} has no line of an IRC log, such as `[04:59] <ra> hello`")
+    run(_import(redis, data, place, events, source_id(file.name, lines[0]), pace_of(speed)))
+
+
+async def _import(redis: str, data: Path, channel: Channel, events: list[IrcEvent], source: str, pace: Pace) -> None:
+    due_s = offsets_s(events)
+    begun = time.monotonic()
+    async with log_at(redis, data) as log:
+        job = Import(log, list(drafts(events, channel, source)), f"import:{channel.path}:{source}")
+        loop_begun = asyncio.get_running_loop().time()
+        due = (lambda number: pace.due(loop_begun, due_s[number])) if pace.is_limited else None
+        with Progress("import", len(events)) as progress:
+            await job.run(due, progress.show)
+    took_s = time.monotonic() - begun
+    progress.finish({
+        "channel": channel.wire, "events": len(events), "added": job.added, "present": len(events) - job.added,
+        "seconds": round(took_s, 3), "events_per_s": round(job.added / took_s),
+    })  # fmt: skip

@@ -1,0 +1,41 @@
+"""Show the Redis key of a channel, and the redis-cli lines to look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated
+
+import typer
+
+from hub.config import Settings
+from ops.cli.app import new_app
+from ops.cli.log_access import channel_of, partitions_of, redis_at
+from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
+from streams.redis.keys import Keys
+from streams.redis.server_binary import cli_line
+
+app = new_app()
+
+
+@app.command()
+def key(
+    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
+    tenant: Tenant,
+    redis: Redis = "",
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Print the key alone on the first line, then lines to paste into a shell."""
+    place = channel_of(tenant, channel)
+    with redis_at(redis, data) as url:
+        partitions = asyncio.run(partitions_of(url)) or Settings.from_env(os.environ).partitions
+    names = Keys(partitions).of(place)
+    stream = names.stream.decode()
+    print(stream)
+    for question in (
+        f"XLEN '{stream}'",
+        f"XRANGE '{stream}' - + COUNT 10",
+        f"XREVRANGE '{stream}' + - COUNT 1",
+        f"HGETALL '{names.meta.decode()}'",
+    ):
+        print(f"{cli_line(url)} {question}")

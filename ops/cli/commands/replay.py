@@ -1,0 +1,104 @@
+"""Read a channel's events from the log, as an auditor would."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.cli.app import new_app, run
+from ops.cli.failure import EXIT_USAGE, CommandFailed
+from ops.cli.log_access import channel_of, log_at
+from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
+from ops.cli.output import Format, line
+from ops.cli.speed import Pace, pace_of
+from streams.channel import Channel
+from streams.cursor import START, id_order
+from streams.envelope import Entry
+from streams.errors import MalformedCursor
+from streams.redis.log import Log
+
+app = new_app()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which events: after a cursor, up to a moment (milliseconds since 1970, inclusive), of some types."""
+
+    after: str
+    upto: str
+    types: tuple[str, ...]
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether the event's type is asked for; a trailing `*` stands for any rest."""
+        return not self.types or any(fnmatchcase(entry.type.decode(), pattern) for pattern in self.types)
+
+
+@app.command()
+def replay(
+    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
+    tenant: Tenant,
+    after: Annotated[str, typer.Option(help="Begin after this event id; 0 is the start.")] = START,
+    from_: Annotated[str, typer.Option("--from", help="Begin at this time (RFC 3339).")] = "",
+    to: Annotated[str, typer.Option(help="End at this time (RFC 3339).")] = "",
+    types: Annotated[str, typer.Option(help="Only these, divided by commas; chat.* stands for the family.")] = "",
+    speed: Annotated[str, typer.Option(help="max, or as it happened times N: 1x, 10x.")] = "max",
+    format: Annotated[Format | None, typer.Option(help="Default: text on a terminal, else jsonl.")] = None,  # noqa: A002 - the flag's name
+    redis: Redis = "",
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Print the events in order, one a line."""
+    place = channel_of(tenant, channel)
+    wanted = Selection(_begin(after, from_), _end(to), tuple(filter(None, types.split(","))))
+    run(_replay(redis, data, place, wanted, pace_of(speed), format))
+
+
+async def _replay(redis: str, data: Path, channel: Channel, wanted: Selection, pace: Pace, form: Format | None) -> None:
+    name = channel.wire.encode()
+    async with log_at(redis, data) as log:
+        first_ms: int | None = None
+        begun = asyncio.get_running_loop().time()
+        async for entry in _entries(log, channel, wanted):
+            at_ms = id_order(entry.id.decode())[0]
+            first_ms = at_ms if first_ms is None else first_ms
+            await pace.wait_until(begun, (at_ms - first_ms) / 1000)
+            print(line(entry.wire(name), form), flush=pace.is_limited)
+
+
+async def _entries(log: Log, channel: Channel, wanted: Selection) -> AsyncIterator[Entry]:
+    after = wanted.after
+    while page := await log.page(channel, after, upto=wanted.upto):
+        for entry in page:
+            if wanted.takes(entry):
+                yield entry
+        after = page[-1].id.decode()
+
+
+def _begin(after: str, from_time: str) -> str:
+    if from_time:
+        if after != START:
+            raise CommandFailed("take --after or --from, not both", EXIT_USAGE)
+        return f"{max(_ms(from_time, '--from') - 1, 0)}-{2**63 - 1}"
+    try:
+        id_order(after)
+    except MalformedCursor as refused:
+        raise CommandFailed(f"--after: {refused}", EXIT_USAGE) from refused
+    return after
+
+
+def _end(to_time: str) -> str:
+    return str(_ms(to_time, "--to")) if to_time else "+"
+
+
+def _ms(text: str, option: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as refused:
+        raise CommandFailed(f"{option}: a time is written 2026-11-23T04:59:00Z", EXIT_USAGE) from refused
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,0 +1,31 @@
+"""Print a signed token for a user, with grants."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from hub.config import Settings
+from hub.middleware.tokens import parse_grants
+from ops.cli.app import new_app
+from ops.cli.failure import EXIT_USAGE, CommandFailed
+from ops.cli.identity import signed
+
+app = new_app()
+
+
+@app.command()
+def token(
+    user: Annotated[str, typer.Option(help="`sub` of the token.")],
+    tenant: Annotated[str, typer.Option(help="`tenant` of the token.")],
+    grant: Annotated[list[str], typer.Option(help="PATTERN=ACTION,… such as 'conversation:*=read,write'; repeatable.")],
+    ttl: Annotated[float, typer.Option(help="Seconds it is good for.", min=1)] = 3600,
+) -> None:
+    """Print a token signed with HUB_JWT_SECRET, or with the dev secret when that is unset."""
+    try:
+        grants = parse_grants(grant)
+    except ValueError as refused:
+        raise CommandFailed(str(refused), EXIT_USAGE) from refused
+    print(signed(Settings.from_env(os.environ), user, tenant, grants, ttl))

@@ -1,0 +1,43 @@
+"""The token a command shows: the one it was given, or one it signs itself (PROTOCOL 7)."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from hub.config import DEV_SECRET, Settings
+from hub.middleware.tokens import sign
+from ops.cli.failure import EXIT_USAGE, CommandFailed
+from streams.channel import NAME_PATTERN, TENANT_PATTERN
+
+ALL_GRANTS: Final[Mapping[str, tuple[str, ...]]] = {"*": ("*",)}
+DAY_S: Final = 86_400.0
+
+
+def token_of(given: str, user: str, tenant: str) -> str:
+    """`given`, or a token with every grant signed with HUB_JWT_SECRET, or with the dev secret when that is unset."""
+    return given or signed(Settings.from_env(os.environ), user, tenant, ALL_GRANTS, DAY_S)
+
+
+def signed(
+    settings: Settings, user: str, tenant: str, grants: Mapping[str, tuple[str, ...] | list[str]], ttl_s: float
+) -> str:
+    """A token for `user` of `tenant`, with the audience and issuer this environment checks.
+
+    Raises:
+        CommandFailed: a name, a grant or the life is not what a token may hold.
+    """
+    if not re.fullmatch(NAME_PATTERN, user):
+        raise CommandFailed("--user must be 1 to 128 of A-Z a-z 0-9 _ . @ | + ~ -", EXIT_USAGE)
+    if not re.fullmatch(TENANT_PATTERN, tenant):
+        raise CommandFailed("--tenant must be 1 to 64 of A-Z a-z 0-9 _ -", EXIT_USAGE)
+    secret = settings.jwt_secret or DEV_SECRET
+    try:
+        return sign(
+            secret, user, tenant, grants, ttl_s, time.time(), audience=settings.jwt_audience, issuer=settings.jwt_issuer
+        )
+    except ValueError as refused:
+        raise CommandFailed(str(refused), EXIT_USAGE) from refused

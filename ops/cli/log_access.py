@@ -1,0 +1,61 @@
+"""The log itself, for commands that read it beside the hub: on the Redis given, or on the embedded one's data."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from hub.config import Settings
+from ops.cli.failure import EXIT_USAGE, CommandFailed
+from streams.channel import Channel, parse_channel
+from streams.errors import MalformedChannel
+from streams.redis.embedded import EmbeddedRedis
+from streams.redis.keys import CONFIG
+from streams.redis.log import Log
+from streams.redis.wire import open_wire
+
+
+def channel_of(tenant: str, wire: str) -> Channel:
+    """The channel an operator named.
+
+    Raises:
+        CommandFailed: it is none; the line says what a channel is.
+    """
+    try:
+        return parse_channel(tenant, wire)
+    except MalformedChannel as refused:
+        raise CommandFailed(str(refused), EXIT_USAGE) from refused
+
+
+@contextlib.contextmanager
+def redis_at(url: str, data: Path) -> Iterator[str]:
+    """The URL to read from: `url`, or the embedded Redis of `data`, started for the moment if it is not running."""
+    if url:
+        yield url
+        return
+    with EmbeddedRedis(data) as embedded:
+        yield embedded.url
+
+
+@contextlib.asynccontextmanager
+async def log_at(url: str, data: Path) -> AsyncIterator[Log]:
+    """The log on that Redis, with as many partitions as it was begun with, whatever this environment says."""
+    settings = Settings.from_env(os.environ)
+    with redis_at(url, data) as address:
+        log = await Log.open(address, partitions=await partitions_of(address) or settings.partitions)
+        try:
+            yield log
+        finally:
+            await log.close()
+
+
+async def partitions_of(url: str) -> int | None:
+    """How many partitions the log there was begun with; None where there is none yet."""
+    wire = await open_wire(url, "hub-cli")
+    try:
+        count = await wire.call("HGET", CONFIG, "partitions")
+    finally:
+        wire.abort()
+    return int(count) if count else None

@@ -1,0 +1,28 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+Url: TypeAlias = Annotated[str, typer.Option("--url", envvar="HUB_URL", help="The hub to talk to.")]
+Token: TypeAlias = Annotated[
+    str, typer.Option("--token", envvar="HUB_TOKEN", help="Who you are; default: one signed here.", show_default=False)
+]
+User: TypeAlias = Annotated[str, typer.Option("--user", help="The user of a token signed here.")]
+Tenant: TypeAlias = Annotated[str, typer.Option("--tenant", help="The tenant the channel belongs to.")]
+Redis: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--redis", envvar="REDIS_URL", help="The Redis to read; default: the embedded one.", show_default=False
+    ),
+]
+Data: TypeAlias = Annotated[Path, typer.Option("--data", envvar="HUB_DATA", help="Folder of the embedded Redis.")]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_DATA = Path(".hub")
+DEFAULT_TENANT = "acme"
+"""The tenant of tokens that `hub dev` prints and that commands sign for themselves."""
+DEFAULT_USER = "alice"

@@ -1,0 +1,109 @@
+"""Chunks over the socket: the binary form, and the rule of offsets. Pure.
+
+The rule is tus's: a chunk's offset must be the next one, and a refusal says which that is. A chunk that lies wholly
+before it is accepted again and changes nothing, because its sender may not have seen the answer.
+"""
+
+from __future__ import annotations
+
+import struct
+from binascii import a2b_base64
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from hub.storage.digests import sha256_of
+
+HEAD: Final = struct.Struct(">B16sQI")
+"""Version, upload ID, offset, CRC32 of the data; big endian, 29 bytes (NOTES 8)."""
+BINARY_VERSION: Final = 1
+
+
+class ChunkProblem(StrEnum):
+    """Why a chunk was not accepted; sending again cures both."""
+
+    OFFSET = "offset"
+    CHECKSUM = "checksum"
+
+
+class MalformedChunk(ValueError):
+    """A binary message that is no chunk."""
+
+
+class Chunk(NamedTuple):
+    """A piece of a file. `is_intact` is false when it came with a checksum that its bytes do not have."""
+
+    upload_id: str
+    offset: int
+    data: bytes
+    is_intact: bool
+
+
+def decode_binary(message: bytes) -> Chunk:
+    """Read a binary chunk message.
+
+    Raises:
+        MalformedChunk: shorter than its head, or of another version.
+    """
+    if len(message) < HEAD.size or message[0] != BINARY_VERSION:
+        raise MalformedChunk("a binary message is a chunk of version 1: 29 bytes of head, then the data")
+    _, upload_id, offset, checksum = HEAD.unpack_from(message)
+    data = message[HEAD.size :]
+    return Chunk(upload_id.hex(), offset, data, crc32(data) == checksum)
+
+
+def encode_binary(upload_id: str, offset: int, data: bytes) -> bytes:
+    """Write a binary chunk message."""
+    return HEAD.pack(BINARY_VERSION, bytes.fromhex(upload_id), offset, crc32(data)) + data
+
+
+def decode_text(upload_id: str, offset: int, data: str, sha256: str | None) -> Chunk:
+    """Read the payload of a `file.chunk`; its base64 was checked with the schema."""
+    raw = a2b_base64(data)
+    return Chunk(upload_id, offset, raw, sha256 is None or sha256_of(raw) == sha256)
+
+
+class Verdict(StrEnum):
+    """What becomes of a chunk."""
+
+    TAKE = "take"
+    REPEAT = "repeat"
+    OFFSET = "offset"
+    CHECKSUM = "checksum"
+    TOO_LONG = "too_long"
+
+
+def judge(chunk: Chunk, next_offset: int, size: int) -> Verdict:
+    """Decide on a chunk of a file of `size` bytes of which `next_offset` are held."""
+    end = chunk.offset + len(chunk.data)
+    if end > size:
+        return Verdict.TOO_LONG
+    if not chunk.is_intact:
+        return Verdict.CHECKSUM
+    if end <= next_offset:
+        return Verdict.REPEAT
+    return Verdict.TAKE if chunk.offset == next_offset else Verdict.OFFSET
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Bytes `start` to `end` of a chunk, for part `n`; the part is whole with them when `is_last`."""
+
+    n: int
+    start: int
+    end: int
+    is_last: bool
+
+
+def slices(offset: int, length: int, part_size: int, size: int) -> list[Slice]:
+    """Which bytes of a chunk at `offset` go into which part. Parts and chunks need not fit together."""
+    found = []
+    start = 0
+    while start < length:
+        n, inside = divmod(offset + start, part_size)
+        end = min(length, start + part_size - inside)
+        reached = offset + end
+        found.append(Slice(n + 1, start, end, reached % part_size == 0 or reached == size))
+        start = end
+    return found

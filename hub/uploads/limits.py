@@ -1,0 +1,94 @@
+"""What may be uploaded: sizes, counts, types and names. Pure.
+
+A name is a label and never part of a path: objects are stored under keys of ours. Types that a browser runs are refused
+whatever they are called.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
+
+from hub.errors import HubError, Problem
+
+GIB: Final = 1024**3
+NAME_MAX_BYTES: Final = 255
+"""Bytes of a name in UTF-8: what ext4, APFS and NTFS take, so that a download can be saved under it."""
+_MIME: Final = re.compile(
+    r"[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}(\s*;[\x20-\x7e]*)?", re.IGNORECASE
+)
+REFUSED_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
+"""Documents that run in the origin that serves them."""
+INLINE_TYPES: Final = frozenset(
+    {"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "audio/mpeg", "audio/ogg", "audio/wav", "video/mp4",
+     "video/webm", "application/pdf", "text/plain"}
+)  # fmt: skip
+"""What a browser may show in place; everything else is a download. SVG is not here: it can hold scripts."""
+_RESERVED: Final = frozenset({".", ".."})
+_FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What a hub accepts.
+
+    Attributes:
+        file_max_bytes: size of one file.
+        tenant_max_bytes: sum of a tenant's files and open uploads; 0 is no limit.
+        open_max: uploads of one user neither ready nor failed.
+        types: allowed content types; `image/*` and `*/*` are patterns. `REFUSED_TYPES` are never allowed.
+        life_s: seconds from the request until an upload that was not completed fails as expired.
+        url_life_s: seconds a signed URL works.
+    """
+
+    file_max_bytes: int = 5 * GIB
+    tenant_max_bytes: int = 0
+    open_max: int = 10
+    types: tuple[str, ...] = ("*/*",)
+    life_s: int = 24 * 3600
+    url_life_s: int = 15 * 60
+
+    def allows_type(self, mime: str) -> bool:
+        """Whether files of this type (without parameters) are taken."""
+        family = mime.partition("/")[0]
+        return mime not in REFUSED_TYPES and any(t in {"*/*", f"{family}/*", mime} for t in self.types)
+
+    def check(self, filename: str, size: int, mime: str) -> None:
+        """Refuse what may not be uploaded.
+
+        Raises:
+            HubError: 4005 for a bad name or a type outside the grammar, 4017 for a size or type that is not taken.
+        """
+        if (problem := name_problem(filename)) is not None:
+            raise HubError(4005, "choose another file name", details=(Problem("filename", problem),))
+        if _MIME.fullmatch(mime) is None:
+            raise HubError(
+                4005, "give the content type as type/subtype", details=(Problem("mime", "is no content type"),)
+            )
+        if size > self.file_max_bytes:
+            raise HubError(
+                4017, f"a file may have {self.file_max_bytes} bytes at most", details=(Problem("size", "is too large"),)
+            )
+        if not self.allows_type(plain_type(mime)):
+            raise HubError(4017, "files of this type are not taken", details=(Problem("mime", "is not allowed"),))
+
+
+def plain_type(mime: str) -> str:
+    """The content type without parameters, lower case."""
+    return mime.partition(";")[0].strip().lower()
+
+
+def name_problem(filename: str) -> str | None:
+    """What is wrong with a file name; None when it may be used."""
+    if not filename.strip() or filename in _RESERVED:
+        return "is empty or means a folder"
+    if "/" in filename or "\\" in filename:
+        return "must not contain a slash or backslash"
+    if any(unicodedata.category(letter) in _FORBIDDEN_CATEGORIES or letter in _BIDI for letter in filename):
+        return "must not contain control or bidirectional format characters"
+    if len(filename.encode()) > NAME_MAX_BYTES:
+        return f"must have {NAME_MAX_BYTES} bytes in UTF-8 at most"
+    return None

@@ -47,9 +47,13 @@ def _spelled_out(value: object) -> object:
     return {"channel": value} if isinstance(value, str) else value
 
 
-_BARE = BeforeValidator(_spelled_out, json_schema_input_type=Subscription | ChannelText)
-SubscriptionItem = Annotated[Subscription, _BARE]
-OpeningItem = Annotated[OpeningSubscription, _BARE]
+SubscriptionItem = Annotated[
+    Subscription, BeforeValidator(_spelled_out, json_schema_input_type=Subscription | ChannelText)
+]  # fmt: skip
+"""A subscription, or only the channel's name. It is stored and read spelled out."""
+OpeningItem = Annotated[
+    OpeningSubscription, BeforeValidator(_spelled_out, json_schema_input_type=OpeningSubscription | ChannelText)
+]  # fmt: skip
 
 
 class Cursor(Payload):

@@ -1,0 +1,125 @@
+"""Valid and broken payloads of every event type, derived from the catalogue. Pure.
+
+What a schema cannot say (this field or that one, an end that follows from an offset) is listed here, by type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from streams.events import EventType
+from streams.events.declaration import Payload
+from streams.events.schemas import schema_of
+from support.payload_faults import Faults
+from support.samples import Samples
+
+Fields = dict[str, object]
+
+ALTERNATIVES: dict[str, tuple[frozenset[str], ...]] = {
+    "channel.history": (frozenset({"after"}), frozenset({"before"})),
+    "assistant.message.end": (frozenset({"text"}), frozenset({"text_ref"})),
+    "tool.call.complete": (frozenset({"output"}), frozenset({"output_ref"})),
+    "agent.output": (frozenset({"value"}), frozenset({"ref"})),
+    "agent.complete": (frozenset({"result"}), frozenset({"result_ref"})),
+    "document.update": (frozenset({"base_version", "patch"}), frozenset({"update"})),
+    "team.notification.read": (frozenset({"ids"}), frozenset({"up_to"})),
+    "file.upload.status": (frozenset({"upload_id"}), frozenset({"resume_key"})),
+    "file.upload.authorized": (frozenset({"socket"}),),
+}
+"""Fields of which a payload has one set and not the others."""
+
+FIXED: dict[str, Fields] = {
+    "assistant.message.delta": {"offset": 5, "delta": "wörld", "end": 10},
+    "tool.call.args": {"offset": 0, "delta": '{"a":', "end": 5},
+    "agent.output": {"kind": "json"},
+    "file.upload.authorized": {"strategy": "socket"},
+}
+"""Fields that depend on each other, with values that agree."""
+
+_STORED = {"id": "1-0", "seq": 1, "duplicate": False, "durability": "fsync"}
+_PATCH = [{"op": "add", "path": "/a", "value": 1}]
+BROKEN_RULES: dict[str, dict[str, Fields]] = {
+    "ack": {"half stored": {"id": "1-0", "seq": 1}},
+    "chat.message": {"empty": {"text": ""}, "empty parts": {"text": "", "parts": []}},
+    "chat.edit": {"empty": {"message_id": "1-0", "text": ""}},
+    "agent.steer": {"empty": {"run_id": "r", "text": ""}},
+    "channel.history": {"both": {"after": "0", "before": "1-0"}, "no time": {"from_time": "2027-02-30T00:00:00Z"}},
+    "team.notification": {"script": {"kind": "k", "title": "t", "link": "javascript:alert(1)"},
+                          "other host": {"kind": "k", "title": "t", "link": "//example.org"}},
+    "team.notification.read": {"both": {"ids": ["1-0"], "up_to": "1-0"}, "neither": {}},
+    "file.upload.status": {"both": {"upload_id": "0" * 32, "resume_key": "k"}, "neither": {}},
+    "file.upload.request": {
+        "slash": {"filename": "a/b", "size": 1, "mime": "text/plain"},
+        "backslash": {"filename": "a\\b", "size": 1, "mime": "text/plain"},
+        "control": {"filename": "a\nb", "size": 1, "mime": "text/plain"},
+        "right to left": {"filename": "a\u202egpj.exe", "size": 1, "mime": "text/plain"},
+    },
+    "document.update": {
+        "neither": {}, "both": {"base_version": 0, "patch": _PATCH, "update": "AAAA"}, "no base": {"patch": _PATCH},
+        "no patch": {"base_version": 0}, "too many bytes": {
+            "base_version": 0, "patch": [{"op": "add", "path": "/a", "value": "x" * 262_144}]},
+        "base beside update": {"base_version": 0, "update": "AAAA"},
+    },
+    "assistant.message.delta": {"end": {"message_id": "r.0", "run_id": "r", "attempt": 1, "offset": 0, "end": 3,
+                                        "delta": "\U0001f600"}},
+    "agent.output": {"neither": {"run_id": "r", "index": 0, "kind": "text"}, "no patch": {
+        "run_id": "r", "index": 0, "kind": "state_delta", "value": [{"op": "jump", "path": "/a"}]}},
+}  # fmt: skip
+"""Payloads whose fields are each valid and together are not."""
+
+
+class Case(NamedTuple):
+    """A payload, and what it is: `maximal`, or `parts.0.file_id:missing`."""
+
+    name: str
+    payload: Fields
+
+
+def valid_payloads(event_type: EventType) -> Iterator[Case]:
+    """The least and the fullest payload, once for each alternative that its rules leave."""
+    return _valid(event_type.name, event_type.model)
+
+
+def delivered_payloads(event_type: EventType) -> Iterator[Case]:
+    """The same of what subscribers get."""
+    return _valid(event_type.name, event_type.delivered or event_type.model)
+
+
+def broken_payloads(event_type: EventType) -> Iterator[Case]:
+    """Payloads with exactly one thing wrong each; every one must be refused with 4005."""
+    faults = Faults(schema_of(event_type.model))
+    seen: set[str] = set()
+    for valid in valid_payloads(event_type):
+        if not valid.name.startswith("maximal"):
+            continue
+        for name, payload in faults.of_payload(valid.payload):
+            if name not in seen:
+                seen.add(name)
+                yield Case(name, payload)
+    for name, payload in BROKEN_RULES.get(event_type.name, {}).items():
+        yield Case(f"rule:{name}", payload)
+
+
+def short_payload(event_type: EventType) -> Fields:
+    """A payload with every field and short texts, for people to read."""
+    return list(_valid(event_type.name, event_type.model, length_max=12))[1].payload
+
+
+def _valid(name: str, model: type[Payload], length_max: int = 2**20) -> Iterator[Case]:
+    schema = schema_of(model)
+    samples = Samples(schema, length_max)
+    least, fullest = samples.sample(schema, is_full=False), samples.sample(schema, is_full=True)
+    for chosen in ALTERNATIVES.get(name, (frozenset(),)):
+        label = "/" + "+".join(sorted(chosen)) if chosen else ""
+        fixed = FIXED.get(name, {})
+        yield Case(f"minimal{label}", {**least, **{key: fullest[key] for key in chosen}, **fixed})
+        yield Case(f"maximal{label}", {**_without_others(name, model, chosen, fullest), **fixed})
+
+
+def _without_others(name: str, model: type[Payload], chosen: frozenset[str], fullest: Fields) -> Fields:
+    """Everything but the alternatives that were not chosen."""
+    others = {key for option in ALTERNATIVES.get(name, ()) for key in option} - chosen
+    if name == "file.upload.authorized":
+        others = {"single", "multipart"}
+    return {key: value for key, value in fullest.items() if key not in others}

@@ -1,0 +1,30 @@
+# Few verbs. Each sets up what it needs: Python 3.11 or newer, make and pip are all that must be there.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup run test check bench
+
+setup: $(READY)
+
+# The stamp is newer than what it was made from, so a second run does nothing.
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,dev]'
+	touch $(READY)
+
+run: setup
+	$(BIN)/hub dev
+
+test: setup
+	$(BIN)/pytest -n 2 --dist loadscope
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_architecture.py
+
+bench: setup
+	$(BIN)/hub bench

@@ -1,0 +1,38 @@
+"""Say something in a conversation."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from hub.client import HubClient
+from ops.cli.app import new_app, run
+from ops.cli.identity import token_of
+from ops.cli.options import DEFAULT_TENANT, DEFAULT_URL, DEFAULT_USER, Tenant, Token, Url, User
+from ops.cli.output import is_terminal
+
+app = new_app()
+
+
+@app.command()
+def send(
+    channel: Annotated[str, typer.Argument(help="A conversation, such as conversation:42.")],
+    text: Annotated[str, typer.Argument(help="What to say.")],
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+    user: User = DEFAULT_USER,
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """Send a `chat.message` and print its id and seq once it is stored."""
+    run(_send(url, token_of(token, user, tenant), channel, text))
+
+
+async def _send(url: str, token: str, channel: str, text: str) -> None:
+    async with HubClient(url, token) as hub:
+        stored = await hub.send(channel, text)
+    if is_terminal():
+        print(f"stored as #{stored.seq}, id {stored.id} ({stored.durability})")
+    else:
+        print(json.dumps({"id": stored.id, "seq": stored.seq, "durability": stored.durability}))

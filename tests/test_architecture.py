@@ -1,0 +1,196 @@
+"""The rules of the house that a machine can hold: who imports whom, what may appear where, how large a file may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+PACKAGES: Final = ("streams", "projections", "hub", "consumers", "ops")
+SOURCES: Final = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+TESTS: Final = sorted((ROOT / "tests").rglob("*.py"))
+
+MAY_IMPORT: Final = {
+    "streams": {"streams"},
+    "projections": {"projections", "streams"},
+    "hub": {"hub", "projections", "streams"},
+    "consumers": {"consumers", "projections", "streams"},
+    "ops": set(PACKAGES),
+}
+"""DESIGN 2. hub and consumers meet in the log, never in an import."""
+
+PLACES: Final = {
+    "redis": ("streams/", "hub/state/redis_store.py"),
+    "hiredis": ("streams/",),
+    "fastapi": ("hub/app.py", "hub/transports/"),
+    "starlette": ("hub/app.py", "hub/transports/"),
+    "uvicorn": ("hub/server.py", "hub/transports/", "ops/bench/"),
+    "arq": ("consumers/worker.py",),
+    "boto3": ("hub/storage/", "streams/archive"),
+    "botocore": ("hub/storage/", "streams/archive"),
+    "jwt": ("hub/middleware/auth",),
+    "typer": ("ops/cli/",),
+    "rich": ("ops/cli/",),
+}
+"""Third-party package → where it may be imported: a folder, a file, or the beginning of file names."""
+
+IMPURE: Final = frozenset({
+    "asyncio", "http.client", "http.server", "httpx", "io", "logging", "multiprocessing", "os", "random", "redis", "secrets", "select",
+    "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib.request", "uuid",
+    "websockets", "fastapi", "starlette", "uvicorn", "arq", "boto3",
+})  # fmt: skip
+"""What a module that calls itself pure must not import: I/O, clocks, randomness."""
+CLOCK_CALLS: Final = frozenset({"now", "utcnow", "today"})
+
+LINES_MAX: Final = 350
+FORBIDDEN_NAMES: Final = frozenset({"utils", "util", "helpers", "helper", "base", "manager", "common", "misc"})
+TIMED_SLEEP: Final = re.compile(r"\bsleep\(\s*[0-9.]*[1-9]")
+
+
+def name_of(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(file: Path) -> tuple[tuple[str, bool], ...]:
+    """Every module a file imports, with whether only type checkers see it."""
+    return tuple(_imports(file, tree_of(file)))
+
+
+def _imports(file: Path, tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in typing_only) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(file)}:{node.lineno}: imports are absolute here"
+            yield node.module or "", id(node) in typing_only
+
+
+def docstring_of(file: Path) -> str:
+    return ast.get_docstring(tree_of(file)) or ""
+
+
+PURE: Final = [file for file in SOURCES if "Pure." in docstring_of(file)]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_follow_the_arrows(package: str) -> None:
+    """Each package imports only what stands below it."""
+    wrong = [
+        f"{name_of(file)} imports {module}"
+        for file in SOURCES
+        if name_of(file).startswith(f"{package}/")
+        for module, _ in imports_of(file)
+        if module.partition(".")[0] in set(PACKAGES) - MAY_IMPORT[package]
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("third_party", PLACES)
+def test_third_party_packages_stay_in_their_place(third_party: str) -> None:
+    """What would be costly to exchange is imported in few files."""
+    wrong = [
+        name_of(file)
+        for file in SOURCES
+        for module, _ in imports_of(file)
+        if module.partition(".")[0] == third_party and not name_of(file).startswith(PLACES[third_party])
+    ]
+
+    assert wrong == []
+
+
+def test_pure_modules_do_no_io_and_read_no_clock() -> None:
+    """A module that says "Pure." in its docstring can be tested by calling it."""
+    wrong = [
+        f"{name_of(file)} imports {module}"
+        for file in PURE
+        for module, is_typing_only in imports_of(file)
+        if not is_typing_only and (module in IMPURE or module.partition(".")[0] in IMPURE)
+    ]
+
+    assert len(PURE) > 10
+    assert wrong == []
+
+
+def test_pure_modules_ask_no_clock_by_method() -> None:
+    """`datetime.now()` hides a clock behind an innocent import."""
+    wrong = [
+        f"{name_of(file)}:{node.lineno}"
+        for file in PURE
+        for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in CLOCK_CALLS
+        and ast.unparse(node.func.value) in {"datetime", "date"}
+    ]
+
+    assert wrong == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    """The docstring is the first thing a reader sees."""
+    assert [name_of(file) for file in SOURCES if not docstring_of(file)] == []
+
+
+def test_files_are_named_by_what_they_are() -> None:
+    """A grab-bag grows for ever."""
+    assert [name_of(file) for file in SOURCES + TESTS if file.stem in FORBIDDEN_NAMES] == []
+
+
+def test_files_stay_small_enough_to_read() -> None:
+    """A file that outgrew this is more than one thing."""
+    lengths = {name_of(file): len(file.read_text(encoding="utf-8").splitlines()) for file in SOURCES}
+
+    assert {name: length for name, length in lengths.items() if length > LINES_MAX} == {}
+
+
+def test_test_files_have_unique_names() -> None:
+    """Importlib mode has no packages to tell two of one name apart."""
+    names = [file.name for file in TESTS]
+
+    assert sorted(set(names)) == sorted(names)
+    assert [name_of(file) for file in TESTS if file.name == "__init__.py"] == []
+
+
+def test_no_test_waits_for_time() -> None:
+    """Tests wait for events; `sleep(0)` yields and is allowed. The harness may poll a foreign process until it answers."""
+    wrong = [
+        f"{name_of(file)}:{number}"
+        for file in TESTS
+        if file != Path(__file__) and not name_of(file).startswith("tests/support/")
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if TIMED_SLEEP.search(line)
+    ]
+
+    assert wrong == []
+
+
+def test_every_source_file_is_part_of_a_package() -> None:
+    """A folder without `__init__.py` would not be installed."""
+    assert [name_of(file) for file in SOURCES if not (file.parent / "__init__.py").exists()] == []
+
+
+def test_nothing_unfinished_is_left_in_the_tree() -> None:
+    """An issue, or nothing."""
+    marks = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b|NotImplemented" + r"Error")
+    wrong = [name_of(file) for file in SOURCES + TESTS if marks.search(file.read_text(encoding="utf-8"))]
+
+    assert wrong == []

@@ -1,4 +1,8 @@
-"""Answers of agents as messages: begun, begun again, ended. Pure.
+"""Answers of agents as messages: asked for again, begun, begun anew, ended. Pure.
+
+An answer hangs below what it answers. Where people wrote on while it waited its turn, and for the second and later
+messages of a run, it hangs below the end of that branch instead, so that no branch hides what was said meanwhile. Only
+an answer that was asked for *again* becomes a sibling: of the ones it is an alternative to.
 
 The text of an answer in progress is not here: it is live, kept beside the channel, and shown as `open_messages` until
 `assistant.message.end` brings the whole.
@@ -26,8 +30,33 @@ def start(tree: MessageTree, event: Recorded) -> None:
     if message is not None:
         message.attempt = max(message.attempt, attempt)
         return
-    parent_id = tree.parent_for(given)
-    tree.add(Message(message_id, ASSISTANT, event.actor, "", None, parent_id, run_id, attempt))
+    command = _rerun_of(tree, event, given)
+    if command is not None:
+        parent_id, is_active = tree.reruns.pop(command), True
+    elif given is not None and given in tree.messages:
+        parent_id = tree.leaf_below(tree.messages[given])
+        is_active = parent_id == tree.active_leaf
+    else:
+        parent_id, is_active = tree.active_leaf, True
+    answer = Message(message_id, ASSISTANT, event.actor, "", None, parent_id, run_id, attempt)
+    tree.add(answer, is_active=is_active)
+
+
+def _rerun_of(tree: MessageTree, event: Recorded, given: str | None) -> str | None:
+    """The command that asked for this answer again: named by the event's meta, or by the parent it is given."""
+    if not tree.reruns:
+        return None
+    for command in (event.meta.get("correlation"), event.meta.get("causation"), given):
+        if isinstance(command, str) and command in tree.reruns:
+            return command
+    return next((command for command, parent_id in tree.reruns.items() if parent_id == given is not None), None)
+
+
+def regenerate(tree: MessageTree, event: Recorded) -> None:
+    """A person wants another answer beside this one. Until it begins, nothing changes."""
+    message = tree.messages.get(text(event, "message_id"))
+    if message is not None:
+        tree.ask_again(event.id, message.parent_id)
 
 
 def reset(tree: MessageTree, event: Recorded) -> None:

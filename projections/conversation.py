@@ -49,6 +49,8 @@ def _edit(state: Conversation, event: Recorded) -> None:
     if mode == "replace":
         message.revision += 1
         state.tree.rewrite(message, new_text, parts)
+        if message.role == USER and event.payload.get("rerun") is not False:
+            state.tree.ask_again(event.id, message.message_id)
         return
     finish = (message.finish_reason or "stop") if message.role == ASSISTANT else None
     sibling = Message(event.id, message.role, event.actor, new_text, parts, message.parent_id, finish_reason=finish)
@@ -121,6 +123,7 @@ CONVERSATION: Final = DurableProjection(
         "chat.message": _message, "chat.edit": _edit, "chat.delete": _delete, "chat.react": _react,
         "chat.feedback": _feedback, "chat.branch": _branch, "conversation.updated": _updated,
         "chat.configure": lambda state, event: state.settings.configure(event),
+        "chat.regenerate": lambda state, event: answers.regenerate(state.tree, event),
         "assistant.message.start": lambda state, event: answers.start(state.tree, event),
         "assistant.message.reset": lambda state, event: answers.reset(state.tree, event),
         "assistant.message.end": lambda state, event: answers.end(state.tree, event),

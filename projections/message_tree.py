@@ -18,17 +18,26 @@ SHOWN_MAX: Final = 50
 HELD_MAX: Final = 4_096
 """Messages held before the older half is forgotten. Half of it is how far back a branch can start; a snapshot of as many
 lines of chat is under 1 MB and is read in about 10 ms."""
+RERUNS_MAX: Final = 100
+"""Commands that asked for another answer and have not got one; those of refused or failed runs never do."""
 WEIGHT_MAX: Final = 4 * 1024 * 1024
 """Characters held before the older half is forgotten: eight answers of the largest size, or 2,000 of two pages."""
 
 
 @dataclass(slots=True)
 class MessageTree:
-    """The messages held, oldest first, and the leaf of the active branch. A parent always stands before its children."""
+    """The messages held, oldest first: a parent always stands before its children.
+
+    Attributes:
+        active_leaf: the last message of the active branch; None in an empty tree.
+        weight: of all messages held.
+        reruns: command → the parent of the answer it asks for, which becomes a sibling of the answers there.
+    """
 
     messages: dict[str, Message] = field(default_factory=dict)
     active_leaf: str | None = None
     weight: int = 0
+    reruns: dict[str, str | None] = field(default_factory=dict)
 
     def parent_for(self, given: str | None) -> str | None:
         """The parent a new message gets: the one given, by default the active leaf.
@@ -40,10 +49,11 @@ class MessageTree:
             return self.active_leaf
         return given if given in self.messages else None
 
-    def add(self, message: Message) -> None:
-        """Put a new message under its `parent_id`; its branch becomes the active one."""
+    def add(self, message: Message, *, is_active: bool = True) -> None:
+        """Put a new message under its `parent_id`; its branch becomes the active one, unless a person chose another."""
         self.messages[message.message_id] = message
-        self.active_leaf = message.message_id
+        if is_active:
+            self.active_leaf = message.message_id
         self.weight += message.weight
         if len(self.messages) > HELD_MAX or self.weight > WEIGHT_MAX:
             self._forget()
@@ -76,6 +86,28 @@ class MessageTree:
         path.reverse()
         return path
 
+    def is_on_active_branch(self, message_id: str) -> bool:
+        """Whether the active branch goes through this message."""
+        name = self.active_leaf
+        for _ in range(len(self.messages)):
+            message = self.messages.get(name or "")
+            if message is None or name == message_id:
+                break
+            name = message.parent_id
+        return name == message_id
+
+    def leaf_below(self, root: Message) -> str:
+        """Where the branch this message is on goes on: at the active leaf, else at the newest message below it."""
+        if self.active_leaf is not None and self.is_on_active_branch(root.message_id):
+            return self.active_leaf
+        return [message.message_id for message in self.subtree(root)][-1]
+
+    def ask_again(self, command: str, parent_id: str | None) -> None:
+        """Remember that a command asked for another answer below this parent."""
+        self.reruns[command] = parent_id
+        if len(self.reruns) > RERUNS_MAX:
+            del self.reruns[next(iter(self.reruns))]
+
     def newest(self, count: int = SHOWN_MAX) -> list[Message]:
         """The last `count` messages of all branches, oldest first."""
         messages = list(self.messages.values())
@@ -105,10 +137,12 @@ class MessageTree:
 
     def dump(self) -> dict[str, Json]:
         """Everything `load_tree` needs."""
-        return {"active_leaf": self.active_leaf, "messages": [message.dump() for message in self.messages.values()]}
+        messages: list[Json] = [message.dump() for message in self.messages.values()]
+        return {"active_leaf": self.active_leaf, "reruns": {**self.reruns}, "messages": messages}
 
 
 def load_tree(value: dict[str, Any]) -> MessageTree:
     """The tree a dump was made of."""
     messages = {message.message_id: message for message in map(load_message, value["messages"])}
-    return MessageTree(messages, value["active_leaf"], sum(message.weight for message in messages.values()))
+    weight = sum(message.weight for message in messages.values())
+    return MessageTree(messages, value["active_leaf"], weight, value["reruns"])

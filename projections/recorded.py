@@ -6,19 +6,23 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from projections.errors import BrokenEvent
 from projections.json_value import Json, JsonObject, parse
 from projections.times import milliseconds_of_id
 from streams.envelope import Entry
+from streams.events.upcast import UnreadableVersion, lift
 
 _ACTORS_MAX = 16_384
 """Actors kept parsed: people write many events each. Smaller costs 1 µs an event, larger about 500 bytes an actor."""
 
 
 class Recorded(NamedTuple):
-    """One event of the events lane. `actor` is shared between events and must not be changed."""
+    """One event; `seq` is 0 for one of the live lane, `v` is the version it was stored in.
+
+    `actor` is shared between events and must not be changed.
+    """
 
     id: str
     seq: int
@@ -46,11 +50,16 @@ def recorded(entry: Entry) -> Recorded:
         BrokenEvent: a field is not JSON, not an object, or of a version this code does not know.
     """
     try:
-        version = int(entry.v)
-        actor, meta, payload = _actor(entry.actor), _object(entry.meta), _object(entry.data)
-        return Recorded(entry.id.decode(), entry.seq, entry.type.decode(), version, actor, meta, payload)
-    except (ValueError, RecursionError) as error:
+        name, version = entry.type.decode(), int(entry.v)
+        payload = _lifted(name, version, _object(entry.data))
+        return Recorded(entry.id.decode(), entry.seq, name, version, _actor(entry.actor), _object(entry.meta), payload)
+    except (ValueError, RecursionError, UnreadableVersion) as error:
         raise BrokenEvent(entry.id.decode(), entry.type.decode(), f"is not readable ({error})") from error
+
+
+def _lifted(name: str, version: int, payload: JsonObject) -> JsonObject:
+    """The payload in the newest version of its type (EVENTS 16)."""
+    return cast("JsonObject", lift(name, version, cast("dict[str, object]", payload)))
 
 
 def _object(data: bytes) -> JsonObject:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from projections.derived_ids import file_id
 from projections.fields import actor_id, number, text
+from projections.file_ids import file_id_of
 from projections.json_value import Json, JsonObject
 from projections.projection import Dumped, DurableProjection, Home
 from projections.recorded import Recorded
@@ -43,7 +43,7 @@ def _request(state: Uploads, event: Recorded) -> None:
     user, filename, total = actor_id(event), text(event, "filename"), number(event, "size")
     if state.channel is None:
         return
-    upload_id = file_id(state.channel, event.id)
+    upload_id = file_id_of(state.channel, event.id)
     state.open[upload_id] = Upload(upload_id, user, filename, total, "requested")
     if len(state.open) > UPLOADS_MAX:
         del state.open[next(iter(state.open))]

@@ -41,8 +41,8 @@ PLACES: Final = {
 """Third-party package → where it may be imported: a folder, a file, or the beginning of file names."""
 
 IMPURE: Final = frozenset({
-    "asyncio", "http.client", "http.server", "httpx", "io", "logging", "multiprocessing", "os", "random", "redis", "secrets", "select",
-    "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib.request", "uuid",
+    "asyncio", "http.client", "http.server", "httpx", "io", "logging", "multiprocessing", "os", "random", "redis", "secrets",
+    "select", "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib.request", "uuid",
     "websockets", "fastapi", "starlette", "uvicorn", "arq", "boto3",
 })  # fmt: skip
 """What a module that calls itself pure must not import: I/O, clocks, randomness."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -23,21 +24,38 @@ def tail(
     after: Annotated[str, typer.Option(help="Begin after this event id; 0 is the start, $ is now.")] = "$",
     signals: Annotated[bool, typer.Option(help="Also what is not stored: typing, presence, deltas.")] = False,
     format: Annotated[Format | None, typer.Option(help="Default: text on a terminal, else jsonl.")] = None,  # noqa: A002 - the flag's name
+    count: Annotated[int, typer.Option(help="End after so many; 0 goes on until Ctrl-C.", min=0)] = 0,
     url: Url = DEFAULT_URL,
     token: Token = "",
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Print events as they come, until Ctrl-C. Lost connections are resumed; a gap is told on stderr."""
-    run(_tail(url, token_of(token, user, tenant), channel, after, signals, format))
+    output = Output(format, count)
+    run(_tail(url, token_of(token, user, tenant), channel, after, signals, output))
 
 
-async def _tail(url: str, token: str, channel: str, after: str, signals: bool, form: Format | None) -> None:
+async def _tail(url: str, token: str, channel: str, after: str, signals: bool, output: Output) -> None:
     async with HubClient(url, token) as hub:
         feed = hub.subscribe(channel, after=after, state=False, presence=signals, signals=signals, on_gap="report")
         async for item in feed:
-            if isinstance(item, Event | Signal):
-                print(line(item.raw, form), flush=True)
-            elif isinstance(item, Gap):
+            if isinstance(item, Gap):
                 lost = {"gap": item.reason, "from_seq": item.from_seq, "to_seq": item.to_seq, "head": item.head.after}
                 print(json.dumps(lost), file=sys.stderr, flush=True)
+            elif isinstance(item, Event | Signal) and output.is_last(item):
+                return
+
+
+@dataclass(slots=True)
+class Output:
+    """Prints events, and knows when there were enough."""
+
+    form: Format | None
+    count: int
+    printed: int = 0
+
+    def is_last(self, item: Event | Signal) -> bool:
+        """Print one; whether it was the last that was asked for."""
+        print(line(item.raw, self.form), flush=True)
+        self.printed += 1
+        return self.printed == self.count

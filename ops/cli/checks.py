@@ -1,0 +1,130 @@
+"""What `hub doctor` looks at, each as a finding with the operator's next step. Changes nothing."""
+
+from __future__ import annotations
+
+import re
+import resource
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from hub.config import DEV_SECRET, Settings, declarations
+from hub.setting import SettingRefused
+from ops.cli.log_access import partitions_of
+from streams.errors import ConfigurationRefused, StreamsError
+from streams.redis.durability import DurabilityPolicy, ServerFacts
+from streams.redis.server_check import check_facts, read_facts
+from streams.redis.wire import open_wire
+
+_ALSO_READ: Final = frozenset({"HUB_URL", "HUB_TOKEN"})
+"""Variables that commands read and nodes do not."""
+_SPARE_FILES: Final = 200
+"""Descriptors a node needs beside its sockets: Redis, listeners, files."""
+_NODE_TIMEOUT_S: Final = 2.0
+
+
+class Level(StrEnum):
+    """How grave a finding is. `fail` makes the command exit with 1."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    level: Level
+    what: str
+    text: str
+
+
+def check_settings(env: Mapping[str, str]) -> Iterator[Finding]:
+    """The environment: refused values, names nobody reads, keys for tokens."""
+    try:
+        settings = Settings.from_env(env)
+    except SettingRefused as refused:
+        yield from (
+            Finding(Level.FAIL, "settings", f"{problem.env} must be {problem.must}") for problem in refused.problems
+        )
+        return
+    known = {declared.env for declared in declarations().values()} | _ALSO_READ
+    for name in sorted(env):
+        if re.match(r"(HUB|WEBSOCKET|S3)_", name) and name not in known:
+            yield Finding(Level.WARN, "settings", f"{name} is read by nobody")
+    if not settings.has_token_key:
+        yield Finding(
+            Level.WARN, "tokens", "no HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY or HUB_JWKS_URL: only `hub dev` will start"
+        )
+    elif settings.jwt_secret == DEV_SECRET:
+        yield Finding(Level.WARN, "tokens", "HUB_JWT_SECRET is the public dev secret: anybody can sign tokens")
+    else:
+        yield Finding(Level.OK, "tokens", "a key to check them with is set")
+    yield check_files(settings.max_connections)
+
+
+def check_files(max_connections: int) -> Finding:
+    """Whether this process may open as many sockets as the settings allow."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= max_connections + _SPARE_FILES:
+        return Finding(Level.OK, "files", f"{soft} may be open")
+    return Finding(
+        Level.WARN, "files", f"{soft} may be open, WEBSOCKET_MAX_CONNECTIONS is {max_connections}: raise `ulimit -n`"
+    )
+
+
+async def check_redis(url: str, env: Mapping[str, str]) -> list[Finding]:
+    """The server: reachable, of a usable version and set-up, with the partitions and durability asked for."""
+    try:
+        wire = await open_wire(url, "hub-doctor")
+        try:
+            facts = await read_facts(wire)
+        finally:
+            wire.abort()
+        begun_with = await partitions_of(url)
+    except StreamsError as away:
+        return [Finding(Level.FAIL, "redis", str(away))]
+    return [*_of_facts(facts), *_of_settings(facts, begun_with, env)]
+
+
+def _of_facts(facts: ServerFacts) -> Iterator[Finding]:
+    version = ".".join(map(str, facts.version))
+    try:
+        check_facts(facts)
+    except ConfigurationRefused as refused:
+        yield Finding(Level.FAIL, "redis", str(refused))
+    else:
+        yield Finding(Level.OK, "redis", f"{version}, {facts.maxmemory_policy}, {facts.replicas} replicas")
+
+
+def _of_settings(facts: ServerFacts, begun_with: int | None, env: Mapping[str, str]) -> Iterator[Finding]:
+    try:
+        settings = Settings.from_env(env)
+    except SettingRefused:
+        return  # told already
+    if begun_with is not None and begun_with != settings.partitions:
+        yield Finding(Level.FAIL, "partitions", f"HUB_PARTITIONS must be {begun_with}: this log was begun with it")
+    else:
+        yield Finding(Level.OK, "partitions", str(settings.partitions))
+    try:
+        policy = DurabilityPolicy(settings.durability, facts)
+    except ConfigurationRefused as refused:
+        yield Finding(Level.FAIL, "durability", str(refused))
+    else:
+        levels = {kind: policy.level_of(kind) for kind in settings.durability}
+        yield Finding(Level.OK, "durability", ", ".join(f"{kind}={level}" for kind, level in levels.items()))
+
+
+def check_node(url: str) -> Finding:
+    """Whether a node answers at `url` and calls itself ready. No node at all is only worth knowing."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=_NODE_TIMEOUT_S) as answer:  # noqa: S310 - the operator's URL
+            return Finding(Level.OK, "node", f"{url} is ready ({answer.status})")
+    except urllib.error.HTTPError as refused:
+        return Finding(
+            Level.FAIL, "node", f"{url} is not ready: {refused.code} {refused.read(500).decode(errors='replace')}"
+        )
+    except (OSError, ValueError):
+        return Finding(Level.WARN, "node", f"nobody answers at {url}")

@@ -1,0 +1,33 @@
+"""Check the settings, the Redis and the node, and say what to mend."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ops.cli.app import new_app, run
+from ops.cli.checks import Finding, Level, check_node, check_redis, check_settings
+from ops.cli.failure import CommandFailed
+from ops.cli.log_access import redis_at
+from ops.cli.options import DEFAULT_DATA, DEFAULT_URL, Data, Redis, Url
+from ops.cli.output import is_terminal
+from streams.errors import StreamsError
+
+app = new_app()
+
+
+@app.command()
+def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = DEFAULT_URL) -> None:
+    """Print one finding a line; exit with 1 if one of them stops a node from starting."""
+    findings = [*check_settings(os.environ)]
+    try:
+        with redis_at(redis, data) as address:
+            findings += run(check_redis(address, os.environ))
+    except StreamsError as refused:
+        findings.append(Finding(Level.FAIL, "redis", str(refused)))
+    findings.append(check_node(url))
+    for finding in findings:
+        print(f"{finding.level:<4}  {finding.what}: {finding.text}" if is_terminal() else json.dumps(finding._asdict()))
+    failed = sum(finding.level is Level.FAIL for finding in findings)
+    if failed:
+        raise CommandFailed(f"{failed} of {len(findings)} checks failed")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Final
 
+from hub.middleware.rate_classes import RateClass, over_defaults
 from hub.setting import (
     AGENTS,
     DURABILITIES,
@@ -159,6 +160,11 @@ class Settings:
         if problems:
             raise SettingRefused(tuple(problems))
         return cls(**values)  # type: ignore[arg-type]  # each value came from the reader declared with its field
+
+    @property
+    def rates(self) -> Mapping[str, RateClass] | None:
+        """Every rate class as it counts here; None when limits are off."""
+        return over_defaults(self.rate_limits)
 
     @property
     def has_token_key(self) -> bool:

@@ -13,16 +13,13 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
+from hub.middleware.rate_classes import DEFAULT_RATES, UNMETERED
 from streams.channel import NAME_PATTERN, Kind
 from streams.envelope import Durability
 
 T = TypeVar("T")
 METADATA_KEY: Final = "setting"
-RATE_CLASSES: Final = (
-    "control", "auth", "subscribe", "history", "chat", "command",
-    "agent", "live", "document", "cursor", "upload", "chunk",
-)  # fmt: skip
-"""The classes of EVENTS 14."""
+_RATE_NAMES: Final = (*DEFAULT_RATES, *UNMETERED)
 _SIZE: Final = re.compile(r"(\d{1,12})\s*(B|KB|MB)?", re.IGNORECASE)
 _UNIT_BYTES: Final = {"": 1, "B": 1, "KB": 1_024, "MB": 1_048_576}
 _AGENT: Final = re.compile(rf"({NAME_PATTERN})=([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)")
@@ -203,7 +200,7 @@ def _read_durability(text: str) -> Mapping[Kind, Durability]:
 
 AGENTS: Final = Reader(_read_agents, "name=module:object, several divided by commas, each name once")
 RATES: Final = Reader(
-    _read_rates, "off, or class=rate/burst, several divided by commas; classes are " + " ".join(RATE_CLASSES)
+    _read_rates, "off, or class=rate/burst, several divided by commas; classes are " + " ".join(_RATE_NAMES)
 )
 DURABILITIES: Final = Reader(
     _read_durability,

@@ -52,7 +52,7 @@ def test_sizes_have_units(text: str, size: int) -> None:
         ("WEBSOCKET_MAX_CONNECTIONS", "0"),
         ("WEBSOCKET_MESSAGE_SIZE_LIMIT", "1GB"), ("WEBSOCKET_MESSAGE_SIZE_LIMIT", "0"),
         ("HUB_AGENTS", "demo"), ("HUB_AGENTS", "a=m:x,a=m:y"), ("HUB_AGENTS", "a b=m:x"),
-        ("HUB_RATE_LIMITS", "chat=fast"), ("HUB_RATE_LIMITS", "shout=1/2"), ("HUB_RATE_LIMITS", "chat=1/0"),
+        ("HUB_RATE_LIMITS", "chat=fast"), ("HUB_RATE_LIMITS", "shout=1/2"), ("HUB_RATE_LIMITS", "chat=1/0"), ("HUB_RATE_LIMITS", "chat=0/5"),
         ("HUB_DURABILITY", "disk"), ("HUB_DURABILITY", "room=fsync"),
         ("HUB_JWT_SECRET", "too short"), ("HUB_JWT_PUBLIC_KEY", "not pem"), ("S3_BUCKET", "No Bucket"),
     ],
@@ -90,7 +90,9 @@ def test_agents_and_rates_are_parsed() -> None:
 
     assert settings.agents == (AgentSpec("demo", "shop.agents", "demo"),)
     assert settings.rate_limits == {"chat": RateOverride(200, 2_000), "live": RateOverride(0.5, 1)}
-    assert Settings.from_env({"HUB_RATE_LIMITS": "off"}).rate_limits is None
+    assert settings.rates is not None
+    assert (settings.rates["chat"].per_s, settings.rates["agent"].burst) == (200, 20)
+    assert Settings.from_env({"HUB_RATE_LIMITS": "off"}).rates is None
 
 
 def test_secrets_stay_out_of_the_repr() -> None:

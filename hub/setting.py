@@ -175,11 +175,8 @@ def _read_rates(text: str) -> Mapping[str, RateOverride] | None:
         return None
     found = [_RATE.fullmatch(entry) for entry in _entries(text)]
     rates = {match[1]: RateOverride(float(match[2]), int(match[3])) for match in found if match}
-    if (
-        len(rates) != len(found)
-        or not set(rates) <= set(RATE_CLASSES)
-        or any(rate.burst < 1 for rate in rates.values())
-    ):
+    is_sound = all(name in _RATE_NAMES and rate.rate_per_s > 0 and rate.burst >= 1 for name, rate in rates.items())
+    if len(rates) != len(found) or not is_sound:
         raise _refuse(text)
     return MappingProxyType(rates)
 

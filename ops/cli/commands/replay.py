@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ops.cli.app import new_app, run
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.log_access import channel_of, log_at
+from ops.cli.moment import event_id, milliseconds
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
 from ops.cli.output import Format, line
 from ops.cli.speed import Pace, pace_of
 from streams.channel import Channel
 from streams.cursor import START, id_order
 from streams.envelope import Entry
-from streams.errors import MalformedCursor
 from streams.redis.log import Log
 
 app = new_app()
+
+_LAST_OF_MS: Final = 2**64 - 1
+"""The largest sequence part of a stream id: after it comes the next millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +83,12 @@ async def _entries(log: Log, channel: Channel, wanted: Selection) -> AsyncIterat
 
 
 def _begin(after: str, from_time: str) -> str:
-    if from_time:
-        if after != START:
-            raise CommandFailed("take --after or --from, not both", EXIT_USAGE)
-        return f"{max(_ms(from_time, '--from') - 1, 0)}-{2**63 - 1}"
-    try:
-        id_order(after)
-    except MalformedCursor as refused:
-        raise CommandFailed(f"--after: {refused}", EXIT_USAGE) from refused
-    return after
+    if not from_time:
+        return event_id(after, "--after")
+    if after != START:
+        raise CommandFailed("take --after or --from, not both", EXIT_USAGE)
+    return f"{max(milliseconds(from_time, '--from') - 1, 0)}-{_LAST_OF_MS}"
 
 
 def _end(to_time: str) -> str:
-    return str(_ms(to_time, "--to")) if to_time else "+"
-
-
-def _ms(text: str, option: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as refused:
-        raise CommandFailed(f"{option}: a time is written 2026-11-23T04:59:00Z", EXIT_USAGE) from refused
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    return str(milliseconds(to_time, "--to")) if to_time else "+"

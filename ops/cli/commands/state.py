@@ -1,0 +1,48 @@
+"""Show a channel's state, folded from the log: as of now, or as of an event or a moment."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.cli.app import new_app, run
+from ops.cli.log_access import channel_of, log_at
+from ops.cli.moment import last_of
+from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
+from ops.cli.output import is_terminal
+from projections.channel_state import ChannelFold
+from projections.errors import BrokenEvent
+from streams.channel import Channel
+
+app = new_app()
+
+
+@app.command()
+def state(
+    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
+    tenant: Tenant,
+    at: Annotated[str, typer.Option(help="An event id or an RFC 3339 time, itself included; default: now.")] = "",
+    redis: Redis = "",
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Print `epoch`, `state` and `state_at` as one JSON object."""
+    place = channel_of(tenant, channel)
+    found = run(_fold(redis, data, place, last_of(at, "--at") if at else "+"))
+    print(json.dumps(found, ensure_ascii=False, indent=2 if is_terminal() else None))
+
+
+async def _fold(redis: str, data: Path, channel: Channel, upto: str) -> dict[str, Any]:
+    async with log_at(redis, data) as log:
+        look = await log.look(channel)
+        folded = ChannelFold.initial(channel)
+        while page := await log.page(channel, folded.id, upto=upto):
+            for entry in page:
+                try:
+                    folded.advance(entry)
+                except BrokenEvent as broken:
+                    print(f"passed over: {broken}", file=sys.stderr)
+    return {"epoch": look.epoch, "state": json.loads(folded.render()), "state_at": folded.seq}

@@ -1,0 +1,200 @@
+"""How an upload ends: verified and ready, or failed and gone. Run by workers, any number of them, as often as they like.
+
+Each step is a compare-and-set on the record or an append guarded by it, so that exactly one of `file.ready` and
+`file.upload.failed` is ever appended, and the bytes of a failed upload are gone before the event says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from hub.storage.store import ObjectStore
+from hub.uploads.book import FAILED_LIFE_S, UploadBook, guard_name
+from hub.uploads.limits import UploadLimits
+from hub.uploads.plan import make_plan
+from hub.uploads.record import Upload
+from hub.uploads.scanner import Scanner, ScanResult, ScanVerdict
+from hub.uploads.states import FINAL, FailReason, UploadState, sources
+from hub.uploads.verification import Claim, Rejected, Verified, verify
+from projections.file_ids import file_id_of
+from streams.channel import Channel
+from streams.envelope import SYSTEM, Draft, Guard
+from streams.errors import GuardRefused
+from streams.redis.log import Log
+
+SWEEP_AFTER_MS: Final = 60_000
+"""How long after the last signed URL lapsed a failed upload's key is looked at once more: such a URL may have been used."""
+REAPED_AT_ONCE: Final = 100
+_MESSAGES: Final = {
+    FailReason.CANCELLED: "the upload was given up",
+    FailReason.EXPIRED: "the upload was not completed in time",
+    FailReason.STORAGE: "the file could not be verified in time",
+}
+
+
+class Settlement:
+    """Ends uploads.
+
+    Args:
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self, log: Log, store: ObjectStore, limits: UploadLimits, scanner: Scanner, clock: Callable[[], float]
+    ) -> None:
+        self._log = log
+        self._book = UploadBook(log)
+        self._store = store
+        self._limits = limits
+        self._scanner = scanner
+        self._clock = clock
+
+    async def requested(self, channel: Channel, event_id: str, at_ms: int) -> None:
+        """A `file.upload.request` was stored at this time: see to it that it ends, even if its node died on the spot."""
+        await self._book.watch(channel, event_id, at_ms + self._limits.life_s * 1000)
+
+    async def completed(self, channel: Channel, upload_id: str, claim: Claim, cause: str) -> None:
+        """A `file.upload.complete` was stored: verify, scan, and say what came of it. Again: nothing more.
+
+        Raises:
+            StoreUnavailable: nothing was decided; do it again later.
+            LogUnavailable: the same.
+        """
+        upload = await self._book.read(channel, upload_id)
+        if upload is None or upload.state in FINAL:
+            return
+        if upload.state is UploadState.FAILING:
+            await self._finish_failing(upload)
+        elif upload.state in {UploadState.VERIFYING, UploadState.SCANNING}:
+            await self._judge(replace(upload, cause=cause), claim)
+
+    async def cancelled(self, channel: Channel, upload_id: str) -> None:
+        """A `file.upload.cancel` was stored, and with it the upload is failing: remove the bytes, then say so."""
+        upload = await self._book.read(channel, upload_id)
+        if upload is not None and upload.state is UploadState.FAILING:
+            await self._finish_failing(upload)
+
+    async def reap(self) -> int:
+        """End what is past its deadline; how many were looked at. Meant to be called every few seconds by any worker."""
+        due = await self._book.due(self._now_ms(), REAPED_AT_ONCE)
+        for channel, event_id in due:
+            await self._reap_one(channel, event_id)
+        return len(due)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    async def _judge(self, upload: Upload, claim: Claim) -> None:
+        try:
+            verified = await verify(self._store, upload, claim)
+            if await self._book.move(upload, UploadState.SCANNING) is not None:
+                return  # somebody else ended it meanwhile
+            scan = await self._scan(upload)
+        except Rejected as rejected:
+            await self._fail(upload, rejected.reason, str(rejected))
+        else:
+            await self._make_ready(upload, verified, scan)
+
+    async def _scan(self, upload: Upload) -> ScanResult:
+        scan = await self._scanner.scan(upload, self._store.read(upload.key))
+        if scan.verdict is ScanVerdict.INFECTED:
+            raise Rejected(FailReason.INFECTED, f"{scan.engine} rejected the file: {scan.detail}"[:500])
+        return scan
+
+    async def _make_ready(self, upload: Upload, verified: Verified, scan: ScanResult) -> None:
+        payload = {
+            "file_id": upload.id, "filename": upload.filename, "size": upload.size, "mime": upload.mime,
+            "detected_mime": verified.detected,
+            "checksum": {
+                "algorithm": "sha256", "type": "composite" if verified.is_composite else "full",
+                "value": verified.checksum,
+            },
+            "scan": {"engine": scan.engine, "verdict": scan.verdict.value},
+        }  # fmt: skip
+        ending = _ending(upload, UploadState.READY, detected=verified.detected, cause=upload.cause)
+        if await self._append(upload, "file.ready", payload, ending):
+            await self._book.release(upload, is_kept=True)
+            await self._book.unwatch(upload.channel, upload.event_id)
+
+    async def _fail(self, upload: Upload, reason: FailReason, message: str) -> None:
+        """Decide that it failed, if nobody decided otherwise, and see it through."""
+        failing = self._book.move(upload, UploadState.FAILING, reason=reason.value, message=message, cause=upload.cause)
+        if await failing is None:
+            await self._finish_failing(replace(upload, reason=reason, message=message))
+
+    async def _finish_failing(self, upload: Upload) -> None:
+        await self._remove(upload)
+        reason = upload.reason or FailReason.STORAGE
+        payload = {"upload_id": upload.id, "reason": reason.value, "message": upload.message or _MESSAGES[reason]}
+        ending = _ending(upload, UploadState.FAILED, FAILED_LIFE_S)
+        await self._append(upload, "file.upload.failed", payload, ending)
+        await self._book.release(upload, is_kept=False)
+        again_ms = self._now_ms() + self._limits.url_life_s * 1000 + SWEEP_AFTER_MS
+        await self._book.watch(upload.channel, upload.event_id, again_ms, is_moved=True)
+
+    async def _remove(self, upload: Upload) -> None:
+        """Nothing of it is left: the object, the parts, and uploads in parts whose handle nobody could write down."""
+        for pending in await self._store.pending(upload.key):
+            await self._store.abort(pending.key, pending.handle)
+        await self._store.delete(upload.key)
+
+    async def _append(self, upload: Upload, type_: str, payload: Mapping[str, object], ending: Guard) -> bool:
+        """Append the event that ends it, if the record still allows that."""
+        cause = upload.cause or upload.event_id
+        draft = Draft(
+            upload.channel, type_, json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(), SYSTEM,
+            correlation=cause, causation=cause, guards=(ending,),
+        )  # fmt: skip
+        try:
+            await self._log.append(draft)
+        except GuardRefused:
+            return False
+        return True
+
+    async def _reap_one(self, channel: Channel, event_id: str) -> None:
+        upload = await self._book.read(channel, file_id_of(channel, event_id))
+        if upload is None:
+            upload = await self._lost(channel, event_id)
+        if upload is None or upload.state is UploadState.READY:
+            await self._book.unwatch(channel, event_id)
+        elif upload.state is UploadState.FAILED:
+            await self._remove(upload)
+            await self._book.unwatch(channel, event_id)
+        elif upload.state is UploadState.FAILING:
+            await self._finish_failing(upload)
+        else:
+            is_claimed = upload.state in {UploadState.VERIFYING, UploadState.SCANNING}
+            reason = FailReason.STORAGE if is_claimed else FailReason.EXPIRED
+            await self._fail(upload, reason, _MESSAGES[reason])
+
+    async def _lost(self, channel: Channel, event_id: str) -> Upload | None:
+        """The upload whose node died between the event and the record, as a record now; None when its event is not there."""
+        entries = await self._log.page(channel, _before(event_id), limit=1)
+        if not entries or entries[0].id.decode() != event_id or entries[0].type != b"file.upload.request":
+            return None
+        return await self._book.open(_bare(channel, event_id, entries[0].payload), None, 0)
+
+
+def _ending(upload: Upload, state: UploadState, life_s: int = 0, **fields: str) -> Guard:
+    """Lets one event end the upload: in a state from which that may be, and into the state that says so."""
+    checks = (("state", "in", sources(state)),)
+    return Guard(guard_name(upload.id), checks, (("state", state.value), *fields.items()), ttl_s=life_s)
+
+
+def _before(event_id: str) -> str:
+    """The greatest stream ID below this one."""
+    ms, _, n = event_id.partition("-")
+    return f"{ms}-{int(n) - 1}" if int(n) else f"{int(ms) - 1}-{2**64 - 1}"
+
+
+def _bare(channel: Channel, event_id: str, payload: Mapping[str, object]) -> Upload:
+    """What the event alone says. Its slot is unknown and lapses by itself."""
+    size = payload["size"]
+    plan = make_plan("auto", size if isinstance(size, int) else 0, takes_binary=False)
+    return Upload(
+        id=file_id_of(channel, event_id), channel=channel, user="", filename=str(payload["filename"]),
+        mime=str(payload["mime"]), plan=plan, event_id=event_id, slot="", expires_ms=0,
+    )  # fmt: skip

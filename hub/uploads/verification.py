@@ -1,0 +1,140 @@
+"""Whether the stored bytes are the file that was announced: size, checksums, content type.
+
+It changes nothing but making an object of its parts. Not here: what follows from the answer (settlement.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from hub.storage.digests import composite, encode_digest
+from hub.storage.store import AlreadyStored, BadContent, ObjectStore, Part, Stored, UploadGone
+from hub.uploads.content_types import SNIFFED_BYTES, contradicts, detect
+from hub.uploads.limits import REFUSED_TYPES, plain_type
+from hub.uploads.record import Upload
+from hub.uploads.states import FailReason
+
+
+class Rejected(Exception):
+    """The file is not the one announced, or may not be kept. The text is for people, at most 500 characters."""
+
+    def __init__(self, reason: FailReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the uploader says it sent (`file.upload.complete`): the digest of the whole, and of parts by number."""
+
+    sha256: str | None = None
+    parts: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found true. `checksum` is of the whole, or the composite of the parts' (`is_composite`)."""
+
+    checksum: str
+    is_composite: bool
+    detected: str
+
+
+async def verify(store: ObjectStore, upload: Upload, claim: Claim) -> Verified:
+    """Look at what is stored; make the object first, if it still is in parts. May be done again.
+
+    Raises:
+        Rejected: with the reason.
+        StoreUnavailable: nothing is known; ask again.
+    """
+    digests = await _assemble(store, upload, claim) if upload.plan.is_multipart else []
+    stored = await store.look(upload.key)
+    if stored is None:
+        raise Rejected(FailReason.SIZE, f"nothing arrived of {upload.size} bytes")
+    if stored.size != upload.size:
+        raise Rejected(FailReason.SIZE, f"{stored.size} bytes arrived, {upload.size} were announced")
+    checksum, is_composite = await _checksum(store, upload, claim, stored, digests)
+    detected = await _detect(store, upload)
+    return Verified(checksum, is_composite, detected)
+
+
+async def _assemble(store: ObjectStore, upload: Upload, claim: Claim) -> list[str]:
+    """Make the object of its parts, and say their digests where the store knows them. Done before: no digests."""
+    try:
+        parts = await store.parts(upload.key, upload.handle)
+        _check_parts(upload, parts, claim)
+        await store.finish(upload.key, upload.handle, parts)
+    except (UploadGone, AlreadyStored):
+        return []  # an attempt before this one finished it; if not, there is no object and `look` says so
+    except BadContent as error:
+        raise Rejected(FailReason.CHECKSUM, str(error)) from error
+    return [part.sha256 for part in parts if part.sha256]
+
+
+def _check_parts(upload: Upload, parts: Sequence[Part], claim: Claim) -> None:
+    """The parts are those of the plan: numbers without holes, sizes, and the digests their sender claims."""
+    plan = upload.plan
+    if [part.n for part in parts] != list(range(1, plan.part_count + 1)):
+        raise Rejected(FailReason.SIZE, f"{len(parts)} of {plan.part_count} parts arrived")
+    if not claim.parts.keys() <= {part.n for part in parts}:
+        raise Rejected(FailReason.CHECKSUM, "a checksum was given for a part that there is not")
+    for part in parts:
+        if part.size != plan.part_bytes(part.n):
+            raise Rejected(
+                FailReason.SIZE, f"part {part.n} has {part.size} bytes, {plan.part_bytes(part.n)} were announced"
+            )
+        claimed = claim.parts.get(part.n)
+        if claimed and part.sha256 and claimed != part.sha256:
+            raise Rejected(FailReason.CHECKSUM, f"part {part.n} has another checksum than its sender says")
+
+
+async def _checksum(
+    store: ObjectStore, upload: Upload, claim: Claim, stored: Stored, digests: Sequence[str]
+) -> tuple[str, bool]:  # fmt: skip
+    """The checksum to publish. The bytes are read only where the store cannot vouch for what is claimed."""
+    claims = {digest for digest in (upload.sha256, claim.sha256) if digest}
+    is_composite_enough = stored.composite is not None and not claims and len(claim.parts) <= len(digests)
+    if is_composite_enough and stored.composite is not None:
+        if digests and composite(digests) != stored.composite:
+            raise Rejected(FailReason.CHECKSUM, "the stored parts are not the ones that arrived")
+        return stored.composite, True
+    found, found_parts = stored.sha256, digests
+    if found is None:
+        found, found_parts = await _read_digests(store.read(upload.key), upload.plan.part_size)
+    if claims - {found}:
+        raise Rejected(FailReason.CHECKSUM, "the file has another SHA-256 than its sender says")
+    if any(not 0 < n <= len(found_parts) or found_parts[n - 1] != digest for n, digest in claim.parts.items()):
+        raise Rejected(FailReason.CHECKSUM, "a part has another SHA-256 than its sender says")
+    return found, False
+
+
+async def _read_digests(content: AsyncIterator[bytes], part_size: int) -> tuple[str, list[str]]:
+    """The SHA-256 of the whole and of each part of it. 1 MiB takes a millisecond: the loop is not held for long."""
+    whole, part, room = sha256(), sha256(), part_size
+    parts: list[str] = []
+    async for piece in content:
+        whole.update(piece)
+        view = memoryview(piece)
+        while view:
+            part.update(view[:room])
+            view, room = view[room:], room - len(view[:room])
+            if room == 0:
+                parts.append(encode_digest(part.digest()))
+                part, room = sha256(), part_size
+    if room < part_size:
+        parts.append(encode_digest(part.digest()))
+    return encode_digest(whole.digest()), parts
+
+
+async def _detect(store: ObjectStore, upload: Upload) -> str:
+    """The content type by the first bytes."""
+    head = b"".join([piece async for piece in store.read(upload.key, 0, SNIFFED_BYTES)]) if upload.size else b""
+    detected = detect(head)
+    declared = plain_type(upload.mime)
+    if detected in REFUSED_TYPES:
+        raise Rejected(FailReason.TYPE, f"it is {detected}, which is not taken")
+    if contradicts(declared, detected):
+        raise Rejected(FailReason.TYPE, f"it is {detected} and not {declared}")
+    return detected

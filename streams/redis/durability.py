@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from streams.channel import Kind
 from streams.envelope import Durability
@@ -57,7 +57,7 @@ class DurabilityPolicy:
         return max(found, default=None)  # WAITAOF and WAIT together: WAITAOF names replicas too
 
     @staticmethod
-    def reached(barrier: Barrier, counts: Any) -> bool:
+    def reached(barrier: Barrier, counts: object) -> bool:
         """Whether the barrier's reply has the numbers it asked for."""
         if barrier[0] == b"WAITAOF":
             return isinstance(counts, list) and counts[0] >= int(barrier[1]) and counts[1] >= int(barrier[2])

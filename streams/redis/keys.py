@@ -9,6 +9,17 @@ from streams.channel import Channel, channel_from_path
 CONFIG: Final = "hub:config"
 """Hash: `partitions`, fixed at first start, and `life`, the identity of this whole log."""
 
+WORKERS: Final = "hub:workers"
+"""Sorted set: worker → when its sign of life ends, milliseconds."""
+AGENTS: Final = "hub:agents"
+"""Hash: agent → JSON of what it is and until when some worker serves it."""
+CONTROL: Final = "hub:control"
+"""Pub/sub channel on which workers are told to look at a run at once. A hint: the run's hash is polled anyway."""
+
+NODES: Final = b"hub:nodes"
+"""Sorted set of live nodes by the millisecond their lease ends."""
+_CHANNELS_KEPT: Final = 65_536
+
 
 class ChannelKeys(NamedTuple):
     """The keys of one channel, encoded once."""
@@ -36,7 +47,7 @@ class Keys:
         """The channel's keys. Remembered, and forgotten all at once when they grow beyond 65,536 channels."""
         keys = self._channels.get(channel)
         if keys is None:
-            if len(self._channels) >= 65_536:
+            if len(self._channels) > _CHANNELS_KEPT:
                 self._channels.clear()
             keys = self._channels[channel] = self._name(channel)
         return keys
@@ -54,6 +65,26 @@ class Keys:
         """The stream of events some handler wants."""
         return f"{self._prefixes[partition]}work".encode()
 
+    def parked(self, partition: int) -> bytes:
+        """The stream of work that was given up, with the reason."""
+        return f"{self._prefixes[partition]}parked".encode()
+
+    def groups(self, partition: int) -> bytes:
+        """The set of consumer groups that were ever made here: one of them that is gone was lost."""
+        return f"{self._prefixes[partition]}groups".encode()
+
+    def lease(self, partition: int) -> bytes:
+        """The hash that says which worker handles the partition's work."""
+        return f"{self._prefixes[partition]}lease".encode()
+
+    def runs(self, partition: int) -> bytes:
+        """The sorted set of runs that are not final: member `<channel path> <run id>`, score when to look at it."""
+        return f"{self._prefixes[partition]}runs".encode()
+
+    def run_lease(self, channel: Channel, run_id: str) -> bytes:
+        """The sign of life of the worker that has the run."""
+        return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:lease:{channel.wire}:{run_id}".encode()
+
     def idempotency(self, channel: Channel, user: str) -> bytes:
         """The user's recent command ids in the channel's partition. `:old` is the generation before."""
         return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:idem:{user}".encode()
@@ -61,6 +92,10 @@ class Keys:
     def guard(self, channel: Channel, name: str) -> bytes:
         """The hash a guard of that name compares and sets."""
         return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:guard:{name}".encode()
+
+    def node(self, partition: int, node: str) -> bytes:
+        """What a node's devices did in a partition, to be undone when it dies."""
+        return f"{self._prefixes[partition]}node:{node}".encode()
 
     def snapshot(self, channel: Channel) -> bytes:
         """The channel's folded state with the cursor it stands at."""

@@ -125,8 +125,7 @@ class Log:
         self._lost.clear()
         wires: list[Wire] = []
         try:
-            for name in ("append", "query", "bell", "tail"):
-                wires.append(await open_wire(self.url, f"hub-{name}"))
+            wires.extend([await open_wire(self.url, f"hub-{name}") for name in ("append", "query", "bell", "tail")])
             await fix_partitions(wires[1], self.keys.partitions)
             self._wires = wires
             append, self._query, bell, read = wires
@@ -174,9 +173,10 @@ class Log:
 
 def _client(url: str) -> Redis:
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}  # redis-py refuses it on a unix socket
-    return Redis.from_url(
+    client: Redis = Redis.from_url(
         url, socket_timeout=COMMAND_TIMEOUT_S, socket_connect_timeout=2.0, health_check_interval=15, **keepalive,
     )  # fmt: skip
+    return client
 
 
 def _new_epoch() -> str:

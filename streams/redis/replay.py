@@ -10,7 +10,7 @@ from streams.cursor import Look, Position
 from streams.envelope import Entry
 from streams.errors import LogUnavailable
 from streams.redis.keys import Keys
-from streams.redis.scripts import load
+from streams.redis.scripts import Script, load
 from streams.redis.wire import Reply, Wire
 
 LOOK: Final = load("look")
@@ -45,6 +45,18 @@ class Replay:
         if wire is None:
             raise LogUnavailable("Redis is away")
         return wire
+
+    async def command(self, *args: bytes | str | int) -> Reply:
+        """One command of the log's own modules over the shared wire.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
+        return await self._wire.call(*args)
+
+    async def run(self, script: Script, *args: bytes | str | int) -> Reply:
+        """One script likewise: the number of keys, the keys, the arguments."""
+        return await self._wire.run_script(script, *args)
 
     async def look(self, channel: Channel, after: str | None = None) -> Look:
         """Head, floor, epoch, and the events around `after`, all of one moment. Fixes the epoch of a new channel."""

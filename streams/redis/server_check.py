@@ -36,7 +36,7 @@ def check_facts(facts: ServerFacts) -> None:
         raise ConfigurationRefused("Redis 6.2 or newer is needed")
     if facts.maxmemory_policy != "noeviction":
         raise ConfigurationRefused(
-            f"maxmemory-policy is {facts.maxmemory_policy}: it may evict streams; set it to noeviction (CONFIG SET maxmemory-policy noeviction)"
+            f"maxmemory-policy is {facts.maxmemory_policy}, which may evict streams: CONFIG SET maxmemory-policy noeviction"
         )
 
 
@@ -56,8 +56,8 @@ async def fix_partitions(wire: Wire, partitions: int) -> None:
 
 
 def _parse_info(text: bytes) -> dict[str, str]:
-    pairs = (line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
-    return {name: value for name, value in pairs}
+    pairs = (line.partition(":") for line in text.decode().splitlines() if ":" in line)
+    return {name: value for name, _, value in pairs}
 
 
 async def _config(wire: Wire) -> dict[str, str]:

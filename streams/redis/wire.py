@@ -23,7 +23,7 @@ Reply = Any  # what RESP can say: bytes, int, None, lists of these, hiredis.Repl
 OnReply = Callable[[Reply], None]
 
 CONNECT_TIMEOUT_S: Final = 2.0
-_pack: Callable[[tuple[bytes | str | int, ...]], bytes] = hiredis.pack_command  # its stub allows one argument only
+_pack = cast("Callable[[tuple[bytes | str | int, ...]], bytes]", hiredis.pack_command)  # its stub allows one argument
 
 
 class Wire(asyncio.Protocol):

@@ -1,0 +1,105 @@
+"""The composition root of one node: settings → log → hub → routes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+from fastapi import FastAPI, WebSocket
+
+from hub.config import Settings
+from hub.hub import Hub
+from hub.live_state import LiveStateReader
+from hub.middleware.auth import Admission
+from hub.middleware.auth_async import AsyncVerifier
+from hub.middleware.auth_jwks import fetch_keys, parse_jwks_url
+from hub.middleware.auth_keys import static_key
+from hub.middleware.rate_classes import over_defaults
+from hub.middleware.rate_limit import RateLimiter
+from hub.services import Services
+from hub.states import StateReader
+from hub.transports import http, service, sse
+from hub.transports.asgi import serve_websocket
+from hub.transports.port import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
+from hub.transports.problems import install_problems
+from streams.redis.log import Log
+
+SOCKET_PATH: Final = "/ws"
+
+
+@asynccontextmanager
+async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
+    """A node's hub, on its own log.
+
+    Raises:
+        LogUnavailable, ConfigurationRefused: Redis is away, or must not be used as it is.
+    """
+    if settings.redis_url is None:
+        raise ValueError("a node needs REDIS_URL; `hub dev` starts a Redis of its own")
+    log = await Log.open(settings.redis_url, partitions=settings.partitions, durability=settings.durability)
+    try:
+        hub = Hub(settings, log, make_services(settings, log))
+        await hub.start()
+        try:
+            yield hub
+        finally:
+            await hub.stop()
+    finally:
+        await log.close()
+
+
+def make_services(settings: Settings, log: Log) -> Services:
+    """The parts a node's handlers share."""
+    key = static_key(settings.jwt_secret, settings.jwt_public_key) if settings.jwks_url is None else None
+    fetch = partial(fetch_keys, parse_jwks_url(settings.jwks_url)) if settings.jwks_url is not None else None
+    verifier = AsyncVerifier(Admission(settings.jwt_audience, settings.jwt_issuer), key=key, fetch=fetch)
+    return Services(
+        node=f"n-{secrets.token_hex(4)}",
+        verifier=verifier,
+        limiter=RateLimiter(over_defaults(settings.rate_limits)),
+        states=StateReader(log, LiveStateReader(log)),
+    )
+
+
+def receiver_factory(hub_now: Callable[[], Hub | None]) -> ReceiverFactory:
+    """Makes the receivers of sockets; other paths are 404, a node that goes down is 503."""
+
+    def make(upgrade: Upgrade) -> Receiver:
+        hub = hub_now()
+        if upgrade.path != SOCKET_PATH:
+            raise UpgradeRefused(404, f"sockets are at {SOCKET_PATH}")
+        if hub is None or hub.is_draining:
+            raise UpgradeRefused(503, "the node is not up; try another")
+        return hub.connect()
+
+    return make
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The node as an ASGI application. On uvicorn use `hub.server.serve`, whose sockets cost far less."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        async with open_hub(settings) as hub:
+            app.state.hub = hub
+            try:
+                yield {}
+            finally:
+                app.state.hub = None
+
+    app = FastAPI(title="Realtime hub", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.hub = None
+    app.state.make_receiver = receiver_factory(lambda: app.state.hub)
+    install_problems(app)
+    app.include_router(http.router)
+    app.include_router(sse.router)
+    app.include_router(service.router)
+
+    @app.websocket(SOCKET_PATH)
+    async def socket(websocket: WebSocket) -> None:
+        await serve_websocket(websocket, app.state.make_receiver)
+
+    return app

@@ -1,0 +1,265 @@
+"""One socket: the thin shell around a `Session`. It writes what the hub decides and hands in what the client sends.
+
+An idle connection has no task, queue or timer of its own. Frames are taken one after another; while a command needs the log
+(subscribe, history, the handshake) the following ones wait, which also is the back-pressure against a client that floods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from hub.command import Append, Caller, Command
+from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
+from hub.frames import error_frame, reply, reply_frame
+from hub.replies import append_error, stored_payload
+from hub.session import Dropped, Received, Refused, Session, State
+from hub.subscription import Subscription
+from hub.transports.frame_codec import encode_text
+from hub.transports.port import SocketTransport, Upgrade
+from streams.envelope import Appended
+from streams.errors import StreamsError
+
+if TYPE_CHECKING:
+    from hub.fanout import Fanout
+    from hub.hub import Hub
+
+BACKLOG_MAX: Final = 100
+"""Values waiting behind a command that needs the log; beyond it the socket is not read. One array may go over it."""
+
+
+class Connection:
+    """The receiver of one socket (see `hub.transports.port.Receiver`).
+
+    Attributes:
+        is_writable: false while the write buffer is full: events then stay in the log.
+        heard_at: monotonic seconds of the last sign of life.
+        next_expiry_notice_at: unix seconds; None once `connection.expiring` was sent.
+    """
+
+    __slots__ = (
+        "_all_settled",
+        "_backlog", "_closing", "_drained", "_is_busy", "_out", "_task", "_transport", "_unsettled_count", "behind", "catching_up",
+        "heard_at",
+        "hub", "is_batch", "is_expiry_told", "is_writable", "opened_at", "session", "subscriptions", "upgrade", "wants_reasoning",
+    )  # fmt: skip
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.session = Session(hub.limiter)
+        self.subscriptions: dict[str, tuple[Fanout, Subscription[Connection]]] = {}
+        self.behind: dict[Subscription[Connection], Fanout] | None = None
+        self.catching_up: asyncio.Task[None] | None = None
+        self.upgrade: Upgrade | None = None
+        self.is_batch = self.wants_reasoning = self.is_expiry_told = False
+        self.is_writable = True
+        self.opened_at = self.heard_at = hub.monotonic()
+        self._transport: SocketTransport | None = None
+        self._backlog: deque[object] | None = None
+        self._out: bytes | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._all_settled: asyncio.Future[None] | None = None
+        self._is_busy = False
+        self._unsettled_count = 0
+        self._closing: tuple[int, str] | None = None
+
+    # What the wire calls
+
+    def opened(self, transport: SocketTransport, upgrade: Upgrade) -> None:
+        """The socket is open; the client must say who it is within the handshake timeout."""
+        self.attach(transport)
+        self.upgrade = upgrade
+        self.hub.opened(self)
+
+    def text(self, data: bytes) -> None:
+        """One text message."""
+        self.heard_at = now = self.hub.monotonic()
+        if self._is_busy:
+            self._wait_behind(data)
+        else:
+            self._take_message(data, now)
+
+    def binary(self, data: bytes) -> None:
+        """A binary message is for clients that announced `binary_chunks`; anybody else is on the wrong protocol."""
+        self.heard_at = self.hub.monotonic()
+        if not self.hub.take_binary(self, data):
+            self.close(CLOSE_UNSUPPORTED_DATA, "binary messages need the capability binary_chunks")
+
+    def heard(self) -> None:
+        """A ping or pong."""
+        self.heard_at = self.hub.monotonic()
+
+    def writable(self, is_writable: bool) -> None:
+        """The write buffer passed its mark, or drained."""
+        self.is_writable = is_writable
+        if is_writable:
+            if self._drained is not None and not self._drained.done():
+                self._drained.set_result(None)
+            self.hub.catch_up(self)
+
+    def draining(self) -> None:
+        """The node goes down: tell the client when to come back, then close."""
+        self.push(reply_frame("connection.drain", None, None, {"reconnect_after_ms": self.hub.drain_delay_ms()}))
+        self.close(CLOSE_RESTART, "the node restarts")
+
+    def closed(self, code: int) -> None:  # noqa: ARG002  # the port's signature
+        """The socket is gone."""
+        self.session.closed()
+        self._transport = None
+        self._backlog = None
+        if self._task is not None:
+            self._task.cancel()
+        self.hub.disconnect(self)
+
+    # What the hub calls
+
+    def attach(self, transport: SocketTransport) -> None:
+        """Write here from now on."""
+        self._transport = transport
+
+    def push(self, frames: bytes) -> None:
+        """Write whole frames with the next flush; what one tick brings for one socket goes out in one write."""
+        if self._out is None:
+            self._out = frames
+            self.hub.flush_soon(self)
+        else:
+            self._out += frames
+
+    def flush(self) -> None:
+        """Write what was pushed."""
+        out, self._out = self._out, None
+        if out is not None and self._transport is not None:
+            self._transport.write(out)
+
+    async def drained(self) -> None:
+        """Wait until the write buffer takes more. Cancelling it leaves nothing behind."""
+        while not self.is_writable:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    def refuse(self, error: HubError, re: str | None = None, channel: str | None = None) -> None:
+        """Answer with an error, and close if it closes."""
+        self.hub.meters.errors[error.row.code] += 1
+        if not error.closes:
+            self.push(error_frame(error, re, channel))
+            return
+        if re is not None:
+            self.push(error_frame(error, re, channel))
+        self.fail(error, is_told=re is not None)
+
+    def fail(self, error: HubError, *, is_told: bool = False) -> None:
+        """Close with the error's code; the client is told before."""
+        self.session.closed()
+        if not is_told:
+            self.push(error_frame(error))
+        self.close(error.row.code, error.row.name)
+
+    def close(self, code: int, reason: str) -> None:
+        """Close once everything accepted was answered."""
+        self.session.closed()
+        if self._closing is None:
+            self._closing = (code, reason)
+            self._close_if_settled()
+
+    def abort(self) -> None:
+        """Cut the socket."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def established(self, session_id: str, caller: Caller) -> None:
+        """The handshake was accepted."""
+        self.session.established(session_id, caller)
+        self.is_batch = "batch" in caller.capabilities
+        self.wants_reasoning = "reasoning" in caller.capabilities
+        self.upgrade = None
+
+    def run(self, command: Command, work: Coroutine[Any, Any, None]) -> None:
+        """Carry out a command that needs the log; the client's next frames wait for it."""
+        self._is_busy = True
+        self._task = asyncio.get_running_loop().create_task(self._run(command, work))
+
+    def append(self, command: Command, append: Append) -> None:
+        """Append what a command asks for, and answer when it is in the stream."""
+        self._unsettled_count += 1
+        self.hub.log.submit(append.draft, lambda result: self._stored(command, append, result))
+
+    # Inside
+
+    def _handle(self, received: Received) -> None:
+        if isinstance(received, Command):
+            self.hub.route_message(self, received)
+        elif isinstance(received, Refused):
+            self.refuse(received.error, received.re, received.channel)
+        elif isinstance(received, Dropped) and received.re:
+            self.push(reply_frame("ack", received.re, received.channel, {"dropped": True}))
+
+    def _take_message(self, data: bytes, now: float) -> None:
+        values = self.session.read(data)
+        if isinstance(values, Refused):
+            self._handle(values)
+            return
+        for value in values:
+            if self._is_busy:
+                self._wait_behind(value)
+            elif self._closing is None:
+                self._handle(self.session.take(value, now))
+
+    def _wait_behind(self, message: object) -> None:
+        if self._backlog is None:
+            self._backlog = deque()
+        self._backlog.append(message)
+        if len(self._backlog) == BACKLOG_MAX and self._transport is not None:
+            self._transport.pause_reading()
+
+    async def _run(self, command: Command, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await self._settled()
+            await work
+        except Exception as error:
+            self.refuse(self.hub.as_hub_error(error), command.id)
+        finally:
+            work.close()
+        self._is_busy = False
+        self._task = None
+        self._take_backlog()
+
+    async def _settled(self) -> None:
+        """Wait for the appends under way: who writes and then reads finds what they wrote."""
+        while self._unsettled_count:
+            self._all_settled = asyncio.get_running_loop().create_future()
+            await self._all_settled
+
+    def _take_backlog(self) -> None:
+        backlog, self._backlog = self._backlog, None
+        while backlog and not self._is_busy and self.session.state is not State.CLOSED:
+            message = backlog.popleft()
+            if isinstance(message, bytes):
+                self._take_message(message, self.hub.monotonic())
+            else:
+                self._handle(self.session.take(message, self.hub.monotonic()))
+        if backlog and self._is_busy:
+            self._backlog = backlog if self._backlog is None else self._backlog + backlog
+        elif self._transport is not None:
+            self._transport.resume_reading()
+
+    def _stored(self, command: Command, append: Append, result: Appended | StreamsError) -> None:
+        self._unsettled_count -= 1
+        channel = append.draft.channel.wire
+        if isinstance(result, StreamsError):
+            if command.id is not None:
+                self.refuse(append_error(append, result), command.id, channel)
+        elif command.id is not None:
+            payload = stored_payload(command.event, append, result)
+            self.push(encode_text(reply(command.event.reply or "ack", command.id, channel, payload)))
+        if self._unsettled_count == 0 and self._all_settled is not None and not self._all_settled.done():
+            self._all_settled.set_result(None)
+        if self._closing is not None:
+            self._close_if_settled()
+
+    def _close_if_settled(self) -> None:
+        if self._unsettled_count == 0 and self._closing is not None and self._transport is not None:
+            self.flush()
+            self._transport.close(*self._closing)

@@ -1,0 +1,151 @@
+"""From the tail to every local subscriber of one channel: each event is encoded once, whoever follows it.
+
+It never waits for a client: one that cannot take more is left where it stands and catches up from the log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from hub.subscription import Phase, Subscription
+from hub.transports.frame_codec import encode_text
+from streams.channel import Channel
+from streams.cursor import Look, Position
+from streams.envelope import Entry
+
+if TYPE_CHECKING:
+    from hub.connection import Connection
+    from hub.metrics import Meters
+    from streams.redis.tail import Tail, Watched
+
+HELD_EVENTS_MAX: Final = 128
+"""Newest events a channel keeps encoded: the last step of a catch-up then needs no read, and resumes share it."""
+ARRAY_MAX: Final = 100
+SIGNALS_HELD_MAX: Final = 1_000
+
+Sub: TypeAlias = "Subscription[Connection]"
+
+
+def encode_events(wires: list[bytes], is_batch: bool) -> bytes:
+    """Events as WebSocket frames: one each, or in arrays of up to 100 for who announced `batch`."""
+    if not is_batch or len(wires) == 1:
+        return b"".join(map(encode_text, wires))
+    arrays = (wires[at : at + ARRAY_MAX] for at in range(0, len(wires), ARRAY_MAX))
+    return b"".join(encode_text(b"[" + b",".join(array) + b"]") for array in arrays)
+
+
+class Fanout:
+    """One channel's subscribers on this node. The tail's listener."""
+
+    __slots__ = (
+        "_held",
+        "_meters",
+        "_on_behind",
+        "_on_broken",
+        "_tail",
+        "channel",
+        "epoch",
+        "subscribers",
+        "watched",
+        "wire",
+    )
+
+    def __init__(
+        self, channel: Channel, look: Look, tail: Tail, meters: Meters,
+        on_behind: Callable[[Fanout, Sub], None], on_broken: Callable[[Fanout], None],
+    ) -> None:  # fmt: skip
+        self.channel = channel
+        self.wire = channel.wire.encode()
+        self.epoch = look.epoch
+        self.subscribers: set[Sub] = set()
+        self._held: deque[tuple[int, bytes]] = deque(maxlen=HELD_EVENTS_MAX)
+        self._tail = tail
+        self._meters = meters
+        self._on_behind = on_behind
+        self._on_broken = on_broken
+        self.watched: Watched = tail.watch(channel, look.head, look.live_id, self)
+
+    @property
+    def position(self) -> Position:
+        """Where the tail stands."""
+        return self.watched.position
+
+    def close(self) -> None:
+        """The last subscriber left."""
+        self._tail.unwatch(self.watched)
+
+    def move(self, look: Look) -> None:
+        """The log was found to continue elsewhere: stand at its head."""
+        self.epoch = look.epoch
+        self._held.clear()
+        self._tail.move(self.watched, look.head)
+
+    def go_on(self) -> None:
+        """The log was found unbroken: read on from the same position."""
+        self._tail.move(self.watched, self.watched.position)
+
+    def try_join(self, sub: Sub) -> bool:
+        """Make a subscription live if that leaves no hole, sending what the channel still holds encoded."""
+        oldest = self._held[0][0] if self._held else self.position.seq + 1
+        if not sub.can_join(self.position.seq, oldest):
+            return False
+        rest = [wire for seq, wire in self._held if seq > sub.seq]
+        if rest:
+            sub.connection.push(encode_events(rest, sub.connection.is_batch))
+            self._meters.events_out += len(rest)
+            sub.advance(self.position.id, self.position.seq)
+        sub.join()
+        return True
+
+    def events(self, entries: list[Entry]) -> None:
+        """Tail: new events."""
+        wires = [entry.wire(self.wire) for entry in entries]
+        first_seq, last_seq, last_id = entries[0].seq, entries[-1].seq, entries[-1].id.decode()
+        self._held.extend(zip(range(first_seq, last_seq + 1), wires, strict=True))
+        frames = {False: b"".join(map(encode_text, wires))}
+        sent = 0
+        for sub in self.subscribers:
+            connection = sub.connection
+            if not connection.is_writable and sub.phase is Phase.LIVE:
+                sub.fall_behind()
+                self._on_behind(self, sub)
+                continue
+            part = sub.offer(first_seq, last_seq, last_id)
+            if part is None:
+                if sub.phase is Phase.CATCHING_UP:
+                    self._on_behind(self, sub)
+                continue
+            is_batch = connection.is_batch
+            if part.start:
+                connection.push(encode_events(wires[part.start :], is_batch))
+            else:
+                if is_batch not in frames:
+                    frames[is_batch] = encode_events(wires, is_batch)
+                connection.push(frames[is_batch])
+            sent += len(wires) - part.start
+        self._meters.delivered(sent, int(entries[0].id.partition(b"-")[0]), time.time())
+
+    def live(self, entries: list[Entry]) -> None:
+        """Tail: new live entries. A slow client misses them; the next snapshot or the event that ends the story heals it."""
+        for entry in entries:
+            frame = encode_text(entry.wire(self.wire))
+            is_presence = entry.type == b"channel.presence"
+            is_reasoning = entry.type == b"assistant.message.delta" and b'"track":"reasoning"' in entry.data
+            for sub in self.subscribers:
+                if is_presence and not sub.wants_presence:
+                    continue
+                if is_reasoning and not sub.connection.wants_reasoning:
+                    continue
+                if sub.held_signals is not None:
+                    if len(sub.held_signals) < SIGNALS_HELD_MAX:
+                        sub.held_signals.append(frame)
+                elif sub.connection.is_writable:
+                    sub.connection.push(frame)
+            self._meters.signals_out += len(self.subscribers)
+
+    def broken(self) -> None:
+        """Tail: it cannot be sure of its place."""
+        self._on_broken(self)

@@ -1,0 +1,332 @@
+"""One node: its connections, the channels they follow, and the log behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import random
+import secrets
+import time
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Final
+
+from hub.catch_up import catch_up
+from hub.command import Answer, Append, Caller, Command, Outcome
+from hub.config import Settings
+from hub.connection import Connection
+from hub.errors import HubError
+from hub.fanout import Fanout, Sub
+from hub.frames import reply, to_json
+from hub.metrics import Meters
+from hub.middleware.auth import Principal
+from hub.middleware.rate_limit import RateLimiter
+from hub.presence import PresenceTracker
+from hub.replies import append_error, log_error
+from hub.router import EVENT_HANDLERS, Handler, build_handlers
+from hub.services import Services
+from hub.states import StateReader
+from hub.subscribing import RefusedChannel, Wish, subscribe_all, tell_break
+from hub.subscription import Phase
+from hub.timers import DeadlineWheel
+from hub.transports.frame_codec import encode_text
+from streams.channel import Channel, Kind
+from streams.cursor import Look
+from streams.envelope import SYSTEM, Actor, Appended, Draft
+from streams.errors import StreamsError
+from streams.redis.log import Log
+
+_log = logging.getLogger(__name__)
+EXPIRY_NOTICE_S: Final = 60.0
+"""`connection.expiring` is sent so long before the token ends."""
+
+
+class Hub:
+    """Accepts connections, routes their commands, fans events out to them.
+
+    Everything runs on one event loop; no method may be called from another thread.
+    """
+
+    def __init__(self, settings: Settings, log: Log, services: Services) -> None:
+        self.settings = settings
+        self.log = log
+        self.services = services
+        self.node = services.node
+        self.limiter: RateLimiter = services.limiter
+        self.meters = Meters()
+        self.connections: set[Connection] = set()
+        self.sessions: dict[str, Connection] = {}
+        self.fanouts: dict[Channel, Fanout] = {}
+        self.states: StateReader = services.states
+        self.presence = PresenceTracker(log, self.node)
+        self.monotonic = time.monotonic
+        self.handlers: Mapping[str, Handler] = build_handlers(self, EVENT_HANDLERS)
+        self.is_draining = False
+        self._dirty: list[Connection] = []
+        self._is_flush_scheduled = False
+        tick_s = min(1.0, settings.heartbeat_interval_s / 4, settings.handshake_timeout_s / 4)
+        self._wheel: DeadlineWheel[Connection] = DeadlineWheel(tick_s)
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin to watch deadlines and presence."""
+        self.spawn(self._watch_deadlines())
+        await self.presence.start()
+
+    async def stop(self) -> None:
+        """Let go: presence leaves are handed over, background work ends. The log is closed by whoever opened it."""
+        self.is_draining = True
+        await self.presence.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Connections
+
+    def connect(self) -> Connection:
+        """A receiver for a new socket."""
+        return Connection(self)
+
+    def opened(self, connection: Connection) -> None:
+        """The socket of a connection is open: count it, and give it its first deadline."""
+        self.connections.add(connection)
+        self._wheel.put(connection, connection.opened_at + self.settings.handshake_timeout_s)
+        if len(self.connections) > self.settings.max_connections:
+            connection.fail(HubError(4010, "this node has as many connections as it takes; another may have room"))
+
+    def disconnect(self, connection: Connection) -> None:
+        """The socket of a connection is gone. What it had accepted is still stored and answered to nobody."""
+        self.connections.discard(connection)
+        if self.sessions.get(connection.session.id) is connection:
+            del self.sessions[connection.session.id]
+        for fanout, sub in connection.subscriptions.values():
+            sub.end()
+            fanout.subscribers.discard(sub)
+            self.left(fanout)
+            self.presence.vanished(connection, fanout.channel)
+        connection.subscriptions.clear()
+        connection.behind = None
+        self.services.uploads_closed(connection)
+
+    def claim(self, session_id: str, principal: Principal) -> str:
+        """The session a reconnect may have: the one it names, unless that is somebody else's here; then a new one."""
+        old = self.sessions.get(session_id)
+        if old is None or old.session.caller is None:
+            return session_id
+        owner = old.session.principal
+        is_own = (owner.tenant, owner.user) == (principal.tenant, principal.user)
+        return session_id if is_own else secrets.token_urlsafe(12)
+
+    async def subscribe_all(self, connection: Connection, wishes: Iterable[Wish | RefusedChannel]) -> None:
+        """Subscribe a connection to channels; each is answered for itself."""
+        await subscribe_all(self, connection, wishes)
+
+    def adopt(self, connection: Connection, session_id: str) -> None:
+        """A connection takes a session over: the old socket, if it still hangs here, is fenced."""
+        old = self.sessions.get(session_id)
+        if old is not None and old is not connection:
+            old.fail(HubError(4020, "a newer socket resumed this session"))
+        self.sessions[session_id] = connection
+
+    # Commands
+
+    def route_message(self, connection: Connection, command: Command) -> None:
+        """Carry out a command of a connection, in order with its others."""
+        self.meters.commands_in[command.event.name] += 1
+        try:
+            outcome = self.handlers[command.event.name](command, connection)
+        except Exception as error:
+            connection.refuse(self.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
+            return
+        if inspect.iscoroutine(outcome):
+            connection.run(command, self._finish(connection, command, outcome))
+        else:
+            self._carry_out(connection, command, outcome)  # type: ignore[arg-type]  # a handler returns either
+
+    async def _finish(self, connection: Connection, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
+        self._carry_out(connection, command, await work)
+
+    def _carry_out(self, connection: Connection, command: Command, outcome: Outcome) -> None:
+        if isinstance(outcome, Append):
+            connection.append(command, outcome)
+        elif isinstance(outcome, Answer):
+            place = command.channel.wire if command.channel else None
+            connection.push(encode_text(reply(outcome.type, command.id, place, outcome.data)))
+
+    async def execute(self, command: Command) -> tuple[Outcome, Appended | None]:
+        """Carry out a command that came without a socket, and wait until it is stored.
+
+        Raises:
+            HubError: it was refused.
+        """
+        self.meters.commands_in[command.event.name] += 1
+        answer = self.handlers[command.event.name](command, None)
+        try:
+            outcome = await answer if inspect.isawaitable(answer) else answer
+        except StreamsError as error:
+            raise log_error(error) from error
+        if not isinstance(outcome, Append):
+            return outcome, None
+        try:
+            return outcome, await self.log.append(outcome.draft)
+        except StreamsError as error:
+            raise append_error(outcome, error) from error
+
+    def as_hub_error(self, error: Exception) -> HubError:
+        """What a client is told of an exception. What is our fault is logged under the id it is told."""
+        if isinstance(error, HubError):
+            return error
+        if isinstance(error, StreamsError):
+            return log_error(error)
+        correlation = secrets.token_hex(8)
+        _log.error("internal error %s", correlation, exc_info=error)
+        return HubError(4030, f"our fault; it is logged under {correlation}")
+
+    def take_binary(self, connection: Connection, data: bytes) -> bool:
+        """Hand a binary message to the uploads; false when this client may not send any."""
+        return self.services.take_binary(connection, data)
+
+    # Sending
+
+    async def broadcast(
+        self, channel: Channel, type_: str, payload: Mapping[str, Any], actor: Actor = SYSTEM
+    ) -> Appended:
+        """Append an event; every subscriber on every node receives it.
+
+        Raises:
+            LogUnavailable: not confirmed.
+        """
+        return await self.log.append(Draft(channel, type_, to_json(payload), actor))
+
+    async def send_to_user(
+        self, tenant: str, user: str, type_: str, payload: Mapping[str, Any], actor: Actor = SYSTEM
+    ) -> Appended:
+        """Append an event to a person's inbox; every device of theirs receives it, now or when it comes back.
+
+        Raises:
+            LogUnavailable: not confirmed.
+        """
+        return await self.broadcast(Channel(tenant, Kind.USER, user), type_, payload, actor)
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Write what was pushed to a connection at the end of this tick."""
+        self._dirty.append(connection)
+        if not self._is_flush_scheduled:
+            self._is_flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flush_scheduled = False
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+    # Channels
+
+    def follow(self, channel: Channel, look: Look) -> Fanout:
+        """The channel's fan-out, begun at the look's head when nobody here followed it."""
+        fanout = self.fanouts.get(channel)
+        if fanout is None:
+            fanout = Fanout(channel, look, self.log.tail, self.meters, self.note_behind, self._on_broken)
+            self.fanouts[channel] = fanout
+        return fanout
+
+    def left(self, fanout: Fanout) -> None:
+        """A subscriber left; the last one ends the channel's tail."""
+        if not fanout.subscribers and self.fanouts.get(fanout.channel) is fanout:
+            fanout.close()
+            del self.fanouts[fanout.channel]
+
+    def note_behind(self, fanout: Fanout, sub: Sub) -> None:
+        """A subscription stands behind the tail: catch it up when its socket takes more, or give it up."""
+        connection = sub.connection
+        if fanout.position.seq - sub.seq > self.settings.max_lag_events:
+            self.meters.slow_closes += 1
+            connection.fail(HubError(4012, "too far behind; come back with your cursor"))
+            return
+        if connection.behind is None:
+            connection.behind = {}
+        was_noted = sub in connection.behind
+        connection.behind[sub] = fanout
+        if not was_noted:
+            self.catch_up(connection)
+
+    def catch_up(self, connection: Connection) -> None:
+        """Begin to catch a connection up, if it is behind, can take more, and nobody is at it."""
+        if connection.behind and connection.is_writable and connection.catching_up is None:
+            connection.catching_up = self.spawn(self._catch_up(connection))
+
+    async def _catch_up(self, connection: Connection) -> None:
+        try:
+            await catch_up(connection, self.log.replay)
+        except Exception as error:
+            connection.fail(self.as_hub_error(error))
+        finally:
+            connection.catching_up = None
+
+    def _on_broken(self, fanout: Fanout) -> None:
+        self.spawn(self._mend(fanout))
+
+    async def _mend(self, fanout: Fanout) -> None:
+        try:
+            await tell_break(self, fanout)
+        except StreamsError:
+            return  # Redis is away again: the tail says so anew when it is back
+        for sub in list(fanout.subscribers):
+            if sub.phase is Phase.CATCHING_UP:
+                self.note_behind(fanout, sub)
+
+    # Time
+
+    def drain_delay_ms(self) -> int:
+        """When a client that is sent away should come back: spread, so that they do not come at once."""
+        return random.randint(0, int(self.settings.drain_s * 1000))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something owned by the hub: it ends with it at the latest."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _watch_deadlines(self) -> None:
+        while True:
+            await asyncio.sleep(self._wheel.tick_s)
+            now = self.monotonic()
+            for connection in self._wheel.due(now):
+                if connection in self.connections:
+                    self._check_deadline(connection, now)
+
+    def _check_deadline(self, connection: Connection, now: float) -> None:
+        caller = connection.session.caller
+        if caller is None:
+            if now >= connection.opened_at + self.settings.handshake_timeout_s:
+                connection.fail(HubError(4008, "no connection.init in time"))
+            else:
+                self._wheel.put(connection, connection.opened_at + self.settings.handshake_timeout_s)
+            return
+        silent_at = connection.heard_at + 2 * self.settings.heartbeat_interval_s
+        if now >= silent_at:
+            connection.fail(HubError(4016, "nothing was heard for two heartbeats"))
+            return
+        self._wheel.put(connection, min(silent_at, now + self._check_expiry(connection, caller)))
+
+    def _check_expiry(self, connection: Connection, caller: Caller) -> float:
+        """Warn or close for the token's end; returns the seconds until the next look."""
+        left_s = caller.principal.expires_at - self.services.now()
+        if left_s <= 0:
+            connection.fail(HubError(4002, "the token has expired; refresh it and reconnect"))
+            return 1.0
+        if left_s > EXPIRY_NOTICE_S:
+            return left_s - EXPIRY_NOTICE_S
+        if not connection.is_expiry_told:
+            connection.is_expiry_told = True
+            payload = to_json({"in_ms": int(left_s * 1000)})
+            connection.push(encode_text(reply("connection.expiring", None, None, payload)))
+        return left_s
+
+    def watch(self, connection: Connection) -> None:
+        """Look at a connection's deadlines soon: its token has changed."""
+        connection.is_expiry_told = False
+        self._wheel.put(connection, self.monotonic())

@@ -1,0 +1,94 @@
+"""What a node counts. Plain integers on the hot path; Prometheus reads them when it asks (`collect`).
+
+Every metric is declared here with its unit and when it moves; a label never holds a tenant, user or channel.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from hub.hub import Hub
+
+LATENCY_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000)
+"""Redis stamps IDs in whole milliseconds, so nothing below 1 ms can be told apart."""
+
+
+class Meters:
+    """The counters of one node."""
+
+    __slots__ = (
+        "commands_in", "errors", "events_out", "gaps", "latency_counts", "latency_sum_ms", "resumes", "signals_out",
+        "slow_closes",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.commands_in: Counter[str] = Counter()
+        self.errors: Counter[int] = Counter()
+        self.events_out = 0
+        self.signals_out = 0
+        self.resumes = 0
+        self.gaps: Counter[str] = Counter()
+        self.slow_closes = 0
+        self.latency_counts = [0] * (len(LATENCY_BOUNDS_MS) + 1)
+        self.latency_sum_ms = 0.0
+
+    def delivered(self, count: int, stored_ms: int, now_s: float) -> None:
+        """`count` deliveries of a batch whose oldest event was stored at `stored_ms`; one latency observation a batch."""
+        self.events_out += count
+        latency_ms = max(0.0, now_s * 1000 - stored_ms)
+        self.latency_counts[bisect_left(LATENCY_BOUNDS_MS, latency_ms)] += 1
+        self.latency_sum_ms += latency_ms
+
+
+class HubCollector(Collector):
+    """Reads one hub's meters for Prometheus."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the node."""
+        hub, meters = self._hub, self._hub.meters
+        yield GaugeMetricFamily("hub_connections", "Open sockets.", len(hub.connections))
+        yield GaugeMetricFamily("hub_channels", "Channels followed on this node.", len(hub.fanouts))
+        yield GaugeMetricFamily("hub_redis_up", "1 while the log can be written.", float(hub.log.is_available))
+        yield _counter("hub_commands", "Commands taken, by event type.", "type", meters.commands_in)
+        yield _counter("hub_errors", "Errors sent to clients, by code.", "code", meters.errors)
+        yield _counter("hub_gaps", "Cursors that could not be resumed, by reason.", "reason", meters.gaps)
+        yield CounterMetricFamily(
+            "hub_events_appended", "Drafts answered by the log.", value=hub.log.appender.appended_count
+        )
+        yield CounterMetricFamily(
+            "hub_append_batches", "Script calls that carried them.", value=hub.log.appender.batch_count
+        )
+        yield CounterMetricFamily("hub_tail_reads", "Reads of channels that moved.", value=hub.log.tail.read_count)
+        yield CounterMetricFamily("hub_events_delivered", "Events handed to sockets.", value=meters.events_out)
+        yield CounterMetricFamily("hub_signals_delivered", "Live entries handed to sockets.", value=meters.signals_out)
+        yield CounterMetricFamily("hub_resumes", "Subscriptions that began at a cursor.", value=meters.resumes)
+        yield CounterMetricFamily(
+            "hub_slow_closes", "Sockets closed for being too far behind.", value=meters.slow_closes
+        )
+        yield _latency(meters)
+
+
+def _counter(name: str, text: str, label: str, counts: Counter[str] | Counter[int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, count in counts.items():
+        family.add_metric([str(key)], count)
+    return family
+
+
+def _latency(meters: Meters) -> HistogramMetricFamily:
+    total, buckets = 0, []
+    for bound, count in zip((*LATENCY_BOUNDS_MS, None), meters.latency_counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound is None else str(bound / 1000), total))
+    text = "From an event's ID (when Redis stored it) to the sockets, one observation a batch."
+    return HistogramMetricFamily("hub_publish_to_deliver_seconds", text, buckets, meters.latency_sum_ms / 1000)

@@ -1,0 +1,42 @@
+"""Which handler takes which event. One table; a test holds it against the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from hub.command import Command, Outcome
+from hub.handlers.channels import ChannelHandler
+from hub.handlers.chat import ChatHandler
+from hub.handlers.connection import ConnectionHandler
+
+if TYPE_CHECKING:
+    from hub.connection import Connection
+    from hub.hub import Hub
+
+Handler = Callable[[Command, "Connection | None"], Outcome | Coroutine[Any, Any, Outcome]]
+"""Takes a command and the socket it came on (None: over HTTP); decides what is to be done."""
+
+EVENT_HANDLERS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
+    {
+        "connection.init": (ConnectionHandler, "init"),
+        "connection.reconnect": (ConnectionHandler, "reconnect"),
+        "connection.heartbeat": (ConnectionHandler, "heartbeat"),
+        "connection.refresh": (ConnectionHandler, "refresh"),
+        "channel.subscribe": (ChannelHandler, "subscribe"),
+        "channel.unsubscribe": (ChannelHandler, "unsubscribe"),
+        "channel.presence": (ChannelHandler, "presence"),
+        "channel.history": (ChannelHandler, "history"),
+        "channel.state": (ChannelHandler, "state"),
+        "chat.message": (ChatHandler, "message"),
+        "chat.typing": (ChatHandler, "typing"),
+    }
+)
+"""Event type → the class and method that decide."""
+
+
+def build_handlers(hub: Hub, table: Mapping[str, tuple[type, str]]) -> dict[str, Handler]:
+    """One instance of each class, bound to the hub, and the method of each type."""
+    instances = {family: family(hub) for family, _ in table.values()}
+    return {name: getattr(instances[family], method) for name, (family, method) in table.items()}

@@ -1,0 +1,32 @@
+"""Runs a node on uvicorn, with sockets on the lean protocol class."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+import uvicorn
+
+from hub.app import create_app
+from hub.config import Settings
+from hub.transports.websocket import lean_protocol
+
+BACKLOG: Final = 4_096
+"""Connections the kernel holds while the node accepts: a reconnect storm after a deploy comes all at once."""
+
+
+def make_server(settings: Settings, *, log_level: str = "warning") -> uvicorn.Server:
+    """A uvicorn server for one node; `await server.serve(sockets=…)` runs it until SIGTERM or SIGINT."""
+    app = create_app(settings)
+    protocol = lean_protocol(app.state.make_receiver, message_size_limit_bytes=settings.message_size_limit_bytes)
+    config = uvicorn.Config(
+        app, host=settings.host, port=settings.port, ws=protocol, log_level=log_level, access_log=False, backlog=BACKLOG,
+        lifespan="on", timeout_graceful_shutdown=int(settings.drain_s) + 1, server_header=False, date_header=False,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+async def serve(settings: Settings, sockets: Sequence[socket.socket] | None = None) -> None:
+    """Run a node until it is told to stop. Sockets that are open then are drained."""
+    await make_server(settings).serve(sockets=list(sockets) if sockets else None)

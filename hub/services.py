@@ -1,0 +1,46 @@
+"""What handlers and transports share: clocks, the verifier, limits, the state reader. Made by the composition root."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from hub.middleware.auth import Principal
+from hub.middleware.rate_limit import RateLimiter
+from hub.states import StateReader
+
+if TYPE_CHECKING:
+    from hub.connection import Connection
+
+
+class TokenVerifier(Protocol):
+    """Turns a token into who it speaks for."""
+
+    async def verify(self, token: str, now: float) -> Principal:
+        """The principal of a valid token.
+
+        Raises:
+            HubError: 4001, 4002, 4019.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Services:
+    """One node's parts.
+
+    Attributes:
+        now: unix seconds.
+        take_binary: hands a binary message to the uploads; false where the client may send none.
+        uploads_closed: told of each socket that is gone.
+    """
+
+    node: str
+    verifier: TokenVerifier
+    limiter: RateLimiter
+    states: StateReader
+    now: Callable[[], float] = time.time
+    take_binary: Callable[[Connection, bytes], bool] = field(default=lambda _connection, _data: False)
+    uploads_closed: Callable[[Connection], None] = field(default=lambda _connection: None)

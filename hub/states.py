@@ -1,0 +1,158 @@
+"""A channel's state for whoever asks: a fold kept warm, brought to the head, with the live part of now.
+
+The D part is folded from the log, from a snapshot where there is one; it never comes from anywhere else. A node keeps the folds
+of the channels asked for last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from hub.live_state import LiveStateReader
+from projections.channel_state import ChannelFold, ChannelState
+from projections.errors import BrokenEvent, EventsMissing, SnapshotRefused
+from streams.channel import Channel
+from streams.cursor import START, Look, Position, id_order
+from streams.envelope import Entry
+from streams.errors import MalformedCursor
+from streams.redis.log import Log
+from streams.redis.replay import PAGE_EVENTS
+
+FOLDS_MAX: Final = 1_000
+"""Channels kept folded. A conversation of a thousand messages takes about 300 KB."""
+SNAPSHOT_EVERY_EVENTS: Final = 1_000
+"""A snapshot is written when so many events were folded after the last: what a cold node folds at most, about 10 ms."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StateAt:
+    """A channel's state as JSON, exact in its D part at `position`."""
+
+    json: bytes
+    position: Position
+
+
+@dataclass(slots=True)
+class _Fold:
+    epoch: str
+    state: ChannelState
+    snapshot_seq: int
+
+
+class StateReader:
+    """Reads channel states, folding each event once a node."""
+
+    def __init__(self, log: Log, live: LiveStateReader) -> None:
+        self._log = log
+        self._live = live
+        self._folds: OrderedDict[Channel, _Fold] = OrderedDict()
+        self._locks: dict[Channel, asyncio.Lock] = {}
+        self.broken_count = 0
+
+    async def read(self, channel: Channel, look: Look) -> StateAt:
+        """The state at the look's head or later, with the live part as of now.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
+        lock = self._locks.setdefault(channel, asyncio.Lock())
+        try:
+            async with lock:
+                fold = await self._fold(channel, look)
+                durable, position = fold.state.render(), Position(fold.state.id, fold.state.seq)
+        finally:
+            if not lock.locked():
+                self._locks.pop(channel, None)
+        live = await self._live.read(channel)
+        return StateAt(durable if live == b"{}" else durable[:-1] + b"," + live[1:], position)
+
+    async def read_at(self, channel: Channel, at: str) -> StateAt:
+        """The state as of an event ID or an RFC 3339 time, folded from the log; it has no live part.
+
+        Raises:
+            LogUnavailable: Redis is away.
+            MalformedCursor: `at` is neither.
+        """
+        state, last, after = ChannelFold.initial(channel), moment(at), START
+        while page := await self._log.page(channel, after, PAGE_EVENTS, last):
+            for entry in page:
+                self._fold_one(state, entry)
+            after = page[-1].id.decode()
+        return StateAt(state.render(), Position(state.id, state.seq))
+
+    def _fold_one(self, state: ChannelState, entry: Entry) -> None:
+        try:
+            state.advance(entry)
+        except BrokenEvent as error:
+            self.broken_count += 1
+            _log.warning("a stored event is broken and was passed over: %s", error)
+
+    async def _fold(self, channel: Channel, look: Look) -> _Fold:
+        fold = self._folds.get(channel)
+        if (
+            fold is None
+            or fold.epoch != look.epoch
+            or (fold.state.seq > look.head.seq and fold.state.id > look.head.id)
+        ):
+            fold = await self._load(channel, look)
+        try:
+            await self._advance(channel, fold)
+        except EventsMissing:  # trimmed below us meanwhile, or another log: from what is kept
+            fold = _Fold(look.epoch, ChannelFold.initial(channel), 0)
+            await self._advance(channel, fold)
+        self._folds[channel] = fold
+        self._folds.move_to_end(channel)
+        if len(self._folds) > FOLDS_MAX:
+            self._folds.popitem(last=False)
+        if fold.state.seq - fold.snapshot_seq >= SNAPSHOT_EVERY_EVENTS:
+            await self._save(channel, fold)
+        return fold
+
+    async def _advance(self, channel: Channel, fold: _Fold) -> None:
+        while True:
+            page = await self._log.page(channel, fold.state.id, PAGE_EVENTS)
+            for entry in page:
+                self._fold_one(fold.state, entry)
+            if len(page) < PAGE_EVENTS:
+                return
+
+    async def _load(self, channel: Channel, look: Look) -> _Fold:
+        raw = await self._log.replay.command(b"GET", self._log.keys.snapshot(channel))
+        epoch, _, snapshot = (raw or b"").partition(b"\n")
+        if epoch.decode() == look.epoch:
+            try:
+                state = ChannelFold.load(snapshot)
+            except SnapshotRefused:
+                _log.info("an old snapshot was passed over")
+            else:
+                if state.seq <= look.head.seq:
+                    return _Fold(look.epoch, state, state.seq)
+        return _Fold(look.epoch, ChannelFold.initial(channel), 0)
+
+    async def _save(self, channel: Channel, fold: _Fold) -> None:
+        value = fold.epoch.encode() + b"\n" + fold.state.dump()
+        await self._log.replay.command(b"SET", self._log.keys.snapshot(channel), value)
+        fold.snapshot_seq = fold.state.seq
+
+
+def moment(at: str) -> str:
+    """The newest ID that is still within: an event ID itself, or the last of an RFC 3339 time's millisecond.
+
+    Raises:
+        MalformedCursor: neither.
+    """
+    try:
+        id_order(at)
+    except MalformedCursor:
+        try:
+            return str(int(datetime.fromisoformat(at).timestamp() * 1000))  # XRANGE reads a bare end as its last ID
+        except ValueError:
+            raise MalformedCursor("`at` is an event id or an RFC 3339 time") from None
+    return at

@@ -1,0 +1,34 @@
+"""Who makes an HTTP request: the token in `Authorization: Bearer`, verified as on the socket."""
+
+from __future__ import annotations
+
+from fastapi import Request
+
+from hub.command import Caller
+from hub.errors import HubError
+from hub.hub import Hub
+
+
+def hub_of(request: Request) -> Hub:
+    """The node's hub.
+
+    Raises:
+        HubError: 4013, the node is starting or stopping.
+    """
+    hub = getattr(request.app.state, "hub", None)
+    if not isinstance(hub, Hub):
+        raise HubError(4013, "the node is not up; try again in a moment", retry_after_ms=500)
+    return hub
+
+
+async def caller_of(request: Request) -> tuple[Hub, Caller]:
+    """The hub, and who asks it.
+
+    Raises:
+        HubError: 4001, 4002, 4019.
+    """
+    hub = hub_of(request)
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise HubError(4001, "send a token as Authorization: Bearer")
+    return hub, Caller(await hub.services.verifier.verify(token.strip(), hub.services.now()))

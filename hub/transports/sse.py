@@ -1,0 +1,64 @@
+"""Server-Sent Events: a channel as any browser's EventSource reads it, with our cursor as `Last-Event-ID`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import StreamingResponse
+
+from hub.command import Caller
+from hub.errors import HubError
+from hub.hub import Hub
+from hub.subscribing import Wish
+from hub.transports.bearer import caller_of
+from hub.transports.http import readable_channel
+from hub.transports.stream import event_id, open_stream
+from streams.cursor import LIVE, Cursor, id_order
+from streams.errors import MalformedCursor
+
+router = APIRouter()
+
+
+@router.get("/v1/channels/{channel}/stream")
+async def stream(
+    request: Request, channel: str, after: str | None = None, last_event_id: Annotated[str | None, Header()] = None
+) -> StreamingResponse:
+    """Events as they come, after the cursor given. `Last-Event-ID` wins over `after`: the browser sends it on reconnect."""
+    hub, caller = await caller_of(request)
+    place = readable_channel(hub, caller, channel)
+    cursor = last_event_id or after or LIVE
+    if cursor != LIVE:
+        try:
+            id_order(cursor)
+        except MalformedCursor as error:
+            raise HubError(4005, str(error)) from None
+    wish = Wish(place, Cursor(cursor), wants_state=False)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_lines(hub, caller, wish), media_type="text/event-stream", headers=headers)
+
+
+async def _lines(hub: Hub, caller: Caller, wish: Wish) -> AsyncIterator[bytes]:
+    async with open_stream(hub, caller, wish) as transport:
+        yield b": open\n\n"
+        while (messages := await transport.messages(hub.settings.heartbeat_interval_s)) is not None:
+            yield b"".join(map(_line, messages)) if messages else b": still here\n\n"
+
+
+def _line(message: bytes) -> bytes:
+    known_id = event_id(message)
+    head = b"id: " + known_id.encode() + b"\n" if known_id else _name(message)
+    return head + b"data: " + message + b"\n\n"
+
+
+def _name(message: bytes) -> bytes:
+    """Replies get an SSE event name, so that a plain `onmessage` hears stored events and signals only."""
+    if not message.startswith(b'{"type":"c'):
+        return b""
+    name = message[9 : message.index(b'"', 9)]
+    return (
+        b"event: " + name + b"\n"
+        if name in {b"channel.subscribed", b"channel.resumed", b"connection.error", b"connection.drain"}
+        else b""
+    )

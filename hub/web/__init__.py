@@ -1,0 +1,1 @@
+"""The console page and the JavaScript client, as files the hub serves."""

@@ -1,0 +1,231 @@
+"""Consumer groups on the work streams: read, acknowledge, take over, park, put back.
+
+Every handler has its own group on every partition's work stream. Which worker reads a partition is decided by leases;
+acknowledging and parking pass the lease's token, so a worker that was overtaken settles nothing. What a piece of work
+means is not known here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import hiredis
+
+from streams.errors import StreamsError
+from streams.redis.keys import Keys
+from streams.redis.own_wire import OwnWire
+from streams.redis.scripts import load
+from streams.redis.wire import Reply
+
+_ACK: Final = load("ack")
+_PARK: Final = load("park")
+_PUT_BACK: Final = load("put_back")
+_TRIM: Final = load("work_trim")
+PAGE: Final = 200
+"""Entries claimed or listed at a time."""
+_STREAM_ID: Final = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
+LAG_MAX: Final = 10_000
+"""Backlogs are counted up to here: Redis 6.2 has no `lag`, and counting must not cost more than the work."""
+
+
+class GroupLost(StreamsError):
+    """A group is not there any more."""
+
+
+class Work(NamedTuple):
+    """One event that some handler wants. `only` names the one group it was put back for; "" is all of them."""
+
+    partition: int
+    id: str
+    path: str
+    event: str
+    type: str
+    only: str
+    deliveries: int = 1
+
+
+class Parked(NamedTuple):
+    """Work that was given up. `id` is `<partition>:<stream id>`."""
+
+    id: str
+    group: str
+    path: str
+    event: str
+    type: str
+    reason: str
+    attempts: int
+
+
+class Backlog(NamedTuple):
+    """What a group still has before it: not yet read, read and not done, and the oldest of these as a stream id."""
+
+    unread: int
+    pending: int
+    oldest: str | None
+
+
+def _pairs(raw: Sequence[Reply]) -> dict[bytes, Reply]:
+    return dict(zip(raw[::2], raw[1::2], strict=True))
+
+
+def read_work(partition: int, raw: Sequence[Reply], deliveries: int = 1) -> Work:
+    """An entry as XREADGROUP and XAUTOCLAIM return it: `[id, [name, value, …]]`."""
+    fields = _pairs(raw[1])
+    path, event, type_, only = (fields.get(name, b"").decode() for name in (b"channel", b"event", b"type", b"only"))
+    return Work(partition, raw[0].decode(), path, event, type_, only, deliveries)
+
+
+class Groups:
+    """The groups of all partitions, over one pipelined wire. Blocking reads need a wire of their own: `read` takes it."""
+
+    def __init__(self, wire: OwnWire, keys: Keys) -> None:
+        self._wire = wire
+        self._keys = keys
+
+    async def ensure(self, partition: int, group: str) -> bool:
+        """Make the group if it is not there. Returns whether it is new.
+
+        A new one begins with what is added from now on. One that was made before and is gone was lost, with its stream or
+        alone: it begins with all the work there is, because some of it may not be done; effects are keyed, so doing it
+        again adds nothing.
+        """
+        made = self._keys.groups(partition)
+        start = "0" if await self._wire.call("SISMEMBER", made, group) else "$"
+        try:
+            await self._wire.call("XGROUP", "CREATE", self._keys.work(partition), group, start, "MKSTREAM")
+        except hiredis.ReplyError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+            return False
+        await self._wire.call("SADD", made, group)
+        return start == "$"
+
+    async def read(
+        self, wire: OwnWire, group: str, consumer: str, partitions: Iterable[int], *, limit: int, block_ms: int
+    ) -> list[Work]:
+        """The next work of these partitions nobody of the group has read; waits up to `block_ms` for the first.
+
+        Raises:
+            GroupLost: it is gone, alone or with its stream; `ensure` makes it again.
+            LogUnavailable: Redis is away, or did not answer 2 s after `block_ms` (a half-open socket).
+        """
+        streams = {self._keys.work(partition): partition for partition in partitions}
+        try:
+            reply = await wire.call(
+                "XREADGROUP", "GROUP", group, consumer, "COUNT", limit, "BLOCK", block_ms, "STREAMS",
+                *streams, *(b">" for _ in streams), timeout_s=block_ms / 1000 + 2.0,
+            )  # fmt: skip
+        except hiredis.ReplyError as error:
+            if not str(error).startswith(("NOGROUP", "UNBLOCKED")):  # a deleted stream unblocks its readers
+                raise
+            raise GroupLost(str(error)) from error
+        return [read_work(streams[key], raw) for key, entries in reply or () for raw in entries]
+
+    async def ack(self, partition: int, group: str, token: int, ids: Sequence[str]) -> bool:
+        """The work is done. False when the partition was taken over: whoever has it now does the work again."""
+        keys = (self._keys.lease(partition), self._keys.work(partition))
+        return int(await self._wire.run(_ACK, 2, *keys, group, token, *ids)) >= 0
+
+    async def claim(
+        self, partition: int, group: str, consumer: str, *, idle_ms: int = 0, skip: Container[str] = ()
+    ) -> list[Work]:
+        """Take over what the group has read and not done, oldest first, with how often each was delivered.
+
+        XPENDING and XCLAIM, not XAUTOCLAIM: one's own work in hand (`skip`) must not be claimed again, because each claim
+        counts as a delivery, and Redis 6.2 does not say which claimed entries are gone.
+        """
+        work, start = self._keys.work(partition), "-"
+        found: list[Work] = []
+        while True:
+            rows = await self._wire.call("XPENDING", work, group, "IDLE", idle_ms, start, "+", PAGE)
+            wanted = {row[0]: int(row[3]) for row in rows if row[0].decode() not in skip}
+            if wanted:
+                found += await self._claim(partition, group, consumer, wanted)
+            if len(rows) < PAGE:
+                return found
+            start = f"({rows[-1][0].decode()}"
+
+    async def _claim(self, partition: int, group: str, consumer: str, wanted: Mapping[bytes, int]) -> list[Work]:
+        work = self._keys.work(partition)
+        reply = await self._wire.call("XCLAIM", work, group, consumer, 0, *wanted)
+        entries = {raw[0]: raw for raw in reply if raw is not None and raw[1] is not None}
+        if gone := [work_id for work_id in wanted if work_id not in entries]:
+            await self._wire.call("XACK", work, group, *gone)  # trimmed away by hand: nothing is left to be done
+        return [read_work(partition, raw, wanted[work_id] + 1) for work_id, raw in entries.items()]
+
+    async def count_attempt(self, partition: int, group: str, consumer: str, work_id: str) -> int:
+        """Deliver one piece of work to oneself again: its delivery count is the count of attempts, and outlives us."""
+        key = self._keys.work(partition)
+        await self._wire.call("XCLAIM", key, group, consumer, 0, work_id)
+        rows = await self._wire.call("XPENDING", key, group, work_id, work_id, 1)
+        return int(rows[0][3]) if rows else 0
+
+    async def park(self, work: Work, group: str, token: int, reason: str, attempts: int) -> str:
+        """Give the work up and keep it with the reason. Returns its parked id, "" when it was not ours any more."""
+        number = work.partition
+        keys = (self._keys.lease(number), self._keys.work(number), self._keys.parked(number))
+        args = (group, token, work.id, work.path, work.event, work.type, reason, attempts)
+        stream_id = (await self._wire.run(_PARK, 3, *keys, *args)).decode()
+        return f"{number}:{stream_id}" if stream_id else ""
+
+    async def parked(self, group: str | None = None) -> list[Parked]:
+        """Everything that is parked, oldest first in each partition; of one group or of all."""
+        found: list[Parked] = []
+        for number in range(self._keys.partitions):
+            rows = await self._wire.call("XRANGE", self._keys.parked(number), "-", "+")
+            found += [_read_parked(number, raw) for raw in rows]
+        return [row for row in found if group in {None, row.group}]
+
+    async def put_back(self, parked_id: str) -> bool:
+        """Make parked work work again, for the group that gave it up. False when nothing is parked under that id.
+
+        Raises:
+            ValueError: not an id as `parked` gives it.
+        """
+        number, _, stream_id = parked_id.partition(":")
+        if not (number.isdecimal() and int(number) < self._keys.partitions and _STREAM_ID.fullmatch(stream_id)):
+            raise ValueError("a parked id looks like 3:1795367479511-0; `hub parked` lists them")
+        keys = (self._keys.parked(int(number)), self._keys.work(int(number)))
+        return bool(await self._wire.run(_PUT_BACK, 2, *keys, stream_id))
+
+    async def backlog(self, partition: int, group: str) -> Backlog:
+        """What the group has before it in one partition; `unread` is counted up to 10,000."""
+        work = self._keys.work(partition)
+        rows = [_pairs(raw) for raw in await self._wire.call("XINFO", "GROUPS", work)]
+        row = next((row for row in rows if row[b"name"] == group.encode()), None)
+        if row is None:
+            return Backlog(0, 0, None)
+        unread = row.get(b"lag")
+        if unread is None:
+            last = row[b"last-delivered-id"].decode()
+            unread = len(await self._wire.call("XRANGE", work, f"({last}", "+", "COUNT", LAG_MAX))
+        pending = await self._wire.call("XPENDING", work, group)
+        return Backlog(int(unread), int(pending[0]), pending[1].decode() if pending[1] else None)
+
+    async def trim(self, partition: int) -> int:
+        """Drop the work that every group has done with. Returns how many entries went."""
+        return int(await self._wire.run(_TRIM, 1, self._keys.work(partition)))
+
+    async def mark(self, partition: int, group: str) -> bool:
+        """Note for ever that `group` was made here. False when it was noted before."""
+        return bool(await self._wire.call("SADD", self._keys.groups(partition), group))
+
+    async def is_marked(self, partition: int, group: str) -> bool:
+        """Whether `mark` was called."""
+        return bool(await self._wire.call("SISMEMBER", self._keys.groups(partition), group))
+
+    async def add(self, partition: int, rows: Iterable[tuple[str, str, str]], only: str) -> None:
+        """Add work (channel path, event id, type) for one group: events from before that group was there."""
+        work = self._keys.work(partition)
+        for path, event, type_ in rows:
+            await self._wire.call("XADD", work, "*", "channel", path, "event", event, "type", type_, "only", only)
+
+
+def _read_parked(partition: int, raw: Sequence[Reply]) -> Parked:
+    fields = {name: value.decode() for name, value in _pairs(raw[1]).items()}
+    return Parked(
+        f"{partition}:{raw[0].decode()}", fields[b"group"], fields[b"channel"], fields[b"event"], fields[b"type"],
+        fields[b"reason"], int(fields[b"attempts"]),
+    )  # fmt: skip

@@ -1,0 +1,35 @@
+"""Named places where a test may make a worker fail. Pure: in production nothing happens there.
+
+Each await after which a crash must not double or lose an effect passes its name. Tests pass an object that raises, or
+kills the process, at one of them.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+POINTS: Final = (
+    "before_handle", "before_append", "after_append", "before_ack", "after_ack", "before_park", "after_park",
+    "run_before_take", "run_after_take", "run_before_start", "run_after_start", "run_before_tool", "run_in_tool",
+    "run_after_tool", "run_before_step", "run_after_step", "run_before_end", "run_after_end", "run_before_ask",
+    "run_after_ask", "run_before_wait", "run_after_wait", "run_before_complete", "run_after_complete",
+    "run_after_turn",
+)  # fmt: skip
+"""Every name; a test enumerates them."""
+
+
+class Faults(Protocol):
+    """What happens at a named place."""
+
+    def hit(self, point: str) -> None:
+        """The worker is at `point` now."""
+
+
+class NoFaults:
+    """Nothing ever happens."""
+
+    def hit(self, point: str) -> None:
+        """Go on."""
+
+
+NO_FAULTS: Final = NoFaults()

@@ -1,0 +1,91 @@
+"""What a worker counts. Plain integers where the work is done; Prometheus reads them when it asks.
+
+Every metric is declared here with its unit and when it moves. A label never holds a tenant, user or channel.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+FIRST_DELTA_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Meters:
+    """The counters of one worker."""
+
+    def __init__(self) -> None:
+        self.handled: Counter[tuple[str, str]] = Counter()
+        """(handler, done | retry | park) → events."""
+        self.backlog: dict[str, int] = {}
+        """Handler → events not done in the partitions this worker has."""
+        self.oldest_s: dict[str, float] = {}
+        """Handler → age of the oldest event that was read and is not done, seconds."""
+        self.runs_ended: Counter[str] = Counter()
+        self.runs_active = 0
+        self.runs_lost: Counter[str] = Counter()
+        """What the reaper found: again | failed | expired | cancelled | requeued."""
+        self.deltas = 0
+        self.deltas_joined = 0
+        self.fenced = 0
+        self.first_delta_counts = [0] * (len(FIRST_DELTA_BOUNDS_S) + 1)
+        self.first_delta_sum_s = 0.0
+
+    def first_delta(self, after_s: float) -> None:
+        """A first delta was stored this long after the agent gave it."""
+        self.first_delta_counts[bisect_left(FIRST_DELTA_BOUNDS_S, after_s)] += 1
+        self.first_delta_sum_s += after_s
+
+
+class ConsumerCollector(Collector):
+    """Reads one worker's meters for Prometheus."""
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the worker."""
+        meters = self._meters
+        yield from self._handlers()
+        yield GaugeMetricFamily("hub_runs_active", "Segments of runs this worker is at.", meters.runs_active)
+        ended = CounterMetricFamily("hub_runs_ended", "Runs ended here, by outcome.", labels=["outcome"])
+        for outcome, count in meters.runs_ended.items():
+            ended.add_metric([outcome], count)
+        yield ended
+        lost = CounterMetricFamily("hub_runs_reaped", "Runs the reaper took in hand, by what it did.", labels=["did"])
+        for did, count in meters.runs_lost.items():
+            lost.add_metric([did], count)
+        yield lost
+        yield CounterMetricFamily("hub_deltas", "Deltas appended.", meters.deltas)
+        yield CounterMetricFamily(
+            "hub_deltas_joined", "Pieces of text that went out within them.", meters.deltas_joined
+        )
+        yield CounterMetricFamily("hub_fenced", "Appends refused because the run had a new holder.", meters.fenced)
+        yield self._first_delta()
+
+    def _handlers(self) -> Iterator[Metric]:
+        handled = CounterMetricFamily("hub_handled", "Events handled.", labels=["handler", "outcome"])
+        for (handler, outcome), count in self._meters.handled.items():
+            handled.add_metric([handler, outcome], count)
+        yield handled
+        backlog = GaugeMetricFamily("hub_handler_backlog", "Events a handler has before it.", labels=["handler"])
+        for handler, count in self._meters.backlog.items():
+            backlog.add_metric([handler], count)
+        yield backlog
+        oldest = GaugeMetricFamily("hub_handler_oldest_seconds", "Age of the oldest unfinished.", labels=["handler"])
+        for handler, age_s in self._meters.oldest_s.items():
+            oldest.add_metric([handler], age_s)
+        yield oldest
+
+    def _first_delta(self) -> Metric:
+        meters, buckets, total = self._meters, [], 0
+        for bound, count in zip((*map(str, FIRST_DELTA_BOUNDS_S), "+Inf"), meters.first_delta_counts, strict=True):
+            total += count
+            buckets.append((bound, total))
+        text = "From the agent's first text to its delta being stored, seconds."
+        return HistogramMetricFamily("hub_first_delta_seconds", text, buckets, meters.first_delta_sum_s)

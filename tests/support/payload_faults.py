@@ -91,9 +91,7 @@ def _item_schema(faults: Faults, branch: Schema, index: int) -> Schema:
 def _fits(fields: Schema, value: object) -> bool:
     """Whether the value is of the alternative with these fields: its tag says so."""
     tags = [(name, fields[name]) for name in ("type", "op") if name in fields]
-    return isinstance(value, dict) and all(
-        value.get(name) in tag.get("enum", [tag.get("const")]) for name, tag in tags
-    )
+    return isinstance(value, dict) and all(value.get(name) in tag.get("enum", [tag.get("const")]) for name, tag in tags)
 
 
 def _other_type(branch: Schema) -> object:

@@ -25,7 +25,8 @@ ALTERNATIVES: dict[str, tuple[frozenset[str], ...]] = {
     "document.update": (frozenset({"base_version", "patch"}), frozenset({"update"})),
     "team.notification.read": (frozenset({"ids"}), frozenset({"up_to"})),
     "file.upload.status": (frozenset({"upload_id"}), frozenset({"resume_key"})),
-    "file.upload.authorized": (frozenset({"socket"}),),
+    "file.upload.authorized": (frozenset({"single"}), frozenset({"multipart"}), frozenset({"socket"})),
+    "ack": (frozenset(), frozenset({"id", "seq", "duplicate", "durability"})),
 }
 """Fields of which a payload has one set and not the others."""
 
@@ -33,11 +34,9 @@ FIXED: dict[str, Fields] = {
     "assistant.message.delta": {"offset": 5, "delta": "wörld", "end": 10},
     "tool.call.args": {"offset": 0, "delta": '{"a":', "end": 5},
     "agent.output": {"kind": "json"},
-    "file.upload.authorized": {"strategy": "socket"},
 }
 """Fields that depend on each other, with values that agree."""
 
-_STORED = {"id": "1-0", "seq": 1, "duplicate": False, "durability": "fsync"}
 _PATCH = [{"op": "add", "path": "/a", "value": 1}]
 BROKEN_RULES: dict[str, dict[str, Fields]] = {
     "ack": {"half stored": {"id": "1-0", "seq": 1}},
@@ -112,14 +111,19 @@ def _valid(name: str, model: type[Payload], length_max: int = 2**20) -> Iterator
     least, fullest = samples.sample(schema, is_full=False), samples.sample(schema, is_full=True)
     for chosen in ALTERNATIVES.get(name, (frozenset(),)):
         label = "/" + "+".join(sorted(chosen)) if chosen else ""
-        fixed = FIXED.get(name, {})
+        fixed = fixed_fields(name, chosen)
         yield Case(f"minimal{label}", {**least, **{key: fullest[key] for key in chosen}, **fixed})
-        yield Case(f"maximal{label}", {**_without_others(name, model, chosen, fullest), **fixed})
+        rest = {key: value for key, value in fullest.items() if key not in others_of(name, chosen)}
+        yield Case(f"maximal{label}", {**rest, **fixed})
 
 
-def _without_others(name: str, model: type[Payload], chosen: frozenset[str], fullest: Fields) -> Fields:
-    """Everything but the alternatives that were not chosen."""
-    others = {key for option in ALTERNATIVES.get(name, ()) for key in option} - chosen
+def others_of(name: str, chosen: frozenset[str]) -> frozenset[str]:
+    """The fields that a payload must not have because of those that were chosen."""
+    return frozenset().union(*ALTERNATIVES.get(name, ())) - chosen
+
+
+def fixed_fields(name: str, chosen: frozenset[str]) -> Fields:
+    """The fields that are not free in a payload of this type."""
     if name == "file.upload.authorized":
-        others = {"single", "multipart"}
-    return {key: value for key, value in fullest.items() if key not in others}
+        return {"strategy": min(chosen)}
+    return FIXED.get(name, {})

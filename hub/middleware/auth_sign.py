@@ -12,7 +12,7 @@ from hub.middleware.permissions import compile_grants
 __all__ = ["parse_grant", "parse_grants", "sign"]
 
 
-def sign(  # noqa: PLR0917  # the order of the claims, as the command line names them
+def sign(  # the order of the claims, as the command line names them
     secret: str,
     user: str,
     tenant: str,

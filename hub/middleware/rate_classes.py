@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -20,27 +20,30 @@ class RateClass:
         per_s: refill per second.
         burst: what a full bucket holds.
         has_tenant_ceiling: counted by user, so that a tenant's ceiling applies; not for sockets and addresses.
+        is_shared: nodes tell each other what they let through. Not where a bucket belongs to one socket, nor for `live`:
+            what is over it is dropped without harm, and its keys are many.
     """
 
     per_s: float
     burst: float
     has_tenant_ceiling: bool = True
+    is_shared: bool = True
 
     def times(self, count: int) -> RateClass:
         """The rate of `count` such buckets together."""
-        return RateClass(self.per_s * count, self.burst * count, self.has_tenant_ceiling)
+        return RateClass(self.per_s * count, self.burst * count, self.has_tenant_ceiling, self.is_shared)
 
 
 DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
     {
-        "control": RateClass(2, 10, has_tenant_ceiling=False),  # by socket
+        "control": RateClass(2, 10, has_tenant_ceiling=False, is_shared=False),  # by socket
         "auth": RateClass(10 / 60, 10, has_tenant_ceiling=False),  # failures, by address
         "subscribe": RateClass(50, 500),  # cost: channels named
         "history": RateClass(10, 50),
         "chat": RateClass(50, 500),
         "command": RateClass(20, 100),
         "agent": RateClass(1, 20),
-        "live": RateClass(2, 10, has_tenant_ceiling=False),  # by user, channel and type
+        "live": RateClass(2, 10, has_tenant_ceiling=False, is_shared=False),  # by user, channel and type
         "document": RateClass(50, 200),
         "cursor": RateClass(20, 20),
         "upload": RateClass(5, 20),
@@ -71,5 +74,5 @@ def over_defaults(overrides: Mapping[str, tuple[float, float]] | None) -> Mappin
                 "HUB_RATE_LIMITS is `off` or class=rate/burst,… with a rate above 0 per second and a burst of at least 1; "
                 "classes are " + ", ".join(rates)
             )
-        rates[name] = RateClass(per_s, burst, rates[name].has_tenant_ceiling)
+        rates[name] = replace(rates[name], per_s=per_s, burst=burst)
     return MappingProxyType(rates)

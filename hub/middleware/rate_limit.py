@@ -19,6 +19,9 @@ LimitKey = tuple[Hashable, ...]
 """Whose bucket: `(tenant, user)`, longer where the class says so (`live`: and channel and type). The first item is the
 tenant, and its ceiling applies to classes counted by user."""
 
+Taken = dict[LimitKey, float]
+"""Key → how much was let through."""
+
 REFUSALS_MAX: Final = 20
 REFUSAL_WINDOW_S: Final = 10.0
 
@@ -29,19 +32,26 @@ class RateLimiter:
     Args:
         rates: class → rate; None switches every limit off.
         tenant_users: how many users' worth a tenant may do.
+        is_shared: keep what was let through until `drain` is called, for the other nodes.
     """
 
-    __slots__ = ("_origin", "_tenants", "_users")
+    __slots__ = ("_origin", "_taken", "_tenants", "_users")
 
     def __init__(
-        self, rates: Mapping[str, RateClass] | None = DEFAULT_RATES, *, tenant_users: int = TENANT_USERS
+        self,
+        rates: Mapping[str, RateClass] | None = DEFAULT_RATES,
+        *,
+        tenant_users: int = TENANT_USERS,
+        is_shared: bool = False,
     ) -> None:
+        self._taken: dict[str, Taken] = {}
         self._origin: float | None = None  # the first `now`: sums of small intervals stay exact near zero
         self._users: dict[str, Buckets] | None = None
         self._tenants: dict[str, Buckets] = {}
         if rates is None:
             return
         self._users = {name: Buckets(rate) for name, rate in rates.items()}
+        self._taken = {name: {} for name, rate in rates.items() if is_shared and rate.is_shared}
         self._tenants = {
             name: Buckets(rate.times(tenant_users)) for name, rate in rates.items() if rate.has_tenant_ceiling
         }
@@ -64,14 +74,17 @@ class RateLimiter:
         now -= self._origin
         mine = self._users[class_]
         ceiling = self._tenants.get(class_)
-        if ceiling is None:
-            return mine.take(key, now, cost)
-        wait_s = ceiling.wait_s(key[0], now, cost)
-        if wait_s > ceiling.slack_s:
-            return mine.advise(key, now, wait_s)
+        if ceiling is not None:
+            wait_s = ceiling.wait_s(key[0], now, cost)
+            if wait_s > ceiling.slack_s:
+                return mine.advise(key, now, wait_s)
         refused = mine.take(key, now, cost)
         if refused is None:
-            ceiling.charge(key[0], now, cost)
+            if ceiling is not None:
+                ceiling.charge(key[0], now, cost)
+            taken = self._taken.get(class_)
+            if taken is not None:
+                taken[key] = taken.get(key, 0.0) + cost
         return refused
 
     def charge(self, key: LimitKey, class_: str, now: float, cost: float) -> None:
@@ -84,6 +97,12 @@ class RateLimiter:
         self._users[class_].charge(key, now, cost)
         if class_ in self._tenants:
             self._tenants[class_].charge(key[0], now, cost)
+
+    def drain(self) -> dict[str, Taken]:
+        """What was let through since the last call, by class and key; classes without any are left out."""
+        drained = {name: taken for name, taken in self._taken.items() if taken}
+        self._taken = {name: {} for name in self._taken}
+        return drained
 
     def bucket_count(self) -> int:
         """How many buckets are kept: a metric, and what shows that memory stays bounded."""

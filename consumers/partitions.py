@@ -45,25 +45,29 @@ class Partitions:
         self._members = members
         self._life_ms = life_ms
         self._first = hash(leases.worker) % count  # workers begin at different places and so collide less
+        self._is_closing = False
+        self._turning = asyncio.Lock()
         self.held: dict[int, int] = {}
         self.settled = asyncio.Event()
         """Set once this worker has looked for its share for the first time."""
 
     async def run(self) -> None:
         """Take and keep the share, for ever; `close` gives it up."""
-        while True:
+        while not self._is_closing:
             try:
-                await self._turn()
+                async with self._turning:
+                    await self._turn()
             except LogUnavailable as error:
                 _log.debug("leases wait for Redis: %s", error)
             await asyncio.sleep(self._life_ms / 1000 * RENEWALS)
 
     async def close(self) -> None:
         """Finish what is in hand and let every partition go, so that the others need not wait."""
+        self._is_closing = True
         with contextlib.suppress(LogUnavailable):
-            await self._leases.sign_out()
-            for partition in list(self.held):
-                await self._release(partition)
+            async with self._turning:  # a turn under way would take again what is given up here
+                await self._leases.sign_out()
+                await asyncio.gather(*map(self._release, list(self.held)))
 
     async def _turn(self) -> None:
         workers = await self._leases.sign_in(self._life_ms)
@@ -73,8 +77,7 @@ class Partitions:
                 _log.warning("partition %d was taken over", partition)
                 del self.held[partition]
                 await self._tell_left(partition, is_lost=True)
-        for partition in list(self.held)[share:]:
-            await self._release(partition)
+        await asyncio.gather(*map(self._release, list(self.held)[share:]))
         await self._fill(share)
         self.settled.set()
 

@@ -27,10 +27,11 @@ _log = logging.getLogger(__name__)
 class Subscription:
     """Reads one group's work in the partitions its worker has, and settles it."""
 
-    def __init__(self, delivery: Delivery, groups: Groups, wire: OwnWire) -> None:
+    def __init__(self, delivery: Delivery, groups: Groups, wire: OwnWire, block_ms: int = BLOCK_MS) -> None:
         self._delivery = delivery
         self._groups = groups
         self._wire = wire
+        self._block_ms = block_ms
         self._tokens: dict[int, int] = {}
         self._queues: dict[str, deque[Work]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -107,7 +108,12 @@ class Subscription:
         async with self._reading:
             try:
                 found = await self._groups.read(
-                    self._wire, self.name, self._delivery.worker, self.partitions, limit=READ_MAX, block_ms=BLOCK_MS
+                    self._wire,
+                    self.name,
+                    self._delivery.worker,
+                    self.partitions,
+                    limit=READ_MAX,
+                    block_ms=self._block_ms,
                 )
             except GroupLost:
                 _log.warning("the group %s was lost; making it again", self.name)

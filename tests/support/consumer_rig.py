@@ -1,0 +1,134 @@
+"""A worker's handlers in this loop, on a real Redis: started, crashed without a word, replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+
+from consumers.delivery import Delivery
+from consumers.faults import NO_FAULTS, Faults
+from consumers.handler import DONE, Effects, EventHandler, Outcome, Source, StartFrom
+from consumers.metrics import Meters
+from consumers.partitions import Partitions
+from consumers.retry import RetryPolicy
+from consumers.subscription import Subscription
+from streams.channel import Channel, parse_channel
+from streams.envelope import Actor, Draft
+from streams.redis.groups import Groups
+from streams.redis.leases import Leases
+from streams.redis.log import Log
+from streams.redis.own_wire import OwnWire
+
+QUICK = RetryPolicy(attempts_max=3, first_s=0.01, factor=1.0, longest_s=0.01)
+
+
+class Killed(BaseException):
+    """The worker died here."""
+
+
+class KillAt:
+    """Faults: dies the first time it comes to `point`."""
+
+    def __init__(self, point: str, nth: int = 1) -> None:
+        self.point, self.left = point, nth
+        self.happened = asyncio.Event()
+
+    def hit(self, point: str) -> None:
+        if point == self.point and not self.happened.is_set():
+            self.left -= 1
+            if self.left == 0:
+                self.happened.set()
+                raise Killed(point)
+
+
+class Recorder:
+    """A handler that runs a function and remembers what it saw; its name, hence its group, is its own."""
+
+    def __init__(
+        self,
+        react: Callable[[Source, Effects], object] | None = None,
+        *,
+        types: tuple[str, ...] = ("chat.message",),
+        start_from: StartFrom = StartFrom.NOW,
+        name: str | None = None,
+        tenant: str | None = None,
+    ) -> None:
+        self.name = name or f"h{uuid.uuid4().hex[:8]}"
+        self.types = frozenset(types)
+        self.start_from = start_from
+        self.seen: list[tuple[str, str]] = []
+        self.moved = asyncio.Condition()
+        self._react = react
+        self._tenant = tenant
+
+    async def handle(self, source: Source, effects: Effects) -> Outcome:
+        if self._tenant not in {None, source.channel.tenant}:
+            return DONE
+        outcome: object = DONE
+        if self._react is not None:
+            outcome = self._react(source, effects)
+            if asyncio.iscoroutine(outcome):
+                outcome = await outcome
+        self.seen.append((source.channel.wire, str(source.payload.get("text"))))
+        async with self.moved:
+            self.moved.notify_all()
+        return outcome if outcome is not None else DONE  # type: ignore[return-value]  # tests return outcomes
+
+    async def until(self, condition: Callable[[], bool], within_s: float = 15) -> None:
+        async with asyncio.timeout(within_s), self.moved:
+            await self.moved.wait_for(condition)
+
+
+class Rig:
+    """One worker's subscriptions and leases."""
+
+    def __init__(self, log: Log, *handlers: EventHandler, faults: Faults = NO_FAULTS, life_ms: int = 600) -> None:
+        self.log = log
+        self.worker = f"w{uuid.uuid4().hex[:8]}"
+        self.meters = Meters()
+        self.wire = OwnWire(log.url, "rig")
+        self.reads = [OwnWire(log.url, "rig-read") for _ in handlers]
+        self.groups = Groups(self.wire, log.keys)
+        self.subscriptions = [
+            Subscription(
+                Delivery(log, self.groups, handler, QUICK, faults, self.meters, self.worker), self.groups, wire, 100
+            )
+            for handler, wire in zip(handlers, self.reads, strict=True)
+        ]
+        leases = Leases(self.wire, log.keys, self.worker)
+        self.partitions = Partitions(leases, log.keys.partitions, self.subscriptions, life_ms)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Rig:
+        runs = [self.partitions.run(), *(subscription.run() for subscription in self.subscriptions)]
+        self._tasks = [asyncio.create_task(run) for run in runs]
+        async with asyncio.timeout(10):
+            await self.partitions.settled.wait()
+        return self
+
+    async def crash(self) -> None:
+        """Be gone: nothing is released, acknowledged or signed out."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        for wire in (self.wire, *self.reads):
+            wire.close()
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._tasks:
+            await self.partitions.close()
+            await self.crash()
+
+
+async def say(log: Log, channel: Channel, text: str, user: str = "alice") -> str:
+    """Append a chat.message that handlers want; returns its id."""
+    data = f'{{"text":"{text}"}}'.encode()
+    draft = Draft(channel, "chat.message", data, Actor("user", user), is_wanted=True)
+    return (await log.append(draft)).id
+
+
+def conversation(tenant: str, name: str) -> Channel:
+    """A conversation channel."""
+    return parse_channel(tenant, f"conversation:{name}")

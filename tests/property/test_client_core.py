@@ -39,7 +39,9 @@ class World:
 
     def __init__(self, starts: dict[str, Cursor | None]) -> None:
         self.hub = ModelHub()
-        self.core = Core(Identity(None, "t", "0", ("batch",)), new_id=counted_ids(), jitter=lambda: 0.5, can_refresh=False)
+        self.core = Core(
+            Identity(None, "t", "0", ("batch",)), new_id=counted_ids(), jitter=lambda: 0.5, can_refresh=False
+        )
         self.session: ModelSession | None = None
         self.upstream: list[bytes] = []
         self.now = 0.0
@@ -188,9 +190,7 @@ steps = st.one_of(
     st.tuples(st.just("trim"), channels, st.integers(0, 3)),
     st.tuples(st.just("lose_stream"), channels),
 )
-starts = st.fixed_dictionaries(
-    {channel: st.sampled_from([None, Cursor("0"), Cursor("0", 0)]) for channel in CHANNELS}
-)
+starts = st.fixed_dictionaries({channel: st.sampled_from([None, Cursor("0"), Cursor("0", 0)]) for channel in CHANNELS})
 
 
 @settings(max_examples=300, deadline=None)

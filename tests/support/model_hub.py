@@ -45,7 +45,9 @@ class ModelHub:
             self.logs[channel] = ModelLog(f"e{self.epochs}")
         return self.logs[channel]
 
-    def append(self, channel: str, text: str, command: str | None = None, kind: str = "chat.message") -> tuple[str, int]:
+    def append(
+        self, channel: str, text: str, command: str | None = None, kind: str = "chat.message"
+    ) -> tuple[str, int]:
         """Store an event and send it to whoever follows."""
         log = self.log(channel)
         self.clock += 1
@@ -133,7 +135,14 @@ class ModelSession:
         elif kind == "channel.unsubscribe":
             for channel in frame["payload"]["channels"]:
                 self.following.discard(channel)
-                self.send({"type": "channel.unsubscribed", "re": frame["id"], "channel": channel, "payload": {"reason": "requested"}})
+                self.send(
+                    {
+                        "type": "channel.unsubscribed",
+                        "re": frame["id"],
+                        "channel": channel,
+                        "payload": {"reason": "requested"},
+                    }
+                )
         elif "id" in frame:
             self._command(frame)
 
@@ -175,7 +184,12 @@ class ModelSession:
             self.out.append(batch[0] if len(batch) == 1 else "[" + " ,\n".join(batch) + "]")
         if "after" in wanted or "rewind" in wanted:
             seqs = [seq for _, seq, _ in replay]
-            told = {"from_seq": seqs[0] if seqs else None, "to_seq": seqs[-1] if seqs else None, "count": len(seqs), "gap": gap}
+            told = {
+                "from_seq": seqs[0] if seqs else None,
+                "to_seq": seqs[-1] if seqs else None,
+                "count": len(seqs),
+                "gap": gap,
+            }
             self.send({"type": "channel.resumed", "channel": channel, "payload": told})
 
     def _worth(self, log: ModelLog, wanted: Frame) -> tuple[Frame | None, int]:
@@ -225,7 +239,11 @@ class ModelSession:
     _reads: tuple[str, ...] = ("agent.list",)
 
     def _receipt(self, command_id: str, *, duplicate: bool) -> Frame:
-        return {"type": "message.received", "re": command_id, "payload": {**self.hub.answered[command_id], "duplicate": duplicate}}
+        return {
+            "type": "message.received",
+            "re": command_id,
+            "payload": {**self.hub.answered[command_id], "duplicate": duplicate},
+        }
 
 
 def counted_ids(prefix: str = "c") -> Callable[[], str]:

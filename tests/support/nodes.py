@@ -1,0 +1,168 @@
+"""Hub nodes for tests: in this event loop, or as processes where one must be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import uvicorn
+
+from hub.config import Settings
+from hub.hub import Hub
+from hub.middleware.auth_sign import sign
+from hub.server import make_server
+
+SECRET = "a-secret-for-tests-of-more-than-32-bytes"
+ALL = {f"{kind}:*": ["*"] for kind in ("conversation", "team", "document", "agent", "user")}
+
+
+def token(
+    user: str, tenant: str, grants: Mapping[str, list[str]] | None = None, *, ttl_s: float = 3600, **claims: Any
+) -> str:
+    """A signed token; by default it may do everything everywhere."""
+    return sign(SECRET, user, tenant, dict(ALL if grants is None else grants), ttl_s, time.time(), **claims)
+
+
+def settings(redis_url: str, **changes: Any) -> Settings:
+    """A node's settings: limits off, any free port."""
+    given: dict[str, Any] = {"redis_url": redis_url, "jwt_secret": SECRET, "rate_limits": None, "drain_s": 0.2}
+    return Settings(**(given | changes))
+
+
+def free_socket() -> socket.socket:
+    """A bound, listening-to-be socket on a free port of this machine."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", 0))
+    return bound
+
+
+@dataclass(slots=True)
+class Node:
+    """A running node in this loop."""
+
+    hub: Hub
+    server: uvicorn.Server
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Its HTTP address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """Its socket's address."""
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+
+@contextlib.asynccontextmanager
+async def running_node(redis_url: str, **changes: Any) -> AsyncIterator[Node]:
+    """A node on real sockets, in this event loop."""
+    bound = free_socket()
+    port = bound.getsockname()[1]
+    server = make_server(replace(settings(redis_url, **changes), port=port))
+    started = asyncio.Event()
+    task = asyncio.create_task(_serve(server, bound, started))
+    try:
+        waiting = asyncio.create_task(started.wait())
+        await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if task.done():
+            await task
+        yield Node(_hub(server), server, port)
+    finally:
+        server.should_exit = True
+        await task
+        bound.close()
+
+
+def _hub(server: uvicorn.Server) -> Hub:
+    app: Any = server.config.app
+    hub = app.state.hub
+    assert isinstance(hub, Hub)
+    return hub
+
+
+async def _serve(server: uvicorn.Server, bound: socket.socket, started: asyncio.Event) -> None:
+    start = server.startup
+
+    async def startup(sockets: list[socket.socket] | None = None) -> None:
+        await start(sockets)
+        started.set()
+
+    server.startup = startup  # type: ignore[method-assign]  # told when it listens, instead of polling
+    with contextlib.suppress(asyncio.CancelledError):
+        await server._serve([bound])  # `serve` would take this process's signal handlers
+
+
+class NodeProcess:
+    """A node of its own, to be killed."""
+
+    def __init__(self, redis_url: str, port: int, **env: str) -> None:
+        self.port = port
+        self._env = os.environ | {
+            "REDIS_URL": redis_url, "HUB_JWT_SECRET": SECRET, "HUB_PORT": str(port), "HUB_RATE_LIMITS": "off",
+            "HUB_DRAIN_SECONDS": "0", "PYTHONPATH": os.getcwd(),
+        } | env  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Its HTTP address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """Its socket's address."""
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    def start(self) -> None:
+        """Start it; `wait_ready` tells when it serves."""
+        command = "import asyncio,os,uvloop; from hub.config import Settings; from hub.server import serve; "
+        command += "uvloop.run(serve(Settings.from_env(os.environ)))"
+        self._process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", command], env=self._env)
+
+    async def wait_ready(self, timeout_s: float = 15) -> None:
+        """Until it says that it is ready."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if await asyncio.to_thread(self._is_ready):
+                return
+            await asyncio.sleep(0.02)  # a process has no event to wait for
+        raise TimeoutError("the node did not become ready")
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
+            return answer.status == 200
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye to anybody."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM: drain and stop."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(30)
+            self._process = None
+
+    def close(self) -> None:
+        """Stop it if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()

@@ -1,0 +1,121 @@
+"""A bare client for tests: sends frames, expects types, keeps everything it saw. It shares no code with the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+TIMEOUT_S = 10.0
+Json = dict[str, Any]
+
+
+class SocketClient:
+    """One socket. `seen` holds every frame in order of arrival, `raw` the text of each."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.seen: list[Json] = []
+        self.raw: list[str] = []
+        self._at = 0
+        self._ids = itertools.count(1)
+
+    async def send(
+        self, type_: str, payload: Json | None = None, channel: str | None = None, id_: str | None = "auto"
+    ) -> str:
+        """Send one frame; returns its id."""
+        frame: Json = {"type": type_, "payload": payload or {}}
+        if id_ == "auto":
+            id_ = f"t{next(self._ids)}"
+        if id_ is not None:
+            frame["id"] = id_
+        if channel is not None:
+            frame["channel"] = channel
+        await self.socket.send(json.dumps(frame))
+        return id_ or ""
+
+    async def send_raw(self, data: str | bytes) -> None:
+        """Send bytes as they are."""
+        await self.socket.send(data)
+
+    async def next(self, timeout_s: float = TIMEOUT_S) -> Json:
+        """The next frame not yet returned; arrays are taken apart."""
+        while self._at >= len(self.seen):
+            async with asyncio.timeout(timeout_s):
+                text = await self.socket.recv()
+            value = json.loads(text)
+            self.raw.append(text if isinstance(text, str) else text.decode())
+            self.seen.extend(value if isinstance(value, list) else [value])
+        self._at += 1
+        return self.seen[self._at - 1]
+
+    async def expect(self, type_: str, **fields: Any) -> Json:
+        """The next frame of this type with these fields; others are passed over (they stay in `seen`)."""
+        while True:
+            frame = await self.next()
+            if frame["type"] == type_ and all(frame.get(name) == value for name, value in fields.items()):
+                return frame
+
+    async def answer(self, type_: str, payload: Json | None = None, channel: str | None = None) -> Json:
+        """Send a frame and return the reply or error to it."""
+        id_ = await self.send(type_, payload, channel)
+        while True:
+            frame = await self.next()
+            if frame.get("re") == id_:
+                return frame
+
+    async def say(self, channel: str, text: str) -> Json:
+        """Send a chat message and return its reply."""
+        return await self.answer("chat.message", {"text": text}, channel)
+
+    async def subscribe(self, channel: str, **wish: Any) -> Json:
+        """Subscribe and return `channel.subscribed`'s payload."""
+        frame = await self.answer("channel.subscribe", {"channels": [{"channel": channel, **wish}]})
+        assert frame["type"] == "channel.subscribed", frame
+        payload: Json = frame["payload"]
+        return payload
+
+    async def events(self, count: int) -> list[Json]:
+        """The next `count` stored events, whatever comes between."""
+        found: list[Json] = []
+        while len(found) < count:
+            frame = await self.next()
+            if "seq" in frame:
+                found.append(frame)
+        return found
+
+    async def closed(self) -> int:
+        """Read until the socket is closed; returns the code."""
+        try:
+            while True:
+                await self.next()
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else 1006
+
+    def reset(self) -> None:
+        """Pull the plug: TCP reset, no close frame."""
+        self.socket.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def raw_client(ws_url: str, **options: Any) -> AsyncIterator[SocketClient]:
+    """A socket without a handshake."""
+    options.setdefault("max_size", 2**26)
+    async with connect(ws_url, subprotocols=["hub.v1.json"], compression=None, **options) as socket:
+        yield SocketClient(socket)
+
+
+@contextlib.asynccontextmanager
+async def client(ws_url: str, token: str, **payload: Any) -> AsyncIterator[SocketClient]:
+    """A socket that has said `connection.init`."""
+    async with raw_client(ws_url) as found:
+        ack = await found.answer("connection.init", {"token": token, "versions": [1], **payload})
+        assert ack["type"] == "connection.ack", ack
+        await found.expect("channel.subscribed")
+        yield found

@@ -75,8 +75,8 @@ def check_files(max_connections: int) -> Finding:
     )
 
 
-async def check_redis(url: str, env: Mapping[str, str]) -> list[Finding]:
-    """The server: reachable, of a usable version and set-up, with the partitions and durability asked for."""
+async def check_redis(url: str, settings: Settings | None) -> list[Finding]:
+    """The server: reachable, of a usable version and set-up, with the partitions and durability the settings ask for."""
     try:
         wire = await open_wire(url, "hub-doctor")
         try:
@@ -86,7 +86,7 @@ async def check_redis(url: str, env: Mapping[str, str]) -> list[Finding]:
         begun_with = await partitions_of(url)
     except StreamsError as away:
         return [Finding(Level.FAIL, "redis", str(away))]
-    return [*_of_facts(facts), *_of_settings(facts, begun_with, env)]
+    return [*_of_facts(facts), *(_of_settings(facts, begun_with, settings) if settings else ())]
 
 
 def _of_facts(facts: ServerFacts) -> Iterator[Finding]:
@@ -99,11 +99,7 @@ def _of_facts(facts: ServerFacts) -> Iterator[Finding]:
         yield Finding(Level.OK, "redis", f"{version}, {facts.maxmemory_policy}, {facts.replicas} replicas")
 
 
-def _of_settings(facts: ServerFacts, begun_with: int | None, env: Mapping[str, str]) -> Iterator[Finding]:
-    try:
-        settings = Settings.from_env(env)
-    except SettingRefused:
-        return  # told already
+def _of_settings(facts: ServerFacts, begun_with: int | None, settings: Settings) -> Iterator[Finding]:
     if begun_with is not None and begun_with != settings.partitions:
         yield Finding(Level.FAIL, "partitions", f"HUB_PARTITIONS must be {begun_with}: this log was begun with it")
     else:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from streams.errors import StreamsError
+from streams.redis.parent_death import end_with
 from streams.redis.server_binary import binary_version, redis_binary
 from streams.redis.server_probe import RunningRedis, address_of, free_port, is_free, probe, url_of
 
@@ -29,7 +28,6 @@ START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
 _PROBE_EVERY_S: Final = 0.01
 _WATCH_EVERY_S: Final = 0.05
-_PR_SET_PDEATHSIG: Final = 1
 
 FsyncPolicy = Literal["everysec", "always", "no"]
 
@@ -221,7 +219,7 @@ class EmbeddedRedis:
             stderr=subprocess.DEVNULL,
             pass_fds=(lock,),
             start_new_session=True,  # Ctrl-C is the hub's to handle: it drains before its Redis goes
-            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - it calls one function of libc, loaded before the fork
+            preexec_fn=end_with(os.getpid()),  # noqa: PLW1509 - it calls one function of libc, loaded before the fork
         )
 
     def _configuration(self) -> str:
@@ -273,17 +271,3 @@ def _is_process(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child does before it becomes redis-server: ask Linux for SIGTERM when its starter dies (prctl(2))."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc, parent = ctypes.CDLL(None), os.getpid()
-
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return ask

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 
+from hub.config import Settings
+from hub.setting import SettingRefused
 from ops.cli.app import new_app, run
 from ops.cli.checks import Finding, Level, check_node, check_redis, check_settings
 from ops.cli.failure import CommandFailed
@@ -22,7 +24,7 @@ def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = DEFAULT_URL)
     findings = [*check_settings(os.environ)]
     try:
         with redis_at(redis, data) as address:
-            findings += run(check_redis(address, os.environ))
+            findings += run(check_redis(address, _settings()))
     except StreamsError as refused:
         findings.append(Finding(Level.FAIL, "redis", str(refused)))
     findings.append(check_node(url))
@@ -31,3 +33,10 @@ def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = DEFAULT_URL)
     failed = sum(finding.level is Level.FAIL for finding in findings)
     if failed:
         raise CommandFailed(f"{failed} of {len(findings)} checks failed")
+
+
+def _settings() -> Settings | None:
+    try:
+        return Settings.from_env(os.environ)
+    except SettingRefused:
+        return None  # told by check_settings

@@ -1,0 +1,89 @@
+"""Run everything here, in one command: Redis, a node, the console."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hub.config import DEV_SECRET, Settings
+from ops.cli.app import new_app, run
+from ops.cli.identity import ALL_GRANTS, DAY_S, signed
+from ops.cli.listening import bind, url_of
+from ops.cli.node import run_node
+from ops.cli.options import DEFAULT_TENANT, DEFAULT_USER
+from streams.envelope import Durability
+from streams.redis.embedded import EmbeddedRedis, FsyncPolicy
+from streams.redis.server_binary import cli_line
+
+app = new_app()
+
+
+@app.command()
+def dev(
+    port: Annotated[
+        int | None, typer.Option(help="The port to listen on.  [default: HUB_PORT, 8000]", min=0, max=65_535)
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Where Redis and uploads keep their files.  [default: HUB_DATA, .hub]")
+    ] = None,
+) -> None:
+    """Run until Ctrl-C. The data stays; REDIS_URL, if set, takes the place of the embedded Redis."""
+    begun = time.monotonic()
+    settings = _settings(Settings.from_env(os.environ), port, data)
+    with bind(settings.host, settings.port) as bound:
+        if settings.redis_url is not None:
+            run(run_node(settings, bound, lambda: _greet(settings, bound, "the given Redis", begun)))
+            return
+        with EmbeddedRedis(settings.data_dir, fsync=_fsync(settings)) as embedded:
+            run(_everything(dataclasses.replace(settings, redis_url=embedded.url), bound, embedded, begun))
+
+
+async def _everything(settings: Settings, bound: socket.socket, embedded: EmbeddedRedis, begun: float) -> None:
+    watch = asyncio.create_task(embedded.supervise(lambda now: _say(f"Redis was gone and is back, pid {now.pid}")))
+    try:
+        about = f"Redis {embedded.version}, data in {embedded.data_dir}"
+        await run_node(settings, bound, lambda: _greet(settings, bound, about, begun))
+    finally:
+        watch.cancel()
+
+
+def _settings(settings: Settings, port: int | None, data: Path | None) -> Settings:
+    return dataclasses.replace(
+        settings,
+        port=settings.port if port is None else port,
+        data_dir=settings.data_dir if data is None else str(data),
+        jwt_secret=settings.jwt_secret if settings.has_token_key else DEV_SECRET,
+    )
+
+
+def _fsync(settings: Settings) -> FsyncPolicy:
+    return "always" if Durability.FSYNC in settings.durability.values() else "everysec"
+
+
+def _greet(settings: Settings, bound: socket.socket, about: str, begun: float) -> None:
+    url = url_of(bound)
+    lines = [
+        f"hub is up on {url} after {time.monotonic() - begun:.1f} s",
+        f"  console  {url}/console",
+        f"  socket   {url.replace('http', 'ws', 1)}/ws",
+        f"  redis    {cli_line(settings.redis_url or '')}    ({about})",
+    ]
+    if settings.jwt_secret is not None:
+        token = signed(settings, DEFAULT_USER, DEFAULT_TENANT, ALL_GRANTS, DAY_S)
+        lines += [
+            f"  token    {token}",
+            f"           ({DEFAULT_USER} of {DEFAULT_TENANT}, may do everything, for 24 hours)",
+        ]
+    print("\n".join([*lines, "Ctrl-C ends it."]), flush=True)
+
+
+def _say(text: str) -> None:
+    print(f"hub dev: {text}", file=sys.stderr, flush=True)

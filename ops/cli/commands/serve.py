@@ -1,0 +1,45 @@
+"""Run one production node, or several processes that share its port."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hub.config import Settings
+from ops.cli.app import new_app, run
+from ops.cli.failure import CommandFailed
+from ops.cli.listening import bind, url_of
+from ops.cli.log_access import redis_at
+from ops.cli.node import refuse_unusable_redis, run_node
+from ops.cli.nodes import Nodes
+
+app = new_app()
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.  [default: HUB_HOST]", show_default=False)] = "",
+    port: Annotated[
+        int | None, typer.Option(help="The port to listen on.  [default: HUB_PORT]", min=0, max=65_535)
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1, max=256)] = 1,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C, then send clients to other nodes over HUB_DRAIN_SECONDS."""
+    settings = Settings.from_env(os.environ)
+    if not settings.has_token_key:
+        raise CommandFailed(
+            "set HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY or HUB_JWKS_URL: a node must be able to check tokens"
+        )
+    settings = dataclasses.replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+    with redis_at(settings.redis_url or "", Path(settings.data_dir)) as redis_url:
+        settings = dataclasses.replace(settings, redis_url=redis_url)
+        with bind(settings.host, settings.port, is_shared=workers > 1) as bound:
+            if workers == 1:
+                run(run_node(settings, bound, lambda: print(f"hub is up on {url_of(bound)}", flush=True)))
+            else:
+                run(refuse_unusable_redis(settings))
+                Nodes(settings, bound.getsockname()[1], workers).run()

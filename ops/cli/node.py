@@ -1,0 +1,63 @@
+"""One node in this process: the server until it is told to stop, with a clean end for SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+from hub.config import Settings
+from hub.server import make_server
+from ops.cli.checks import Level, check_redis
+from ops.cli.failure import CommandFailed
+
+_LOOK_EVERY_S = 0.01
+
+
+async def run_node(settings: Settings, bound: socket.socket, on_ready: Callable[[], None] = lambda: None) -> None:
+    """Serve on `bound` until SIGTERM or SIGINT; open sockets are drained then.
+
+    Raises:
+        CommandFailed: the Redis cannot be used.
+        KeyboardInterrupt: it was SIGINT, after the drain.
+    """
+    await refuse_unusable_redis(settings)
+    server = make_server(settings)
+    with _signals_raised_again() as raised:
+        serving = asyncio.create_task(server.serve(sockets=[bound]), name="node")
+        while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has a flag, no event
+            await asyncio.sleep(_LOOK_EVERY_S)
+        if server.started:
+            on_ready()
+        await serving
+    if not server.started:
+        raise CommandFailed("the node did not start; the log above says why")
+    if signal.SIGINT in raised:
+        raise KeyboardInterrupt
+
+
+async def refuse_unusable_redis(settings: Settings) -> None:
+    """Say in one line what uvicorn would bury in a traceback.
+
+    Raises:
+        CommandFailed: the Redis is away or set up wrongly.
+    """
+    failed = [f.text for f in await check_redis(settings.redis_url or "", settings) if f.level is Level.FAIL]
+    if failed:
+        raise CommandFailed("; ".join(failed))
+
+
+@contextlib.contextmanager
+def _signals_raised_again() -> Iterator[set[int]]:
+    """The server raises the signal again after it has shut down. Here it is only noted: that end was a clean one."""
+    raised: set[int] = set()
+    before = {
+        number: signal.signal(number, lambda got, _: raised.add(got)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield raised
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

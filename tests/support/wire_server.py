@@ -1,0 +1,174 @@
+"""A real uvicorn with the hub's WebSocket protocol class, in a thread with its own event loop, and nothing behind it.
+
+The thread lets tests use plain blocking sockets; what the server side saw comes over in a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from queue import Queue
+from typing import TypeVar
+
+import uvicorn
+
+from hub.transports.frame_codec import encode_binary, encode_text
+from hub.transports.port import SocketTransport, Upgrade, UpgradeRefused
+from hub.transports.websocket import lean_protocol
+
+WAIT_S = 10.0
+"""The longest any single step may take on a loaded machine; nothing waits this long when all is well."""
+
+
+T = TypeVar("T")
+
+
+class Boom(Exception):
+    """What a receiver that is told to fail raises."""
+
+
+class Recorder:
+    """A receiver that records every call and obeys what it is told by path and by text.
+
+    Path: `/refuse/404` refuses so, `/crash` fails in the factory, `/boom/<call>` raises in that call.
+    Text: `close 4001 why`, `abort`, `flood N` (N text frames of 1 KiB), `pause`, `close then write`; all else is echoed.
+    """
+
+    def __init__(self, upgrade: Upgrade) -> None:
+        if upgrade.path.startswith("/refuse/"):
+            raise UpgradeRefused(int(upgrade.path.removeprefix("/refuse/")), "not here")
+        if upgrade.path == "/crash":
+            raise Boom
+        self._fails_in = upgrade.path.removeprefix("/boom/") if upgrade.path.startswith("/boom/") else ""
+        self.calls: Queue[tuple[str, object]] = Queue()
+
+    def _record(self, call: str, value: object = None) -> None:
+        self.calls.put((call, value))
+        if call == self._fails_in:
+            raise Boom
+
+    def opened(self, transport: SocketTransport, upgrade: Upgrade) -> None:
+        self.transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._record("opened", upgrade)
+
+    def text(self, data: bytes) -> None:
+        self._record("text", data)
+        word, _, rest = data.decode().partition(" ")
+        if data == b"close then write":
+            self.transport.close(4000)
+            self.transport.write(encode_text(b"too late"))
+        elif word == "close":
+            code, _, reason = rest.partition(" ")
+            self.transport.close(int(code), reason)
+        elif word == "abort":
+            self.transport.abort()
+        elif word == "pause":
+            self.transport.pause_reading()
+        elif word == "flood":
+            for _ in range(int(rest)):
+                self.transport.write(encode_text(b"x" * 1024))
+        else:
+            self.transport.write(encode_text(data))
+
+    def binary(self, data: bytes) -> None:
+        self._record("binary", data)
+        self.transport.write(encode_binary(data))
+
+    def heard(self) -> None:
+        self._record("heard")
+
+    def writable(self, is_writable: bool) -> None:
+        self._record("writable", is_writable)
+
+    def draining(self) -> None:
+        self._record("draining")
+        self.transport.close(1012, "restart")
+
+    def closed(self, code: int) -> None:
+        self._record("closed", code)
+
+    # For the test's thread
+
+    def inside(self, call: Callable[[], T]) -> T:
+        """Run something in the server's loop and give its answer."""
+        answer: Queue[T] = Queue()
+        self._loop.call_soon_threadsafe(lambda: answer.put(call()))
+        return answer.get(timeout=WAIT_S)
+
+    def next_call(self, name: str) -> object:
+        """Wait for the next call of that name and give its value; others before it are passed over."""
+        while True:
+            call, value = self.calls.get(timeout=WAIT_S)
+            if call == name:
+                return value
+
+
+class WireServer:
+    """The server's address, its receivers as they come, and a way to do something inside its loop."""
+
+    def __init__(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        self._server = server
+        self.port: int = listener.getsockname()[1]
+        self.receivers: Queue[Recorder] = Queue()
+
+    def next_receiver(self) -> Recorder:
+        """The receiver of the next socket that was upgraded."""
+        return self.receivers.get(timeout=WAIT_S)
+
+    @property
+    def live(self) -> int:
+        """How many connections uvicorn would wait for at shutdown."""
+        return len(self._server.server_state.connections)
+
+    def stop(self) -> None:
+        """Begin uvicorn's graceful shutdown; returns at once."""
+        self._server.should_exit = True
+
+
+async def plain_http(
+    scope: MutableMapping[str, object],
+    receive: Callable[[], Awaitable[MutableMapping[str, object]]],
+    send: Callable[[MutableMapping[str, object]], Awaitable[None]],
+) -> None:
+    """The ASGI app beside the wire."""
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"plain"})
+
+
+@contextmanager
+def wire_server(
+    *,
+    loop: str = "uvloop",
+    http: str = "httptools",
+    close_timeout_s: float = WAIT_S,
+    message_size_limit_bytes: int = 1_048_576,
+) -> Iterator[WireServer]:
+    """Run the server while the block runs; leaving the block drains it and waits for its thread."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # so that a megabyte is enough to be too slow
+
+    def factory(upgrade: Upgrade) -> Recorder:
+        receiver = Recorder(upgrade)
+        wire.receivers.put(receiver)
+        return receiver
+
+    protocol = lean_protocol(
+        factory, close_timeout_s=close_timeout_s, message_size_limit_bytes=message_size_limit_bytes
+    )
+    config = uvicorn.Config(plain_http, loop=loop, http=http, ws=protocol, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    wire = WireServer(server, listener)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="wire server")
+    thread.start()
+    try:
+        yield wire
+    finally:
+        server.should_exit = True
+        thread.join(WAIT_S)
+        listener.close()
+        assert not thread.is_alive(), "the server did not stop: a socket never ended"

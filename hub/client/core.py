@@ -110,6 +110,8 @@ class Core:
 
     def close(self) -> None:
         """The user has gone: iterators end quietly where they stand, open commands fail."""
+        self.stage, self.next_due = Stage.OFFLINE, float("inf")
+        self.outgoing.clear()
         self.feeds.drop_buffers()
         self.feeds.end(None)
         self.fail(HubClosed("the client was closed; whether the command was stored is unknown"))
@@ -184,7 +186,7 @@ class Core:
 
     def fail(self, error: ClientError) -> None:
         """Nothing more will come: end every feed and command with `error`. What is buffered is still handed out."""
-        self.over = error
+        self.over = self.over or error
         self.feeds.end(error)
         self.outbox.fail(error)
 
@@ -205,10 +207,12 @@ class Core:
         if frame["type"] == "connection.error":
             error = HubError(payload, channel)
             self.outbox.refuse(re, error, now + self._recovery.pause_s(self.outbox.attempts(re), error))
-            self._reckon()
         else:
             self._recovery.progressed()
             self.outbox.settle(re, Reply(frame["type"], re, channel, payload, text.encode()))
+        if self.outbox.due < float("inf"):
+            self.outgoing += self.outbox.released(now)
+            self._reckon()
 
     def _on_control(self, frame: Frame, text: str, start: int, end: int, now: float) -> None:
         kind = frame["type"]
@@ -274,5 +278,4 @@ class Core:
 
     def _reckon(self) -> None:
         """Work out when `tick` is wanted next."""
-        held = self.outbox.due
-        self.next_due = min(self._pulse.due, self.feeds.due, float("inf") if held is None else held)
+        self.next_due = min(self._pulse.due, self.feeds.due, self.outbox.due)

@@ -114,10 +114,9 @@ class Feeds:
         if feed is None:
             return Taken.PASSED_OVER
         taken = feed.event(frame, text, start, end)
-        if taken is Taken.YES:
-            if len(feed.items) >= feed.high:
-                self.full.add(feed)
-        elif taken is Taken.SPILLED:
+        if len(feed.items) >= feed.high:
+            self.full.add(feed)
+        if taken is Taken.SPILLED:
             self._unsubscribe(feed)
         return self._unless_ended(feed, taken)
 

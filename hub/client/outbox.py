@@ -1,17 +1,21 @@
 """Commands until they are answered: sent again after every resume, under the same id, in the order given. Pure.
 
-Each command settles exactly once: by its reply, by an error, or by the end of the client. A refusal that says "later"
-holds back its whole channel, so that commands of one channel are not overtaken by newer ones.
+Each command settles exactly once: by its reply, by an error, or by the end of the client. Where the hub says "later"
+because of itself or the user's rate, the channel's commands wait behind the refused one: after the pause the oldest
+goes alone, and the rest follow once it is answered, so that newer ones do not overtake it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from hub.client.errors import ClientError, HubError, Retry
 from hub.client.replies import Reply
 
+_OF_THE_CHANNEL: Final = (4004, 4013)
+"""Refusals that the channel's next command would meet too: rate_limited, unavailable."""
 Outcome: TypeAlias = Reply | ClientError
 _ATTEMPTS_MAX: Final = 12
 """Refusals with "later" after which the command fails with the last. With the hub's doubling advice about a minute."""
@@ -23,9 +27,10 @@ class Command:
     Attributes:
         wire: the frame's bytes, the same at every attempt (the hub compares bodies).
         done: called once with the outcome.
+        held_by: the hold it waits for; None while it is under way.
     """
 
-    __slots__ = ("attempts", "channel", "done", "id", "wire")
+    __slots__ = ("attempts", "channel", "done", "held_by", "id", "wire")
 
     def __init__(self, command_id: str, wire: bytes, channel: str | None, done: Callable[[Outcome], None]) -> None:
         self.id = command_id
@@ -33,17 +38,26 @@ class Command:
         self.channel = channel
         self.done = done
         self.attempts = 0
+        self.held_by: str | None = None
+
+
+@dataclass(slots=True)
+class Hold:
+    """Why commands wait: until `due`, then for the answer to `probe`, the one that was let through."""
+
+    due: float
+    probe: str | None = None
 
 
 class Outbox:
     """The unanswered commands, oldest first."""
 
-    __slots__ = ("_held", "_pending", "_waiting")
+    __slots__ = ("_holds", "_pending", "_ready")
 
     def __init__(self) -> None:
         self._pending: dict[str, Command] = {}
-        self._held: dict[str | None, float] = {}
-        self._waiting: dict[str, Command] = {}
+        self._holds: dict[str, Hold] = {}
+        self._ready: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -60,10 +74,9 @@ class Outbox:
         if command.id in self._pending:
             raise ValueError(f"the command id {command.id!r} is in use by an unanswered command")
         self._pending[command.id] = command
-        if command.channel in self._held:
-            self._waiting[command.id] = command
-            return False
-        return True
+        if command.channel in self._holds:
+            command.held_by = command.channel
+        return command.held_by is None
 
     def settle(self, command_id: str, outcome: Outcome) -> None:
         """The answer came. A second answer, or one to a forgotten command, is passed over."""
@@ -73,47 +86,55 @@ class Outbox:
 
     def forget(self, command_id: str) -> Command | None:
         """Its caller gave it up: neither sent again nor reported."""
-        self._waiting.pop(command_id, None)
-        return self._pending.pop(command_id, None)
+        command = self._pending.pop(command_id, None)
+        if command is not None and self._holds:
+            for key in [key for key, hold in self._holds.items() if hold.probe == command_id]:
+                del self._holds[key]
+                self._ready += [self._let_go(held) for held in self._held_by(key)]
+        return command
 
-    def refuse(self, command_id: str, error: HubError, due: float) -> bool:
-        """An error came. True when the command is kept, its channel held back until `due`; else it is settled."""
+    def refuse(self, command_id: str, error: HubError, due: float) -> None:
+        """An error came. "Later" keeps the command and repeats it after `due`; else it is settled."""
         command = self._pending[command_id]
         command.attempts += 1
-        later = error.retry in (Retry.BACKOFF, Retry.NOW)
-        if not later or command.attempts >= _ATTEMPTS_MAX:
+        if error.retry not in (Retry.BACKOFF, Retry.NOW) or command.attempts >= _ATTEMPTS_MAX:
             self.settle(command_id, error)
-            return False
-        self._waiting[command_id] = command
-        self._held[command.channel] = max(due, self._held.get(command.channel, 0.0))
-        return True
+            return
+        key = command.channel if command.channel and error.code in _OF_THE_CHANNEL else f"#{command_id}"
+        command.held_by = key
+        hold = self._holds.setdefault(key, Hold(due))
+        if hold.probe == command_id:
+            hold.probe = None
+        hold.due = max(due, hold.due)
 
     def attempts(self, command_id: str) -> int:
         """How often a pending command was refused so far."""
         return self._pending[command_id].attempts
 
     @property
-    def due(self) -> float | None:
-        """When the next held channel may go on; None when none is held."""
-        return min(self._held.values(), default=None)
+    def due(self) -> float:
+        """When `released` may have something; infinity while nothing waits for a time."""
+        if self._ready:
+            return 0.0
+        return min((hold.due for hold in self._holds.values() if hold.probe is None), default=float("inf"))
 
     def released(self, now: float) -> list[bytes]:
         """What may be sent now of what was held back, in the order given."""
-        over = {channel for channel, due in self._held.items() if due <= now}
-        if not over:
-            return []
-        for channel in over:
-            del self._held[channel]
-        ready = [command for command in self._in_order(self._waiting) if command.channel in over]
-        for command in ready:
-            del self._waiting[command.id]
-        return [command.wire for command in ready]
+        ready, self._ready = self._ready, []
+        for key in [key for key, hold in self._holds.items() if hold.probe is None and hold.due <= now]:
+            oldest = next(iter(self._held_by(key)), None)
+            if oldest is None:
+                del self._holds[key]
+            else:
+                self._holds[key].probe = oldest.id
+                ready.append(self._let_go(oldest))
+        return ready
 
     def resend(self) -> list[bytes]:
         """Everything unanswered, in the order given: what a new socket begins with."""
-        self._held.clear()
-        self._waiting.clear()
-        return [command.wire for command in self._pending.values()]
+        self._holds.clear()
+        self._ready.clear()
+        return [self._let_go(command) for command in self._pending.values()]
 
     def oversized(self, limit_bytes: int) -> list[str]:
         """Ids of commands that this hub's limit forbids, although an earlier one's did not."""
@@ -124,5 +145,9 @@ class Outbox:
         for command_id in list(self._pending):
             self.settle(command_id, error)
 
-    def _in_order(self, some: dict[str, Command]) -> Iterator[Command]:
-        return (command for command_id, command in self._pending.items() if command_id in some)
+    def _held_by(self, key: str) -> list[Command]:
+        return [command for command in self._pending.values() if command.held_by == key]
+
+    def _let_go(self, command: Command) -> bytes:
+        command.held_by = None
+        return command.wire

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from hub.client.core import Core
 from hub.client.cursors import CursorStore
+from hub.client.errors import HubClosed
 from hub.client.feed import Feed, Phase, Wish
 from hub.client.items import Cursor, Event, Gap, Item, Receipt, Subscribed
 
@@ -25,31 +26,27 @@ class Stirrable(Protocol):
 
 
 class Alarm:
-    """Wakes the one reader of a feed. Apart from the iterator, so that the core does not keep an abandoned one alive."""
+    """Wakes who waits for a feed. Apart from the iterator, so that the core does not keep an abandoned one alive."""
 
-    __slots__ = ("_sleeper",)
+    __slots__ = ("_sleepers",)
 
     def __init__(self) -> None:
-        self._sleeper: asyncio.Future[None] | None = None
+        self._sleepers: list[asyncio.Future[None]] = []
 
     def ring(self) -> None:
         """Something came."""
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
+        for sleeper in self._sleepers:
+            if not sleeper.done():
+                sleeper.set_result(None)
 
     async def wait(self) -> None:
-        """Sleep until it rings. Only one may.
-
-        Raises:
-            RuntimeError: somebody waits already.
-        """
-        if self._sleeper is not None:
-            raise RuntimeError("this subscription is being read by another task; give each channel one reader")
-        self._sleeper = asyncio.get_running_loop().create_future()
+        """Sleep until it rings."""
+        sleeper = asyncio.get_running_loop().create_future()
+        self._sleepers.append(sleeper)
         try:
-            await self._sleeper
+            await sleeper
         finally:
-            self._sleeper = None
+            self._sleepers.remove(sleeper)
 
 
 class Subscription(Generic[ItemT]):
@@ -66,6 +63,7 @@ class Subscription(Generic[ItemT]):
         self._feed = Feed(wish, buffer, self._alarm.ring)
         self._core, self._driver, self._store = core, driver, store
         self._with_receipts = with_receipts
+        self._reading = self._over = False
         self._handed_out: Cursor | None = None
         self._cursor = wish.start
         core.subscribe(self._feed)
@@ -91,7 +89,7 @@ class Subscription(Generic[ItemT]):
         """
         while self._feed.answer is None:
             if self._feed.phase is Phase.ENDED:
-                raise self._feed.error or asyncio.CancelledError
+                raise self._feed.error or HubClosed("the subscription was closed before the hub answered it")
             await self._wait()
         return self._feed.answer
 
@@ -105,6 +103,8 @@ class Subscription(Generic[ItemT]):
         return self
 
     async def __anext__(self) -> ItemT:
+        if self._reading:
+            raise RuntimeError("this subscription is being read by another task; give each channel one reader")
         self.commit()
         while True:
             while self._feed.items:
@@ -113,7 +113,11 @@ class Subscription(Generic[ItemT]):
                     return item  # type: ignore[return-value]  # the overloads of `subscribe` say which items can come
             if self._feed.phase is Phase.ENDED:
                 self._end()
-            await self._wait()
+            self._reading = True
+            try:
+                await self._wait()
+            finally:
+                self._reading = False
 
     def _take(self) -> Item | None:
         """The next item, or None when the reader did not ask for its kind."""
@@ -137,10 +141,10 @@ class Subscription(Generic[ItemT]):
             self.commit()
 
     def _end(self) -> None:
-        error, self._feed.error = self._feed.error, None
-        if error is not None:
-            raise error
-        raise StopAsyncIteration
+        if self._feed.error is None or self._over:
+            raise StopAsyncIteration
+        self._over = True
+        raise self._feed.error
 
     async def _wait(self) -> None:
         self._core.waiting += 1

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -37,7 +37,7 @@ USAGE_ROUNDS: Final = 12
 _BELL_MAX: Final = 10_000
 _PAGE: Final = 1_000
 
-_log: Final = structlog.get_logger(__name__)
+_log: Final = logging.getLogger(__name__)
 Pairs = list[tuple[bytes, dict[bytes, bytes]]]
 
 
@@ -151,7 +151,7 @@ class EdgeStore:
                 self._note_failure(error)
             except Exception as error:  # revocations must go on arriving whatever one round met
                 self._note_failure(error)
-                _log.exception("edge.round_failed", node=self._node)
+                _log.exception("a round of sharing limits and revocations failed")
             async with self._finished:
                 self._round += 1
                 self._finished.notify_all()

@@ -1,0 +1,201 @@
+"""No secret is ever written to a log, in whatever field, form or library it comes from."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.logs import configure_logging, processors
+from hub.middleware.auth_sign import sign
+from hub.redaction import DEPTH_MAX, REDACTED, TEXT_CHARS_MAX, Redaction
+
+SECRET = "canary-secret-of-32-bytes-or-more!"
+TOKEN = sign(SECRET, "alice", "acme", {"conversation:*": ["read"]}, 60, time.time())
+SIGNATURE = "0f5e2acanaryf00d"
+PRESIGNED = (
+    "https://files.example.com/acme/f1?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIACANARY%2F2026"
+    f"&X-Amz-Signature={SIGNATURE}"
+)
+PARTS = [*TOKEN.split("."), SIGNATURE, "AKIACANARY", SECRET]
+
+
+def written(event: dict[str, Any]) -> str:
+    """The line as the last processors write it."""
+    result: Any = {"event": "x", "_record": None, "_from_structlog": True} | event
+    for processor in processors([SECRET]):
+        result = processor(None, "info", result)
+    assert isinstance(result, str)
+    return result
+
+
+CANARIES = [
+    TOKEN,
+    f"Bearer {TOKEN}",
+    f"bearer  {TOKEN}",
+    f"token={TOKEN}&x=1",
+    f"GET /ws?token={TOKEN} HTTP/1.1",
+    f"/v1/files/abc?sig={SIGNATURE}&exp=1",
+    f"wss://hub.example.com/ws?access_token={TOKEN}",
+    PRESIGNED,
+    f"PUT {PRESIGNED} -> 403",
+    f"rediss://default:{SECRET}@redis:6379/0",
+    f"the secret is {SECRET}.",
+    json.dumps({"headers": {"Authorization": f"Bearer {TOKEN}"}}),
+    TOKEN[:-20],
+    TOKEN.encode(),
+    repr(TOKEN),
+]
+SHAPES = {
+    "event": lambda canary: {"event": canary},
+    "field": lambda canary: {"anything": canary},
+    "list": lambda canary: {"items": ["a", [canary]]},
+    "tuple": lambda canary: {"items": ("a", canary)},
+    "set": lambda canary: {"items": {canary}},
+    "nested": lambda canary: {"a": {"b": [{"c": canary}]}},
+    "key": lambda canary: {"a": {canary: 1}},
+    "object": lambda canary: {"error": ValueError(canary)},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("canary", CANARIES, ids=range(len(CANARIES)))
+def test_no_canary_is_written_in_any_field(canary: object, shape: str) -> None:
+    """A token, key or presigned URL in any field, key, collection or object is taken out."""
+    line = written(SHAPES[shape](canary))
+
+    assert not [part for part in PARTS if part in line or part[:24] in line]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "token", "Token", "jwt", "HUB_JWT_SECRET", "authorization", "Authorization", "cookie", "Set-Cookie", "password",
+        "api_key", "apikey", "aws_secret_access_key", "X-Amz-Signature", "credentials", "presigned_url", "auth", "sig",
+    ],
+)  # fmt: skip
+def test_fields_named_like_a_secret_lose_their_value(name: str) -> None:
+    """Whatever the value looks like, the name is enough."""
+    assert "hunter2" not in written({name: "hunter2"})
+    assert "hunter2" not in written({"headers": {name: ["hunter2"]}})
+
+
+def test_what_is_no_secret_is_still_readable() -> None:
+    """Redaction that takes everything would be a log of nothing."""
+    line = json.loads(
+        written({"event": "socket.closed", "code": 4002, "user": "alice", "path": "/v1/channels/team:blue"})
+    )
+
+    assert line == {"event": "socket.closed", "code": 4002, "user": "alice", "path": "/v1/channels/team:blue"}
+
+
+def test_tracebacks_are_redacted() -> None:
+    """An exception that quotes a token does not leak it through its traceback."""
+    try:
+        raise ValueError(f"bad token {TOKEN}")
+    except ValueError:
+        line = written({"exc_info": sys.exc_info()})
+
+    assert "Traceback" in line
+    assert not [part for part in PARTS if part in line]
+
+
+@given(st.text())
+def test_one_event_is_one_line(text: str) -> None:
+    """No input breaks a line or reaches a terminal as a control character."""
+    line = written({"event": text, "user": text, text: 1})
+
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["user"] == Redaction([SECRET]).text(text)
+
+
+@pytest.mark.parametrize("text", ['\n{"event":"forged"}', "\r\n", "\x1b[2J", "\u2028", "\u202e", "\x00", "\x85"])
+def test_line_breaks_and_escapes_are_written_escaped(text: str) -> None:
+    """A forged second line stays inside the first."""
+    assert written({"event": "x" + text}).isprintable()
+
+
+def test_long_deep_and_endless_values_are_cut() -> None:
+    """One hostile value cannot fill the disk or recurse without end."""
+    endless: dict[str, Any] = {}
+    endless["self"] = endless
+
+    line = written({"text": "x" * 1_000_000, "many": list(range(100_000)), "endless": endless})
+
+    assert len(line) < TEXT_CHARS_MAX + 2_000
+    assert line.count("self") <= DEPTH_MAX
+
+
+def test_a_token_cut_by_the_limit_is_still_taken_out() -> None:
+    """The cut leaves no half of a token behind."""
+    line = written({"text": "x" * (TEXT_CHARS_MAX - 40) + " " + TOKEN})
+
+    assert not [part for part in PARTS if part[:24] in line]
+
+
+def test_redaction_stays_fast_on_hostile_text() -> None:
+    """No pattern backtracks: a text made to match almost costs no more than a few milliseconds."""
+    began = time.perf_counter()
+    for hostile in (
+        "eyJ" * 2000,
+        "/a" * 3000,
+        "token" * 1500,
+        "://" + "a" * 5000,
+        "Bearer " * 900,
+        "x-amz-" + "-" * 5000,
+    ):
+        Redaction().text(hostile)
+
+    assert time.perf_counter() - began < 1.0
+
+
+def test_an_object_that_cannot_be_shown_does_not_break_the_line() -> None:
+    """Logging never raises."""
+
+    class Broken:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    assert "whose repr raised RuntimeError" in written({"thing": Broken()})
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """Logging set up as a process does, and put back."""
+    root, names = (
+        logging.getLogger(),
+        ["uvicorn", "uvicorn.error", "uvicorn.access", "arq", "asyncio", "botocore", "httpx"],
+    )
+    before = root.handlers[:], root.level, {name: logging.getLogger(name).level for name in names}
+    stream = io.StringIO()
+    configure_logging(secrets=[SECRET], stream=stream)
+    yield stream
+    root.handlers[:], root.level = before[0], before[1]
+    for name, level in before[2].items():
+        logging.getLogger(name).setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+def test_lines_of_libraries_pass_the_same_redaction(lines: io.StringIO) -> None:
+    """A library that logs a request with its headers leaks nothing, with arguments or with extra fields."""
+    logging.getLogger("some.library").warning(
+        "request %s", {"Authorization": f"Bearer {TOKEN}"}, extra={"url": PRESIGNED}
+    )
+    structlog.get_logger("hub.test").warning("ours", token=TOKEN, url=PRESIGNED)
+
+    rows = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert len(rows) == 2
+    assert rows[1]["token"] == REDACTED
+    assert rows[1]["logger"] == "hub.test"
+    assert not [part for part in PARTS if part in lines.getvalue()]

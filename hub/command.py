@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hub.errors import HubError
@@ -14,8 +13,7 @@ from streams.errors import GuardRefused
 from streams.events import EventType, Payload
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who sends a command, and from where. `client_id` is None over HTTP."""
 
     principal: Principal
@@ -65,12 +63,12 @@ class Append(NamedTuple):
     """Append `draft`, then answer.
 
     Attributes:
-        results: what the reply adds to where the event stands: a map, or made from the append's answer.
+        results: what the reply adds to where the event stands: a map, made from the append's answer, or JSON without braces.
         refused: what a guard's refusal means to the client; by default 4021 with the field and its present value.
     """
 
     draft: Draft
-    results: Callable[[Appended], Mapping[str, Any]] | Mapping[str, Any] | None = None
+    results: Callable[[Appended], Mapping[str, Any]] | Mapping[str, Any] | bytes | None = None
     refused: Callable[[GuardRefused], HubError] | None = None
 
 

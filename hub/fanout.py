@@ -31,7 +31,9 @@ Sub: TypeAlias = "Subscription[Connection]"
 
 def encode_events(wires: list[bytes], is_batch: bool) -> bytes:
     """Events as WebSocket frames: one each, or in arrays of up to 100 for who announced `batch`."""
-    if not is_batch or len(wires) == 1:
+    if len(wires) == 1:
+        return encode_text(wires[0])
+    if not is_batch:
         return b"".join(map(encode_text, wires))
     arrays = (wires[at : at + ARRAY_MAX] for at in range(0, len(wires), ARRAY_MAX))
     return b"".join(encode_text(b"[" + b",".join(array) + b"]") for array in arrays)
@@ -105,7 +107,8 @@ class Fanout:
         wires = [entry.wire(self.wire) for entry in entries]
         first_seq, last_seq, last_id = entries[0].seq, entries[-1].seq, entries[-1].id.decode()
         self._held.extend(zip(range(first_seq, last_seq + 1), wires, strict=True))
-        frames = {False: b"".join(map(encode_text, wires))}
+        single = encode_events(wires, is_batch=False)
+        batch: bytes | None = single if len(wires) == 1 else None
         sent = 0
         for sub in self.subscribers:
             connection = sub.connection
@@ -118,13 +121,13 @@ class Fanout:
                 if sub.phase is Phase.CATCHING_UP:
                     self._on_behind(self, sub)
                 continue
-            is_batch = connection.is_batch
             if part.start:
-                connection.push(encode_events(wires[part.start :], is_batch))
+                connection.push(encode_events(wires[part.start :], connection.is_batch))
+            elif connection.is_batch:
+                batch = batch or encode_events(wires, is_batch=True)
+                connection.push(batch)
             else:
-                if is_batch not in frames:
-                    frames[is_batch] = encode_events(wires, is_batch)
-                connection.push(frames[is_batch])
+                connection.push(single)
             sent += len(wires) - part.start
         self._meters.delivered(sent, int(entries[0].id.partition(b"-")[0]), time.time())
 

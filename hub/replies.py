@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
 from hub.command import Append
 from hub.errors import HubError, Problem
+from hub.frames import to_json
 from streams.envelope import Appended, Lane
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
 from streams.events import EventType
@@ -18,7 +18,7 @@ _BOOL: Final = (b"false", b"true")
 def stored_payload(event: EventType, append: Append, appended: Appended) -> bytes:
     """The reply's payload: where the event stands (nothing for the live lane), and what the handler adds."""
     results = append.results(appended) if callable(append.results) else append.results
-    extra = json.dumps(results, ensure_ascii=False, separators=(",", ":"))[1:-1].encode() if results else b""
+    extra = results if isinstance(results, bytes) else to_json(results)[1:-1] if results else b""
     if event.lane is Lane.LIVE:
         return b"{" + extra + b"}"
     return b'{"id":"%b","seq":%d,"duplicate":%b,"durability":"%b"%b%b}' % (

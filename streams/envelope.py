@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from streams.channel import Channel
@@ -34,8 +35,7 @@ class Durability(StrEnum):
     REPLICATED = "replicated"
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(NamedTuple):
     """Who caused the event."""
 
     kind: str
@@ -44,8 +44,13 @@ class Actor:
 
     def to_json(self) -> bytes:
         """The stored and sent form, absent fields left out. The grammar of names needs no escaping."""
-        client = f',"client":"{self.client}"' if self.client else ""
-        return f'{{"kind":"{self.kind}","id":"{self.id}"{client}}}'.encode()
+        return _actor_json(self)
+
+
+@lru_cache(maxsize=16_384)
+def _actor_json(actor: Actor) -> bytes:
+    client = f',"client":"{actor.client}"' if actor.client else ""
+    return f'{{"kind":"{actor.kind}","id":"{actor.id}"{client}}}'.encode()
 
 
 SYSTEM: Final = Actor("system", "hub")
@@ -123,6 +128,8 @@ class Draft:
 
     def meta_json(self) -> bytes:
         """`meta` as stored, absent fields left out."""
+        if self.correlation is None and self.causation is None:
+            return b'{"command":"%b"}' % self.command.encode() if self.command else b"{}"
         pairs = (("command", self.command), ("correlation", self.correlation), ("causation", self.causation))
         return ("{" + ",".join(f'"{k}":"{v}"' for k, v in pairs if v) + "}").encode()
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hub.connection import Connection
     from hub.hub import Hub
 
-_STORED = {"disposition": "stored"}
+_STORED = b'"disposition":"stored"'
 
 
 class ChatHandler:

@@ -166,7 +166,7 @@ class Appender:
         is_event = draft.lane is Lane.EVENTS
         idem, digest = 0, ""
         if draft.command and is_event:
-            key = self._keys.idempotency(draft.channel, draft.actor.id)
+            key = self._keys.idempotency(names.partition, draft.channel.tenant, draft.actor.id)
             idem = place(key, key + b":old")
             digest = _body_hash(draft)
         extra = self._extra(draft, place, names.open) if draft.guards or draft.open_text else b""

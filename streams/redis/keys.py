@@ -85,9 +85,9 @@ class Keys:
         """The sign of life of the worker that has the run."""
         return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:lease:{channel.wire}:{run_id}".encode()
 
-    def idempotency(self, channel: Channel, user: str) -> bytes:
-        """The user's recent command ids in the channel's partition. `:old` is the generation before."""
-        return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:idem:{user}".encode()
+    def idempotency(self, partition: int, tenant: str, user: str) -> bytes:
+        """A user's recent command ids in a partition. `:old` is the generation before."""
+        return f"{self._prefixes[partition]}{tenant}:idem:{user}".encode()
 
     def guard(self, channel: Channel, name: str) -> bytes:
         """The hash a guard of that name compares and sets."""

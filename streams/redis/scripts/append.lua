@@ -26,18 +26,13 @@
 -- command id are written: an entry that Redis refuses leaves no hole.
 
 local prefix_bytes = tonumber(ARGV[6])
-local replies, seqs, moved, moved_live, idems = {}, {}, {}, {}, {}
+local replies, seqs, moved, moved_live, idems, has_older = {}, {}, {}, {}, {}, {}
 local events_bell, live_bell = {}, {}
 
--- The channel's newest seq. A meta hash without its stream, or the reverse, is another life of the log: a new epoch.
-local function newest_seq(stream, meta)
-  local known = redis.call('HMGET', meta, 'epoch', 'seq', 'floor_seq')
-  local seq = tonumber(known[2] or '0')
-  if known[1] and (seq == tonumber(known[3] or '0') or redis.call('EXISTS', stream) == 1) then
-    return seq
-  end
-  seq = 0
-  local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+-- Begin another life of a channel: it has no epoch yet, or its meta hash and its stream do not belong together any more.
+-- Returns the newest seq of what is there.
+local function begin_epoch(stream, meta)
+  local seq, last = 0, redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   redis.call('DEL', meta)
   if last then
     local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
@@ -46,6 +41,23 @@ local function newest_seq(stream, meta)
   end
   redis.call('HSET', meta, 'epoch', ARGV[1], 'seq', seq)
   return seq
+end
+
+-- XADD with the next seq. A stream that is missing although its meta hash counts events has vanished: another life begins.
+local function add(stream, meta, at)
+  local seq = seqs[meta]
+  if not seq then
+    local known = redis.call('HMGET', meta, 'epoch', 'seq')
+    seq = known[1] and tonumber(known[2]) or begin_epoch(stream, meta)
+  end
+  local id = redis.pcall('XADD', stream, 'NOMKSTREAM', '*', 'seq', seq + 1,
+    'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10])
+  if not id then
+    if seq > 0 then seq = begin_epoch(stream, meta) end
+    id = redis.pcall('XADD', stream, '*', 'seq', seq + 1,
+      'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10])
+  end
+  return id, seq + 1
 end
 
 local holds = {
@@ -131,7 +143,9 @@ end
 
 local function known_answer(idem, at)
   local command = ARGV[at + 4]
-  local answer = redis.call('HGET', KEYS[idem], command) or redis.call('HGET', KEYS[idem + 1], command)
+  if has_older[idem] == nil then has_older[idem] = redis.call('EXISTS', KEYS[idem + 1]) == 1 end
+  local answer = redis.call('HGET', KEYS[idem], command)
+  if not answer and has_older[idem] then answer = redis.call('HGET', KEYS[idem + 1], command) end
   if not answer then return nil end
   local hash, rest = string.match(answer, '^(%S+) (.*)$')
   return hash == ARGV[at + 5] and ('D ' .. rest) or 'C'
@@ -143,9 +157,7 @@ local function append_event(at, extra)
   if answer then return answer end
   local refused = extra and extra.g and refusal(extra.g)
   if refused then return refused end
-  local seq = (seqs[meta] or newest_seq(stream, meta)) + 1
-  local id = redis.pcall('XADD', stream, '*', 'seq', seq,
-    'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10])
+  local id, seq = add(stream, meta, at)
   if type(id) == 'table' then return 'E ' .. id.err end
   seqs[meta] = seq
   redis.call('HSET', meta, 'seq', seq)

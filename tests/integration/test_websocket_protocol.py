@@ -62,7 +62,7 @@ class TestUpgrade:
     def test_accepted(self, either: WireServer) -> None:
         """The answer proves that the key was read, and the receiver gets the request."""
         with RawSocket(either.port) as raw:
-            status, head = raw.request(target="/ws?room=1", x_trace="7")
+            status, head = raw.request(target="/ws?room=1", changed={"X-Trace": "7"})
             upgrade = either.next_receiver().next_call("opened")
             address = raw.socket.getsockname()
 
@@ -81,7 +81,7 @@ class TestUpgrade:
     ) -> None:
         """Ours if offered, none otherwise; the connection is accepted all the same."""
         with RawSocket(either.port) as raw:
-            status, head = raw.request(sec_websocket_protocol=offered)
+            status, head = raw.request(changed={"Sec-WebSocket-Protocol": offered})
 
         assert status == 101
         assert (f"sec-websocket-protocol: {chosen}" in head) is (chosen is not None)
@@ -89,17 +89,17 @@ class TestUpgrade:
     @pytest.mark.parametrize(
         ("changed", "status", "header"),
         [
-            ({"sec_websocket_version": "12"}, 426, "sec-websocket-version: 13"),
-            ({"sec_websocket_version": None}, 426, "sec-websocket-version: 13"),
-            ({"sec_websocket_key": None}, 400, "connection: close"),
-            ({"sec_websocket_key": "AAAA"}, 400, "connection: close"),
-            ({"sec_websocket_key": "?" * 24}, 400, "connection: close"),
+            ({"Sec-WebSocket-Version": "12"}, 426, "sec-websocket-version: 13"),
+            ({"Sec-WebSocket-Version": None}, 426, "sec-websocket-version: 13"),
+            ({"Sec-WebSocket-Key": None}, 400, "connection: close"),
+            ({"Sec-WebSocket-Key": "AAAA"}, 400, "connection: close"),
+            ({"Sec-WebSocket-Key": "?" * 24}, 400, "connection: close"),
         ],
     )
     def test_refused(self, either: WireServer, changed: dict[str, str | None], status: int, header: str) -> None:
         """Each missing or wrong field has its status, and the connection ends."""
         with RawSocket(either.port) as raw:
-            answer, head = raw.request(**changed)
+            answer, head = raw.request(changed=changed)
 
             assert (answer, raw.ending()) == (status, "fin")
             assert header in head
@@ -129,7 +129,7 @@ class TestUpgrade:
     def test_other_requests_are_plain_http(self, either: WireServer) -> None:
         """Without the upgrade it is the application's, also before one on the same connection."""
         with RawSocket(either.port) as raw:
-            assert raw.request(connection="keep-alive", upgrade=None)[0] == 200
+            assert raw.request(changed={"Connection": "keep-alive", "Upgrade": None})[0] == 200
             assert raw.take(5) == b"plain"
             assert raw.request()[0] == 101
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections.abc import Mapping
 from typing import Self
 
 from support.client_frames import client_frame
@@ -36,10 +37,12 @@ class RawSocket:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def request(self, method: str = "GET", target: str = "/ws", **changed: str | None) -> tuple[int, str]:
+    def request(
+        self, method: str = "GET", target: str = "/ws", changed: Mapping[str, str | None] | None = None
+    ) -> tuple[int, str]:
         """Send an upgrade; give the status and the head. `changed` replaces headers, None leaves one out."""
-        fields = {name.lower(): value for name, value in HEADERS.items()}
-        fields |= {name.replace("_", "-").lower(): value for name, value in changed.items()}  # type: ignore[dict-item]
+        fields: dict[str, str | None] = {name.lower(): value for name, value in HEADERS.items()}
+        fields |= {name.lower(): value for name, value in (changed or {}).items()}
         lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
         self.socket.sendall("\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""]).encode())
         while b"\r\n\r\n" not in self._came:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,10 +22,13 @@ from hub.middleware.rate_classes import over_defaults
 from hub.middleware.rate_limit import RateLimiter
 from hub.services import Services
 from hub.states import StateReader
-from hub.transports import http, service, sse
+from hub.storage.choice import open_store
+from hub.transports import http, local_store, service, sse
 from hub.transports.asgi import serve_websocket
 from hub.transports.port import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
 from hub.transports.problems import install_problems
+from hub.uploads.desk import UploadDesk
+from hub.uploads.limits import UploadLimits
 from streams.redis.log import Log
 
 SOCKET_PATH: Final = "/ws"
@@ -41,17 +45,27 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         raise ValueError("a node needs REDIS_URL; `hub dev` starts a Redis of its own")
     log = await Log.open(settings.redis_url, partitions=settings.partitions, durability=settings.durability)
     try:
-        hub = Hub(settings, log, make_services(settings, log))
-        await hub.start()
+        desk = make_desk(settings, log)
         try:
-            yield hub
+            hub = Hub(settings, log, make_services(settings, log, desk))
+            await hub.start()
+            try:
+                yield hub
+            finally:
+                await hub.stop()
         finally:
-            await hub.stop()
+            await desk.close()
     finally:
         await log.close()
 
 
-def make_services(settings: Settings, log: Log) -> Services:
+def make_desk(settings: Settings, log: Log) -> UploadDesk:
+    """Where clients bring files."""
+    store = open_store(settings.s3_bucket, settings.s3_region, settings.s3_endpoint_url, settings.data_dir)
+    return UploadDesk(log, store, UploadLimits(), time.time, time.monotonic)
+
+
+def make_services(settings: Settings, log: Log, desk: UploadDesk | None = None) -> Services:
     """The parts a node's handlers share."""
     key = static_key(settings.jwt_secret, settings.jwt_public_key) if settings.jwks_url is None else None
     fetch = partial(fetch_keys, parse_jwks_url(settings.jwks_url)) if settings.jwks_url is not None else None
@@ -61,6 +75,7 @@ def make_services(settings: Settings, log: Log) -> Services:
         verifier=verifier,
         limiter=RateLimiter(over_defaults(settings.rate_limits)),
         states=StateReader(log, LiveStateReader(log)),
+        uploads=desk,
     )
 
 
@@ -85,6 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_hub(settings) as hub:
             app.state.hub = hub
+            app.state.local_store = hub.services.uploads and hub.services.uploads.store
             try:
                 yield {}
             finally:
@@ -97,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(http.router)
     app.include_router(sse.router)
     app.include_router(service.router)
+    app.include_router(local_store.router)
 
     @app.websocket(SOCKET_PATH)
     async def socket(websocket: WebSocket) -> None:

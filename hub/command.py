@@ -14,11 +14,17 @@ from streams.events import EventType, Payload
 
 
 class Caller(NamedTuple):
-    """Who sends a command, and from where. `client_id` is None over HTTP."""
+    """Who sends a command, and from where.
+
+    Attributes:
+        client_id: None over HTTP.
+        origin: what they reached this node by, such as `https://hub.example`; URLs to the node itself begin with it.
+    """
 
     principal: Principal
     client_id: str | None = None
     capabilities: frozenset[str] = frozenset()
+    origin: str = ""
 
     @property
     def actor(self) -> Actor:

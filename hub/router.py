@@ -10,6 +10,7 @@ from hub.command import Command, Outcome
 from hub.handlers.channels import ChannelHandler
 from hub.handlers.chat import ChatHandler
 from hub.handlers.connection import ConnectionHandler
+from hub.handlers.files import FileHandler
 
 if TYPE_CHECKING:
     from hub.connection import Connection
@@ -29,6 +30,14 @@ EVENT_HANDLERS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
         "channel.presence": (ChannelHandler, "presence"),
         "channel.history": (ChannelHandler, "history"),
         "channel.state": (ChannelHandler, "state"),
+        "file.upload.request": (FileHandler, "request"),
+        "file.upload.sign": (FileHandler, "sign"),
+        "file.upload.status": (FileHandler, "status"),
+        "file.upload.progress": (FileHandler, "progress"),
+        "file.upload.complete": (FileHandler, "complete"),
+        "file.upload.cancel": (FileHandler, "cancel"),
+        "file.chunk": (FileHandler, "chunk"),
+        "file.url": (FileHandler, "url"),
         "chat.message": (ChatHandler, "message"),
         "chat.typing": (ChatHandler, "typing"),
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from hub.middleware.auth import Principal
 from hub.middleware.rate_limit import RateLimiter
 from hub.states import StateReader
+from hub.uploads.desk import UploadDesk
 
 if TYPE_CHECKING:
     from hub.connection import Connection
@@ -33,6 +34,7 @@ class Services:
 
     Attributes:
         now: unix seconds.
+        uploads: authorises uploads; None on a node that takes no files.
         take_binary: hands a binary message to the uploads; false where the client may send none.
         uploads_closed: told of each socket that is gone.
     """
@@ -42,5 +44,6 @@ class Services:
     limiter: RateLimiter
     states: StateReader
     now: Callable[[], float] = time.time
+    uploads: UploadDesk | None = None
     take_binary: Callable[[Connection, bytes], bool] = field(default=lambda _connection, _data: False)
     uploads_closed: Callable[[Connection], None] = field(default=lambda _connection: None)

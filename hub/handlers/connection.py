@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -14,6 +15,7 @@ from hub.handlers.channels import wish_of
 from hub.middleware.auth import Principal
 from hub.subscribing import RefusedChannel, Wish, connection_left
 from hub.transports.frame_codec import encode_text
+from hub.transports.port import Upgrade
 from streams.channel import Channel, Kind
 from streams.cursor import LIVE, Cursor
 from streams.events.connection import ConnectionInit, ConnectionReconnect, ConnectionRefresh
@@ -32,6 +34,14 @@ RECONNECT_MAX_MS: Final = 10_000
 def rfc3339(unix_s: float) -> str:
     """UTC with milliseconds, as every time on the wire."""
     return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def origin_of(upgrade: Upgrade | None) -> str:
+    """What the client reached this node by; a proxy that ends TLS says so. Interned: all sockets share a few."""
+    if upgrade is None or b"host" not in upgrade.headers:
+        return ""
+    is_secure = upgrade.headers.get(b"x-forwarded-proto") in {b"https", b"wss"}
+    return sys.intern(f"http{'s' if is_secure else ''}://{upgrade.headers[b'host'].decode('latin-1')}")
 
 
 class ConnectionHandler:
@@ -74,7 +84,7 @@ class ConnectionHandler:
             raise
         caller = socket.session.caller
         socket.session.refreshed(
-            Caller(new, caller.client_id if caller else None, caller.capabilities if caller else frozenset())
+            Caller(new, caller.client_id, caller.capabilities, caller.origin) if caller else Caller(new)
         )
         self._hub.watch(socket)
         self.leave_forbidden(socket, new)
@@ -97,7 +107,8 @@ class ConnectionHandler:
             raise HubError(4014, "this hub speaks version 1")
         principal = await self._principal(payload, socket)
         client_id = payload.client_id or f"c-{secrets.token_urlsafe(9)}"
-        caller = Caller(principal, client_id, CAPABILITIES.intersection(payload.capabilities or ()))
+        capabilities = CAPABILITIES.intersection(payload.capabilities or ())
+        caller = Caller(principal, client_id, capabilities, origin_of(socket.upgrade))
         if cursors is not None:
             session_id = self._hub.claim(session_id, principal)
         socket.established(session_id, caller)

@@ -31,4 +31,5 @@ async def caller_of(request: Request) -> tuple[Hub, Caller]:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise HubError(4001, "send a token as Authorization: Bearer")
-    return hub, Caller(await hub.services.verifier.verify(token.strip(), hub.services.now()))
+    principal = await hub.services.verifier.verify(token.strip(), hub.services.now())
+    return hub, Caller(principal, origin=str(request.base_url).rstrip("/"))

@@ -24,33 +24,44 @@ _SAFE_HEADERS: Final = {
 """What a person uploaded is never run in our origin, whatever a browser takes it for."""
 
 
-def local_store_routes(store: LocalStore) -> APIRouter:
-    """The routes of one local store."""
-    router = APIRouter(prefix=PATH.rstrip("/"), include_in_schema=False)
+router = APIRouter(prefix=PATH.rstrip("/"), include_in_schema=False)
 
-    @router.put("/{key:path}")
-    async def receive(key: str, request: Request) -> Response:
-        try:
-            ticket = _ticket(store, "PUT", key, request)
-            digest = await store.receive(ticket, request.stream())
-        except (SignatureRefused, BadContent, UploadGone, AlreadyStored) as error:
-            # The rest of the body is not read: the connection ends with the answer.
-            return Response(str(error), _STATUS[type(error)], {"Connection": "close"}, "text/plain")
-        return Response(status_code=200, headers={"ETag": f'"{digest}"'})
 
-    @router.get("/{key:path}")
-    async def serve(key: str, request: Request) -> Response:
-        try:
-            ticket = _ticket(store, "GET", key, request)
-        except SignatureRefused as error:
-            return Response(str(error), 403, media_type="text/plain")
-        stored = await store.look(key)
-        if stored is None:
-            return Response("no such object", 404, media_type="text/plain")
-        span = parse_range(request.headers.get("range"), stored.size)
-        return _answer(store, ticket, span, stored.size)
+@router.put("/{key:path}")
+async def receive(key: str, request: Request) -> Response:
+    """Carry out a signed PUT. Refused, the rest of the body is not read: the connection ends with the answer."""
+    try:
+        store = _store(request)
+        digest = await store.receive(_ticket(store, "PUT", key, request), request.stream())
+    except (SignatureRefused, BadContent, UploadGone, AlreadyStored) as error:
+        return Response(str(error), _STATUS[type(error)], {"Connection": "close"}, "text/plain")
+    return Response(status_code=200, headers={"ETag": f'"{digest}"'})
 
-    return router
+
+@router.get("/{key:path}")
+async def serve(key: str, request: Request) -> Response:
+    """Answer a signed GET, whole or a range of it."""
+    try:
+        store = _store(request)
+        ticket = _ticket(store, "GET", key, request)
+    except SignatureRefused as error:
+        return Response(str(error), 403, media_type="text/plain")
+    stored = await store.look(key)
+    if stored is None:
+        return Response("no such object", 404, media_type="text/plain")
+    return _answer(store, ticket, parse_range(request.headers.get("range"), stored.size), stored.size)
+
+
+def _store(request: Request) -> LocalStore:
+    """The node's local store.
+
+    Raises:
+        SignatureRefused: it has none, so nothing was signed for it.
+    """
+    store = getattr(request.app.state, "local_store", None)
+    if not isinstance(store, LocalStore):
+        raise SignatureRefused("this node keeps no files")
+    return store
 
 
 def _ticket(store: LocalStore, method: str, key: str, request: Request) -> Ticket:

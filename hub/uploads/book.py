@@ -35,6 +35,10 @@ def guard_name(upload_id: str) -> str:
     return f"upload:{upload_id}"
 
 
+def _home_key(tenant: str, upload_id: str) -> str:
+    return f"hub:{{uploads:{tenant}}}:home:{upload_id}"
+
+
 class UploadBook:
     """Reads and changes records. Every method raises LogUnavailable while Redis is away."""
 
@@ -55,6 +59,9 @@ class UploadBook:
             self._resume_key(upload.channel, upload.user, resume_key or ""),
         )
         flat = [item for pair in upload.to_fields().items() for item in pair]
+        await side_call(
+            self._redis, "SET", _home_key(upload.channel.tenant, upload.id), upload.channel.path, "EX", life_s
+        )
         is_new = await side_script(self._redis, _OPEN, keys, [upload.id, life_s if resume_key else 0, *flat])
         return upload if is_new else (await self.read(upload.channel, upload.id)) or upload
 
@@ -71,6 +78,11 @@ class UploadBook:
         """The user's upload in this channel that was requested with this key."""
         upload_id = await side_call(self._redis, "GET", self._resume_key(channel, user, resume_key))
         return await self.read(channel, upload_id.decode()) if upload_id else None
+
+    async def home(self, tenant: str, upload_id: str) -> Channel | None:
+        """The channel of an open upload that names only itself."""
+        path = await side_call(self._redis, "GET", _home_key(tenant, upload_id))
+        return channel_from_path(path.decode()) if path else None
 
     async def move(self, upload: Upload, state: UploadState, life_s: int = 0, **fields: str) -> str | None:
         """Change the state, from one it may be entered from. None when that was done, else the present state."""
@@ -91,7 +103,7 @@ class UploadBook:
         return None if present is None else present.decode()
 
     async def reserve(self, upload: Upload, now_ms: int, open_max: int, tenant_max_bytes: int) -> str:
-        """Take a slot. "ok", or what there is too much of: "open" uploads of the user, "bytes" of the tenant."""
+        """Take a slot: "new" or "held" before, or what there is too much of: "open" uploads of the user, "bytes" of the tenant."""
         lapses_ms = upload.expires_ms + SLOT_GRACE_MS
         args: list[str | int] = [upload.user, upload.slot, now_ms, lapses_ms, open_max, upload.size, tenant_max_bytes]
         answer = await side_script(self._redis, _RESERVE, self._ledger_keys(upload), args)

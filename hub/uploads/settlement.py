@@ -175,7 +175,7 @@ class Settlement:
         entries = await self._log.page(channel, _before(event_id), limit=1)
         if not entries or entries[0].id.decode() != event_id or entries[0].type != b"file.upload.request":
             return None
-        return await self._book.open(_bare(channel, event_id, entries[0].payload), None, 0)
+        return await self._book.open(_bare(channel, event_id, entries[0].payload), None, 1)
 
 
 def _ending(upload: Upload, state: UploadState, life_s: int = 0, **fields: str) -> Guard:

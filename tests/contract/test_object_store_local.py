@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from contract.object_store_cases import PNG, EnforcingCases, content, new_key, send, spooled
 from hub.storage.local import LocalStore
 from hub.storage.store import BadContent, Download, NewObject
-from hub.transports.local_store import local_store_routes
+from hub.transports.local_store import router
 
 
 class TestLocalStore(EnforcingCases):
@@ -30,7 +30,8 @@ class TestLocalStore(EnforcingCases):
     @pytest.fixture
     async def http(self, store: LocalStore) -> AsyncIterator[httpx.AsyncClient]:
         app = FastAPI()
-        app.include_router(local_store_routes(store))
+        app.state.local_store = store
+        app.include_router(router)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
             yield client
 

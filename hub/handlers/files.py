@@ -1,0 +1,237 @@
+"""file.*: asking for a place to put a file, bringing its bytes, and reading it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
+
+from hub.command import Answer, Append, Caller, Command, Nothing, Outcome
+from hub.errors import HubError, Problem
+from hub.frames import error_frame, reply_frame, to_json
+from hub.storage.store import StoreError
+from hub.uploads.admission import not_expired, own, wrong_state
+from hub.uploads.authorization import absolute, rfc3339_ms
+from hub.uploads.book import guard_name
+from hub.uploads.chunks import Chunk, MalformedChunk, decode_binary, decode_text
+from hub.uploads.desk import UploadDesk
+from hub.uploads.download import presentation
+from hub.uploads.plan import CHUNK_MAX_BYTES, Strategy
+from hub.uploads.progress import progress_json
+from hub.uploads.receiver import Taken
+from hub.uploads.record import Upload
+from hub.uploads.states import OPEN, FailReason, UploadState, sources
+from streams.envelope import Guard
+from streams.errors import GuardRefused
+from streams.events.declaration import Action
+from streams.events.files import (
+    FileChunk,
+    FileUploadCancel,
+    FileUploadComplete,
+    FileUploadProgress,
+    FileUploadRequest,
+    FileUploadSign,
+    FileUploadStatus,
+    FileUrlQuestion,
+)
+
+if TYPE_CHECKING:
+    from hub.connection import Connection
+    from hub.hub import Hub
+
+_RETRY_MS: Final = 1_000
+Reply = Callable[[Taken | Exception], None]
+
+
+class FileHandler:
+    """Uploads and downloads. Chunks are answered from their upload's lane, so that nothing else waits for them."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        hub.services.take_binary = self.binary
+
+    @property
+    def _desk(self) -> UploadDesk:
+        desk = self._hub.services.uploads
+        if desk is None:
+            raise HubError(4024, "this node takes no files")
+        return desk
+
+    async def request(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """Store the request, and say how to bring the bytes."""
+        payload = cast("FileUploadRequest", command.payload)
+        with _StoreAway():
+            answer, appended = await self._desk.request(
+                command.draft(), payload, command.caller, self._origin(command.caller)
+            )
+        answer |= {
+            "id": appended.id, "seq": appended.seq, "duplicate": appended.is_duplicate,
+            "durability": appended.durability.value,
+        }  # fmt: skip
+        return Answer("file.upload.authorized", to_json(answer))
+
+    async def sign(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """The URLs of further parts."""
+        payload = cast("FileUploadSign", command.payload)
+        with _StoreAway():
+            answer = await self._desk.sign(command.place, payload, command.caller, self._origin(command.caller))
+        return Answer("file.upload.authorized", to_json(answer))
+
+    async def status(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """What is there, and fresh URLs for the rest."""
+        payload = cast("FileUploadStatus", command.payload)
+        with _StoreAway():
+            answer = await self._desk.status(command.place, payload, command.caller, self._origin(command.caller))
+        return Answer("file.upload.authorized", to_json(answer))
+
+    def chunk(self, command: Command, connection: Connection | None) -> Outcome:
+        """A piece of a file; answered when it is taken."""
+        if connection is None:
+            raise HubError(4005, "chunks are for sockets")
+        payload = cast("FileChunk", command.payload)
+        chunk = decode_text(payload.upload_id, payload.offset, payload.data, payload.sha256)
+        place = command.place
+        self._desk.sockets.offer(place, command.caller, chunk, self._reply(connection, chunk, command.id, place.wire))
+        return Nothing()
+
+    def binary(self, connection: Connection, data: bytes) -> bool:
+        """A piece of a file as a binary message; false when this client may not send any."""
+        caller = connection.session.caller
+        if caller is None or "binary_chunks" not in caller.capabilities:
+            return False
+        try:
+            chunk = decode_binary(data)
+        except MalformedChunk as error:
+            connection.push(error_frame(HubError(4005, str(error)), None, None))
+            return True
+        reply = self._reply(connection, chunk, None, None)
+        if len(chunk.data) > CHUNK_MAX_BYTES:
+            reply(HubError(4011, f"a chunk has {CHUNK_MAX_BYTES} bytes at most"))
+        else:
+            self._desk.sockets.offer(None, caller, chunk, reply)
+        return True
+
+    async def progress(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """How much the uploader has sent, told to whoever follows the channel."""
+        payload = cast("FileUploadProgress", command.payload)
+        upload = await self._desk.admit(command.place, payload.upload_id, command.caller.principal.user)
+        await self._desk.book.move(upload, UploadState.UPLOADING)
+        return Append(command.draft(data=progress_json(upload, payload.sent, UploadState.UPLOADING)))
+
+    async def complete(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """The uploader says that all is there. Workers verify it, and say so with an event.
+
+        Raises:
+            HubError: 4003, 4018, 4021 (bytes are missing), 4022.
+        """
+        upload_id = cast("FileUploadComplete", command.payload).upload_id
+        upload = own(await self._desk.book.read(command.place, upload_id), command.caller.principal.user)
+        if upload.state in OPEN:  # else the guard decides, so that a repeated command gets its first answer
+            not_expired(upload, self._hub.services.now())
+            with _StoreAway():
+                await self._finish_socket(upload)
+        sets = (("state", UploadState.VERIFYING.value), ("cause", "@id"))
+        return Append(command.draft(guards=(_guard(upload, UploadState.VERIFYING, sets),)), refused=_refused)
+
+    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """Give an upload up; workers remove what arrived, then say so with an event.
+
+        Raises:
+            HubError: 4003 unless it is the caller's, or the caller may manage the channel; 4018.
+        """
+        payload, caller = cast("FileUploadCancel", command.payload), command.caller
+        found = await self._desk.book.read(command.place, payload.upload_id)
+        may_manage = caller.principal.grants.allows(command.place.wire, Action.MANAGE)
+        upload = own(found, found.user if found and may_manage else caller.principal.user)
+        sets = (
+            ("state", UploadState.FAILING.value), ("reason", FailReason.CANCELLED.value),
+            ("message", payload.reason or ""), ("cause", "@id"),
+        )  # fmt: skip
+        return Append(command.draft(guards=(_guard(upload, UploadState.FAILING, sets),)), refused=_refused)
+
+    async def url(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """A short-lived address to read a file by; permission to read the channel was checked with the command.
+
+        Raises:
+            HubError: 4018, 4021 not ready.
+        """
+        payload, desk = cast("FileUrlQuestion", command.payload), self._desk
+        upload = await desk.book.read(command.place, payload.file_id)
+        if upload is None:
+            raise HubError(4018, "there is no such file in this channel")
+        if upload.state is not UploadState.READY:
+            raise wrong_state(upload.state)
+        life_s = desk.limits.url_life_s
+        address = await desk.store.sign_get(upload.key, presentation(upload, payload.disposition), life_s)
+        answer = {
+            "url": absolute(self._origin(command.caller), address), "expires_at": rfc3339_ms(desk.now_ms() + life_s * 1000),
+        }  # fmt: skip
+        return Answer("file.url", to_json(answer))
+
+    async def _finish_socket(self, upload: Upload) -> None:
+        """Let every chunk of a socket upload arrive in the store.
+
+        Raises:
+            HubError: 4021, bytes are missing.
+        """
+        if upload.plan.strategy is not Strategy.SOCKET:
+            return
+        stored = await self._desk.sockets.finish(upload)
+        if stored < upload.size:
+            raise HubError(
+                4021, "bytes are missing; go on from next_offset", details=(Problem("next_offset", f"is {stored}"),)
+            )
+
+    def _reply(self, connection: Connection, chunk: Chunk, re: str | None, channel: str | None) -> Reply:
+        """Answers one chunk on its socket. A binary chunk has no id: its answer names the upload."""
+
+        def reply(result: Taken | Exception) -> None:
+            if isinstance(result, Taken):
+                connection.push(
+                    reply_frame("file.upload.progress", re, channel, _taken_payload(chunk.upload_id, result))
+                )
+                return
+            error = self._hub.as_hub_error(result)
+            if re is None and not error.details:
+                error.details = (Problem("upload_id", f"is {chunk.upload_id}"),)
+            connection.push(error_frame(error, re, channel))
+
+        return reply
+
+    def _origin(self, caller: Caller) -> str:
+        """What URLs to this hub begin with: its public address, or the one the caller came to."""
+        settings = self._hub.settings
+        if settings.websocket_url:
+            parts = urlsplit(settings.websocket_url)
+            return f"{parts.scheme.replace('ws', 'http', 1)}://{parts.netloc}"
+        return caller.origin or f"http://{settings.host}:{settings.port}"
+
+
+class _StoreAway:
+    """Turns a store that does not answer into 4013 for the client."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, StoreError):
+            text = "the file store is away: send the same again after a while"
+            raise HubError(4013, text, retry_after_ms=_RETRY_MS) from error
+
+
+def _guard(upload: Upload, state: UploadState, sets: tuple[tuple[str, str], ...]) -> Guard:
+    return Guard(guard_name(upload.id), (("state", "in", sources(state)),), sets)
+
+
+def _refused(error: GuardRefused) -> HubError:
+    if error.present is None:
+        return HubError(4018, "there is no such upload in this channel")
+    return wrong_state(error.present)
+
+
+def _taken_payload(upload_id: str, taken: Taken) -> dict[str, Any]:
+    problem = {"problem": taken.problem.value} if taken.problem else {}
+    return {
+        "upload_id": upload_id, "accepted": taken.problem is None, **problem, "next_offset": taken.next_offset,
+        "stored_offset": taken.stored_offset, "window": taken.window,
+    }  # fmt: skip

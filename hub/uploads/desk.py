@@ -1,0 +1,215 @@
+"""What a client may ask about uploads, decided: a node's side of `file.*`. It appends nothing but the request itself.
+
+Not here: frames and sockets (hub.handlers.files), and how an upload ends (settlement.py).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from hub.command import Caller
+from hub.errors import HubError, Problem
+from hub.storage.store import ObjectStore, Part
+from hub.uploads.admission import own, taking
+from hub.uploads.authorization import Authorizer
+from hub.uploads.book import UploadBook
+from hub.uploads.limits import UploadLimits
+from hub.uploads.plan import Strategy, make_plan
+from hub.uploads.progress import ProgressTeller
+from hub.uploads.receiver import Taken
+from hub.uploads.record import Upload
+from hub.uploads.sockets import SocketUploads
+from hub.uploads.states import OPEN, UploadState
+from projections.file_ids import file_id_of
+from streams.channel import Channel
+from streams.envelope import Appended, Draft
+from streams.errors import GuardRefused, IdempotencyConflict
+from streams.events.declaration import Action
+from streams.events.files import FileUploadRequest, FileUploadSign, FileUploadStatus
+from streams.redis.log import Log
+
+Json = dict[str, Any]
+_REFUSALS = {
+    "open": "finish or cancel some of your open uploads first",
+    "bytes": "your organisation's files have no more room",
+}
+
+
+class UploadDesk:
+    """Authorises uploads.
+
+    Args:
+        log: where requests are appended, and beside which records are kept.
+        clock: Unix seconds.
+        monotonic: seconds that never go back.
+
+    Attributes:
+        sockets: the uploads that come over this node's sockets.
+    """
+
+    def __init__(
+        self, log: Log, store: ObjectStore, limits: UploadLimits, clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self.limits = limits
+        self.store = store
+        self.book = UploadBook(log)
+        self._log = log
+        self._clock = clock
+        self._authorizer = Authorizer(store, limits)
+        self._progress = ProgressTeller(log, monotonic)
+        self.sockets = SocketUploads(store, self._admit_chunk, self._note_chunk, monotonic)
+
+    async def request(
+        self, draft: Draft, payload: FileUploadRequest, caller: Caller, origin: str
+    ) -> tuple[Json, Appended]:
+        """Reserve, append the request, write its record, and say how to bring the bytes. Again: the same upload.
+
+        Raises:
+            HubError: 4005, 4017.
+            StreamsError: as `Log.append`.
+        """
+        self.limits.check(payload.filename, payload.size, payload.mime)
+        plan = make_plan(payload.strategy, payload.size, takes_binary="binary_chunks" in caller.capabilities)
+        wish = Upload(
+            id="", channel=draft.channel, user=caller.principal.user, filename=payload.filename, mime=payload.mime, plan=plan,
+            event_id="", slot=draft.command or secrets.token_hex(8), sha256=payload.sha256,
+            expires_ms=self.now_ms() + self.limits.life_s * 1000,
+        )  # fmt: skip
+        appended = await self._append(draft, wish)
+        upload = await self._open(wish, appended, payload.resume_key)
+        upload = await self._begin(upload, is_checked=False)
+        return await self._authorizer.authorize(upload, origin, self.now_ms()), appended
+
+    async def sign(self, channel: Channel, payload: FileUploadSign, caller: Caller, origin: str) -> Json:
+        """Sign further parts. The first digests, before any part, make it an upload whose parts the store verifies.
+
+        Raises:
+            HubError: 4003, 4005, 4018, 4021, 4022.
+        """
+        upload = await self.admit(channel, payload.upload_id, caller.principal.user)
+        if upload.plan.strategy is not Strategy.MULTIPART:
+            raise HubError(4021, "only parts are signed", details=(Problem("strategy", f"is {upload.plan.strategy}"),))
+        if any(part.n > upload.plan.part_count for part in payload.parts):
+            raise HubError(
+                4005, f"there are {upload.plan.part_count} parts", details=(Problem("parts", "has a part too many"),)
+            )
+        await self.book.move(upload, UploadState.UPLOADING)
+        upload = await self._prefer_digests(upload, payload)
+        wanted = [Part(part.n, upload.plan.part_bytes(part.n), part.sha256) for part in payload.parts]
+        return await self._authorizer.authorize(upload, origin, self.now_ms(), wanted)
+
+    async def status(self, channel: Channel, payload: FileUploadStatus, caller: Caller, origin: str) -> Json:
+        """How an upload stands, with fresh URLs for what is missing.
+
+        Raises:
+            HubError: 4003, 4018, 4022.
+        """
+        user = caller.principal.user
+        if payload.upload_id is not None:
+            found = await self.book.read(channel, payload.upload_id)
+        else:
+            found = await self.book.find(channel, user, payload.resume_key or "")
+        upload = own(found, user)
+        if upload.state in OPEN:
+            taking(upload, self._clock())
+            upload = await self._begin(upload, is_checked=False)
+        elif upload.state in {UploadState.FAILING, UploadState.FAILED}:
+            raise HubError(4022, "the upload has failed; ask for another one", details=(Problem("state", "is failed"),))
+        return await self._authorizer.authorize(upload, origin, self.now_ms(), held=self.sockets.position(upload))
+
+    async def admit(self, channel: Channel, upload_id: str, user: str) -> Upload:
+        """The upload, if this user may bring bytes to it now.
+
+        Raises:
+            HubError: 4003, 4018, 4021, 4022.
+        """
+        return taking(own(await self.book.read(channel, upload_id), user), self._clock())
+
+    async def close(self) -> None:
+        """Stop taking chunks, and let go of the store."""
+        await self.sockets.close()
+        await self.store.close()
+
+    async def _admit_chunk(self, channel: Channel | None, upload_id: str, caller: Caller) -> Upload:
+        """As `admit`; a chunk that names no channel is asked for its permission here."""
+        user, tenant = caller.principal.user, caller.principal.tenant
+        if channel is None:
+            channel = await self.book.home(tenant, upload_id)
+            if channel is None:
+                raise HubError(4018, "there is no such upload")
+            if not caller.principal.grants.allows(channel.wire, Action.UPLOAD):
+                raise HubError(4003, "your token does not allow upload in this channel")
+        upload = await self.admit(channel, upload_id, user)
+        if upload.state is UploadState.REQUESTED:
+            await self.book.move(upload, UploadState.UPLOADING)
+        return upload
+
+    def _note_chunk(self, upload: Upload, taken: Taken) -> None:
+        self._progress.tell(upload, taken.next_offset)
+
+    def now_ms(self) -> int:
+        """Unix milliseconds."""
+        return int(self._clock() * 1000)
+
+    async def _append(self, draft: Draft, wish: Upload) -> Appended:
+        answer = await self.book.reserve(wish, self.now_ms(), self.limits.open_max, self.limits.tenant_max_bytes)
+        if answer in _REFUSALS:
+            raise HubError(
+                4017, _REFUSALS[answer], details=(Problem("size" if answer == "bytes" else "upload", "is too much"),)
+            )
+        try:
+            return await self._log.append(draft)
+        except (GuardRefused, IdempotencyConflict):
+            if answer == "new":
+                await self.book.release(wish, is_kept=False)
+            raise  # else it is unknown whether it was stored: the slot stays, for the same command again, or lapses
+
+    async def _open(self, wish: Upload, appended: Appended, resume_key: str | None) -> Upload:
+        """The record of the upload this request began: now, or when it was sent first."""
+        event_ms = int(appended.id.partition("-")[0])
+        upload = replace(
+            wish, id=file_id_of(wish.channel, appended.id), event_id=appended.id,
+            expires_ms=event_ms + self.limits.life_s * 1000,
+        )  # fmt: skip
+        await self.book.watch(upload.channel, upload.event_id, upload.expires_ms)
+        opened = await self.book.open(upload, resume_key, self.limits.life_s)
+        if opened.state in {UploadState.READY, UploadState.FAILED}:
+            await self.book.release(wish, is_kept=opened.state is UploadState.READY)
+            await self.book.unwatch(upload.channel, upload.event_id)
+        return opened
+
+    async def _begin(self, upload: Upload, *, is_checked: bool, handle: str = "") -> Upload:
+        """Have the store begin an upload in parts, if it needs one and `handle` is still the record's."""
+        if not upload.plan.is_multipart or upload.handle != handle or upload.state not in OPEN:
+            return upload
+        checked = is_checked or upload.plan.strategy is Strategy.SOCKET
+        new = await self.store.begin(upload.key, upload.mime, is_checked=checked)
+        if await self.book.set_handle(upload, new, is_checked=checked) is None:
+            return replace(upload, handle=new, is_checked=checked)
+        await self.store.abort(upload.key, new)  # another node was faster
+        return await self.book.read(upload.channel, upload.id) or upload
+
+    async def _prefer_digests(self, upload: Upload, payload: FileUploadSign) -> Upload:
+        """Have the store verify each part, where the client brings digests before any part has arrived.
+
+        Its first URLs were signed before any digest was known, so it was begun without, and AWS takes no digests then: it is
+        begun again. With parts there already it stays as it is, and verification reads the bytes.
+        """
+        has_all = all(part.sha256 for part in payload.parts)
+        if upload.is_checked:
+            if not has_all:
+                raise HubError(
+                    4005, "the parts of this upload have checksums", details=(Problem("parts.sha256", "is required"),)
+                )
+            return upload
+        if not has_all or await self.store.parts(upload.key, upload.handle):
+            return upload
+        old = upload.handle
+        upload = await self._begin(upload, is_checked=True, handle=old)
+        if upload.handle != old:
+            await self.store.abort(upload.key, old)
+        return upload

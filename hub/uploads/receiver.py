@@ -1,0 +1,193 @@
+"""One socket upload on one node: takes chunks in order and brings them to the store part by part.
+
+What is in the store survives the node; what is only spooled here does not, and is sent again from `stored_offset`. Memory:
+the chunk in hand. Not here: who may send (desk.py), and what a chunk looks like (chunks.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from hub.storage.digests import sha256_of
+from hub.storage.store import AlreadyStored, NewObject, ObjectStore, StoreError, StoreUnavailable, UploadGone
+from hub.storage.threads import Threads
+from hub.uploads.chunks import Chunk, ChunkProblem, Slice, Verdict, judge, slices
+from hub.uploads.plan import WINDOW_CHUNKS
+from hub.uploads.record import Upload
+from hub.uploads.spool import PartSpool
+
+_PROBLEMS: Final = {Verdict.OFFSET: ChunkProblem.OFFSET, Verdict.CHECKSUM: ChunkProblem.CHECKSUM}
+
+
+class ChunkBeyondEnd(Exception):
+    """A chunk goes beyond the size the upload was announced with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What is held after a chunk. `problem` is None when it was accepted."""
+
+    problem: ChunkProblem | None
+    next_offset: int
+    stored_offset: int
+    window: int
+
+
+async def stored_bytes(store: ObjectStore, upload: Upload) -> int:
+    """How many bytes from the start are in the store: where any node can go on."""
+    if not upload.plan.is_multipart:
+        stored = await store.look(upload.key)
+        return upload.size if stored is not None and stored.size == upload.size else 0
+    offset = 0
+    for n, part in enumerate(await store.parts(upload.key, upload.handle), 1):
+        if part.n != n or part.size != upload.plan.part_bytes(n):
+            break
+        offset += part.size
+    return offset
+
+
+async def put_empty(store: ObjectStore, upload: Upload) -> None:
+    """Store a file of no bytes, which no chunk brings."""
+    path = store.spool / f"{secrets.token_hex(16)}.part"
+    path.touch()
+    try:
+        await store.put(NewObject(upload.key, 0, upload.mime, sha256_of(b"")), path)
+    except AlreadyStored:
+        return
+    finally:
+        path.unlink(missing_ok=True)
+
+
+class Receiver:
+    """Takes one upload's chunks, one at a time: `take` must not be called again before it has returned.
+
+    Args:
+        stored_offset: bytes from the start that are in the store.
+    """
+
+    def __init__(self, store: ObjectStore, upload: Upload, threads: Threads, stored_offset: int) -> None:
+        self.upload = upload
+        self.next_offset = self.stored_offset = stored_offset
+        self._store = store
+        self._threads = threads
+        self._spool: PartSpool | None = None
+        self._storing: asyncio.Task[None] | None = None
+        self._is_paused = False
+
+    async def take(self, chunk: Chunk) -> Taken:
+        """Take a chunk, or say what is wrong with it.
+
+        A part that the store did not take is answered as a wrong offset: sending again from there cures it.
+
+        Raises:
+            ChunkBeyondEnd: it goes beyond the announced size.
+            UploadGone: the upload was ended elsewhere.
+            StoreUnavailable: the node's disk is full.
+        """
+        await self._reap()
+        verdict = judge(chunk, self.next_offset, self.upload.size)
+        if verdict is Verdict.TOO_LONG:
+            raise ChunkBeyondEnd
+        if verdict is Verdict.TAKE:
+            await self._spool_chunk(chunk)
+            self._is_paused = self._is_paused and self.next_offset < chunk.offset + len(chunk.data)
+            if self.next_offset == self.upload.size:
+                await self.settle()
+        problem = _PROBLEMS.get(verdict)
+        if verdict is Verdict.TAKE and self.next_offset < chunk.offset + len(chunk.data):
+            problem = ChunkProblem.OFFSET
+        return self.held(problem)
+
+    def held(self, problem: ChunkProblem | None = None) -> Taken:
+        """Where it stands."""
+        window = 0 if self._is_paused else WINDOW_CHUNKS
+        return Taken(problem, self.next_offset, self.stored_offset, window)
+
+    async def settle(self) -> None:
+        """Wait for the part that is on its way into the store.
+
+        Raises:
+            UploadGone: the upload was ended elsewhere.
+        """
+        if self._storing is not None:
+            await asyncio.wait({self._storing})
+            await self._reap()
+
+    async def close(self) -> None:
+        """Let go. What was spooled and not stored is lost; a part on its way still arrives."""
+        if self._storing is not None:
+            await asyncio.wait({self._storing})
+            self._storing.exception()
+            self._storing = None
+        self._drop_spool()
+
+    async def _spool_chunk(self, chunk: Chunk) -> None:
+        try:
+            await self._take(chunk)
+        except OSError as error:  # the disk is full: what was spooled of this part is of no use
+            self._start_over()
+            raise StoreUnavailable("the node cannot take more at the moment") from error
+
+    async def _take(self, chunk: Chunk) -> None:
+        view = memoryview(chunk.data)
+        for piece in slices(chunk.offset, len(chunk.data), self.upload.plan.part_size, self.upload.size):
+            if self._spool is None:
+                self._spool = PartSpool(self._store.spool, piece.n)
+            await self._threads.run(self._spool.add, view[piece.start : piece.end])
+            self.next_offset += piece.end - piece.start
+            if piece.is_last and not await self._send_part(piece):
+                return
+
+    async def _send_part(self, piece: Slice) -> bool:
+        """Hand a whole part over to be stored while the next one is spooled. One is on its way at a time."""
+        await self.settle()
+        spool = self._spool
+        if spool is None or spool.n != piece.n:  # the part before did not arrive: everything after it is sent again
+            return False
+        self._spool = None
+        self._storing = asyncio.create_task(self._put(spool))
+        return True
+
+    async def _put(self, spool: PartSpool) -> None:
+        try:
+            part = await self._threads.run(spool.close)
+            upload = self.upload
+            if upload.plan.is_multipart:
+                await self._store.write_part(upload.key, upload.handle, part, spool.path)
+            else:
+                await self._put_whole(NewObject(upload.key, part.size, upload.mime, part.sha256), spool)
+            self.stored_offset = (part.n - 1) * upload.plan.part_size + part.size
+        finally:
+            spool.drop()
+
+    async def _put_whole(self, new: NewObject, spool: PartSpool) -> None:
+        try:
+            await self._store.put(new, spool.path)
+        except AlreadyStored:
+            return  # an answer was lost; verification looks at what is there
+
+    async def _reap(self) -> None:
+        """Look at how storing the last part went."""
+        if self._storing is None or not self._storing.done():
+            return
+        error = self._storing.exception()
+        self._storing = None
+        if error is None:
+            return
+        self._start_over()
+        if isinstance(error, UploadGone) or not isinstance(error, StoreError):
+            raise error
+
+    def _start_over(self) -> None:
+        """Go on from what is in the store, after a pause."""
+        self._drop_spool()
+        self.next_offset = self.stored_offset
+        self._is_paused = True
+
+    def _drop_spool(self) -> None:
+        if self._spool is not None:
+            self._spool.drop()
+            self._spool = None

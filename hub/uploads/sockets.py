@@ -1,0 +1,192 @@
+"""The socket uploads of one node: a lane for each, apart from chat, so that chunks wait only for chunks.
+
+A lane outlives its socket: a client that comes back to this node goes on at `next_offset`, on any other at `stored_offset`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from hub.command import Caller
+from hub.errors import HubError, Problem
+from hub.storage.store import ObjectStore, StoreError, UploadGone
+from hub.storage.threads import Threads
+from hub.uploads.chunks import Chunk, ChunkProblem
+from hub.uploads.plan import WINDOW_CHUNKS, Strategy
+from hub.uploads.receiver import ChunkBeyondEnd, Receiver, Taken, put_empty, stored_bytes
+from hub.uploads.record import Upload
+from streams.channel import Channel
+
+WAITING_MAX: Final = 2 * WINDOW_CHUNKS
+"""Chunks of one upload held in memory. A client that keeps to the window stays well below."""
+IDLE_S: Final = 600.0
+"""How long a lane nobody sends on is kept: its spooled bytes spare a client that comes back from sending them again."""
+RECHECK_S: Final = 1.0
+"""How old the node's picture of an upload may be: a cancel from another device is noticed by then."""
+
+Answer = Callable[[Taken | Exception], None]
+Admit = Callable[[Channel | None, str, Caller], Awaitable[Upload]]
+"""Channel (None: not told), upload and caller → the upload, if the caller may send to it now; raises HubError if not."""
+
+
+class _Offer(NamedTuple):
+    channel: Channel | None
+    caller: Caller
+    chunk: Chunk
+    answer: Answer
+
+
+@dataclass(slots=True)
+class _Lane:
+    waiting: deque[_Offer] = field(default_factory=deque)
+    receiver: Receiver | None = None
+    task: asyncio.Task[None] | None = None
+    used_at: float = 0.0
+    checked_at: float = 0.0
+
+
+class SocketUploads:
+    """Takes chunks and answers each.
+
+    Args:
+        on_taken: told of each accepted chunk: the upload and where it stands.
+        monotonic: seconds.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        admit: Admit,
+        on_taken: Callable[[Upload, Taken], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._admit = admit
+        self._on_taken = on_taken
+        self._monotonic = monotonic
+        self._threads = Threads("upload-spool", 4)
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def offer(self, channel: Channel | None, caller: Caller, chunk: Chunk, answer: Answer) -> None:
+        """Take a chunk when its turn comes; `answer` is called exactly once. A binary chunk names no channel."""
+        key = (caller.principal.tenant, chunk.upload_id)
+        lane = self._lanes.get(key)
+        if lane is None:
+            self._drop_idle()
+            lane = self._lanes[key] = _Lane()
+        if len(lane.waiting) >= WAITING_MAX:
+            held = lane.receiver.held() if lane.receiver else Taken(None, 0, 0, 0)
+            answer(Taken(ChunkProblem.OFFSET, held.next_offset, held.stored_offset, 0))
+            return
+        lane.waiting.append(_Offer(channel, caller, chunk, answer))
+        if lane.task is None:
+            lane.task = asyncio.create_task(self._run(key, lane))
+
+    def position(self, upload: Upload) -> int | None:
+        """Where this node would go on; None when it holds nothing of the upload."""
+        lane = self._lanes.get(_key(upload))
+        return lane.receiver.next_offset if lane is not None and lane.receiver is not None else None
+
+    async def finish(self, upload: Upload) -> int:
+        """Let everything that was sent arrive; how many bytes from the start are in the store."""
+        if upload.size == 0:
+            await put_empty(self._store, upload)
+        lane = self._lanes.pop(_key(upload), None)
+        if lane is None:
+            return await stored_bytes(self._store, upload)
+        while lane.task is not None:
+            await asyncio.wait({lane.task})
+        if lane.receiver is not None:
+            await lane.receiver.settle()
+            if lane.receiver.stored_offset < upload.size:
+                self._lanes.setdefault(_key(upload), lane)
+            return lane.receiver.stored_offset
+        return await stored_bytes(self._store, upload)
+
+    async def close(self) -> None:
+        """Stop taking; what is on its way into the store arrives."""
+        lanes, self._lanes = self._lanes, {}
+        for lane in lanes.values():
+            if lane.task is not None:
+                lane.task.cancel()
+                await asyncio.wait({lane.task})
+            if lane.receiver is not None:
+                await lane.receiver.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._threads.close()
+
+    async def _run(self, key: tuple[str, str], lane: _Lane) -> None:
+        try:
+            while lane.waiting:
+                offer = lane.waiting.popleft()
+                offer.answer(await self._answer(lane, offer))
+        finally:
+            lane.task = None
+            lane.used_at = self._monotonic()
+            if lane.receiver is None and self._lanes.get(key) is lane and not lane.waiting:
+                del self._lanes[key]
+
+    async def _answer(self, lane: _Lane, offer: _Offer) -> Taken | Exception:
+        try:
+            receiver = await self._receiver(lane, offer)
+            taken = await receiver.take(offer.chunk)
+        except ChunkBeyondEnd:
+            return HubError(
+                4017, "the chunk goes beyond the announced size", details=(Problem("offset", "is too large"),)
+            )
+        except UploadGone:
+            await self._forget(lane)
+            return HubError(4022, "the upload was ended; ask for another one")
+        except StoreError:
+            return HubError(4013, "the store is away: send the same again after a while", retry_after_ms=1_000)
+        except Exception as error:
+            await self._forget(lane)
+            return error
+        if taken.problem is None:
+            self._on_taken(receiver.upload, taken)
+        return taken
+
+    async def _receiver(self, lane: _Lane, offer: _Offer) -> Receiver:
+        """The lane's receiver, after a look whether this user may (still) send."""
+        now = self._monotonic()
+        receiver = lane.receiver
+        if receiver is not None and now - lane.checked_at < RECHECK_S and _is_for(receiver.upload, offer):
+            return receiver
+        upload = await self._admit(offer.channel, offer.chunk.upload_id, offer.caller)
+        if upload.plan.strategy is not Strategy.SOCKET:
+            raise HubError(
+                4021, "this upload does not go over the socket", details=(Problem("strategy", upload.plan.strategy),)
+            )
+        lane.checked_at = now
+        if receiver is None:
+            stored = await stored_bytes(self._store, upload)
+            receiver = lane.receiver = Receiver(self._store, upload, self._threads, stored)
+        return receiver
+
+    async def _forget(self, lane: _Lane) -> None:
+        receiver, lane.receiver = lane.receiver, None
+        if receiver is not None:
+            await receiver.close()
+
+    def _drop_idle(self) -> None:
+        deadline = self._monotonic() - IDLE_S
+        for key, lane in list(self._lanes.items()):
+            if lane.task is None and lane.used_at < deadline:
+                del self._lanes[key]
+                task = asyncio.create_task(self._forget(lane))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
+
+def _key(upload: Upload) -> tuple[str, str]:
+    return upload.channel.tenant, upload.id
+
+
+def _is_for(upload: Upload, offer: _Offer) -> bool:
+    """Whether what was found out about the upload's last chunk holds for this one: same person, same channel."""
+    return upload.user == offer.caller.principal.user and offer.channel in {None, upload.channel}

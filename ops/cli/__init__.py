@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(_guarded(arguments))
 
 
-def commands() -> Mapping[str, str]:
+def known_commands() -> Mapping[str, str]:
     """Name → what it does, read from the files' first lines without importing them."""
     return {
         file.stem.rstrip("_"): _first_line(file)  # `import_.py` is the command `import`
@@ -58,7 +58,7 @@ def _guarded(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    known = commands()
+    known = known_commands()
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         print(_help(known))
         return 0 if arguments else EXIT_USAGE

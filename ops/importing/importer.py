@@ -7,6 +7,7 @@ arise, whatever fails, and a second run is told by its first append how far the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -59,19 +60,21 @@ class Import:
             StreamsError: an append was refused for a reason that trying again does not cure.
         """
         while self.done < len(self._drafts):
-            await self._submit_what_may_go(due)
-            await self._something_moves()
+            wait_s = self._submit_what_is_due(due)
+            await self._something_moves(wait_s)
             if self._failure is not None:
                 await self._recover()
             on_progress(self.done)
 
-    async def _submit_what_may_go(self, due: Callable[[int], float] | None) -> None:
-        loop = asyncio.get_running_loop()
+    def _submit_what_is_due(self, due: Callable[[int], float] | None) -> float | None:
+        """How long until the next one is due; None when only an answer can open the way for more."""
+        now = asyncio.get_running_loop().time()
         while self._failure is None and self._next < len(self._drafts) and self._in_flight < IN_FLIGHT_MAX:
-            if due is not None and (wait_s := due(self._next) - loop.time()) > 0:
-                await asyncio.sleep(wait_s)
+            if due is not None and due(self._next) > now:
+                return due(self._next) - now
             self._submit(self._next)
             self._next += 1
+        return None
 
     def _submit(self, number: int) -> None:
         self._in_flight += 1
@@ -94,9 +97,10 @@ class Import:
         if isinstance(result, GuardRefused):
             self.done = int(result.present or 0)
 
-    async def _something_moves(self) -> None:
-        while self._in_flight and not self._moved.is_set():
-            await self._moved.wait()
+    async def _something_moves(self, wait_s: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._moved.wait()
         self._moved.clear()
 
     async def _recover(self) -> None:

@@ -118,7 +118,7 @@ class Feeds:
             self.full.add(feed)
         if taken is Taken.SPILLED:
             self._unsubscribe(feed)
-        return self._unless_ended(feed, taken)
+        return taken if taken is Taken.YES else self._unless_ended(feed, taken)
 
     def on_signal(self, frame: Frame, text: str, start: int, end: int) -> None:
         """An event that is not stored."""

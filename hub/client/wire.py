@@ -45,19 +45,22 @@ def split(text: str) -> list[Placed]:
         MalformedMessage: not JSON, or not an object or an array of objects.
     """
     try:
-        start = _after_space(text, 0)
-        if text[start] == "[":
-            placed, end = elements(text, start)
-        else:
-            frame, end = _decode(text, start)
-            placed = [(frame, start, end)]
-        if _after_space(text, end) != len(text):
+        placed, end = _frames(text, 0 if text[0] in "{[" else _after_space(text, 0))
+        if end != len(text) and _after_space(text, end) != len(text):
             raise MalformedMessage("something follows the message")
     except (ValueError, IndexError, RecursionError) as problem:
         raise MalformedMessage(str(problem)) from problem
-    if not all(type(frame) is dict for frame, _, _ in placed):
-        raise MalformedMessage("a frame must be a JSON object")
+    for frame, _, _ in placed:
+        if type(frame) is not dict:
+            raise MalformedMessage("a frame must be a JSON object")
     return placed
+
+
+def _frames(text: str, start: int) -> tuple[list[Placed], int]:
+    if text[start] == "[":
+        return elements(text, start)
+    frame, end = _decode(text, start)
+    return [(frame, start, end)], end
 
 
 def elements(text: str, start: int) -> tuple[list[Placed], int]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final, Protocol, cast
 
@@ -32,19 +31,17 @@ from hub.transports.frame_codec import (
     frame_close,
 )
 from hub.transports.port import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
+from hub.transports.websocket_settings import (
+    CLOSE_TIMEOUT_S,
+    MESSAGE_SIZE_LIMIT_BYTES,
+    SUBPROTOCOL,
+    WRITE_HIGH_BYTES,
+    WRITE_LOW_BYTES,
+    WireSettings,
+)
 from hub.transports.websocket_upgrade import accept_response, read_upgrade, refusal_response
 
-SUBPROTOCOL: Final = "hub.v1.json"
-MESSAGE_SIZE_LIMIT_BYTES: Final = 1_048_576
-
-WRITE_HIGH_BYTES: Final = 262_144
-"""Above this a peer counts as slow. Less would make a burst of joined events look slow; more costs memory per stalled
-peer: 10,000 of them hold 2.6 GB at this mark."""
-WRITE_LOW_BYTES: Final = 65_536
-"""Below this it counts as drained: low enough to catch up by a page of events at a time, not one by one."""
-
-CLOSE_TIMEOUT_S: Final = 5.0
-"""From our first Close (or the peer's FIN) to a reset. Less cuts off slow phones, more keeps dead sockets."""
+__all__ = ["SUBPROTOCOL", "LeanWebSocket", "lean_protocol"]
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -64,18 +61,6 @@ class ServerState(Protocol):
     """The part of uvicorn's `ServerState` that is used: every live protocol is in it, so that shutdown finds it."""
 
     connections: set[asyncio.Protocol]
-
-
-@dataclass(frozen=True, slots=True)
-class WireSettings:
-    """What all sockets of one protocol class share."""
-
-    factory: ReceiverFactory
-    subprotocols: tuple[str, ...] = (SUBPROTOCOL,)
-    message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES
-    write_high_bytes: int = WRITE_HIGH_BYTES
-    write_low_bytes: int = WRITE_LOW_BYTES
-    close_timeout_s: float = CLOSE_TIMEOUT_S
 
 
 def lean_protocol(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from queue import Queue
@@ -14,7 +15,9 @@ from websockets.sync.client import connect
 
 from hub.transports.frame_codec import BINARY, CLOSE, PING, PONG, TEXT
 from hub.transports.port import Upgrade
-from hub.transports.websocket import WRITE_HIGH_BYTES, LeanWebSocket
+from hub.transports.websocket import LeanWebSocket
+from hub.transports.websocket_settings import WRITE_HIGH_BYTES
+from support.certificate import Certificate, self_signed
 from support.client_frames import client_frame, close_frame
 from support.raw_socket import RawSocket
 from support.wire_server import Recorder, WireServer, wire_server
@@ -445,6 +448,34 @@ class TestShutdown:
         receiver.next_call("closed")
 
         assert server.live == before - 1
+
+
+class TestTls:
+    """TLS cannot half-close, so the ending is another."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def certificate(cls, tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+        return self_signed(tmp_path_factory.mktemp("tls"))
+
+    @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+    def test_messages_and_codes_arrive(self, certificate: Certificate, loop: str) -> None:
+        """Whoever closes, and when a message is too large."""
+        trusting = ssl.create_default_context(cafile=certificate.certificate)
+        with wire_server(loop=loop, certificate=certificate) as wire:
+            url = f"wss://127.0.0.1:{wire.port}/ws"
+            with connect(url, ssl=trusting) as ws, pytest.raises(ConnectionClosedError, match="4001"):  # noqa: PT012
+                ws.send("x" * 500_000)
+                assert ws.recv() == "x" * 500_000
+                ws.send("close 4001")
+                ws.recv()
+            with connect(url, ssl=trusting) as ws, pytest.raises(ConnectionClosedError, match="1009"):  # noqa: PT012
+                ws.send(b"x" * 2_000_000)
+                ws.recv()
+            with connect(url, ssl=trusting) as ws:
+                ws.close(4123)
+
+            assert [wire.next_receiver().next_call("closed") for _ in range(3)] == [4001, 1009, 4123]
 
 
 def wire_of(receiver: Recorder) -> LeanWebSocket:

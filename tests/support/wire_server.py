@@ -18,6 +18,7 @@ import uvicorn
 from hub.transports.frame_codec import encode_binary, encode_text
 from hub.transports.port import SocketTransport, Upgrade, UpgradeRefused
 from hub.transports.websocket import lean_protocol
+from support.certificate import Certificate
 
 WAIT_S = 10.0
 """The longest any single step may take on a loaded machine; nothing waits this long when all is well."""
@@ -147,6 +148,7 @@ def wire_server(
     http: str = "httptools",
     close_timeout_s: float = WAIT_S,
     message_size_limit_bytes: int = 1_048_576,
+    certificate: Certificate | None = None,
 ) -> Iterator[WireServer]:
     """Run the server while the block runs; leaving the block drains it and waits for its thread."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -160,7 +162,16 @@ def wire_server(
     protocol = lean_protocol(
         factory, close_timeout_s=close_timeout_s, message_size_limit_bytes=message_size_limit_bytes
     )
-    config = uvicorn.Config(plain_http, loop=loop, http=http, ws=protocol, lifespan="off", log_config=None)
+    config = uvicorn.Config(
+        plain_http,
+        loop=loop,
+        http=http,
+        ws=protocol,
+        lifespan="off",
+        log_config=None,
+        ssl_certfile=certificate and certificate.certificate,
+        ssl_keyfile=certificate and certificate.key,
+    )
     server = uvicorn.Server(config)
     wire = WireServer(server, listener)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="wire server")

@@ -1,0 +1,32 @@
+"""What all sockets of one WebSocket wire share: limits, marks and deadlines, each with its reason. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from hub.transports.port import ReceiverFactory
+
+SUBPROTOCOL: Final = "hub.v1.json"
+MESSAGE_SIZE_LIMIT_BYTES: Final = 1_048_576
+
+WRITE_HIGH_BYTES: Final = 262_144
+"""Above this a peer counts as slow. Less would make a burst of joined events look slow; more costs memory per stalled
+peer: 10,000 of them hold 2.6 GB at this mark."""
+WRITE_LOW_BYTES: Final = 65_536
+"""Below this it counts as drained: low enough to catch up by a page of events at a time, not one by one."""
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""From our first Close (or the peer's FIN) to a reset. Less cuts off slow phones, more keeps dead sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireSettings:
+    """What all sockets of one protocol class share."""
+
+    factory: ReceiverFactory
+    subprotocols: tuple[str, ...] = (SUBPROTOCOL,)
+    message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES
+    write_high_bytes: int = WRITE_HIGH_BYTES
+    write_low_bytes: int = WRITE_LOW_BYTES
+    close_timeout_s: float = CLOSE_TIMEOUT_S

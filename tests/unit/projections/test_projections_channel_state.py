@@ -1,0 +1,255 @@
+"""A channel's state as a whole: order, snapshots, reading entries, old versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from projections import BrokenEvent, ChannelFold, EventsMissing, Recorded, SnapshotRefused, fold, recorded
+from projections.catalogue import CATALOGUE
+from projections.conversation import CONVERSATION
+from projections.json_value import canonical, parse, weigh
+from projections.teams import TEAMS
+from projections.times import milliseconds_of_text, text_of_milliseconds
+from projections.uploads import UPLOADS
+from streams.channel import Channel, Kind
+from streams.events import CATALOGUE as EVENT_TYPES
+from support.golden import golden_files
+
+if TYPE_CHECKING:
+    from conftest import History
+
+Make = Callable[[Kind], "History"]
+
+
+class TestAdvance:
+    """One event after the other."""
+
+    def test_it_says_whether_the_event_was_new(self, talk: History) -> None:
+        """The same event again is passed over."""
+        entry = talk.entry("chat.message", {"text": "one"})
+
+        assert talk.state.advance(entry)
+        assert not talk.state.advance(entry)
+        assert (talk.state.id, talk.state.seq) == (entry.id.decode(), 1)
+
+    def test_a_hole_is_refused(self, talk: History) -> None:
+        """No log ever had such a state."""
+        talk.say("one")
+        with pytest.raises(EventsMissing) as refused:
+            talk.state.advance(talk.entry("chat.message", {"text": "x"})._replace(seq=3))
+
+        assert (refused.value.held, refused.value.given) == (1, 3)
+        assert talk.texts == ["one"]
+
+    def test_a_log_may_begin_anywhere(self, talk: History) -> None:
+        """What was trimmed without an archive is counted and not known."""
+        talk.state.advance(talk.entry("chat.message", {"text": "late"})._replace(seq=1_000))
+
+        assert (talk.shown["count"], talk.texts) == (1_000, ["late"])
+
+    def test_live_entries_are_no_events(self, talk: History) -> None:
+        """They have seq 0, and no business here."""
+        assert not talk.state.advance(talk.entry("chat.message", {"text": "x"})._replace(seq=0))
+
+    def test_types_nobody_folds_are_not_even_read(self, talk: History) -> None:
+        """Whatever they hold, they count."""
+        talk.state.advance(talk.entry("later.event", {})._replace(data=b"\xff", actor=b"", meta=b"{"))
+
+        assert talk.shown["count"] == 1
+        assert talk.state.id != "0"
+
+    def test_a_broken_event_is_passed_over(self, talk: History) -> None:
+        """It raises, and the next one is folded."""
+        with pytest.raises(BrokenEvent) as broken:
+            talk.add("chat.message", {"text": 7})
+        talk.say("two")
+
+        assert (broken.value.type, broken.value.problem) == ("chat.message", "text must be a string")
+        assert (talk.texts, talk.shown["count"]) == (["two"], 2)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"v": b"2"}, {"v": b"0"}, {"v": b"x"}, {"actor": b"[]"}, {"actor": b"{"}, {"meta": b"null"}, {"data": b""},
+            {"data": b"[" * 100_000}, {"data": b'{"text":Infinity}'}, {"data": b'{"text":"a"} x'}, {"data": b'{"n":1e999}'},
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_entries_that_cannot_be_read_are_broken(self, talk: History, change: dict[str, bytes]) -> None:
+        """Fields that are not JSON objects, and versions this program does not know (EVENTS 16)."""
+        entry = talk.entry("chat.message", {"text": "x"})._replace(**change)
+
+        with pytest.raises(BrokenEvent, match="not readable"):
+            talk.state.advance(entry)
+
+    @pytest.mark.parametrize(
+        ("event_type", "payload", "problem"),
+        [
+            ("chat.react", {"message_id": "1-0", "reaction": "x"}, "op"),
+            ("chat.message", {"text": "x", "parts": {}}, "parts"),
+            ("chat.message", {"text": "x", "parent_id": 1}, "parent_id"),
+            ("assistant.message.start", {"message_id": "m", "run_id": "r", "attempt": True}, "attempt"),
+            ("chat.configure", {"settings": []}, "settings"),
+        ],
+    )
+    def test_the_problem_names_the_field(
+        self, talk: History, event_type: str, payload: dict[str, Any], problem: str
+    ) -> None:
+        """Whoever parks it reads what is wrong, without the value."""
+        with pytest.raises(BrokenEvent) as broken:
+            talk.add(event_type, payload)
+
+        assert broken.value.problem.startswith(problem + " must be")
+
+    def test_an_author_must_be_known_where_it_matters(self, talk: History) -> None:
+        """A reaction of nobody is none."""
+        entry = talk.entry("chat.react", {"message_id": "1-0", "reaction": "x", "op": "add"})._replace(actor=b"{}")
+
+        with pytest.raises(BrokenEvent, match="actor"):
+            talk.state.advance(entry)
+
+
+class TestSnapshots:
+    """`dump` and `load`."""
+
+    def test_a_snapshot_says_where_it_stands(self, talk: History) -> None:
+        """Channel, last ID and seq travel with it."""
+        last = talk.say("one")
+        loaded = ChannelFold.load(ChannelFold.dump(talk.state))
+
+        assert (loaded.home, loaded.id, loaded.seq) == (talk.channel, last, 1)
+
+    def test_a_kind_alone_is_a_home_too(self) -> None:
+        """It folds everything but uploads."""
+        state = ChannelFold.initial(Kind.TEAM)
+        state.advance(Recorded("5-0", 1, "file.upload.request", 1, {"id": "a"}, {}, {"filename": "f", "size": 1}))
+
+        assert ChannelFold.load(state.dump()).home is Kind.TEAM
+        assert state.of(UPLOADS).open == {}
+
+    @pytest.mark.parametrize("kind", Kind)
+    def test_a_snapshot_of_another_version_is_refused(self, history: Make, kind: Kind) -> None:
+        """Of any projection, of the outer form, with one projection more or less: rebuild."""
+        kept = json.loads(history(kind).state.dump())
+        changed = [{**kept, "format": 0}, {**kept, "parts": {}}, {**kept, "parts": {**kept["parts"], "more": [1, {}]}}]
+        for name, (version, state) in kept["parts"].items():
+            changed.append({**kept, "parts": {**kept["parts"], name: [version + 1, state]}})
+            changed.append({**kept, "parts": {**kept["parts"], name: [version, 7]}})
+            changed.append({**kept, "parts": {**kept["parts"], name: {}}})
+
+        for value in changed:
+            with pytest.raises(SnapshotRefused):
+                ChannelFold.load(json.dumps(value).encode())
+
+    @pytest.mark.parametrize(
+        "snapshot",
+        [b"", b"{", b"[]", b"7", b"\xff", b"{}", b'{"format":1}', b"[" * 100_000],
+        ids=lambda value: value[:12],
+    )
+    def test_what_is_no_snapshot_is_refused(self, snapshot: bytes) -> None:
+        """Whatever lies where one should be."""
+        with pytest.raises(SnapshotRefused):
+            ChannelFold.load(snapshot)
+
+    @pytest.mark.parametrize(
+        "change", [{"home": "acme:shop:1"}, {"home": "shop"}, {"home": 7}, {"id": 7}, {"seq": "7"}]
+    )
+    def test_a_snapshot_of_nowhere_is_refused(self, talk: History, change: dict[str, Any]) -> None:
+        """Its head is checked too."""
+        with pytest.raises(SnapshotRefused):
+            ChannelFold.load(json.dumps({**json.loads(talk.state.dump()), **change}).encode())
+
+    def test_two_states_of_one_snapshot_are_independent(self, talk: History) -> None:
+        """A state has one owner; a second owner loads its own."""
+        talk.say("one")
+        other = ChannelFold.load(talk.state.dump())
+        talk.say("two")
+
+        assert [message["text"] for message in json.loads(other.render())["messages"]] == ["one"]
+
+
+class TestReading:
+    """Projections by themselves."""
+
+    def test_fold_folds_one_projection(self, talk: History) -> None:
+        """For a consumer that wants only that."""
+        talk.say("one")
+        talk.say("two")
+        state = fold(CONVERSATION, map(recorded, talk.entries), CONVERSATION.initial(Kind.CONVERSATION))
+
+        assert state == talk.state.of(CONVERSATION)
+
+    def test_a_kind_has_the_projections_of_the_catalogue(self, talk: History) -> None:
+        """And no others."""
+        with pytest.raises(KeyError, match="teams"):
+            talk.state.of(TEAMS)
+
+    def test_every_type_that_is_folded_is_durable_and_of_its_kind(self) -> None:
+        """A fold waits for nothing that can never be in its channel's log."""
+        for kind, sources in CATALOGUE.items():
+            for source in sources:
+                known = [EVENT_TYPES[name] for name in source.types]
+                assert all(row.is_stored for row in known)
+                assert kind is Kind.AGENT or all(kind in row.kinds for row in known)
+
+    def test_rendering_twice_gives_the_same_bytes_and_advancing_new_ones(self, talk: History) -> None:
+        """The bytes are kept for as long as they are true."""
+        talk.say("one")
+        assert talk.state.render() is talk.state.render()
+
+        before = talk.state.render()
+        talk.say("two")
+        assert before != talk.state.render()
+
+    def test_the_functions_are_the_methods(self, talk: History) -> None:
+        """`ChannelFold` is for those who think in functions."""
+        state = ChannelFold.apply(ChannelFold.initial(talk.channel), talk.entry("chat.message", {"text": "x"}))
+
+        assert ChannelFold.render(state) == state.render()
+        assert ChannelFold.dump(state) == state.dump()
+
+    @pytest.mark.parametrize("golden", golden_files(), ids=lambda golden: golden.path.stem)
+    def test_every_version_ever_released_can_be_folded(self, golden: Any) -> None:
+        """The golden entries, oldest version first (EVENTS 16)."""
+        for kind in EVENT_TYPES[golden.event["type"]].kinds:
+            state = ChannelFold.initial(Channel("acme", kind, "42"))
+
+            assert state.advance(golden.entry)
+            assert ChannelFold.load(state.dump()).dump() == state.dump()
+
+
+class TestValues:
+    """JSON and times."""
+
+    @pytest.mark.parametrize("data", [b' {"a": 1} ', b'{"a":1}', b"\n[1]\n"])
+    def test_blanks_around_a_value_are_allowed(self, data: bytes) -> None:
+        """The hub stores none, others may."""
+        assert parse(data) == json.loads(data)
+
+    @pytest.mark.parametrize("data", [b"", b"1 2", b"nul", b"NaN", b"-Infinity", b"1e400", b"-1e400", b"\xff"])
+    def test_what_cannot_be_written_back_is_no_value(self, data: bytes) -> None:
+        """A state that holds it could not be shown."""
+        with pytest.raises(ValueError, match=r"."):
+            parse(data)
+
+    def test_canonical_bytes_are_compact_and_keep_the_order(self) -> None:
+        """As it was built, so it is written; floats read back as they were."""
+        value = {"b": [1, 0.1, None, True], "a": "ü"}
+
+        assert canonical(value) == '{"b":[1,0.1,null,true],"a":"ü"}'.encode()
+        assert parse(canonical(value)) == value
+
+    def test_weighing_stops_beyond_its_bound(self) -> None:
+        """Weight is text plus eight a node; depth counts containers."""
+        assert weigh({"ab": [1, "xyz", {}]}, 1_000) == (8 + 2 + 8 + 8 + 11 + 8, 3)
+        assert weigh([["x" * 100]], 10)[0] < 100
+
+    def test_times_are_those_of_the_wire(self) -> None:
+        """RFC 3339, UTC, milliseconds; finer fractions are cut off."""
+        assert text_of_milliseconds(1_795_367_479_511) == "2026-11-22T17:11:19.511Z"
+        assert milliseconds_of_text("2026-11-22T18:11:19.511999+01:00") == 1_795_367_479_511
+        assert text_of_milliseconds(0) == "1970-01-01T00:00:00.000Z"

@@ -1,0 +1,211 @@
+"""Agent runs, their table of states, and tool calls with the questions that wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from projections import BrokenEvent
+from projections.agent_runs import AGENT_RUNS
+from projections.run_states import (
+    CANCELLING_MS_MAX,
+    FINAL,
+    OPEN,
+    OUTCOMES,
+    QUEUED_MS_MAX,
+    RUNNING_MS_DEFAULT,
+    TRANSITIONS,
+    WAITING_MS_DEFAULT,
+    RunState,
+    deadline_ms,
+    may,
+    sources,
+)
+from projections.tool_calls import TOOL_CALLS
+from streams import runs
+from streams.channel import Kind
+
+if TYPE_CHECKING:
+    from conftest import History
+
+
+def status(run_id: str, state: str, attempt: int = 1, segment: int = 1, **more: Any) -> dict[str, Any]:
+    return {"run_id": run_id, "agent": "demo", "state": state, "attempt": attempt, "segment": segment, **more}
+
+
+def complete(run_id: str, **more: Any) -> dict[str, Any]:
+    return {
+        "run_id": run_id, "agent": "demo", "outcome": "success", "message_ids": [], "duration_ms": 5, "attempts": 1, **more,
+    }  # fmt: skip
+
+
+class TestRuns:
+    """`active_runs`, `outputs` and `completed`."""
+
+    def test_a_run_is_active_from_queued_to_complete(self, talk: History) -> None:
+        """What is shown is the newest status, since when it is, and the message it writes."""
+        talk.add("agent.status", status("r1", "queued"))
+        talk.add("agent.status", status("r1", "running", 2, 3))
+        head = {"message_id": "r1.0", "run_id": "r1", "attempt": 2, "agent": "demo"}
+        talk.add("assistant.message.start", head, "demo")
+
+        assert talk.shown["active_runs"] == [{
+            "run_id": "r1", "agent": "demo", "state": "running", "attempt": 2, "segment": 3, "message_id": "r1.0",
+            "started_at": "2026-11-22T17:11:20.000Z",
+        }]  # fmt: skip
+
+        talk.add("agent.complete", complete("r1"))
+        assert talk.shown["active_runs"] == []
+
+    def test_runs_stand_in_the_order_they_began(self, talk: History) -> None:
+        """Whoever moves on keeps its place."""
+        talk.add("agent.status", status("r1", "queued"))
+        talk.add("agent.status", status("r2", "queued"))
+        talk.add("agent.status", status("r1", "running"))
+
+        assert [run["run_id"] for run in talk.shown["active_runs"]] == ["r1", "r2"]
+        assert "message_id" not in talk.shown["active_runs"][0]
+
+    def test_a_final_run_does_not_come_back(self, talk: History) -> None:
+        """A status that comes late, of whatever state, brings nothing back."""
+        talk.add("agent.status", status("r1", "running"))
+        talk.add("agent.complete", complete("r1"))
+        talk.add("agent.status", status("r1", "running"))
+        talk.add("agent.status", status("r2", "expired"))
+
+        assert talk.shown["active_runs"] == []
+
+    def test_agents_show_their_newest_results(self, history: Callable[[Kind], History]) -> None:
+        """The last twenty of each, oldest first, with the event and its author."""
+        agent = history(Kind.AGENT)
+        for number in range(25):
+            agent.add("agent.output", {"run_id": "r1", "index": number, "kind": "json", "value": {"n": number}}, "demo")
+            agent.add("agent.complete", complete(f"r{number}", result=number))
+
+        assert [output["index"] for output in agent.shown["outputs"]] == list(range(5, 25))
+        assert [done["result"] for done in agent.shown["completed"]] == list(range(5, 25))
+        assert agent.shown["outputs"][0]["actor"]["id"] == "demo"
+
+    def test_conversations_hold_no_results(self, talk: History) -> None:
+        """They do not show them, so a snapshot does not carry them."""
+        talk.add("agent.output", {"run_id": "r1", "index": 0, "kind": "json", "value": 1})
+        talk.add("agent.complete", complete("r1"))
+
+        assert "completed" not in talk.shown
+        assert talk.state.of(AGENT_RUNS).completed == talk.state.of(AGENT_RUNS).outputs == []
+
+    def test_an_unknown_state_is_broken(self, talk: History) -> None:
+        """A run is in one of eight states."""
+        with pytest.raises(BrokenEvent, match="state"):
+            talk.add("agent.status", status("r1", "sleeping"))
+
+    def test_a_message_of_no_run_is_no_run(self, talk: History) -> None:
+        """An answer whose run is not held makes none."""
+        talk.answer("r1.0")
+
+        assert talk.shown["active_runs"] == []
+
+
+class TestStates:
+    """The table of EVENTS 12."""
+
+    @pytest.mark.parametrize(
+        ("previous", "following"),
+        [
+            ("queued", "running cancelled expired"),
+            ("running", "waiting cancelling completed failed expired queued"),
+            ("waiting", "queued cancelled expired"),
+            ("cancelling", "cancelled completed failed"),
+            ("completed", ""), ("failed", ""), ("cancelled", ""), ("expired", ""),
+        ],
+    )  # fmt: skip
+    def test_a_state_leads_where_the_table_says(self, previous: str, following: str) -> None:
+        """And nowhere else."""
+        allowed = {state.value for state in RunState if may(RunState(previous), state)}
+
+        assert allowed == set(following.split())
+
+    def test_a_run_begins_queued(self) -> None:
+        """Whatever is not there yet can only be queued."""
+        assert [state for state in RunState if may(None, state)] == [RunState.QUEUED]
+
+    def test_final_states_are_those_that_lead_nowhere(self) -> None:
+        """Every outcome of `agent.complete` brings one, and the log's guards know the same."""
+        assert FINAL == set(OUTCOMES.values()) == set(runs.FINAL_STATES)
+        assert set(runs.OPEN_STATES) == OPEN
+        assert dict(OUTCOMES) == dict(runs.OUTCOME_STATES)
+
+    def test_sources_are_the_table_read_backwards(self) -> None:
+        """What a guard compares with before it sets a state."""
+        assert sources(RunState.QUEUED) == (RunState.RUNNING, RunState.WAITING)
+        assert all((state in TRANSITIONS[source]) for state in RunState for source in sources(state))
+
+    def test_every_open_state_has_a_deadline(self) -> None:
+        """A run never hangs; a final one has nothing to wait for."""
+        assert {state: deadline_ms(state, 1_000) for state in OPEN} == {
+            RunState.QUEUED: 1_000 + QUEUED_MS_MAX, RunState.RUNNING: 1_000 + RUNNING_MS_DEFAULT,
+            RunState.WAITING: 1_000 + WAITING_MS_DEFAULT, RunState.CANCELLING: 1_000 + CANCELLING_MS_MAX,
+        }  # fmt: skip
+        assert {deadline_ms(state, 1_000) for state in FINAL} == {None}
+
+    def test_deadlines_are_the_invokers_and_the_questions(self) -> None:
+        """A run's own deadline is a duration, a question's a time."""
+        assert deadline_ms(RunState.RUNNING, 1_000, run_deadline_ms=5_000) == 6_000
+        assert deadline_ms(RunState.WAITING, 1_000, earliest_expiry_ms=5_000) == 5_000
+
+
+class TestToolCalls:
+    """`pending_requests`, and the calls that are open."""
+
+    def test_a_question_is_open_until_it_is_resolved(self, talk: History) -> None:
+        """An answer alone does not close it; what is shown is the payload as it was."""
+        asked = {
+            "request_id": "r1.q0",
+            "run_id": "r1",
+            "batch_id": "b",
+            "kind": "approval",
+            "prompt": "May I?",
+            "new": 1,
+        }
+        talk.add("tool.call.request", asked)
+        talk.add("tool.call.response", {"request_id": "r1.q0", "decision": "approve"})
+        assert talk.shown["pending_requests"] == [asked]
+
+        talk.add(
+            "tool.call.resolved", {"request_id": "r1.q0", "run_id": "r1", "resolution": "approved", "edited": False}
+        )
+        assert talk.shown["pending_requests"] == []
+
+    def test_what_is_open_ends_with_its_run(self, talk: History) -> None:
+        """A lost worker leaves neither questions nor calls behind; other runs' stay."""
+        for run_id in ("r1", "r2"):
+            asked = {"request_id": f"{run_id}.q0", "run_id": run_id, "batch_id": "b", "kind": "input", "prompt": "?"}
+            talk.add("tool.call.request", asked)
+            call = {
+                "tool_call_id": f"{run_id}c",
+                "run_id": run_id,
+                "message_id": "m",
+                "name": "f",
+                "executor": "server",
+            }
+            talk.add("tool.call.start", call)
+        talk.add("agent.complete", complete("r1"))
+
+        calls = talk.state.of(TOOL_CALLS)
+        assert [asked["run_id"] for asked in talk.shown["pending_requests"]] == ["r2"]
+        assert not calls.calls_of("r1")
+        assert not calls.pending_of("r1")
+        assert len(calls.calls_of("r2")) == len(calls.pending_of("r2")) == 1
+
+    @pytest.mark.parametrize("end", ["tool.call.complete", "tool.call.error"])
+    def test_a_call_is_open_until_its_result(self, talk: History, end: str) -> None:
+        """Either way it ends; whether it may be repeated is held for whoever takes over."""
+        call = {"tool_call_id": "c", "run_id": "r1", "message_id": "r1.0", "name": "f", "executor": "server"}
+        talk.add("tool.call.start", {**call, "idempotent": True})
+        held = talk.state.of(TOOL_CALLS).calls_of("r1")
+        assert [(one.tool_call_id, one.name, one.is_idempotent) for one in held] == [("c", "f", True)]
+
+        talk.add(end, {"tool_call_id": "c", "run_id": "r1"})
+        assert talk.state.of(TOOL_CALLS).calls == {}

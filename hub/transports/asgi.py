@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from hub.transports.frame_codec import TEXT, split_frames
 from hub.transports.port import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
-from hub.transports.websocket import SUBPROTOCOL
+from hub.transports.websocket_settings import SUBPROTOCOL
 
 _QUEUE_HIGH_BYTES = 262_144
 """As the write mark of the protocol class: beyond it the log is the buffer."""

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Final
 
+import hiredis
 from redis.asyncio import Redis
 
 from streams.channel import Channel, Kind
@@ -130,10 +131,12 @@ class Log:
             self._wires = wires
             append, self._query, bell, read = wires
             await self.tail.attach(bell, read)
-        except BaseException:
+        except BaseException as error:
             self._query = None
             for wire in wires:
                 wire.abort()
+            if isinstance(error, hiredis.ReplyError):  # LOADING after a restart, READONLY after a failover
+                raise LogUnavailable(f"Redis is not ready: {error}") from error
             raise
         for wire in wires:
             wire.on_lost = self._lost.set

@@ -229,12 +229,12 @@ class LeanWebSocket(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """See `SocketTransport`."""
-        if self._phase is _OPEN and self._transport.is_reading():
+        if self._phase is _OPEN:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """See `SocketTransport`."""
-        if self._phase is _OPEN and not self._transport.is_reading():
+        if self._phase is _OPEN:
             self._transport.resume_reading()
 
     def pause_writing(self) -> None:

@@ -306,6 +306,33 @@ class TestClosing:
         client.socket.close()
         assert [receiver.calls.get(timeout=10)[0] for _ in range(3)] == ["opened", "text", "closed"]
 
+    def test_after_the_end_every_call_does_nothing(self, server: WireServer, client: RawSocket) -> None:
+        """A receiver need not know that its socket is gone."""
+        receiver = server.next_receiver()
+        client.reset()
+        receiver.next_call("closed")
+        transport = receiver.transport
+
+        receiver.inside(lambda: transport.write(b"\x81\x00"))
+        receiver.inside(lambda: transport.close(4000))
+        receiver.inside(transport.pause_reading)
+        receiver.inside(transport.resume_reading)
+        receiver.inside(transport.abort)
+        receiver.inside(wire_of(receiver).shutdown)
+
+        assert receiver.calls.empty()
+
+    def test_messages_after_our_close_are_dropped(self, server: WireServer, client: RawSocket) -> None:
+        """The peer's Close is still waited for, and pings go unanswered."""
+        client.text("close 4000")
+        assert client.close_code() == 4000
+        client.send(client_frame(TEXT, b"late"), client_frame(PING), close_frame(4000))
+        receiver = server.next_receiver()
+
+        assert client.ending() == "fin"
+        client.socket.close()
+        assert [receiver.calls.get(timeout=10)[0] for _ in range(3)] == ["opened", "text", "closed"]
+
     def test_close_of_a_socket_that_is_not_read(self, server: WireServer, client: RawSocket) -> None:
         """Closing resumes reading, or the peer's answer would never be seen."""
         client.text("pause")

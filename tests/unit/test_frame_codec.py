@@ -90,6 +90,13 @@ class TestBaseFraming:
         """It must be 0; no such length is ever waited for."""
         assert verdict(client_frame(BINARY, declared=2**63, mask=b"")) == 1002
 
+    @pytest.mark.parametrize("size", [5, 126, 65_536])
+    def test_head_byte_by_byte(self, size: int) -> None:
+        """Every length form may be cut anywhere."""
+        frame = client_frame(BINARY, b"x" * size)
+
+        assert decode(*(frame[at : at + 1] for at in range(14)), frame[14:]) == [(BINARY, b"x" * size)]
+
     def test_head_in_two_reads(self) -> None:
         """A rule broken by the first two bytes is found with them, not with the payload."""
         assert verdict(client_frame(3, b"x" * 100)[:2]) == 1002

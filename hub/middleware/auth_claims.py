@@ -17,7 +17,7 @@ from streams.channel import NAME_PATTERN, TENANT_PATTERN
 
 _NAME: Final = re.compile(NAME_PATTERN)
 _TENANT: Final = re.compile(TENANT_PATTERN)
-_JTI_MAX: Final = 256
+JTI_CHARS_MAX: Final = 256
 _DISPLAY_NAME_MAX: Final = 200
 _LAST_SECOND: Final = 253_402_300_799.0
 """9999-12-31T23:59:59Z: the last moment RFC 3339 can write, and `token_expires_at` is written so."""
@@ -82,7 +82,7 @@ def read_principal(claims: Mapping[str, object], now: float, rules: ClaimRules) 
         expires_at += rules.leeway_s
     return Principal(
         user, tenant, _grants(claims, user), expires_at, issued_at,
-        _text(claims, "jti", _JTI_MAX), _text(claims, "name", _DISPLAY_NAME_MAX),
+        _text(claims, "jti", JTI_CHARS_MAX), _text(claims, "name", _DISPLAY_NAME_MAX),
     )  # fmt: skip
 
 

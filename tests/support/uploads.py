@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -28,6 +29,7 @@ from support.socket_client import Json, SocketClient, client
 
 CHANNEL = "conversation:files"
 MIB = 1024 * 1024
+_STARTS = itertools.count(1_000, 1_000)
 
 
 def some_bytes(size: int) -> bytes:
@@ -90,6 +92,7 @@ async def uploader(hub: FileHub, user: str = "alice", *, binary: bool = False) -
     """A client subscribed to the channel."""
     capabilities = ["binary_chunks"] if binary else []
     async with client(hub.node.ws_url, hub.token(user), capabilities=capabilities) as socket:
+        socket._ids = itertools.count(next(_STARTS))  # command ids are one user's, whatever the socket
         await socket.subscribe(CHANNEL, after="0")
         await socket.expect("channel.resumed")
         yield socket

@@ -1,0 +1,241 @@
+"""What must not get through: each its code or its reason, and nothing left behind in the store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hub.storage.digests import sha256_of
+from support.socket_client import client
+from support.uploads import (
+    CHANNEL,
+    MIB,
+    FileHub,
+    bring_multipart,
+    bring_single,
+    bring_socket,
+    complete,
+    ending,
+    file_hub,
+    put,
+    request,
+    send_chunk,
+    some_bytes,
+    uploader,
+)
+
+
+@pytest.fixture
+async def hub(redis_url: str, tenant: str, tmp_path: Path) -> AsyncIterator[FileHub]:
+    async with file_hub(redis_url, tenant, tmp_path) as found:
+        yield found
+
+
+@pytest.mark.parametrize(("changes", "code", "field"), [
+    ({"filename": "../../etc/passwd"}, 4005, "filename"),
+    ({"filename": "nul\x00byte"}, 4005, "filename"),
+    ({"filename": "x" * 300}, 4005, "filename"),
+    ({"filename": "ü" * 150}, 4005, "filename"),
+    ({"filename": "gpj.\u202eexe"}, 4005, "filename"),
+    ({"filename": ".."}, 4005, "filename"),
+    ({"mime": "text/html"}, 4017, "mime"),
+    ({"mime": "no type"}, 4005, "mime"),
+    ({"size": 10**15}, 4017, "size"),
+    ({"size": -1}, 4005, "size"),
+    ({"sha256": "abc"}, 4005, "sha256"),
+])  # fmt: skip
+async def test_bad_requests(hub: FileHub, changes: dict[str, Any], code: int, field: str) -> None:
+    """A name, type or size that is not taken is refused before anything is stored."""
+    payload = {"filename": "a", "size": 1, "mime": "text/plain"} | changes
+    async with uploader(hub) as socket:
+        answer = await socket.answer("file.upload.request", payload, CHANNEL)
+        history = await socket.answer("channel.history", {"types": ["file.*"]}, CHANNEL)
+
+    assert answer["payload"]["code"] == code
+    assert answer["payload"]["details"][0]["field"] == field
+    assert history["payload"]["events"] == []
+    assert await hub.left() == []
+
+
+@pytest.mark.parametrize("strategy", ["single", "multipart", "socket"])
+async def test_wrong_checksum(hub: FileHub, strategy: str) -> None:
+    """A file that is not the one whose digest was claimed fails as checksum, and is gone."""
+    data = some_bytes(6 * MIB)
+    bring = {"single": bring_single, "multipart": bring_multipart, "socket": bring_socket}[strategy]
+    async with uploader(hub) as socket:
+        authorized = await request(socket, len(data), strategy=strategy)
+        await bring(socket, authorized, data)
+
+        end = await complete(socket, authorized, b"other")
+
+    assert (end["type"], end["payload"]["reason"]) == ("file.upload.failed", "checksum")
+    assert await hub.left() == []
+
+
+async def test_wrong_checksum_of_a_part(hub: FileHub) -> None:
+    """A part that is not what its sender claims in the end fails the upload."""
+    data = some_bytes(9 * MIB)
+    async with uploader(hub) as socket:
+        authorized = await request(socket, len(data), strategy="multipart")
+        await bring_multipart(socket, authorized, data, checked=False)
+        claim = {"upload_id": authorized["upload_id"], "parts": [{"n": 2, "sha256": sha256_of(b"other")}]}
+
+        await socket.answer("file.upload.complete", claim, CHANNEL)
+        end = await ending(socket, authorized["upload_id"])
+
+    assert end["payload"]["reason"] == "checksum"
+    assert await hub.left() == []
+
+
+async def test_wrong_size(hub: FileHub) -> None:
+    """Fewer bytes than announced fail as size; more are refused by the store and by the socket."""
+    async with uploader(hub) as socket, httpx.AsyncClient() as http:
+        nothing = await request(socket, 100)
+        short = await request(socket, 9 * MIB, strategy="multipart")
+        long = await request(socket, 3)
+        chunked = await request(socket, 3, strategy="socket")
+        assert await put(http, short["multipart"]["parts"][0], some_bytes(8 * MIB)) == 200
+        headers = long["single"]["headers"] | {"content-length": "4"}
+        refused = await http.put(long["single"]["url"], headers=headers, content=b"abcd")
+        beyond = await send_chunk(socket, chunked["upload_id"], 0, b"abcd", binary=False)
+
+        ends = [await complete(socket, upload) for upload in (nothing, short)]
+        missing = await socket.answer("file.upload.complete", {"upload_id": chunked["upload_id"]}, CHANNEL)
+
+    assert [end["payload"]["reason"] for end in ends] == ["size", "size"]
+    assert refused.status_code == 403
+    assert beyond["code"] == 4017
+    assert (missing["payload"]["code"], missing["payload"]["details"]) == (
+        4021, [{"field": "next_offset", "problem": "is 0"}],
+    )  # fmt: skip
+    assert await hub.left() == []
+
+
+async def test_a_page_under_another_name(hub: FileHub) -> None:
+    """HTML that calls itself a picture, and a program that calls itself one, fail as type."""
+    async with uploader(hub) as socket:
+        reasons = []
+        for data in (b"<!DOCTYPE html><script>alert(1)</script>", b"\x7fELF" + bytes(60)):
+            authorized = await request(socket, len(data), mime="image/png", filename="a.png")
+            await bring_single(socket, authorized, data)
+            reasons.append((await complete(socket, authorized))["payload"]["reason"])
+
+    assert reasons == ["type", "type"]
+    assert await hub.left() == []
+
+
+async def test_chunk_after_complete(hub: FileHub) -> None:
+    """Once the claim is stored no chunk is taken any more."""
+    async with uploader(hub) as socket:
+        authorized = await request(socket, 3, strategy="socket")
+        await bring_socket(socket, authorized, b"abc")
+        await complete(socket, authorized)
+
+        answer = await send_chunk(socket, authorized["upload_id"], 0, b"abc", binary=False)
+
+    assert answer["code"] == 4021
+
+
+async def test_somebody_elses_upload(hub: FileHub) -> None:
+    """In the same channel it is 4003, and a manager may cancel it; from elsewhere it is not there."""
+    grants = {"conversation:*": ["read", "upload"]}
+    foreign = {"upload_id": "", "sent": 1}
+    async with uploader(hub) as alice, client(hub.node.ws_url, hub.token("mallory", grants=grants)) as mallory:
+        authorized = await request(alice, 9 * MIB, strategy="multipart")
+        foreign["upload_id"] = upload_id = authorized["upload_id"]
+        codes = [
+            (await mallory.answer(type_, payload, CHANNEL))["payload"]["code"]
+            for type_, payload in (
+                ("file.upload.sign", {"upload_id": upload_id, "parts": [{"n": 1}]}),
+                ("file.upload.status", {"upload_id": upload_id}),
+                ("file.upload.progress", foreign),
+                ("file.upload.complete", {"upload_id": upload_id}),
+                ("file.upload.cancel", {"upload_id": upload_id}),
+            )
+        ]
+        chunk = await send_chunk(mallory, upload_id, 0, b"x", binary=False)
+        elsewhere = await mallory.answer("file.upload.status", {"upload_id": upload_id}, "conversation:other")
+        async with client(hub.node.ws_url, hub.token("boss")) as boss:
+            managed = await boss.answer("file.upload.cancel", {"upload_id": upload_id}, CHANNEL)
+
+    assert codes == [4003] * 5
+    assert chunk["code"] == 4003
+    assert elsewhere["payload"]["code"] == 4018
+    assert managed["type"] == "ack"
+
+
+async def test_another_tenants_upload(hub: FileHub, redis_url: str, tmp_path: Path) -> None:
+    """Another tenant's upload does not exist, as text and as binary chunk."""
+    other = FileHub(hub.node, hub.settlement, f"{hub.tenant}-x")
+    async with uploader(hub) as alice, uploader(other, binary=True) as mallory:
+        authorized = await request(alice, 9, strategy="socket")
+        upload_id = authorized["upload_id"]
+
+        answers = [
+            (await mallory.answer("file.upload.status", {"upload_id": upload_id}, CHANNEL))["payload"],
+            (await mallory.answer("file.url", {"file_id": upload_id}, CHANNEL))["payload"],
+            await send_chunk(mallory, upload_id, 0, b"x", binary=False),
+            await send_chunk(mallory, upload_id, 0, b"x", binary=True),
+        ]
+
+    assert [answer["code"] for answer in answers] == [4018] * 4
+    assert answers[3]["details"] == [{"field": "upload_id", "problem": f"is {upload_id}"}]
+
+
+async def test_reader_may_not_upload(hub: FileHub) -> None:
+    """Uploading is an action of its own; a binary chunk is held to it too."""
+    grants = {"conversation:*": ["read"]}
+    async with client(hub.node.ws_url, hub.token("eve", grants=grants), capabilities=["binary_chunks"]) as eve:
+        payload = {"filename": "a", "size": 1, "mime": "text/plain"}
+        asked = await eve.answer("file.upload.request", payload, CHANNEL)
+        async with uploader(hub, "eve") as allowed:
+            authorized = await request(allowed, 3, strategy="socket")
+        chunk = await send_chunk(eve, authorized["upload_id"], 0, b"abc", binary=True)
+
+    assert (asked["payload"]["code"], chunk["code"]) == (4003, 4003)
+
+
+async def test_damaged_and_misplaced_chunks(hub: FileHub) -> None:
+    """A chunk with a wrong checksum or offset is answered with where to go on; a repeated one is accepted again."""
+    async with uploader(hub, binary=True) as socket:
+        authorized = await request(socket, 9, strategy="socket")
+        upload_id = authorized["upload_id"]
+        payload = {"upload_id": upload_id, "offset": 0, "data": "YWJj", "sha256": sha256_of(b"other")}
+        damaged = (await socket.answer("file.chunk", payload, CHANNEL))["payload"]
+        ahead = await send_chunk(socket, upload_id, 3, b"def", binary=True)
+        first = await send_chunk(socket, upload_id, 0, b"abc", binary=True)
+        again = await send_chunk(socket, upload_id, 0, b"abc", binary=True)
+        broken = bytearray(29 + 3)
+        broken[0] = 1
+        broken[1:17] = bytes.fromhex(upload_id)
+        broken[24] = 3
+        await socket.send_raw(bytes(broken))
+        crc = (await socket.expect("file.upload.progress"))["payload"]
+        await socket.send_raw(b"\x07nonsense")
+        nonsense = (await socket.expect("connection.error"))["payload"]
+
+    assert (damaged["accepted"], damaged["problem"], damaged["next_offset"]) == (False, "checksum", 0)
+    assert (ahead["accepted"], ahead["problem"], ahead["next_offset"]) == (False, "offset", 0)
+    assert (first["accepted"], again["accepted"], again["next_offset"]) == (True, True, 3)
+    assert (crc["accepted"], crc["problem"], crc["next_offset"]) == (False, "checksum", 3)
+    assert nonsense["code"] == 4005
+
+
+async def test_url_used_after_the_end(hub: FileHub) -> None:
+    """A signed PUT that is used after its upload was cancelled leaves nothing: the reaper looks once more."""
+    async with uploader(hub) as socket, httpx.AsyncClient() as http:
+        authorized = await request(socket, 3)
+        await socket.answer("file.upload.cancel", {"upload_id": authorized["upload_id"]}, CHANNEL)
+        await ending(socket, authorized["upload_id"])
+        assert await put(http, authorized["single"], b"abc") == 200
+        assert await hub.left() != []
+
+        later = hub.settlement._clock() + 3600
+        hub.settlement._clock = lambda: later
+        await hub.settlement.reap()
+
+    assert await hub.left() == []

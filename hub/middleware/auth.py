@@ -23,6 +23,9 @@ TOKEN_CHARS_MAX: Final = 8192
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 """RFC 7515 section 7.1: three parts of base64url without padding."""
 
+_TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+"""RFC 8725 section 3.11: a logout, event or proof token of the same issuer is not an access token."""
+
 _MALFORMED: Final = (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 """What a hostile token can make the parser raise: JSON nested a thousand deep is a RecursionError, for one."""
 
@@ -56,7 +59,7 @@ def decode_claims(token: str, key: StaticKey, audience: str, issuer: str | None)
         "verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_sub": False, "verify_jti": False,
     }  # fmt: skip
     try:
-        return jwt.decode(
+        whole = jwt.decode_complete(
             token, key.material, algorithms=list(key.algorithms), audience=audience, issuer=issuer, options=options
         )
     except jwt.MissingRequiredClaimError as refused:
@@ -68,6 +71,10 @@ def decode_claims(token: str, key: StaticKey, audience: str, issuer: str | None)
     except _MALFORMED:
         # `from None`: the parser's error quotes the token, and tracebacks end in logs.
         raise invalid_token("token", "is not a JWT signed by the key configured here") from None
+    if str(whole["header"].get("typ", "JWT")).lower() not in _TYPES:
+        raise invalid_token("typ", "names another kind of token")
+    claims: dict[str, object] = whole["payload"]
+    return claims
 
 
 def check_shape(token: str) -> None:

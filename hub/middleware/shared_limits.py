@@ -15,8 +15,8 @@ from typing import Final
 from hub.middleware.quotas import Usage
 from hub.middleware.rate_limit import LimitKey, RateLimiter, Taken
 
-REPORT_KEYS_MAX: Final = 5_000
-"""Keys in one report, about 200 KB. More go into further reports of the same round."""
+REPORT_KEYS_MAX: Final = 500
+"""Keys in one report, about 12 KB. Writing or merging one takes about 0.6 ms; between two the node serves its sockets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,7 +176,7 @@ class EdgeStore:
         for tenant, total in zip(drained_bytes, answers, strict=False):
             self._quotas.note_total(tenant, int(total))
         seconds, microseconds = answers[-1]
-        self._read_news(answers[-3], seconds + microseconds / 1e6)
+        await self._read_news(answers[-3], seconds + microseconds / 1e6)
         self._is_loaded = answers[-2] >= len(self._deny)  # fewer: flushed, or a replica that was behind
 
     async def _exchange(self, stored: dict[str, int]) -> list[Any]:
@@ -185,6 +185,7 @@ class EdgeStore:
             for tenant, count in stored.items():
                 pipe.hincrby(self._keys.bytes_stored, tenant, count)
             for report in self._own_reports():
+                await asyncio.sleep(0)  # writing many reports must not hold up the sockets
                 pipe.xadd(self._keys.rates, {"r": report.encode()}, minid=self._oldest_kept(), approximate=True)
             after = self._rates_after or b"0-0"
             pipe.xread({self._keys.rates: after, self._keys.bell: self._bell_after}, count=_PAGE)
@@ -202,24 +203,28 @@ class EdgeStore:
     def _oldest_kept(self) -> str:
         return str(max(0, _ms(self._rates_after or b"0-0") - int(LOOK_BACK_S * 2000)))
 
-    def _read_news(self, news: list[tuple[bytes, Pairs]] | None, redis_now: float) -> None:
+    async def _read_news(self, news: list[tuple[bytes, Pairs]] | None, redis_now: float) -> None:
         for key, entries in news or []:
             if key == self._keys.bell.encode():
                 self._bell_after = entries[-1][0]
                 self._learn(_readable(fields[b"r"] for _, fields in entries))
             else:
                 self._rates_after = entries[-1][0]
-                self._charge(entries, redis_now)
+                await self._charge(entries, redis_now)
 
-    def _charge(self, entries: Pairs, redis_now: float) -> None:
-        news: list[tuple[Report, float]] = []
+    async def _charge(self, entries: Pairs, redis_now: float) -> None:
         for entry_id, fields in entries:
-            with contextlib.suppress(ValueError):  # written by another version of the hub: limits are wider, no more
-                news.append((decode_report(fields[b"r"]), max(0.0, redis_now - _ms(entry_id) / 1000)))
-        merge(self._limiter, self._node, news, self._monotonic())
-        for report, age_s in news:
-            if report.node != self._node and not report.taken:
-                self._quotas.note_report(report.node, report.usage, self._monotonic() - age_s)
+            try:
+                report = decode_report(fields[b"r"])
+            except ValueError:  # written by another version of the hub: limits are wider, no more
+                continue
+            if report.node == self._node:
+                continue
+            age_s, now = max(0.0, redis_now - _ms(entry_id) / 1000), self._monotonic()
+            merge(self._limiter, self._node, [(report, age_s)], now)
+            if not report.taken:
+                self._quotas.note_report(report.node, report.usage, now - age_s)
+            await asyncio.sleep(0)  # as for writing
 
     async def _load(self) -> None:
         """All revocations, and where their news begins: the place is noted first, so that nothing falls between."""

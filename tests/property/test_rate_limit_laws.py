@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hub.middleware.rate_classes import RateClass
 from hub.middleware.rate_limit import RateLimiter
+from hub.middleware.shared_limits import decode_report, merge, reports
 
 RATES = st.builds(RateClass, st.floats(0.1, 1000), st.integers(1, 500).map(float))
 WAITS_S = st.lists(st.floats(0, 2, allow_subnormal=False), min_size=1, max_size=200)
@@ -86,3 +87,46 @@ def test_charges_commute(rate: RateClass, costs: list[int], start: float) -> Non
     a, b = forwards.take(KEY, "chat", start), backwards.take(KEY, "chat", start)
     assert (a is None) == (b is None)
     assert a is None or b is None or abs(a - b) <= 1
+
+
+@given(
+    demands=st.lists(st.tuples(st.floats(0, 0.3, allow_subnormal=False), st.integers(0, 2)), min_size=1, max_size=150),
+    rate=st.builds(RateClass, st.floats(0.5, 50), st.integers(1, 30).map(float)),
+)
+def test_three_nodes_let_through_no_more_than_one_and_what_news_was_late(
+    demands: list[tuple[float, int]], rate: RateClass
+) -> None:
+    """Over any time a user on three nodes gets one refill; only the burst may be had once on each, before news arrives."""
+    nodes, now, passed, last_round = _three(rate), 0.0, 0, 0.0
+    for wait_s, number in demands:
+        now += wait_s
+        if now - last_round >= 0.4:
+            _round(nodes, now - last_round, now)
+            last_round = now
+        passed += nodes[number].take(KEY, "chat", now) is None
+
+    assert passed <= 3 * rate.burst + now * rate.per_s + 1
+
+
+@given(
+    demands=st.lists(st.tuples(st.floats(0, 1, allow_subnormal=False), st.integers(0, 2)), min_size=1, max_size=40),
+    per_s=st.floats(0.5, 50),
+)
+def test_who_stays_within_the_burst_is_refused_on_no_node(demands: list[tuple[float, int]], per_s: float) -> None:
+    """Sharing never takes more than was used: as many as the bucket holds pass, wherever they are sent."""
+    nodes, now = _three(RateClass(per_s, float(len(demands)))), 0.0
+    for wait_s, number in demands:
+        now += wait_s
+        _round(nodes, 0.0, now)
+        assert nodes[number].take(KEY, "chat", now) is None
+
+
+def _three(rate: RateClass) -> list[RateLimiter]:
+    return [RateLimiter({"chat": rate}, is_shared=True) for _ in range(3)]
+
+
+def _round(nodes: list[RateLimiter], age_s: float, now: float) -> None:
+    """Each node's report, through its bytes, to all others."""
+    told = [report.encode() for name, node in enumerate(nodes) for report in reports(str(name), node.drain())]
+    for name, node in enumerate(nodes):
+        merge(node, str(name), [(decode_report(data), age_s) for data in told], now)

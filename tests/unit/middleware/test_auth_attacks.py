@@ -97,6 +97,14 @@ def test_keys_offered_by_the_header_are_never_used(name: str) -> None:
     assert refusal(token, Verifier(public_key=public_pem("RS256"))).row.code == 4001
 
 
+@pytest.mark.parametrize("typ", ["logout+jwt", "secevent+jwt", "dpop+jwt", "JWE", "", 7, [], {}])
+def test_other_kinds_of_token_of_the_same_issuer_are_refused(typ: object) -> None:
+    """A token signed for another purpose opens no socket; the usual names of access tokens do."""
+    assert refusal(forge(HEADER | {"typ": typ}, claims())).row.code == 4001
+    for usual in ("JWT", "jwt", "at+jwt"):
+        assert BY_SECRET.verify(forge(HEADER | {"typ": usual}, claims()), NOW).user == "alice"
+
+
 @pytest.mark.parametrize("crit", [["b64"], ["exp"], [], "b64", [1], ["\x00"]])
 def test_critical_extensions_are_refused(crit: object) -> None:
     """What the header calls critical and we do not know is refused (RFC 7515 section 4.1.11)."""

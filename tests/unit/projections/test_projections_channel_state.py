@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,12 +16,14 @@ from projections.times import milliseconds_of_text, text_of_milliseconds
 from projections.uploads import UPLOADS
 from streams.channel import Channel, Kind
 from streams.events import CATALOGUE as EVENT_TYPES
+from support.channel_history import History
 from support.golden import golden_files
 
-if TYPE_CHECKING:
-    from conftest import History
 
-Make = Callable[[Kind], "History"]
+@pytest.fixture
+def talk() -> History:
+    """An empty conversation."""
+    return History(Kind.CONVERSATION)
 
 
 class TestAdvance:
@@ -132,9 +133,9 @@ class TestSnapshots:
         assert state.of(UPLOADS).open == {}
 
     @pytest.mark.parametrize("kind", Kind)
-    def test_a_snapshot_of_another_version_is_refused(self, history: Make, kind: Kind) -> None:
+    def test_a_snapshot_of_another_version_is_refused(self, kind: Kind) -> None:
         """Of any projection, of the outer form, with one projection more or less: rebuild."""
-        kept = json.loads(history(kind).state.dump())
+        kept = json.loads(History(kind).state.dump())
         changed = [{**kept, "format": 0}, {**kept, "parts": {}}, {**kept, "parts": {**kept["parts"], "more": [1, {}]}}]
         for name, (version, state) in kept["parts"].items():
             changed.append({**kept, "parts": {**kept["parts"], name: [version + 1, state]}})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -11,9 +11,13 @@ from projections import BrokenEvent, message_tree
 from projections.conversation import CONVERSATION
 from projections.message import REACTING_USERS_MAX, REACTIONS_MAX
 from streams.channel import Kind
+from support.channel_history import History
 
-if TYPE_CHECKING:
-    from conftest import History
+
+@pytest.fixture
+def talk() -> History:
+    """An empty conversation."""
+    return History(Kind.CONVERSATION)
 
 
 def test_an_empty_conversation_shows_every_field(talk: History) -> None:
@@ -362,9 +366,9 @@ class TestAnswers:
         talk.add("chat.branch", {"leaf_id": "r1.1"})
         assert talk.texts == ["one", "why?", "so", "and so"]
 
-    def test_agent_channels_show_messages_in_order(self, history: type[History]) -> None:
+    def test_agent_channels_show_messages_in_order(self) -> None:
         """They have runs, not branches."""
-        agent = history(Kind.AGENT)
+        agent = History(Kind.AGENT)
         agent.answer("r1.0", "one")
         agent.answer("r2.0", "two", parent_id="r0.0")
 

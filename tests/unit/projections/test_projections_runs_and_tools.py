@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -26,9 +25,13 @@ from projections.run_states import (
 from projections.tool_calls import TOOL_CALLS
 from streams import runs
 from streams.channel import Kind
+from support.channel_history import History
 
-if TYPE_CHECKING:
-    from conftest import History
+
+@pytest.fixture
+def talk() -> History:
+    """An empty conversation."""
+    return History(Kind.CONVERSATION)
 
 
 def status(run_id: str, state: str, attempt: int = 1, segment: int = 1, **more: Any) -> dict[str, Any]:
@@ -77,9 +80,9 @@ class TestRuns:
 
         assert talk.shown["active_runs"] == []
 
-    def test_agents_show_their_newest_results(self, history: Callable[[Kind], History]) -> None:
+    def test_agents_show_their_newest_results(self) -> None:
         """The last twenty of each, oldest first, with the event and its author."""
-        agent = history(Kind.AGENT)
+        agent = History(Kind.AGENT)
         for number in range(25):
             agent.add("agent.output", {"run_id": "r1", "index": number, "kind": "json", "value": {"n": number}}, "demo")
             agent.add("agent.complete", complete(f"r{number}", result=number))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -13,19 +12,21 @@ from projections.errors import PatchRefused
 from projections.file_ids import file_id_of
 from projections.uploads import UPLOADS, UPLOADS_MAX
 from streams.channel import Channel, Kind
+from support.channel_history import History
 
-if TYPE_CHECKING:
-    from conftest import History
 
-Make = Callable[[Kind], "History"]
+@pytest.fixture
+def talk() -> History:
+    """An empty conversation."""
+    return History(Kind.CONVERSATION)
 
 
 class TestTeam:
     """`activities`."""
 
-    def test_the_feed_shows_the_newest_fifty(self, history: Make) -> None:
+    def test_the_feed_shows_the_newest_fifty(self) -> None:
         """Oldest first, each with the event and who did it; an unknown `id` in a payload does not pass for the event's."""
-        team = history(Kind.TEAM)
+        team = History(Kind.TEAM)
         for number in range(60):
             thing = {"type": "task", "id": str(number)}
             last = team.add("team.activity", {"verb": "closed", "object": thing, "summary": "s", "id": "x"}, "bob")
@@ -37,9 +38,9 @@ class TestTeam:
             "summary": "s",
         }  # fmt: skip
 
-    def test_notifications_of_a_team_are_no_activities(self, history: Make) -> None:
+    def test_notifications_of_a_team_are_no_activities(self) -> None:
         """They are in its log, and in the inboxes of those they are for."""
-        team = history(Kind.TEAM)
+        team = History(Kind.TEAM)
         team.add("team.notification", {"kind": "k", "title": "t"})
 
         assert team.shown == {"metadata": {}, "count": 1, "activities": []}
@@ -49,8 +50,8 @@ class TestInbox:
     """`notifications` and `unread`."""
 
     @pytest.fixture
-    def inbox(self, history: Make) -> History:
-        return history(Kind.USER)
+    def inbox(self) -> History:
+        return History(Kind.USER)
 
     def notify(self, inbox: History, title: str = "t", **fields: Any) -> str:
         return inbox.add("team.notification", {"kind": "k", "title": title, **fields}, "bob")
@@ -143,8 +144,8 @@ class TestDocument:
     """`mode`, `version`, `content`, `updates_from`."""
 
     @pytest.fixture
-    def document(self, history: Make) -> History:
-        return history(Kind.DOCUMENT)
+    def document(self) -> History:
+        return History(Kind.DOCUMENT)
 
     def patch(self, document: History, *operations: dict[str, Any]) -> str:
         return document.add("document.update", {"base_version": document.shown["version"], "patch": list(operations)})

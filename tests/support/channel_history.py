@@ -1,12 +1,9 @@
-"""A channel's history, written event by event, and what its state shows."""
+"""A channel's history, written event by event and folded at once, and what its state shows. Pure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
-
-import pytest
 
 from projections import ChannelFold, ChannelState
 from streams.channel import Channel, Kind
@@ -71,15 +68,3 @@ class History:
     def message(self, message_id: str) -> dict[str, Any]:
         """One message as it is shown."""
         return next(message for message in self.shown["messages"] if message["message_id"] == message_id)
-
-
-@pytest.fixture
-def history() -> Callable[[Kind], History]:
-    """Makes an empty history of a kind of channel."""
-    return History
-
-
-@pytest.fixture
-def talk() -> History:
-    """An empty conversation."""
-    return History(Kind.CONVERSATION)

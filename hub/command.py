@@ -56,12 +56,19 @@ class Command(NamedTuple):
             raise ValueError(f"{self.event.name} has no channel")
         return self.channel
 
-    def draft(self, data: bytes | None = None, guards: tuple[Guard, ...] = ()) -> Draft:
-        """The command as the event it is stored as; `data` where the hub adds to the payload."""
+    def draft(
+        self, data: bytes | None = None, guards: tuple[Guard, ...] = (), *, is_wanted: bool | None = None
+    ) -> Draft:
+        """The command as the event it is stored as.
+
+        `data` is the payload where the hub adds to it; `is_wanted` says whether a handler wants this very event, where
+        that is known better than by its type.
+        """
         event = self.event
         return Draft(
             channel=self.place, type=event.name, data=self.data if data is None else data, actor=self.caller.actor,
-            lane=event.lane, v=event.version, command=self.id, guards=guards, is_wanted=event.is_wanted,
+            lane=event.lane, v=event.version, command=self.id, guards=guards,
+            is_wanted=event.is_wanted if is_wanted is None else is_wanted,
         )  # fmt: skip
 
 

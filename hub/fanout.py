@@ -49,6 +49,8 @@ class Fanout:
         "_on_broken",
         "_tail",
         "channel",
+        "configured_count",
+        "default_agent",
         "epoch",
         "subscribers",
         "watched",
@@ -62,6 +64,8 @@ class Fanout:
         self.channel = channel
         self.wire = channel.wire.encode()
         self.epoch = look.epoch
+        self.default_agent: str | None = None
+        self.configured_count = 0
         self.subscribers: set[Sub] = set()
         self._held: deque[tuple[int, bytes]] = deque(maxlen=HELD_EVENTS_MAX)
         self._tail = tail
@@ -82,6 +86,7 @@ class Fanout:
     def move(self, look: Look) -> None:
         """The log was found to continue elsewhere: stand at its head."""
         self.epoch = look.epoch
+        self.default_agent = None
         self._held.clear()
         self._tail.move(self.watched, look.head)
 
@@ -107,6 +112,9 @@ class Fanout:
         wires = [entry.wire(self.wire) for entry in entries]
         first_seq, last_seq, last_id = entries[0].seq, entries[-1].seq, entries[-1].id.decode()
         self._held.extend(zip(range(first_seq, last_seq + 1), wires, strict=True))
+        if any(entry.type == b"chat.configure" for entry in entries):
+            self.default_agent = None  # looked up anew with the next message
+            self.configured_count += 1
         single = encode_events(wires, is_batch=False)
         batch: bytes | None = single if len(wires) == 1 else None
         sent = 0

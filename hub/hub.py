@@ -122,6 +122,11 @@ class Hub:
         """Subscribe a connection to channels; each is answered for itself."""
         await subscribe_all(self, connection, wishes)
 
+    def devices_of(self, principal: Principal) -> int:
+        """How many sockets a person has on this node."""
+        inbox = self.fanouts.get(Channel(principal.tenant, Kind.USER, principal.user))
+        return 0 if inbox is None else len(inbox.subscribers)
+
     def adopt(self, connection: Connection, session_id: str) -> None:
         """A connection takes a session over: the old socket, if it still hangs here, is fenced."""
         old = self.sessions.get(session_id)

@@ -7,10 +7,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from hub.command import Command, Outcome
+from hub.handlers.agents import AgentHandler
 from hub.handlers.channels import ChannelHandler
 from hub.handlers.chat import ChatHandler
 from hub.handlers.connection import ConnectionHandler
+from hub.handlers.documents import DocumentHandler
 from hub.handlers.files import FileHandler
+from hub.handlers.teams import TeamHandler
+from hub.handlers.tools import ToolHandler
 
 if TYPE_CHECKING:
     from hub.connection import Connection
@@ -38,8 +42,28 @@ EVENT_HANDLERS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
         "file.upload.cancel": (FileHandler, "cancel"),
         "file.chunk": (FileHandler, "chunk"),
         "file.url": (FileHandler, "url"),
+        "channel.read": (ChannelHandler, "read"),
         "chat.message": (ChatHandler, "message"),
         "chat.typing": (ChatHandler, "typing"),
+        "chat.configure": (ChatHandler, "configure"),
+        "chat.regenerate": (ChatHandler, "regenerate"),
+        "chat.cancel": (ChatHandler, "cancel"),
+        "chat.edit": (ChatHandler, "edit"),
+        "chat.delete": (ChatHandler, "delete"),
+        "chat.react": (ChatHandler, "about"),
+        "chat.feedback": (ChatHandler, "about"),
+        "chat.branch": (ChatHandler, "branch"),
+        "agent.invoke": (AgentHandler, "invoke"),
+        "agent.cancel": (AgentHandler, "cancel"),
+        "agent.steer": (AgentHandler, "steer"),
+        "agent.list": (AgentHandler, "list"),
+        "tool.call.response": (ToolHandler, "response"),
+        "team.activity": (TeamHandler, "store"),
+        "team.presence.update": (TeamHandler, "presence"),
+        "team.notification": (TeamHandler, "store"),
+        "team.notification.read": (TeamHandler, "read"),
+        "document.update": (DocumentHandler, "update"),
+        "document.cursor": (DocumentHandler, "cursor"),
     }
 )
 """Event type → the class and method that decide."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +28,43 @@ class TokenVerifier(Protocol):
         ...
 
 
+class AgentCard(Protocol):
+    """An agent as `agent.list` shows it."""
+
+    @property
+    def name(self) -> str:
+        """What it is invoked by."""
+        ...
+
+    def to_json(self) -> dict[str, object]:
+        """Name, description, whether it is available and interactive."""
+        ...
+
+
+class AgentDirectory(Protocol):
+    """Which agents are served by some worker now."""
+
+    async def is_available(self, name: str) -> bool:
+        """Whether a worker serves it."""
+        ...
+
+    async def cards(self) -> Sequence[AgentCard]:
+        """All that are known."""
+        ...
+
+
+class NoAgents:
+    """The directory of a node without workers."""
+
+    async def is_available(self, name: str) -> bool:  # noqa: ARG002  # the port's signature
+        """Never."""
+        return False
+
+    async def cards(self) -> Sequence[AgentCard]:
+        """None."""
+        return ()
+
+
 @dataclass(slots=True)
 class Services:
     """One node's parts.
@@ -44,6 +81,7 @@ class Services:
     limiter: RateLimiter
     states: StateReader
     now: Callable[[], float] = time.time
+    agents: AgentDirectory = field(default_factory=NoAgents)
     uploads: UploadDesk | None = None
     take_binary: Callable[[Connection, bytes], bool] = field(default=lambda _connection, _data: False)
     uploads_closed: Callable[[Connection], None] = field(default=lambda _connection: None)

@@ -62,16 +62,24 @@ class StateReader:
         Raises:
             LogUnavailable: Redis is away.
         """
+        state = await self.fold(channel, look)
+        durable, position = state.render(), Position(state.id, state.seq)
+        live = await self._live.read(channel)
+        return StateAt(durable if live == b"{}" else durable[:-1] + b"," + live[1:], position)
+
+    async def fold(self, channel: Channel, look: Look) -> ChannelState:
+        """The fold itself, at the look's head or later. For reading, before the caller's next await.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
         lock = self._locks.setdefault(channel, asyncio.Lock())
         try:
             async with lock:
-                fold = await self._fold(channel, look)
-                durable, position = fold.state.render(), Position(fold.state.id, fold.state.seq)
+                return (await self._fold(channel, look)).state
         finally:
             if not lock.locked():
                 self._locks.pop(channel, None)
-        live = await self._live.read(channel)
-        return StateAt(durable if live == b"{}" else durable[:-1] + b"," + live[1:], position)
 
     async def read_at(self, channel: Channel, at: str) -> StateAt:
         """The state as of an event ID or an RFC 3339 time, folded from the log; it has no live part.

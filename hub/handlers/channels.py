@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from hub.command import Answer, Command, Nothing, Outcome
+from hub.command import Answer, Append, Command, Nothing, Outcome
 from hub.errors import HubError
 from hub.frames import reply_frame, to_json
 from hub.history import HistoryQuery, read_history
 from hub.session import channel_of
 from hub.subscribing import RefusedChannel, Wish, connection_left
 from streams.cursor import LIVE, Cursor
-from streams.events.channels import ChannelHistory, ChannelPresence, ChannelSubscribe, ChannelUnsubscribe
+from streams.events.channels import ChannelHistory, ChannelPresence, ChannelRead, ChannelSubscribe, ChannelUnsubscribe
 from streams.events.subscription import Subscription
 
 if TYPE_CHECKING:
@@ -76,6 +76,11 @@ class ChannelHandler:
         status = cast("ChannelPresence", command.payload).status
         self._hub.presence.changed(connection, command.place, status)
         return Answer("ack", b"{}")
+
+    def read(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """How far the caller has read; the last value is kept for the snapshot and never moves back there."""
+        data = {"up_to": cast("ChannelRead", command.payload).up_to, "user": command.caller.principal.user}
+        return Append(command.draft(data=to_json(data)))
 
     async def history(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
         """A page of what is kept."""

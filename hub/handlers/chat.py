@@ -1,32 +1,149 @@
-"""chat.*: what a client may write into a conversation."""
+"""chat.*: what a client may do in a conversation."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hub.command import Append, Command, Outcome
+from hub.conversations import NOBODY, Conversations, settings_guard_name
+from hub.errors import HubError, Problem
 from hub.frames import to_json
-from streams.events.chat import ChatTyping
+from hub.handlers.runs import cancel_run, run_results
+from projections.message import ASSISTANT
+from streams.envelope import Guard
+from streams.events.chat import (
+    ChatBranch,
+    ChatCancel,
+    ChatConfigure,
+    ChatDelete,
+    ChatEdit,
+    ChatFeedback,
+    ChatMessage,
+    ChatReact,
+    ChatRegenerate,
+    ChatTyping,
+)
+from streams.runs import opening
 
 if TYPE_CHECKING:
     from hub.connection import Connection
     from hub.hub import Hub
 
 _STORED = b'"disposition":"stored"'
+_Target = ChatDelete | ChatReact | ChatFeedback
 
 
 class ChatHandler:
-    """Messages and typing."""
+    """Messages, settings, answers."""
 
     def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+        self._conversations = Conversations(hub)
 
-    def message(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
-        """A person's message is stored as it was sent."""
-        return Append(command.draft(), _STORED)
+    def message(self, command: Command, connection: Connection | None) -> Any:  # noqa: ARG002
+        """A person's message. When an agent answers, the run is opened by the script that stores the message."""
+        payload = cast("ChatMessage", command.payload)
+        agent = payload.agent or self._conversations.known_agent(command.place)
+        if agent in {"", NOBODY} and payload.parent_id is None:
+            return Append(command.draft(is_wanted=bool(payload.parts)), _STORED)
+        return self._message(command, payload)
+
+    async def _message(self, command: Command, payload: ChatMessage) -> Outcome:
+        if payload.parent_id is not None:
+            await self._conversations.message(command.place, payload.parent_id)
+        agent = payload.agent or await self._conversations.agent_of(command.place)
+        if agent in {"", NOBODY}:
+            return Append(command.draft(is_wanted=bool(payload.parts)), _STORED)
+        await self._conversations.require_agent(command, agent)
+        guards = opening(command.place, self._conversations.invitation(command, agent, payload.on_busy))
+        return Append(command.draft(guards=guards), run_results(command.place, disposition="queued"), busy)
 
     def typing(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
         """Told to whoever follows the conversation now; `user` is added."""
         payload = cast("ChatTyping", command.payload)
         data = {"state": payload.state, "ttl_ms": payload.ttl_ms, "user": command.caller.principal.user}
         return Append(command.draft(data=to_json(data)))
+
+    async def configure(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """Settings, with the revision they bring."""
+        payload = cast("ChatConfigure", command.payload)
+        changed = payload.settings.model_fields_set
+        agent = payload.settings.agent
+        if agent is not None and agent != NOBODY:
+            await self._conversations.require_agent(command, agent)
+        expected = payload.expected_revision
+        checks = () if expected is None else (("revision", "eq", str(expected) if expected else ""),)
+        sets = (("agent", "" if agent in {None, NOBODY} else str(agent)),) if "agent" in changed else ()
+        guard = Guard(settings_guard_name(command.place), checks, sets, ("revision",))
+        return Append(command.draft(guards=(guard,)), lambda appended: {"revision": appended.results[0]})
+
+    async def regenerate(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """Another answer beside this one."""
+        payload = cast("ChatRegenerate", command.payload)
+        message = await self._conversations.message(command.place, payload.message_id)
+        if message.role != ASSISTANT:
+            raise HubError(
+                4021,
+                "only an assistant's message can be regenerated",
+                details=(Problem("message_id", "is a person's"),),
+            )
+        agent = str(message.actor.get("id", ""))
+        await self._conversations.require_agent(command, agent)
+        invitation = self._conversations.invitation(command, agent, None, parent=message.parent_id or "")
+        return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), busy)
+
+    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """Stop a run; the active one if none is named."""
+        payload = cast("ChatCancel", command.payload)
+        run_id = payload.run_id or await self._conversations.active_run(command.place)
+        return cancel_run(command, run_id)
+
+    async def edit(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """A person's own message, or anybody's with `manage`. A new text may ask the agent again."""
+        payload = cast("ChatEdit", command.payload)
+        message = await self._conversations.message(command.place, payload.message_id)
+        self._require_own(command, message.actor.get("id"))
+        if payload.expected_revision is not None and payload.expected_revision != message.revision:
+            problem = Problem("expected_revision", f"is {message.revision}")
+            raise HubError(4021, "the message was edited meanwhile", details=(problem,))
+        agent = await self._conversations.agent_of(command.place) if payload.rerun and message.role != ASSISTANT else ""
+        if agent in {"", NOBODY}:
+            return Append(command.draft(is_wanted=False))
+        await self._conversations.require_agent(command, agent)
+        parent = "@id" if payload.mode == "branch" else payload.message_id
+        invitation = self._conversations.invitation(command, agent, None, parent=parent)
+        return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), busy)
+
+    async def delete(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """A tombstone over a person's own message, or over anybody's with `manage`."""
+        message = await self._conversations.message(command.place, cast("ChatDelete", command.payload).message_id)
+        self._require_own(command, message.actor.get("id"))
+        return Append(command.draft())
+
+    async def about(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """A reaction or feedback about a message that is there."""
+        await self._conversations.message(command.place, cast("_Target", command.payload).message_id)
+        return Append(command.draft())
+
+    async def branch(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """Another branch becomes the active one."""
+        await self._conversations.message(command.place, cast("ChatBranch", command.payload).leaf_id)
+        return Append(command.draft())
+
+    def _require_own(self, command: Command, owner: object) -> None:
+        principal = command.caller.principal
+        if owner != principal.user and not principal.grants.allows(command.place.wire, "manage"):
+            raise HubError(4003, "only its author, or who may manage, can change a message")
+
+
+def busy(error: Exception) -> HubError:
+    """What a refused run means: the channel is busy, or the run id is taken."""
+    field = getattr(error, "field", "state")
+    if field == "open":
+        return HubError(
+            4021,
+            "a run is active here and on_busy is reject",
+            details=(Problem("on_busy", "is reject, the channel is busy"),),
+        )
+    return HubError(
+        4021, "this run_id is in use", details=(Problem("run_id", f"is {getattr(error, 'present', 'in use')}"),)
+    )

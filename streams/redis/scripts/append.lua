@@ -63,6 +63,7 @@ end
 local holds = {
   eq = function(present, value) return (present or '') == value end,
   ne = function(present, value) return (present or '') ~= value end,
+  free_or = function(present, value) return not present or present == value end,
   lt = function(present, value) return tonumber(present or '0') < tonumber(value) end,
   le = function(present, value) return tonumber(present or '0') <= tonumber(value) end,
   ['in'] = function(present, value)

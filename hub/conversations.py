@@ -1,0 +1,103 @@
+"""What the edge must know of a conversation before it stores a command: settings, messages, runs.
+
+Everything here is a courtesy to the client; what must hold exactly is compared again in the append script.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hub.command import Command
+from hub.errors import HubError
+from projections.channel_state import ChannelState
+from projections.conversation import CONVERSATION
+from projections.message import Message
+from streams.channel import Channel
+from streams.runs import Invitation, OnBusy, home_guard_name
+
+if TYPE_CHECKING:
+    from hub.hub import Hub
+
+NOBODY: Final = "none"
+"""The name that stands for "no agent answers"."""
+_LATER: Final = frozenset({"interrupt", "steer"})
+
+
+def settings_guard_name(channel: Channel) -> str:
+    """The hash with the conversation's revision and its agent, changed with each `chat.configure`."""
+    return f"settings:{channel.wire}"
+
+
+class Conversations:
+    """Looks conversations up for the handlers of one node."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def agent_of(self, channel: Channel) -> str:
+        """The agent the settings name; "" when nobody answers by default."""
+        fanout = self._hub.fanouts.get(channel)
+        if fanout is not None and fanout.default_agent is not None:
+            return fanout.default_agent
+        log, seen = self._hub.log, fanout.configured_count if fanout is not None else 0
+        raw = await log.replay.command(b"HGET", log.keys.guard(channel, settings_guard_name(channel)), b"agent")
+        agent = (raw or b"").decode()
+        if (
+            fanout is not None and fanout.configured_count == seen
+        ):  # else it was read before a change that is known here
+            fanout.default_agent = agent
+        return agent
+
+    def known_agent(self, channel: Channel) -> str | None:
+        """As `agent_of` where no look-up is needed, else None."""
+        fanout = self._hub.fanouts.get(channel)
+        return None if fanout is None else fanout.default_agent
+
+    async def state(self, channel: Channel) -> ChannelState:
+        """The channel's fold at its head. For reading, before the next await."""
+        return await self._hub.states.fold(channel, await self._hub.log.look(channel))
+
+    async def message(self, channel: Channel, message_id: str) -> Message:
+        """A message that is there and was not deleted.
+
+        Raises:
+            HubError: 4018.
+        """
+        found = (await self.state(channel)).of(CONVERSATION).message(message_id)
+        if found is None or found.is_deleted:
+            raise HubError(4018, "there is no such message in this conversation")
+        return found
+
+    async def active_run(self, channel: Channel) -> str:
+        """The run that has its turn.
+
+        Raises:
+            HubError: 4018, none has.
+        """
+        log = self._hub.log
+        raw = await log.replay.command(b"HGET", log.keys.guard(channel, home_guard_name(channel)), b"active")
+        if not raw:
+            raise HubError(4018, "no run is active in this channel")
+        return str(raw.decode())
+
+    async def require_agent(self, command: Command, name: str) -> None:
+        """The caller may invoke here, and somebody serves the agent.
+
+        Raises:
+            HubError: 4003, 4007.
+        """
+        if not command.caller.principal.grants.allows(command.place.wire, "invoke"):
+            raise HubError(4003, "your token does not allow invoke in this channel")
+        if not await self._hub.services.agents.is_available(name):
+            raise HubError(4007, "nobody serves this agent now; agent.list says who is there", retry_after_ms=1_000)
+
+    def invitation(self, command: Command, agent: str, on_busy: OnBusy | None, **more: str | int | None) -> Invitation:
+        """The run a command asks for.
+
+        Raises:
+            HubError: 4024, a way to handle a busy channel that this hub does not offer.
+        """
+        if on_busy in _LATER:
+            raise HubError(4024, "on_busy may be enqueue or reject here")
+        now_ms = int(self._hub.services.now() * 1000)
+        return Invitation(agent, command.caller.principal.user, now_ms, on_busy or "enqueue", **more)  # type: ignore[arg-type]  # named by the caller

@@ -1,0 +1,76 @@
+"""agent.*: inviting agents, and stopping or steering their runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from hub.command import Answer, Append, Command, Outcome
+from hub.conversations import NOBODY, Conversations
+from hub.errors import HubError, Problem
+from hub.frames import to_json
+from hub.handlers.chat import busy
+from hub.handlers.runs import cancel_run, no_such_run, run_results
+from streams.channel import Channel, Kind
+from streams.events.agents import AgentCancel, AgentInvoke, AgentSteer
+from streams.runs import opening, steering
+
+if TYPE_CHECKING:
+    from hub.connection import Connection
+    from hub.hub import Hub
+
+
+class AgentHandler:
+    """Runs, from the client's side."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._conversations = Conversations(hub)
+
+    async def invoke(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """Begin a run. Its home is this channel."""
+        payload, place = cast("AgentInvoke", command.payload), command.place
+        agent = agent_for(place, payload.agent)
+        await self._conversations.require_agent(command, agent)
+        invitation = self._conversations.invitation(
+            command, agent, payload.on_busy, run_id=payload.run_id, parent="", deadline_ms=payload.deadline_ms
+        )
+        results = run_results(place, payload.run_id, channel=place.wire)
+        return Append(command.draft(guards=opening(place, invitation)), results, busy)
+
+    def cancel(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """Stop a run, by asking or by force."""
+        payload = cast("AgentCancel", command.payload)
+        return cancel_run(command, payload.run_id, payload.mode)
+
+    def steer(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """Say something to a run that is under way."""
+        run_id = cast("AgentSteer", command.payload).run_id
+        guard = steering(command.place, run_id)
+        return Append(command.draft(guards=(guard,)), {"disposition": "steering"}, no_such_run)
+
+    async def list(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """The agents the caller may invoke."""
+        grants = command.caller.principal.grants
+        cards = await self._hub.services.agents.cards()
+        allowed = [
+            c.to_json()
+            for c in cards
+            if grants.allows(f"agent:{c.name}", "invoke") or grants.covers("conversation:*", "invoke")
+        ]
+        return Answer("agent.list", to_json({"agents": allowed}))
+
+
+def agent_for(place: Channel, named: str | None) -> str:
+    """The agent a channel stands for, or the one that is named on a conversation.
+
+    Raises:
+        HubError: 4005, none is named where one must be, or another than the channel's.
+    """
+    if place.kind is Kind.AGENT:
+        own = place.name.partition(".")[0]
+        if named not in {None, own}:
+            raise HubError(4005, "this channel is another agent's", details=(Problem("agent", "is not the channel's"),))
+        return own
+    if named in {None, NOBODY}:
+        raise HubError(4005, "name the agent to invoke", details=(Problem("agent", "is required"),))
+    return str(named)

@@ -1,0 +1,53 @@
+"""tool.call.response: a person's answer to an agent's question. The first valid one wins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from hub.command import Append, Command, Outcome
+from hub.errors import HubError, Problem
+from streams.errors import GuardRefused
+from streams.events.tools import ToolCallResponse
+from streams.runs import RequestView, answering, read_request, request_guard_name
+
+if TYPE_CHECKING:
+    from hub.connection import Connection
+    from hub.hub import Hub
+
+
+class ToolHandler:
+    """Answers."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def response(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """Only questions in our own record count; what a client says was asked is no authority."""
+        payload, place = cast("ToolCallResponse", command.payload), command.place
+        log = self._hub.log
+        raw = await log.replay.command(b"HGETALL", log.keys.guard(place, request_guard_name(place, payload.request_id)))
+        fields = {raw[at].decode(): raw[at + 1].decode() for at in range(0, len(raw), 2)}
+        request = read_request(payload.request_id, fields)
+        if request is None:
+            raise HubError(4018, "there is no such question in this channel")
+        self._check(command, payload, request)
+        guard = answering(place, payload.request_id, command.caller.principal.user)
+        return Append(command.draft(guards=(guard,)), None, _too_late)
+
+    def _check(self, command: Command, payload: ToolCallResponse, request: RequestView) -> None:
+        if request.assignees and command.caller.principal.user not in request.assignees:
+            raise HubError(4003, "others were asked to answer this")
+        if request.state == "open" and request.expires_ms and self._hub.services.now() * 1000 >= request.expires_ms:
+            raise HubError(4022, "the question is past its deadline")
+        if "edited_args" in payload.model_fields_set and not request.may_edit:
+            raise HubError(
+                4005, "these arguments may not be edited", details=(Problem("edited_args", "are not allowed"),)
+            )
+
+
+def _too_late(error: GuardRefused) -> HubError:
+    if error.present is None:
+        return HubError(4018, "there is no such question in this channel")
+    if error.present == "expired":
+        return HubError(4022, "the question is past its deadline")
+    return HubError(4021, "the question is closed", details=(Problem("state", f"is {error.present}"),))

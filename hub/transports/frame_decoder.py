@@ -9,8 +9,10 @@ An idle decoder holds four references and no buffer.
 
 from __future__ import annotations
 
+import zlib
 from typing import Final
 
+from hub.transports.deflate import TooLarge
 from hub.transports.frame_encoder import (
     BINARY,
     CLOSE,
@@ -33,6 +35,10 @@ FrameEvent = tuple[int, bytes]
 
 _CONTINUATION: Final = 0x0
 _FINAL_TEXT: Final = FIN | TEXT
+_DATA_OPCODES: Final = frozenset({TEXT, BINARY})
+_RESERVED: Final = 0x70
+_RESERVED_1: Final = 0x40
+"""RFC 7692 section 6: set on the first frame of a compressed message, and on no other."""
 _MASKED: Final = 0x80
 _SHORT_MAX: Final = 125
 _MEDIUM: Final = 126
@@ -57,11 +63,13 @@ class FrameDecoder:
 
     Args:
         message_size_limit_bytes: the largest message taken, fragments added up; one byte more is a 1009.
+        is_deflate: whether compressed messages were agreed on (RFC 7692, see `hub.transports.deflate`).
     """
 
-    __slots__ = ("_fast_limit", "_held", "_is_done", "_limit", "_message")
+    __slots__ = ("_fast_limit", "_held", "_is_deflate", "_is_done", "_limit", "_message")
 
-    def __init__(self, message_size_limit_bytes: int) -> None:
+    def __init__(self, message_size_limit_bytes: int, *, is_deflate: bool = False) -> None:
+        self._is_deflate = is_deflate
         self._limit = message_size_limit_bytes
         self._fast_limit = min(message_size_limit_bytes, _FAST_BYTES_MAX)
         self._held = b""
@@ -132,7 +140,7 @@ class FrameDecoder:
             self._control(first & 0x0F, unmask(data[start : start + size], data[start - 4 : start]), events)
             return end if self._is_done else start + size
         if message is None:
-            message = self._message = PartialMessage(first & 0x0F)
+            message = self._message = PartialMessage(first & 0x0F, is_deflated=bool(first & _RESERVED_1))
         message.begin_frame(size, data[start - 4 : start], is_final=first >= FIN)
         return self._fill(message, data, start, end, events)
 
@@ -140,9 +148,17 @@ class FrameDecoder:
         stop = min(end, at + message.missing)
         message.add(data[at:stop])
         if message.is_final and not message.missing:
-            events.append((message.opcode, bytes(message.body)))
+            events.append((message.opcode, self._finished(message)))
             self._message = None
         return stop
+
+    def _finished(self, message: PartialMessage) -> bytes:
+        try:
+            return message.finish(self._limit)
+        except TooLarge:
+            raise _Violation(TOO_LARGE, f"a message is at most {self._limit} bytes") from None
+        except zlib.error:
+            raise _Violation(PROTOCOL_ERROR, "a compressed message must inflate") from None
 
     def _head(self, data: bytes, at: int, end: int) -> tuple[int, int, int] | None:
         """First byte, start of the payload and its size; None while the head is not all there."""
@@ -164,7 +180,9 @@ class FrameDecoder:
 
     def _check_first_bytes(self, first: int, second: int) -> None:
         opcode = first & 0x0F
-        if first & 0x70:
+        if first & _RESERVED and not (
+            first & _RESERVED == _RESERVED_1 and self._is_deflate and opcode in _DATA_OPCODES
+        ):
             raise _Violation(PROTOCOL_ERROR, "reserved bits must be 0")
         if opcode not in _OPCODES:
             raise _Violation(PROTOCOL_ERROR, "reserved opcode")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from codecs import utf_8_decode
 
+from hub.transports.deflate import inflate
 from hub.transports.frame_encoder import TEXT
 from hub.transports.frame_mask import unmask
 
@@ -18,15 +19,17 @@ class PartialMessage:
 
     Attributes:
         opcode: TEXT or BINARY, from the first frame.
+        is_deflated: whether the message is compressed (RFC 7692), from the first frame; text is then checked at its end.
         body: what arrived, unmasked.
         missing: bytes the frame in hand lacks; 0 between frames.
         is_final: whether the frame in hand ends the message.
     """
 
-    __slots__ = ("_mask", "_open_character", "body", "is_final", "missing", "opcode")
+    __slots__ = ("_mask", "_open_character", "body", "is_deflated", "is_final", "missing", "opcode")
 
-    def __init__(self, opcode: int) -> None:
+    def __init__(self, opcode: int, *, is_deflated: bool = False) -> None:
         self.opcode = opcode
+        self.is_deflated = is_deflated
         self.body = bytearray()
         self.missing = 0
         self.is_final = False
@@ -50,9 +53,24 @@ class PartialMessage:
         if self.missing:
             turn = len(piece) & 3
             self._mask = self._mask[turn:] + self._mask[:turn]
-        if self.opcode == TEXT:
+        if self.opcode == TEXT and not self.is_deflated:
             self._check(plain, is_end=self.is_final and not self.missing)
         self.body += plain
+
+    def finish(self, limit_bytes: int) -> bytes:
+        """The whole message, inflated if need be.
+
+        Raises:
+            TooLarge: more than `limit_bytes` once inflated.
+            UnicodeDecodeError: inflated text that is not UTF-8.
+            zlib.error: it does not inflate.
+        """
+        if not self.is_deflated:
+            return bytes(self.body)
+        plain = inflate(bytes(self.body), limit_bytes)
+        if self.opcode == TEXT:
+            plain.decode()
+        return plain
 
     def _check(self, plain: bytes, *, is_end: bool) -> None:
         if not self._open_character and plain.isascii():

@@ -16,6 +16,7 @@ import socket
 from enum import IntEnum
 from typing import ClassVar, Final, Protocol, cast
 
+from hub.transports.deflate import ACCEPTED, accepts, deflate_frames
 from hub.transports.frame_codec import (
     BINARY,
     CLOSE,
@@ -71,13 +72,20 @@ def lean_protocol(
     write_high_bytes: int = WRITE_HIGH_BYTES,
     write_low_bytes: int = WRITE_LOW_BYTES,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
+    is_deflate_accepted: bool = False,
 ) -> type[LeanWebSocket]:
     """The class to pass as uvicorn's `Config(ws=…)`; each upgraded socket gets a receiver from `factory`."""
 
     class Bound(LeanWebSocket):
         __slots__ = ()
         settings = WireSettings(
-            factory, subprotocols, message_size_limit_bytes, write_high_bytes, write_low_bytes, close_timeout_s
+            factory,
+            subprotocols,
+            message_size_limit_bytes,
+            write_high_bytes,
+            write_low_bytes,
+            close_timeout_s,
+            is_deflate_accepted,
         )
 
     return Bound
@@ -139,7 +147,10 @@ class LeanWebSocket(asyncio.Protocol):
             transport.set_protocol(self)  # uvicorn does so after us; flow control must reach us during `opened` already
             _send_at_once(transport)
             transport.set_write_buffer_limits(settings.write_high_bytes, settings.write_low_bytes)
-            transport.write(accept_response(upgrade))
+            is_deflate = settings.is_deflate_accepted and accepts(upgrade.headers.get(b"sec-websocket-extensions", b""))
+            transport.write(accept_response(upgrade, extension=ACCEPTED if is_deflate else None))
+            self.write = self._write_deflated if is_deflate else transport.write
+            self._decoder = FrameDecoder(settings.message_size_limit_bytes, is_deflate=is_deflate)
             self._start(receiver, upgrade)
 
     def _refuse(self, refused: UpgradeRefused) -> None:
@@ -149,9 +160,7 @@ class LeanWebSocket(asyncio.Protocol):
 
     def _start(self, receiver: Receiver, upgrade: Upgrade) -> None:
         self._phase = _OPEN
-        self._decoder = FrameDecoder(self.settings.message_size_limit_bytes)
         self._receiver = receiver
-        self.write = self._transport.write
         try:
             receiver.opened(self, upgrade)
         except Exception:
@@ -218,6 +227,10 @@ class LeanWebSocket(asyncio.Protocol):
         self._close_code = code
         self._transport.resume_reading()  # or the peer's Close would never be read
         self._start_deadline()
+
+    def _write_deflated(self, frames: bytes, /) -> None:
+        """What `write` is where compression was agreed on."""
+        self._transport.write(deflate_frames(frames))
 
     def abort(self) -> None:
         """See `SocketTransport`."""

@@ -30,3 +30,5 @@ class WireSettings:
     write_high_bytes: int = WRITE_HIGH_BYTES
     write_low_bytes: int = WRITE_LOW_BYTES
     close_timeout_s: float = CLOSE_TIMEOUT_S
+    is_deflate_accepted: bool = False
+    """Off: a browser that gets it compresses all it sends, and each message then costs some 5 µs more to read."""

@@ -42,13 +42,14 @@ def read_upgrade(request: bytes, client: tuple[str, int] | None, subprotocols: t
     return Upgrade(path, query, headers, client, chosen)
 
 
-def accept_response(upgrade: Upgrade) -> bytes:
-    """The 101 that opens the socket (section 4.2.2)."""
+def accept_response(upgrade: Upgrade, *, extension: bytes | None = None) -> bytes:
+    """The 101 that opens the socket (section 4.2.2); `extension` is the one agreed on, with its parameters."""
     key = upgrade.headers[b"sec-websocket-key"]
     proof = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
     head = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: "
     chosen = b"" if upgrade.subprotocol is None else b"\r\nsec-websocket-protocol: " + upgrade.subprotocol.encode()
-    return head + proof + chosen + b"\r\n\r\n"
+    extended = b"" if extension is None else b"\r\nsec-websocket-extensions: " + extension
+    return head + proof + chosen + extended + b"\r\n\r\n"
 
 
 def refusal_response(refused: UpgradeRefused) -> bytes:

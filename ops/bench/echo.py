@@ -57,9 +57,16 @@ class Echo:
         """Nothing to give back."""
 
 
-def echo_protocol(message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES) -> type:
-    """The protocol class that echoes; takes any subprotocol of none."""
-    return lean_protocol(lambda _upgrade: Echo(), subprotocols=(), message_size_limit_bytes=message_size_limit_bytes)
+def echo_protocol(
+    message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES, *, is_deflate_accepted: bool = False
+) -> type:
+    """The protocol class that echoes; it chooses no subprotocol."""
+    return lean_protocol(
+        lambda _upgrade: Echo(),
+        subprotocols=(),
+        message_size_limit_bytes=message_size_limit_bytes,
+        is_deflate_accepted=is_deflate_accepted,
+    )
 
 
 async def not_found(
@@ -93,6 +100,7 @@ def arguments() -> argparse.ArgumentParser:
         help="a larger message is closed with 1009 (default: %(default)s)",
     )
     parser.add_argument("--loop", choices=("auto", "asyncio", "uvloop"), default="auto", help="event loop to run on")
+    parser.add_argument("--deflate", action="store_true", help="accept permessage-deflate (RFC 7692); off by default")
     return parser
 
 
@@ -104,7 +112,7 @@ def main() -> None:
         host=options.host,
         port=options.port,
         loop=options.loop,
-        ws=echo_protocol(options.message_size_limit),
+        ws=echo_protocol(options.message_size_limit, is_deflate_accepted=options.deflate),
         log_level="info",
         access_log=False,
         lifespan="off",

@@ -477,6 +477,31 @@ class TestShutdown:
         assert server.live == before - 1
 
 
+class TestDeflate:
+    """Compression is for those who ask, where the server was told to."""
+
+    def test_off_unless_switched_on(self, server: WireServer) -> None:
+        """The `websockets` client offers it always."""
+        with connect(f"ws://127.0.0.1:{server.port}/ws", compression="deflate") as ws:
+            assert ws.protocol.extensions == []
+
+    def test_messages_go_compressed_both_ways(self) -> None:
+        """Long and short, text and binary; and a bomb is refused at the limit."""
+        with wire_server(is_deflate_accepted=True) as wire:
+            with connect(f"ws://127.0.0.1:{wire.port}/ws", compression="deflate", max_size=None) as ws:
+                assert [extension.name for extension in ws.protocol.extensions] == ["permessage-deflate"]
+                for size in (0, 5, 5000, 1_048_576):
+                    ws.send("a" * size)
+                    assert ws.recv() == "a" * size
+                    ws.send(b"b" * size)
+                    assert ws.recv() == b"b" * size
+                ws.send("a" * 1_048_577)
+                with pytest.raises(ConnectionClosedError, match="1009"):
+                    ws.recv()
+            with RawSocket(wire.port) as raw:
+                assert "extensions" not in raw.request()[1]
+
+
 class TestTls:
     """TLS cannot half-close, so the ending is another."""
 

@@ -149,6 +149,7 @@ def wire_server(
     close_timeout_s: float = WAIT_S,
     message_size_limit_bytes: int = 1_048_576,
     certificate: Certificate | None = None,
+    is_deflate_accepted: bool = False,
 ) -> Iterator[WireServer]:
     """Run the server while the block runs; leaving the block drains it and waits for its thread."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -160,7 +161,10 @@ def wire_server(
         return receiver
 
     protocol = lean_protocol(
-        factory, close_timeout_s=close_timeout_s, message_size_limit_bytes=message_size_limit_bytes
+        factory,
+        close_timeout_s=close_timeout_s,
+        message_size_limit_bytes=message_size_limit_bytes,
+        is_deflate_accepted=is_deflate_accepted,
     )
     config = uvicorn.Config(
         plain_http,

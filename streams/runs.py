@@ -46,6 +46,12 @@ def run_id_of(channel: Channel, event_id: str) -> str:
     return f"r{_place(channel)}-{event_id}"
 
 
+def event_of_run(channel: Channel, run_id: str) -> str | None:
+    """The event a derived run id was made from; None for an id that an invoker chose."""
+    prefix = run_id_of(channel, "")
+    return run_id.removeprefix(prefix) if run_id.startswith(prefix) else None
+
+
 def message_id_of(run_id: str, number: int) -> str:
     """The run's message `number`, from 0."""
     return f"{run_id}.{number}"

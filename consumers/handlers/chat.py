@@ -1,0 +1,48 @@
+"""What follows from chat.message, chat.regenerate, chat.edit and chat.cancel: runs begin, are steered, are stopped.
+
+The edge has decided whether an agent answers: then the run's hash is there, set by the script that stored the command. This
+handler only sets it going.
+"""
+
+from __future__ import annotations
+
+from consumers.flow import Flow
+from consumers.handler import DONE, Effects, Outcome, Source, StartFrom
+from streams.runs import run_id_of
+
+
+class ChatHandler:
+    """Sets runs going that a conversation's events asked for."""
+
+    name = "chat"
+    types = frozenset({"chat.message", "chat.regenerate", "chat.edit", "chat.cancel"})
+    start_from = StartFrom.NOW
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+
+    async def handle(self, source: Source, effects: Effects) -> Outcome:
+        """React to one event; see the module."""
+        store, channel = self._flow.services.store, source.channel
+        if source.event.type == "chat.cancel":
+            named = source.payload.get("run_id")
+            run_id = named if isinstance(named, str) else (await store.home(channel)).active
+            await self._flow.cancel(channel, run_id)
+            return DONE
+        run = await store.run(channel, run_id_of(channel, source.id))
+        if run is not None and not run.is_final:
+            await self._flow.begin(channel, run)
+        elif source.payload.get("on_busy") == "steer":
+            await self._steer(source, effects)
+        return DONE
+
+    async def _steer(self, source: Source, effects: Effects) -> None:
+        store, channel = self._flow.services.store, source.channel
+        active = (await store.home(channel)).active
+        run = await store.run(channel, active) if active else None
+        if run is not None and run.state == "running":
+            await store.add_steer(channel, active, source.id)
+            await store.hint(channel, active)
+            return
+        payload = {"message_id": source.id, "status": "rejected", "run_id": active or "none", "reason": "nothing runs"}
+        await effects.append(channel, "message.status", dict(payload))

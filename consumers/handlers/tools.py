@@ -1,0 +1,56 @@
+"""What follows from tool.call.response: the question is resolved on every device, and the run goes on after the last one.
+
+The edge let the first answer through; a missing or malformed decision is a denial here, whatever was sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from consumers.agent import Resolution
+from consumers.flow import Flow
+from consumers.handler import DONE, Effects, Outcome, Source, StartFrom
+from consumers.run_log import Change
+from projections.json_value import JsonObject
+from streams.runs import RequestView
+
+
+class ToolHandler:
+    """Resolves questions and resumes runs."""
+
+    name = "tools"
+    types = frozenset({"tool.call.response"})
+    start_from = StartFrom.NOW
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+
+    async def handle(self, source: Source, effects: Effects) -> Outcome:  # noqa: ARG002 - a run's events have its keys
+        """React to one answer."""
+        store, channel = self._flow.services.store, source.channel
+        request_id = str(source.payload.get("request_id"))
+        request = await store.request(channel, request_id)
+        run = await store.run(channel, request.run_id) if request else None
+        if request is None or run is None or run.is_final:
+            return DONE
+        writes = await self._flow.run_log(channel, replace(run, cause=source.id))
+        writes.correlation = source.correlation
+        payload: JsonObject = {
+            "request_id": request_id, "run_id": run.run_id, "resolution": resolution(request, source.payload),
+            "by": source.actor, "edited": "edited_args" in source.payload,
+        }  # fmt: skip
+        if request.tool_call_id:
+            payload["tool_call_id"] = request.tool_call_id
+        change = Change(increments=("answered",))
+        await writes.append_unless_done("tool.call.resolved", payload, f"resolved/{request_id}", change)
+        await self._flow.resume(channel, run.run_id)
+        return DONE
+
+
+def resolution(request: RequestView, payload: JsonObject) -> Resolution:
+    """What an answer amounts to. An approval needs the word `approve`; everything else is a denial."""
+    if request.kind in {"approval", "confirmation"}:
+        return "approved" if payload.get("decision") == "approve" else "denied"
+    if payload.get("decision") == "deny":
+        return "denied"
+    return "answered" if "result" in payload or "error" in payload else "denied"

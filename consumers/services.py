@@ -1,0 +1,63 @@
+"""What the parts of a worker share, made once in its composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from consumers.agent import RunFunction
+from consumers.faults import Faults
+from consumers.metrics import Meters
+from consumers.writer import Writer
+from streams.channel import Channel
+from streams.redis.leases import Leases
+from streams.redis.log import Log
+from streams.redis.run_store import RunStore
+
+
+class Jobs(Protocol):
+    """The queue of segments. What is in it is a hint: the run's hash decides whether a segment may begin."""
+
+    async def put(self, channel: Channel, run_id: str, segment: int, attempt: int, *, again: str = "") -> None:
+        """Have this segment run by some worker; putting it twice is putting it once, unless `again` differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAgent:
+    """An agent this worker serves.
+
+    Attributes:
+        resumes: it keeps checkpoints of its own and is not replayed.
+        is_interactive: whether it may ask people.
+    """
+
+    name: str
+    run: RunFunction
+    description: str = ""
+    resumes: bool = False
+    is_interactive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a run needs.
+
+    Attributes:
+        now_ms: milliseconds since 1970.
+        lease_ms: life of a run's lease; renewed three times as often.
+        grace_s: how long a graceful cancel waits for the agent.
+    """
+
+    worker: str
+    log: Log
+    store: RunStore
+    leases: Leases
+    jobs: Jobs
+    writer: Writer
+    agents: Mapping[str, ServedAgent]
+    meters: Meters
+    faults: Faults
+    now_ms: Callable[[], int]
+    lease_ms: int = 15_000
+    grace_s: float = 5.0

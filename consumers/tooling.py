@@ -1,0 +1,158 @@
+"""Tool calls of a segment: told, approved, run, and told again. Each runs once, or the log says that it did not.
+
+A call with a recorded result is not run again. One that was begun and has none is run again only when it is idempotent,
+and then with the same key; the reaper ends a run whose call may not be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from consumers.agent import Answer, Question, ToolCall, ToolOutcome
+from consumers.asking import Asking
+from consumers.faults import Faults
+from consumers.journal import CallRecord
+from consumers.run_log import RunLog
+from consumers.tool_progress import Progress
+from consumers.voice import Ending, Voice
+from consumers.writer import Writer
+from projections.json_value import Json, JsonObject, canonical
+
+OUTPUT_BYTES_MAX = 64 * 1024
+"""The catalogue's limit of `output`."""
+_log = logging.getLogger(__name__)
+
+
+class Tooling:
+    """Carries out the calls an agent yields."""
+
+    def __init__(self, run: RunLog, voice: Voice, asking: Asking, writer: Writer, faults: Faults) -> None:
+        self._run, self._voice, self._asking, self._writer, self._faults = run, voice, asking, writer, faults
+        self._count = 0
+
+    async def call_all(self, calls: Sequence[ToolCall]) -> list[ToolOutcome]:
+        """Run the calls beside each other; the outcomes come in their order.
+
+        Raises:
+            Suspended: people or a client must say something first.
+        """
+        named = [replace(call, tool_call_id=call.tool_call_id or self._number()) for call in calls]
+        parts: list[JsonObject] = [{"type": "tool_call", "tool_call_id": call.tool_call_id} for call in named]
+        message_id = await self._voice.end(Ending("tool_calls", parts=tuple(parts)), is_forced=True)
+        for call in named:
+            await self._tell_start(call, message_id)
+        answers = await self._answers(named)
+        pairs = zip(named, answers, strict=True)
+        tasks = [asyncio.ensure_future(self._call(call, answer)) for call, answer in pairs]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # one that raised (fenced, cancelled) ends the others with it
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _number(self) -> str:
+        self._count += 1
+        return f"{self._run.run.run_id}.c{self._count - 1}"
+
+    async def _tell_start(self, call: ToolCall, message_id: str) -> None:
+        call_id = str(call.tool_call_id)
+        if call_id in self._run.journal.calls:
+            return
+        payload: JsonObject = {
+            "tool_call_id": call_id, "run_id": self._run.run.run_id, "message_id": message_id, "name": call.name,
+            "executor": call.executor,
+        }  # fmt: skip
+        optional: JsonObject = {
+            "title": call.title, "args": None if call.is_redacted else call.args, "redacted": call.is_redacted or None,
+            "idempotent": call.is_idempotent or None,
+            "timeout_ms": None if call.timeout_s is None else int(call.timeout_s * 1000),
+        }  # fmt: skip
+        payload |= {name: value for name, value in optional.items() if value is not None}
+        await self._run.append("tool.call.start", payload, f"call/{call_id}")
+
+    async def _answers(self, calls: Sequence[ToolCall]) -> list[Answer | None]:
+        """What people said to each call; None where nobody had to be asked."""
+        asked = [(call, question) for call in calls if (question := self._question(call)) is not None]
+        answers = await self._asking.ask_all([question for _, question in asked])
+        by_call = {call.tool_call_id: answer for (call, _), answer in zip(asked, answers, strict=True)}
+        return [by_call.get(call.tool_call_id) for call in calls]
+
+    def _question(self, call: ToolCall) -> Question | None:
+        if call.run is None:
+            prompt = call.approval.prompt if call.approval else f"Run {call.name}"
+            made = call.approval or Question(prompt, "client_tool")
+            return replace(made, kind="client_tool", name=call.name, args=call.args, tool_call_id=call.tool_call_id)
+        if call.approval is None:
+            return None
+        return replace(call.approval, name=call.name, args=call.args, tool_call_id=call.tool_call_id)
+
+    async def _call(self, call: ToolCall, answer: Answer | None) -> ToolOutcome:
+        record = self._run.journal.calls[str(call.tool_call_id)]
+        if record.outcome is not None:
+            return _recorded(record)
+        started_s = asyncio.get_running_loop().time()
+        if answer is not None and answer.resolution in {"denied", "expired", "cancelled"}:
+            return await self._complete(call, started_s, answer.reason or "denied", is_denied=True)
+        try:
+            args = answer.edited_args if answer is not None and answer.edited_args is not None else call.args
+            args = call.validate(args) if call.validate else args
+        except ValueError as error:
+            return await self._fail(call, "invalid_args", str(error), is_retryable=False)
+        if call.run is None:
+            return await self._client_result(call, answer, started_s)
+        return await self._run_tool(call, args, started_s)
+
+    async def _client_result(self, call: ToolCall, answer: Answer | None, started_s: float) -> ToolOutcome:
+        if answer is None or answer.error:
+            said = answer.error if answer else "nobody answered"
+            return await self._fail(call, "failed", said, is_retryable=False)
+        return await self._complete(call, started_s, answer.value)
+
+    async def _run_tool(self, call: ToolCall, args: JsonObject, started_s: float) -> ToolOutcome:
+        call_id = str(call.tool_call_id)
+        progress = Progress(self._run, self._writer, call_id)
+        if call.run is None:
+            raise AssertionError("asked of people instead")
+        self._faults.hit("run_before_tool")
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                output = await call.run(args, progress)
+            self._faults.hit("run_after_tool")
+        except TimeoutError:
+            return await self._fail(call, "timeout", f"no result within {call.timeout_s} s", is_retryable=True)
+        except Exception as error:
+            _log.warning("tool %s failed", call.name, exc_info=True)
+            return await self._fail(call, "failed", f"{type(error).__name__}: {error}", is_retryable=False)
+        return await self._complete(call, started_s, output)
+
+    async def _complete(
+        self, call: ToolCall, started_s: float, output: Json, *, is_denied: bool = False
+    ) -> ToolOutcome:
+        if len(canonical(output)) > OUTPUT_BYTES_MAX:
+            return await self._fail(call, "failed", "the output is larger than 64 KiB", is_retryable=False)
+        call_id = str(call.tool_call_id)
+        duration_ms = int((asyncio.get_running_loop().time() - started_s) * 1000)
+        payload: JsonObject = {
+            "tool_call_id": call_id, "run_id": self._run.run.run_id, "outcome": "denied" if is_denied else "ok",
+            "output": output, "duration_ms": duration_ms,
+        }  # fmt: skip
+        await self._run.append("tool.call.complete", payload, f"result/{call_id}")
+        return ToolOutcome(call_id, output, is_denied)
+
+    async def _fail(self, call: ToolCall, reason: str, message: str, *, is_retryable: bool) -> ToolOutcome:
+        call_id = str(call.tool_call_id)
+        payload: JsonObject = {
+            "tool_call_id": call_id, "run_id": self._run.run.run_id, "reason": reason, "message": message[:2000],
+            "retryable": is_retryable,
+        }  # fmt: skip
+        await self._run.append("tool.call.error", payload, f"result/{call_id}")
+        return ToolOutcome(call_id, error=reason, message=message)
+
+
+def _recorded(record: CallRecord) -> ToolOutcome:
+    is_denied = record.outcome == "denied"
+    return ToolOutcome(record.tool_call_id, record.output, is_denied, record.error, record.message)

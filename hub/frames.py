@@ -118,5 +118,10 @@ def reply_frame(type_: str, re: str | None, channel: str | None, payload: Mappin
 
 
 def error_frame(error: HubError, re: str | None = None, channel: str | None = None) -> bytes:
-    """`connection.error` as a WebSocket frame."""
-    return reply_frame("connection.error", re, channel, error.to_payload())
+    """`connection.error` as a WebSocket frame. The channel may be any text a client sent, so it is escaped here."""
+    head: dict[str, Any] = {"type": "connection.error"}
+    if re is not None:
+        head["re"] = re
+    if channel is not None:
+        head["channel"] = channel
+    return encode_text(to_json(head | {"payload": error.to_payload()}))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
 from hub.config import Settings
+from hub.logs import configure_logging
 from hub.server import make_server
 from ops.cli.checks import Level, check_redis
 from ops.cli.failure import CommandFailed
@@ -16,7 +19,9 @@ from ops.cli.failure import CommandFailed
 _LOOK_EVERY_S = 0.01
 
 
-async def run_node(settings: Settings, bound: socket.socket, on_ready: Callable[[], None] = lambda: None) -> None:
+async def run_node(
+    settings: Settings, bound: socket.socket, on_ready: Callable[[], None] = lambda: None, log_level: int = logging.INFO
+) -> None:
     """Serve on `bound` until SIGTERM or SIGINT; open sockets are drained then.
 
     Raises:
@@ -25,6 +30,7 @@ async def run_node(settings: Settings, bound: socket.socket, on_ready: Callable[
     """
     await refuse_unusable_redis(settings)
     server = make_server(settings)
+    configure_logging(log_level, secrets=_secrets(settings))  # after uvicorn has set up its own, which ours takes over
     with _signals_raised_again() as raised:
         serving = asyncio.create_task(server.serve(sockets=[bound]), name="node")
         while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has a flag, no event
@@ -61,3 +67,8 @@ def _signals_raised_again() -> Iterator[set[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _secrets(settings: Settings) -> list[str]:
+    """What must never stand in a log line."""
+    return [text for text in (settings.jwt_secret, urlsplit(settings.redis_url or "").password) if text]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import os
 import socket
 import sys
@@ -40,7 +41,7 @@ def dev(
     settings = _settings(Settings.from_env(os.environ), port, data)
     with bind(settings.host, settings.port) as bound:
         if settings.redis_url is not None:
-            run(run_node(settings, bound, lambda: _greet(settings, bound, "the given Redis", begun)))
+            run(run_node(settings, bound, lambda: _greet(settings, bound, "the given Redis", begun), logging.WARNING))
             return
         with EmbeddedRedis(settings.data_dir, fsync=_fsync(settings)) as embedded:
             run(_everything(dataclasses.replace(settings, redis_url=embedded.url), bound, embedded, begun))
@@ -50,7 +51,7 @@ async def _everything(settings: Settings, bound: socket.socket, embedded: Embedd
     watch = asyncio.create_task(embedded.supervise(lambda now: _say(f"Redis was gone and is back, pid {now.pid}")))
     try:
         about = f"Redis {embedded.version}, data in {embedded.data_dir}"
-        await run_node(settings, bound, lambda: _greet(settings, bound, about, begun))
+        await run_node(settings, bound, lambda: _greet(settings, bound, about, begun), logging.WARNING)
     finally:
         watch.cancel()
 

@@ -42,4 +42,5 @@ def serve(
                 run(run_node(settings, bound, lambda: print(f"hub is up on {url_of(bound)}", flush=True)))
             else:
                 run(refuse_unusable_redis(settings))
+                print(f"hub starts {workers} nodes on {url_of(bound)}", flush=True)
                 Nodes(settings, bound.getsockname()[1], workers).run()

@@ -1,0 +1,135 @@
+"""`hub dev` and `hub serve` as processes: they come up, survive what they supervise, and end cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hub.client import HubClient
+from hub.config import DEV_SECRET, Settings
+from ops.cli.identity import ALL_GRANTS, signed
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
+PROGRAM = [sys.executable, "-c", "from ops.cli import main; main()"]
+
+
+class Server:
+    """A `hub` process that serves; `url` once it is up."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        ours = ("HUB_", "WEBSOCKET_", "S3_", "REDIS_")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        self.process = subprocess.Popen(
+            [*PROGRAM, *arguments], env=clean | (env or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.banner = ""
+        while "ends it" not in self.banner and (line := self.process.stdout.readline()):
+            self.banner += line
+            if "serve" in arguments:
+                break
+        found = re.search(r"hub (?:is up|starts \d+ nodes) on (\S+)", self.banner)
+        assert found, self.banner + self.process.communicate()[1]
+        self.url = found[1]
+
+    def nodes(self) -> list[int]:
+        """The processes of `hub serve --workers`."""
+        told = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in told.split() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def end(self, number: int) -> tuple[int, str]:
+        """Send a signal; the exit code and what stood on stderr."""
+        self.process.send_signal(number)
+        _, err = self.process.communicate(timeout=30)
+        return self.process.returncode, err
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Server]:
+    """`hub dev` on a free port and a data folder of its own."""
+    server = Server("dev", "--port", "0", "--data", str(tmp_path / "data"))
+    yield server
+    server.process.kill()
+    server.process.communicate()
+
+
+def a_token(tenant: str) -> str:
+    return signed(Settings(jwt_secret=DEV_SECRET), "alice", tenant, ALL_GRANTS, 600)
+
+
+async def test_dev_survives_its_redis_and_keeps_what_was_said(dev: Server, tmp_path: Path, tenant: str) -> None:
+    """The client's socket stays, its command is answered once Redis is back, the history is whole."""
+    async with HubClient(dev.url, a_token(tenant)) as hub:
+        welcome = hub.welcome
+        await hub.send("conversation:1", "before")
+        noted = json.loads((tmp_path / "data/redis.json").read_text())
+        async with asyncio.timeout(10):
+            while not _is_written(tmp_path / "data", "before"):  # noqa: ASYNC110 - another process raises no event
+                await asyncio.sleep(0)
+        os.kill(noted["pid"], signal.SIGKILL)
+
+        await hub.send("conversation:1", "after")
+
+        told = [event.payload["text"] for event in (await hub.history("conversation:1")).events]
+        assert told == ["before", "after"]
+        assert hub.welcome == welcome
+        assert json.loads((tmp_path / "data/redis.json").read_text())["url"] == noted["url"]
+
+
+def _is_written(data: Path, text: str) -> bool:
+    return any(text.encode() in file.read_bytes() for file in data.rglob("*.aof*"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_dev_ends_cleanly_and_takes_its_redis_along(dev: Server, number: int, code: int, tmp_path: Path) -> None:
+    """Ctrl-C is 130, being told to stop is success; no traceback, no redis-server left."""
+    redis = json.loads((tmp_path / "data/redis.json").read_text())["pid"]
+
+    assert dev.end(number) == (code, "")
+
+    assert not Path(f"/proc/{redis}").exists()
+
+
+def test_a_taken_port_is_one_line(dev: Server, tmp_path: Path) -> None:
+    """The second one says what to do and changes nothing."""
+    port = dev.url.rpartition(":")[2]
+
+    second = subprocess.run(
+        [*PROGRAM, "dev", "--port", port, "--data", str(tmp_path / "other")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert second.returncode == 1
+    assert re.fullmatch(r"hub dev: cannot listen on .*: choose another --port\n", second.stderr)
+    assert not (tmp_path / "other").exists()
+
+
+async def test_serving_processes_share_a_port_and_are_replaced(redis_url: str, tenant: str) -> None:
+    """A node that is killed is started again on the same port; SIGTERM ends all of them."""
+    env = {"REDIS_URL": redis_url, "HUB_JWT_SECRET": DEV_SECRET, "HUB_DRAIN_SECONDS": "0"}
+    server = Server("serve", "--workers", "2", "--port", "0", env=env)
+    try:
+        async with HubClient(server.url, a_token(tenant)) as hub:
+            await hub.send("conversation:1", "one")
+            victims = server.nodes()
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
+
+            await hub.send("conversation:1", "two")
+
+            assert [event.seq for event in (await hub.history("conversation:1")).events] == [1, 2]
+        assert len(victims) == 2
+    finally:
+        code, _ = server.end(signal.SIGTERM)
+    assert code == 0

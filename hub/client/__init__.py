@@ -26,10 +26,11 @@ from hub.client.items import Cursor, Event, Gap, Item, Receipt, Signal, Subscrib
 from hub.client.replies import ChannelState, History, Reply, Stored
 from hub.client.subscription import Subscription
 from hub.client.tokens import Token
+from hub.client.uploads import UploadedFile, UploadFailed
 
 __all__ = [
     "VERSION", "ChannelClosed", "ChannelState", "ClientError", "ConnectionRefused", "Cursor", "CursorStore", "Event",
     "FileCursors", "Gap", "GapError", "History", "HubClient", "HubClosed", "HubError", "HubUnreachable", "Item",
     "MemoryCursors", "OutboxFull", "Receipt", "Reply", "Retry", "Signal", "Stored", "StreamBroken", "Subscribed",
-    "Subscription", "Token",
+    "Subscription", "Token", "UploadFailed", "UploadedFile",
 ]  # fmt: skip

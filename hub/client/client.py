@@ -8,6 +8,7 @@ import random
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, overload
 
@@ -22,6 +23,7 @@ from hub.client.outbox import Command, Outcome
 from hub.client.replies import ChannelState, History, Reply, Stored
 from hub.client.subscription import Subscription
 from hub.client.tokens import Token, TokenSource
+from hub.client.uploads import OnProgress, UploadedFile, upload
 from hub.client.wire import elements, encode, member, read_event
 
 VERSION: Final = "0.1.0"
@@ -222,6 +224,24 @@ class HubClient:
             ConnectionRefused, HubClosed: the client ended first.
         """
         return await self.submit(kind, channel, payload, command_id=command_id)
+
+    async def upload(
+        self,
+        channel: str,
+        path: Path | str,
+        *,
+        on_progress: OnProgress | None = None,
+        filename: str | None = None,
+        mime: str | None = None,
+        strategy: str = "auto",
+        purpose: str = "attachment",
+        resume_key: str | None = None,
+    ) -> UploadedFile:
+        """Upload a file and wait until the hub has verified it; see `hub.client.uploads.upload`."""
+        return await upload(
+            self, channel, path, on_progress=on_progress, filename=filename, mime=mime, strategy=strategy,
+            purpose=purpose, resume_key=resume_key,
+        )  # fmt: skip
 
     def submit(
         self, kind: str, channel: str | None = None, payload: Payload | None = None, *, command_id: str | None = None

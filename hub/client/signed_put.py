@@ -1,0 +1,98 @@
+"""Carrying out a signed PUT with the standard library: a piece of a file, streamed from a thread. Blocking inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+PIECE_BYTES: Final = 1024 * 1024
+"""Read and sent at a time: large enough that the interpreter costs little, small enough for a live progress bar."""
+TIMEOUT_S: Final = 60.0
+RETRY_DELAYS_S: Final = (0.0, 1.0, 3.0, 5.0)
+"""Waits before each try of one PUT (NOTES 8)."""
+FORBIDDEN: Final = 403
+ALREADY_THERE: Final = 412
+_OK: Final = 200
+_SERVER_ERROR: Final = 500
+
+
+class PutRefused(Exception):
+    """The store refused for good: `status` 403 is a signature that is over, 404 an upload that ended."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"the store answered {status}: {text[:200]}")
+        self.status = status
+
+
+async def put(
+    signed: Mapping[str, Any], path: Path, offset: int, size: int, on_sent: Callable[[int], None]
+) -> None:  # fmt: skip
+    """PUT `size` bytes of a file from `offset`, again where that helps. Already there is as good as done.
+
+    Args:
+        signed: `url` and `headers`, as the hub gave them.
+        path: the file.
+        offset: where to begin.
+        size: bytes to send.
+        on_sent: told how many bytes of this PUT are on their way, from this loop; a new try begins at 0.
+
+    Raises:
+        PutRefused: by the store.
+        OSError: it could not be reached, four times.
+    """
+    loop = asyncio.get_running_loop()
+
+    def tell(sent: int) -> None:
+        loop.call_soon_threadsafe(on_sent, sent)
+
+    for attempt, delay_s in enumerate(RETRY_DELAYS_S, 1):
+        await asyncio.sleep(delay_s)
+        try:
+            status, text = await asyncio.to_thread(_put_once, signed, path, offset, size, tell)
+        except (OSError, http.client.HTTPException) as error:
+            if attempt == len(RETRY_DELAYS_S):
+                raise error if isinstance(error, OSError) else OSError(str(error)) from error
+            continue
+        if status in {_OK, ALREADY_THERE}:
+            return
+        if status < _SERVER_ERROR or attempt == len(RETRY_DELAYS_S):
+            raise PutRefused(status, text)
+
+
+def _put_once(
+    signed: Mapping[str, Any], path: Path, offset: int, size: int, tell: Callable[[int], None]
+) -> tuple[int, str]:  # fmt: skip
+    url = urlsplit(signed["url"])
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(url.netloc, timeout=TIMEOUT_S)
+    try:
+        connection.putrequest("PUT", f"{url.path}?{url.query}", skip_accept_encoding=True)
+        for name, value in signed["headers"].items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who refuses answers before it has read all
+            _send(connection, path, offset, size, tell)
+        response = connection.getresponse()
+        return response.status, response.read(2_000).decode("utf-8", "replace")
+    finally:
+        connection.close()
+
+
+def _send(
+    connection: http.client.HTTPConnection, path: Path, offset: int, size: int, tell: Callable[[int], None]
+) -> None:  # fmt: skip
+    sent = 0
+    with path.open("rb") as file:
+        file.seek(offset)
+        while sent < size:
+            piece = file.read(min(PIECE_BYTES, size - sent))
+            if not piece:
+                raise OSError("the file became shorter while it was sent")
+            connection.send(piece)
+            sent += len(piece)
+            tell(sent)

@@ -1,0 +1,320 @@
+"""Uploading a file: `await hub.upload(channel, path)`. It takes whichever way the hub authorises, and survives what ends.
+
+A lost connection, an expired signature, a part the store did not take: each is tried again from what is there. A `resume_key`
+carries an upload over the end of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import mimetypes
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hub.client.errors import ClientError, HubError
+from hub.client.signed_put import FORBIDDEN, PIECE_BYTES, PutRefused, put
+
+if TYPE_CHECKING:
+    from hub.client.client import HubClient
+
+OnProgress = Callable[[int, int], None]
+"""Called with bytes sent and bytes in all, in the client's event loop."""
+PARTS_AT_ONCE: Final = 6
+SIGNED_AT_ONCE: Final = 50
+TELL_EVERY_S: Final = 1.0
+PAUSE_S: Final = 1.0
+"""How long a `window` of 0 is respected."""
+STALLS_MAX: Final = 30
+"""Refused chunks in a row without any progress before the upload is given up."""
+_POLLS_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_NOT_FOUND, _INVALID_STATE, _EXPIRED = 4018, 4021, 4022
+
+
+class UploadFailed(ClientError):
+    """The upload came to nothing.
+
+    Attributes:
+        reason: as `file.upload.failed` says: cancelled, expired, checksum, size, type, storage, infected.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"the upload failed ({reason}): {message}")
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A file that was verified by the hub and can be read by who may read the channel.
+
+    Attributes:
+        sha256: base64, computed here from the file before it was sent.
+        ready: the payload of `file.ready`.
+    """
+
+    file_id: str
+    filename: str
+    size: int
+    sha256: str
+    ready: Mapping[str, Any] = field(repr=False)
+
+
+async def upload(
+    client: HubClient,
+    channel: str,
+    path: Path | str,
+    *,
+    on_progress: OnProgress | None = None,
+    filename: str | None = None,
+    mime: str | None = None,
+    strategy: str = "auto",
+    purpose: str = "attachment",
+    resume_key: str | None = None,
+) -> UploadedFile:
+    """Upload a file and wait until the hub has verified it.
+
+    Args:
+        client: connected.
+        channel: where the file will live.
+        path: the file; it must not change meanwhile.
+        on_progress: called as bytes go out; may go back after a lost part.
+        filename: what it is called there; default its own name.
+        mime: its content type; default by its name's ending.
+        strategy: `auto`, `single`, `multipart` or `socket`.
+        purpose: `attachment`, `document` or `avatar`.
+        resume_key: a name under which another process may go on with it, unique for this user and channel.
+
+    Raises:
+        UploadFailed: it was verified and is not what was sent, or was given up.
+        HubError: refused.
+        OSError: the file cannot be read, or the store not be reached.
+    """
+    job = _Job(client, channel, Path(path), on_progress or (lambda _sent, _total: None))
+    job.size, job.sha256 = await asyncio.to_thread(_measure, job.path)
+    name = filename or job.path.name
+    wish = {
+        "filename": name, "size": job.size, "sha256": job.sha256, "strategy": strategy, "purpose": purpose,
+        "mime": mime or mimetypes.guess_type(name)[0] or "application/octet-stream",
+        **({"resume_key": resume_key} if resume_key else {}),
+    }  # fmt: skip
+    authorized = await job.resumed(resume_key) if resume_key else None
+    if authorized is None:
+        authorized = dict((await client.command("file.upload.request", channel, wish)).payload)
+    ready = await job.run(authorized)
+    return UploadedFile(authorized["upload_id"], name, job.size, job.sha256, ready)
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            digest.update(piece)
+            size += len(piece)
+    return size, b64encode(digest.digest()).decode()
+
+
+@dataclass(slots=True)
+class _Job:
+    """One upload under way."""
+
+    client: HubClient
+    channel: str
+    path: Path
+    on_progress: OnProgress
+    size: int = 0
+    sha256: str = ""
+    upload_id: str = ""
+    sent: dict[int, int] = field(default_factory=dict)
+    told_at: float = 0.0
+
+    async def resumed(self, resume_key: str) -> dict[str, Any] | None:
+        """What the hub knows of an upload begun under this key; None when there is none to go on with."""
+        try:
+            return await self._ask("file.upload.status", {"resume_key": resume_key})
+        except HubError as error:
+            if error.code in {_NOT_FOUND, _EXPIRED}:
+                return None
+            raise
+
+    async def run(self, authorized: dict[str, Any]) -> Mapping[str, Any]:
+        """Bring the bytes, claim that all is there, and wait for the outcome."""
+        self.upload_id = authorized["upload_id"]
+        if authorized["strategy"] == "single":
+            await self._single(authorized)
+        elif authorized["strategy"] == "multipart":
+            await self._multipart(authorized)
+        else:
+            await self._socket(authorized)
+        claim = {"upload_id": self.upload_id, "sha256": self.sha256}
+        try:
+            stored = (await self.client.command("file.upload.complete", self.channel, claim)).stored
+        except HubError as error:
+            if error.code == _INVALID_STATE and error.details and error.details[0].get("field") == "state":
+                return await self._outcome_of_another(error)
+            raise
+        return await self._outcome(stored.id)
+
+    # --- one PUT ---
+
+    async def _single(self, authorized: dict[str, Any]) -> None:
+        if authorized["done"]["next_offset"] and authorized["done"]["next_offset"] == self.size:
+            return
+        try:
+            await put(authorized["single"], self.path, 0, self.size, self._note_part(0))
+        except PutRefused as refused:
+            if refused.status != FORBIDDEN:
+                raise UploadFailed("storage", str(refused)) from refused
+            fresh = await self._ask("file.upload.status", {"upload_id": self.upload_id})
+            await self._put(fresh["single"], 0, self.size, 0)
+
+    async def _put(self, signed: Mapping[str, Any], offset: int, size: int, n: int) -> None:
+        try:
+            await put(signed, self.path, offset, size, self._note_part(n))
+        except PutRefused as refused:
+            raise UploadFailed("storage", str(refused)) from refused
+
+    # --- parts ---
+
+    async def _multipart(self, authorized: dict[str, Any]) -> None:
+        """Sign and send what is missing, 50 parts a page, 6 at a time; each with its digest, so that the store verifies it."""
+        way = authorized["multipart"]
+        for part in authorized["done"]["parts"]:
+            self.sent[part["n"]] = part["size"]
+        missing = [n for n in range(1, way["part_count"] + 1) if n not in self.sent]
+        for start in range(0, len(missing), SIGNED_AT_ONCE):
+            page = missing[start : start + SIGNED_AT_ONCE]
+            signed = await self._sign(page, way["part_size"])
+            gate = asyncio.Semaphore(PARTS_AT_ONCE)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for n in page:
+                        group.create_task(self._part(n, way["part_size"], signed[n], gate))
+            except BaseExceptionGroup as failed:
+                raise failed.exceptions[0] from failed
+
+    async def _sign(self, numbers: list[int], part_size: int) -> dict[int, dict[str, Any]]:
+        digests = await asyncio.to_thread(_part_digests, self.path, numbers, part_size)
+        wanted = [{"n": n, "sha256": digest} for n, digest in zip(numbers, digests, strict=True)]
+        answer = await self._ask("file.upload.sign", {"upload_id": self.upload_id, "parts": wanted})
+        return {part["n"]: part for part in answer["multipart"]["parts"]}
+
+    async def _part(self, n: int, part_size: int, signed: Mapping[str, Any], gate: asyncio.Semaphore) -> None:
+        offset = (n - 1) * part_size
+        size = min(part_size, self.size - offset)
+        async with gate:
+            try:
+                await put(signed, self.path, offset, size, self._note_part(n))
+            except PutRefused as refused:
+                if refused.status != FORBIDDEN:
+                    raise UploadFailed("storage", str(refused)) from refused
+                fresh = await self._sign([n], part_size)  # the signature was over
+                await self._put(fresh[n], offset, size, n)
+
+    # --- the socket ---
+
+    async def _socket(self, authorized: dict[str, Any]) -> None:
+        flying: deque[asyncio.Future[Any]] = deque()
+        try:
+            await self._chunks(authorized["socket"], int(authorized["done"]["next_offset"]), flying)
+        finally:
+            await asyncio.gather(*flying, return_exceptions=True)
+
+    async def _chunks(self, way: Mapping[str, Any], offset: int, flying: deque[asyncio.Future[Any]]) -> None:
+        """Chunks, as many on their way as the hub's window says; what it did not take is sent again from where it says."""
+        ahead, window, stalls = offset, max(1, way["window"]), 0
+        while offset < self.size:
+            while ahead < self.size and len(flying) < window:
+                data = await asyncio.to_thread(_read, self.path, ahead, way["chunk_size"])
+                flying.append(self._chunk(ahead, data))
+                ahead += len(data)
+            answer = (await flying.popleft()).payload
+            if answer["accepted"]:
+                offset, stalls, window = answer["next_offset"], 0, max(1, answer["window"])
+                self.sent[0] = offset
+                self._tell()
+                continue
+            await asyncio.gather(*flying, return_exceptions=True)
+            flying.clear()
+            offset = ahead = answer["next_offset"]
+            stalls += 1
+            if stalls > STALLS_MAX:
+                raise UploadFailed("storage", "the hub takes no more bytes")
+            await asyncio.sleep(0 if answer["window"] else PAUSE_S)
+
+    def _chunk(self, offset: int, data: bytes) -> asyncio.Future[Any]:
+        payload = {"upload_id": self.upload_id, "offset": offset, "data": b64encode(data).decode()}
+        return self.client.submit("file.chunk", self.channel, payload)
+
+    # --- the end ---
+
+    async def _outcome(self, after: str) -> Mapping[str, Any]:
+        """The event that ends the upload, looked for after its claim, at first often."""
+        polls = deque(_POLLS_S)
+        types = ["file.ready", "file.upload.failed"]
+        while True:
+            page = await self.client.history(self.channel, after=after, types=types, limit=100)
+            for event in page.events:
+                if self.upload_id in {event.payload.get("file_id"), event.payload.get("upload_id")}:
+                    if event.type == "file.ready":
+                        return event.payload
+                    raise UploadFailed(event.payload["reason"], event.payload["message"])
+            after = page.events[-1].id if page.events else after
+            await asyncio.sleep(polls.popleft() if len(polls) > 1 else polls[0])
+
+    async def _outcome_of_another(self, error: HubError) -> Mapping[str, Any]:
+        """Somebody has claimed this upload already, as a process before this one: wait until it can be read."""
+        polls = deque(_POLLS_S)
+        while "failed" not in str(error.details[0].get("problem")):
+            try:
+                await self._ask("file.url", {"file_id": self.upload_id})
+            except HubError as refused:
+                if refused.code != _INVALID_STATE:
+                    raise
+                error = refused
+                await asyncio.sleep(polls.popleft() if len(polls) > 1 else polls[0])
+            else:
+                return {"file_id": self.upload_id}
+        raise UploadFailed("storage", "the upload had failed before") from error
+
+    # --- inside ---
+
+    async def _ask(self, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
+        return dict((await self.client.command(kind, self.channel, payload)).payload)
+
+    def _note_part(self, n: int) -> Callable[[int], None]:
+        def note(sent: int) -> None:
+            self.sent[n] = sent
+            self._tell()
+            now = asyncio.get_running_loop().time()
+            if now - self.told_at >= TELL_EVERY_S:
+                self.told_at = now
+                told = {"upload_id": self.upload_id, "sent": sum(self.sent.values())}
+                self.client.publish_nowait("file.upload.progress", self.channel, told)
+
+        return note
+
+    def _tell(self) -> None:
+        self.on_progress(min(self.size, sum(self.sent.values())), self.size)
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def _part_digests(path: Path, numbers: list[int], part_size: int) -> list[str]:
+    found = []
+    with path.open("rb") as file:
+        for n in numbers:
+            file.seek((n - 1) * part_size)
+            digest, left = hashlib.sha256(), part_size
+            while left and (piece := file.read(min(PIECE_BYTES, left))):
+                digest.update(piece)
+                left -= len(piece)
+            found.append(b64encode(digest.digest()).decode())
+    return found

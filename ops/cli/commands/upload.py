@@ -1,0 +1,51 @@
+"""Upload a file to a channel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from hub.client import HubClient
+from ops.cli.app import new_app, run
+from ops.cli.identity import token_of
+from ops.cli.options import DEFAULT_TENANT, DEFAULT_URL, DEFAULT_USER, Tenant, Token, Url, User
+from ops.cli.progress import Progress
+
+app = new_app()
+
+
+@app.command()
+def upload(
+    channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
+    file: Annotated[Path, typer.Argument(help="The file.", exists=True, dir_okay=False, readable=True)],
+    strategy: Annotated[str, typer.Option(help="auto, single, multipart or socket.")] = "auto",
+    resume: Annotated[str | None, typer.Option(help="A key under which a later run goes on with it.")] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = "",
+    user: User = DEFAULT_USER,
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """Upload, show how far it is, and print the file's id and checksum once the hub has verified it."""
+    with Progress(file.name, file.stat().st_size) as progress:
+        run(_upload(url, token_of(token, user, tenant), channel, Wish(file, strategy, resume), progress))
+
+
+class Wish(NamedTuple):
+    """What to upload, and how."""
+
+    file: Path
+    strategy: str
+    resume_key: str | None
+
+
+async def _upload(url: str, token: str, channel: str, wish: Wish, progress: Progress) -> None:
+    async with HubClient(url, token) as hub:
+        stored = await hub.upload(
+            channel, wish.file, strategy=wish.strategy, resume_key=wish.resume_key,
+            on_progress=lambda sent, _total: progress.show(sent),
+        )  # fmt: skip
+    progress.finish(
+        {"file_id": stored.file_id, "filename": stored.filename, "size": stored.size, "sha256": stored.sha256}
+    )

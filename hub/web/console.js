@@ -1,0 +1,306 @@
+/**
+ * The console: follow a channel, write into it, cut the socket and see what is replayed.
+ *
+ * Wiring only. What came over the network is shown through `textContent` alone.
+ *
+ * @module console
+ */
+
+import { BackgroundWriter } from "./background_writer.js";
+import { ErrorList, adviceFor } from "./error_list.js";
+import { EventLog } from "./event_log.js";
+import { HubClient, LocalCursors } from "./hub.js";
+import { ReceiptCard } from "./receipt_card.js";
+import { claimsOf } from "./token_claims.js";
+
+const TOKEN_KEY = "hub.console.token";
+const CHANNELS_KEY = "hub.console.channels";
+const CHANNELS_MAX = 10;
+const REWIND = 50;
+
+/** @type {Record<string, string>} */
+const STATE_WORDS = {
+  offline: "not connected", connecting: "connecting", ready: "connected", waiting: "reconnecting", closed: "closed",
+  unplugged: "unplugged",
+}; // prettier-ignore
+
+/** @param {string} id @returns {any} */
+const at = (id) => document.getElementById(id);
+const url = new URL("ws", location.href.split("#")[0]).href.replace(/^http/, "ws");
+
+const errors = new ErrorList(at("errors"), at("errors-empty"), at("errors-clear"));
+const log = new EventLog(
+  { body: at("events"), region: at("events-region"), count: at("events-count"), empty: at("events-empty") },
+  () => at("stick").checked,
+);
+const card = new ReceiptCard(at("receipt"), {
+  verdict: at("verdict"), from: at("receipt-from"), to: at("receipt-to"), count: at("receipt-count"), gap: at("receipt-gap"),
+}); // prettier-ignore
+
+/** @type {HubClient|null} */ let hub = null;
+/** @type {import("./hub_feed.js").Subscription|null} */ let subscription = null;
+/** @type {BackgroundWriter|null} */ let writer = null;
+/** @type {any} The newest `channel.subscribed`. */ let answer = null;
+let token = "";
+let isUnplugged = false;
+let unanswered = 0;
+let reconnects = 0;
+/** @type {{error: Error, willRetry: boolean}|null} */ let lastError = null;
+
+// The token
+
+function takeToken() {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  if (fragment.has("channel")) at("channel").value = fragment.get("channel");
+  const handed = fragment.get("token");
+  if (handed) history.replaceState(null, "", location.pathname); // so that it is neither bookmarked nor shared
+  return handed ?? sessionStorage.getItem(TOKEN_KEY) ?? "";
+}
+
+/** @param {string} given */
+function signIn(given) {
+  const claims = claimsOf(given);
+  if (!claims) return noteToken("This is no token: a token has three parts, joined by dots.", "bad");
+  if (claims.expiresAt && claims.expiresAt.getTime() < Date.now()) {
+    return noteToken(`This token expired on ${claims.expiresAt.toLocaleString("en-GB")}: get a new one.`, "bad");
+  }
+  token = given;
+  sessionStorage.setItem(TOKEN_KEY, token);
+  hub = new HubClient(url, token, { name: "console", cursors: new LocalCursors(`hub:${claims.tenant}:${claims.user}:`) });
+  hub.addEventListener("state", (event) => showConnection(/** @type {CustomEvent} */ (event).detail.delayMs));
+  hub.addEventListener("error", (event) => onError(/** @type {CustomEvent} */ (event).detail));
+  hub.connect().then(() => startWork(claims), () => {}); // a refusal comes by `error`
+}
+
+/** @param {{user: string, tenant: string}} claims */
+function startWork(claims) {
+  at("who").textContent = `${claims.user} of ${claims.tenant}`;
+  at("sign-in").hidden = true;
+  at("work").hidden = at("identity").hidden = false;
+  at("token").value = "";
+  follow();
+}
+
+function signOut() {
+  stopWriter();
+  hub?.close();
+  [hub, subscription, answer, isUnplugged, reconnects] = [null, null, null, false, 0];
+  sessionStorage.removeItem(TOKEN_KEY);
+  at("work").hidden = at("identity").hidden = true;
+  at("sign-in").hidden = false;
+  showConnection();
+  at("token").focus();
+}
+
+/** @param {string} text @param {"bad"|"plain"} tone */
+function noteToken(text, tone) {
+  at("token-note").textContent = text;
+  at("token-note").dataset.tone = tone;
+}
+
+/** @param {{error: Error, willRetry: boolean}} found */
+function onError(found) {
+  lastError = found;
+  errors.add(found.error, found.willRetry);
+}
+
+// The channel
+
+/** @returns {import("./hub_feed.js").Wish} */
+function chosenStart() {
+  /** @type {Record<string, import("./hub_feed.js").Wish>} */
+  const starts = { rewind: { rewind: REWIND }, all: { after: "0" }, live: { after: "$" }, stored: {} };
+  return starts[at("start").value];
+}
+
+function follow() {
+  const channel = at("channel").value.trim();
+  if (!channel || !hub) return at("channel").focus();
+  subscription?.close();
+  stopWriter();
+  answer = null;
+  log.clear();
+  card.clear();
+  showState();
+  at("sent").textContent = "";
+  at("events-channel").textContent = channel;
+  subscription = hub.subscribe(channel, { ...chosenStart(), onItem: (item) => onItem(channel, item) });
+  rememberChannel(channel);
+}
+
+/** @param {string} channel @param {import("./hub_feed.js").Item} item */
+function onItem(channel, item) {
+  if (channel !== subscription?.channel) return; // handed out while another one was chosen
+  if (item.kind === "event") onEvent(item);
+  else if (item.kind === "subscribed") onSubscribed(item);
+  else if (item.kind === "gap") log.mark(`Gap: ${item.reason}. What is missing cannot be replayed.`, "warn");
+  else if (item.kind === "receipt") onReceipt(item);
+  showFacts();
+}
+
+/** @param {import("./hub_feed.js").EventItem} item */
+function onEvent({ event, replayed }) {
+  if (replayed) card.arrived(event.seq);
+  log.add(event, replayed);
+}
+
+/** @param {import("./hub_feed.js").Subscribed} told */
+function onSubscribed(told) {
+  answer = told;
+  card.begin();
+  if (told.state !== undefined) showState(told.state, told.state_at);
+}
+
+/** @param {import("./hub_feed.js").Receipt} receipt */
+function onReceipt(receipt) {
+  const { text, tone } = card.show(receipt);
+  log.mark(text, tone);
+}
+
+async function refreshState() {
+  const channel = subscription?.channel;
+  try {
+    const { payload } = /** @type {any} */ (await hub?.command("channel.state", channel));
+    if (channel === subscription?.channel) showState(payload.state, payload.state_at);
+  } catch (problem) {
+    errors.add(/** @type {Error} */ (problem), false);
+  }
+}
+
+async function send() {
+  const text = at("text").value;
+  if (!text.trim() || !hub || !subscription) return at("text").focus();
+  at("text").value = "";
+  unanswered += 1;
+  at("sent").textContent = isUnplugged ? `${unanswered} kept until the plug is back` : "sending";
+  try {
+    const { payload } = await hub.send(subscription.channel, text);
+    at("sent").textContent = `stored as seq ${payload.seq} (${payload.durability}${payload.duplicate ? ", sent twice, stored once" : ""})`;
+  } catch (problem) {
+    const error = /** @type {Error} */ (problem);
+    errors.add(error, false);
+    at("sent").textContent = `not stored: ${error.message} ${adviceFor(error, false)}`;
+    at("text").value ||= text;
+  } finally {
+    unanswered -= 1;
+  }
+}
+
+// The plug and the second writer
+
+function turnPlug() {
+  isUnplugged = !isUnplugged;
+  if (isUnplugged) {
+    log.mark(`The plug is pulled after seq ${subscription?.cursor?.seq ?? "?"}. The hub keeps what comes now.`, "warn");
+    hub?.suspend();
+  } else hub?.connect();
+  at("plug").setAttribute("aria-pressed", String(isUnplugged));
+  at("plug").textContent = isUnplugged ? "Plug it in again" : "Pull the plug";
+  showConnection();
+}
+
+function turnWriter() {
+  if (writer) return stopWriter();
+  if (!subscription) return;
+  writer = new BackgroundWriter(url, token, subscription.channel, (error) => errors.add(error, true), showWriter);
+  showWriter();
+}
+
+function stopWriter() {
+  writer?.stop();
+  writer = null;
+  showWriter();
+}
+
+function showWriter() {
+  at("writer").setAttribute("aria-pressed", String(writer !== null));
+  at("writer").textContent = writer ? "Stop the second writer" : "Start a second writer";
+  if (writer) at("writer-note").textContent = `${writer.stored.toLocaleString("en")} messages stored by the second writer.`;
+}
+
+// What is shown
+
+/** @param {number} [delayMs] */
+function showConnection(delayMs) {
+  const state = isUnplugged ? "unplugged" : (hub?.state ?? "offline");
+  const wait = delayMs === undefined ? "" : `, next try in ${(delayMs / 1000).toFixed(1)} s`;
+  at("status").dataset.state = state;
+  at("status").textContent = `${STATE_WORDS[state]}${wait}`;
+  if (state === "ready") reconnects += 1;
+  if (state === "closed" && lastError && !lastError.willRetry) {
+    noteToken(`${lastError.error.message}. ${adviceFor(lastError.error, false)}`, "bad");
+    at("sign-in").hidden = false;
+  }
+  showFacts();
+}
+
+function showFacts() {
+  const ack = hub?.welcome;
+  const cursor = subscription?.cursor;
+  const facts = {
+    Session: ack?.session_id,
+    Client: ack?.client_id,
+    Node: ack?.node,
+    Heartbeat: ack && `every ${ack.heartbeat_interval_ms / 2000} s`,
+    "Token until": ack && new Date(ack.token_expires_at).toLocaleString("en-GB"),
+    Connects: reconnects || undefined,
+    "Cursor after": cursor?.after,
+    "Cursor seq": cursor?.seq,
+    Epoch: answer?.epoch,
+    "Head at start": answer && `${answer.head.id} (seq ${answer.head.seq})`,
+    Floor: answer && `${answer.floor.id} (seq ${answer.floor.seq})`,
+  };
+  const list = at("connection");
+  for (const [index, [name, value]] of Object.entries(facts).entries()) {
+    const row = list.children[index] ?? list.appendChild(emptyFact(name));
+    const text = String(value ?? "–");
+    if (row.lastElementChild.textContent !== text) row.lastElementChild.textContent = text;
+  }
+}
+
+/** @param {string} name */
+function emptyFact(name) {
+  const row = document.createElement("div");
+  row.appendChild(document.createElement("dt")).textContent = name;
+  row.appendChild(document.createElement("dd"));
+  return row;
+}
+
+/** @param {unknown} [state] @param {number} [seq] */
+function showState(state, seq) {
+  at("state").textContent = state === undefined ? "–" : JSON.stringify(state, null, 2);
+  at("state-at").textContent = seq === undefined ? "" : `as of seq ${seq}`;
+}
+
+/** @param {string} channel */
+function rememberChannel(channel) {
+  const known = JSON.parse(localStorage.getItem(CHANNELS_KEY) ?? "[]");
+  const channels = [channel, ...known.filter((/** @type {string} */ other) => other !== channel)].slice(0, CHANNELS_MAX);
+  localStorage.setItem(CHANNELS_KEY, JSON.stringify(channels));
+  showChannels(channels);
+}
+
+/** @param {string[]} channels */
+function showChannels(channels) {
+  at("channels").replaceChildren(...channels.map((channel) => new Option(channel, channel)));
+}
+
+/** @param {string} id @param {string} type @param {() => void} act */
+function on(id, type, act) {
+  at(id).addEventListener(type, (/** @type {Event} */ event) => {
+    if (type === "submit") event.preventDefault();
+    act();
+  });
+}
+
+on("sign-in", "submit", () => signIn(at("token").value.trim()));
+on("sign-out", "click", signOut);
+on("follow", "submit", follow);
+on("compose", "submit", send);
+on("plug", "click", turnPlug);
+on("writer", "click", turnWriter);
+on("state-refresh", "click", refreshState);
+showChannels(JSON.parse(localStorage.getItem(CHANNELS_KEY) ?? "[]"));
+showFacts();
+const handed = takeToken();
+if (handed) signIn(handed);

@@ -1,0 +1,360 @@
+/**
+ * The hub's client for JavaScript: follow channels without a hole, send commands once, come back after every loss.
+ *
+ * Plain ES modules for browsers (and Node 22 or newer): no dependencies, no build. It is deliberately no store of state:
+ * it hands out events, gaps and receipts in order and leaves what they add up to to its user.
+ *
+ *     const hub = new HubClient("wss://hub.example/ws", () => fetchToken());
+ *     hub.connect();
+ *     for await (const item of hub.subscribe("conversation:42", { after: "0" })) {
+ *       if (item.kind === "event") show(item.event);
+ *       if (item.kind === "gap") reload(item.state);
+ *     }
+ *
+ * @module hub
+ */
+
+import { HubError, connectionLost } from "./hub_error.js";
+import { Feed, Subscription } from "./hub_feed.js";
+import { Outbox } from "./hub_outbox.js";
+import { Recovery } from "./hub_recovery.js";
+import { HubSocket } from "./hub_socket.js";
+
+export { LocalCursors } from "./local_cursors.js";
+export { HubError };
+
+/** @typedef {import("./hub_feed.js").Cursor} Cursor */
+/** @typedef {import("./hub_feed.js").Wish} Wish */
+/** @typedef {import("./hub_outbox.js").Command} Command */
+/** @typedef {import("./hub_outbox.js").Reply} Reply */
+/** @typedef {{load(channel: string): Cursor|null, save(channel: string, cursor: Cursor): void}} CursorStore */
+/** @typedef {"offline"|"connecting"|"ready"|"waiting"|"closed"} ConnectionState */
+
+const ASKED_MAX = 100; // subscriptions in one message (EVENTS 3 and 4)
+const CURSORS_MAX = 200; // cursors in one connection.reconnect (EVENTS 3)
+
+/**
+ * One user's connection. Fires `state` with the detail `{state, delayMs?}` (in `waiting`: until the next try), and `error`
+ * with `{error, willRetry}`.
+ */
+export class HubClient extends EventTarget {
+  #url;
+  #token;
+  #name;
+  #store;
+  #recovery;
+  #listening = new AbortController();
+  #idPrefix = Array.from(crypto.getRandomValues(new Uint32Array(2)), (part) => part.toString(36)).join("");
+  #idCount = 0;
+  #outbox = new Outbox((text) => this.#socket?.write(text));
+  /** @type {Map<string, Feed>} */ #feeds = new Map();
+  /** @type {HubSocket|null} */ #socket = null;
+  /** @type {ConnectionState} */ #state = "offline";
+  /** @type {any} */ #welcome = null;
+  /** @type {any} */ #ready = null;
+  /** @type {any} Until the next try. */ #timer;
+  /** @type {HubError|null} Why the hub is about to close. */ #refusal = null;
+  /** The request that opened the present socket. */ #greeting = "";
+
+  /**
+   * @param {string} url such as "wss://hub.example/ws"
+   * @param {string | (() => string | Promise<string>)} token a token, or a function that is asked for one at each connect
+   * @param {{name?: string, cursors?: CursorStore}} [options] `cursors`: where they outlive the page
+   */
+  constructor(url, token, { name = "hub.js", cursors } = {}) {
+    super();
+    this.#url = url;
+    this.#token = token;
+    this.#name = name;
+    this.#store = cursors;
+    this.#recovery = new Recovery(typeof token === "function");
+    const listen = { signal: this.#listening.signal };
+    globalThis.addEventListener?.("online", () => (this.#state === "waiting" ? this.#open() : this.#probe()), listen);
+    globalThis.addEventListener?.("offline", () => this.#probe(), listen);
+    globalThis.document?.addEventListener("visibilitychange", () => document.hidden || this.#probe(), listen);
+  }
+
+  /** @returns {ConnectionState} */
+  get state() {
+    return this.#state;
+  }
+
+  /** The newest `connection.ack`: session_id, user, tenant, node and so on; null before the first. */
+  get welcome() {
+    return this.#welcome;
+  }
+
+  /** Connect and stay connected. @returns {Promise<any>} the `connection.ack`; fails with what coming back cannot cure */
+  connect() {
+    if (!this.#ready) {
+      const ready = (this.#ready = /** @type {any} */ ({}));
+      ready.promise = new Promise((resolve, reject) => Object.assign(ready, { resolve, reject }));
+      ready.promise.catch(() => {}); // `error` tells it too, so nobody has to wait here
+    }
+    if (this.#state === "offline") this.#open();
+    return this.#ready.promise;
+  }
+
+  /** Cut the socket and stay away until `connect`; subscriptions and unanswered commands are kept. */
+  suspend() {
+    if (this.#state === "closed") return;
+    this.#release();
+    this.#ready = null;
+    this.#become("offline");
+  }
+
+  /** Leave for good: iterations end, unanswered commands fail. */
+  close() {
+    this.#end(null);
+  }
+
+  /** Follow a channel. @param {string} channel @param {Wish} [wish] @returns {Subscription} */
+  subscribe(channel, wish = {}) {
+    if (this.#feeds.has(channel)) throw new Error(`${channel} is followed already; close that subscription first`);
+    const isPlaced = wish.after !== undefined || wish.rewind !== undefined;
+    const feed = new Feed(channel, isPlaced ? wish : { ...wish, ...this.#store?.load(channel) });
+    this.#feeds.set(channel, feed);
+    this.#ask([feed]);
+    return new Subscription(feed, { taken: () => this.#taken(feed), left: () => this.#leave(feed) });
+  }
+
+  /** Write a chat message. @param {string} channel @param {string} text @returns {Promise<Reply>} once it is stored */
+  send(channel, text) {
+    return this.command("chat.message", channel, { text });
+  }
+
+  /**
+   * Send a command, and again under the same id until the hub has answered.
+   * @param {string} type @param {string} [channel] @param {object} [payload] @param {string} [id] to repeat an earlier one
+   * @returns {Promise<Reply>} the frame whose `re` is the id; fails with a {@link HubError}
+   */
+  command(type, channel, payload = {}, id = this.#newId()) {
+    return new Promise((resolve, reject) => {
+      if (this.#state === "closed") return reject(new Error("the client is closed"));
+      this.#outbox.add({ id, channel, text: JSON.stringify({ type, id, channel, payload }), attempts: 0, resolve, reject });
+    });
+  }
+
+  // Sockets come and go
+
+  async #open() {
+    this.#release();
+    this.#become("connecting");
+    const run = (this.#timer = {});
+    try {
+      const token = typeof this.#token === "function" ? await this.#token() : this.#token;
+      if (run !== this.#timer) return; // suspended or closed meanwhile
+      this.#socket = new HubSocket(this.#url, {
+        opened: () => this.#greet(token),
+        frames: (frames) => this.#received(frames),
+        lost: (ending) => this.#lost(this.#refusal ?? ending),
+      });
+    } catch (problem) {
+      if (run === this.#timer) this.#lost(connectionLost(1006, `no token or no socket: ${problem}`));
+    }
+  }
+
+  /** Say who this is, and resume everything, in one message. @param {string} token */
+  #greet(token) {
+    const feeds = [...this.#feeds.values()].filter((feed) => !feed.isSpilled);
+    const plain = feeds.filter((feed) => feed.isPlain).slice(0, CURSORS_MAX);
+    const others = feeds.filter((feed) => !feed.isPlain).slice(0, ASKED_MAX);
+    this.#greeting = this.#newId();
+    for (const feed of [...plain, ...others]) feed.asked = this.#greeting;
+    const { client_id, session_id } = this.#welcome ?? {};
+    const who = { token, versions: [1], capabilities: ["batch"], client: { name: this.#name, version: "1" } };
+    const cursors = Object.fromEntries(plain.map((feed) => [feed.channel, feed.position]));
+    const payload = { ...who, client_id, session_id, cursors, channels: others.map((feed) => feed.request) };
+    this.#write({ type: "connection.reconnect", id: this.#greeting, payload });
+  }
+
+  /** @param {any} welcome the payload of `connection.ack` */
+  #welcomed(welcome) {
+    this.#welcome = welcome;
+    this.#recovery.acknowledged(welcome.reconnect);
+    this.#become("ready");
+    this.#ask([...this.#feeds.values()].filter((feed) => !feed.asked && !feed.isSpilled));
+    this.#outbox.open(welcome.message_size_limit_bytes);
+    this.#socket?.begin(welcome.heartbeat_interval_ms);
+    this.#ready?.resolve(welcome);
+  }
+
+  /** @param {HubError} error why the socket is gone */
+  #lost(error) {
+    const delayMs = this.#recovery.lost(error);
+    this.#report(error, delayMs !== null);
+    if (delayMs === null) return this.#end(error);
+    this.#release();
+    this.#become("waiting", delayMs);
+    this.#timer = setTimeout(() => this.#open(), delayMs);
+  }
+
+  #release() {
+    clearTimeout(this.#timer);
+    this.#socket?.close();
+    this.#outbox.pause();
+    for (const feed of this.#feeds.values()) feed.pause();
+    [this.#timer, this.#socket, this.#refusal] = [null, null, null];
+  }
+
+  /** @param {Error|null} error */
+  #end(error) {
+    if (this.#state === "closed") return;
+    this.#release();
+    this.#listening.abort();
+    this.#become("closed");
+    const reason = error ?? new Error("the client was closed; whether the command was stored is unknown");
+    for (const feed of this.#feeds.values()) feed.end(error);
+    this.#feeds.clear();
+    this.#outbox.end(reason);
+    this.#ready?.reject(reason);
+  }
+
+  // Frames
+
+  /** @param {any[]} frames of one message */
+  #received(frames) {
+    const socket = this.#socket;
+    const touched = new Set(frames.map((frame) => (socket === this.#socket ? this.#take(frame) : undefined)));
+    for (const feed of touched) if (feed) this.#save(feed);
+  }
+
+  /** @param {any} frame @returns {Feed|undefined} whose it was */
+  #take(frame) {
+    const { type, re, channel, payload } = frame;
+    const feed = this.#feeds.get(channel);
+    const command = this.#outbox.get(re);
+    if (frame.seq !== undefined) this.#offered(feed, feed?.event(frame));
+    else if (type === "connection.error") this.#refused(frame, command);
+    else if (command) this.#settled(command, frame);
+    else if (type === "connection.ack") this.#welcomed(payload);
+    else if (type === "connection.heartbeat") this.#recovery.progressed();
+    else if (type === "connection.drain") this.#recovery.drained(payload.reconnect_after_ms);
+    else if (type === "connection.expiring") this.#refresh();
+    else if (type === "channel.subscribed") feed?.expects(re, this.#greeting) && feed.answered(payload);
+    else if (type === "channel.resumed") this.#offered(feed, feed?.resumed(payload));
+    else if (type === "channel.unsubscribed") re === undefined && feed && this.#unfollowed(feed, payload.reason);
+    else if (re === undefined) feed?.signal(frame);
+    return feed;
+  }
+
+  /** A feed was handed something. @param {Feed|undefined} feed @param {boolean|undefined} isWhole false: a hole came before it */
+  #offered(feed, isWhole) {
+    if (!feed) return;
+    if (!isWhole) return this.#socket?.drop(`${feed.channel}: the hub left out what follows seq ${feed.seq}`);
+    this.#recovery.progressed();
+    if (feed.isEnded) this.#leave(feed);
+    else if (feed.isSpilled) this.#unsubscribe(feed);
+  }
+
+  /** @param {Command} command @param {Reply} reply */
+  #settled(command, reply) {
+    this.#recovery.progressed();
+    this.#outbox.settle(command, reply);
+  }
+
+  /** @param {any} frame a `connection.error` @param {Command} [command] that it answers */
+  #refused({ re = this.#greeting, channel, payload }, command) {
+    const error = new HubError(payload, channel ?? command?.channel);
+    if (command) return this.#report(error, this.#outbox.refuse(command, error, this.#recovery.pauseMs(error, command.attempts)));
+    if (re === this.#greeting && !channel) return (this.#refusal = error); // the hub closes next; `#lost` reports it
+    const feeds = [...this.#feeds.values()].filter((feed) => feed.asked === re && (channel ?? feed.channel) === feed.channel);
+    this.#report(error, error.isPassing && feeds.length > 0);
+    for (const feed of feeds) error.isPassing ? this.#askLater(feed, error) : this.#over(feed, error);
+  }
+
+  /** @param {Feed} feed @param {string} reason */
+  #unfollowed(feed, reason) {
+    if (reason === "too_far_behind") return this.#ask([feed]);
+    const error = new HubError({ code: 4003, name: reason, message: "the hub ended the subscription", retry: "no" }, feed.channel);
+    this.#report(error, false);
+    this.#over(feed, error);
+  }
+
+  // Feeds
+
+  /** @param {Feed[]} feeds */
+  #ask(feeds) {
+    for (let start = 0; this.#state === "ready" && start < feeds.length; start += ASKED_MAX) {
+      const [id, asked] = [this.#newId(), feeds.slice(start, start + ASKED_MAX)];
+      for (const feed of asked) [feed.asked, feed.isLive] = [id, false];
+      this.#write({ type: "channel.subscribe", id, payload: { channels: asked.map((feed) => feed.request) } });
+    }
+  }
+
+  /** @param {Feed} feed @param {HubError} error */
+  #askLater(feed, error) {
+    const socket = this.#socket;
+    feed.asked = null;
+    setTimeout(() => socket === this.#socket && !feed.isEnded && this.#ask([feed]), this.#recovery.pauseMs(error, feed.refusals++));
+  }
+
+  /** @param {Feed} feed @param {Error} error */
+  #over(feed, error) {
+    this.#feeds.delete(feed.channel);
+    feed.end(error);
+  }
+
+  /** The reader took an item. @param {Feed} feed */
+  #taken(feed) {
+    this.#save(feed);
+    if (!feed.isSpilled || feed.items.length) return;
+    feed.isSpilled = false;
+    this.#ask([feed]);
+  }
+
+  /** The reader has gone. @param {Feed} feed */
+  #leave(feed) {
+    if (this.#feeds.get(feed.channel) !== feed) return;
+    this.#feeds.delete(feed.channel);
+    this.#unsubscribe(feed);
+  }
+
+  /** @param {Feed} feed */
+  #unsubscribe(feed) {
+    if (this.#state !== "ready") return;
+    this.#write({ type: "channel.unsubscribe", id: this.#newId(), payload: { channels: [feed.channel] } });
+  }
+
+  /** @param {Feed} feed */
+  #save(feed) {
+    if (feed.cursor) this.#store?.save(feed.channel, feed.cursor);
+  }
+
+  // Small things
+
+  async #refresh() {
+    if (typeof this.#token !== "function") return;
+    const socket = this.#socket;
+    try {
+      const token = await this.#token();
+      if (socket === this.#socket) this.#write({ type: "connection.refresh", id: this.#newId(), payload: { token } });
+    } catch (problem) {
+      this.#report(new HubError({ code: 4002, name: "no_fresh_token", message: String(problem), retry: "refresh" }), true);
+    }
+  }
+
+  #probe() {
+    if (this.#state === "ready") this.#socket?.probe();
+  }
+
+  /** @param {object} frame */
+  #write(frame) {
+    this.#socket?.write(JSON.stringify(frame));
+  }
+
+  #newId() {
+    return `${this.#idPrefix}.${(this.#idCount += 1)}`;
+  }
+
+  /** @param {ConnectionState} state @param {number} [delayMs] */
+  #become(state, delayMs) {
+    this.#state = state;
+    this.dispatchEvent(new CustomEvent("state", { detail: { state, delayMs } }));
+  }
+
+  /** @param {HubError} error @param {boolean} willRetry whether the client goes on by itself */
+  #report(error, willRetry) {
+    this.dispatchEvent(new CustomEvent("error", { detail: { error, willRetry } }));
+  }
+}

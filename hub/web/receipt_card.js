@@ -1,0 +1,65 @@
+/** The receipt of a replay, held against what really arrived on this page. @module receipt_card */
+
+/** @typedef {import("./hub_feed.js").Missing} Missing */
+
+/** Counts what is replayed, then compares. */
+export class ReceiptCard {
+  #card;
+  #parts;
+  #first = 0;
+  #last = 0;
+  #count = 0;
+
+  /** @param {HTMLElement} card @param {{verdict: HTMLElement, from: HTMLElement, to: HTMLElement, count: HTMLElement, gap: HTMLElement}} parts */
+  constructor(card, parts) {
+    this.#card = card;
+    this.#parts = parts;
+  }
+
+  /** Another channel: no receipt yet. */
+  clear() {
+    this.begin();
+    this.#card.dataset.verdict = "none";
+    this.#parts.verdict.textContent = "No replay yet.";
+    for (const name of /** @type {const} */ (["from", "to", "count", "gap"])) this.#parts[name].textContent = "–";
+  }
+
+  /** A replay begins. */
+  begin() {
+    [this.#first, this.#last, this.#count] = [0, 0, 0];
+  }
+
+  /** @param {number} seq of a replayed event */
+  arrived(seq) {
+    this.#first ||= seq;
+    this.#last = seq;
+    this.#count += 1;
+  }
+
+  /** @param {{from_seq: number|null, to_seq: number|null, count: number, gap: Missing|null}} receipt
+   *  @returns {{text: string, tone: "good"|"warn"|"bad"}} the verdict in a sentence */
+  show({ from_seq, to_seq, count, gap }) {
+    const isHeld = this.#count === count && (!count || (this.#first === from_seq && this.#last === to_seq));
+    const verdict = this.#verdict(isHeld, count, from_seq, to_seq, gap);
+    this.#card.dataset.verdict = { good: "whole", warn: "gap", bad: "wrong" }[verdict.tone];
+    this.#parts.verdict.textContent = verdict.text;
+    this.#parts.from.textContent = from_seq === null ? "–" : String(from_seq);
+    this.#parts.to.textContent = to_seq === null ? "–" : String(to_seq);
+    this.#parts.count.textContent = String(count);
+    this.#parts.gap.textContent = gap ? gap.reason : "none";
+    return verdict;
+  }
+
+  /** @param {boolean} isHeld @param {number} count @param {number|null} from @param {number|null} to @param {Missing|null} gap
+   *  @returns {{text: string, tone: "good"|"warn"|"bad"}} */
+  #verdict(isHeld, count, from, to, gap) {
+    if (gap) {
+      const range = gap.from_seq === null ? "an unknown range" : `seq ${gap.from_seq} to ${gap.to_seq ?? "?"}`;
+      return { text: `A gap: ${range} cannot be replayed (${gap.reason}). The state stands in for it.`, tone: "warn" };
+    }
+    if (!isHeld) return { text: `The receipt says ${count}, but ${this.#count} arrived here.`, tone: "bad" };
+    if (count === 0) return { text: "Nothing was missed, nothing was replayed.", tone: "good" };
+    const events = count === 1 ? "1 event" : `${count.toLocaleString("en")} events`;
+    return { text: `${events} replayed, seq ${from} to ${to}, in order, none missing.`, tone: "good" };
+  }
+}

@@ -1,0 +1,15 @@
+/** What a token says of its bearer, for display: nothing is verified here, the hub does that. @module token_claims */
+
+/** @typedef {{user: string, tenant: string, expiresAt: Date|null}} Claims */
+
+/** @param {string} token @returns {Claims|null} null: it is no JWT */
+export function claimsOf(token) {
+  const part = token.split(".")[1] ?? "";
+  try {
+    const bytes = Uint8Array.from(atob(part.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.charCodeAt(0));
+    const { sub, tenant, exp } = JSON.parse(new TextDecoder().decode(bytes));
+    return { user: String(sub), tenant: String(tenant), expiresAt: typeof exp === "number" ? new Date(exp * 1000) : null };
+  } catch {
+    return null; // not base64 of JSON: the caller says so
+  }
+}

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 from dataclasses import replace
+from typing import NamedTuple
 
 from consumers import recovery
 from consumers.agent import AgentFailed, AgentInput, Suspended
@@ -33,6 +34,13 @@ STUBBORN_S = 2.0
 _log = logging.getLogger(__name__)
 
 
+class Taken(NamedTuple):
+    """A segment this worker has: its way to the log, and what looks after it."""
+
+    writes: RunLog
+    kept: Kept
+
+
 class SegmentRunner:
     """Runs segments of this worker's agents."""
 
@@ -42,27 +50,43 @@ class SegmentRunner:
         self._keeper = keeper
 
     async def run(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
-        """Do this segment, if it is still to be done and nobody else does it. Never raises for what an agent does."""
+        """Take and do this segment. Never raises for what an agent does."""
+        taken = await self.take(channel, run_id, segment, attempt)
+        if taken is not None:
+            await self.perform(taken)
+
+    async def take(self, channel: Channel, run_id: str, segment: int, attempt: int) -> Taken | None:
+        """Become the holder of this segment; None when it is not to be done any more, or somebody else does it."""
         services = self.services
         view = await services.store.run(channel, run_id)
         if view is None or (view.state, view.segment, view.attempt) != ("queued", segment, attempt):
-            return
+            return None
         holder = f"{services.worker}/{secrets.token_hex(6)}"
         services.faults.hit("run_before_take")
         if not await services.leases.acquire_run(channel, run_id, holder, services.lease_ms):
-            return
-        kept = Kept(channel, run_id, holder, Control())
+            return None
         try:
             writes = await self._take(channel, view, holder)
-            if writes is not None:
-                self._keeper.add(kept)
-                services.faults.hit("run_after_take")
-                await self._perform(writes, kept.control)
         except Fenced:
-            _log.warning("run %s has a new holder; this worker leaves it", run_id)
+            writes = None
+        if writes is None:
+            await services.leases.release_run(channel, run_id, holder)
+            return None
+        taken = Taken(writes, Kept(channel, run_id, holder, Control()))
+        self._keeper.add(taken.kept)
+        return taken
+
+    async def perform(self, taken: Taken) -> None:
+        """Do a segment that was taken, to one of its ends."""
+        kept = taken.kept
+        try:
+            self.services.faults.hit("run_after_take")
+            await self._perform(taken.writes, kept.control)
+        except Fenced:
+            _log.warning("run %s has a new holder; this worker leaves it", kept.run_id)
         finally:
             self._keeper.remove(kept)
-            await services.leases.release_run(channel, run_id, holder)
+            await self.services.leases.release_run(kept.channel, kept.run_id, kept.holder)
 
     async def _take(self, channel: Channel, view: RunView, holder: str) -> RunLog | None:
         now_ms = self.services.now_ms()

@@ -22,6 +22,9 @@ class Jobs(Protocol):
     async def put(self, channel: Channel, run_id: str, segment: int, attempt: int, *, again: str = "") -> None:
         """Have this segment run by some worker; putting it twice is putting it once, unless `again` differs."""
 
+    async def drop(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
+        """Take a job out of the queue whose worker died with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServedAgent:

@@ -1,0 +1,72 @@
+"""What a worker does beside its work: trims what is done, counts what is left, says which agents it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from consumers.metrics import Meters
+from consumers.subscription import Subscription
+from streams.errors import LogUnavailable
+from streams.redis.agent_directory import NOTICE_MS, AgentDirectory, AgentNotice
+from streams.redis.groups import Groups
+
+TURN_S = 2.0
+_log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """One worker's housekeeping, in its own partitions."""
+
+    def __init__(
+        self,
+        groups: Groups,
+        subscriptions: Sequence[Subscription],
+        partitions: Callable[[], Iterable[int]],
+        meters: Meters,
+    ) -> None:
+        self._groups, self._subscriptions, self._partitions, self._meters = groups, subscriptions, partitions, meters
+
+    async def run(self) -> None:
+        """Trim, count and reclaim, for ever."""
+        while True:
+            await asyncio.sleep(TURN_S)
+            try:
+                await self.turn()
+            except LogUnavailable as error:
+                _log.debug("upkeep waits for Redis: %s", error)
+
+    async def turn(self) -> None:
+        """Once."""
+        partitions = list(self._partitions())
+        for partition in partitions:
+            await self._groups.trim(partition)
+        for subscription in self._subscriptions:
+            await subscription.reclaim_orphans()
+            await self._count(subscription.name, partitions)
+
+    async def _count(self, name: str, partitions: Iterable[int]) -> None:
+        total, oldest_ms = 0, None
+        for partition in partitions:
+            found = await self._groups.backlog(partition, name)
+            total += found.unread + found.pending
+            if found.oldest is not None:
+                at_ms = int(found.oldest.partition("-")[0])
+                oldest_ms = at_ms if oldest_ms is None else min(oldest_ms, at_ms)
+        self._meters.backlog[name] = total
+        self._meters.oldest_s[name] = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
+
+
+async def announce_always(directory: AgentDirectory, worker: str, notices: Sequence[AgentNotice]) -> None:
+    """Say which agents are served, for ever; cancelled, it takes that back."""
+    try:
+        while True:
+            with contextlib.suppress(LogUnavailable):
+                await directory.announce(worker, notices)
+            await asyncio.sleep(NOTICE_MS / 3000)
+    finally:
+        with contextlib.suppress(LogUnavailable):
+            await directory.withdraw(worker, [notice.name for notice in notices])

@@ -1,0 +1,303 @@
+"""The worker: handlers, arq jobs and reaper over one log. The only place that knows arq.
+
+An arq job only *takes* a segment: when the run's hash says that it is ours the job is done, and the segment goes on as a task of
+the worker. arq polls every unfinished job over and over (three round trips each, 20 times a second), and its retries know
+nothing of our attempts; see ops/decisions/0021-arq.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from arq.worker import Worker as ArqWorker
+from arq.worker import func
+from redis.exceptions import RedisError
+
+from consumers.delivery import Delivery
+from consumers.faults import NO_FAULTS, Faults
+from consumers.flow import Flow
+from consumers.handler import EventHandler
+from consumers.handlers.agents import AgentHandler
+from consumers.handlers.chat import ChatHandler
+from consumers.handlers.teams import TeamHandler
+from consumers.handlers.tools import ToolHandler
+from consumers.keeper import Keeper
+from consumers.metrics import Meters
+from consumers.partitions import LIFE_MS, Partitions
+from consumers.reaper import LOOK_AGAIN_MS, Reaper
+from consumers.retry import RetryPolicy
+from consumers.segment import SegmentRunner
+from consumers.services import ServedAgent, Services
+from consumers.subscription import BLOCK_MS, Subscription
+from consumers.upkeep import Upkeep, announce_always
+from consumers.writer import Writer
+from streams.channel import Channel, Kind, channel_from_path
+from streams.envelope import Durability
+from streams.errors import LogUnavailable
+from streams.redis.agent_directory import AgentDirectory, AgentNotice
+from streams.redis.groups import Groups
+from streams.redis.leases import Leases
+from streams.redis.log import Log
+from streams.redis.own_wire import OwnWire
+from streams.redis.run_store import RunStore
+
+QUEUE: Final = "hub:jobs"
+JOB: Final = "take_segment"
+POLL_S: Final = 0.05
+"""How often arq looks for jobs: half of it is the mean cost to the first token."""
+TAKE_TIMEOUT_S: Final = 30
+ELSEWHERE_S: Final = 0.5
+"""A job for an agent that is not ours waits so long for another worker."""
+_log = logging.getLogger(__name__)
+
+
+def dump_job(value: dict[str, Any]) -> bytes:
+    """What arq writes jobs with, here and in every pool: JSON, never pickle."""
+    return json.dumps(value).encode()
+
+
+def load_job(data: bytes) -> dict[str, Any]:
+    """The reverse."""
+    value: dict[str, Any] = json.loads(data)
+    return value
+
+
+class ArqJobs:
+    """`services.Jobs` over arq."""
+
+    def __init__(self, pool: ArqRedis) -> None:
+        self._pool = pool
+
+    async def put(
+        self, channel: Channel, run_id: str, segment: int, attempt: int, *, again: str = "", delay_s: float = 0
+    ) -> None:
+        """See `Jobs.put`. arq answers None when the job is there already: that is what was wanted."""
+        try:
+            await self._pool.enqueue_job(
+                JOB, channel.path, run_id, segment, attempt,
+                _job_id=job_id(channel, run_id, segment, attempt) + again, _defer_by=delay_s or None,
+            )  # fmt: skip
+        except (RedisError, OSError) as error:
+            raise LogUnavailable(f"the job could not be queued: {error}") from error
+
+    async def drop(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
+        """See `Jobs.drop`."""
+        name = job_id(channel, run_id, segment, attempt)
+        try:
+            await self._pool.zrem(QUEUE, name)
+            await self._pool.delete(*(key + name for key in (in_progress_key_prefix, job_key_prefix, retry_key_prefix)))
+        except (RedisError, OSError) as error:
+            raise LogUnavailable(f"the job could not be dropped: {error}") from error
+
+
+def job_id(channel: Channel, run_id: str, segment: int, attempt: int) -> str:
+    """`<channel path>:<run>:<segment>:<attempt>`; run ids are unique in their channel."""
+    return f"{channel.path}:{run_id}:{segment}:{attempt}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What a worker runs with.
+
+    Attributes:
+        handlers: further handlers, such as those of files.
+        segments_max: segments at once; further jobs stay in the queue for other workers.
+        drain_s: how long segments may finish at the end before they are handed over.
+        lease_ms: life of a run's lease. `partition_life_ms`: of a partition's. Tests shorten them.
+    """
+
+    redis_url: str
+    agents: Mapping[str, ServedAgent] = field(default_factory=dict)
+    partitions: int = 8
+    durability: Mapping[Kind, Durability] | None = None
+    handlers: tuple[EventHandler, ...] = ()
+    segments_max: int = 500
+    drain_s: float = 10.0
+    lease_ms: int = 15_000
+    partition_life_ms: int = LIFE_MS
+    look_again_ms: int = LOOK_AGAIN_MS
+    block_ms: int = BLOCK_MS
+    grace_s: float = 5.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    faults: Faults = NO_FAULTS
+
+
+class Worker:
+    """One consumer process's parts, put together. `open` starts them; they end in the reverse order."""
+
+    def __init__(self, options: WorkerOptions, log: Log) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.meters = Meters()
+        self.log = log
+        self._options = options
+        self._wires = [OwnWire(log.url, f"worker-{purpose}") for purpose in ("groups", "runs")]
+        groups_wire, runs_wire = self._wires
+        self.groups = Groups(groups_wire, log.keys)
+        self.store = RunStore(runs_wire, log.keys)
+        self._directory = AgentDirectory(runs_wire)
+        self._pool = ArqRedis(
+            log.redis.connection_pool, job_serializer=dump_job, job_deserializer=load_job, default_queue_name=QUEUE
+        )
+        self.jobs = ArqJobs(self._pool)
+        leases = Leases(runs_wire, log.keys, self.name)
+        self.services = Services(
+            self.name, log, self.store, leases, self.jobs, Writer(log), options.agents, self.meters, options.faults,
+            _now_ms, options.lease_ms, options.grace_s,
+        )  # fmt: skip
+        self.keeper = Keeper(self.services)
+        self.runner = SegmentRunner(self.services, self.keeper)
+        self.reaper = Reaper(self.services, options.look_again_ms / 3000, options.look_again_ms)
+        self.subscriptions = [self._subscribe(handler) for handler in self._handlers()]
+        self.partitions = Partitions(
+            leases, log.keys.partitions, [*self.subscriptions, self.reaper], options.partition_life_ms
+        )
+        self._segments: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._arq: ArqWorker | None = None
+
+    def _handlers(self) -> list[EventHandler]:
+        flow = Flow(self.services)
+        return [ChatHandler(flow), AgentHandler(flow), ToolHandler(flow), TeamHandler(), *self._options.handlers]
+
+    def _subscribe(self, handler: EventHandler) -> Subscription:
+        options = self._options
+        wire = OwnWire(self.log.url, f"work-{handler.name}")
+        self._wires.append(wire)
+        delivery = Delivery(self.log, self.groups, handler, options.retry, options.faults, self.meters, self.name)
+        return Subscription(delivery, self.groups, wire, options.block_ms)
+
+    async def start(self) -> None:
+        """Start everything. Returns when this worker has its first partitions and says which agents it serves."""
+        notices = [AgentNotice(a.name, a.description, a.is_interactive) for a in self._options.agents.values()]
+        await self._directory.announce(self.name, notices)
+        upkeep = Upkeep(self.groups, self.subscriptions, lambda: self.partitions.held, self.meters)
+        self._arq = self._make_arq()
+        self._start("partitions", self.partitions.run())
+        for subscription in self.subscriptions:
+            self._start(f"subscription-{subscription.name}", subscription.run())
+        self._start("reaper", self.reaper.run())
+        self._start("keeper", self.keeper.run())
+        self._start("upkeep", upkeep.run())
+        self._start("announce", announce_always(self._directory, self.name, notices))
+        self._start("jobs", self._take_jobs(self._arq))
+        await self.partitions.settled.wait()
+
+    async def stop(self) -> None:
+        """Take no more, let segments finish for a while, hand over the rest, give up the partitions."""
+        if self._arq is not None:
+            self._arq.allow_pick_jobs = False
+        await self.partitions.close()
+        await self.keeper.drain(self._options.drain_s)
+        if self._segments:
+            await asyncio.wait(self._segments, timeout=10.0)
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Be gone at once: nothing is handed over or given up, as if the process had been killed."""
+        tasks = [*self._tasks, *self._segments]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for wire in self._wires:
+            wire.close()
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=f"worker-{name}")
+        task.add_done_callback(_report)
+        self._tasks.append(task)
+
+    def _make_arq(self) -> ArqWorker:
+        return ArqWorker(
+            [func(self._take, name=JOB)],  # type: ignore[arg-type]  # its protocol has **kwargs, which no job of ours gets
+            queue_name=QUEUE, redis_pool=self._pool, handle_signals=False,
+            max_jobs=50, job_timeout=TAKE_TIMEOUT_S, keep_result=0, poll_delay=POLL_S, max_tries=1, retry_jobs=False,
+            job_serializer=dump_job, job_deserializer=load_job, log_results=False,
+        )  # fmt: skip
+
+    async def _take_jobs(self, worker: ArqWorker) -> None:
+        while True:
+            try:
+                await worker.async_run()
+            except (RedisError, OSError) as error:
+                _log.warning("the job queue is away: %s", error)
+                await asyncio.sleep(0.5)
+
+    async def _take(self, _ctx: dict[Any, Any], path: str, run_id: str, segment: int, attempt: int) -> None:
+        """The arq job. Whatever goes wrong, the reaper finds the run queued and asks again."""
+        channel = channel_from_path(path)
+        try:
+            run = await self.store.run(channel, run_id)
+            if run is not None and run.agent not in self._options.agents:
+                await self.jobs.put(
+                    channel, run_id, segment, attempt, again=f"-{secrets.token_hex(4)}", delay_s=ELSEWHERE_S
+                )
+                return
+            taken = await self.runner.take(channel, run_id, segment, attempt)
+        except LogUnavailable as error:
+            _log.warning("run %s could not be taken: %s", run_id, error)
+            return
+        if taken is not None:
+            task = asyncio.create_task(self.runner.perform(taken), name=f"segment {run_id}")
+            self._segments.add(task)
+            task.add_done_callback(self._segment_over)
+            self._gate()
+
+    def _segment_over(self, task: asyncio.Task[None]) -> None:
+        self._segments.discard(task)
+        _report(task)
+        self._gate()
+
+    def _gate(self) -> None:
+        if self._arq is not None:
+            self._arq.allow_pick_jobs = len(self._segments) < self._options.segments_max
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("%s ended: %s", task.get_name(), error, exc_info=error)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+@asynccontextmanager
+async def running(options: WorkerOptions, log: Log | None = None) -> AsyncIterator[Worker]:
+    """A worker that runs inside the block, on its own log or a given one; `hub dev` and tests use it."""
+    own = log or await Log.open(options.redis_url, partitions=options.partitions, durability=options.durability)
+    worker = Worker(options, own)
+    try:
+        await worker.start()
+        yield worker
+    finally:
+        await worker.stop()
+        if log is None:
+            await own.close()
+
+
+async def run(options: WorkerOptions, stop: asyncio.Event) -> None:
+    """A worker until `stop` is set: what `hub worker` does."""
+    async with running(options):
+        await stop.wait()
+
+
+async def run_embedded(options: WorkerOptions, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
+    """A worker beside a node in one process: what `hub dev` does. `ready` is set when agents are served."""
+    async with running(options):
+        if ready is not None:
+            ready.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await stop.wait()

@@ -1,0 +1,79 @@
+"""Which agents some living worker serves: what `agent.list` shows and what 4007 is decided by."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple
+
+from streams.redis.keys import AGENTS
+from streams.redis.own_wire import OwnWire
+from streams.redis.wire import Reply
+
+NOTICE_MS: Final = 15_000
+"""How long an agent counts as served after its worker's last sign; renewed three times as often."""
+CACHE_S: Final = 1.0
+"""How old the directory may be that a command is decided by."""
+
+
+class AgentNotice(NamedTuple):
+    """An agent as its workers announce it."""
+
+    name: str
+    description: str
+    is_interactive: bool
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+class AgentDirectory:
+    """The announced agents: written by workers, read by nodes."""
+
+    def __init__(self, wire: OwnWire, now_ms: Callable[[], int] = _now_ms) -> None:
+        self._wire = wire
+        self._now_ms = now_ms
+        self._cached: dict[str, AgentNotice] = {}
+        self._cached_until_s = 0.0
+
+    async def announce(self, worker: str, notices: Iterable[AgentNotice]) -> None:
+        """Say that this worker serves these agents, for the next 15 s."""
+        until_ms = self._now_ms() + NOTICE_MS
+        for notice in notices:
+            told = json.dumps([until_ms, notice.description, notice.is_interactive])
+            await self._wire.call("HSET", AGENTS, f"{notice.name} {worker}", told)
+
+    async def withdraw(self, worker: str, names: Iterable[str]) -> None:
+        """Say that it does not any more."""
+        for name in names:
+            await self._wire.call("HDEL", AGENTS, f"{name} {worker}")
+
+    async def agents(self) -> Mapping[str, AgentNotice]:
+        """Every agent somebody serves, at most a second old.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
+        if time.monotonic() >= self._cached_until_s:
+            raw: list[bytes] = await self._wire.call("HGETALL", AGENTS)
+            self._cached = await self._read(raw)
+            self._cached_until_s = time.monotonic() + CACHE_S
+        return self._cached
+
+    async def is_served(self, name: str) -> bool:
+        """Whether some worker serves the agent now."""
+        return name in await self.agents()
+
+    async def _read(self, raw: list[Reply]) -> dict[str, AgentNotice]:
+        found: dict[str, AgentNotice] = {}
+        for at in range(0, len(raw), 2):
+            field = raw[at].decode()
+            until_ms, description, is_interactive = json.loads(raw[at + 1])
+            name = field.partition(" ")[0]
+            if until_ms > self._now_ms():
+                found[name] = AgentNotice(name, description, is_interactive)
+            else:
+                await self._wire.call("HDEL", AGENTS, field)
+        return found

@@ -1,0 +1,167 @@
+"""Runs in tests: asked for as the edge asks, followed to their end, and held against the rules of EVENTS 13."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from consumers.registry import served
+from consumers.retry import RetryPolicy
+from consumers.worker import WorkerOptions
+from projections.run_states import RunState, may
+from streams.channel import Channel, parse_channel
+from streams.envelope import Actor, Draft, Entry
+from streams.events import CATALOGUE
+from streams.events.validation import read
+from streams.redis.log import Log
+from streams.runs import Invitation, answering, cancelling, opening, run_id_of
+
+_numbers = itertools.count()
+
+
+def options(url: str, agents: dict[str, Any], **more: Any) -> WorkerOptions:
+    """A worker's options with short leases."""
+    quick: dict[str, Any] = {
+        "partition_life_ms": 900, "lease_ms": 900, "look_again_ms": 300, "block_ms": 100, "drain_s": 0.2, "grace_s": 1.0,
+        "retry": RetryPolicy(attempts_max=5, first_s=0.02, factor=1.0, longest_s=0.02),
+    }  # fmt: skip
+    found = {name: served(name, agent) for name, agent in agents.items()}
+    return WorkerOptions(redis_url=url, agents=found, **(quick | more))
+
+
+def conversation(tenant: str, name: str = "c") -> Channel:
+    """A conversation."""
+    return parse_channel(tenant, f"conversation:{name}")
+
+
+class Client:
+    """Does what the edge does with a person's commands."""
+
+    def __init__(self, log: Log, channel: Channel, user: str = "alice") -> None:
+        self.log, self.channel, self.user = log, channel, user
+
+    async def command(self, type_: str, payload: dict[str, Any], *guards: Any) -> str:
+        draft = Draft(
+            self.channel, type_, json.dumps(payload).encode(), Actor("user", self.user), command=f"t{next(_numbers)}",
+            guards=guards, is_wanted=True,
+        )  # fmt: skip
+        return (await self.log.append(draft)).id
+
+    async def ask(self, text: str, agent: str = "a", **more: Any) -> str:
+        """A chat.message that the agent answers; returns the run's id."""
+        guards = opening(self.channel, Invitation(agent, self.user, _now_ms(), **more))
+        return run_id_of(self.channel, await self.command("chat.message", {"text": text}, *guards))
+
+    async def invoke(self, given: Any, agent: str = "a", **more: Any) -> str:
+        guards = opening(self.channel, Invitation(agent, self.user, _now_ms(), parent="", **more))
+        payload = {"agent": agent, "input": given} | ({"run_id": more["run_id"]} if "run_id" in more else {})
+        event_id = await self.command("agent.invoke", payload, *guards)
+        return more.get("run_id") or run_id_of(self.channel, event_id)
+
+    async def regenerate(self, message_id: str, agent: str = "a") -> str:
+        guards = opening(self.channel, Invitation(agent, self.user, _now_ms(), parent=""))
+        return run_id_of(self.channel, await self.command("chat.regenerate", {"message_id": message_id}, *guards))
+
+    async def answer(self, request_id: str, **response: Any) -> str:
+        guard = answering(self.channel, request_id, self.user)
+        return await self.command("tool.call.response", {"request_id": request_id} | response, guard)
+
+    async def cancel(self, run_id: str, mode: str = "graceful") -> str:
+        return await self.command(
+            "agent.cancel", {"run_id": run_id, "mode": mode}, cancelling(self.channel, run_id, mode)  # type: ignore[arg-type]
+        )
+
+    async def events(self) -> list[Entry]:
+        found: list[Entry] = []
+        while page := await self.log.page(self.channel, found[-1].id.decode() if found else "0"):
+            found += page
+        return found
+
+    async def until(self, type_: str, within_s: float = 20, **fields: Any) -> dict[str, Any]:
+        """The payload of the first event of this type with these fields, waited for."""
+        async with asyncio.timeout(within_s):
+            while True:
+                for entry in await self.events():
+                    if entry.type.decode() == type_ and fields.items() <= entry.payload.items():
+                        return entry.payload
+                await asyncio.sleep(0.01)
+
+    async def end(self, run_id: str, within_s: float = 20) -> dict[str, Any]:
+        """The run's `agent.complete`, waited for."""
+        return await self.until("agent.complete", within_s, run_id=run_id)
+
+    async def text(self, run_id: str) -> str:
+        """Everything the run said."""
+        ends = [e.payload for e in await self.events() if e.type == b"assistant.message.end"]
+        return "|".join(end["text"] for end in ends if end["run_id"] == run_id)
+
+    async def types(self, *, of: str = "") -> list[str]:
+        """The types in the channel, in order; those of a run with `of`."""
+        return [e.type.decode() for e in await self.events() if not of or e.payload.get("run_id") == of]
+
+
+def _now_ms() -> int:
+    import time
+
+    return int(time.time() * 1000)
+
+
+def check_rules(entries: Iterable[Entry]) -> None:
+    """Hold a channel's events against EVENTS 13, rules 1, 5, 7, 8, 10 and 11, and every payload against the catalogue."""
+    events = list(entries)
+    by_id = {event.id.decode(): event for event in events}
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    for event in events:
+        read(CATALOGUE[event.type.decode()], event.payload)
+        meta = json.loads(event.meta)
+        if b'"user"' not in event.actor:
+            source = by_id[meta["causation"]]
+            assert meta["correlation"] == json.loads(source.meta).get("correlation", meta["causation"])
+    runs = {e.payload["run_id"] for e in events if e.type == b"agent.status"}
+    for run_id in runs:
+        _check_run([e for e in events if e.payload.get("run_id") == run_id])
+
+
+def _check_run(events: list[Entry]) -> None:
+    def of(type_: str) -> list[dict[str, Any]]:
+        return [event.payload for event in events if event.type.decode() == type_]
+
+    states = [None, *(RunState(status["state"]) for status in of("agent.status"))]
+    for previous, following in itertools.pairwise(states):
+        assert may(previous, following), f"{previous} -> {following} in {states}"
+    completes = of("agent.complete")
+    assert len(completes) <= 1
+    if completes:
+        after = [e for e in events[[e.type for e in events].index(b"agent.complete") + 1 :] if b'"user"' not in e.actor]
+        assert not after, [e.type for e in after]
+    for start, end in (("assistant.message.start", ("assistant.message.end",)),):
+        _paired(of(start), [p for name in end for p in of(name)], "message_id", is_over=bool(completes))
+    results = of("tool.call.complete") + of("tool.call.error")
+    _paired(of("tool.call.start"), results, "tool_call_id", is_over=bool(completes))
+    _paired(of("tool.call.request"), of("tool.call.resolved"), "request_id", is_over=bool(completes))
+    assert [output["index"] for output in of("agent.output")] == list(range(len(of("agent.output"))))
+    attempts: dict[str, int] = {}
+    for event in events:
+        payload = event.payload
+        if "message_id" in payload and "attempt" in payload:
+            assert payload["attempt"] >= attempts.get(payload["message_id"], 0)
+            attempts[payload["message_id"]] = payload["attempt"]
+
+
+def _paired(opened: list[dict[str, Any]], closed: list[dict[str, Any]], name: str, *, is_over: bool) -> None:
+    begun, ended = [one[name] for one in opened], [one[name] for one in closed]
+    assert len(begun) == len(set(begun)), f"begun twice: {begun}"
+    assert len(ended) == len(set(ended)), f"ended twice: {ended}"
+    assert set(ended) <= set(begun)
+    if is_over:
+        assert set(ended) == set(begun), f"left open: {set(begun) - set(ended)}"
+
+
+async def wait_for(condition: Callable[[], bool], within_s: float = 20) -> None:
+    """Wait for something that has no event."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.005)

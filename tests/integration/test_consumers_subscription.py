@@ -96,7 +96,7 @@ async def test_retry_keeps_its_place_in_the_channel(log: Log, tenant: str) -> No
         await say(log, conversation(tenant, "a"), "second")
         await handler.until(lambda: "second" in tries)
 
-    assert ["first", "first", "first", "second"] == tries
+    assert tries == ["first", "first", "first", "second"]
 
 
 @pytest.mark.parametrize("point", ["before_handle", "before_append", "after_append", "before_ack", "after_ack"])
@@ -122,7 +122,7 @@ async def test_an_effect_happens_once_wherever_the_worker_dies(log: Log, tenant:
         await second.until(lambda: ("conversation:a", "y") in second.seen)
 
     titles = [entry.payload["title"] for entry in await log.page(inbox)]
-    assert ["x one", "x two", "y one", "y two"] == titles
+    assert titles == ["x one", "x two", "y one", "y two"]
 
 
 @pytest.mark.parametrize("point", ["before_park", "after_park"])
@@ -144,7 +144,7 @@ async def test_parking_happens_once_wherever_the_worker_dies(log: Log, tenant: s
         await second.until(lambda: ("conversation:a", "y") in second.seen)
         parked = await rig.groups.parked(first.name)
 
-    assert ["no"] == [row.reason for row in parked]
+    assert [row.reason for row in parked] == ["no"]
 
 
 async def test_a_lost_group_is_made_again_and_nothing_is_left_out(log: Log, tenant: str) -> None:
@@ -176,8 +176,8 @@ async def test_a_new_handler_may_begin_with_history(log: Log, tenant: str) -> No
         await again.until(lambda: len(again.seen) == 1)
 
     assert [str(number) for number in range(5)] == [text for _, text in eager.seen]
-    assert [] == late.seen
-    assert [("conversation:old", "new")] == again.seen
+    assert late.seen == []
+    assert again.seen == [("conversation:old", "new")]
 
 
 async def test_two_workers_share_the_partitions(log: Log, tenant: str) -> None:
@@ -188,7 +188,7 @@ async def test_two_workers_share_the_partitions(log: Log, tenant: str) -> None:
     async with Rig(log, one) as first, Rig(log, two) as second:
         async with asyncio.timeout(15):
             while len(second.partitions.held) != 4 or len(first.partitions.held) != 4:
-                await asyncio.sleep(0.02)  # noqa: ASYNC110 - leases move by the clock, there is no event to wait for
+                await asyncio.sleep(0.02)
         assert set(range(8)) == set(first.partitions.held) | set(second.partitions.held)
         await first.crash()
         for number in range(16):
@@ -215,4 +215,4 @@ async def test_work_is_trimmed_behind_every_group(log: Log, tenant: str) -> None
         await rig.groups.trim(partition)
 
         assert await log.redis.xlen(log.keys.work(partition)) <= 1
-        assert (0, 0) == (await rig.groups.backlog(partition, handler.name))[:2]
+        assert (await rig.groups.backlog(partition, handler.name))[:2] == (0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from typing import Self
 
 from consumers.delivery import Delivery
 from consumers.faults import NO_FAULTS, Faults
@@ -100,7 +101,7 @@ class Rig:
         self.partitions = Partitions(leases, log.keys.partitions, self.subscriptions, life_ms)
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Rig:
+    async def __aenter__(self) -> Self:
         runs = [self.partitions.run(), *(subscription.run() for subscription in self.subscriptions)]
         self._tasks = [asyncio.create_task(run) for run in runs]
         async with asyncio.timeout(10):

@@ -6,17 +6,19 @@ import json
 from typing import Any
 
 from hub.frames import to_json
+from hub.uploads.open_list import OpenUploads
 from streams.channel import Channel, Kind
 from streams.redis.log import Log
 from streams.redis.presence import PresenceStore
 
 
 class LiveStateReader:
-    """Reads presence and open answers from beside the log."""
+    """Reads presence, open uploads and open answers from beside the log."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._presence = PresenceStore(log.keys, log.replay)
+        self._uploads = OpenUploads(log)
 
     async def read(self, channel: Channel) -> bytes:
         """The live fields as one JSON object."""
@@ -26,6 +28,7 @@ class LiveStateReader:
         live: dict[str, Any] = {"presence_count": people} if isinstance(people, int) else {
             "presence": [person._asdict() for person in people]
         }  # fmt: skip
+        live["uploads"] = await self._uploads.read(channel)
         if channel.kind in {Kind.CONVERSATION, Kind.AGENT}:
             live["open_messages"] = open_messages(await self._log.replay.open_texts(channel))
         return to_json(live)

@@ -116,6 +116,7 @@ class FileHandler:
         payload = cast("FileUploadProgress", command.payload)
         upload = await self._desk.admit(command.place, payload.upload_id, command.caller.principal.user)
         await self._desk.book.move(upload, UploadState.UPLOADING)
+        await self._desk.listed.change(upload, payload.sent, UploadState.UPLOADING)
         return Append(command.draft(data=progress_json(upload, payload.sent, UploadState.UPLOADING)))
 
     async def complete(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002

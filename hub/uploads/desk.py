@@ -17,6 +17,7 @@ from hub.uploads.admission import own, taking
 from hub.uploads.authorization import Authorizer
 from hub.uploads.book import UploadBook
 from hub.uploads.limits import UploadLimits
+from hub.uploads.open_list import OpenUploads
 from hub.uploads.plan import Strategy, make_plan
 from hub.uploads.progress import ProgressTeller
 from hub.uploads.receiver import Taken
@@ -60,7 +61,8 @@ class UploadDesk:
         self._log = log
         self._clock = clock
         self._authorizer = Authorizer(store, limits)
-        self._progress = ProgressTeller(log, monotonic)
+        self.listed = OpenUploads(log)
+        self._progress = ProgressTeller(log, self.listed, monotonic)
         self.sockets = SocketUploads(store, self._admit_chunk, self._note_chunk, monotonic)
 
     async def request(
@@ -132,6 +134,7 @@ class UploadDesk:
     async def close(self) -> None:
         """Stop taking chunks, and let go of the store."""
         await self.sockets.close()
+        await self._progress.close()
         await self.store.close()
 
     async def _admit_chunk(self, channel: Channel | None, upload_id: str, caller: Caller) -> Upload:
@@ -180,6 +183,8 @@ class UploadDesk:
         if opened.state in {UploadState.READY, UploadState.FAILED}:
             await self.book.release(wish, is_kept=opened.state is UploadState.READY)
             await self.book.unwatch(upload.channel, upload.event_id)
+        elif not appended.is_duplicate:
+            await self.listed.put(opened)
         return opened
 
     async def _begin(self, upload: Upload, *, is_checked: bool, handle: str = "") -> Upload:

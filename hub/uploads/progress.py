@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Final
 
+from hub.uploads.open_list import OpenUploads
 from hub.uploads.record import Upload
 from hub.uploads.states import UploadState
 from streams.channel import Channel
 from streams.envelope import Actor, Draft, Lane
+from streams.errors import LogUnavailable
 from streams.redis.log import Log
 
 EVERY_S: Final = 1.0
@@ -33,10 +37,12 @@ class ProgressTeller:
         monotonic: seconds.
     """
 
-    def __init__(self, log: Log, monotonic: Callable[[], float]) -> None:
+    def __init__(self, log: Log, listed: OpenUploads, monotonic: Callable[[], float]) -> None:
         self._log = log
+        self._listed = listed
         self._monotonic = monotonic
         self._told_at: dict[tuple[Channel, str], float] = {}
+        self._listing: set[asyncio.Task[None]] = set()
 
     def tell(self, upload: Upload, sent: int) -> None:
         """Tell, unless it was told within the last second. The last byte is always told."""
@@ -50,3 +56,14 @@ class ProgressTeller:
         data = progress_json(upload, sent, UploadState.UPLOADING)
         draft = Draft(upload.channel, "file.upload.progress", data, Actor("user", upload.user), Lane.LIVE)
         self._log.submit(draft, lambda _: None)
+        task = asyncio.create_task(self._list(upload, sent))
+        self._listing.add(task)
+        task.add_done_callback(self._listing.discard)
+
+    async def close(self) -> None:
+        """Wait for what is being written down."""
+        await asyncio.gather(*self._listing)
+
+    async def _list(self, upload: Upload, sent: int) -> None:
+        with contextlib.suppress(LogUnavailable):  # the next progress brings it
+            await self._listed.change(upload, sent, UploadState.UPLOADING)

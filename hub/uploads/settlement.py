@@ -14,6 +14,7 @@ from typing import Final
 from hub.storage.store import ObjectStore
 from hub.uploads.book import FAILED_LIFE_S, UploadBook, guard_name
 from hub.uploads.limits import UploadLimits
+from hub.uploads.open_list import OpenUploads
 from hub.uploads.plan import make_plan
 from hub.uploads.record import Upload
 from hub.uploads.scanner import Scanner, ScanResult, ScanVerdict
@@ -49,6 +50,7 @@ class Settlement:
     ) -> None:
         self._log = log
         self._book = UploadBook(log)
+        self._listed = OpenUploads(log)
         self._store = store
         self._limits = limits
         self._scanner = scanner
@@ -76,6 +78,7 @@ class Settlement:
             await self._finish_failing(upload)
         elif upload.state in {UploadState.VERIFYING, UploadState.SCANNING}:
             await self._book.watch(channel, upload.event_id, self._now_ms() + VERIFY_LIFE_MS, is_moved=True)
+            await self._listed.change(upload, upload.size, UploadState.VERIFYING)
             await self._judge(replace(upload, cause=cause), Claim(sha256, parts))
 
     async def cancelled(self, channel: Channel, upload_id: str) -> None:
@@ -149,7 +152,8 @@ class Settlement:
         await self._store.delete(upload.key)
 
     async def _append(self, upload: Upload, type_: str, payload: Mapping[str, object], ending: Guard) -> bool:
-        """Append the event that ends it, if the record still allows that."""
+        """Append the event that ends it, if the record still allows that. No snapshot after it shows it as open."""
+        await self._listed.drop(upload)
         cause = upload.cause or upload.event_id
         draft = Draft(
             upload.channel, type_, json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(), SYSTEM,

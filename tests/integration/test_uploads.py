@@ -317,6 +317,25 @@ async def test_scanner(redis_url: str, tenant: str, tmp_path: Path) -> None:
         assert await hub.left() == [f"{tenant}/{ends[0]['payload']['file_id']}"]
 
 
+async def test_uploads_in_the_snapshot(hub: FileHub) -> None:
+    """Who joins is told which uploads are open and how far they are; an ended one is not among them."""
+    data = some_bytes(1000)
+    async with uploader(hub) as socket, client(hub.node.ws_url, hub.token("bob")) as bob:
+        authorized = await request(socket, len(data), strategy="socket", filename="b.txt")
+        before = (await bob.subscribe(CHANNEL))["state"]["uploads"]
+        await socket.send("file.upload.progress", {"upload_id": authorized["upload_id"], "sent": 400}, CHANNEL)
+        await bob.expect("file.upload.progress")
+        meanwhile = (await bob.answer("channel.state", {}, CHANNEL))["payload"]["state"]["uploads"]
+        await bring_socket(socket, authorized, data)
+        await complete(socket, authorized)
+        after = (await bob.answer("channel.state", {}, CHANNEL))["payload"]["state"]["uploads"]
+
+    shown = {"upload_id": authorized["upload_id"], "user": "alice", "filename": "b.txt", "total": 1000}
+    assert before == [shown | {"sent": 0, "state": "requested"}]
+    assert meanwhile == [shown | {"sent": 400, "state": "uploading"}]
+    assert after == []
+
+
 async def test_ten_open_uploads(hub: FileHub) -> None:
     """The eleventh open upload of a user is 4017; when one ends there is room again; others are not concerned."""
     async with uploader(hub) as socket, uploader(hub, "bob") as bob:

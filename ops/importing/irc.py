@@ -15,7 +15,7 @@ from typing import Final
 _SAID: Final = re.compile(r"\[(\d\d):(\d\d)\] <([^>]+)>(?: (.*))?")
 _RELAYED: Final = re.compile(r"\[(\d\d):(\d\d)\] \(([^/)\s]+)/[^)\s]+\) (.*)")
 _ACTION: Final = re.compile(r"\[(\d\d):(\d\d)\] +\* (\S+) ?(.*)")
-_MOVED: Final = re.compile(r"=== (\S+) \[.*?\] +has (joined|left) .*")
+_MOVED: Final = re.compile(r"=== (\S.*?) +\[[^@]*@[^\]]*\] +has (joined|left) .*")
 _RENAMED: Final = re.compile(r"=== (\S+) is now known as (\S+)")
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 _HALF_A_DAY: Final = timedelta(hours=12)
@@ -61,14 +61,19 @@ def parse(lines: Iterable[str], first_day: date | None = None) -> Iterator[IrcEv
     for number, raw in enumerate(lines, 1):
         line = raw.rstrip("\r\n").replace("\x00", "\N{REPLACEMENT CHARACTER}")
         if said := _SAID.fullmatch(line) or _RELAYED.fullmatch(line):
-            yield Said(number, clock.read(said), said[3].strip(), said[4] or "")
+            yield Said(number, clock.read(said), _nick(said[3]), said[4] or "")
         elif action := _ACTION.fullmatch(line):
             yield Said(number, clock.read(action), action[3], action[4], is_action=True)
         elif moved := _MOVED.fullmatch(line):
-            yield Moved(number, clock.now, moved[1], moved[2] == "joined")
+            yield Moved(number, clock.now, _nick(moved[1]), moved[2] == "joined")
         elif renamed := _RENAMED.fullmatch(line):
             yield Moved(number, clock.now, renamed[1], is_join=False)
             yield Moved(number, clock.now, renamed[2], is_join=True)
+
+
+def _nick(text: str) -> str:
+    """The corpus' tools put a blank behind a bracket (`[cc] smart`); a nick has none (RFC 2812, 2.3.1)."""
+    return text.replace(" ", "")
 
 
 class _Clock:

@@ -207,6 +207,7 @@ def test_every_message_of_the_corpus_is_read(tenant: str) -> None:
         made.update(draft.type for draft in drafts(parse(file.read_text().splitlines()), channel, "s"))
 
     assert made["chat.message"] == 48_745
+    assert made["channel.presence"] == 4_539 + 2 * 1_055  # joins and leaves; a rename is one of each
 
 
 @pytest.mark.slow

@@ -49,6 +49,7 @@ def test_joins_leaves_and_renames_carry_the_time_before_them() -> None:
             "=== robertj [~robertj@66-188.example]  has joined #ubuntu",
             '=== mre [~mre@user.example]  has left #Ubuntu ["Leaving"]',
             "=== komA is now known as koma",
+            "=== [cc] smart [n=[cc] smar@gw.example]  has joined #ubuntu",
         ],
         DAY,
     )
@@ -58,6 +59,7 @@ def test_joins_leaves_and_renames_carry_the_time_before_them() -> None:
         Moved(3, at(5, 0), "mre", is_join=False),
         Moved(4, at(5, 0), "komA", is_join=False),
         Moved(4, at(5, 0), "koma", is_join=True),
+        Moved(5, at(5, 0), "[cc]smart", is_join=True),
     ]
 
 

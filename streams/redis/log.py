@@ -148,6 +148,7 @@ class Log:
         self._query = None
         self.tail.detach()
         for wire in self._wires:
+            wire.on_lost = _ignore  # we know; it must not be taken for the loss of its successor
             wire.abort()
         self.appender.attach(None)
 
@@ -180,6 +181,10 @@ def _client(url: str) -> Redis:
         url, socket_timeout=COMMAND_TIMEOUT_S, socket_connect_timeout=2.0, health_check_interval=15, **keepalive,
     )  # fmt: skip
     return client
+
+
+def _ignore() -> None:
+    """Nothing is to be done."""
 
 
 def _new_epoch() -> str:

@@ -124,6 +124,20 @@ class TestSnapshots:
 
         assert (loaded.home, loaded.id, loaded.seq) == (talk.channel, last, 1)
 
+    def test_a_snapshot_holds_what_is_not_shown(self, talk: History) -> None:
+        """Attempts, ratings, open calls, finished runs, commands that wait for their answer: all that later events meet."""
+        talk.say("why?")
+        talk.answer("r1.0", attempt=3)
+        talk.add("chat.feedback", {"message_id": "r1.0", "rating": "up"})
+        talk.add("chat.regenerate", {"message_id": "r1.0"})
+        call = {"tool_call_id": "c", "run_id": "r2", "message_id": "m", "name": "f", "executor": "server"}
+        talk.add("tool.call.start", call)
+        talk.add("agent.complete", {"run_id": "r1"})
+        talk.add("file.upload.request", {"filename": "a.txt", "size": 9})
+        talk.add("chat.delete", {"message_id": talk.say("oops")})
+
+        assert talk.state.parts == ChannelFold.load(talk.state.dump()).parts
+
     def test_a_kind_alone_is_a_home_too(self) -> None:
         """It folds everything but uploads."""
         state = ChannelFold.initial(Kind.TEAM)

@@ -449,6 +449,37 @@ class TestForgetting:
 
         assert talk.texts == ["again"]
 
+    def test_an_answer_that_ends_twice_does_not_lead_in_circles(self, talk: History) -> None:
+        """A forgotten answer whose end comes again becomes its own ancestor; whoever looks for a branch still gets an end."""
+        for number in range(99):
+            talk.say(str(number))
+        talk.answer("r1.0")
+        for number in range(101):
+            talk.say(str(number))
+        assert talk.state.of(CONVERSATION).message("r1.0") is None
+        leaf = talk.shown["active_leaf"]
+        side = talk.say("aside", parent_id=leaf)
+        talk.add("chat.branch", {"leaf_id": leaf})
+        talk.answer("r1.0", "once more")
+        talk.answer("r2.0", "to the side", parent_id=side)
+
+        assert talk.texts[-1] == "once more"
+        assert len(talk.texts) == 50
+
+    def test_commands_that_are_never_answered_are_forgotten(
+        self, talk: History, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The oldest first: its answer, if it comes at all, is a message like any other."""
+        monkeypatch.setattr(message_tree, "RERUNS_MAX", 2)
+        talk.say("why?")
+        talk.answer("r1.0", "so")
+        commands = [talk.add("chat.regenerate", {"message_id": "r1.0"}) for _ in range(3)]
+        talk.answer("r2.0", "and so", meta={"correlation": commands[0]})
+        assert talk.texts == ["why?", "so", "and so"]
+
+        talk.answer("r3.0", "otherwise", meta={"causation": commands[2]})
+        assert talk.texts == ["why?", "otherwise"]
+
     def test_commands_about_what_is_forgotten_change_nothing(self, talk: History) -> None:
         """They are in the log; no state shows what they are about."""
         first = talk.say("first")

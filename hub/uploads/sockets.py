@@ -19,6 +19,7 @@ from hub.uploads.chunks import Chunk, ChunkProblem
 from hub.uploads.plan import WINDOW_CHUNKS, Strategy
 from hub.uploads.receiver import ChunkBeyondEnd, Receiver, Taken, put_empty, stored_bytes
 from hub.uploads.record import Upload
+from hub.uploads.states import UploadState
 from streams.channel import Channel
 
 WAITING_MAX: Final = 2 * WINDOW_CHUNKS
@@ -164,7 +165,7 @@ class SocketUploads:
             )
         lane.checked_at = now
         if receiver is None:
-            stored = await stored_bytes(self._store, upload)
+            stored = 0 if upload.state is UploadState.REQUESTED else await stored_bytes(self._store, upload)
             receiver = lane.receiver = Receiver(self._store, upload, self._threads, stored)
         return receiver
 

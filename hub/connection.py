@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from hub.command import Append, Caller, Command
+from hub.command import Append, Caller, Command, Outcome
 from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
 from hub.frames import error_frame, reply, reply_frame
 from hub.replies import append_error, stored_payload
@@ -176,10 +176,11 @@ class Connection:
         self.wants_reasoning = "reasoning" in caller.capabilities
         self.upgrade = None
 
-    def run(self, command: Command, work: Coroutine[Any, Any, None]) -> None:
+    def run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
         """Carry out a command that needs the log; the client's next frames wait for it."""
         self._is_busy = True
         self._task = asyncio.get_running_loop().create_task(self._run(command, work))
+        self._task.add_done_callback(lambda _: work.close())  # the socket may be gone before the work began
 
     def append(self, command: Command, append: Append) -> None:
         """Append what a command asks for, and answer when it is in the stream."""
@@ -214,14 +215,12 @@ class Connection:
         if len(self._backlog) == BACKLOG_MAX and self._transport is not None:
             self._transport.pause_reading()
 
-    async def _run(self, command: Command, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
         try:
             await self._settled()
-            await work
+            self.hub.carry_out(self, command, await work)
         except Exception as error:
             self.refuse(self.hub.as_hub_error(error), command.id)
-        finally:
-            work.close()
         self._is_busy = False
         self._task = None
         self._take_backlog()

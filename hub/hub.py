@@ -145,14 +145,12 @@ class Hub:
             connection.refuse(self.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
             return
         if inspect.iscoroutine(outcome):
-            connection.run(command, self._finish(connection, command, outcome))
+            connection.run(command, outcome)
         else:
-            self._carry_out(connection, command, outcome)  # type: ignore[arg-type]  # a handler returns either
+            self.carry_out(connection, command, outcome)  # type: ignore[arg-type]  # a handler returns either
 
-    async def _finish(self, connection: Connection, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
-        self._carry_out(connection, command, await work)
-
-    def _carry_out(self, connection: Connection, command: Command, outcome: Outcome) -> None:
+    def carry_out(self, connection: Connection, command: Command, outcome: Outcome) -> None:
+        """Do what a handler decided: append, answer, or nothing."""
         if isinstance(outcome, Append):
             connection.append(command, outcome)
         elif isinstance(outcome, Answer):

@@ -159,7 +159,7 @@ class Driver:
             task.cancel()
         try:
             if self._core.broken is None:
-                await socket.close()
+                await _say_goodbye(socket)
         finally:
             socket.transport.abort()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -223,6 +223,15 @@ class Driver:
             _log.warning("the token provider failed; the connection will end when the token expires", exc_info=True)
         self._refreshing = None
         self.stir()
+
+
+async def _say_goodbye(socket: ClientConnection) -> None:
+    """The closing handshake, passing over what the hub sent before it heard of it. Bounded by the close timeout."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(socket.close())
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await socket.recv(decode=False)
 
 
 def _now() -> float:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from consumers.agent import Answer, Question, Suspended
+from consumers.change import Change
 from consumers.faults import Faults
 from consumers.journal import RequestRecord
-from consumers.run_log import Change, RunLog
+from consumers.run_log import RunLog
 from projections.json_value import JsonObject
 from projections.run_states import WAITING_MS_DEFAULT
 from projections.times import text_of_milliseconds

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from consumers.change import Change
 from consumers.journal import Journal
-from consumers.run_log import Change
 from projections.json_value import Json, JsonObject, canonical
 from projections.run_states import OUTCOMES, sources
 from streams.channel import Channel

@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from consumers.change import Change
 from consumers.closing import Ending, closing
 from consumers.delivery import event_at
 from consumers.journal import Journal
-from consumers.run_log import Change, RunLog
+from consumers.run_log import RunLog
 from consumers.services import Services
 from projections.json_value import Json, JsonObject
 from projections.recorded import Recorded, recorded

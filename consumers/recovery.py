@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from consumers.change import Change
 from consumers.journal import Journal
-from consumers.run_log import Change
 from streams.runs import RunView
 
 ATTEMPTS_MAX: Final = 2

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from consumers.change import NO_CHANGE, Change
 from consumers.control import Fenced
 from consumers.journal import Journal
 from projections.json_value import JsonObject, canonical
@@ -21,28 +22,6 @@ from streams.redis.log import Log
 from streams.runs import RUN_TTL_S, RunView, run_guard_name
 
 RETRY_S = 0.25
-Pairs = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What an event does to its run's hash, in the same script.
-
-    Attributes:
-        states: the run must be in one of these; empty is any.
-        sets: fields written.
-        checks: further conditions.
-        guards: guards on other hashes.
-    """
-
-    states: tuple[str, ...] = ()
-    sets: Pairs = ()
-    increments: tuple[str, ...] = ()
-    checks: tuple[tuple[str, str, str], ...] = ()
-    guards: tuple[Guard, ...] = ()
-
-
-NO_CHANGE = Change()
 
 
 @dataclass(slots=True)

@@ -15,12 +15,13 @@ from typing import NamedTuple
 from consumers import recovery
 from consumers.agent import AgentFailed, AgentInput, Suspended
 from consumers.agent_input import NoInput, read_input
+from consumers.change import Change
 from consumers.closing import Ending, failure
 from consumers.control import Control, Fenced, Stop
 from consumers.flow import Flow, status_key, status_payload
 from consumers.keeper import Keeper, Kept
 from consumers.performance import Performance
-from consumers.run_log import Change, RunLog
+from consumers.run_log import RunLog
 from consumers.services import ServedAgent, Services
 from consumers.voice import Ending as MessageEnding
 from projections.json_value import Json, JsonObject

@@ -8,7 +8,6 @@ nothing of our attempts; see ops/decisions/0021-arq.md.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -24,7 +23,6 @@ from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.worker import Worker as ArqWorker
 from arq.worker import func
-from redis.exceptions import RedisError
 
 from consumers.delivery import Delivery
 from consumers.faults import NO_FAULTS, Faults
@@ -48,6 +46,7 @@ from streams.channel import Channel, Kind, channel_from_path
 from streams.envelope import Durability
 from streams.errors import LogUnavailable
 from streams.redis.agent_directory import AgentDirectory, AgentNotice
+from streams.redis.away import AWAY
 from streams.redis.groups import Groups
 from streams.redis.leases import Leases
 from streams.redis.log import Log
@@ -90,7 +89,7 @@ class ArqJobs:
                 JOB, channel.path, run_id, segment, attempt,
                 _job_id=job_id(channel, run_id, segment, attempt) + again, _defer_by=delay_s or None,
             )  # fmt: skip
-        except (RedisError, OSError) as error:
+        except AWAY as error:
             raise LogUnavailable(f"the job could not be queued: {error}") from error
 
     async def drop(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
@@ -99,7 +98,7 @@ class ArqJobs:
         try:
             await self._pool.zrem(QUEUE, name)
             await self._pool.delete(*(key + name for key in (in_progress_key_prefix, job_key_prefix, retry_key_prefix)))
-        except (RedisError, OSError) as error:
+        except AWAY as error:
             raise LogUnavailable(f"the job could not be dropped: {error}") from error
 
 
@@ -147,7 +146,7 @@ class Worker:
         groups_wire, runs_wire = self._wires
         self.groups = Groups(groups_wire, log.keys)
         self.store = RunStore(runs_wire, log.keys)
-        self._directory = AgentDirectory(runs_wire)
+        self._directory = AgentDirectory(runs_wire.call)
         self._pool = ArqRedis(
             log.redis.connection_pool, job_serializer=dump_job, job_deserializer=load_job, default_queue_name=QUEUE
         )
@@ -231,7 +230,7 @@ class Worker:
         while True:
             try:
                 await worker.async_run()
-            except (RedisError, OSError) as error:
+            except AWAY as error:
                 _log.warning("the job queue is away: %s", error)
                 await asyncio.sleep(0.5)
 
@@ -288,16 +287,13 @@ async def running(options: WorkerOptions, log: Log | None = None) -> AsyncIterat
             await own.close()
 
 
-async def run(options: WorkerOptions, stop: asyncio.Event) -> None:
-    """A worker until `stop` is set: what `hub worker` does."""
-    async with running(options):
-        await stop.wait()
-
-
-async def run_embedded(options: WorkerOptions, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
-    """A worker beside a node in one process: what `hub dev` does. `ready` is set when agents are served."""
+async def run(options: WorkerOptions, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
+    """A worker until `stop` is set: what `hub worker` does. `ready` is set when it works."""
     async with running(options):
         if ready is not None:
             ready.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await stop.wait()
+        await stop.wait()
+
+
+run_embedded = run
+"""The same beside a node in one process: what `hub dev` does."""

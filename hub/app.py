@@ -29,6 +29,7 @@ from hub.transports.port import Receiver, ReceiverFactory, Upgrade, UpgradeRefus
 from hub.transports.problems import install_problems
 from hub.uploads.desk import UploadDesk
 from hub.uploads.limits import UploadLimits
+from streams.redis.agent_directory import AgentDirectory
 from streams.redis.log import Log
 
 SOCKET_PATH: Final = "/ws"
@@ -75,6 +76,7 @@ def make_services(settings: Settings, log: Log, desk: UploadDesk | None = None) 
         verifier=verifier,
         limiter=RateLimiter(over_defaults(settings.rate_limits)),
         states=StateReader(log, LiveStateReader(log)),
+        agents=AgentDirectory(log.replay.command),
         uploads=desk,
     )
 

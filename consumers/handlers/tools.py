@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from consumers.agent import Resolution
+from consumers.change import Change
 from consumers.flow import Flow
 from consumers.handler import DONE, Effects, Outcome, Source, StartFrom
-from consumers.run_log import Change
 from projections.json_value import JsonObject
 from streams.runs import RequestView
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from streams.redis.keys import AGENTS
-from streams.redis.own_wire import OwnWire
 from streams.redis.wire import Reply
 
 NOTICE_MS: Final = 15_000
 """How long an agent counts as served after its worker's last sign; renewed three times as often."""
 CACHE_S: Final = 1.0
 """How old the directory may be that a command is decided by."""
+
+
+Call = Callable[..., Awaitable[Reply]]
+"""One Redis command and its reply: `OwnWire.call`, or a node's `log.replay.command`."""
 
 
 class AgentNotice(NamedTuple):
@@ -24,6 +27,12 @@ class AgentNotice(NamedTuple):
     description: str
     is_interactive: bool
 
+    def to_json(self) -> dict[str, object]:
+        """As `agent.list` shows it."""
+        return {
+            "name": self.name, "description": self.description, "available": True, "interactive": self.is_interactive,
+        }  # fmt: skip
+
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
@@ -32,8 +41,8 @@ def _now_ms() -> int:
 class AgentDirectory:
     """The announced agents: written by workers, read by nodes."""
 
-    def __init__(self, wire: OwnWire, now_ms: Callable[[], int] = _now_ms) -> None:
-        self._wire = wire
+    def __init__(self, call: Call, now_ms: Callable[[], int] = _now_ms) -> None:
+        self._call = call
         self._now_ms = now_ms
         self._cached: dict[str, AgentNotice] = {}
         self._cached_until_s = 0.0
@@ -43,12 +52,12 @@ class AgentDirectory:
         until_ms = self._now_ms() + NOTICE_MS
         for notice in notices:
             told = json.dumps([until_ms, notice.description, notice.is_interactive])
-            await self._wire.call("HSET", AGENTS, f"{notice.name} {worker}", told)
+            await self._call("HSET", AGENTS, f"{notice.name} {worker}", told)
 
     async def withdraw(self, worker: str, names: Iterable[str]) -> None:
         """Say that it does not any more."""
         for name in names:
-            await self._wire.call("HDEL", AGENTS, f"{name} {worker}")
+            await self._call("HDEL", AGENTS, f"{name} {worker}")
 
     async def agents(self) -> Mapping[str, AgentNotice]:
         """Every agent somebody serves, at most a second old.
@@ -57,14 +66,19 @@ class AgentDirectory:
             LogUnavailable: Redis is away.
         """
         if time.monotonic() >= self._cached_until_s:
-            raw: list[bytes] = await self._wire.call("HGETALL", AGENTS)
+            raw: list[bytes] = await self._call("HGETALL", AGENTS)
             self._cached = await self._read(raw)
             self._cached_until_s = time.monotonic() + CACHE_S
         return self._cached
 
-    async def is_served(self, name: str) -> bool:
+    async def is_available(self, name: str) -> bool:
         """Whether some worker serves the agent now."""
         return name in await self.agents()
+
+    async def cards(self) -> Sequence[AgentNotice]:
+        """The same, in the order of their names."""
+        found = await self.agents()
+        return [found[name] for name in sorted(found)]
 
     async def _read(self, raw: list[Reply]) -> dict[str, AgentNotice]:
         found: dict[str, AgentNotice] = {}
@@ -75,5 +89,5 @@ class AgentDirectory:
             if until_ms > self._now_ms():
                 found[name] = AgentNotice(name, description, is_interactive)
             else:
-                await self._wire.call("HDEL", AGENTS, field)
+                await self._call("HDEL", AGENTS, field)
         return found

@@ -12,7 +12,7 @@ from consumers.agent import AgentFailed, EndMessage, Output, Question, Reasoning
 from consumers.worker import running
 from streams.errors import GuardRefused
 from streams.redis.log import Log
-from support.run_rig import Client, check_rules, conversation, options
+from support.run_rig import POLL_S, Client, check_rules, conversation, options
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ async def test_a_running_answer_is_cancelled_within_a_second(log: Log, client: C
     async def agent(ctx: Any, given: Any) -> Any:
         while True:
             yield "word "
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(POLL_S)
 
     async with running(options(log.url, {"a": agent}), log):
         run_id = await client.ask("talk")
@@ -269,7 +269,9 @@ async def test_runs_of_a_channel_take_turns(log: Log, client: Client) -> None:
         await client.cancel(second)
         await client.end(second)
         assert "running" not in {
-            e.payload["state"] for e in await client.events() if e.type == b"agent.status" and e.payload["run_id"] != first
+            e.payload["state"]
+            for e in await client.events()
+            if e.type == b"agent.status" and e.payload["run_id"] != first
         }
         go.set()
         await client.end(third)

@@ -9,7 +9,7 @@ import pytest
 
 from consumers.handler import DONE, Effects, Outcome, Park, Retry, Source, StartFrom
 from streams.redis.log import Log
-from support.consumer_rig import KillAt, Recorder, Rig, conversation, say
+from support.consumer_rig import POLL_S, KillAt, Recorder, Rig, conversation, say
 
 NOTE = "team.notification"
 
@@ -71,7 +71,7 @@ async def test_parked_work_can_be_put_back_once(log: Log, tenant: str) -> None:
         await say(log, conversation(tenant, "a"), "x")
         await handler.until(lambda: len(handler.seen) == 1)
         await other.until(lambda: len(other.seen) == 1)
-        while not (parked := await rig.groups.parked(handler.name)):
+        while not (parked := await rig.groups.parked(handler.name)):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0)  # the handler returned; its parking is a round trip away
         is_mended = True
         assert await rig.groups.put_back(parked[0].id)
@@ -187,8 +187,8 @@ async def test_two_workers_share_the_partitions(log: Log, tenant: str) -> None:
 
     async with Rig(log, one) as first, Rig(log, two) as second:
         async with asyncio.timeout(15):
-            while len(second.partitions.held) != 4 or len(first.partitions.held) != 4:
-                await asyncio.sleep(0.02)
+            while len(second.partitions.held) != 4 or len(first.partitions.held) != 4:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(POLL_S)
         assert set(range(8)) == set(first.partitions.held) | set(second.partitions.held)
         await first.crash()
         for number in range(16):
@@ -210,7 +210,7 @@ async def test_work_is_trimmed_behind_every_group(log: Log, tenant: str) -> None
             await say(log, channel, str(number))
         await handler.until(lambda: len(handler.seen) == 30)
         async with asyncio.timeout(10):
-            while (await rig.groups.backlog(partition, handler.name)).pending:
+            while (await rig.groups.backlog(partition, handler.name)).pending:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0)
         await rig.groups.trim(partition)
 

@@ -24,6 +24,10 @@ from streams.redis.own_wire import OwnWire
 QUICK = RetryPolicy(attempts_max=3, first_s=0.01, factor=1.0, longest_s=0.01)
 
 
+POLL_S = 0.01
+"""Between looks at what has no event."""
+
+
 class Killed(BaseException):
     """The worker died here."""
 

@@ -37,6 +37,10 @@ def conversation(tenant: str, name: str = "c") -> Channel:
     return parse_channel(tenant, f"conversation:{name}")
 
 
+POLL_S = 0.01
+"""Between looks at what has no event."""
+
+
 class Client:
     """Does what the edge does with a person's commands."""
 
@@ -71,7 +75,9 @@ class Client:
 
     async def cancel(self, run_id: str, mode: str = "graceful") -> str:
         return await self.command(
-            "agent.cancel", {"run_id": run_id, "mode": mode}, cancelling(self.channel, run_id, mode)  # type: ignore[arg-type]
+            "agent.cancel",
+            {"run_id": run_id, "mode": mode},
+            cancelling(self.channel, run_id, mode),  # type: ignore[arg-type]
         )
 
     async def events(self) -> list[Entry]:
@@ -163,5 +169,5 @@ def _paired(opened: list[dict[str, Any]], closed: list[dict[str, Any]], name: st
 async def wait_for(condition: Callable[[], bool], within_s: float = 20) -> None:
     """Wait for something that has no event."""
     async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.005)
+        while not condition():  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(POLL_S)

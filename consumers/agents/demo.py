@@ -1,0 +1,102 @@
+"""The demo agent: answers about the channel's own history, without any model. `hub dev` serves it as `demo`.
+
+Deterministic, so that it can be tested word by word; it streams, searches with one tool and exports with another that asks
+first. It shows how an agent is written, and is used the same way as one with a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final
+
+from consumers.agent import AgentInput, Back, Item, Output, Question, ToolCall, ToolContext, ToolOutcome
+from consumers.agents import demo_answers as say
+from consumers.agents.demo_questions import Count, Export, Find, Help, Summary, read_question
+from consumers.context import Context
+from consumers.history import Said
+from projections.json_value import Json, JsonObject
+
+PACE_S: Final = 0.015
+"""Between words, so that streaming can be seen: about 65 words a second."""
+EXPORT_BYTES_MAX: Final = 48 * 1024
+"""An output may have 64 KiB as JSON; quotes and line ends are escaped there."""
+
+
+class DemoAgent:
+    """Answers who said what, when and how often in this channel. Ask it for help."""
+
+    description = "Answers about this channel's own history: who said what, when, how often; summary and export."
+    is_interactive = True
+
+    def __init__(self, pace_s: float = PACE_S) -> None:
+        self._pace_s = pace_s
+
+    async def run(self, ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
+        """Read the question, look, answer."""
+        match read_question(given.text or str(given.value or ""), given.by):
+            case Find(words, who, is_last):
+                yield "Let me look. "
+                outcome = yield _search(ctx, words, who)
+                answer = _told(outcome, words, who, is_last=is_last)
+            case Count(who):
+                answer = say.told_count(await _all(ctx), who)
+            case Summary():
+                answer = say.told_summary(await _all(ctx))
+            case Export():
+                said = await _all(ctx)
+                yield f"That would show {len(said)} messages as one table to everybody here. "
+                outcome = yield _export(said)
+                answer = "Then I leave it."
+                if isinstance(outcome, ToolOutcome) and outcome.is_ok:
+                    yield Output("artifact", outcome.output, "history.csv")
+                    answer = "Here it is, as the output history.csv."
+            case Help():
+                answer = say.HELP
+        async for piece in self._spoken(answer):
+            yield piece
+
+    async def _spoken(self, text: str) -> AsyncIterator[str]:
+        """Word by word, blanks with the word before."""
+        for piece in re.findall(r"\S+\s*|\s+", text):
+            yield piece
+            await asyncio.sleep(self._pace_s)
+
+
+def _search(ctx: Context, words: str, who: str | None) -> ToolCall:
+    async def search(args: JsonObject, tool: ToolContext) -> Json:
+        said = await _all(ctx)
+        tool.progress(len(said), len(said), "read")
+        name = args.get("who")
+        return say.found_json(say.find(said, str(args["words"]), name if isinstance(name, str) else None))
+
+    args: JsonObject = {"words": words}
+    if who:
+        args["who"] = who
+    return ToolCall("search_history", args, search, title=f"Search for “{words}”"[:200], is_idempotent=True)
+
+
+def _export(said: list[Said]) -> ToolCall:
+    async def export(args: JsonObject, tool: ToolContext) -> Json:  # noqa: ARG001 - the table was made for the question
+        text = say.table(said)
+        raw = text.encode()[:EXPORT_BYTES_MAX]
+        return {"mime": "text/csv", "text": raw.decode("utf-8", "ignore"), "is_whole": len(raw) == len(text.encode())}
+
+    ask = Question(f"Export {len(said)} messages of this channel as a table?", "approval")
+    return ToolCall("export_history", {"messages": len(said)}, export, approval=ask, is_idempotent=True)
+
+
+def _told(outcome: Back, words: str, who: str | None, *, is_last: bool) -> str:
+    if isinstance(outcome, ToolOutcome) and isinstance(outcome.output, dict):
+        return say.told_hits(outcome.output, words, who, is_last=is_last)
+    return "The search did not come to an end; ask me again."
+
+
+async def _all(ctx: Context) -> list[Said]:
+    """Everything said before the question itself."""
+    said = [one async for one in ctx.everything_said()]
+    return said[:-1] if said and said[-1].role == "user" else said
+
+
+agent = DemoAgent()

@@ -1,0 +1,117 @@
+"""What the demo agent says: counted from what was said, in plain sentences. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from consumers.history import Said
+from projections.json_value import Json, JsonObject
+
+SHOWN_MAX: Final = 5
+"""Hits named one by one; more are counted."""
+EXCERPT_CHARACTERS: Final = 160
+_WORD: Final = re.compile(r"[^\W\d_]{4,}")
+_COMMON: Final = frozenset(
+    ["that", "this", "with", "have", "what", "your", "just", "like", "from", "they", "there", "when", "would", "about",
+     "then", "know", "dont", "them", "some", "will", "here", "want", "which", "been", "does", "should", "could", "into"]
+)  # fmt: skip
+
+
+def told_time(at_ms: int) -> str:
+    """A time as people read it, in UTC."""
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M}"
+
+
+def find(said: Iterable[Said], words: str, who: str | None) -> list[Said]:
+    """Messages of people that hold the words, whatever their case; of one person if one is named."""
+    wanted = words.lower()
+    name = who.lower() if who else None
+    return [
+        one for one in said
+        if one.role == "user" and wanted in one.text.lower() and (name is None or one.by.lower() == name)
+    ]  # fmt: skip
+
+
+def found_json(hits: Sequence[Said]) -> JsonObject:
+    """The result of the search tool: how many, and the newest few."""
+    rows: list[Json] = [
+        {"by": hit.by, "at_ms": hit.at_ms, "text": hit.text[:EXCERPT_CHARACTERS], "message_id": hit.message_id}
+        for hit in hits[-SHOWN_MAX:]
+    ]
+    return {"count": len(hits), "newest": rows}
+
+
+def told_hits(found: JsonObject, words: str, who: str | None, *, is_last: bool) -> str:
+    """The search's result in sentences."""
+    count, rows = found["count"], found["newest"]
+    about = f" about “{words}”" if words else ""
+    name = who or "Nobody"
+    if not count or not isinstance(rows, list):
+        return f"{name} has said nothing{about} here." if who else f"Nobody has said anything{about} here."
+    hits = [row for row in rows if isinstance(row, dict)]
+    if is_last:
+        last = hits[-1]
+        return f"{last['by']} last said something{about} on {_at(last)} UTC: {last['text']}"
+    lines = [f"- {_at(row)} {row['by']}: {row['text']}" for row in hits]
+    head = f"{count} message{'s' if count != 1 else ''}{about}"
+    more = f", the newest {len(hits)}:" if isinstance(count, int) and count > len(hits) else ":"
+    return "\n".join([head + more, *lines])
+
+
+def _at(row: JsonObject) -> str:
+    at_ms = row["at_ms"]
+    return told_time(at_ms) if isinstance(at_ms, int) else ""
+
+
+def told_count(said: Iterable[Said], who: str | None) -> str:
+    """How many messages, and whose."""
+    by_author = Counter(one.by for one in said if one.role == "user")
+    total = sum(by_author.values())
+    if who is not None:
+        own = sum(count for name, count in by_author.items() if name.lower() == who.lower())
+        share = f", {100 * own / total:.1f} % of {total}" if total else ""
+        return f"{who} has written {own} message{'s' if own != 1 else ''}{share}."
+    first = ", ".join(f"{name} ({count})" for name, count in by_author.most_common(SHOWN_MAX))
+    return f"{total} messages by {len(by_author)} people. Most of them: {first}."
+
+
+def told_summary(said: Sequence[Said]) -> str:
+    """The channel in numbers: when, who, about what, the busiest hour, the longest silence."""
+    people = [one for one in said if one.role == "user"]
+    if not people:
+        return "Nothing has been said here yet."
+    times = [one.at_ms for one in people]
+    hours = Counter(at_ms // 3_600_000 for at_ms in times)
+    busiest, most = hours.most_common(1)[0]
+    silence_ms, since_ms = max(
+        ((later - earlier, earlier) for earlier, later in itertools.pairwise(times)), default=(0, times[0])
+    )
+    words = Counter(word for one in people for word in _WORD.findall(one.text.lower()) if word not in _COMMON)
+    about = ", ".join(f"{word} ({count})" for word, count in words.most_common(6))
+    return "\n".join([
+        told_count(people, None),
+        (f"From {told_time(times[0])} to {told_time(times[-1])} UTC; the busiest hour began {told_time(busiest * 3_600_000)} "
+        f"with {most} messages."),
+        f"The longest silence lasted {silence_ms // 60_000} minutes, from {told_time(since_ms)}.",
+        f"Words used most: {about or 'none of four letters'}.",
+    ])  # fmt: skip
+
+
+def table(said: Sequence[Said]) -> str:
+    """The history as comma-separated lines, quotes doubled."""
+    rows = [f'{told_time(one.at_ms)},{one.by},"{one.text.replace(chr(34), chr(34) * 2)}"' for one in said]
+    return "\n".join(["time,by,text", *rows])
+
+
+HELP: Final = """I answer about this channel, by looking and counting. Try:
+- who said “redis”?
+- what did alice say about the deadline?
+- when did bob last write?
+- how many messages did carol write?
+- summary
+- export (asks you first)"""

@@ -1,0 +1,70 @@
+"""List the events that handlers gave up, and put them back to work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.cli.app import new_app
+from ops.cli.failure import EXIT_USAGE, CommandFailed
+from ops.cli.log_access import log_at
+from ops.cli.options import DEFAULT_DATA, Data, Redis
+from streams.redis.groups import Groups
+from streams.redis.own_wire import OwnWire
+
+app = new_app()
+
+Handler = Annotated[str, typer.Option("--handler", help="Only what this handler gave up.", show_default=False)]
+
+
+@app.callback(invoke_without_command=True)
+def parked(context: typer.Context, handler: Handler = "", redis: Redis = "", data: Data = DEFAULT_DATA) -> None:
+    """One line each: id, handler, channel, event, type, attempts, reason. `hub parked retry ID` puts one back."""
+    if context.invoked_subcommand is None:
+        asyncio.run(_list(handler, redis, data))
+
+
+@app.command()
+def retry(
+    parked_id: Annotated[str, typer.Argument(metavar="ID", help="As listed, such as 3:1795367479511-0; or `all`.")],
+    handler: Handler = "",
+    redis: Redis = "",
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Put parked work back, for the handler that gave it up; its attempts are counted anew."""
+    asyncio.run(_retry(parked_id, handler, redis, data))
+
+
+async def _list(handler: str, redis: str, data: Path) -> None:
+    async with _groups(redis, data) as groups:
+        for row in await groups.parked(handler or None):
+            reason = row.reason.replace("\n", " ")
+            print(f"{row.id}  {row.group}  {row.path}  {row.event}  {row.type}  {row.attempts}  {reason}")
+
+
+async def _retry(parked_id: str, handler: str, redis: str, data: Path) -> None:
+    async with _groups(redis, data) as groups:
+        ids = [row.id for row in await groups.parked(handler or None)] if parked_id == "all" else [parked_id]
+        for one in ids:
+            try:
+                is_back = await groups.put_back(one)
+            except ValueError as error:
+                raise CommandFailed(str(error), EXIT_USAGE) from error
+            if not is_back:
+                raise CommandFailed(f"nothing is parked under {one}; `hub parked` lists what is")
+            print(f"{one} is back at work")
+
+
+@asynccontextmanager
+async def _groups(redis: str, data: Path) -> AsyncIterator[Groups]:
+    async with log_at(redis, data) as log:
+        wire = OwnWire(log.url, "parked")
+        try:
+            yield Groups(wire, log.keys)
+        finally:
+            wire.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 Frame = dict[str, Any]
@@ -228,7 +229,7 @@ class ModelSession:
             self.hub.later[command_id] -= 1
             self.error(4013, "backoff", re=command_id)
         elif frame["type"] in self._reads:
-            self.send({"type": frame["type"], "re": command_id, "channel": channel, "payload": {}})
+            self._reads[frame["type"]](self, frame)
         elif command_id in self.hub.answered:
             self.send(self._receipt(command_id, duplicate=True))
         else:
@@ -236,7 +237,23 @@ class ModelSession:
             self.hub.answered[command_id] = {"id": event_id, "seq": seq, "durability": "memory"}
             self.send(self._receipt(command_id, duplicate=False))
 
-    _reads: tuple[str, ...] = ("agent.list",)
+    def _list(self, frame: Frame) -> None:
+        self.send({"type": "agent.list", "re": frame["id"], "payload": {"agents": []}})
+
+    def _history(self, frame: Frame) -> None:
+        log, limit = self.hub.log(frame["channel"]), frame["payload"]["limit"]
+        events = [text for _, _, text in log.events[:limit]]
+        following = log.events[limit - 1][0] if len(log.events) > limit else None
+        head = json.dumps({"type": "channel.history", "re": frame["id"], "channel": frame["channel"]})[:-1]
+        rest = json.dumps({"next": following, "gap": None})[1:]
+        self.out.append(f'{head}, "payload": {{ "events" : [{" , ".join(events)}], {rest}}}')
+
+    def _state(self, frame: Frame) -> None:
+        log = self.hub.log(frame["channel"])
+        payload = {"epoch": log.epoch, "state": {"count": log.head[1]}, "state_at": log.head[1]}
+        self.send({"type": "channel.state", "re": frame["id"], "channel": frame["channel"], "payload": payload})
+
+    _reads = MappingProxyType({"agent.list": _list, "channel.history": _history, "channel.state": _state})
 
     def _receipt(self, command_id: str, *, duplicate: bool) -> Frame:
         return {

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -550,3 +553,121 @@ async def test_rewind_begins_with_the_newest(server):
 
         assert seqs(last) == [8, 9]
         assert (await anext(reader)).seq == 10
+
+
+async def test_closing_with_a_backlog_is_a_clean_close(server):
+    """A client whose reader is far behind still closes with 1000: what the hub sent meanwhile is passed over."""
+    await server.append(CHANNEL, "x" * 2000, count=3000)
+    async with connected(server, buffer=10) as hub:
+        reader = hub.subscribe(CHANNEL, after="0")
+        await take(reader, 1)
+    await server.sockets[0].wait_closed()
+
+    assert server.sockets[0].close_code == 1000
+
+
+async def test_history_keeps_the_bytes_and_state_its_seq(server):
+    """The events of a page compare equal, to the byte, with the live ones."""
+    async with connected(server) as hub:
+        reader = hub.subscribe(CHANNEL, after="0")
+        await server.append(CHANNEL, "grüße", count=3)
+        live = await take(reader, 3)
+        page = await hub.history(CHANNEL, limit=2)
+        state = await hub.state(CHANNEL)
+
+    assert list(page.events) == live[:2]
+    assert [event.raw for event in page.events] == [event.raw for event in live[:2]]
+    assert (page.next, page.gap) == (live[1].id, None)
+    assert (state.state, state.state_at) == ({"count": 3}, 3)
+
+
+async def test_a_reply_without_a_receipt_is_not_taken_for_one(server):
+    """Asking a command that stores nothing for its receipt is a mistake that is named."""
+    async with connected(server) as hub:
+        reply = await hub.command("agent.list")
+
+    with pytest.raises(ValueError, match="stores nothing"):
+        _ = reply.stored
+
+
+async def test_a_token_provider_that_fails_is_tried_again(server):
+    """The issuer's trouble is a network trouble like others: said when connecting takes too long, survived otherwise."""
+    answers = iter([OSError("issuer away"), "t"])
+
+    def provider() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with connected(server, token=provider) as hub:
+        assert hub.welcome["user"] == "alice"
+
+    def never() -> str:
+        raise OSError("issuer away")
+
+    with pytest.raises(HubUnreachable, match="issuer away"):
+        await HubClient(server.url, never, connect_timeout_s=0.05, jitter=lambda: 0.01).connect()
+
+
+async def test_what_a_client_must_not_do_is_named(server):
+    """Wrong addresses, oversized commands, two readers of one iterator, use before connecting."""
+    with pytest.raises(ValueError, match="url must look like"):
+        HubClient("ftp://host", "t")
+    with pytest.raises(RuntimeError, match="not connected"):
+        _ = HubClient(server.url, "t").welcome
+    server.hub.ack = {"message_size_limit_bytes": 100}
+    async with connected(server) as hub:
+        with pytest.raises(HubError, match="4011"):
+            await hub.send(CHANNEL, "x" * 100)
+        reader = hub.subscribe(CHANNEL)
+        first = asyncio.create_task(anext(reader))
+        await reader.ready()
+        with pytest.raises(RuntimeError, match="another task"):
+            await anext(reader)
+        first.cancel()
+
+
+async def test_a_command_too_large_for_the_next_hub_fails(server):
+    """A smaller limit after a reconnect settles what can no longer be sent, instead of breaking the socket for ever."""
+    async with connected(server) as hub:
+        server.deaf = True
+        answer = hub.submit("chat.message", CHANNEL, {"text": "x" * 500})
+        async with server.arrived:
+            await server.arrived.wait()
+        server.hub.ack = {"message_size_limit_bytes": 300}
+        server.deaf = False
+        hub.cut()
+
+        with pytest.raises(HubError, match="4011"):
+            await answer
+
+
+async def test_control_c_ends_without_a_word_of_complaint(server):
+    """SIGINT in the middle of a loop: the interrupt, no pending tasks, no unraisable errors; code 1000 for the hub."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTED, server.url,
+        cwd=Path(__file__).parents[3], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    await server.until_seen("chat.message")
+    process.send_signal(signal.SIGINT)
+    _, complaints = await process.communicate()
+
+    assert complaints.decode().splitlines()[-1:] == ["KeyboardInterrupt"]
+    assert not any(word in complaints for word in (b"never", b"pending", b"destroyed", b"Warning", b"ignored"))
+    assert server.sockets[0].close_code == 1000
+
+
+INTERRUPTED = """
+import asyncio, sys
+from hub.client import HubClient
+
+async def main():
+    async with HubClient(sys.argv[1], "t") as hub:
+        reader = hub.subscribe("conversation:42", after="0")
+        await hub.send("conversation:42", "ready")
+        async for event in reader:
+            pass
+
+asyncio.run(main())
+"""

@@ -102,6 +102,7 @@ function noteToken(text, tone) {
 function onError(found) {
   lastError = found;
   errors.add(found.error, found.willRetry);
+  if (!answer && !found.willRetry && subscription) log.mark(`This channel is not followed: ${found.error.message}.`, "bad");
 }
 
 // The channel
@@ -120,7 +121,7 @@ function follow() {
   stopWriter();
   answer = null;
   log.clear();
-  card.clear();
+  card.clear("No replay yet.");
   showState();
   at("sent").textContent = "";
   at("events-channel").textContent = channel;
@@ -192,6 +193,7 @@ function turnPlug() {
   isUnplugged = !isUnplugged;
   if (isUnplugged) {
     log.mark(`The plug is pulled after seq ${subscription?.cursor?.seq ?? "?"}. The hub keeps what comes now.`, "warn");
+    card.clear("The plug is out. The receipt comes when it is back.");
     hub?.suspend();
   } else hub?.connect();
   at("plug").setAttribute("aria-pressed", String(isUnplugged));
@@ -247,7 +249,7 @@ function showFacts() {
     "Cursor after": cursor?.after,
     "Cursor seq": cursor?.seq,
     Epoch: answer?.epoch,
-    "Head at start": answer && `${answer.head.id} (seq ${answer.head.seq})`,
+    "Head at resume": answer && `${answer.head.id} (seq ${answer.head.seq})`,
     Floor: answer && `${answer.floor.id} (seq ${answer.floor.seq})`,
   };
   const list = at("connection");

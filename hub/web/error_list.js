@@ -8,7 +8,6 @@ const ADVICE = {
   4001: "Sign out and paste another token.",
   4002: "The token is too old: get a new one and connect again.",
   4003: "Your token does not grant this: ask for one that does.",
-  4006: "A channel is kind:name; kinds are conversation, team, document, agent and user.",
   4019: "The token was revoked: get a new one and connect again.",
   4020: "Another socket took this session over. Connect again to take it back.",
 };

@@ -16,11 +16,11 @@ export class ReceiptCard {
     this.#parts = parts;
   }
 
-  /** Another channel: no receipt yet. */
-  clear() {
+  /** There is no receipt, or not yet. @param {string} why */
+  clear(why) {
     this.begin();
     this.#card.dataset.verdict = "none";
-    this.#parts.verdict.textContent = "No replay yet.";
+    this.#parts.verdict.textContent = why;
     for (const name of /** @type {const} */ (["from", "to", "count", "gap"])) this.#parts[name].textContent = "–";
   }
 

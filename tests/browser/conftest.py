@@ -1,0 +1,34 @@
+"""One Chromium and one node for the whole session; every test has a profile and a tenant of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext
+
+from support.chromium import chromium_path, running_chromium
+from support.nodes import Node, running_node
+from support.watched_page import new_context
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """The session's Chromium."""
+    async with running_chromium() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def node(request) -> AsyncIterator[Node]:
+    """The session's node."""
+    chromium_path()  # no node and no Redis where there is no browser
+    async with running_node(request.getfixturevalue("redis_url")) as node:
+        yield node
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """This test's browser profile."""
+    async with new_context(browser) as context:
+        yield context

@@ -1,0 +1,41 @@
+"""Debian's Chromium for the browser tests: one for the whole session, and whether there is one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator
+from typing import Final
+
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+QUIET: Final = (
+    # root has no sandbox; the rest keeps Chromium from calling home, which a closed network makes slow
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+)  # fmt: skip
+
+
+def chromium_path() -> str:
+    """Where Chromium is. Without it the test is skipped, or, in CI, where it must be, fails."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        reason = "needs Chromium: apt-get install chromium, or set CHROMIUM to its path"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+@contextlib.asynccontextmanager
+async def running_chromium() -> AsyncIterator[Browser]:
+    """A browser without windows and without a profile."""
+    path = chromium_path()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        try:
+            yield browser
+        finally:
+            await browser.close()

@@ -1,4 +1,4 @@
-"""Run everything here, in one command: Redis, a node, the console."""
+"""Run everything here, in one command: Redis, a node, a worker, the console."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from hub.config import DEV_SECRET, Settings
 from ops.cli.app import new_app, run
 from ops.cli.identity import ALL_GRANTS, DAY_S, signed
 from ops.cli.listening import bind, url_of
-from ops.cli.node import run_node
+from ops.cli.node import refuse_unusable_redis, run_node
 from ops.cli.options import DEFAULT_TENANT, DEFAULT_USER
+from ops.cli.worker_options import worker_options
+from ops.cli.worker_process import running_worker
 from streams.envelope import Durability
 from streams.redis.embedded import EmbeddedRedis, FsyncPolicy
 from streams.redis.server_binary import cli_line
@@ -41,19 +43,26 @@ def dev(
     settings = _settings(Settings.from_env(os.environ), port, data)
     with bind(settings.host, settings.port) as bound:
         if settings.redis_url is not None:
-            run(run_node(settings, bound, lambda: _greet(settings, bound, "the given Redis", begun), logging.WARNING))
+            run(_serve(settings, bound, "the given Redis", begun))
             return
         with EmbeddedRedis(settings.data_dir, fsync=_fsync(settings)) as embedded:
-            run(_everything(dataclasses.replace(settings, redis_url=embedded.url), bound, embedded, begun))
+            settings = dataclasses.replace(settings, redis_url=embedded.url)
+            run(_supervised(settings, bound, embedded, begun))
 
 
-async def _everything(settings: Settings, bound: socket.socket, embedded: EmbeddedRedis, begun: float) -> None:
+async def _supervised(settings: Settings, bound: socket.socket, embedded: EmbeddedRedis, begun: float) -> None:
     watch = asyncio.create_task(embedded.supervise(lambda now: _say(f"Redis was gone and is back, pid {now.pid}")))
     try:
-        about = f"Redis {embedded.version}, data in {embedded.data_dir}"
-        await run_node(settings, bound, lambda: _greet(settings, bound, about, begun), logging.WARNING)
+        await _serve(settings, bound, f"Redis {embedded.version}, data in {embedded.data_dir}", begun)
     finally:
         watch.cancel()
+
+
+async def _serve(settings: Settings, bound: socket.socket, about: str, begun: float) -> None:
+    """The worker outlives the node, so that what clients asked for while they were drained is still taken."""
+    await refuse_unusable_redis(settings)
+    async with running_worker(settings, worker_options(settings, has_demo=True)):
+        await run_node(settings, bound, lambda: _greet(settings, bound, about, begun), logging.WARNING)
 
 
 def _settings(settings: Settings, port: int | None, data: Path | None) -> Settings:

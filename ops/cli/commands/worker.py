@@ -1,0 +1,49 @@
+"""Run one consumer process: handlers, agents, the reaper."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import signal
+from pathlib import Path
+
+from hub.config import Settings
+from hub.logs import configure_logging
+from ops.cli.app import new_app, run
+from ops.cli.log_access import redis_at
+from ops.cli.node import refuse_unusable_redis
+from ops.cli.worker_options import worker_options
+from ops.cli.worker_process import running_worker
+
+app = new_app()
+
+
+@app.command()
+def worker() -> None:
+    """Work until SIGTERM or Ctrl-C. Answers not finished HUB_DRAIN_SECONDS later are handed over to another worker."""
+    settings = Settings.from_env(os.environ)
+    with redis_at(settings.redis_url or "", Path(settings.data_dir)) as redis_url:
+        run(_work(dataclasses.replace(settings, redis_url=redis_url)))
+
+
+async def _work(settings: Settings) -> None:
+    await refuse_unusable_redis(settings)
+    configure_logging(logging.INFO)
+    logging.getLogger("arq").setLevel(logging.WARNING)  # it writes a line for every job
+    options = worker_options(settings)
+    stop = asyncio.Event()
+    told: set[int] = set()
+
+    def end(number: int) -> None:
+        told.add(number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
+    async with running_worker(settings, options) as process:
+        print(f"worker {process.name} is up; agents: {', '.join(options.agents) or 'none'}", flush=True)
+        await stop.wait()
+    if signal.SIGINT in told:
+        raise KeyboardInterrupt

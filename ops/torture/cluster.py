@@ -18,11 +18,11 @@ READY_TIMEOUT_S: Final = 20.0
 class NodeProcess:
     """`hub serve` as a child."""
 
-    def __init__(self, redis_url: str, secret: str) -> None:
+    def __init__(self, redis_url: str, secret: str, **env: str) -> None:
         with bind("127.0.0.1", 0) as bound:
             self.port = bound.getsockname()[1]
         self._env = os.environ | {
-            "REDIS_URL": redis_url, "HUB_JWT_SECRET": secret, "HUB_RATE_LIMITS": "off", "HUB_DRAIN_SECONDS": "0",
+            "REDIS_URL": redis_url, "HUB_JWT_SECRET": secret, "HUB_RATE_LIMITS": "off", "HUB_DRAIN_SECONDS": "0", **env,
         }  # fmt: skip
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -30,6 +30,13 @@ class NodeProcess:
     def url(self) -> str:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        if self._child is None:
+            raise RuntimeError("the node does not run")
+        return self._child.pid
 
     def start(self) -> None:
         """Start it; it listens a moment later."""

@@ -1,0 +1,197 @@
+"""The load generator: bare sockets that count what arrives without parsing it. Runs in a process of its own.
+
+Frames are counted by searching the bytes for what every stored event has once (`"seq":` before its payload), which is fast enough
+not to be the limit below about three million events a second. It never sends to any address but 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+MARK: Final = b'"v":1,"actor"'
+"""Once in every event, never in a reply."""
+_UPGRADE: Final = (
+    "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+_SHORT: Final = 126
+
+
+def masked(text: bytes) -> bytes:
+    """One client text frame with a mask of zeros, which RFC 6455 allows and which costs nothing to apply."""
+    size = len(text)
+    head = bytes((0x81, 0x80 | size)) if size < _SHORT else b"\x81\xfe" + size.to_bytes(2, "big")
+    return head + b"\0\0\0\0" + text
+
+
+class LoadSocket(asyncio.Protocol):
+    """One socket that says its lines and counts events."""
+
+    __slots__ = ("_is_open", "_lines", "_transport", "events", "on_data", "ready", "received_bytes")
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self._lines = lines
+        self._is_open = False
+        self._transport: asyncio.Transport | None = None
+        self.events = 0
+        self.received_bytes = 0
+        self.on_data: Callable[[LoadSocket, bytes], None] | None = None
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: connected."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(_UPGRADE.encode())
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes; the first ones are the upgrade's answer."""
+        if not self._is_open:
+            self._is_open = True
+            for line in self._lines:
+                self.send(line)
+        self.received_bytes += len(data)
+        self.events += data.count(MARK)
+        if not self.ready.done() and b'"re":"last"' in data:
+            self.ready.set_result(None)
+        if self.on_data is not None:
+            self.on_data(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        """asyncio: gone; whoever waits for it is told."""
+        if not self.ready.done():
+            self.ready.set_exception(ConnectionError("the hub closed the socket"))
+
+    def send(self, text: bytes) -> None:
+        """One text message."""
+        if self._transport is not None:
+            self._transport.write(masked(text))
+
+    def abort(self) -> None:
+        """Cut."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def line(type_: str, id_: str, payload: dict[str, Any], channel: str | None = None) -> bytes:
+    """One frame's JSON."""
+    frame = {"type": type_, "id": id_, "payload": payload} | ({"channel": channel} if channel else {})
+    return json.dumps(frame).encode()
+
+
+async def connect(port: int, token: str, channels: list[str]) -> LoadSocket:
+    """A socket that is subscribed to the channels."""
+    lines = [line("connection.init", "init", {"token": token, "versions": [1]})]
+    wishes = [{"channel": channel, "state": False} for channel in channels]
+    lines.append(line("channel.subscribe", "first", {"channels": wishes}))
+    lines.append(line("connection.heartbeat", "last", {}))
+    _, protocol = await asyncio.get_running_loop().create_connection(lambda: LoadSocket(lines), "127.0.0.1", port)
+    await protocol.ready
+    return protocol
+
+
+async def connect_many(port: int, token: str, channels: list[list[str]], at_once: int = 100) -> list[LoadSocket]:
+    """Many, a hundred at a time."""
+    found: list[LoadSocket] = []
+    for start in range(0, len(channels), at_once):
+        some = channels[start : start + at_once]
+        found += await asyncio.gather(*(connect(port, token, wanted) for wanted in some))
+    return found
+
+
+async def latency_ms(port: int, token: str, count: int) -> list[float]:
+    """Publish, one at a time, and wait for one's own event: milliseconds, sorted."""
+    socket = await connect(port, token, ["conversation:latency"])
+    taken: list[float] = []
+    for number in range(count):
+        came = asyncio.get_running_loop().create_future()
+
+        def on_data(_: LoadSocket, data: bytes, came: asyncio.Future[None] = came) -> None:
+            if MARK in data and not came.done():
+                came.set_result(None)
+
+        socket.on_data = on_data
+        began = time.perf_counter()
+        socket.send(
+            line("chat.message", f"l{os.getpid()}-{number}", {"text": "how long does it take"}, "conversation:latency")
+        )
+        await came
+        taken.append((time.perf_counter() - began) * 1000)
+    socket.abort()
+    return sorted(taken)
+
+
+async def round_trips(port: int, token: str, sockets: int, seconds: float) -> float:
+    """Sockets that each write into a channel of their own and write again when their event arrives: events a second."""
+    run = f"{os.getpid()}-{time.monotonic_ns()}"
+    channels = [f"conversation:rt{number}" for number in range(sockets)]
+    many = await connect_many(port, token, [[channel] for channel in channels])
+    sent = [0] * sockets
+
+    def speaker(number: int) -> Callable[[LoadSocket, bytes], None]:
+        channel = channels[number]
+
+        def on_data(socket: LoadSocket, data: bytes) -> None:
+            if MARK in data:
+                sent[number] += 1
+                text = (
+                    b'{"type":"chat.message","id":"%b-%d-%d","channel":"%b","payload":{"text":"a durable round trip"}}'
+                )
+                socket.send(text % (run.encode(), number, sent[number], channel.encode()))
+
+        return on_data
+
+    for number, socket in enumerate(many):
+        socket.on_data = speaker(number)
+        socket.on_data(socket, MARK)
+    rate = await _rate(many, seconds)
+    for socket in many:
+        socket.abort()
+    return rate
+
+
+async def deliveries(
+    port: int, token: str, sockets: int, writers: int, window: int, seconds: float
+) -> tuple[float, float]:
+    """All sockets follow one channel that some of them keep full: deliveries and events a second."""
+    run = f"{os.getpid()}-{time.monotonic_ns()}".encode()
+    many = await connect_many(port, token, [["conversation:all"]] * sockets)
+    number = 0
+
+    def say(socket: LoadSocket) -> None:
+        nonlocal number
+        number += 1
+        socket.send(
+            b'{"type":"chat.message","id":"%b-%d","channel":"conversation:all","payload":{"text":"to everybody"}}'
+            % (run, number)
+        )
+
+    def on_data(socket: LoadSocket, data: bytes) -> None:
+        for _ in range(data.count(b'"type":"message.received"')):
+            say(socket)
+
+    for socket in many[:writers]:
+        socket.on_data = on_data
+        for _ in range(window):
+            say(socket)
+    rate = await _rate(many, seconds)
+    for socket in many:
+        socket.abort()
+    return rate, rate / sockets
+
+
+async def _rate(many: list[LoadSocket], seconds: float) -> float:
+    await asyncio.sleep(seconds / 4)  # warm up
+    before, began = sum(socket.events for socket in many), time.perf_counter()
+    await asyncio.sleep(seconds)
+    return (sum(socket.events for socket in many) - before) / (time.perf_counter() - began)
+
+
+async def idle(port: int, token: str, sockets: int) -> list[LoadSocket]:
+    """Sockets with three subscriptions each that say nothing."""
+    wanted = [[f"conversation:i{n % 500}", f"team:i{n % 500}", f"document:i{n % 500}"] for n in range(sockets)]
+    return await connect_many(port, token, wanted)

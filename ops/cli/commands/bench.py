@@ -1,0 +1,38 @@
+"""Measure this machine: latency, round trips, deliveries, memory a connection."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from ops.cli.app import new_app, run
+from ops.cli.output import is_terminal
+
+app = new_app()
+
+
+@app.command()
+def bench(
+    seconds: Annotated[float, typer.Option(help="How long each rate is measured.", min=0.5)] = 5.0,
+    idle: Annotated[int, typer.Option(help="Idle connections whose memory is measured.", min=100)] = 10_000,
+) -> None:
+    """Start a Redis and a node of their own, load them from this process, and print each figure as it is known."""
+    run(_bench(seconds, idle))
+
+
+async def _bench(seconds: float, idle: int) -> None:
+    from ops.bench.run import commit, stage
+
+    facts: dict[str, object] = {"commit": commit()}
+
+    def tell(name: str, value: object) -> None:
+        facts[name] = value
+        if is_terminal():
+            print(f"{name:<28} {value}", flush=True)
+
+    async with stage(tell, seconds) as found:
+        await found.run(idle)
+    if not is_terminal():
+        print(json.dumps(facts))

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
+from hub.middleware.quotas import Quota
 from hub.middleware.rate_classes import RateClass, over_defaults
 from hub.setting import (
     AGENTS,
     DURABILITIES,
     METADATA_KEY,
+    ORIGINS,
     RATES,
     AgentSpec,
     Problem,
@@ -22,6 +25,7 @@ from hub.setting import (
     Setting,
     SettingRefused,
     every_kind,
+    optional,
     optional_words,
     seconds,
     setting,
@@ -67,6 +71,34 @@ class Settings:
     jwt_issuer: str | None = setting(
         "HUB_JWT_ISSUER", optional_words("a word"), "what a token's `iss` must be", default=None, shown="not checked"
     )
+    jwt_max_age_s: float | None = setting(
+        "HUB_JWT_MAX_AGE", optional(seconds(1, 315_360_000)),
+        "seconds after its `iat` at which a token ends, whatever its `exp` says", default=None, shown="not checked",
+    )  # fmt: skip
+    allowed_origins: frozenset[str] = setting(
+        "HUB_ALLOWED_ORIGINS", ORIGINS, "pages that may open sockets and call the API, beside the hub's own; `*` for all",
+        default=frozenset(), shown="the hub's own",
+    )  # fmt: skip
+    metrics_token: str | None = setting(
+        "HUB_METRICS_TOKEN", optional_words("a secret of at least 16 characters", r"[\x21-\x7e]{16,}"),
+        "what `/metrics` must be asked with, as `Authorization: Bearer`", default=None, shown="open", is_secret=True,
+    )  # fmt: skip
+    quota_connections: int | None = setting(
+        "HUB_QUOTA_CONNECTIONS", optional(whole(1, 10_000_000)),
+        "connections a tenant may have on all nodes together (4010)", default=None, shown="without bound",
+    )  # fmt: skip
+    quota_channels: int | None = setting(
+        "HUB_QUOTA_CHANNELS", optional(whole(1, 100_000_000)),
+        "channels a tenant may follow at once, counted by node (4015)", default=None, shown="without bound",
+    )  # fmt: skip
+    quota_publishes_per_s: int | None = setting(
+        "HUB_QUOTA_PUBLISH_RATE", optional(whole(1, 10_000_000)),
+        "events a second a tenant may store through one node (4004)", default=None, shown="without bound",
+    )  # fmt: skip
+    quota_bytes_stored: int | None = setting(
+        "HUB_QUOTA_BYTES", optional(whole(1, 2**60)),
+        "bytes of payloads a tenant may have stored (4011)", default=None, shown="without bound",
+    )  # fmt: skip
     partitions: int = setting(
         "HUB_PARTITIONS", whole(1, 1_024), "into how many parts channels are hashed; fixed at the first start",
         default=8, shown="8",
@@ -165,6 +197,19 @@ class Settings:
     def rates(self) -> Mapping[str, RateClass] | None:
         """Every rate class as it counts here; None when limits are off."""
         return over_defaults(self.rate_limits)
+
+    @property
+    def quota(self) -> Quota:
+        """What each tenant may use."""
+        return Quota(
+            self.quota_connections, self.quota_channels, self.quota_publishes_per_s, self.quota_bytes_stored
+        )  # fmt: skip
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must never stand in a log line."""
+        password = urlsplit(self.redis_url or "").password
+        return [text for text in (self.jwt_secret, self.metrics_token, password) if text]
 
     @property
     def has_token_key(self) -> bool:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
+from hub.middleware.origins import ANY_ORIGIN, parse_origins
 from hub.middleware.rate_classes import DEFAULT_RATES, UNMETERED
 from streams.channel import NAME_PATTERN, Kind
 from streams.envelope import Durability
@@ -158,6 +159,15 @@ def optional_words(allowed: str, pattern: str = r"[^\s\x00](.*[^\s\x00])?") -> R
     return cast("Reader[str | None]", words(allowed, pattern))
 
 
+def optional(reader: Reader[T]) -> Reader[T | None]:
+    """The same reader for a setting that may be absent."""
+    return cast("Reader[T | None]", reader)
+
+
+def _read_origins(text: str) -> frozenset[str]:
+    return frozenset({ANY_ORIGIN}) if text == ANY_ORIGIN else parse_origins(text)
+
+
 def _entries(text: str) -> list[str]:
     return [entry.strip() for entry in text.split(",") if entry.strip()]
 
@@ -196,6 +206,7 @@ def _read_durability(text: str) -> Mapping[Kind, Durability]:
 
 
 AGENTS: Final = Reader(_read_agents, "name=module:object, several divided by commas, each name once")
+ORIGINS: Final = Reader(_read_origins, "`*`, or https://host or https://host:port, several divided by commas")
 RATES: Final = Reader(
     _read_rates, "off, or class=rate/burst, several divided by commas; classes are " + " ".join(_RATE_NAMES)
 )

@@ -78,6 +78,8 @@ def read_principal(claims: Mapping[str, object], now: float, rules: ClaimRules) 
         raise invalid_token("exp", "is required")
     issued_at = _time(claims, "iat")
     _check_times(expires_at, issued_at, _time(claims, "nbf"), now, rules)
+    if rules.max_age_s is not None and issued_at is not None:
+        expires_at = min(expires_at, issued_at + rules.max_age_s)
     if now >= expires_at:
         expires_at += rules.leeway_s
     return Principal(

@@ -7,7 +7,12 @@ no `Origin` and are not concerned.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
+
+ANY_ORIGIN: Final = "*"
+"""As the whole list: every page may."""
 
 _ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::\d{1,5})?")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
@@ -30,6 +35,46 @@ def allows_origin(allowed: frozenset[str], origin: bytes | None) -> bool:
     if origin is None or not allowed:
         return True
     return _normal(origin.decode("latin-1")) in allowed
+
+
+@dataclass(frozen=True, slots=True)
+class OriginPolicy:
+    """Which pages may: the hub's own always, others when they are listed.
+
+    Attributes:
+        listed: normal origins, or only `*`.
+        public_host: host and port of the hub's public address, where a proxy rewrites `Host`.
+    """
+
+    listed: frozenset[str] = frozenset()
+    public_host: str = ""
+
+    @property
+    def allows_all(self) -> bool:
+        """Whether every page may."""
+        return ANY_ORIGIN in self.listed
+
+    def allows(self, origin: bytes | None, host: bytes | None) -> bool:
+        """Whether a request with these `Origin` and `Host` headers may open a socket. No `Origin`: not a page.
+
+        A page cannot choose its `Host` header. The scheme is not compared, since TLS may end at a proxy.
+        """
+        if origin is None or self.allows_all:
+            return True
+        page = _normal(origin.decode("latin-1"))
+        place = page.partition("://")[2]
+        own = {_host(host.decode("latin-1")) if host else "", self.public_host} - {""}
+        return place in own or page in self.listed
+
+
+def origin_policy(listed: frozenset[str], public_url: str | None) -> OriginPolicy:
+    """The policy of a node that is reached by `public_url` (None: by the request's own host)."""
+    return OriginPolicy(listed, _host(urlsplit(public_url).netloc) if public_url else "")
+
+
+def _host(netloc: str) -> str:
+    """Without the default port, as browsers write an origin."""
+    return netloc.lower().removesuffix(":80").removesuffix(":443")
 
 
 def _normal(origin: str) -> str:

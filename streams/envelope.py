@@ -127,10 +127,11 @@ class Draft:
     is_wanted: bool = False
 
     def meta_json(self) -> bytes:
-        """`meta` as stored, absent fields left out."""
+        """`meta` as stored, absent fields left out. A key with a slash, which no client's can have, is our own: not shown."""
+        command = None if self.command and "/" in self.command else self.command
         if self.correlation is None and self.causation is None:
-            return b'{"command":"%b"}' % self.command.encode() if self.command else b"{}"
-        pairs = (("command", self.command), ("correlation", self.correlation), ("causation", self.causation))
+            return b'{"command":"%b"}' % command.encode() if command else b"{}"
+        pairs = (("command", command), ("correlation", self.correlation), ("causation", self.causation))
         return ("{" + ",".join(f'"{k}":"{v}"' for k, v in pairs if v) + "}").encode()
 
 

@@ -1,0 +1,207 @@
+"""HTTP over the same log: append, pages, long polls, server-sent events, state, presence, health."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from support.nodes import Node, running_node, token
+from support.socket_client import client
+
+CHANNEL = "conversation:1"
+EVENTS = f"/v1/channels/{CHANNEL}/events"
+
+
+@pytest.fixture
+async def node(redis_url: str) -> AsyncIterator[Node]:
+    """A node."""
+    async with running_node(redis_url, heartbeat_interval_s=0.3) as found:
+        yield found
+
+
+@pytest.fixture
+async def web(node: Node, tenant: str) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client with a token for everything."""
+    headers = {"Authorization": f"Bearer {token('web', tenant)}"}
+    async with httpx.AsyncClient(base_url=node.url, headers=headers, timeout=20) as found:
+        yield found
+
+
+async def say(web: httpx.AsyncClient, text: str, key: str | None = None) -> httpx.Response:
+    """Append a chat message."""
+    headers = {"Idempotency-Key": key} if key else {}
+    return await web.post(EVENTS, json={"type": "chat.message", "payload": {"text": text}}, headers=headers)
+
+
+async def test_append_is_idempotent_by_its_key(web: httpx.AsyncClient) -> None:
+    """201 the first time, 200 with the same answer after, 409 for another body."""
+    first, again, other = await say(web, "one", "k1"), await say(web, "one", "k1"), await say(web, "two", "k1")
+
+    assert (first.status_code, again.status_code, other.status_code) == (201, 200, 409)
+    assert again.json() == first.json() | {"duplicate": True}
+    assert (other.json()["code"], other.headers["content-type"]) == (4009, "application/problem+json")
+
+
+async def test_what_is_appended_over_http_reaches_sockets_in_the_same_bytes(
+    web: httpx.AsyncClient, node: Node, tenant: str
+) -> None:
+    """One road: the socket's event, the page's event and the stream's event are equal."""
+    async with client(node.ws_url, token("a", tenant)) as a:
+        await a.subscribe(CHANNEL)
+        await say(web, "hello")
+        (event,) = await a.events(1)
+    page = (await web.get(EVENTS)).json()
+    async with web.stream("GET", f"/v1/channels/{CHANNEL}/stream", params={"after": "0"}) as stream:
+        (name, streamed) = await anext(sse(stream))
+
+    assert page["events"] == [event]
+    assert (name, streamed) == (event["id"], event)
+
+
+async def sse(stream: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """The stored events of a stream: id and data."""
+    event_id = ""
+    async for line in stream.aiter_lines():
+        if line.startswith("id: "):
+            event_id = line[4:]
+        elif line.startswith("data: ") and event_id:
+            yield event_id, json.loads(line[6:])
+            event_id = ""
+
+
+async def test_an_event_stream_resumes_by_last_event_id(web: httpx.AsyncClient) -> None:
+    """What was missed comes first, then what is new; silence is bridged by comments."""
+    ids = [(await say(web, f"m{n}")).json()["id"] for n in range(3)]
+    headers = {"Last-Event-ID": ids[0]}
+    async with web.stream("GET", f"/v1/channels/{CHANNEL}/stream", headers=headers) as stream:
+        events = sse(stream)
+        missed = [(await anext(events))[0] for _ in range(2)]
+        new = (await say(web, "new")).json()["id"]
+        live = (await anext(events))[0]
+
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    assert (missed, live) == (ids[1:], new)
+
+
+async def test_a_long_poll_waits_for_the_first_event(web: httpx.AsyncClient) -> None:
+    """It returns as soon as there is one, and empty-handed when the time is over."""
+    seen = (await say(web, "seen")).json()["id"]
+    waiting = asyncio.create_task(web.get(EVENTS, params={"after": seen, "wait_ms": 10_000}))
+    empty = await web.get(EVENTS, params={"after": seen, "wait_ms": 50})
+    await say(web, "news")
+    page = (await waiting).json()
+
+    assert empty.json() == {"events": [], "next": None, "gap": None}
+    assert [event["payload"]["text"] for event in page["events"]] == ["news"]
+
+
+async def test_history_pages_forwards_backwards_and_by_type(web: httpx.AsyncClient) -> None:
+    """`next` leads on until there is nothing more, in either direction."""
+    ids = [(await say(web, f"m{n}")).json()["id"] for n in range(5)]
+    first = (await web.get(EVENTS, params={"limit": 2})).json()
+    second = (await web.get(EVENTS, params={"limit": 2, "after": first["next"]})).json()
+    third = (await web.get(EVENTS, params={"limit": 2, "after": second["next"]})).json()
+    back = (await web.get(EVENTS, params={"limit": 3, "before": ids[4]})).json()
+    none = (await web.get(EVENTS, params={"types": "agent.*,tool.call.start"})).json()
+    some = (await web.get(EVENTS, params={"types": "chat.*", "limit": 1})).json()
+
+    pages = [[event["id"] for event in page["events"]] for page in (first, second, third, back)]
+    assert pages == [ids[:2], ids[2:4], ids[4:], ids[1:4]]
+    assert (third["next"], back["next"]) == (None, ids[1])
+    assert (none["events"], len(some["events"])) == ([], 1)
+
+
+async def test_state_now_and_as_of_an_event(web: httpx.AsyncClient) -> None:
+    """Time travel folds up to the event named, or the time."""
+    first = (await say(web, "one")).json()
+    await say(web, "two")
+    now = (await web.get(f"/v1/channels/{CHANNEL}/state")).json()
+    then = (await web.get(f"/v1/channels/{CHANNEL}/state", params={"at": first["id"]})).json()
+    before = (await web.get(f"/v1/channels/{CHANNEL}/state", params={"at": "2001-01-01T00:00:00Z"})).json()
+    wrong = await web.get(f"/v1/channels/{CHANNEL}/state", params={"at": "yesterday"})
+
+    assert [message["text"] for message in now["state"]["messages"]] == ["one", "two"]
+    assert ([message["text"] for message in then["state"]["messages"]], then["state_at"]) == (["one"], 1)
+    assert (before["state"]["count"], wrong.status_code) == (0, 422)
+    assert "presence" not in then["state"]
+
+
+async def test_presence_lists_who_follows(web: httpx.AsyncClient, node: Node, tenant: str) -> None:
+    """A person with two devices is one presence."""
+    async with client(node.ws_url, token("a", tenant)) as one, client(node.ws_url, token("a", tenant)) as two:
+        await one.subscribe(CHANNEL, presence=True)
+        await one.expect("channel.presence")
+        await two.subscribe(CHANNEL)
+        await one.expect("channel.presence")
+        found = (await web.get(f"/v1/channels/{CHANNEL}/presence")).json()
+
+    assert found == {"presence": [{"user": "a", "status": "active", "devices": 2}]}
+
+
+async def test_a_persons_inbox_is_written_by_who_may_manage_users(
+    web: httpx.AsyncClient, node: Node, tenant: str
+) -> None:
+    """`send_to_user` over HTTP reaches every device of the person."""
+    body = {"type": "team.notification", "payload": {"kind": "task", "title": "Do it"}}
+    narrow = {"Authorization": f"Bearer {token('x', tenant, {'user:a': ['manage']})}"}
+    async with client(node.ws_url, token("a", tenant)) as a:
+        stored = await web.post("/v1/users/a/events", json=body)
+        (event,) = await a.events(1)
+        refused = await web.post("/v1/users/a/events", json=body, headers=narrow)
+
+    assert (stored.status_code, event["id"]) == (201, stored.json()["id"])
+    assert (refused.status_code, refused.json()["code"]) == (403, 4003)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "code"),
+    [
+        (EVENTS, {"Authorization": ""}, 401, 4001),
+        (EVENTS, {"Authorization": "Bearer nonsense"}, 401, 4001),
+        ("/v1/channels/room:1/events", {}, 404, 4006),
+        (f"{EVENTS}?limit=0", {}, 422, 4005),
+        (f"{EVENTS}?after=yesterday", {}, 422, 4005),
+        (f"/v1/channels/{CHANNEL}/stream?after=x", {}, 422, 4005),
+    ],
+)
+async def test_errors_are_problem_documents(
+    web: httpx.AsyncClient, path: str, headers: dict[str, str], status: int, code: int
+) -> None:
+    """RFC 9457, with the socket's code and name."""
+    answer = await web.get(path, headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_append_refuses_what_the_socket_refuses(web: httpx.AsyncClient) -> None:
+    """Not JSON, an unknown type, a broken payload, a bad key, a type for sockets only."""
+    posts = [
+        await web.post(EVENTS, content=b"{"),
+        await web.post(EVENTS, json={"type": "nothing", "payload": {}}),
+        await web.post(EVENTS, json={"type": "chat.message", "payload": {"text": None}}),
+        await web.post(
+            EVENTS, json={"type": "chat.message", "payload": {"text": "x"}}, headers={"Idempotency-Key": "a b"}
+        ),
+        await web.post(EVENTS, json={"type": "channel.subscribe", "payload": {"channels": []}}),
+    ]
+
+    assert [post.json()["code"] for post in posts] == [4005] * 5
+
+
+async def test_health_readiness_metrics_and_documents(web: httpx.AsyncClient) -> None:
+    """What operators look at."""
+    await say(web, "counted")
+    metrics = (await web.get("/metrics")).text
+    asyncapi = (await web.get("/asyncapi.json")).json()
+
+    assert (await web.get("/healthz")).json() == {"status": "ok"}
+    assert (await web.get("/readyz")).json() == {"status": "ready"}
+    assert 'hub_commands_total{type="chat.message"} 1.0' in metrics
+    assert asyncapi["asyncapi"].startswith("3.")
+    assert EVENTS.replace(CHANNEL, "{channel}") in (await web.get("/openapi.json")).json()["paths"]

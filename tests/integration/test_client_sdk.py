@@ -262,6 +262,27 @@ async def test_the_own_channel_can_be_read_from_the_beginning(node, tenant):
     assert (first.seq, second.seq) == (1, 2)
 
 
+async def test_wishes_beyond_a_cursor_survive_a_cut(node, tenant):
+    """A reader without state, with presence, is resumed as such and from its cursor: the receipt says what it missed."""
+    async with (
+        HubClient(node.url, token("a", tenant), jitter=lambda: 0.1) as hub,
+        HubClient(node.url, token("b", tenant)) as other,
+    ):
+        reader = hub.subscribe(CHANNEL, after="0", state=False, presence=True, with_receipts=True)
+        await other.send(CHANNEL, "one")
+        while not isinstance((await take(reader, 1))[0], Event):
+            continue
+        hub.cut()
+        await asyncio.gather(*(other.send(CHANNEL, str(n)) for n in range(50)))
+        items = []
+        while not items or getattr(items[-1], "seq", 0) < 51:
+            items += await take(reader, 1)
+        answers = [item for item in items if isinstance(item, Subscribed)]
+
+    assert [item.seq for item in items if isinstance(item, Event)] == list(range(2, 52))
+    assert all(answer.recovered and answer.state is None for answer in answers)
+
+
 async def test_more_channels_than_one_frame_names_are_resumed(node, tenant):
     """More channels than one first frame may name are resumed all the same."""
     async with HubClient(node.url, token("a", tenant), jitter=lambda: 0.1) as hub:

@@ -10,12 +10,15 @@ import difflib
 import importlib
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, one_line
 
+STARTED: Final = time.monotonic()
+"""When this process began its work, before anything large was imported."""
 _FOLDER: Final = Path(__file__).parent / "commands"
 _OUR_PACKAGES: Final = frozenset({"hub", "streams", "projections", "consumers", "ops"})
 

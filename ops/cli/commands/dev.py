@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from hub.config import DEV_SECRET, Settings
+from ops.cli import STARTED
 from ops.cli.app import new_app, run
 from ops.cli.identity import ALL_GRANTS, DAY_S, signed
 from ops.cli.listening import bind, url_of
@@ -39,30 +40,29 @@ def dev(
     ] = None,
 ) -> None:
     """Run until Ctrl-C. The data stays; REDIS_URL, if set, takes the place of the embedded Redis."""
-    begun = time.monotonic()
     settings = _settings(Settings.from_env(os.environ), port, data)
     with bind(settings.host, settings.port) as bound:
         if settings.redis_url is not None:
-            run(_serve(settings, bound, "the given Redis", begun))
+            run(_serve(settings, bound, "the given Redis"))
             return
         with EmbeddedRedis(settings.data_dir, fsync=_fsync(settings)) as embedded:
             settings = dataclasses.replace(settings, redis_url=embedded.url)
-            run(_supervised(settings, bound, embedded, begun))
+            run(_supervised(settings, bound, embedded))
 
 
-async def _supervised(settings: Settings, bound: socket.socket, embedded: EmbeddedRedis, begun: float) -> None:
+async def _supervised(settings: Settings, bound: socket.socket, embedded: EmbeddedRedis) -> None:
     watch = asyncio.create_task(embedded.supervise(lambda now: _say(f"Redis was gone and is back, pid {now.pid}")))
     try:
-        await _serve(settings, bound, f"Redis {embedded.version}, data in {embedded.data_dir}", begun)
+        await _serve(settings, bound, f"Redis {embedded.version}, data in {embedded.data_dir}")
     finally:
         watch.cancel()
 
 
-async def _serve(settings: Settings, bound: socket.socket, about: str, begun: float) -> None:
+async def _serve(settings: Settings, bound: socket.socket, about: str) -> None:
     """The worker outlives the node, so that what clients asked for while they were drained is still taken."""
     await refuse_unusable_redis(settings)
     async with running_worker(settings, worker_options(settings, has_demo=True)):
-        await run_node(settings, bound, lambda: _greet(settings, bound, about, begun), logging.WARNING)
+        await run_node(settings, bound, lambda: _greet(settings, bound, about), logging.WARNING)
 
 
 def _settings(settings: Settings, port: int | None, data: Path | None) -> Settings:
@@ -78,10 +78,10 @@ def _fsync(settings: Settings) -> FsyncPolicy:
     return "always" if Durability.FSYNC in settings.durability.values() else "everysec"
 
 
-def _greet(settings: Settings, bound: socket.socket, about: str, begun: float) -> None:
+def _greet(settings: Settings, bound: socket.socket, about: str) -> None:
     url = url_of(bound)
     lines = [
-        f"hub is up on {url} after {time.monotonic() - begun:.1f} s",
+        f"hub is up on {url} after {time.monotonic() - STARTED:.1f} s",
         f"  console  {url}/console",
         f"  socket   {url.replace('http', 'ws', 1)}/ws",
         f"  redis    {cli_line(settings.redis_url or '')}    ({about})",

@@ -50,7 +50,7 @@ class Context:
 
     async def ask_all(self, questions: Sequence[Question]) -> list[Answer]:
         """Ask several questions at once; it goes on when all are answered."""
-        return await self._performance.asking.ask_all(questions)
+        return await self._performance.ask_all(questions)
 
     async def call(self, call: ToolCall) -> ToolOutcome:
         """Call a tool; the same as yielding it."""

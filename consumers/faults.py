@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 POINTS: Final = (
     "before_handle", "before_append", "after_append", "before_ack", "after_ack", "before_park", "after_park",
-    "run_before_take", "run_after_take", "run_before_start", "run_after_start", "run_before_tool", "run_in_tool",
+    "run_before_take", "run_after_take", "run_before_start", "run_after_start", "run_before_tool",
     "run_after_tool", "run_before_step", "run_after_step", "run_before_end", "run_after_end", "run_before_ask",
     "run_after_ask", "run_before_wait", "run_after_wait", "run_before_complete", "run_after_complete",
     "run_after_turn",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from consumers.agent import (
     AgentFailed,
     AgentInput,
+    Answer,
     Back,
     EndMessage,
     Item,
     Output,
+    Question,
     Reasoning,
     Result,
     ToolCall,
@@ -111,6 +113,12 @@ class Performance:
             case _:
                 raise AgentFailed("bad_item", f"the agent yielded a {type(item).__name__}")
         return None
+
+    async def ask_all(self, questions: Sequence[Question]) -> list[Answer]:
+        """Ask people; the message that was open ended when the run began to wait, so it ends here in a replay too."""
+        answers = await self.asking.ask_all(questions)
+        await self.voice.end(Ending("tool_calls"))
+        return answers
 
     async def take_output(self, output: Output) -> None:
         """Append an output, unless the replayed agent gave it before."""

@@ -37,8 +37,12 @@ _log = logging.getLogger(__name__)
 class Reaper:
     """Takes care of the runs in this worker's partitions."""
 
-    def __init__(self, services: Services, turn_s: float = TURN_S, look_again_ms: int = LOOK_AGAIN_MS) -> None:
+    def __init__(
+        self, services: Services, turn_s: float = TURN_S, look_again_ms: int = LOOK_AGAIN_MS,
+        job_patience_ms: int = JOB_PATIENCE_MS,
+    ) -> None:  # fmt: skip
         self._services = services
+        self._job_patience_ms = job_patience_ms
         self._flow = Flow(services)
         self._turn_s = turn_s
         self._look_again_ms = look_again_ms
@@ -103,7 +107,7 @@ class Reaper:
             self._services.meters.runs_lost["expired"] += 1
             await self._flow.expire_idle(channel, run)
         else:
-            again = f"r{age_ms // JOB_PATIENCE_MS}" if age_ms > JOB_PATIENCE_MS else ""
+            again = f"r{age_ms // self._job_patience_ms}" if age_ms > self._job_patience_ms else ""
             if again:
                 await self._services.jobs.drop(channel, run.run_id, run.segment, run.attempt)
             await self._flow.put_job(channel, run.run_id, again)

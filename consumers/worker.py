@@ -35,7 +35,7 @@ from consumers.handlers.tools import ToolHandler
 from consumers.keeper import Keeper
 from consumers.metrics import Meters
 from consumers.partitions import LIFE_MS, Partitions
-from consumers.reaper import LOOK_AGAIN_MS, Reaper
+from consumers.reaper import JOB_PATIENCE_MS, LOOK_AGAIN_MS, Reaper
 from consumers.retry import RetryPolicy
 from consumers.segment import SegmentRunner
 from consumers.services import ServedAgent, Services
@@ -128,6 +128,7 @@ class WorkerOptions:
     lease_ms: int = 15_000
     partition_life_ms: int = LIFE_MS
     look_again_ms: int = LOOK_AGAIN_MS
+    job_patience_ms: int = JOB_PATIENCE_MS
     block_ms: int = BLOCK_MS
     grace_s: float = 5.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -158,7 +159,9 @@ class Worker:
         )  # fmt: skip
         self.keeper = Keeper(self.services)
         self.runner = SegmentRunner(self.services, self.keeper)
-        self.reaper = Reaper(self.services, options.look_again_ms / 3000, options.look_again_ms)
+        self.reaper = Reaper(
+            self.services, options.look_again_ms / 3000, options.look_again_ms, options.job_patience_ms
+        )
         self.subscriptions = [self._subscribe(handler) for handler in self._handlers()]
         self.partitions = Partitions(
             leases, log.keys.partitions, [*self.subscriptions, self.reaper], options.partition_life_ms
@@ -206,7 +209,7 @@ class Worker:
 
     async def abandon(self) -> None:
         """Be gone at once: nothing is handed over or given up, as if the process had been killed."""
-        tasks = [*self._tasks, *self._segments]
+        tasks = [*self._tasks, *self._segments, *(self._arq.tasks.values() if self._arq else ())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
@@ -64,7 +65,7 @@ class StateReader:
         """
         state = await self.fold(channel, look)
         durable, position = state.render(), Position(state.id, state.seq)
-        live = await self._live.read(channel)
+        live = await self._live.read(channel, int(time.time() * 1000))
         return StateAt(durable if live == b"{}" else durable[:-1] + b"," + live[1:], position)
 
     async def fold(self, channel: Channel, look: Look) -> ChannelState:

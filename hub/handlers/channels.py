@@ -8,9 +8,10 @@ from hub.command import Answer, Append, Command, Nothing, Outcome
 from hub.errors import HubError
 from hub.frames import reply_frame, to_json
 from hub.history import HistoryQuery, read_history
+from hub.marks import marking, marks_guard_name
 from hub.session import channel_of
 from hub.subscribing import RefusedChannel, Wish, connection_left
-from streams.cursor import LIVE, Cursor
+from streams.cursor import LIVE, Cursor, id_order
 from streams.events.channels import ChannelHistory, ChannelPresence, ChannelRead, ChannelSubscribe, ChannelUnsubscribe
 from streams.events.subscription import Subscription
 
@@ -77,10 +78,15 @@ class ChannelHandler:
         self._hub.presence.changed(connection, command.place, status)
         return Answer("ack", b"{}")
 
-    def read(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
-        """How far the caller has read; the last value is kept for the snapshot and never moves back there."""
-        data = {"up_to": cast("ChannelRead", command.payload).up_to, "user": command.caller.principal.user}
-        return Append(command.draft(data=to_json(data)))
+    async def read(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+        """How far the caller has read. The mark never moves back; an older one is passed over."""
+        up_to, user, place = cast("ChannelRead", command.payload).up_to, command.caller.principal.user, command.place
+        log = self._hub.log
+        held = await log.replay.command(b"HGET", log.keys.guard(place, marks_guard_name(place)), user.encode())
+        if held is not None and id_order(held.decode()) >= id_order(up_to):
+            return Answer("ack", b"{}")
+        data = to_json({"up_to": up_to, "user": user})
+        return Append(command.draft(data=data, guards=(marking(place, user, up_to),)))
 
     async def history(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
         """A page of what is kept."""

@@ -77,10 +77,11 @@ class Replay:
         raw = await self._wire.call(b"XREVRANGE", self._keys.of(channel).stream, end, b"-", b"COUNT", limit)
         return [read_entry(entry) for entry in raw]
 
-    async def live_entries(self, channel: Channel, limit: int = 1_000) -> list[Entry]:
-        """What the live lane holds, oldest first."""
-        raw = await self._wire.call(b"XREVRANGE", self._keys.of(channel).live, b"+", b"-", b"COUNT", limit)
-        return [read_live_entry(entry) for entry in reversed(raw)]
+    async def live_entries(self, channel: Channel, after: str = "0") -> list[Entry]:
+        """What the live lane holds after `after`, oldest first; the lane itself is short."""
+        start = "-" if after == "0" else f"({after}"
+        raw = await self._wire.call(b"XRANGE", self._keys.of(channel).live, start, b"+")
+        return [read_live_entry(entry) for entry in raw]
 
     async def open_texts(self, channel: Channel) -> dict[str, str]:
         """The hash kept of answers in progress (fields as scripts/append.lua writes them)."""

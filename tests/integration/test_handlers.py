@@ -98,7 +98,9 @@ async def test_nobody_serves_the_agent(redis_url: str, tenant: str) -> None:
         unnamed = await a.answer("agent.invoke", {"input": "x"}, "conversation:1")
         listed = await a.answer("agent.list")
         cancelled = await a.answer("agent.cancel", {"run_id": "r1"}, "conversation:1")
-        answered = await a.answer("tool.call.response", {"request_id": "r1.q0", "decision": "approve"}, "conversation:1")
+        answered = await a.answer(
+            "tool.call.response", {"request_id": "r1.q0", "decision": "approve"}, "conversation:1"
+        )
         subscribed = await a.subscribe("conversation:1")
         async with client(node.ws_url, token("b", tenant, {"conversation:*": ["read", "write"]})) as b:
             refused = await b.answer("chat.message", {"text": "hi", "agent": "ghost"}, "conversation:1")
@@ -129,3 +131,21 @@ async def test_typing_cursors_and_read_marks_are_signals(redis_url: str, tenant:
     assert presence["payload"] == {"status": "offline", "user": "b", "devices": 1}
     assert read["payload"] == {"up_to": "1-1", "user": "b"}
     assert not any("seq" in signal or "id" in signal for signal in (typing, cursor, presence, read))
+
+
+async def test_what_is_passing_now_is_in_the_state_of_who_joins(redis_url: str, tenant: str) -> None:
+    """Typing, members, cursors and read marks: the last value of each, and a mark never moves back."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
+        await a.answer("chat.typing", {"state": "start"}, "conversation:1")
+        for mark in ("5-0", "9-1", "7-0"):
+            await a.answer("channel.read", {"up_to": mark}, "conversation:1")
+        await a.answer("team.presence.update", {"status": "busy", "message": "lunch"}, "team:1")
+        await a.answer("document.cursor", {"selection": [3]}, "document:1")
+        async with client(node.ws_url, token("b", tenant)) as b:
+            conversation = (await b.subscribe("conversation:1"))["state"]
+            team = (await b.subscribe("team:1"))["state"]
+            document = (await b.subscribe("document:1"))["state"]
+
+    assert (conversation["typing"], conversation["read_markers"]) == (["a"], {"a": "9-1"})
+    assert [(m["user"], m["status"], m["message"]) for m in team["members"]] == [("a", "busy", "lunch")]
+    assert [(c["user"], c["selection"]) for c in document["cursors"]] == [("a", [3])]

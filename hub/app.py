@@ -10,17 +10,20 @@ from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI, WebSocket
+from fastapi.middleware.cors import CORSMiddleware
 
 from hub.config import Settings
 from hub.hub import Hub
 from hub.live_state import LiveStateReader
 from hub.middleware.auth import Admission
 from hub.middleware.auth_async import AsyncVerifier
+from hub.middleware.auth_claims import ClaimRules
 from hub.middleware.auth_jwks import fetch_keys, parse_jwks_url
 from hub.middleware.auth_keys import static_key
-from hub.middleware.rate_classes import over_defaults
-from hub.middleware.rate_limit import RateLimiter
+from hub.middleware.door import Door
+from hub.middleware.origins import origin_policy
 from hub.services import Services
+from hub.state.edge import Edge, make_edge
 from hub.states import StateReader
 from hub.storage.choice import open_store
 from hub.transports import http, local_store, service, sse
@@ -47,14 +50,20 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     log = await Log.open(settings.redis_url, partitions=settings.partitions, durability=settings.durability)
     try:
         desk = make_desk(settings, log)
+        edge = make_edge(settings.redis_url, f"n-{secrets.token_hex(4)}", rates=settings.rates, quota=settings.quota)
+        verifier = make_verifier(settings, edge)
         try:
-            hub = Hub(settings, log, make_services(settings, log, desk))
+            hub = Hub(settings, log, make_services(settings, log, edge, verifier, desk))
+            edge.store.on_revoked, edge.store.on_claimed = hub.revoked, hub.sessions.claimed_elsewhere
+            await edge.store.start()
             await hub.start()
             try:
                 yield hub
             finally:
                 await hub.stop()
         finally:
+            await edge.store.close()
+            await verifier.close()
             await desk.close()
     finally:
         await log.close()
@@ -66,15 +75,24 @@ def make_desk(settings: Settings, log: Log) -> UploadDesk:
     return UploadDesk(log, store, UploadLimits(), time.time, time.monotonic)
 
 
-def make_services(settings: Settings, log: Log, desk: UploadDesk | None = None) -> Services:
-    """The parts a node's handlers share."""
+def make_verifier(settings: Settings, edge: Edge) -> AsyncVerifier:
+    """Who checks tokens, by the one source of keys that is configured."""
     key = static_key(settings.jwt_secret, settings.jwt_public_key) if settings.jwks_url is None else None
     fetch = partial(fetch_keys, parse_jwks_url(settings.jwks_url)) if settings.jwks_url is not None else None
-    verifier = AsyncVerifier(Admission(settings.jwt_audience, settings.jwt_issuer), key=key, fetch=fetch)
+    rules = ClaimRules(max_age_s=settings.jwt_max_age_s)
+    return AsyncVerifier(Admission(settings.jwt_audience, settings.jwt_issuer, rules, edge.deny), key=key, fetch=fetch)
+
+
+def make_services(
+    settings: Settings, log: Log, edge: Edge, verifier: AsyncVerifier, desk: UploadDesk | None = None
+) -> Services:
+    """The parts a node's handlers share."""
+    origins = origin_policy(settings.allowed_origins, settings.websocket_url)
     return Services(
-        node=f"n-{secrets.token_hex(4)}",
+        node=edge.node,
         verifier=verifier,
-        limiter=RateLimiter(over_defaults(settings.rate_limits)),
+        edge=edge,
+        door=Door(edge.connects, edge.quotas, settings.quota, origins, time.monotonic),
         states=StateReader(log, LiveStateReader(log)),
         agents=AgentDirectory(log.replay.command),
         uploads=desk,
@@ -82,7 +100,7 @@ def make_services(settings: Settings, log: Log, desk: UploadDesk | None = None) 
 
 
 def receiver_factory(hub_now: Callable[[], Hub | None]) -> ReceiverFactory:
-    """Makes the receivers of sockets; other paths are 404, a node that goes down is 503."""
+    """Makes the receivers of sockets; other paths are 404, a node that goes down is 503, a foreign page 403."""
 
     def make(upgrade: Upgrade) -> Receiver:
         hub = hub_now()
@@ -90,9 +108,21 @@ def receiver_factory(hub_now: Callable[[], Hub | None]) -> ReceiverFactory:
             raise UpgradeRefused(404, f"sockets are at {SOCKET_PATH}")
         if hub is None or hub.is_draining:
             raise UpgradeRefused(503, "the node is not up; try another")
+        if not hub.services.door.origins.allows(upgrade.headers.get(b"origin"), upgrade.headers.get(b"host")):
+            raise UpgradeRefused(403, "this page may not open sockets here; see HUB_ALLOWED_ORIGINS")
         return hub.connect()
 
     return make
+
+
+def allow_pages(app: FastAPI, settings: Settings) -> None:
+    """Let the pages of HUB_ALLOWED_ORIGINS read answers; by default none but the hub's own may. There are no cookies."""
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=sorted(settings.allowed_origins), allow_methods=["GET", "POST", "PUT"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Amz-*"],
+            expose_headers=["Retry-After", "ETag"], max_age=600,
+        )  # fmt: skip
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -112,6 +142,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.hub = None
     app.state.make_receiver = receiver_factory(lambda: app.state.hub)
     install_problems(app)
+    allow_pages(app, settings)
     app.include_router(http.router)
     app.include_router(sse.router)
     app.include_router(service.router)

@@ -7,6 +7,7 @@ An idle connection has no task, queue or timer of its own. Frames are taken one 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hub.command import Append, Caller, Command, Outcome
 from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
 from hub.frames import error_frame, reply, reply_frame
+from hub.middleware.door import address_of
 from hub.replies import append_error, stored_payload
 from hub.session import Dropped, Received, Refused, Session, State
 from hub.subscription import Subscription
@@ -34,6 +36,8 @@ class Connection:
     """The receiver of one socket (see `hub.transports.port.Receiver`).
 
     Attributes:
+        address: whom failed attempts count against.
+        adopted_at: seconds of Redis's clock; when this socket got its session.
         is_writable: false while the write buffer is full: events then stay in the log.
         heard_at: monotonic seconds of the last sign of life.
         next_expiry_notice_at: unix seconds; None once `connection.expiring` was sent.
@@ -41,9 +45,30 @@ class Connection:
 
     __slots__ = (
         "_all_settled",
-        "_backlog", "_closing", "_drained", "_is_busy", "_out", "_task", "_transport", "_unsettled_count", "behind", "catching_up",
+        "_backlog",
+        "_closing",
+        "_drained",
+        "_is_busy",
+        "_out",
+        "_task",
+        "_transport",
+        "_unsettled_count",
+        "address",
+        "adopted_at",
+        "behind",
+        "catching_up",
         "heard_at",
-        "hub", "is_batch", "is_expiry_told", "is_writable", "opened_at", "session", "subscriptions", "upgrade", "wants_reasoning",
+        "held_tenant",
+        "hub",
+        "is_batch",
+        "is_expiry_told",
+        "is_pending",
+        "is_writable",
+        "opened_at",
+        "session",
+        "subscriptions",
+        "upgrade",
+        "wants_reasoning",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -53,7 +78,10 @@ class Connection:
         self.behind: dict[Subscription[Connection], Fanout] | None = None
         self.catching_up: asyncio.Task[None] | None = None
         self.upgrade: Upgrade | None = None
-        self.is_batch = self.wants_reasoning = self.is_expiry_told = False
+        self.address = ""
+        self.held_tenant: str | None = None
+        self.adopted_at = 0.0
+        self.is_batch = self.wants_reasoning = self.is_expiry_told = self.is_pending = False
         self.is_writable = True
         self.opened_at = self.heard_at = hub.monotonic()
         self._transport: SocketTransport | None = None
@@ -72,6 +100,7 @@ class Connection:
         """The socket is open; the client must say who it is within the handshake timeout."""
         self.attach(transport)
         self.upgrade = upgrade
+        self.address = sys.intern(address_of(upgrade.client, upgrade.headers))
         self.hub.opened(self)
 
     def text(self, data: bytes) -> None:
@@ -142,6 +171,8 @@ class Connection:
 
     def refuse(self, error: HubError, re: str | None = None, channel: str | None = None) -> None:
         """Answer with an error, and close if it closes."""
+        if self.session.caller is None:
+            error = self.hub.door.refusal(self.address, error)
         self.hub.meters.errors[error.row.code] += 1
         if not error.closes:
             self.push(error_frame(error, re, channel))
@@ -246,6 +277,8 @@ class Connection:
 
     def _stored(self, command: Command, append: Append, result: Appended | StreamsError) -> None:
         self._unsettled_count -= 1
+        if self.hub.door.is_metered:
+            self.hub.door.settle(append.draft, result)
         channel = append.draft.channel.wire
         if isinstance(result, StreamsError):
             if command.id is not None:

@@ -9,18 +9,21 @@ import random
 import secrets
 import time
 from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from hub.catch_up import catch_up
-from hub.command import Answer, Append, Caller, Command, Outcome
+from hub.command import Answer, Append, Command, Outcome
 from hub.config import Settings
 from hub.connection import Connection
+from hub.deadlines import Deadlines
 from hub.errors import HubError
 from hub.fanout import Fanout, Sub
 from hub.frames import reply, to_json
+from hub.live_sessions import LiveSessions
 from hub.metrics import Meters
 from hub.middleware.auth import Principal
 from hub.middleware.rate_limit import RateLimiter
+from hub.middleware.revocations import Revocation
 from hub.presence import PresenceTracker
 from hub.replies import append_error, log_error
 from hub.router import EVENT_HANDLERS, Handler, build_handlers
@@ -28,7 +31,6 @@ from hub.services import Services
 from hub.states import StateReader
 from hub.subscribing import RefusedChannel, Wish, subscribe_all, tell_break
 from hub.subscription import Phase
-from hub.timers import DeadlineWheel
 from hub.transports.frame_codec import encode_text
 from streams.channel import Channel, Kind
 from streams.cursor import Look
@@ -37,8 +39,6 @@ from streams.errors import StreamsError
 from streams.redis.log import Log
 
 _log = logging.getLogger(__name__)
-EXPIRY_NOTICE_S: Final = 60.0
-"""`connection.expiring` is sent so long before the token ends."""
 
 
 class Hub:
@@ -52,10 +52,11 @@ class Hub:
         self.log = log
         self.services = services
         self.node = services.node
-        self.limiter: RateLimiter = services.limiter
+        self.limiter: RateLimiter = services.edge.limiter
+        self.door = services.door
         self.meters = Meters()
         self.connections: set[Connection] = set()
-        self.sessions: dict[str, Connection] = {}
+        self.sessions = LiveSessions(services.edge.store.claims)
         self.fanouts: dict[Channel, Fanout] = {}
         self.states: StateReader = services.states
         self.presence = PresenceTracker(log, self.node)
@@ -64,14 +65,13 @@ class Hub:
         self.is_draining = False
         self._dirty: list[Connection] = []
         self._is_flush_scheduled = False
-        tick_s = min(1.0, settings.heartbeat_interval_s / 4, settings.handshake_timeout_s / 4)
-        self._wheel: DeadlineWheel[Connection] = DeadlineWheel(tick_s)
+        self.deadlines = Deadlines(self)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin to watch deadlines and presence."""
-        self.spawn(self._watch_deadlines())
+        self.spawn(self.deadlines.watch())
         await self.presence.start()
 
     async def stop(self) -> None:
@@ -91,15 +91,23 @@ class Hub:
     def opened(self, connection: Connection) -> None:
         """The socket of a connection is open: count it, and give it its first deadline."""
         self.connections.add(connection)
-        self._wheel.put(connection, connection.opened_at + self.settings.handshake_timeout_s)
+        self.deadlines.add(connection)
+        try:
+            self.refuse_when_full()
+            self.door.opened(connection, connection.address)
+        except HubError as error:
+            connection.fail(error)
+
+    def refuse_when_full(self) -> None:
+        """Raise 4010 when this node has more connections than it takes."""
         if len(self.connections) > self.settings.max_connections:
-            connection.fail(HubError(4010, "this node has as many connections as it takes; another may have room"))
+            raise HubError(4010, "this node has as many connections as it takes; another may have room")
 
     def disconnect(self, connection: Connection) -> None:
         """The socket of a connection is gone. What it had accepted is still stored and answered to nobody."""
         self.connections.discard(connection)
-        if self.sessions.get(connection.session.id) is connection:
-            del self.sessions[connection.session.id]
+        self.door.left(connection)
+        self.sessions.drop(connection)
         for fanout, sub in connection.subscriptions.values():
             sub.end()
             fanout.subscribers.discard(sub)
@@ -108,15 +116,6 @@ class Hub:
         connection.subscriptions.clear()
         connection.behind = None
         self.services.uploads_closed(connection)
-
-    def claim(self, session_id: str, principal: Principal) -> str:
-        """The session a reconnect may have: the one it names, unless that is somebody else's here; then a new one."""
-        old = self.sessions.get(session_id)
-        if old is None or old.session.caller is None:
-            return session_id
-        owner = old.session.principal
-        is_own = (owner.tenant, owner.user) == (principal.tenant, principal.user)
-        return session_id if is_own else secrets.token_urlsafe(12)
 
     async def subscribe_all(self, connection: Connection, wishes: Iterable[Wish | RefusedChannel]) -> None:
         """Subscribe a connection to channels; each is answered for itself."""
@@ -127,12 +126,12 @@ class Hub:
         inbox = self.fanouts.get(Channel(principal.tenant, Kind.USER, principal.user))
         return 0 if inbox is None else len(inbox.subscribers)
 
-    def adopt(self, connection: Connection, session_id: str) -> None:
-        """A connection takes a session over: the old socket, if it still hangs here, is fenced."""
-        old = self.sessions.get(session_id)
-        if old is not None and old is not connection:
-            old.fail(HubError(4020, "a newer socket resumed this session"))
-        self.sessions[session_id] = connection
+    def revoked(self, revocation: Revocation) -> None:
+        """Tokens were revoked: whoever is here by one of them is closed."""
+        for connection in list(self.connections):
+            caller = connection.session.caller
+            if caller is not None and revocation.hits(caller.principal):
+                connection.fail(HubError(4019, "the token was revoked: sign in again"))
 
     # Commands
 
@@ -141,17 +140,18 @@ class Hub:
         self.meters.commands_in[command.event.name] += 1
         try:
             outcome = self.handlers[command.event.name](command, connection)
+            if inspect.iscoroutine(outcome):
+                connection.run(command, outcome)
+            else:
+                self.carry_out(connection, command, outcome)  # type: ignore[arg-type]  # a handler returns either
         except Exception as error:
             connection.refuse(self.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
-            return
-        if inspect.iscoroutine(outcome):
-            connection.run(command, outcome)
-        else:
-            self.carry_out(connection, command, outcome)  # type: ignore[arg-type]  # a handler returns either
 
     def carry_out(self, connection: Connection, command: Command, outcome: Outcome) -> None:
         """Do what a handler decided: append, answer, or nothing."""
         if isinstance(outcome, Append):
+            if self.door.is_metered:
+                self.door.charge(outcome.draft)
             connection.append(command, outcome)
         elif isinstance(outcome, Answer):
             place = command.channel.wire if command.channel else None
@@ -171,10 +171,16 @@ class Hub:
             raise log_error(error) from error
         if not isinstance(outcome, Append):
             return outcome, None
+        if self.door.is_metered:
+            self.door.charge(outcome.draft)
+        result: Appended | StreamsError | None = None
         try:
-            return outcome, await self.log.append(outcome.draft)
+            result = await self.log.append(outcome.draft)
         except StreamsError as error:
             raise append_error(outcome, error) from error
+        finally:
+            self.door.settle(outcome.draft, result)
+        return outcome, result
 
     def as_hub_error(self, error: Exception) -> HubError:
         """What a client is told of an exception. What is our fault is logged under the id it is told."""
@@ -228,9 +234,14 @@ class Hub:
     # Channels
 
     def follow(self, channel: Channel, look: Look) -> Fanout:
-        """The channel's fan-out, begun at the look's head when nobody here followed it."""
+        """The channel's fan-out, begun at the look's head when nobody here followed it.
+
+        Raises:
+            HubError: 4015, the tenant follows as many as it may.
+        """
         fanout = self.fanouts.get(channel)
         if fanout is None:
+            self.door.follow(channel.tenant)
             fanout = Fanout(channel, look, self.log.tail, self.meters, self.note_behind, self._on_broken)
             self.fanouts[channel] = fanout
         return fanout
@@ -240,6 +251,7 @@ class Hub:
         if not fanout.subscribers and self.fanouts.get(fanout.channel) is fanout:
             fanout.close()
             del self.fanouts[fanout.channel]
+            self.door.unfollow(fanout.channel.tenant)
 
     def note_behind(self, fanout: Fanout, sub: Sub) -> None:
         """A subscription stands behind the tail: catch it up when its socket takes more, or give it up."""
@@ -293,43 +305,6 @@ class Hub:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _watch_deadlines(self) -> None:
-        while True:
-            await asyncio.sleep(self._wheel.tick_s)
-            now = self.monotonic()
-            for connection in self._wheel.due(now):
-                if connection in self.connections:
-                    self._check_deadline(connection, now)
-
-    def _check_deadline(self, connection: Connection, now: float) -> None:
-        caller = connection.session.caller
-        if caller is None:
-            if now >= connection.opened_at + self.settings.handshake_timeout_s:
-                connection.fail(HubError(4008, "no connection.init in time"))
-            else:
-                self._wheel.put(connection, connection.opened_at + self.settings.handshake_timeout_s)
-            return
-        silent_at = connection.heard_at + 2 * self.settings.heartbeat_interval_s
-        if now >= silent_at:
-            connection.fail(HubError(4016, "nothing was heard for two heartbeats"))
-            return
-        self._wheel.put(connection, min(silent_at, now + self._check_expiry(connection, caller)))
-
-    def _check_expiry(self, connection: Connection, caller: Caller) -> float:
-        """Warn or close for the token's end; returns the seconds until the next look."""
-        left_s = caller.principal.expires_at - self.services.now()
-        if left_s <= 0:
-            connection.fail(HubError(4002, "the token has expired; refresh it and reconnect"))
-            return 1.0
-        if left_s > EXPIRY_NOTICE_S:
-            return left_s - EXPIRY_NOTICE_S
-        if not connection.is_expiry_told:
-            connection.is_expiry_told = True
-            payload = to_json({"in_ms": int(left_s * 1000)})
-            connection.push(encode_text(reply("connection.expiring", None, None, payload)))
-        return left_s
-
     def watch(self, connection: Connection) -> None:
         """Look at a connection's deadlines soon: its token has changed."""
-        connection.is_expiry_told = False
-        self._wheel.put(connection, self.monotonic())
+        self.deadlines.look_soon(connection)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from hub.middleware.auth import Principal
-from hub.middleware.rate_limit import RateLimiter
+from hub.middleware.door import Door
+from hub.state.edge import Edge
 from hub.states import StateReader
 from hub.uploads.desk import UploadDesk
 
@@ -25,6 +26,19 @@ class TokenVerifier(Protocol):
         Raises:
             HubError: 4001, 4002, 4019.
         """
+        ...
+
+    def recheck(self, principal: Principal, now: float) -> None:
+        """Whether a live connection may go on.
+
+        Raises:
+            HubError: 4002, 4019.
+        """
+        ...
+
+    @property
+    def fetch_error(self) -> str | None:
+        """Why keys could not be fetched the last time; None when they could, or need not be."""
         ...
 
 
@@ -70,6 +84,8 @@ class Services:
     """One node's parts.
 
     Attributes:
+        edge: limits, quotas and revocations, shared with the other nodes.
+        door: who may come in, by them.
         now: unix seconds.
         uploads: authorises uploads; None on a node that takes no files.
         take_binary: hands a binary message to the uploads; false where the client may send none.
@@ -78,7 +94,8 @@ class Services:
 
     node: str
     verifier: TokenVerifier
-    limiter: RateLimiter
+    edge: Edge
+    door: Door
     states: StateReader
     now: Callable[[], float] = time.time
     agents: AgentDirectory = field(default_factory=NoAgents)

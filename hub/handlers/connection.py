@@ -13,6 +13,7 @@ from hub.errors import HubError
 from hub.frames import to_json
 from hub.handlers.channels import wish_of
 from hub.middleware.auth import Principal
+from hub.session import State
 from hub.subscribing import RefusedChannel, Wish, connection_left
 from hub.transports.frame_codec import encode_text
 from hub.transports.port import Upgrade
@@ -53,14 +54,14 @@ class ConnectionHandler:
     async def init(self, command: Command, connection: Connection | None) -> Outcome:
         """A new session."""
         socket, payload = _socket(connection), cast("ConnectionInit", command.payload)
-        await self._open(command, payload, socket, secrets.token_urlsafe(12))
+        await self._open(command, payload, socket, None)
         return Nothing()
 
     async def reconnect(self, command: Command, connection: Connection | None) -> Outcome:
         """A session with cursors: authenticate, fence the old socket, resume every channel, in one round trip."""
         socket, payload = _socket(connection), cast("ConnectionReconnect", command.payload)
         cursors = {name: Cursor(c.after, c.seq, c.epoch) for name, c in payload.cursors.items()}
-        await self._open(command, payload, socket, payload.session_id or secrets.token_urlsafe(12), cursors)
+        await self._open(command, payload, socket, payload.session_id, cursors)
         return Nothing()
 
     def heartbeat(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
@@ -80,8 +81,9 @@ class ConnectionHandler:
             if (new.user, new.tenant) != (old.user, old.tenant):
                 raise HubError(4001, "the token is for somebody else; open another connection for them")
         except HubError as error:
-            error.closes = False
-            raise
+            refusal = self._hub.door.refusal(socket.address, error)
+            refusal.closes = refusal is not error
+            raise refusal from None
         caller = socket.session.caller
         socket.session.refreshed(
             Caller(new, caller.client_id, caller.capabilities, caller.origin) if caller else Caller(new)
@@ -100,19 +102,20 @@ class ConnectionHandler:
                 socket.push(_signal("channel.unsubscribed", wire, {"channel": wire, "reason": "permission_denied"}))
 
     async def _open(
-        self, command: Command, payload: ConnectionInit, socket: Connection, session_id: str,
+        self, command: Command, payload: ConnectionInit, socket: Connection, session_id: str | None,
         cursors: dict[str, Cursor] | None = None,
     ) -> None:  # fmt: skip
         if VERSION not in payload.versions:
             raise HubError(4014, "this hub speaks version 1")
         principal = await self._principal(payload, socket)
+        if socket.session.state is State.CLOSED:
+            return
+        self._hub.door.entered(socket, principal)
         client_id = payload.client_id or f"c-{secrets.token_urlsafe(9)}"
         capabilities = CAPABILITIES.intersection(payload.capabilities or ())
         caller = Caller(principal, client_id, capabilities, origin_of(socket.upgrade))
-        if cursors is not None:
-            session_id = self._hub.claim(session_id, principal)
-        socket.established(session_id, caller)
-        self._hub.adopt(socket, session_id)
+        socket.established(self._hub.sessions.name_for(session_id, principal), caller)
+        self._hub.sessions.adopt(socket, session_id)
         self._hub.watch(socket)
         socket.push(encode_text(_ack(self._hub, command.id, socket, caller)))
         wishes = [wish_of(principal.tenant, item, None) for item in payload.channels or ()]

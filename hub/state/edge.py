@@ -20,6 +20,7 @@ from hub.state.redis_store import EdgeStore
 class Edge:
     """One node's edge. `store.start()` before the first socket, `store.close()` after the last."""
 
+    node: str
     limiter: RateLimiter
     connects: ConnectLimits
     quotas: Quotas
@@ -48,4 +49,4 @@ def make_edge(
     quotas, deny = Quotas(quota), DenyList()
     store = EdgeStore.connect(redis_url, node, limiter=limiter, quotas=quotas, deny=deny)
     store.on_revoked = on_revoked
-    return Edge(limiter, ConnectLimits(limiter), quotas, deny, store)
+    return Edge(node, limiter, ConnectLimits(limiter), quotas, deny, store)

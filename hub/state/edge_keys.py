@@ -17,12 +17,13 @@ class EdgeKeys:
     bytes_stored: str
     revocations: str
     bell: str
+    sessions: str
 
 
 def edge_keys(prefix: str = "hub") -> EdgeKeys:
     """Names the keys; `prefix` keeps deployments on one Redis apart."""
     tag = f"{prefix}:{{edge}}"
-    return EdgeKeys(f"{tag}:rates", f"{tag}:bytes", f"{tag}:revocations", f"{tag}:revocations:bell")
+    return EdgeKeys(f"{tag}:rates", f"{tag}:bytes", f"{tag}:revocations", f"{tag}:revocations:bell", f"{tag}:sessions")
 
 
 def order_of(entry_id: bytes) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from hub.middleware.quotas import Quotas, Usage
 from hub.middleware.rate_limit import RateLimiter
 from hub.middleware.revocations import DenyList, Revocation
 from hub.middleware.shared_limits import Report, decode_report, merge, reports
+from hub.state.claims import ClaimBook, SessionClaim, decode_claims, encode_claims
 from hub.state.edge_keys import edge_keys, ms_of, order_of, readable
 from streams.errors import LogUnavailable
 
@@ -35,6 +36,8 @@ USAGE_ROUNDS: Final = 12
 """Usage for quotas is reported every so many rounds, three times within the life of a report, and when it changed."""
 
 _BELL_MAX: Final = 10_000
+_CLAIMS_MAX: Final = 1_000
+"""Entries of claimed sessions that are kept; a node reads them within a round or two."""
 _PAGE: Final = 1_000
 
 _log: Final = logging.getLogger(__name__)
@@ -61,8 +64,13 @@ class EdgeStore:
         self._limiter, self._quotas, self._deny = limiter, quotas, deny
         self.on_revoked = on_revoked
         self._now, self._monotonic = now, monotonic
+        self.claims = ClaimBook(monotonic)
+        """Sessions taken over on this node, and how the others are told of them."""
+        self.on_claimed: Callable[[SessionClaim], None] = lambda _claim: None
+        """Told of each session that was taken over on another node."""
         self._rates_after: bytes | None = None
         self._bell_after = b"0-0"
+        self._sessions_after: bytes | None = None
         self._is_loaded = False
         self._round = 0
         self._told: Mapping[str, Usage] = {}
@@ -152,18 +160,21 @@ class EdgeStore:
         if not self._is_loaded:
             await self._load()
         drained_bytes = self._quotas.drain_bytes()
+        claimed, asked_at = self.claims.drain(), self._monotonic()
         try:
-            answers = await self._exchange(drained_bytes)
+            answers = await self._exchange(drained_bytes, claimed)
         except BaseException:
             self._quotas.restore_bytes(drained_bytes)
+            self.claims.restore(claimed)
             raise
         for tenant, total in zip(drained_bytes, answers, strict=False):
             self._quotas.note_total(tenant, int(total))
         seconds, microseconds = answers[-1]
+        self.claims.set_clock(asked_at, self._monotonic(), seconds + microseconds / 1e6)
         await self._read_news(answers[-3], seconds + microseconds / 1e6)
         self._is_loaded = answers[-2] >= len(self._deny)  # fewer: flushed, or a replica that was behind
 
-    async def _exchange(self, stored: dict[str, int]) -> list[Any]:
+    async def _exchange(self, stored: dict[str, int], claimed: list[SessionClaim]) -> list[Any]:
         """Send one pipeline: totals first, this round's reports, then everybody's news, the count of revocations, the time."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for tenant, count in stored.items():
@@ -171,8 +182,16 @@ class EdgeStore:
             for report in self._own_reports():
                 await asyncio.sleep(0)  # writing many reports must not hold up the sockets
                 pipe.xadd(self._keys.rates, {"r": report.encode()}, minid=self._oldest_kept(), approximate=True)
-            after = self._rates_after or b"0-0"
-            pipe.xread({self._keys.rates: after, self._keys.bell: self._bell_after}, count=_PAGE)
+            if claimed:
+                entry = encode_claims(self._node, claimed)
+                pipe.xadd(self._keys.sessions, {"s": entry}, maxlen=_CLAIMS_MAX, approximate=True)
+            pipe.xread(
+                {
+                    self._keys.rates: self._rates_after or b"0-0", self._keys.bell: self._bell_after,
+                    self._keys.sessions: self._sessions_after or b"0-0",
+                },
+                count=_PAGE,
+            )  # fmt: skip
             pipe.hlen(self._keys.revocations)
             pipe.time()
             return list(await pipe.execute())
@@ -192,6 +211,9 @@ class EdgeStore:
             if key == self._keys.bell.encode():
                 self._bell_after = entries[-1][0]
                 self._learn(readable(fields[b"r"] for _, fields in entries))
+            elif key == self._keys.sessions.encode():
+                self._sessions_after = entries[-1][0]
+                self._tell_claims(entries)
             else:
                 self._rates_after = entries[-1][0]
                 await self._charge(entries, redis_now)
@@ -210,9 +232,16 @@ class EdgeStore:
                 self._quotas.note_report(report.node, report.usage, now - age_s)
             await asyncio.sleep(0)  # as for writing
 
+    def _tell_claims(self, entries: Pairs) -> None:
+        for _, fields in entries:
+            for claim in decode_claims(fields[b"s"]):
+                if claim.node != self._node:
+                    self.on_claimed(claim)
+
     async def _load(self) -> None:
         """All revocations, and where their news begins: the place is noted first, so that nothing falls between."""
         self._bell_after = await self._last(self._keys.bell)
+        self._sessions_after = await self._last(self._keys.sessions)
         if self._rates_after is None:
             seconds, _ = await self._redis.time()
             self._rates_after = f"{int((seconds - LOOK_BACK_S) * 1000)}-0".encode()

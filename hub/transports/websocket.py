@@ -5,7 +5,8 @@ no JSON, token or channel: bytes go through the frame codec, and messages straig
 
 The end of a socket, whoever begins it: Close frames both ways, then our FIN, then the peer's FIN. We read and throw
 away until then, because closing a socket with unread bytes sends a reset that can destroy the Close frame on its way,
-and a browser would see 1006 instead of our code. One deadline covers all of it.
+and a browser would see 1006 instead of our code. One deadline covers all of it. TLS has no FIN of its own: there we go
+on reading for a moment after a broken rule, then close.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def lean_protocol(
             write_high_bytes,
             write_low_bytes,
             close_timeout_s,
-            is_deflate_accepted,
+            is_deflate_accepted=is_deflate_accepted,
         )
 
     return Bound
@@ -207,7 +208,7 @@ class LeanWebSocket(asyncio.Protocol):
         if self._phase is _OPEN:
             self._close_code = close_code(payload)
             self._transport.write(echo_close(payload) if kind == CLOSE else frame_close(payload))
-        self._linger()
+        self._linger(is_peer_done=kind == CLOSE)
 
     def _break(self) -> None:
         """Called in an `except` block: the receiver failed. It is told no more than `closed`."""
@@ -280,15 +281,17 @@ class LeanWebSocket(asyncio.Protocol):
             except Exception:
                 self._break()
 
-    def _linger(self) -> None:
+    def _linger(self, *, is_peer_done: bool) -> None:
         self.write = _discard
         self._phase = _LINGERING
         self._decoder = None
         self._start_deadline()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        else:  # TLS cannot half-close
+        elif is_peer_done:  # TLS cannot half-close
             self._transport.close()
+        else:
+            asyncio.get_running_loop().call_later(self.settings.tls_linger_s, self._transport.close)
 
     def _start_deadline(self) -> None:
         if self._deadline is None:

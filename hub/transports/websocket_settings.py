@@ -19,6 +19,10 @@ WRITE_LOW_BYTES: Final = 65_536
 CLOSE_TIMEOUT_S: Final = 5.0
 """From our first Close (or the peer's FIN) to a reset. Less cuts off slow phones, more keeps dead sockets."""
 
+TLS_LINGER_S: Final = 1.0
+"""How long a TLS peer that broke a rule is still read, for its sake: it may be in the middle of sending. Less loses our
+code on slow lines, more keeps it waiting: browsers give up after two."""
+
 
 @dataclass(frozen=True, slots=True)
 class WireSettings:
@@ -30,5 +34,6 @@ class WireSettings:
     write_high_bytes: int = WRITE_HIGH_BYTES
     write_low_bytes: int = WRITE_LOW_BYTES
     close_timeout_s: float = CLOSE_TIMEOUT_S
+    tls_linger_s: float = TLS_LINGER_S
     is_deflate_accepted: bool = False
     """Off: a browser that gets it compresses all it sends, and each message then costs some 5 µs more to read."""

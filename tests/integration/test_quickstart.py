@@ -124,6 +124,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def running(env: dict[str, str]) -> Iterator[str]:
     """The first block, left running while the others are tried; what it printed."""
+    subprocess.run(["make", "setup"], cwd=ROOT, env=env, check=True, capture_output=True)  # a checkout may be behind
     hub = Terminal(shell_blocks()[0].code, env)
     yield hub.wait_for("Ctrl-C ends it.")
     hub.interrupt()

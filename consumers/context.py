@@ -64,6 +64,10 @@ class Context:
         """
         return await self._performance.step(key, function)
 
+    def recorded(self, key: str) -> Json:
+        """The result a step has in the log, None when it has none yet: to leave out what leads up to it."""
+        return self._performance.run.journal.steps.get(key)
+
     def idempotency_key(self, key: str) -> str:
         """The same on every attempt."""
         return f"{self.run_id}/{key}"

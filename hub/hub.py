@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import random
 import secrets
 import time
@@ -12,7 +13,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from hub.catch_up import catch_up
-from hub.command import Answer, Append, Command, Outcome
+from hub.command import Answer, Append, Caller, Command, Outcome
 from hub.config import Settings
 from hub.connection import Connection
 from hub.deadlines import Deadlines
@@ -97,6 +98,19 @@ class Hub:
             self.door.opened(connection, connection.address)
         except HubError as error:
             connection.fail(error)
+
+    def opened_stream(self, connection: Connection, caller: Caller) -> None:
+        """A reader without a socket, for whom an HTTP request's token speaks; it ends with the token like any other.
+
+        Raises:
+            HubError: 4004 or 4010.
+        """
+        self.refuse_when_full()
+        self.door.entered(connection, caller.principal)
+        connection.established("", caller)
+        connection.heard_at = math.inf  # it sends nothing: the writing end notices when it is gone
+        self.connections.add(connection)
+        self.watch(connection)
 
     def refuse_when_full(self) -> None:
         """Raise 4010 when this node has more connections than it takes."""

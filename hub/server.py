@@ -10,6 +10,7 @@ import uvicorn
 
 from hub.app import create_app
 from hub.config import Settings
+from hub.logs import configure_logging, uvicorn_log_config
 from hub.transports.websocket import lean_protocol
 
 BACKLOG: Final = 4_096
@@ -23,10 +24,13 @@ def make_server(settings: Settings, *, log_level: str = "warning") -> uvicorn.Se
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, ws=protocol, log_level=log_level, access_log=False, backlog=BACKLOG,
         lifespan="on", timeout_graceful_shutdown=int(settings.drain_s) + 1, server_header=False, date_header=False,
+        log_config=uvicorn_log_config(),
     )  # fmt: skip
     return uvicorn.Server(config)
 
 
 async def serve(settings: Settings, sockets: Sequence[socket.socket] | None = None) -> None:
-    """Run a node until it is told to stop. Sockets that are open then are drained."""
-    await make_server(settings).serve(sockets=list(sockets) if sockets else None)
+    """Run a node until it is told to stop, in a process of its own. Sockets that are open then are drained."""
+    server = make_server(settings)
+    configure_logging(secrets=settings.secrets)
+    await server.serve(sockets=list(sockets) if sockets else None)

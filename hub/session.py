@@ -151,14 +151,19 @@ class Session:
     def _limit(self, event: EventType, frame: Frame, now: float) -> Dropped | None:
         if self._limiter.is_off or event.rate is None or self.caller is None:
             return None
+        if event.rate == "auth":  # only failures count, and whoever verifies counts them
+            return None
         principal = self.caller.principal
+        key: tuple[object, ...] = (principal.tenant, principal.user)
+        retry_after_ms = None
         if event.rate == "control":
-            key: tuple[object, ...] = (principal.tenant, principal.user, self.id)
+            key = (*key, self.id)
         elif event.rate == "live":
-            key = (principal.tenant, principal.user, frame.channel, event.name)
-        else:
-            key = (principal.tenant, principal.user)
-        retry_after_ms = self._limiter.take(key, event.rate, now, _cost(event, frame))
+            # Channels are many: without a limit over all of them a user could fill the table, and Redis, with names.
+            retry_after_ms = self._limiter.take(key, "signals", now)
+            key = (*key, _known_wire(principal.tenant, frame.channel), event.name)
+        if retry_after_ms is None:
+            retry_after_ms = self._limiter.take(key, event.rate, now, _cost(event, frame))
         if retry_after_ms is None:
             return None
         if event.lane is Lane.LIVE or event.rate == "control":
@@ -237,6 +242,14 @@ def channel_of(tenant: str, wire: str) -> Channel:
         return parse_channel(tenant, wire)
     except MalformedChannel as error:
         raise HubError(4006, str(error)) from None
+
+
+def _known_wire(tenant: str, wire: str | None) -> str | None:
+    """The channel's name if it is one; None for everything else, so that garbage shares one bucket."""
+    try:
+        return parse_channel(tenant, wire).wire if wire is not None else None
+    except MalformedChannel:
+        return None
 
 
 def _require_id(event: EventType, frame: Frame) -> None:

@@ -47,6 +47,8 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
         "document": RateClass(50, 200),
         "cursor": RateClass(20, 20),
         "upload": RateClass(5, 20),
+        # Beside EVENTS 14. All `live` frames of a user together, whatever their channels.
+        "signals": RateClass(200, 1_000, is_shared=False),  # by user
         # Beside EVENTS 14. High enough for a node's every client to come back at once through one proxy.
         "connect": RateClass(1_000, 20_000, has_tenant_ceiling=False),  # by user
         "address": RateClass(2_000, 40_000, has_tenant_ceiling=False),  # connects by address

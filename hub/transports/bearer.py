@@ -7,6 +7,7 @@ from fastapi import Request
 from hub.command import Caller
 from hub.errors import HubError
 from hub.hub import Hub
+from hub.middleware.door import address_of
 
 
 def hub_of(request: Request) -> Hub:
@@ -25,11 +26,24 @@ async def caller_of(request: Request) -> tuple[Hub, Caller]:
     """The hub, and who asks it.
 
     Raises:
-        HubError: 4001, 4002, 4019.
+        HubError: 4001, 4002, 4019; 4004 when the address fails too often.
     """
     hub = hub_of(request)
+    try:
+        principal = await hub.services.verifier.verify(bearer_token(request), hub.services.now())
+    except HubError as error:
+        client = (request.client.host, request.client.port) if request.client else None
+        raise hub.door.refusal(address_of(client, dict(request.headers.raw)), error) from None
+    return hub, Caller(principal, origin=str(request.base_url).rstrip("/"))
+
+
+def bearer_token(request: Request) -> str:
+    """What `Authorization: Bearer` holds.
+
+    Raises:
+        HubError: 4001, nothing.
+    """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise HubError(4001, "send a token as Authorization: Bearer")
-    principal = await hub.services.verifier.verify(token.strip(), hub.services.now())
-    return hub, Caller(principal, origin=str(request.base_url).rstrip("/"))
+    return token.strip()

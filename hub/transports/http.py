@@ -10,12 +10,15 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from hub.command import Answer, Append, Caller, Command
 from hub.errors import HubError
 from hub.frames import ID, Frame, read_message
+from hub.handlers.connection import rfc3339
 from hub.history import HistoryQuery, read_history
 from hub.hub import Hub
+from hub.middleware.revocation_requests import read_revocation
 from hub.replies import log_error, stored_payload
 from hub.session import channel_of, check_command, known_event
 from hub.subscribing import Wish
 from hub.transports.bearer import caller_of
+from hub.transports.body import read_body
 from hub.transports.stream import event_id, open_stream
 from streams.channel import Channel
 from streams.cursor import LIVE, Cursor
@@ -30,7 +33,8 @@ MAX_WAIT_MS = 30_000
 
 
 async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key: str | None) -> Command:
-    body = read_message(await request.body())[0]
+    data = await read_body(request, hub.settings.message_size_limit_bytes)
+    body = read_message(data)[0] if data.lstrip()[:1] == b"{" else None
     if not isinstance(body, dict) or set(body) - {"type", "payload"}:
         raise HubError(4005, "send an object with type and payload")
     kind, payload = body.get("type"), body.get("payload", {})
@@ -162,3 +166,19 @@ async def send_to_user(
     if not caller.principal.grants.covers("user:*", "manage"):
         raise HubError(4003, "your token does not allow manage on user:*")
     return await append(request, f"user:{user}", idempotency_key)
+
+
+@router.post("/v1/revocations", status_code=201)
+async def revoke(request: Request) -> dict[str, Any]:
+    """Revoke a token by its `jti`, or all of a person's issued up to now by `sub`; the token must allow `*` on `*`."""
+    hub, caller = await caller_of(request)
+    limit(hub, caller, "command")
+    body = await read_body(request, hub.settings.message_size_limit_bytes)
+    now = hub.services.now()
+    revocation = read_revocation(body, caller.principal, now, max_life_s=hub.settings.jwt_max_age_s)
+    try:
+        await hub.services.edge.store.revoke(revocation)
+    except StreamsError as error:
+        raise log_error(error) from error
+    field = "jti" if revocation.jti is not None else "sub"
+    return {field: revocation.jti or revocation.user, "before": rfc3339(revocation.before)}

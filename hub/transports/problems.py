@@ -25,6 +25,8 @@ def problem(error: HubError) -> Response:
     headers = {}
     if error.retry_after_ms is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_ms / 1000)))
+    if error.row.http_status == 413:  # noqa: PLR2004 - the rest of the body is not read
+        headers["Connection"] = "close"
     if error.row.http_status == 401:  # noqa: PLR2004 - RFC 9110 asks for the header with it
         headers["WWW-Authenticate"] = "Bearer"
     return Response(json.dumps(document), error.row.http_status, headers, "application/problem+json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hmac import compare_digest
 from importlib.resources import files
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from hub.asyncapi import asyncapi_document
 from hub.errors import HubError
 from hub.metrics import HubCollector
-from hub.transports.bearer import hub_of
+from hub.transports.bearer import bearer_token, hub_of
 from streams.errors import StreamsError
 from streams.events import CATALOGUE
 
@@ -44,6 +45,10 @@ async def readyz(request: Request) -> Response:
         hub = hub_of(request)
         if hub.is_draining:
             missing.append("the node is draining")
+        if (edge_error := hub.services.edge.store.error) is not None:
+            missing.append(f"limits and revocations are not shared: {edge_error}")
+        if (fetch_error := hub.services.verifier.fetch_error) is not None:
+            missing.append(f"keys of tokens could not be fetched: {fetch_error}")
         await hub.log.ping()
     except (HubError, StreamsError) as error:
         missing.append(str(error))
@@ -53,9 +58,13 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus."""
+    """Prometheus; where HUB_METRICS_TOKEN is set, for who sends it as `Authorization: Bearer`."""
+    hub = hub_of(request)
+    wanted = hub.settings.metrics_token
+    if wanted is not None and not compare_digest(bearer_token(request).encode(), wanted.encode()):
+        raise HubError(4001, "metrics need the token of HUB_METRICS_TOKEN")
     registry = CollectorRegistry()
-    registry.register(HubCollector(hub_of(request)))
+    registry.register(HubCollector(hub))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
@@ -36,10 +37,19 @@ async def stream(
             raise HubError(4005, str(error)) from None
     wish = Wish(place, Cursor(cursor), wants_state=False)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_lines(hub, caller, wish), media_type="text/event-stream", headers=headers)
+    lines = _lines(hub, caller, wish)
+    first = await anext(lines)  # a refusal is still an answer of its own here
+    return StreamingResponse(_go_on(first, lines), media_type="text/event-stream", headers=headers)
 
 
-async def _lines(hub: Hub, caller: Caller, wish: Wish) -> AsyncIterator[bytes]:
+async def _go_on(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for line in rest:
+            yield line
+
+
+async def _lines(hub: Hub, caller: Caller, wish: Wish) -> AsyncGenerator[bytes, None]:
     async with open_stream(hub, caller, wish) as transport:
         yield b": open\n\n"
         while (messages := await transport.messages(hub.settings.heartbeat_interval_s)) is not None:

@@ -76,11 +76,15 @@ class StreamTransport:
 
 @asynccontextmanager
 async def open_stream(hub: Hub, caller: Caller, wish: Wish | RefusedChannel) -> AsyncIterator[StreamTransport]:
-    """A connection that follows one channel for as long as the context lasts."""
+    """A connection that follows one channel for as long as the context lasts, or the caller's token.
+
+    Raises:
+        HubError: 4004 or 4010, too many connections.
+    """
     connection, transport = hub.connect(), StreamTransport()
     transport.connection = connection
     connection.attach(transport)
-    connection.established("", caller)
+    hub.opened_stream(connection, caller)
     task = hub.spawn(hub.subscribe_all(connection, [wish]))
     try:
         yield transport

@@ -289,6 +289,11 @@ class HubClient:
             raise RuntimeError("the client is not connected yet; enter it with `async with`")
         return self._core.welcome
 
+    @property
+    def hub_faults(self) -> tuple[int, int]:
+        """Holes and repeats the hub sent and this client mended: both stay 0 with a hub that keeps its promise."""
+        return self._core.hole_count, self._core.repeat_count
+
     def cut(self) -> None:
         """Pull the plug: reset the TCP connection without a close frame. The client recovers as from any loss."""
         self._driver.cut()

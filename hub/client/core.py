@@ -48,6 +48,8 @@ class Core:
         broken: why the present socket must be dropped; None while it is sound.
         wants_token: the hub announced that the token will expire; the owner answers with `refresh`.
         welcome: the newest `connection.ack`.
+        hole_count: how often the hub left events out without a gap; each was mended by asking again.
+        repeat_count: events the hub sent a second time on one subscription; each was dropped.
         over: why the client has ended for good; None while it lives.
         waiting: readers that wait for something to come; kept by the owner.
     """
@@ -58,6 +60,7 @@ class Core:
         self.outgoing: list[bytes] = []
         self.stage = Stage.OFFLINE
         self.broken: str | None = None
+        self.hole_count = self.repeat_count = 0
         self.over: ClientError | None = None
         self.wants_token = False
         self.welcome: Payload | None = None
@@ -198,8 +201,11 @@ class Core:
             self._recovery.progressed()
         elif taken is Taken.HOLE:
             self._on_hole(frame)
+        elif taken is Taken.REPEATED:
+            self.repeat_count += 1
 
     def _on_hole(self, frame: Frame) -> None:
+        self.hole_count += 1
         self.broken = f"{frame['channel']}: the hub skipped events without a gap"
 
     def _on_reply(self, frame: Frame, text: str, now: float) -> None:

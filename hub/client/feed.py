@@ -45,6 +45,7 @@ class Taken(Enum):
 
     YES = auto()
     PASSED_OVER = auto()
+    REPEATED = auto()
     HOLE = auto()
     SPILLED = auto()
 
@@ -168,7 +169,7 @@ class Feed:
         seq: int = frame["seq"]
         expected = self._next_seq
         if seq != expected and expected is not None:
-            return Taken.PASSED_OVER if seq < expected else self._hole(expected, seq)
+            return Taken.REPEATED if seq < expected else self._hole(expected, seq)
         if len(self.items) >= self.spill:
             self.phase = Phase.SPILLED
             return Taken.SPILLED

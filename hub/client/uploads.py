@@ -26,6 +26,9 @@ OnProgress = Callable[[int, int], None]
 """Called with bytes sent and bytes in all, in the client's event loop."""
 PARTS_AT_ONCE: Final = 6
 SIGNED_AT_ONCE: Final = 50
+CLAIMED_MAX_BYTES: Final = 8 * 1024 * 1024
+"""Files up to this size announce their digest, which a store verifies in one PUT. Larger ones have it verified by parts or by
+the node the chunks come to; announced here it would make the hub read what was put in parts once more."""
 TELL_EVERY_S: Final = 1.0
 PAUSE_S: Final = 1.0
 """How long a `window` of 0 is respected."""
@@ -97,8 +100,9 @@ async def upload(
     job.size, job.sha256 = await asyncio.to_thread(_measure, job.path)
     name = filename or job.path.name
     wish = {
-        "filename": name, "size": job.size, "sha256": job.sha256, "strategy": strategy, "purpose": purpose,
+        "filename": name, "size": job.size, "strategy": strategy, "purpose": purpose,
         "mime": mime or mimetypes.guess_type(name)[0] or "application/octet-stream",
+        **({"sha256": job.sha256} if job.size <= CLAIMED_MAX_BYTES else {}),
         **({"resume_key": resume_key} if resume_key else {}),
     }  # fmt: skip
     authorized = await job.resumed(resume_key) if resume_key else None
@@ -129,6 +133,7 @@ class _Job:
     sha256: str = ""
     upload_id: str = ""
     sent: dict[int, int] = field(default_factory=dict)
+    digests: dict[int, str] = field(default_factory=dict)
     told_at: float = 0.0
 
     async def resumed(self, resume_key: str) -> dict[str, Any] | None:
@@ -149,7 +154,11 @@ class _Job:
             await self._multipart(authorized)
         else:
             await self._socket(authorized)
-        claim = {"upload_id": self.upload_id, "sha256": self.sha256}
+        claim: dict[str, Any] = {"upload_id": self.upload_id}
+        if self.digests:
+            claim["parts"] = [{"n": n, "sha256": digest} for n, digest in sorted(self.digests.items())]
+        else:
+            claim["sha256"] = self.sha256
         try:
             stored = (await self.client.command("file.upload.complete", self.channel, claim)).stored
         except HubError as error:
@@ -182,8 +191,7 @@ class _Job:
     async def _multipart(self, authorized: dict[str, Any]) -> None:
         """Sign and send what is missing, 50 parts a page, 6 at a time; each with its digest, so that the store verifies it."""
         way = authorized["multipart"]
-        for part in authorized["done"]["parts"]:
-            self.sent[part["n"]] = part["size"]
+        await self._recognise(authorized["done"]["parts"], way["part_size"])
         missing = [n for n in range(1, way["part_count"] + 1) if n not in self.sent]
         for start in range(0, len(missing), SIGNED_AT_ONCE):
             page = missing[start : start + SIGNED_AT_ONCE]
@@ -196,8 +204,16 @@ class _Job:
             except BaseExceptionGroup as failed:
                 raise failed.exceptions[0] from failed
 
+    async def _recognise(self, parts: list[dict[str, Any]], part_size: int) -> None:
+        """Of the parts that are there, those that this file has too need not be sent again."""
+        digests = await asyncio.to_thread(_part_digests, self.path, [part["n"] for part in parts], part_size)
+        for part, digest in zip(parts, digests, strict=True):
+            if part.get("sha256", digest) == digest:
+                self.sent[part["n"]], self.digests[part["n"]] = part["size"], digest
+
     async def _sign(self, numbers: list[int], part_size: int) -> dict[int, dict[str, Any]]:
         digests = await asyncio.to_thread(_part_digests, self.path, numbers, part_size)
+        self.digests |= zip(numbers, digests, strict=True)
         wanted = [{"n": n, "sha256": digest} for n, digest in zip(numbers, digests, strict=True)]
         answer = await self._ask("file.upload.sign", {"upload_id": self.upload_id, "parts": wanted})
         return {part["n"]: part for part in answer["multipart"]["parts"]}

@@ -155,6 +155,10 @@ class Torture:
     def _faults_of(self, follower: Follower, task: asyncio.Task[None], stored: list[Seen]) -> list[Fault]:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             return [Fault(follower.number, follower.channel, len(follower.seen), f"the client gave up: {error!r}")]
+        holes, repeats = follower.hub_faults
+        if holes or repeats:
+            problem = f"the hub sent {holes} holes and {repeats} repeats"
+            return [Fault(follower.number, follower.channel, len(follower.seen), problem)]
         return compare(follower.number, follower.channel, follower.seen, stored)
 
 

@@ -59,7 +59,7 @@ def test_a_feed_takes_the_next_event_only():
     """Lower numbers are repeats; a number skipped is a hole, and nothing behind it is taken."""
     feed = live(HELD)
 
-    assert fed(feed, 5, 6, 6, 8, 7) == [Taken.PASSED_OVER, Taken.YES, Taken.PASSED_OVER, Taken.HOLE, Taken.YES]
+    assert fed(feed, 5, 6, 6, 8, 7) == [Taken.REPEATED, Taken.YES, Taken.REPEATED, Taken.HOLE, Taken.YES]
     assert [item.seq for item in feed.items if isinstance(item, Event)] == [6, 7]
 
 
@@ -110,7 +110,7 @@ def test_a_reported_gap_goes_on_from_the_head():
     feed = live(HELD, raise_gaps=False, gap={"reason": "trimmed", "from_seq": 6, "to_seq": 7})
 
     assert isinstance(feed.items[-1], Gap)
-    assert fed(feed, 9, 10) == [Taken.PASSED_OVER, Taken.YES]
+    assert fed(feed, 9, 10) == [Taken.REPEATED, Taken.YES]
 
 
 def test_nothing_is_taken_before_the_answer():

@@ -144,6 +144,10 @@ class Settings:
     agents: tuple[AgentSpec, ...] = setting(
         "HUB_AGENTS", AGENTS, "the agents this hub serves, as `name=module:object,…`", default=(), shown="none"
     )
+    run_lease_s: float = setting(
+        "HUB_RUN_LEASE", seconds(0.5, 3_600),
+        "seconds without a sign of life after which another worker takes over an answer", default=15.0, shown="15",
+    )  # fmt: skip
     rate_limits: Mapping[str, RateOverride] | None = setting(
         "HUB_RATE_LIMITS", RATES, "`off`, or `class=rate/burst,…` over the defaults", default=_NO_OVERRIDES,
         shown="the defaults",

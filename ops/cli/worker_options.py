@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Final
+from typing import Final, TypedDict
 
 from consumers.registry import load_agents
 from consumers.worker import WorkerOptions
@@ -43,4 +43,23 @@ def worker_options(settings: Settings, *, has_demo: bool = False) -> WorkerOptio
         durability=settings.durability,
         agents=agents,
         drain_s=settings.drain_s,
+        **lease_times(settings.run_lease_s),
     )
+
+
+class LeaseTimes(TypedDict):
+    """What follows from the life of a run's lease, in milliseconds; fields of `WorkerOptions`."""
+
+    lease_ms: int
+    partition_life_ms: int
+    look_again_ms: int
+    job_patience_ms: int
+
+
+def lease_times(run_lease_s: float) -> LeaseTimes:
+    """The times by which a lost worker is noticed, in the proportions of the defaults (15, 6, 3 and 20 s)."""
+    lease_ms = int(run_lease_s * 1000)
+    return {
+        "lease_ms": lease_ms, "partition_life_ms": lease_ms * 2 // 5, "look_again_ms": lease_ms // 5,
+        "job_patience_ms": lease_ms * 4 // 3,
+    }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -125,8 +126,12 @@ def allow_pages(app: FastAPI, settings: Settings) -> None:
         )  # fmt: skip
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The node as an ASGI application. On uvicorn use `hub.server.serve`, whose sockets cost far less."""
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The node as an ASGI application; settings come from the environment unless given.
+
+    For any ASGI server (`uvicorn hub.app:create_app --factory`). `hub serve` runs it with sockets that cost far less.
+    """
+    settings = Settings.from_env(os.environ) if settings is None else settings
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:

@@ -8,7 +8,6 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
 
 from hub.config import Settings
 from hub.logs import configure_logging
@@ -30,7 +29,7 @@ async def run_node(
     """
     await refuse_unusable_redis(settings)
     server = make_server(settings)
-    configure_logging(log_level, secrets=_secrets(settings))  # after uvicorn has set up its own, which ours takes over
+    configure_logging(log_level, secrets=settings.secrets)  # after uvicorn has set up its own, which ours takes over
     with _signals_raised_again() as raised:
         serving = asyncio.create_task(server.serve(sockets=[bound]), name="node")
         while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has a flag, no event
@@ -67,8 +66,3 @@ def _signals_raised_again() -> Iterator[set[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _secrets(settings: Settings) -> list[str]:
-    """What must never stand in a log line."""
-    return [text for text in (settings.jwt_secret, urlsplit(settings.redis_url or "").password) if text]

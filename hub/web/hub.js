@@ -131,7 +131,7 @@ export class HubClient extends EventTarget {
   command(type, channel, payload = {}, id = this.#newId()) {
     return new Promise((resolve, reject) => {
       if (this.#state === "closed") return reject(new Error("the client is closed"));
-      this.#outbox.add({ id, channel, text: JSON.stringify({ type, id, channel, payload }), attempts: 0, resolve, reject });
+      this.#outbox.add({ id, channel, text: JSON.stringify({ type, id, channel, payload }), resolve, reject });
     });
   }
 
@@ -192,7 +192,7 @@ export class HubClient extends EventTarget {
   #release() {
     clearTimeout(this.#timer);
     this.#socket?.close();
-    this.#outbox.pause();
+    this.#outbox.close();
     for (const feed of this.#feeds.values()) feed.pause();
     [this.#timer, this.#socket, this.#refusal] = [null, null, null];
   }
@@ -318,7 +318,11 @@ export class HubClient extends EventTarget {
 
   /** @param {Feed} feed */
   #save(feed) {
-    if (feed.cursor) this.#store?.save(feed.channel, feed.cursor);
+    try {
+      if (feed.cursor) this.#store?.save(feed.channel, feed.cursor);
+    } catch (problem) {
+      reportError(problem); // a full or forbidden store must not cost the connection
+    }
   }
 
   // Small things

@@ -9,8 +9,9 @@
 import { HubError } from "./hub_error.js";
 
 /** @typedef {{type: string, re: string, channel?: string, payload: any}} Reply */
-/** @typedef {{id: string, channel?: string, text: string, attempts: number, resolve(reply: Reply): void,
- *    reject(error: Error): void}} Command `text` is the same at every attempt: the hub compares. */
+/** @typedef {{id: string, channel?: string, text: string, resolve(reply: Reply): void, reject(error: Error): void}} Wanted */
+/** @typedef {Wanted & {attempts: number, isSent: boolean}} Command `text` is the same at every attempt: the hub compares. */
+/** @typedef {{timer?: any, probe?: Command}} Pause A channel waits for the time, then for the answer to its oldest command. */
 
 /** Answers of "later" to one command before its caller is told: with the hub's doubling pauses about a minute. */
 const ATTEMPTS_MAX = 12;
@@ -21,7 +22,7 @@ export class Outbox {
   #limitBytes = Infinity;
   #isOpen = false;
   /** @type {Map<string, Command>} */ #pending = new Map();
-  /** @type {Map<string|undefined, any>} Channel → timer of the pause it is in. */ #pauses = new Map();
+  /** @type {Map<string|undefined, Pause>} By channel. */ #pauses = new Map();
 
   /** @param {(text: string) => void} write sends one message over the present socket */
   constructor(write) {
@@ -33,57 +34,73 @@ export class Outbox {
     return this.#pending.get(id);
   }
 
-  /** @param {Command} command */
-  add(command) {
+  /** @param {Wanted} wanted */
+  add(wanted) {
+    const command = { ...wanted, attempts: 0, isSent: false };
     this.#pending.set(command.id, command);
-    if (this.#isOpen && !this.#pauses.has(command.channel)) this.#dispatch(command);
+    if (this.#isOpen && !this.#pauses.has(command.channel)) this.#send(command);
   }
 
   /** A socket is ready: send everything. @param {number} limitBytes the hub's limit for a message */
   open(limitBytes) {
     [this.#isOpen, this.#limitBytes] = [true, limitBytes];
-    for (const command of [...this.#pending.values()]) this.#dispatch(command);
+    for (const command of [...this.#pending.values()]) this.#send(command);
   }
 
-  /** The socket is gone. */
-  pause() {
+  /** The socket is gone: whatever was sent over it has to be sent again. */
+  close() {
     this.#isOpen = false;
-    for (const timer of this.#pauses.values()) clearTimeout(timer);
+    for (const pause of this.#pauses.values()) clearTimeout(pause.timer);
     this.#pauses.clear();
+    for (const command of this.#pending.values()) command.isSent = false;
   }
 
   /** The answer came. @param {Command} command @param {Reply} reply */
   settle(command, reply) {
-    this.#pending.delete(command.id);
+    this.#forget(command);
     command.resolve(reply);
   }
 
-  /** An error came. @param {Command} command @param {HubError} error @param {number} delayMs @returns {boolean} it is tried again */
+  /** An error came. @param {Command} command @param {HubError} error @param {number} delayMs until it is tried again
+   *  @returns {boolean} whether it is */
   refuse(command, error, delayMs) {
     const isAgain = error.isPassing && ++command.attempts < ATTEMPTS_MAX;
-    if (isAgain) this.#hold(command.channel, delayMs);
+    if (isAgain) this.#hold(command, delayMs);
     else this.#fail(command, error);
     return isAgain;
   }
 
   /** No answer will come any more. @param {Error} error */
   end(error) {
-    this.pause();
+    this.close();
     for (const command of [...this.#pending.values()]) this.#fail(command, error);
   }
 
-  /** @param {string|undefined} channel @param {number} delayMs */
-  #hold(channel, delayMs) {
-    if (this.#pauses.has(channel)) return;
-    const release = () => {
-      this.#pauses.delete(channel);
-      for (const command of [...this.#pending.values()]) if (command.channel === channel) this.#dispatch(command);
-    };
-    this.#pauses.set(channel, setTimeout(release, delayMs));
+  /** @param {Command} command @param {number} delayMs */
+  #hold(command, delayMs) {
+    command.isSent = false;
+    const present = this.#pauses.get(command.channel);
+    if (present && present.probe !== command) return;
+    this.#pauses.set(command.channel, { timer: setTimeout(() => this.#probe(command.channel), delayMs) });
+  }
+
+  /** The pause is over: the oldest goes alone, the rest follows its answer. @param {string|undefined} channel */
+  #probe(channel) {
+    const oldest = [...this.#pending.values()].find((command) => command.channel === channel && !command.isSent);
+    if (!oldest) return this.#pauses.delete(channel);
+    this.#pauses.set(channel, { probe: oldest });
+    this.#send(oldest);
+  }
+
+  /** Send what waits in a channel. @param {string|undefined} channel */
+  #dispatch(channel) {
+    const waiting = [...this.#pending.values()].filter((command) => command.channel === channel && !command.isSent);
+    for (const command of waiting) this.#send(command);
   }
 
   /** @param {Command} command */
-  #dispatch(command) {
+  #send(command) {
+    command.isSent = true;
     const bytes = new TextEncoder().encode(command.text).length;
     if (bytes <= this.#limitBytes) return this.#write(command.text);
     const message = `this hub takes messages of up to ${this.#limitBytes} bytes, this one has ${bytes}; send less at once`;
@@ -92,7 +109,15 @@ export class Outbox {
 
   /** @param {Command} command @param {Error} error */
   #fail(command, error) {
-    this.#pending.delete(command.id);
+    this.#forget(command);
     command.reject(error);
+  }
+
+  /** @param {Command} command */
+  #forget(command) {
+    this.#pending.delete(command.id);
+    if (this.#pauses.get(command.channel)?.probe !== command) return;
+    this.#pauses.delete(command.channel);
+    this.#dispatch(command.channel);
   }
 }

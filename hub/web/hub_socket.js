@@ -27,7 +27,7 @@ export class HubSocket {
   /** @param {string} url @param {Owner} owner @throws {SyntaxError} the url is none */
   constructor(url, owner) {
     this.#owner = owner;
-    this.#socket = new WebSocket(url, "hub.v1.json");
+    this.#socket = new WebSocket(url);
     this.#socket.onopen = () => owner.opened();
     this.#socket.onmessage = ({ data }) => this.#received(data);
     this.#socket.onclose = ({ code }) => this.#end(connectionLost(code));

@@ -1,0 +1,363 @@
+"""hub.js in a real browser against a hub that does, on demand, what broken networks and hubs do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import BrowserContext, Page
+
+from support.js_client import JsClient
+from support.model_hub import ModelHub
+from support.model_hub_server import ModelHubServer, serving
+from support.nodes import Node
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
+
+CHANNEL = "conversation:1"
+REPLAY_EVENTS = 10_500  # more than a reader may leave waiting
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def hub() -> AsyncIterator[ModelHubServer]:
+    async with serving(ModelHub()) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(node: Node, context: BrowserContext) -> Page:
+    """A tab of the console's origin, so that hub.js is loaded under its policy."""
+    page = await context.new_page()
+    await page.goto(f"{node.url}/console")
+    return page
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def js(page: Page) -> JsClient:
+    return JsClient(page)
+
+
+def greetings(hub: ModelHubServer) -> list[Any]:
+    """The payload of each handshake, oldest first."""
+    return [session.greeted["payload"] for session in hub.sessions if session.greeted]
+
+
+def cut(hub: ModelHubServer) -> None:
+    """TCP reset of the newest socket, no close frame."""
+    hub.sockets[-1].transport.abort()
+
+
+def lose_next(hub: ModelHubServer) -> None:
+    """The hub handles the next message, but its answer is lost with the socket."""
+    push = hub.push
+
+    async def lose() -> None:
+        hub.push = push  # type: ignore[method-assign]  # once
+        hub.sessions[-1].out.clear()
+        cut(hub)
+
+    hub.push = lose  # type: ignore[method-assign]
+
+
+async def test_every_channel_is_resumed_with_its_cursor_in_one_message(hub: ModelHubServer, js: JsClient) -> None:
+    """After a reset the first frame of the next socket carries session, client and all cursors, and only what was missed comes."""
+    await js.start(hub.url)
+    await js.follow(CHANNEL, after="0")
+    await js.follow("conversation:2", state=False)
+    await js.items("subscribed", 2)
+    await hub.append(CHANNEL, "one")
+    await js.texts(1)
+    cut(hub)
+    hub.hub.append(CHANNEL, "two")
+    hub.hub.append("conversation:2", "three")
+
+    assert sorted(await js.texts(3)) == ["one", "three", "two"]
+    first, second = greetings(hub)
+    assert second["session_id"] == "s1"
+    assert (first["capabilities"], first["cursors"]) == (["batch"], {})
+    assert second["cursors"] == {CHANNEL: {"after": "1-0", "seq": 1, "epoch": "e1"}}
+    assert second["channels"] == [{"channel": "conversation:2", "after": "0", "seq": 0, "epoch": "e2", "state": False}]
+    assert [frame["type"] for frame in hub.sessions[-1].seen][:1] == ["connection.reconnect"]
+
+
+async def test_a_hole_is_never_handed_out(hub: ModelHubServer, js: JsClient) -> None:
+    """An event left out without a gap ends the socket; the events come in order from the cursor."""
+    await js.start(hub.url)
+    await js.follow(CHANNEL, after="0")
+    await js.items("subscribed", 1)
+    hub.hub.append(CHANNEL, "one")
+    hub.hub.append(CHANNEL, "left out")
+    hub.sessions[0].out.pop()
+    await hub.append(CHANNEL, "three")
+
+    assert await js.texts(3) == ["one", "left out", "three"]
+    assert len(greetings(hub)) == 2
+    assert (await js.errors(1))[0]["name"] == "connection_lost"
+
+
+async def test_duplicates_are_dropped(hub: ModelHubServer, js: JsClient) -> None:
+    """The same seq again, in an array or alone, is handed out once."""
+    await js.start(hub.url)
+    await js.follow(CHANNEL, after="0")
+    await js.items("subscribed", 1)
+    hub.hub.append(CHANNEL, "one")
+    (wire,) = hub.sessions[0].out
+    hub.sessions[0].out = [f"[{wire},{wire}]", wire]
+    await hub.append(CHANNEL, "two")
+
+    assert await js.texts(2) == ["one", "two"]
+    assert len(hub.sockets) == 1
+
+
+async def test_a_hub_that_keeps_leaving_out_is_given_up(hub: ModelHubServer, js: JsClient) -> None:
+    """After a few holes from one cursor the subscription ends with an error instead of asking for ever."""
+    for number in range(3):
+        hub.hub.append(CHANNEL, str(number))
+    del hub.hub.logs[CHANNEL].events[1]
+    await js.start(hub.url)
+    await js.begin(
+        """async (channel) => { for await (const item of lab.client.subscribe(channel, { after: "0" })); }""", CHANNEL
+    )
+
+    assert "keeps leaving out what follows seq 1" in (await js.outcome())["error"]
+
+
+async def test_a_gap_is_told_before_what_follows_it(hub: ModelHubServer, js: JsClient) -> None:
+    """What was trimmed away meanwhile is an item of its own, with the state; then live events follow."""
+    await js.start(hub.url)
+    await js.follow(CHANNEL, after="0")
+    await js.items("subscribed", 1)
+    await hub.append(CHANNEL, "one")
+    await js.texts(1)
+    cut(hub)
+    for _ in range(4):
+        hub.hub.append(CHANNEL, "gone")
+    hub.hub.trim(CHANNEL, keep=1)
+    (gap,) = await js.items("gap", 1)
+    await hub.append(CHANNEL, "six")
+
+    assert await js.texts(2) == ["one", "six"]
+    assert (gap["reason"], gap["from_seq"], gap["to_seq"], gap["state"]) == ("trimmed", 2, 4, {"count": 5})
+    assert gap["cursor"] == {"after": "5-0", "seq": 5, "epoch": "e1"}
+
+
+async def test_a_vanished_stream_is_a_gap(hub: ModelHubServer, js: JsClient) -> None:
+    """A log that broke under a live subscription is told, and the new life's first event is taken."""
+    await js.start(hub.url)
+    await js.follow(CHANNEL)
+    await js.items("subscribed", 1)
+    await hub.append(CHANNEL, "old")
+    await js.texts(1)
+    hub.hub.flush(CHANNEL)
+    await hub.append(CHANNEL, "new")
+
+    assert await js.texts(2) == ["old", "new"]
+    assert [gap["reason"] for gap in await js.items("gap", 1)] == ["epoch_changed"]
+
+
+async def test_an_unanswered_command_is_sent_again_under_its_id(hub: ModelHubServer, js: JsClient) -> None:
+    """Stored, but the answer was lost with the socket: the repetition is the same frame and is stored once."""
+    await js.start(hub.url)
+    await js.until_state("ready")
+    lose_next(hub)
+    await js.begin("(channel) => lab.client.send(channel, 'once')", CHANNEL)
+    reply = await js.outcome()
+
+    first, second = await hub.until_seen("chat.message", 2)
+    assert first == second
+    assert reply["type"] == "message.received"
+    assert reply["payload"]["duplicate"] is True
+    assert len(hub.hub.logs[CHANNEL].events) == 1
+
+
+async def test_a_command_that_is_put_off_is_repeated_and_later_ones_wait(hub: ModelHubServer, js: JsClient) -> None:
+    """ "Later" to a command holds its channel's commands back, so that they are stored in the order given."""
+    hub.hub.later["c1"] = 2
+    await js.start(hub.url)
+    await js.until_state("ready")
+    await js.begin(
+        """async (channel) => {
+            const first = lab.client.command("chat.message", channel, { text: "first" }, "c1");
+            await lab.until(() => lab.errors.length === 1);
+            await Promise.all([first, lab.client.send(channel, "second")]);
+        }""",
+        CHANNEL,
+    )
+    await js.outcome()
+
+    assert [wire.count('"first"') for _, _, wire in hub.hub.logs[CHANNEL].events] == [1, 0]
+    assert [error["willRetry"] for error in await js.errors(2)] == [True, True]
+
+
+async def test_a_refused_command_fails_with_its_code(hub: ModelHubServer, js: JsClient) -> None:
+    """A final refusal settles the promise; the connection goes on."""
+    hub.hub.refusals["bad"] = {"code": 4003, "retry": "no"}
+    await js.start(hub.url)
+    await js.begin("(channel) => lab.client.send(channel, 'bad')", CHANNEL)
+
+    assert await js.outcome() == {"error": 4003}
+    assert await js.read("lab.client.state") == "ready"
+
+
+async def test_a_message_over_the_hubs_limit_is_refused_here(hub: ModelHubServer, js: JsClient) -> None:
+    """What would cost the socket (1009) is not sent at all; the limit counts bytes, not letters."""
+    hub.hub.ack = {"message_size_limit_bytes": 1_000}
+    await js.start(hub.url)
+    await js.begin("(channel) => lab.client.send(channel, 'é'.repeat(480))", CHANNEL)
+
+    assert await js.outcome() == {"error": 4011}
+    assert CHANNEL not in hub.hub.logs
+
+
+async def test_an_expired_token_is_replaced_by_the_provider(hub: ModelHubServer, js: JsClient) -> None:
+    """4002 asks the provider for another token and comes back at once."""
+    hub.hub.refusals["old"] = {"code": 4002, "retry": "refresh"}
+    await js.start(hub.url, ["old", "new"])
+    await js.until_state("ready")
+
+    assert await js.read("lab.asked") == 2
+    assert await js.errors(1) == [{"code": 4002, "name": "some_name", "willRetry": True}]
+
+
+async def test_a_token_that_is_refused_for_good_ends_everything(hub: ModelHubServer, js: JsClient) -> None:
+    """4001 is final: `connect` and the iteration fail with it, and no other socket is opened."""
+    hub.hub.refusals["forged"] = {"code": 4001, "retry": "no"}
+    await js.start(hub.url, "forged")
+    await js.begin("""async () => { for await (const item of lab.client.subscribe("conversation:1")); }""")
+
+    assert await js.outcome() == {"error": 4001}
+    await js.begin("() => lab.client.connect()")
+    assert await js.outcome() == {"error": 4001}
+    assert await js.read("lab.client.state") == "closed"
+    assert len(hub.sockets) == 1
+
+
+async def test_a_fresh_token_is_handed_in_before_the_old_one_expires(hub: ModelHubServer, js: JsClient) -> None:
+    """`connection.expiring` is answered by `connection.refresh` on the same socket."""
+    await js.start(hub.url, ["first", "second"])
+    await js.until_state("ready")
+    hub.sessions[0].send({"type": "connection.expiring", "payload": {"in_ms": 60_000}})
+    await hub.push()
+    (refresh,) = await hub.until_seen("connection.refresh")
+
+    assert refresh["payload"] == {"token": "second"}
+    assert len(hub.sockets) == 1
+
+
+async def test_a_half_open_socket_is_noticed(hub: ModelHubServer, js: JsClient) -> None:
+    """Two signs of life that nothing answers, and the client comes back over another socket."""
+    hub.hub.ack = {"heartbeat_interval_ms": 200}
+    await js.start(hub.url)
+    await hub.until_seen("connection.heartbeat", 2)
+    assert len(hub.sockets) == 1
+    hub.deaf = True
+    await js.errors(1)
+    hub.deaf = False
+    await js.until_state("ready")
+
+    assert len(hub.sockets) >= 2
+
+
+async def test_cursors_outlive_the_page(hub: ModelHubServer, js: JsClient, page: Page) -> None:
+    """With a cursor store, a page that is loaded anew gets what it has not seen, and nothing else."""
+    await js.start(hub.url, is_kept=True)
+    await js.follow(CHANNEL)
+    await js.items("subscribed", 1)
+    await hub.append(CHANNEL, "seen")
+    await js.texts(1)
+    await page.reload()
+    hub.hub.append(CHANNEL, "missed")
+    await js.start(hub.url, is_kept=True)
+    await js.follow(CHANNEL)
+
+    assert await js.texts(1) == ["missed"]
+    (receipt,) = await js.items("receipt", 1)
+    assert (receipt["from_seq"], receipt["to_seq"], receipt["count"], receipt["gap"]) == (2, 2, 1, None)
+
+
+async def test_a_reader_that_falls_behind_leaves_the_rest_in_the_log(hub: ModelHubServer, js: JsClient) -> None:
+    """An iteration that is not read holds a bounded number of items, and still gets every event."""
+    for number in range(REPLAY_EVENTS):
+        hub.hub.append(CHANNEL, str(number))
+    await js.start(hub.url)
+    await js.begin(
+        """async (channel) => {
+            const subscription = lab.client.subscribe(channel, { after: "0", state: false });
+            await lab.until(() => lab.goOn);
+            const seqs = [];
+            for await (const item of subscription) {
+                if (item.kind === "event") seqs.push(item.event.seq);
+                if (seqs.at(-1) === 10500) break;
+            }
+            return [seqs.length, seqs.every((seq, index) => seq === index + 1), subscription.cursor.seq];
+        }""",
+        CHANNEL,
+    )
+    await hub.until_seen("channel.unsubscribe")
+    await js.read("lab.goOn = true, lab.told()")
+
+    assert await js.outcome() == [REPLAY_EVENTS, True, REPLAY_EVENTS]
+
+
+async def test_a_store_that_fails_does_not_cost_the_connection(hub: ModelHubServer, js: JsClient, page: Page) -> None:
+    """Where the browser refuses to keep cursors, events go on and the page is told."""
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    await js.start(hub.url, is_kept=True)
+    await js.read("Storage.prototype.setItem = () => { throw new Error('no room'); }")
+    await js.follow(CHANNEL, after="0")
+    await hub.until_seen("channel.subscribe")
+    await hub.append(CHANNEL, "one")
+    await hub.append(CHANNEL, "two")
+
+    assert await js.texts(2) == ["one", "two"]
+    assert len(hub.sockets) == 1
+    assert "no room" in faults[0]
+
+
+async def test_a_draining_hub_is_left_alone_for_as_long_as_it_says(hub: ModelHubServer, js: JsClient) -> None:
+    """`connection.drain` spreads clients; the next socket comes no earlier than it told."""
+    await js.start(hub.url)
+    await js.until_state("ready")
+    hub.sessions[0].send({"type": "connection.drain", "payload": {"reconnect_after_ms": 300}})
+    hub.sessions[0].closed = 1012
+    await hub.push()
+    await hub.sockets[0].close(1012)
+    await js.until_state("waiting")
+    before = await js.read("performance.now()")
+    await js.until_state("ready")
+
+    assert await js.read("performance.now()") - before > 100
+
+
+async def test_a_suspended_client_stays_away_until_it_is_connected_again(hub: ModelHubServer, js: JsClient) -> None:
+    """The plug: no socket, no try, commands are kept; `connect` resumes and sends them."""
+    await js.start(hub.url)
+    await js.follow(CHANNEL, after="0")
+    await js.items("subscribed", 1)
+    await js.read("lab.client.suspend()")
+    await js.begin("(channel) => lab.client.send(channel, 'kept')", CHANNEL)
+    hub.hub.append(CHANNEL, "meanwhile")
+    assert await js.read("lab.client.state") == "offline"
+    assert len(hub.sockets) == 1
+
+    await js.read("void lab.client.connect()")
+    assert await js.texts(2) == ["meanwhile", "kept"]
+    assert (await js.outcome())["type"] == "message.received"
+
+
+async def test_a_closed_client_says_so(hub: ModelHubServer, js: JsClient) -> None:
+    """After `close` iterations end quietly, commands fail, and the hub's socket is closed."""
+    await js.start(hub.url)
+    await js.until_state("ready")
+    await js.begin(
+        """async () => { for await (const item of lab.client.subscribe("conversation:1")); return "ended"; }"""
+    )
+    await js.read("lab.client.close()")
+
+    assert await js.outcome() == "ended"
+    await js.begin("() => lab.client.send('conversation:1', 'late')")
+    assert await js.outcome() == {"error": "the client is closed"}
+    await hub.sockets[0].wait_closed()

@@ -30,6 +30,7 @@ from consumers.flow import Flow
 from consumers.handler import EventHandler
 from consumers.handlers.agents import AgentHandler
 from consumers.handlers.chat import ChatHandler
+from consumers.handlers.settings import SettingsHandler
 from consumers.handlers.teams import TeamHandler
 from consumers.handlers.tools import ToolHandler
 from consumers.keeper import Keeper
@@ -172,7 +173,8 @@ class Worker:
 
     def _handlers(self) -> list[EventHandler]:
         flow = Flow(self.services)
-        return [ChatHandler(flow), AgentHandler(flow), ToolHandler(flow), TeamHandler(), *self._options.handlers]
+        of_runs = ChatHandler(flow), AgentHandler(flow), ToolHandler(flow)
+        return [*of_runs, SettingsHandler(self.log), TeamHandler(), *self._options.handlers]
 
     def _subscribe(self, handler: EventHandler) -> Subscription:
         options = self._options

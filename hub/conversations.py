@@ -14,6 +14,7 @@ from projections.conversation import CONVERSATION
 from projections.message import Message
 from streams.channel import Channel
 from streams.runs import Invitation, OnBusy, home_guard_name
+from streams.settings import settings_guard_name
 
 if TYPE_CHECKING:
     from hub.hub import Hub
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 NOBODY: Final = "none"
 """The name that stands for "no agent answers"."""
 _LATER: Final = frozenset({"interrupt", "steer"})
-
-
-def settings_guard_name(channel: Channel) -> str:
-    """The hash with the conversation's revision and its agent, changed with each `chat.configure`."""
-    return f"settings:{channel.wire}"
 
 
 class Conversations:

@@ -80,6 +80,7 @@ def _feedback(state: Conversation, event: Recorded) -> None:
 
 def _branch(state: Conversation, event: Recorded) -> None:
     state.tree.activate(text(event, "leaf_id"))
+    state.settings.revision += 1
 
 
 def _updated(state: Conversation, event: Recorded) -> None:

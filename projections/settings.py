@@ -16,7 +16,7 @@ class Settings:
     Attributes:
         title: None until one is set, and after it was reset.
         values: the other settings that are set.
-        revision: raised by one with each `chat.configure`.
+        revision: raised by one with each `chat.configure` and each `chat.branch`, as the append script counts.
     """
 
     title: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from hub.command import Append, Command, Outcome
-from hub.conversations import NOBODY, Conversations, settings_guard_name
+from hub.conversations import NOBODY, Conversations
 from hub.errors import HubError, Problem
 from hub.frames import to_json
 from hub.handlers.runs import cancel_run, run_results
@@ -24,6 +24,7 @@ from streams.events.chat import (
     ChatTyping,
 )
 from streams.runs import opening
+from streams.settings import settings_guard_name
 
 if TYPE_CHECKING:
     from hub.connection import Connection
@@ -125,9 +126,9 @@ class ChatHandler:
         return Append(command.draft())
 
     async def branch(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
-        """Another branch becomes the active one."""
+        """Another branch becomes the active one; like a setting, it raises the conversation's revision."""
         await self._conversations.message(command.place, cast("ChatBranch", command.payload).leaf_id)
-        return Append(command.draft())
+        return Append(command.draft(guards=(Guard(settings_guard_name(command.place), increments=("revision",)),)))
 
     def _require_own(self, command: Command, owner: object) -> None:
         principal = command.caller.principal

@@ -1,0 +1,59 @@
+"""What follows from chat.configure and chat.branch: `conversation.updated`, which says who changed what, and the revision."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from consumers.handler import DONE, Effects, Outcome, Retry, Source, StartFrom
+from projections.fields import object_field, text
+from projections.json_value import JsonObject
+from streams.channel import Channel
+from streams.errors import GuardRefused
+from streams.redis.log import Log
+from streams.settings import CHANGING, Told, read_told, settings_guard_name, telling
+
+
+class SettingsHandler:
+    """Tells everybody what a conversation has become."""
+
+    name: Final = "settings"
+    types: Final = CHANGING
+    start_from: Final = StartFrom.NOW
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    async def handle(self, source: Source, effects: Effects) -> Outcome:
+        """Tell one change, unless it was told before."""
+        told = await self._told(source.channel)
+        if told.covers(source.id):
+            return DONE
+        before = told.revision if told.event else await self._count_before(source)
+        payload: JsonObject = {"revision": before + 1, "changes": changes_of(source), "by": source.actor}
+        guard = telling(source.channel, told, Told(before + 1, source.id))
+        try:
+            await effects.append(source.channel, "conversation.updated", payload, guards=(guard,))
+        except GuardRefused:
+            return Retry("another worker told a change meanwhile")
+        return DONE
+
+    async def _told(self, channel: Channel) -> Told:
+        key = self._log.keys.guard(channel, settings_guard_name(channel))
+        return read_told(*await self._log.replay.command(b"HMGET", key, b"told", b"told_of"))
+
+    async def _count_before(self, source: Source) -> int:
+        """Changes older than this one, of a conversation of which nothing was told yet."""
+        count, before = 0, source.id
+        while page := await self._log.replay.page_back(source.channel, before):
+            before = page[-1].id.decode()
+            count += sum(entry.type.decode() in CHANGING for entry in page)
+        return count
+
+
+def changes_of(source: Source) -> JsonObject:
+    """The change as `conversation.updated` words it; null where something was reset."""
+    if source.event.type == "chat.branch":
+        return {"active_leaf": text(source.event, "leaf_id")}
+    settings = dict(object_field(source.event, "settings"))
+    changes: JsonObject = {"title": settings.pop("title")} if "title" in settings else {}
+    return changes | {"settings": settings} if settings else changes

@@ -1,0 +1,48 @@
+"""What the edge and the consumers must agree on about a conversation's revision: one hash a conversation. Pure.
+
+`settings:<channel>` lives in the channel's partition and is changed only by the scripts that append:
+
+* `revision`: raised by one with every stored `chat.configure` and `chat.branch`; `expected_revision` is compared with it.
+* `agent`: who answers by default.
+* `told`, `told_of`: the revision that the newest `conversation.updated` told, and the event it was told of. A channel's
+  commands are handled in their order, so the next one brings `told` + 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streams.channel import Channel
+from streams.cursor import id_order
+from streams.envelope import Guard
+
+CHANGING = frozenset({"chat.configure", "chat.branch"})
+"""The commands that raise the revision."""
+
+
+def settings_guard_name(channel: Channel) -> str:
+    """The hash with the conversation's revision and its agent."""
+    return f"settings:{channel.wire}"
+
+
+class Told(NamedTuple):
+    """What was told last: the revision, and the id of the command that brought it (0 and "" if nothing was)."""
+
+    revision: int
+    event: str
+
+    def covers(self, event_id: str) -> bool:
+        """Whether this command, or a later one, was told already."""
+        return self.event != "" and id_order(event_id) <= id_order(self.event)
+
+
+def read_told(revision: bytes | None, event: bytes | None) -> Told:
+    """The fields `told` and `told_of` as the hash holds them."""
+    return Told(int(revision or 0), (event or b"").decode())
+
+
+def telling(channel: Channel, told: Told, following: Told) -> Guard:
+    """The guard of the `conversation.updated` that tells the change after `told`: whoever is late is refused."""
+    expected = str(told.revision) if told.revision else ""
+    sets = (("told", str(following.revision)), ("told_of", following.event))
+    return Guard(settings_guard_name(channel), checks=(("told", "eq", expected),), sets=sets)

@@ -1,0 +1,251 @@
+"""Everything an answer passes through, as processes that can be killed: a Redis, two nodes, two workers; and devices.
+
+Devices are SDK clients in the test's own loop; theirs may be cut or be thrown away. Nodes and workers are killed with SIGKILL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import random
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hub.client import ChannelClosed, HubClient, HubClosed
+from hub.middleware.auth_sign import sign
+from ops.torture.cluster import NodeProcess
+from streams.channel import Channel
+from streams.redis.embedded import EmbeddedRedis
+from streams.redis.log import Log
+from streams.runs import run_guard_name
+from support.answer_screen import Screen
+
+ROOT = Path(__file__).parents[2]
+AGENTS = {"slow": "run", "once": "run_once", "endless": "run_endless"}
+LEASE_S = 2.5
+"""Six times shorter than in production; enough for a worker on a busy machine to renew it."""
+GRANTS = {"conversation:*": ["*"]}
+WITHIN_S = 60.0
+_numbers = itertools.count()
+
+
+class WorkerProcess:
+    """`hub worker` as a child."""
+
+    def __init__(self, redis_url: str, folder: Path) -> None:
+        agents = ",".join(f"{name}=support.slow_agent:{function}" for name, function in AGENTS.items())
+        self._env = os.environ | {
+            "REDIS_URL": redis_url, "HUB_AGENTS": agents, "HUB_RUN_LEASE": str(LEASE_S), "HUB_DATA": str(folder),
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "SLOW_AGENT_EFFECTS": str(folder / "effects"),
+        }  # fmt: skip
+        self._log = folder / f"worker-{next(_numbers)}.log"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process; 0 while it does not run."""
+        return self._child.pid if self._child is not None else 0
+
+    def start(self) -> None:
+        """Start it; it works a moment later."""
+        with self._log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-c", "from ops.cli import main; main()", "worker"],
+                env=self._env, cwd=ROOT, stdout=subprocess.PIPE, stderr=log,
+            )  # fmt: skip
+
+    def ready(self) -> None:
+        """Until it works. Blocks."""
+        assert self._child is not None
+        assert self._child.stdout is not None
+        line = self._child.stdout.readline()
+        assert b"is up" in line, f"{line!r}; see {self._log}: {self._log.read_text()[-2000:]}"
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            if self._child.stdout is not None:
+                self._child.stdout.close()
+            self._child = None
+
+
+class Stage:
+    """The processes. A pair of each, so that one may be dead while the other goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.redis = EmbeddedRedis(folder / "redis", is_persistent=False)
+        self.redis.start()
+        self._secret = secrets.token_hex(24)
+        self.nodes = [NodeProcess(self.redis.url, self._secret, HUB_DATA=str(folder)) for _ in range(2)]
+        self.workers = [WorkerProcess(self.redis.url, folder) for _ in range(2)]
+
+    @property
+    def effects(self) -> Path:
+        """Where the agents' effects are."""
+        return self.folder / "effects"
+
+    def token(self, user: str) -> str:
+        """May do everything in conversations, for an hour."""
+        return sign(self._secret, user, "t", GRANTS, 3600, time.time())
+
+    async def start(self) -> None:
+        """Start what does not run, and wait until all works."""
+        for worker in self.workers:
+            if not worker.pid:
+                worker.start()
+                await asyncio.to_thread(worker.ready)
+        for node in self.nodes:
+            with contextlib.suppress(RuntimeError):
+                if node.pid:
+                    continue
+            node.start()
+        await asyncio.gather(*(node.ready() for node in self.nodes))
+
+    def close(self) -> None:
+        """End everything."""
+        for process in (*self.nodes, *self.workers):
+            process.kill()
+        self.redis.stop()
+
+    async def holder(self, log: Log, channel: Channel, run_id: str) -> WorkerProcess | None:
+        """The worker that is at the run now; None when none is."""
+        raw = await log.redis.hget(log.keys.guard(channel, run_guard_name(channel, run_id)), "holder")
+        name = (raw or b"").decode()
+        return next((worker for worker in self.workers if worker.pid and f"-{worker.pid}-" in name), None)
+
+
+@contextlib.contextmanager
+def stage_in(folder: Path) -> Iterator[Stage]:
+    """A stage whose processes are gone afterwards, whatever happens."""
+    found = Stage(folder)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+class Audience:
+    """The devices that follow one channel, and where they may wait for something to be seen."""
+
+    def __init__(self, stage: Stage, channel: str) -> None:
+        self.stage, self.channel = stage, channel
+        self.devices: list[Device] = []
+        self._moved = asyncio.Condition()
+
+    async def join(self, user: str, *, first_node: int = 0, after: str = "$") -> Device:
+        """A device that follows the channel; returns when the hub has answered it."""
+        urls = [node.url for node in self.stage.nodes]
+        device = Device(self, user, [*urls[first_node:], *urls[:first_node]], after)
+        self.devices.append(device)
+        await device.begin()
+        return device
+
+    async def tell(self) -> None:
+        """Something was shown."""
+        async with self._moved:
+            self._moved.notify_all()
+
+    async def until(self, condition: Callable[[], bool], within_s: float = WITHIN_S) -> None:
+        """Until the devices show it.
+
+        Raises:
+            TimeoutError: not in time.
+        """
+        async with asyncio.timeout(within_s), self._moved:
+            await self._moved.wait_for(condition)
+
+    async def leave(self) -> None:
+        """Everybody goes."""
+        await asyncio.gather(*(device.end() for device in self.devices))
+
+
+class Device:
+    """One person's client and its screen."""
+
+    def __init__(self, audience: Audience, user: str, urls: Sequence[str], after: str) -> None:
+        self.user, self.screen = user, Screen()
+        self.is_harmed = False
+        self._audience, self._urls, self._after = audience, list(urls), after
+        self._reading: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
+        self.client = self._new_client()
+
+    @property
+    def trouble(self) -> str:
+        """What ended the reading, if something did."""
+        task = self._reading
+        if task is None or not task.done() or task.cancelled() or task.exception() is None:
+            return ""
+        return repr(task.exception())
+
+    def _new_client(self) -> HubClient:
+        return HubClient(self._urls, self._audience.stage.token(self.user), connect_timeout_s=WITHIN_S)
+
+    async def begin(self) -> None:
+        """Connect and follow; returns when the first answer is on the screen."""
+        client, screen = self.client, self.screen
+        await client.connect()
+        self._reading = asyncio.create_task(self._read(client, screen), name=f"device of {self.user}")
+        await self._audience.until(lambda: screen.starts > 0 or self._reading is None or self._reading.done())
+        assert not self.trouble, self.trouble
+
+    async def _read(self, client: HubClient, screen: Screen) -> None:
+        channel = self._audience.channel
+        items = client.subscribe(channel, after=self._after, signals=True, with_receipts=True)
+        try:
+            async for item in items:
+                screen.take(item)
+                if screen.is_behind:
+                    state = await client.state(channel)
+                    screen.take_state(state.state, state.state_at)
+                await self._audience.tell()
+        finally:
+            await self._audience.tell()
+
+    def cut(self) -> None:
+        """Pull the plug; the client comes back by itself."""
+        self.is_harmed = True
+        self.client.cut()
+
+    async def reload(self) -> None:
+        """The client is gone with everything it knew, as when a page is reloaded: it begins with the state."""
+        async with self._reloading:
+            self.is_harmed = True
+            self.client.cut()
+            await self.end()
+            self.client, self.screen, self._after = self._new_client(), Screen(), "$"
+            await self.begin()
+
+    async def end(self) -> None:
+        """Stop following."""
+        task, self._reading = self._reading, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await self.client.aclose()
+
+    async def command(self, kind: str, payload: dict[str, Any]) -> Any:
+        """Send a command; a reloaded client sends it again, under the same id."""
+        command_id = f"{self.user}.{secrets.token_hex(6)}"
+        while True:
+            client = self.client
+            try:
+                return (await client.command(kind, self._audience.channel, payload, command_id=command_id)).payload
+            except (HubClosed, ChannelClosed):
+                async with self._reloading:
+                    assert self.client is not client, "the client closed by itself"
+
+
+def offsets(chance: random.Random, count: int, length: int) -> list[int]:
+    """Random places in an answer, in order; the last tenth is left out, so that what is done there still finds it."""
+    return sorted(chance.randrange(length * 9 // 10) for _ in range(count))

@@ -177,13 +177,37 @@ class ToolOutcome:
         return not self.is_denied and self.error is None
 
 
-Item: TypeAlias = "str | Reasoning | Output | EndMessage | Result | ToolCall | list[ToolCall]"
+@dataclass(frozen=True, slots=True)
+class CallsBegun:
+    """Calls that a framework runs by itself: told, not run by us. What each comes to is a `CallEnded`.
+
+    Attributes:
+        message_calls: ids of all calls of the response, with its first; () for those that follow within the same response.
+    """
+
+    calls: tuple[ToolCall, ...]
+    message_calls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """What came of a call of a `CallsBegun`."""
+
+    outcome: ToolOutcome
+    duration_ms: int = 0
+
+
+Item: TypeAlias = "str | Reasoning | Output | EndMessage | Result | ToolCall | list[ToolCall] | CallsBegun | CallEnded"
 Back: TypeAlias = "ToolOutcome | list[ToolOutcome] | None"
 RunFunction: TypeAlias = "Callable[[Context, AgentInput], AsyncGenerator[Item, Back]]"
 
 
 class Suspended(BaseException):
     """The segment ends here, until people have answered. Not an Exception: an agent's `except Exception` must let it pass."""
+
+
+class Stopped(Exception):
+    """Raise it in an agent that was asked to stop and has: the run ends as cancelled."""
 
 
 class AgentFailed(Exception):

@@ -12,12 +12,15 @@ from consumers.agent import (
     AgentInput,
     Answer,
     Back,
+    CallEnded,
+    CallsBegun,
     EndMessage,
     Item,
     Output,
     Question,
     Reasoning,
     Result,
+    Stopped,
     ToolCall,
 )
 from consumers.asking import Asking
@@ -36,10 +39,6 @@ from projections.recorded import recorded
 BREATH_S: Final = 0.005
 """An agent that never awaits lets the others breathe this often."""
 VALUE_BYTES_MAX: Final = 64 * 1024
-
-
-class Stopped(Exception):
-    """Somebody asked to stop, and the agent has given its next item."""
 
 
 class Performance:
@@ -110,6 +109,10 @@ class Performance:
                 return (await self.tooling.call_all([item]))[0]
             case list():
                 return await self.tooling.call_all(item)
+            case CallsBegun():
+                await self.tooling.tell_begun(item)
+            case CallEnded():
+                await self.tooling.tell_ended(item)
             case _:
                 raise AgentFailed("bad_item", f"the agent yielded a {type(item).__name__}")
         return None

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from consumers.agent import Answer, Question, ToolCall, ToolOutcome
+from consumers.agent import Answer, CallEnded, CallsBegun, Question, ToolCall, ToolOutcome
 from consumers.asking import Asking
 from consumers.faults import Faults
 from consumers.journal import CallRecord
@@ -32,6 +32,7 @@ class Tooling:
     def __init__(self, run: RunLog, voice: Voice, asking: Asking, writer: Writer, faults: Faults) -> None:
         self._run, self._voice, self._asking, self._writer, self._faults = run, voice, asking, writer, faults
         self._count = 0
+        self._foreign_message: str | None = None
 
     async def call_all(self, calls: Sequence[ToolCall]) -> list[ToolOutcome]:
         """Run the calls beside each other; the outcomes come in their order.
@@ -53,6 +54,30 @@ class Tooling:
             for task in tasks:  # one that raised (fenced, cancelled) ends the others with it
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def tell_begun(self, begun: CallsBegun) -> None:
+        """Tell of calls that a framework runs; those told before, as when it goes on after an approval, are passed over."""
+        fresh = [call for call in begun.calls if call.tool_call_id not in self._run.journal.calls]
+        if not fresh:
+            return
+        if self._voice.is_open or self._foreign_message is None or begun.message_calls:
+            parts: list[JsonObject] = [
+                {"type": "tool_call", "tool_call_id": call_id} for call_id in begun.message_calls
+            ]
+            self._foreign_message = await self._voice.end(Ending("tool_calls", parts=tuple(parts)), is_forced=True)
+        for call in fresh:
+            await self._tell_start(call, self._foreign_message)
+
+    async def tell_ended(self, ended: CallEnded) -> None:
+        """Tell what came of such a call, once."""
+        outcome = ended.outcome
+        record = self._run.journal.calls.get(outcome.tool_call_id)
+        if record is None or record.outcome is not None:
+            return
+        if outcome.error is not None:
+            await self._fail(outcome.tool_call_id, outcome.error, outcome.message, is_retryable=False)
+        else:
+            await self._complete(outcome.tool_call_id, ended.duration_ms, outcome.output, is_denied=outcome.is_denied)
 
     def _number(self) -> str:
         self._count += 1
@@ -96,12 +121,14 @@ class Tooling:
             return _recorded(record)
         started_s = asyncio.get_running_loop().time()
         if answer is not None and answer.resolution in {"denied", "expired", "cancelled"}:
-            return await self._complete(call, started_s, answer.reason or "denied", is_denied=True)
+            return await self._complete(
+                str(call.tool_call_id), _since_ms(started_s), answer.reason or "denied", is_denied=True
+            )
         try:
             args = answer.edited_args if answer is not None and answer.edited_args is not None else call.args
             args = call.validate(args) if call.validate else args
         except ValueError as error:
-            return await self._fail(call, "invalid_args", str(error), is_retryable=False)
+            return await self._fail(str(call.tool_call_id), "invalid_args", str(error), is_retryable=False)
         if call.run is None:
             return await self._client_result(call, answer, started_s)
         return await self._run_tool(call, args, started_s)
@@ -109,8 +136,8 @@ class Tooling:
     async def _client_result(self, call: ToolCall, answer: Answer | None, started_s: float) -> ToolOutcome:
         if answer is None or answer.error:
             said = answer.error if answer else "nobody answered"
-            return await self._fail(call, "failed", said, is_retryable=False)
-        return await self._complete(call, started_s, answer.value)
+            return await self._fail(str(call.tool_call_id), "failed", said, is_retryable=False)
+        return await self._complete(str(call.tool_call_id), _since_ms(started_s), answer.value)
 
     async def _run_tool(self, call: ToolCall, args: JsonObject, started_s: float) -> ToolOutcome:
         call_id = str(call.tool_call_id)
@@ -123,19 +150,19 @@ class Tooling:
                 output = await call.run(args, progress)
             self._faults.hit("run_after_tool")
         except TimeoutError:
-            return await self._fail(call, "timeout", f"no result within {call.timeout_s} s", is_retryable=True)
+            return await self._fail(
+                str(call.tool_call_id), "timeout", f"no result within {call.timeout_s} s", is_retryable=True
+            )
         except Exception as error:
             _log.warning("tool %s failed", call.name, exc_info=True)
-            return await self._fail(call, "failed", f"{type(error).__name__}: {error}", is_retryable=False)
-        return await self._complete(call, started_s, output)
+            return await self._fail(
+                str(call.tool_call_id), "failed", f"{type(error).__name__}: {error}", is_retryable=False
+            )
+        return await self._complete(str(call.tool_call_id), _since_ms(started_s), output)
 
-    async def _complete(
-        self, call: ToolCall, started_s: float, output: Json, *, is_denied: bool = False
-    ) -> ToolOutcome:
+    async def _complete(self, call_id: str, duration_ms: int, output: Json, *, is_denied: bool = False) -> ToolOutcome:
         if len(canonical(output)) > OUTPUT_BYTES_MAX:
-            return await self._fail(call, "failed", "the output is larger than 64 KiB", is_retryable=False)
-        call_id = str(call.tool_call_id)
-        duration_ms = int((asyncio.get_running_loop().time() - started_s) * 1000)
+            return await self._fail(call_id, "failed", "the output is larger than 64 KiB", is_retryable=False)
         payload: JsonObject = {
             "tool_call_id": call_id, "run_id": self._run.run.run_id, "outcome": "denied" if is_denied else "ok",
             "output": output, "duration_ms": duration_ms,
@@ -143,14 +170,17 @@ class Tooling:
         await self._run.append("tool.call.complete", payload, f"result/{call_id}")
         return ToolOutcome(call_id, output, is_denied)
 
-    async def _fail(self, call: ToolCall, reason: str, message: str, *, is_retryable: bool) -> ToolOutcome:
-        call_id = str(call.tool_call_id)
+    async def _fail(self, call_id: str, reason: str, message: str, *, is_retryable: bool) -> ToolOutcome:
         payload: JsonObject = {
             "tool_call_id": call_id, "run_id": self._run.run.run_id, "reason": reason, "message": message[:2000],
             "retryable": is_retryable,
         }  # fmt: skip
         await self._run.append("tool.call.error", payload, f"result/{call_id}")
         return ToolOutcome(call_id, error=reason, message=message)
+
+
+def _since_ms(started_s: float) -> int:
+    return int((asyncio.get_running_loop().time() - started_s) * 1000)
 
 
 def _recorded(record: CallRecord) -> ToolOutcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 Script = Callable[[dict[str, Any]], Iterable[Any]]
 """From the request's body to what is sent: objects as chunks, strings as raw lines, `STALL` and `BREAK` as they say."""
@@ -45,7 +45,7 @@ class ModelServer:
         self.requests: list[dict[str, Any]] = []
         self.authorizations: list[str] = []
 
-    async def __aenter__(self) -> ModelServer:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/v1"

@@ -25,7 +25,8 @@ _numbers = itertools.count()
 def options(url: str, agents: dict[str, Any], **more: Any) -> WorkerOptions:
     """A worker's options with short leases."""
     quick: dict[str, Any] = {
-        "partition_life_ms": 900, "lease_ms": 900, "look_again_ms": 300, "job_patience_ms": 800, "block_ms": 100, "drain_s": 0.2, "grace_s": 1.0,
+        "partition_life_ms": 900, "lease_ms": 900,
+        "look_again_ms": 300, "job_patience_ms": 800, "block_ms": 100, "drain_s": 0.2, "grace_s": 1.0,
         "retry": RetryPolicy(attempts_max=5, first_s=0.02, factor=1.0, longest_s=0.02),
     }  # fmt: skip
     found = {name: served(name, agent) for name, agent in agents.items()}

@@ -46,9 +46,7 @@ SAID = "".join(WORDS[:20]) + "|seen " + "".join(WORDS[20:])
 
 def start_worker(url: str) -> subprocess.Popen[str]:
     """Start one and wait until it works. Whoever starts it kills it."""
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__)), url], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, str(Path(__file__)), url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.strip() == "up", line

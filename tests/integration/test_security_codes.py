@@ -339,7 +339,7 @@ async def http_late_upload(bench: Bench) -> httpx.Response:
     node = await bench.node()
     upload = (await post(bench, {"type": "file.upload.request", "payload": FILE}, node=node)).json()["upload_id"]
     jump_two_days(node)
-    return await post(bench, {"type": "file.upload.complete", "payload": {"upload_id": upload}}, node=node)
+    return await post(bench, {"type": "file.upload.progress", "payload": {"upload_id": upload, "sent": 1}}, node=node)
 
 
 async def http_no_files(bench: Bench) -> httpx.Response:

@@ -196,7 +196,7 @@ function turnPlug() {
     card.clear("The plug is out. The receipt comes when it is back.");
     hub?.suspend();
   } else hub?.connect();
-  at("plug").setAttribute("aria-pressed", String(isUnplugged));
+  at("plug").classList.toggle("on", isUnplugged);
   at("plug").textContent = isUnplugged ? "Plug it in again" : "Pull the plug";
   showConnection();
 }
@@ -215,7 +215,7 @@ function stopWriter() {
 }
 
 function showWriter() {
-  at("writer").setAttribute("aria-pressed", String(writer !== null));
+  at("writer").classList.toggle("on", writer !== null);
   at("writer").textContent = writer ? "Stop the second writer" : "Start a second writer";
   if (writer) at("writer-note").textContent = `${writer.stored.toLocaleString("en")} messages stored by the second writer.`;
 }

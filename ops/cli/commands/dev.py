@@ -80,14 +80,15 @@ def _fsync(settings: Settings) -> FsyncPolicy:
 
 def _greet(settings: Settings, bound: socket.socket, about: str) -> None:
     url = url_of(bound)
+    has_secret = settings.jwt_secret is not None
+    token = signed(settings, DEFAULT_USER, DEFAULT_TENANT, ALL_GRANTS, DAY_S) if has_secret else ""
     lines = [
         f"hub is up on {url} after {time.monotonic() - STARTED:.1f} s",
-        f"  console  {url}/console",
+        f"  console  {url}/console{token and '#token='}{token}",  # a fragment is never sent to a server
         f"  socket   {url.replace('http', 'ws', 1)}/ws",
         f"  redis    {cli_line(settings.redis_url or '')}    ({about})",
     ]
-    if settings.jwt_secret is not None:
-        token = signed(settings, DEFAULT_USER, DEFAULT_TENANT, ALL_GRANTS, DAY_S)
+    if token:
         lines += [
             f"  token    {token}",
             f"           ({DEFAULT_USER} of {DEFAULT_TENANT}, may do everything, for 24 hours)",

@@ -127,11 +127,12 @@ class FileHandler:
         """
         upload_id = cast("FileUploadComplete", command.payload).upload_id
         upload = own(await self._desk.book.read(command.place, upload_id), command.caller.principal.user)
+        streamed = ""
         if upload.state in OPEN:  # else the guard decides, so that a repeated command gets its first answer
             not_expired(upload, self._hub.services.now())
             with _StoreAway():
-                await self._finish_socket(upload)
-        sets = (("state", UploadState.VERIFYING.value), ("cause", "@id"))
+                streamed = await self._finish_socket(upload)
+        sets = (("state", UploadState.VERIFYING.value), ("cause", "@id"), ("streamed", streamed))
         return Append(command.draft(guards=(_guard(upload, UploadState.VERIFYING, sets),)), refused=_refused)
 
     async def cancel(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
@@ -169,19 +170,19 @@ class FileHandler:
         }  # fmt: skip
         return Answer("file.url", to_json(answer))
 
-    async def _finish_socket(self, upload: Upload) -> None:
-        """Let every chunk of a socket upload arrive in the store.
+    async def _finish_socket(self, upload: Upload) -> str:
+        """Let every chunk of a socket upload arrive in the store; the digest of them all where this node saw them all.
 
         Raises:
             HubError: 4021, bytes are missing.
         """
         if upload.plan.strategy is not Strategy.SOCKET:
-            return
-        stored = await self._desk.sockets.finish(upload)
-        if stored < upload.size:
-            raise HubError(
-                4021, "bytes are missing; go on from next_offset", details=(Problem("next_offset", f"is {stored}"),)
-            )
+            return ""
+        arrived = await self._desk.sockets.finish(upload)
+        if arrived.size < upload.size:
+            problem = Problem("next_offset", f"is {arrived.size}")
+            raise HubError(4021, "bytes are missing; go on from next_offset", details=(problem,))
+        return arrived.sha256
 
     def _reply(self, connection: Connection, chunk: Chunk, re: str | None, channel: str | None) -> Reply:
         """Answers one chunk on its socket. A binary chunk has no id: its answer names the upload."""

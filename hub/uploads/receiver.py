@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
-from hub.storage.digests import sha256_of
+from hub.storage.digests import encode_digest, sha256_of
 from hub.storage.store import AlreadyStored, NewObject, ObjectStore, StoreError, StoreUnavailable, UploadGone
 from hub.storage.threads import Threads
 from hub.uploads.chunks import Chunk, ChunkProblem, Slice, Verdict, judge, slices
 from hub.uploads.plan import WINDOW_CHUNKS
 from hub.uploads.record import Upload
-from hub.uploads.spool import PartSpool
+from hub.uploads.spool import Hash, PartSpool
 
 _PROBLEMS: Final = {Verdict.OFFSET: ChunkProblem.OFFSET, Verdict.CHECKSUM: ChunkProblem.CHECKSUM}
 
@@ -76,6 +77,13 @@ class Receiver:
         self._spool: PartSpool | None = None
         self._storing: asyncio.Task[None] | None = None
         self._is_paused = False
+        self._spooled: Hash | None = sha256() if stored_offset == 0 else None
+        self._stored: Hash | None = self._spooled
+
+    @property
+    def streamed_sha256(self) -> str:
+        """The digest of everything stored, when this node saw all of it; else empty."""
+        return encode_digest(self._stored.digest()) if self._stored is not None else ""
 
     async def take(self, chunk: Chunk) -> Taken:
         """Take a chunk, or say what is wrong with it.
@@ -135,7 +143,7 @@ class Receiver:
         view = memoryview(chunk.data)
         for piece in slices(chunk.offset, len(chunk.data), self.upload.plan.part_size, self.upload.size):
             if self._spool is None:
-                self._spool = PartSpool(self._store.spool, piece.n)
+                self._spool = PartSpool(self._store.spool, piece.n, self._spooled)
             await self._threads.run(self._spool.add, view[piece.start : piece.end])
             self.next_offset += piece.end - piece.start
             if piece.is_last and not await self._send_part(piece):
@@ -147,7 +155,7 @@ class Receiver:
         spool = self._spool
         if spool is None or spool.n != piece.n:  # the part before did not arrive: everything after it is sent again
             return False
-        self._spool = None
+        self._spool, self._spooled = None, spool.whole
         self._storing = asyncio.create_task(self._put(spool))
         return True
 
@@ -160,6 +168,7 @@ class Receiver:
             else:
                 await self._put_whole(NewObject(upload.key, part.size, upload.mime, part.sha256), spool)
             self.stored_offset = (part.n - 1) * upload.plan.part_size + part.size
+            self._stored = spool.whole
         finally:
             spool.drop()
 
@@ -184,7 +193,7 @@ class Receiver:
     def _start_over(self) -> None:
         """Go on from what is in the store, after a pause."""
         self._drop_spool()
-        self.next_offset = self.stored_offset
+        self.next_offset, self._spooled = self.stored_offset, self._stored
         self._is_paused = True
 
     def _drop_spool(self) -> None:

@@ -22,6 +22,7 @@ class Upload:
         handle: the store's name for the multipart upload; "" where there is none (yet).
         is_checked: whether every part comes with its digest.
         reason, message: why it failed; only in `failing` and `failed`.
+        streamed: SHA-256 of the whole as the node saw it that every chunk came to; "" when there was no such node.
         cause: the event that decided (complete, cancel); "" when time did.
         detected: the content type its bytes have, once ready.
     """
@@ -42,6 +43,7 @@ class Upload:
     reason: FailReason | None = None
     message: str = ""
     cause: str = ""
+    streamed: str = ""
     detected: str = ""
 
     @property
@@ -62,7 +64,7 @@ class Upload:
             "event_id": self.event_id, "slot": self.slot, "expires_ms": self.expires_ms, "sha256": self.sha256 or "",
             "state": self.state.value, "handle": self.handle, "is_checked": int(self.is_checked),
             "reason": self.reason.value if self.reason else "", "message": self.message, "cause": self.cause,
-            "detected": self.detected,
+            "detected": self.detected, "streamed": self.streamed,
         }  # fmt: skip
 
 
@@ -77,4 +79,5 @@ def from_fields(upload_id: str, fields: Mapping[str, str]) -> Upload:
         handle=fields["handle"], is_checked=fields["is_checked"] == "1",
         reason=FailReason(reason) if reason else None, message=fields.get("message", ""),
         cause=fields.get("cause", ""), detected=fields.get("detected", ""),
+        streamed=fields.get("streamed", ""),
     )  # fmt: skip

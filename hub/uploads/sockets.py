@@ -34,6 +34,13 @@ Admit = Callable[[Channel | None, str, Caller], Awaitable[Upload]]
 """Channel (None: not told), upload and caller → the upload, if the caller may send to it now; raises HubError if not."""
 
 
+class Arrived(NamedTuple):
+    """Bytes from the start that are in the store, and their SHA-256 where this node saw all of them, else empty."""
+
+    size: int
+    sha256: str = ""
+
+
 class _Offer(NamedTuple):
     channel: Channel | None
     caller: Caller
@@ -93,21 +100,21 @@ class SocketUploads:
         lane = self._lanes.get(_key(upload))
         return lane.receiver.next_offset if lane is not None and lane.receiver is not None else None
 
-    async def finish(self, upload: Upload) -> int:
-        """Let everything that was sent arrive; how many bytes from the start are in the store."""
+    async def finish(self, upload: Upload) -> Arrived:
+        """Let everything that was sent arrive, and say what is in the store."""
         if upload.size == 0:
             await put_empty(self._store, upload)
         lane = self._lanes.pop(_key(upload), None)
         if lane is None:
-            return await stored_bytes(self._store, upload)
+            return Arrived(await stored_bytes(self._store, upload))
         while lane.task is not None:
             await asyncio.wait({lane.task})
         if lane.receiver is not None:
             await lane.receiver.settle()
             if lane.receiver.stored_offset < upload.size:
                 self._lanes.setdefault(_key(upload), lane)
-            return lane.receiver.stored_offset
-        return await stored_bytes(self._store, upload)
+            return Arrived(lane.receiver.stored_offset, lane.receiver.streamed_sha256)
+        return Arrived(await stored_bytes(self._store, upload))
 
     async def close(self) -> None:
         """Stop taking; what is on its way into the store arrives."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hub.client import HubClient, HubError, UploadFailed
-from hub.storage.digests import sha256_of
+from hub.storage.digests import composite, sha256_of
 from support.nodes import SECRET
 from support.uploads import CHANNEL, MIB, FileHub, download, file_hub, some_bytes, uploader
 
@@ -29,6 +29,12 @@ def a_file(tmp_path: Path, size: int, name: str = "a file.bin") -> tuple[Path, b
     return path, data
 
 
+def checksum_of(data: bytes, type_: str) -> str:
+    """What `file.ready` must say of these bytes."""
+    parts = [sha256_of(data[start : start + 8 * MIB]) for start in range(0, len(data), 8 * MIB)]
+    return composite(parts) if type_ == "composite" else sha256_of(data)
+
+
 @pytest.mark.parametrize("strategy", ["auto", "single", "multipart", "socket"])
 @pytest.mark.parametrize("size", [0, 1, 5 * MIB + 1, 20 * MIB])
 async def test_upload(hub: FileHub, tmp_path: Path, strategy: str, size: int) -> None:
@@ -39,7 +45,7 @@ async def test_upload(hub: FileHub, tmp_path: Path, strategy: str, size: int) ->
         found = await client.upload(CHANNEL, path, strategy=strategy, on_progress=lambda *now: seen.append(now))
 
     assert (found.size, found.sha256, found.filename) == (size, sha256_of(data), "a file.bin")
-    assert found.ready["checksum"]["value"] == sha256_of(data)
+    assert found.ready["checksum"]["value"] == checksum_of(data, found.ready["checksum"]["type"])
     assert not size or seen[-1] == (size, size)
     async with uploader(hub) as socket:
         assert (await download(socket, found.file_id)).content == data
@@ -61,7 +67,7 @@ async def test_upload_over_lost_connections(hub: FileHub, tmp_path: Path, strate
         found = await client.upload(CHANNEL, path, strategy=strategy, on_progress=cut)
 
     assert cuts >= 4
-    assert found.ready["checksum"]["value"] == sha256_of(data)
+    assert found.ready["checksum"]["value"] == checksum_of(data, found.ready["checksum"]["type"])
 
 
 async def test_resume_key_carries_over(hub: FileHub, tmp_path: Path) -> None:
@@ -85,6 +91,33 @@ async def test_resume_key_carries_over(hub: FileHub, tmp_path: Path) -> None:
     assert begun[0] > 10 * MIB
     assert found.ready["checksum"]["value"] == sha256_of(data)
     assert len(await hub.left()) == 1
+
+
+async def test_resumed_parts_are_recognised(hub: FileHub, tmp_path: Path) -> None:
+    """Parts that are there are not sent again if this file has them, and are if it has others."""
+    path, data = a_file(tmp_path, 30 * MIB)
+    async with HubClient(hub.node.url, hub.token()) as client:
+        reached = asyncio.Event()
+        job = asyncio.create_task(
+            client.upload(
+                CHANNEL,
+                path,
+                strategy="multipart",
+                resume_key="p",
+                on_progress=lambda sent, _: reached.set() if sent > 20 * MIB else None,
+            )
+        )
+        await reached.wait()
+        job.cancel()
+        await asyncio.gather(job, return_exceptions=True)
+    changed = b"x" + data[1:]
+    path.write_bytes(changed)
+    async with HubClient(hub.node.url, hub.token()) as client:
+        found = await client.upload(CHANNEL, path, strategy="multipart", resume_key="p")
+
+    assert found.ready["checksum"]["value"] == checksum_of(changed, "composite")
+    async with uploader(hub) as socket:
+        assert (await download(socket, found.file_id)).content == changed
 
 
 async def test_file_that_changes_meanwhile(hub: FileHub, tmp_path: Path) -> None:
@@ -133,7 +166,7 @@ async def test_expired_signature_is_renewed(hub: FileHub, tmp_path: Path, monkey
         found = await client.upload(CHANNEL, path, strategy="multipart")
 
     assert tampered == 4
-    assert found.ready["checksum"]["value"] == sha256_of(data)
+    assert found.ready["checksum"]["value"] == checksum_of(data, "composite")
 
 
 async def test_command_line(hub: FileHub, tmp_path: Path) -> None:

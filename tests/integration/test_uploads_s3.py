@@ -13,7 +13,7 @@ from typing import Self
 import pytest
 
 from hub.client import HubClient
-from hub.storage.digests import sha256_of
+from hub.storage.digests import composite, sha256_of
 from support.s3_server import CREDENTIALS, S3Server, why_missing
 from support.uploads import (
     CHANNEL,
@@ -145,7 +145,12 @@ async def test_200_mb(hub: FileHub, strategy: str, tmp_path: Path) -> None:
     async with HubClient(hub.node.url, hub.token()) as client:
         found = await client.upload(CHANNEL, path, strategy=strategy)
 
-    assert found.ready["checksum"] == {"algorithm": "sha256", "type": "full", "value": sha256_of(data)}
+    way = found.ready["checksum"]["type"]
+    assert way == ("composite" if strategy == "multipart" else "full")
+    parts = [sha256_of(data[start : start + 8 * MIB]) for start in range(0, len(data), 8 * MIB)]
+    assert found.ready["checksum"]["value"] == (composite(parts) if way == "composite" else sha256_of(data))
+    async with uploader(hub) as socket:
+        assert (await download(socket, found.file_id)).content == data
 
 
 async def test_parts_by_the_first_urls(hub: FileHub) -> None:

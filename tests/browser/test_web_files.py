@@ -1,0 +1,39 @@
+"""What the console's files may not contain, read without a browser."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+WEB = Path(str(files("hub.web")))
+SCRIPTS = sorted(WEB.glob("*.js"))
+PAGES = sorted(WEB.glob("*.html"))
+MARKUP = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|\beval\(|new Function|DOMParser")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_make_no_markup_out_of_text(script: Path) -> None:
+    """What came over the network reaches the page as text, whatever somebody changes later."""
+    assert MARKUP.findall(script.read_text()) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_modules_import_only_their_neighbours(script: Path) -> None:
+    """No dependency, no build: every import is a file beside it."""
+    imported = re.findall(r'^(?:import|export) .*from "([^"]+)";$', script.read_text(), flags=re.MULTILINE)
+
+    assert [name for name in imported if not name.startswith("./") or not (WEB / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_pages_hold_no_inline_code_and_load_what_is_there(page: Path) -> None:
+    """Nothing that the Content-Security-Policy would refuse, nothing that is missing, nothing from elsewhere."""
+    text = page.read_text()
+    loaded = re.findall(r'(?:src|href)="([^"#]+)"', text)
+
+    assert re.findall(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", text) == []
+    assert len(loaded) >= 3
+    assert [name for name in loaded if not (WEB / name.removeprefix("console/")).exists()] == []

@@ -123,10 +123,12 @@ class Moody(LocalStore):
     """A store some of whose next calls fail: `failing` says how often, by name."""
 
     failing: Counter[str]
+    has_failed: asyncio.Event
 
     def _fail(self, name: str) -> None:
         if self.failing[name]:
             self.failing[name] -= 1
+            self.has_failed.set()
             raise StoreUnavailable("the store answered 503")
 
     async def write_part(self, key: str, handle: str, part: Part, source: Path) -> None:
@@ -148,7 +150,7 @@ def moody(hub: FileHub) -> Moody:
     store = hub.store
     store.__class__ = Moody
     assert isinstance(store, Moody)
-    store.failing = Counter()
+    store.failing, store.has_failed = Counter(), asyncio.Event()
     return store
 
 
@@ -196,8 +198,7 @@ async def test_store_away_for_good(hub: FileHub, moody: Moody) -> None:
         await bring_socket(socket, authorized, data)
         moody.failing["finish"] = 1_000
         await socket.answer("file.upload.complete", {"upload_id": authorized["upload_id"]}, CHANNEL)
-        while moody.failing["finish"] > 997:
-            await asyncio.sleep(0)  # the worker runs in this loop
+        await moody.has_failed.wait()
         later = hub.settlement._clock() + 16 * 60
         hub.settlement._clock = lambda: later
 

@@ -15,6 +15,7 @@ from support.uploads import (
     CHANNEL,
     MIB,
     FileHub,
+    binary_answer,
     bring_multipart,
     bring_single,
     bring_socket,
@@ -214,7 +215,7 @@ async def test_damaged_and_misplaced_chunks(hub: FileHub) -> None:
         broken[1:17] = bytes.fromhex(upload_id)
         broken[24] = 3
         await socket.send_raw(bytes(broken))
-        crc = (await socket.expect("file.upload.progress"))["payload"]
+        crc = await binary_answer(socket)
         await socket.send_raw(b"\x07nonsense")
         nonsense = (await socket.expect("connection.error"))["payload"]
 

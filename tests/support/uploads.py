@@ -142,16 +142,18 @@ async def send_chunk(socket: SocketClient, upload_id: str, offset: int, data: by
     """One chunk; the payload of its answer."""
     if binary:
         await socket.send_raw(encode_binary(upload_id, offset, data))
-        while True:
-            frame = await socket.next()
-            if (
-                "id" not in frame
-                and "actor" not in frame
-                and frame["type"] in {"file.upload.progress", "connection.error"}
-            ):
-                return frame["payload"]
+        return await binary_answer(socket)
     payload = {"upload_id": upload_id, "offset": offset, "data": b64encode(data).decode(), "sha256": sha256_of(data)}
     return (await socket.answer("file.chunk", payload, CHANNEL))["payload"]
+
+
+async def binary_answer(socket: SocketClient) -> Json:
+    """The next answer to a binary chunk: a reply without `re`, and no signal to subscribers."""
+    while True:
+        frame = await socket.next()
+        if "actor" not in frame and frame["type"] in {"file.upload.progress", "connection.error"}:
+            found: Json = frame["payload"]
+            return found
 
 
 async def bring_socket(socket: SocketClient, authorized: Json, data: bytes, *, binary: bool = False) -> None:

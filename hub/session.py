@@ -28,6 +28,7 @@ from streams.events import CATALOGUE, EventType, Payload
 from streams.events.validation import InvalidPayload, validate
 
 HANDSHAKES: Final = frozenset({"connection.init", "connection.reconnect"})
+_SENDABLE: Final = {name: event for name, event in CATALOGUE.items() if event.is_inbound and event.is_served}
 UNREADABLE_MAX: Final = 3
 """Messages in a row that are not JSON objects: a client that speaks another protocol is sent away."""
 
@@ -190,8 +191,8 @@ def known_event(type_: str) -> EventType:
     Raises:
         HubError: 4005, unknown or not for clients.
     """
-    event = CATALOGUE.get(type_)
-    if event is None or not event.is_inbound or not event.is_served:
+    event = _SENDABLE.get(type_)
+    if event is None:
         raise HubError(
             4005, "unknown type; /asyncapi.json lists what may be sent", details=(Problem("type", "is unknown"),)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from binascii import crc_hqx
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
@@ -31,21 +31,28 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """Tenant, kind and name. Two tenants' channels of one name are two channels."""
+    """Tenant, kind and name. Two tenants' channels of one name are two channels.
+
+    Attributes:
+        wire: the form on the wire, `kind:name`; the tenant comes from the token and is never written there.
+        path: the form in keys and bell entries, `tenant:kind:name`. No part may hold a colon, so it is unambiguous.
+    """
 
     tenant: str
     kind: Kind
     name: str
+    wire: str = field(init=False, compare=False, repr=False)
+    path: str = field(init=False, compare=False, repr=False)
+    _hash: int = field(init=False, compare=False, repr=False)
 
-    @property
-    def wire(self) -> str:
-        """The form on the wire, `kind:name`; the tenant comes from the token and is never written there."""
-        return f"{self.kind.value}:{self.name}"
+    def __post_init__(self) -> None:
+        # Written once: a channel is looked up in several tables for every event.
+        object.__setattr__(self, "wire", f"{self.kind.value}:{self.name}")
+        object.__setattr__(self, "path", f"{self.tenant}:{self.wire}")
+        object.__setattr__(self, "_hash", hash(self.path))
 
-    @property
-    def path(self) -> str:
-        """The form in keys and bell entries, `tenant:kind:name`. No part may hold a colon, so it is unambiguous."""
-        return f"{self.tenant}:{self.kind.value}:{self.name}"
+    def __hash__(self) -> int:
+        return self._hash
 
     def partition(self, count: int) -> int:
         """The partition of `count` this channel lives in: CRC16 (XMODEM, as Redis Cluster uses) of the path."""

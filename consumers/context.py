@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from consumers.agent import Answer, Output, Question, QuestionKind, ToolCall, ToolOutcome
-from consumers.history import Said
+from consumers.said import Said
 from projections.json_value import Json, JsonObject
 
 if TYPE_CHECKING:

@@ -151,6 +151,7 @@ class Flow:
         Raises:
             Fenced: another holder closes it.
         """
+        await self._turn_down_steering(writes)
         *before, complete = closing(writes.channel, writes.journal, writes.run, ending)
         for planned in before:
             await writes.append_unless_done(*planned)
@@ -166,6 +167,17 @@ class Flow:
         self.services.faults.hit("run_after_complete")
         await self.leave(writes.channel, writes.run.run_id)
         return True
+
+    async def _turn_down_steering(self, writes: RunLog) -> None:
+        """Tell whoever sent a word the run never took; one it took was told so under the same key."""
+        store, run_id = self.services.store, writes.run.run_id
+        (flags,) = await store.flags([(writes.channel, run_id)])
+        for number in range(1, flags.steers + 1):
+            event_id = await store.steer(writes.channel, run_id, number)
+            payload: JsonObject = {
+                "message_id": event_id, "status": "rejected", "run_id": run_id, "reason": "the run ended before it took it",
+            }  # fmt: skip
+            await writes.append_unless_done("message.status", payload, f"steer/{event_id}")
 
     async def leave(self, channel: Channel, run_id: str) -> None:
         """A final run gives up its turn and is taken off the list; the next one gets its job."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Final, Literal
 
+from consumers.said import Said
 from projections.conversation import CONVERSATION
 from projections.errors import BrokenEvent
 from projections.message import Message
@@ -19,17 +19,6 @@ from streams.redis.log import Log
 BRANCH_EVENTS_MAX: Final = 5_000
 """Events folded to find a branch: half a second at most. A conversation that an agent answers in is shorter."""
 _SAID: Final = frozenset({b"chat.message", b"assistant.message.end"})
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A message as it was said: who, when (milliseconds since 1970), and the words."""
-
-    message_id: str
-    role: Literal["user", "assistant"]
-    by: str
-    text: str
-    at_ms: int
 
 
 class Past:

@@ -15,7 +15,7 @@ from consumers.agent import AgentInput, Back, Item, Output, Question, ToolCall, 
 from consumers.agents import demo_answers as say
 from consumers.agents.demo_questions import Count, Export, Find, Help, Summary, read_question
 from consumers.context import Context
-from consumers.history import Said
+from consumers.said import Said
 from projections.json_value import Json, JsonObject
 
 PACE_S: Final = 0.015

@@ -12,6 +12,7 @@ from consumers.agent import AgentFailed, EndMessage, Output, Question, Reasoning
 from consumers.worker import running
 from streams.errors import GuardRefused
 from streams.redis.log import Log
+from streams.runs import run_guard_name, steering
 from support.run_rig import POLL_S, Client, check_rules, conversation, options
 
 
@@ -355,3 +356,40 @@ async def test_an_invoker_may_choose_the_run_id_once(log: Log, client: Client) -
 
     assert complete["message_ids"] == ["mine.0"]
     assert refused.value.field == "state"
+
+
+async def test_steering_words_are_taken_or_turned_down(log: Log, client: Client) -> None:
+    """A word to a running run reaches it and its sender is told; one it never takes is turned down at its end."""
+    go = asyncio.Event()
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        yield "so "
+        words: list[str] = []
+        while not words:
+            words = await ctx.steering()
+            await asyncio.sleep(POLL_S)
+        yield words[0]
+        await go.wait()
+
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.ask("x")
+        await client.until("assistant.message.start", run_id=run_id)
+        taken = await client.command(
+            "agent.steer", {"run_id": run_id, "text": "left"}, steering(client.channel, run_id)
+        )
+        await client.until("message.status", message_id=taken, status="applied")
+        late = await client.command(
+            "agent.steer", {"run_id": run_id, "text": "right"}, steering(client.channel, run_id)
+        )
+        while (await log.redis.hget(run_key(log, client, run_id), "steers")) != b"2":  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(POLL_S)
+        go.set()
+        await client.end(run_id)
+
+    assert await client.text(run_id) == "so left"
+    assert (await client.until("message.status", message_id=late))["status"] == "rejected"
+    check_rules(await client.events())
+
+
+def run_key(log: Log, client: Client, run_id: str) -> bytes:
+    return log.keys.guard(client.channel, run_guard_name(client.channel, run_id))

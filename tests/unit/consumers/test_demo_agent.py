@@ -1,0 +1,79 @@
+"""What the demo agent understands, and what it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from consumers.agents import demo_answers as say
+from consumers.agents.demo_questions import Asked, Count, Export, Find, Help, Summary, read_question
+from consumers.said import Said
+
+MINUTE = 60_000
+SAID = [
+    Said("1-0", "user", "alice", "The redis deadline is Friday", 0),
+    Said("r.0", "assistant", "demo", "redis redis", 1 * MINUTE),
+    Said("2-0", "user", "bob", 'I like "streams"', 5 * MINUTE),
+    Said("3-0", "user", "alice", "Redis is up again", 65 * MINUTE),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ('Who said "redis"?', Find("redis")),
+        ("who mentioned the deadline", Find("the deadline")),
+        ("what did alice say about the deadline?", Find("the deadline", "alice")),
+        ("what did I say?", Find("", "zoe")),
+        ("when did bob last write?", Find("", "bob", is_last=True)),
+        ("when did bob last say about streams", Find("streams", "bob", is_last=True)),
+        ("search for upgrade path!", Find("upgrade path")),
+        ("how many messages did carol write?", Count("carol")),
+        ("How many messages are there?", Count()),
+        ("how many did everyone write", Count()),
+        ("please summarise", Summary()),
+        ("what happened here?", Summary()),
+        ("export it", Export()),
+        ("hello", Help()),
+        ("", Help()),
+    ],
+)
+def test_questions_are_read(text: str, asked: Asked) -> None:
+    """Each kind of question has a few wordings; anything else is answered with help."""
+    assert read_question(text, by="zoe") == asked
+
+
+def test_finding_looks_at_what_people_said() -> None:
+    """Whatever the case; not at answers of agents."""
+    hits = say.find(SAID, "REDIS", None)
+
+    assert [hit.message_id for hit in hits] == ["1-0", "3-0"]
+    assert [hit.message_id for hit in say.find(SAID, "redis", "Bob")] == []
+
+
+def test_hits_are_told_with_time_and_author() -> None:
+    """The newest few by name, the rest as a number; nothing found is said, not left out."""
+    found = say.found_json(say.find(SAID, "redis", None))
+
+    assert say.told_hits(found, "redis", None, is_last=False) == (
+        "2 messages about “redis”:\n- 1970-01-01 00:00 alice: The redis deadline is Friday\n"
+        "- 1970-01-01 01:05 alice: Redis is up again"
+    )
+    assert say.told_hits(found, "redis", "alice", is_last=True).endswith("1970-01-01 01:05 UTC: Redis is up again")
+    assert say.told_hits(say.found_json([]), "x", None, is_last=False) == "Nobody has said anything about “x” here."
+    assert say.told_hits(say.found_json([]), "", "bob", is_last=True) == "bob has said nothing here."
+
+
+def test_counts_and_summary_are_counted() -> None:
+    """Messages, people, the busiest hour, the longest silence, the words used most."""
+    assert say.told_count(SAID, "Alice") == "Alice has written 2 messages, 66.7 % of 3."
+    summary = say.told_summary(SAID)
+    assert "3 messages by 2 people. Most of them: alice (2), bob (1)." in summary
+    assert "the busiest hour began 1970-01-01 00:00 with 2 messages" in summary
+    assert "The longest silence lasted 60 minutes, from 1970-01-01 00:05." in summary
+    assert "redis (2)" in summary
+    assert say.told_summary([]) == "Nothing has been said here yet."
+
+
+def test_the_table_doubles_quotes() -> None:
+    """A message cannot break out of its cell."""
+    assert say.table(SAID).splitlines()[3] == '1970-01-01 00:05,bob,"I like ""streams"""'

@@ -17,10 +17,11 @@ from typing import Any, Self
 
 import pytest
 
+from ops.torture.cluster import NodeProcess
 from streams.channel import Channel, parse_channel
 from streams.redis.log import Log
 from support import slow_agent
-from support.answer_stage import Audience, Device, Stage, offsets, stage_in
+from support.answer_stage import Audience, Device, Stage, WorkerProcess, offsets, stage_in
 from support.run_rig import Client, check_rules
 
 STRIKES = ("client", "node", "worker")
@@ -98,14 +99,11 @@ class Act:
         )
 
     async def strike(self, what: str) -> None:
-        """Kill one of them. Nodes are started again at once, a worker when the answer is over."""
+        """Kill one of them. Nodes and workers are started again at once; nobody waits for that."""
         self.struck.append(what)
         self.struck_ms.append(time.time() * 1000)
         if what == "node":
-            node = self.chance.choice(self.stage.nodes)
-            node.kill()
-            node.start()
-            self._restarts.append(asyncio.create_task(node.ready()))
+            self._replace(self.chance.choice(self.stage.nodes))
         elif what == "client":
             device = self.chance.choice(self.devices)
             if self.chance.random() < 0.5:
@@ -120,7 +118,11 @@ class Act:
         run_id = await self.begun()
         worker = await self.stage.holder(self.log, self.channel, run_id)
         living = [worker for worker in self.stage.workers if worker.pid]
-        (worker or self.chance.choice(living)).kill()
+        self._replace(worker or self.chance.choice(living))
+
+    def _replace(self, process: NodeProcess | WorkerProcess) -> None:
+        process.kill()
+        self._restarts.append(asyncio.create_task(self.stage.restart(process)))
 
     async def over(self) -> dict[str, Any]:
         """Until every device has seen everything; the run's `agent.complete`."""
@@ -242,7 +244,6 @@ async def test_a_run_that_loses_two_workers_fails_with_the_same_text_everywhere(
         await act.begun()
         await act.client.until("assistant.message.start", run_id=act.run_id)
         await act.strike("worker")
-        await stage.start()
         again = await act.client.until("agent.status", run_id=act.run_id, state="running", attempt=2)
         await act.seen(max(device.screen.length for device in act.devices) + 5)
         await act.strike("worker")

@@ -100,16 +100,10 @@ class Stage:
 
     async def start(self) -> None:
         """Start what does not run, and wait until all works."""
-        for worker in self.workers:
-            if not worker.pid:
-                worker.start()
-                await asyncio.to_thread(worker.ready)
-        for node in self.nodes:
-            with contextlib.suppress(RuntimeError):
-                if node.pid:
-                    continue
-            node.start()
-        await asyncio.gather(*(node.ready() for node in self.nodes))
+        dead_workers = [worker for worker in self.workers if not worker.pid]
+        for process in (*(node for node in self.nodes if not _is_running(node)), *dead_workers):
+            process.start()
+        await asyncio.gather(*(node.ready() for node in self.nodes), *map(_until_ready, dead_workers))
 
     def close(self) -> None:
         """End everything."""
@@ -117,11 +111,26 @@ class Stage:
             process.kill()
         self.redis.stop()
 
+    async def restart(self, process: NodeProcess | WorkerProcess) -> None:
+        """Start what was killed again, and wait until it works."""
+        process.start()
+        await (process.ready() if isinstance(process, NodeProcess) else _until_ready(process))
+
     async def holder(self, log: Log, channel: Channel, run_id: str) -> WorkerProcess | None:
         """The worker that is at the run now; None when none is."""
         raw = await log.redis.hget(log.keys.guard(channel, run_guard_name(channel, run_id)), "holder")
         name = (raw or b"").decode()
         return next((worker for worker in self.workers if worker.pid and f"-{worker.pid}-" in name), None)
+
+
+def _is_running(node: NodeProcess) -> bool:
+    with contextlib.suppress(RuntimeError):
+        return node.pid > 0
+    return False
+
+
+async def _until_ready(worker: WorkerProcess) -> None:
+    await asyncio.to_thread(worker.ready)
 
 
 @contextlib.contextmanager

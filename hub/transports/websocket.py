@@ -287,7 +287,10 @@ class LeanWebSocket(asyncio.Protocol):
         self._decoder = None
         self._start_deadline()
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer is gone already (ENOTCONN): nothing is left to linger for
+                self._transport.abort()
         elif is_peer_done:  # TLS cannot half-close
             self._transport.close()
         else:

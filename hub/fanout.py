@@ -88,11 +88,11 @@ class Fanout:
         self.epoch = look.epoch
         self.default_agent = None
         self._held.clear()
-        self._tail.move(self.watched, look.head)
+        self._tail.move(self.watched, look.head, look.live_id)
 
-    def go_on(self) -> None:
+    def go_on(self, look: Look) -> None:
         """The log was found unbroken: read on from the same position."""
-        self._tail.move(self.watched, self.watched.position)
+        self._tail.move(self.watched, self.watched.position, look.live_id)
 
     def try_join(self, sub: Sub) -> bool:
         """Make a subscription live if that leaves no hole, sending what the channel still holds encoded."""

@@ -213,7 +213,7 @@ async def tell_break(hub: Hub, fanout: Fanout) -> None:
     look = await hub.log.look(fanout.channel, position.id)
     verdict = judge(Cursor(position.id, position.seq, fanout.epoch), look)
     if isinstance(verdict, Resumable):
-        fanout.go_on()
+        fanout.go_on(look)
         return
     state = await hub.states.read(fanout.channel, look)
     fanout.move(look)

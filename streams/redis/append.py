@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from typing import Final
 
@@ -17,14 +18,16 @@ import hiredis
 
 from streams.envelope import Appended, Draft, Durability, Lane
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
-from streams.redis.durability import DurabilityPolicy
+from streams.redis.durability import Barrier, DurabilityPolicy
 from streams.redis.keys import Keys
+from streams.redis.limits import DEFAULT_LIMITS, Limits
 from streams.redis.scripts import load
 from streams.redis.wire import Reply, Wire
 
 Result = Appended | StreamsError
 Done = Callable[[Result], None]
 _Waiting = tuple[Draft, Done]
+_Unconfirmed = tuple[list[_Waiting], Reply, frozenset[Barrier]]
 
 SCRIPT: Final = load("append")
 BATCH_EVENTS_MAX: Final = 500
@@ -32,11 +35,6 @@ BATCH_EVENTS_MAX: Final = 500
 PENDING_EVENTS_MAX: Final = 50_000
 """Drafts waiting for their batch. Beyond it a publisher is told to back off; 50,000 are about 3 s of work and 50 MB."""
 REPLY_TIMEOUT_S: Final = 5.0
-IDEMPOTENCY_ENTRIES: Final = 30_000
-"""Command ids in one generation: 10 minutes at the sustained chat limit of 50/s. Two generations bound a user to about 5 MB."""
-IDEMPOTENCY_TTL_S: Final = 3_600
-LIVE_ENTRIES: Final = 1_000
-BELL_ENTRIES: Final = 1_000
 
 _log = logging.getLogger(__name__)
 
@@ -48,13 +46,17 @@ class Appender:
         new_epoch: makes the random identity a channel gets with its first event.
     """
 
-    def __init__(self, keys: Keys, policy: DurabilityPolicy, new_epoch: Callable[[], str]) -> None:
+    def __init__(
+        self, keys: Keys, policy: DurabilityPolicy, new_epoch: Callable[[], str], limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self._keys = keys
+        self._limits = limits
         self._policy = policy
         self._new_epoch = new_epoch
         self._pending: list[_Waiting] = []
         self._wire: Wire | None = None
         self._replies_due = 0
+        self._unconfirmed: list[_Unconfirmed] = []
         self._is_flush_scheduled = False
         self._loop = asyncio.get_running_loop()
         self._watchdog: asyncio.TimerHandle | None = None
@@ -96,40 +98,68 @@ class Appender:
 
     def _send(self, wire: Wire, partition: int, group: list[_Waiting]) -> None:
         args = self._arguments(partition, [draft for draft, _ in group])
-        barrier = self._policy.barrier_for(draft.channel.kind for draft, _ in group)
+        barriers = self._policy.barriers_for(draft.channel.kind for draft, _ in group)
         self.batch_count += 1
         self._replies_due += 1
 
         def settle(reply: Reply) -> None:
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
                 wire.send(settle, b"EVAL", SCRIPT.text, *args)
-            elif barrier and not isinstance(reply, Exception):
-                wire.send(
-                    lambda count: self._settle(wire, group, reply, self._policy.reached(barrier, count)), *barrier
-                )
+                return
+            if isinstance(reply, Exception):
+                self._fail(wire, group, reply)
+            elif barriers:
+                self._unconfirmed.append((group, reply, barriers))
             else:
-                self._settle(wire, group, reply, is_durable=True)
+                self._answer(group, reply)
+            self._reply_came(wire)
 
         wire.send(settle, b"EVALSHA", SCRIPT.digest, *args)
 
-    def _settle(self, wire: Wire, group: list[_Waiting], reply: Reply, is_durable: bool) -> None:
-        if isinstance(reply, Exception) or not is_durable:
-            self._fail(wire, group, reply)
-        else:
-            for (draft, done), answer in zip(group, reply, strict=True):
-                _tell(done, read_answer(answer, self._policy.level_of(draft.channel.kind)))
-            self.appended_count += len(group)
+    def _reply_came(self, wire: Wire) -> None:
+        """After a flush's last reply: its barriers, once for all groups (each would wait its full time), then the next flush."""
         self._replies_due = max(0, self._replies_due - 1)
-        if not self._replies_due:
-            self._stop_watchdog()
-            if self._pending and not self._is_flush_scheduled:
-                self._is_flush_scheduled = True
-                self._loop.call_soon(self._flush)
+        if self._replies_due:
+            return
+        if self._unconfirmed:
+            unconfirmed, self._unconfirmed = self._unconfirmed, []
+            self._raise_barriers(wire, unconfirmed)
+            return
+        self._stop_watchdog()
+        if self._pending and not self._is_flush_scheduled:
+            self._is_flush_scheduled = True
+            self._loop.call_soon(self._flush)
 
-    def _fail(self, wire: Wire, group: list[_Waiting], reply: Reply) -> None:
-        error = LogUnavailable(
-            f"the append was not confirmed: {reply}" if isinstance(reply, Exception) else "not durable in time"
-        )
+    def _raise_barriers(self, wire: Wire, unconfirmed: list[_Unconfirmed]) -> None:
+        missing = set().union(*(barriers for _, _, barriers in unconfirmed))
+        failed: set[Barrier] = set()
+        self._replies_due = 1
+
+        def seen(barrier: Barrier, counts: Reply) -> None:
+            missing.discard(barrier)
+            if not self._policy.reached(barrier, counts):
+                failed.add(barrier)
+            if not missing:
+                self._confirmed(wire, unconfirmed, failed)
+
+        for barrier in tuple(missing):
+            wire.send(partial(seen, barrier), *barrier)
+
+    def _confirmed(self, wire: Wire, unconfirmed: list[_Unconfirmed], failed: set[Barrier]) -> None:
+        for group, reply, barriers in unconfirmed:
+            if not barriers & failed:
+                self._answer(group, reply)
+            else:
+                self._fail(wire, group, None)
+        self._reply_came(wire)
+
+    def _answer(self, group: list[_Waiting], reply: Reply) -> None:
+        for (draft, done), answer in zip(group, reply, strict=True):
+            _tell(done, read_answer(answer, self._policy.level_of(draft.channel.kind)))
+        self.appended_count += len(group)
+
+    def _fail(self, wire: Wire, group: list[_Waiting], reply: Exception | None) -> None:
+        error = LogUnavailable(f"the append was not confirmed: {reply}" if reply else "not durable in time")
         for _, done in group:
             _tell(done, error)
         if str(reply).startswith(("READONLY", "MASTERDOWN")):
@@ -153,8 +183,9 @@ class Appender:
                 keys.extend(followers)
             return at
 
+        kept = self._limits
         argv: list[bytes | str | int] = [
-            self._new_epoch(), IDEMPOTENCY_ENTRIES, IDEMPOTENCY_TTL_S, LIVE_ENTRIES, BELL_ENTRIES,
+            self._new_epoch(), kept.idempotency_entries, kept.idempotency_ttl_s, kept.live_entries, kept.bell_entries,
             len(self._keys.prefix(partition)),
         ]  # fmt: skip
         for draft in drafts:

@@ -15,6 +15,7 @@ from streams.envelope import Durability
 from streams.errors import ConfigurationRefused
 
 Barrier = tuple[bytes, ...]
+_NONE: Final[frozenset[Barrier]] = frozenset()
 BARRIER_TIMEOUT_MS: Final = 2_000
 _RANK: Final = {Durability.MEMORY: 0, Durability.FSYNC: 1, Durability.REPLICATED: 2}
 
@@ -26,6 +27,7 @@ class ServerFacts:
     version: tuple[int, ...]
     run_id: str
     is_fsync_always: bool
+    is_append_only: bool
     replicas: int
     maxmemory_policy: str
 
@@ -38,23 +40,31 @@ class DurabilityPolicy:
     """
 
     def __init__(self, wanted: Mapping[Kind, Durability], server: ServerFacts) -> None:
+        if server.replicas < 1 and Durability.REPLICATED in wanted.values():
+            raise ConfigurationRefused("durability `replicated` needs a connected replica; INFO replication shows none")
+        self._wanted = wanted
+        self.rebase(server)
+
+    def rebase(self, server: ServerFacts) -> None:
+        """Promise what this server gives, after a reconnect. A replica that is not there yet makes WAIT fail, not this.
+
+        Raises:
+            ConfigurationRefused: a kind asks for what it cannot give.
+        """
         given = Durability.FSYNC if server.is_fsync_always else Durability.MEMORY
-        self._levels = {kind: max(wanted.get(kind, given), given, key=_RANK.__getitem__) for kind in Kind}
-        self._barriers: dict[Kind, Barrier] = {}
-        for kind, level in self._levels.items():
-            if level is not given:
-                self._barriers[kind] = _barrier(level, server)
+        levels = {kind: max(self._wanted.get(kind, given), given, key=_RANK.__getitem__) for kind in Kind}
+        self._barriers = {kind: _barrier(level, server) for kind, level in levels.items() if level is not given}
+        self._levels = levels
 
     def level_of(self, kind: Kind) -> Durability:
         """What an ack of this kind of channel says."""
         return self._levels[kind]
 
-    def barrier_for(self, kinds: Iterable[Kind]) -> Barrier | None:
-        """The command that makes a batch with these kinds durable; None when the script's reply is enough."""
+    def barriers_for(self, kinds: Iterable[Kind]) -> frozenset[Barrier]:
+        """The commands that make a batch with these kinds durable; none when the script's reply is enough."""
         if not self._barriers:
-            return None
-        found = {self._barriers[kind] for kind in kinds if kind in self._barriers}
-        return max(found, default=None)  # WAITAOF and WAIT together: WAITAOF names replicas too
+            return _NONE
+        return frozenset(self._barriers[kind] for kind in kinds if kind in self._barriers)
 
     @staticmethod
     def reached(barrier: Barrier, counts: object) -> bool:
@@ -67,11 +77,9 @@ class DurabilityPolicy:
 def _barrier(level: Durability, server: ServerFacts) -> Barrier:
     timeout = str(BARRIER_TIMEOUT_MS).encode()
     if level is Durability.REPLICATED:
-        if server.replicas < 1:
-            raise ConfigurationRefused("durability `replicated` needs a connected replica; INFO replication shows none")
         return (b"WAIT", b"1", timeout)
-    if server.version < (7, 2):
+    if server.version < (7, 2) or not server.is_append_only:
         raise ConfigurationRefused(
-            "durability `fsync` needs `appendonly yes` with `appendfsync always`, or Redis 7.2 (WAITAOF)"
+            "durability `fsync` needs `appendonly yes`, and `appendfsync always` or Redis 7.2 (WAITAOF)"
         )
     return (b"WAITAOF", b"1", b"0", timeout)

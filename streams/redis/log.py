@@ -19,6 +19,7 @@ from streams.errors import LogUnavailable
 from streams.redis.append import Appender, Done, Result
 from streams.redis.durability import DurabilityPolicy, ServerFacts
 from streams.redis.keys import Keys
+from streams.redis.limits import DEFAULT_LIMITS, Limits
 from streams.redis.replay import PAGE_EVENTS, Replay
 from streams.redis.server_check import check_facts, fix_partitions, read_facts
 from streams.redis.tail import Tail
@@ -38,22 +39,27 @@ class Log:
         redis: redis-py client for what is not on the hot path (groups, leases, small keys).
     """
 
-    def __init__(self, url: str, facts: ServerFacts, keys: Keys, policy: DurabilityPolicy) -> None:
-        new_epoch = _new_epoch
+    def __init__(
+        self, url: str, facts: ServerFacts, keys: Keys, policy: DurabilityPolicy, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self.url = url
         self.facts = facts
         self.keys = keys
         self.policy = policy
-        self.appender = Appender(keys, policy, new_epoch)
-        self.replay = Replay(keys, lambda: self._query, new_epoch)
-        self.tail = Tail(keys)
+        self.appender = Appender(keys, policy, _new_epoch, limits)
+        self.replay = Replay(keys, lambda: self._query, _new_epoch)
+        self.tail = Tail(keys, limits)
         self.redis = _client(url)
         self._query: Wire | None = None
+        self._wires: list[Wire] = []
         self._supervisor: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
 
     @classmethod
-    async def open(cls, url: str, *, partitions: int = 8, durability: Mapping[Kind, Durability] | None = None) -> Log:
+    async def open(
+        cls, url: str, *, partitions: int = 8, durability: Mapping[Kind, Durability] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Log:  # fmt: skip
         """Connect, check the server, fix the partitions.
 
         Raises:
@@ -67,7 +73,7 @@ class Log:
             await fix_partitions(wire, partitions)
         finally:
             wire.abort()
-        log = cls(url, facts, Keys(partitions), DurabilityPolicy(durability or {}, facts))
+        log = cls(url, facts, Keys(partitions), DurabilityPolicy(durability or {}, facts), limits)
         await log._connect()
         log._supervisor = asyncio.create_task(log._supervise(), name="log-supervisor")
         return log
@@ -127,6 +133,7 @@ class Log:
         wires: list[Wire] = []
         try:
             wires.extend([await open_wire(self.url, f"hub-{name}") for name in ("append", "query", "bell", "tail")])
+            await self._recheck(wires[1])
             await fix_partitions(wires[1], self.keys.partitions)
             self._wires = wires
             append, self._query, bell, read = wires
@@ -143,6 +150,13 @@ class Log:
         self.appender.attach(append)
         if not all(wire.is_open for wire in wires):
             self._lost.set()
+
+    async def _recheck(self, wire: Wire) -> None:
+        """A failover may have brought another server: acks must not promise what only the former one gave."""
+        facts = await read_facts(wire)
+        check_facts(facts)
+        self.policy.rebase(facts)
+        self.facts = facts
 
     def _disconnect(self) -> None:
         self._query = None

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 from streams.channel import Channel, channel_from_path
-from streams.redis.append import BELL_ENTRIES, LIVE_ENTRIES
 from streams.redis.keys import NODES, Keys
+from streams.redis.limits import DEFAULT_LIMITS, Limits
 from streams.redis.replay import Replay
 from streams.redis.scripts import load
 
@@ -44,7 +44,8 @@ class Present(NamedTuple):
 class PresenceStore:
     """Presence of all channels, over the log's query wire."""
 
-    def __init__(self, keys: Keys, replay: Replay) -> None:
+    def __init__(self, keys: Keys, replay: Replay, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._keys = keys
         self._replay = replay
 
@@ -63,7 +64,8 @@ class PresenceStore:
 
     async def _apply(self, node: str, partition: int, changes: list[Change]) -> None:
         keys: list[bytes] = [self._keys.bell(partition), self._keys.node(partition, node)]
-        args: list[str | bytes | int] = [LIVE_ENTRIES, BELL_ENTRIES, len(self._keys.prefix(partition))]
+        kept = self._limits
+        args: list[str | bytes | int] = [kept.live_entries, kept.bell_entries, len(self._keys.prefix(partition))]
         for c in changes:
             names = self._keys.of(c.channel)
             keys += [names.stream + b":people", names.stream + b":devices", names.live]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
+
+import hiredis
 
 from streams.channel import Channel
 from streams.cursor import Look, Position
@@ -17,6 +19,8 @@ LOOK: Final = load("look")
 TRIM: Final = load("trim")
 PAGE_EVENTS: Final = 500
 """Events read at a time: large enough to amortise the call, small enough that Redis serves others in between."""
+_AWAY: Final = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ", "OOM", "MISCONF", "NOREPLICAS")
+"""Refusals that end by themselves or by an operator: the same call may be made again."""
 
 
 def read_entry(raw: list[Reply]) -> Entry:
@@ -52,46 +56,55 @@ class Replay:
         Raises:
             LogUnavailable: Redis is away.
         """
-        return await self._wire.call(*args)
+        return await self._called(self._wire.call(*args))
 
     async def run(self, script: Script, *args: bytes | str | int) -> Reply:
         """One script likewise: the number of keys, the keys, the arguments."""
-        return await self._wire.run_script(script, *args)
+        return await self._called(self._wire.run_script(script, *args))
+
+    @staticmethod
+    async def _called(call: Awaitable[Reply]) -> Reply:
+        try:
+            return await call
+        except hiredis.ReplyError as error:
+            if not str(error).startswith(_AWAY):
+                raise
+            raise LogUnavailable(f"Redis cannot do this now: {error}") from error
 
     async def look(self, channel: Channel, after: str | None = None) -> Look:
         """Head, floor, epoch, and the events around `after`, all of one moment. Fixes the epoch of a new channel."""
         keys = self._keys.of(channel)
-        r = await self._wire.run_script(LOOK, 3, keys.stream, keys.meta, keys.live, self._new_epoch(), after or "")
+        r = await self.run(LOOK, 3, keys.stream, keys.meta, keys.live, self._new_epoch(), after or "")
         head, floor = _position(r[1], r[2]), _position(r[3], r[4])
         return Look(r[0].decode(), head, floor, _maybe(r[5], r[6]), _maybe(r[7], r[8]), r[9].decode())
 
     async def page(self, channel: Channel, after: str = "0", limit: int = PAGE_EVENTS, upto: str = "+") -> list[Entry]:
         """Up to `limit` events after `after`, oldest first, none newer than `upto`."""
         start = "-" if after == "0" else f"({after}"
-        raw = await self._wire.call(b"XRANGE", self._keys.of(channel).stream, start, upto, b"COUNT", limit)
+        raw = await self.command(b"XRANGE", self._keys.of(channel).stream, start, upto, b"COUNT", limit)
         return [read_entry(entry) for entry in raw]
 
     async def page_back(self, channel: Channel, before: str = "+", limit: int = PAGE_EVENTS) -> list[Entry]:
         """Up to `limit` events before `before` (exclusive; `+` is the end), newest first."""
         end = before if before == "+" else f"({before}"
-        raw = await self._wire.call(b"XREVRANGE", self._keys.of(channel).stream, end, b"-", b"COUNT", limit)
+        raw = await self.command(b"XREVRANGE", self._keys.of(channel).stream, end, b"-", b"COUNT", limit)
         return [read_entry(entry) for entry in raw]
 
     async def live_entries(self, channel: Channel, after: str = "0") -> list[Entry]:
         """What the live lane holds after `after`, oldest first; the lane itself is short."""
         start = "-" if after == "0" else f"({after}"
-        raw = await self._wire.call(b"XRANGE", self._keys.of(channel).live, start, b"+")
+        raw = await self.command(b"XRANGE", self._keys.of(channel).live, start, b"+")
         return [read_live_entry(entry) for entry in raw]
 
     async def open_texts(self, channel: Channel) -> dict[str, str]:
         """The hash kept of answers in progress (fields as scripts/append.lua writes them)."""
-        raw = await self._wire.call(b"HGETALL", self._keys.of(channel).open)
+        raw = await self.command(b"HGETALL", self._keys.of(channel).open)
         return {raw[i].decode(): raw[i + 1].decode() for i in range(0, len(raw), 2)}
 
     async def trim(self, channel: Channel, upto: str) -> int:
         """Drop every event up to and with `upto` and move the floor. Returns how many went."""
         keys = self._keys.of(channel)
-        reply = await self._wire.run_script(TRIM, 2, keys.stream, keys.meta, upto)
+        reply = await self.run(TRIM, 2, keys.stream, keys.meta, upto)
         return int(reply[0])
 
 

@@ -21,9 +21,11 @@ async def read_facts(wire: Wire) -> ServerFacts:
     info = _parse_info(await wire.call("INFO"))
     config = await _config(wire)
     version = tuple(int(part) for part in info.get("redis_version", "0").split("."))
-    is_fsync_always = config.get("appendonly") == "yes" and config.get("appendfsync") == "always"
+    is_append_only = info.get("aof_enabled") == "1"
+    is_fsync_always = is_append_only and config.get("appendfsync") == "always"
     policy = config.get("maxmemory-policy", info.get("maxmemory_policy", "unknown"))
-    return ServerFacts(version, info.get("run_id", ""), is_fsync_always, int(info.get("connected_slaves", 0)), policy)
+    replicas = int(info.get("connected_slaves", 0))
+    return ServerFacts(version, info.get("run_id", ""), is_fsync_always, is_append_only, replicas, policy)
 
 
 def check_facts(facts: ServerFacts) -> None:
@@ -62,7 +64,7 @@ def _parse_info(text: bytes) -> dict[str, str]:
 
 async def _config(wire: Wire) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in ("maxmemory-policy", "appendonly", "appendfsync"):
+    for name in ("maxmemory-policy", "appendfsync"):
         try:
             reply = await wire.call("CONFIG", "GET", name)
         except hiredis.ReplyError:  # a managed server without CONFIG: INFO tells the policy

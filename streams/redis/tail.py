@@ -16,19 +16,26 @@ from typing import Final, Protocol
 from streams.channel import Channel
 from streams.cursor import Position, id_order
 from streams.envelope import Entry
-from streams.redis.append import BELL_ENTRIES
 from streams.redis.keys import CONFIG, Keys
+from streams.redis.limits import DEFAULT_LIMITS, Limits
 from streams.redis.replay import read_entry, read_live_entry
 from streams.redis.wire import Reply, Wire
 
 BLOCK_MS: Final = 1_000
-"""Longest wait on the bells; then the log's identity is checked. Smaller costs a call more a second."""
-HUNG_AFTER_S: Final = BLOCK_MS / 1000 + 2.0
-"""A read that outlives its BLOCK by 2 s hangs on a half-open socket: close and reconnect."""
+"""Longest wait on the bells, and how often the log's identity is checked. Smaller costs a call more a second."""
+HUNG_AFTER_S: Final = 2.0
+"""A read that outlives its BLOCK by so long hangs on a half-open socket: close and reconnect."""
 READ_EVENTS_MAX: Final = 500
 """Events a channel gets in one read; the rest follow in the next."""
+READ_TOTAL_MAX: Final = 20_000
+"""Events of all channels in one read: about 10 MB. The more channels moved, the fewer each gets at a time."""
+READ_EVENTS_MIN: Final = 10
 
 _log = logging.getLogger(__name__)
+
+
+class _AnotherLife(Exception):
+    """Why the wires are given up although they work."""
 
 
 class Listener(Protocol):
@@ -63,17 +70,22 @@ class Watched:
 class Tail:
     """Watches channels. Owned by the log, which gives it two new wires after each loss."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, limits: Limits = DEFAULT_LIMITS) -> None:
         self._keys = keys
+        self._bell_entries = limits.bell_entries
         self._by_path: dict[bytes, Watched] = {}
         self._by_key: dict[bytes, Watched] = {}
         self._dirty: dict[bytes, Watched] = {}
         self._bell_ids: dict[bytes, bytes] = {}
         self._life: bytes | None = None
+        self._life_due_at = 0.0
+        self._loop = asyncio.get_running_loop()
         self._bell_wire: Wire | None = None
         self._read_wire: Wire | None = None
         self._is_reading = False
-        self._watchdog: asyncio.TimerHandle | None = None
+        self._per_channel = READ_EVENTS_MAX
+        self._bell_watchdog: asyncio.TimerHandle | None = None
+        self._read_watchdog: asyncio.TimerHandle | None = None
         self.read_count = 0
 
     def watch(self, channel: Channel, position: Position, live_id: str, listener: Listener) -> Watched:
@@ -88,13 +100,17 @@ class Tail:
         """Stop telling. A read on its way may still be answered; it is passed over."""
         if self._by_key.get(watched.stream_key) is watched:
             del self._by_path[watched.channel.path.encode()]
-            del self._by_key[watched.stream_key], self._by_key[watched.live_key]
-        for key in (watched.stream_key, watched.live_key):
-            self._dirty.pop(key, None)
+            for key in (watched.stream_key, watched.live_key):
+                del self._by_key[key]
+                self._dirty.pop(key, None)
 
-    def move(self, watched: Watched, position: Position) -> None:
-        """Stand at `position` from now on: after a break, where the log was found to continue."""
+    def move(self, watched: Watched, position: Position, live_id: str) -> None:
+        """Stand at `position` from now on: after a break, where the log was found to continue.
+
+        `live_id` is the newest of the live lane there: where that lies before what was seen, the lane began anew.
+        """
         watched.position = position
+        watched.live_id = min(watched.live_id, live_id, key=id_order)
         watched.is_suspended = False
         self._mark([watched])
 
@@ -110,8 +126,9 @@ class Tail:
     def detach(self) -> None:
         """The wires are lost. Positions stay."""
         self._bell_wire = self._read_wire = None
-        if self._watchdog is not None:
-            self._watchdog.cancel()
+        for watchdog in (self._bell_watchdog, self._read_watchdog):
+            if watchdog is not None:
+                watchdog.cancel()
 
     def _bells(self) -> list[bytes]:
         return [self._keys.bell(number) for number in range(self._keys.partitions)]
@@ -120,23 +137,21 @@ class Tail:
         wire = self._bell_wire
         if wire is None:
             return
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-        self._watchdog = asyncio.get_running_loop().call_later(HUNG_AFTER_S, wire.abort)
+        if self._bell_watchdog is not None:
+            self._bell_watchdog.cancel()
+        self._bell_watchdog = self._loop.call_later(BLOCK_MS / 1000 + HUNG_AFTER_S, wire.abort)
+        if self._loop.time() >= self._life_due_at:  # by the clock: bells that never cease must not put it off
+            self._life_due_at = self._loop.time() + BLOCK_MS / 1000
+            wire.send(self._life_seen, b"HGET", CONFIG, b"life")
         wire.send(self._rung, b"XREAD", b"BLOCK", BLOCK_MS, b"STREAMS", *self._bell_ids, *self._bell_ids.values())
 
     def _rung(self, reply: Reply) -> None:
         if isinstance(reply, Exception):
             self._give_up(self._bell_wire, reply)
             return
-        self._listen_after(reply or [])
-        if reply is None and self._bell_wire is not None:
-            self._bell_wire.send(self._life_seen, b"HGET", CONFIG, b"life")
-
-    def _listen_after(self, reply: list[list[Reply]]) -> None:
-        for bell, entries in reply:
+        for bell, entries in reply or ():
             self._bell_ids[bell] = entries[-1][0]
-            if len(entries) >= BELL_ENTRIES:  # it may have been trimmed past us: it always keeps at least so many
+            if len(entries) >= self._bell_entries:  # it may have been trimmed past us: it always keeps at least so many
                 self._mark_watched(bell)
                 continue
             for _, fields in entries:
@@ -162,11 +177,11 @@ class Tail:
         self._read()
 
     def _life_seen(self, reply: Reply) -> None:
+        """Another life of the log is begun anew, on new wires: its owner then fixes what a new log needs."""
         if isinstance(reply, Exception):
             self._give_up(self._bell_wire, reply)
         elif reply != self._life:
-            self._life = reply
-            self._check_all()
+            self._give_up(self._bell_wire, _AnotherLife("the log is another one: it was flushed or exchanged"))
 
     def _check_all(self) -> None:
         for watched in list(self._by_path.values()):
@@ -180,12 +195,16 @@ class Tail:
         if not dirty:
             return
         self._is_reading = True
+        self._read_watchdog = self._loop.call_later(HUNG_AFTER_S, self._read_wire.abort)
         ids = [w.position.id if key is w.stream_key else w.live_id for key, w in dirty.items()]
         self.read_count += 1
-        self._read_wire.send(self._have_read, b"XREAD", b"COUNT", READ_EVENTS_MAX, b"STREAMS", *dirty, *ids)
+        self._per_channel = min(READ_EVENTS_MAX, max(READ_EVENTS_MIN, READ_TOTAL_MAX // len(dirty)))
+        self._read_wire.send(self._have_read, b"XREAD", b"COUNT", self._per_channel, b"STREAMS", *dirty, *ids)
 
     def _have_read(self, reply: Reply) -> None:
         self._is_reading = False
+        if self._read_watchdog is not None:
+            self._read_watchdog.cancel()
         if isinstance(reply, Exception):
             self._give_up(self._read_wire, reply)
             return
@@ -196,16 +215,23 @@ class Tail:
         self._read()
 
     def _tell(self, watched: Watched, key: bytes, raw: list[list[Reply]]) -> None:
-        if len(raw) >= READ_EVENTS_MAX:
+        if len(raw) >= self._per_channel:
             self._dirty[key] = watched
         try:
             if key == watched.live_key:
-                watched.live_id = raw[-1][0].decode()
-                watched.listener.live([read_live_entry(entry) for entry in raw])
+                self._tell_live(watched, [read_live_entry(entry) for entry in raw])
             else:
                 self._tell_events(watched, [read_entry(entry) for entry in raw])
         except Exception:  # one channel's listener must not stop the others
             _log.exception("a tail listener failed", extra={"channel": watched.channel.path})
+
+    def _tell_live(self, watched: Watched, entries: list[Entry]) -> None:
+        at = id_order(watched.live_id)
+        if id_order(entries[0].id.decode()) <= at:  # read for whoever watched it before
+            entries = [entry for entry in entries if id_order(entry.id.decode()) > at]
+        if entries:
+            watched.live_id = entries[-1].id.decode()
+            watched.listener.live(entries)
 
     def _tell_events(self, watched: Watched, entries: list[Entry]) -> None:
         position = watched.position

@@ -30,16 +30,15 @@ local replies, seqs, moved, moved_live, idems, has_older = {}, {}, {}, {}, {}, {
 local events_bell, live_bell = {}, {}
 
 -- Begin another life of a channel: it has no epoch yet, or its meta hash and its stream do not belong together any more.
--- Returns the newest seq of what is there.
+-- Returns the newest seq of what is there. The HSET is the first write: out of memory, Redis refuses it and nothing was done
+-- (it stops refusing once a script has written, and a DEL would count).
 local function begin_epoch(stream, meta)
-  local seq, last = 0, redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  redis.call('DEL', meta)
+  local seq, floor_seq, last = 0, 0, redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   if last then
     local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-    seq = tonumber(last[2][2])
-    redis.call('HSET', meta, 'floor_id', '0', 'floor_seq', tonumber(first[2][2]) - 1)
+    seq, floor_seq = tonumber(last[2][2]), tonumber(first[2][2]) - 1
   end
-  redis.call('HSET', meta, 'epoch', ARGV[1], 'seq', seq)
+  redis.call('HSET', meta, 'epoch', ARGV[1], 'seq', seq, 'floor_id', '0', 'floor_seq', floor_seq)
   return seq
 end
 
@@ -129,6 +128,11 @@ local function ring(stream, seen, list, cut)
   end
 end
 
+-- What Redis raised (a string in 6.2, a table since 7.0): it is this entry's alone, the others of the batch go on.
+local function refused_by_redis(err)
+  return 'E ' .. (type(err) == 'table' and err.err or tostring(err))
+end
+
 local function append_live(at, extra)
   local stream = KEYS[tonumber(ARGV[at + 1])]
   local refused = extra and extra.g and refusal(extra.g)
@@ -162,6 +166,7 @@ local function append_event(at, extra)
   if type(id) == 'table' then return 'E ' .. id.err end
   seqs[meta] = seq
   redis.call('HSET', meta, 'seq', seq)
+  ring(stream, moved, events_bell, -1)
   local results = extra and extra.g and carry_out(extra.g, id, seq) or ''
   if extra and extra.o then keep_text(extra.o) end
   local stored = id .. ' ' .. seq .. ' ' .. results
@@ -169,7 +174,6 @@ local function append_event(at, extra)
     redis.call('HSET', KEYS[idem], ARGV[at + 4], ARGV[at + 5] .. ' ' .. stored)
     idems[idem] = true
   end
-  ring(stream, moved, events_bell, -1)
   if ARGV[at + 11] == 'w' then
     redis.call('XADD', KEYS[2], '*', 'channel', string.sub(stream, prefix_bytes + 1), 'event', id, 'type', ARGV[at + 6])
   end
@@ -179,7 +183,8 @@ end
 for at = 7, #ARGV, 13 do
   local extra = ARGV[at + 12] ~= '' and cjson.decode(ARGV[at + 12]) or nil
   local append = ARGV[at] == 'L' and append_live or append_event
-  replies[#replies + 1] = append(at, extra)
+  local is_done, answer = pcall(append, at, extra)
+  replies[#replies + 1] = is_done and answer or refused_by_redis(answer)
 end
 
 for idem in pairs(idems) do

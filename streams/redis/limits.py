@@ -1,0 +1,26 @@
+"""How much the log keeps beside its facts, and for how long. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in entries, lives in seconds.
+
+    Attributes:
+        idempotency_entries: command ids in one generation: 10 minutes at the sustained chat limit of 50/s. Two generations
+            bound a user to about 5 MB.
+        idempotency_ttl_s: life of a user's command ids after the last.
+        live_entries: length of a live lane, approximate.
+        bell_entries: length of a bell, approximate; it never has fewer once it had so many.
+    """
+
+    idempotency_entries: int = 30_000
+    idempotency_ttl_s: int = 3_600
+    live_entries: int = 1_000
+    bell_entries: int = 1_000
+
+
+DEFAULT_LIMITS = Limits()

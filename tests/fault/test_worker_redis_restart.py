@@ -71,6 +71,7 @@ async def test_new_questions_are_answered_after_a_restart(own_redis: RedisServer
         async with asyncio.timeout(20):
             while not log.is_available:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0)
+        await client.until("chat.message", text="one")
         run_id = await client.ask("two")
         await client.end(run_id, within_s=40)
         text = await client.text(run_id)

@@ -32,7 +32,7 @@ from hub.transports.asgi import serve_websocket
 from hub.transports.port import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
 from hub.transports.problems import install_problems
 from hub.uploads.desk import UploadDesk
-from hub.uploads.limits import UploadLimits
+from hub.uploads.settings_limits import limits_of
 from streams.redis.agent_directory import AgentDirectory
 from streams.redis.log import Log
 
@@ -72,8 +72,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
 
 def make_desk(settings: Settings, log: Log) -> UploadDesk:
     """Where clients bring files."""
-    store = open_store(settings.s3_bucket, settings.s3_region, settings.s3_endpoint_url, settings.data_dir)
-    return UploadDesk(log, store, UploadLimits(), time.time, time.monotonic)
+    return UploadDesk(log, open_store(settings), limits_of(settings), time.time, time.monotonic)
 
 
 def make_verifier(settings: Settings, edge: Edge) -> AsyncVerifier:

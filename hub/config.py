@@ -167,6 +167,24 @@ class Settings:
         "S3_REGION", optional_words("a region's name", r"[a-z0-9-]{1,64}"), "the bucket's region", default=None,
         shown="us-east-1",
     )  # fmt: skip
+    s3_path_style: str = setting(
+        "S3_PATH_STYLE", words("auto, yes or no", r"auto|yes|no"),
+        "the bucket in the path of addresses; auto: for any S3 but Amazon's", default="auto", shown="auto",
+    )  # fmt: skip
+    upload_size_limit_bytes: int = setting(
+        "HUB_UPLOAD_SIZE_LIMIT", size_bytes(1, 5 * 1_048_576 * _MB), "the largest file (4017)",
+        default=5 * 1_024 * _MB, shown="5120MB",
+    )  # fmt: skip
+    upload_tenant_limit_bytes: int = setting(
+        "HUB_UPLOAD_TENANT_LIMIT", size_bytes(0, 1_048_576 * 1_024 * _MB),
+        "what a tenant's files and open uploads may add up to (4017); 0 is without bound", default=0,
+        shown="without bound",
+    )  # fmt: skip
+    upload_types: str = setting(
+        "HUB_UPLOAD_TYPES",
+        words("content types such as image/*,application/pdf", r"[\w.+*-]+/[\w.+*-]+(\s*,\s*[\w.+*-]+/[\w.+*-]+)*"),
+        "content types taken (4017); HTML never is", default="*/*", shown="*/*",
+    )  # fmt: skip
     data_dir: str = setting(
         "HUB_DATA",
         words("a folder"),

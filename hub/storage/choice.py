@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Final
 
+from hub.config import Settings
 from hub.storage.local import LocalStore
 from hub.storage.store import ObjectStore
 
+_PATH_STYLE: Final = {"auto": None, "yes": True, "no": False}
 
-def open_store(bucket: str | None, region: str | None, endpoint_url: str | None, data_dir: str) -> ObjectStore:
+
+def open_store(settings: Settings) -> ObjectStore:
     """S3 when there is a bucket, else the folder `files` of the data directory."""
-    if bucket is None:
-        return LocalStore(Path(data_dir) / "files", time.time)
+    if settings.s3_bucket is None:
+        return LocalStore(Path(settings.data_dir) / "files", time.time)
     from hub.storage.s3 import S3Settings, S3Store  # boto3 takes half a second to import
 
-    return S3Store(S3Settings(bucket, region or "us-east-1", endpoint_url))
+    region, is_path_style = settings.s3_region or "us-east-1", _PATH_STYLE[settings.s3_path_style]
+    return S3Store(S3Settings(settings.s3_bucket, region, settings.s3_endpoint_url, is_path_style))

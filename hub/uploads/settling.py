@@ -12,8 +12,8 @@ from typing import Final
 from hub.config import Settings
 from hub.storage.choice import open_store
 from hub.storage.store import StoreError
-from hub.uploads.limits import UploadLimits
 from hub.uploads.scanner import NoScanner, Scanner
+from hub.uploads.settings_limits import limits_of
 from hub.uploads.settlement import Settlement
 from streams.errors import StreamsError
 from streams.redis.log import Log
@@ -33,8 +33,8 @@ async def open_settlement(settings: Settings, scanner: Scanner | None = None) ->
     if settings.redis_url is None:
         raise ValueError("a worker needs REDIS_URL; `hub dev` starts a Redis of its own")
     log = await Log.open(settings.redis_url, partitions=settings.partitions, durability=settings.durability)
-    store = open_store(settings.s3_bucket, settings.s3_region, settings.s3_endpoint_url, settings.data_dir)
-    settlement = Settlement(log, store, UploadLimits(), scanner or NoScanner(), time.time)
+    store = open_store(settings)
+    settlement = Settlement(log, store, limits_of(settings), scanner or NoScanner(), time.time)
     reaper = asyncio.create_task(reap_always(settlement), name="upload-reaper")
     try:
         yield settlement

@@ -240,3 +240,25 @@ async def test_url_used_after_the_end(hub: FileHub) -> None:
         await hub.settlement.reap()
 
     assert await hub.left() == []
+
+
+async def test_limits_by_settings(redis_url: str, tenant: str, tmp_path: Path) -> None:
+    """Size, a tenant's sum and types are the operator's; room comes back when an upload fails, and stays taken by files."""
+    limits = {"upload_size_limit_bytes": 600, "upload_tenant_limit_bytes": 1_000, "upload_types": "image/*, text/plain"}
+    async with file_hub(redis_url, tenant, tmp_path, **limits) as hub, uploader(hub) as socket:
+
+        async def ask(size: int, mime: str = "text/plain") -> dict[str, Any]:
+            wish = {"filename": "a", "size": size, "mime": mime}
+            return (await socket.answer("file.upload.request", wish, CHANNEL))["payload"]
+
+        first = await ask(600)
+        refused = [await ask(601), await ask(401), await ask(1, "application/pdf")]
+        await socket.answer("file.upload.cancel", {"upload_id": first["upload_id"]}, CHANNEL)
+        await ending(socket, first["upload_id"])
+        kept = await ask(600)
+        await bring_single(socket, kept, b"a" * 600)
+        assert (await complete(socket, kept))["type"] == "file.ready"
+        full = await ask(401)
+
+    assert [answer["code"] for answer in [*refused, full]] == [4017] * 4
+    assert [answer["details"][0]["field"] for answer in [*refused, full]] == ["size", "size", "mime", "size"]

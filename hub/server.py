@@ -11,6 +11,7 @@ import uvicorn
 from hub.app import create_app
 from hub.config import Settings
 from hub.logs import configure_logging, uvicorn_log_config
+from hub.transports.bounded_http import bounded_http
 from hub.transports.websocket import lean_protocol
 
 BACKLOG: Final = 4_096
@@ -22,7 +23,8 @@ def make_server(settings: Settings, *, log_level: str = "warning") -> uvicorn.Se
     app = create_app(settings)
     protocol = lean_protocol(app.state.make_receiver, message_size_limit_bytes=settings.message_size_limit_bytes)
     config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, ws=protocol, log_level=log_level, access_log=False, backlog=BACKLOG,
+        app, host=settings.host, port=settings.port, ws=protocol, http=bounded_http(settings.handshake_timeout_s),
+        log_level=log_level, access_log=False, backlog=BACKLOG,
         lifespan="on", timeout_graceful_shutdown=int(settings.drain_s) + 1, server_header=False, date_header=False,
         log_config=uvicorn_log_config(),
     )  # fmt: skip

@@ -1,0 +1,71 @@
+"""Uvicorn's HTTP protocol with an end to patience: the head of a request must come in time and stay small.
+
+Uvicorn waits for ever for a head that drips in and keeps all of it (slowloris). Bodies are bounded where they are read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES_MAX: Final = 65_536
+"""A token of 8 KiB, cookies of other applications of the same host, and room. Checked after each read of the socket."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection until it is upgraded or gone."""
+
+    head_timeout_s: ClassVar[float] = 10.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """A new connection owes a head."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes; a head that has grown too large ends the connection."""
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_timer is not None and self._head_bytes > HEAD_BYTES_MAX:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """The parser met the next request."""
+        super().on_message_begin()
+        self._head_bytes = 0
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self._too_slow)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        self.transport.abort()
+
+
+def bounded_http(head_timeout_s: float) -> type[BoundedHttp]:
+    """The class to pass as uvicorn's `Config(http=…)`."""
+    return type("BoundedHttp", (BoundedHttp,), {"head_timeout_s": head_timeout_s})

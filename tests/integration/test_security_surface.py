@@ -1,0 +1,305 @@
+"""The service's surface: pages, metrics, bodies, drips, fragments, what is written to logs and into error texts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+import structlog
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from hub.logs import configure_logging
+from support.client_frames import client_frame
+from support.nodes import SECRET, Node, running_node, token
+from support.raw_socket import RawSocket
+from support.socket_client import client, raw_client
+
+CHANNEL = "conversation:1"
+EVENTS = f"/v1/channels/{CHANNEL}/events"
+
+
+# Pages
+
+
+async def may_open(node: Node, origin: str | None) -> bool:
+    """Whether a page of this origin gets a socket."""
+    try:
+        async with connect(node.ws_url, origin=origin):  # type: ignore[arg-type]  # a NewType of str
+            return True
+    except InvalidStatus as refused:
+        return refused.response.status_code != 403
+
+
+async def test_only_pages_of_the_hub_itself_open_sockets_by_default(redis_url: str) -> None:
+    """No `Origin` is a program; `null` is a sandboxed page."""
+    async with running_node(redis_url) as node:
+        own = await may_open(node, f"http://127.0.0.1:{node.port}")
+        behind_tls = await may_open(node, f"https://127.0.0.1:{node.port}")
+        program = await may_open(node, None)
+        foreign = [
+            await may_open(node, origin)
+            for origin in (
+                "https://evil.example",
+                "null",
+                "http://127.0.0.1:1",
+                f"http://127.0.0.1.evil.example:{node.port}",
+            )
+        ]
+
+    assert (own, behind_tls, program) == (True, True, True)
+    assert foreign == [False] * 4
+
+
+async def test_listed_pages_and_the_public_address_may_too(redis_url: str) -> None:
+    """HUB_ALLOWED_ORIGINS, and the host of WEBSOCKET_URL where a proxy rewrites `Host`."""
+    listed = {"allowed_origins": frozenset({"https://app.example"}), "websocket_url": "wss://hub.example/ws"}
+    async with running_node(redis_url, **listed) as node:
+        allowed = [await may_open(node, origin) for origin in ("https://app.example", "https://hub.example")]
+        foreign = [await may_open(node, origin) for origin in ("http://app.example", "https://app.example:444")]
+    async with running_node(redis_url, allowed_origins=frozenset({"*"})) as node:
+        anybody = await may_open(node, "https://evil.example")
+
+    assert allowed == [True, True]
+    assert foreign == [False, False]
+    assert anybody
+
+
+async def test_other_pages_read_no_answers_unless_listed(redis_url: str) -> None:
+    """CORS is silent by default and names exactly the listed page; credentials are never allowed, as there are none."""
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+    async with running_node(redis_url) as node, httpx.AsyncClient(base_url=node.url) as http:
+        silent = [await http.options(EVENTS, headers=asked), await http.get("/healthz", headers=asked)]
+    async with (
+        running_node(redis_url, allowed_origins=frozenset({"https://app.example"})) as node,
+        httpx.AsyncClient(base_url=node.url) as http,
+    ):
+        listed = await http.options(EVENTS, headers=asked)
+        other = await http.options(EVENTS, headers=asked | {"Origin": "https://evil.example"})
+
+    assert not [name for answer in silent for name in answer.headers if name.startswith("access-control")]
+    assert listed.headers["access-control-allow-origin"] == "https://app.example"
+    assert "access-control-allow-credentials" not in listed.headers
+    assert "access-control-allow-origin" not in other.headers
+
+
+async def test_pages_of_ours_run_nothing_foreign(redis_url: str) -> None:
+    """The console's policy: own scripts only, no frames, no guessing of types; and no other page is served."""
+    async with running_node(redis_url) as node, httpx.AsyncClient(base_url=node.url) as http:
+        console = await http.get("/console")
+        missing = [
+            (await http.get(path)).status_code
+            for path in ("/docs", "/redoc", "/console/../app.py", "/console/%2e%2e%2fapp.py", "/console/__init__.py")
+        ]
+
+    policy = console.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert console.headers["x-content-type-options"] == "nosniff"
+    assert missing == [404] * 5
+
+
+async def test_metrics_need_their_token_where_one_is_set(redis_url: str, tenant: str) -> None:
+    """And tell no tenant, user or channel to whoever has it."""
+    known = "a-token-for-metrics"
+    async with (
+        running_node(redis_url, metrics_token=known) as node,
+        httpx.AsyncClient(base_url=node.url) as http,
+        client(node.ws_url, token("somebody", tenant)) as a,
+    ):
+        await a.say("conversation:secret-name", "hi")
+        refused = [
+            (await http.get("/metrics", headers=headers)).status_code
+            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {token('a', tenant)}"})
+        ]
+        allowed = await http.get("/metrics", headers={"Authorization": f"Bearer {known}"})
+
+    assert refused == [401] * 3
+    assert allowed.status_code == 200
+    assert "hub_connections" in allowed.text
+    assert not [name for name in (tenant, "somebody", "secret-name") if name in allowed.text]
+
+
+# Bodies
+
+
+async def drip(count: int, piece: bytes = b" " * 1_024) -> AsyncIterator[bytes]:
+    """A body without a declared length."""
+    for _ in range(count):
+        yield piece
+
+
+@pytest.mark.parametrize("path", [EVENTS, "/v1/users/bob/events", "/v1/revocations"])
+async def test_a_body_over_the_limit_is_413_declared_or_not(redis_url: str, tenant: str, path: str) -> None:
+    """Whether `Content-Length` says so or it is sent in chunks without end; the node goes on."""
+    headers = {"Authorization": f"Bearer {token('root', tenant, {'*': ['*']})}"}
+    async with (
+        running_node(redis_url, message_size_limit_bytes=4_096) as node,
+        httpx.AsyncClient(base_url=node.url, headers=headers) as http,
+    ):
+        declared = await http.post(path, content=b" " * 5_000)
+        chunked = await http.post(path, content=drip(6))
+        alive = await http.get("/healthz")
+
+    for answer in (declared, chunked):
+        assert (answer.status_code, answer.json()["code"]) == (413, 4011)
+        assert answer.headers["connection"] == "close"
+    assert alive.status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"[]", b'[{"type":"chat.message","payload":{"text":"a"}}]', b'"x"', b"", b"\xff{}"])
+async def test_a_body_is_one_object(redis_url: str, tenant: str, body: bytes) -> None:
+    """An array of frames is for sockets."""
+    headers = {"Authorization": f"Bearer {token('a', tenant)}"}
+    async with running_node(redis_url) as node, httpx.AsyncClient(base_url=node.url, headers=headers) as http:
+        answer = await http.post(EVENTS, content=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, 4005)
+
+
+# Bytes that come too slowly, or never end
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /ws HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["nothing", "half a head"])
+async def test_a_handshake_that_never_comes_is_given_up(redis_url: str, begun: bytes) -> None:
+    """Slowloris: the head of a request must be there within the handshake's time."""
+    async with running_node(redis_url, handshake_timeout_s=0.3) as node:
+        with RawSocket(node.port) as slow:
+            slow.send(begun)
+            began = time.monotonic()
+            ending = await asyncio.to_thread(slow.ending)
+            took_s = time.monotonic() - began
+
+    assert ending in {"fin", "reset"}
+    assert took_s < 5
+
+
+async def test_a_head_without_end_is_cut_off(redis_url: str) -> None:
+    """More than 64 KiB of headers: the connection is gone before memory is."""
+
+    def pour(slow: RawSocket) -> int:
+        slow.send(b"GET /ws HTTP/1.1\r\nHost: x\r\n")
+        sent = 0
+        with contextlib.suppress(OSError):
+            for number in range(20_000):
+                slow.send(b"X-%d: " % number, b"y" * 1_000, b"\r\n")
+                sent += 1_000
+        return sent
+
+    async with running_node(redis_url) as node:
+        with RawSocket(node.port) as slow:
+            sent = await asyncio.to_thread(pour, slow)
+        async with httpx.AsyncClient(base_url=node.url) as http:
+            alive = await http.get("/healthz")
+
+    assert sent < 20_000_000
+    assert alive.status_code == 200
+
+
+async def test_fragments_without_end_meet_the_limit_or_the_heartbeat(redis_url: str) -> None:
+    """Many small ones: 1009. One, and then silence: the handshake's deadline."""
+    async with running_node(redis_url, message_size_limit_bytes=1_024, handshake_timeout_s=0.5) as node:
+        with RawSocket(node.port) as many, RawSocket(node.port) as one:
+            await asyncio.to_thread(many.upgrade)
+            await asyncio.to_thread(one.upgrade)
+            many.send(
+                client_frame(0x1, b"x", is_final=False),
+                *(client_frame(0x0, b"x", is_final=False) for _ in range(1_024)),
+            )
+            one.send(client_frame(0x1, b"x", is_final=False))
+            codes = [await asyncio.to_thread(raw.close_code) for raw in (many, one)]
+
+    assert codes == [1009, 4008]
+
+
+async def test_fragments_are_no_sign_of_life(redis_url: str, tenant: str) -> None:
+    """A client that only ever begins a message is closed like a silent one."""
+    async with running_node(redis_url, heartbeat_interval_s=0.25) as node, client(node.ws_url, token("a", tenant)) as a:
+        a.socket.transport.write(client_frame(0x1, b"{", is_final=False))
+        assert await a.closed() == 4016
+
+
+async def test_compression_is_not_offered_so_there_is_no_bomb(redis_url: str) -> None:
+    """permessage-deflate is off: nothing of a client is ever inflated."""
+    async with running_node(redis_url) as node, connect(node.ws_url, compression="deflate") as socket:
+        assert "sec-websocket-extensions" not in (socket.response.headers if socket.response else {})
+
+
+# What is said and written about input
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """Everything this process logs, as the process of a node would write it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure_logging(logging.INFO, secrets=[SECRET], stream=stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+async def test_a_hostile_client_writes_no_line_and_no_secret(redis_url: str, tenant: str, lines: io.StringIO) -> None:
+    """Line breaks, escapes and tokens in every place a client can put text: what is logged stays ours, a line an event."""
+    mark = f"mark{secrets.token_hex(4)}"
+    evil = f'{mark}\r\n\x1b[31m{{"level":"error"}}\u2028'
+    text = token("a", tenant)
+    async with running_node(redis_url) as node:
+        async with raw_client(node.ws_url, user_agent_header=f"agent-{mark}") as a:
+            hello = {"token": text, "versions": [1], "client_id": mark, "client": {"name": mark, "version": mark}}
+            await a.answer("connection.init", hello)
+            for frame in (
+                {"type": evil, "id": "1"}, {"type": "chat.message", "id": "2", "channel": evil, "payload": {"text": evil}},
+                {"type": "chat.message", "id": "3", "channel": CHANNEL, "payload": {evil: evil}},
+                {"type": "connection.refresh", "id": "4", "payload": {"token": evil}},
+            ):  # fmt: skip
+                await a.send_raw(json.dumps(frame))
+                await a.expect("connection.error", re=frame["id"])
+        async with httpx.AsyncClient(base_url=node.url) as http:
+            for path in (f"/{mark}?token={text}", EVENTS + f"?after={mark}&token={text}"):
+                await http.get(path, headers={"Authorization": f"Bearer {mark}", "X-Evil": mark})
+        with RawSocket(node.port) as raw:
+            raw.send(f"GET /{mark} HTTP/9.9\r\n\r\n".encode())
+            await asyncio.to_thread(raw.ending)
+    written = lines.getvalue()
+
+    assert all(isinstance(json.loads(line), dict) for line in written.splitlines())
+    assert written.isascii()
+    assert not [part for part in (mark, SECRET, *text.split(".")) if part in written]
+
+
+async def test_error_texts_repeat_nothing_a_client_sent(redis_url: str, tenant: str) -> None:
+    """Whatever is wrong with a frame, `message` and `details` are our words; `channel` and `re` are the frame's own."""
+    mark = f"mark{secrets.token_hex(4)}"
+    script = f"<script>{mark}</script>"
+    frames = [
+        {"type": script}, {"type": mark}, {"type": "chat.message", "channel": script},
+        {"type": "chat.message", "channel": f"{mark}:1"}, {"type": "chat.message", "channel": CHANNEL, script: 1},
+        {"type": "chat.message", "channel": CHANNEL, "payload": {"text": 1, script: script}},
+        {"type": "chat.message", "channel": CHANNEL, "payload": {"text": "x", "parts": [{"type": script}]}},
+        {"type": "document.update", "channel": "document:1", "payload": {
+            "base_version": 0, "patch": [{"op": script, "path": mark}]}},
+        {"type": "agent.invoke", "channel": CHANNEL, "payload": {"agent": mark, "input": script}},
+        {"type": "chat.edit", "channel": CHANNEL, "payload": {"message_id": "1-1", "text": script}},
+        {"type": "channel.subscribe", "payload": {"channels": [{"channel": CHANNEL, "after": script}]}},
+        {"type": "connection.refresh", "payload": {"token": script}},
+    ]  # fmt: skip
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
+        told = []
+        for number, frame in enumerate(frames):
+            await a.send_raw(json.dumps(frame | {"id": f"f{number}"}))
+            told.append(await a.expect("connection.error", re=f"f{number}"))
+
+    assert not [frame for frame in told if mark in json.dumps(frame["payload"])]

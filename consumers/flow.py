@@ -5,6 +5,7 @@ Every move is one append whose guard lets one through; asking for the same move 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from projections.recorded import Recorded, recorded
 from projections.run_states import CANCELLING_MS_MAX
 from streams.channel import Channel
 from streams.errors import GuardRefused, IdempotencyConflict
+from streams.run_cancel import cancel_unbegun, is_unbegun
 from streams.runs import RunView
 
 _CANCEL_TRIES = 5
@@ -123,6 +125,9 @@ class Flow:
         for _ in range(_CANCEL_TRIES):
             run = await self.services.store.run(channel, run_id)
             if run is None or run.is_final:
+                await self.leave(channel, run_id)  # the edge may have ended it, which knows nothing of turns
+                return
+            if is_unbegun(run) and await self._cancel_unbegun(channel, run):
                 return
             if run.state in {"running", "cancelling"}:
                 if await self.enter_cancelling(await self.run_log(channel, run)):
@@ -207,6 +212,19 @@ class Flow:
             "expired" if outcome == "expired" else "cancelled", duration_ms, text=text, reasoning=reasoning
         )
         return await self.close(writes, kind)
+
+    async def _cancel_unbegun(self, channel: Channel, run: RunView) -> bool:
+        """End a run that nobody has begun, in the very words of the edge."""
+        writes = await self.run_log(channel, run)
+        for draft in cancel_unbegun(channel, run, writes.correlation):
+            with contextlib.suppress(IdempotencyConflict, GuardRefused):
+                await self.services.log.append(draft)
+        found = await self.services.store.run(channel, run.run_id)
+        if found is None or not found.is_final:
+            return False
+        self.services.meters.runs_ended["cancelled"] += 1
+        await self.leave(channel, run.run_id)
+        return True
 
     async def _interrupt(self, channel: Channel, run_id: str) -> None:
         home = await self.services.store.home(channel)

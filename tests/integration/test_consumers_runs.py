@@ -12,6 +12,9 @@ from consumers.agent import AgentFailed, EndMessage, Output, Question, Reasoning
 from consumers.worker import running
 from streams.errors import GuardRefused
 from streams.redis.log import Log
+from streams.redis.own_wire import OwnWire
+from streams.redis.run_store import RunStore
+from streams.run_cancel import cancel_unbegun, is_unbegun
 from streams.runs import run_guard_name, steering
 from support.run_rig import POLL_S, Client, check_rules, conversation, options
 
@@ -393,3 +396,26 @@ async def test_steering_words_are_taken_or_turned_down(log: Log, client: Client)
 
 def run_key(log: Log, client: Client, run_id: str) -> bytes:
     return log.keys.guard(client.channel, run_guard_name(client.channel, run_id))
+
+
+async def test_a_queued_run_is_cancelled_with_no_worker_alive(log: Log, client: Client) -> None:
+    """The edge ends it; a worker that comes later adds nothing, and gives the channel's turn to the next run."""
+    run_id = await client.ask("x")
+    await client.cancel(run_id)
+    wire = OwnWire(log.url, "edge")
+    run = await RunStore(wire, log.keys).run(client.channel, run_id)
+    wire.close()
+    assert run is not None
+    assert is_unbegun(run)
+    for draft in cancel_unbegun(client.channel, run, run.cause):
+        await log.append(draft)
+    before = await client.types(of=run_id)
+    second = await client.ask("y")
+
+    async with running(options(log.url, {"a": parrot}), log):
+        await client.end(second)
+
+    assert before == ["agent.cancel", "agent.status", "agent.complete"]
+    assert await client.types(of=run_id) == before
+    assert await client.text(second) == "y "
+    check_rules(await client.events())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hub.breaks import tell_lost
 from hub.fanout import Fanout, Sub, encode_events
 from hub.subscription import Phase
 from streams.envelope import Entry
@@ -40,17 +41,23 @@ async def read_on(sub: Sub, fanout: Fanout, replay: Replay) -> None:
         await connection.drained()
         if sub.phase is not Phase.CATCHING_UP or fanout.try_join(sub):
             return
+        seq = sub.seq
         page = await replay.page(fanout.channel, sub.after, PAGE_EVENTS)
-        if sub.phase is Phase.CATCHING_UP and not send_page(sub, fanout, page):
-            fanout.broken()
-            return
+        if sub.phase is Phase.CATCHING_UP and not send_page(sub, fanout, page, seq):
+            await tell_lost(connection.hub, fanout, sub)
 
 
-def send_page(sub: Sub, fanout: Fanout, page: list[Entry]) -> bool:
-    """Send a page read after the subscription's position; false when it does not continue there."""
+def send_page(sub: Sub, fanout: Fanout, page: list[Entry], after_seq: int) -> bool:
+    """Send a page read after the subscription's position, then `after_seq`; false when it does not continue there.
+
+    Another reader may have sent a part of it meanwhile: that is passed over. An event after the position by ID that is not
+    after it by seq shows another history, in which a replica was promoted that had not seen the position.
+    """
+    if page and page[0].seq <= after_seq:
+        return False
     new = [entry for entry in page if entry.seq > sub.seq]
     if not new:
-        return fanout.position.seq <= sub.seq
+        return fanout.position.seq <= sub.seq and sub.phase is not Phase.REPLAYING
     if new[0].seq != sub.seq + 1 or new[-1].seq - new[0].seq != len(new) - 1:
         return False
     sub.connection.push(encode_events([entry.wire(fanout.wire) for entry in new], sub.connection.is_batch))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 BACKLOG_MAX: Final = 100
 """Values waiting behind a command that needs the log; beyond it the socket is not read. One array may go over it."""
+ANSWER_BEFORE_RESTART_S: Final = 1.0
+"""How long a restart waits for a command under way. A replay may take longer: its client comes back with its cursor."""
 
 
 class Connection:
@@ -88,7 +90,7 @@ class Connection:
         self._backlog: deque[object] | None = None
         self._out: bytes | None = None
         self._task: asyncio.Task[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
+        self._drained: asyncio.Event | None = None
         self._all_settled: asyncio.Future[None] | None = None
         self._is_busy = False
         self._unsettled_count = 0
@@ -125,22 +127,28 @@ class Connection:
         """The write buffer passed its mark, or drained."""
         self.is_writable = is_writable
         if is_writable:
-            if self._drained is not None and not self._drained.done():
-                self._drained.set_result(None)
+            if self._drained is not None:
+                self._drained.set()
+                self._drained = None
             self.hub.catch_up(self)
 
     def draining(self) -> None:
-        """The node goes down: tell the client when to come back, then close."""
+        """The node goes down: tell the client when to come back, answer what was accepted, then close."""
         self.push(reply_frame("connection.drain", None, None, {"reconnect_after_ms": self.hub.drain_delay_ms()}))
-        self.close(CLOSE_RESTART, "the node restarts")
+        if self._task is None:
+            self.close(CLOSE_RESTART, "the node restarts")
+        else:
+            self.session.closed()
+            self.hub.spawn(self._close_after(self._task))
 
     def closed(self, code: int) -> None:  # noqa: ARG002  # the port's signature
         """The socket is gone."""
         self.session.closed()
         self._transport = None
         self._backlog = None
-        if self._task is not None:
-            self._task.cancel()
+        for task in (self._task, self.catching_up):  # they may wait for a buffer that never drains
+            if task is not None:
+                task.cancel()
         self.hub.disconnect(self)
 
     # What the hub calls
@@ -164,10 +172,10 @@ class Connection:
             self._transport.write(out)
 
     async def drained(self) -> None:
-        """Wait until the write buffer takes more. Cancelling it leaves nothing behind."""
+        """Wait until the write buffer takes more. Several may wait: a command's replay and a catch-up."""
         while not self.is_writable:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
+            self._drained = self._drained or asyncio.Event()
+            await self._drained.wait()
 
     def refuse(self, error: HubError, re: str | None = None, channel: str | None = None) -> None:
         """Answer with an error, and close if it closes."""
@@ -236,14 +244,14 @@ class Connection:
         for value in values:
             if self._is_busy:
                 self._wait_behind(value)
-            elif self._closing is None:
+            elif self.session.state is not State.CLOSED:
                 self._handle(self.session.take(value, now))
 
     def _wait_behind(self, message: object) -> None:
         if self._backlog is None:
             self._backlog = deque()
         self._backlog.append(message)
-        if len(self._backlog) == BACKLOG_MAX and self._transport is not None:
+        if len(self._backlog) >= BACKLOG_MAX and self._transport is not None:
             self._transport.pause_reading()
 
     async def _run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
@@ -290,6 +298,10 @@ class Connection:
             self._all_settled.set_result(None)
         if self._closing is not None:
             self._close_if_settled()
+
+    async def _close_after(self, task: asyncio.Task[None]) -> None:
+        await asyncio.wait({task}, timeout=ANSWER_BEFORE_RESTART_S)
+        self.close(CLOSE_RESTART, "the node restarts")
 
     def _close_if_settled(self) -> None:
         if self._unsettled_count == 0 and self._closing is not None and self._transport is not None:

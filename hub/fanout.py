@@ -52,6 +52,7 @@ class Fanout:
         "configured_count",
         "default_agent",
         "epoch",
+        "move_count",
         "subscribers",
         "watched",
         "wire",
@@ -66,6 +67,7 @@ class Fanout:
         self.epoch = look.epoch
         self.default_agent: str | None = None
         self.configured_count = 0
+        self.move_count = 0
         self.subscribers: set[Sub] = set()
         self._held: deque[tuple[int, bytes]] = deque(maxlen=HELD_EVENTS_MAX)
         self._tail = tail
@@ -85,6 +87,7 @@ class Fanout:
 
     def move(self, look: Look) -> None:
         """The log was found to continue elsewhere: stand at its head."""
+        self.move_count += 1
         self.epoch = look.epoch
         self.default_agent = None
         self._held.clear()

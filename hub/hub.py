@@ -12,6 +12,7 @@ import time
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
+from hub.breaks import tell_break
 from hub.catch_up import catch_up
 from hub.command import Answer, Append, Caller, Command, Outcome
 from hub.config import Settings
@@ -30,7 +31,7 @@ from hub.replies import append_error, log_error
 from hub.router import EVENT_HANDLERS, Handler, build_handlers
 from hub.services import Services
 from hub.states import StateReader
-from hub.subscribing import RefusedChannel, Wish, subscribe_all, tell_break
+from hub.subscribing import RefusedChannel, Wish, subscribe_all
 from hub.subscription import Phase
 from hub.transports.frame_codec import encode_text
 from streams.channel import Channel, Kind

@@ -18,7 +18,7 @@ from hub.live_state import LiveStateReader
 from projections.channel_state import ChannelFold, ChannelState
 from projections.errors import BrokenEvent, EventsMissing, SnapshotRefused
 from streams.channel import Channel
-from streams.cursor import START, Look, Position, id_order
+from streams.cursor import START, Cursor, Gap, Look, Position, id_order, judge
 from streams.envelope import Entry
 from streams.errors import MalformedCursor
 from streams.redis.log import Log
@@ -105,15 +105,11 @@ class StateReader:
 
     async def _fold(self, channel: Channel, look: Look) -> _Fold:
         fold = self._folds.get(channel)
-        if (
-            fold is None
-            or fold.epoch != look.epoch
-            or (fold.state.seq > look.head.seq and fold.state.id > look.head.id)
-        ):
+        if fold is None or fold.epoch != look.epoch:
             fold = await self._load(channel, look)
         try:
             await self._advance(channel, fold)
-        except EventsMissing:  # trimmed below us meanwhile, or another log: from what is kept
+        except EventsMissing:  # trimmed below us meanwhile, or another history: from what is kept
             fold = _Fold(look.epoch, ChannelFold.initial(channel), 0)
             await self._advance(channel, fold)
         self._folds[channel] = fold
@@ -125,12 +121,21 @@ class StateReader:
         return fold
 
     async def _advance(self, channel: Channel, fold: _Fold) -> None:
-        while True:
-            page = await self._log.page(channel, fold.state.id, PAGE_EVENTS)
+        page = await self._log.replay.page_from(channel, fold.state.id)  # its own event first: is it still there?
+        if fold.state.seq and (not page or (page[0].id.decode(), page[0].seq) != (fold.state.id, fold.state.seq)):
+            await self._require_unbroken(channel, fold)
+        while page:
             for entry in page:
                 self._fold_one(fold.state, entry)
             if len(page) < PAGE_EVENTS:
                 return
+            page = await self._log.page(channel, fold.state.id, PAGE_EVENTS)
+
+    async def _require_unbroken(self, channel: Channel, fold: _Fold) -> None:
+        """What was folded may have been trimmed; but a replica promoted without it has another history under equal seqs."""
+        look = await self._log.look(channel, fold.state.id)
+        if isinstance(judge(Cursor(fold.state.id, fold.state.seq, fold.epoch), look), Gap):
+            raise EventsMissing(fold.state.seq, look.head.seq)
 
     async def _load(self, channel: Channel, look: Look) -> _Fold:
         raw = await self._log.replay.command(b"GET", self._log.keys.snapshot(channel))

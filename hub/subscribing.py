@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from hub.breaks import tell_break, tell_lost
 from hub.catch_up import read_on, send_page
 from hub.errors import HubError
 from hub.fanout import Fanout, Sub
-from hub.frames import reply, to_json
-from hub.states import StateAt
+from hub.receipts import Opening, resumed_frame, subscribed_frame
 from hub.subscription import Phase, Subscription
-from hub.transports.frame_codec import encode_text
 from streams.channel import Channel
 from streams.cursor import LIVE, Cursor, Gap, Look, Position, Resumable, judge, limit_replay
 from streams.redis.replay import PAGE_EVENTS
@@ -56,14 +55,12 @@ class RefusedChannel:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """What was decided: from where the replay starts, where the fence is, and what is missing."""
+class Decision:
+    """What a look says about a wish: where its replay starts (None: at the head), and the gap if it cannot be resumed."""
 
     look: Look
-    start: Position
-    head: Position
-    gap: Gap | None
-    state: StateAt | None
+    start: Position | None = None
+    gap: Gap | None = None
 
 
 async def subscribe_all(hub: Hub, connection: Connection, wishes: Iterable[Wish | RefusedChannel]) -> None:
@@ -94,13 +91,12 @@ async def subscribe(hub: Hub, connection: Connection, wish: Wish) -> None:
         LogUnavailable: Redis is away; the connection is not subscribed.
     """
     connection_left(connection, wish.channel)
-    look, start, gap = await _decide(hub, wish)
-    fanout = hub.follow(wish.channel, look)
+    fanout, decision = await _follow(hub, wish)
     sub: Sub = Subscription(connection, wish.wants_presence)
     fanout.subscribers.add(sub)
     connection.subscriptions[wish.channel.wire] = (fanout, sub)
     try:
-        opening = await _open(hub, wish, look, start, gap)
+        opening = await _open(hub, wish, fanout, decision)
         if sub.phase is Phase.ENDED:
             return
         await _replay(hub, fanout, sub, wish, opening)
@@ -111,46 +107,61 @@ async def subscribe(hub: Hub, connection: Connection, wish: Wish) -> None:
     hub.presence.joined(connection, wish.channel)
 
 
-async def _decide(hub: Hub, wish: Wish) -> tuple[Look, Position | None, Gap | None]:
-    """The look, where a replay starts (None: at the head), and the gap if the cursor cannot be resumed."""
+async def _follow(hub: Hub, wish: Wish) -> tuple[Fanout, Decision]:
+    """The channel's fan-out, and what was decided about the same life of the log that it tells of."""
+    while True:
+        decision = await _decide(hub, wish)
+        fanout = hub.follow(wish.channel, decision.look)
+        if fanout.epoch == decision.look.epoch:
+            return fanout, decision
+        await tell_break(hub, fanout)
+
+
+async def _decide(hub: Hub, wish: Wish) -> Decision:
     if wish.rewind is not None:
         newest = await hub.log.replay.page_back(wish.channel, limit=wish.rewind + 1) if wish.rewind else []
         look = await hub.log.look(wish.channel)
         if not wish.rewind:
-            return look, look.head, None
+            return Decision(look, look.head)
         if len(newest) > wish.rewind:
-            return look, Position(newest[-1].id.decode(), newest[-1].seq), None
-        return look, look.floor, None
+            return Decision(look, Position(newest[-1].id.decode(), newest[-1].seq))
+        return Decision(look, look.floor)
     if wish.cursor.after == LIVE:
-        return await hub.log.look(wish.channel), None, None
+        return Decision(await hub.log.look(wish.channel))
     look = await hub.log.look(wish.channel, wish.cursor.after)
     verdict = limit_replay(judge(wish.cursor, look), look.head, REPLAY_EVENTS_MAX)
     hub.meters.resumes += 1
     if isinstance(verdict, Resumable):
-        return look, verdict.after, None
+        return Decision(look, verdict.after)
     hub.meters.gaps[verdict.reason.value] += 1
-    return look, None, verdict
+    return Decision(look, gap=verdict)
 
 
-async def _open(hub: Hub, wish: Wish, look: Look, start: Position | None, gap: Gap | None) -> Opening:
-    state = await hub.states.read(wish.channel, look) if wish.wants_state or gap else None
-    head = max(look.head, state.position, key=lambda p: p.seq) if state else look.head
-    return Opening(look, start or head, head, gap, state)
+async def _open(hub: Hub, wish: Wish, fanout: Fanout, decision: Decision) -> Opening:
+    while True:
+        look, moves = decision.look, fanout.move_count
+        state = await hub.states.read(wish.channel, look) if wish.wants_state or decision.gap else None
+        if fanout.move_count == moves:
+            head = max(look.head, state.position, key=lambda p: p.seq) if state else look.head
+            return Opening(look, decision.start or head, head, decision.gap, state.json if state else None)
+        decision = await _decide(hub, wish)  # the log broke meanwhile: what was decided is about another one
 
 
 async def _replay(hub: Hub, fanout: Fanout, sub: Sub, wish: Wish, opening: Opening) -> None:
     connection, head = sub.connection, opening.head
-    sub.begin(opening.start.id, opening.start.seq)
+    sub.replay(opening.start.id, opening.start.seq, owes_receipt=wish.is_resume)
     connection.push(subscribed_frame(wish.channel, opening, wish.re))
     _release_signals(sub)
-    while sub.phase is Phase.CATCHING_UP and sub.seq < head.seq:
+    while sub.phase is Phase.REPLAYING and sub.seq < head.seq:
         await connection.drained()
+        seq = sub.seq
         page = await hub.log.page(fanout.channel, sub.after, PAGE_EVENTS, head.id)
-        if sub.phase is Phase.CATCHING_UP and not send_page(sub, fanout, page):
-            fanout.broken()
-            break
-    if wish.is_resume and sub.phase is not Phase.ENDED:
-        connection.push(_resumed_frame(wish.channel, opening))
+        if sub.phase is Phase.REPLAYING and not send_page(sub, fanout, page, seq):
+            await tell_lost(hub, fanout, sub)
+    if sub.phase is Phase.REPLAYING:
+        if sub.owes_receipt:
+            connection.push(resumed_frame(wish.channel, opening))
+        sub.follow()
     await read_on(sub, fanout, hub.log.replay)
 
 
@@ -158,35 +169,6 @@ def _release_signals(sub: Sub) -> None:
     held, sub.held_signals = sub.held_signals, None
     if held:
         sub.connection.push(b"".join(held))
-
-
-def subscribed_frame(channel: Channel, opening: Opening, re: str | None) -> bytes:
-    """`channel.subscribed`. The state is JSON already and joined in as bytes."""
-    look, state = opening.look, opening.state
-    fields = to_json(
-        {
-            "epoch": look.epoch, "head": opening.head._asdict(), "floor": look.floor._asdict(),
-            "recovered": opening.gap is None, "replay": opening.head.seq - opening.start.seq, "gap": gap_json(opening.gap),
-            "state_at": opening.head.seq,
-        }
-    )  # fmt: skip
-    if state is not None:
-        fields = b'%b,"state":%b}' % (fields[:-1], state.json)
-    return encode_text(reply("channel.subscribed", re, channel.wire, fields))
-
-
-def _resumed_frame(channel: Channel, opening: Opening) -> bytes:
-    count = opening.head.seq - opening.start.seq
-    receipt = {
-        "from_seq": opening.start.seq + 1 if count else None, "to_seq": opening.head.seq if count else None,
-        "count": count, "gap": gap_json(opening.gap),
-    }  # fmt: skip
-    return encode_text(reply("channel.resumed", None, channel.wire, to_json(receipt)))
-
-
-def gap_json(gap: Gap | None) -> dict[str, object] | None:
-    """A gap as the wire writes it."""
-    return None if gap is None else {"reason": gap.reason.value, "from_seq": gap.from_seq, "to_seq": gap.to_seq}
 
 
 def connection_left(connection: Connection, channel: Channel) -> bool:
@@ -201,26 +183,3 @@ def connection_left(connection: Connection, channel: Channel) -> bool:
         connection.behind.pop(sub, None)
     connection.hub.left(fanout)
     return True
-
-
-async def tell_break(hub: Hub, fanout: Fanout) -> None:
-    """The tail lost its place: hold it against the log again, and tell every subscriber when it broke.
-
-    Raises:
-        LogUnavailable: Redis is away again; the tail speaks up when it is back.
-    """
-    position = fanout.position
-    look = await hub.log.look(fanout.channel, position.id)
-    verdict = judge(Cursor(position.id, position.seq, fanout.epoch), look)
-    if isinstance(verdict, Resumable):
-        fanout.go_on(look)
-        return
-    state = await hub.states.read(fanout.channel, look)
-    fanout.move(look)
-    hub.meters.gaps[verdict.reason.value] += len(fanout.subscribers)
-    head = max(look.head, state.position, key=lambda p: p.seq)
-    for sub in list(fanout.subscribers):
-        if sub.phase is not Phase.OPENING:
-            sub.begin(head.id, head.seq)
-            sub.connection.push(subscribed_frame(fanout.channel, Opening(look, head, head, verdict, state), None))
-            hub.note_behind(fanout, sub)

@@ -18,6 +18,8 @@ class Phase(Enum):
 
     OPENING = auto()
     """Nothing yet: `channel.subscribed` was not sent."""
+    REPLAYING = auto()
+    """From the log, up to the fence, by the command that asked for it; nobody else sends anything before the receipt."""
     CATCHING_UP = auto()
     """From the log, page by page."""
     LIVE = auto()
@@ -37,9 +39,10 @@ class Subscription(Generic[C]):
     Attributes:
         after: the ID of the event with `seq`; where a page is read from.
         held_signals: live-lane frames that came while OPENING; they follow `channel.subscribed`.
+        owes_receipt: `channel.resumed` is due at the end of the replay.
     """
 
-    __slots__ = ("after", "connection", "held_signals", "phase", "seq", "wants_presence")
+    __slots__ = ("after", "connection", "held_signals", "owes_receipt", "phase", "seq", "wants_presence")
 
     def __init__(self, connection: C, wants_presence: bool) -> None:
         self.connection = connection
@@ -48,10 +51,19 @@ class Subscription(Generic[C]):
         self.after = "0"
         self.seq = 0
         self.held_signals: list[bytes] | None = []
+        self.owes_receipt = False
 
     def begin(self, after: str, seq: int) -> None:
         """Stand at a position; what follows is read from the log until `join`."""
         self.after, self.seq, self.phase = after, seq, Phase.CATCHING_UP
+
+    def replay(self, after: str, seq: int, *, owes_receipt: bool) -> None:
+        """Stand at a position, from which the command that asked for it sends what is up to the fence."""
+        self.after, self.seq, self.phase, self.owes_receipt = after, seq, Phase.REPLAYING, owes_receipt
+
+    def follow(self) -> None:
+        """The fence was reached and the receipt given: read on until `join`."""
+        self.phase, self.owes_receipt = Phase.CATCHING_UP, False
 
     def offer(self, first_seq: int, last_seq: int, last_id: str) -> Slice | None:
         """What of a batch the tail read is new here; None when nothing is to be sent now.

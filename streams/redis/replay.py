@@ -84,6 +84,11 @@ class Replay:
         raw = await self.command(b"XRANGE", self._keys.of(channel).stream, start, upto, b"COUNT", limit)
         return [read_entry(entry) for entry in raw]
 
+    async def page_from(self, channel: Channel, first: str, limit: int = PAGE_EVENTS) -> list[Entry]:
+        """Up to `limit` events from `first` on, itself included, oldest first."""
+        raw = await self.command(b"XRANGE", self._keys.of(channel).stream, first, b"+", b"COUNT", limit)
+        return [read_entry(entry) for entry in raw]
+
     async def page_back(self, channel: Channel, before: str = "+", limit: int = PAGE_EVENTS) -> list[Entry]:
         """Up to `limit` events before `before` (exclusive; `+` is the end), newest first."""
         end = before if before == "+" else f"({before}"

@@ -17,12 +17,13 @@ Json = dict[str, Any]
 
 
 class SocketClient:
-    """One socket. `seen` holds every frame in order of arrival, `raw` the text of each."""
+    """One socket. `seen` holds every frame in order of arrival, `raw` the texts they came in, `sent` what `send` sent."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self.seen: list[Json] = []
         self.raw: list[str] = []
+        self.sent: list[Json] = []
         self._at = 0
         self._ids = itertools.count(1)
 
@@ -37,6 +38,7 @@ class SocketClient:
             frame["id"] = id_
         if channel is not None:
             frame["channel"] = channel
+        self.sent.append(frame)
         await self.socket.send(json.dumps(frame))
         return id_ or ""
 

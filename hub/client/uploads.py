@@ -27,8 +27,8 @@ OnProgress = Callable[[int, int], None]
 PARTS_AT_ONCE: Final = 6
 SIGNED_AT_ONCE: Final = 50
 CLAIMED_MAX_BYTES: Final = 8 * 1024 * 1024
-"""Files up to this size announce their digest, which a store verifies in one PUT. Larger ones have it verified by parts or by
-the node the chunks come to; announced here it would make the hub read what was put in parts once more."""
+"""Files up to this size, which go by one PUT, announce their digest: the store verifies it. Larger ones have it verified by
+their parts, or by the node the chunks come to; announced, it would make the hub read what was put in parts once more."""
 TELL_EVERY_S: Final = 1.0
 PAUSE_S: Final = 1.0
 """How long a `window` of 0 is respected."""
@@ -102,7 +102,7 @@ async def upload(
     wish = {
         "filename": name, "size": job.size, "strategy": strategy, "purpose": purpose,
         "mime": mime or mimetypes.guess_type(name)[0] or "application/octet-stream",
-        **({"sha256": job.sha256} if job.size <= CLAIMED_MAX_BYTES else {}),
+        **({"sha256": job.sha256} if strategy == "single" or job.size <= CLAIMED_MAX_BYTES else {}),
         **({"resume_key": resume_key} if resume_key else {}),
     }  # fmt: skip
     authorized = await job.resumed(resume_key) if resume_key else None

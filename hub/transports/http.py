@@ -73,7 +73,8 @@ async def append(request: Request, channel: str, idempotency_key: Annotated[str 
         body = stored_payload(command.event, outcome, appended)
         return Response(body, 200 if appended.is_duplicate else 201, media_type="application/json")
     body = outcome.data if isinstance(outcome, Answer) else b"{}"
-    return Response(body, 200, media_type="application/json")
+    is_new = command.event.is_stored and json.loads(body).get("duplicate") is False  # stored, with an answer of its own
+    return Response(body, 201 if is_new else 200, media_type="application/json")
 
 
 def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:

@@ -336,6 +336,27 @@ async def test_uploads_in_the_snapshot(hub: FileHub) -> None:
     assert after == []
 
 
+async def test_request_over_http(hub: FileHub) -> None:
+    """Without a socket too: 201 with the way and absolute addresses, 200 when repeated, and a file in the end."""
+    headers = {"Authorization": f"Bearer {hub.token()}", "Idempotency-Key": "h1"}
+    body = {"type": "file.upload.request", "payload": {"filename": "a", "size": 3, "mime": "text/plain"}}
+    async with httpx.AsyncClient(base_url=hub.node.url) as http, uploader(hub) as socket:
+        first = await http.post(f"/v1/channels/{CHANNEL}/events", headers=headers, json=body)
+        again = await http.post(f"/v1/channels/{CHANNEL}/events", headers=headers, json=body)
+        authorized = first.json()
+        assert await put(http, authorized["single"], b"abc") == 200
+        claim = {"type": "file.upload.complete", "payload": {"upload_id": authorized["upload_id"]}}
+        done = await http.post(
+            f"/v1/channels/{CHANNEL}/events", headers=headers | {"Idempotency-Key": "h2"}, json=claim
+        )
+        end = await ending(socket, authorized["upload_id"])
+
+    assert (first.status_code, again.status_code, done.status_code) == (201, 200, 201)
+    assert again.json()["upload_id"] == authorized["upload_id"]
+    assert authorized["single"]["url"].startswith(hub.node.url)
+    assert end["type"] == "file.ready"
+
+
 async def test_ten_open_uploads(hub: FileHub) -> None:
     """The eleventh open upload of a user is 4017; when one ends there is room again; others are not concerned."""
     async with uploader(hub) as socket, uploader(hub, "bob") as bob:

@@ -1,0 +1,135 @@
+"""How fast one node takes files over its socket, and what that costs it. `python -m ops.bench.uploads [UPLOADS] [MB]`.
+
+A node of its own on a Redis of its own, on this machine; the client is this process. It measures the node, not the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from base64 import b64encode
+from pathlib import Path
+from typing import Any, Final
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from hub.middleware.auth_sign import sign
+from hub.uploads.chunks import encode_binary
+from streams.redis.embedded import EmbeddedRedis
+
+SECRET: Final = "a-secret-for-the-benchmark-32-bytes-long"  # noqa: S105 - of a node that lives for a minute
+CHANNEL: Final = "conversation:bench"
+CHUNK: Final = os.urandom(256 * 1024)
+WINDOW: Final = 4
+_RUN: Final = (
+    "import asyncio, os; from hub.config import Settings; from hub.server import serve; "
+    "asyncio.run(serve(Settings.from_env(os.environ)))"
+)
+
+
+def _status_mib(pid: int, field: str) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def _forget_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _answer(wire: ClientConnection, frame: dict[str, Any]) -> dict[str, Any]:
+    await wire.send(json.dumps(frame))
+    while True:
+        found: dict[str, Any] = json.loads(await wire.recv())
+        if found.get("re") == frame["id"]:
+            return found
+
+
+async def bring(url: str, user: str, size: int, *, is_binary: bool) -> None:
+    """Upload so many bytes, with four chunks on their way."""
+    token = sign(SECRET, user, "bench", {"conversation:*": ["*"]}, 600, time.time())
+    async with connect(url, compression=None, max_size=None) as wire:
+        hello = {"token": token, "versions": [1], "capabilities": ["binary_chunks"] if is_binary else []}
+        await _answer(wire, {"type": "connection.init", "id": "i", "payload": hello})
+        wish = {"filename": "f", "size": size, "mime": "application/octet-stream", "strategy": "socket"}
+        place = {"type": "file.upload.request", "id": f"r{is_binary}", "channel": CHANNEL, "payload": wish}
+        upload_id = (await _answer(wire, place))["payload"]["upload_id"]
+        text = b64encode(CHUNK).decode()
+        sent = held = flying = 0
+        while held < size:
+            while sent < size and flying < WINDOW:
+                if is_binary:
+                    await wire.send(encode_binary(upload_id, sent, CHUNK))
+                else:
+                    payload = f'{{"upload_id":"{upload_id}","offset":{sent},"data":"{text}"}}'
+                    await wire.send(f'{{"type":"file.chunk","id":"c{sent}","channel":"{CHANNEL}","payload":{payload}}}')
+                sent, flying = sent + len(CHUNK), flying + 1
+            frame = json.loads(await wire.recv())
+            if frame["type"] == "file.upload.progress" and "actor" not in frame:
+                held, flying = frame["payload"]["next_offset"], flying - 1
+
+
+async def _measure(url: str, pid: int, uploads: int, size: int, *, is_binary: bool) -> None:
+    _forget_peak(pid)
+    before, cpu_s, began = _status_mib(pid, "VmRSS"), _cpu_s(pid), time.perf_counter()
+    await asyncio.gather(*[bring(url, f"u{n}", size, is_binary=is_binary) for n in range(uploads)])
+    wall_s, cpu_s = time.perf_counter() - began, _cpu_s(pid) - cpu_s
+    megabytes = uploads * size / 1e6
+    print(
+        f"{'binary' if is_binary else 'base64'}: {uploads} x {size / 1e6:.0f} MB, {megabytes / wall_s:.0f} MB/s, "
+        f"{megabytes / cpu_s:.0f} MB per CPU second of the node, which grew by {_status_mib(pid, 'VmHWM') - before:.0f} MiB"
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _wait_for(port: int) -> None:
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
+
+
+def _node(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", _RUN], env=environment)
+
+
+async def main(uploads: int = 1, megabytes: int = 200) -> None:
+    """Measure both forms of chunks."""
+    size = megabytes * 1_000_000 // len(CHUNK) * len(CHUNK)
+    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder) / "redis") as redis:
+        port = _free_port()
+        environment = os.environ | {
+            "REDIS_URL": redis.url, "HUB_JWT_SECRET": SECRET, "HUB_PORT": str(port), "HUB_RATE_LIMITS": "off",
+            "HUB_DATA": folder,
+        }  # fmt: skip
+        with _node(environment) as node:
+            try:
+                await _wait_for(port)
+                for is_binary in (True, False):
+                    await _measure(f"ws://127.0.0.1:{port}/ws", node.pid, uploads, size, is_binary=is_binary)
+            finally:
+                node.terminate()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*map(int, sys.argv[1:])))

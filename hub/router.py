@@ -14,12 +14,13 @@ from hub.handlers.documents import DocumentHandler
 from hub.handlers.files import FileHandler
 from hub.handlers.teams import TeamHandler
 from hub.handlers.tools import ToolHandler
-from hub.repeats import Handler as Handler  # who calls handlers looks here
-from hub.repeats import answering_repeats
+from hub.repeats import Handler, answering_repeats
 from streams.events import CATALOGUE
 
 if TYPE_CHECKING:
     from hub.hub import Hub
+
+__all__ = ["EVENT_HANDLERS", "Handler", "build_handlers"]
 
 EVENT_HANDLERS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
     {

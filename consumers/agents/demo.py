@@ -38,14 +38,14 @@ class DemoAgent:
         match read_question(given.text or str(given.value or ""), given.by):
             case Find(words, who, is_last):
                 yield "Let me look. "
-                outcome = yield _search(ctx, words, who)
+                outcome = yield _search(ctx, given, words, who)
                 answer = _told(outcome, words, who, is_last=is_last)
             case Count(who):
-                answer = say.told_count(await _all(ctx), who)
+                answer = say.told_count(await _all(ctx, given), who)
             case Summary():
-                answer = say.told_summary(await _all(ctx))
+                answer = say.told_summary(await _all(ctx, given))
             case Export():
-                said = await _all(ctx)
+                said = await _all(ctx, given)
                 yield f"That would show {len(said)} messages as one table to everybody here. "
                 outcome = yield _export(said)
                 answer = "Then I leave it."
@@ -64,9 +64,9 @@ class DemoAgent:
             await asyncio.sleep(self._pace_s)
 
 
-def _search(ctx: Context, words: str, who: str | None) -> ToolCall:
+def _search(ctx: Context, given: AgentInput, words: str, who: str | None) -> ToolCall:
     async def search(args: JsonObject, tool: ToolContext) -> Json:
-        said = await _all(ctx)
+        said = await _all(ctx, given)
         tool.progress(len(said), len(said), "read")
         name = args.get("who")
         return say.found_json(say.find(said, str(args["words"]), name if isinstance(name, str) else None))
@@ -93,10 +93,14 @@ def _told(outcome: Back, words: str, who: str | None, *, is_last: bool) -> str:
     return "The search did not come to an end; ask me again."
 
 
-async def _all(ctx: Context) -> list[Said]:
-    """Everything said before the question itself."""
-    said = [one async for one in ctx.everything_said()]
-    return said[:-1] if said and said[-1].role == "user" else said
+async def _all(ctx: Context, given: AgentInput) -> list[Said]:
+    """Everything said before the question itself, also when it is asked again."""
+    said: list[Said] = []
+    async for one in ctx.everything_said():
+        if one.message_id == given.parent:
+            break
+        said.append(one)
+    return said
 
 
 agent = DemoAgent()

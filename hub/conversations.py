@@ -49,6 +49,13 @@ class Conversations:
         fanout = self._hub.fanouts.get(channel)
         return None if fanout is None else fanout.default_agent
 
+    def settings_changed(self, channel: Channel) -> None:
+        """A change of the settings was stored here: whoever is told so must not meet the agent of before."""
+        fanout = self._hub.fanouts.get(channel)
+        if fanout is not None:
+            fanout.default_agent = None
+            fanout.configured_count += 1
+
     async def state(self, channel: Channel) -> ChannelState:
         """The channel's fold at its head. For reading, before the next await."""
         return await self._hub.states.fold(channel, await self._hub.log.look(channel))

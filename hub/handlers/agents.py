@@ -37,10 +37,10 @@ class AgentHandler:
         results = run_results(place, payload.run_id, channel=place.wire)
         return Append(command.draft(guards=opening(place, invitation)), results, busy)
 
-    def cancel(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
         """Stop a run, by asking or by force."""
         payload = cast("AgentCancel", command.payload)
-        return cancel_run(command, payload.run_id, payload.mode)
+        return await cancel_run(self._hub.log, command, payload.run_id, payload.mode)
 
     def steer(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
         """Say something to a run that is under way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from hub.command import Append, Command, Outcome
@@ -10,7 +11,7 @@ from hub.errors import HubError, Problem
 from hub.frames import to_json
 from hub.handlers.runs import cancel_run, run_results
 from projections.message import ASSISTANT
-from streams.envelope import Guard
+from streams.envelope import Appended, Guard
 from streams.events.chat import (
     ChatBranch,
     ChatCancel,
@@ -38,6 +39,7 @@ class ChatHandler:
     """Messages, settings, answers."""
 
     def __init__(self, hub: Hub) -> None:
+        self._hub = hub
         self._conversations = Conversations(hub)
 
     def message(self, command: Command, connection: Connection | None) -> Any:  # noqa: ARG002
@@ -75,7 +77,12 @@ class ChatHandler:
         checks = () if expected is None else (("revision", "eq", str(expected) if expected else ""),)
         sets = (("agent", "" if agent in {None, NOBODY} else str(agent)),) if "agent" in changed else ()
         guard = Guard(settings_guard_name(command.place), checks, sets, ("revision",))
-        return Append(command.draft(guards=(guard,)), lambda appended: {"revision": appended.results[0]})
+
+        def configured(appended: Appended) -> Mapping[str, Any]:
+            self._conversations.settings_changed(command.place)
+            return {"revision": appended.results[0]}
+
+        return Append(command.draft(guards=(guard,)), configured)
 
     async def regenerate(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
         """Another answer beside this one."""
@@ -96,7 +103,7 @@ class ChatHandler:
         """Stop a run; the active one if none is named."""
         payload = cast("ChatCancel", command.payload)
         run_id = payload.run_id or await self._conversations.active_run(command.place)
-        return cancel_run(command, run_id)
+        return await cancel_run(self._hub.log, command, run_id)
 
     async def edit(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
         """A person's own message, or anybody's with `manage`. A new text may ask the agent again."""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from hub.command import Answer, Append, Caller, Command, Nothing, Outcome
 from hub.errors import HubError, Problem
 from hub.frames import error_frame, reply_frame, to_json
-from hub.storage.store import StoreError
+from hub.storage.store import StoreError, UploadGone
 from hub.uploads.admission import not_expired, own, wrong_state
 from hub.uploads.authorization import absolute, rfc3339_ms
 from hub.uploads.book import guard_name
@@ -210,12 +210,14 @@ class FileHandler:
 
 
 class _StoreAway:
-    """Turns a store that does not answer into 4013 for the client."""
+    """Turns a store that does not answer into 4013 for the client, and an upload it knows no more into 4022."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UploadGone):
+            raise HubError(4022, "the upload was ended; ask for another one") from error
         if isinstance(error, StoreError):
             text = "the file store is away: send the same again after a while"
             raise HubError(4013, text, retry_after_ms=_RETRY_MS) from error

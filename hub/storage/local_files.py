@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -26,6 +27,7 @@ from hub.storage.store import AlreadyStored, BadContent, NewObject, Part, Pendin
 PART_MIN_BYTES: Final = 5 * 1024 * 1024
 """S3's smallest part but the last; kept here too, so that what works locally works there."""
 READ_BYTES: Final = 1024 * 1024
+SPOOL_LIFE_S: Final = 86_400
 _MANIFEST: Final = "manifest.json"
 _UPLOAD: Final = "upload.json"
 
@@ -71,6 +73,14 @@ class LocalFiles:
         self._uploads = root / "uploads"
         for folder in (self.spool, self._objects, self._uploads):
             folder.mkdir(parents=True, exist_ok=True)
+        self._sweep_spool()
+
+    def _sweep_spool(self) -> None:
+        """Remove what killed processes left on its way in: whatever nobody has written to for a day."""
+        for path in self.spool.iterdir():
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > SPOOL_LIFE_S:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _object(self, key: str) -> Path:
         """The folder of an object. Keys are ours; that none leaves the store is looked at again here."""

@@ -136,6 +136,10 @@ class Settlement:
             await self._finish_failing(replace(upload, reason=reason, message=message))
 
     async def _finish_failing(self, upload: Upload) -> None:
+        retry_ms = (
+            self._now_ms() + VERIFY_LIFE_MS
+        )  # by the reaper, should the store be away for longer than we are asked again
+        await self._book.watch(upload.channel, upload.event_id, retry_ms, is_moved=True)
         await self._remove(upload)
         reason = upload.reason or FailReason.STORAGE
         payload = {"upload_id": upload.id, "reason": reason.value, "message": upload.message or _MESSAGES[reason]}

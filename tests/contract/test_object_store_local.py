@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -76,6 +77,18 @@ class TestLocalStore(EnforcingCases):
 
         assert answer.status_code == 400
         assert await store.keys("") == []
+
+    async def test_what_killed_processes_left(self, store: LocalStore, tmp_path: Path) -> None:
+        """A new process removes what was on its way in a day ago, and leaves what may still be written to."""
+        old, fresh = store.spool / "old.part", store.spool / "caller-fresh"
+        for path in (old, fresh):
+            path.touch()
+        os.utime(old, (0, 0))
+
+        other = LocalStore(tmp_path, time.time)
+
+        assert (old.exists(), fresh.exists()) == (False, True)
+        await other.close()
 
     async def test_range_outside(self, store: LocalStore, http: httpx.AsyncClient) -> None:
         """A range that holds nothing of the object is 416."""

@@ -450,3 +450,13 @@ def test_any_event_lost_doubled_or_changed_on_the_way_is_found(data: st.DataObje
         socket.frames[place] = str(socket.frames[place]).replace('"v":1', '"v":2')
 
     assert 1 in socket.found()
+
+
+def test_a_replayed_answer_need_not_have_deltas() -> None:
+    """Who comes later gets the start and the end from the log, and no deltas: nothing was lost."""
+    socket = Socket()
+    events = socket.logs[HOME]
+    socket.frames = [subscribed(socket.logs, len(events)), *events, resumed(len(events))]
+    socket.sent.pop()
+
+    assert socket.found() == set()

@@ -150,17 +150,19 @@ class _Watch:
         log = self._logs.get(channel)
         if log is not None and (seq > len(log) or log[seq - 1] != text):
             yield Violation(1, f"event {seq} of {channel} is not the bytes of the log")
-        yield from self._answer_event(frame)
+        yield from self._answer_event(frame, is_replayed=seq <= followed.head["seq"])
 
-    def _answer_event(self, frame: Json) -> Iterator[Violation]:
+    def _answer_event(self, frame: Json, *, is_replayed: bool) -> Iterator[Violation]:
+        """A start that is replayed is no promise of deltas: they are not replayed, and a snapshot stands for them."""
         payload = frame["payload"]
         if frame["type"] == "assistant.message.start":
-            self._open(payload["message_id"], payload["attempt"])
+            if payload["attempt"] > self._held[payload["message_id"]].attempt:
+                self._open(payload["message_id"], payload["attempt"]).has_missed = is_replayed
         elif frame["type"] == "assistant.message.reset":
             held = self._held[payload["message_id"]]
             if payload["attempt"] > held.attempt:
                 kept = held.tracks.get("text", "")[: payload["keep"]]
-                held.has_missed = held.has_missed or len(kept) < payload["keep"]
+                held.has_missed = is_replayed or len(kept) < payload["keep"]
                 held.attempt, held.tracks = payload["attempt"], {"text": kept}
         elif frame["type"] == "assistant.message.end":
             self._ended.add(payload["message_id"])

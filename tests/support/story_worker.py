@@ -1,0 +1,97 @@
+"""The worker of the scripted conversation, as a process: `python story_worker.py REDIS_URL DATA_DIR [lost]`.
+
+It serves the demo agent and an actor that does on demand what the script needs. Told `lost`, the actor gets stuck in the middle
+of a long answer, so that killing the process there leaves the same log every time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+class Actor:
+    """Works with tools, hangs until it is stopped, or gives a long answer."""
+
+    is_interactive = True
+
+    def __init__(self, *, is_lost: bool) -> None:
+        self._is_lost = is_lost
+
+    async def run(self, ctx: Any, given: Any) -> Any:
+        """What the input says."""
+        from consumers.agent import Output, Reasoning, Result, ToolCall
+
+        if given.text == "hang":
+            yield "So far so "
+            await asyncio.Event().wait()
+        elif given.text == "a long answer":
+            yield "The first half. "
+            if self._is_lost:
+                await asyncio.Event().wait()
+            yield "The second half."
+        else:
+            yield Reasoning("Two tools, then.")
+            yield "Working. "
+            found = yield ToolCall("count", {"upto": 3}, count, title="Count to three", is_idempotent=True)
+            yield Output("json", {"counted": found.output}, "counts")
+            failed = yield ToolCall("break", {}, fail)
+            yield f"Counted to {found.output}; the other one {failed.error}."
+            yield Result({"counted": found.output})
+
+
+async def count(args: Any, tool: Any) -> Any:
+    """A tool that tells how far it is."""
+    tool.progress(1, args["upto"], "one")
+    return args["upto"]
+
+
+async def fail(args: Any, tool: Any) -> Any:
+    """A tool that does not work."""
+    raise ValueError("out of order")
+
+
+def start(redis_url: str, data_dir: str, *, is_lost: bool) -> subprocess.Popen[str]:
+    """Start one; `wait_up` tells when it works. Whoever starts it kills it."""
+    arguments = [sys.executable, str(Path(__file__)), redis_url, data_dir, *(["lost"] if is_lost else [])]
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def wait_up(process: subprocess.Popen[str]) -> None:
+    """Until it works."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.strip() == "up", line
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """SIGKILL, if it is there."""
+    process.kill()
+    process.wait(20)
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+async def _main(redis_url: str, data_dir: str, *more: str) -> None:
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    from consumers.agents.demo import DemoAgent
+    from consumers.handlers.files import FileHandler
+    from consumers.worker import running
+    from hub.config import Settings
+    from hub.uploads.settling import open_settlement
+    from support.run_rig import options
+
+    agents = {"demo": DemoAgent(pace_s=0.001), "actor": Actor(is_lost="lost" in more)}
+    async with open_settlement(Settings(redis_url=redis_url, data_dir=data_dir)) as settlement:
+        async with running(options(redis_url, agents, handlers=(FileHandler(settlement),), grace_s=0.1)):
+            print("up", flush=True)
+            await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:]))

@@ -16,6 +16,7 @@ from hub.command import Append, Caller, Command, Outcome
 from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
 from hub.frames import error_frame, reply, reply_frame
 from hub.middleware.door import address_of
+from hub.repeats import unless_stored
 from hub.replies import append_error, stored_payload
 from hub.session import Dropped, Received, Refused, Session, State
 from hub.subscription import Subscription
@@ -257,7 +258,11 @@ class Connection:
     async def _run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
         try:
             await self._settled()
-            self.hub.carry_out(self, command, await work)
+            try:
+                outcome = await work
+            except HubError as refusal:
+                outcome = unless_stored(command, refusal)
+            self.hub.carry_out(self, command, outcome)
         except Exception as error:
             self.refuse(self.hub.as_hub_error(error), command.id)
         self._is_busy = False

@@ -27,6 +27,7 @@ from hub.middleware.auth import Principal
 from hub.middleware.rate_limit import RateLimiter
 from hub.middleware.revocations import Revocation
 from hub.presence import PresenceTracker
+from hub.repeats import unless_stored
 from hub.replies import append_error, log_error
 from hub.router import EVENT_HANDLERS, Handler, build_handlers
 from hub.services import Services
@@ -154,7 +155,10 @@ class Hub:
         """Carry out a command of a connection, in order with its others."""
         self.meters.commands_in[command.event.name] += 1
         try:
-            outcome = self.handlers[command.event.name](command, connection)
+            try:
+                outcome = self.handlers[command.event.name](command, connection)
+            except HubError as refusal:
+                outcome = unless_stored(command, refusal)
             if inspect.iscoroutine(outcome):
                 connection.run(command, outcome)
             else:
@@ -179,9 +183,11 @@ class Hub:
             HubError: it was refused.
         """
         self.meters.commands_in[command.event.name] += 1
-        answer = self.handlers[command.event.name](command, None)
         try:
+            answer = self.handlers[command.event.name](command, None)
             outcome = await answer if inspect.isawaitable(answer) else answer
+        except HubError as refusal:
+            outcome = unless_stored(command, refusal)
         except StreamsError as error:
             raise log_error(error) from error
         if not isinstance(outcome, Append):

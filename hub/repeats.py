@@ -6,53 +6,26 @@ by state is decided there too: it becomes an append that no script lets through,
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from hub.command import Append, Command, Outcome
+from hub.command import Append, Command
 from hub.errors import HubError
 from streams.envelope import Appended, Guard
 from streams.runs import run_id_of
-
-if TYPE_CHECKING:
-    from hub.connection import Connection
-
-Handler = Callable[[Command, "Connection | None"], Outcome | Coroutine[Any, Any, Outcome]]
-"""Takes a command and the socket it came on (None: over HTTP); decides what is to be done."""
 
 BY_STATE: Final = frozenset({4007, 4018, 4021, 4022})
 """Refusals that stand after idempotency in the order of checks."""
 _NEVER: Final = Guard("never", checks=(("never", "eq", "met"),))
 
 
-def answering_repeats(handler: Handler) -> Handler:
-    """The handler of a stored type, whose refusals by state hold only for a command that was not stored before."""
-
-    def handle(command: Command, connection: Connection | None) -> Outcome | Coroutine[Any, Any, Outcome]:
-        try:
-            outcome = handler(command, connection)
-        except HubError as error:
-            return unless_stored(command, error)
-        return _awaited(command, outcome) if inspect.iscoroutine(outcome) else outcome
-
-    return handle
-
-
-async def _awaited(command: Command, outcome: Coroutine[Any, Any, Outcome]) -> Outcome:
-    try:
-        return await outcome
-    except HubError as error:
-        return unless_stored(command, error)
-
-
 def unless_stored(command: Command, error: HubError) -> Append:
-    """The refusal as an append that ends in it, unless the command's id is found.
+    """A handler's refusal as an append that ends in it, unless the command's id is found.
 
     Raises:
-        HubError: the refusal itself, where it is not one by state.
+        HubError: the refusal itself, where it is not one by state of a command that is stored.
     """
-    if error.row.code not in BY_STATE:
+    if error.row.code not in BY_STATE or not command.event.is_stored:
         raise error
     return Append(command.draft(guards=(_NEVER,)), lambda appended: first_results(command, appended), lambda _: error)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from hub.command import Command, Outcome
 from hub.handlers.agents import AgentHandler
 from hub.handlers.channels import ChannelHandler
 from hub.handlers.chat import ChatHandler
@@ -14,13 +15,13 @@ from hub.handlers.documents import DocumentHandler
 from hub.handlers.files import FileHandler
 from hub.handlers.teams import TeamHandler
 from hub.handlers.tools import ToolHandler
-from hub.repeats import Handler, answering_repeats
-from streams.events import CATALOGUE
 
 if TYPE_CHECKING:
+    from hub.connection import Connection
     from hub.hub import Hub
 
-__all__ = ["EVENT_HANDLERS", "Handler", "build_handlers"]
+Handler = Callable[[Command, "Connection | None"], Outcome | Coroutine[Any, Any, Outcome]]
+"""Takes a command and the socket it came on (None: over HTTP); decides what is to be done."""
 
 EVENT_HANDLERS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
     {
@@ -71,5 +72,4 @@ EVENT_HANDLERS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
 def build_handlers(hub: Hub, table: Mapping[str, tuple[type, str]]) -> dict[str, Handler]:
     """One instance of each class, bound to the hub, and the method of each type."""
     instances = {family: family(hub) for family, _ in table.values()}
-    methods = {name: getattr(instances[family], method) for name, (family, method) in table.items()}
-    return {name: answering_repeats(m) if CATALOGUE[name].is_stored else m for name, m in methods.items()}
+    return {name: getattr(instances[family], method) for name, (family, method) in table.items()}

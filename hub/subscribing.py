@@ -6,7 +6,8 @@ The order on the wire: `channel.subscribed`, the replayed events, `channel.resum
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from hub.connection import Connection
     from hub.hub import Hub
 
+AT_ONCE: Final = 16
+"""Channels of one connection whose questions share round trips. More would let one client's resume crowd out others'."""
 REPLAY_EVENTS_MAX: Final = 1_000_000
 """Events one resume may replay; more is a gap (`too_far`), since reading them would hold up everybody."""
 
@@ -64,42 +67,75 @@ class Decision:
 
 
 async def subscribe_all(hub: Hub, connection: Connection, wishes: Iterable[Wish | RefusedChannel]) -> None:
-    """Subscribe to several channels, in order; each is answered for itself."""
+    """Subscribe to several channels, some at a time; each is answered for itself. A channel named twice starts over."""
+    group: dict[Channel, Wish] = {}
     for wish in wishes:
         if isinstance(wish, RefusedChannel):
             connection.refuse(wish.error, wish.re, wish.name)
             continue
+        if wish.channel in group or len(group) == AT_ONCE:
+            await _subscribe_group(hub, connection, group)
+            group = {}
+        group[wish.channel] = wish
+    await _subscribe_group(hub, connection, group)
+
+
+async def _subscribe_group(hub: Hub, connection: Connection, group: Mapping[Channel, Wish]) -> None:
+    """Different channels: what is asked of the log shares round trips, what is told keeps the order of the wishes."""
+    room = hub.settings.max_subscriptions - len(connection.subscriptions)
+    questions = []
+    for wish in group.values():
+        room -= wish.channel.wire not in connection.subscriptions
+        questions.append(_prepare(hub, connection, wish, has_room=room >= 0))
+    prepared = await asyncio.gather(*questions, return_exceptions=True)
+    for wish, found in zip(group.values(), prepared, strict=True):
         try:
-            _check(hub, connection, wish)
-            await subscribe(hub, connection, wish)
+            if isinstance(found, BaseException):
+                raise found
+            await _begin(hub, connection, wish, found)
         except Exception as error:
             connection.refuse(hub.as_hub_error(error), wish.re, wish.channel.wire)
 
 
-def _check(hub: Hub, connection: Connection, wish: Wish) -> None:
-    wire = wish.channel.wire
-    if not connection.session.principal.grants.allows(wire, "read"):
-        raise HubError(4003, "your token does not allow read in this channel")
-    if wire not in connection.subscriptions and len(connection.subscriptions) >= hub.settings.max_subscriptions:
-        raise HubError(4015, f"a connection follows {hub.settings.max_subscriptions} channels at most; leave some")
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A subscription about which nothing was told yet: it holds back signals, and its opening is decided."""
+
+    fanout: Fanout
+    sub: Sub
+    opening: Opening
 
 
-async def subscribe(hub: Hub, connection: Connection, wish: Wish) -> None:
-    """Subscribe a connection to one channel, from the cursor it has. Subscribing again starts over.
+async def _prepare(hub: Hub, connection: Connection, wish: Wish, *, has_room: bool) -> Prepared:
+    """Take a place in the channel and decide how it opens. Subscribing again starts over.
 
     Raises:
+        HubError: 4003, 4015.
         LogUnavailable: Redis is away; the connection is not subscribed.
     """
+    if not connection.session.principal.grants.allows(wish.channel.wire, "read"):
+        raise HubError(4003, "your token does not allow read in this channel")
+    if not has_room:
+        raise HubError(4015, f"a connection follows {hub.settings.max_subscriptions} channels at most; leave some")
     connection_left(connection, wish.channel)
     fanout, decision = await _follow(hub, wish)
     sub: Sub = Subscription(connection, wish.wants_presence)
     fanout.subscribers.add(sub)
     connection.subscriptions[wish.channel.wire] = (fanout, sub)
     try:
-        opening = await _open(hub, wish, fanout, decision)
-        if sub.phase is Phase.ENDED:
-            return
-        await _replay(hub, fanout, sub, wish, opening)
+        return Prepared(fanout, sub, await _open(hub, wish, fanout, decision))
+    except BaseException:
+        connection_left(connection, wish.channel)
+        raise
+
+
+async def _begin(hub: Hub, connection: Connection, wish: Wish, prepared: Prepared) -> None:
+    """Tell how it opens, replay, and go live."""
+    sub = prepared.sub
+    if sub.phase is Phase.ENDED:
+        return
+    try:
+        await _replay(hub, prepared.fanout, sub, wish, prepared.opening)
     except BaseException:
         if sub.phase is not Phase.LIVE:
             connection_left(connection, wish.channel)

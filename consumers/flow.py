@@ -102,7 +102,7 @@ class Flow:
         """Have the run's segment done, if it is queued."""
         run = await self.services.store.run(channel, run_id) if run_id else None
         if run is not None and run.state == "queued":
-            await self.services.jobs.put(channel, run_id, run.segment, run.attempt, again=again)
+            await self.services.jobs.put(channel, run, again=again)
 
     async def resume(self, channel: Channel, run_id: str) -> bool:
         """Begin the next segment, if the run waits and every question is answered."""

@@ -109,7 +109,7 @@ class Reaper:
         else:
             again = f"r{age_ms // self._job_patience_ms}" if age_ms > self._job_patience_ms else ""
             if again:
-                await self._services.jobs.drop(channel, run.run_id, run.segment, run.attempt)
+                await self._services.jobs.drop(channel, run)
             await self._flow.put_job(channel, run.run_id, again)
 
     async def _check_turn(self, channel: Channel, active: str) -> None:
@@ -139,7 +139,7 @@ class Reaper:
             run = await self._services.store.take_over(channel, run_id, holder)
             if run is not None and run.state in {"running", "cancelling"}:
                 await self._recover(channel, run, holder)
-                await self._services.jobs.drop(channel, run_id, run.segment, run.attempt)
+                await self._services.jobs.drop(channel, run)
         finally:
             await self._services.leases.release_run(channel, run_id, holder)
 

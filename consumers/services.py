@@ -14,15 +14,19 @@ from streams.channel import Channel
 from streams.redis.leases import Leases
 from streams.redis.log import Log
 from streams.redis.run_store import RunStore
+from streams.runs import RunView
 
 
 class Jobs(Protocol):
     """The queue of segments. What is in it is a hint: the run's hash decides whether a segment may begin."""
 
-    async def put(self, channel: Channel, run_id: str, segment: int, attempt: int, *, again: str = "") -> None:
-        """Have this segment run by some worker; putting it twice is putting it once, unless `again` differs."""
+    async def put(self, channel: Channel, run: RunView, *, again: str = "") -> None:
+        """Have the run's present segment done by a worker that serves its agent.
 
-    async def drop(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
+        Putting it twice is putting it once, unless `again` differs.
+        """
+
+    async def drop(self, channel: Channel, run: RunView) -> None:
         """Take a job out of the queue whose worker died with it."""
 
 

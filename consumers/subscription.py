@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from consumers.delivery import AWAY_DELAY_S, Delivery
+from consumers.ending import end_tasks
 from consumers.handler import StartFrom
 from streams.errors import LogUnavailable
 from streams.redis.groups import GroupLost, Groups, Work
@@ -66,9 +67,7 @@ class Subscription:
         tasks = [task for key, task in self._tasks.items() if key.startswith(prefix)]
         if not is_lost and tasks:
             await asyncio.wait(tasks, timeout=5.0)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
         if not is_lost:
             async with self._reading:  # a read under way may still bring work of it, which the next one then claims
                 pass
@@ -84,10 +83,7 @@ class Subscription:
                     self._may_have_lost = True
                     await asyncio.sleep(AWAY_DELAY_S)
         finally:
-            tasks = list(self._tasks.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(list(self._tasks.values()))
 
     async def reclaim_orphans(self) -> None:
         """Take in hand what was delivered to this group long ago and is nobody's now."""

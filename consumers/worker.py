@@ -25,6 +25,7 @@ from arq.worker import Worker as ArqWorker
 from arq.worker import func
 
 from consumers.delivery import Delivery
+from consumers.ending import end_tasks
 from consumers.faults import NO_FAULTS, Faults
 from consumers.flow import Flow
 from consumers.handler import EventHandler
@@ -53,14 +54,15 @@ from streams.redis.leases import Leases
 from streams.redis.log import Log
 from streams.redis.own_wire import OwnWire
 from streams.redis.run_store import RunStore
+from streams.runs import RunView
 
 QUEUE: Final = "hub:jobs"
 JOB: Final = "take_segment"
 POLL_S: Final = 0.05
-"""How often arq looks for jobs: half of it is the mean cost to the first token."""
+"""How often arq looks for jobs of an agent: half of it is the mean cost to the first token."""
+POLLS_PER_S: Final = 100
+"""Looks a second, of all agents together: with more than five agents each is looked after less often."""
 TAKE_TIMEOUT_S: Final = 30
-ELSEWHERE_S: Final = 0.5
-"""A job for an agent that is not ours waits so long for another worker."""
 _log = logging.getLogger(__name__)
 
 
@@ -81,31 +83,34 @@ class ArqJobs:
     def __init__(self, pool: ArqRedis) -> None:
         self._pool = pool
 
-    async def put(
-        self, channel: Channel, run_id: str, segment: int, attempt: int, *, again: str = "", delay_s: float = 0
-    ) -> None:
+    async def put(self, channel: Channel, run: RunView, *, again: str = "") -> None:
         """See `Jobs.put`. arq answers None when the job is there already: that is what was wanted."""
+        name = job_id(channel, run) + again
         try:
             await self._pool.enqueue_job(
-                JOB, channel.path, run_id, segment, attempt,
-                _job_id=job_id(channel, run_id, segment, attempt) + again, _defer_by=delay_s or None,
-            )  # fmt: skip
+                JOB, channel.path, run.run_id, run.segment, run.attempt, _job_id=name, _queue_name=queue_of(run.agent)
+            )
         except AWAY as error:
             raise LogUnavailable(f"the job could not be queued: {error}") from error
 
-    async def drop(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
+    async def drop(self, channel: Channel, run: RunView) -> None:
         """See `Jobs.drop`."""
-        name = job_id(channel, run_id, segment, attempt)
+        name = job_id(channel, run)
         try:
-            await self._pool.zrem(QUEUE, name)
+            await self._pool.zrem(queue_of(run.agent), name)
             await self._pool.delete(*(key + name for key in (in_progress_key_prefix, job_key_prefix, retry_key_prefix)))
         except AWAY as error:
             raise LogUnavailable(f"the job could not be dropped: {error}") from error
 
 
-def job_id(channel: Channel, run_id: str, segment: int, attempt: int) -> str:
+def job_id(channel: Channel, run: RunView) -> str:
     """`<channel path>:<run>:<segment>:<attempt>`; run ids are unique in their channel."""
-    return f"{channel.path}:{run_id}:{segment}:{attempt}"
+    return f"{channel.path}:{run.run_id}:{run.segment}:{run.attempt}"
+
+
+def queue_of(agent: str) -> str:
+    """Each agent has its queue, so that no worker takes what it does not serve."""
+    return f"{QUEUE}:{agent}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +174,7 @@ class Worker:
         )
         self._segments: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._arq: ArqWorker | None = None
+        self._arqs = [self._make_arq(name) for name in options.agents]
 
     def _handlers(self) -> list[EventHandler]:
         flow = Flow(self.services)
@@ -188,7 +193,6 @@ class Worker:
         notices = [AgentNotice(a.name, a.description, a.is_interactive) for a in self._options.agents.values()]
         await self._directory.announce(self.name, notices)
         upkeep = Upkeep(self.groups, self.subscriptions, lambda: self.partitions.held, self.meters)
-        self._arq = self._make_arq()
         self._start("partitions", self.partitions.run())
         for subscription in self.subscriptions:
             self._start(f"subscription-{subscription.name}", subscription.run())
@@ -196,13 +200,13 @@ class Worker:
         self._start("keeper", self.keeper.run())
         self._start("upkeep", upkeep.run())
         self._start("announce", announce_always(self._directory, self.name, notices))
-        self._start("jobs", self._take_jobs(self._arq))
+        for arq in self._arqs:
+            self._start("jobs", self._take_jobs(arq))
         await self.partitions.settled.wait()
 
     async def stop(self) -> None:
         """Take no more, let segments finish for a while, hand over the rest, give up the partitions."""
-        if self._arq is not None:
-            self._arq.allow_pick_jobs = False
+        self.allow_jobs(is_allowed=False)
         await self.partitions.close()
         await self.keeper.drain(self._options.drain_s)
         if self._segments:
@@ -211,10 +215,7 @@ class Worker:
 
     async def abandon(self) -> None:
         """Be gone at once: nothing is handed over or given up, as if the process had been killed."""
-        tasks = [*self._tasks, *self._segments, *(self._arq.tasks.values() if self._arq else ())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks([*self._tasks, *self._segments, *(task for arq in self._arqs for task in arq.tasks.values())])
         for wire in self._wires:
             wire.close()
 
@@ -223,11 +224,12 @@ class Worker:
         task.add_done_callback(_report)
         self._tasks.append(task)
 
-    def _make_arq(self) -> ArqWorker:
+    def _make_arq(self, agent: str) -> ArqWorker:
+        poll_s = max(POLL_S, len(self._options.agents) / POLLS_PER_S)
         return ArqWorker(
             [func(self._take, name=JOB)],  # type: ignore[arg-type]  # its protocol has **kwargs, which no job of ours gets
-            queue_name=QUEUE, redis_pool=self._pool, handle_signals=False,
-            max_jobs=50, job_timeout=TAKE_TIMEOUT_S, keep_result=0, poll_delay=POLL_S, max_tries=1, retry_jobs=False,
+            queue_name=queue_of(agent), redis_pool=self._pool, handle_signals=False,
+            max_jobs=50, job_timeout=TAKE_TIMEOUT_S, keep_result=0, poll_delay=poll_s, max_tries=1, retry_jobs=False,
             job_serializer=dump_job, job_deserializer=load_job, log_results=False,
         )  # fmt: skip
 
@@ -243,12 +245,6 @@ class Worker:
         """The arq job. Whatever goes wrong, the reaper finds the run queued and asks again."""
         channel = channel_from_path(path)
         try:
-            run = await self.store.run(channel, run_id)
-            if run is not None and run.agent not in self._options.agents:
-                await self.jobs.put(
-                    channel, run_id, segment, attempt, again=f"-{secrets.token_hex(4)}", delay_s=ELSEWHERE_S
-                )
-                return
             taken = await self.runner.take(channel, run_id, segment, attempt)
         except LogUnavailable as error:
             _log.warning("run %s could not be taken: %s", run_id, error)
@@ -265,8 +261,12 @@ class Worker:
         self._gate()
 
     def _gate(self) -> None:
-        if self._arq is not None:
-            self._arq.allow_pick_jobs = len(self._segments) < self._options.segments_max
+        self.allow_jobs(is_allowed=len(self._segments) < self._options.segments_max)
+
+    def allow_jobs(self, *, is_allowed: bool) -> None:
+        """Take jobs, or leave them to other workers."""
+        for arq in self._arqs:
+            arq.allow_pick_jobs = is_allowed
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -37,7 +37,7 @@ class Writer:
         def settled(result: Result) -> None:
             self._room += 1
             done(result)
-            if self._waiting and self._room > 0:
+            while self._waiting and self._room > 0:  # one that is woken may have nothing to send any more
                 self._waiting.pop(next(iter(self._waiting)))()
 
         self._log.submit(draft, settled)

@@ -176,11 +176,11 @@ async def test_a_stopping_worker_hands_its_runs_over(log: Log, tenant: str) -> N
     client = Client(log, conversation(tenant))
     chosen = options(log.url, {"a": agent})
     async with running(chosen, log) as second:
-        second._arq.allow_pick_jobs = False  # type: ignore[union-attr]
+        second.allow_jobs(is_allowed=False)
         async with running(chosen, log):
             run_id = await client.ask("x")
             await both.wait()
-        second._arq.allow_pick_jobs = True  # type: ignore[union-attr]
+        second.allow_jobs(is_allowed=True)
         complete = await client.end(run_id)
 
     assert (complete["outcome"], complete["attempts"]) == ("success", 2)

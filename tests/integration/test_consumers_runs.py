@@ -16,7 +16,7 @@ from streams.redis.own_wire import OwnWire
 from streams.redis.run_store import RunStore
 from streams.run_cancel import cancel_unbegun, is_unbegun
 from streams.runs import run_guard_name, steering
-from support.run_rig import POLL_S, Client, check_rules, conversation, options
+from support.run_rig import POLL_S, Client, check_rules, conversation, options, wait_until
 
 
 @pytest.fixture
@@ -384,8 +384,7 @@ async def test_steering_words_are_taken_or_turned_down(log: Log, client: Client)
         late = await client.command(
             "agent.steer", {"run_id": run_id, "text": "right"}, steering(client.channel, run_id)
         )
-        while (await log.redis.hget(run_key(log, client, run_id), "steers")) != b"2":  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(POLL_S)
+        await wait_until(lambda: log.redis.hexists(run_key(log, client, run_id), "steer:2"))
         go.set()
         await client.end(run_id)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from consumers.registry import served
@@ -27,7 +27,7 @@ _numbers = itertools.count()
 def options(url: str, agents: dict[str, Any], **more: Any) -> WorkerOptions:
     """A worker's options with short leases."""
     quick: dict[str, Any] = {
-        "partition_life_ms": 900, "lease_ms": 900,
+        "partition_life_ms": 900, "lease_ms": 2_000,
         "look_again_ms": 300, "job_patience_ms": 800, "block_ms": 100, "drain_s": 0.2, "grace_s": 1.0,
         "retry": RetryPolicy(attempts_max=5, first_s=0.02, factor=1.0, longest_s=0.02),
     }  # fmt: skip
@@ -57,9 +57,9 @@ class Client:
         )  # fmt: skip
         return (await self.log.append(draft)).id
 
-    async def ask(self, text: str, agent: str = "a", **more: Any) -> str:
-        """A chat.message that the agent answers; returns the run's id."""
-        guards = opening(self.channel, Invitation(agent, self.user, _now_ms(), **more))
+    async def ask(self, text: str, agent: str = "a", shift_ms: int = 0, **more: Any) -> str:
+        """A chat.message that the agent answers, as of now or `shift_ms` later; returns the run's id."""
+        guards = opening(self.channel, Invitation(agent, self.user, _now_ms() + shift_ms, **more))
         return run_id_of(self.channel, await self.command("chat.message", {"text": text}, *guards))
 
     async def invoke(self, given: Any, agent: str = "a", **more: Any) -> str:
@@ -170,8 +170,8 @@ def _paired(opened: list[dict[str, Any]], closed: list[dict[str, Any]], name: st
         assert set(ended) == set(begun), f"left open: {set(begun) - set(ended)}"
 
 
-async def wait_for(condition: Callable[[], bool], within_s: float = 20) -> None:
-    """Wait for something that has no event."""
+async def wait_until(condition: Callable[[], Awaitable[object]], within_s: float = 20) -> None:
+    """Wait for something in Redis that has no event."""
     async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - it has no event
+        while not await condition():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(POLL_S)

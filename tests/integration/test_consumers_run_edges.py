@@ -1,0 +1,225 @@
+"""Edges of runs: limits of size and time, agents that do not behave, channels of agents, workers that do not serve."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from consumers.agent import Output, ToolCall
+from consumers.worker import Worker, running
+from streams.channel import parse_channel
+from streams.envelope import Actor, Draft
+from streams.redis.agent_directory import AgentDirectory
+from streams.redis.log import Log
+from streams.redis.own_wire import OwnWire
+from support.run_rig import Client, check_rules, conversation, options, wait_until
+
+MINUTE_MS = 60_000
+
+
+@pytest.fixture
+async def log(redis_url: str) -> AsyncIterator[Log]:
+    log = await Log.open(redis_url)
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+def client(log: Log, tenant: str) -> Client:
+    return Client(log, conversation(tenant))
+
+
+async def parrot(ctx: Any, given: Any) -> Any:
+    yield given.text
+
+
+async def test_a_message_ends_at_its_limit(log: Log, client: Client) -> None:
+    """512 KiB as UTF-8, cut between code points; deltas of at most 8,192 add up to it."""
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        for _ in range(40):
+            yield "é" * 10_000
+
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.ask("x")
+        await client.end(run_id)
+
+    end = await client.until("assistant.message.end", run_id=run_id)
+    assert (end["finish_reason"], end["text"]) == ("length", "é" * (256 * 1024))
+    assert max(len(e.payload["delta"]) for e in await log.replay.live_entries(client.channel)) <= 8_192
+    check_rules(await client.events())
+
+
+async def test_text_that_cannot_be_stored_is_mended(log: Log, client: Client) -> None:
+    """NUL and lone surrogates, which models do produce, do not break the run."""
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        yield "a\x00b"
+        yield "c\ud83dd"
+
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.ask("x")
+        await client.end(run_id)
+
+    assert await client.text(run_id) == "a\ufffdbc?d"
+    check_rules(await client.events())
+
+
+async def test_an_agent_that_never_awaits_can_be_cancelled(log: Log, client: Client) -> None:
+    """It breathes between its items, so others are served and the cancel arrives."""
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        while True:
+            yield "."
+
+    async with running(options(log.url, {"a": agent, "b": parrot}), log):
+        run_id = await client.ask("x")
+        await client.until("assistant.message.start", run_id=run_id)
+        other = Client(log, conversation(client.channel.tenant, "other"))
+        await other.end(await other.ask("hi", "b"))
+        await client.cancel(run_id)
+        complete = await client.end(run_id)
+
+    assert complete["outcome"] == "cancelled"
+    check_rules(await client.events())
+
+
+@pytest.mark.parametrize("item", [42, None, Output("json", "x" * 70_000)])
+async def test_what_an_agent_must_not_yield_fails_the_run(log: Log, client: Client, item: Any) -> None:
+    """Something else than items, or an output that is too large."""
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        yield item
+
+    async with running(options(log.url, {"a": agent}), log):
+        complete = await client.end(await client.ask("x"))
+
+    assert complete["error"]["code"] in {"bad_item", "output_too_large"}
+    check_rules(await client.events())
+
+
+async def test_tools_fail_in_words(log: Log, client: Client) -> None:
+    """Raised, too slow, refused arguments, too large: each is the outcome of its call, and the agent goes on."""
+
+    async def bad(args: Any, tool: Any) -> Any:
+        raise KeyError("x")
+
+    async def slow(args: Any, tool: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def large(args: Any, tool: Any) -> Any:
+        return "x" * 70_000
+
+    def refuse(args: Any) -> Any:
+        raise ValueError("not these")
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        outcomes = yield [
+            ToolCall("bad", {}, bad), ToolCall("slow", {}, slow, timeout_s=0.05), ToolCall("large", {}, large),
+            ToolCall("refused", {}, bad, validate=refuse),
+        ]  # fmt: skip
+        yield ",".join(str(outcome.error) for outcome in outcomes)
+
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.ask("x")
+        await client.end(run_id)
+
+    assert await client.text(run_id) == "|failed,timeout,failed,invalid_args"
+    check_rules(await client.events())
+
+
+async def test_an_agent_channel_is_a_home_too(log: Log, tenant: str) -> None:
+    """`agent.invoke` on `agent:` channels, with JSON input."""
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        yield json.dumps(given.value)
+
+    client = Client(log, parse_channel(tenant, "agent:a.job-1"))
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.invoke({"n": 1})
+        await client.end(run_id)
+
+    assert await client.text(run_id) == '{"n": 1}'
+    check_rules(await client.events())
+
+
+async def test_a_run_nobody_serves_expires(log: Log, client: Client) -> None:
+    """Queued for more than ten minutes, it ends by itself; the next in line gets its turn."""
+    guards_ms = -11 * MINUTE_MS
+    async with running(options(log.url, {"a": parrot}), log):
+        lost = await client.ask("x", "nobody", shift_ms=guards_ms)
+        found = await client.ask("y")
+        complete = await client.end(lost)
+        await client.end(found)
+
+    assert complete["outcome"] == "expired"
+    assert await client.text(found) == "y"
+    check_rules(await client.events())
+
+
+async def test_a_worker_leaves_the_jobs_of_other_agents(log: Log, client: Client) -> None:
+    """Two workers with different agents: each run finds the one that serves its agent."""
+    async with running(options(log.url, {"a": parrot}), log), running(options(log.url, {"b": parrot}), log):
+        for name in ("a", "b", "a", "b"):
+            complete = await client.end(await client.ask(name, name))
+            assert complete["outcome"] == "success"
+
+
+async def test_a_cancel_whose_worker_dies_is_carried_out(log: Log, client: Client) -> None:
+    """Accepted while it ran, the cancel holds after the worker is gone: the reaper ends the run as cancelled."""
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        yield "so far"
+        await asyncio.Event().wait()
+
+    chosen = options(log.url, {"a": agent}, grace_s=60.0)
+    doomed = Worker(chosen, log)
+    await doomed.start()
+    run_id = await client.ask("x")
+    await client.until("assistant.message.start", run_id=run_id)
+    await wait_until(lambda: log.replay.live_entries(client.channel))
+    await client.cancel(run_id)
+    await client.until("agent.status", run_id=run_id, state="cancelling")
+    await doomed.abandon()
+    async with running(chosen, log):
+        complete = await client.end(run_id)
+
+    assert complete["outcome"] == "cancelled"
+    assert await client.text(run_id) == "so far"
+    check_rules(await client.events())
+
+
+async def test_mentions_and_important_activity_reach_people(log: Log, client: Client) -> None:
+    """A mentioned person gets one notification in the inbox; a team's important activity one in the team."""
+    inbox, team = (parse_channel(client.channel.tenant, name) for name in ("user:bob", "team:blue"))
+    parts = [{"type": "mention", "kind": "user", "id": name} for name in ("bob", "bob", "alice")]
+    activity = {"verb": "deployed", "object": {"type": "app", "id": "x"}, "summary": "v2 is out", "importance": "high"}
+
+    async with running(options(log.url, {}), log):
+        await client.command("chat.message", {"text": "look @bob", "parts": parts})
+        actor = Actor("user", "alice")
+        told = await log.append(Draft(team, "team.activity", json.dumps(activity).encode(), actor, is_wanted=True))
+        await wait_until(lambda: log.page(inbox))
+        await wait_until(lambda: log.page(team, after=told.id))
+
+    assert [entry.payload["kind"] for entry in await log.page(inbox)] == ["mention"]
+    assert (await log.page(team))[1].payload["body"] == "v2 is out"
+    assert await log.page(parse_channel(client.channel.tenant, "user:alice")) == []
+
+
+async def test_served_agents_are_announced_and_withdrawn(log: Log) -> None:
+    """What nodes ask before they accept a command (4007), and what agent.list shows."""
+    wire = OwnWire(log.url, "node")
+
+    def directory() -> AgentDirectory:
+        return AgentDirectory(wire.call)  # a new one each time: it caches for a second
+
+    async with running(options(log.url, {"parrot-x": parrot}), log):
+        assert await directory().is_available("parrot-x")
+        assert "parrot-x" in [card.name for card in await directory().cards()]
+    assert not await directory().is_available("parrot-x")
+    wire.close()

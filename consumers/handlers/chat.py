@@ -25,9 +25,7 @@ class ChatHandler:
         """React to one event; see the module."""
         store, channel = self._flow.services.store, source.channel
         if source.event.type == "chat.cancel":
-            named = source.payload.get("run_id")
-            run_id = named if isinstance(named, str) else (await store.home(channel)).active
-            await self._flow.cancel(channel, run_id)
+            await self._cancel(source)
             return DONE
         run = await store.run(channel, run_id_of(channel, source.id))
         if run is not None and not run.is_final:
@@ -35,6 +33,14 @@ class ChatHandler:
         elif source.payload.get("on_busy") == "steer":
             await self._steer(source, effects)
         return DONE
+
+    async def _cancel(self, source: Source) -> None:
+        """Stop the run that was meant: the edge marked it. The one that is active by now may be the next, and goes on."""
+        store, channel, named = self._flow.services.store, source.channel, source.payload.get("run_id")
+        run_id = named if isinstance(named, str) else (await store.home(channel)).active
+        run = await store.run(channel, run_id) if run_id else None
+        if run is not None and run.cancel:
+            await self._flow.cancel(channel, run_id)
 
     async def _steer(self, source: Source, effects: Effects) -> None:
         store, channel = self._flow.services.store, source.channel

@@ -196,7 +196,7 @@ class Tail:
             return
         self._is_reading = True
         self._read_watchdog = self._loop.call_later(HUNG_AFTER_S, self._read_wire.abort)
-        ids = [w.position.id if key is w.stream_key else w.live_id for key, w in dirty.items()]
+        ids = [w.position.id if key == w.stream_key else w.live_id for key, w in dirty.items()]
         self.read_count += 1
         self._per_channel = min(READ_EVENTS_MAX, max(READ_EVENTS_MIN, READ_TOTAL_MAX // len(dirty)))
         self._read_wire.send(self._have_read, b"XREAD", b"COUNT", self._per_channel, b"STREAMS", *dirty, *ids)

@@ -1,0 +1,313 @@
+"""The tail on a real Redis: everything after the place, once, in order, whatever bells, wires and watchers do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from streams.channel import Channel, Kind
+from streams.envelope import Actor, Appended, Draft, Lane
+from streams.errors import StreamsError
+from streams.redis.limits import Limits
+from streams.redis.log import Log
+from support.link import Wire, linked
+from support.redis_server import RedisServer
+from support.tail_recorder import TailRecorder
+
+ALICE = Actor("user", "alice")
+
+
+def place(tenant: str, name: object = 1) -> Channel:
+    return Channel(tenant, Kind.CONVERSATION, str(name))
+
+
+def said(channel: Channel, text: object = "hi", lane: Lane = Lane.EVENTS) -> Draft:
+    return Draft(channel, "chat.message", f'{{"text":"{text}"}}'.encode(), ALICE, lane=lane)
+
+
+async def stored(log: Log, *drafts: Draft) -> list[Appended]:
+    return await asyncio.gather(*(log.append(draft) for draft in drafts))
+
+
+async def stored_at_last(log: Log, draft: Draft) -> Appended:
+    """Append as a client would: again until it is confirmed."""
+    while True:
+        try:
+            return await log.append(draft)
+        except StreamsError:
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def log(redis_url: str) -> AsyncIterator[Log]:
+    log = await Log.open(redis_url)
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+async def other(redis_url: str) -> AsyncIterator[Log]:
+    """A second node's log on the same Redis."""
+    log = await Log.open(redis_url)
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+def port_server() -> Iterator[RedisServer]:
+    server = RedisServer(on_port=True)
+    yield server
+    server.close()
+
+
+def port_of(server: RedisServer) -> int:
+    return int(server.url.rpartition(":")[2].partition("/")[0])
+
+
+async def test_events_and_signals_of_another_node_are_told_in_order(log: Log, other: Log, tenant: str) -> None:
+    """Both lanes, from the place where watching began; what was before is not told."""
+    await stored(other, said(place(tenant), "before"))
+    seen = TailRecorder(log, place(tenant))
+    await seen.watch()
+
+    await stored(other, *(said(place(tenant), n, Lane.LIVE if n % 3 == 0 else Lane.EVENTS) for n in range(30)))
+    await seen.until(events=20, signals=10)
+
+    assert seen.seqs == list(range(2, 22))
+    assert [entry.payload["text"] for entry in seen.signals] == [str(n) for n in range(0, 30, 3)]
+
+
+async def test_a_thousand_channels_are_told_completely(log: Log, other: Log, tenant: str) -> None:
+    """Two thousand events over a thousand watched channels: each channel gets its own, with few reads."""
+    watchers = [TailRecorder(log, place(tenant, n)) for n in range(1_000)]
+    for watcher in watchers:
+        await watcher.watch()
+    reads = log.tail.read_count
+
+    await stored(other, *(said(watcher.channel) for watcher in watchers))
+    await stored(other, *(said(watcher.channel) for watcher in watchers))
+    for watcher in watchers:
+        await watcher.until(events=2)
+
+    assert {tuple(watcher.seqs) for watcher in watchers} == {(1, 2)}
+    assert log.tail.read_count - reads < 400
+
+
+async def test_a_burst_larger_than_a_read_is_told_whole(log: Log, other: Log, tenant: str) -> None:
+    """Reads are bounded; the rest follows in the next."""
+    seen = TailRecorder(log, place(tenant))
+    await seen.watch()
+
+    await stored(other, *(said(place(tenant), n) for n in range(3_000)))
+    await seen.until(events=3_000)
+
+    assert seen.seqs == list(range(1, 3_001))
+
+
+async def test_a_bell_that_was_trimmed_past_the_tail_loses_nothing(redis_url: str, tenant: str) -> None:
+    """While the tail is stopped more bells ring than are kept: it reads every channel of that partition."""
+    log, other = [await Log.open(redis_url, limits=Limits(bell_entries=20)) for _ in range(2)]
+    try:
+        loud, quiet = TailRecorder(log, place(tenant, "loud")), None
+        await loud.watch()
+        partition = log.keys.of(loud.channel).partition
+        names = (place(tenant, n) for n in range(1_000))
+        quiet = TailRecorder(log, next(c for c in names if log.keys.of(c).partition == partition))
+        await quiet.watch()
+        wire = log.tail._bell_wire
+        assert wire is not None
+        assert wire._transport is not None
+        wire._transport.pause_reading()  # as a loop that is busy elsewhere
+
+        await stored(other, said(quiet.channel))
+        for number in range(400):  # one bell each
+            await stored(other, said(loud.channel, number))
+        bell = await other.redis.xrange(log.keys.bell(partition))
+        wire._transport.resume_reading()
+        await loud.until(events=400)
+        await quiet.until(events=1)
+    finally:
+        await other.close()
+        await log.close()
+
+    rung = b" ".join(fields[b"events"] for _, fields in bell)
+    assert quiet.channel.path.encode() not in rung.split()  # its bell is gone
+    assert (quiet.seqs, loud.seqs) == ([1], list(range(1, 401)))
+
+
+async def test_cut_connections_lose_nothing(port_server: RedisServer, tenant: str) -> None:
+    """The wires are reset again and again under appends: each event is told once, in order."""
+    async with linked("127.0.0.1", port_of(port_server)) as link:
+        log, other = await Log.open(link.url), await Log.open(port_server.url)
+        seen = TailRecorder(log, place(tenant))
+        await seen.watch()
+        for round_ in range(5):
+            for number in range(20):
+                await stored(other, said(place(tenant), f"{round_}-{number}"))
+                if number == 7:
+                    link.cut()
+        await seen.until(events=100)
+        await other.close()
+        await log.close()
+
+    assert seen.seqs == list(range(1, 101))
+    assert seen.break_count >= 1
+
+
+@pytest.mark.parametrize("name", [b"hub-bell", b"hub-tail", b"hub-append", b"hub-query"])
+async def test_a_half_open_wire_is_noticed_and_replaced(port_server: RedisServer, tenant: str, name: bytes) -> None:
+    """One of the four sockets swallows everything without an error: within seconds all is well again, nothing lost."""
+    async with linked("127.0.0.1", port_of(port_server)) as link:
+        log, other = await Log.open(link.url), await Log.open(port_server.url)
+        seen = TailRecorder(log, place(tenant))
+        await seen.watch()
+        await stored(other, said(place(tenant), "before"))
+        await seen.until(events=1)
+
+        def is_it(wire: Wire) -> bool:
+            return name in wire.said
+
+        with link.dropped(is_it):
+            assert [is_it(wire) for wire in link.wires].count(True) == 1
+            await stored(other, said(place(tenant), "during"))
+            await stored_at_last(log, said(place(tenant), "own"))
+            await looked_at_last(log, tenant)
+            await seen.until(events=3)
+        await stored(other, said(place(tenant), "after"))
+        await seen.until(events=4)
+        await other.close()
+        await log.close()
+
+    assert seen.seqs == [1, 2, 3, 4]
+
+
+async def looked_at_last(log: Log, tenant: str) -> None:
+    """A look, as a client would ask for it: again until it is answered."""
+    while True:
+        try:
+            await log.look(place(tenant))
+        except StreamsError:
+            await asyncio.sleep(0)
+        else:
+            return
+
+
+async def test_a_slow_link_is_only_slow(port_server: RedisServer, tenant: str) -> None:
+    """Tens of milliseconds of delay break nothing: no reconnect, no break, no loss."""
+    async with linked("127.0.0.1", port_of(port_server)) as link:
+        log = await Log.open(link.url)
+        seen = TailRecorder(log, place(tenant))
+        await seen.watch()
+        with link.delayed(0.05):
+            await stored(log, *(said(place(tenant), n) for n in range(50)))
+            await seen.until(events=50)
+        breaks, wires = seen.break_count, log._wires
+        await log.close()
+
+    assert seen.seqs == list(range(1, 51))
+    assert breaks == 0
+    assert len(wires) == 4
+
+
+async def test_a_flush_is_noticed_while_bells_never_cease(own_redis: RedisServer, tenant: str) -> None:
+    """A channel that is quiet learns of the flush although others ring all the time, and of the next flush too."""
+    log, other = await Log.open(own_redis.url), await Log.open(own_redis.url)
+    quiet = TailRecorder(log, place(tenant, "quiet"), is_mending=False)
+    await quiet.watch()
+
+    async def noise() -> None:
+        while True:
+            await stored_at_last(other, said(place(tenant, "loud")))
+
+    loud = asyncio.create_task(noise())
+    await log.redis.flushall()
+    await quiet.until(breaks=1, timeout_s=8)
+    partitions = await log.redis.hget("hub:config", "partitions")
+    await log.redis.flushall()
+    await quiet.until(breaks=2, timeout_s=8)
+    loud.cancel()
+    await asyncio.gather(loud, return_exceptions=True)
+    await other.close()
+    await log.close()
+
+    assert partitions == b"8"
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_random_watching_and_appending_loses_nothing(log: Log, other: Log, tenant: str, seed: int) -> None:
+    """Whoever watches is told every event from its look on, dense, however often others begin and stop."""
+    chance = random.Random(seed)
+    channels = [place(tenant, n) for n in range(6)]
+    active: list[tuple[TailRecorder, int]] = []
+    ended: list[tuple[TailRecorder, int]] = []
+    appends: list[asyncio.Task[Appended]] = []
+    for _ in range(300):
+        step = chance.choice(["append", "append", "append", "live", "watch", "unwatch", "yield"])
+        if step in {"append", "live"}:
+            lane = Lane.LIVE if step == "live" else Lane.EVENTS
+            appends.append(
+                asyncio.create_task(chance.choice([log, other]).append(said(chance.choice(channels), lane=lane)))
+            )
+        elif step == "watch":
+            channel = chance.choice([c for c in channels if c not in {w.channel for w, _ in active}] or [None])  # type: ignore[list-item]
+            if channel is not None:
+                watcher = TailRecorder(log, channel)
+                active.append((watcher, (await watcher.watch()).head.seq))
+        elif step == "unwatch" and active:
+            watcher, start = active.pop(chance.randrange(len(active)))
+            watcher.unwatch()
+            ended.append((watcher, start))
+        else:
+            await asyncio.sleep(0)
+    await asyncio.gather(*appends)
+
+    for watcher, start in active:
+        head = (await log.look(watcher.channel)).head.seq
+        await watcher.until(events=head - start)
+        assert watcher.seqs == list(range(start + 1, head + 1))
+    for watcher, start in ended:
+        assert watcher.seqs == list(range(start + 1, start + 1 + len(watcher.seqs)))
+    for watcher, _ in active + ended:
+        signals = [entry.id for entry in watcher.signals]
+        assert len(set(signals)) == len(signals)
+
+
+async def test_a_listener_that_fails_stops_nobody_else(
+    log: Log, other: Log, tenant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its error is logged with its channel; the other channels are told."""
+
+    class Failing(TailRecorder):
+        def events(self, entries: object) -> None:
+            raise RuntimeError("a listener's fault")
+
+    await Failing(log, place(tenant, "bad")).watch()
+    good = TailRecorder(log, place(tenant, "good"))
+    await good.watch()
+
+    await stored(other, said(place(tenant, "bad")), said(place(tenant, "good")))
+    await good.until(events=1)
+    await stored(other, said(place(tenant, "bad")), said(place(tenant, "good")))
+    await good.until(events=2)
+
+    assert good.seqs == [1, 2]
+    assert "a tail listener failed" in caplog.text
+
+
+async def test_a_hole_in_the_stream_is_never_told_as_if_it_were_whole(log: Log, tenant: str) -> None:
+    """An entry deleted out of the middle: the tail breaks instead of skipping it."""
+    seen = TailRecorder(log, place(tenant), is_mending=False)
+    await seen.watch()
+    wire = log.tail._bell_wire
+    assert wire is not None
+    assert wire._transport is not None
+    wire._transport.pause_reading()
+    answers = await stored(log, *(said(place(tenant), n) for n in range(3)))
+    await log.redis.xdel(log.keys.of(place(tenant)).stream, answers[1].id)
+    wire._transport.resume_reading()
+    await seen.until(breaks=1)
+
+    assert seen.seqs == []

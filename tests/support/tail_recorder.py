@@ -1,0 +1,66 @@
+"""A listener of the tail that keeps what it is told and lets a test wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streams.channel import Channel
+from streams.cursor import Look
+from streams.envelope import Entry
+from streams.redis.log import Log
+from streams.redis.tail import Watched
+
+
+class TailRecorder:
+    """Watches one channel. A break is mended as a node does when the log goes on: the tail reads on from its place."""
+
+    def __init__(self, log: Log, channel: Channel, *, is_mending: bool = True) -> None:
+        self.log = log
+        self.channel = channel
+        self.entries: list[Entry] = []
+        self.signals: list[Entry] = []
+        self.break_count = 0
+        self.watched: Watched | None = None
+        self._is_mending = is_mending
+        self._news = asyncio.Event()
+
+    @property
+    def seqs(self) -> list[int]:
+        """The seqs told, in order."""
+        return [entry.seq for entry in self.entries]
+
+    async def watch(self) -> Look:
+        """Watch from the head."""
+        look = await self.log.look(self.channel)
+        self.watched = self.log.tail.watch(self.channel, look.head, look.live_id, self)
+        return look
+
+    def unwatch(self) -> None:
+        """Stop."""
+        assert self.watched is not None
+        self.log.tail.unwatch(self.watched)
+        self.watched = None
+
+    def events(self, entries: list[Entry]) -> None:
+        """Tail: new events."""
+        self.entries += entries
+        self._news.set()
+
+    def live(self, entries: list[Entry]) -> None:
+        """Tail: new live entries."""
+        self.signals += entries
+        self._news.set()
+
+    def broken(self) -> None:
+        """Tail: hold your cursor against the log."""
+        self.break_count += 1
+        self._news.set()
+        if self._is_mending and self.watched is not None:
+            self.log.tail.move(self.watched, self.watched.position, self.watched.live_id)
+
+    async def until(self, *, events: int = 0, signals: int = 0, breaks: int = 0, timeout_s: float = 15.0) -> None:
+        """Wait until so many were told."""
+        async with asyncio.timeout(timeout_s):
+            while len(self.entries) < events or len(self.signals) < signals or self.break_count < breaks:
+                self._news.clear()
+                await self._news.wait()

@@ -155,6 +155,7 @@ async def test_a_zombie_is_refused(log: Log, tenant: str) -> None:
 
     assert seen == [1, 2]
     assert await client.text(run_id) == "new"
+    assert "zombie" not in [entry.payload["delta"] for entry in await log.replay.live_entries(client.channel)]
     reset = await client.until("assistant.message.reset", run_id=run_id)
     assert (reset["keep"], reset["attempt"], reset["reason"]) == (0, 2, "worker_lost")
     check_rules(await client.events())

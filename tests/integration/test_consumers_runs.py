@@ -281,6 +281,11 @@ async def test_runs_of_a_channel_take_turns(log: Log, client: Client) -> None:
         await client.end(third)
 
     assert refused.value.field == "open"
+    moves = [
+        (e.payload["run_id"], e.payload.get("state", "complete")) for e in await client.events()
+        if e.type in {b"agent.status", b"agent.complete"}
+    ]  # fmt: skip
+    assert moves.index((first, "complete")) < moves.index((third, "running"))
     assert (await client.text(first), await client.text(third)) == ("first", "third")
     check_rules(await client.events())
 

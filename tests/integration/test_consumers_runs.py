@@ -272,6 +272,10 @@ async def test_runs_of_a_channel_take_turns(log: Log, client: Client) -> None:
         await client.until("agent.status", run_id=third, state="queued")
         await client.cancel(second)
         await client.end(second)
+        elsewhere = Client(log, conversation(client.channel.tenant, "elsewhere"))
+        await elsewhere.end(
+            await elsewhere.ask("hi")
+        )  # jobs are taken in order: one of `third` would be running by now
         assert "running" not in {
             e.payload["state"]
             for e in await client.events()

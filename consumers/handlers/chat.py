@@ -39,7 +39,7 @@ class ChatHandler:
         store, channel, named = self._flow.services.store, source.channel, source.payload.get("run_id")
         run_id = named if isinstance(named, str) else (await store.home(channel)).active
         run = await store.run(channel, run_id) if run_id else None
-        if run is not None and run.cancel:
+        if run is not None and (run.cancel or run.is_final):
             await self._flow.cancel(channel, run_id)
 
     async def _steer(self, source: Source, effects: Effects) -> None:

@@ -36,6 +36,8 @@ async def test_a_late_cancel_does_not_stop_the_next_run(redis_url: str, tenant: 
         go.set()
         complete = await client.end(second)
         await client.end(third)
+        states = [e.payload["state"] for e in await client.events() if e.type == b"agent.status"]
     await log.close()
 
     assert complete["outcome"] == "success"
+    assert "cancelling" not in states

@@ -11,7 +11,7 @@ _ID = re.compile(r"\b\d{13}-\d+\b")
 _RUN = re.compile(r"\br[0-9a-f]{10}-")
 _FILE = re.compile(r"\b[0-9a-f]{32}\b")
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?Z)?")
-_NUMBERS = {"duration_ms", "at_ms"}
+_NUMBERS = frozenset({"duration_ms", "at_ms"})
 """Fields whose value is a measured time."""
 
 
@@ -20,26 +20,33 @@ def normalised(logs: Mapping[str, Sequence[str]]) -> list[str]:
 
     An event is named by channel and seq (`team:blue#3`), a file by its number, a run by the event that began it.
     """
-    names = {
-        name: {json.loads(line)["id"]: f"{name}#{seq}" for seq, line in enumerate(lines, 1)}
-        for name, lines in logs.items()
-    }
+    events = {name: [json.loads(line) for line in lines] for name, lines in logs.items()}
+    names = {name: {event["id"]: f"{name}#{event['seq']}" for event in known} for name, known in events.items()}
     everywhere = {event_id: told for known in names.values() for event_id, told in known.items()}
     files: dict[str, str] = {}
     found = []
-    for name, lines in logs.items():
-        known = everywhere | names[name]  # two channels may have minted the same id: the own one is meant
-        for line in lines:
-            text = _ID.sub(lambda match, known=known: known.get(match[0], "elsewhere"), line)
-            text = _FILE.sub(
-                lambda match: files.setdefault(match[0], f"file-{len(files) + 1}"), _RUN.sub("run of ", text)
-            )
-            event = json.loads(_TIME.sub("then", text))
-            found.append(json.dumps(_timeless(event), ensure_ascii=False))
+    for name, known in events.items():
+        plain = _Plain(
+            everywhere | names[name], files
+        )  # two channels may have minted the same id: the own one is meant
+        found += [json.dumps(plain.of(event), ensure_ascii=False) for event in known]
     return found
 
 
-def _timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: 0 if name in _NUMBERS else _timeless(inner) for name, inner in value.items()}
-    return [_timeless(inner) for inner in value] if isinstance(value, list) else value
+class _Plain:
+    """Values of one channel's events, without what differs from one time to the next."""
+
+    def __init__(self, names: Mapping[str, str], files: dict[str, str]) -> None:
+        self._names, self._files = names, files
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: 0 if name in _NUMBERS else self.of(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self.of(inner) for inner in value]
+        return self._text(value) if isinstance(value, str) else value
+
+    def _text(self, text: str) -> str:
+        text = _ID.sub(lambda found: self._names.get(found[0], "elsewhere"), _RUN.sub("run of ", text))
+        text = _FILE.sub(lambda found: self._files.setdefault(found[0], f"file-{len(self._files) + 1}"), text)
+        return _TIME.sub("then", text)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import uvicorn
@@ -33,10 +36,18 @@ def token(
     return sign(SECRET, user, tenant, dict(ALL if grants is None else grants), ttl_s, time.time(), **claims)
 
 
+@cache
+def data_folder() -> str:
+    """Where this process's nodes keep files: one folder for all, as nodes on one Redis share theirs. Gone with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="hub-nodes-")
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
 def settings(redis_url: str, **changes: Any) -> Settings:
-    """A node's settings: limits off, any free port."""
+    """A node's settings: limits off, any free port, files outside the checkout."""
     given: dict[str, Any] = {"redis_url": redis_url, "jwt_secret": SECRET, "rate_limits": None, "drain_s": 0.2}
-    return Settings(**(given | changes))
+    return Settings(**({"data_dir": data_folder()} | given | changes))
 
 
 def free_socket() -> socket.socket:
@@ -113,7 +124,7 @@ class NodeProcess:
         self.port = port
         self._env = os.environ | {
             "REDIS_URL": redis_url, "HUB_JWT_SECRET": SECRET, "HUB_PORT": str(port), "HUB_RATE_LIMITS": "off",
-            "HUB_DRAIN_SECONDS": "0", "PYTHONPATH": os.getcwd(),
+            "HUB_DRAIN_SECONDS": "0", "HUB_DATA": data_folder(), "PYTHONPATH": os.getcwd(),
         } | env  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         self.start()

@@ -1,8 +1,8 @@
-"""Streamed answers side by side: `python -m ops.bench.answers [--answers 200] [--deltas 100] [--every-ms 50]`.
+"""How soon streamed answers begin, and what they cost: `python -m ops.bench.answers --help`.
 
-One worker process and one reader, over an embedded Redis. Each agent notes when it gave a piece; the reader, which follows the live
-lanes as a node's tail does, notes when it came. So the figures are the time over the agent's own, and what an answer costs in
-Redis. Results are printed as JSON.
+A Redis, one node and one worker of their own; a socket and a conversation for each answer. The agent says its first word at
+once, and that word is the time (CLOCK_MONOTONIC, the same for every process of a machine), so the hub's share can be told from
+the agent's. What the sockets received is only kept while it runs; it is taken apart and checked afterwards.
 """
 
 from __future__ import annotations
@@ -10,149 +10,208 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import multiprocessing
-import resource
+import os
+import secrets
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator
-from multiprocessing.synchronize import Event as ProcessEvent
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from consumers.agent import AgentInput, Back, Item
+from consumers.agent import AgentInput, Item
 from consumers.context import Context
-from consumers.registry import served
-from consumers.worker import WorkerOptions, running
-from streams.channel import Channel, parse_channel
-from streams.cursor import Position
-from streams.envelope import Actor, Draft, Entry
+from hub.middleware.auth_sign import sign
+from ops.bench.load_client import LoadSocket, connect_many, line
+from ops.bench.received import Received
+from ops.bench.run import commit, machine, node_cpu_s
+from ops.torture.cluster import NodeProcess
+from streams.channel import parse_channel
 from streams.redis.embedded import EmbeddedRedis
 from streams.redis.log import Log
-from streams.runs import Invitation, opening
 
-PIECE = "word word "
-
-
-class Talker:
-    """Gives a piece every so often; each begins with the time it was given."""
-
-    def __init__(self, deltas: int, every_s: float) -> None:
-        self._deltas, self._every_s = deltas, every_s
-
-    async def run(self, ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:  # noqa: ARG002
-        """Speak."""
-        for _ in range(self._deltas):
-            yield f"{time.time():.6f} {PIECE}"
-            await asyncio.sleep(self._every_s)
+TENANT: Final = "bench"
+_WITHIN_S: Final = 120.0
 
 
-class Follower:
-    """What one channel's reader saw: seconds from the agent to here, of the first delta and of all."""
-
-    def __init__(self) -> None:
-        self.first_s: float | None = None
-        self.all_s: list[float] = []
-        self.deltas = 0
-        self.ended = asyncio.Event()
-
-    def events(self, entries: list[Entry]) -> None:
-        """Tail: durable events."""
-        if any(entry.type == b"agent.complete" for entry in entries):
-            self.ended.set()
-
-    def live(self, entries: list[Entry]) -> None:
-        """Tail: deltas."""
-        now_s = time.time()
-        for entry in entries:
-            self.deltas += 1
-            given_s = float(entry.payload["delta"].partition(" ")[0])
-            self.all_s.append(now_s - given_s)
-            if self.first_s is None:
-                self.first_s = now_s - given_s
-
-    def broken(self) -> None:
-        """Tail: cannot happen here."""
-        raise AssertionError("the log broke under the benchmark")
+async def agent(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, None]:  # noqa: ARG001 - what an agent takes
+    """Says the time, and then word after word: the question names how many, and the milliseconds between them."""
+    count, pace_ms = (int(word) for word in given.text.split())
+    yield f"{time.monotonic_ns()} "
+    for number in range(1, count):
+        await asyncio.sleep(pace_ms / 1000)
+        yield f"word{number} "
 
 
-def _work(url: str, deltas: int, every_s: float, stop: ProcessEvent, ready: ProcessEvent, spent: Any) -> None:
-    async def main() -> None:
-        options = WorkerOptions(redis_url=url, agents={"talker": served("talker", Talker(deltas, every_s))})
-        async with running(options):
-            ready.set()
-            await asyncio.to_thread(stop.wait)
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        spent.put((usage.ru_utime + usage.ru_stime, usage.ru_maxrss))
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked: so many answers, of so many words, one every `pace_ms`, begun evenly over `ramp_s` seconds."""
 
-    import uvloop
-
-    uvloop.run(main())
+    answers: int
+    words: int
+    pace_ms: int
+    ramp_s: float
 
 
-async def measure(url: str, answers: int, ramp_s: float) -> dict[str, float]:
-    """Ask for all answers within `ramp_s`, follow them, and sum up."""
-    log = await Log.open(url)
-    channels = [parse_channel("bench", f"conversation:c{number}") for number in range(answers)]
-    followers = [Follower() for _ in channels]
-    for channel, follower in zip(channels, followers, strict=True):
-        log.tail.watch(channel, Position("0", 0), "0", follower)
-    before = await log.redis.info("commandstats")
-    began_s = time.perf_counter()
-    for channel in channels:
-        await _ask(log, channel)
-        await asyncio.sleep(ramp_s / answers)
-    await asyncio.gather(*(follower.ended.wait() for follower in followers))
-    took_s = time.perf_counter() - began_s
-    after = await log.redis.info("commandstats")
-    deltas = sum(follower.deltas for follower in followers)
-    durable = sum([await log.redis.xlen(log.keys.of(channel).stream) for channel in channels])
-    memory = sum([await log.redis.memory_usage(log.keys.of(channel).stream) or 0 for channel in channels])
-    await log.close()
-    first = sorted(follower.first_s or 0.0 for follower in followers)
-    every = sorted(one for follower in followers for one in follower.all_s)
-    calls = sum(int(row["calls"]) for row in after.values()) - sum(int(row["calls"]) for row in before.values())
+@dataclass(slots=True)
+class Answer:
+    """One answer: when it was asked for, and what its socket received."""
+
+    channel: str
+    received: Received
+    asked_s: float = 0.0
+
+
+class Bench:
+    """One run over processes that are up."""
+
+    def __init__(self, log: Log, node: NodeProcess, worker_pid: int, redis_pid: int, token: str, load: Load) -> None:
+        self._log, self._node, self._token, self._load = log, node, token, load
+        self._pids = {"node": node.pid, "worker": worker_pid, "redis": redis_pid}
+
+    async def run(self) -> dict[str, object]:
+        """Warm up with one answer, then all of them; the figures."""
+        await self._answers("warm", Load(1, 3, 1, 0))
+        before, cpu_s, began_s = await self._added(), self._cpu_s(), time.perf_counter()
+        answers = await self._answers("a", self._load)
+        took_s = time.perf_counter() - began_s
+        spent = {name: self._cpu_s()[name] - cpu_s[name] for name in cpu_s}
+        figures = self._figures(answers)
+        figures["redis_entries_per_answer"] = round(((await self._added()) - before) / len(answers), 1)
+        figures |= await self._lanes(answers)
+        figures |= {f"{name}_cpu_percent": round(100 * used_s / took_s) for name, used_s in spent.items()}
+        return figures
+
+    async def _answers(self, name: str, load: Load) -> list[Answer]:
+        """Ask for all, and wait until each has ended."""
+        channels = [f"conversation:{name}{number}" for number in range(load.answers)]
+        sockets = await connect_many(self._node.port, self._token, [[channel] for channel in channels])
+        answers = [Answer(channel, Received()) for channel in channels]
+        waits: list[Coroutine[Any, Any, None]] = []
+        for socket, answer in zip(sockets, answers, strict=True):
+            socket.on_data = answer.received.take
+            waits.append(self._ask(socket, answer, load, load.ramp_s * len(waits) / load.answers))
+        async with asyncio.timeout(_WITHIN_S + load.ramp_s):
+            await asyncio.gather(*waits)
+        for socket in sockets:
+            socket.abort()
+        return answers
+
+    async def _ask(self, socket: LoadSocket, answer: Answer, load: Load, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        payload = {"text": f"{load.words} {load.pace_ms}", "agent": "bench"}
+        frame = line("chat.message", f"q-{answer.channel}", payload, answer.channel)
+        answer.asked_s = time.monotonic()
+        socket.send(frame)
+        await answer.received.over.wait()
+
+    def _figures(self, answers: Sequence[Answer]) -> dict[str, object]:
+        whole, own, rests, counts = [], [], [], []
+        for answer in answers:
+            deltas = answer.received.deltas()
+            text = "".join(delta["delta"] for _, delta in deltas)
+            if text != answer.received.ended_text() or len(text.split()) != self._load.words:
+                raise AssertionError(f"{answer.channel}: the deltas are not the text of the end")
+            first_s, said_s = deltas[0][0], int(text.split()[0]) / 1e9
+            whole.append((first_s - answer.asked_s) * 1000)
+            own.append((said_s - answer.asked_s) * 1000)
+            rests.append((first_s - said_s) * 1000)
+            counts.append(len(deltas))
+        return {
+            "question_to_first_delta_ms": _spread(whole), "question_to_agent_ms": _spread(own),
+            "agent_to_first_delta_ms": _spread(rests), "deltas_per_answer": round(sum(counts) / len(counts), 1),
+        }  # fmt: skip
+
+    async def _lanes(self, answers: Sequence[Answer]) -> dict[str, object]:
+        """Entries of the two lanes, as the channels have them afterwards."""
+        events = live = 0
+        for answer in answers:
+            channel = parse_channel(TENANT, answer.channel)
+            events += (await self._log.look(channel)).head.seq
+            live += len(await self._log.replay.live_entries(channel))
+        return {"events_per_answer": events / len(answers), "live_entries_kept_per_answer": live / len(answers)}
+
+    async def _added(self) -> int:
+        """Stream entries so far: events, deltas, bells and work together."""
+        stats = await self._log.redis.info("commandstats")
+        return int(stats["cmdstat_xadd"]["calls"])
+
+    def _cpu_s(self) -> dict[str, float]:
+        return {name: node_cpu_s(pid) for name, pid in self._pids.items()}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, 99th percentile and the largest."""
+    found = sorted(values)
     return {
-        "answers": answers, "took_s": round(took_s, 2),
-        "first_delta_p50_ms": _at(first, 0.5), "first_delta_p99_ms": _at(first, 0.99),
-        "delta_p50_ms": _at(every, 0.5), "delta_p99_ms": _at(every, 0.99), "deltas_per_answer": round(deltas / answers, 1),
-        "durable_events_per_answer": round(durable / answers, 2), "durable_bytes_per_answer": round(memory / answers),
-        "redis_calls_per_answer": round(calls / answers),
+        "p50": round(found[len(found) // 2], 1), "p99": round(found[int(len(found) * 0.99)], 1), "max": round(found[-1], 1)
     }  # fmt: skip
 
 
-async def _ask(log: Log, channel: Channel) -> None:
-    guards = opening(channel, Invitation("talker", "bench", int(time.time() * 1000)))
-    draft = Draft(channel, "chat.message", b'{"text":"go"}', Actor("user", "bench"), guards=guards, is_wanted=True)
-    await log.append(draft)
-
-
-def _at(sorted_s: list[float], part: float) -> float:
-    return round(1000 * sorted_s[min(len(sorted_s) - 1, int(part * len(sorted_s)))], 1)
-
-
-def main() -> None:
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--answers", type=int, default=200)
-    parser.add_argument("--deltas", type=int, default=100)
-    parser.add_argument("--every-ms", type=float, default=50)
-    parser.add_argument("--ramp-s", type=float, default=2.0, help="over how long the questions are asked")
-    chosen = parser.parse_args()
-    start = multiprocessing.get_context("spawn")
-    stop, ready, spent = start.Event(), start.Event(), start.Queue()
-    with tempfile.TemporaryDirectory(prefix="hubbench-") as folder, EmbeddedRedis(Path(folder)) as redis:
-        worker = start.Process(
-            target=_work, args=(redis.url, chosen.deltas, chosen.every_ms / 1000, stop, ready, spent)
-        )
-        worker.start()
-        ready.wait()
+async def measure(load: Load) -> dict[str, object]:
+    """Start everything, measure, end everything."""
+    secret = secrets.token_hex(24)
+    token = sign(secret, "bench", TENANT, {"*": ["*"]}, 86_400, time.time())
+    facts: dict[str, object] = {"commit": commit(), "machine": machine(), "load_average": os.getloadavg()[0]}
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder, EmbeddedRedis(folder) as redis:
+        node = NodeProcess(redis.url, secret, HUB_DATA=folder)
+        worker = _worker(redis.url, folder)
         try:
-            figures = asyncio.run(measure(redis.url, chosen.answers, chosen.ramp_s))
+            node.start()
+            await asyncio.gather(node.ready(), asyncio.to_thread(_until_up, worker))
+            log = await Log.open(redis.url)
+            try:
+                found = await Bench(log, node, worker.pid, redis.pid, token, load).run()
+            finally:
+                await log.close()
         finally:
-            stop.set()
-        cpu_s, rss_kb = spent.get(timeout=30)
-        worker.join()
-    print(json.dumps(figures | {"worker_cpu_s": round(cpu_s, 2), "worker_rss_mb": round(rss_kb / 1024)}, indent=1))
+            node.kill()
+            worker.kill()
+            worker.communicate()
+    return facts | {"answers": load.answers, "words": load.words, "pace_ms": load.pace_ms} | found
+
+
+def _worker(redis_url: str, folder: str) -> subprocess.Popen[bytes]:
+    env = os.environ | {"REDIS_URL": redis_url, "HUB_AGENTS": "bench=ops.bench.answers:agent", "HUB_DATA": folder}
+    command = [sys.executable, "-c", "from ops.cli import main; main()", "worker"]
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(command, env=env, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def _until_up(worker: subprocess.Popen[bytes]) -> None:
+    if worker.stdout is None or b"is up" not in worker.stdout.readline():
+        raise RuntimeError("the worker did not start; `hub worker` says why")
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ops.bench.answers",
+        description="Measure streamed answers: one Redis, one node, one worker, started for this and ended afterwards. "
+        "Prints one JSON object. question_to_first_delta_ms is what a person waits beyond the agent's own time, which is "
+        "zero here; agent_to_first_delta_ms is the part after the agent's first word; redis_entries_per_answer counts "
+        "every stream entry: events, joined deltas, bells, work.",
+        epilog="Try it:  python -m ops.bench.answers   and, for all questions in one instant:  "
+        "python -m ops.bench.answers --ramp 0",
+    )
+    parser.add_argument("--answers", type=int, default=200, help="answers at the same time (default: %(default)s)")
+    parser.add_argument("--words", type=int, default=100, help="pieces of text in each (default: %(default)s)")
+    parser.add_argument("--pace-ms", type=int, default=50, help="milliseconds between pieces (default: %(default)s)")
+    parser.add_argument(
+        "--ramp", type=float, default=4.0, metavar="SECONDS",
+        help="over which the questions are asked; less than an answer lasts, or they are never all at once "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    return parser
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    options: Any = arguments().parse_args(given)
+    load = Load(options.answers, options.words, options.pace_ms, options.ramp)
+    print(json.dumps(asyncio.run(measure(load)), indent=2))
 
 
 if __name__ == "__main__":

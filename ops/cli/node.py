@@ -14,6 +14,7 @@ from hub.logs import configure_logging
 from hub.server import make_server
 from ops.cli.checks import Level, check_redis
 from ops.cli.failure import CommandFailed
+from ops.cli.pauses import forget_startup
 
 _LOOK_EVERY_S = 0.01
 
@@ -35,6 +36,7 @@ async def run_node(
         while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(_LOOK_EVERY_S)
         if server.started:
+            forget_startup()
             on_ready()
         await serving
     if not server.started:

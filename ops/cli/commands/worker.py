@@ -14,6 +14,7 @@ from hub.logs import configure_logging
 from ops.cli.app import new_app, run
 from ops.cli.log_access import redis_at
 from ops.cli.node import refuse_unusable_redis
+from ops.cli.pauses import forget_startup
 from ops.cli.worker_options import worker_options
 from ops.cli.worker_process import running_worker
 
@@ -43,6 +44,7 @@ async def _work(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end, number)
     async with running_worker(settings, options) as process:
+        forget_startup()
         print(f"worker {process.name} is up; agents: {', '.join(options.agents) or 'none'}", flush=True)
         await stop.wait()
     if signal.SIGINT in told:

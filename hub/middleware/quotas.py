@@ -144,7 +144,9 @@ class Quotas:
         return quota.connections is not None or quota.channels is not None
 
     def _take_publish(self, tenant: str, per_s: float, now: float) -> None:
-        buckets = self._publishes.setdefault(per_s, Buckets(RateClass(per_s, max(1.0, per_s * 10))))
+        buckets = self._publishes.get(per_s)
+        if buckets is None:
+            buckets = self._publishes[per_s] = Buckets(RateClass(per_s, max(1.0, per_s * 10)))
         advice_ms = buckets.take(tenant, now, 1.0)
         if advice_ms is not None:
             raise HubError(4004, "your organisation publishes too fast; come back later", retry_after_ms=advice_ms)

@@ -143,6 +143,7 @@ class Fuzzed:
                 await self.connection._settled()
             self.connection.flush()
             await asyncio.sleep(0)
+        if self.sink.close_code is None:
             for id_, most in self._owed.items():
                 await self._late(id_)
                 if not 1 <= self.sink.answered[id_] <= most:

@@ -91,6 +91,8 @@ class Replay:
 
     async def page_back(self, channel: Channel, before: str = "+", limit: int = PAGE_EVENTS) -> list[Entry]:
         """Up to `limit` events before `before` (exclusive; `+` is the end), newest first."""
+        if before.strip("0") in {"", "-"}:  # Redis refuses the interval before 0-0
+            return []
         end = before if before == "+" else f"({before}"
         raw = await self.command(b"XREVRANGE", self._keys.of(channel).stream, end, b"-", b"COUNT", limit)
         return [read_entry(entry) for entry in raw]

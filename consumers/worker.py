@@ -174,6 +174,7 @@ class Worker:
         )
         self._segments: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._may_take = True
         self._arqs = [self._make_arq(name) for name in options.agents]
 
     def _handlers(self) -> list[EventHandler]:
@@ -261,12 +262,13 @@ class Worker:
         self._gate()
 
     def _gate(self) -> None:
-        self.allow_jobs(is_allowed=len(self._segments) < self._options.segments_max)
+        for arq in self._arqs:
+            arq.allow_pick_jobs = self._may_take and len(self._segments) < self._options.segments_max
 
     def allow_jobs(self, *, is_allowed: bool) -> None:
-        """Take jobs, or leave them to other workers."""
-        for arq in self._arqs:
-            arq.allow_pick_jobs = is_allowed
+        """Take jobs while there is room, or leave them all to other workers."""
+        self._may_take = is_allowed
+        self._gate()
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -1,0 +1,76 @@
+"""A worker that is told to stop: it finishes what it has, and takes nothing new while it does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from consumers.worker import Worker
+from streams.redis.log import Log
+from support.redis_server import RedisServer
+from support.run_rig import POLL_S, Client, conversation, options
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A Redis of this test alone, so that no other worker takes its jobs."""
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def log(server: RedisServer) -> AsyncIterator[Log]:
+    """Its log."""
+    log = await Log.open(server.url)
+    yield log
+    await log.close()
+
+
+class Named:
+    """Says its worker's name when its question's turn has come."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.may_end = {"one": asyncio.Event(), "two": asyncio.Event()}
+
+    async def run(self, ctx: Any, given: Any) -> Any:
+        if given.text in self.may_end:
+            await self.may_end[given.text].wait()
+        yield self.name
+
+
+async def test_a_segment_that_ends_does_not_open_the_door_again(log: Log, tenant: str) -> None:
+    """With room again, a stopping worker would take a job that it could only drop; it is the other worker's."""
+    agents = Named("first"), Named("second")
+    first, second = (Worker(options(log.url, {"a": agent}, drain_s=20), log) for agent in agents)
+    one, two, three = (Client(log, conversation(tenant, name)) for name in ("one", "two", "three"))
+    await first.start()
+    for client in (one, two):
+        await client.until("agent.status", run_id=await client.ask(client.channel.name), state="running")
+    await second.start()
+    second.allow_jobs(is_allowed=False)
+    stopping = asyncio.create_task(first.stop())
+    try:
+        run_id = await three.ask("three")
+        await three.until("agent.status", run_id=run_id, state="queued")
+        agents[0].may_end["one"].set()
+        async with asyncio.timeout(20):
+            while len(first._segments) > 1:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(POLL_S)
+        assert not any(arq.allow_pick_jobs for arq in first._arqs)
+        agents[0].may_end["two"].set()
+        await stopping
+        second.allow_jobs(is_allowed=True)
+        complete = await three.end(run_id)
+    finally:
+        await asyncio.gather(stopping, return_exceptions=True)
+        await second.stop()
+
+    assert (complete["outcome"], complete["attempts"]) == ("success", 1)
+    assert await three.text(run_id) == "second"

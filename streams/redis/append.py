@@ -27,7 +27,7 @@ from streams.redis.wire import Reply, Wire
 Result = Appended | StreamsError
 Done = Callable[[Result], None]
 _Waiting = tuple[Draft, Done]
-_Unconfirmed = tuple[list[_Waiting], Reply, frozenset[Barrier]]
+_Unconfirmed = tuple[_Waiting, bytes, Barrier]
 
 SCRIPT: Final = load("append")
 BATCH_EVENTS_MAX: Final = 500
@@ -98,7 +98,6 @@ class Appender:
 
     def _send(self, wire: Wire, partition: int, group: list[_Waiting]) -> None:
         args = self._arguments(partition, [draft for draft, _ in group])
-        barriers = self._policy.barriers_for(draft.channel.kind for draft, _ in group)
         self.batch_count += 1
         self._replies_due += 1
 
@@ -108,13 +107,20 @@ class Appender:
                 return
             if isinstance(reply, Exception):
                 self._fail(wire, group, reply)
-            elif barriers:
-                self._unconfirmed.append((group, reply, barriers))
             else:
-                self._answer(group, reply)
+                self._written(group, reply)
             self._reply_came(wire)
 
         wire.send(settle, b"EVALSHA", SCRIPT.digest, *args)
+
+    def _written(self, group: list[_Waiting], answers: list[bytes]) -> None:
+        """Answer what is durable as it is; the rest waits for its barrier."""
+        for waiting, answer in zip(group, answers, strict=True):
+            barrier = self._policy.barrier_of(waiting[0].channel.kind) if self._policy.has_barriers else None
+            if barrier is None:
+                self._answer(waiting, answer)
+            else:
+                self._unconfirmed.append((waiting, answer, barrier))
 
     def _reply_came(self, wire: Wire) -> None:
         """After a flush's last reply: its barriers, once for all groups (each would wait its full time), then the next flush."""
@@ -123,40 +129,29 @@ class Appender:
             return
         if self._unconfirmed:
             unconfirmed, self._unconfirmed = self._unconfirmed, []
-            self._raise_barriers(wire, unconfirmed)
+            by_barrier: dict[Barrier, list[tuple[_Waiting, bytes]]] = {}
+            for waiting, answer, barrier in unconfirmed:
+                by_barrier.setdefault(barrier, []).append((waiting, answer))
+            self._replies_due = len(by_barrier)
+            for barrier, several in by_barrier.items():
+                wire.send(partial(self._confirmed, wire, several, barrier), *barrier)
             return
         self._stop_watchdog()
         if self._pending and not self._is_flush_scheduled:
             self._is_flush_scheduled = True
             self._loop.call_soon(self._flush)
 
-    def _raise_barriers(self, wire: Wire, unconfirmed: list[_Unconfirmed]) -> None:
-        missing = set().union(*(barriers for _, _, barriers in unconfirmed))
-        failed: set[Barrier] = set()
-        self._replies_due = 1
-
-        def seen(barrier: Barrier, counts: Reply) -> None:
-            missing.discard(barrier)
-            if not self._policy.reached(barrier, counts):
-                failed.add(barrier)
-            if not missing:
-                self._confirmed(wire, unconfirmed, failed)
-
-        for barrier in tuple(missing):
-            wire.send(partial(seen, barrier), *barrier)
-
-    def _confirmed(self, wire: Wire, unconfirmed: list[_Unconfirmed], failed: set[Barrier]) -> None:
-        for group, reply, barriers in unconfirmed:
-            if not barriers & failed:
-                self._answer(group, reply)
-            else:
-                self._fail(wire, group, None)
+    def _confirmed(self, wire: Wire, several: list[tuple[_Waiting, bytes]], barrier: Barrier, counts: Reply) -> None:
+        if self._policy.reached(barrier, counts):
+            for waiting, answer in several:
+                self._answer(waiting, answer)
+        else:
+            self._fail(wire, [waiting for waiting, _ in several], counts if isinstance(counts, Exception) else None)
         self._reply_came(wire)
 
-    def _answer(self, group: list[_Waiting], reply: Reply) -> None:
-        for (draft, done), answer in zip(group, reply, strict=True):
-            _tell(done, read_answer(answer, self._policy.level_of(draft.channel.kind)))
-        self.appended_count += len(group)
+    def _answer(self, waiting: _Waiting, answer: bytes) -> None:
+        self.appended_count += 1
+        _tell(waiting[1], read_answer(answer, self._policy.level_of(waiting[0].channel.kind)))
 
     def _fail(self, wire: Wire, group: list[_Waiting], reply: Exception | None) -> None:
         error = LogUnavailable(f"the append was not confirmed: {reply}" if reply else "not durable in time")

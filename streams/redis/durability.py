@@ -6,7 +6,7 @@ script call on the append wire (redis.io/commands/waitaof). Their number is chec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,6 @@ from streams.envelope import Durability
 from streams.errors import ConfigurationRefused
 
 Barrier = tuple[bytes, ...]
-_NONE: Final[frozenset[Barrier]] = frozenset()
 BARRIER_TIMEOUT_MS: Final = 2_000
 _RANK: Final = {Durability.MEMORY: 0, Durability.FSYNC: 1, Durability.REPLICATED: 2}
 
@@ -60,11 +59,14 @@ class DurabilityPolicy:
         """What an ack of this kind of channel says."""
         return self._levels[kind]
 
-    def barriers_for(self, kinds: Iterable[Kind]) -> frozenset[Barrier]:
-        """The commands that make a batch with these kinds durable; none when the script's reply is enough."""
-        if not self._barriers:
-            return _NONE
-        return frozenset(self._barriers[kind] for kind in kinds if kind in self._barriers)
+    @property
+    def has_barriers(self) -> bool:
+        """Whether any kind needs more than the script's reply."""
+        return bool(self._barriers)
+
+    def barrier_of(self, kind: Kind) -> Barrier | None:
+        """The command that makes what was written before it durable for this kind; None when the script's reply is enough."""
+        return self._barriers.get(kind)
 
     @staticmethod
     def reached(barrier: Barrier, counts: object) -> bool:

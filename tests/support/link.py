@@ -113,10 +113,10 @@ class Link:
                 if not wire.is_swallowing:
                     sink.write(data)
                     await sink.drain()
-        if not wire.is_swallowing:
+        if not wire.is_swallowing:  # a half-open connection is told nothing of its other end
             wire.cut()
-        if wire in self.wires:
-            self.wires.remove(wire)
+            if wire in self.wires:
+                self.wires.remove(wire)
 
 
 @contextlib.asynccontextmanager

@@ -20,7 +20,7 @@ from projections.recorded import recorded
 from streams.channel import Channel, channel_from_path
 from streams.envelope import Entry
 from streams.errors import LogUnavailable
-from streams.redis.groups import Groups, Work
+from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log
 
 AWAY_DELAY_S = 0.25
@@ -57,7 +57,7 @@ class Delivery:
                     return await self._carry_out(work, token, attempt, outcome)
                 await asyncio.sleep(outcome.after_s or 0)
                 attempt = await self.groups.count_attempt(work.partition, self.handler.name, self.worker, work.id)
-            except LogUnavailable:
+            except (LogUnavailable, GroupLost):
                 await asyncio.sleep(AWAY_DELAY_S * random.uniform(0.5, 1))
 
     async def _carry_out(self, work: Work, token: int, attempt: int, outcome: Done | Park) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable
@@ -79,16 +80,21 @@ class Subscription:
                 await self._wait_until_useful()
                 try:
                     await self._read()
+                except GroupLost:
+                    _log.warning("the group %s was lost; making it again", self.name)
+                    self._may_have_lost = True
                 except LogUnavailable:
                     self._may_have_lost = True
                     await asyncio.sleep(AWAY_DELAY_S)
         finally:
+            self._may_have_lost = True
             await end_tasks(list(self._tasks.values()))
 
     async def reclaim_orphans(self) -> None:
         """Take in hand what was delivered to this group long ago and is nobody's now."""
         for partition in self.partitions:
-            await self._reclaim(partition, ORPHAN_IDLE_MS)
+            with contextlib.suppress(GroupLost):  # the reading loop finds out for itself
+                await self._reclaim(partition, ORPHAN_IDLE_MS)
 
     async def _wait_until_useful(self) -> None:
         while not self._tokens or len(self._in_hand) >= IN_HAND_MAX:
@@ -98,23 +104,13 @@ class Subscription:
     async def _read(self) -> None:
         if self._may_have_lost:  # a reply that never came may have been a delivery
             for partition in self.partitions:
-                await self._groups.ensure(partition, self.name)
+                await self._groups.ensure(partition, self.name, was_there=True)
                 await self._reclaim(partition, idle_ms=0)
             self._may_have_lost = False
         async with self._reading:
-            try:
-                found = await self._groups.read(
-                    self._wire,
-                    self.name,
-                    self._delivery.worker,
-                    self.partitions,
-                    limit=READ_MAX,
-                    block_ms=self._block_ms,
-                )
-            except GroupLost:
-                _log.warning("the group %s was lost; making it again", self.name)
-                self._may_have_lost = True
-                return
+            found = await self._groups.read(
+                self._wire, self.name, self._delivery.worker, self.partitions, limit=READ_MAX, block_ms=self._block_ms
+            )
             await self._hand_out(found)
 
     async def _reclaim(self, partition: int, idle_ms: int) -> None:

@@ -14,9 +14,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from arq.connections import ArqRedis
@@ -63,6 +64,8 @@ POLL_S: Final = 0.05
 POLLS_PER_S: Final = 100
 """Looks a second, of all agents together: with more than five agents each is looked after less often."""
 TAKE_TIMEOUT_S: Final = 30
+AGAIN_S: Final = 1.0
+"""Before a part of the worker that failed begins again."""
 _log = logging.getLogger(__name__)
 
 
@@ -194,15 +197,15 @@ class Worker:
         notices = [AgentNotice(a.name, a.description, a.is_interactive) for a in self._options.agents.values()]
         await self._directory.announce(self.name, notices)
         upkeep = Upkeep(self.groups, self.subscriptions, lambda: self.partitions.held, self.meters)
-        self._start("partitions", self.partitions.run())
+        self._start("partitions", self.partitions.run)
         for subscription in self.subscriptions:
-            self._start(f"subscription-{subscription.name}", subscription.run())
-        self._start("reaper", self.reaper.run())
-        self._start("keeper", self.keeper.run())
-        self._start("upkeep", upkeep.run())
-        self._start("announce", announce_always(self._directory, self.name, notices))
+            self._start(f"subscription-{subscription.name}", subscription.run)
+        self._start("reaper", self.reaper.run)
+        self._start("keeper", self.keeper.run)
+        self._start("upkeep", upkeep.run)
+        self._start("announce", partial(announce_always, self._directory, self.name, notices))
         for arq in self._arqs:
-            self._start("jobs", self._take_jobs(arq))
+            self._start("jobs", partial(self._take_jobs, arq))
         await self.partitions.settled.wait()
 
     async def stop(self) -> None:
@@ -220,8 +223,8 @@ class Worker:
         for wire in self._wires:
             wire.close()
 
-    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=f"worker-{name}")
+    def _start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.create_task(_always(name, work), name=f"worker-{name}")
         task.add_done_callback(_report)
         self._tasks.append(task)
 
@@ -269,6 +272,16 @@ class Worker:
         """Take jobs while there is room, or leave them all to other workers."""
         self._may_take = is_allowed
         self._gate()
+
+
+async def _always(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Keep a part going: what it did not foresee is logged, and it begins again. Its state is in its object."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            _log.exception("%s failed; it begins again", name)
+        await asyncio.sleep(AGAIN_S)
 
 
 def _report(task: asyncio.Task[None]) -> None:

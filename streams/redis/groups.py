@@ -8,7 +8,7 @@ means is not known here.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Container, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import hiredis
@@ -84,15 +84,15 @@ class Groups:
         self._wire = wire
         self._keys = keys
 
-    async def ensure(self, partition: int, group: str) -> bool:
-        """Make the group if it is not there. Returns whether it is new.
+    async def ensure(self, partition: int, group: str, *, was_there: bool = False) -> bool:
+        """Make the group if it is not there. Returns whether it is new; `was_there` when the caller knows that it is not.
 
         A new one begins with what is added from now on. One that was made before and is gone was lost, with its stream or
         alone: it begins with all the work there is, because some of it may not be done; effects are keyed, so doing it
         again adds nothing.
         """
         made = self._keys.groups(partition)
-        start = "0" if await self._wire.call("SISMEMBER", made, group) else "$"
+        start = "0" if was_there or await self._wire.call("SISMEMBER", made, group) else "$"
         try:
             await self._wire.call("XGROUP", "CREATE", self._keys.work(partition), group, start, "MKSTREAM")
         except hiredis.ReplyError as error:
@@ -112,15 +112,10 @@ class Groups:
             LogUnavailable: Redis is away, or did not answer 2 s after `block_ms` (a half-open socket).
         """
         streams = {self._keys.work(partition): partition for partition in partitions}
-        try:
-            reply = await wire.call(
-                "XREADGROUP", "GROUP", group, consumer, "COUNT", limit, "BLOCK", block_ms, "STREAMS",
-                *streams, *(b">" for _ in streams), timeout_s=block_ms / 1000 + 2.0,
-            )  # fmt: skip
-        except hiredis.ReplyError as error:
-            if not str(error).startswith(("NOGROUP", "UNBLOCKED")):  # a deleted stream unblocks its readers
-                raise
-            raise GroupLost(str(error)) from error
+        reply = await _grouped(wire.call(
+            "XREADGROUP", "GROUP", group, consumer, "COUNT", limit, "BLOCK", block_ms, "STREAMS",
+            *streams, *(b">" for _ in streams), timeout_s=block_ms / 1000 + 2.0,
+        ))  # fmt: skip
         return [read_work(streams[key], raw) for key, entries in reply or () for raw in entries]
 
     async def ack(self, partition: int, group: str, token: int, ids: Sequence[str]) -> bool:
@@ -139,7 +134,7 @@ class Groups:
         work, start = self._keys.work(partition), "-"
         found: list[Work] = []
         while True:
-            rows = await self._wire.call("XPENDING", work, group, "IDLE", idle_ms, start, "+", PAGE)
+            rows = await _grouped(self._wire.call("XPENDING", work, group, "IDLE", idle_ms, start, "+", PAGE))
             wanted = {row[0]: int(row[3]) for row in rows if row[0].decode() not in skip}
             if wanted:
                 found += await self._claim(partition, group, consumer, wanted)
@@ -149,7 +144,7 @@ class Groups:
 
     async def _claim(self, partition: int, group: str, consumer: str, wanted: Mapping[bytes, int]) -> list[Work]:
         work = self._keys.work(partition)
-        reply = await self._wire.call("XCLAIM", work, group, consumer, 0, *wanted)
+        reply = await _grouped(self._wire.call("XCLAIM", work, group, consumer, 0, *wanted))
         entries = {raw[0]: raw for raw in reply if raw is not None and raw[1] is not None}
         if gone := [work_id for work_id in wanted if work_id not in entries]:
             await self._wire.call("XACK", work, group, *gone)  # trimmed away by hand: nothing is left to be done
@@ -158,8 +153,8 @@ class Groups:
     async def count_attempt(self, partition: int, group: str, consumer: str, work_id: str) -> int:
         """Deliver one piece of work to oneself again: its delivery count is the count of attempts, and outlives us."""
         key = self._keys.work(partition)
-        await self._wire.call("XCLAIM", key, group, consumer, 0, work_id)
-        rows = await self._wire.call("XPENDING", key, group, work_id, work_id, 1)
+        await _grouped(self._wire.call("XCLAIM", key, group, consumer, 0, work_id))
+        rows = await _grouped(self._wire.call("XPENDING", key, group, work_id, work_id, 1))
         return int(rows[0][3]) if rows else 0
 
     async def park(self, work: Work, group: str, token: int, reason: str, attempts: int) -> str:
@@ -193,6 +188,8 @@ class Groups:
     async def backlog(self, partition: int, group: str) -> Backlog:
         """What the group has before it in one partition; `unread` is counted up to 10,000."""
         work = self._keys.work(partition)
+        if not await self._wire.call("EXISTS", work):
+            return Backlog(0, 0, None)
         rows = [_pairs(raw) for raw in await self._wire.call("XINFO", "GROUPS", work)]
         row = next((row for row in rows if row[b"name"] == group.encode()), None)
         if row is None:
@@ -201,7 +198,7 @@ class Groups:
         if unread is None:
             last = row[b"last-delivered-id"].decode()
             unread = len(await self._wire.call("XRANGE", work, f"({last}", "+", "COUNT", LAG_MAX))
-        pending = await self._wire.call("XPENDING", work, group)
+        pending = await _grouped(self._wire.call("XPENDING", work, group))
         return Backlog(int(unread), int(pending[0]), pending[1].decode() if pending[1] else None)
 
     async def trim(self, partition: int) -> int:
@@ -221,6 +218,20 @@ class Groups:
         work = self._keys.work(partition)
         for path, event, type_ in rows:
             await self._wire.call("XADD", work, "*", "channel", path, "event", event, "type", type_, "only", only)
+
+
+async def _grouped(call: Awaitable[Reply]) -> Reply:
+    """The reply of a group's command.
+
+    Raises:
+        GroupLost: the group, or its stream, is gone. A deleted stream unblocks its readers with UNBLOCKED.
+    """
+    try:
+        return await call
+    except hiredis.ReplyError as error:
+        if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
+            raise
+        raise GroupLost(str(error)) from error
 
 
 def _read_parked(partition: int, raw: Sequence[Reply]) -> Parked:

@@ -82,3 +82,22 @@ async def test_new_questions_are_answered_after_a_restart(own_redis: RedisServer
 
 async def _one() -> int:
     return 1
+
+
+async def test_a_worker_goes_on_after_everything_was_lost(own_redis: RedisServer, tenant: str) -> None:
+    """FLUSHALL takes groups, leases, jobs and runs; what is asked afterwards is answered all the same."""
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        yield given.text
+
+    log = await Log.open(own_redis.url)
+    client = Client(log, conversation(tenant))
+    async with running(options(own_redis.url, {"a": agent}), log):
+        await client.end(await client.ask("one"))
+        await log.redis.flushall()
+        run_id = await client.ask("two")
+        await client.end(run_id, within_s=30)
+        text = await client.text(run_id)
+    await log.close()
+
+    assert text == "two"

@@ -14,7 +14,7 @@ from streams.envelope import Lane
 from streams.events import CATALOGUE
 from support.hub_frames import frames_of, problems_of
 from support.run_rules import Violation
-from support.stream_rules import Logs, record_of
+from support.stream_rules import Logs, record_of, secrets_in
 
 Json = dict[str, Any]
 _ONE_EACH = {"channel.subscribe", "channel.unsubscribe"}
@@ -83,6 +83,7 @@ class _Watch:
         elif kind == "channel.unsubscribed":
             self._followed.pop(channel, None)
         elif "actor" in frame:
+            yield from secrets_in([text])
             if channel not in self._followed:
                 yield Violation(2, f"{kind} of {channel} before channel.subscribed")
             elif "seq" in frame:

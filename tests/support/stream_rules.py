@@ -52,7 +52,7 @@ def log_violations(logs: Logs, tenant: str, *, is_quiet: bool = True) -> list[Vi
     for name, events in parsed.items():
         channel = parse_channel(tenant, name)
         found += _sequence(name, events)
-        found += _secrets(logs[name])
+        found += secrets_in(logs[name])
         found += _commands(events)
         found += _folds(channel, events)
         sound = []
@@ -88,7 +88,8 @@ def _contents(event: Json) -> Iterator[Violation]:
         yield Violation(6, f"{event['type']} as nobody may write it: {error}")
 
 
-def _secrets(lines: Sequence[str]) -> Iterator[Violation]:
+def secrets_in(lines: Iterable[str]) -> Iterator[Violation]:
+    """Events and signals that hold what must be in no lane."""
     for line in lines:
         for what, pattern in SECRETS.items():
             if pattern.search(line):

@@ -22,7 +22,8 @@ from streams.channel import Channel, parse_channel
 from streams.redis.log import Log
 from support import slow_agent
 from support.answer_stage import Audience, Device, Stage, WorkerProcess, offsets, stage_in
-from support.run_rig import Client, check_rules
+from support.run_rig import Client
+from support.stream_rules import lines_of, log_violations
 
 STRIKES = ("client", "node", "worker")
 POINTS = int(os.environ.get("HUB_TORTURE_POINTS", "12"))
@@ -146,7 +147,8 @@ class Act:
         assert complete["attempts"] == 1 + sum(
             e.type == b"agent.status" and e.payload.get("reason") == "its worker was lost" for e in events
         )
-        check_rules(events)
+        lines = lines_of(self.channel, events)
+        assert log_violations({self.channel.wire: lines}, self.channel.tenant) == []
 
     def in_time(self, complete_ms: float) -> int:
         """How many strikes hit before the answer was over."""

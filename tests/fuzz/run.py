@@ -17,12 +17,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from websockets.asyncio.client import connect  # noqa: E402  # behind the path
+from websockets.asyncio.client import ClientConnection, connect  # noqa: E402  # behind the path
 from websockets.exceptions import ConnectionClosed  # noqa: E402
 
 from fuzz.agents import EveryAgent  # noqa: E402
 from fuzz.frames import FrameSource  # noqa: E402
-from fuzz.inside import CODE, EVENT_ID, RE, Tally, fuzz_hub  # noqa: E402
+from fuzz.inside import BARRIER_EVERY, CODE, EVENT_ID, RE, Tally, fuzz_hub  # noqa: E402
 from hub.app import open_hub  # noqa: E402
 from support.nodes import settings, token  # noqa: E402
 from support.redis_server import RedisServer  # noqa: E402
@@ -62,35 +62,37 @@ async def inside(frames: int, seed: int) -> int:
 async def outside(url: str, text: str, frames: int, seed: int) -> int:
     """A live node: everything goes through its real wire. Connections that are closed are opened again."""
     total, began = Tally(), time.monotonic()
-    source = FrameSource(seed, text)
+    source, told = FrameSource(seed, text), 0
     while total.frames < frames and not total.faults:
         async with connect(url, compression=None, max_size=None) as socket:
             hello = {"type": "connection.init", "id": "hello", "payload": {"token": text, "versions": [1]}}
             await socket.send(json.dumps(hello))
-            reading = asyncio.create_task(read(socket, source, total))
+            answered: asyncio.Queue[str] = asyncio.Queue()
+            reading = asyncio.create_task(read(socket, source, total, answered))
             try:
-                for _ in range(min(5_000, frames - total.frames)):
-                    data = source.message().data
-                    await socket.send(data, text=True)
+                for number in range(1, min(5_000, frames - total.frames) + 1):
+                    await socket.send(source.message().data, text=True)
                     total.frames += 1
-                await socket.send('{"type":"connection.heartbeat","id":"last"}')
-                async with asyncio.timeout(60):
-                    await (await socket.ping())
+                    if number % BARRIER_EVERY == 0:
+                        await socket.send('{"type":"connection.heartbeat","id":"barrier%d"}' % number)  # noqa: UP031
+                        async with asyncio.timeout(60):
+                            await answered.get()
             except ConnectionClosed as closed:
                 total.closes[closed.rcvd.code if closed.rcvd else 1006] += 1
             except TimeoutError:
                 total.faults.append("the node does not answer any more")
             reading.cancel()
-        if total.frames // ROUND != (total.frames - 5_000) // ROUND:
+        if total.frames >= told + ROUND:
+            told = total.frames
             tell(total, began, "live")
     tell(total, began, "live, done")
     return len(total.faults)
 
 
-async def read(socket: object, source: FrameSource, total: Tally) -> None:
-    """Count what comes back."""
+async def read(socket: ClientConnection, source: FrameSource, total: Tally, answered: asyncio.Queue[str]) -> None:
+    """Count what comes back; barriers, and the end, are told."""
     try:
-        async for message in socket:  # type: ignore[attr-defined]  # a ClientConnection
+        async for message in socket:
             head = message[:400].encode() if isinstance(message, str) else message[:400]
             if (code := CODE.search(head)) is not None:
                 total.codes[int(code[1])] += 1
@@ -98,9 +100,14 @@ async def read(socket: object, source: FrameSource, total: Tally) -> None:
                     total.faults.append(f"internal error: {head!r}")
             elif (known := EVENT_ID.search(head)) is not None:
                 source.learn(known[1].decode())
-            total.answers += RE.match(head) is not None
+            if (found := RE.match(head)) is not None:
+                total.answers += 1
+                if found[1].startswith(b"barrier"):
+                    answered.put_nowait(found[1].decode())
     except ConnectionClosed:
         return
+    finally:
+        answered.put_nowait("closed")
 
 
 def add(total: Tally, more: Tally) -> None:

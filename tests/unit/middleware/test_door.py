@@ -1,0 +1,148 @@
+"""Who is counted at the door, by which address, and who is told what."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.errors import HubError
+from hub.middleware.auth_claims import Principal
+from hub.middleware.connect_limits import ConnectLimits
+from hub.middleware.door import Door, address_of
+from hub.middleware.origins import OriginPolicy, origin_policy
+from hub.middleware.permissions import compile_grants
+from hub.middleware.quotas import Quota, Quotas
+from hub.middleware.rate_limit import RateLimiter
+from streams.channel import parse_channel
+from streams.envelope import Actor, Appended, Draft, Durability, Lane
+from streams.errors import LogUnavailable
+
+ALICE = Principal("alice", "acme", compile_grants({}, "alice"), 1e12)
+
+
+class Visitor:
+    """What the door keeps with a connection."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.is_pending = False
+        self.held_tenant: str | None = None
+
+
+class Rig:
+    """A door with a clock that stands still."""
+
+    def __init__(self, quota: Quota | None = None) -> None:
+        self.connects = ConnectLimits(RateLimiter(), pending_per_address_max=2)
+        self.quotas = Quotas(quota)
+        self.door = Door(self.connects, self.quotas, quota or Quota(), OriginPolicy(), lambda: 1.0)
+
+
+@pytest.mark.parametrize("ending", ["entered", "left", "both"])
+def test_a_visitor_is_waited_for_once(ending: str) -> None:
+    """Authenticated, gone or both: the address owes nothing in the end."""
+    rig, visitor = Rig(Quota(connections=5)), Visitor()
+    rig.door.opened(visitor, "192.0.2.1")
+    assert rig.connects.pending_count() == 1
+    if ending != "left":
+        rig.door.entered(visitor, ALICE)
+        assert rig.quotas.usage()["acme"].connections == 1
+    if ending != "entered":
+        rig.door.left(visitor)
+        rig.door.left(visitor)
+        assert rig.quotas.usage() == {}
+
+    assert rig.connects.pending_count() == 0
+
+
+def test_who_was_refused_at_the_door_is_counted_nowhere() -> None:
+    """A refused socket that closes takes nothing from those who wait."""
+    rig = Rig()
+    waiting = [Visitor(), Visitor()]
+    for visitor in waiting:
+        rig.door.opened(visitor, "192.0.2.1")
+    late = Visitor()
+    with pytest.raises(HubError) as refused:
+        rig.door.opened(late, "192.0.2.1")
+    rig.door.left(late)
+
+    assert refused.value.row.code == 4010
+    assert rig.connects.pending_count() == 2
+
+
+def test_only_failed_tokens_count_against_an_address() -> None:
+    """The eleventh 4001 is 4004; a wrong version is not an attempt."""
+    door = Rig().door
+    other = [door.refusal("192.0.2.1", HubError(4014, "x")).row.code for _ in range(30)]
+    failed = [door.refusal("192.0.2.1", HubError(4001, "x")) for _ in range(11)]
+
+    assert set(other) == {4014}
+    assert [error.row.code for error in failed] == [4001] * 10 + [4004]
+    assert failed[-1].closes
+    assert door.refusal("192.0.2.2", HubError(4001, "x")).row.code == 4001
+
+
+def test_bytes_are_given_back_for_what_was_not_stored_anew() -> None:
+    """A duplicate and a refusal leave the store as it was; live frames are not weighed."""
+    rig = Rig(Quota(bytes_stored=100))
+    draft = Draft(parse_channel("acme", "team:1"), "chat.message", b"x" * 60, Actor("user", "alice"))
+    live = Draft(parse_channel("acme", "team:1"), "chat.typing", b"x" * 600, Actor("user", "alice"), lane=Lane.LIVE)
+    old = Appended("1-0", 1, is_duplicate=True, durability=Durability.MEMORY)
+    for result in (old, LogUnavailable("away"), None):
+        rig.door.charge(draft)
+        rig.door.settle(draft, result)
+    rig.door.charge(live)
+    rig.door.charge(draft)
+    rig.door.settle(draft, Appended("2-0", 2, is_duplicate=False, durability=Durability.MEMORY))
+
+    with pytest.raises(HubError) as full:
+        rig.door.charge(draft)
+    assert full.value.row.code == 4011
+
+
+ADDRESSES = {
+    "a peer": (("192.0.2.1", 5), {}, "192.0.2.1"),
+    "a peer who claims another": (("192.0.2.1", 5), {b"x-forwarded-for": b"10.0.0.1"}, "192.0.2.1"),
+    "a proxy here": (("127.0.0.1", 5), {b"x-forwarded-for": b"10.0.0.1"}, "10.0.0.1"),
+    "a proxy here, and what the client wrote itself": (
+        ("::1", 5),
+        {b"x-forwarded-for": b"1.1.1.1, 10.0.0.1"},
+        "10.0.0.1",
+    ),
+    "a unix socket": (None, {b"x-forwarded-for": b"10.0.0.1"}, "10.0.0.1"),
+    "one customer's addresses": (("2001:db8:1:2:ffff::7", 5), {}, "2001:db8:1:2::"),
+    "a mapped address": (("::ffff:192.0.2.1", 5), {}, "192.0.2.1"),
+    "no address": (("127.0.0.1", 5), {b"x-forwarded-for": b"x" * 1_000}, "x" * 64),
+    "nothing": (None, {}, ""),
+}
+
+
+@pytest.mark.parametrize("case", ADDRESSES)
+def test_whom_failures_count_against(case: str) -> None:
+    """Only a proxy on this machine is believed, and only what it wrote itself; IPv6 counts by /64."""
+    client, headers, expected = ADDRESSES[case]
+
+    assert address_of(client, headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "expected"),
+    [
+        (None, b"hub.example", True),
+        (b"https://hub.example", b"hub.example", True),
+        (b"http://hub.example:80", b"hub.example", True),
+        (b"https://HUB.example", b"hub.example:443", True),
+        (b"https://hub.example.evil", b"hub.example", False),
+        (b"https://hub.example:8443", b"hub.example", False),
+        (b"null", b"hub.example", False),
+        (b"https://public.example", b"10.0.0.1:8000", True),
+        (b"https://listed.example", b"hub.example", True),
+        (b"http://listed.example", b"hub.example", False),
+        (b"", b"", False),
+        (b"https://\xff", b"hub.example", False),
+    ],
+)
+def test_pages_of_the_hub_itself_and_listed_ones(origin: bytes | None, host: bytes, expected: bool) -> None:
+    """By the request's host or the public address; nothing else."""
+    policy = origin_policy(frozenset({"https://listed.example"}), "wss://public.example/ws")
+
+    assert policy.allows(origin, host) is expected

@@ -40,7 +40,14 @@ async def tell_break(hub: Hub, fanout: Fanout) -> None:
     fanout.move(look)
     for sub in list(fanout.subscribers):
         if sub.phase in _WITH_A_PLACE:
-            _stand_at_head(hub, fanout, sub, look, state, verdict)
+            _stand_at_head(hub, fanout, sub, look, state, _seen_from(sub, verdict))
+
+
+def _seen_from(sub: Sub, gap: Gap) -> Gap:
+    """The tail's gap for a subscription that stands elsewhere: what it misses begins after its own place."""
+    if gap.from_seq is None or gap.to_seq is None:
+        return gap
+    return Gap(gap.reason, min(sub.seq, gap.to_seq - 1) + 1, gap.to_seq)
 
 
 async def tell_lost(hub: Hub, fanout: Fanout, sub: Sub) -> None:

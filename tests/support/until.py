@@ -1,0 +1,13 @@
+"""Waiting for something in this loop that raises no event of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+async def until(is_so: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    """Let the loop run until `is_so`."""
+    async with asyncio.timeout(timeout_s):
+        while not is_so():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0)

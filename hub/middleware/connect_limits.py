@@ -11,9 +11,10 @@ from typing import Final
 from hub.errors import HubError
 from hub.middleware.rate_limit import RateLimiter
 
-PENDING_PER_ADDRESS_MAX: Final = 2_000
-"""Sockets of one address that have not authenticated. Smaller hurts offices behind one address when a node restarts;
-larger lets one machine hold more sockets open for the 10 s a handshake may take."""
+PENDING_PER_ADDRESS_MAX: Final = 8_000
+"""Sockets of one address that have not authenticated: four fifths of what a node takes by default. Smaller hurts everybody
+behind one proxy when a node restarts, since all upgrade before the first says who it is; with more, one address could take
+the whole node for the 10 s a handshake may last."""
 
 _ANYBODY: Final = "@address"
 """Stands where a tenant stands in other keys; `@` is in no tenant's name."""

@@ -8,25 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from hub.config import Settings
-from ops.cli.failure import EXIT_USAGE, CommandFailed
-from streams.channel import Channel, parse_channel
-from streams.errors import MalformedChannel
 from streams.redis.embedded import EmbeddedRedis
 from streams.redis.keys import CONFIG
 from streams.redis.log import Log
 from streams.redis.wire import open_wire
-
-
-def channel_of(tenant: str, wire: str) -> Channel:
-    """The channel an operator named.
-
-    Raises:
-        CommandFailed: it is none; the line says what a channel is.
-    """
-    try:
-        return parse_channel(tenant, wire)
-    except MalformedChannel as refused:
-        raise CommandFailed(str(refused), EXIT_USAGE) from refused
 
 
 @contextlib.contextmanager

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-Url: TypeAlias = Annotated[str, typer.Option("--url", envvar="HUB_URL", help="The hub to talk to.")]
+from hub.setting import url
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    reader = url(*schemes)
+
+    def read(given: str) -> str:
+        try:
+            return given and (reader.read(given) or "")
+        except ValueError as refused:
+            raise typer.BadParameter(f"it must be {reader.allowed}") from refused
+
+    return read
+
+
+Url: TypeAlias = Annotated[
+    str,
+    typer.Option("--url", envvar="HUB_URL", help="The hub to talk to.", callback=_url("http", "https", "ws", "wss")),
+]
 Token: TypeAlias = Annotated[
     str, typer.Option("--token", envvar="HUB_TOKEN", help="Who you are; default: one signed here.", show_default=False)
 ]
@@ -16,7 +35,11 @@ Tenant: TypeAlias = Annotated[str, typer.Option("--tenant", help="The tenant the
 Redis: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--redis", envvar="REDIS_URL", help="The Redis to read; default: the embedded one.", show_default=False
+        "--redis",
+        envvar="REDIS_URL",
+        help="The Redis to read; default: the embedded one.",
+        show_default=False,
+        callback=_url("redis", "rediss", "unix"),
     ),
 ]
 Data: TypeAlias = Annotated[Path, typer.Option("--data", envvar="HUB_DATA", help="Folder of the embedded Redis.")]

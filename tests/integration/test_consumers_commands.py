@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -50,23 +53,32 @@ def output_of(process: subprocess.Popen[str]) -> tuple[str, str, int]:
 
 
 async def test_a_worker_serves_the_agents_it_is_given(server: RedisServer, log: Log, tenant: str) -> None:
-    """It says when it is up, answers, and ends cleanly on SIGTERM; the demo agent answers about what was said."""
+    """It says when it is up, answers, tells its metrics and ends cleanly; the demo agent answers about what was said."""
     client = Client(log, conversation(tenant))
-    worker = hub(server, "worker", HUB_AGENTS="history=consumers.agents.demo:agent")
+    worker = hub(server, "worker", "--metrics-port", "0", HUB_AGENTS="history=consumers.agents.demo:agent")
     assert worker.stdout is not None
     try:
-        assert "history" in worker.stdout.readline()
+        banner = re.fullmatch(r"worker \S+ is up; agents: history; metrics on port (\d+)\n", worker.stdout.readline())
+        assert banner
         await say(log, client.channel, "the deadline is Friday", user="bob")
         run_id = await client.ask("who said deadline?", agent="history")
         await client.end(run_id)
+        metrics = await asyncio.to_thread(_page, f"http://127.0.0.1:{banner[1]}/metrics")
     finally:
         worker.send_signal(signal.SIGTERM)
         _, err, code = output_of(worker)
 
     assert code == 0, err
+    assert 'hub_handled_total{handler="chat",outcome="done"}' in metrics
+    assert "hub_runs_ended_total" in metrics
     assert "1 message about “deadline”" in await client.text(run_id)
     assert "bob: the deadline is Friday" in await client.text(run_id)
     check_rules(await client.events())
+
+
+def _page(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return str(answer.read().decode())
 
 
 async def test_an_agent_that_cannot_be_loaded_stops_the_worker(server: RedisServer) -> None:

@@ -92,6 +92,12 @@ def test_every_command_has_help(hub: Hub, name: str) -> None:
         (("import", "irc", "/nowhere", "--channel", "team:1", "--tenant", "t"), "does not exist"),
         (("import", "cvs"), "cvs"),
         (("serve", "--workers", "0"), "--workers"),
+        (("tail", "lobby:1"), "kind must be one of"),
+        (("send", "conversation", "hi"), "a channel's name is"),
+        (("upload", "lobby:1", __file__), "kind must be one of"),
+        (("tail", "team:1", "--url", "localhost"), "--url"),
+        (("doctor", "--redis", "localhost"), "--redis"),
+        (("replay", "team:1", "--tenant", "t", "--redis", "localhost:6379"), "--redis"),
         (("dev", "--port", "65536"), "--port"),
     ],
 )

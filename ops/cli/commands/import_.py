@@ -11,7 +11,8 @@ import typer
 
 from ops.cli.app import new_app, run
 from ops.cli.failure import CommandFailed
-from ops.cli.log_access import channel_of, log_at
+from ops.cli.log_access import log_at
+from ops.cli.named_channel import channel_of
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
 from ops.cli.progress import Progress
 from ops.cli.speed import Pace, pace_of

@@ -10,7 +10,8 @@ import typer
 
 from hub.config import Settings
 from ops.cli.app import new_app
-from ops.cli.log_access import channel_of, partitions_of, redis_at
+from ops.cli.log_access import partitions_of, redis_at
+from ops.cli.named_channel import channel_of
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
 from streams.redis.keys import Keys
 from streams.redis.server_binary import cli_line

@@ -13,8 +13,9 @@ import typer
 
 from ops.cli.app import new_app, run
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.log_access import channel_of, log_at
+from ops.cli.log_access import log_at
 from ops.cli.moment import event_id, milliseconds
+from ops.cli.named_channel import channel_of
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
 from ops.cli.output import Format, line
 from ops.cli.speed import Pace, pace_of

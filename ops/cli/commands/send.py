@@ -10,6 +10,7 @@ import typer
 from hub.client import HubClient
 from ops.cli.app import new_app, run
 from ops.cli.identity import token_of
+from ops.cli.named_channel import channel_of
 from ops.cli.options import DEFAULT_TENANT, DEFAULT_URL, DEFAULT_USER, Tenant, Token, Url, User
 from ops.cli.output import is_terminal
 
@@ -26,7 +27,7 @@ def send(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Send a `chat.message` and print its id and seq once it is stored."""
-    run(_send(url, token_of(token, user, tenant), channel, text))
+    run(_send(url, token_of(token, user, tenant), channel_of(tenant, channel).wire, text))
 
 
 async def _send(url: str, token: str, channel: str, text: str) -> None:

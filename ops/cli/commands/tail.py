@@ -12,6 +12,7 @@ import typer
 from hub.client import Event, Gap, HubClient, Signal
 from ops.cli.app import new_app, run
 from ops.cli.identity import token_of
+from ops.cli.named_channel import channel_of
 from ops.cli.options import DEFAULT_TENANT, DEFAULT_URL, DEFAULT_USER, Tenant, Token, Url, User
 from ops.cli.output import Format, line
 
@@ -32,7 +33,7 @@ def tail(
 ) -> None:
     """Print events as they come, until Ctrl-C. Lost connections are resumed; a gap is told on stderr."""
     output = Output(format, count)
-    run(_tail(url, token_of(token, user, tenant), channel, after, signals, output))
+    run(_tail(url, token_of(token, user, tenant), channel_of(tenant, channel).wire, after, signals, output))
 
 
 async def _tail(url: str, token: str, channel: str, after: str, signals: bool, output: Output) -> None:

@@ -10,6 +10,7 @@ import typer
 from hub.client import HubClient
 from ops.cli.app import new_app, run
 from ops.cli.identity import token_of
+from ops.cli.named_channel import channel_of
 from ops.cli.options import DEFAULT_TENANT, DEFAULT_URL, DEFAULT_USER, Tenant, Token, Url, User
 from ops.cli.progress import Progress
 
@@ -28,8 +29,9 @@ def upload(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Upload, show how far it is, and print the file's id and checksum once the hub has verified it."""
+    place = channel_of(tenant, channel).wire
     with Progress(file.name, file.stat().st_size) as progress:
-        run(_upload(url, token_of(token, user, tenant), channel, Wish(file, strategy, resume), progress))
+        run(_upload(url, token_of(token, user, tenant), place, Wish(file, strategy, resume), progress))
 
 
 class Wish(NamedTuple):

@@ -8,6 +8,9 @@ import logging
 import os
 import signal
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from hub.config import Settings
 from hub.logs import configure_logging
@@ -15,6 +18,7 @@ from ops.cli.app import new_app, run
 from ops.cli.log_access import redis_at
 from ops.cli.node import refuse_unusable_redis
 from ops.cli.pauses import forget_startup
+from ops.cli.worker_metrics import served_metrics
 from ops.cli.worker_options import worker_options
 from ops.cli.worker_process import running_worker
 
@@ -22,14 +26,21 @@ app = new_app()
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Serve /metrics here, on HUB_HOST.  [default: nowhere]", min=0, max=65_535, show_default=False
+        ),
+    ] = None,
+) -> None:
     """Work until SIGTERM or Ctrl-C. Answers not finished HUB_DRAIN_SECONDS later are handed over to another worker."""
     settings = Settings.from_env(os.environ)
     with redis_at(settings.redis_url or "", Path(settings.data_dir)) as redis_url:
-        run(_work(dataclasses.replace(settings, redis_url=redis_url)))
+        run(_work(dataclasses.replace(settings, redis_url=redis_url), metrics_port))
 
 
-async def _work(settings: Settings) -> None:
+async def _work(settings: Settings, metrics_port: int | None) -> None:
     await refuse_unusable_redis(settings)
     configure_logging(logging.INFO)
     logging.getLogger("arq").setLevel(logging.WARNING)  # it writes a line for every job
@@ -44,8 +55,10 @@ async def _work(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end, number)
     async with running_worker(settings, options) as process:
-        forget_startup()
-        print(f"worker {process.name} is up; agents: {', '.join(options.agents) or 'none'}", flush=True)
-        await stop.wait()
+        with served_metrics(process.meters, settings.host, metrics_port) as port:
+            forget_startup()
+            about = f"agents: {', '.join(options.agents) or 'none'}" + (f"; metrics on port {port}" if port else "")
+            print(f"worker {process.name} is up; {about}", flush=True)
+            await stop.wait()
     if signal.SIGINT in told:
         raise KeyboardInterrupt

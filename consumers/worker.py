@@ -37,10 +37,11 @@ from consumers.handlers.teams import TeamHandler
 from consumers.handlers.tools import ToolHandler
 from consumers.keeper import Keeper
 from consumers.metrics import Meters
+from consumers.near_jobs import NearJobs
 from consumers.partitions import LIFE_MS, Partitions
 from consumers.reaper import JOB_PATIENCE_MS, LOOK_AGAIN_MS, Reaper
 from consumers.retry import RetryPolicy
-from consumers.segment import SegmentRunner
+from consumers.segment import SegmentRunner, Taken
 from consumers.services import ServedAgent, Services
 from consumers.subscription import BLOCK_MS, Subscription
 from consumers.upkeep import Upkeep, announce_always
@@ -160,7 +161,7 @@ class Worker:
         self._pool = ArqRedis(
             log.redis.connection_pool, job_serializer=dump_job, job_deserializer=load_job, default_queue_name=QUEUE
         )
-        self.jobs = ArqJobs(self._pool)
+        self.jobs = NearJobs(ArqJobs(self._pool), self._take_here)
         leases = Leases(runs_wire, log.keys, self.name)
         self.services = Services(
             self.name, log, self.store, leases, self.jobs, Writer(log), options.agents, self.meters, options.faults,
@@ -175,7 +176,7 @@ class Worker:
         self.partitions = Partitions(
             leases, log.keys.partitions, [*self.subscriptions, self.reaper], options.partition_life_ms
         )
-        self._segments: set[asyncio.Task[None]] = set()
+        self._segments: set[asyncio.Task[Any]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._may_take = True
         self._arqs = [self._make_arq(name) for name in options.agents]
@@ -247,17 +248,33 @@ class Worker:
 
     async def _take(self, _ctx: dict[Any, Any], path: str, run_id: str, segment: int, attempt: int) -> None:
         """The arq job. Whatever goes wrong, the reaper finds the run queued and asks again."""
-        channel = channel_from_path(path)
         try:
-            taken = await self.runner.take(channel, run_id, segment, attempt)
+            await self._begin(channel_from_path(path), run_id, segment, attempt)
         except LogUnavailable as error:
             _log.warning("run %s could not be taken: %s", run_id, error)
+
+    async def _take_here(self, channel: Channel, run: RunView) -> bool:
+        """Take a segment without a job. False when it is for others: not our agent, no room, about to stop."""
+        if run.agent not in self._options.agents or not self._has_room:
+            return False
+        await self._begin(channel, run.run_id, run.segment, run.attempt)
+        return True
+
+    async def _begin(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
+        """Take a segment, and let it go on by itself, also when whoever waits here is cancelled."""
+        taking = asyncio.create_task(self.runner.take(channel, run_id, segment, attempt), name=f"take {run_id}")
+        self._segments.add(taking)
+        taking.add_done_callback(self._taken)
+        await asyncio.shield(taking)
+
+    def _taken(self, taking: asyncio.Task[Taken | None]) -> None:
+        self._segments.discard(taking)
+        if taking.cancelled() or taking.exception() is not None or (taken := taking.result()) is None:
             return
-        if taken is not None:
-            task = asyncio.create_task(self.runner.perform(taken), name=f"segment {run_id}")
-            self._segments.add(task)
-            task.add_done_callback(self._segment_over)
-            self._gate()
+        task = asyncio.create_task(self.runner.perform(taken), name=f"segment {taken.kept.run_id}")
+        self._segments.add(task)
+        task.add_done_callback(self._segment_over)
+        self._gate()
 
     def _segment_over(self, task: asyncio.Task[None]) -> None:
         self._segments.discard(task)
@@ -266,7 +283,11 @@ class Worker:
 
     def _gate(self) -> None:
         for arq in self._arqs:
-            arq.allow_pick_jobs = self._may_take and len(self._segments) < self._options.segments_max
+            arq.allow_pick_jobs = self._has_room
+
+    @property
+    def _has_room(self) -> bool:
+        return self._may_take and len(self._segments) < self._options.segments_max
 
     def allow_jobs(self, *, is_allowed: bool) -> None:
         """Take jobs while there is room, or leave them all to other workers."""

@@ -1,4 +1,4 @@
-"""A worker that is told to stop: it finishes what it has, and takes nothing new while it does."""
+"""What a worker takes and what it leaves to others: while it stops, and while it is full."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consumers.worker import Worker
+from consumers.worker import Worker, queue_of
 from streams.redis.log import Log
 from support.redis_server import RedisServer
 from support.run_rig import POLL_S, Client, conversation, options
@@ -74,3 +74,30 @@ async def test_a_segment_that_ends_does_not_open_the_door_again(log: Log, tenant
 
     assert (complete["outcome"], complete["attempts"]) == ("success", 1)
     assert await three.text(run_id) == "second"
+
+
+async def test_what_a_full_worker_cannot_take_waits_in_the_queue(log: Log, tenant: str) -> None:
+    """With room it takes a run without a job; without, the run is an arq job that whoever has room takes."""
+    agent = Named("only")
+    worker = Worker(options(log.url, {"a": agent}, segments_max=1), log)
+    one, two = (Client(log, conversation(tenant, name)) for name in ("one", "two"))
+    await worker.start()
+    try:
+        first = await one.ask("one")
+        await one.until("agent.status", run_id=first, state="running")
+        jobs_before = await log.redis.zcard(queue_of("a"))
+        second = await two.ask("two")
+        agent.may_end["two"].set()
+        async with asyncio.timeout(20):
+            while not (jobs := await log.redis.zrange(queue_of("a"), 0, -1)):  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(POLL_S)
+        states = [e.payload["state"] for e in await two.events() if e.type == b"agent.status"]
+        agent.may_end["one"].set()
+        completes = [await one.end(first), await two.end(second)]
+    finally:
+        await worker.stop()
+
+    assert jobs_before == 0
+    assert jobs == [f"{two.channel.path}:{second}:1:1".encode()]
+    assert states == ["queued"]
+    assert [(complete["outcome"], complete["attempts"]) for complete in completes] == [("success", 1)] * 2

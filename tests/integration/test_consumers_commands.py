@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from consumers.handler import DONE, Effects, Outcome, Park, Source
@@ -22,6 +21,7 @@ from support.run_rig import Client, check_rules, conversation
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
+METRICS_TOKEN = "a-token-for-metrics"
 
 
 @pytest.fixture
@@ -55,7 +55,8 @@ def output_of(process: subprocess.Popen[str]) -> tuple[str, str, int]:
 async def test_a_worker_serves_the_agents_it_is_given(server: RedisServer, log: Log, tenant: str) -> None:
     """It says when it is up, answers, tells its metrics and ends cleanly; the demo agent answers about what was said."""
     client = Client(log, conversation(tenant))
-    worker = hub(server, "worker", "--metrics-port", "0", HUB_AGENTS="history=consumers.agents.demo:agent")
+    agents = "history=consumers.agents.demo:agent"
+    worker = hub(server, "worker", "--metrics-port", "0", HUB_AGENTS=agents, HUB_METRICS_TOKEN=METRICS_TOKEN)
     assert worker.stdout is not None
     try:
         banner = re.fullmatch(r"worker \S+ is up; agents: history; metrics on port (\d+)\n", worker.stdout.readline())
@@ -63,22 +64,21 @@ async def test_a_worker_serves_the_agents_it_is_given(server: RedisServer, log: 
         await say(log, client.channel, "the deadline is Friday", user="bob")
         run_id = await client.ask("who said deadline?", agent="history")
         await client.end(run_id)
-        metrics = await asyncio.to_thread(_page, f"http://127.0.0.1:{banner[1]}/metrics")
+        url = f"http://127.0.0.1:{banner[1]}/metrics"
+        async with httpx.AsyncClient() as http:
+            refused = await http.get(url)
+            metrics = (await http.get(url, headers={"Authorization": f"Bearer {METRICS_TOKEN}"})).text
     finally:
         worker.send_signal(signal.SIGTERM)
         _, err, code = output_of(worker)
 
     assert code == 0, err
+    assert (refused.status_code, "hub_" in refused.text) == (401, False)
     assert 'hub_handled_total{handler="chat",outcome="done"}' in metrics
     assert "hub_runs_ended_total" in metrics
     assert "1 message about “deadline”" in await client.text(run_id)
     assert "bob: the deadline is Friday" in await client.text(run_id)
     check_rules(await client.events())
-
-
-def _page(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return str(answer.read().decode())
 
 
 async def test_an_agent_that_cannot_be_loaded_stops_the_worker(server: RedisServer) -> None:

@@ -438,6 +438,18 @@ class EpochCases:
         assert judge(Cursor("0"), after) == Gap(GapReason.TRIMMED, 1, 2)
         assert seqs(await everything(log, place(tenant))) == [3, 4, 5]
 
+    async def test_a_look_alone_sees_that_a_stream_has_vanished(self, log: Log, tenant: str) -> None:
+        """Nobody has written since: a missing key is a new epoch, never "empty, up to date"."""
+        appended = await log.append(said(place(tenant)))
+        before = await log.look(place(tenant))
+        await log.redis.delete(log.keys.of(place(tenant)).stream)
+
+        after = await log.look(place(tenant), appended.id)
+
+        assert (after.head, after.floor) == (Position("0", 0), Position("0", 0))
+        assert judge(Cursor(appended.id, 1, before.epoch), after) == Gap(GapReason.EPOCH_CHANGED)
+        assert judge(Cursor(appended.id), after) == Gap(GapReason.CURSOR_UNKNOWN)
+
 
 class RetentionCases:
     """What is trimmed moves the floor."""

@@ -1,0 +1,125 @@
+"""The appender's edges: back-pressure, callers that fail, Redis that goes, hangs, or is no master any more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from streams.channel import Channel, Kind
+from streams.envelope import Actor, Appended, Draft
+from streams.errors import LogUnavailable, StreamsError
+from streams.redis.append import PENDING_EVENTS_MAX
+from streams.redis.log import Log
+from support.redis_server import RedisServer
+from support.replica import command, replicated
+
+
+def said(tenant: str, name: object = 1, id_: str | None = None) -> Draft:
+    return Draft(Channel(tenant, Kind.CONVERSATION, str(name)), "chat.message", b"{}", Actor("user", "a"), command=id_)
+
+
+async def outcome(log: Log, draft: Draft) -> Appended | StreamsError:
+    try:
+        return await log.append(draft)
+    except StreamsError as error:
+        return error
+
+
+async def stored_at_last(log: Log, draft: Draft) -> Appended:
+    """Append as a client would: again until it is confirmed."""
+    while True:
+        try:
+            return await log.append(draft)
+        except StreamsError:
+            await asyncio.sleep(0)
+
+
+async def test_too_much_at_once_is_refused_at_once(redis_url: str, tenant: str) -> None:
+    """Beyond what may wait, drafts are refused in the same tick, and what was taken is stored all the same."""
+    log = await Log.open(redis_url)
+    answers: list[object] = []
+    done = asyncio.Event()
+
+    def take(answer: object) -> None:
+        answers.append(answer)
+        if len(answers) == PENDING_EVENTS_MAX + 10:
+            done.set()
+
+    for number in range(PENDING_EVENTS_MAX + 10):
+        log.submit(said(tenant, number % 16), take)
+    refused = list(answers)
+    async with asyncio.timeout(45):
+        await done.wait()
+    await log.close()
+
+    assert [type(answer) for answer in refused] == [LogUnavailable] * 10
+    assert sum(isinstance(answer, Appended) for answer in answers) == PENDING_EVENTS_MAX
+
+
+async def test_a_caller_that_fails_costs_the_others_nothing(
+    redis_url: str, tenant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its exception is logged; the next in the batch gets its answer."""
+    log = await Log.open(redis_url)
+
+    def fail(_: object) -> None:
+        raise RuntimeError("a caller's fault")
+
+    log.submit(said(tenant), fail)
+    stored = await log.append(said(tenant))
+    await log.close()
+
+    assert stored.seq == 2
+    assert "an append's callback failed" in caplog.text
+
+
+async def test_what_waits_when_the_log_closes_is_told(redis_url: str, tenant: str) -> None:
+    """Nobody waits for ever: in flight and not yet sent alike."""
+    log = await Log.open(redis_url)
+    sent = asyncio.ensure_future(outcome(log, said(tenant)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(outcome(log, said(tenant)))
+    await asyncio.sleep(0)
+    await log.close()
+
+    answers = [await sent, await waiting, await outcome(log, said(tenant))]
+
+    assert {type(answer) for answer in answers} <= {Appended, LogUnavailable}
+    assert [type(answer) for answer in answers[1:]] == [LogUnavailable] * 2
+
+
+async def test_a_hanging_redis_is_given_up_and_the_same_id_is_safe(own_redis: RedisServer, tenant: str) -> None:
+    """No reply in time: 4013. When it wakes up the event may have been stored: the same id is stored once."""
+    log = await Log.open(own_redis.url)
+    with own_redis.stopped():
+        answer = await outcome(log, said(tenant, id_="c-1"))
+    stored = await stored_at_last(log, said(tenant, id_="c-1"))
+    entries = await log.page(Channel(tenant, Kind.CONVERSATION, "1"))
+    await log.close()
+
+    assert isinstance(answer, LogUnavailable)
+    assert [entry.id.decode() for entry in entries] == [stored.id]
+
+
+async def test_a_master_that_became_a_replica_is_left(tenant: str) -> None:
+    """READONLY is unavailable, not an error of the client's, for appends and for looks; the log finds the new master."""
+    async with replicated() as pair:
+        log = await Log.open(pair.front.url)
+        before = await log.append(said(tenant))
+        await pair.catch_up()
+        async with command(pair.replica) as redis:
+            await redis.execute_command("REPLICAOF", "NO", "ONE")
+        async with command(pair.master) as redis:  # demoted: it still answers, and refuses to write
+            await redis.config_set("min-replicas-to-write", 0)
+            await redis.execute_command("REPLICAOF", "127.0.0.1", pair.replica.url.rpartition(":")[2].partition("/")[0])
+        pair.front.target = ("127.0.0.1", int(pair.replica.url.rpartition(":")[2].partition("/")[0]))
+        with pytest.raises(LogUnavailable):
+            await log.look(Channel(tenant, Kind.CONVERSATION, "new"))  # it has to write the epoch
+        refused = await outcome(log, said(tenant))
+        after = await stored_at_last(log, said(tenant))
+        await log.close()
+
+    assert isinstance(refused, LogUnavailable)
+    assert (before.seq, after.seq) == (1, 2)

@@ -1,0 +1,201 @@
+"""The pipelined wire to Redis: replies in order, whole or in part, and every waiting caller told when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import hiredis
+import pytest
+
+from streams.errors import LogUnavailable
+from streams.redis.own_wire import OwnWire
+from streams.redis.scripts import load
+from streams.redis.wire import Wire, open_wire
+from support.redis_server import RedisServer
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def server_that(answers: Answer) -> AsyncIterator[str]:
+    """A server whose every connection is `answers`' business; its URL."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await answers(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def test_replies_come_in_the_order_of_the_commands(redis_url: str) -> None:
+    """A thousand commands in one write, each answered to its own caller."""
+    wire = await open_wire(redis_url, "t")
+
+    replies = await asyncio.gather(*(wire.call("ECHO", str(n)) for n in range(1_000)))
+    wire.abort()
+
+    assert replies == [str(n).encode() for n in range(1_000)]
+    assert wire.in_flight_count == 0
+
+
+async def test_every_form_of_reply_is_told(redis_url: str, tenant: str) -> None:
+    """Integers, nothing, lists, large binaries, and errors as errors."""
+    wire = await open_wire(redis_url, "t")
+    big = bytes(range(256)) * 8_192
+
+    stored = await wire.call("SET", tenant, big)
+    found = [await wire.call("GET", tenant), await wire.call("GET", tenant + "x"), await wire.call("STRLEN", tenant)]
+    several = await wire.call("MGET", tenant + "x", tenant + "y")
+    with pytest.raises(hiredis.ReplyError, match="WRONGTYPE"):
+        await wire.call("HGET", tenant, "x")
+    wire.abort()
+
+    assert stored == b"OK"
+    assert found == [big, None, len(big)]
+    assert several == [None, None]
+
+
+async def test_a_name_a_database_and_a_password_are_used(own_redis: RedisServer) -> None:
+    """What the URL says: logged in, in that database, under a name that CLIENT LIST shows."""
+    admin = await open_wire(own_redis.url, "admin")
+    await admin.call("CONFIG", "SET", "requirepass", "s3cret")
+    path = own_redis.url.removeprefix("unix://").partition("?")[0]
+
+    wire = await open_wire(f"unix://:s3cret@{path}?db=3", "mine")
+    listed = (await wire.call("CLIENT", "LIST")).decode()
+    with pytest.raises(LogUnavailable, match="could not be reached"):
+        await open_wire(f"unix://:wrong@{path}?db=3", "mine")
+    with pytest.raises(LogUnavailable, match="NOAUTH"):
+        await open_wire(f"unix://{path}?db=3", "mine")
+    wire.abort()
+    admin.abort()
+
+    assert [line for line in listed.splitlines() if "name=mine" in line and "db=3" in line]
+
+
+async def test_a_lost_connection_tells_everybody_once() -> None:
+    """Waiting callers, later callers and the owner all learn of it."""
+    asked = asyncio.Event()
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"SETNAME\r\n$1\r\nt\r\n")
+        writer.write(b"+OK\r\n")
+        await reader.readuntil(b"second\r\n")
+        writer.write(b"+one\r\n")
+        await writer.drain()
+        asked.set()
+
+    async with server_that(answers) as url:
+        wire = await open_wire(url, "t")
+        told: list[object] = []
+        lost = asyncio.Event()
+        wire.on_lost = lost.set
+        wire.send(told.append, "ECHO", "first")
+        wire.send(told.append, "ECHO", "second")
+        await asked.wait()
+        while not told:  # noqa: ASYNC110 - the reply is on its way
+            await asyncio.sleep(0)
+        wire.abort()
+        await lost.wait()
+        wire.send(told.append, "ECHO", "third")
+        with pytest.raises(LogUnavailable):
+            await wire.call("PING")
+
+    assert told[0] == b"one"
+    assert [type(reply) for reply in told[1:]] == [LogUnavailable, LogUnavailable]
+    assert not wire.is_open
+
+
+async def test_a_reply_in_pieces_is_told_whole() -> None:
+    """However the network cuts it."""
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"SETNAME\r\n$1\r\nt\r\n")
+        writer.write(b"+OK\r\n")
+        await reader.readuntil(b"x\r\n")
+        for byte in b"*2\r\n$5\r\nhello\r\n:42\r\n":
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with server_that(answers) as url:
+        wire = await open_wire(url, "t")
+        reply = await wire.call("ECHO", "x")
+        wire.abort()
+
+    assert reply == [b"hello", 42]
+
+
+async def test_silence_is_unavailable_and_leaves_no_answer_for_the_next() -> None:
+    """A call that outlives its time closes the wire: its late reply could be taken for another's."""
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"SETNAME\r\n$1\r\nt\r\n")
+        writer.write(b"+OK\r\n")
+
+    async with server_that(answers) as url:
+        wire = await open_wire(url, "t")
+        lost = asyncio.Event()
+        wire.on_lost = lost.set
+        with pytest.raises(LogUnavailable, match="did not answer"):
+            await wire.call("PING", timeout_s=0.05)
+        await lost.wait()
+
+    assert not wire.is_open
+
+
+async def test_a_server_that_never_greets_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connecting has a time limit of its own, log-in included."""
+    monkeypatch.setattr("streams.redis.wire.CONNECT_TIMEOUT_S", 0.1)
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with server_that(answers) as url:
+        with pytest.raises(LogUnavailable, match="could not be reached"):
+            await open_wire(url, "t")
+
+
+async def test_a_script_that_redis_forgot_is_sent_whole(own_redis: RedisServer) -> None:
+    """EVALSHA, and EVAL on NOSCRIPT; another error stays that error."""
+    wire = await open_wire(own_redis.url, "t")
+    look = load("look")
+
+    first = await wire.run_script(look, 3, "s", "m", "l", "epoch", "")
+    known = await wire.call("SCRIPT", "EXISTS", look.digest)
+    again = await wire.run_script(look, 3, "s", "m", "l", "other", "")
+    with pytest.raises(hiredis.ReplyError):
+        await wire.run_script(look, 0)
+    wire.abort()
+
+    assert (first[0], again[0], known) == (b"epoch", b"epoch", [1])
+
+
+async def test_an_own_wire_comes_back_by_itself(own_redis: RedisServer) -> None:
+    """Its owner's next call finds a new connection after each loss, and calls at once share one."""
+    own = OwnWire(own_redis.url, "t")
+    one, other = await asyncio.gather(own.get(), own.get())
+    with own_redis.killed():
+        with pytest.raises(LogUnavailable):
+            await own.call("PING")
+    again = None
+    while again is None:
+        with contextlib.suppress(LogUnavailable):  # it may still be loading
+            again = await own.call("PING")
+    with pytest.raises(hiredis.ReplyError):
+        await own.call("NOSUCH")
+    own.close()
+
+    assert one is other
+    assert isinstance(one, Wire)
+    assert again == b"PONG"

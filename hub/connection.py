@@ -182,6 +182,8 @@ class Connection:
         """Answer with an error, and close if it closes."""
         if self.session.caller is None:
             error = self.hub.door.refusal(self.address, error)
+        elif error.closes and error.row.name == "rate_limited":
+            self.hub.door.punish(self.session.principal)
         self.hub.meters.errors[error.row.code] += 1
         if not error.closes:
             self.push(error_frame(error, re, channel))

@@ -9,12 +9,17 @@ from __future__ import annotations
 from typing import Final
 
 from hub.errors import HubError
+from hub.middleware.rate_bucket import ADVICE_MS_MAX
 from hub.middleware.rate_limit import RateLimiter
 
 PENDING_PER_ADDRESS_MAX: Final = 8_000
 """Sockets of one address that have not authenticated: four fifths of what a node takes by default. Smaller hurts everybody
 behind one proxy when a node restarts, since all upgrade before the first says who it is; with more, one address could take
 the whole node for the 10 s a handshake may last."""
+
+PENALTY_CONNECTS: Final = 1_000.0
+"""What a socket that is closed for not listening costs its user: as many connects, one second's worth by default. After twenty
+of them (the burst) such a user comes in once a second; with less a flood of reconnects would cost the node more than it refuses."""
 
 _ANYBODY: Final = "@address"
 """Stands where a tenant stands in other keys; `@` is in no tenant's name."""
@@ -52,6 +57,12 @@ class ConnectLimits:
         advice_ms = self._limiter.take((tenant, user), "connect", now)
         if advice_ms is not None:
             raise HubError(4004, "you connect too often; come back later", retry_after_ms=advice_ms, closes=True)
+
+    def punish(self, tenant: str, user: str, now: float) -> None:
+        """A socket of the user was closed because it did not listen: its next ones must wait, the longer the more often."""
+        advice_ms = self._limiter.take((tenant, user), "connect", now)
+        if advice_ms is None or advice_ms < ADVICE_MS_MAX:
+            self._limiter.charge((tenant, user), "connect", now, PENALTY_CONNECTS)
 
     def fail(self, address: str, now: float) -> None:
         """A handshake or an HTTP call failed to authenticate: refuse by 4004 instead when that happens too often."""

@@ -78,6 +78,10 @@ class Door:
         visitor.held_tenant = principal.tenant
         self._settle(visitor)
 
+    def punish(self, principal: Principal) -> None:
+        """A connection of theirs is closed for not listening to refusals: the next ones have to wait."""
+        self._connects.punish(principal.tenant, principal.user, self._monotonic())
+
     def left(self, visitor: Visitor) -> None:
         """The connection is gone, however far it came."""
         self._settle(visitor)

@@ -85,9 +85,11 @@ async def opened(url: str, user: str) -> ClientConnection:
     return found
 
 
-async def polite(url: str, number: int, until: float, took_ms: list[float]) -> None:
+async def polite(url: str, number: int, all_in: asyncio.Barrier, seconds: float, took_ms: list[float]) -> None:
     """Say something now and then, and wait for the answer each time."""
     async with await opened(url, f"p{number}") as found:
+        await all_in.wait()
+        until = time.monotonic() + seconds
         await asyncio.sleep(secrets.randbelow(2_500) / 1_000)
         count = 0
         while time.monotonic() < until:
@@ -106,8 +108,10 @@ async def polite(url: str, number: int, until: float, took_ms: list[float]) -> N
             await asyncio.sleep(SAY_EVERY_S)
 
 
-async def abuse(url: str, until: float, seen: Counter[str]) -> None:
+async def abuse(url: str, all_in: asyncio.Barrier, seconds: float, seen: Counter[str]) -> None:
     """Fifty times the limit, whatever is answered."""
+    await all_in.wait()
+    until = time.monotonic() + seconds
     per_tick = int(DEFAULT_RATES["chat"].per_s * TIMES_THE_LIMIT * TICK_S)
     while time.monotonic() < until:
         try:
@@ -150,12 +154,12 @@ async def measured(url: str, count: int, seconds: float, *, is_abused: bool) -> 
     """Milliseconds of every polite answer, and what the abuser met."""
     took_ms: list[float] = []
     seen: Counter[str] = Counter()
-    until = time.monotonic() + seconds
+    all_in = asyncio.Barrier(count + is_abused)  # nobody measures while the others connect
     async with asyncio.TaskGroup() as group:
         for number in range(count):
-            group.create_task(polite(url, number, until, took_ms))
+            group.create_task(polite(url, number, all_in, seconds, took_ms))
         if is_abused:
-            group.create_task(abuse(url, until, seen))
+            group.create_task(abuse(url, all_in, seconds, seen))
     return took_ms, seen
 
 

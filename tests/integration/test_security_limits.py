@@ -63,6 +63,25 @@ async def test_twenty_refusals_in_ten_seconds_close_the_socket(redis_url: str, t
     assert polite["payload"]["seq"] == 4
 
 
+async def test_who_comes_back_only_to_be_closed_again_must_wait(redis_url: str, tenant: str) -> None:
+    """The penalty grows: each such close takes from what the user may connect, and nobody else waits."""
+    limits = {"chat": (0.01, 1), "connect": (1, 1_500)}
+    async with running_node(redis_url, rate_limits=limits) as node:
+        for _ in range(2):
+            async with client(node.ws_url, token("a", tenant)) as a:
+                for number in range(25):
+                    await a.send("chat.message", {"text": str(number)}, CHANNEL)
+                assert await a.closed() == 4004
+        async with raw_client(node.ws_url) as a:
+            refused = await a.answer("connection.init", {"token": token("a", tenant), "versions": [1]})
+            assert await a.closed() == 4004
+        async with client(node.ws_url, token("b", tenant)) as b:
+            served = await b.say(CHANNEL, "hi")
+
+    assert refused["payload"]["retry_after_ms"] > 100_000
+    assert served["type"] == "message.received"
+
+
 async def test_two_devices_on_two_nodes_share_one_limit_within_a_second(redis_url: str, tenant: str) -> None:
     """What one node let through, the other refuses."""
     limits = {"chat": (0.01, 4)}

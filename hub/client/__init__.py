@@ -21,12 +21,13 @@ from hub.client.errors import (
     OutboxFull,
     Retry,
     StreamBroken,
+    UploadFailed,
 )
 from hub.client.items import Cursor, Event, Gap, Item, Receipt, Signal, Subscribed
 from hub.client.replies import ChannelState, History, Reply, Stored
 from hub.client.subscription import Subscription
 from hub.client.tokens import Token
-from hub.client.uploads import UploadedFile, UploadFailed
+from hub.client.uploads import UploadedFile
 
 __all__ = [
     "VERSION", "ChannelClosed", "ChannelState", "ClientError", "ConnectionRefused", "Cursor", "CursorStore", "Event",

@@ -107,3 +107,15 @@ class GapError(ClientError):
         self.to_seq = gap.to_seq
         self.state = gap.state
         self.head = gap.head
+
+
+class UploadFailed(ClientError):
+    """The upload came to nothing.
+
+    Attributes:
+        reason: as `file.upload.failed` says: cancelled, expired, checksum, size, type, storage, infected.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"the upload failed ({reason}): {message}")
+        self.reason = reason

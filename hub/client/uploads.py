@@ -7,7 +7,6 @@ carries an upload over the end of the process.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import mimetypes
 from base64 import b64encode
 from collections import deque
@@ -16,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hub.client.errors import ClientError, HubError
-from hub.client.signed_put import FORBIDDEN, PIECE_BYTES, PutRefused, put
+from hub.client.errors import HubError, UploadFailed
+from hub.client.file_pieces import measure, part_digests, read_piece
+from hub.client.signed_put import FORBIDDEN, PutRefused, put
+from hub.client.upload_outcome import INVALID_STATE, outcome, outcome_of_another
 
 if TYPE_CHECKING:
     from hub.client.client import HubClient
@@ -34,20 +35,7 @@ PAUSE_S: Final = 1.0
 """How long a `window` of 0 is respected."""
 STALLS_MAX: Final = 30
 """Refused chunks in a row without any progress before the upload is given up."""
-_POLLS_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-_NOT_FOUND, _INVALID_STATE, _EXPIRED = 4018, 4021, 4022
-
-
-class UploadFailed(ClientError):
-    """The upload came to nothing.
-
-    Attributes:
-        reason: as `file.upload.failed` says: cancelled, expired, checksum, size, type, storage, infected.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(f"the upload failed ({reason}): {message}")
-        self.reason = reason
+_NOT_FOUND, _EXPIRED = 4018, 4022
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +85,7 @@ async def upload(
         OSError: the file cannot be read, or the store not be reached.
     """
     job = _Job(client, channel, Path(path), on_progress or (lambda _sent, _total: None))
-    job.size, job.sha256 = await asyncio.to_thread(_measure, job.path)
+    job.size, job.sha256 = await asyncio.to_thread(measure, job.path)
     name = filename or job.path.name
     wish = {
         "filename": name, "size": job.size, "strategy": strategy, "purpose": purpose,
@@ -110,15 +98,6 @@ async def upload(
         authorized = dict((await client.command("file.upload.request", channel, wish)).payload)
     ready = await job.run(authorized)
     return UploadedFile(authorized["upload_id"], name, job.size, job.sha256, ready)
-
-
-def _measure(path: Path) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            digest.update(piece)
-            size += len(piece)
-    return size, b64encode(digest.digest()).decode()
 
 
 @dataclass(slots=True)
@@ -162,10 +141,10 @@ class _Job:
         try:
             stored = (await self.client.command("file.upload.complete", self.channel, claim)).stored
         except HubError as error:
-            if error.code == _INVALID_STATE and error.details and error.details[0].get("field") == "state":
-                return await self._outcome_of_another(error)
+            if error.code == INVALID_STATE and error.details and error.details[0].get("field") == "state":
+                return await outcome_of_another(self.client, self.channel, self.upload_id, error)
             raise
-        return await self._outcome(stored.id)
+        return await outcome(self.client, self.channel, self.upload_id, stored.id)
 
     # --- one PUT ---
 
@@ -206,13 +185,13 @@ class _Job:
 
     async def _recognise(self, parts: list[dict[str, Any]], part_size: int) -> None:
         """Of the parts that are there, those that this file has too need not be sent again."""
-        digests = await asyncio.to_thread(_part_digests, self.path, [part["n"] for part in parts], part_size)
+        digests = await asyncio.to_thread(part_digests, self.path, [part["n"] for part in parts], part_size)
         for part, digest in zip(parts, digests, strict=True):
             if part.get("sha256", digest) == digest:
                 self.sent[part["n"]], self.digests[part["n"]] = part["size"], digest
 
     async def _sign(self, numbers: list[int], part_size: int) -> dict[int, dict[str, Any]]:
-        digests = await asyncio.to_thread(_part_digests, self.path, numbers, part_size)
+        digests = await asyncio.to_thread(part_digests, self.path, numbers, part_size)
         self.digests |= zip(numbers, digests, strict=True)
         wanted = [{"n": n, "sha256": digest} for n, digest in zip(numbers, digests, strict=True)]
         answer = await self._ask("file.upload.sign", {"upload_id": self.upload_id, "parts": wanted})
@@ -244,7 +223,7 @@ class _Job:
         ahead, window, stalls = offset, max(1, way["window"]), 0
         while offset < self.size:
             while ahead < self.size and len(flying) < window:
-                data = await asyncio.to_thread(_read, self.path, ahead, way["chunk_size"])
+                data = await asyncio.to_thread(read_piece, self.path, ahead, way["chunk_size"])
                 flying.append(self._chunk(ahead, data))
                 ahead += len(data)
             answer = (await flying.popleft()).payload
@@ -265,37 +244,6 @@ class _Job:
         payload = {"upload_id": self.upload_id, "offset": offset, "data": b64encode(data).decode()}
         return self.client.submit("file.chunk", self.channel, payload)
 
-    # --- the end ---
-
-    async def _outcome(self, after: str) -> Mapping[str, Any]:
-        """The event that ends the upload, looked for after its claim, at first often."""
-        polls = deque(_POLLS_S)
-        types = ["file.ready", "file.upload.failed"]
-        while True:
-            page = await self.client.history(self.channel, after=after, types=types, limit=100)
-            for event in page.events:
-                if self.upload_id in {event.payload.get("file_id"), event.payload.get("upload_id")}:
-                    if event.type == "file.ready":
-                        return event.payload
-                    raise UploadFailed(event.payload["reason"], event.payload["message"])
-            after = page.events[-1].id if page.events else after
-            await asyncio.sleep(polls.popleft() if len(polls) > 1 else polls[0])
-
-    async def _outcome_of_another(self, error: HubError) -> Mapping[str, Any]:
-        """Somebody has claimed this upload already, as a process before this one: wait until it can be read."""
-        polls = deque(_POLLS_S)
-        while "failed" not in str(error.details[0].get("problem")):
-            try:
-                await self._ask("file.url", {"file_id": self.upload_id})
-            except HubError as refused:
-                if refused.code != _INVALID_STATE:
-                    raise
-                error = refused
-                await asyncio.sleep(polls.popleft() if len(polls) > 1 else polls[0])
-            else:
-                return {"file_id": self.upload_id}
-        raise UploadFailed("storage", "the upload had failed before") from error
-
     # --- inside ---
 
     async def _ask(self, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
@@ -315,22 +263,3 @@ class _Job:
 
     def _tell(self) -> None:
         self.on_progress(min(self.size, sum(self.sent.values())), self.size)
-
-
-def _read(path: Path, offset: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(size)
-
-
-def _part_digests(path: Path, numbers: list[int], part_size: int) -> list[str]:
-    found = []
-    with path.open("rb") as file:
-        for n in numbers:
-            file.seek((n - 1) * part_size)
-            digest, left = hashlib.sha256(), part_size
-            while left and (piece := file.read(min(PIECE_BYTES, left))):
-                digest.update(piece)
-                left -= len(piece)
-            found.append(b64encode(digest.digest()).decode())
-    return found

@@ -32,14 +32,13 @@ def masked(text: bytes) -> bytes:
 class LoadSocket(asyncio.Protocol):
     """One socket that says its lines and counts events."""
 
-    __slots__ = ("_is_open", "_lines", "_transport", "events", "on_data", "ready", "received_bytes")
+    __slots__ = ("_is_open", "_lines", "_transport", "events", "on_data", "ready")
 
     def __init__(self, lines: list[bytes]) -> None:
         self._lines = lines
         self._is_open = False
         self._transport: asyncio.Transport | None = None
         self.events = 0
-        self.received_bytes = 0
         self.on_data: Callable[[LoadSocket, bytes], None] | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -54,7 +53,6 @@ class LoadSocket(asyncio.Protocol):
             self._is_open = True
             for line in self._lines:
                 self.send(line)
-        self.received_bytes += len(data)
         self.events += data.count(MARK)
         if not self.ready.done() and b'"re":"last"' in data:
             self.ready.set_result(None)

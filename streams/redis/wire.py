@@ -116,12 +116,17 @@ async def open_wire(url: str, name: str) -> Wire:
         LogUnavailable: Redis could not be reached or refused the log-in within 2 s.
     """
     options: dict[str, Any] = dict(parse_url(url))
+    wire: Wire | None = None
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             wire = await _connect(options)
             await _log_in(wire, options, name)
-    except (OSError, TimeoutError, hiredis.ReplyError) as error:
-        raise LogUnavailable(f"Redis could not be reached: {error or type(error).__name__}") from error
+    except BaseException as error:
+        if wire is not None:
+            wire.abort()  # or each try at a server that refuses us would leave a socket open
+        if isinstance(error, OSError | TimeoutError | hiredis.ReplyError):
+            raise LogUnavailable(f"Redis could not be reached: {error or type(error).__name__}") from error
+        raise
     return wire
 
 

@@ -62,6 +62,8 @@ async def lose_half(pair: Pair, alice: SocketClient) -> tuple[list[dict[str, Any
         await alice.say(ROOM, f"lost {number}")
     while len(seen := [frame for frame in alice.seen if "seq" in frame]) < 10:
         await alice.next()
+    warm = await alice.answer("channel.state", {}, ROOM)  # the node has folded them all
+    assert warm["payload"]["state_at"] == 10
     return seen, subscribed["epoch"]
 
 

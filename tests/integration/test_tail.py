@@ -122,12 +122,13 @@ async def test_a_bell_that_was_trimmed_past_the_tail_loses_nothing(redis_url: st
         assert wire._transport is not None
         wire._transport.pause_reading()  # as a loop that is busy elsewhere
 
+        await stored(other, said(loud.channel, "answers the read that is under way"))
         await stored(other, said(quiet.channel))
         for number in range(400):  # one bell each
             await stored(other, said(loud.channel, number))
         bell = await other.redis.xrange(log.keys.bell(partition))
         wire._transport.resume_reading()
-        await loud.until(events=400)
+        await loud.until(events=401)
         await quiet.until(events=1)
     finally:
         await other.close()
@@ -135,7 +136,7 @@ async def test_a_bell_that_was_trimmed_past_the_tail_loses_nothing(redis_url: st
 
     rung = b" ".join(fields[b"events"] for _, fields in bell)
     assert quiet.channel.path.encode() not in rung.split()  # its bell is gone
-    assert (quiet.seqs, loud.seqs) == ([1], list(range(1, 401)))
+    assert (quiet.seqs, loud.seqs) == ([1], list(range(1, 402)))
 
 
 async def test_cut_connections_lose_nothing(port_server: RedisServer, tenant: str) -> None:

@@ -43,6 +43,7 @@ ROWS = {
     "ahead of the head": (Cursor("950-0", 10, "e"), look(HEAD, None), UNKNOWN),
     "ahead of the head, no seq given": (Cursor("950-0"), look(HEAD, None), UNKNOWN),
     "ahead of the head by id, with the head's seq": (Cursor("950-0", 9, "e"), look(HEAD, None), UNKNOWN),
+    "of nobody, with seq 0": (Cursor("950-0", 0, "e"), look(None, None, NEVER_TRIMMED, NEVER_TRIMMED), UNKNOWN),
     "epoch changed": (Cursor("500-0", 5, "old"), look(AT_5, AT_6), Gap(GapReason.EPOCH_CHANGED)),
     "key missing": (
         Cursor("500-0", 5), look(None, None, NEVER_TRIMMED, NEVER_TRIMMED), UNKNOWN,

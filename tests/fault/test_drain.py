@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from streams.channel import parse_channel
 from support.nodes import NodeProcess, free_socket, running_node, token
 from support.redis_server import RedisServer
 from support.socket_client import client
@@ -68,3 +69,21 @@ async def test_a_command_under_way_is_answered_before_the_close(own_redis: Redis
     assert answered == [asked]
     assert late not in [frame.get("re") for frame in a.seen]
     assert [frame["type"] for frame in a.seen][-2:] == ["connection.drain", "channel.history"]
+
+
+async def test_what_is_on_its_way_to_the_log_is_answered_before_the_close(own_redis: RedisServer, tenant: str) -> None:
+    """An append was sent when the drain came: its reply precedes the close, and the event is there."""
+    async with running_node(own_redis.url) as node, client(node.ws_url, token("a", tenant)) as a:
+        (connection,) = node.hub.connections
+        own_redis.stop()
+        sent = await a.send("chat.message", {"text": "x"}, ROOM)
+        await until(lambda: connection._unsettled_count == 1)
+        connection.draining()
+        own_redis.resume()
+        code = await a.closed()
+        entries = await node.hub.log.page(parse_channel(tenant, ROOM))
+
+    received = [frame for frame in a.seen if frame["type"] == "message.received"]
+    assert code == 1012
+    assert [frame["re"] for frame in received] == [sent]
+    assert [entry.id.decode() for entry in entries] == [received[0]["payload"]["id"]]

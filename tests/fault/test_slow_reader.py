@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hub.connection import Connection
+from hub.subscription import Phase
 from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft
 from streams.redis.log import Log
@@ -129,6 +130,11 @@ async def fall_behind(node: Node, slow: SocketClient, tenant: str) -> tuple[Conn
     return connection, connection.catching_up
 
 
+def is_replaying(connection: Connection, wire: str) -> bool:
+    _, sub = connection.subscriptions.get(wire, (None, None))
+    return sub is not None and sub.phase is Phase.REPLAYING
+
+
 async def test_a_command_and_a_catch_up_may_wait_for_one_buffer(redis_url: str, tenant: str) -> None:
     """Behind in one channel, it subscribes to another from the start: both go on when it reads again."""
     async with running_node(redis_url) as node:
@@ -137,7 +143,7 @@ async def test_a_command_and_a_catch_up_may_wait_for_one_buffer(redis_url: str, 
             await slow.subscribe(ROOM, state=False)
             connection, _ = await fall_behind(node, slow, tenant)
             await slow.send("channel.subscribe", {"channels": [{"channel": OTHER, "after": "0", "state": False}]})
-            await until(lambda: connection._task is not None)
+            await until(lambda: is_replaying(connection, OTHER))  # both wait for the socket now
             while len(events := [frame for frame in slow.seen if "seq" in frame]) < MANY + 12_000:
                 await slow.next()
                 await slow.events(max(0, MANY + 12_000 - len(events) - 1))

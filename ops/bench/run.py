@@ -111,7 +111,7 @@ async def stage(tell: Tell, seconds: float) -> AsyncIterator[Bench]:
     secret = secrets.token_hex(24)
     token = sign(secret, "bench", TENANT, {"*": ["*"]}, 86_400, time.time())
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder, EmbeddedRedis(folder) as redis:
-        node = NodeProcess(redis.url, secret, WEBSOCKET_MAX_CONNECTIONS="100000")
+        node = NodeProcess(redis.url, secret, HUB_DATA=folder, WEBSOCKET_MAX_CONNECTIONS="100000")
         node.start()
         try:
             await node.ready()

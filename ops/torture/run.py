@@ -43,7 +43,7 @@ class Torture:
         self._sources = sources
         self._tell = tell
         secret = secrets.token_hex(_SECRET_BYTES)
-        self._nodes = [NodeProcess(redis.url, secret) for _ in range(plan.nodes)]
+        self._nodes = [NodeProcess(redis.url, secret, HUB_DATA=str(redis.data_dir)) for _ in range(plan.nodes)]
         tenant = sources[0][0].tenant
         token = sign(secret, "torture", tenant, {"conversation:*": ["read"]}, _TOKEN_TTL_S, time.time())
         urls = [node.url for node in self._nodes]

@@ -17,6 +17,7 @@ import pytest
 from hub.client import HubClient
 from hub.config import DEV_SECRET, Settings
 from ops.cli.identity import ALL_GRANTS, signed
+from support.nodes import data_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 PROGRAM = [sys.executable, "-c", "from ops.cli import main; main()"]
@@ -117,7 +118,9 @@ def test_a_taken_port_is_one_line(dev: Server, tmp_path: Path) -> None:
 
 async def test_serving_processes_share_a_port_and_are_replaced(redis_url: str, tenant: str) -> None:
     """A node that is killed is started again on the same port; SIGTERM ends all of them."""
-    env = {"REDIS_URL": redis_url, "HUB_JWT_SECRET": DEV_SECRET, "HUB_DRAIN_SECONDS": "0"}
+    env = {
+        "REDIS_URL": redis_url, "HUB_JWT_SECRET": DEV_SECRET, "HUB_DRAIN_SECONDS": "0", "HUB_DATA": data_folder(),
+    }  # fmt: skip
     server = Server("serve", "--workers", "2", "--port", "0", env=env)
     try:
         async with HubClient(server.url, a_token(tenant)) as hub:

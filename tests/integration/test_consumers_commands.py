@@ -16,6 +16,7 @@ import pytest
 from consumers.handler import DONE, Effects, Outcome, Park, Source
 from streams.redis.log import Log
 from support.consumer_rig import Recorder, Rig, say
+from support.nodes import data_folder
 from support.redis_server import RedisServer
 from support.run_rig import Client, check_rules, conversation
 
@@ -40,7 +41,7 @@ async def log(server: RedisServer) -> AsyncIterator[Log]:
 
 def hub(server: RedisServer, *arguments: str, **more: str) -> subprocess.Popen[str]:
     """Start `hub …` with this Redis."""
-    environment = {**os.environ, "REDIS_URL": server.url, "HUB_DRAIN_SECONDS": "1", **more}
+    environment = {**os.environ, "REDIS_URL": server.url, "HUB_DRAIN_SECONDS": "1", "HUB_DATA": data_folder(), **more}
     command = [sys.executable, "-c", "from ops.cli import main; main()", *arguments]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

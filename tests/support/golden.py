@@ -84,4 +84,4 @@ def _read(path: Path) -> Golden:
 
 if __name__ == "__main__":
     for written in write_missing():
-        print(written)  # noqa: T201 - this is its output
+        print(written)

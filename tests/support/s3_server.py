@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,8 @@ import uuid
 from pathlib import Path
 
 import boto3
+
+from streams.redis.server_probe import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".s3venv"
@@ -49,14 +50,6 @@ def build() -> None:
     subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
     subprocess.run([VENV / "bin" / "pip", "install", "-q", *REQUIREMENTS], check=True)
     (VENV / "complete").touch()
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class S3Server:

@@ -28,8 +28,8 @@ async def tell_break(hub: Hub, fanout: Fanout) -> None:
     look = await hub.log.look(fanout.channel, position.id)
     if fanout.move_count != moves:
         return  # somebody else has told it
-    verdict = judge(Cursor(position.id, position.seq, fanout.epoch), look)
-    if isinstance(verdict, Resumable):
+    gap = _missing(judge(Cursor(position.id, position.seq, fanout.epoch), look), position, look)
+    if gap is None:
         fanout.go_on(look)
         for sub in [sub for sub in fanout.subscribers if sub.seq > fanout.position.seq]:
             await _tell_one(hub, fanout, sub)
@@ -40,7 +40,7 @@ async def tell_break(hub: Hub, fanout: Fanout) -> None:
     fanout.move(look)
     for sub in list(fanout.subscribers):
         if sub.phase in _WITH_A_PLACE:
-            _stand_at_head(hub, fanout, sub, look, state, _seen_from(sub, verdict))
+            _stand_at_head(hub, fanout, sub, look, state, _seen_from(sub, gap))
 
 
 def _seen_from(sub: Sub, gap: Gap) -> Gap:

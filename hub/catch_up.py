@@ -9,7 +9,7 @@ from hub.fanout import Fanout, Sub, encode_events
 from hub.subscription import Phase
 from streams.envelope import Entry
 from streams.errors import LogUnavailable
-from streams.redis.replay import PAGE_EVENTS, Replay
+from streams.redis.replay import PAGE_EVENTS, Replay, unbroken
 
 if TYPE_CHECKING:
     from hub.connection import Connection
@@ -58,8 +58,9 @@ def send_page(sub: Sub, fanout: Fanout, page: list[Entry], after_seq: int) -> bo
     new = [entry for entry in page if entry.seq > sub.seq]
     if not new:
         return fanout.position.seq <= sub.seq and sub.phase is not Phase.REPLAYING
-    if new[0].seq != sub.seq + 1 or new[-1].seq - new[0].seq != len(new) - 1:
-        return False
+    new = unbroken(new, sub.seq)
+    if not new:
+        return False  # otherwise the next page begins with the hole
     sub.connection.push(encode_events([entry.wire(fanout.wire) for entry in new], sub.connection.is_batch))
     sub.connection.hub.meters.events_out += len(new)
     sub.advance(new[-1].id.decode(), new[-1].seq)

@@ -92,9 +92,20 @@ class StateReader:
         state, last, after = ChannelFold.initial(channel), moment(at), START
         while page := await self._log.page(channel, after, PAGE_EVENTS, last):
             for entry in page:
-                self._fold_one(state, entry)
+                state = self._fold_kept(channel, state, entry)
             after = page[-1].id.decode()
         return StateAt(state.render(), Position(state.id, state.seq))
+
+    def _fold_kept(self, channel: Channel, state: ChannelState, entry: Entry) -> ChannelState:
+        """Fold what is kept: where events are missing out of the middle, only what follows them can be vouched for."""
+        try:
+            self._fold_one(state, entry)
+        except EventsMissing as error:
+            self.broken_count += 1
+            _log.warning("events are missing out of the middle of a channel; its state begins after them: %s", error)
+            state = ChannelFold.initial(channel)
+            self._fold_one(state, entry)
+        return state
 
     def _fold_one(self, state: ChannelState, entry: Entry) -> None:
         try:
@@ -110,8 +121,7 @@ class StateReader:
         try:
             await self._advance(channel, fold)
         except EventsMissing:  # trimmed below us meanwhile, or another history: from what is kept
-            fold = _Fold(look.epoch, ChannelFold.initial(channel), 0)
-            await self._advance(channel, fold)
+            fold = _Fold(look.epoch, await self._fold_anew(channel), 0)
         self._folds[channel] = fold
         self._folds.move_to_end(channel)
         if len(self._folds) > FOLDS_MAX:
@@ -130,6 +140,14 @@ class StateReader:
             if len(page) < PAGE_EVENTS:
                 return
             page = await self._log.page(channel, fold.state.id, PAGE_EVENTS)
+
+    async def _fold_anew(self, channel: Channel) -> ChannelState:
+        state, after = ChannelFold.initial(channel), START
+        while page := await self._log.page(channel, after, PAGE_EVENTS):
+            for entry in page:
+                state = self._fold_kept(channel, state, entry)
+            after = page[-1].id.decode()
+        return state
 
     async def _require_unbroken(self, channel: Channel, fold: _Fold) -> None:
         """What was folded may have been trimmed; but a replica promoted without it has another history under equal seqs."""

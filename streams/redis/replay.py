@@ -35,6 +35,16 @@ def read_live_entry(raw: list[Reply]) -> Entry:
     return Entry(raw[0], 0, f[1], f[3], f[5], f[7], f[9])
 
 
+def unbroken(entries: list[Entry], after_seq: int) -> list[Entry]:
+    """The entries that follow `after_seq` without a hole: all of them, or those before the first that is missing."""
+    if entries and entries[0].seq == after_seq + 1 and entries[-1].seq == after_seq + len(entries):
+        return entries
+    count = 0
+    while count < len(entries) and entries[count].seq == after_seq + 1 + count:
+        count += 1
+    return entries[:count]
+
+
 class Replay:
     """Reads channels over one pipelined wire, so a thousand resumes share round trips."""
 

@@ -18,7 +18,7 @@ from streams.cursor import Position, id_order
 from streams.envelope import Entry
 from streams.redis.keys import CONFIG, Keys
 from streams.redis.limits import DEFAULT_LIMITS, Limits
-from streams.redis.replay import read_entry, read_live_entry
+from streams.redis.replay import read_entry, read_live_entry, unbroken
 from streams.redis.wire import Reply, Wire
 
 BLOCK_MS: Final = 1_000
@@ -240,12 +240,14 @@ class Tail:
             entries = [entry for entry in entries if id_order(entry.id.decode()) > id_order(position.id)]
             if not entries:
                 return
-        first, last = entries[0], entries[-1]
-        if first.seq != position.seq + 1 or last.seq - first.seq != len(entries) - 1:
+        whole = unbroken(entries, position.seq)
+        if not whole:
             self._break(watched)
             return
-        watched.position = Position(last.id.decode(), last.seq)
-        watched.listener.events(entries)
+        if len(whole) < len(entries):
+            self._dirty[watched.stream_key] = watched  # the next read begins with the hole
+        watched.position = Position(whole[-1].id.decode(), whole[-1].seq)
+        watched.listener.events(whole)
 
     def _break(self, watched: Watched) -> None:
         watched.is_suspended = True

@@ -70,3 +70,93 @@ async def test_a_channel_that_vanished_quietly_is_told_when_somebody_new_looks(r
     assert told["payload"]["gap"]["reason"] == "epoch_changed"
     assert told["payload"]["epoch"] == answer["epoch"] != before["epoch"]
     assert (event["seq"], ghosts) == (1, [])
+
+
+async def test_who_was_replayed_further_than_the_tail_is_judged_by_its_own_place(redis_url: str, tenant: str) -> None:
+    """The log goes back to where the tail still stands on firm ground: only who had read beyond it is told of a gap."""
+    channel = parse_channel(tenant, ROOM)
+    async with (
+        running_node(redis_url) as node,
+        client(node.ws_url, token("live", tenant)) as live,
+        client(node.ws_url, token("ahead", tenant)) as ahead,
+    ):
+        await live.subscribe(ROOM)
+        log = node.hub.log
+        wire = log.tail._bell_wire
+        assert wire is not None
+        assert wire._transport is not None
+        wire._transport.pause_reading()  # the tail lags
+        for number in range(5):
+            last = await log.append(Draft(channel, "chat.message", b'{"text":"%d"}' % number, Actor("user", "a")))
+        await ahead.subscribe(ROOM, after="0")
+        await ahead.events(5)
+        keys = log.keys.of(channel)
+        await log.redis.xdel(keys.stream, last.id)  # what a promoted replica that lacks one event looks like
+        await log.redis.hset(keys.meta, "seq", 4)
+        wire.abort()
+
+        told = await ahead.expect("channel.subscribed", channel=ROOM)
+        got = await live.events(4)
+        async with client(node.ws_url, token("writer", tenant)) as writer:
+            await writer.say(ROOM, "another fifth")
+        fifths = [(await reader.events(1))[0] for reader in (live, ahead)]
+        breaks = [
+            frame for frame in live.seen if frame["type"] == "channel.subscribed" and frame.get("channel") == ROOM
+        ]
+
+    assert told["payload"]["gap"]["reason"] == "cursor_unknown"
+    assert told["payload"]["state_at"] == 4
+    assert [event["seq"] for event in got] == [1, 2, 3, 4]
+    assert len(breaks) == 1  # its own subscribe
+    assert fifths[0] == fifths[1]
+    assert (fifths[0]["seq"], fifths[0]["payload"]["text"]) == (5, "another fifth")
+
+
+async def test_a_hole_in_the_stored_stream_is_named_to_who_replays_it(redis_url: str, tenant: str) -> None:
+    """An event deleted out of the middle: the replay stops there, says which is missing, and goes on live from the head."""
+    channel = parse_channel(tenant, ROOM)
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as reader:
+        for number in range(5):
+            stored = await node.hub.log.append(Draft(channel, "chat.message", b'{"text":"x"}', Actor("user", "a")))
+            if number == 2:
+                third = stored
+        await node.hub.log.redis.xdel(node.hub.log.keys.of(channel).stream, third.id)
+
+        await reader.subscribe(ROOM, after="0", state=False)
+        told = await reader.expect("channel.subscribed", channel=ROOM)
+        receipt = await reader.expect("channel.resumed", channel=ROOM)
+        await node.hub.log.append(Draft(channel, "chat.message", b'{"text":"x"}', Actor("user", "a")))
+        (event,) = await reader.events(1)
+        history = await reader.answer("channel.history", {"after": "0"}, ROOM)
+
+    assert told["payload"]["gap"] == receipt["payload"]["gap"] == {"reason": "trimmed", "from_seq": 3, "to_seq": 3}
+    assert [frame["seq"] for frame in reader.seen if "seq" in frame] == [1, 2, 6]
+    assert event["seq"] == 6
+    assert [e["seq"] for e in history["payload"]["events"]] == [1, 2, 4, 5, 6]
+
+
+async def test_a_hole_ahead_of_the_tail_is_named_and_passed(redis_url: str, tenant: str) -> None:
+    """The same under a live subscription: what is whole is told, then the gap, and live events go on; nothing spins."""
+    channel = parse_channel(tenant, ROOM)
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as reader:
+        await reader.subscribe(ROOM)
+        log = node.hub.log
+        wire = log.tail._bell_wire
+        assert wire is not None
+        assert wire._transport is not None
+        wire._transport.pause_reading()
+        ids = [
+            (await log.append(Draft(channel, "chat.message", b'{"text":"x"}', Actor("user", "a")))).id for _ in range(5)
+        ]
+        await log.redis.xdel(log.keys.of(channel).stream, ids[2])
+        wire._transport.resume_reading()
+        told = await reader.expect("channel.subscribed", channel=ROOM)
+        reads = log.tail.read_count
+        await log.append(Draft(channel, "chat.message", b'{"text":"x"}', Actor("user", "a")))
+        (event,) = await reader.events(1)
+        spun = log.tail.read_count - reads
+
+    assert told["payload"]["gap"] == {"reason": "trimmed", "from_seq": 3, "to_seq": 3}
+    assert [frame["seq"] for frame in reader.seen if "seq" in frame] == [1, 2, 6]
+    assert event["seq"] == 6
+    assert spun < 20

@@ -158,7 +158,7 @@ class Settings:
     )  # fmt: skip
     s3_bucket: str | None = setting(
         "S3_BUCKET", optional_words("a bucket's name", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
-        "where uploads and the archive go", default=None, shown="the data folder",
+        "where uploads go", default=None, shown="the data folder",
     )  # fmt: skip
     s3_endpoint_url: str | None = setting(
         "S3_ENDPOINT_URL", url("https", "http"), "an S3 other than Amazon's", default=None, shown="Amazon's"
@@ -188,7 +188,7 @@ class Settings:
     data_dir: str = setting(
         "HUB_DATA",
         words("a folder"),
-        "the folder of the embedded Redis, uploads and archive",
+        "the folder of the embedded Redis and of uploads",
         default=".hub",
         shown=".hub",
     )

@@ -26,7 +26,7 @@ class AgentHandler:
         self._hub = hub
         self._conversations = Conversations(hub)
 
-    async def invoke(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def invoke(self, command: Command, connection: Connection | None) -> Outcome:
         """Begin a run. Its home is this channel."""
         payload, place = cast("AgentInvoke", command.payload), command.place
         agent = agent_for(place, payload.agent)
@@ -37,18 +37,18 @@ class AgentHandler:
         results = run_results(place, payload.run_id, channel=place.wire)
         return Append(command.draft(guards=opening(place, invitation)), results, busy)
 
-    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:
         """Stop a run, by asking or by force."""
         payload = cast("AgentCancel", command.payload)
         return await cancel_run(self._hub.log, command, payload.run_id, payload.mode)
 
-    def steer(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    def steer(self, command: Command, connection: Connection | None) -> Outcome:
         """Say something to a run that is under way."""
         run_id = cast("AgentSteer", command.payload).run_id
         guard = steering(command.place, run_id)
         return Append(command.draft(guards=(guard,)), {"disposition": "steering"}, no_such_run)
 
-    async def list(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def list(self, command: Command, connection: Connection | None) -> Outcome:
         """The agents the caller may invoke."""
         grants = command.caller.principal.grants
         cards = await self._hub.services.agents.cards()

@@ -78,7 +78,7 @@ class ChannelHandler:
         self._hub.presence.changed(connection, command.place, status)
         return Answer("ack", b"{}")
 
-    async def read(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def read(self, command: Command, connection: Connection | None) -> Outcome:
         """How far the caller has read. The mark never moves back; an older one is passed over."""
         up_to, user, place = cast("ChannelRead", command.payload).up_to, command.caller.principal.user, command.place
         log = self._hub.log
@@ -88,13 +88,13 @@ class ChannelHandler:
         data = to_json({"up_to": up_to, "user": user})
         return Append(command.draft(data=data, guards=(marking(place, user, up_to),)))
 
-    async def history(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def history(self, command: Command, connection: Connection | None) -> Outcome:
         """A page of what is kept."""
         query = HistoryQuery.of(cast("ChannelHistory", command.payload))
         page = await read_history(self._hub.log.replay, command.place, query)
         return Answer("channel.history", page.to_json(command.place))
 
-    async def state(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def state(self, command: Command, connection: Connection | None) -> Outcome:
         """The state as it is now."""
         look = await self._hub.log.look(command.place)
         state = await self._hub.states.read(command.place, look)

@@ -42,7 +42,7 @@ class ChatHandler:
         self._hub = hub
         self._conversations = Conversations(hub)
 
-    def message(self, command: Command, connection: Connection | None) -> Any:  # noqa: ARG002
+    def message(self, command: Command, connection: Connection | None) -> Any:
         """A person's message. When an agent answers, the run is opened by the script that stores the message."""
         payload = cast("ChatMessage", command.payload)
         agent = payload.agent or self._conversations.known_agent(command.place)
@@ -60,13 +60,13 @@ class ChatHandler:
         guards = opening(command.place, self._conversations.invitation(command, agent, payload.on_busy))
         return Append(command.draft(guards=guards), run_results(command.place, disposition="queued"), busy)
 
-    def typing(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    def typing(self, command: Command, connection: Connection | None) -> Outcome:
         """Told to whoever follows the conversation now; `user` is added."""
         payload = cast("ChatTyping", command.payload)
         data = {"state": payload.state, "ttl_ms": payload.ttl_ms, "user": command.caller.principal.user}
         return Append(command.draft(data=to_json(data)))
 
-    async def configure(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def configure(self, command: Command, connection: Connection | None) -> Outcome:
         """Settings, with the revision they bring."""
         payload = cast("ChatConfigure", command.payload)
         changed = payload.settings.model_fields_set
@@ -84,7 +84,7 @@ class ChatHandler:
 
         return Append(command.draft(guards=(guard,)), configured)
 
-    async def regenerate(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def regenerate(self, command: Command, connection: Connection | None) -> Outcome:
         """Another answer beside this one."""
         payload = cast("ChatRegenerate", command.payload)
         message = await self._conversations.message(command.place, payload.message_id)
@@ -99,13 +99,13 @@ class ChatHandler:
         invitation = self._conversations.invitation(command, agent, None, parent=message.parent_id or "")
         return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), busy)
 
-    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:
         """Stop a run; the active one if none is named."""
         payload = cast("ChatCancel", command.payload)
         run_id = payload.run_id or await self._conversations.active_run(command.place)
         return await cancel_run(self._hub.log, command, run_id)
 
-    async def edit(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def edit(self, command: Command, connection: Connection | None) -> Outcome:
         """A person's own message, or anybody's with `manage`. A new text may ask the agent again."""
         payload = cast("ChatEdit", command.payload)
         message = await self._conversations.message(command.place, payload.message_id)
@@ -121,18 +121,18 @@ class ChatHandler:
         invitation = self._conversations.invitation(command, agent, None, parent=parent)
         return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), busy)
 
-    async def delete(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def delete(self, command: Command, connection: Connection | None) -> Outcome:
         """A tombstone over a person's own message, or over anybody's with `manage`."""
         message = await self._conversations.message(command.place, cast("ChatDelete", command.payload).message_id)
         self._require_own(command, message.actor.get("id"))
         return Append(command.draft())
 
-    async def about(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def about(self, command: Command, connection: Connection | None) -> Outcome:
         """A reaction or feedback about a message that is there."""
         await self._conversations.message(command.place, cast("_Target", command.payload).message_id)
         return Append(command.draft())
 
-    async def branch(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def branch(self, command: Command, connection: Connection | None) -> Outcome:
         """Another branch becomes the active one; like a setting, it raises the conversation's revision."""
         await self._conversations.message(command.place, cast("ChatBranch", command.payload).leaf_id)
         return Append(command.draft(guards=(Guard(settings_guard_name(command.place), increments=("revision",)),)))

@@ -64,7 +64,7 @@ class ConnectionHandler:
         await self._open(command, payload, socket, payload.session_id, cursors)
         return Nothing()
 
-    def heartbeat(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    def heartbeat(self, command: Command, connection: Connection | None) -> Outcome:
         """A sign of life."""
         return Answer("connection.heartbeat", to_json({"server_time": rfc3339(self._hub.services.now())}))
 

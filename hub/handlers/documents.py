@@ -26,7 +26,7 @@ class DocumentHandler:
     def __init__(self, hub: Hub) -> None:
         self._conversations = Conversations(hub)
 
-    async def update(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def update(self, command: Command, connection: Connection | None) -> Outcome:
         """The first update fixes the mode; a patch applies to the version it names, compared in the append script."""
         payload, place = cast("DocumentUpdate", command.payload), command.place
         mode = "opaque" if payload.patch is None else "json"
@@ -44,7 +44,7 @@ class DocumentHandler:
         draft = command.draft(guards=(guard,))
         return Append(draft, lambda appended: {"version": appended.results[0]}, _stale)
 
-    def cursor(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    def cursor(self, command: Command, connection: Connection | None) -> Outcome:
         """Told to whoever has the document open."""
         payload, caller = cast("DocumentCursor", command.payload), command.caller
         data = payload.model_dump(mode="json", exclude_unset=True)

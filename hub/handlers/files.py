@@ -57,7 +57,7 @@ class FileHandler:
             raise HubError(4024, "this node takes no files")
         return desk
 
-    async def request(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def request(self, command: Command, connection: Connection | None) -> Outcome:
         """Store the request, and say how to bring the bytes."""
         payload = cast("FileUploadRequest", command.payload)
         with _StoreAway():
@@ -70,14 +70,14 @@ class FileHandler:
         }  # fmt: skip
         return Answer("file.upload.authorized", to_json(answer))
 
-    async def sign(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def sign(self, command: Command, connection: Connection | None) -> Outcome:
         """The URLs of further parts."""
         payload = cast("FileUploadSign", command.payload)
         with _StoreAway():
             answer = await self._desk.sign(command.place, payload, command.caller, self._origin(command.caller))
         return Answer("file.upload.authorized", to_json(answer))
 
-    async def status(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def status(self, command: Command, connection: Connection | None) -> Outcome:
         """What is there, and fresh URLs for the rest."""
         payload = cast("FileUploadStatus", command.payload)
         with _StoreAway():
@@ -111,7 +111,7 @@ class FileHandler:
             self._desk.sockets.offer(None, caller, chunk, reply)
         return True
 
-    async def progress(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def progress(self, command: Command, connection: Connection | None) -> Outcome:
         """How much the uploader has sent, told to whoever follows the channel."""
         payload = cast("FileUploadProgress", command.payload)
         upload = await self._desk.admit(command.place, payload.upload_id, command.caller.principal.user)
@@ -119,7 +119,7 @@ class FileHandler:
         await self._desk.listed.change(upload, payload.sent, UploadState.UPLOADING)
         return Append(command.draft(data=progress_json(upload, payload.sent, UploadState.UPLOADING)))
 
-    async def complete(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def complete(self, command: Command, connection: Connection | None) -> Outcome:
         """The uploader says that all is there. Workers verify it, and say so with an event.
 
         Raises:
@@ -135,7 +135,7 @@ class FileHandler:
         sets = (("state", UploadState.VERIFYING.value), ("cause", "@id"), ("streamed", streamed))
         return Append(command.draft(guards=(_guard(upload, UploadState.VERIFYING, sets),)), refused=_refused)
 
-    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:
         """Give an upload up; workers remove what arrived, then say so with an event.
 
         Raises:
@@ -151,7 +151,7 @@ class FileHandler:
         )  # fmt: skip
         return Append(command.draft(guards=(_guard(upload, UploadState.FAILING, sets),)), refused=_refused)
 
-    async def url(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def url(self, command: Command, connection: Connection | None) -> Outcome:
         """A short-lived address to read a file by; permission to read the channel was checked with the command.
 
         Raises:

@@ -26,11 +26,11 @@ class TeamHandler:
         self._hub = hub
         self._conversations = Conversations(hub)
 
-    def store(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    def store(self, command: Command, connection: Connection | None) -> Outcome:
         """An activity or a notice, as it was sent."""
         return Append(command.draft())
 
-    def presence(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    def presence(self, command: Command, connection: Connection | None) -> Outcome:
         """How a member is. Who is invisible is told as offline."""
         payload, user = cast("TeamPresenceUpdate", command.payload), command.caller.principal.user
         data = payload.model_dump(mode="json", exclude_unset=True)
@@ -39,7 +39,7 @@ class TeamHandler:
         data |= {"user": user, "devices": self._hub.devices_of(command.caller.principal)}
         return Append(command.draft(data=to_json(data)))
 
-    async def read(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def read(self, command: Command, connection: Connection | None) -> Outcome:
         """Notices in the caller's own inbox were read.
 
         Raises:

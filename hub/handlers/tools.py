@@ -21,7 +21,7 @@ class ToolHandler:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    async def response(self, command: Command, connection: Connection | None) -> Outcome:  # noqa: ARG002
+    async def response(self, command: Command, connection: Connection | None) -> Outcome:
         """Only questions in our own record count; what a client says was asked is no authority."""
         payload, place = cast("ToolCallResponse", command.payload), command.place
         log = self._hub.log

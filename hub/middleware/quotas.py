@@ -26,7 +26,7 @@ class Quota:
         connections: sockets open at once, over all nodes.
         channels: channels subscribed to at once; one open on two nodes counts twice.
         publishes_per_s: stored events a second, with a burst of ten seconds' worth.
-        bytes_stored: payload bytes in log and archive.
+        bytes_stored: payload bytes in the log.
     """
 
     connections: int | None = None

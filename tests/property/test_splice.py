@@ -52,9 +52,7 @@ class World:
             self.sub.advance(f"{new[-1]}-0", new[-1])
 
 
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["append", "tail_reads", "page", "slow"]), st.integers(1, 5)), max_size=60
-)
+STEPS = st.lists(st.tuples(st.sampled_from(["append", "tail_reads", "page", "slow"]), st.integers(1, 5)), max_size=60)
 
 
 @given(start=st.integers(0, 20), tail=st.integers(0, 20), head=st.integers(0, 20), steps=STEPS)

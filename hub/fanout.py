@@ -160,6 +160,10 @@ class Fanout:
                     sub.connection.push(frame)
             self._meters.signals_out += len(self.subscribers)
 
+    def is_of(self, epoch: str) -> bool:
+        """Tail: whether this is the life of the channel that is told of here."""
+        return epoch == self.epoch
+
     def broken(self) -> None:
         """Tail: it cannot be sure of its place."""
         self._on_broken(self)

@@ -47,7 +47,7 @@ class Log:
         self.keys = keys
         self.policy = policy
         self.appender = Appender(keys, policy, _new_epoch, limits)
-        self.replay = Replay(keys, lambda: self._query, _new_epoch)
+        self.replay = Replay(keys, lambda: self._query, _new_epoch, limits)
         self.tail = Tail(keys, limits)
         self.redis = _client(url)
         self._query: Wire | None = None

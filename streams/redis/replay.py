@@ -12,6 +12,7 @@ from streams.cursor import Look, Position
 from streams.envelope import Entry
 from streams.errors import LogUnavailable
 from streams.redis.keys import Keys
+from streams.redis.limits import DEFAULT_LIMITS, Limits
 from streams.redis.scripts import Script, load
 from streams.redis.wire import Reply, Wire
 
@@ -48,8 +49,11 @@ def unbroken(entries: list[Entry], after_seq: int) -> list[Entry]:
 class Replay:
     """Reads channels over one pipelined wire, so a thousand resumes share round trips."""
 
-    def __init__(self, keys: Keys, wire: Callable[[], Wire | None], new_epoch: Callable[[], str]) -> None:
+    def __init__(
+        self, keys: Keys, wire: Callable[[], Wire | None], new_epoch: Callable[[], str], limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self._keys = keys
+        self._limits = limits
         self._wire_now = wire
         self._new_epoch = new_epoch
 
@@ -84,7 +88,10 @@ class Replay:
     async def look(self, channel: Channel, after: str | None = None) -> Look:
         """Head, floor, epoch, and the events around `after`, all of one moment. Fixes the epoch of a new channel."""
         keys = self._keys.of(channel)
-        r = await self.run(LOOK, 3, keys.stream, keys.meta, keys.live, self._new_epoch(), after or "")
+        r = await self.run(
+            LOOK, 4, keys.stream, keys.meta, keys.live, self._keys.bell(keys.partition), self._new_epoch(), after or "",
+            self._limits.bell_entries, channel.path,
+        )  # fmt: skip
         head, floor = _position(r[1], r[2]), _position(r[3], r[4])
         return Look(r[0].decode(), head, floor, _maybe(r[5], r[6]), _maybe(r[7], r[8]), r[9].decode())
 

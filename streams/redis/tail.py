@@ -47,6 +47,9 @@ class Listener(Protocol):
     def live(self, entries: list[Entry]) -> None:
         """New live entries."""
 
+    def is_of(self, epoch: str) -> bool:
+        """Whether `epoch` is the life of the channel that it was told of."""
+
     def broken(self) -> None:
         """The log did not continue where the tail stood: hold every cursor against it again."""
 
@@ -156,6 +159,8 @@ class Tail:
                 continue
             for _, fields in entries:
                 self._mark_rung(fields[1], fields[3])
+                if fields[4:]:  # written only when lives began
+                    self._begun(fields[5])
         self._listen()
         self._read()
 
@@ -166,6 +171,14 @@ class Tail:
         for path in live_paths.split():
             if (watched := self._by_path.get(path)) is not None:
                 self._dirty[watched.live_key] = watched
+
+    def _begun(self, paths_and_epochs: bytes) -> None:
+        """Other lives of channels began. Their first events may bear IDs and seqs that were seen in the life before."""
+        words = paths_and_epochs.split()
+        for path, epoch in zip(words[::2], words[1::2], strict=True):
+            watched = self._by_path.get(path)
+            if watched is not None and not watched.listener.is_of(epoch.decode()):
+                self._break(watched)
 
     def _mark_watched(self, bell: bytes) -> None:
         prefix = bell.removesuffix(b"bell")

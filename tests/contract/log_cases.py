@@ -418,7 +418,7 @@ class EpochCases:
 
         assert (appended.seq, after.head.seq) == (1, 1)
         assert after.epoch != before.epoch
-        assert judge(Cursor(before.head.id, 1), after) != Resumable(before.head)
+        assert judge(Cursor(before.head.id, 1, before.epoch), after) == Gap(GapReason.EPOCH_CHANGED)
 
     @pytest.mark.parametrize("first", ["look", "append"])
     async def test_a_stream_without_its_meta_goes_on_under_a_new_epoch(self, log: Log, tenant: str, first: str) -> None:

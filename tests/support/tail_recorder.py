@@ -20,6 +20,7 @@ class TailRecorder:
         self.entries: list[Entry] = []
         self.signals: list[Entry] = []
         self.break_count = 0
+        self.epoch = ""
         self.watched: Watched | None = None
         self._is_mending = is_mending
         self._news = asyncio.Event()
@@ -32,6 +33,7 @@ class TailRecorder:
     async def watch(self) -> Look:
         """Watch from the head."""
         look = await self.log.look(self.channel)
+        self.epoch = look.epoch
         self.watched = self.log.tail.watch(self.channel, look.head, look.live_id, self)
         return look
 
@@ -50,6 +52,10 @@ class TailRecorder:
         """Tail: new live entries."""
         self.signals += entries
         self._news.set()
+
+    def is_of(self, epoch: str) -> bool:
+        """Tail: whether this is the life that was looked at."""
+        return epoch == self.epoch
 
     def broken(self) -> None:
         """Tail: hold your cursor against the log."""

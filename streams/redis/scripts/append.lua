@@ -27,7 +27,7 @@
 
 local prefix_bytes = tonumber(ARGV[6])
 local replies, seqs, moved, moved_live, idems, has_older = {}, {}, {}, {}, {}, {}
-local events_bell, live_bell = {}, {}
+local events_bell, live_bell, begun_bell = {}, {}, {}
 
 -- Begin another life of a channel: it has no epoch yet, or its meta hash and its stream do not belong together any more.
 -- Returns the newest seq of what is there. The HSET is the first write: out of memory, Redis refuses it and nothing was done
@@ -39,6 +39,7 @@ local function begin_epoch(stream, meta)
     seq, floor_seq = tonumber(last[2][2]), tonumber(first[2][2]) - 1
   end
   redis.call('HSET', meta, 'epoch', ARGV[1], 'seq', seq, 'floor_id', '0', 'floor_seq', floor_seq)
+  begun_bell[#begun_bell + 1] = string.sub(stream, prefix_bytes + 1) .. ' ' .. ARGV[1]
   return seq
 end
 
@@ -191,7 +192,10 @@ for idem in pairs(idems) do
   if redis.call('HLEN', KEYS[idem]) >= tonumber(ARGV[2]) then redis.call('RENAME', KEYS[idem], KEYS[idem + 1]) end
   redis.call('EXPIRE', KEYS[idem], ARGV[3])
 end
-if #events_bell > 0 or #live_bell > 0 then
+if #begun_bell > 0 then
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', 'events', table.concat(events_bell, ' '),
+    'live', table.concat(live_bell, ' '), 'begun', table.concat(begun_bell, ' '))
+elseif #events_bell > 0 or #live_bell > 0 then
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*',
     'events', table.concat(events_bell, ' '), 'live', table.concat(live_bell, ' '))
 end

@@ -1,7 +1,8 @@
 -- look: what a cursor is held against, read in one moment. Fixes the channel's epoch if it has none.
 --
--- KEYS[1]  the channel's events stream          KEYS[2]  its meta hash          KEYS[3]  its live lane
--- ARGV[1]  candidate epoch                      ARGV[2]  the cursor's id, or "" for none
+-- KEYS[1]  the channel's events stream     KEYS[2]  its meta hash     KEYS[3]  its live lane     KEYS[4]  bell of the partition
+-- ARGV[1]  candidate epoch     ARGV[2]  the cursor's id, or "" for none     ARGV[3]  length of the bell, entries (approximate)
+-- ARGV[4]  the channel's path, told by the bell when a life begins
 --
 -- Reply: epoch, head id, head seq, floor id, floor seq, prev id, prev seq, next id, next seq, newest id of the live lane.
 --   prev: the newest entry at or before the cursor; next: the oldest after it; "" where there is none.
@@ -20,6 +21,7 @@ if not epoch or (not last and seq ~= floor_seq) then
     redis.call('HSET', meta, 'floor_id', floor_id, 'floor_seq', floor_seq)
   end
   redis.call('HSET', meta, 'epoch', epoch, 'seq', seq)
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[3], '*', 'events', '', 'live', '', 'begun', ARGV[4] .. ' ' .. epoch)
 end
 
 local head_id, head_seq = floor_id, floor_seq

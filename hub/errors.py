@@ -58,11 +58,7 @@ _ROWS: Final = (
 ERROR_CODES: Final = MappingProxyType({row.code: row for row in _ROWS})
 """Code → row. Documents, replies, HTTP statuses and tests are all read from here."""
 
-CLOSE_NORMAL: Final = 1000
 CLOSE_UNSUPPORTED_DATA: Final = 1003
-CLOSE_INVALID_UTF8: Final = 1007
-CLOSE_TOO_LARGE: Final = 1009
-CLOSE_INTERNAL: Final = 1011
 CLOSE_RESTART: Final = 1012
 
 

@@ -14,10 +14,6 @@ from typing import Any, Final, NamedTuple
 
 from streams.channel import Channel
 
-FIELDS: Final = (b"seq", b"type", b"v", b"actor", b"data", b"meta")
-"""The fields of a stored entry, always these and in this order: redis-cli then reads as a sentence, and Redis
-stores the names once per node of the stream (t_stream.c, "master entry")."""
-
 
 class Lane(StrEnum):
     """Where an event goes: the durable stream, the short live stream beside it, or one connection only."""

@@ -114,7 +114,8 @@ export class HubClient extends EventTarget {
     const isPlaced = wish.after !== undefined || wish.rewind !== undefined;
     const feed = new Feed(channel, isPlaced ? wish : { ...wish, ...this.#store?.load(channel) });
     this.#feeds.set(channel, feed);
-    this.#ask([feed]);
+    if (this.#state === "closed") this.#over(feed, new Error("the client is closed"));
+    else this.#ask([feed]);
     return new Subscription(feed, { taken: () => this.#taken(feed), left: () => this.#leave(feed) });
   }
 

@@ -1,15 +1,17 @@
-"""One Chromium and one node for the whole session; every test has a profile and a tenant of its own."""
+"""One Chromium for the whole session, one node for a module; every test has a profile and a tenant of its own."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext
+from playwright.async_api import Browser, BrowserContext, expect
 
 from support.chromium import chromium_path, running_chromium
 from support.nodes import Node, running_node
-from support.watched_page import new_context
+from support.watched_page import PATIENCE_MS, new_context
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -19,9 +21,9 @@ async def browser() -> AsyncIterator[Browser]:
         yield browser
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node(request) -> AsyncIterator[Node]:
-    """The session's node."""
+    """The module's node: between two modules the loop may stand still for longer than a node's connections bear."""
     chromium_path()  # no node and no Redis where there is no browser
     async with running_node(request.getfixturevalue("redis_url")) as node:
         yield node

@@ -56,10 +56,11 @@ class Console:
     async def plug_in(self) -> None:
         """Let it come back, until the receipt is there."""
         await self.plug.click()
-        await expect(self.page.locator("#receipt")).not_to_have_attribute("data-verdict", "none")
+        await self.receipt()
 
     async def receipt(self) -> tuple[str, ...]:
-        """From, to, count and gap as they stand there."""
+        """From, to, count and gap, once they stand there."""
+        await expect(self.page.locator("#receipt")).not_to_have_attribute("data-verdict", "none")
         found = [self.page.locator(f"#receipt-{part}") for part in ("from", "to", "count", "gap")]
         return tuple([(await part.text_content()) or "" for part in found])
 

@@ -7,26 +7,40 @@ from typing import Any, Final
 
 from playwright.async_api import Page
 
-WAIT_S: Final = 15.0
-_START: Final = """async ([url, tokens, isKept]) => {
+WAIT_S: Final = 30.0
+_MAKE: Final = """async ([url, tokens, isKept]) => {
     const { HubClient, LocalCursors } = await import("/console/hub.js");
     const provide = () => tokens[Math.min((lab.asked += 1), tokens.length) - 1];
     const token = Array.isArray(tokens) ? provide : tokens;
     const client = new HubClient(url, token, { cursors: isKept ? new LocalCursors("test:") : undefined });
-    const lab = { client, asked: 0, items: [], errors: [], states: [], waiting: new Set() };
+    const lab = { client, asked: 0, heard: 0, items: [], errors: [], waiting: new Set() };
     lab.told = () => lab.waiting.forEach((look) => look());
     lab.until = (test) => new Promise((resolve) => {
         const look = () => test() && (lab.waiting.delete(look), resolve());
         lab.waiting.add(look);
         look();
     });
-    client.addEventListener("state", (event) => (lab.states.push(event.detail.state), lab.told()));
+    client.addEventListener("state", () => lab.told());
     client.addEventListener("error", ({ detail }) => {
         lab.errors.push({ code: detail.error.code, name: detail.error.name, willRetry: detail.willRetry });
         lab.told();
     });
     window.lab = lab;
 }"""
+_CONNECT: Final = """async () => {
+    lab.client.connect();
+    await lab.until(() => !["offline", "connecting"].includes(lab.client.state));
+}"""
+_LISTEN: Final = """() => {
+    const Plain = window.WebSocket;
+    window.WebSocket = class extends Plain {
+        constructor(url) {
+            super(url);
+            this.addEventListener("message", () => { lab.heard += 1; lab.told(); });
+        }
+    };
+}"""
+"""Counts what comes over each socket before hub.js sees it; nobody is told of an answered sign of life otherwise."""
 
 
 class JsClient:
@@ -36,9 +50,44 @@ class JsClient:
         self._page = page
 
     async def start(self, url: str, tokens: str | list[str] = "t", *, is_kept: bool = False) -> None:
-        """Make the client and connect. A list of tokens is a provider that hands out one after another."""
-        await self._run(_START, [url, tokens, is_kept])
-        await self._run("() => { lab.client.connect(); }")
+        """Make the client and connect."""
+        await self.make(url, tokens, is_kept=is_kept)
+        await self.connect()
+
+    async def make(self, url: str, tokens: str | list[str] = "t", *, is_kept: bool = False) -> None:
+        """Make the client.
+
+        Args:
+            url: of the hub.
+            tokens: one, or a list: a provider that hands out one after another.
+            is_kept: with a cursor store that outlives the page.
+        """
+        await self._run(_MAKE, [url, tokens, is_kept])
+
+    async def connect(self) -> None:
+        """Connect; returns once the first try is over, whether the hub took it or not.
+
+        So that what is asked for afterwards goes over that socket, and not with its greeting.
+        """
+        await self._run(_CONNECT)
+
+    async def stop_time(self) -> None:
+        """Before `start`: the page's timers and clocks stand still from now on but for `pass_time`."""
+        await self._page.clock.install(time=0)
+        await self._page.clock.pause_at(1)
+        await self._run(_LISTEN)
+
+    async def pass_time(self, milliseconds: int) -> None:
+        """Let so much time pass in the page; what falls due happens, in order."""
+        await self._page.clock.run_for(milliseconds)
+
+    async def go_on(self) -> None:
+        """Time passes by itself again."""
+        await self._page.clock.resume()
+
+    async def heard(self, count: int) -> None:
+        """After `stop_time`: until the page has handled so many messages, over all sockets."""
+        await self._run("(count) => lab.until(() => lab.heard >= count)", count)
 
     async def follow(self, channel: str, **wish: Any) -> None:
         """Subscribe, by callback."""

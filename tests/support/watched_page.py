@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+
+PATIENCE_MS: Final = 30_000
+"""The longest any single step may take on a loaded machine; nothing waits this long when all is well."""
 
 
 class WatchedPage:
@@ -39,7 +43,7 @@ class WatchedPage:
 async def new_context(browser: Browser) -> AsyncIterator[BrowserContext]:
     """A browser profile of one test."""
     context = await browser.new_context()
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE_MS)
     try:
         yield context
     finally:

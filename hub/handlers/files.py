@@ -145,6 +145,7 @@ class FileHandler:
         found = await self._desk.book.read(command.place, payload.upload_id)
         may_manage = caller.principal.grants.allows(command.place.wire, Action.MANAGE)
         upload = own(found, found.user if found and may_manage else caller.principal.user)
+        self._desk.sockets.recheck(upload)
         sets = (
             ("state", UploadState.FAILING.value), ("reason", FailReason.CANCELLED.value),
             ("message", payload.reason or ""), ("cause", "@id"),

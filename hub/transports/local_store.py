@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from hub.storage.local import LocalStore
 from hub.storage.local_signing import PATH, SignatureRefused, Ticket, check
@@ -22,20 +26,38 @@ _SAFE_HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-site",
 }
 """What a person uploaded is never run in our origin, whatever a browser takes it for."""
-
+_LINGER_BYTES: Final = 64 * 1024 * 1024
+"""What is read of a refused body, and thrown away, so that whoever sends it gets to see why. Smaller, clients that read
+only when they have sent all meet a reset instead of a status, and ask for no fresh signature; larger, it is traffic."""
+_LINGER_S: Final = 10.0
 
 router = APIRouter(prefix=PATH.rstrip("/"), include_in_schema=False)
 
 
 @router.put("/{key:path}")
 async def receive(key: str, request: Request) -> Response:
-    """Carry out a signed PUT. Refused, the rest of the body is not read: the connection ends with the answer."""
+    """Carry out a signed PUT. Refused, the connection ends with the answer, once the body has been seen off."""
+    body = request.stream()
     try:
         store = _store(request)
-        digest = await store.receive(_ticket(store, "PUT", key, request), request.stream())
+        digest = await store.receive(_ticket(store, "PUT", key, request), body)
     except (SignatureRefused, BadContent, UploadGone, AlreadyStored) as error:
-        return Response(str(error), _STATUS[type(error)], {"Connection": "close"}, "text/plain")
+        text = str(error).encode()
+        headers = {"Connection": "close", "Content-Length": str(len(text))}
+        return StreamingResponse(_refuse(text, body), _STATUS[type(error)], headers, "text/plain")
     return Response(status_code=200, headers={"ETag": f'"{digest}"'})
+
+
+async def _refuse(text: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The whole answer at once, then an ear for what is still on its way: closing on unread bytes would reset it all."""
+    yield text
+    left = _LINGER_BYTES
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(_LINGER_S):
+            async for piece in rest:
+                left -= len(piece)
+                if left < 0:
+                    return
 
 
 @router.get("/{key:path}")

@@ -14,8 +14,8 @@ from typing import Final
 from hub.errors import HubError, Problem
 
 GIB: Final = 1024**3
-NAME_MAX_BYTES: Final = 255
-"""Bytes of a name in UTF-8: what ext4, APFS and NTFS take, so that a download can be saved under it."""
+NAME_MAX_CHARACTERS: Final = 255
+"""Code points of a name (EVENTS 8, `Text[255]`). A disk that takes fewer bytes is its owner's business: browsers cut."""
 _MIME: Final = re.compile(
     r"[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}(\s*;[\x20-\x7e]*)?", re.IGNORECASE
 )
@@ -89,6 +89,6 @@ def name_problem(filename: str) -> str | None:
         return "must not contain a slash or backslash"
     if any(unicodedata.category(letter) in _FORBIDDEN_CATEGORIES or letter in _BIDI for letter in filename):
         return "must not contain control or bidirectional format characters"
-    if len(filename.encode()) > NAME_MAX_BYTES:
-        return f"must have {NAME_MAX_BYTES} bytes in UTF-8 at most"
+    if len(filename) > NAME_MAX_CHARACTERS:
+        return f"must have {NAME_MAX_CHARACTERS} characters at most"
     return None

@@ -27,7 +27,9 @@ WAITING_MAX: Final = 2 * WINDOW_CHUNKS
 IDLE_S: Final = 600.0
 """How long a lane nobody sends on is kept: its spooled bytes spare a client that comes back from sending them again."""
 RECHECK_S: Final = 1.0
-"""How old the node's picture of an upload may be: a cancel from another device is noticed by then."""
+"""How old the node's picture of an upload may be while its chunks flow: a cancel on another node is noticed by then."""
+REST_S: Final = 0.025
+"""A lane that rested for this long looks at once: its client may have gone on, and finished, on another node."""
 
 Answer = Callable[[Taken | Exception], None]
 Admit = Callable[[Channel | None, str, Caller], Awaitable[Upload]]
@@ -100,6 +102,12 @@ class SocketUploads:
         lane = self._lanes.get(_key(upload))
         return lane.receiver.next_offset if lane is not None and lane.receiver is not None else None
 
+    def recheck(self, upload: Upload) -> None:
+        """The upload is about to change: the next chunk is taken only after another look."""
+        lane = self._lanes.get(_key(upload))
+        if lane is not None:
+            lane.checked_at = -RECHECK_S
+
     async def finish(self, upload: Upload) -> Arrived:
         """Let everything that was sent arrive, and say what is in the store."""
         if upload.size == 0:
@@ -133,9 +141,9 @@ class SocketUploads:
             while lane.waiting:
                 offer = lane.waiting.popleft()
                 offer.answer(await self._answer(lane, offer))
+                lane.used_at = self._monotonic()
         finally:
             lane.task = None
-            lane.used_at = self._monotonic()
             if lane.receiver is None and self._lanes.get(key) is lane and not lane.waiting:
                 del self._lanes[key]
 
@@ -163,7 +171,8 @@ class SocketUploads:
         """The lane's receiver, after a look whether this user may (still) send."""
         now = self._monotonic()
         receiver = lane.receiver
-        if receiver is not None and now - lane.checked_at < RECHECK_S and _is_for(receiver.upload, offer):
+        is_fresh = now - lane.checked_at < RECHECK_S and now - lane.used_at < REST_S
+        if receiver is not None and is_fresh and _is_for(receiver.upload, offer):
             return receiver
         upload = await self._admit(offer.channel, offer.chunk.upload_id, offer.caller)
         if upload.plan.strategy is not Strategy.SOCKET:

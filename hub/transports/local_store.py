@@ -11,6 +11,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from hub.storage.local import LocalStore
 from hub.storage.local_signing import PATH, SignatureRefused, Ticket, check
@@ -42,22 +43,37 @@ async def receive(key: str, request: Request) -> Response:
         store = _store(request)
         digest = await store.receive(_ticket(store, "PUT", key, request), body)
     except (SignatureRefused, BadContent, UploadGone, AlreadyStored) as error:
-        text = str(error).encode()
-        headers = {"Connection": "close", "Content-Length": str(len(text))}
-        return StreamingResponse(_refuse(text, body), _STATUS[type(error)], headers, "text/plain")
+        return _Refusal(str(error), _STATUS[type(error)], body)
     return Response(status_code=200, headers={"ETag": f'"{digest}"'})
 
 
-async def _refuse(text: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The whole answer at once, then an ear for what is still on its way: closing on unread bytes would reset it all."""
-    yield text
-    left = _LINGER_BYTES
-    with contextlib.suppress(TimeoutError, ClientDisconnect):
-        async with asyncio.timeout(_LINGER_S):
-            async for piece in rest:
-                left -= len(piece)
-                if left < 0:
-                    return
+class _Refusal(Response):
+    """The whole answer at once, then an ear for what is still on its way: closing on unread bytes would reset it all.
+
+    Not a StreamingResponse: that one reads the request itself, to notice a disconnect, and would throw the body's end away.
+    """
+
+    media_type = "text/plain"
+
+    def __init__(self, text: str, status: int, rest: AsyncIterator[bytes]) -> None:
+        super().__init__(text, status, {"Connection": "close"})
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the port's signature
+        """ASGI."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(_LINGER_S):
+                await self._see_off()
+        await send({"type": "http.response.body"})
+
+    async def _see_off(self) -> None:
+        left = _LINGER_BYTES
+        async for piece in self._rest:
+            left -= len(piece)
+            if left < 0:
+                return
 
 
 @router.get("/{key:path}")

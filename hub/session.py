@@ -114,8 +114,12 @@ class Session:
         except Unreadable as error:
             return self._unreadable(error)
         except BadFrame as error:
+            self._unreadable_count = 0
             return self._refuse(error, error.re)
         self._unreadable_count = 0
+        if frame.has_unknown_fields and frame.type not in HANDSHAKES:
+            unknown = BadFrame("frame", "has fields other than type, id, channel, payload", frame.id)
+            return self._refuse(unknown, frame.id, frame.channel)
         if self.state is not State.READY:
             return self._shake(frame)
         try:
@@ -142,8 +146,6 @@ class Session:
             raise HubError(4023, "this socket is already initialised; open another one")
         caller = self.caller or _NOBODY
         event = known_event(frame.type)
-        if frame.has_unknown_fields:
-            raise BadFrame("frame", "has fields other than type, id, channel, payload", frame.id)
         _require_id(event, frame)
         if (refusal := self._limit(event, frame, now)) is not None:
             return refusal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from hub.command import Answer, Append, Command, Nothing, Outcome
-from hub.errors import HubError
+from hub.errors import HubError, Problem
 from hub.frames import reply_frame, to_json
 from hub.history import HistoryQuery, read_history
 from hub.marks import marking, marks_guard_name
@@ -58,7 +58,7 @@ class ChannelHandler:
             try:
                 channel = channel_of(command.caller.principal.tenant, name)
             except HubError as error:
-                connection.refuse(error, command.id)
+                connection.refuse(error, command.id, name)
                 continue
             if connection_left(connection, channel):
                 self._hub.presence.left(connection, channel)
@@ -73,7 +73,8 @@ class ChannelHandler:
             HubError: 4021, the caller does not follow the channel.
         """
         if connection is None or command.place.wire not in connection.subscriptions:
-            raise HubError(4021, "subscribe to the channel first")
+            details = (Problem("channel", "is not subscribed"),)
+            raise HubError(4021, "subscribe to the channel first", details=details)
         status = cast("ChannelPresence", command.payload).status
         self._hub.presence.changed(connection, command.place, status)
         return Answer("ack", b"{}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -20,6 +20,7 @@ from hub.transports.port import Upgrade
 from streams.channel import Channel, Kind
 from streams.cursor import LIVE, Cursor
 from streams.events.connection import ConnectionInit, ConnectionReconnect, ConnectionRefresh
+from streams.events.subscription import Subscription
 
 if TYPE_CHECKING:
     from hub.connection import Connection
@@ -118,8 +119,9 @@ class ConnectionHandler:
         self._hub.sessions.adopt(socket, session_id)
         self._hub.watch(socket)
         socket.push(encode_text(_ack(self._hub, command.id, socket, caller)))
-        wishes = [wish_of(principal.tenant, item, None) for item in payload.channels or ()]
-        await self._subscribe_all(socket, principal, wishes, cursors or {})
+        cursors = cursors or {}
+        wishes = [wish_of(principal.tenant, item, None, _cursor_for(item, cursors)) for item in payload.channels or ()]
+        await self._subscribe_all(socket, principal, wishes, cursors)
 
     async def _principal(self, payload: ConnectionInit, socket: Connection) -> Principal:
         header = (socket.upgrade.headers.get(b"authorization", b"") if socket.upgrade else b"").decode("latin-1")
@@ -144,6 +146,11 @@ class ConnectionHandler:
         if inbox.wire not in named and inbox.wire not in cursors:
             resumed.insert(0, Wish(inbox, Cursor(LIVE)))
         await self._hub.subscribe_all(socket, [*resumed, *wishes])
+
+
+def _cursor_for(item: Subscription, cursors: Mapping[str, Cursor]) -> Cursor | None:
+    """Where a channel goes on that is named with its cursor and among the channels: at the cursor, unless it says itself."""
+    return None if {"after", "rewind"} & item.model_fields_set else cursors.get(item.channel)
 
 
 def _socket(connection: Connection | None) -> Connection:

@@ -6,7 +6,8 @@
 -- ARGV[1]  length of a live lane, entries (approximate)     ARGV[2]  length of the bell     ARGV[3]  bytes of "hub:{pNN}:"
 -- then 5 per operation: "join" | "leave" | "status" · device · user · status · channel path
 --
--- A join of a known device and a leave of an unknown one change nothing, so operations may be repeated.
+-- A join of a known device and a leave of an unknown one change nothing, and a status is told again, so operations may be
+-- repeated. A status that is the present one is told as well: who says "active" after joining has said something.
 -- Reply: number of live entries written.
 local rung, paths, written = {}, {}, 0
 
@@ -51,7 +52,7 @@ for number = 0, (#ARGV - 3) / 5 - 1 do
         tell(at, user, present, devices - 1)
       end
     end
-  elseif devices > 0 and status ~= present then
+  elseif devices > 0 then
     redis.call('HSET', people, user, devices .. ' ' .. status)
     tell(at, user, status, devices)
   end

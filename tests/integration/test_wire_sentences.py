@@ -1,0 +1,116 @@
+"""Sentences of the wire contract that only a client beside a real node can hold it to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streams.channel import parse_channel
+from support.nodes import Node, running_node, token
+from support.socket_client import SocketClient, client, raw_client
+
+CHANNEL = "conversation:1"
+
+
+async def say(someone: SocketClient, count: int) -> list[str]:
+    """The IDs of `count` messages."""
+    return [(await someone.say(CHANNEL, f"text {number}"))["payload"]["id"] for number in range(count)]
+
+
+async def stream_of(node: Node, tenant: str) -> Any:
+    return node.hub.log.keys.of(parse_channel(tenant, CHANNEL)).stream
+
+
+async def test_leaving_what_is_no_channel_is_refused_by_its_name(redis_url: str, tenant: str) -> None:
+    """One answer for each channel named: an error says which of them it answers."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as alice:
+        id_ = await alice.send("channel.unsubscribe", {"channels": ["room:1", CHANNEL]})
+        refused = await alice.expect("connection.error", re=id_)
+        left = await alice.expect("channel.unsubscribed", re=id_)
+
+    assert (refused["channel"], refused["payload"]["code"], left["channel"]) == ("room:1", 4006, CHANNEL)
+
+
+async def test_presence_where_one_is_not_says_what_is_missing(redis_url: str, tenant: str) -> None:
+    """4021 names the field and the present state."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as alice:
+        refused = await alice.answer("channel.presence", {"status": "away"}, CHANNEL)
+
+    assert refused["payload"]["details"] == [{"field": "channel", "problem": "is not subscribed"}]
+
+
+async def test_a_status_is_told_also_when_it_is_the_present_one(redis_url: str, tenant: str) -> None:
+    """`channel.presence` is delivered as it was sent: who has joined and says `active` is heard."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as alice:
+        await alice.subscribe(CHANNEL, presence=True)
+        await alice.expect("channel.presence")
+        await alice.answer("channel.presence", {"status": "active"}, CHANNEL)
+        told = await alice.expect("channel.presence")
+
+    assert told["payload"] == {"user": "a", "status": "active", "devices": 1}
+
+
+async def test_a_channel_named_with_its_cursor_and_among_the_channels_goes_on_at_the_cursor(
+    redis_url: str, tenant: str
+) -> None:
+    """The wishes of the one are joined with the place of the other; a place of its own comes before."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("b", tenant)) as bob:
+        ids = await say(bob, 3)
+        cursors = {CHANNEL: {"after": ids[1], "seq": 2}}
+        for item, seqs in (
+            (CHANNEL, [3]),
+            ({"channel": CHANNEL, "state": False}, [3]),
+            ({"channel": CHANNEL, "after": "0"}, [1, 2, 3]),
+            ({"channel": CHANNEL, "rewind": 2}, [2, 3]),
+        ):
+            async with raw_client(node.ws_url) as alice:
+                again = {"token": token("a", tenant), "versions": [1], "cursors": cursors, "channels": [item]}
+                await alice.send("connection.reconnect", again)
+                subscribed = await alice.expect("channel.subscribed", channel=CHANNEL)
+                receipt = await alice.expect("channel.resumed", channel=CHANNEL)
+
+            replayed = [frame["seq"] for frame in alice.seen if "seq" in frame]
+            assert (replayed, receipt["payload"]["count"]) == (seqs, len(seqs))
+            assert ("state" in subscribed["payload"]) is (item == CHANNEL or "state" not in item)
+
+
+async def test_a_cursor_whose_entry_was_taken_out_is_resumed(redis_url: str, tenant: str) -> None:
+    """What follows it has the next seq, so nothing is missing; who has not seen the entry is told the hole."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as alice:
+        ids = await say(alice, 5)
+        await node.hub.log.redis.xdel(await stream_of(node, tenant), ids[2])
+        answer = await alice.subscribe(CHANNEL, after=ids[2], seq=3)
+        events = await alice.events(2)
+        await alice.subscribe(CHANNEL, after=ids[1], seq=2)
+        told = await alice.expect("channel.subscribed", channel=CHANNEL)
+
+    assert (answer["recovered"], [event["seq"] for event in events]) == (True, [4, 5])
+    assert told["payload"]["gap"] == {"reason": "trimmed", "from_seq": 3, "to_seq": 3}
+
+
+async def test_a_stream_trimmed_to_nothing_is_not_a_new_one(redis_url: str, tenant: str) -> None:
+    """Redis keeps the last ID of an emptied stream, whoever emptied it: its head stands, and who is behind is told."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as alice:
+        ids = await say(alice, 3)
+        epoch = (await alice.subscribe(CHANNEL))["epoch"]
+        await node.hub.log.redis.xtrim(await stream_of(node, tenant), maxlen=0, approximate=False)
+        at_head = await alice.subscribe(CHANNEL, after=ids[2], seq=3, epoch=epoch)
+        behind = await alice.subscribe(CHANNEL, after=ids[0], seq=1, epoch=epoch)
+        following = await alice.say(CHANNEL, "next")
+
+    assert (at_head["recovered"], at_head["head"]) == (True, {"id": ids[2], "seq": 3})
+    assert behind["gap"] == {"reason": "trimmed", "from_seq": 2, "to_seq": 3}
+    assert (following["payload"]["seq"], at_head["epoch"]) == (4, epoch)
+
+
+async def test_history_between_any_two_times(redis_url: str, tenant: str) -> None:
+    """Times before 1970 are times: nothing is older. Backwards too, nothing older than asked is promised."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as alice:
+        ids = await say(alice, 3)
+        old = "1960-01-01T00:00:00.000Z"
+        pages = [
+            (await alice.answer("channel.history", query, CHANNEL))["payload"]
+            for query in ({"to_time": old}, {"to_time": old, "before": ids[2]}, {"from_time": old, "before": ids[2]})
+        ]
+
+    assert [[event["seq"] for event in page["events"]] for page in pages] == [[], [], [1, 2]]
+    assert [(page["next"], page["gap"]) for page in pages] == [(None, None)] * 3

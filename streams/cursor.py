@@ -114,7 +114,13 @@ def judge(cursor: Cursor, look: Look) -> Resumable | Gap:
 
 def _judge_by_seq(after: str, seq: int, look: Look) -> Resumable | Gap:
     if look.prev is not None:
-        return Resumable(look.prev) if look.prev == (after, seq) else _UNKNOWN
+        if look.prev == (after, seq):
+            return Resumable(look.prev)
+        # The entry was taken out of the middle: nothing after it is missing as long as no other event has its seq.
+        is_unbroken = (
+            look.next is not None and look.next.seq == seq + 1 and look.prev.id != after and look.prev.seq < seq
+        )
+        return Resumable(Position(after, seq)) if is_unbroken else _UNKNOWN
     # Nothing at or before the cursor is kept. What the oldest kept event says counts more than the floor.
     gone_to = look.next.seq - 1 if look.next else look.floor.seq
     if seq != gone_to:

@@ -11,6 +11,14 @@ local known = redis.call('HMGET', meta, 'epoch', 'seq', 'floor_id', 'floor_seq')
 local epoch, seq, floor_id, floor_seq = known[1], known[2] or '0', known[3] or '0', known[4] or '0'
 local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 
+-- A stream that was trimmed to nothing, by whomever, is still there and knows its last ID: that is the floor then.
+if epoch and not last and seq ~= floor_seq and redis.call('EXISTS', stream) == 1 then
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for at = 1, #info, 2 do
+    if info[at] == 'last-generated-id' then floor_id, floor_seq = info[at + 1], seq end
+  end
+end
+
 -- A meta hash without its stream (it was deleted), or a stream without meta, is another life of the log.
 if not epoch or (not last and seq ~= floor_seq) then
   epoch, seq, floor_id, floor_seq = ARGV[1], '0', '0', '0'

@@ -8,7 +8,7 @@ from typing import Final
 
 from hub.frames import to_json
 from streams.channel import Channel
-from streams.cursor import START, Cursor, Gap, Look, id_order, judge
+from streams.cursor import START, Cursor, Gap, GapReason, Look, id_order, judge
 from streams.envelope import Entry
 from streams.events.channels import ChannelHistory
 from streams.redis.replay import PAGE_EVENTS, Replay
@@ -75,11 +75,15 @@ async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) ->
     if query.before is not None:
         return await _backwards(replay, channel, query)
     gap = await _gap_before(replay, channel, query.after)
+    if query.to_ms is not None and query.to_ms < 0:  # before Redis's clock begins; it refuses such an ID
+        return HistoryPage([], None, gap)
     found: list[Entry] = []
     after, upto = _start(query), f"{query.to_ms}" if query.to_ms is not None else "+"
     scanned = 0
     while scanned < SCAN_EVENTS_MAX:
         page = await replay.page(channel, after, PAGE_EVENTS, upto)
+        if after == START and page:
+            gap = gap or _trimmed_before(page[0])
         for entry in page:
             after = entry.id.decode()
             scanned += 1
@@ -110,26 +114,41 @@ async def _gap_before(replay: Replay, channel: Channel, after: str | None) -> Ga
     return verdict if isinstance(verdict, Gap) else None
 
 
+def _trimmed_before(oldest: Entry | None) -> Gap | None:
+    """What is missing before the oldest event that is kept: whoever reads from the beginning must not take it for the first."""
+    return Gap(GapReason.TRIMMED, 1, oldest.seq - 1) if oldest is not None and oldest.seq > 1 else None
+
+
 async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> HistoryPage:
     found: list[Entry] = []
     before, scanned = query.before or "+", 0
+    oldest: Entry | None = None
+    if query.to_ms is not None and query.to_ms < 0:
+        return HistoryPage([], None, None)
     if query.to_ms is not None and id_order(before)[0] > query.to_ms:
         before = f"{query.to_ms + 1}-0"
     while scanned < SCAN_EVENTS_MAX:
         page = await replay.page_back(channel, before, PAGE_EVENTS)
         for entry in page:
-            if query.from_ms is not None and int(entry.id.partition(b"-")[0]) < query.from_ms:
+            if query.from_ms is not None and _ms_of(entry) < query.from_ms:
                 return HistoryPage(found[::-1], None, None)
-            before = entry.id.decode()
+            oldest, before = entry, entry.id.decode()
             scanned += 1
             if query.wants(entry):
                 found.append(entry)
                 if len(found) == query.limit:
                     more = await replay.page_back(channel, before, 1)
-                    return HistoryPage(found[::-1], before if more else None, None)
+                    if more and query.from_ms is not None and _ms_of(more[0]) < query.from_ms:
+                        return HistoryPage(found[::-1], None, None)
+                    gap = None if more else _trimmed_before(oldest)
+                    return HistoryPage(found[::-1], before if more else None, gap)
         if len(page) < PAGE_EVENTS:
-            return HistoryPage(found[::-1], None, None)
+            return HistoryPage(found[::-1], None, _trimmed_before(oldest))
     return HistoryPage(found[::-1], before, None)
+
+
+def _ms_of(entry: Entry) -> int:
+    return int(entry.id.partition(b"-")[0])
 
 
 def _ms(time: str | datetime | None) -> int | None:

@@ -13,6 +13,7 @@ from consumers.change import Change
 from consumers.faults import Faults
 from consumers.journal import RequestRecord
 from consumers.run_log import RunLog
+from consumers.storable import given, storable_text
 from projections.json_value import JsonObject
 from projections.run_states import WAITING_MS_DEFAULT
 from projections.times import text_of_milliseconds
@@ -37,6 +38,7 @@ class Asking:
 
         Raises:
             Suspended: some are not answered yet; the segment ends and the agent is run again when they are.
+            AgentFailed: one is not as the catalogue has questions.
         """
         answers: list[Answer] = []
         for question in questions:
@@ -45,6 +47,7 @@ class Asking:
             record = self._run.journal.requests.get(request_id)
             answer = record.answer() if record else None
             if answer is None:
+                self._payload(request_id, question, self._expires_ms(question))
                 self.open.append((request_id, question))
             else:
                 answers.append(answer)
@@ -55,26 +58,34 @@ class Asking:
     async def put(self) -> int:
         """Append the open questions. Returns when the first of them expires, in milliseconds since 1970."""
         now_ms = self._now_ms()
-        batch = f"{self._run.run.run_id}.s{self._run.run.segment}"
         earliest = now_ms + WAITING_MS_DEFAULT
         for request_id, question in self.open:
-            life_ms = WAITING_MS_DEFAULT if question.expires_in_s is None else int(question.expires_in_s * 1000)
-            expires_ms = now_ms + life_ms
+            expires_ms = self._expires_ms(question)
             earliest = min(earliest, expires_ms)
             if request_id not in self._run.journal.requests:
-                await self._put(request_id, batch, question, expires_ms)
+                await self._put(request_id, question, expires_ms)
         return earliest
 
-    async def _put(self, request_id: str, batch: str, question: Question, expires_ms: int) -> None:
-        run_id = self._run.run.run_id
-        payload: JsonObject = {"request_id": request_id, "batch_id": batch, "run_id": run_id, "kind": question.kind}
+    def _expires_ms(self, question: Question) -> int:
+        life_ms = WAITING_MS_DEFAULT if question.expires_in_s is None else int(question.expires_in_s * 1000)
+        return self._now_ms() + life_ms
+
+    def _payload(self, request_id: str, question: Question, expires_ms: int) -> JsonObject:
+        run = self._run.run
+        payload: JsonObject = {
+            "request_id": request_id, "batch_id": f"{run.run_id}.s{run.segment}", "run_id": run.run_id, "kind": question.kind,
+        }  # fmt: skip
         optional: JsonObject = {
             "tool_call_id": question.tool_call_id, "name": question.name, "args": question.args,
-            "prompt": question.prompt[:4000], "response_schema": question.response_schema,
+            "prompt": storable_text(question.prompt, 4000), "response_schema": question.response_schema,
             "allow_edit": question.allow_edit or None, "assignees": list(question.assignees) or None,
             "expires_at": text_of_milliseconds(expires_ms),
         }  # fmt: skip
         payload |= {name: value for name, value in optional.items() if value is not None}
+        return given("tool.call.request", payload)
+
+    async def _put(self, request_id: str, question: Question, expires_ms: int) -> None:
+        run_id, payload = self._run.run.run_id, self._payload(request_id, question, expires_ms)
         fields = {
             "state": "open", "run_id": run_id, "kind": question.kind, "call": question.tool_call_id or "",
             "edit": "1" if question.allow_edit else "", "assignees": ",".join(question.assignees),

@@ -11,15 +11,14 @@ from typing import Literal, NamedTuple
 
 from consumers.change import Change
 from consumers.journal import Journal
-from projections.json_value import Json, JsonObject, canonical
+from consumers.storable import storable_text
+from projections.json_value import Json, JsonObject
 from projections.run_states import OUTCOMES, sources
 from streams.channel import Channel
 from streams.envelope import Guard, OpenText
 from streams.runs import RunView, home_guard_name, request_guard_name
 
 Outcome = Literal["success", "cancelled", "failed", "expired"]
-RESULT_BYTES_MAX = 256 * 1024
-"""The catalogue's limit of `result`."""
 
 
 class Planned(NamedTuple):
@@ -54,7 +53,7 @@ class Ending:
 
 def failure(code: str, message: str, *, is_retryable: bool) -> JsonObject:
     """The catalogue's `Failure`."""
-    return {"code": code[:64], "message": message[:2000], "retryable": is_retryable}
+    return {"code": storable_text(code, 64), "message": storable_text(message, 2000), "retryable": is_retryable}
 
 
 def closing(channel: Channel, journal: Journal, run: RunView, ending: Ending) -> list[Planned]:
@@ -107,7 +106,7 @@ def _complete(channel: Channel, journal: Journal, run: RunView, ending: Ending) 
         "run_id": run.run_id, "agent": run.agent, "outcome": ending.outcome, "message_ids": journal.message_ids,
         "duration_ms": ending.duration_ms, "attempts": run.attempt,
     }  # fmt: skip
-    if ending.result is not None and len(canonical(ending.result)) <= RESULT_BYTES_MAX:
+    if ending.result is not None:
         payload["result"] = ending.result
     if journal.usage:
         payload["usage"] = journal.usage

@@ -31,14 +31,14 @@ from consumers.history import Past
 from consumers.journal import STEP_PREFIX
 from consumers.run_log import RunLog
 from consumers.services import ServedAgent, Services
+from consumers.storable import given
 from consumers.tooling import Tooling
-from consumers.voice import Ending, Voice
+from consumers.voice import Ending, Voice, checked_ending
 from projections.json_value import Json, JsonObject, canonical
 from projections.recorded import recorded
 
 BREATH_S: Final = 0.005
 """An agent that never awaits lets the others breathe this often."""
-VALUE_BYTES_MAX: Final = 64 * 1024
 
 
 class Performance:
@@ -64,7 +64,7 @@ class Performance:
         self._one_output = asyncio.Lock()
         self._steers_taken = 0
 
-    async def play(self, given: AgentInput) -> None:
+    async def play(self, about: AgentInput) -> None:
         """Run the agent to its end.
 
         Raises:
@@ -73,7 +73,7 @@ class Performance:
             Fenced: the run has another holder.
             Exception: the agent's own.
         """
-        generator = self._agent.run(Context(self), given)
+        generator = self._agent.run(Context(self), about)
         loop = asyncio.get_running_loop()
         breath_s = loop.time()
         back: Back = None
@@ -83,6 +83,8 @@ class Performance:
                     item = await generator.asend(back)
                 except StopAsyncIteration:
                     break
+                except SystemExit as error:  # it would end the worker, with everybody else's runs
+                    raise AgentFailed("agent_exit", "the agent called exit") from error
                 back = await self._take(item)
                 if self.control.stop is not None:
                     raise Stopped
@@ -102,9 +104,9 @@ class Performance:
             case Output():
                 await self.take_output(item)
             case EndMessage():
-                await self.voice.end(Ending(item.finish_reason, item.usage, item.parts))
+                await self.voice.end(checked_ending(Ending(item.finish_reason, item.usage, item.parts)))
             case Result():
-                self.result = item.value
+                self.result = _checked_result(item.value)
             case ToolCall():
                 return (await self.tooling.call_all([item]))[0]
             case list():
@@ -137,6 +139,10 @@ class Performance:
         if key in steps:
             self.voice.passed_step(key)
             return steps[key]
+        given(
+            "agent.output",
+            {"run_id": self.run.run.run_id, "index": 0, "kind": "log", "name": f"{STEP_PREFIX}{key}", "value": None},
+        )
         await self.voice.flush()
         self._services.faults.hit("run_before_step")
         result = await function()
@@ -175,8 +181,6 @@ class Performance:
         return words
 
     async def _append_output(self, output: Output) -> None:
-        if len(canonical(output.value)) > VALUE_BYTES_MAX:
-            raise AgentFailed("output_too_large", "an output may have 64 KiB")
         async with self._one_output:  # the index has no holes: one at a time
             index = self.run.journal.output_count
             payload: JsonObject = {
@@ -184,4 +188,14 @@ class Performance:
             }  # fmt: skip
             if output.name is not None:
                 payload["name"] = output.name
-            await self.run.append("agent.output", payload, f"output/{index}")
+            await self.run.append("agent.output", given("agent.output", payload), f"output/{index}")
+
+
+def _checked_result(value: Json) -> Json:
+    """What `agent.complete` can carry."""
+    if value is None:
+        return None
+    payload: JsonObject = {
+        "run_id": "r", "agent": "a", "outcome": "success", "message_ids": [], "duration_ms": 0, "attempts": 1, "result": value,
+    }  # fmt: skip
+    return given("agent.complete", payload)["result"]

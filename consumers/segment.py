@@ -184,7 +184,7 @@ class SegmentRunner:
         elif isinstance(error, AgentFailed):
             told = failure(error.code, str(error), is_retryable=error.is_retryable)
             await self._close(performance, Ending("failed", self._duration_ms(writes.run), "failed", told))
-        elif isinstance(error, Exception | asyncio.CancelledError):
+        elif isinstance(error, Exception | asyncio.CancelledError | GeneratorExit):
             _log.error("agent %s failed in run %s", writes.run.agent, writes.run.run_id, exc_info=error)
             told = failure("agent_error", "the agent failed; the worker's log says how", is_retryable=True)
             await self._close(performance, Ending("failed", self._duration_ms(writes.run), "failed", told))

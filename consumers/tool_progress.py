@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Final
 
 from consumers.run_log import RunLog
+from consumers.storable import storable_text
 from consumers.writer import Writer
 from projections.json_value import JsonObject
 from streams.redis.append import Result
@@ -28,6 +30,8 @@ class Progress:
 
     def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Tell how far it is. What comes too soon, or when the way is full, is left out."""
+        if not math.isfinite(progress):
+            return
         now_s = asyncio.get_running_loop().time()
         self._highest = max(self._highest, progress)
         if now_s < self._next_s or not self._writer.has_room:
@@ -36,10 +40,10 @@ class Progress:
         payload: JsonObject = {
             "tool_call_id": self._call_id, "run_id": self._run.run.run_id, "progress": self._highest,
         }  # fmt: skip
-        if total is not None:
+        if total is not None and math.isfinite(total) and total >= 0:
             payload["total"] = total
         if message is not None:
-            payload["message"] = message[:500]
+            payload["message"] = storable_text(message, 500)
         self._writer.submit(self._run.draft("tool.call.progress", payload), _unheard)
 
 

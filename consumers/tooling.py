@@ -16,13 +16,14 @@ from consumers.asking import Asking
 from consumers.faults import Faults
 from consumers.journal import CallRecord
 from consumers.run_log import RunLog
+from consumers.storable import Unstorable, given, storable, storable_text
 from consumers.tool_progress import Progress
-from consumers.voice import Ending, Voice
+from consumers.voice import Ending, Voice, checked_ending
 from consumers.writer import Writer
 from projections.json_value import Json, JsonObject, canonical
 
-OUTPUT_BYTES_MAX = 64 * 1024
-"""The catalogue's limit of `output`."""
+ARGS_BYTES_MAX = 64 * 1024
+"""The catalogue's limit of `args`."""
 _log = logging.getLogger(__name__)
 
 
@@ -41,10 +42,10 @@ class Tooling:
             Suspended: people or a client must say something first.
         """
         named = [replace(call, tool_call_id=call.tool_call_id or self._number()) for call in calls]
-        parts: list[JsonObject] = [{"type": "tool_call", "tool_call_id": call.tool_call_id} for call in named]
-        message_id = await self._voice.end(Ending("tool_calls", parts=tuple(parts)), is_forced=True)
-        for call in named:
-            await self._tell_start(call, message_id)
+        starts = [self._start(call, self._voice.message_id) for call in named]
+        await self._end_message([call.tool_call_id for call in named])
+        for start in starts:
+            await self._tell_start(start)
         answers = await self._answers(named)
         pairs = zip(named, answers, strict=True)
         tasks = [asyncio.ensure_future(self._call(call, answer)) for call, answer in pairs]
@@ -61,12 +62,9 @@ class Tooling:
         if not fresh:
             return
         if self._voice.is_open or self._foreign_message is None or begun.message_calls:
-            parts: list[JsonObject] = [
-                {"type": "tool_call", "tool_call_id": call_id} for call_id in begun.message_calls
-            ]
-            self._foreign_message = await self._voice.end(Ending("tool_calls", parts=tuple(parts)), is_forced=True)
+            self._foreign_message = await self._end_message(begun.message_calls)
         for call in fresh:
-            await self._tell_start(call, self._foreign_message)
+            await self._tell_start(self._start(call, self._foreign_message))
 
     async def tell_ended(self, ended: CallEnded) -> None:
         """Tell what came of such a call, once."""
@@ -83,21 +81,29 @@ class Tooling:
         self._count += 1
         return f"{self._run.run.run_id}.c{self._count - 1}"
 
-    async def _tell_start(self, call: ToolCall, message_id: str) -> None:
-        call_id = str(call.tool_call_id)
-        if call_id in self._run.journal.calls:
-            return
+    async def _end_message(self, call_ids: Sequence[str | None]) -> str:
+        parts: list[JsonObject] = [{"type": "tool_call", "tool_call_id": call_id} for call_id in call_ids]
+        return await self._voice.end(checked_ending(Ending("tool_calls", parts=tuple(parts))), is_forced=True)
+
+    def _start(self, call: ToolCall, message_id: str) -> JsonObject:
+        """What is told of a call. Arguments too large to be told are left out; the tool gets them all the same."""
+        is_hidden = call.is_redacted or is_too_large(call.args)
         payload: JsonObject = {
-            "tool_call_id": call_id, "run_id": self._run.run.run_id, "message_id": message_id, "name": call.name,
+            "tool_call_id": call.tool_call_id, "run_id": self._run.run.run_id, "message_id": message_id, "name": call.name,
             "executor": call.executor,
         }  # fmt: skip
         optional: JsonObject = {
-            "title": call.title, "args": None if call.is_redacted else call.args, "redacted": call.is_redacted or None,
+            "title": call.title, "args": None if is_hidden else call.args, "redacted": is_hidden or None,
             "idempotent": call.is_idempotent or None,
             "timeout_ms": None if call.timeout_s is None else int(call.timeout_s * 1000),
         }  # fmt: skip
         payload |= {name: value for name, value in optional.items() if value is not None}
-        await self._run.append("tool.call.start", payload, f"call/{call_id}")
+        return given("tool.call.start", payload)
+
+    async def _tell_start(self, payload: JsonObject) -> None:
+        call_id = str(payload["tool_call_id"])
+        if call_id not in self._run.journal.calls:
+            await self._run.append("tool.call.start", payload, f"call/{call_id}")
 
     async def _answers(self, calls: Sequence[ToolCall]) -> list[Answer | None]:
         """What people said to each call; None where nobody had to be asked."""
@@ -153,7 +159,7 @@ class Tooling:
             return await self._fail(
                 str(call.tool_call_id), "timeout", f"no result within {call.timeout_s} s", is_retryable=True
             )
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             _log.warning("tool %s failed", call.name, exc_info=True)
             return await self._fail(
                 str(call.tool_call_id), "failed", f"{type(error).__name__}: {error}", is_retryable=False
@@ -161,22 +167,29 @@ class Tooling:
         return await self._complete(str(call.tool_call_id), _since_ms(started_s), output)
 
     async def _complete(self, call_id: str, duration_ms: int, output: Json, *, is_denied: bool = False) -> ToolOutcome:
-        if len(canonical(output)) > OUTPUT_BYTES_MAX:
-            return await self._fail(call_id, "failed", "the output is larger than 64 KiB", is_retryable=False)
         payload: JsonObject = {
             "tool_call_id": call_id, "run_id": self._run.run.run_id, "outcome": "denied" if is_denied else "ok",
             "output": output, "duration_ms": duration_ms,
         }  # fmt: skip
+        try:
+            payload = storable("tool.call.complete", payload)
+        except Unstorable as error:
+            return await self._fail(call_id, "failed", f"the output cannot be told: {error}", is_retryable=False)
         await self._run.append("tool.call.complete", payload, f"result/{call_id}")
-        return ToolOutcome(call_id, output, is_denied)
+        return ToolOutcome(call_id, payload["output"], is_denied)
 
     async def _fail(self, call_id: str, reason: str, message: str, *, is_retryable: bool) -> ToolOutcome:
         payload: JsonObject = {
-            "tool_call_id": call_id, "run_id": self._run.run.run_id, "reason": reason, "message": message[:2000],
+            "tool_call_id": call_id, "run_id": self._run.run.run_id, "reason": reason, "message": storable_text(message, 2000),
             "retryable": is_retryable,
         }  # fmt: skip
         await self._run.append("tool.call.error", payload, f"result/{call_id}")
         return ToolOutcome(call_id, error=reason, message=message)
+
+
+def is_too_large(args: JsonObject) -> bool:
+    """Whether arguments do not fit an event."""
+    return len(canonical(args)) > ARGS_BYTES_MAX
 
 
 def _since_ms(started_s: float) -> int:

@@ -16,6 +16,7 @@ from consumers.deltas import Delta, Joiner, Track
 from consumers.faults import Faults
 from consumers.metrics import Meters
 from consumers.run_log import RETRY_S, RunLog
+from consumers.storable import given
 from consumers.writer import Writer
 from projections.json_value import Json, JsonObject
 from streams.envelope import Appended, OpenText
@@ -36,6 +37,22 @@ class Ending:
     usage: JsonObject | None = None
     parts: tuple[JsonObject, ...] = ()
     error: JsonObject | None = None
+
+
+def checked_ending(ending: Ending) -> Ending:
+    """An ending as it can be stored.
+
+    Raises:
+        AgentFailed: its reason, usage or parts are not as the catalogue has them.
+    """
+    parts: list[Json] = [*ending.parts]
+    payload: JsonObject = {
+        "message_id": "m", "run_id": "r", "attempt": 1, "finish_reason": ending.finish_reason, "text": "", "parts": parts,
+    }  # fmt: skip
+    if ending.usage is not None:
+        payload["usage"] = ending.usage
+    given("assistant.message.end", payload)
+    return ending
 
 
 class Voice:
@@ -196,7 +213,7 @@ class Voice:
         run, joiner = self._run.run, self._open()
         payload: JsonObject = {
             "message_id": message_id, "run_id": run.run_id, "attempt": run.attempt,
-            "finish_reason": "length" if self._left["text"] <= 0 else ending.finish_reason, "text": joiner.whole("text"),
+            "finish_reason": "length" if self._left["text"] < 0 else ending.finish_reason, "text": joiner.whole("text"),
         }  # fmt: skip
         parts: list[Json] = [*ending.parts]
         extra: dict[str, Json] = {

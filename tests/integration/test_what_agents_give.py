@@ -1,0 +1,192 @@
+"""What an agent gives is held against the catalogue before it is stored: no reader ever meets what it could not read."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from consumers.agent import AgentFailed, EndMessage, Output, Question, Result, ToolCall
+from consumers.worker import running
+from streams.redis.log import Log
+from support.run_rig import Client, check_rules, conversation, options
+
+
+@pytest.fixture
+async def log(redis_url: str) -> AsyncIterator[Log]:
+    log = await Log.open(redis_url)
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+def client(log: Log, tenant: str) -> Client:
+    return Client(log, conversation(tenant))
+
+
+async def nothing(args: Any, tool: Any) -> Any:
+    return None
+
+
+DEEP: Any = 1
+for _ in range(20):
+    DEEP = [DEEP]
+
+BAD_ITEMS: dict[str, Any] = {
+    "an output of no kind": Output("drawing", 1),  # type: ignore[arg-type]
+    "an output with a long name": Output("json", 1, "n" * 129),
+    "an output that is too large": Output("json", "x" * 65_536),
+    "an output that is too deep": Output("json", DEEP),
+    "an output that is no number": Output("json", math.nan),
+    "an output that is no JSON": Output("json", object()),  # type: ignore[arg-type]
+    "a patch that is none": Output("state_delta", {"op": "add"}),
+    "a reason nobody knows": EndMessage("bored"),  # type: ignore[arg-type]
+    "a part nobody knows": EndMessage(parts=({"type": "song"},)),
+    "too many parts": EndMessage(parts=tuple({"type": "refusal", "text": "no"} for _ in range(65))),
+    "usage below nothing": EndMessage(usage={"input_tokens": -1}),
+    "a result that is too large": Result("x" * 262_144),
+    "a result that is no number": Result(math.inf),
+    "a result that is no JSON": Result(object()),  # type: ignore[arg-type]
+    "a call with a long name": ToolCall("n" * 129, {}, nothing),
+    "a call with a long title": ToolCall("n", {}, nothing, title="t" * 201),
+    "a call whose id is not ASCII": ToolCall("n", {}, nothing, tool_call_id="é"),
+    "more calls than a message names": [ToolCall("n", {}, nothing)] * 65,
+    "a question to too many": ToolCall("n", {}, nothing, approval=Question("?", assignees=("u",) * 21)),
+    "a question to no name": ToolCall("n", {}, nothing, approval=Question("?", assignees=("a,b",))),
+    "a question with a large schema": ToolCall("n", {}, nothing, approval=Question("?", response_schema={"x": "y" * 16_384})),
+}  # fmt: skip
+
+
+async def test_what_cannot_be_stored_ends_the_run_and_is_not_stored(log: Log, client: Client) -> None:
+    """Each is refused with `bad_item` and what it must be, at the first attempt."""
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        yield "x"
+        yield BAD_ITEMS[given.text]
+
+    async with running(options(log.url, {"a": agent}), log):
+        ends = {name: await client.end(await client.ask(name)) for name in BAD_ITEMS}
+
+    for name, end in ends.items():
+        assert (end["outcome"], end["attempts"], end["error"]["code"]) == ("failed", 1, "bad_item"), name
+    check_rules(await client.events())
+
+
+async def test_a_step_whose_name_cannot_be_stored_has_no_effect(log: Log, client: Client) -> None:
+    """It is refused before it is done: afterwards nobody could know that it was."""
+    done: list[str] = []
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        async def act() -> Any:
+            done.append("done")
+
+        await ctx.step("k" * 200, act)
+        yield "never"
+
+    async with running(options(log.url, {"a": agent}), log):
+        end = await client.end(await client.ask("x"))
+
+    assert (end["error"]["code"], done) == ("bad_item", [])
+
+
+@pytest.mark.parametrize(
+    "output", [math.nan, object(), "x" * 65_536, DEEP, "\ud800"], ids=lambda value: type(value).__name__
+)
+async def test_an_output_that_cannot_be_told_fails_its_call_alone(log: Log, client: Client, output: Any) -> None:
+    """The agent is told why and goes on."""
+
+    async def tool(args: Any, context: Any) -> Any:
+        return output
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        found = yield ToolCall("t", {}, tool)
+        yield f"{found.error}: {found.message}"
+
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.ask("x")
+        end = await client.end(run_id)
+
+    assert end["outcome"] == "success"
+    assert "failed: the output cannot be told" in await client.text(run_id)
+    check_rules(await client.events())
+
+
+async def test_a_tool_gets_arguments_that_are_too_large_to_be_told(log: Log, client: Client) -> None:
+    """They are left out of the event, which says so."""
+    got: list[int] = []
+
+    async def tool(args: Any, context: Any) -> Any:
+        got.append(len(args["text"]))
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        yield ToolCall("write", {"text": "x" * 70_000}, tool)
+
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.ask("x")
+        await client.end(run_id)
+
+    start = await client.until("tool.call.start", run_id=run_id)
+    assert (start["redacted"], "args" in start, got) == (True, False, [70_000])
+
+
+async def test_words_of_failures_are_mended(log: Log, client: Client) -> None:
+    """NUL and lone surrogates in a failure, of a tool, of its progress or of the agent, do not reach the log."""
+
+    async def tool(args: Any, context: Any) -> Any:
+        context.progress(math.nan)
+        context.progress(1, math.inf, "a\x00\ud800")
+        raise RuntimeError("b\x00\ud800")
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        yield ToolCall("t", {}, tool)
+        raise AgentFailed("c\x00", "d\x00\ud800")
+
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.ask("x")
+        end = await client.end(run_id)
+
+    assert end["error"] == {"code": "c\ufffd", "message": "d\ufffd?", "retryable": False}
+    assert (await client.until("tool.call.error", run_id=run_id))["message"] == "RuntimeError: b\ufffd?"
+    live = [e.payload for e in await log.replay.live_entries(client.channel) if e.type == b"tool.call.progress"]
+    assert [(p["progress"], p.get("total"), p["message"]) for p in live] == [(1, None, "a\ufffd?")]
+    check_rules(await client.events())
+
+
+async def test_an_agent_that_exits_ends_its_run_and_not_the_worker(log: Log, client: Client) -> None:
+    """`sys.exit` in an agent, in a tool of it, or a stray GeneratorExit is its failure; the next run goes on."""
+
+    async def leave(args: Any, context: Any) -> Any:
+        raise SystemExit(1)
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        if given.text == "tool":
+            found = yield ToolCall("t", {}, leave)
+            yield str(found.error)
+        elif given.text != "well":
+            raise SystemExit(1) if given.text == "exit" else GeneratorExit
+        yield "well"
+
+    async with running(options(log.url, {"a": agent}), log):
+        ends = [await client.end(await client.ask(how)) for how in ("exit", "generator", "tool", "well")]
+
+    assert [(end["outcome"], end["attempts"]) for end in ends] == [("failed", 1)] * 2 + [("success", 1)] * 2
+    check_rules(await client.events())
+
+
+async def test_a_message_that_just_fits_is_whole(log: Log, client: Client) -> None:
+    """512 KiB exactly are nothing cut: it ends with `stop`."""
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        for _ in range(512):
+            yield "x" * 1024
+            await asyncio.sleep(0)
+
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.ask("x")
+        await client.end(run_id)
+
+    end = await client.until("assistant.message.end", run_id=run_id)
+    assert (end["finish_reason"], len(end["text"])) == ("stop", 512 * 1024)

@@ -12,8 +12,8 @@ from hub.errors import HubError
 from projections.channel_state import ChannelState
 from projections.conversation import CONVERSATION
 from projections.message import Message
-from streams.channel import Channel
-from streams.runs import Invitation, OnBusy, home_guard_name
+from streams.channel import Channel, Kind
+from streams.runs import Invitation, OnBusy
 from streams.settings import settings_guard_name
 
 if TYPE_CHECKING:
@@ -71,18 +71,6 @@ class Conversations:
             raise HubError(4018, "there is no such message in this conversation")
         return found
 
-    async def active_run(self, channel: Channel) -> str:
-        """The run that has its turn.
-
-        Raises:
-            HubError: 4018, none has.
-        """
-        log = self._hub.log
-        raw = await log.replay.command(b"HGET", log.keys.guard(channel, home_guard_name(channel)), b"active")
-        if not raw:
-            raise HubError(4018, "no run is active in this channel")
-        return str(raw.decode())
-
     async def require_agent(self, command: Command, name: str) -> None:
         """The caller may invoke here, and somebody serves the agent.
 
@@ -94,8 +82,10 @@ class Conversations:
         if not await self._hub.services.agents.is_available(name):
             raise HubError(4007, "nobody serves this agent now; agent.list says who is there", retry_after_ms=1_000)
 
-    def invitation(self, command: Command, agent: str, on_busy: OnBusy | None, **more: str | int | None) -> Invitation:
-        """The run a command asks for.
+    async def invitation(
+        self, command: Command, agent: str, on_busy: OnBusy | None, **more: str | int | None
+    ) -> Invitation:
+        """The run a command asks for. Where it does not say what to do when the channel is busy, the settings do.
 
         Raises:
             HubError: 4024, a way to handle a busy channel that this hub does not offer.
@@ -103,4 +93,13 @@ class Conversations:
         if on_busy in _LATER:
             raise HubError(4024, "on_busy may be enqueue or reject here")
         now_ms = int(self._hub.services.now() * 1000)
-        return Invitation(agent, command.caller.principal.user, now_ms, on_busy or "enqueue", **more)  # type: ignore[arg-type]  # named by the caller
+        busy = on_busy or await self._busy_setting(command.place)
+        return Invitation(agent, command.caller.principal.user, now_ms, busy, **more)  # type: ignore[arg-type]  # named by the caller
+
+    async def _busy_setting(self, channel: Channel) -> OnBusy:
+        """What the conversation's settings say; a way that is not offered yet waits, as without a setting."""
+        if channel.kind is not Kind.CONVERSATION:
+            return "enqueue"
+        log = self._hub.log
+        raw = await log.replay.command(b"HGET", log.keys.guard(channel, settings_guard_name(channel)), b"on_busy")
+        return "reject" if raw == b"reject" else "enqueue"

@@ -3,7 +3,7 @@
 `settings:<channel>` lives in the channel's partition and is changed only by the scripts that append:
 
 * `revision`: raised by one with every stored `chat.configure` and `chat.branch`; `expected_revision` is compared with it.
-* `agent`: who answers by default.
+* `agent`: who answers by default. `on_busy`: what a message does by default while an answer is under way.
 * `told`, `told_of`: the revision that the newest `conversation.updated` told, and the event it was told of. A channel's
   commands are handled in their order, so the next one brings `told` + 1.
 """

@@ -35,9 +35,10 @@ class ToolHandler:
             return DONE
         writes = await self._flow.run_log(channel, replace(run, cause=source.id))
         writes.correlation = source.correlation
+        resolved = resolution(request, source.payload)
         payload: JsonObject = {
-            "request_id": request_id, "run_id": run.run_id, "resolution": resolution(request, source.payload),
-            "by": source.actor, "edited": "edited_args" in source.payload,
+            "request_id": request_id, "run_id": run.run_id, "resolution": resolved, "by": source.actor,
+            "edited": resolved == "approved" and "edited_args" in source.payload,
         }  # fmt: skip
         if request.tool_call_id:
             payload["tool_call_id"] = request.tool_call_id
@@ -48,9 +49,13 @@ class ToolHandler:
 
 
 def resolution(request: RequestView, payload: JsonObject) -> Resolution:
-    """What an answer amounts to. An approval needs the word `approve`; everything else is a denial."""
+    """What an answer amounts to. An approval needs the word `approve`; everything else is a denial.
+
+    Edited arguments that are none deny as well: what was approved with others must not run with the first ones.
+    """
     if request.kind in {"approval", "confirmation"}:
-        return "approved" if payload.get("decision") == "approve" else "denied"
+        is_approved = payload.get("decision") == "approve" and isinstance(payload.get("edited_args", {}), dict)
+        return "approved" if is_approved else "denied"
     if payload.get("decision") == "deny":
         return "denied"
     return "answered" if "result" in payload or "error" in payload else "denied"

@@ -31,7 +31,7 @@ class AgentHandler:
         payload, place = cast("AgentInvoke", command.payload), command.place
         agent = agent_for(place, payload.agent)
         await self._conversations.require_agent(command, agent)
-        invitation = self._conversations.invitation(
+        invitation = await self._conversations.invitation(
             command, agent, payload.on_busy, run_id=payload.run_id, parent="", deadline_ms=payload.deadline_ms
         )
         results = run_results(place, payload.run_id, channel=place.wire)

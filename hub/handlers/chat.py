@@ -9,7 +9,7 @@ from hub.command import Append, Command, Outcome
 from hub.conversations import NOBODY, Conversations
 from hub.errors import HubError, Problem
 from hub.frames import to_json
-from hub.handlers.runs import cancel_run, run_results
+from hub.handlers.runs import cancel_active, cancel_run, run_results
 from projections.message import ASSISTANT
 from streams.envelope import Appended, Guard
 from streams.events.chat import (
@@ -57,7 +57,7 @@ class ChatHandler:
         if agent in {"", NOBODY}:
             return Append(command.draft(is_wanted=bool(payload.parts)), _STORED)
         await self._conversations.require_agent(command, agent)
-        guards = opening(command.place, self._conversations.invitation(command, agent, payload.on_busy))
+        guards = opening(command.place, await self._conversations.invitation(command, agent, payload.on_busy))
         return Append(command.draft(guards=guards), run_results(command.place, disposition="queued"), busy)
 
     def typing(self, command: Command, connection: Connection | None) -> Outcome:
@@ -75,7 +75,8 @@ class ChatHandler:
             await self._conversations.require_agent(command, agent)
         expected = payload.expected_revision
         checks = () if expected is None else (("revision", "eq", str(expected) if expected else ""),)
-        sets = (("agent", "" if agent in {None, NOBODY} else str(agent)),) if "agent" in changed else ()
+        known = {"agent": "" if agent in {None, NOBODY} else str(agent), "on_busy": payload.settings.on_busy or ""}
+        sets = tuple((name, value) for name, value in known.items() if name in changed)
         guard = Guard(settings_guard_name(command.place), checks, sets, ("revision",))
 
         def configured(appended: Appended) -> Mapping[str, Any]:
@@ -96,13 +97,14 @@ class ChatHandler:
             )
         agent = str(message.actor.get("id", ""))
         await self._conversations.require_agent(command, agent)
-        invitation = self._conversations.invitation(command, agent, None, parent=message.parent_id or "")
+        invitation = await self._conversations.invitation(command, agent, None, parent=message.parent_id or "")
         return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), busy)
 
     async def cancel(self, command: Command, connection: Connection | None) -> Outcome:
         """Stop a run; the active one if none is named."""
-        payload = cast("ChatCancel", command.payload)
-        run_id = payload.run_id or await self._conversations.active_run(command.place)
+        run_id = cast("ChatCancel", command.payload).run_id
+        if run_id is None:
+            return await cancel_active(self._hub.log, command)
         return await cancel_run(self._hub.log, command, run_id)
 
     async def edit(self, command: Command, connection: Connection | None) -> Outcome:
@@ -118,7 +120,7 @@ class ChatHandler:
             return Append(command.draft(is_wanted=False))
         await self._conversations.require_agent(command, agent)
         parent = "@id" if payload.mode == "branch" else payload.message_id
-        invitation = self._conversations.invitation(command, agent, None, parent=parent)
+        invitation = await self._conversations.invitation(command, agent, None, parent=parent)
         return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), busy)
 
     async def delete(self, command: Command, connection: Connection | None) -> Outcome:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 from hub.command import Append, Command
 from hub.errors import HubError, Problem
 from streams.channel import Channel
-from streams.envelope import Appended
+from streams.envelope import Appended, Guard
 from streams.errors import GuardRefused, StreamsError
 from streams.redis.log import Log
 from streams.run_cancel import cancel_unbegun, is_unbegun
-from streams.runs import cancelling, read_run, run_guard_name, run_id_of
+from streams.runs import cancelling, home_guard_name, read_run, run_guard_name, run_id_of
+
+_MEANT_TTL_S = 3_600
+"""How long it is known which run a cancel without a name stopped: as long as the command's id is."""
 
 
 def run_results(home: Channel, run_id: str | None = None, **more: str) -> Callable[[Appended], Mapping[str, str]]:
@@ -20,8 +24,29 @@ def run_results(home: Channel, run_id: str | None = None, **more: str) -> Callab
     return lambda appended: {**more, "run_id": run_id or run_id_of(home, appended.id)}
 
 
+async def cancel_active(log: Log, command: Command) -> Append:
+    """Ask the run that has its turn to stop. The same command again names the run it stopped then, whoever's turn it is.
+
+    Raises:
+        HubError: 4018, no run is active.
+    """
+    place = command.place
+    meant = Guard(f"meant:{place.wire}:{command.caller.principal.user}:{command.id}", ttl_s=_MEANT_TTL_S)
+    found = await log.replay.command(b"HGET", log.keys.guard(place, meant.name), b"run_id")
+    found = found or await log.replay.command(b"HGET", log.keys.guard(place, home_guard_name(place)), b"active")
+    if not found:
+        raise HubError(4018, "no run is active in this channel")
+    run_id = found.decode()
+    remembered = (replace(meant, sets=(("run_id", run_id),)),) if command.id is not None else ()
+    return await cancel_run(log, command, run_id, more=remembered)
+
+
 async def cancel_run(
-    log: Log, command: Command, run_id: str, mode: Literal["graceful", "force"] = "graceful"
+    log: Log,
+    command: Command,
+    run_id: str,
+    mode: Literal["graceful", "force"] = "graceful",
+    more: tuple[Guard, ...] = (),
 ) -> Append:
     """Ask a run to stop. Its worker ends it with `agent.complete`; one that nobody has begun is ended here (NOTES 3)."""
     place = command.place
@@ -34,7 +59,7 @@ async def cancel_run(
                 log.submit(draft, _left_to_workers)
         return {"run_id": run_id, "state": "cancelling"}
 
-    return Append(command.draft(guards=(cancelling(place, run_id, mode),)), accepted, no_such_run)
+    return Append(command.draft(guards=(cancelling(place, run_id, mode), *more)), accepted, no_such_run)
 
 
 def _left_to_workers(result: Appended | StreamsError) -> None:

@@ -43,6 +43,9 @@ class ToolHandler:
             raise HubError(
                 4005, "these arguments may not be edited", details=(Problem("edited_args", "are not allowed"),)
             )
+        if "edited_args" in payload.model_fields_set and not isinstance(payload.edited_args, dict):
+            problem = Problem("edited_args", "must be an object")
+            raise HubError(4005, "edited arguments replace all of them: send an object", details=(problem,))
 
 
 def _too_late(error: GuardRefused) -> HubError:

@@ -115,7 +115,7 @@ def judge(cursor: Cursor, look: Look) -> Resumable | Gap:
 def _judge_by_seq(after: str, seq: int, look: Look) -> Resumable | Gap:
     if look.prev is not None:
         if look.prev == (after, seq):
-            return Resumable(look.prev)
+            return _unless_hole(look.prev, look)
         # The entry was taken out of the middle: nothing after it is missing as long as no other event has its seq.
         is_unbroken = (
             look.next is not None and look.next.seq == seq + 1 and look.prev.id != after and look.prev.seq < seq
@@ -131,12 +131,19 @@ def _judge_by_seq(after: str, seq: int, look: Look) -> Resumable | Gap:
 
 def _judge_by_id(after: str, look: Look) -> Resumable | Gap:
     if look.prev is not None:
-        return Resumable(look.prev) if look.prev.id == after else _UNKNOWN
+        return _unless_hole(look.prev, look) if look.prev.id == after else _UNKNOWN
     if after == look.floor.id:
         return Resumable(look.floor)
     if id_order(after) < id_order(look.floor.id):
         return Gap(GapReason.TRIMMED, None, look.floor.seq)
     return _UNKNOWN
+
+
+def _unless_hole(seen: Position, look: Look) -> Resumable | Gap:
+    """The entry seen is there; what follows it may not be."""
+    if look.next is not None and look.next.seq != seen.seq + 1:
+        return Gap(GapReason.TRIMMED, seen.seq + 1, look.next.seq - 1)
+    return Resumable(seen)
 
 
 def limit_replay(verdict: Resumable | Gap, head: Position, most_events: int) -> Resumable | Gap:

@@ -1,4 +1,4 @@
-"""A cursor whose own entry was taken out of the middle of a stream: what follows it decides."""
+"""A cursor where entries were taken out of the middle of a stream: what follows it decides."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ AT_4, AT_6, AT_7 = Position("400-0", 4), Position("600-0", 6), Position("700-0",
         (Cursor("500-0", 5), Position("450-0", 5), AT_6, UNKNOWN),
         (Cursor("400-0", 5), AT_4, AT_6, UNKNOWN),
         (Cursor("500-0"), AT_4, AT_6, UNKNOWN),
+        (Cursor("400-0", 4, "e"), AT_4, AT_7, Gap(GapReason.TRIMMED, 5, 6)),
+        (Cursor("400-0"), AT_4, AT_7, Gap(GapReason.TRIMMED, 5, 6)),
     ],
 )
 def test_an_entry_that_is_gone(

@@ -149,7 +149,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             finally:
                 app.state.hub = None
 
-    app = FastAPI(title="Realtime hub", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Realtime hub", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False,
+    )  # fmt: skip
     app.state.hub = None
     app.state.make_receiver = receiver_factory(lambda: app.state.hub)
     install_problems(app)

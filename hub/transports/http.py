@@ -11,7 +11,7 @@ from hub.command import Answer, Append, Caller, Command
 from hub.errors import HubError
 from hub.frames import ID, Frame, read_message
 from hub.handlers.connection import rfc3339
-from hub.history import HistoryQuery, read_history
+from hub.history import HistoryPage, HistoryQuery, read_history
 from hub.hub import Hub
 from hub.middleware.revocation_requests import read_revocation
 from hub.replies import log_error, stored_payload
@@ -114,22 +114,33 @@ async def events(
     query = _query(after=after, before=before, from_time=from_time, to_time=to_time, types=wanted, limit=limit)
     try:
         page = await read_history(hub.log.replay, place, query)
-        if not page.events and wait_ms and page.gap is None:
-            await _wait(hub, caller, place, after, wait_ms / 1000)
-            page = await read_history(hub.log.replay, place, query)
+        if wait_ms and _is_empty(page):
+            page = await _wait(hub, caller, place, query, wait_ms / 1000)
     except StreamsError as error:
         raise log_error(error) from error
     return Response(page.to_json(place), media_type="application/json")
 
 
-async def _wait(hub: Hub, caller: Caller, place: Channel, after: str | None, timeout_s: float) -> None:
-    """Until an event after the cursor is there, or the time is over."""
-    deadline = hub.monotonic() + timeout_s
-    async with open_stream(hub, caller, Wish(place, Cursor(after or LIVE), wants_state=False)) as transport:
-        while (left_s := deadline - hub.monotonic()) > 0:
+async def _wait(hub: Hub, caller: Caller, place: Channel, query: HistoryQuery, timeout_s: float) -> HistoryPage:
+    """The page once it has an event, or as it is when the time is over.
+
+    It is read when the subscription stands, so that nothing falls between, and again for every event that comes: it may not
+    be of the types that were asked for.
+    """
+    deadline, is_due, page = hub.monotonic() + timeout_s, True, HistoryPage([], None, None)
+    async with open_stream(hub, caller, Wish(place, Cursor(LIVE), wants_state=False)) as transport:
+        while (left_s := deadline - hub.monotonic()) > 0 and _is_empty(page):
             messages = await transport.messages(left_s)
-            if messages is None or any(event_id(message) for message in messages):
-                return
+            if messages is None:
+                break
+            if messages and (is_due or any(map(event_id, messages))):
+                page, is_due = await read_history(hub.log.replay, place, query), False
+    return page
+
+
+def _is_empty(page: HistoryPage) -> bool:
+    """Nothing to answer: no event, no gap to tell, and nothing left to be looked through."""
+    return not page.events and page.gap is None and page.next is None
 
 
 @router.get("/v1/channels/{channel}/state")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
 from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
 
 from hub.storage.local import LocalStore
 from hub.storage.local_signing import PATH, SignatureRefused, Ticket, check
 from hub.storage.ranges import Span, parse_range
 from hub.storage.store import AlreadyStored, BadContent, UploadGone
+from hub.transports.refusal import Refusal
 
 _STATUS: Final = {SignatureRefused: 403, BadContent: 400, UploadGone: 404, AlreadyStored: 412}
 _SAFE_HEADERS: Final = {
@@ -27,10 +23,6 @@ _SAFE_HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-site",
 }
 """What a person uploaded is never run in our origin, whatever a browser takes it for."""
-_LINGER_BYTES: Final = 64 * 1024 * 1024
-"""What is read of a refused body, and thrown away, so that whoever sends it gets to see why. Smaller, clients that read
-only when they have sent all meet a reset instead of a status, and ask for no fresh signature; larger, it is traffic."""
-_LINGER_S: Final = 10.0
 
 router = APIRouter(prefix=PATH.rstrip("/"), include_in_schema=False)
 
@@ -38,42 +30,12 @@ router = APIRouter(prefix=PATH.rstrip("/"), include_in_schema=False)
 @router.put("/{key:path}")
 async def receive(key: str, request: Request) -> Response:
     """Carry out a signed PUT. Refused, the connection ends with the answer, once the body has been seen off."""
-    body = request.stream()
     try:
         store = _store(request)
-        digest = await store.receive(_ticket(store, "PUT", key, request), body)
+        digest = await store.receive(_ticket(store, "PUT", key, request), request.stream())
     except (SignatureRefused, BadContent, UploadGone, AlreadyStored) as error:
-        return _Refusal(str(error), _STATUS[type(error)], body)
+        return Refusal(request, str(error), _STATUS[type(error)], "text/plain")
     return Response(status_code=200, headers={"ETag": f'"{digest}"'})
-
-
-class _Refusal(Response):
-    """The whole answer at once, then an ear for what is still on its way: closing on unread bytes would reset it all.
-
-    Not a StreamingResponse: that one reads the request itself, to notice a disconnect, and would throw the body's end away.
-    """
-
-    media_type = "text/plain"
-
-    def __init__(self, text: str, status: int, rest: AsyncIterator[bytes]) -> None:
-        super().__init__(text, status, {"Connection": "close"})
-        self._rest = rest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the port's signature
-        """ASGI."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        with contextlib.suppress(TimeoutError, ClientDisconnect):
-            async with asyncio.timeout(_LINGER_S):
-                await self._see_off()
-        await send({"type": "http.response.body"})
-
-    async def _see_off(self) -> None:
-        left = _LINGER_BYTES
-        async for piece in self._rest:
-            left -= len(piece)
-            if left < 0:
-                return
 
 
 @router.get("/{key:path}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -33,6 +34,7 @@ class Tooling:
     def __init__(self, run: RunLog, voice: Voice, asking: Asking, writer: Writer, faults: Faults) -> None:
         self._run, self._voice, self._asking, self._writer, self._faults = run, voice, asking, writer, faults
         self._count = 0
+        self._uses: Counter[str] = Counter()
         self._foreign_message: str | None = None
 
     async def call_all(self, calls: Sequence[ToolCall]) -> list[ToolOutcome]:
@@ -41,7 +43,7 @@ class Tooling:
         Raises:
             Suspended: people or a client must say something first.
         """
-        named = [replace(call, tool_call_id=call.tool_call_id or self._number()) for call in calls]
+        named = [replace(call, tool_call_id=self._name(call)) for call in calls]
         starts = [self._start(call, self._voice.message_id) for call in named]
         await self._end_message([call.tool_call_id for call in named])
         for start in starts:
@@ -50,7 +52,8 @@ class Tooling:
         pairs = zip(named, answers, strict=True)
         tasks = [asyncio.ensure_future(self._call(call, answer)) for call, answer in pairs]
         try:
-            return await asyncio.gather(*tasks)
+            outcomes = await asyncio.gather(*tasks)
+            return [_as_named(outcome, call) for outcome, call in zip(outcomes, calls, strict=True)]
         finally:
             for task in tasks:  # one that raised (fenced, cancelled) ends the others with it
                 task.cancel()
@@ -77,9 +80,14 @@ class Tooling:
         else:
             await self._complete(outcome.tool_call_id, ended.duration_ms, outcome.output, is_denied=outcome.is_denied)
 
-    def _number(self) -> str:
-        self._count += 1
-        return f"{self._run.run.run_id}.c{self._count - 1}"
+    def _name(self, call: ToolCall) -> str:
+        """The call's id in the log. Some providers begin anew with each response: an id used again gets a number behind it."""
+        if call.tool_call_id is None:
+            self._count += 1
+            return f"{self._run.run.run_id}.c{self._count - 1}"
+        self._uses[call.tool_call_id] += 1
+        use = self._uses[call.tool_call_id]
+        return call.tool_call_id if use == 1 else f"{call.tool_call_id}~{use}"
 
     async def _end_message(self, call_ids: Sequence[str | None]) -> str:
         parts: list[JsonObject] = [{"type": "tool_call", "tool_call_id": call_id} for call_id in call_ids]
@@ -185,6 +193,11 @@ class Tooling:
         }  # fmt: skip
         await self._run.append("tool.call.error", payload, f"result/{call_id}")
         return ToolOutcome(call_id, error=reason, message=message)
+
+
+def _as_named(outcome: ToolOutcome, call: ToolCall) -> ToolOutcome:
+    """The outcome under the id the agent gave."""
+    return outcome if call.tool_call_id is None else replace(outcome, tool_call_id=call.tool_call_id)
 
 
 def is_too_large(args: JsonObject) -> bool:

@@ -190,3 +190,28 @@ async def test_a_message_that_just_fits_is_whole(log: Log, client: Client) -> No
 
     end = await client.until("assistant.message.end", run_id=run_id)
     assert (end["finish_reason"], len(end["text"])) == ("stop", 512 * 1024)
+
+
+async def test_an_id_that_a_provider_uses_again_is_another_call(log: Log, client: Client) -> None:
+    """The second call runs and has its own result, under the id the agent gave; also when the run is replayed."""
+    ran: list[int] = []
+
+    async def tool(args: Any, context: Any) -> Any:
+        ran.append(args["n"])
+        return args["n"]
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        first = yield ToolCall("t", {"n": 1}, tool, tool_call_id="call_0")
+        second = yield ToolCall("t", {"n": 2}, tool, tool_call_id="call_0")
+        answer = await ctx.ask("?")
+        yield f"{first.output} {second.output} {first.tool_call_id} {second.tool_call_id} {answer.value}"
+
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.ask("x")
+        request = await client.until("tool.call.request", run_id=run_id)
+        await client.answer(request["request_id"], result="yes")
+        await client.end(run_id)
+
+    assert (await client.text(run_id)).split("|")[-1] == "1 2 call_0 call_0 yes"
+    assert ran == [1, 2]
+    check_rules(await client.events())

@@ -10,17 +10,16 @@ import urllib.error
 import urllib.request
 from typing import Final
 
-from ops.cli.listening import bind
+from streams.redis.server_probe import free_port
 
-READY_TIMEOUT_S: Final = 20.0
+READY_TIMEOUT_S: Final = 40.0
 
 
 class NodeProcess:
     """`hub serve` as a child."""
 
     def __init__(self, redis_url: str, secret: str, **env: str) -> None:
-        with bind("127.0.0.1", 0) as bound:
-            self.port = bound.getsockname()[1]
+        self.port = free_port()  # no port of a connection of ours: clients go on trying while it is down
         self._env = os.environ | {
             "REDIS_URL": redis_url, "HUB_JWT_SECRET": secret, "HUB_RATE_LIMITS": "off", "HUB_DRAIN_SECONDS": "0", **env,
         }  # fmt: skip
@@ -56,7 +55,7 @@ class NodeProcess:
         """Until it takes traffic.
 
         Raises:
-            TimeoutError: not within 20 s.
+            TimeoutError: not within 40 s.
         """
         async with asyncio.timeout(READY_TIMEOUT_S):
             while not await asyncio.to_thread(self._is_ready):  # noqa: ASYNC110 - a process has no event to wait for

@@ -45,7 +45,7 @@ class TestS3Store(EnforcingCases):
 
     @pytest.fixture
     async def http(self) -> AsyncIterator[httpx.AsyncClient]:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=30) as client:
             yield client
 
     async def test_missing_bucket_says_so(self, server: S3Server) -> None:

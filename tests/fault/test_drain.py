@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from streams.channel import parse_channel
-from support.nodes import NodeProcess, free_socket, running_node, token
+from support.nodes import NodeProcess, running_node, token
 from support.redis_server import RedisServer
 from support.socket_client import client
 from support.until import until
@@ -19,10 +19,7 @@ ROOM = "conversation:1"
 @pytest.mark.slow
 async def test_sigterm_drains_and_loses_no_reply(redis_url: str, tenant: str) -> None:
     """Under load: every command that was stored was answered before the close, and the drain came before it."""
-    bound = free_socket()
-    port = bound.getsockname()[1]
-    bound.close()
-    node = NodeProcess(redis_url, port, HUB_DRAIN_SECONDS="1")
+    node = NodeProcess(redis_url, HUB_DRAIN_SECONDS="1")
     try:
         await node.wait_ready()
         async with client(node.ws_url, token("a", tenant)) as a:
@@ -34,7 +31,7 @@ async def test_sigterm_drains_and_loses_no_reply(redis_url: str, tenant: str) ->
             node._process.send_signal(signal.SIGTERM)
             code = await a.closed()
             frames = a.seen
-        await asyncio.to_thread(node._process.wait, 20)
+        await asyncio.to_thread(node._process.wait, 40)
         node.start()
         await node.wait_ready()
         async with client(node.ws_url, token("b", tenant)) as b:

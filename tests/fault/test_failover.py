@@ -32,7 +32,7 @@ async def say_at_last(socket: SocketClient, text: str, id_: str) -> dict[str, An
     """Send until it is stored."""
     while True:
         await socket.send("chat.message", {"text": text}, ROOM, id_)
-        while (frame := await socket.next(20)).get("re") != id_:
+        while (frame := await socket.next()).get("re") != id_:
             pass
         if frame["type"] == "message.received":
             payload: dict[str, Any] = frame["payload"]

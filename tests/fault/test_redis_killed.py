@@ -23,7 +23,7 @@ async def say_until_stored(socket: SocketClient, id_: str, counts: dict[str, int
     """Send a command, and send it again under its id for as long as it is answered 4013."""
     while True:
         await socket.send("chat.message", {"text": id_}, CHANNEL, id_)
-        while (frame := await socket.next(20)).get("re") != id_:
+        while (frame := await socket.next()).get("re") != id_:
             pass
         if frame["type"] == "message.received":
             payload: dict[str, Any] = frame["payload"]
@@ -92,7 +92,7 @@ async def test_a_hanging_redis_is_unready_and_heals(own_redis: RedisServer, tena
 def ready_status(node: Node) -> int:
     """What /readyz says now."""
     try:
-        with urllib.request.urlopen(f"{node.url}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"{node.url}/readyz", timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -100,7 +100,7 @@ def ready_status(node: Node) -> int:
 
 async def ready(node: Node) -> None:
     """Until the node says that it is ready again."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while await asyncio.to_thread(ready_status, node) != 200:
             continue  # the question itself waits, for up to a second, on a Redis that hangs
 

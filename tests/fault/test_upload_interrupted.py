@@ -13,7 +13,7 @@ import pytest
 from hub.storage.local import LocalStore
 from hub.storage.store import Part, StoreUnavailable
 from hub.uploads.limits import UploadLimits
-from support.nodes import NodeProcess, free_socket, token
+from support.nodes import NodeProcess, token
 from support.socket_client import client
 from support.uploads import (
     CHANNEL,
@@ -81,12 +81,7 @@ async def test_socket_cut_after_every_kth_chunk(hub: FileHub, every: int, binary
 async def test_node_killed_mid_upload(redis_url: str, tenant: str, tmp_path: Path) -> None:
     """A killed node costs at most what it had not brought to the store; the client goes on at another."""
     data = some_bytes(12 * MIB)
-    nodes = []
-    for _ in range(2):
-        with free_socket() as bound:
-            port = bound.getsockname()[1]
-        nodes.append(NodeProcess(redis_url, port, HUB_DATA=str(tmp_path)))
-    first, second = nodes
+    nodes = first, second = [NodeProcess(redis_url, HUB_DATA=str(tmp_path)) for _ in range(2)]
     store = LocalStore(tmp_path / "files", lambda: 0.0)
     try:
         await asyncio.gather(first.wait_ready(), second.wait_ready())

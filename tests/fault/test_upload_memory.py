@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hub.uploads.chunks import encode_binary
-from support.nodes import NodeProcess, free_socket, token
+from support.nodes import NodeProcess, token
 from support.socket_client import client
 from support.uploads import CHANNEL, MIB
 
@@ -42,15 +42,12 @@ async def bring(node: NodeProcess, user: str, tenant: str, size: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_parallel_socket_uploads_cost_no_parts(redis_url: str, tenant: str, tmp_path: Path) -> None:
     """Ten uploads at once, each several parts long, make a node grow by less than 32 MiB; ten parts would be 50.
 
     `ops/bench/uploads.py` does the same with 200 MB each.
     """
-    with free_socket() as bound:
-        port = bound.getsockname()[1]
-    node = NodeProcess(redis_url, port, HUB_DATA=str(tmp_path))
+    node = NodeProcess(redis_url, HUB_DATA=str(tmp_path))
     try:
         await node.wait_ready()
         await bring(node, "warm", tenant, MIB)

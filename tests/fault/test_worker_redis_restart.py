@@ -51,8 +51,7 @@ async def test_an_answer_survives_a_restart_of_redis(own_redis: RedisServer, ten
 
     assert complete["outcome"] == "success"
     assert text == "before during |seen"
-    assert len(calls) in {1, 2}  # twice only if the run lost its lease meanwhile; then the log says attempt 2
-    assert complete["attempts"] == len(calls)
+    assert 1 <= len(calls) <= complete["attempts"] <= 2  # a second attempt only if the run lost its lease meanwhile
     check_rules(events)
 
 
@@ -68,7 +67,7 @@ async def test_new_questions_are_answered_after_a_restart(own_redis: RedisServer
         await client.end(await client.ask("one"))
         with own_redis.killed():
             pass
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while not log.is_available:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0)
         await client.until("chat.message", text="one")

@@ -222,7 +222,7 @@ def test_ctrl_c_ends_a_long_replay_with_130(redis_url: str, tenant: str, irc_fil
         assert slow.stdout is not None
         first = slow.stdout.readline()
         slow.send_signal(2)
-        _, err = slow.communicate(timeout=20)
+        _, err = slow.communicate(timeout=50)
 
     assert json.loads(first)["progress"] == "import"
     assert (slow.returncode, err) == (130, "")

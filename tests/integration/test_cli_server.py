@@ -50,7 +50,7 @@ class Server:
     def end(self, number: int) -> tuple[int, str]:
         """Send a signal; the exit code and what stood on stderr."""
         self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=30)
+        _, err = self.process.communicate(timeout=50)
         return self.process.returncode, err
 
 
@@ -73,7 +73,7 @@ async def test_dev_survives_its_redis_and_keeps_what_was_said(dev: Server, tmp_p
         welcome = hub.welcome
         await hub.send("conversation:1", "before")
         noted = json.loads((tmp_path / "data/redis.json").read_text())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while not _is_written(tmp_path / "data", "before"):  # noqa: ASYNC110 - another process raises no event
                 await asyncio.sleep(0)
         os.kill(noted["pid"], signal.SIGKILL)

@@ -49,7 +49,7 @@ def hub(server: RedisServer, *arguments: str, **more: str) -> subprocess.Popen[s
 
 
 def output_of(process: subprocess.Popen[str]) -> tuple[str, str, int]:
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=50)
     return out, err, process.returncode
 
 
@@ -66,7 +66,7 @@ async def test_a_worker_serves_the_agents_it_is_given(server: RedisServer, log: 
         run_id = await client.ask("who said deadline?", agent="history")
         await client.end(run_id)
         url = f"http://127.0.0.1:{banner[1]}/metrics"
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             refused = await http.get(url)
             metrics = (await http.get(url, headers={"Authorization": f"Bearer {METRICS_TOKEN}"})).text
     finally:

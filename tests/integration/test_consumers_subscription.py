@@ -113,7 +113,7 @@ async def test_an_effect_happens_once_wherever_the_worker_dies(log: Log, tenant:
 
     async with Rig(log, first, faults=fault) as doomed:
         await say(log, conversation(tenant, "a"), "x")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await fault.happened.wait()
         await doomed.crash()
     second = Recorder(react, tenant=tenant, name=first.name)
@@ -133,7 +133,7 @@ async def test_parking_happens_once_wherever_the_worker_dies(log: Log, tenant: s
 
     async with Rig(log, first, faults=fault) as doomed:
         await say(log, conversation(tenant, "a"), "x")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await fault.happened.wait()
         await doomed.crash()
     second = Recorder(
@@ -186,7 +186,7 @@ async def test_two_workers_share_the_partitions(log: Log, tenant: str) -> None:
     two.name = one.name
 
     async with Rig(log, one) as first, Rig(log, two) as second:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(40):
             while len(second.partitions.held) != 4 or len(first.partitions.held) != 4:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(POLL_S)
         assert set(range(8)) == set(first.partitions.held) | set(second.partitions.held)
@@ -209,7 +209,7 @@ async def test_work_is_trimmed_behind_every_group(log: Log, tenant: str) -> None
         for number in range(30):
             await say(log, channel, str(number))
         await handler.until(lambda: len(handler.seen) == 30)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while (await rig.groups.backlog(partition, handler.name)).pending:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0)
         await rig.groups.trim(partition)

@@ -10,6 +10,7 @@ import pytest
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Appended, Draft, Durability
 from streams.errors import ConfigurationRefused, LogUnavailable, StreamsError
+from streams.redis.durability import BARRIER_TIMEOUT_MS
 from streams.redis.log import Log
 from support.link import linked
 from support.nodes import running_node, token
@@ -63,7 +64,7 @@ async def test_replicated_means_that_a_replica_has_it(tenant: str) -> None:
     assert isinstance(weaker, Appended)
     assert weaker.durability is Durability.MEMORY
     assert {(a.is_duplicate, a.durability, a.seq > 0) for a in again} == {(True, Durability.REPLICATED, True)}
-    assert took_s < 4.5  # one wait for all eight partitions
+    assert took_s < 4 * BARRIER_TIMEOUT_MS / 1000  # one wait for all eight partitions
     assert is_same_wire
 
 

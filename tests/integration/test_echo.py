@@ -80,5 +80,5 @@ def test_an_interrupt_ends_it_cleanly(url: str, echo: subprocess.Popen[str]) -> 
         with pytest.raises(Exception, match="1012"):
             connection.recv()
 
-    _, errors = echo.communicate(timeout=20)
+    _, errors = echo.communicate(timeout=50)
     assert "Traceback" not in errors

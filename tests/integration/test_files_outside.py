@@ -42,7 +42,7 @@ async def test_a_name_has_255_characters_however_many_bytes(hub: FileHub, name: 
     """EVENTS 8 counts code points: such a file goes in, and comes out under its whole name."""
     async with uploader(hub) as alice:
         authorized = await request(alice, 3, filename=name)
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             await http.put(authorized["single"]["url"], headers=authorized["single"]["headers"], content=b"abc")
         ready = await complete(alice, authorized)
         answer = await download(alice, ready["payload"]["file_id"])
@@ -111,7 +111,7 @@ async def test_a_chunk_for_a_file_that_was_finished_on_another_node_is_refused(
 async def test_a_page_of_another_origin_may_put_and_get(hub: FileHub) -> None:
     """The list that lets a page open a socket lets it carry out what it was signed, by the headers it was given."""
     data = b"from a page"
-    async with uploader(hub) as alice, httpx.AsyncClient() as http:
+    async with uploader(hub) as alice, httpx.AsyncClient(timeout=30) as http:
         authorized = await request(alice, len(data), sha256=sha256_of(data))
         signed = authorized["single"]
         wanted = {"Access-Control-Request-Headers": ",".join(signed["headers"].keys() - {"content-length"})}
@@ -130,7 +130,7 @@ async def test_a_page_of_another_origin_may_put_and_get(hub: FileHub) -> None:
 @pytest.mark.parametrize("header", ["content-md5", "x-amz-checksum-sha256", "if-none-match", "content-type", "range"])
 async def test_a_page_may_send_what_stores_take(hub: FileHub, header: str) -> None:
     """Each header S3 takes with a PUT passes the preflight of the local store too (NOTES 8)."""
-    async with httpx.AsyncClient(base_url=hub.node.url) as http:
+    async with httpx.AsyncClient(base_url=hub.node.url, timeout=30) as http:
         answer = await http.options("/_store/t/f", headers=PREFLIGHT | {"Access-Control-Request-Headers": header})
 
     assert answer.status_code == 200
@@ -139,7 +139,7 @@ async def test_a_page_may_send_what_stores_take(hub: FileHub, header: str) -> No
 
 async def test_a_refusal_can_be_read_by_the_page(hub: FileHub) -> None:
     """Without the header on a 403, a page could not tell a signature that is over from a network that is down."""
-    async with httpx.AsyncClient(base_url=hub.node.url) as http:
+    async with httpx.AsyncClient(base_url=hub.node.url, timeout=30) as http:
         answer = await http.put("/_store/t/f?signature=0", headers={"Origin": PAGE}, content=b"x")
 
     assert answer.status_code == 403
@@ -149,7 +149,7 @@ async def test_a_refusal_can_be_read_by_the_page(hub: FileHub) -> None:
 async def test_pages_that_are_not_listed_get_no_word(hub: FileHub) -> None:
     """Neither by preflight nor by answer; nor does anybody of a hub without a list."""
     foreign = {"Origin": "https://evil.example"}
-    async with httpx.AsyncClient(base_url=hub.node.url) as http:
+    async with httpx.AsyncClient(base_url=hub.node.url, timeout=30) as http:
         preflight = await http.options("/_store/t/f", headers=PREFLIGHT | foreign)
         answer = await http.get("/_store/t/f", headers=foreign)
 

@@ -20,7 +20,7 @@ EVENTS = f"/v1/channels/{CHANNEL}/events"
 @pytest.fixture
 async def node(redis_url: str) -> AsyncIterator[Node]:
     """A node."""
-    async with running_node(redis_url, heartbeat_interval_s=0.3) as found:
+    async with running_node(redis_url) as found:
         yield found
 
 
@@ -75,7 +75,7 @@ async def sse(stream: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]
 
 
 async def test_an_event_stream_resumes_by_last_event_id(web: httpx.AsyncClient) -> None:
-    """What was missed comes first, then what is new; silence is bridged by comments."""
+    """What was missed comes first, then what is new."""
     ids = [(await say(web, f"m{n}")).json()["id"] for n in range(3)]
     headers = {"Last-Event-ID": ids[0]}
     async with web.stream("GET", f"/v1/channels/{CHANNEL}/stream", headers=headers) as stream:
@@ -86,6 +86,28 @@ async def test_an_event_stream_resumes_by_last_event_id(web: httpx.AsyncClient) 
 
     assert stream.headers["content-type"].startswith("text/event-stream")
     assert (missed, live) == (ids[1:], new)
+
+
+async def test_the_silence_of_an_event_stream_is_bridged_by_comments(redis_url: str, tenant: str) -> None:
+    """So that a proxy between does not take it for dead."""
+    headers = {"Authorization": f"Bearer {token('web', tenant)}"}
+    async with (
+        running_node(redis_url, heartbeat_interval_s=0.2) as node,
+        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=20) as web,
+        web.stream("GET", f"/v1/channels/{CHANNEL}/stream") as stream,
+    ):
+        comments = [line async for line in _until(stream, 2) if line.startswith(":")]
+
+    assert len(comments) == 2
+
+
+async def _until(stream: httpx.Response, comment_count: int) -> AsyncIterator[str]:
+    """The lines of a stream up to so many comments."""
+    async for line in stream.aiter_lines():
+        yield line
+        comment_count -= line.startswith(":")
+        if not comment_count:
+            return
 
 
 async def test_a_long_poll_waits_for_the_first_event(web: httpx.AsyncClient) -> None:

@@ -24,7 +24,7 @@ from streams.events import CATALOGUE
 from support import story_worker
 from support.golden_log import normalised
 from support.hub_frames import frames_of
-from support.nodes import NodeProcess, free_socket, token
+from support.nodes import NodeProcess, token
 from support.redis_server import RedisServer
 from support.socket_client import SocketClient
 from support.socket_rules import socket_violations
@@ -257,17 +257,13 @@ async def restart_a_node(story: Story, bob: SocketClient, phone: SocketClient) -
 async def staged(redis_url: str, tenant: str, files: str) -> AsyncIterator[tuple[Story, list[Any]]]:
     """Two nodes and a worker, started at the same time, and killed in the end whatever happened."""
     workers = [story_worker.start(redis_url, files, is_lost=True)]
-    bound = [free_socket() for _ in range(2)]
-    ports = [one.getsockname()[1] for one in bound]
-    for one in bound:
-        one.close()
     environment = {"HUB_DATA": files, "HUB_DRAIN_SECONDS": "0.2"}
-    nodes = tuple(NodeProcess(redis_url, port, **environment) for port in ports)
+    nodes = NodeProcess(redis_url, **environment), NodeProcess(redis_url, **environment)
     try:
         await asyncio.gather(
             *(node.wait_ready() for node in nodes), asyncio.to_thread(story_worker.wait_up, workers[0])
         )
-        story = Story((nodes[0], nodes[1]), tenant)
+        story = Story(nodes, tenant)
         async with story.stack:
             yield story, workers
     finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 
+from support.lived_time import lived_time
+from support.node_clock import NodeClock
 from support.nodes import Node, running_node, token
 from support.socket_client import SocketClient, client, raw_client
 
@@ -33,11 +34,12 @@ async def test_waiting_exactly_as_told_is_enough_and_not_waiting_doubles(redis_u
     """`retry_after_ms` is the wait itself; what was refused was not stored."""
     limits = {"chat": (2.0, 1)}
     async with running_node(redis_url, rate_limits=limits) as node, client(node.ws_url, token("a", tenant)) as a:
+        clock = NodeClock(node)
         first = await a.say(CHANNEL, "one")
         refused = await a.say(CHANNEL, "two")
         again = await a.say(CHANNEL, "two")
         told, told_again = (frame["payload"]["retry_after_ms"] for frame in (refused, again))
-        await asyncio.sleep(told_again / 1000)
+        clock.pass_s(told_again / 1000)
         second = await a.say(CHANNEL, "two")
 
     assert (first["payload"]["seq"], second["payload"]["seq"]) == (1, 2)
@@ -49,6 +51,7 @@ async def test_waiting_exactly_as_told_is_enough_and_not_waiting_doubles(redis_u
 async def test_twenty_refusals_in_ten_seconds_close_the_socket(redis_url: str, tenant: str) -> None:
     """What was accepted before is answered first; then 4004 as the close code."""
     async with running_node(redis_url, rate_limits={"chat": (0.01, 3)}) as node:
+        NodeClock(node)  # ten seconds do not pass
         async with client(node.ws_url, token("a", tenant)) as a:
             for number in range(40):
                 await a.send("chat.message", {"text": str(number)}, CHANNEL)
@@ -67,6 +70,7 @@ async def test_who_comes_back_only_to_be_closed_again_must_wait(redis_url: str, 
     """The penalty grows: each such close takes from what the user may connect, and nobody else waits."""
     limits = {"chat": (0.01, 1), "connect": (1, 1_500)}
     async with running_node(redis_url, rate_limits=limits) as node:
+        NodeClock(node)
         for _ in range(2):
             async with client(node.ws_url, token("a", tenant)) as a:
                 for number in range(25):
@@ -90,14 +94,13 @@ async def test_two_devices_on_two_nodes_share_one_limit_within_a_second(redis_ur
         a = await stack.enter_async_context(client(here.ws_url, token("a", tenant)))
         b = await stack.enter_async_context(client(there.ws_url, token("a", tenant)))
         spent = [await a.say(CHANNEL, "x") for _ in range(4)]
-        began = time.monotonic()
-        await news_shared(here, there)
-        took_s = time.monotonic() - began
+        async with lived_time() as since:
+            await news_shared(here, there)
         refused = await b.say(CHANNEL, "x")
 
     assert [frame["type"] for frame in spent] == ["message.received"] * 4
     assert code_of(refused) == 4004
-    assert took_s < 2.5  # two rounds are waited for; one is enough and takes 0.4 s
+    assert since.passed_s < 2.5  # two rounds are waited for; one is enough and takes 0.4 s
 
 
 async def test_http_and_socket_empty_the_same_bucket(redis_url: str, tenant: str) -> None:
@@ -106,7 +109,7 @@ async def test_http_and_socket_empty_the_same_bucket(redis_url: str, tenant: str
     async with running_node(redis_url, rate_limits=limits) as node, client(node.ws_url, token("a", tenant)) as a:
         await a.say(CHANNEL, "one")
         headers = {"Authorization": f"Bearer {token('a', tenant)}"}
-        async with httpx.AsyncClient(base_url=node.url, headers=headers) as http:
+        async with httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http:
             body = {"type": "chat.message", "payload": {"text": "two"}}
             refused = await http.post(f"/v1/channels/{CHANNEL}/events", json=body)
 
@@ -131,8 +134,9 @@ async def test_ten_failed_handshakes_a_minute_and_address_then_4004(redis_url: s
     """Sockets and HTTP count together; whoever has a good token is let in all the same."""
     address = an_address()
     async with running_node(redis_url, rate_limits={}) as node:
+        NodeClock(node)  # the minute does not pass
         codes = [await failed_handshake(node, address) for _ in range(6)]
-        async with httpx.AsyncClient(base_url=node.url, headers=address) as http:
+        async with httpx.AsyncClient(base_url=node.url, headers=address, timeout=30) as http:
             path = f"/v1/channels/{CHANNEL}/events"
             statuses = [(await http.get(path)).status_code for _ in range(4)]
             over = await http.get(path)
@@ -154,6 +158,7 @@ async def test_refreshing_is_free_and_failing_to_is_not(redis_url: str, tenant: 
         running_node(redis_url, rate_limits={}) as node,
         raw_client(node.ws_url, additional_headers=an_address()) as a,
     ):
+        NodeClock(node)
         await a.answer("connection.init", {"token": token("a", tenant), "versions": [1]})
         good = [await a.answer("connection.refresh", {"token": token("a", tenant)}) for _ in range(15)]
         bad = [await a.answer("connection.refresh", {"token": "a.b.c"}) for _ in range(11)]
@@ -188,6 +193,7 @@ async def flood_of_names(a: SocketClient, names: list[str]) -> list[dict[str, An
 async def test_made_up_channel_names_fill_no_table(redis_url: str, tenant: str) -> None:
     """Names outside the grammar share one bucket; names within it are bounded by what a user may signal at all."""
     async with running_node(redis_url, rate_limits={"signals": (0.01, 50)}) as node:
+        NodeClock(node)
         async with client(node.ws_url, token("a", tenant)) as a:
             before = node.hub.limiter.bucket_count()
             garbage = await flood_of_names(a, [f"nonsense {number}" for number in range(15)])
@@ -204,6 +210,7 @@ async def test_made_up_channel_names_fill_no_table(redis_url: str, tenant: str) 
 async def test_subscribing_costs_by_channel_and_ten_to_the_five_are_refused(redis_url: str, tenant: str) -> None:
     """A bomb of 100,000 channels: 200 are followed, the rest is refused, and the socket is closed for not listening."""
     async with running_node(redis_url, rate_limits={}) as node, client(node.ws_url, token("a", tenant)) as a:
+        NodeClock(node)
         for start in range(0, 100_000, 100):
             channels = [f"conversation:b{number}" for number in range(start, start + 100)]
             try:
@@ -246,6 +253,7 @@ async def test_a_tenant_follows_and_stores_what_it_may(redis_url: str, tenant: s
     """Channels: 4015. Publish rate: 4004. Leaving a channel makes room."""
     quotas = {"quota_channels": 2, "quota_publishes_per_s": 1}
     async with running_node(redis_url, **quotas) as node, client(node.ws_url, token("a", tenant)) as a:
+        NodeClock(node)
         await a.subscribe("team:1")  # beside the own inbox
         full = await a.answer("channel.subscribe", {"channels": ["team:2"]})
         await a.answer("channel.unsubscribe", {"channels": ["team:1"]})

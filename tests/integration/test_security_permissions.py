@@ -91,7 +91,10 @@ async def test_reading_over_http_asks_for_read(redis_url: str, tenant: str, path
     """Pages, long polls, state, presence and streams alike; a longer pattern that takes it away decides."""
     own = only(action) | {"team:secret": []}
     headers = {"Authorization": f"Bearer {token('a', tenant, own)}"}
-    async with running_node(redis_url) as node, httpx.AsyncClient(base_url=node.url, headers=headers) as http:
+    async with (
+        running_node(redis_url) as node,
+        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http,
+    ):
         codes = []
         for channel in ("team:blue", "team:secret"):
             async with http.stream("GET", f"/v1/channels/{channel}/{path}") as answer:
@@ -157,7 +160,7 @@ async def test_everybody_reads_their_own_inbox_and_nobody_elses(redis_url: str, 
     async with (
         running_node(redis_url) as node,
         client(node.ws_url, token("a", tenant, {})) as a,
-        httpx.AsyncClient(base_url=node.url, headers=headers) as http,
+        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http,
     ):
         codes = {}
         for name in ("user:a", "user:b"):

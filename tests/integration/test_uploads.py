@@ -230,7 +230,7 @@ async def test_resume_parts(hub: FileHub) -> None:
     data = some_bytes(20 * MIB)
     async with uploader(hub) as socket:
         authorized = await request(socket, len(data), strategy="multipart")
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             second = authorized["multipart"]["parts"][1]
             assert await put(http, second, data[8 * MIB : 16 * MIB]) == 200
 
@@ -238,7 +238,7 @@ async def test_resume_parts(hub: FileHub) -> None:
 
         assert [(part["n"], part["size"]) for part in status["done"]["parts"]] == [(2, 8 * MIB)]
         assert [part["n"] for part in status["multipart"]["parts"]] == [1, 3]
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             for part in status["multipart"]["parts"]:
                 start = (part["n"] - 1) * 8 * MIB
                 assert await put(http, part, data[start : start + 8 * MIB]) == 200
@@ -340,7 +340,7 @@ async def test_request_over_http(hub: FileHub) -> None:
     """Without a socket too: 201 with the way and absolute addresses, 200 when repeated, and a file in the end."""
     headers = {"Authorization": f"Bearer {hub.token()}", "Idempotency-Key": "h1"}
     body = {"type": "file.upload.request", "payload": {"filename": "a", "size": 3, "mime": "text/plain"}}
-    async with httpx.AsyncClient(base_url=hub.node.url) as http, uploader(hub) as socket:
+    async with httpx.AsyncClient(base_url=hub.node.url, timeout=30) as http, uploader(hub) as socket:
         first = await http.post(f"/v1/channels/{CHANNEL}/events", headers=headers, json=body)
         again = await http.post(f"/v1/channels/{CHANNEL}/events", headers=headers, json=body)
         authorized = first.json()

@@ -21,7 +21,7 @@ from hub.transports.websocket_settings import WRITE_HIGH_BYTES
 from support.certificate import Certificate, self_signed
 from support.client_frames import client_frame, close_frame
 from support.raw_socket import RawSocket
-from support.wire_server import Recorder, WireServer, wire_server
+from support.wire_server import WAIT_S, Recorder, WireServer, wire_server
 
 SHORT_S = 0.2
 """A close timeout for tests that wait for it to pass."""
@@ -165,7 +165,13 @@ class TestMessages:
 
         assert [client.frame() for _ in range(3)] == [(PONG, b"1"), (PONG, b"2"), (TEXT, b"ab")]
         receiver = server.next_receiver()
-        assert [receiver.calls.get(timeout=10)[0] for _ in range(5)] == ["opened", "heard", "heard", "heard", "text"]
+        assert [receiver.calls.get(timeout=WAIT_S)[0] for _ in range(5)] == [
+            "opened",
+            "heard",
+            "heard",
+            "heard",
+            "text",
+        ]
 
     def test_nagle_is_off(self, server: WireServer, client: RawSocket) -> None:
         """TCP_NODELAY is set on every accepted socket, on either loop."""
@@ -305,7 +311,7 @@ class TestClosing:
         assert client.frame() == (CLOSE, (4000).to_bytes(2, "big"))
         assert client.ending() == "fin"
         client.socket.close()
-        assert [receiver.calls.get(timeout=10)[0] for _ in range(3)] == ["opened", "text", "closed"]
+        assert [receiver.calls.get(timeout=WAIT_S)[0] for _ in range(3)] == ["opened", "text", "closed"]
 
     def test_after_the_end_every_call_does_nothing(self, server: WireServer, client: RawSocket) -> None:
         """A receiver need not know that its socket is gone."""
@@ -332,7 +338,7 @@ class TestClosing:
 
         assert client.ending() == "fin"
         client.socket.close()
-        assert [receiver.calls.get(timeout=10)[0] for _ in range(3)] == ["opened", "text", "closed"]
+        assert [receiver.calls.get(timeout=WAIT_S)[0] for _ in range(3)] == ["opened", "text", "closed"]
 
     def test_close_of_a_socket_that_is_not_read(self, server: WireServer, client: RawSocket) -> None:
         """Closing resumes reading, or the peer's answer would never be seen."""
@@ -456,7 +462,7 @@ class TestShutdown:
             raw.send(close_frame(1012))
             assert raw.ending() == "fin"
             raw.socket.close()
-            assert [receiver.calls.get(timeout=10)[0] for _ in range(3)] == ["opened", "draining", "closed"]
+            assert [receiver.calls.get(timeout=WAIT_S)[0] for _ in range(3)] == ["opened", "draining", "closed"]
 
     def test_a_receiver_that_fails_to_drain(self) -> None:
         """Its socket is closed with 1011 instead of holding the server up."""

@@ -60,7 +60,7 @@ async def test_a_segment_that_ends_does_not_open_the_door_again(log: Log, tenant
         run_id = await three.ask("three")
         await three.until("agent.status", run_id=run_id, state="queued")
         agents[0].may_end["one"].set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while len(first._segments) > 1:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(POLL_S)
         assert not any(arq.allow_pick_jobs for arq in first._arqs)
@@ -88,7 +88,7 @@ async def test_what_a_full_worker_cannot_take_waits_in_the_queue(log: Log, tenan
         jobs_before = await log.redis.zcard(queue_of("a"))
         second = await two.ask("two")
         agent.may_end["two"].set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while not (jobs := await log.redis.zrange(queue_of("a"), 0, -1)):  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(POLL_S)
         states = [e.payload["state"] for e in await two.events() if e.type == b"agent.status"]

@@ -80,7 +80,7 @@ class Recorder:
             self.moved.notify_all()
         return outcome if outcome is not None else DONE  # type: ignore[return-value]  # tests return outcomes
 
-    async def until(self, condition: Callable[[], bool], within_s: float = 15) -> None:
+    async def until(self, condition: Callable[[], bool], within_s: float = 30) -> None:
         async with asyncio.timeout(within_s), self.moved:
             await self.moved.wait_for(condition)
 
@@ -108,7 +108,7 @@ class Rig:
     async def __aenter__(self) -> Self:
         runs = [self.partitions.run(), *(subscription.run() for subscription in self.subscriptions)]
         self._tasks = [asyncio.create_task(run) for run in runs]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.partitions.settled.wait()
         return self
 

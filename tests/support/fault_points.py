@@ -27,7 +27,7 @@ async def killed_at(point: str, options: WorkerOptions, log: Log) -> tuple[Worke
     return worker, fault
 
 
-async def bury(worker: Worker, fault: FrozenAt, within_s: float = 10) -> None:
+async def bury(worker: Worker, fault: FrozenAt, within_s: float = 30) -> None:
     """Wait for the death, and take the body away."""
     async with asyncio.timeout(within_s):
         await fault.happened.wait()

@@ -24,6 +24,7 @@ from hub.config import Settings
 from hub.hub import Hub
 from hub.middleware.auth_sign import sign
 from hub.server import make_server
+from streams.redis.server_probe import free_port
 
 SECRET = "a-secret-for-tests-of-more-than-32-bytes"
 ALL = {f"{kind}:*": ["*"] for kind in ("conversation", "team", "document", "agent", "user")}
@@ -118,12 +119,12 @@ async def _serve(server: uvicorn.Server, bound: socket.socket, started: asyncio.
 
 
 class NodeProcess:
-    """A node of its own, to be killed."""
+    """A node of its own, to be killed and started again on its port. Whoever makes it waits until it is ready."""
 
-    def __init__(self, redis_url: str, port: int, **env: str) -> None:
-        self.port = port
+    def __init__(self, redis_url: str, **env: str) -> None:
+        self.port = free_port()  # no port of a connection of ours: clients go on trying while it is down
         self._env = os.environ | {
-            "REDIS_URL": redis_url, "HUB_JWT_SECRET": SECRET, "HUB_PORT": str(port), "HUB_RATE_LIMITS": "off",
+            "REDIS_URL": redis_url, "HUB_JWT_SECRET": SECRET, "HUB_PORT": str(self.port), "HUB_RATE_LIMITS": "off",
             "HUB_DRAIN_SECONDS": "0", "HUB_DATA": data_folder(), "PYTHONPATH": os.getcwd(),
         } | env  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
@@ -145,7 +146,7 @@ class NodeProcess:
         command += "uvloop.run(serve(Settings.from_env(os.environ)))"
         self._process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", command], env=self._env)
 
-    async def wait_ready(self, timeout_s: float = 15) -> None:
+    async def wait_ready(self, timeout_s: float = 40) -> None:
         """Until it says that it is ready."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

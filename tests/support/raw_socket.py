@@ -21,13 +21,13 @@ HEADERS = {
 
 
 class RawSocket:
-    """One connection. Every wait is at most ten seconds."""
+    """One connection. Every wait is at most thirty seconds."""
 
     def __init__(self, port: int, *, receive_buffer_bytes: int | None = None) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        self.socket.settimeout(10)
+        self.socket.settimeout(30)
         self.socket.connect(("127.0.0.1", port))
         self._came = b""
 

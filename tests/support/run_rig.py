@@ -89,7 +89,7 @@ class Client:
             found += page
         return found
 
-    async def until(self, type_: str, within_s: float = 20, **fields: Any) -> dict[str, Any]:
+    async def until(self, type_: str, within_s: float = 40, **fields: Any) -> dict[str, Any]:
         """The payload of the first event of this type with these fields, waited for."""
         async with asyncio.timeout(within_s):
             while True:
@@ -99,7 +99,7 @@ class Client:
                             return entry.payload
                 await asyncio.sleep(0.01)
 
-    async def end(self, run_id: str, within_s: float = 20) -> dict[str, Any]:
+    async def end(self, run_id: str, within_s: float = 40) -> dict[str, Any]:
         """The run's `agent.complete`, waited for."""
         return await self.until("agent.complete", within_s, run_id=run_id)
 
@@ -170,7 +170,7 @@ def _paired(opened: list[dict[str, Any]], closed: list[dict[str, Any]], name: st
         assert set(ended) == set(begun), f"left open: {set(begun) - set(ended)}"
 
 
-async def wait_until(condition: Callable[[], Awaitable[object]], within_s: float = 20) -> None:
+async def wait_until(condition: Callable[[], Awaitable[object]], within_s: float = 40) -> None:
     """Wait for something in Redis that has no event."""
     async with asyncio.timeout(within_s):
         while not await condition():  # noqa: ASYNC110 - it has no event

@@ -12,7 +12,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 Json = dict[str, Any]
 
 
@@ -109,6 +109,7 @@ class SocketClient:
 async def raw_client(ws_url: str, **options: Any) -> AsyncIterator[SocketClient]:
     """A socket without a handshake."""
     options.setdefault("max_size", 2**26)
+    options.setdefault("open_timeout", TIMEOUT_S)
     async with connect(ws_url, subprotocols=["hub.v1.json"], compression=None, **options) as socket:
         yield SocketClient(socket)
 

@@ -64,7 +64,7 @@ class TailRecorder:
         if self._is_mending and self.watched is not None:
             self.log.tail.move(self.watched, self.watched.position, self.watched.live_id)
 
-    async def until(self, *, events: int = 0, signals: int = 0, breaks: int = 0, timeout_s: float = 15.0) -> None:
+    async def until(self, *, events: int = 0, signals: int = 0, breaks: int = 0, timeout_s: float = 30.0) -> None:
         """Wait until so many were told."""
         async with asyncio.timeout(timeout_s):
             while len(self.entries) < events or len(self.signals) < signals or self.break_count < breaks:

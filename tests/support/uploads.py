@@ -114,7 +114,7 @@ async def put(http: httpx.AsyncClient, signed: Json, data: bytes) -> int:
 
 
 async def bring_single(socket: SocketClient, authorized: Json, data: bytes) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=30) as http:
         assert await put(http, authorized["single"], data) == 200
 
 
@@ -194,7 +194,7 @@ async def download(socket: SocketClient, file_id: str, **wish: str) -> httpx.Res
     """Fetch a file by a fresh address."""
     answer = await socket.answer("file.url", {"file_id": file_id, **wish}, CHANNEL)
     assert answer["type"] == "file.url", answer
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=30) as http:
         return await http.get(answer["payload"]["url"])
 
 

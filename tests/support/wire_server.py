@@ -20,7 +20,7 @@ from hub.transports.port import SocketTransport, Upgrade, UpgradeRefused
 from hub.transports.websocket import lean_protocol
 from support.certificate import Certificate
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 """The longest any single step may take on a loaded machine; nothing waits this long when all is well."""
 
 

@@ -15,7 +15,10 @@ PACE_S = 0.01
 
 
 class Talker:
-    """Says sixty words, with a tool and a recorded step in the middle; the same whenever it is asked."""
+    """Says sixty words, with a tool and a recorded step in the middle; the same whenever it is asked.
+
+    The first attempt stops before the last words and waits for its worker's end, however late that comes.
+    """
 
     async def run(self, ctx: Any, given: Any) -> Any:
         from consumers.agent import ToolCall
@@ -32,6 +35,8 @@ class Talker:
         for word in WORDS[40:]:
             yield word
             await asyncio.sleep(PACE_S)
+            if ctx.attempt == 1 and word == WORDS[-3]:
+                await asyncio.Event().wait()
 
     async def _look(self, args: Any, tool: Any) -> Any:
         await asyncio.sleep(PACE_S)
@@ -56,7 +61,7 @@ def start_worker(url: str) -> subprocess.Popen[str]:
 def end_worker(process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL) -> None:
     """Send the signal and wait for the end."""
     process.send_signal(number)
-    process.wait(timeout=20)
+    process.wait(timeout=40)
     if process.stdout is not None:
         process.stdout.close()
 

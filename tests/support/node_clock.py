@@ -1,0 +1,31 @@
+"""A node's clocks in a test's hands: limits, deadlines and the ends of tokens see them stand still, or jump."""
+
+from __future__ import annotations
+
+import time
+
+from support.nodes import Node
+
+
+class NodeClock:
+    """Stands still from the moment it is made. Timers of the loop go on: a deadline is found by the node's next look."""
+
+    def __init__(self, node: Node) -> None:
+        self._monotonic_s, self._unix_s = time.monotonic(), time.time()
+        services = node.hub.services
+        node.hub.monotonic = self._monotonic
+        services.now = self._now
+        services.door._monotonic = services.edge.store._monotonic = services.edge.store.claims._monotonic = (
+            self._monotonic
+        )
+
+    def pass_s(self, seconds: float) -> None:
+        """So much later."""
+        self._monotonic_s += seconds
+        self._unix_s += seconds
+
+    def _monotonic(self) -> float:
+        return self._monotonic_s
+
+    def _now(self) -> float:
+        return self._unix_s

@@ -236,8 +236,11 @@ class Connection:
             self.hub.route_message(self, received)
         elif isinstance(received, Refused):
             self.refuse(received.error, received.re, received.channel)
-        elif isinstance(received, Dropped) and received.re:
-            self.push(reply_frame("ack", received.re, received.channel, {"dropped": True}))
+        elif isinstance(received, Dropped):
+            if received.late is not None:
+                self.hub.late_cursors.keep(self, received.late)
+            if received.re:
+                self.push(reply_frame("ack", received.re, received.channel, {"dropped": True}))
 
     def _take_message(self, data: bytes, now: float) -> None:
         values = self.session.read(data)
@@ -266,7 +269,7 @@ class Connection:
                 outcome = unless_stored(command, refusal)
             self.hub.carry_out(self, command, outcome)
         except Exception as error:
-            self.refuse(self.hub.as_hub_error(error), command.id)
+            self.refuse(self.hub.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
         self._is_busy = False
         self._task = None
         self._take_backlog()

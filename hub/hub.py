@@ -21,6 +21,7 @@ from hub.deadlines import Deadlines
 from hub.errors import HubError
 from hub.fanout import Fanout, Sub
 from hub.frames import reply, to_json
+from hub.late_cursors import LateCursors
 from hub.live_sessions import LiveSessions
 from hub.metrics import Meters
 from hub.middleware.auth import Principal
@@ -61,6 +62,7 @@ class Hub:
         self.connections: set[Connection] = set()
         self.sessions = LiveSessions(services.edge.store.claims)
         self.fanouts: dict[Channel, Fanout] = {}
+        self.late_cursors = LateCursors(self)
         self.states: StateReader = services.states
         self.presence = PresenceTracker(log, self.node)
         self.monotonic = time.monotonic
@@ -124,6 +126,7 @@ class Hub:
         self.connections.discard(connection)
         self.door.left(connection)
         self.sessions.drop(connection)
+        self.late_cursors.drop(connection)
         for fanout, sub in connection.subscriptions.values():
             sub.end()
             fanout.subscribers.discard(sub)

@@ -53,10 +53,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A frame of a lossy class above its rate: `ack{dropped: true}` if it had an id."""
+    """A frame of a lossy class above its rate: `ack{dropped: true}` if it had an id.
+
+    `late` is what it asked for where the newest is kept; None where it is passed over for good.
+    """
 
     re: str | None
     channel: str | None
+    late: Command | None = None
 
 
 Received = Command | Refused | Dropped
@@ -170,7 +174,8 @@ class Session:
         if retry_after_ms is None:
             return None
         if event.lane is Lane.LIVE or event.rate == "control":
-            return Dropped(frame.id if event.lane is Lane.LIVE else None, frame.channel)
+            late = _late(event, frame, self.caller) if event.rate == "cursor" else None
+            return Dropped(frame.id if event.lane is Lane.LIVE else None, frame.channel, late)
         raise HubError(4004, "too many of these; come back later", retry_after_ms=retry_after_ms)
 
     def _refuse(self, error: HubError, re: str | None, channel: str | None = None, now: float | None = None) -> Refused:
@@ -216,6 +221,14 @@ def check_command(event: EventType, frame: Frame, caller: Caller) -> Command:
         raise HubError(4003, f"your token does not allow {event.action.value} in this channel")
     payload, data = _validated(event, frame)
     return Command(event, frame.id, channel, payload, data, caller)
+
+
+def _late(event: EventType, frame: Frame, caller: Caller) -> Command | None:
+    """A frame above its rate as the command it would be, to be carried out later; it is answered already."""
+    try:
+        return check_command(event, frame, caller)._replace(id=None)
+    except HubError:
+        return None
 
 
 def _place(event: EventType, frame: Frame, caller: Caller) -> Channel | None:

@@ -24,6 +24,7 @@ class DocumentHandler:
     """Shared documents."""
 
     def __init__(self, hub: Hub) -> None:
+        self._hub = hub
         self._conversations = Conversations(hub)
 
     async def update(self, command: Command, connection: Connection | None) -> Outcome:
@@ -46,6 +47,8 @@ class DocumentHandler:
 
     def cursor(self, command: Command, connection: Connection | None) -> Outcome:
         """Told to whoever has the document open."""
+        if connection is not None:
+            self._hub.late_cursors.outdated(connection, command.place.wire)
         payload, caller = cast("DocumentCursor", command.payload), command.caller
         data = payload.model_dump(mode="json", exclude_unset=True)
         data |= {"user": caller.principal.user, "client": caller.client_id or ""}

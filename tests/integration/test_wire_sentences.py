@@ -6,6 +6,7 @@ from typing import Any
 
 from streams.channel import parse_channel
 from support.nodes import Node, running_node, token
+from support.redis_server import RedisServer
 from support.socket_client import SocketClient, client, raw_client
 
 CHANNEL = "conversation:1"
@@ -113,3 +114,36 @@ async def test_history_between_any_two_times(redis_url: str, tenant: str) -> Non
 
     assert [[event["seq"] for event in page["events"]] for page in pages] == [[], [], [1, 2]]
     assert [(page["next"], page["gap"]) for page in pages] == [(None, None)] * 3
+
+
+async def test_of_cursors_that_come_too_fast_the_newest_is_told(redis_url: str, tenant: str) -> None:
+    """Each frame is answered once, those above the rate as dropped; where the client stands in the end, everybody sees."""
+    document = "document:1"
+    async with (
+        running_node(redis_url, rate_limits={"cursor": (20.0, 5.0)}) as node,
+        client(node.ws_url, token("a", tenant)) as alice,
+        client(node.ws_url, token("b", tenant)) as bob,
+    ):
+        await bob.subscribe(document)
+        for number in range(40):
+            await alice.send("document.cursor", {"selection": number}, document, id_=f"c{number}")
+        acks = [await alice.expect("ack") for _ in range(40)]
+        told = [(await bob.expect("document.cursor"))["payload"]["selection"]]
+        while told[-1] != 39:
+            told.append((await bob.expect("document.cursor"))["payload"]["selection"])
+
+    answers = {ack["re"]: ack["payload"] for ack in acks}
+    assert [answers[f"c{number}"] for number in range(5)] == [{}] * 5
+    assert (len(answers), answers["c39"]) == (40, {"dropped": True})
+    assert told == sorted(told)
+    assert len(told) < 40
+
+
+async def test_a_refusal_by_what_is_away_names_the_channel(own_redis: RedisServer, tenant: str) -> None:
+    """An error says where it was refused, whether or not the command needed the log."""
+    async with running_node(own_redis.url) as node, client(node.ws_url, token("a", tenant)) as alice:
+        await alice.say(CHANNEL, "before")
+        own_redis.kill()
+        answers = [await alice.answer(name, {}, CHANNEL) for name in ("channel.history", "channel.state")]
+
+    assert [(answer["channel"], answer["payload"]["code"]) for answer in answers] == [(CHANNEL, 4013)] * 2

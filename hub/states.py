@@ -184,7 +184,8 @@ def moment(at: str) -> str:
         id_order(at)
     except MalformedCursor:
         try:
-            return str(int(datetime.fromisoformat(at).timestamp() * 1000))  # XRANGE reads a bare end as its last ID
+            ms = int(datetime.fromisoformat(at).timestamp() * 1000)
         except ValueError:
             raise MalformedCursor("`at` is an event id or an RFC 3339 time") from None
+        return str(max(ms, 0))  # XRANGE reads a bare end as its last ID, and knows none before 1970
     return at

@@ -75,8 +75,8 @@ def _judge(method: bytes, headers: Mapping[bytes, bytes]) -> None:
         raise UpgradeRefused(405, "a WebSocket is opened with GET")
     if b"websocket" not in _tokens(headers, b"upgrade") or b"upgrade" not in _tokens(headers, b"connection"):
         raise UpgradeRefused(426, "send Connection: Upgrade and Upgrade: websocket")
-    if b"host" not in headers:
-        raise UpgradeRefused(400, "send Host")
+    if b"," in headers.get(b"host", b","):  # repeated fields are joined by a comma
+        raise UpgradeRefused(400, "send one Host")
     if headers.get(b"sec-websocket-version") != b"13":
         raise UpgradeRefused(426, "send Sec-WebSocket-Version: 13")
     if not _is_key(headers.get(b"sec-websocket-key", b"")):

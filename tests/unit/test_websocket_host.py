@@ -13,10 +13,11 @@ REQUEST = (
 )
 
 
-def test_an_upgrade_without_host_is_a_bad_request() -> None:
-    """The same request with it is taken."""
+@pytest.mark.parametrize("hosts", [b"", b"host: hub\r\nhost: other\r\n"])
+def test_an_upgrade_names_one_host(hosts: bytes) -> None:
+    """None or two are a bad request; the same with one is taken."""
     assert read_upgrade(REQUEST % b"host: hub\r\n", None, ()).path == "/ws"
     with pytest.raises(UpgradeRefused) as refused:
-        read_upgrade(REQUEST % b"", None, ())
+        read_upgrade(REQUEST % hosts, None, ())
 
     assert refused.value.status == 400

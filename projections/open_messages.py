@@ -25,7 +25,6 @@ class Writing:
 
     Attributes:
         held: code points held of each track: the offset of the next delta to apply.
-        is_behind: a delta was ahead of what is held; ask for the channel's state and take over what that has.
     """
 
     message_id: str
@@ -33,7 +32,6 @@ class Writing:
     attempt: int
     pieces: dict[str, list[str]] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
-    is_behind: bool = False
 
     def track(self, name: str) -> str:
         """What is held of a track, whole."""
@@ -45,7 +43,6 @@ class Writing:
         """Begin a new attempt with the first `keep` code points of text, and no reasoning."""
         kept = self.track(TEXT)[:keep]
         self.attempt, self.pieces, self.held = attempt, {TEXT: [kept]}, {TEXT: len(kept)}
-        self.is_behind = len(kept) < keep
 
     def render(self) -> JsonObject:
         """The answer as `open_messages` shows it."""
@@ -98,9 +95,7 @@ class OpenMessages:
         if writing is None or attempt < writing.attempt:
             return
         held = writing.held.get(track, 0)
-        if offset > held or attempt > writing.attempt:
-            writing.is_behind = True
-        elif offset == held:
+        if offset == held and attempt == writing.attempt:
             writing.pieces.setdefault(track, []).append(delta)
             writing.held[track] = held + len(delta)
 

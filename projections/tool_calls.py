@@ -34,14 +34,6 @@ class ToolCalls:
     calls: dict[str, Call] = field(default_factory=dict)
     pending: dict[str, JsonObject] = field(default_factory=dict)
 
-    def calls_of(self, run_id: str) -> list[Call]:
-        """The open calls of a run: what is closed before the run is."""
-        return [call for call in self.calls.values() if call.run_id == run_id]
-
-    def pending_of(self, run_id: str) -> list[JsonObject]:
-        """The open questions of a run: it goes on when there are none."""
-        return [request for request in self.pending.values() if request.get("run_id") == run_id]
-
 
 def _start(state: ToolCalls, event: Recorded) -> None:
     is_idempotent = event.payload.get("idempotent") is True

@@ -28,10 +28,6 @@ RUN_TTL_S: Final = 7 * 86_400
 HOME_TTL_S: Final = 90 * 86_400
 OPEN_STATES: Final = ("queued", "running", "waiting", "cancelling")
 FINAL_STATES: Final = ("completed", "failed", "cancelled", "expired")
-OUTCOME_STATES: Final[Mapping[str, str]] = {
-    "success": "completed", "failed": "failed", "cancelled": "cancelled", "expired": "expired",
-}  # fmt: skip
-"""`agent.complete.outcome` and the state it brings."""
 NEW_ID: Final = "@id"
 """Stands for the id of the event that is being appended (see `Guard`)."""
 OnBusy = Literal["enqueue", "reject", "interrupt", "steer"]

@@ -27,6 +27,7 @@ from hub.setting import (
     every_kind,
     optional,
     optional_words,
+    redis_url,
     seconds,
     setting,
     size_bytes,
@@ -51,7 +52,7 @@ class Settings:
     """
 
     redis_url: str | None = setting(
-        "REDIS_URL", url("redis", "rediss", "unix"), "the Redis to use", default=None,
+        "REDIS_URL", redis_url(), "the Redis to use", default=None,
         shown="embedded Redis", is_secret=True,
     )  # fmt: skip
     jwt_secret: str | None = setting(

@@ -24,6 +24,7 @@ _RATE_NAMES: Final = (*DEFAULT_RATES, *UNMETERED)
 _SIZE: Final = re.compile(r"(\d{1,12})\s*(B|KB|MB)?", re.IGNORECASE)
 _UNIT_BYTES: Final = {"": 1, "B": 1, "KB": 1_024, "MB": 1_048_576}
 _AGENT: Final = re.compile(rf"({NAME_PATTERN})=([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)")
+_DATABASE: Final = re.compile(r"/\d{1,5}/?")
 _RATE: Final = re.compile(r"([a-z]+)=(\d{1,9}(?:\.\d{1,6})?)/(\d{1,9})")
 
 
@@ -131,15 +132,32 @@ def size_bytes(lowest: int, highest: int) -> Reader[int]:
 
 
 def url(*schemes: str) -> Reader[str | None]:
-    """A URL with one of these schemes."""
+    """A URL with one of these schemes, with a host, and with a port that is one."""
 
     def read(text: str) -> str:
         parts = urlsplit(text)
-        if parts.scheme not in schemes or not (parts.netloc or (parts.scheme == "unix" and parts.path)):
+        if (
+            parts.scheme not in schemes or not parts.hostname or parts.port == 0
+        ):  # a port that is no number raises itself
             raise _refuse(text)
         return text
 
     return Reader(read, "a URL that begins with " + " or ".join(f"{scheme}://" for scheme in schemes))
+
+
+def redis_url() -> Reader[str | None]:
+    """Where a Redis is. Only the place: what options a query may hold is known to who connects."""
+    of_server = url("redis", "rediss")
+
+    def read(text: str) -> str | None:
+        parts = urlsplit(text)
+        if parts.scheme == "unix" and parts.path:
+            return text
+        if parts.path.strip("/") and not _DATABASE.fullmatch(parts.path):
+            raise _refuse(text)
+        return of_server.read(text)
+
+    return Reader(read, "a URL such as redis://host:6379/0, rediss://host:6379/0 or unix:///path/to/socket?db=0")
 
 
 def words(allowed: str, pattern: str = r"[^\s\x00](.*[^\s\x00])?") -> Reader[str]:

@@ -24,7 +24,7 @@ _OUR_PACKAGES: Final = frozenset({"hub", "streams", "projections", "consumers", 
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run `hub ARGV` and exit: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Run `hub ARGV` and exit: 0 done, 1 failed, 2 wrong input (an option, an argument, a setting), 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     sys.exit(_guarded(arguments))
 

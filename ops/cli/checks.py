@@ -6,11 +6,13 @@ import re
 import resource
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from hub.config import DEV_SECRET, Settings, declarations
+from hub.middleware.auth_jwks import parse_jwks_url
+from hub.middleware.auth_keys import from_pem, from_secret
 from hub.setting import SettingRefused
 from ops.cli.log_access import partitions_of
 from streams.errors import ConfigurationRefused, StreamsError
@@ -18,11 +20,17 @@ from streams.redis.durability import DurabilityPolicy, ServerFacts
 from streams.redis.server_check import check_facts, read_facts
 from streams.redis.wire import open_wire
 
+OF_SETTINGS: Final = frozenset({"settings", "partitions", "durability"})
+"""Findings that another value of a setting would mend; others are the server's."""
 _ALSO_READ: Final = frozenset({"HUB_URL", "HUB_TOKEN"})
 """Variables that commands read and nodes do not."""
 _SPARE_FILES: Final = 200
 """Descriptors a node needs beside its sockets: Redis, listeners, files."""
 _NODE_TIMEOUT_S: Final = 2.0
+
+_READ_KEY: Final[Mapping[str, Callable[[str], object]]] = {
+    "HUB_JWKS_URL": parse_jwks_url, "HUB_JWT_PUBLIC_KEY": from_pem, "HUB_JWT_SECRET": from_secret,
+}  # fmt: skip
 
 
 class Level(StrEnum):
@@ -58,11 +66,30 @@ def check_settings(env: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(
             Level.WARN, "tokens", "no HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY or HUB_JWKS_URL: only `hub dev` will start"
         )
+    elif (problem := key_problem(settings)) is not None:
+        yield Finding(Level.FAIL, "tokens", problem)
     elif settings.jwt_secret == DEV_SECRET:
         yield Finding(Level.WARN, "tokens", "HUB_JWT_SECRET is the public dev secret: anybody can sign tokens")
     else:
         yield Finding(Level.OK, "tokens", "a key to check them with is set")
     yield check_files(settings.max_connections)
+
+
+def key_problem(settings: Settings) -> str | None:
+    """Why tokens cannot be checked with the key that is set, with the variable's name; None when they can."""
+    name, text = next(
+        (name, text)
+        for name, text in (
+            ("HUB_JWKS_URL", settings.jwks_url), ("HUB_JWT_PUBLIC_KEY", settings.jwt_public_key),
+            ("HUB_JWT_SECRET", settings.jwt_secret or ""),
+        )
+        if text is not None
+    )  # fmt: skip
+    try:
+        _READ_KEY[name](text)
+    except ValueError as refused:
+        return str(refused) if name in str(refused) else f"{name}: {refused}"
+    return None
 
 
 def check_files(max_connections: int) -> Finding:
@@ -84,6 +111,8 @@ async def check_redis(url: str, settings: Settings | None) -> list[Finding]:
         finally:
             wire.abort()
         begun_with = await partitions_of(url)
+    except ConfigurationRefused as refused:
+        return [Finding(Level.FAIL, "settings", str(refused))]
     except StreamsError as away:
         return [Finding(Level.FAIL, "redis", str(away))]
     return [*_of_facts(facts), *(_of_settings(facts, begun_with, settings) if settings else ())]

@@ -28,14 +28,24 @@ def one_line(error: Exception) -> tuple[str, int] | None:
         return error.format_message().rstrip("."), error.exit_code
     if isinstance(error, typer.Abort):
         return "aborted", EXIT_FAILED
-    return (str(error) or type(error).__name__, EXIT_FAILED) if isinstance(error, _foreseen()) else None
+    settings, foreseen = _settings(), _foreseen()
+    if not isinstance(error, foreseen):
+        return None
+    return str(error) or type(error).__name__, EXIT_USAGE if isinstance(error, settings) else EXIT_FAILED
+
+
+def _settings() -> tuple[type[Exception], ...]:
+    """What is wrong with the environment is wrong input, like a wrong option."""
+    from hub.setting import SettingRefused
+    from streams.errors import ConfigurationRefused
+
+    return (SettingRefused, ConfigurationRefused)
 
 
 def _foreseen() -> tuple[type[Exception], ...]:
     """Imported only when something went wrong."""
     from hub.client.errors import ClientError
     from hub.errors import HubError
-    from hub.setting import SettingRefused
     from streams.errors import StreamsError
 
-    return (StreamsError, SettingRefused, ClientError, HubError, OSError)
+    return (*_settings(), StreamsError, ClientError, HubError, OSError)

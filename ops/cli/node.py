@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from hub.config import Settings
 from hub.logs import configure_logging
 from hub.server import make_server
-from ops.cli.checks import Level, check_redis
-from ops.cli.failure import CommandFailed
+from ops.cli.checks import OF_SETTINGS, Level, check_redis, key_problem
+from ops.cli.failure import EXIT_FAILED, EXIT_USAGE, CommandFailed
 from ops.cli.pauses import forget_startup
 
 _LOOK_EVERY_S = 0.01
@@ -25,9 +25,11 @@ async def run_node(
     """Serve on `bound` until SIGTERM or SIGINT; open sockets are drained then.
 
     Raises:
-        CommandFailed: the Redis cannot be used.
+        CommandFailed: the Redis, or the key of tokens, cannot be used.
         KeyboardInterrupt: it was SIGINT, after the drain.
     """
+    if (problem := key_problem(settings)) is not None:
+        raise CommandFailed(problem, EXIT_USAGE)
     await refuse_unusable_redis(settings)
     server = make_server(settings)
     configure_logging(log_level, secrets=settings.secrets)  # after uvicorn has set up its own, which ours takes over
@@ -51,9 +53,10 @@ async def refuse_unusable_redis(settings: Settings) -> None:
     Raises:
         CommandFailed: the Redis is away or set up wrongly.
     """
-    failed = [f.text for f in await check_redis(settings.redis_url or "", settings) if f.level is Level.FAIL]
+    failed = [f for f in await check_redis(settings.redis_url or "", settings) if f.level is Level.FAIL]
     if failed:
-        raise CommandFailed("; ".join(failed))
+        is_input = all(f.what in OF_SETTINGS for f in failed)
+        raise CommandFailed("; ".join(f.text for f in failed), EXIT_USAGE if is_input else EXIT_FAILED)
 
 
 @contextlib.contextmanager

@@ -8,12 +8,10 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from hub.setting import url
+from hub.setting import Reader, redis_url, url
 
 
-def _url(*schemes: str) -> Callable[[str], str]:
-    reader = url(*schemes)
-
+def _checked(reader: Reader[str | None]) -> Callable[[str], str]:
     def read(given: str) -> str:
         try:
             return given and (reader.read(given) or "")
@@ -25,7 +23,9 @@ def _url(*schemes: str) -> Callable[[str], str]:
 
 Url: TypeAlias = Annotated[
     str,
-    typer.Option("--url", envvar="HUB_URL", help="The hub to talk to.", callback=_url("http", "https", "ws", "wss")),
+    typer.Option(
+        "--url", envvar="HUB_URL", help="The hub to talk to.", callback=_checked(url("http", "https", "ws", "wss"))
+    ),
 ]
 Token: TypeAlias = Annotated[
     str, typer.Option("--token", envvar="HUB_TOKEN", help="Who you are; default: one signed here.", show_default=False)
@@ -39,7 +39,7 @@ Redis: TypeAlias = Annotated[
         envvar="REDIS_URL",
         help="The Redis to read; default: the embedded one.",
         show_default=False,
-        callback=_url("redis", "rediss", "unix"),
+        callback=_checked(redis_url()),
     ),
 ]
 Data: TypeAlias = Annotated[Path, typer.Option("--data", envvar="HUB_DATA", help="Folder of the embedded Redis.")]

@@ -36,7 +36,7 @@ def worker_options(settings: Settings, *, has_demo: bool = False) -> WorkerOptio
     try:
         agents = load_agents(paths)
     except StreamsError as error:
-        raise CommandFailed(str(error), EXIT_USAGE) from error
+        raise CommandFailed(f"HUB_AGENTS: {error}", EXIT_USAGE) from error
     return WorkerOptions(
         redis_url=settings.redis_url,
         partitions=settings.partitions,

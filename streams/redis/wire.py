@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 import hiredis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import ConnectionPool, parse_url
 
-from streams.errors import LogUnavailable
+from streams.errors import ConfigurationRefused, LogUnavailable
 from streams.redis.scripts import Script
 
 Reply = Any  # what RESP can say: bytes, int, None, lists of these, hiredis.ReplyError
@@ -113,9 +113,10 @@ async def open_wire(url: str, name: str) -> Wire:
     """Connect, authenticate, select the database and name the connection (`CLIENT LIST` shows the name).
 
     Raises:
+        ConfigurationRefused: the URL is none.
         LogUnavailable: Redis could not be reached or refused the log-in within 2 s.
     """
-    options: dict[str, Any] = dict(parse_url(url))
+    options = _options(url)
     wire: Wire | None = None
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -128,6 +129,16 @@ async def open_wire(url: str, name: str) -> Wire:
             raise LogUnavailable(f"Redis could not be reached: {error or type(error).__name__}") from error
         raise
     return wire
+
+
+def _options(url: str) -> dict[str, Any]:
+    try:
+        # Sends nothing: what the general client cannot use is refused now.
+        ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # redis-py left it bare
+        return dict(parse_url(url))
+    except (ValueError, TypeError):  # its text may hold a piece of the password
+        text = "REDIS_URL must be a URL such as redis://host:6379/0, with options that redis-py knows and their values"
+        raise ConfigurationRefused(text) from None
 
 
 async def _connect(options: dict[str, Any]) -> Wire:

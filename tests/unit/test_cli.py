@@ -114,7 +114,7 @@ def test_serving_without_a_key_is_refused(hub: Hub) -> None:
     """A node that cannot check tokens must not start; `hub dev` has its dev secret instead."""
     code, _, err = hub("serve")
 
-    assert code == 1
+    assert code == 2
     assert "HUB_JWT_SECRET" in err
 
 
@@ -125,7 +125,7 @@ def test_wrong_settings_are_refused_together(hub: Hub, monkeypatch: pytest.Monke
 
     code, _, err = hub("serve")
 
-    assert code == 1
+    assert code == 2
     assert err.count("\n") == 1
     assert "HUB_PORT must be" in err
     assert "HUB_PARTITIONS must be" in err

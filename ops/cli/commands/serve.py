@@ -11,7 +11,7 @@ import typer
 
 from hub.config import Settings
 from ops.cli.app import new_app, run
-from ops.cli.failure import CommandFailed
+from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.listening import bind, url_of
 from ops.cli.log_access import redis_at
 from ops.cli.node import refuse_unusable_redis, run_node
@@ -32,7 +32,7 @@ def serve(
     settings = Settings.from_env(os.environ)
     if not settings.has_token_key:
         raise CommandFailed(
-            "set HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY or HUB_JWKS_URL: a node must be able to check tokens"
+            "set HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY or HUB_JWKS_URL: a node must be able to check tokens", EXIT_USAGE
         )
     settings = dataclasses.replace(settings, host=host or settings.host, port=settings.port if port is None else port)
     with redis_at(settings.redis_url or "", Path(settings.data_dir)) as redis_url:

@@ -31,6 +31,17 @@ if TYPE_CHECKING:
 
 BACKLOG_MAX: Final = 100
 """Values waiting behind a command that needs the log; beyond it the socket is not read. One array may go over it."""
+BACKLOG_BYTES_MAX: Final = 2_097_152
+"""The same in bytes: more than the window of an upload over text (4 chunks of 350 KB), so that no polite client meets it. Without
+it a hundred messages of the size limit would be 100 MB a socket."""
+JOIN_BYTES_MAX: Final = 16_384
+"""What one tick brings is joined into writes of about this size; with larger ones a thousand short answers would each copy all
+before it."""
+UNREAD_BYTES_MAX: Final = 1_048_576
+"""Answers written to a client that does not read, beyond a full write buffer, before nothing more is taken of it. One may go over
+it. Without it fifty questions for history cost fifty pages of memory."""
+PACE_REST_S: Final = 0.05
+"""How long nothing is taken of a user whose frames come faster than all limits together allow (`RateLimiter.is_in_pace`)."""
 ANSWER_BEFORE_RESTART_S: Final = 1.0
 """How long a restart waits for a command under way. A replay may take longer: its client comes back with its cursor."""
 
@@ -49,12 +60,14 @@ class Connection:
     __slots__ = (
         "_all_settled",
         "_backlog",
+        "_backlog_bytes",
         "_closing",
         "_drained",
         "_is_busy",
         "_out",
         "_task",
         "_transport",
+        "_unread_bytes",
         "_unsettled_count",
         "address",
         "adopted_at",
@@ -89,6 +102,8 @@ class Connection:
         self.opened_at = self.heard_at = hub.monotonic()
         self._transport: SocketTransport | None = None
         self._backlog: deque[object] | None = None
+        self._backlog_bytes = 0
+        self._unread_bytes = 0
         self._out: bytes | None = None
         self._task: asyncio.Task[None] | None = None
         self._drained: asyncio.Event | None = None
@@ -109,7 +124,9 @@ class Connection:
     def text(self, data: bytes) -> None:
         """One text message."""
         self.heard_at = now = self.hub.monotonic()
-        if self._is_busy:
+        if self.session.state is State.CLOSED:
+            return  # before a byte of it is parsed
+        if self._must_wait(now):
             self._wait_behind(data)
         else:
             self._take_message(data, now)
@@ -128,10 +145,13 @@ class Connection:
         """The write buffer passed its mark, or drained."""
         self.is_writable = is_writable
         if is_writable:
+            self._unread_bytes = 0
             if self._drained is not None:
                 self._drained.set()
                 self._drained = None
             self.hub.catch_up(self)
+            if self._backlog is not None and not self._is_busy:
+                self._take_backlog()
 
     def draining(self) -> None:
         """The node goes down: tell the client when to come back, answer what was accepted, then close."""
@@ -160,16 +180,21 @@ class Connection:
 
     def push(self, frames: bytes) -> None:
         """Write whole frames with the next flush; what one tick brings for one socket goes out in one write."""
+        if not self.is_writable:
+            self._unread_bytes += len(frames)
         if self._out is None:
             self._out = frames
             self.hub.flush_soon(self)
         else:
             self._out += frames
+            if len(self._out) > JOIN_BYTES_MAX:
+                self.flush()
+                self._out = b""  # the flush that is due finds it
 
     def flush(self) -> None:
         """Write what was pushed."""
         out, self._out = self._out, None
-        if out is not None and self._transport is not None:
+        if out and self._transport is not None:
             self._transport.write(out)
 
     async def drained(self) -> None:
@@ -217,10 +242,14 @@ class Connection:
         self.is_batch = "batch" in caller.capabilities
         self.wants_reasoning = "reasoning" in caller.capabilities
         self.upgrade = None
+        if self._backlog is not None and not self._is_backlog_full() and self._transport is not None:
+            self._transport.resume_reading()  # a stranger's socket rested; see `_wait_behind`
 
     def run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
         """Carry out a command that needs the log; the client's next frames wait for it."""
         self._is_busy = True
+        if self.session.state is State.AUTHENTICATING and self._transport is not None:
+            self._transport.trust()
         self._task = asyncio.get_running_loop().create_task(self._run(command, work))
         self._task.add_done_callback(lambda _: work.close())  # the socket may be gone before the work began
 
@@ -242,23 +271,55 @@ class Connection:
             if received.re:
                 self.push(reply_frame("ack", received.re, received.channel, {"dropped": True}))
 
+    def _must_wait(self, now: float) -> bool:
+        """Whether the next frame waits: for a command under way, for a client that does not read its answers, or for its pace."""
+        return self._is_busy or self._unread_bytes > UNREAD_BYTES_MAX or self._is_too_fast(now)
+
+    def _is_too_fast(self, now: float) -> bool:
+        """Whether this user's frames, of whatever kind, come too fast; then nothing is taken for a moment.
+
+        Frames that are no commands are refused, and cost what a refusal costs: without a pace one socket full of them would
+        hold up all others.
+        """
+        caller = self.session.caller
+        if caller is None or self.hub.limiter.is_in_pace((caller.principal.tenant, caller.principal.user), now):
+            return False
+        self._is_busy = True
+        asyncio.get_running_loop().call_later(PACE_REST_S, self._rested)
+        return True
+
+    def _rested(self) -> None:
+        self._is_busy = False
+        self._take_backlog()
+
     def _take_message(self, data: bytes, now: float) -> None:
         values = self.session.read(data)
         if isinstance(values, Refused):
             self._handle(values)
             return
+        is_first = True
         for value in values:
-            if self._is_busy:
+            if self.session.state is State.CLOSED:
+                return
+            if self._is_busy or not (is_first or not self._must_wait(now)):
                 self._wait_behind(value)
-            elif self.session.state is not State.CLOSED:
+            else:
                 self._handle(self.session.take(value, now))
+            is_first = False
 
     def _wait_behind(self, message: object) -> None:
+        """Keep it for later. Of a stranger, who can wait for keys to be fetched, no more is read meanwhile."""
         if self._backlog is None:
             self._backlog = deque()
         self._backlog.append(message)
-        if len(self._backlog) >= BACKLOG_MAX and self._transport is not None:
+        if isinstance(message, bytes):
+            self._backlog_bytes += len(message)
+        is_stranger = self.session.state is State.AUTHENTICATING
+        if (is_stranger or self._is_backlog_full()) and self._transport is not None:
             self._transport.pause_reading()
+
+    def _is_backlog_full(self) -> bool:
+        return len(self._backlog or ()) >= BACKLOG_MAX or self._backlog_bytes >= BACKLOG_BYTES_MAX
 
     async def _run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
         try:
@@ -282,15 +343,18 @@ class Connection:
 
     def _take_backlog(self) -> None:
         backlog, self._backlog = self._backlog, None
-        while backlog and not self._is_busy and self.session.state is not State.CLOSED:
+        while backlog and self.session.state is not State.CLOSED and not self._must_wait(self.hub.monotonic()):
             message = backlog.popleft()
             if isinstance(message, bytes):
+                self._backlog_bytes -= len(message)
                 self._take_message(message, self.hub.monotonic())
             else:
                 self._handle(self.session.take(message, self.hub.monotonic()))
-        if backlog and self._is_busy:
+        if self.session.state is State.CLOSED:
+            self._backlog, self._backlog_bytes = None, 0
+        elif backlog:
             self._backlog = backlog if self._backlog is None else self._backlog + backlog
-        elif self._transport is not None:
+        if self._backlog is None and self._transport is not None:
             self._transport.resume_reading()
 
     def _stored(self, command: Command, append: Append, result: Appended | StreamsError) -> None:

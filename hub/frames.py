@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from json.encoder import encode_basestring as _quoted  # as json.dumps writes a text with ensure_ascii=False
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
@@ -119,9 +121,19 @@ def reply_frame(type_: str, re: str | None, channel: str | None, payload: Mappin
 
 def error_frame(error: HubError, re: str | None = None, channel: str | None = None) -> bytes:
     """`connection.error` as a WebSocket frame. The channel may be any text a client sent, so it is escaped here."""
-    head: dict[str, Any] = {"type": "connection.error"}
-    if re is not None:
-        head["re"] = re
-    if channel is not None:
-        head["channel"] = channel
-    return encode_text(to_json(head | {"payload": error.to_payload()}))
+    answered = f',"re":"{re}"' if re is not None else ""
+    place = f',"channel":{_quoted(channel)}' if channel is not None else ""
+    wait = f',"retry_after_ms":{error.retry_after_ms}' if error.retry_after_ms is not None else ""
+    details = b""
+    if error.details:
+        details = b',"details":' + to_json([{"field": d.field, "problem": d.problem} for d in error.details])
+    head = f'{{"type":"connection.error"{answered}{place},"payload":'.encode()
+    row = error.row
+    told = _error_head(row.code, row.name, error.message, error.retry.value)
+    return encode_text(b"%b%b%b%b}}" % (head, told, wait.encode(), details))
+
+
+@lru_cache(maxsize=256)
+def _error_head(code: int, name: str, message: str, retry: str) -> bytes:
+    """What refusals of one kind have in common, written once; without its closing brace."""
+    return to_json({"code": code, "name": name, "message": message, "retry": retry})[:-1]

@@ -13,6 +13,7 @@ from hub.config import Settings
 from hub.logs import configure_logging, uvicorn_log_config
 from hub.transports.bounded_http import bounded_http
 from hub.transports.websocket import lean_protocol
+from hub.transports.websocket_settings import HANDSHAKE_SIZE_LIMIT_BYTES
 
 BACKLOG: Final = 4_096
 """Connections the kernel holds while the node accepts: a reconnect storm after a deploy comes all at once."""
@@ -21,7 +22,11 @@ BACKLOG: Final = 4_096
 def make_server(settings: Settings, *, log_level: str = "warning") -> uvicorn.Server:
     """A uvicorn server for one node; `await server.serve(sockets=…)` runs it until SIGTERM or SIGINT."""
     app = create_app(settings)
-    protocol = lean_protocol(app.state.make_receiver, message_size_limit_bytes=settings.message_size_limit_bytes)
+    protocol = lean_protocol(
+        app.state.make_receiver,
+        message_size_limit_bytes=settings.message_size_limit_bytes,
+        handshake_size_limit_bytes=HANDSHAKE_SIZE_LIMIT_BYTES,
+    )
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, ws=protocol, http=bounded_http(settings.handshake_timeout_s),
         log_level=log_level, access_log=False, backlog=BACKLOG,

@@ -55,8 +55,23 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
     }
 )
 
+PACE_FLOOR: Final = RateClass(1_000, 5_000, has_tenant_ceiling=False, is_shared=False)
+"""How fast frames of one user may come to one node at least, refused ones and nonsense included. A refusal costs some 15 µs, so
+this is 1.5 % of a node's core; all classes together let through less than half of it."""
+_NOT_FRAMES: Final = frozenset({"auth", "connect", "address"})
+
 UNMETERED: Final = frozenset({"chunk"})
 """Classes bounded by something else: chunks by the window of their upload (`window` times `chunk_size`)."""
+
+
+def pace_of(rates: Mapping[str, RateClass]) -> RateClass:
+    """How fast a user's frames are taken: the floor, or twice what the classes together let through where that is more."""
+    classes = [rate for name, rate in rates.items() if name not in _NOT_FRAMES]
+    return replace(
+        PACE_FLOOR,
+        per_s=max(PACE_FLOOR.per_s, 2 * sum(rate.per_s for rate in classes)),
+        burst=max(PACE_FLOOR.burst, 2 * sum(rate.burst for rate in classes)),
+    )
 
 
 def over_defaults(overrides: Mapping[str, tuple[float, float]] | None) -> Mapping[str, RateClass] | None:

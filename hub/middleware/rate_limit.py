@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping
 from typing import Final
 
 from hub.middleware.rate_bucket import Buckets
-from hub.middleware.rate_classes import DEFAULT_RATES, UNMETERED, RateClass
+from hub.middleware.rate_classes import DEFAULT_RATES, UNMETERED, RateClass, pace_of
 
 TENANT_USERS: Final = 50
 """EVENTS 14: a tenant may do what 50 of its users may."""
@@ -35,7 +35,7 @@ class RateLimiter:
         is_shared: keep what was let through until `drain` is called, for the other nodes.
     """
 
-    __slots__ = ("_origin", "_taken", "_tenants", "_users")
+    __slots__ = ("_origin", "_pace", "_taken", "_tenants", "_users")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class RateLimiter:
         self._origin: float | None = None  # the first `now`: sums of small intervals stay exact near zero
         self._users: dict[str, Buckets] | None = None
         self._tenants: dict[str, Buckets] = {}
+        self._pace = Buckets(pace_of(rates or {}))
         if rates is None:
             return
         self._users = {name: Buckets(rate) for name, rate in rates.items()}
@@ -87,6 +88,21 @@ class RateLimiter:
                 taken[key] = taken.get(key, 0.0) + cost
         return refused
 
+    def is_in_pace(self, user: tuple[str, str], now: float) -> bool:
+        """Count a frame of `(tenant, user)`, whatever it is; false, counting nothing, when they come faster than any use needs.
+
+        It gives no advice: who is too fast is not answered but read more slowly. Below 0.5 µs.
+        """
+        if self._users is None:
+            return True
+        if self._origin is None:
+            self._origin = now
+        now -= self._origin
+        if self._pace.wait_s(user, now, 1.0) > self._pace.slack_s:
+            return False
+        self._pace.charge(user, now, 1.0)
+        return True
+
     def charge(self, key: LimitKey, class_: str, now: float, cost: float) -> None:
         """Count what another node let through: the bucket may fall below empty and then refuses until it is repaid."""
         if self._users is None or class_ not in self._users:
@@ -106,7 +122,7 @@ class RateLimiter:
 
     def bucket_count(self) -> int:
         """How many buckets are kept: a metric, and what shows that memory stays bounded."""
-        return sum(map(len, (*(self._users or {}).values(), *self._tenants.values())))
+        return len(self._pace) + sum(map(len, (*(self._users or {}).values(), *self._tenants.values())))
 
 
 class RefusalWindow:

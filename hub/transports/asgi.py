@@ -54,6 +54,9 @@ class AsgiTransport:
         self._waiting.clear()
         self.close(1011)
 
+    def trust(self) -> None:
+        """The server in front has one limit for all messages."""
+
     def pause_reading(self) -> None:
         """Take no more messages."""
         self._may_read.clear()

@@ -64,13 +64,32 @@ class FrameDecoder:
     Args:
         message_size_limit_bytes: the largest message taken, fragments added up; one byte more is a 1009.
         is_deflate: whether compressed messages were agreed on (RFC 7692, see `hub.transports.deflate`).
+        first_limit_bytes: a smaller limit that holds until `trust`; messages are then handed out one a `feed`, so that what is
+            behind the first is read by the limit that the first earned.
+
+    Attributes:
+        is_one_a_feed: whether messages are handed out so.
     """
 
-    __slots__ = ("_fast_limit", "_held", "_is_deflate", "_is_done", "_limit", "_message")
+    __slots__ = (
+        "_fast_limit",
+        "_held",
+        "_is_deflate",
+        "_is_done",
+        "_limit",
+        "_message",
+        "_trusted_limit",
+        "is_one_a_feed",
+    )
 
-    def __init__(self, message_size_limit_bytes: int, *, is_deflate: bool = False) -> None:
+    def __init__(
+        self, message_size_limit_bytes: int, *, is_deflate: bool = False, first_limit_bytes: int | None = None
+    ) -> None:
         self._is_deflate = is_deflate
-        self._limit = message_size_limit_bytes
+        self._limit = self._trusted_limit = message_size_limit_bytes
+        self.is_one_a_feed = first_limit_bytes is not None
+        if first_limit_bytes is not None:
+            self._limit = min(first_limit_bytes, message_size_limit_bytes)
         self._fast_limit = min(message_size_limit_bytes, _FAST_BYTES_MAX)
         self._held = b""
         self._message: PartialMessage | None = None
@@ -85,12 +104,20 @@ class FrameDecoder:
             self._held = b""
         events: list[FrameEvent] = []
         try:
-            self._read(data, events)
+            if self.is_one_a_feed:
+                self._read_one(data, events)
+            else:
+                self._read(data, events)
         except _Violation as violation:
             self._stop(events, FAILED, violation.payload)
         except UnicodeDecodeError:
             self._stop(events, FAILED, close_payload(INVALID_UTF8, "text must be UTF-8"))
         return events
+
+    def trust(self) -> None:
+        """The peer has said who it is: the full limit holds."""
+        self._limit = self._trusted_limit
+        self.is_one_a_feed = False
 
     def _stop(self, events: list[FrameEvent], kind: int, payload: bytes) -> None:
         events.append((kind, payload))
@@ -125,6 +152,15 @@ class FrameDecoder:
                     at = stop
                     continue
             at = self._read_any(data, at, end, events)
+
+    def _read_one(self, data: bytes, events: list[FrameEvent]) -> None:
+        """Up to the end of one message, with the control frames before it; the rest is kept for the next `feed`."""
+        at = 0
+        while at < len(data):
+            at = self._read_any(data, at, len(data), events)
+            if events and events[-1][0] in _DATA_OPCODES:
+                self._held = data[at:]
+                return
 
     def _read_any(self, data: bytes, at: int, end: int, events: list[FrameEvent]) -> int:
         """Read one frame, or as much of it as there is; returns where to go on."""

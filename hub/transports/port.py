@@ -70,6 +70,10 @@ class SocketTransport(Protocol):
         """Reset the connection now; what was not sent is lost."""
         ...
 
+    def trust(self) -> None:
+        """The peer's first message was a handshake: from now on messages may have the full size."""
+        ...
+
     def pause_reading(self) -> None:
         """Take no more from the peer. Messages of the read in hand (at most 256 KiB) still arrive."""
         ...

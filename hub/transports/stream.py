@@ -50,6 +50,9 @@ class StreamTransport:
         """No more will come."""
         self.close()
 
+    def trust(self) -> None:
+        """Nothing is read here."""
+
     def pause_reading(self) -> None:
         """Nothing is read here."""
 

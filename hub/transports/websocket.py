@@ -73,6 +73,7 @@ def lean_protocol(
     write_high_bytes: int = WRITE_HIGH_BYTES,
     write_low_bytes: int = WRITE_LOW_BYTES,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
+    handshake_size_limit_bytes: int | None = None,
     is_deflate_accepted: bool = False,
 ) -> type[LeanWebSocket]:
     """The class to pass as uvicorn's `Config(ws=…)`; each upgraded socket gets a receiver from `factory`."""
@@ -86,6 +87,7 @@ def lean_protocol(
             write_high_bytes,
             write_low_bytes,
             close_timeout_s,
+            handshake_size_limit_bytes=handshake_size_limit_bytes,
             is_deflate_accepted=is_deflate_accepted,
         )
 
@@ -151,7 +153,11 @@ class LeanWebSocket(asyncio.Protocol):
             is_deflate = settings.is_deflate_accepted and accepts(upgrade.headers.get(b"sec-websocket-extensions", b""))
             transport.write(accept_response(upgrade, extension=ACCEPTED if is_deflate else None))
             self.write = self._write_deflated if is_deflate else transport.write
-            self._decoder = FrameDecoder(settings.message_size_limit_bytes, is_deflate=is_deflate)
+            self._decoder = FrameDecoder(
+                settings.message_size_limit_bytes,
+                is_deflate=is_deflate,
+                first_limit_bytes=settings.handshake_size_limit_bytes,
+            )
             self._start(receiver, upgrade)
 
     def _refuse(self, refused: UpgradeRefused) -> None:
@@ -176,8 +182,10 @@ class LeanWebSocket(asyncio.Protocol):
             if self._phase is _OPENING:
                 self._open(data)
             return
+        is_one_a_feed = decoder.is_one_a_feed
         try:
-            for kind, payload in decoder.feed(data):
+            events = decoder.feed(data)
+            for kind, payload in events:
                 if self._phase is not _OPEN:
                     self._end_by(kind, payload)
                 elif kind == TEXT:
@@ -189,6 +197,8 @@ class LeanWebSocket(asyncio.Protocol):
                     receiver.heard()
                 else:
                     self._end_by(kind, payload)
+            if is_one_a_feed and events:
+                self.data_received(b"")  # what came right behind it
         except Exception:
             self._break()
 
@@ -225,6 +235,8 @@ class LeanWebSocket(asyncio.Protocol):
         self.write(frame)
         self.write = _discard
         self._phase = _CLOSING
+        if self._decoder is not None:
+            self._decoder.is_one_a_feed = False  # nobody learns anything more from what comes
         self._close_code = code
         self._transport.resume_reading()  # or the peer's Close would never be read
         self._start_deadline()
@@ -240,6 +252,11 @@ class LeanWebSocket(asyncio.Protocol):
             self._phase = _LINGERING
             self._decoder = None
             self._transport.abort()
+
+    def trust(self) -> None:
+        """See `SocketTransport`."""
+        if self._decoder is not None:
+            self._decoder.trust()
 
     def pause_reading(self) -> None:
         """See `SocketTransport`."""

@@ -10,6 +10,11 @@ from hub.transports.port import ReceiverFactory
 SUBPROTOCOL: Final = "hub.v1.json"
 MESSAGE_SIZE_LIMIT_BYTES: Final = 1_048_576
 
+HANDSHAKE_SIZE_LIMIT_BYTES: Final = 131_072
+"""The largest first message. What a `connection.reconnect` may hold fits, written compactly: a token of 8,192, 200 cursors of
+320 bytes with the longest name, ID and epoch, 100 channels of 360. More would be held for strangers, for as long as a handshake
+may take."""
+
 WRITE_HIGH_BYTES: Final = 262_144
 """Above this a peer counts as slow. Less would make a burst of joined events look slow; more costs memory per stalled
 peer: 10,000 of them hold 2.6 GB at this mark."""
@@ -35,5 +40,7 @@ class WireSettings:
     write_low_bytes: int = WRITE_LOW_BYTES
     close_timeout_s: float = CLOSE_TIMEOUT_S
     tls_linger_s: float = TLS_LINGER_S
+    handshake_size_limit_bytes: int | None = None
+    """Until the receiver calls `trust`; None for receivers that know no handshake."""
     is_deflate_accepted: bool = False
     """Off: a browser that gets it compresses all it sends, and each message then costs some 5 µs more to read."""

@@ -202,7 +202,7 @@ async def test_made_up_channel_names_fill_no_table(redis_url: str, tenant: str) 
         after = node.hub.limiter.bucket_count()
 
     assert [frame["type"] for frame in garbage] == ["connection.error"] * 10 + ["ack"] * 5
-    assert after_garbage - before <= 3
+    assert after_garbage - before <= 4  # live, signals, their tenant, the pace
     assert sum(frame["payload"].get("dropped", False) for frame in made_up) == 200 - 35
     assert after - before <= 50
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -15,6 +16,9 @@ from streams.redis.replay import PAGE_EVENTS, Replay
 
 SCAN_EVENTS_MAX: Final = 10_000
 """Events one page may pass over to find those of the wanted types; beyond it the page ends early with a `next`."""
+PAGE_BYTES_MAX: Final = 4_194_304
+"""Payloads in one page; the event that goes over it is the last, and `next` says where to go on. A thousand events of chat have a
+tenth of it; a thousand of the largest would be 512 MB in one answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,14 @@ class HistoryQuery:
             return True
         name = entry.type.decode()
         return any(name.startswith(t[:-1]) if t.endswith("*") else name == t for t in self.types)
+
+    def is_full(self, found: Sequence[Entry], size_bytes: int) -> bool:
+        """Whether the page ends here."""
+        return len(found) == self.limit or size_bytes >= PAGE_BYTES_MAX
+
+    def read_count(self, found: Sequence[Entry]) -> int:
+        """How many events to ask the log for: no more than are wanted, where every one is."""
+        return PAGE_EVENTS if self.types else min(PAGE_EVENTS, self.limit - len(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +91,10 @@ async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) ->
         return HistoryPage([], None, gap)
     found: list[Entry] = []
     after, upto = _start(query), f"{query.to_ms}" if query.to_ms is not None else "+"
-    scanned = 0
+    scanned = size_bytes = 0
     while scanned < SCAN_EVENTS_MAX:
-        page = await replay.page(channel, after, PAGE_EVENTS, upto)
+        count = query.read_count(found)
+        page = await replay.page(channel, after, count, upto)
         if after == START and page:
             gap = gap or _trimmed_before(page[0])
         for entry in page:
@@ -89,9 +102,10 @@ async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) ->
             scanned += 1
             if query.wants(entry):
                 found.append(entry)
-                if len(found) == query.limit:
+                size_bytes += len(entry.data)
+                if query.is_full(found, size_bytes):
                     return HistoryPage(found, await _next(replay, channel, after, upto), gap)
-        if len(page) < PAGE_EVENTS:
+        if len(page) < count:
             return HistoryPage(found, None, gap)
     return HistoryPage(found, after, gap)
 
@@ -121,14 +135,15 @@ def _trimmed_before(oldest: Entry | None) -> Gap | None:
 
 async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> HistoryPage:
     found: list[Entry] = []
-    before, scanned = query.before or "+", 0
+    before, scanned, size_bytes = query.before or "+", 0, 0
     oldest: Entry | None = None
     if query.to_ms is not None and query.to_ms < 0:
         return HistoryPage([], None, None)
     if query.to_ms is not None and id_order(before)[0] > query.to_ms:
         before = f"{query.to_ms + 1}-0"
     while scanned < SCAN_EVENTS_MAX:
-        page = await replay.page_back(channel, before, PAGE_EVENTS)
+        count = query.read_count(found)
+        page = await replay.page_back(channel, before, count)
         for entry in page:
             if query.from_ms is not None and _ms_of(entry) < query.from_ms:
                 return HistoryPage(found[::-1], None, None)
@@ -136,13 +151,14 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> H
             scanned += 1
             if query.wants(entry):
                 found.append(entry)
-                if len(found) == query.limit:
+                size_bytes += len(entry.data)
+                if query.is_full(found, size_bytes):
                     more = await replay.page_back(channel, before, 1)
                     if more and query.from_ms is not None and _ms_of(more[0]) < query.from_ms:
                         return HistoryPage(found[::-1], None, None)
                     gap = None if more else _trimmed_before(oldest)
                     return HistoryPage(found[::-1], before if more else None, gap)
-        if len(page) < PAGE_EVENTS:
+        if len(page) < count:
             return HistoryPage(found[::-1], None, _trimmed_before(oldest))
     return HistoryPage(found[::-1], before, None)
 

@@ -1,7 +1,7 @@
 """Agents for answers that are torn at: `HUB_AGENTS="slow=support.slow_agent:run"`. What they say follows from the question alone.
 
 Their effects are lines in the file `SLOW_AGENT_EFFECTS` names, one for each time an effect was carried out, with the key that
-was given for it: an idempotent receiver would act on each key once.
+was given for it: an idempotent receiver would act on each key once. `allow` keeps an answer from running ahead of its test.
 """
 
 from __future__ import annotations
@@ -34,17 +34,31 @@ def texts(question: str) -> list[str]:
     return ["".join(words(question, 0)), "found " + "".join([*words(question, 1), *words(question, 2)])]
 
 
+def allow(effects_path: Path, question: str, offset: int) -> None:
+    """From now on the answer to a question waits where it is so long; without a word of this it never waits."""
+    written = effects_path.with_name("gate-new")
+    written.write_text(str(offset))
+    written.rename(_gate(effects_path, question))
+
+
+def _gate(effects_path: Path, question: str) -> Path:
+    return effects_path.with_name(f"gate-{question}")
+
+
 async def run(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
     """Two messages with a tool between them and a step in the second; both have an effect and may be tried again."""
-    async for word in _paced(words(given.text, 0)):
-        yield word
-    outcome = yield ToolCall("look", {}, _look, is_idempotent=True)
-    yield f"{outcome.output} " if isinstance(outcome, ToolOutcome) else "?"
-    async for word in _paced(words(given.text, 1)):
-        yield word
-    await ctx.step("note", lambda: _effect(ctx.idempotency_key("note")))
-    async for word in _paced(words(given.text, 2)):
-        yield word
+    gate, said = _gate(Path(os.environ["SLOW_AGENT_EFFECTS"]), given.text), 0
+    for part in range(len(PARTS)):
+        if part == 1:
+            outcome = yield ToolCall("look", {}, _look, is_idempotent=True)
+            yield f"{outcome.output} " if isinstance(outcome, ToolOutcome) else "?"
+        if part == 2:
+            await ctx.step("note", lambda: _effect(ctx.idempotency_key("note")))
+        async for word in _paced(words(given.text, part)):
+            while gate.exists() and said >= int(gate.read_text()):  # noqa: ASYNC110 - another process raises no event
+                await asyncio.sleep(PACE_S)
+            yield word
+            said += len(word)
 
 
 async def run_once(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:

@@ -286,10 +286,8 @@ class Hub:
             return
         if connection.behind is None:
             connection.behind = {}
-        was_noted = sub in connection.behind
         connection.behind[sub] = fanout
-        if not was_noted:
-            self.catch_up(connection)
+        self.catch_up(connection)  # also when it was noted: a catch-up that lost Redis left it so
 
     def catch_up(self, connection: Connection) -> None:
         """Begin to catch a connection up, if it is behind, can take more, and nobody is at it."""

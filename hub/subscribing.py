@@ -88,13 +88,18 @@ async def _subscribe_group(hub: Hub, connection: Connection, group: Mapping[Chan
         room -= wish.channel.wire not in connection.subscriptions
         questions.append(_prepare(hub, connection, wish, has_room=room >= 0))
     prepared = await asyncio.gather(*questions, return_exceptions=True)
-    for wish, found in zip(group.values(), prepared, strict=True):
-        try:
-            if isinstance(found, BaseException):
-                raise found
-            await _begin(hub, connection, wish, found)
-        except Exception as error:
-            connection.refuse(hub.as_hub_error(error), wish.re, wish.channel.wire)
+    try:
+        for wish, found in zip(group.values(), prepared, strict=True):
+            try:
+                if isinstance(found, BaseException):
+                    raise found
+                await _begin(hub, connection, wish, found)
+            except Exception as error:
+                connection.refuse(hub.as_hub_error(error), wish.re, wish.channel.wire)
+    finally:  # the socket may be gone before all have begun
+        for found in prepared:
+            if isinstance(found, Prepared) and found.sub.phase is Phase.OPENING:
+                _withdraw(hub, found.fanout, found.sub)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,33 +112,46 @@ class Prepared:
 
 
 async def _prepare(hub: Hub, connection: Connection, wish: Wish, *, has_room: bool) -> Prepared:
-    """Take a place in the channel and decide how it opens. Subscribing again starts over.
+    """Take a place in the channel and decide how it opens. A place the connection has there rests meanwhile.
 
     Raises:
         HubError: 4003, 4015.
-        LogUnavailable: Redis is away; the connection is not subscribed.
+        LogUnavailable: Redis is away; what the connection follows is as it was.
     """
     if not connection.session.principal.grants.allows(wish.channel.wire, "read"):
         raise HubError(4003, "your token does not allow read in this channel")
     if not has_room:
         raise HubError(4015, f"a connection follows {hub.settings.max_subscriptions} channels at most; leave some")
-    connection_left(connection, wish.channel)
-    fanout, decision = await _follow(hub, wish)
-    sub: Sub = Subscription(connection, wish.wants_presence)
-    fanout.subscribers.add(sub)
-    connection.subscriptions[wish.channel.wire] = (fanout, sub)
+    former = connection.subscriptions.get(wish.channel.wire)
+    if former is not None:
+        former[1].rest()
     try:
-        return Prepared(fanout, sub, await _open(hub, wish, fanout, decision))
+        fanout, decision = await _follow(hub, wish)
+        sub: Sub = Subscription(connection, wish.wants_presence)
+        fanout.subscribers.add(sub)
+        try:
+            return Prepared(fanout, sub, await _open(hub, wish, fanout, decision))
+        except BaseException:
+            _withdraw(hub, fanout, sub)
+            raise
     except BaseException:
-        connection_left(connection, wish.channel)
+        if former is not None and former[1].go_on():
+            hub.note_behind(*former)
         raise
 
 
+def _withdraw(hub: Hub, fanout: Fanout, sub: Sub) -> None:
+    """Give up a place of which nothing was told."""
+    sub.end()
+    fanout.subscribers.discard(sub)
+    hub.left(fanout)
+
+
 async def _begin(hub: Hub, connection: Connection, wish: Wish, prepared: Prepared) -> None:
-    """Tell how it opens, replay, and go live."""
+    """Tell how it opens, replay, and go live. Subscribing again starts over."""
     sub = prepared.sub
-    if sub.phase is Phase.ENDED:
-        return
+    connection_left(connection, wish.channel)
+    connection.subscriptions[wish.channel.wire] = (prepared.fanout, sub)
     try:
         await _replay(hub, prepared.fanout, sub, wish, prepared.opening)
     except BaseException:

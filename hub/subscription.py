@@ -84,6 +84,17 @@ class Subscription(Generic[C]):
         if self.phase is Phase.LIVE:
             self.phase = Phase.CATCHING_UP
 
+    def rest(self) -> None:
+        """Another place in the channel is about to be taken: nothing more is handed to this one."""
+        if self.phase is not Phase.ENDED:
+            self.phase = Phase.OPENING
+
+    def go_on(self) -> bool:
+        """The other place was not taken: read on from here; false when it has ended meanwhile."""
+        if self.phase is Phase.OPENING:
+            self.phase = Phase.CATCHING_UP
+        return self.phase is Phase.CATCHING_UP
+
     def advance(self, after: str, seq: int) -> None:
         """A page up to this event was handed over."""
         self.after, self.seq = after, seq

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+from hub.fanout import HELD_EVENTS_MAX, Fanout, Sub
 from streams.channel import parse_channel
 from support.nodes import Node, running_node, token
 from support.redis_server import RedisServer
 from support.socket_client import SocketClient, client, raw_client
+from support.until import until
 
 CHANNEL = "conversation:1"
+KEPT = HELD_EVENTS_MAX + 10
+"""More events than a node holds encoded: who stands before them must ask the log."""
 
 
 async def say(someone: SocketClient, count: int) -> list[str]:
     """The IDs of `count` messages."""
     return [(await someone.say(CHANNEL, f"text {number}"))["payload"]["id"] for number in range(count)]
+
+
+async def say_once_back(someone: SocketClient, text: str) -> Any:
+    """The reply to a message that is repeated until Redis takes it."""
+    while (answer := await someone.say(CHANNEL, text))["type"] != "message.received":
+        assert answer["payload"]["code"] == 4013
+    return answer
+
+
+def subscription_of(node: Node, user: str) -> tuple[Fanout, Sub]:
+    """Where a person stands in the channel."""
+    (connection,) = [one for one in node.hub.connections if one.session.principal.user == user]
+    return connection.subscriptions[CHANNEL]
 
 
 async def stream_of(node: Node, tenant: str) -> Any:
@@ -147,3 +164,45 @@ async def test_a_refusal_by_what_is_away_names_the_channel(own_redis: RedisServe
         answers = [await alice.answer(name, {}, CHANNEL) for name in ("channel.history", "channel.state")]
 
     assert [(answer["channel"], answer["payload"]["code"]) for answer in answers] == [(CHANNEL, 4013)] * 2
+
+
+async def test_a_subscription_that_cannot_start_over_stays_as_it_was(own_redis: RedisServer, tenant: str) -> None:
+    """A refused command changes nothing: what was followed before is followed on, without a hole."""
+    async with (
+        running_node(own_redis.url) as node,
+        client(node.ws_url, token("a", tenant)) as alice,
+        client(node.ws_url, token("b", tenant)) as bob,
+    ):
+        await alice.subscribe(CHANNEL)
+        await alice.say(CHANNEL, "before")
+        await alice.events(1)
+        with own_redis.killed():
+            refused = await alice.answer("channel.subscribe", {"channels": [{"channel": CHANNEL, "after": "0"}]})
+        answer = await say_once_back(bob, "after")
+        (event,) = await alice.events(1)
+        again = await alice.subscribe(CHANNEL, after="0")
+
+    assert (refused["channel"], refused["payload"]["code"]) == (CHANNEL, 4013)
+    assert (event["seq"], event["payload"]["text"]) == (2, "after")
+    assert (again["recovered"], again["replay"]) == (True, answer["payload"]["seq"])
+
+
+async def test_a_catch_up_that_lost_redis_goes_on_when_it_is_back(own_redis: RedisServer, tenant: str) -> None:
+    """Who stood behind when the log went away gets all of it with the next event, though its socket was never full again."""
+    async with (
+        running_node(own_redis.url) as node,
+        client(node.ws_url, token("a", tenant)) as alice,
+        client(node.ws_url, token("b", tenant)) as bob,
+    ):
+        await alice.subscribe(CHANNEL)
+        await say(bob, KEPT)
+        await alice.events(KEPT)
+        fanout, sub = subscription_of(node, "a")
+        with own_redis.killed():
+            sub.begin("0", 0)
+            node.hub.note_behind(fanout, sub)
+            await until(lambda: sub.connection.catching_up is None)
+        await say_once_back(bob, "after")
+        events = await alice.events(KEPT + 1)
+
+    assert [event["seq"] for event in events] == list(range(1, KEPT + 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import uuid
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from hub.connection import Connection
 from hub.subscription import Phase
 from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft
+from streams.errors import LogUnavailable
 from streams.redis.log import Log
 from support.nodes import Node, NodeProcess, running_node, token
+from support.run_rig import POLL_S
 from support.socket_client import SocketClient, client
 from support.until import until
 
@@ -26,12 +29,27 @@ MANY = 25_000
 
 async def publish(log: Log, channel: Channel, count: int) -> None:
     """Append so many events of a kilobyte, a thousand at a time."""
+    batch = uuid.uuid4().hex[:8]
     for start in range(0, count, 1_000):
         drafts = (
-            Draft(channel, "chat.message", json.dumps({"text": f"{n} {BODY}"}).encode(), Actor("user", "loud"))
+            Draft(
+                channel, "chat.message", json.dumps({"text": f"{n} {BODY}"}).encode(), Actor("user", "loud"),
+                command=f"{batch}.{n}",
+            )
             for n in range(start, min(start + 1_000, count))
-        )
-        await asyncio.gather(*(log.append(draft) for draft in drafts))
+        )  # fmt: skip
+        await asyncio.gather(*(stored(log, draft) for draft in drafts))
+
+
+async def stored(log: Log, draft: Draft) -> None:
+    """Append as a client would, again until it is confirmed: a starved Redis may be given up in between."""
+    while True:
+        try:
+            await log.append(draft)
+        except LogUnavailable:
+            await asyncio.sleep(POLL_S)
+        else:
+            return
 
 
 def rss_mb(pid: int) -> float:

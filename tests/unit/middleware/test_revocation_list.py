@@ -92,8 +92,8 @@ def test_asking_stays_cheap_with_many_entries() -> None:
     """A hundred thousand revocations make no handshake slower: two look-ups."""
     listed = deny(*(revoke_token("acme", str(number), NOW) for number in range(100_000)))
     asked = principal(jti="none")
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(1000):
         listed.is_revoked(asked)
 
-    assert (time.perf_counter() - began) / 1000 < 0.0005
+    assert (time.process_time() - began) / 1000 < 0.0005

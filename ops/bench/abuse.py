@@ -1,7 +1,9 @@
-"""One abusive user beside many polite ones, on one node: `python -m ops.bench.abuse [--polite 500] [--seconds 20]`.
+"""One abusive user beside many polite ones, on one node: `python -m ops.bench.abuse [--polite 500] [--windows 20] [--seconds 4]`.
 
-The polite each say something every few seconds and wait for the answer. Their p99 is measured alone first, then while one user
-sends at 50 times the limit, ignores every advice and comes back whenever it is closed. The node is a process of its own.
+The polite say something every few seconds and wait for the answer, without a pause between windows. Calm and attacked windows
+alternate; in the attacked ones a process of its own sends as one user at 50 times the limit, ignores every advice and comes back
+whenever it is closed. What else the machine does falls on both kinds alike. Told are the p99 over all answers of each kind, the
+median of the windows' p99, and their ratio with a bootstrap interval over windows. It measures; `ops.bench.abuser` attacks.
 """
 
 from __future__ import annotations
@@ -11,189 +13,173 @@ import asyncio
 import contextlib
 import json
 import os
+import platform
 import secrets
-import socket
-import statistics
 import sys
 import tempfile
 import time
+from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
-
 from hub.middleware.auth_sign import sign
-from hub.middleware.rate_classes import DEFAULT_RATES
+from ops.bench.abuse_figures import Windows
+from ops.bench.abuser import opened
 from streams.redis.embedded import EmbeddedRedis
+from streams.redis.server_probe import free_port
 
-SECRET: Final = secrets.token_hex(32)
-TIMES_THE_LIMIT: Final = 50
-SAY_EVERY_S: Final = 2.5
-TICK_S: Final = 0.01
+SAY_EVERY_S: Final = 1.0
+WARM_UP_S: Final = 5.0
+NODES_CORE: Final = frozenset({0})
+"""The node has this core for itself; Redis, the polite and the abuser share the others, so that only the node is fought for."""
+SETTLE_S: Final = 0.5
+"""What is answered so long after a switch counts for neither side: the last of an attack is still being refused."""
 
 
-def token(user: str) -> str:
+def token(secret: str, user: str) -> str:
     """Who may talk in conversations."""
-    return sign(SECRET, user, "bench", {"conversation:*": ["read", "write"]}, 3_600, time.time())
+    return sign(secret, user, "bench", {"conversation:*": ["read", "write"]}, 86_400, time.time())
+
+
+@dataclass(slots=True)
+class Node:
+    """A node with the default limits, in a process of its own."""
+
+    url: str
+    pid: int
+
+    def cpu_s(self) -> float:
+        """Processor time it has used (proc(5), stat)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.asynccontextmanager
-async def node() -> AsyncIterator[str]:
-    """A node with the default limits, and its address."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port = bound.getsockname()[1]
+async def node(secret: str) -> AsyncIterator[Node]:
+    """Start it, and Redis beside it; stop both."""
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         redis = EmbeddedRedis(Path(folder), unix_socket=Path(folder) / "s")
-        env = os.environ | {
-            "REDIS_URL": redis.start(),
-            "HUB_JWT_SECRET": SECRET,
-            "HUB_PORT": str(port),
-            "HUB_DATA": folder,
-        }
+        given = {"REDIS_URL": redis.start(), "HUB_JWT_SECRET": secret, "HUB_PORT": str(port), "HUB_DATA": folder}
         command = "import asyncio,os,uvloop; from hub.config import Settings; from hub.server import serve; "
         command += "uvloop.run(serve(Settings.from_env(os.environ)))"
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", command, env=env)
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", command, env=os.environ | given)
+        if len(NODES_CORE | os.sched_getaffinity(0)) > 1:
+            os.sched_setaffinity(process.pid, NODES_CORE)
         try:
-            yield await _until_up(f"ws://127.0.0.1:{port}/ws")
+            url = f"ws://127.0.0.1:{port}/ws"
+            await _until_up(url, token(secret, "first"))
+            yield Node(url, process.pid)
         finally:
             process.terminate()
             await process.wait()
             redis.stop()
 
 
-async def _until_up(url: str) -> str:
-    for _ in range(300):
+async def _until_up(url: str, text: str) -> None:
+    for _ in range(600):
         with contextlib.suppress(OSError):
-            async with connect(url):
-                return url
+            await (await opened(url, text)).close()
+            return
         await asyncio.sleep(0.05)
     raise TimeoutError("the node did not come up")
 
 
-async def opened(url: str, user: str) -> ClientConnection:
-    """A socket that said who it is."""
-    found = await connect(url, compression=None)
-    await found.send(
-        json.dumps({"type": "connection.init", "id": "i", "payload": {"token": token(user), "versions": [1]}})
-    )
-    while '"connection.ack"' not in str(await found.recv()):
-        pass
-    return found
-
-
-async def polite(url: str, number: int, all_in: asyncio.Barrier, seconds: float, took_ms: list[float]) -> None:
-    """Say something now and then, and wait for the answer each time."""
-    async with await opened(url, f"p{number}") as found:
+async def polite(url: str, secret: str, number: int, all_in: asyncio.Barrier, found: Windows) -> None:
+    """Say something about once a second, and wait for the answer each time; until cancelled."""
+    async with await opened(url, token(secret, f"p{number}")) as socket:
         await all_in.wait()
-        until = time.monotonic() + seconds
-        await asyncio.sleep(secrets.randbelow(2_500) / 1_000)
+        await asyncio.sleep(secrets.randbelow(1_000) / 1_000 * SAY_EVERY_S)
         count = 0
-        while time.monotonic() < until:
+        while True:
             count += 1
-            frame = {
-                "type": "chat.message",
-                "id": f"m{count}",
-                "channel": f"conversation:{number}",
-                "payload": {"text": "hi"},
-            }
+            frame = {"type": "chat.message", "id": f"m{count}", "channel": f"conversation:{number}"}
             began = time.perf_counter()
-            await found.send(json.dumps(frame))
-            while f'"re":"m{count}"' not in str(await found.recv()):
+            await socket.send(json.dumps(frame | {"payload": {"text": "hi"}}))
+            while f'"re":"m{count}"' not in str(await socket.recv()):
                 pass
-            took_ms.append((time.perf_counter() - began) * 1_000)
+            found.add(began, (time.perf_counter() - began) * 1_000)
             await asyncio.sleep(SAY_EVERY_S)
 
 
-async def abuse(url: str, all_in: asyncio.Barrier, seconds: float, seen: Counter[str]) -> None:
-    """Fifty times the limit, whatever is answered."""
-    await all_in.wait()
-    until = time.monotonic() + seconds
-    per_tick = int(DEFAULT_RATES["chat"].per_s * TIMES_THE_LIMIT * TICK_S)
-    while time.monotonic() < until:
+@dataclass(slots=True)
+class Attack:
+    """The attacker's process: told to begin and to pause; says what it met at its end."""
+
+    process: Process
+    met: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    async def start(cls, url: str, text: str) -> Attack:
+        """Start it, calm."""
+        command = (sys.executable, "-m", "ops.bench.abuser", url)
+        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        attack = cls(process)
+        await attack.say(text)
+        return attack
+
+    async def say(self, line: str) -> None:
+        """`go` or `stop`."""
+        if self.process.stdin is not None:
+            self.process.stdin.write(line.encode() + b"\n")
+            await self.process.stdin.drain()
+
+    async def end(self) -> None:
+        """Let it go, and learn what it met."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()  # communicate() leaves it open when it has nothing to say
+        out, _ = await self.process.communicate()
+        self.met = Counter(json.loads(out or b"{}"))
+
+
+async def alternate(hub: Node, attack: Attack, found: Windows, count: int, seconds: float) -> None:
+    """Calm, attacked, calm, attacked …: `count` of each."""
+    await asyncio.sleep(WARM_UP_S)
+    for number in range(2 * count):
+        is_attacked = number % 2 == 1
+        await attack.say("go" if is_attacked else "stop")
+        await asyncio.sleep(SETTLE_S)
+        cpu_s, began = hub.cpu_s(), time.perf_counter()
+        found.open(is_attacked, began)
+        await asyncio.sleep(seconds)
+        took_s = time.perf_counter() - began
+        found.close((hub.cpu_s() - cpu_s) / took_s)
+        print(found.last_line(), flush=True)
+
+
+async def run(polite_count: int, count: int, seconds: float) -> None:
+    """Everybody in, then window after window, then the figures."""
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+          f"load {', '.join(f'{load:.2f}' for load in os.getloadavg())} before", flush=True)  # fmt: skip
+    found, secret = Windows(), secrets.token_hex(32)
+    os.sched_setaffinity(0, os.sched_getaffinity(0) - NODES_CORE or NODES_CORE)
+    async with node(secret) as hub:
+        all_in = asyncio.Barrier(polite_count + 1)
+        people = [asyncio.create_task(polite(hub.url, secret, number, all_in, found)) for number in range(polite_count)]
+        attack = await Attack.start(hub.url, token(secret, "mallory"))
         try:
-            found = await opened(url, "mallory")
-        except (ConnectionClosed, OSError):
-            seen["not let in"] += 1
-            await asyncio.sleep(TICK_S)
-            continue
-        reading = asyncio.create_task(_count(found, seen))
-        with contextlib.suppress(ConnectionClosed):
-            while time.monotonic() < until:
-                for _ in range(per_tick):
-                    seen["sent"] += 1
-                    frame = {
-                        "type": "chat.message",
-                        "id": f"a{seen['sent']}",
-                        "channel": "conversation:m",
-                        "payload": {"text": "x"},
-                    }
-                    await found.send(json.dumps(frame))
-                await asyncio.sleep(TICK_S)
-        await reading
-        seen["closed"] += 1
-        await found.close()
-
-
-async def _count(found: ClientConnection, seen: Counter[str]) -> None:
-    with contextlib.suppress(ConnectionClosed):
-        async for message in found:
-            seen[
-                "stored"
-                if '"message.received"' in str(message)
-                else "refused"
-                if '"code":4004' in str(message)
-                else "other"
-            ] += 1
-
-
-async def measured(url: str, count: int, seconds: float, *, is_abused: bool) -> tuple[list[float], Counter[str]]:
-    """Milliseconds of every polite answer, and what the abuser met."""
-    took_ms: list[float] = []
-    seen: Counter[str] = Counter()
-    all_in = asyncio.Barrier(count + is_abused)  # nobody measures while the others connect
-    async with asyncio.TaskGroup() as group:
-        for number in range(count):
-            group.create_task(polite(url, number, all_in, seconds, took_ms))
-        if is_abused:
-            group.create_task(abuse(url, all_in, seconds, seen))
-    return took_ms, seen
-
-
-def p99(values: list[float]) -> float:
-    """The 99th percentile."""
-    return statistics.quantiles(values, n=100)[98]
-
-
-async def run(count: int, seconds: float, rounds: int) -> None:
-    """Alone and abused in turn, so that what else the machine does falls on both."""
-    async with node() as url:
-        alone: list[float] = []
-        abused: list[float] = []
-        seen: Counter[str] = Counter()
-        for number in range(rounds):
-            for is_abused, kept in ((False, alone), (True, abused)):
-                took_ms, met = await measured(url, count, seconds, is_abused=is_abused)
-                kept.extend(took_ms)
-                seen.update(met)
-                print(f"round {number + 1} {'abused' if is_abused else 'alone '}: {len(took_ms)} answers, "
-                      f"p50 {statistics.median(took_ms):.2f} ms, p99 {p99(took_ms):.2f} ms", flush=True)  # fmt: skip
-        print(f"alone  p50 {statistics.median(alone):.2f} ms, p99 {p99(alone):.2f} ms over {len(alone)} answers")
-        print(f"abused p50 {statistics.median(abused):.2f} ms, p99 {p99(abused):.2f} ms over {len(abused)} answers")
-        print(f"p99 changed by {(p99(abused) / p99(alone) - 1) * 100:+.0f} %; the abuser met {dict(seen)}")
+            await all_in.wait()
+            await alternate(hub, attack, found, count, seconds)
+        finally:
+            await attack.end()
+            for task in people:
+                task.cancel()
+            await asyncio.gather(*people, return_exceptions=True)
+    print("\n".join(found.summary()))
+    print(f"the abuser met {dict(attack.met)}; load {', '.join(f'{load:.2f}' for load in os.getloadavg())} after")
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--polite", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--windows", type=int, default=20, help="calm ones, and as many attacked ones")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each")
     given = parser.parse_args()
-    asyncio.run(run(given.polite, given.seconds, given.rounds))
+    asyncio.run(run(given.polite, given.windows, given.seconds))
 
 
 if __name__ == "__main__":

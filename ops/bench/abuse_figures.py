@@ -1,0 +1,108 @@
+"""What calm and attacked windows measured, and what their difference is worth. Pure, but for the random draws of the bootstrap.
+
+A ratio of two 99th percentiles is noise until it has an interval: windows are drawn with replacement, calm and attacked apart, and
+the ratio is taken of each draw. Windows, not answers, are drawn, as answers of one moment share its disturbance.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+DRAWS: Final = 500
+_SEED: Final = 1
+
+
+def p99(values: list[float]) -> float:
+    """The 99th percentile; of less than two values their own."""
+    return statistics.quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else sum(values)
+
+
+@dataclass(slots=True)
+class Window:
+    """One window: answers asked for within it, in ms, and how busy the node was (1.0: one core)."""
+
+    is_attacked: bool
+    from_s: float
+    took_ms: list[float] = field(default_factory=list)
+    busy: float = 0.0
+
+
+class Windows:
+    """All windows of one run. An answer belongs to the window in which it was asked for; between windows it counts for none."""
+
+    def __init__(self) -> None:
+        self._all: list[Window] = []
+        self._current: Window | None = None
+
+    def open(self, is_attacked: bool, at_s: float) -> None:
+        """A window begins."""
+        self._current = Window(is_attacked, at_s)
+        self._all.append(self._current)
+
+    def close(self, busy: float) -> None:
+        """It ends."""
+        if self._current is not None:
+            self._current.busy = busy
+        self._current = None
+
+    def add(self, asked_at_s: float, took_ms: float) -> None:
+        """An answer came."""
+        if self._current is not None and asked_at_s >= self._current.from_s:
+            self._current.took_ms.append(took_ms)
+
+    def last_line(self) -> str:
+        """The window that was closed last, as a line."""
+        w = self._all[-1]
+        p50 = statistics.median(w.took_ms or [0.0])
+        kind = "attacked" if w.is_attacked else "calm    "
+        return f"{kind} {len(w.took_ms):6} answers, p50 {p50:6.2f} ms, p99 {p99(w.took_ms):7.2f} ms, node {w.busy:4.0%} busy"
+
+    def summary(self) -> list[str]:
+        """The figures of the run: each kind, then the two ratios with the middle 95 % of their draws."""
+        calm, attacked = self._kind(is_attacked=False), self._kind(is_attacked=True)
+        lines = [_about("calm    ", calm), _about("attacked", attacked)]
+        for name, figure in (("median of the windows' p99", median_p99), ("p99 of all answers", pooled_p99)):
+            low, high = interval(calm, attacked, figure)
+            ratio = figure(attacked) / figure(calm)
+            lines.append(
+                f"{name}: attacked / calm = {ratio:.3f} (95 % of draws {low:.3f} to {high:.3f}; wanted below 1.200)"
+            )
+        return lines
+
+    def _kind(self, *, is_attacked: bool) -> list[Window]:
+        return [window for window in self._all if window.is_attacked is is_attacked and window.took_ms]
+
+
+def median_p99(windows: list[Window]) -> float:
+    """The median of the windows' own p99: one disturbed window does not move it."""
+    return statistics.median(p99(window.took_ms) for window in windows)
+
+
+def pooled_p99(windows: list[Window]) -> float:
+    """The p99 of all answers together: one disturbed window can make it."""
+    return p99([took_ms for window in windows for took_ms in window.took_ms])
+
+
+def interval(
+    calm: list[Window], attacked: list[Window], figure: Callable[[list[Window]], float]
+) -> tuple[float, float]:
+    """The middle 95 % of the ratio over draws of windows."""
+    chance = random.Random(_SEED)
+    ratios = sorted(
+        figure(chance.choices(attacked, k=len(attacked))) / figure(chance.choices(calm, k=len(calm)))
+        for _ in range(DRAWS)
+    )
+    return ratios[int(DRAWS * 0.025)], ratios[int(DRAWS * 0.975)]
+
+
+def _about(kind: str, windows: list[Window]) -> str:
+    answers = [took_ms for window in windows for took_ms in window.took_ms]
+    busy = statistics.mean(window.busy for window in windows)
+    return (
+        f"{kind} {len(windows)} windows, {len(answers)} answers: p50 {statistics.median(answers):.2f} ms, median p99 "
+        f"{median_p99(windows):.2f} ms, p99 {pooled_p99(windows):.2f} ms, node {busy:.1%} busy"
+    )

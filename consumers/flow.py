@@ -117,6 +117,8 @@ class Flow:
         )  # fmt: skip
         payload = status_payload(following, "queued", "waiting", reason="all questions are answered")
         await writes.append_unless_done("agent.status", payload, status_key(following, "queued"), change)
+        # While it waited it was looked at every 30 s; a worker lost from here on is to be seen when its lease is over.
+        await self.services.store.register(channel, run_id, self.services.now_ms() + self.services.lease_ms)
         await self.put_job(channel, run_id)
         return True
 

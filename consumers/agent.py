@@ -33,6 +33,7 @@ class AgentInput:
         text: the words; JSON input of an `agent.invoke` is in `value` instead.
         by: who asked.
         context: data that came with it: never instructions.
+        settings: the conversation's as they were when the run began, under what the command says itself.
         parent: the message the answer hangs below.
     """
 

@@ -6,7 +6,7 @@ from consumers.agent import AgentInput
 from consumers.delivery import event_at
 from consumers.flow import Flow
 from consumers.run_log import RunLog
-from projections.json_value import Json, JsonObject
+from projections.json_value import Json, JsonObject, parse
 from projections.recorded import Recorded, recorded
 from streams.channel import Channel
 from streams.errors import StreamsError
@@ -27,9 +27,10 @@ async def read_input(flow: Flow, writes: RunLog) -> AgentInput:
     cause = await flow.cause(writes.channel, run)
     if cause is None:
         raise NoInput("the event that began the run was trimmed away")
+    settings = _object(parse(run.settings.encode())) if run.settings else {}
+    settings |= _object(cause.payload.get("settings"))
     if cause.type == "agent.invoke":
-        return _invoked(cause, run.by)
-    settings = _object(cause.payload.get("settings"))
+        return _invoked(cause, run.by, settings)
     asked, parent = cause, cause.id
     if cause.type == "chat.regenerate":
         asked, parent = await _regenerated(flow, writes.channel, str(cause.payload["message_id"]))
@@ -58,12 +59,12 @@ async def _regenerated(flow: Flow, channel: Channel, message_id: str) -> tuple[R
     return cause, parent
 
 
-def _invoked(cause: Recorded, by: str) -> AgentInput:
+def _invoked(cause: Recorded, by: str, settings: JsonObject) -> AgentInput:
     given = cause.payload.get("input")
     return AgentInput(
         given if isinstance(given, str) else "", by, None if isinstance(given, str) else given,
         _objects(cause.payload.get("parts")), _objects(cause.payload.get("context")),
-        _objects(cause.payload.get("client_tools")), _object(cause.payload.get("settings")),
+        _objects(cause.payload.get("client_tools")), settings,
         _object(cause.payload.get("metadata")),
     )  # fmt: skip
 

@@ -114,7 +114,9 @@ def _complete(channel: Channel, journal: Journal, run: RunView, ending: Ending) 
         payload["error"] = ending.failure
     state = OUTCOMES[ending.outcome]
     home = Guard(home_guard_name(channel), decrements=("open",))
-    change = Change(states=sources(state), sets=(("state", state.value), ("holder", "")), guards=(home,))
+    change = Change(
+        states=sources(state), sets=(("state", state.value), ("holder", ""), ("settings", "")), guards=(home,)
+    )
     return Planned("agent.complete", payload, "complete", change)
 
 

@@ -26,9 +26,10 @@ from consumers.services import ServedAgent, Services
 from consumers.voice import Ending as MessageEnding
 from projections.json_value import Json, JsonObject
 from projections.run_states import RUNNING_MS_DEFAULT
-from streams.channel import Channel
+from streams.channel import Channel, Kind
 from streams.errors import GuardRefused, IdempotencyConflict
 from streams.runs import RunView
+from streams.settings import FOR_AGENTS, of_agents, settings_guard_name
 
 STUBBORN_S = 2.0
 """How long a cancelled agent may refuse to end before it is left alone: its appends are refused by then."""
@@ -94,11 +95,12 @@ class SegmentRunner:
         until = now_ms + (view.limit_ms or RUNNING_MS_DEFAULT)
         began = view.began_ms or now_ms
         writes = await self.flow.run_log(channel, view)
+        settings = view.settings if view.began_ms else await self._settings(channel)
         change = Change(
             ("queued",),
             (
                 ("state", "running"), ("holder", holder), ("since_ms", str(now_ms)), ("deadline_ms", str(until)),
-                ("began_ms", str(began)),
+                ("began_ms", str(began)), ("settings", settings),
             ),
             checks=(("segment", "eq", str(view.segment)), ("attempt", "eq", str(view.attempt))),
         )  # fmt: skip
@@ -108,7 +110,7 @@ class SegmentRunner:
             )
         except (GuardRefused, IdempotencyConflict):
             return None
-        run = replace(view, state="running", holder=holder, deadline_ms=until, began_ms=began)
+        run = replace(view, state="running", holder=holder, deadline_ms=until, began_ms=began, settings=settings)
         found = await self.services.store.run(channel, view.run_id)
         if found is None or found.holder != holder:  # the same append of an earlier life of this job
             return None
@@ -116,6 +118,15 @@ class SegmentRunner:
         if run.segment > 1 or run.attempt > 1:
             writes.journal = await self.flow.read_journal(channel, run)
         return writes
+
+    async def _settings(self, channel: Channel) -> str:
+        """The conversation's settings now. The run keeps them: a replay must be given what the first play was."""
+        if channel.kind is not Kind.CONVERSATION:
+            return ""
+        log, fields = self.services.log, [f"set:{name}".encode() for name in FOR_AGENTS]
+        return of_agents(
+            await log.replay.command(b"HMGET", log.keys.guard(channel, settings_guard_name(channel)), *fields)
+        )
 
     async def _perform(self, writes: RunLog, control: Control) -> None:
         agent = self.services.agents.get(writes.run.agent)

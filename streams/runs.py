@@ -146,6 +146,7 @@ class RunView:
         asked: questions put so far; `answered` of them are resolved.
         losses: workers this run lost.
         cancel: "" or the mode in which somebody asked to stop it.
+        settings: the conversation's as they were when it began, as JSON; "" for none, and once it is over.
     """
 
     run_id: str
@@ -166,6 +167,7 @@ class RunView:
     answered: int = 0
     losses: int = 0
     cancel: str = ""
+    settings: str = ""
 
     @property
     def is_final(self) -> bool:
@@ -188,6 +190,7 @@ def read_run(run_id: str, fields: Mapping[str, str]) -> RunView | None:
         run_id, word("state"), word("agent"), word("by"), word("cause"), word("parent"), word("on_busy") or "enqueue",
         number("segment", 1), number("attempt", 1), number("since_ms"), number("limit_ms"), number("deadline_ms"),
         number("began_ms"), word("holder"), number("asked"), number("answered"), number("losses"), word("cancel"),
+        word("settings"),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from streams.events.chat import (
     ChatTyping,
 )
 from streams.runs import opening
-from streams.settings import settings_guard_name
+from streams.settings import for_agents, settings_guard_name
 
 if TYPE_CHECKING:
     from hub.connection import Connection
@@ -77,6 +77,7 @@ class ChatHandler:
         checks = () if expected is None else (("revision", "eq", str(expected) if expected else ""),)
         known = {"agent": "" if agent in {None, NOBODY} else str(agent), "on_busy": payload.settings.on_busy or ""}
         sets = tuple((name, value) for name, value in known.items() if name in changed)
+        sets += for_agents(payload.settings.model_dump(exclude_unset=True))
         guard = Guard(settings_guard_name(command.place), checks, sets, ("revision",))
 
         def configured(appended: Appended) -> Mapping[str, Any]:

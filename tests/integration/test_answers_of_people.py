@@ -55,13 +55,20 @@ async def act(ctx: Any, given: Any) -> Any:
     yield f"acted on {found.output}"
 
 
+async def repeat(ctx: Any, given: Any) -> Any:
+    """Says its settings, asks, and says them again."""
+    yield json.dumps(given.settings)
+    await ctx.ask("Again?")
+    yield json.dumps(given.settings)
+
+
 @asynccontextmanager
 async def devices(node: Node, tenant: str, count: int = 1) -> AsyncIterator[list[SocketClient]]:
     """Sockets of one person that follow the conversation, and a worker behind them."""
     async with AsyncExitStack() as stack:
         log = await Log.open(node.hub.log.url)
         stack.push_async_callback(log.close)
-        await stack.enter_async_context(running(options(log.url, {"talk": talk, "act": act}), log))
+        await stack.enter_async_context(running(options(log.url, {"talk": talk, "act": act, "repeat": repeat}), log))
         found = []
         for number in range(count):
             socket = await stack.enter_async_context(client(node.ws_url, token("alice", tenant)))
@@ -161,3 +168,27 @@ async def test_what_is_denied_was_not_edited(node: Node, tenant: str) -> None:
         await event(socket, "agent.complete", run_id=run_id)
 
     assert (resolved["resolution"], resolved["edited"]) == ("denied", False)
+
+
+async def test_an_agent_is_given_the_settings_of_its_conversation(node: Node, tenant: str) -> None:
+    """As they were when the run began, also after it waited; what the command says itself comes first; null resets one."""
+    async with devices(node, tenant) as (socket,):
+
+        async def said(run_id: str) -> list[Json]:
+            request = await event(socket, "tool.call.request", run_id=run_id)
+            await socket.answer("chat.configure", {"settings": {"model": "another"}}, PLACE)
+            await socket.answer("tool.call.response", {"request_id": request["request_id"], "result": 1}, PLACE)
+            ends = [await event(socket, "assistant.message.end", message_id=f"{run_id}.{n}") for n in (0, 1)]
+            await event(socket, "agent.complete", run_id=run_id)
+            return [json.loads(end["text"]) for end in ends]
+
+        settings = {"model": "m", "instructions": "be “brief”", "temperature": 0.5, "title": "T", "tools": ["a"]}
+        await socket.answer("chat.configure", {"settings": settings}, PLACE)
+        await socket.answer("chat.configure", {"settings": {"temperature": None}}, PLACE)
+        by_message = await said((await ask(socket, "repeat"))["payload"]["run_id"])
+        own = {"agent": "repeat", "input": "go", "settings": {"model": "mine"}}
+        by_invoke = await said((await socket.answer("agent.invoke", own, PLACE))["payload"]["run_id"])
+
+    expected = {"model": "m", "instructions": "be “brief”", "tools": ["a"]}
+    assert by_message == [expected, expected]
+    assert by_invoke == [{**expected, "model": "mine"}] * 2

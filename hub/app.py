@@ -163,6 +163,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @app.websocket(SOCKET_PATH)
     async def socket(websocket: WebSocket) -> None:
-        await serve_websocket(websocket, app.state.make_receiver)
+        await serve_websocket(websocket, app.state.make_receiver, settings.message_size_limit_bytes)
 
     return app

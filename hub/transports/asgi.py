@@ -11,8 +11,9 @@ from contextlib import suppress
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from hub.transports.frame_codec import TEXT, split_frames
+from hub.transports.frame_decoder import TOO_LARGE
 from hub.transports.port import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
-from hub.transports.websocket_settings import SUBPROTOCOL
+from hub.transports.websocket_settings import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL
 
 _QUEUE_HIGH_BYTES = 262_144
 """As the write mark of the protocol class: beyond it the log is the buffer."""
@@ -21,8 +22,9 @@ _QUEUE_HIGH_BYTES = 262_144
 class AsgiTransport:
     """Writes frames through Starlette: one task sends, everybody else hands over."""
 
-    def __init__(self, socket: WebSocket) -> None:
+    def __init__(self, socket: WebSocket, message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES) -> None:
         self._socket = socket
+        self._limit_bytes = message_size_limit_bytes
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._has_work = asyncio.Event()
@@ -85,10 +87,16 @@ class AsgiTransport:
             if message["type"] == "websocket.disconnect":
                 self.close_code = message.get("code") or 1005
                 return
-            if (text := message.get("text")) is not None:
-                receiver.text(text.encode())
+            text = message.get("text")
+            data = message["bytes"] if text is None else text.encode()
+            if self._closing is not None:
+                continue
+            if len(data) > self._limit_bytes:  # the server in front may have a higher limit
+                self.close(TOO_LARGE, f"a message is at most {self._limit_bytes} bytes")
+            elif text is None:
+                receiver.binary(data)
             else:
-                receiver.binary(message["bytes"])
+                receiver.text(data)
 
     async def _send(self) -> None:
         while True:
@@ -113,7 +121,9 @@ class AsgiTransport:
             self._receiver.writable(is_writable)
 
 
-async def serve_websocket(socket: WebSocket, factory: ReceiverFactory) -> None:
+async def serve_websocket(
+    socket: WebSocket, factory: ReceiverFactory, message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES
+) -> None:
     """The endpoint: accept, then hand everything to a receiver from `factory`."""
     offered = socket.scope.get("subprotocols", [])
     subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
@@ -126,7 +136,7 @@ async def serve_websocket(socket: WebSocket, factory: ReceiverFactory) -> None:
         await socket.close()
         return
     await socket.accept(subprotocol)
-    transport = AsgiTransport(socket)
+    transport = AsgiTransport(socket, message_size_limit_bytes)
     await transport.serve(receiver, upgrade)
     if socket.application_state is not WebSocketState.DISCONNECTED and transport.close_code == 1006:  # noqa: PLR2004
         await socket.close(1011)

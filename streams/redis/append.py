@@ -2,6 +2,7 @@
 
 One EVALSHA a partition carries idempotency, guards, seq, the entry, the bell and the work entry (scripts/append.lua); all
 partitions of a batch go in one write. No timer delays anything: an idle node sends the first event at the end of the tick.
+Right behind the batch the tail may read back what this process follows, see ops/decisions/0004-read-back.md.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from hashlib import blake2b
-from typing import Final
+from typing import Final, Protocol
 
 import hiredis
 
@@ -39,17 +40,33 @@ REPLY_TIMEOUT_S: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
+class Follower(Protocol):
+    """Who reads back what a batch appends (see `streams.redis.tail.Tail`)."""
+
+    def begin_batch(self) -> bytes:
+        """The label of the next batch, which its bells bear."""
+
+    def read_back(self, wire: Wire, lanes: Iterable[bytes], on_read: Callable[[], None]) -> None:
+        """The batch was sent over `wire`; it appends to the lanes under these keys. `on_read` is called once."""
+
+    def distrust(self) -> None:
+        """The batch was not carried out where it stood: its bells are news."""
+
+
 class Appender:
     """Collects drafts and commits them in batches over one wire.
 
     Args:
         new_epoch: makes the random identity a channel gets with its first event.
+        follower: reads each batch back behind it.
     """
 
     def __init__(
-        self, keys: Keys, policy: DurabilityPolicy, new_epoch: Callable[[], str], limits: Limits = DEFAULT_LIMITS
-    ) -> None:
+        self, keys: Keys, policy: DurabilityPolicy, new_epoch: Callable[[], str], follower: Follower,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:  # fmt: skip
         self._keys = keys
+        self._follower = follower
         self._limits = limits
         self._policy = policy
         self._new_epoch = new_epoch
@@ -91,18 +108,31 @@ class Appender:
         by_partition: dict[int, list[_Waiting]] = {}
         for waiting in pending:
             by_partition.setdefault(self._keys.of(waiting[0].channel).partition, []).append(waiting)
-        for partition, group in by_partition.items():
-            for start in range(0, len(group), BATCH_EVENTS_MAX):
-                self._send(self._wire, partition, group[start : start + BATCH_EVENTS_MAX])
+        with self._wire.in_one_write():
+            self._send_all(self._wire, by_partition)
         self._watchdog = self._loop.call_later(REPLY_TIMEOUT_S, self._wire.abort)
 
-    def _send(self, wire: Wire, partition: int, group: list[_Waiting]) -> None:
-        args = self._arguments(partition, [draft for draft, _ in group])
+    def _send_all(self, wire: Wire, by_partition: dict[int, list[_Waiting]]) -> None:
+        label = self._follower.begin_batch()
+        for partition, group in by_partition.items():
+            for start in range(0, len(group), BATCH_EVENTS_MAX):
+                self._send(wire, partition, group[start : start + BATCH_EVENTS_MAX], label)
+        lanes = [self._lane(draft) for group in by_partition.values() for draft, _ in group]
+        self._replies_due += 1  # the next batch's reading begins where this one's ended
+        self._follower.read_back(wire, lanes, partial(self._reply_came, wire))
+
+    def _lane(self, draft: Draft) -> bytes:
+        names = self._keys.of(draft.channel)
+        return names.stream if draft.lane is Lane.EVENTS else names.live
+
+    def _send(self, wire: Wire, partition: int, group: list[_Waiting], label: bytes) -> None:
+        args = self._arguments(partition, [draft for draft, _ in group], label)
         self.batch_count += 1
         self._replies_due += 1
 
         def settle(reply: Reply) -> None:
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+                self._follower.distrust()
                 wire.send(settle, b"EVAL", SCRIPT.text, *args)
                 return
             if isinstance(reply, Exception):
@@ -165,7 +195,7 @@ class Appender:
             self._watchdog.cancel()
             self._watchdog = None
 
-    def _arguments(self, partition: int, drafts: list[Draft]) -> list[bytes | str | int]:
+    def _arguments(self, partition: int, drafts: list[Draft], label: bytes) -> list[bytes | str | int]:
         """KEYS and ARGV of scripts/append.lua."""
         keys: list[bytes] = [self._keys.bell(partition), self._keys.work(partition)]
         places: dict[bytes, int] = {}
@@ -181,7 +211,7 @@ class Appender:
         kept = self._limits
         argv: list[bytes | str | int] = [
             self._new_epoch(), kept.idempotency_entries, kept.idempotency_ttl_s, kept.live_entries, kept.bell_entries,
-            len(self._keys.prefix(partition)),
+            len(self._keys.prefix(partition)), label,
         ]  # fmt: skip
         for draft in drafts:
             argv.extend(self._record(draft, place))

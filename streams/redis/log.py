@@ -46,9 +46,9 @@ class Log:
         self.facts = facts
         self.keys = keys
         self.policy = policy
-        self.appender = Appender(keys, policy, _new_epoch, limits)
+        self.tail = Tail(keys, _new_epoch(), limits)
+        self.appender = Appender(keys, policy, _new_epoch, self.tail, limits)
         self.replay = Replay(keys, lambda: self._query, _new_epoch, limits)
-        self.tail = Tail(keys, limits)
         self.redis = _client(url)
         self._query: Wire | None = None
         self._wires: list[Wire] = []

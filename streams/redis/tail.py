@@ -4,13 +4,17 @@ Two wires: one sits in XREAD BLOCK on the bells of all partitions, the other rea
 its way further bells gather, so the busier it gets, the larger each read; no timer batches anything. Whenever the tail cannot be
 sure (a bell trimmed past it, a new connection, another life of the log) every watched channel is read again from its own
 position and, where the log itself may have changed, held against a look at it.
+
+What this process appends itself it reads back on the wire of the append, right behind the batch: the answer and the event reach
+a writer in one tick. The bells of such a batch say nothing new and are passed over (ops/decisions/0004-read-back.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Protocol
 
 from streams.channel import Channel
@@ -71,10 +75,17 @@ class Watched:
 
 
 class Tail:
-    """Watches channels. Owned by the log, which gives it two new wires after each loss."""
+    """Watches channels. Owned by the log, which gives it two new wires after each loss.
 
-    def __init__(self, keys: Keys, limits: Limits = DEFAULT_LIMITS) -> None:
+    Args:
+        name: of this process's batches; no other process has it.
+    """
+
+    def __init__(self, keys: Keys, name: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self._keys = keys
+        self._name = name.encode()
+        self._batch = 0
+        self._trusted_from = 1
         self._bell_entries = limits.bell_entries
         self._by_path: dict[bytes, Watched] = {}
         self._by_key: dict[bytes, Watched] = {}
@@ -86,7 +97,6 @@ class Tail:
         self._bell_wire: Wire | None = None
         self._read_wire: Wire | None = None
         self._is_reading = False
-        self._per_channel = READ_EVENTS_MAX
         self._bell_watchdog: asyncio.TimerHandle | None = None
         self._read_watchdog: asyncio.TimerHandle | None = None
         self.read_count = 0
@@ -116,6 +126,23 @@ class Tail:
         watched.live_id = min(watched.live_id, live_id, key=id_order)
         watched.is_suspended = False
         self._mark([watched])
+
+    def begin_batch(self) -> bytes:
+        """The label of the next batch that this process appends; its bells bear it."""
+        self._batch += 1
+        return b"%b:%d" % (self._name, self._batch)
+
+    def read_back(self, wire: Wire, lanes: Iterable[bytes], on_read: Callable[[], None]) -> None:
+        """Read what the batch just sent over `wire` appends to the watched ones of these lanes, behind it on the same wire."""
+        known = {key: watched for key in lanes if (watched := self._by_key.get(key)) and not watched.is_suspended}
+        if known:
+            self._send_read(wire, known, partial(self._have_read_back, known, on_read))
+        else:
+            on_read()
+
+    def distrust(self) -> None:
+        """From the batches begun so far something may be left to read: their bells are news."""
+        self._trusted_from = self._batch + 1
 
     async def attach(self, bell_wire: Wire, read_wire: Wire) -> None:
         """Go on over new wires. Bells rung in between are not looked for: every watched channel is checked instead."""
@@ -158,11 +185,20 @@ class Tail:
                 self._mark_watched(bell)
                 continue
             for _, fields in entries:
-                self._mark_rung(fields[1], fields[3])
-                if fields[4:]:  # written only when lives began
-                    self._begun(fields[5])
+                self._ring(dict(zip(fields[::2], fields[1::2], strict=True)))
         self._listen()
         self._read()
+
+    def _ring(self, bell: dict[bytes, bytes]) -> None:
+        if not self._has_read(bell.get(b"batch", b"")):
+            self._mark_rung(bell[b"events"], bell[b"live"])
+        if b"begun" in bell:
+            self._begun(bell[b"begun"])
+
+    def _has_read(self, label: bytes) -> bool:
+        """Whether every channel this bell could name was, or is being, read back behind its batch."""
+        name, _, number = label.partition(b":")
+        return name == self._name and int(number) >= self._trusted_from
 
     def _mark_rung(self, event_paths: bytes, live_paths: bytes) -> None:
         for path in event_paths.split():
@@ -185,6 +221,7 @@ class Tail:
         self._mark([watched for watched in self._by_path.values() if watched.stream_key.startswith(prefix)])
 
     def _mark(self, several: Iterable[Watched]) -> None:
+        self.distrust()
         for watched in several:
             self._dirty[watched.stream_key] = self._dirty[watched.live_key] = watched
         self._read()
@@ -209,27 +246,44 @@ class Tail:
             return
         self._is_reading = True
         self._read_watchdog = self._loop.call_later(HUNG_AFTER_S, self._read_wire.abort)
-        ids = [w.position.id if key == w.stream_key else w.live_id for key, w in dirty.items()]
-        self.read_count += 1
-        self._per_channel = min(READ_EVENTS_MAX, max(READ_EVENTS_MIN, READ_TOTAL_MAX // len(dirty)))
-        self._read_wire.send(self._have_read, b"XREAD", b"COUNT", self._per_channel, b"STREAMS", *dirty, *ids)
+        self._send_read(self._read_wire, dirty, self._have_read)
 
-    def _have_read(self, reply: Reply) -> None:
+    def _send_read(self, wire: Wire, lanes: dict[bytes, Watched], on_read: Callable[[int, Reply], None]) -> None:
+        ids = [w.position.id if key == w.stream_key else w.live_id for key, w in lanes.items()]
+        count = min(READ_EVENTS_MAX, max(READ_EVENTS_MIN, READ_TOTAL_MAX // len(lanes)))
+        self.read_count += 1
+        wire.send(partial(on_read, count), b"XREAD", b"COUNT", count, b"STREAMS", *lanes, *ids)
+
+    def _have_read(self, count: int, reply: Reply) -> None:
         self._is_reading = False
         if self._read_watchdog is not None:
             self._read_watchdog.cancel()
         if isinstance(reply, Exception):
             self._give_up(self._read_wire, reply)
             return
-        for key, raw in reply or ():
-            watched = self._by_key.get(key)
-            if watched is not None:
-                self._tell(watched, key, raw)
+        self._tell_all(count, reply)
         self._read()
 
+    def _have_read_back(
+        self, lanes: dict[bytes, Watched], on_read: Callable[[], None], count: int, reply: Reply
+    ) -> None:
+        if isinstance(reply, Exception):  # read anew on the wire whose fault it then is
+            self._dirty.update((key, watched) for key, watched in lanes.items() if self._by_key.get(key) is watched)
+        else:
+            self._tell_all(count, reply)
+        self._read()
+        on_read()
+
+    def _tell_all(self, count: int, reply: Reply) -> None:
+        """`count`: what was asked for of each lane; one that gave so many may have more."""
+        for key, raw in reply or ():
+            watched = self._by_key.get(key)
+            if watched is not None and not watched.is_suspended:
+                if len(raw) >= count:
+                    self._dirty[key] = watched
+                self._tell(watched, key, raw)
+
     def _tell(self, watched: Watched, key: bytes, raw: list[list[Reply]]) -> None:
-        if len(raw) >= self._per_channel:
-            self._dirty[key] = watched
         try:
             if key == watched.live_key:
                 self._tell_live(watched, [read_live_entry(entry) for entry in raw])

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 import hiredis
@@ -36,6 +37,7 @@ class Wire(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._waiting: deque[OnReply] = deque()
         self._transport: asyncio.Transport | None = None
+        self._held: list[bytes] | None = None
         self.on_lost: Callable[[], None] = lambda: None
 
     @property
@@ -54,7 +56,21 @@ class Wire(asyncio.Protocol):
             on_reply(LogUnavailable("Redis is away"))
             return
         self._waiting.append(on_reply)
-        self._transport.write(_pack(args))
+        if self._held is None:
+            self._transport.write(_pack(args))
+        else:
+            self._held.append(_pack(args))
+
+    @contextmanager
+    def in_one_write(self) -> Iterator[None]:
+        """Commands sent meanwhile leave together, so that Redis takes and answers them together if they are small."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            if held and self._transport is not None:
+                self._transport.write(b"".join(held))
 
     async def call(self, *args: bytes | str | int, timeout_s: float = 5.0) -> Reply:
         """Send one command and wait for its reply.

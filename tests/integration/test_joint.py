@@ -77,6 +77,7 @@ async def test_who_was_replayed_further_than_the_tail_is_judged_by_its_own_place
     channel = parse_channel(tenant, ROOM)
     async with (
         running_node(redis_url) as node,
+        running_node(redis_url) as other,
         client(node.ws_url, token("live", tenant)) as live,
         client(node.ws_url, token("ahead", tenant)) as ahead,
     ):
@@ -87,7 +88,8 @@ async def test_who_was_replayed_further_than_the_tail_is_judged_by_its_own_place
         assert wire._transport is not None
         wire._transport.pause_reading()  # the tail lags
         for number in range(5):
-            last = await log.append(Draft(channel, "chat.message", b'{"text":"%d"}' % number, Actor("user", "a")))
+            said = Draft(channel, "chat.message", b'{"text":"%d"}' % number, Actor("user", "a"))
+            last = await other.hub.log.append(said)
         await ahead.subscribe(ROOM, after="0")
         await ahead.events(5)
         keys = log.keys.of(channel)
@@ -138,7 +140,11 @@ async def test_a_hole_in_the_stored_stream_is_named_to_who_replays_it(redis_url:
 async def test_a_hole_ahead_of_the_tail_is_named_and_passed(redis_url: str, tenant: str) -> None:
     """The same under a live subscription: what is whole is told, then the gap, and live events go on; nothing spins."""
     channel = parse_channel(tenant, ROOM)
-    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as reader:
+    async with (
+        running_node(redis_url) as node,
+        running_node(redis_url) as other,
+        client(node.ws_url, token("a", tenant)) as reader,
+    ):
         await reader.subscribe(ROOM)
         log = node.hub.log
         wire = log.tail._bell_wire
@@ -146,7 +152,8 @@ async def test_a_hole_ahead_of_the_tail_is_named_and_passed(redis_url: str, tena
         assert wire._transport is not None
         wire._transport.pause_reading()
         ids = [
-            (await log.append(Draft(channel, "chat.message", b'{"text":"x"}', Actor("user", "a")))).id for _ in range(5)
+            (await other.hub.log.append(Draft(channel, "chat.message", b'{"text":"x"}', Actor("user", "a")))).id
+            for _ in range(5)
         ]
         await log.redis.xdel(log.keys.of(channel).stream, ids[2])
         wire._transport.resume_reading()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -39,6 +40,19 @@ async def stored_at_last(log: Log, draft: Draft) -> Appended:
             return await log.append(draft)
         except StreamsError:
             await asyncio.sleep(0)
+
+
+@contextmanager
+def deaf(log: Log) -> Iterator[None]:
+    """The tail of `log` hears no bell meanwhile."""
+    wire = log.tail._bell_wire
+    assert wire is not None
+    assert wire._transport is not None
+    wire._transport.pause_reading()
+    try:
+        yield
+    finally:
+        wire._transport.resume_reading()
 
 
 @pytest.fixture
@@ -298,18 +312,71 @@ async def test_a_listener_that_fails_stops_nobody_else(
     assert "a tail listener failed" in caplog.text
 
 
-async def test_a_hole_in_the_stream_is_never_told_as_if_it_were_whole(log: Log, tenant: str) -> None:
+async def test_a_hole_in_the_stream_is_never_told_as_if_it_were_whole(log: Log, other: Log, tenant: str) -> None:
     """An entry deleted out of the middle: what is before it is told, and then the tail breaks instead of skipping it."""
     seen = TailRecorder(log, place(tenant), is_mending=False)
     await seen.watch()
-    wire = log.tail._bell_wire
-    assert wire is not None
-    assert wire._transport is not None
-    wire._transport.pause_reading()
-    answers = await stored(log, *(said(place(tenant), n) for n in range(3)))
-    await log.redis.xdel(log.keys.of(place(tenant)).stream, answers[1].id)
-    wire._transport.resume_reading()
+    with deaf(log):
+        answers = await stored(other, *(said(place(tenant), n) for n in range(3)))
+        await log.redis.xdel(log.keys.of(place(tenant)).stream, answers[1].id)
     await seen.until(breaks=1)
+
+    assert seen.seqs == [1]
+
+
+async def test_what_is_appended_here_needs_no_bell(log: Log, other: Log, tenant: str) -> None:
+    """Events and live entries of this process are read back behind their batch; their bells cause no second read."""
+    here, there = TailRecorder(log, place(tenant)), TailRecorder(log, place(tenant, "elsewhere"))
+    await here.watch()
+    await there.watch()
+    with deaf(log):
+        await stored(log, *(said(place(tenant), n) for n in range(3)), said(place(tenant), lane=Lane.LIVE))
+        await here.until(events=3, signals=1)
+        reads = log.tail.read_count
+    await stored(other, said(place(tenant, "elsewhere")))
+    await there.until(events=1)
+
+    assert (here.seqs, len(here.signals), there.seqs) == ([1, 2, 3], 1, [1])
+    assert log.tail.read_count == reads + 1
+
+
+async def test_an_answer_and_its_event_come_in_one_tick(log: Log, tenant: str) -> None:
+    """Who appends and follows hears both before anything else runs, so a node writes them to a socket at once."""
+    seen = TailRecorder(log, place(tenant))
+    await seen.watch()
+    told: list[int] = []
+
+    def done(_: object) -> None:
+        asyncio.get_running_loop().call_soon(lambda: told.append(len(seen.seqs)))
+
+    log.submit(said(place(tenant)), done)
+    await seen.until(events=1)
+    await asyncio.sleep(0)
+
+    assert told == [1]
+
+
+async def test_a_forgotten_script_costs_no_event(log: Log, tenant: str) -> None:
+    """Redis restarts without its scripts: the batch is sent again after it was read back, so its bells are news."""
+    seen = TailRecorder(log, place(tenant))
+    await seen.watch()
+    await log.redis.script_flush()
+    await stored(log, *(said(place(tenant), n) for n in range(3)))
+    await seen.until(events=3)
+
+    assert seen.seqs == [1, 2, 3]
+
+
+async def test_who_watches_while_a_batch_is_on_its_way_gets_its_events(
+    log: Log, other: Log, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch is sent, a channel of it is watched and read, and only then the batch comes to Redis: its bell is news."""
+    label = log.tail.begin_batch()
+    seen = TailRecorder(log, place(tenant))
+    await seen.watch()
+    monkeypatch.setattr(other.tail, "begin_batch", lambda: label)  # the batch, over a wire that took its time
+    await stored(other, said(place(tenant)))
+    await seen.until(events=1)
 
     assert seen.seqs == [1]
 

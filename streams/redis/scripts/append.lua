@@ -10,6 +10,7 @@
 -- ARGV[4]  length of a live lane, entries (approximate)
 -- ARGV[5]  length of the bell, entries (approximate)
 -- ARGV[6]  length of the key prefix "hub:{pNN}:", bytes
+-- ARGV[7]  label of the batch: the bell bears it, so that its sender knows what it has read back already
 -- then 13 per event:
 --   lane "E" (events) or "L" (live) · position of the lane's stream · position of the meta hash (events only)
 --   position of the user's idempotency hash, its older generation follows it (0: no look-up) · command id · body hash
@@ -181,7 +182,7 @@ local function append_event(at, extra)
   return 'A ' .. stored
 end
 
-for at = 7, #ARGV, 13 do
+for at = 8, #ARGV, 13 do
   local extra = ARGV[at + 12] ~= '' and cjson.decode(ARGV[at + 12]) or nil
   local append = ARGV[at] == 'L' and append_live or append_event
   local is_done, answer = pcall(append, at, extra)
@@ -194,9 +195,9 @@ for idem in pairs(idems) do
 end
 if #begun_bell > 0 then
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', 'events', table.concat(events_bell, ' '),
-    'live', table.concat(live_bell, ' '), 'begun', table.concat(begun_bell, ' '))
+    'live', table.concat(live_bell, ' '), 'batch', ARGV[7], 'begun', table.concat(begun_bell, ' '))
 elseif #events_bell > 0 or #live_bell > 0 then
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*',
-    'events', table.concat(events_bell, ' '), 'live', table.concat(live_bell, ' '))
+    'events', table.concat(events_bell, ' '), 'live', table.concat(live_bell, ' '), 'batch', ARGV[7])
 end
 return replies

@@ -35,7 +35,6 @@ BATCH_EVENTS_MAX: Final = 500
 """Events in one script call. It holds Redis for about 9 µs an event, so 500 keep every other reader within 5 ms."""
 PENDING_EVENTS_MAX: Final = 50_000
 """Drafts waiting for their batch. Beyond it a publisher is told to back off; 50,000 are about 3 s of work and 50 MB."""
-REPLY_TIMEOUT_S: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +75,6 @@ class Appender:
         self._unconfirmed: list[_Unconfirmed] = []
         self._is_flush_scheduled = False
         self._loop = asyncio.get_running_loop()
-        self._watchdog: asyncio.TimerHandle | None = None
         self.appended_count = 0
         self.batch_count = 0
 
@@ -84,7 +82,6 @@ class Appender:
         """Use this wire from now on; None fails what is waiting and refuses what comes, until the next wire."""
         self._wire = wire
         if wire is None:
-            self._stop_watchdog()
             self._replies_due = 0
             lost, self._pending = self._pending, []
             for _, done in lost:
@@ -110,7 +107,6 @@ class Appender:
             by_partition.setdefault(self._keys.of(waiting[0].channel).partition, []).append(waiting)
         with self._wire.in_one_write():
             self._send_all(self._wire, by_partition)
-        self._watchdog = self._loop.call_later(REPLY_TIMEOUT_S, self._wire.abort)
 
     def _send_all(self, wire: Wire, by_partition: dict[int, list[_Waiting]]) -> None:
         label = self._follower.begin_batch()
@@ -166,7 +162,6 @@ class Appender:
             for barrier, several in by_barrier.items():
                 wire.send(partial(self._confirmed, wire, several, barrier), *barrier)
             return
-        self._stop_watchdog()
         if self._pending and not self._is_flush_scheduled:
             self._is_flush_scheduled = True
             self._loop.call_soon(self._flush)
@@ -189,11 +184,6 @@ class Appender:
             _tell(done, error)
         if str(reply).startswith(("READONLY", "MASTERDOWN")):
             wire.abort()  # this server is a replica now: look for the master anew
-
-    def _stop_watchdog(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            self._watchdog = None
 
     def _arguments(self, partition: int, drafts: list[Draft], label: bytes) -> list[bytes | str | int]:
         """KEYS and ARGV of scripts/append.lua."""

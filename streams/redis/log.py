@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
@@ -28,6 +29,9 @@ from streams.redis.wire import Wire, open_wire
 RECONNECT_MIN_S: Final = 0.05
 RECONNECT_MAX_S: Final = 1.0
 COMMAND_TIMEOUT_S: Final = 5.0
+CHECK_INTERVAL_S: Final = 0.5
+HUNG_AFTER_CHECKS: Final = {"append": 10, "query": 10, "bell": 6, "tail": 4}
+"""Checks in a row without a byte on a wire that waits for an answer: the socket is half-open. A bell is silent for `BLOCK_MS`."""
 
 _log = logging.getLogger(__name__)
 
@@ -132,7 +136,7 @@ class Log:
         self._lost.clear()
         wires: list[Wire] = []
         try:
-            wires.extend([await open_wire(self.url, f"hub-{name}") for name in ("append", "query", "bell", "tail")])
+            wires.extend([await open_wire(self.url, f"hub-{name}") for name in HUNG_AFTER_CHECKS])
             await self._recheck(wires[1])
             await fix_partitions(wires[1], self.keys.partitions)
             self._wires = wires
@@ -168,11 +172,21 @@ class Log:
 
     async def _supervise(self) -> None:
         while True:
-            await self._lost.wait()
+            await self._loss()
             _log.warning("lost Redis at %s; reconnecting", _without_password(self.url))
             self._disconnect()
             await self._reconnect()
             _log.info("Redis is back")
+
+    async def _loss(self) -> None:
+        """Wait until a wire is lost, and give up those that hang."""
+        while not self._lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_INTERVAL_S):
+                    await self._lost.wait()
+            for wire, limit in zip(self._wires, HUNG_AFTER_CHECKS.values(), strict=True):
+                if wire.check() >= limit:
+                    wire.abort()
 
     async def _reconnect(self) -> None:
         delay_s = RECONNECT_MIN_S

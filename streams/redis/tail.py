@@ -27,8 +27,6 @@ from streams.redis.wire import Reply, Wire
 
 BLOCK_MS: Final = 1_000
 """Longest wait on the bells, and how often the log's identity is checked. Smaller costs a call more a second."""
-HUNG_AFTER_S: Final = 2.0
-"""A read that outlives its BLOCK by so long hangs on a half-open socket: close and reconnect."""
 READ_EVENTS_MAX: Final = 500
 """Events a channel gets in one read; the rest follow in the next."""
 READ_TOTAL_MAX: Final = 20_000
@@ -97,8 +95,6 @@ class Tail:
         self._bell_wire: Wire | None = None
         self._read_wire: Wire | None = None
         self._is_reading = False
-        self._bell_watchdog: asyncio.TimerHandle | None = None
-        self._read_watchdog: asyncio.TimerHandle | None = None
         self.read_count = 0
 
     def watch(self, channel: Channel, position: Position, live_id: str, listener: Listener) -> Watched:
@@ -156,9 +152,6 @@ class Tail:
     def detach(self) -> None:
         """The wires are lost. Positions stay."""
         self._bell_wire = self._read_wire = None
-        for watchdog in (self._bell_watchdog, self._read_watchdog):
-            if watchdog is not None:
-                watchdog.cancel()
 
     def _bells(self) -> list[bytes]:
         return [self._keys.bell(number) for number in range(self._keys.partitions)]
@@ -167,9 +160,6 @@ class Tail:
         wire = self._bell_wire
         if wire is None:
             return
-        if self._bell_watchdog is not None:
-            self._bell_watchdog.cancel()
-        self._bell_watchdog = self._loop.call_later(BLOCK_MS / 1000 + HUNG_AFTER_S, wire.abort)
         if self._loop.time() >= self._life_due_at:  # by the clock: bells that never cease must not put it off
             self._life_due_at = self._loop.time() + BLOCK_MS / 1000
             wire.send(self._life_seen, b"HGET", CONFIG, b"life")
@@ -245,7 +235,6 @@ class Tail:
         if not dirty:
             return
         self._is_reading = True
-        self._read_watchdog = self._loop.call_later(HUNG_AFTER_S, self._read_wire.abort)
         self._send_read(self._read_wire, dirty, self._have_read)
 
     def _send_read(self, wire: Wire, lanes: dict[bytes, Watched], on_read: Callable[[int, Reply], None]) -> None:
@@ -256,8 +245,6 @@ class Tail:
 
     def _have_read(self, count: int, reply: Reply) -> None:
         self._is_reading = False
-        if self._read_watchdog is not None:
-            self._read_watchdog.cancel()
         if isinstance(reply, Exception):
             self._give_up(self._read_wire, reply)
             return

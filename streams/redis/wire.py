@@ -38,6 +38,8 @@ class Wire(asyncio.Protocol):
         self._waiting: deque[OnReply] = deque()
         self._transport: asyncio.Transport | None = None
         self._held: list[bytes] | None = None
+        self._has_heard = False
+        self._silent_checks = 0
         self.on_lost: Callable[[], None] = lambda: None
 
     @property
@@ -71,6 +73,16 @@ class Wire(asyncio.Protocol):
             held, self._held = self._held, None
             if held and self._transport is not None:
                 self._transport.write(b"".join(held))
+
+    def check(self) -> int:
+        """How many checks in a row, this one included, found an answer due and nothing come since the one before.
+
+        Who checks at an interval counts turns of the loop and not the clock: after a stall of its own the process reads what
+        lies in its sockets before it calls a connection dead. An answer that comes in pieces is progress.
+        """
+        self._silent_checks = 0 if self._has_heard or not self._waiting else self._silent_checks + 1
+        self._has_heard = False
+        return self._silent_checks
 
     async def call(self, *args: bytes | str | int, timeout_s: float = 5.0) -> Reply:
         """Send one command and wait for its reply.
@@ -111,6 +123,7 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: replies, whole or in part."""
+        self._has_heard = True
         self._reader.feed(data)
         waiting, gets = self._waiting, self._reader.gets
         while (reply := gets()) is not False:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from consumers.worker import running
+from streams.errors import LogUnavailable
 from streams.redis.log import Log
 from support.redis_server import RedisServer
 from support.run_rig import Client, check_rules, conversation, options
@@ -68,10 +69,7 @@ async def test_new_questions_are_answered_after_a_restart(own_redis: RedisServer
         with own_redis.killed():
             pass
         async with asyncio.timeout(40):
-            while not log.is_available:  # noqa: ASYNC110 - it has no event
-                await asyncio.sleep(0)
-        await client.until("chat.message", text="one")
-        run_id = await client.ask("two")
+            run_id = await _asked_at_last(client, "two")
         await client.end(run_id, within_s=40)
         text = await client.text(run_id)
     await log.close()
@@ -81,6 +79,15 @@ async def test_new_questions_are_answered_after_a_restart(own_redis: RedisServer
 
 async def _one() -> int:
     return 1
+
+
+async def _asked_at_last(client: Client, text: str) -> str:
+    """Ask as a client does that was told 4013: again, until it is stored."""
+    while True:
+        try:
+            return await client.ask(text)
+        except LogUnavailable:
+            await asyncio.sleep(0)
 
 
 async def test_a_worker_goes_on_after_everything_was_lost(own_redis: RedisServer, tenant: str) -> None:

@@ -216,7 +216,7 @@ def test_ctrl_c_ends_a_long_replay_with_130(redis_url: str, tenant: str, irc_fil
     hub = [sys.executable, "-c", "from ops.cli import main; main()"]
     where = ["--tenant", tenant, "--redis", redis_url]
     with subprocess.Popen(
-        [*hub, "import", "irc", irc_file, "--channel", "conversation:u", "--speed", "30x", *where],
+        [*hub, "import", "irc", irc_file, "--channel", "conversation:u", "--speed", "10x", *where],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as slow:  # fmt: skip
         assert slow.stdout is not None

@@ -200,3 +200,35 @@ async def test_an_own_wire_comes_back_by_itself(own_redis: RedisServer) -> None:
     assert one is other
     assert isinstance(one, Wire)
     assert again == b"PONG"
+
+
+async def test_silence_is_counted_only_while_an_answer_is_due() -> None:
+    """An idle wire is well; one that waits is counted silent check by check; a piece of an answer begins the count anew."""
+    said, more = asyncio.Event(), asyncio.Event()
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"SETNAME\r\n")
+        writer.write(b"+OK\r\n")
+        await reader.readuntil(b"GET\r\n")
+        await said.wait()
+        writer.write(b"$8\r\nhalf")
+        await more.wait()
+        writer.write(b"half\r\n")
+
+    async with server_that(answers) as url:
+        wire = await open_wire(url.removesuffix("/0"), "t")
+        idle = [wire.check() for _ in range(3)]
+        answer = asyncio.ensure_future(wire.call("GET", "x"))
+        await asyncio.sleep(0)
+        waiting = [wire.check() for _ in range(3)]
+        said.set()
+        while wire.check():  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0)
+        after_a_piece = [wire.check() for _ in range(2)]
+        more.set()
+        found = await answer
+        answered = [wire.check() for _ in range(2)]
+        wire.abort()
+
+    assert (idle, waiting, after_a_piece, answered) == ([0, 0, 0], [1, 2, 3], [1, 2], [0, 0])
+    assert found == b"halfhalf"

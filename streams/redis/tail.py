@@ -11,22 +11,21 @@ a writer in one tick. The bells of such a batch say nothing new and are passed o
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from streams.channel import Channel
 from streams.cursor import Position, id_order
 from streams.envelope import Entry
-from streams.redis.keys import CONFIG, Keys
+from streams.redis.bells import Bells
+from streams.redis.keys import Keys
 from streams.redis.limits import DEFAULT_LIMITS, Limits
 from streams.redis.replay import read_entry, read_live_entry, unbroken
+from streams.redis.watched import Listener, Watched
 from streams.redis.wire import Reply, Wire
 
-BLOCK_MS: Final = 1_000
-"""Longest wait on the bells, and how often the log's identity is checked. Smaller costs a call more a second."""
 READ_EVENTS_MAX: Final = 500
 """Events a channel gets in one read; the rest follow in the next."""
 READ_TOTAL_MAX: Final = 20_000
@@ -34,42 +33,6 @@ READ_TOTAL_MAX: Final = 20_000
 READ_EVENTS_MIN: Final = 10
 
 _log = logging.getLogger(__name__)
-
-
-class _AnotherLife(Exception):
-    """Why the wires are given up although they work."""
-
-
-class Listener(Protocol):
-    """Who is told what a watched channel did."""
-
-    def events(self, entries: list[Entry]) -> None:
-        """New events, dense in seq after the position the tail stood at."""
-
-    def live(self, entries: list[Entry]) -> None:
-        """New live entries."""
-
-    def is_of(self, epoch: str) -> bool:
-        """Whether `epoch` is the life of the channel that it was told of."""
-
-    def broken(self) -> None:
-        """The log did not continue where the tail stood: hold every cursor against it again."""
-
-
-class Watched:
-    """One watched channel: where the tail stands in its two lanes."""
-
-    __slots__ = ("channel", "is_suspended", "listener", "live_id", "live_key", "position", "stream_key")
-
-    def __init__(self, channel: Channel, keys: Keys, position: Position, live_id: str, listener: Listener) -> None:
-        names = keys.of(channel)
-        self.channel = channel
-        self.stream_key = names.stream
-        self.live_key = names.live
-        self.position = position
-        self.live_id = live_id
-        self.listener = listener
-        self.is_suspended = False
 
 
 class Tail:
@@ -81,18 +44,10 @@ class Tail:
 
     def __init__(self, keys: Keys, name: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self._keys = keys
-        self._name = name.encode()
-        self._batch = 0
-        self._trusted_from = 1
-        self._bell_entries = limits.bell_entries
+        self._bells = Bells(keys, name, limits, self)
         self._by_path: dict[bytes, Watched] = {}
         self._by_key: dict[bytes, Watched] = {}
         self._dirty: dict[bytes, Watched] = {}
-        self._bell_ids: dict[bytes, bytes] = {}
-        self._life: bytes | None = None
-        self._life_due_at = 0.0
-        self._loop = asyncio.get_running_loop()
-        self._bell_wire: Wire | None = None
         self._read_wire: Wire | None = None
         self._is_reading = False
         self.read_count = 0
@@ -124,9 +79,12 @@ class Tail:
         self._mark([watched])
 
     def begin_batch(self) -> bytes:
-        """The label of the next batch that this process appends; its bells bear it."""
-        self._batch += 1
-        return b"%b:%d" % (self._name, self._batch)
+        """See `Bells.begin_batch`."""
+        return self._bells.begin_batch()
+
+    def distrust(self) -> None:
+        """See `Bells.distrust`."""
+        self._bells.distrust()
 
     def read_back(self, wire: Wire, lanes: Iterable[bytes], on_read: Callable[[], None]) -> None:
         """Read what the batch just sent over `wire` appends to the watched ones of these lanes, behind it on the same wire."""
@@ -136,61 +94,22 @@ class Tail:
         else:
             on_read()
 
-    def distrust(self) -> None:
-        """From the batches begun so far something may be left to read: their bells are news."""
-        self._trusted_from = self._batch + 1
-
     async def attach(self, bell_wire: Wire, read_wire: Wire) -> None:
         """Go on over new wires. Bells rung in between are not looked for: every watched channel is checked instead."""
-        heads = [await bell_wire.call("XREVRANGE", bell, "+", "-", "COUNT", 1) for bell in self._bells()]
-        self._bell_ids = {bell: head[0][0] if head else b"0" for bell, head in zip(self._bells(), heads, strict=True)}
-        self._life = await bell_wire.call("HGET", CONFIG, "life")
-        self._bell_wire, self._read_wire, self._is_reading = bell_wire, read_wire, False
-        self._check_all()
-        self._listen()
+        await self._bells.place(bell_wire)
+        self._read_wire, self._is_reading = read_wire, False
+        for watched in list(self._by_path.values()):
+            self._break(watched)
+        self._bells.listen()
 
     def detach(self) -> None:
         """The wires are lost. Positions stay."""
-        self._bell_wire = self._read_wire = None
+        self._bells.wire = self._read_wire = None
 
-    def _bells(self) -> list[bytes]:
-        return [self._keys.bell(number) for number in range(self._keys.partitions)]
+    # What the bells tell
 
-    def _listen(self) -> None:
-        wire = self._bell_wire
-        if wire is None:
-            return
-        if self._loop.time() >= self._life_due_at:  # by the clock: bells that never cease must not put it off
-            self._life_due_at = self._loop.time() + BLOCK_MS / 1000
-            wire.send(self._life_seen, b"HGET", CONFIG, b"life")
-        wire.send(self._rung, b"XREAD", b"BLOCK", BLOCK_MS, b"STREAMS", *self._bell_ids, *self._bell_ids.values())
-
-    def _rung(self, reply: Reply) -> None:
-        if isinstance(reply, Exception):
-            self._give_up(self._bell_wire, reply)
-            return
-        for bell, entries in reply or ():
-            self._bell_ids[bell] = entries[-1][0]
-            if len(entries) >= self._bell_entries:  # it may have been trimmed past us: it always keeps at least so many
-                self._mark_watched(bell)
-                continue
-            for _, fields in entries:
-                self._ring(dict(zip(fields[::2], fields[1::2], strict=True)))
-        self._listen()
-        self._read()
-
-    def _ring(self, bell: dict[bytes, bytes]) -> None:
-        if not self._has_read(bell.get(b"batch", b"")):
-            self._mark_rung(bell[b"events"], bell[b"live"])
-        if b"begun" in bell:
-            self._begun(bell[b"begun"])
-
-    def _has_read(self, label: bytes) -> bool:
-        """Whether every channel this bell could name was, or is being, read back behind its batch."""
-        name, _, number = label.partition(b":")
-        return name == self._name and int(number) >= self._trusted_from
-
-    def _mark_rung(self, event_paths: bytes, live_paths: bytes) -> None:
+    def rung(self, event_paths: bytes, live_paths: bytes) -> None:
+        """See `Hearer`."""
         for path in event_paths.split():
             if (watched := self._by_path.get(path)) is not None:
                 self._dirty[watched.stream_key] = watched
@@ -198,34 +117,27 @@ class Tail:
             if (watched := self._by_path.get(path)) is not None:
                 self._dirty[watched.live_key] = watched
 
-    def _begun(self, paths_and_epochs: bytes) -> None:
-        """Other lives of channels began. Their first events may bear IDs and seqs that were seen in the life before."""
-        words = paths_and_epochs.split()
-        for path, epoch in zip(words[::2], words[1::2], strict=True):
-            watched = self._by_path.get(path)
-            if watched is not None and not watched.listener.is_of(epoch.decode()):
-                self._break(watched)
+    def begun(self, path: bytes, epoch: str) -> None:
+        """See `Hearer`. The first events of a life may bear IDs and seqs that were seen in the one before."""
+        watched = self._by_path.get(path)
+        if watched is not None and not watched.listener.is_of(epoch):
+            self._break(watched)
 
-    def _mark_watched(self, bell: bytes) -> None:
-        prefix = bell.removesuffix(b"bell")
+    def missed(self, prefix: bytes) -> None:
+        """See `Hearer`."""
         self._mark([watched for watched in self._by_path.values() if watched.stream_key.startswith(prefix)])
+
+    def heard(self) -> None:
+        """See `Hearer`."""
+        self._read()
+
+    # Inside
 
     def _mark(self, several: Iterable[Watched]) -> None:
         self.distrust()
         for watched in several:
             self._dirty[watched.stream_key] = self._dirty[watched.live_key] = watched
         self._read()
-
-    def _life_seen(self, reply: Reply) -> None:
-        """Another life of the log is begun anew, on new wires: its owner then fixes what a new log needs."""
-        if isinstance(reply, Exception):
-            self._give_up(self._bell_wire, reply)
-        elif reply != self._life:
-            self._give_up(self._bell_wire, _AnotherLife("the log is another one: it was flushed or exchanged"))
-
-    def _check_all(self) -> None:
-        for watched in list(self._by_path.values()):
-            self._break(watched)
 
     def _read(self) -> None:
         if self._is_reading or not self._dirty or self._read_wire is None:
@@ -246,7 +158,7 @@ class Tail:
     def _have_read(self, count: int, reply: Reply) -> None:
         self._is_reading = False
         if isinstance(reply, Exception):
-            self._give_up(self._read_wire, reply)
+            self._give_up(reply)
             return
         self._tell_all(count, reply)
         self._read()
@@ -307,7 +219,7 @@ class Tail:
         watched.is_suspended = True
         watched.listener.broken()
 
-    def _give_up(self, wire: Wire | None, error: Exception) -> None:
-        if wire is not None and wire.is_open:
+    def _give_up(self, error: Exception) -> None:
+        if self._read_wire is not None and self._read_wire.is_open:
             _log.warning("the tail lost its place: %s", error)
-            wire.abort()
+            self._read_wire.abort()

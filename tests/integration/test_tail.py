@@ -45,7 +45,7 @@ async def stored_at_last(log: Log, draft: Draft) -> Appended:
 @contextmanager
 def deaf(log: Log) -> Iterator[None]:
     """The tail of `log` hears no bell meanwhile."""
-    wire = log.tail._bell_wire
+    wire = log.tail._bells.wire
     assert wire is not None
     assert wire._transport is not None
     wire._transport.pause_reading()
@@ -131,7 +131,7 @@ async def test_a_bell_that_was_trimmed_past_the_tail_loses_nothing(redis_url: st
         names = (place(tenant, n) for n in range(1_000))
         quiet = TailRecorder(log, next(c for c in names if log.keys.of(c).partition == partition))
         await quiet.watch()
-        wire = log.tail._bell_wire
+        wire = log.tail._bells.wire
         assert wire is not None
         assert wire._transport is not None
         wire._transport.pause_reading()  # as a loop that is busy elsewhere

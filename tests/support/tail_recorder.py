@@ -8,7 +8,7 @@ from streams.channel import Channel
 from streams.cursor import Look
 from streams.envelope import Entry
 from streams.redis.log import Log
-from streams.redis.tail import Watched
+from streams.redis.watched import Watched
 
 
 class TailRecorder:

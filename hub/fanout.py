@@ -19,8 +19,7 @@ from streams.envelope import Entry
 if TYPE_CHECKING:
     from hub.connection import Connection
     from hub.metrics import Meters
-    from streams.redis.tail import Tail
-    from streams.redis.watched import Watched
+    from streams.redis.tail import Tail, Watched
 
 HELD_EVENTS_MAX: Final = 128
 """Newest events a channel keeps encoded: the last step of a catch-up then needs no read, and resumes share it."""

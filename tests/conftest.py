@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import uuid
 from collections.abc import Iterator
 
@@ -14,12 +13,6 @@ from support.redis_server import RedisServer
 # How long an example takes tells of the machine. In CI (`CI=true`) hypothesis also draws the same examples every time.
 settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
-
-
-def pytest_configure() -> None:
-    """Hear Ctrl-C, and let the programs under test hear it: what a shell starts in the background ignores it (POSIX, 2.11)."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

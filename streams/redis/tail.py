@@ -26,6 +26,8 @@ from streams.redis.replay import read_entry, read_live_entry, unbroken
 from streams.redis.watched import Listener, Watched
 from streams.redis.wire import Reply, Wire
 
+__all__ = ["Listener", "Tail", "Watched"]
+
 READ_EVENTS_MAX: Final = 500
 """Events a channel gets in one read; the rest follow in the next."""
 READ_TOTAL_MAX: Final = 20_000

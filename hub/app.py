@@ -23,6 +23,7 @@ from hub.middleware.auth_jwks import fetch_keys, parse_jwks_url
 from hub.middleware.auth_keys import static_key
 from hub.middleware.door import Door
 from hub.middleware.origins import origin_policy
+from hub.middleware.quotas import Quotas
 from hub.services import Services
 from hub.state.edge import Edge, make_edge
 from hub.states import StateReader
@@ -58,8 +59,8 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         raise ValueError("a node needs REDIS_URL; `hub dev` starts a Redis of its own")
     log = await Log.open(settings.redis_url, partitions=settings.partitions, durability=settings.durability)
     try:
-        desk = make_desk(settings, log)
         edge = make_edge(settings.redis_url, f"n-{secrets.token_hex(4)}", rates=settings.rates, quota=settings.quota)
+        desk = make_desk(settings, log, edge.quotas)
         verifier = make_verifier(settings, edge)
         try:
             hub = Hub(settings, log, make_services(settings, log, edge, verifier, desk))
@@ -78,9 +79,9 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         await log.close()
 
 
-def make_desk(settings: Settings, log: Log) -> UploadDesk:
+def make_desk(settings: Settings, log: Log, quotas: Quotas) -> UploadDesk:
     """Where clients bring files."""
-    return UploadDesk(log, open_store(settings), limits_of(settings), time.time, time.monotonic)
+    return UploadDesk(log, open_store(settings), limits_of(settings), time.time, time.monotonic, quotas)
 
 
 def make_verifier(settings: Settings, edge: Edge) -> AsyncVerifier:

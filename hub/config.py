@@ -98,7 +98,7 @@ class Settings:
     )  # fmt: skip
     quota_bytes_stored: int | None = setting(
         "HUB_QUOTA_BYTES", optional(whole(1, 2**60)),
-        "bytes of payloads a tenant may have stored (4011)", default=None, shown="without bound",
+        "bytes a tenant may have stored: payloads (4011), files and open uploads (4017)", default=None, shown="without bound",
     )  # fmt: skip
     partitions: int = setting(
         "HUB_PARTITIONS", whole(1, 1_024), "into how many parts channels are hashed; fixed at the first start",

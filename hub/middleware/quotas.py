@@ -14,6 +14,9 @@ from hub.errors import HubError
 from hub.middleware.rate_bucket import Buckets
 from hub.middleware.rate_classes import RateClass
 
+TENANTS_MAX: Final = 65_536
+"""Tenants whose stored bytes are remembered, about 10 MB; beyond it those that reported everything are forgotten, and known again
+with their next report, half a second after their next event."""
 REPORT_LIFE_S: Final = 15.0
 """A node that has not reported for this long is taken for dead and its counts for gone."""
 
@@ -26,7 +29,7 @@ class Quota:
         connections: sockets open at once, over all nodes.
         channels: channels subscribed to at once; one open on two nodes counts twice.
         publishes_per_s: stored events a second, with a burst of ten seconds' worth.
-        bytes_stored: payload bytes in the log.
+        bytes_stored: payload bytes in the log, and the bytes of files and of uploads under way.
     """
 
     connections: int | None = None
@@ -103,6 +106,7 @@ class Quotas:
         """
         quota = self.of(tenant)
         if quota.bytes_stored is not None and self._bytes_stored[tenant] + size_bytes > quota.bytes_stored:
+            self._bytes_unreported[tenant] += 0  # its total comes with the next report: something may have been removed
             raise HubError(4011, "your organisation has stored as much as it may; remove something first")
         if quota.publishes_per_s is not None:
             self._take_publish(tenant, quota.publishes_per_s, now)
@@ -113,6 +117,11 @@ class Quotas:
         """Count bytes stored (or, negative, removed) without asking: uploads that are done, channels deleted."""
         self._bytes_stored[tenant] += size_bytes
         self._bytes_unreported[tenant] += size_bytes
+
+    def is_full(self, tenant: str) -> bool:
+        """Whether more is stored than may be."""
+        allowed = self.of(tenant).bytes_stored
+        return allowed is not None and self._bytes_stored[tenant] > allowed
 
     def usage(self) -> dict[str, Usage]:
         """What this node holds for each tenant that is bounded in it, for its report."""
@@ -132,6 +141,8 @@ class Quotas:
 
     def note_total(self, tenant: str, bytes_stored: int) -> None:
         """The shared total, this node's reported part included."""
+        if len(self._bytes_stored) >= TENANTS_MAX:
+            self._bytes_stored = Counter({name: self._bytes_stored[name] for name in self._bytes_unreported})
         self._bytes_stored[tenant] = bytes_stored + self._bytes_unreported[tenant]
 
     def note_report(self, node: str, usage: Mapping[str, Usage], now: float) -> None:

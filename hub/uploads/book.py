@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from hub.state.edge_keys import edge_keys
 from hub.uploads.record import Upload, from_fields
 from hub.uploads.scripts import load
 from hub.uploads.states import UploadState, sources
@@ -28,6 +29,18 @@ class Due(NamedTuple):
 
     channel: Channel
     event_id: str
+
+
+class Reserved(NamedTuple):
+    """What a reservation came to.
+
+    Attributes:
+        answer: "new", or "held" before; else what there is too much of: "open" uploads of the user, "bytes" of the tenant.
+        stored_bytes: what the tenant has stored of everything, this upload included if it is new.
+    """
+
+    answer: str
+    stored_bytes: int
 
 
 def guard_name(upload_id: str) -> str:
@@ -102,17 +115,28 @@ class UploadBook:
         present = await side_script(self._redis, _CHANGE, (key,), [field, allowed, life_s, *flat])
         return None if present is None else present.decode()
 
-    async def reserve(self, upload: Upload, now_ms: int, open_max: int, tenant_max_bytes: int) -> str:
-        """Take a slot: "new" or "held" before, or what there is too much of: "open" uploads of the user, "bytes" of the tenant."""
+    async def reserve(self, upload: Upload, now_ms: int, open_max: int, tenant_max_bytes: int) -> Reserved:
+        """Take a slot, if the user has one and the tenant has room."""
         lapses_ms = upload.expires_ms + SLOT_GRACE_MS
         args: list[str | int] = [upload.user, upload.slot, now_ms, lapses_ms, open_max, upload.size, tenant_max_bytes]
-        answer = await side_script(self._redis, _RESERVE, self._ledger_keys(upload), args)
-        return str(answer.decode())
+        answer, change = await side_script(self._redis, _RESERVE, self._ledger_keys(upload), args)
+        return Reserved(answer.decode(), await self._weigh(upload, change))
 
-    async def release(self, upload: Upload, *, is_kept: bool) -> None:
-        """Give the slot back, and the bytes too unless the file stays. Again: nothing."""
+    async def release(self, upload: Upload, *, is_kept: bool) -> int:
+        """Give the slot back, and the bytes too unless the file stays; what the tenant has stored now. Again: nothing."""
         args: list[str | int] = [upload.user, upload.slot, int(is_kept)]
-        await side_script(self._redis, _RELEASE, self._ledger_keys(upload), args)
+        freed = await side_script(self._redis, _RELEASE, self._ledger_keys(upload), args)
+        return await self._weigh(upload, -freed)
+
+    async def _weigh(self, upload: Upload, change_bytes: int) -> int:
+        """Add to what the tenant has stored of everything, events included: the total that HUB_QUOTA_BYTES bounds.
+
+        Not in one script with the ledger, since the two are kept in different slots: a process that dies right between them
+        leaves the total off by one file.
+        """
+        tenant = upload.channel.tenant
+        total = await side_call(self._redis, "HINCRBY", edge_keys("hub").bytes_stored, tenant, change_bytes)
+        return int(total)
 
     def _ledger_keys(self, upload: Upload) -> tuple[bytes, bytes, bytes]:
         prefix = f"hub:{{uploads:{upload.channel.tenant}}}:"

@@ -12,6 +12,7 @@ from typing import Any
 
 from hub.command import Caller
 from hub.errors import HubError, Problem
+from hub.middleware.quotas import Quotas
 from hub.storage.store import ObjectStore, Part
 from hub.uploads.admission import own, taking
 from hub.uploads.authorization import Authorizer
@@ -36,6 +37,7 @@ Json = dict[str, Any]
 _REFUSALS = {
     "open": "finish or cancel some of your open uploads first",
     "bytes": "your organisation's files have no more room",
+    "quota": "your organisation has stored as much as it may, files included; cancel uploads, or ask for more room",
 }
 
 
@@ -46,6 +48,7 @@ class UploadDesk:
         log: where requests are appended, and beside which records are kept.
         clock: Unix seconds.
         monotonic: seconds that never go back.
+        quotas: what tenants may have stored; by default without bound.
 
     Attributes:
         sockets: the uploads that come over this node's sockets.
@@ -53,9 +56,10 @@ class UploadDesk:
 
     def __init__(
         self, log: Log, store: ObjectStore, limits: UploadLimits, clock: Callable[[], float],
-        monotonic: Callable[[], float],
+        monotonic: Callable[[], float], quotas: Quotas | None = None,
     ) -> None:  # fmt: skip
         self.limits = limits
+        self._quotas = quotas or Quotas()
         self.store = store
         self.book = UploadBook(log)
         self._log = log
@@ -159,10 +163,10 @@ class UploadDesk:
         return int(self._clock() * 1000)
 
     async def _append(self, draft: Draft, wish: Upload) -> Appended:
-        answer = await self.book.reserve(wish, self.now_ms(), self.limits.open_max, self.limits.tenant_max_bytes)
+        answer = await self._reserve(wish)
         if answer in _REFUSALS:
             raise HubError(
-                4017, _REFUSALS[answer], details=(Problem("size" if answer == "bytes" else "upload", "is too much"),)
+                4017, _REFUSALS[answer], details=(Problem("upload" if answer == "open" else "size", "is too much"),)
             )
         try:
             return await self._log.append(draft)
@@ -170,6 +174,20 @@ class UploadDesk:
             if answer == "new":
                 await self.book.release(wish, is_kept=False)
             raise  # else it is unknown whether it was stored: the slot stays, for the same command again, or lapses
+
+    async def _reserve(self, wish: Upload) -> str:
+        """As the book's, and "quota" when the file would not fit beside all that is stored."""
+        tenant = wish.channel.tenant
+        answer, stored_bytes = await self.book.reserve(
+            wish, self.now_ms(), self.limits.open_max, self.limits.tenant_max_bytes
+        )
+        if self._quotas.of(tenant).bytes_stored is None:
+            return answer
+        self._quotas.note_total(tenant, stored_bytes)
+        if answer != "new" or not self._quotas.is_full(tenant):
+            return answer
+        self._quotas.note_total(tenant, await self.book.release(wish, is_kept=False))
+        return "quota"
 
     async def _open(self, wish: Upload, appended: Appended, resume_key: str | None) -> Upload:
         """The record of the upload this request began: now, or when it was sent first."""

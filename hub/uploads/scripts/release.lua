@@ -3,7 +3,7 @@
 -- KEYS[1..3]  as in reserve.lua
 -- ARGV[1]  user   ARGV[2]  slot   ARGV[3]  "1" when the file stays
 --
--- Reply: nothing. Atomic, and doing it again changes nothing.
+-- Reply: the bytes that are free again, 0 for none. Atomic, and doing it again changes nothing.
 
 redis.call('ZREM', KEYS[1], ARGV[2])
 if ARGV[3] ~= '1' then
@@ -12,5 +12,7 @@ if ARGV[3] ~= '1' then
   if size then
     redis.call('HDEL', KEYS[2], field)
     redis.call('DECRBY', KEYS[3], size)
+    return tonumber(size)
   end
 end
+return 0

@@ -5,8 +5,10 @@
 -- ARGV[1]  user   ARGV[2]  slot   ARGV[3]  now, ms   ARGV[4]  lapses at, ms
 -- ARGV[5]  open uploads a user may have   ARGV[6]  size, bytes   ARGV[7]  bytes a tenant may have, 0 for any
 --
--- Reply: "new", "held" (it was reserved before, and is not counted twice), "open" (too many), "bytes" (too much). Atomic.
--- What lapsed was lost with a node before its record was written; its bytes are given back here.
+-- Reply: {answer, change}. The answer is "new", "held" (it was reserved before, and is not counted twice), "open" (too many) or
+-- "bytes" (too much); the change is that of the sum. Atomic. What lapsed was lost with a node before its record was written; its bytes are given back here.
+
+local change = 0
 
 local function give_back(slot)
   local field = ARGV[1] .. ' ' .. slot
@@ -14,6 +16,7 @@ local function give_back(slot)
   if size then
     redis.call('HDEL', KEYS[2], field)
     redis.call('DECRBY', KEYS[3], size)
+    change = change - tonumber(size)
   end
 end
 
@@ -22,11 +25,11 @@ for _, slot in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 0, ARGV[3])) do
   redis.call('ZREM', KEYS[1], slot)
 end
 local field = ARGV[1] .. ' ' .. ARGV[2]
-if redis.call('HEXISTS', KEYS[2], field) == 1 then return 'held' end
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[5]) then return 'open' end
+if redis.call('HEXISTS', KEYS[2], field) == 1 then return {'held', change} end
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[5]) then return {'open', change} end
 local total = tonumber(redis.call('GET', KEYS[3]) or '0')
-if tonumber(ARGV[7]) > 0 and total + tonumber(ARGV[6]) > tonumber(ARGV[7]) then return 'bytes' end
+if tonumber(ARGV[7]) > 0 and total + tonumber(ARGV[6]) > tonumber(ARGV[7]) then return {'bytes', change} end
 redis.call('ZADD', KEYS[1], ARGV[4], ARGV[2])
 redis.call('HSET', KEYS[2], field, ARGV[6])
 redis.call('INCRBY', KEYS[3], ARGV[6])
-return 'new'
+return {'new', change + tonumber(ARGV[6])}

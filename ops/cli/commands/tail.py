@@ -12,9 +12,11 @@ import typer
 from hub.client import Event, Gap, HubClient, Signal
 from ops.cli.app import new_app, run
 from ops.cli.identity import token_of
+from ops.cli.moment import event_id
 from ops.cli.named_channel import channel_of
 from ops.cli.options import DEFAULT_TENANT, DEFAULT_URL, DEFAULT_USER, Tenant, Token, Url, User
 from ops.cli.output import Format, line
+from streams.cursor import LIVE
 
 app = new_app()
 
@@ -32,8 +34,8 @@ def tail(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Print events as they come, until Ctrl-C. Lost connections are resumed; a gap is told on stderr."""
-    output = Output(format, count)
-    run(_tail(url, token_of(token, user, tenant), channel_of(tenant, channel).wire, after, signals, output))
+    output, start = Output(format, count), after if after == LIVE else event_id(after, "--after")
+    run(_tail(url, token_of(token, user, tenant), channel_of(tenant, channel).wire, start, signals, output))
 
 
 async def _tail(url: str, token: str, channel: str, after: str, signals: bool, output: Output) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -17,11 +18,20 @@ from ops.cli.progress import Progress
 app = new_app()
 
 
+class Strategy(StrEnum):
+    """What may be asked for (EVENTS 8)."""
+
+    AUTO = "auto"
+    SINGLE = "single"
+    MULTIPART = "multipart"
+    SOCKET = "socket"
+
+
 @app.command()
 def upload(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     file: Annotated[Path, typer.Argument(help="The file.", exists=True, dir_okay=False, readable=True)],
-    strategy: Annotated[str, typer.Option(help="auto, single, multipart or socket.")] = "auto",
+    strategy: Annotated[Strategy, typer.Option(help="How the bytes go.")] = Strategy.AUTO,
     resume: Annotated[str | None, typer.Option(help="A key under which a later run goes on with it.")] = None,
     url: Url = DEFAULT_URL,
     token: Token = "",

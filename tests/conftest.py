@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from streams.redis.log import Log
 from support.redis_server import RedisServer
 
 # How long an example takes tells of the machine. In CI (`CI=true`) hypothesis also draws the same examples every time.
@@ -35,6 +36,22 @@ def own_redis() -> Iterator[RedisServer]:
     server = RedisServer(is_persistent=True, fsync="always")
     yield server
     server.close()
+
+
+@pytest.fixture
+def lone_redis() -> Iterator[RedisServer]:
+    """A server of this test alone, in memory."""
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def log(redis_url: str) -> AsyncIterator[Log]:
+    """The log. A module with a `redis_url` of its own gets the log there."""
+    log = await Log.open(redis_url)
+    yield log
+    await log.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,13 +19,6 @@ RUN_POINTS = [point for point in POINTS if point.startswith("run_")]
 TEXT = "Thinking. |It is 42. Done: yes."
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def log(redis_url: str) -> AsyncIterator[Log]:
-    log = await Log.open(redis_url)
-    yield log
-    await log.close()
 
 
 class Worldly:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -19,18 +18,9 @@ KILLS = 6
 
 
 @pytest.fixture
-def server() -> Iterator[RedisServer]:
-    """A Redis of this test alone: the jobs of killed workers must not reach other tests."""
-    server = RedisServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-async def log(server: RedisServer) -> AsyncIterator[Log]:
-    log = await Log.open(server.url)
-    yield log
-    await log.close()
+def redis_url(lone_redis: RedisServer) -> str:
+    """A Redis of this test alone: no other test's workers take its jobs."""
+    return lone_redis.url
 
 
 async def _until_offset(log: Log, client: Client, offset: int) -> None:

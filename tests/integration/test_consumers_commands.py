@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
@@ -26,22 +25,14 @@ METRICS_TOKEN = "a-token-for-metrics"
 
 
 @pytest.fixture
-def server() -> Iterator[RedisServer]:
-    server = RedisServer(is_persistent=True)
-    yield server
-    server.close()
+def redis_url(own_redis: RedisServer) -> str:
+    """A Redis of this test alone: no other test's workers take its jobs."""
+    return own_redis.url
 
 
-@pytest.fixture
-async def log(server: RedisServer) -> AsyncIterator[Log]:
-    log = await Log.open(server.url)
-    yield log
-    await log.close()
-
-
-def hub(server: RedisServer, *arguments: str, **more: str) -> subprocess.Popen[str]:
+def hub(redis: RedisServer, *arguments: str, **more: str) -> subprocess.Popen[str]:
     """Start `hub …` with this Redis."""
-    environment = {**os.environ, "REDIS_URL": server.url, "HUB_DRAIN_SECONDS": "1", "HUB_DATA": data_folder(), **more}
+    environment = {**os.environ, "REDIS_URL": redis.url, "HUB_DRAIN_SECONDS": "1", "HUB_DATA": data_folder(), **more}
     command = [sys.executable, "-c", "from ops.cli import main; main()", *arguments]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -53,11 +44,11 @@ def output_of(process: subprocess.Popen[str]) -> tuple[str, str, int]:
     return out, err, process.returncode
 
 
-async def test_a_worker_serves_the_agents_it_is_given(server: RedisServer, log: Log, tenant: str) -> None:
+async def test_a_worker_serves_the_agents_it_is_given(own_redis: RedisServer, log: Log, tenant: str) -> None:
     """It says when it is up, answers, tells its metrics and ends cleanly; the demo agent answers about what was said."""
     client = Client(log, conversation(tenant))
     agents = "history=consumers.agents.demo:agent"
-    worker = hub(server, "worker", "--metrics-port", "0", HUB_AGENTS=agents, HUB_METRICS_TOKEN=METRICS_TOKEN)
+    worker = hub(own_redis, "worker", "--metrics-port", "0", HUB_AGENTS=agents, HUB_METRICS_TOKEN=METRICS_TOKEN)
     assert worker.stdout is not None
     try:
         banner = re.fullmatch(r"worker \S+ is up; agents: history; metrics on port (\d+)\n", worker.stdout.readline())
@@ -82,16 +73,16 @@ async def test_a_worker_serves_the_agents_it_is_given(server: RedisServer, log: 
     check_rules(await client.events())
 
 
-async def test_an_agent_that_cannot_be_loaded_stops_the_worker(server: RedisServer) -> None:
+async def test_an_agent_that_cannot_be_loaded_stops_the_worker(own_redis: RedisServer) -> None:
     """One line names the agent and why; exit code 2."""
-    _, err, code = output_of(hub(server, "worker", HUB_AGENTS="bad=no.such:thing"))
+    _, err, code = output_of(hub(own_redis, "worker", HUB_AGENTS="bad=no.such:thing"))
 
     assert code == 2
     assert "agent bad" in err
     assert "Traceback" not in err
 
 
-async def test_parked_events_are_listed_and_put_back(server: RedisServer, log: Log, tenant: str) -> None:
+async def test_parked_events_are_listed_and_put_back(own_redis: RedisServer, log: Log, tenant: str) -> None:
     """`hub parked` shows what was given up and why; `retry` puts it back, once."""
     is_mended = False
 
@@ -104,12 +95,12 @@ async def test_parked_events_are_listed_and_put_back(server: RedisServer, log: L
         await handler.until(lambda: len(handler.seen) == 1)
         while not (parked := await rig.groups.parked()):
             pass
-        listed, _, _ = output_of(hub(server, "parked"))
+        listed, _, _ = output_of(hub(own_redis, "parked"))
         is_mended = True
-        told, _, code = output_of(hub(server, "parked", "retry", parked[0].id))
+        told, _, code = output_of(hub(own_redis, "parked", "retry", parked[0].id))
         await handler.until(lambda: len(handler.seen) == 2)
-        _, err, again = output_of(hub(server, "parked", "retry", parked[0].id))
-        empty, _, _ = output_of(hub(server, "parked"))
+        _, err, again = output_of(hub(own_redis, "parked", "retry", parked[0].id))
+        empty, _, _ = output_of(hub(own_redis, "parked"))
 
     assert listed.split("  ")[:3] == [parked[0].id, "picky", f"{tenant}:conversation:c"]
     assert listed.rstrip().endswith("no way")
@@ -118,9 +109,9 @@ async def test_parked_events_are_listed_and_put_back(server: RedisServer, log: L
     assert "nothing is parked" in err
 
 
-async def test_a_wrong_parked_id_is_refused(server: RedisServer) -> None:
+async def test_a_wrong_parked_id_is_refused(own_redis: RedisServer) -> None:
     """The line says what an id looks like."""
-    _, err, code = output_of(hub(server, "parked", "retry", "nonsense"))
+    _, err, code = output_of(hub(own_redis, "parked", "retry", "nonsense"))
 
     assert code == 2
     assert "3:1795367479511-0" in err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,21 +10,9 @@ from consumers.agents.openai_http import OpenAIAgent, Tool
 from consumers.worker import running
 from streams.redis.log import Log
 from support.model_server import BREAK, STALL, ModelServer, Status, call, finish, text
-from support.run_rig import Client, check_rules, conversation, options
+from support.run_rig import Client, check_rules, options
 
 DONE = "data: [DONE]\n\n"
-
-
-@pytest.fixture
-async def log(redis_url: str) -> AsyncIterator[Log]:
-    log = await Log.open(redis_url)
-    yield log
-    await log.close()
-
-
-@pytest.fixture
-def client(log: Log, tenant: str) -> Client:
-    return Client(log, conversation(tenant))
 
 
 def agent(server: ModelServer, **more: Any) -> OpenAIAgent:

@@ -22,19 +22,7 @@ from consumers.worker import Worker, running
 from streams.redis.log import Log
 from support.fault_points import bury, killed_at
 from support.lived_time import lived_time
-from support.run_rig import Client, check_rules, conversation, options
-
-
-@pytest.fixture
-async def log(redis_url: str) -> AsyncIterator[Log]:
-    log = await Log.open(redis_url)
-    yield log
-    await log.close()
-
-
-@pytest.fixture
-def client(log: Log, tenant: str) -> Client:
-    return Client(log, conversation(tenant))
+from support.run_rig import Client, check_rules, options
 
 
 def returned(messages: list[ModelMessage]) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -19,18 +18,6 @@ from streams.redis.own_wire import OwnWire
 from support.run_rig import Client, check_rules, conversation, options, wait_until
 
 MINUTE_MS = 60_000
-
-
-@pytest.fixture
-async def log(redis_url: str) -> AsyncIterator[Log]:
-    log = await Log.open(redis_url)
-    yield log
-    await log.close()
-
-
-@pytest.fixture
-def client(log: Log, tenant: str) -> Client:
-    return Client(log, conversation(tenant))
 
 
 async def parrot(ctx: Any, given: Any) -> Any:

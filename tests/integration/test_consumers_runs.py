@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,18 +17,6 @@ from streams.run_cancel import cancel_unbegun, is_unbegun
 from streams.runs import run_guard_name, steering
 from support.lived_time import lived_time
 from support.run_rig import POLL_S, Client, check_rules, conversation, options, wait_until
-
-
-@pytest.fixture
-async def log(redis_url: str) -> AsyncIterator[Log]:
-    log = await Log.open(redis_url)
-    yield log
-    await log.close()
-
-
-@pytest.fixture
-def client(log: Log, tenant: str) -> Client:
-    return Client(log, conversation(tenant))
 
 
 async def parrot(ctx: Any, given: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,13 +11,6 @@ from streams.redis.log import Log
 from support.consumer_rig import POLL_S, KillAt, Recorder, Rig, conversation, say
 
 NOTE = "team.notification"
-
-
-@pytest.fixture
-async def log(redis_url: str) -> AsyncIterator[Log]:
-    log = await Log.open(redis_url)
-    yield log
-    await log.close()
 
 
 async def test_events_of_a_channel_are_handled_in_order(log: Log, tenant: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ from support.nodes import running_node, token
 from support.socket_client import client
 
 HOME = "conversation:1"
-
-
-@pytest.fixture
-async def log(redis_url: str) -> AsyncIterator[Log]:
-    log = await Log.open(redis_url)
-    yield log
-    await log.close()
 
 
 def told(event: dict[str, Any]) -> tuple[int, dict[str, Any], str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,19 +11,7 @@ import pytest
 from consumers.agent import AgentFailed, EndMessage, Output, Question, Result, ToolCall
 from consumers.worker import running
 from streams.redis.log import Log
-from support.run_rig import Client, check_rules, conversation, options
-
-
-@pytest.fixture
-async def log(redis_url: str) -> AsyncIterator[Log]:
-    log = await Log.open(redis_url)
-    yield log
-    await log.close()
-
-
-@pytest.fixture
-def client(log: Log, tenant: str) -> Client:
-    return Client(log, conversation(tenant))
+from support.run_rig import Client, check_rules, options
 
 
 async def nothing(args: Any, tool: Any) -> Any:

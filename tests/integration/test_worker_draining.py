@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -17,19 +16,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def server() -> Iterator[RedisServer]:
-    """A Redis of this test alone, so that no other worker takes its jobs."""
-    server = RedisServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-async def log(server: RedisServer) -> AsyncIterator[Log]:
-    """Its log."""
-    log = await Log.open(server.url)
-    yield log
-    await log.close()
+def redis_url(lone_redis: RedisServer) -> str:
+    """A Redis of this test alone: no other test's workers take its jobs."""
+    return lone_redis.url
 
 
 class Named:

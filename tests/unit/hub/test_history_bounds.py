@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,13 +12,6 @@ from streams.cursor import Gap, GapReason
 from streams.redis.log import Log
 
 TRIMMED = Gap(GapReason.TRIMMED, 1, 2)
-
-
-@pytest.fixture
-async def log(redis_url: str) -> AsyncIterator[Log]:
-    log = await Log.open(redis_url)
-    yield log
-    await log.close()
 
 
 async def kept(log: Log, tenant: str, *seqs: int) -> Channel:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from hub.history import HistoryQuery, read_history
@@ -27,13 +25,6 @@ def test_a_latency_falls_into_the_bucket_that_bounds_it(latency_ms: float, bucke
     assert len(meters.latency_counts) == len(LATENCY_BOUNDS_MS) + 1
     assert meters.events_out == 3
     assert meters.latency_sum_ms >= 0
-
-
-@pytest.fixture
-async def log(redis_url: str) -> AsyncIterator[Log]:
-    log = await Log.open(redis_url)
-    yield log
-    await log.close()
 
 
 async def fill(log: Log, tenant: str, count: int) -> tuple[Channel, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -58,3 +58,11 @@ async def log(redis_url: str) -> AsyncIterator[Log]:
 def tenant() -> str:
     """A tenant nobody else uses: what keeps tests on one server apart."""
     return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logs may hold what UTF-8 cannot (lone surrogates); such a report would take an xdist worker down."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report

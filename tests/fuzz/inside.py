@@ -18,7 +18,7 @@ RE = re.compile(rb'^\{"type":"[a-z.]+","re":"([^"]+)"')
 CODE = re.compile(rb'"payload":\{"code":(\d{4})')
 EVENT_ID = re.compile(rb'"(?:id|run_id|upload_id|message_id)":"([^"]{3,80})"')
 BARRIER_EVERY = 50
-ANSWERS_WITHIN_S = 20.0
+ANSWERS_WITHIN_S = 60.0
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from streams.redis.server_probe import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PATIENCE_S = 50.0
+PATIENCE_S = 100.0
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -34,7 +34,7 @@ async def running_chromium() -> AsyncIterator[Browser]:
     """A browser without windows and without a profile."""
     path = chromium_path()
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        browser = await playwright.chromium.launch(executable_path=path, args=list(QUIET), timeout=120_000)
         try:
             yield browser
         finally:

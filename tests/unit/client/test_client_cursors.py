@@ -64,7 +64,7 @@ async def test_saves_are_gathered_into_one_write(tmp_path):
     for seq in range(1, 1001):
         store.save("team:a", Cursor(f"{seq}-0", seq))
     assert not (tmp_path / "c").exists()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while not (tmp_path / "c").exists():
             await asyncio.get_running_loop().run_in_executor(None, os.sched_yield)
 

@@ -75,7 +75,7 @@ async def test_every_429_says_when_to_come_back(redis_url: str, tenant: str) -> 
     path = "/v1/channels/conversation:one/stream"
     async with (
         running_node(redis_url, quota_connections=1) as node,
-        httpx.AsyncClient(base_url=node.url, headers=headers) as http,
+        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http,
         http.stream("GET", path) as first,
     ):
         await anext(first.aiter_lines())

@@ -35,7 +35,7 @@ from support.uploads import (
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(why_missing() is not None, reason=str(why_missing())),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(400),
 ]
 WAYS = {"single": bring_single, "multipart": bring_multipart, "socket": bring_socket}
 

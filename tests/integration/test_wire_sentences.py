@@ -137,7 +137,7 @@ async def test_of_cursors_that_come_too_fast_the_newest_is_told(redis_url: str, 
     """Each frame is answered once, those above the rate as dropped; where the client stands in the end, everybody sees."""
     document = "document:1"
     async with (
-        running_node(redis_url, rate_limits={"cursor": (20.0, 5.0)}) as node,
+        running_node(redis_url, rate_limits={"cursor": (4.0, 5.0)}) as node,
         client(node.ws_url, token("a", tenant)) as alice,
         client(node.ws_url, token("b", tenant)) as bob,
     ):

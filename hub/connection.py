@@ -7,11 +7,13 @@ An idle connection has no task, queue or timer of its own. Frames are taken one 
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections import deque
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from hub import connection_limits as limits
 from hub.command import Append, Caller, Command, Outcome
 from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
 from hub.frames import error_frame, reply, reply_frame
@@ -29,22 +31,6 @@ if TYPE_CHECKING:
     from hub.fanout import Fanout
     from hub.hub import Hub
 
-BACKLOG_MAX: Final = 100
-"""Values waiting behind a command that needs the log; beyond it the socket is not read. One array may go over it."""
-BACKLOG_BYTES_MAX: Final = 2_097_152
-"""The same in bytes: more than the window of an upload over text (4 chunks of 350 KB), so that no polite client meets it. Without
-it a hundred messages of the size limit would be 100 MB a socket."""
-JOIN_BYTES_MAX: Final = 16_384
-"""What one tick brings is joined into writes of about this size; with larger ones a thousand short answers would each copy all
-before it."""
-UNREAD_BYTES_MAX: Final = 1_048_576
-"""Answers written to a client that does not read, beyond a full write buffer, before nothing more is taken of it. One may go over
-it. Without it fifty questions for history cost fifty pages of memory."""
-PACE_REST_S: Final = 0.05
-"""How long nothing is taken of a user whose frames come faster than all limits together allow (`RateLimiter.is_in_pace`)."""
-ANSWER_BEFORE_RESTART_S: Final = 1.0
-"""How long a restart waits for a command under way. A replay may take longer: its client comes back with its cursor."""
-
 
 class Connection:
     """The receiver of one socket (see `hub.transports.port.Receiver`).
@@ -54,37 +40,14 @@ class Connection:
         adopted_at: seconds of Redis's clock; when this socket got its session.
         is_writable: false while the write buffer is full: events then stay in the log.
         heard_at: monotonic seconds of the last sign of life.
-        next_expiry_notice_at: unix seconds; None once `connection.expiring` was sent.
+        look_at: monotonic seconds at which its deadlines are looked at next; infinity before they are watched.
     """
 
     __slots__ = (
-        "_all_settled",
-        "_backlog",
-        "_backlog_bytes",
-        "_closing",
-        "_drained",
-        "_is_busy",
-        "_out",
-        "_task",
-        "_transport",
-        "_unread_bytes",
-        "_unsettled_count",
-        "address",
-        "adopted_at",
-        "behind",
-        "catching_up",
-        "heard_at",
-        "held_tenant",
-        "hub",
-        "is_batch",
-        "is_expiry_told",
-        "is_pending",
-        "is_writable",
-        "opened_at",
-        "session",
-        "subscriptions",
-        "upgrade",
-        "wants_reasoning",
+        "_all_settled", "_backlog", "_backlog_bytes", "_closing", "_drained", "_is_busy", "_out", "_task",
+        "_transport", "_unread_bytes", "_unsettled_count", "address", "adopted_at", "behind", "catching_up",
+        "heard_at", "held_tenant", "hub", "is_batch", "is_expiry_told", "is_pending", "is_writable",
+        "look_at", "opened_at", "session", "subscriptions", "upgrade", "wants_reasoning",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -100,6 +63,7 @@ class Connection:
         self.is_batch = self.wants_reasoning = self.is_expiry_told = self.is_pending = False
         self.is_writable = True
         self.opened_at = self.heard_at = hub.monotonic()
+        self.look_at = math.inf
         self._transport: SocketTransport | None = None
         self._backlog: deque[object] | None = None
         self._backlog_bytes = 0
@@ -171,6 +135,8 @@ class Connection:
             if task is not None:
                 task.cancel()
         self.hub.disconnect(self)
+        # The deadlines hold it until it is due for a look, a minute perhaps: what it leaves behind must be small.
+        self._task = self.catching_up = self.upgrade = self._out = self.session.caller = None
 
     # What the hub calls
 
@@ -187,7 +153,7 @@ class Connection:
             self.hub.flush_soon(self)
         else:
             self._out += frames
-            if len(self._out) > JOIN_BYTES_MAX:
+            if len(self._out) > limits.JOIN_BYTES_MAX:
                 self.flush()
                 self._out = b""  # the flush that is due finds it
 
@@ -273,7 +239,7 @@ class Connection:
 
     def _must_wait(self, now: float) -> bool:
         """Whether the next frame waits: for a command under way, for a client that does not read its answers, or for its pace."""
-        return self._is_busy or self._unread_bytes > UNREAD_BYTES_MAX or self._is_too_fast(now)
+        return self._is_busy or self._unread_bytes > limits.UNREAD_BYTES_MAX or self._is_too_fast(now)
 
     def _is_too_fast(self, now: float) -> bool:
         """Whether this user's frames, of whatever kind, come too fast; then nothing is taken for a moment.
@@ -285,7 +251,7 @@ class Connection:
         if caller is None or self.hub.limiter.is_in_pace((caller.principal.tenant, caller.principal.user), now):
             return False
         self._is_busy = True
-        asyncio.get_running_loop().call_later(PACE_REST_S, self._rested)
+        asyncio.get_running_loop().call_later(limits.PACE_REST_S, self._rested)
         return True
 
     def _rested(self) -> None:
@@ -319,7 +285,7 @@ class Connection:
             self._transport.pause_reading()
 
     def _is_backlog_full(self) -> bool:
-        return len(self._backlog or ()) >= BACKLOG_MAX or self._backlog_bytes >= BACKLOG_BYTES_MAX
+        return len(self._backlog or ()) >= limits.BACKLOG_MAX or self._backlog_bytes >= limits.BACKLOG_BYTES_MAX
 
     async def _run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
         try:
@@ -374,7 +340,7 @@ class Connection:
             self._close_if_settled()
 
     async def _close_after(self, task: asyncio.Task[None]) -> None:
-        await asyncio.wait({task}, timeout=ANSWER_BEFORE_RESTART_S)
+        await asyncio.wait({task}, timeout=limits.ANSWER_BEFORE_RESTART_S)
         self.close(CLOSE_RESTART, "the node restarts")
 
     def _close_if_settled(self) -> None:

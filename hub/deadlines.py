@@ -31,12 +31,21 @@ class Deadlines:
 
     def add(self, connection: Connection) -> None:
         """A new connection: it must say who it is in time."""
-        self._wheel.put(connection, connection.opened_at + self._handshake_s)
+        self._look_at(connection, connection.opened_at + self._handshake_s)
+
+    def _look_at(self, connection: Connection, at_s: float) -> None:
+        """Look at it then, and not when it was to be looked at before: those entries are passed over as they come out.
+
+        Without that each refresh would leave one more that is put again for ever.
+        """
+        connection.look_at = at_s
+        self._wheel.put(connection, at_s)
 
     def look_soon(self, connection: Connection) -> None:
         """Its token has changed: look with the next tick."""
         connection.is_expiry_told = False
-        self._wheel.put(connection, self._hub.monotonic())
+        if connection.look_at > (now := self._hub.monotonic()):
+            self._look_at(connection, now)
 
     async def watch(self) -> None:
         """Look at each connection when its next deadline has come, for ever."""
@@ -44,7 +53,7 @@ class Deadlines:
             await asyncio.sleep(self._wheel.tick_s)
             now = self._hub.monotonic()
             for connection in self._wheel.due(now):
-                if connection in self._hub.connections:
+                if connection.look_at <= now and connection in self._hub.connections:
                     self._check(connection, now)
 
     def _check(self, connection: Connection, now: float) -> None:
@@ -59,7 +68,7 @@ class Deadlines:
         if now >= silent_at:
             connection.fail(HubError(4016, "nothing was heard for two heartbeats"))
             return
-        self._wheel.put(connection, min(silent_at, now + self._check_token(connection, caller)))
+        self._look_at(connection, min(silent_at, now + self._check_token(connection, caller)))
 
     def _check_token(self, connection: Connection, caller: Caller) -> float:
         """Warn or close for the token's end; returns the seconds until the next look."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 HELD_EVENTS_MAX: Final = 128
 """Newest events a channel keeps encoded: the last step of a catch-up then needs no read, and resumes share it."""
+HELD_BYTES_MAX: Final = 131_072
+"""The same in bytes, but for the newest few: events may have 256 KiB, and 200 channels of one client would hold gigabytes."""
+HELD_EVENTS_MIN: Final = 4
 ARRAY_MAX: Final = 100
 SIGNALS_HELD_MAX: Final = 1_000
 
@@ -44,6 +47,7 @@ class Fanout:
 
     __slots__ = (
         "_held",
+        "_held_bytes",
         "_meters",
         "_on_behind",
         "_on_broken",
@@ -69,7 +73,8 @@ class Fanout:
         self.configured_count = 0
         self.move_count = 0
         self.subscribers: set[Sub] = set()
-        self._held: deque[tuple[int, bytes]] = deque(maxlen=HELD_EVENTS_MAX)
+        self._held: deque[tuple[int, bytes]] = deque()
+        self._held_bytes = 0
         self._tail = tail
         self._meters = meters
         self._on_behind = on_behind
@@ -91,6 +96,7 @@ class Fanout:
         self.epoch = look.epoch
         self.default_agent = None
         self._held.clear()
+        self._held_bytes = 0
         self._tail.move(self.watched, look.head, look.live_id)
 
     def go_on(self, look: Look) -> None:
@@ -114,7 +120,7 @@ class Fanout:
         """Tail: new events."""
         wires = [entry.wire(self.wire) for entry in entries]
         first_seq, last_seq, last_id = entries[0].seq, entries[-1].seq, entries[-1].id.decode()
-        self._held.extend(zip(range(first_seq, last_seq + 1), wires, strict=True))
+        self._hold(first_seq, wires)
         if any(entry.type == b"chat.configure" for entry in entries):
             self.default_agent = None  # looked up anew with the next message
             self.configured_count += 1
@@ -141,6 +147,14 @@ class Fanout:
                 connection.push(single)
             sent += len(wires) - part.start
         self._meters.delivered(sent, int(entries[0].id.partition(b"-")[0]), time.time())
+
+    def _hold(self, first_seq: int, wires: list[bytes]) -> None:
+        """Keep the newest, as many as may be kept."""
+        held = self._held
+        held.extend(enumerate(wires, first_seq))
+        self._held_bytes += sum(map(len, wires))
+        while len(held) > HELD_EVENTS_MAX or (self._held_bytes > HELD_BYTES_MAX and len(held) > HELD_EVENTS_MIN):
+            self._held_bytes -= len(held.popleft()[1])
 
     def live(self, entries: list[Entry]) -> None:
         """Tail: new live entries. A slow client misses them; the next snapshot or the event that ends the story heals it."""

@@ -9,6 +9,7 @@ import math
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -60,6 +61,8 @@ class Hub:
         self.door = services.door
         self.meters = Meters()
         self.connections: set[Connection] = set()
+        self.streams: Counter[tuple[str, str]] = Counter()
+        """Streams and long polls open here, by tenant and user."""
         self.sessions = LiveSessions(services.edge.store.claims)
         self.fanouts: dict[Channel, Fanout] = {}
         self.late_cursors = LateCursors(self)

@@ -18,6 +18,7 @@ from streams.redis.log import Log
 from streams.redis.presence import PresenceStore
 
 FOLDS_MAX: Final = 1_000
+"""Channels whose live lane is kept folded; each holds as much as `projections.live` lets it."""
 MARKS_MAX: Final = 200
 """Read marks shown: those who read furthest (EVENTS 11)."""
 _PASSING: Final = frozenset({b"channel.presence", b"chat.typing", b"document.cursor", b"team.presence.update"})

@@ -23,6 +23,9 @@ CURSOR_LIFE_MS: Final = 600_000
 """A cursor that has not moved for ten minutes points at nothing anybody is looking at."""
 UPLOAD_LIFE_MS: Final = 86_400_000
 """As long as an upload may be abandoned before it is reaped."""
+PASSING_MAX: Final = 200
+"""Of each kind, in one channel: people typing, cursors, members, uploads; the newest. A client may call itself anything, and each
+name has a cursor of its own."""
 READ_MARKERS_MAX: Final = 200
 """Readers shown; those who moved last (EVENTS 11)."""
 _TYPING_MS_DEFAULT: Final = 6_000
@@ -94,6 +97,8 @@ def _put(held: dict[str, Passing], name: str, item: Passing, now_ms: int) -> Non
     for over in [other for other, passing in held.items() if other == name or passing.is_over(now_ms)]:
         del held[over]
     held[name] = item
+    if len(held) > PASSING_MAX:
+        del held[next(iter(held))]
 
 
 def _presence(state: Live, event: Recorded) -> None:
@@ -148,7 +153,7 @@ def _member(state: Live, event: Recorded) -> None:
     if status in {"offline", "invisible"}:
         state.members.pop(user, None)
     else:
-        state.members[user] = Passing(shown, until_ms)
+        _put(state.members, user, Passing(shown, until_ms), event.at_ms)
 
 
 def _upload(state: Live, event: Recorded) -> None:

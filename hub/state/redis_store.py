@@ -153,6 +153,7 @@ class EdgeStore:
 
     def _note_failure(self, error: Exception) -> None:
         self.error = type(error).__name__
+        self._limiter.drain()  # nobody is told of it any more; kept, it would grow for as long as Redis is away
         self._is_loaded = False  # history may have changed while we were away
 
     async def _sync(self) -> None:

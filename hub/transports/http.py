@@ -27,6 +27,7 @@ from streams.errors import StreamsError
 from streams.events import CATALOGUE
 from streams.events.channels import ChannelHistory
 from streams.events.validation import InvalidPayload, validate
+from streams.redis.replay import PAGE_EVENTS
 
 router = APIRouter()
 MAX_WAIT_MS = 30_000
@@ -61,6 +62,12 @@ def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
     retry_after_ms = hub.limiter.take((principal.tenant, principal.user), rate, hub.monotonic())
     if retry_after_ms is not None:
         raise HubError(4004, "too many of these; come back later", retry_after_ms=retry_after_ms)
+
+
+def charge_scan(hub: Hub, caller: Caller, events_count: int) -> None:
+    """Reading far costs as many requests as it would have taken page by page: the user's next ones wait for it."""
+    principal = caller.principal
+    hub.limiter.charge((principal.tenant, principal.user), "history", hub.monotonic(), events_count / PAGE_EVENTS)
 
 
 @router.post("/v1/channels/{channel}/events", status_code=201)
@@ -153,6 +160,8 @@ async def state(request: Request, channel: str, at: str | None = None) -> Respon
         found = await (hub.states.read(place, look) if at is None else hub.states.read_at(place, at))
     except StreamsError as error:
         raise log_error(error) from error
+    if at is not None:
+        charge_scan(hub, caller, found.position.seq)
     head = json.dumps({"epoch": look.epoch, "state_at": found.position.seq}).encode()
     return Response(b'%b,"state":%b}' % (head[:-1], found.json), media_type="application/json")
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from hub.command import Caller
 from hub.connection import Connection
+from hub.errors import HubError
 from hub.hub import Hub
 from hub.subscribing import RefusedChannel, Wish
 from hub.transports.frame_codec import TEXT, split_frames
@@ -82,18 +83,25 @@ async def open_stream(hub: Hub, caller: Caller, wish: Wish | RefusedChannel) -> 
     """A connection that follows one channel for as long as the context lasts, or the caller's token.
 
     Raises:
-        HubError: 4004 or 4010, too many connections.
+        HubError: 4004 or 4010, too many connections; 4015, as many streams of one user as a socket may follow channels.
     """
+    whose = (caller.principal.tenant, caller.principal.user)
+    if hub.streams[whose] >= hub.settings.max_subscriptions:
+        raise HubError(4015, "you have as many streams open as you may; a socket follows many channels at once")
     connection, transport = hub.connect(), StreamTransport()
     transport.connection = connection
     connection.attach(transport)
     hub.opened_stream(connection, caller)
+    hub.streams[whose] += 1
     task = hub.spawn(hub.subscribe_all(connection, [wish]))
     try:
         yield transport
     finally:
         task.cancel()
         connection.closed(1000)
+        hub.streams[whose] -= 1
+        if not hub.streams[whose]:
+            del hub.streams[whose]
 
 
 def event_id(message: bytes) -> str | None:

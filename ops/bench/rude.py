@@ -1,0 +1,241 @@
+"""What a rude client can make a node keep: `python -m ops.bench.rude [--count 100000]`. Needs nothing running; takes minutes.
+
+A hub in this process, on a Redis of its own, is fed so many distinct channels, users, addresses and ids, in each way there is,
+twice: the first time fills what is bounded, the second must leave memory as it was. Told for each way are the growth of resident
+memory and the types of which there are more objects. Ends with 1 when one grew by more than TOLERANCE_MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from hub.app import open_hub
+from hub.config import Settings
+from hub.connection import Connection
+from hub.hub import Hub
+from hub.middleware.auth_sign import sign
+from hub.setting import RateOverride
+from hub.transports.frame_codec import TEXT, split_frames
+from hub.transports.port import Upgrade
+from streams.redis.embedded import EmbeddedRedis
+
+TOLERANCE_MB: Final = 8.0
+"""A table of 16,384 entries that is dropped and filled again, or doubled by Python, moves by so much without growing; 100,000
+entries that were kept would be 30 MB and more."""
+OBJECTS_SHOWN: Final = 5
+OBJECTS_MIN: Final = 2_000
+_BATCH: Final = 100
+_EVERYTHING: Final = {"*": ["*"]}
+_NO_LIMIT: Final = RateOverride(1e9, 10**9)
+_CLASSES: Final = ("subscribe", "history", "chat", "command", "live", "signals", "document", "cursor", "control")
+
+
+class Sink:
+    """A transport that keeps nothing but which ids were answered last."""
+
+    is_writable = True
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._awaited = ""
+        self._came = asyncio.Event()
+
+    def write(self, frames: bytes, /) -> None:
+        """Look for the answer that is waited for."""
+        mark = f'"re":"{self._awaited}"'.encode()
+        if any(opcode == TEXT and mark in payload for opcode, payload in split_frames(frames)):
+            self._came.set()
+
+    async def answer(self, id_: str) -> None:
+        """Until it came, or the socket was closed."""
+        self._awaited = id_
+        self._came.clear()
+        await self._came.wait()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:  # noqa: ARG002  # the port's signature
+        """No more answers."""
+        self.is_closed = True
+        self._came.set()
+
+    def abort(self) -> None:
+        """No more answers."""
+        self.close()
+
+    def trust(self) -> None:
+        """Messages of any size come from here."""
+
+    def pause_reading(self) -> None:
+        """Who feeds waits for answers anyway."""
+
+    def resume_reading(self) -> None:
+        """See above."""
+
+
+class Rude:
+    """One client that never uses a name twice."""
+
+    def __init__(self, hub: Hub, secret: str) -> None:
+        self._hub, self._secret = hub, secret
+        self._number = 0
+        self._connection, self._sink = hub.connect(), Sink()
+
+    def name(self) -> str:
+        """A new one, of the full length."""
+        self._number += 1
+        return f"{self._number:09}".ljust(120, "x")
+
+    async def enter(self) -> None:
+        """Say who it is."""
+        await self._open(self._connection, self._sink, "rude")
+
+    async def _open(self, connection: Connection, sink: Sink, user: str, token: str = "", address: str = "::1") -> None:
+        connection.opened(sink, Upgrade("/ws", "", {}, (address, 1), None))
+        token = token or sign(self._secret, user, "t", _EVERYTHING, 86_400, time.time())
+        self._say(connection, "connection.init", "i", {"token": token, "versions": [1], "client_id": user})
+        if not sink.is_closed:
+            await sink.answer("i")
+
+    def _say(
+        self, to: Connection, type_: str, id_: str, payload: dict[str, object], channel: str | None = None
+    ) -> None:
+        frame: dict[str, object] = {"type": type_, "id": id_, "payload": payload}
+        to.text(json.dumps(frame | ({"channel": channel} if channel else {})).encode())
+
+    async def _each(self, type_: str, payload: dict[str, object], channels: list[str]) -> None:
+        for channel in channels:
+            id_ = f"n{self.name()[:12]}"
+            self._say(self._connection, type_, id_, payload, channel)
+        await self._sink.answer(id_)
+
+    async def signals(self) -> None:
+        """Live frames into new channels."""
+        await self._each("chat.typing", {"state": "start"}, [f"conversation:{self.name()}" for _ in range(_BATCH)])
+
+    async def histories(self) -> None:
+        """Pages of channels that never were."""
+        await self._each("channel.history", {"limit": 1}, [f"team:{self.name()}" for _ in range(_BATCH)])
+
+    async def states(self) -> None:
+        """States of channels that never were."""
+        await self._each("channel.state", {}, [f"document:{self.name()}" for _ in range(_BATCH)])
+
+    async def messages(self) -> None:
+        """New ids in one channel."""
+        await self._each("chat.message", {"text": "x" * 1_000}, ["conversation:one"] * _BATCH)
+
+    async def subscriptions(self) -> None:
+        """Follow new channels, and leave them."""
+        channels: list[object] = [f"conversation:{self.name()}" for _ in range(_BATCH)]
+        for type_ in ("channel.subscribe", "channel.unsubscribe"):
+            id_ = f"s{self.name()[:12]}"
+            self._say(self._connection, type_, id_, {"channels": channels})
+            self._say(self._connection, "connection.heartbeat", f"h{id_}", {})
+            await self._sink.answer(f"h{id_}")
+
+    async def users(self) -> None:
+        """New people with new clients, each for a moment."""
+        for _ in range(_BATCH):
+            connection, sink = self._hub.connect(), Sink()
+            await self._open(connection, sink, self.name())
+            connection.closed(1000)
+
+    async def strangers(self) -> None:
+        """Tokens that are none, from new addresses."""
+        for _ in range(_BATCH):
+            self._number += 1
+            address = ".".join(str(part) for part in (10, *self._number.to_bytes(3, "big")))
+            connection, sink = self._hub.connect(), Sink()
+            await self._open(connection, sink, "x", token=f"a.{self._number}.c", address=address)
+            connection.closed(1006)
+
+    async def refreshes(self) -> None:
+        """New tokens on one connection."""
+        for _ in range(_BATCH):
+            token = sign(self._secret, "rude", "t", _EVERYTHING, 86_400, time.time(), jti=self.name()[:60])
+            id_ = f"r{self._number}"
+            self._say(self._connection, "connection.refresh", id_, {"token": token})
+            await self._sink.answer(id_)
+
+    def ways(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """All there are, a hundred at a time."""
+        all_ways = (
+            self.signals, self.histories, self.states, self.messages, self.subscriptions, self.users, self.strangers,
+            self.refreshes,
+        )  # fmt: skip
+        return {way.__name__: way for way in all_ways}
+
+
+def resident_mb() -> float:
+    """Memory of this process (proc(5), statm)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def census() -> Counter[str]:
+    """Objects the collector knows, by type."""
+    gc.collect()
+    return Counter(type(thing).__name__ for thing in gc.get_objects())
+
+
+async def compare(way: Callable[[], Awaitable[None]], count: int) -> tuple[float, Counter[str]]:
+    """Fill, measure, do it all again with new names, measure: growth in MB, and what there is more of."""
+
+    async def all_of_it() -> None:
+        for _ in range(count // _BATCH):
+            await way()
+        await asyncio.sleep(1.5)  # what is told to other nodes, and looked at in ticks, is done
+
+    await all_of_it()
+    before, before_mb = census(), resident_mb()
+    await all_of_it()
+    grown = census() - before
+    return resident_mb() - before_mb, Counter({name: more for name, more in grown.items() if more >= OBJECTS_MIN})
+
+
+async def run(count: int, only: list[str]) -> int:
+    """Every way; how many grew."""
+    failed, secret = 0, secrets.token_hex(32)
+    with tempfile.TemporaryDirectory() as folder:
+        redis = EmbeddedRedis(Path(folder), unix_socket=Path(folder) / "s")
+        limits = dict.fromkeys(_CLASSES, _NO_LIMIT)
+        settings = Settings(redis_url=redis.start(), jwt_secret=secret, data_dir=folder, rate_limits=limits)
+        try:
+            async with open_hub(settings) as hub:
+                rude = Rude(hub, secret)
+                await rude.enter()
+                for name, way in rude.ways().items():
+                    if only and name not in only:
+                        continue
+                    began = time.monotonic()
+                    grown_mb, more = await compare(way, count)
+                    failed += grown_mb > TOLERANCE_MB
+                    shown = ", ".join(f"{type_} +{n}" for type_, n in more.most_common(OBJECTS_SHOWN)) or "nothing"
+                    print(f"{name:14} {count} more: {grown_mb:+6.1f} MB (of {resident_mb():.0f}), more of {shown}; "
+                          f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
+        finally:
+            redis.stop()
+    return failed
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--only", nargs="*", default=[], help="some of the ways")
+    given = parser.parse_args()
+    sys.exit(1 if asyncio.run(run(given.count, given.only)) else 0)
+
+
+if __name__ == "__main__":
+    main()

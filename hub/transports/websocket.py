@@ -81,15 +81,9 @@ def lean_protocol(
     class Bound(LeanWebSocket):
         __slots__ = ()
         settings = WireSettings(
-            factory,
-            subprotocols,
-            message_size_limit_bytes,
-            write_high_bytes,
-            write_low_bytes,
-            close_timeout_s,
-            handshake_size_limit_bytes=handshake_size_limit_bytes,
-            is_deflate_accepted=is_deflate_accepted,
-        )
+            factory, subprotocols, message_size_limit_bytes, write_high_bytes, write_low_bytes, close_timeout_s,
+            handshake_size_limit_bytes=handshake_size_limit_bytes, is_deflate_accepted=is_deflate_accepted,
+        )  # fmt: skip
 
     return Bound
 

@@ -6,7 +6,8 @@ import asyncio
 import json
 from typing import Any
 
-from hub.connection import BACKLOG_BYTES_MAX, BACKLOG_MAX, JOIN_BYTES_MAX, Connection
+from hub.connection import Connection
+from hub.connection_limits import BACKLOG_BYTES_MAX, BACKLOG_MAX, JOIN_BYTES_MAX
 from hub.middleware.rate_classes import PACE_FLOOR
 from support.client_frames import client_frame
 from support.nodes import Node, running_node, token

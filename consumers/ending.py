@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final, cast
 
 AGAIN_S: Final = 0.5
 ROUNDS_MAX: Final = 20
+STUBBORN_S: Final = 2.0
+"""How long a cancelled agent or tool may refuse to end before it is forsaken."""
 _log = logging.getLogger(__name__)
 
 
@@ -29,3 +31,35 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
                 _log.debug("%s ended with %r", task.get_name(), error)
     _log.error("tasks do not end: %s", ", ".join(sorted(task.get_name() for task in left)))
+
+
+async def end_or_forsake(tasks: Iterable[asyncio.Task[Any]], within_s: float) -> None:
+    """Cancel tasks that run other people's code; what refuses to end is forsaken. What they raise is not ours to tell."""
+    left = set(tasks)
+    for task in left:
+        task.cancel()
+        task.add_done_callback(_taken_note_of)
+    if left:
+        _, left = await asyncio.wait(left, timeout=within_s)
+    for task in left:
+        forsake(task)
+
+
+def forsake(task: asyncio.Task[Any]) -> None:
+    """End a task that ignores its cancellation by closing its coroutine where it stands.
+
+    Left alone it would keep its process from ever ending: the loop is not closed before its last task.
+    """
+    _log.error("%s ignores its cancellation; it is closed where it stands", task.get_name())
+    task.add_done_callback(_taken_note_of)
+    try:
+        cast("Coroutine[Any, Any, Any]", task.get_coro()).close()
+    except (RuntimeError, ValueError) as error:  # it ignored this as well, or is running
+        _log.error("%s cannot be closed: %s", task.get_name(), error)
+    task.cancel()
+
+
+def _taken_note_of(task: asyncio.Task[Any]) -> None:
+    """Ask for the exception, so that asyncio does not log it as lost."""
+    if not task.cancelled():
+        task.exception()

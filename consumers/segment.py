@@ -18,6 +18,7 @@ from consumers.agent_input import NoInput, read_input
 from consumers.change import Change
 from consumers.closing import Ending, failure
 from consumers.control import Control, Fenced, Stop
+from consumers.ending import STUBBORN_S, end_or_forsake
 from consumers.flow import Flow, status_key, status_payload
 from consumers.keeper import Keeper, Kept
 from consumers.performance import Performance
@@ -31,8 +32,6 @@ from streams.errors import GuardRefused, IdempotencyConflict
 from streams.runs import RunView
 from streams.settings import FOR_AGENTS, of_agents, settings_guard_name
 
-STUBBORN_S = 2.0
-"""How long a cancelled agent may refuse to end before it is left alone: its appends are refused by then."""
 _log = logging.getLogger(__name__)
 
 
@@ -171,8 +170,7 @@ class SegmentRunner:
                 until_s = min(until_s, loop.time() + self.services.grace_s)
                 continue
             is_expired = control.stop is None
-            task.cancel()
-            await asyncio.wait({task}, timeout=STUBBORN_S)
+            await end_or_forsake([task], STUBBORN_S)
             break
         return is_expired
 

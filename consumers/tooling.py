@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from consumers.agent import Answer, CallEnded, CallsBegun, Question, ToolCall, ToolOutcome
 from consumers.asking import Asking
+from consumers.ending import STUBBORN_S, end_or_forsake
 from consumers.faults import Faults
 from consumers.journal import CallRecord
 from consumers.run_log import RunLog
@@ -50,14 +51,15 @@ class Tooling:
             await self._tell_start(start)
         answers = await self._answers(named)
         pairs = zip(named, answers, strict=True)
-        tasks = [asyncio.ensure_future(self._call(call, answer)) for call, answer in pairs]
+        tasks = [
+            asyncio.create_task(self._call(call, answer), name=f"tool {call.tool_call_id} of {self._run.run.run_id}")
+            for call, answer in pairs
+        ]
         try:
-            outcomes = await asyncio.gather(*tasks)
+            outcomes = await _all_of(tasks)
             return [_as_named(outcome, call) for outcome, call in zip(outcomes, calls, strict=True)]
         finally:
-            for task in tasks:  # one that raised (fenced, cancelled) ends the others with it
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_or_forsake(tasks, STUBBORN_S / 2)  # one that raised (fenced, cancelled) ends the others with it
 
     async def tell_begun(self, begun: CallsBegun) -> None:
         """Tell of calls that a framework runs; those told before, as when it goes on after an approval, are passed over."""
@@ -193,6 +195,15 @@ class Tooling:
         }  # fmt: skip
         await self._run.append("tool.call.error", payload, f"result/{call_id}")
         return ToolOutcome(call_id, error=reason, message=message)
+
+
+async def _all_of(tasks: Sequence[asyncio.Task[ToolOutcome]]) -> list[ToolOutcome]:
+    """The results, or what one raised. A cancellation is passed on at once, which `gather` holds up until all have ended."""
+    if tasks:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    return [task.result() for task in tasks]
 
 
 def _as_named(outcome: ToolOutcome, call: ToolCall) -> ToolOutcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from typing import Any
 
@@ -201,4 +202,34 @@ async def test_an_id_that_a_provider_uses_again_is_another_call(log: Log, client
 
     assert (await client.text(run_id)).split("|")[-1] == "1 2 call_0 call_0 yes"
     assert ran == [1, 2]
+    check_rules(await client.events())
+
+
+@pytest.mark.parametrize("who", ["agent", "tool"])
+async def test_nothing_is_left_of_who_ignores_a_cancellation(log: Log, client: Client, who: str) -> None:
+    """Its run ends, and its task with it: a worker whose loop has a task that never ends could not be stopped."""
+    released = asyncio.Event()
+
+    async def stay(args: Any, context: Any) -> Any:
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        yield "x"
+        if who == "tool":
+            yield ToolCall("stay", {}, stay)
+        await stay({}, None)
+
+    before = asyncio.all_tasks()
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.ask("x")
+        await client.until("tool.call.start" if who == "tool" else "assistant.message.start", run_id=run_id)
+        await client.cancel(run_id, "force")
+        end = await client.end(run_id)
+    left = {task.get_name() for task in asyncio.all_tasks() - before}
+    released.set()
+
+    assert end["outcome"] == "cancelled"
+    assert left == set()
     check_rules(await client.events())

@@ -32,7 +32,7 @@ PLACES: Final = {
     "starlette": ("hub/app.py", "hub/transports/"),
     "uvicorn": ("hub/server.py", "hub/transports/", "ops/bench/"),
     "arq": ("consumers/worker.py",),
-    "boto3": ("hub/storage/",),
+    "boto3": ("hub/storage/", "ops/bench/upload_single.py"),
     "botocore": ("hub/storage/",),
     "jwt": ("hub/middleware/auth",),
     "typer": ("ops/cli/",),

@@ -35,8 +35,9 @@ class Authorizer:
     limits: UploadLimits
 
     async def authorize(
-        self, upload: Upload, origin: str, now_ms: int, wanted: Sequence[Part] | None = None, held: int | None = None
-    ) -> Json:
+        self, upload: Upload, origin: str, now_ms: int, wanted: Sequence[Part] | None = None, held: int | None = None,
+        *, is_new: bool = False,
+    ) -> Json:  # fmt: skip
         """The whole answer.
 
         Args:
@@ -45,8 +46,9 @@ class Authorizer:
             now_ms: Unix milliseconds.
             wanted: parts to sign; by default the first 50 that are not there.
             held: bytes this node holds of a socket upload, where it holds any.
+            is_new: nobody can have brought anything yet, so the store is not asked.
         """
-        done = await self._done(upload, held)
+        done = dict(_NOTHING) if is_new else await self._done(upload, held)
         life_s = max(1, min(self.limits.url_life_s, (upload.expires_ms - now_ms) // 1000))
         strategy = upload.plan.strategy
         expires_ms = upload.expires_ms if strategy is Strategy.SOCKET else now_ms + life_s * 1000

@@ -88,7 +88,8 @@ class UploadDesk:
         appended = await self._append(draft, wish)
         upload = await self._open(wish, appended, payload.resume_key)
         upload = await self._begin(upload, is_checked=False)
-        return await self._authorizer.authorize(upload, origin, self.now_ms()), appended
+        is_new = not appended.is_duplicate
+        return await self._authorizer.authorize(upload, origin, self.now_ms(), is_new=is_new), appended
 
     async def sign(self, channel: Channel, payload: FileUploadSign, caller: Caller, origin: str) -> Json:
         """Sign further parts. The first digests, before any part, make it an upload whose parts the store verifies.

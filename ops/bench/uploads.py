@@ -42,7 +42,8 @@ def _forget_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """CPU seconds a process has used, its threads together."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -81,24 +82,26 @@ async def bring(url: str, user: str, size: int, *, is_binary: bool) -> None:
 
 async def _measure(url: str, pid: int, uploads: int, size: int, *, is_binary: bool) -> None:
     _forget_peak(pid)
-    before, cpu_s, began = _status_mib(pid, "VmRSS"), _cpu_s(pid), time.perf_counter()
+    before, used_s, began = _status_mib(pid, "VmRSS"), cpu_s(pid), time.perf_counter()
     await asyncio.gather(*[bring(url, f"u{n}", size, is_binary=is_binary) for n in range(uploads)])
-    wall_s, cpu_s = time.perf_counter() - began, _cpu_s(pid) - cpu_s
+    wall_s, used_s = time.perf_counter() - began, cpu_s(pid) - used_s
     megabytes = uploads * size / 1e6
     print(
         f"{'binary' if is_binary else 'base64'}: {uploads} x {size / 1e6:.0f} MB, {megabytes / wall_s:.0f} MB/s, "
-        f"{megabytes / cpu_s:.0f} MB per CPU second of the node, which grew by {_status_mib(pid, 'VmHWM') - before:.0f} MiB"
+        f"{megabytes / used_s:.0f} MB per CPU second of the node, which grew by {_status_mib(pid, 'VmHWM') - before:.0f} MiB"
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-async def _wait_for(port: int) -> None:
+async def wait_for(port: int) -> None:
+    """Until somebody listens on the port."""
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -109,26 +112,32 @@ async def _wait_for(port: int) -> None:
             return
 
 
-def _node(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", _RUN], env=environment)
+def process(program: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Python, running this."""
+    return subprocess.Popen([sys.executable, "-c", program], env=environment)
+
+
+def node(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A node as a process of its own."""
+    return process(_RUN, environment)
 
 
 async def main(uploads: int = 1, megabytes: int = 200) -> None:
     """Measure both forms of chunks."""
     size = megabytes * 1_000_000 // len(CHUNK) * len(CHUNK)
     with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder) / "redis") as redis:
-        port = _free_port()
+        port = free_port()
         environment = os.environ | {
             "REDIS_URL": redis.url, "HUB_JWT_SECRET": SECRET, "HUB_PORT": str(port), "HUB_RATE_LIMITS": "off",
             "HUB_DATA": folder,
         }  # fmt: skip
-        with _node(environment) as node:
+        with node(environment) as server:
             try:
-                await _wait_for(port)
+                await wait_for(port)
                 for is_binary in (True, False):
-                    await _measure(f"ws://127.0.0.1:{port}/ws", node.pid, uploads, size, is_binary=is_binary)
+                    await _measure(f"ws://127.0.0.1:{port}/ws", server.pid, uploads, size, is_binary=is_binary)
             finally:
-                node.terminate()
+                server.terminate()
 
 
 if __name__ == "__main__":

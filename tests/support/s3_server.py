@@ -33,7 +33,7 @@ REQUIREMENTS = (
     "service-identity<25",
 )
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-_START_S = 60.0
+_START_S = 150.0
 
 
 def why_missing() -> str | None:
@@ -120,5 +120,19 @@ class S3Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def serve() -> None:
+    """Run a server with a bucket until Ctrl-C; prints the variables a hub finds it by."""
+    server = S3Server()
+    try:
+        found = {"S3_ENDPOINT_URL": server.url, "S3_BUCKET": server.bucket(), **CREDENTIALS}
+        print("\n".join(f"export {name}={value}" for name, value in found.items()), flush=True)
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    finally:
+        server.close()
+
+
 if __name__ == "__main__":
     build()
+    if sys.argv[1:] == ["serve"]:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        serve()

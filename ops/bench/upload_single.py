@@ -1,0 +1,119 @@
+"""A file by one PUT through the hub, against boto3's own `put_object`: `python -m ops.bench.upload_single [MB] [ROUNDS]`.
+
+The two take turns, and who goes first changes each round, so that both meet the same machine; the ratio of their medians is what
+counts. `S3_ENDPOINT_URL`, `S3_BUCKET` and credentials come from the environment, as the hub takes them; for the server of the
+tests: `python tests/support/s3_server.py serve`. Our side is everything a person waits for: hashing, asking, the PUT, and
+`file.ready` after the worker has verified what is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import boto3
+
+from hub.client import HubClient
+from hub.middleware.auth_sign import sign
+from ops.bench.uploads import CHANNEL, SECRET, cpu_s, free_port, node, process, wait_for
+from streams.redis.embedded import EmbeddedRedis
+
+_WORK: Final = "from ops.cli import main; main(['worker'])"
+
+
+@contextlib.asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[tuple[HubClient, Callable[[], float]]]:
+    """A node and a worker on a Redis of their own; a client, and the CPU seconds the two have used."""
+    port = free_port()
+    with EmbeddedRedis(folder / "redis") as redis:
+        environment = os.environ | {
+            "REDIS_URL": redis.url, "HUB_JWT_SECRET": SECRET, "HUB_PORT": str(port), "HUB_RATE_LIMITS": "off",
+            "HUB_DATA": str(folder),
+        }  # fmt: skip
+        with node(environment) as server, process(_WORK, environment) as worker:
+            try:
+                await wait_for(port)
+                token = sign(SECRET, "alice", "bench", {"conversation:*": ["*"]}, 3_600, time.time())
+                async with HubClient(f"http://127.0.0.1:{port}", token) as hub:
+                    yield hub, lambda: cpu_s(server.pid) + cpu_s(worker.pid)
+            finally:
+                server.terminate()
+                worker.terminate()
+
+
+class Plain:
+    """boto3 as its documentation shows it, every setting at its default."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._bucket = environment["S3_BUCKET"]
+        region = environment.get("S3_REGION") or "us-east-1"
+        self._client: Any = boto3.client("s3", endpoint_url=environment.get("S3_ENDPOINT_URL"), region_name=region)
+
+    async def put(self, path: Path) -> None:
+        """`put_object`, in a thread as our own client's PUT; the same key again."""
+        await asyncio.to_thread(self._put, path)
+
+    def _put(self, path: Path) -> None:
+        with path.open("rb") as body:
+            self._client.put_object(Bucket=self._bucket, Key="bench/plain", Body=body)
+
+    def close(self) -> None:
+        """Remove what was stored."""
+        self._client.delete_object(Bucket=self._bucket, Key="bench/plain")
+        self._client.close()
+
+
+@dataclass(slots=True)
+class Way:
+    """One way to bring the file, and what each round took: wall clock, and CPU of this process."""
+
+    job: Callable[[], Awaitable[object]]
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """One round."""
+        began, used_s = time.perf_counter(), time.process_time()
+        await self.job()
+        self.wall_s.append(time.perf_counter() - began)
+        self.cpu_s.append(time.process_time() - used_s)
+
+    def to_json(self) -> dict[str, float]:
+        """Its medians."""
+        return {"median_s": round(median(self.wall_s), 3), "cpu_s": round(median(self.cpu_s), 3)}
+
+
+async def main(megabytes: int = 200, rounds: int = 7) -> None:
+    """Measure, and print a line each round and one JSON object at the end."""
+    with tempfile.TemporaryDirectory() as name, contextlib.closing(Plain(os.environ)) as plain:
+        path = Path(name) / "file.bin"
+        path.write_bytes(os.urandom(megabytes * 1_000_000))
+        async with stage(Path(name)) as (hub, servers_cpu_s):
+            ways = (Way(lambda: plain.put(path)), Way(lambda: hub.upload(CHANNEL, path, strategy="single")))
+            for way in ways:
+                await way.job()  # connections, page cache, imports
+            before = servers_cpu_s()
+            for number in range(rounds):
+                for way in ways if number % 2 else ways[::-1]:
+                    await way.run()
+                print(f"boto3 {ways[0].wall_s[-1]:.3f} s, hub {ways[1].wall_s[-1]:.3f} s", file=sys.stderr, flush=True)
+            servers_s = (servers_cpu_s() - before) / rounds
+    print(json.dumps({
+        "mb": megabytes, "rounds": rounds, "boto3": ways[0].to_json(), "hub": ways[1].to_json(),
+        "ratio_of_medians": round(median(ways[1].wall_s) / median(ways[0].wall_s), 3),
+        "node_and_worker_cpu_s": round(servers_s, 3),
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*map(int, sys.argv[1:])))

@@ -30,7 +30,7 @@ async def say_until_stored(socket: SocketClient, id_: str, counts: dict[str, int
             return payload
         assert frame["payload"]["code"] == 4013, frame
         counts["unavailable"] = counts.get("unavailable", 0) + 1
-        await asyncio.sleep(frame["payload"]["retry_after_ms"] / 1000)
+        await asyncio.sleep(frame["payload"]["retry_after_ms"] / 1000)  # as it was told; nothing else tells a client
 
 
 async def test_a_killed_redis_loses_nothing_that_was_acknowledged(own_redis: RedisServer, tenant: str) -> None:

@@ -1,17 +1,21 @@
 """Uvicorn's HTTP protocol with an end to patience: the head of a request must come in time and stay small.
 
-Uvicorn waits for ever for a head that drips in and keeps all of it (slowloris). Bodies are bounded where they are read.
+Uvicorn waits for ever for a head that drips in and keeps all of it (slowloris), takes a request of two hosts, and writes a line
+for each that is none, which is anybody's way to fill a disk. Bodies are bounded where they are read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_BYTES_MAX: Final = 65_536
 """A token of 8 KiB, cookies of other applications of the same host, and room. Checked after each read of the socket."""
+_FAULTS_ONLY: Final = logging.getLogger("uvicorn.error.requests")
+_FAULTS_ONLY.setLevel(logging.ERROR)
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -21,6 +25,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.logger = _FAULTS_ONLY
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
 
@@ -43,8 +48,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._expect_head()
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
+        """The head is there. Of none or several hosts it is no request (RFC 9112 section 3.2): the parser answers 400."""
         self._stop_waiting()
+        if self.parser.get_http_version() == "1.1" and sum(name == b"host" for name, _ in self.headers) != 1:
+            raise ValueError("a request names one host")
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:

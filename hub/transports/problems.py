@@ -9,6 +9,7 @@ from typing import Final
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from hub.errors import ERROR_CODES, HubError
 from hub.transports.refusal import Refusal
@@ -64,6 +65,10 @@ def install_problems(app: FastAPI) -> None:
             "code": code, "name": row.name, "retry": row.retry.value,
         }  # fmt: skip
         return Response(json.dumps(document), error.status_code, error.headers, PROBLEM_TYPE)
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # to nobody: the client went away in the middle of its body
 
     @app.exception_handler(Exception)
     async def ours(request: Request, error: Exception) -> Response:

@@ -1,0 +1,180 @@
+"""Plain HTTP as an attack: streams held open, the distant past asked for again and again, bodies that end early, smuggling."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hub.transports.body import BODY_TIMEOUT_S
+from streams.channel import parse_channel
+from streams.envelope import Actor, Draft
+from support.nodes import running_node, token
+from support.until import until
+
+STREAM = "/v1/channels/conversation:1/stream"
+STATE = "/v1/channels/conversation:1/state"
+
+
+async def test_a_user_holds_as_many_streams_as_a_socket_follows_channels(redis_url: str, tenant: str) -> None:
+    """One more is 4015; a closed one makes room; another user is not concerned."""
+    mine, other = ({"Authorization": f"Bearer {token(user, tenant)}"} for user in "ab")
+    async with running_node(redis_url, max_subscriptions=3) as node, AsyncExitStack() as stack:
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=node.url, timeout=BODY_TIMEOUT_S))
+        async with AsyncExitStack() as held:
+            opened = [await held.enter_async_context(http.stream("GET", STREAM, headers=mine)) for _ in range(3)]
+            refused = await http.get(STREAM, headers=mine)
+            waiting = await http.get(STREAM.replace("stream", "events"), params={"wait_ms": 1}, headers=mine)
+            theirs = await held.enter_async_context(http.stream("GET", STREAM, headers=other))
+            statuses = [answer.status_code for answer in (*opened, theirs)]
+        await until(lambda: not node.hub.streams)
+        again = await stack.enter_async_context(http.stream("GET", STREAM, headers=mine))
+
+    assert statuses == [200] * 4
+    assert (refused.status_code, refused.json()["code"]) == (429, 4015)
+    assert (waiting.status_code, waiting.json()["code"]) == (429, 4015)
+    assert again.status_code == 200
+
+
+async def test_a_state_of_the_past_costs_what_it_reads(redis_url: str, tenant: str) -> None:
+    """Folding 2,600 events is charged as the six pages they are: who asks again at once is told to wait."""
+    headers = {"Authorization": f"Bearer {token('a', tenant)}"}
+    channel = parse_channel(tenant, "conversation:1")
+    async with (
+        running_node(redis_url, rate_limits={"history": (0.01, 7)}) as node,
+        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=BODY_TIMEOUT_S) as http,
+    ):
+        drafts = [Draft(channel, "chat.message", b'{"text":"x"}', Actor("user", "a")) for _ in range(2_600)]
+        await asyncio.gather(*(node.hub.log.append(draft) for draft in drafts))
+        cheap = [await http.get(STATE, params={"at": "1-0"}) for _ in range(3)]
+        dear = await http.get(STATE, params={"at": "9999-12-31T23:59:59Z"})
+        refused = await http.get(STATE, params={"at": "9999-12-31T23:59:59Z"})
+
+    assert [answer.status_code for answer in cheap] == [200] * 3
+    assert (dear.status_code, dear.json()["state_at"]) == (200, 2_600)
+    assert (refused.status_code, refused.json()["code"]) == (429, 4004)
+    assert refused.json()["retry_after_ms"] > 100_000
+
+
+def raw_answer(port: int, request: bytes) -> bytes:
+    """What comes back before the node closes, or for two seconds."""
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as found:
+        found.sendall(request)
+        came = b""
+        with contextlib.suppress(TimeoutError):
+            while part := found.recv(65_536):
+                came += part
+        return came
+
+
+async def test_a_client_that_leaves_in_its_body_is_no_fault_of_ours(
+    redis_url: str, tenant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No 4030 and no traceback: anybody could fill the log with them."""
+    head = (
+        f"POST /v1/channels/conversation:1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token('a', tenant)}\r\n"
+    )
+    async with running_node(redis_url) as node:
+        for _ in range(3):
+            _, writer = await asyncio.open_connection("127.0.0.1", node.port)
+            writer.write(head.encode() + b"Content-Length: 1000\r\n\r\n{")
+            await until(lambda: bool(node.server.server_state.tasks))
+            writer.close()
+            await until(lambda: not node.server.server_state.tasks)
+        errors = node.hub.meters.errors[4030]
+
+    assert errors == 0
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+BODY = b'{"type":"chat.message","payload":{"text":"smuggled"}}'
+SMUGGLING = {
+    "CL and TE": b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two CL": b"Content-Length: 4\r\nContent-Length: 53\r\n\r\n" + BODY,
+    "negative CL": b"Content-Length: -1\r\n\r\n" + BODY,
+    "signed CL": b"Content-Length: +53\r\n\r\n" + BODY,
+    "unknown TE": b"Transfer-Encoding: xchunked\r\n\r\n" + BODY,
+    "TE not last": b"Transfer-Encoding: chunked, identity\r\n\r\n" + BODY,
+    "space before colon": b"Transfer-Encoding : chunked\r\n\r\n35\r\n" + BODY + b"\r\n0\r\n\r\n",
+    "chunk overflow": b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n" + BODY,
+    "folded": b"X-A: b\r\n c\r\nContent-Length: 53\r\n\r\n" + BODY,
+    "NUL": b"X-A: \0\r\nContent-Length: 53\r\n\r\n" + BODY,
+    "second host": b"Host: y\r\nContent-Length: 53\r\n\r\n" + BODY,
+}
+
+
+async def test_requests_that_two_servers_could_read_in_two_ways_are_refused(
+    redis_url: str, tenant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Smuggling: 400, nothing is stored, nothing behind it is read as a request, and no line is written for it."""
+    head = (
+        f"POST /v1/channels/conversation:1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token('a', tenant)}\r\n"
+    )
+    behind = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with running_node(redis_url) as node:
+        answers = {
+            name: await asyncio.to_thread(raw_answer, node.port, head.encode() + rest + behind)
+            for name, rest in SMUGGLING.items()
+        }
+        hostless = await asyncio.to_thread(raw_answer, node.port, b"GET /healthz HTTP/1.1\r\n\r\n")
+        async with httpx.AsyncClient(
+            base_url=node.url, headers={"Authorization": f"Bearer {token('a', tenant)}"}
+        ) as http:
+            page = await http.get("/v1/channels/conversation:1/events")
+
+    assert {name: answer[:12] for name, answer in answers.items()} == dict.fromkeys(SMUGGLING, b"HTTP/1.1 400")
+    assert [name for name, answer in answers.items() if answer.count(b"HTTP/1.1") != 1] == []
+    assert hostless.startswith(b"HTTP/1.1 400")
+    assert page.json()["events"] == []
+    assert [record.message for record in caplog.records if "Invalid HTTP" in record.message] == []
+
+
+OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/console", "/console/{name}"}
+"""What SECURITY.md says is open by default; every other route asks for a token or a signature."""
+NOT_FOUND_BUT_OPEN = {"/console/{name}"}
+
+
+async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
+    """Each route of the app, without a token: as the table of SECURITY.md says; with HUB_METRICS_TOKEN `/metrics` is closed too."""
+    async with (
+        running_node(redis_url, metrics_token="a-token-of-metrics") as node,
+        httpx.AsyncClient(base_url=node.url) as http,
+    ):
+        app: Any = node.server.config.app
+        routes = [(path, method) for path, methods in app.openapi()["paths"].items() for method in methods]
+        document = set(app.openapi()["paths"])
+        hidden = {"/console", "/console/{name}", "/_store/{key:path}", "/openapi.json", "/ws"}
+        found = {
+            (path, method): (
+                await http.request(method.upper(), path.format(channel="conversation:1", user="a"))
+            ).status_code
+            for path, method in routes
+        }
+        metrics = found.pop(("/metrics", "get"))
+        pages = [(await http.get(path)).status_code for path in ("/console", "/openapi.json")]
+        store = [(await http.request(method, "/_store/t/x")).status_code for method in ("GET", "PUT")]
+    async with running_node(redis_url) as node, httpx.AsyncClient(base_url=node.url) as http:
+        by_default = (await http.get("/metrics")).status_code
+
+    assert {path for path, _ in routes if path not in OPEN} == {path for path in document if path.startswith("/v1/")}
+    assert {status for (path, _), status in found.items() if path in OPEN} == {200}
+    assert {status for (path, _), status in found.items() if path not in OPEN} == {401}
+    assert (metrics, by_default, pages, store) == (401, 200, [200, 200], [403, 403])
+    written = (Path(__file__).parents[2] / "SECURITY.md").read_text()
+    named = {
+        "/v1/channels/",
+        "/v1/users/{user}/events",
+        "/v1/revocations",
+        "/_store/",
+        "/ws",
+        *OPEN - NOT_FOUND_BUT_OPEN,
+    }
+    assert [path for path in document | hidden if not any(path.startswith(known) for known in named)] == []
+    assert [known for known in named if known not in written] == []

@@ -52,6 +52,7 @@ class Tail:
         self._dirty: dict[bytes, Watched] = {}
         self._read_wire: Wire | None = None
         self._is_reading = False
+        self._reading_back: dict[bytes, Watched] = {}
         self.read_count = 0
 
     def watch(self, channel: Channel, position: Position, live_id: str, listener: Listener) -> Watched:
@@ -92,6 +93,7 @@ class Tail:
         """Read what the batch just sent over `wire` appends to the watched ones of these lanes, behind it on the same wire."""
         known = {key: watched for key in lanes if (watched := self._by_key.get(key)) and not watched.is_suspended}
         if known:
+            self._reading_back = known
             self._send_read(wire, known, partial(self._have_read_back, known, on_read))
         else:
             on_read()
@@ -99,7 +101,7 @@ class Tail:
     async def attach(self, bell_wire: Wire, read_wire: Wire) -> None:
         """Go on over new wires. Bells rung in between are not looked for: every watched channel is checked instead."""
         await self._bells.place(bell_wire)
-        self._read_wire, self._is_reading = read_wire, False
+        self._read_wire, self._is_reading, self._reading_back = read_wire, False, {}
         for watched in list(self._by_path.values()):
             self._break(watched)
         self._bells.listen()
@@ -144,8 +146,9 @@ class Tail:
     def _read(self) -> None:
         if self._is_reading or not self._dirty or self._read_wire is None:
             return
-        dirty = {key: watched for key, watched in self._dirty.items() if not watched.is_suspended}
-        self._dirty.clear()
+        held = {key: watched for key, watched in self._dirty.items() if key in self._reading_back}
+        dirty = {key: watched for key, watched in self._dirty.items() if not watched.is_suspended and key not in held}
+        self._dirty = held
         if not dirty:
             return
         self._is_reading = True
@@ -168,6 +171,7 @@ class Tail:
     def _have_read_back(
         self, lanes: dict[bytes, Watched], on_read: Callable[[], None], count: int, reply: Reply
     ) -> None:
+        self._reading_back = {}
         if isinstance(reply, Exception):  # read anew on the wire whose fault it then is
             self._dirty.update((key, watched) for key, watched in lanes.items() if self._by_key.get(key) is watched)
         else:
@@ -176,12 +180,17 @@ class Tail:
         on_read()
 
     def _tell_all(self, count: int, reply: Reply) -> None:
-        """`count`: what was asked for of each lane; one that gave so many may have more."""
+        """`count`: what was asked for of each lane; one that gave so many may have more.
+
+        A lane that is being read back on the other wire is left to that: an event is not told before its sender's answer.
+        """
         for key, raw in reply or ():
             watched = self._by_key.get(key)
-            if watched is not None and not watched.is_suspended:
-                if len(raw) >= count:
-                    self._dirty[key] = watched
+            if watched is None or watched.is_suspended:
+                continue
+            if len(raw) >= count or key in self._reading_back:
+                self._dirty[key] = watched
+            if key not in self._reading_back:
                 self._tell(watched, key, raw)
 
     def _tell(self, watched: Watched, key: bytes, raw: list[list[Reply]]) -> None:

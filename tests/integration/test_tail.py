@@ -356,6 +356,40 @@ async def test_an_answer_and_its_event_come_in_one_tick(log: Log, tenant: str) -
     assert told == [1]
 
 
+async def test_no_event_is_told_before_its_answer(log: Log, other: Log, tenant: str) -> None:
+    """Another node writes into the same channel without pause, so the tail reads it all the time on its other wire."""
+    seen = TailRecorder(log, place(tenant))
+    await seen.watch()
+    overtaken: list[int] = []
+
+    async def write_elsewhere() -> None:
+        while len(seen.seqs) < 2_000:
+            await stored(other, *(said(place(tenant), "there") for _ in range(5)))
+
+    async def write_here() -> None:
+        while len(seen.seqs) < 2_000:
+            answer = await asyncio.gather(*(answered(said(place(tenant), n)) for n in range(3)))
+            await seen.until(events=max(answer))
+
+    async def answered(draft: Draft) -> int:
+        came: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def done(result: object) -> None:
+            assert isinstance(result, Appended)
+            if seen.seqs and seen.seqs[-1] >= result.seq:
+                overtaken.append(result.seq)
+            came.set_result(result.seq)
+
+        log.submit(draft, done)
+        return await came
+
+    await asyncio.gather(write_elsewhere(), write_here(), write_here())
+    await seen.until(events=(await log.look(place(tenant))).head.seq)
+
+    assert overtaken == []
+    assert seen.seqs == list(range(1, len(seen.seqs) + 1))
+
+
 async def test_a_forgotten_script_costs_no_event(log: Log, tenant: str) -> None:
     """Redis restarts without its scripts: the batch is sent again after it was read back, so its bells are news."""
     seen = TailRecorder(log, place(tenant))

@@ -196,6 +196,7 @@ class Worker:
     async def start(self) -> None:
         """Start everything. Returns when this worker has its first partitions and says which agents it serves."""
         notices = [AgentNotice(a.name, a.description, a.is_interactive) for a in self._options.agents.values()]
+        await self._found_groups()
         await self._directory.announce(self.name, notices)
         upkeep = Upkeep(self.groups, self.subscriptions, lambda: self.partitions.held, self.meters)
         self._start("partitions", self.partitions.run)
@@ -208,6 +209,15 @@ class Worker:
         for arq in self._arqs:
             self._start("jobs", partial(self._take_jobs, arq))
         await self.partitions.settled.wait()
+
+    async def _found_groups(self) -> None:
+        """Every handler's group, in all partitions, before anybody is told that an agent is served.
+
+        A new group begins with what comes after it: made only with the first lease of its partition, it would miss what was
+        asked for since.
+        """
+        partitions = range(self.log.keys.partitions)
+        await asyncio.gather(*(self.groups.ensure(at, one.name) for at in partitions for one in self.subscriptions))
 
     async def stop(self) -> None:
         """Take no more, let segments finish for a while, hand over the rest, give up the partitions."""

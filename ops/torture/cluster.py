@@ -12,7 +12,7 @@ from typing import Final
 
 from streams.redis.server_probe import free_port
 
-READY_TIMEOUT_S: Final = 40.0
+READY_TIMEOUT_S: Final = 120.0
 
 
 class NodeProcess:
@@ -55,7 +55,7 @@ class NodeProcess:
         """Until it takes traffic.
 
         Raises:
-            TimeoutError: not within 40 s.
+            TimeoutError: not within 120 s.
         """
         async with asyncio.timeout(READY_TIMEOUT_S):
             while not await asyncio.to_thread(self._is_ready):  # noqa: ASYNC110 - a process has no event to wait for

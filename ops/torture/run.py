@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import secrets
@@ -17,7 +18,8 @@ from ops.torture.cluster import NodeProcess
 from ops.torture.follower import Follower
 from ops.torture.plan import Fault, Plan, Report, Seen, compare
 from streams.channel import Channel
-from streams.envelope import Draft
+from streams.envelope import Draft, Entry
+from streams.errors import LogUnavailable
 from streams.redis.embedded import EmbeddedRedis
 from streams.redis.log import Log
 
@@ -25,6 +27,7 @@ Source = tuple[Channel, list[Draft]]
 _SECRET_BYTES: Final = 24
 _TOKEN_TTL_S: Final = 86_400
 _PAGE: Final = 1_000
+_READS_MAX: Final = 10
 
 
 class Torture:
@@ -166,7 +169,15 @@ async def read_all(log: Log, channel: Channel) -> list[Seen]:
     """The channel as Redis holds it: what every reader must have seen."""
     found: list[Seen] = []
     after, wire = "0", channel.wire.encode()
-    while page := await log.page(channel, after, _PAGE):
+    while page := await _page(log, channel, after):
         found += [(entry.seq, entry.id.decode(), entry.wire(wire)) for entry in page]
         after = page[-1].id.decode()
     return found
+
+
+async def _page(log: Log, channel: Channel, after: str) -> list[Entry]:
+    """A page of the channel; again, should Redis be too busy with what was done to it."""
+    for _ in range(_READS_MAX):
+        with contextlib.suppress(LogUnavailable):
+            return await log.page(channel, after, _PAGE)
+    return await log.page(channel, after, _PAGE)

@@ -69,7 +69,7 @@ def a_token(tenant: str) -> str:
 
 async def test_dev_survives_its_redis_and_keeps_what_was_said(dev: Server, tmp_path: Path, tenant: str) -> None:
     """The client's socket stays, its command is answered once Redis is back, the history is whole."""
-    async with HubClient(dev.url, a_token(tenant)) as hub:
+    async with HubClient(dev.url, a_token(tenant), connect_timeout_s=100) as hub:
         welcome = hub.welcome
         await hub.send("conversation:1", "before")
         noted = json.loads((tmp_path / "data/redis.json").read_text())
@@ -123,7 +123,7 @@ async def test_serving_processes_share_a_port_and_are_replaced(redis_url: str, t
     }  # fmt: skip
     server = Server("serve", "--workers", "2", "--port", "0", env=env)
     try:
-        async with HubClient(server.url, a_token(tenant)) as hub:
+        async with HubClient(server.url, a_token(tenant), connect_timeout_s=100) as hub:
             await hub.send("conversation:1", "one")
             victims = server.nodes()
             for pid in victims:

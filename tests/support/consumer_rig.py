@@ -80,7 +80,7 @@ class Recorder:
             self.moved.notify_all()
         return outcome if outcome is not None else DONE  # type: ignore[return-value]  # tests return outcomes
 
-    async def until(self, condition: Callable[[], bool], within_s: float = 30) -> None:
+    async def until(self, condition: Callable[[], bool], within_s: float = 100) -> None:
         async with asyncio.timeout(within_s), self.moved:
             await self.moved.wait_for(condition)
 

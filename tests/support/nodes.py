@@ -146,7 +146,7 @@ class NodeProcess:
         command += "uvloop.run(serve(Settings.from_env(os.environ)))"
         self._process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", command], env=self._env)
 
-    async def wait_ready(self, timeout_s: float = 40) -> None:
+    async def wait_ready(self, timeout_s: float = 120) -> None:
         """Until it says that it is ready."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

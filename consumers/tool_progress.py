@@ -10,7 +10,7 @@ from consumers.run_log import RunLog
 from consumers.storable import storable_text
 from consumers.writer import Writer
 from projections.json_value import JsonObject
-from streams.redis.append import Result
+from streams.redis.append_call import Result
 
 INTERVAL_S: Final = 0.5
 

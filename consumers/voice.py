@@ -21,7 +21,7 @@ from consumers.writer import Writer
 from projections.json_value import Json, JsonObject
 from streams.envelope import Appended, OpenText
 from streams.errors import GuardRefused
-from streams.redis.append import Result
+from streams.redis.append_call import Result
 from streams.runs import message_id_of
 
 TEXT_BYTES_MAX: Final = 512 * 1024

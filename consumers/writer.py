@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from streams.envelope import Draft
-from streams.redis.append import Done, Result
+from streams.redis.append import Done
+from streams.redis.append_call import Result
 from streams.redis.log import Log
 
 IN_FLIGHT_MAX: Final = 256

@@ -1,36 +1,42 @@
-"""Append with group commit: what comes in while one batch is on its way to Redis is the next batch.
+"""Append with group commit: what comes in while batches are on their way to Redis is the next batch.
 
 One EVALSHA a partition carries idempotency, guards, seq, the entry, the bell and the work entry (scripts/append.lua); all
 partitions of a batch go in one write. No timer delays anything: an idle node sends the first event at the end of the tick.
-Right behind the batch the tail may read back what this process follows, see ops/decisions/0004-read-back.md.
+Right behind the batch the tail reads back what this process follows (ops/decisions/0004-read-back.md).
+
+Several batches may be on their way, so that this process and Redis work at the same time, but a channel is in one of them at most:
+its order, and where its next read begins, never depend on how two batches fare.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from hashlib import blake2b
 from typing import Final, Protocol
 
 import hiredis
 
-from streams.envelope import Appended, Draft, Durability, Lane
-from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
+from streams.channel import Channel
+from streams.envelope import Draft, Lane
+from streams.errors import LogUnavailable
+from streams.redis.append_call import AppendCall, Result, read_answer
 from streams.redis.durability import Barrier, DurabilityPolicy
 from streams.redis.keys import Keys
 from streams.redis.limits import DEFAULT_LIMITS, Limits
 from streams.redis.scripts import load
 from streams.redis.wire import Reply, Wire
 
-Result = Appended | StreamsError
 Done = Callable[[Result], None]
 _Waiting = tuple[Draft, Done]
 _Unconfirmed = tuple[_Waiting, bytes, Barrier]
 
 SCRIPT: Final = load("append")
+BATCHES_MAX: Final = 4
+"""Batches on their way at a time. With one, this process and Redis wait for each other in turn."""
+EARLY_CHANNELS: Final = 16
+"""So many channels make a batch before the tick is over: Redis begins with it while the rest of the tick is read."""
 BATCH_EVENTS_MAX: Final = 500
 """Events in one script call. It holds Redis for about 9 µs an event, so 500 keep every other reader within 5 ms."""
 PENDING_EVENTS_MAX: Final = 50_000
@@ -52,6 +58,19 @@ class Follower(Protocol):
         """The batch was not carried out where it stood: its bells are news."""
 
 
+class _Batch:
+    """Drafts on their way over one wire, until every reply has come."""
+
+    __slots__ = ("channels", "due", "label", "unconfirmed", "wire")
+
+    def __init__(self, wire: Wire, label: bytes) -> None:
+        self.wire = wire
+        self.label = label
+        self.channels: list[Channel] = []
+        self.due = 1  # the sending itself: a closed wire answers at once
+        self.unconfirmed: list[_Unconfirmed] = []
+
+
 class Appender:
     """Collects drafts and commits them in batches over one wire.
 
@@ -65,14 +84,15 @@ class Appender:
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:  # fmt: skip
         self._keys = keys
+        self._call = AppendCall(keys, new_epoch, limits)
         self._follower = follower
-        self._limits = limits
         self._policy = policy
-        self._new_epoch = new_epoch
-        self._pending: list[_Waiting] = []
+        self._pending: dict[Channel, list[_Waiting]] = {}
+        self._pending_count = 0
+        self._free_count = 0
+        self._moving: set[Channel] = set()
+        self._under_way = 0
         self._wire: Wire | None = None
-        self._replies_due = 0
-        self._unconfirmed: list[_Unconfirmed] = []
         self._is_flush_scheduled = False
         self._loop = asyncio.get_running_loop()
         self.appended_count = 0
@@ -81,185 +101,146 @@ class Appender:
     def attach(self, wire: Wire | None) -> None:
         """Use this wire from now on; None fails what is waiting and refuses what comes, until the next wire."""
         self._wire = wire
+        self._moving.clear()
+        self._under_way = 0
         if wire is None:
-            self._replies_due = 0
-            lost, self._pending = self._pending, []
-            for _, done in lost:
-                _tell(done, LogUnavailable("Redis is away; nothing was stored"))
+            lost, self._pending, self._pending_count = self._pending, {}, 0
+            for group in lost.values():
+                for _, done in group:
+                    _tell(done, LogUnavailable("Redis is away; nothing was stored"))
 
     def submit(self, draft: Draft, done: Done) -> None:
         """Append `draft`; `done` is called once, in a later tick, or in this one when Redis is known to be away."""
-        if self._wire is None or len(self._pending) >= PENDING_EVENTS_MAX:
+        if self._wire is None or self._pending_count >= PENDING_EVENTS_MAX:
             done(LogUnavailable("Redis is away or too busy; nothing was stored"))
             return
-        self._pending.append((draft, done))
-        if not self._is_flush_scheduled and not self._replies_due:
+        self._pending_count += 1
+        group = self._pending.get(draft.channel)
+        if group is not None:
+            group.append((draft, done))
+            return
+        self._pending[draft.channel] = [(draft, done)]
+        if draft.channel not in self._moving:
+            self._free_count += 1
+            if self._free_count < EARLY_CHANNELS or self._under_way >= BATCHES_MAX:
+                self._flush_soon()
+            else:
+                self._flush()
+
+    def _flush_soon(self) -> None:
+        if not self._is_flush_scheduled and self._under_way < BATCHES_MAX:
             self._is_flush_scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_flush_scheduled = False
-        if self._wire is None or not self._pending:
+        self._free_count = 0
+        if self._wire is None:
             return
-        pending, self._pending = self._pending, []
-        by_partition: dict[int, list[_Waiting]] = {}
-        for waiting in pending:
-            by_partition.setdefault(self._keys.of(waiting[0].channel).partition, []).append(waiting)
-        with self._wire.in_one_write():
-            self._send_all(self._wire, by_partition)
+        free = [channel for channel in self._pending if channel not in self._moving]
+        if not free:
+            return
+        batch = _Batch(self._wire, self._follower.begin_batch())
+        groups = self._take(free, batch)
+        self._moving.update(batch.channels)
+        self._under_way += 1
+        with batch.wire.in_one_write():
+            self._send_all(batch, groups)
+        self._reply_came(batch)
 
-    def _send_all(self, wire: Wire, by_partition: dict[int, list[_Waiting]]) -> None:
-        label = self._follower.begin_batch()
-        for partition, group in by_partition.items():
-            for start in range(0, len(group), BATCH_EVENTS_MAX):
-                self._send(wire, partition, group[start : start + BATCH_EVENTS_MAX], label)
-        lanes = [self._lane(draft) for group in by_partition.values() for draft, _ in group]
-        self._replies_due += 1  # the next batch's reading begins where this one's ended
-        self._follower.read_back(wire, lanes, partial(self._reply_came, wire))
+    def _take(self, free: list[Channel], batch: _Batch) -> dict[int, list[_Waiting]]:
+        """What goes with this batch, by partition; a channel's rest waits until the batch is through."""
+        groups: dict[int, list[_Waiting]] = {}
+        for channel in free:
+            group = groups.setdefault(self._keys.of(channel).partition, [])
+            room = BATCH_EVENTS_MAX - len(group)
+            if room:
+                waiting = self._pending.pop(channel)
+                group += waiting[:room]
+                batch.channels.append(channel)
+                if len(waiting) > room:
+                    self._pending[channel] = waiting[room:]
+        self._pending_count -= sum(map(len, groups.values()))
+        return groups
+
+    def _send_all(self, batch: _Batch, groups: dict[int, list[_Waiting]]) -> None:
+        for partition, group in groups.items():
+            self._send(batch, partition, group)
+        lanes = {self._lane(draft) for group in groups.values() for draft, _ in group}
+        batch.due += 1
+        self._follower.read_back(batch.wire, lanes, partial(self._reply_came, batch))
 
     def _lane(self, draft: Draft) -> bytes:
         names = self._keys.of(draft.channel)
         return names.stream if draft.lane is Lane.EVENTS else names.live
 
-    def _send(self, wire: Wire, partition: int, group: list[_Waiting], label: bytes) -> None:
-        args = self._arguments(partition, [draft for draft, _ in group], label)
+    def _send(self, batch: _Batch, partition: int, group: list[_Waiting]) -> None:
+        args = self._call.arguments(partition, [draft for draft, _ in group], batch.label)
         self.batch_count += 1
-        self._replies_due += 1
+        batch.due += 1
 
         def settle(reply: Reply) -> None:
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
                 self._follower.distrust()
-                wire.send(settle, b"EVAL", SCRIPT.text, *args)
+                batch.wire.send(settle, b"EVAL", SCRIPT.text, *args)
                 return
             if isinstance(reply, Exception):
-                self._fail(wire, group, reply)
+                self._fail(batch, group, reply)
             else:
-                self._written(group, reply)
-            self._reply_came(wire)
+                self._written(batch, group, reply)
+            self._reply_came(batch)
 
-        wire.send(settle, b"EVALSHA", SCRIPT.digest, *args)
+        batch.wire.send(settle, b"EVALSHA", SCRIPT.digest, *args)
 
-    def _written(self, group: list[_Waiting], answers: list[bytes]) -> None:
+    def _written(self, batch: _Batch, group: list[_Waiting], answers: list[bytes]) -> None:
         """Answer what is durable as it is; the rest waits for its barrier."""
         for waiting, answer in zip(group, answers, strict=True):
             barrier = self._policy.barrier_of(waiting[0].channel.kind) if self._policy.has_barriers else None
             if barrier is None:
                 self._answer(waiting, answer)
             else:
-                self._unconfirmed.append((waiting, answer, barrier))
+                batch.unconfirmed.append((waiting, answer, barrier))
 
-    def _reply_came(self, wire: Wire) -> None:
-        """After a flush's last reply: its barriers, once for all groups (each would wait its full time), then the next flush."""
-        self._replies_due = max(0, self._replies_due - 1)
-        if self._replies_due:
+    def _reply_came(self, batch: _Batch) -> None:
+        """After a batch's last reply: its barriers, once for all groups (each would wait its full time), then the next batch."""
+        batch.due -= 1
+        if batch.due:
             return
-        if self._unconfirmed:
-            unconfirmed, self._unconfirmed = self._unconfirmed, []
-            by_barrier: dict[Barrier, list[tuple[_Waiting, bytes]]] = {}
-            for waiting, answer, barrier in unconfirmed:
-                by_barrier.setdefault(barrier, []).append((waiting, answer))
-            self._replies_due = len(by_barrier)
-            for barrier, several in by_barrier.items():
-                wire.send(partial(self._confirmed, wire, several, barrier), *barrier)
-            return
-        if self._pending and not self._is_flush_scheduled:
-            self._is_flush_scheduled = True
-            self._loop.call_soon(self._flush)
+        if batch.unconfirmed:
+            self._secure(batch)
+        elif batch.wire is self._wire:  # else its channels were given back when the wire was
+            self._moving.difference_update(batch.channels)
+            self._under_way -= 1
+            if self._pending:
+                self._flush_soon()
 
-    def _confirmed(self, wire: Wire, several: list[tuple[_Waiting, bytes]], barrier: Barrier, counts: Reply) -> None:
+    def _secure(self, batch: _Batch) -> None:
+        by_barrier: dict[Barrier, list[tuple[_Waiting, bytes]]] = {}
+        for waiting, answer, barrier in batch.unconfirmed:
+            by_barrier.setdefault(barrier, []).append((waiting, answer))
+        batch.unconfirmed.clear()
+        batch.due = len(by_barrier)
+        for barrier, several in by_barrier.items():
+            batch.wire.send(partial(self._confirmed, batch, several, barrier), *barrier)
+
+    def _confirmed(self, batch: _Batch, several: list[tuple[_Waiting, bytes]], barrier: Barrier, counts: Reply) -> None:
         if self._policy.reached(barrier, counts):
             for waiting, answer in several:
                 self._answer(waiting, answer)
         else:
-            self._fail(wire, [waiting for waiting, _ in several], counts if isinstance(counts, Exception) else None)
-        self._reply_came(wire)
+            self._fail(batch, [waiting for waiting, _ in several], counts if isinstance(counts, Exception) else None)
+        self._reply_came(batch)
 
     def _answer(self, waiting: _Waiting, answer: bytes) -> None:
         self.appended_count += 1
         _tell(waiting[1], read_answer(answer, self._policy.level_of(waiting[0].channel.kind)))
 
-    def _fail(self, wire: Wire, group: list[_Waiting], reply: Exception | None) -> None:
+    def _fail(self, batch: _Batch, group: list[_Waiting], reply: Exception | None) -> None:
         error = LogUnavailable(f"the append was not confirmed: {reply}" if reply else "not durable in time")
         for _, done in group:
             _tell(done, error)
         if str(reply).startswith(("READONLY", "MASTERDOWN")):
-            wire.abort()  # this server is a replica now: look for the master anew
-
-    def _arguments(self, partition: int, drafts: list[Draft], label: bytes) -> list[bytes | str | int]:
-        """KEYS and ARGV of scripts/append.lua."""
-        keys: list[bytes] = [self._keys.bell(partition), self._keys.work(partition)]
-        places: dict[bytes, int] = {}
-
-        def place(key: bytes, *followers: bytes) -> int:
-            at = places.get(key)
-            if at is None:
-                keys.append(key)
-                at = places[key] = len(keys)
-                keys.extend(followers)
-            return at
-
-        kept = self._limits
-        argv: list[bytes | str | int] = [
-            self._new_epoch(), kept.idempotency_entries, kept.idempotency_ttl_s, kept.live_entries, kept.bell_entries,
-            len(self._keys.prefix(partition)), label,
-        ]  # fmt: skip
-        for draft in drafts:
-            argv.extend(self._record(draft, place))
-        return [len(keys), *keys, *argv]
-
-    def _record(self, draft: Draft, place: Callable[..., int]) -> tuple[bytes | str | int, ...]:
-        names = self._keys.of(draft.channel)
-        is_event = draft.lane is Lane.EVENTS
-        idem, digest = 0, ""
-        if draft.command and is_event:
-            key = self._keys.idempotency(names.partition, draft.channel.tenant, draft.actor.id)
-            idem = place(key, key + b":old")
-            digest = _body_hash(draft)
-        extra = self._extra(draft, place, names.open) if draft.guards or draft.open_text else b""
-        return (
-            "E" if is_event else "L", place(names.stream if is_event else names.live), place(names.meta) if is_event else 0,
-            idem, draft.command or b"", digest, draft.type, draft.v, draft.actor.to_json(), draft.data, draft.meta_json(),
-            "w" if draft.is_wanted else b"", extra,
-        )  # fmt: skip
-
-    def _extra(self, draft: Draft, place: Callable[..., int], open_key: bytes) -> str:
-        guards = [
-            {
-                "k": place(self._keys.guard(draft.channel, g.name.removesuffix("@id"))),
-                "c": g.checks,
-                "s": g.sets,
-                "i": g.increments,
-                "d": g.decrements,
-                "n": g.name.endswith("@id"),
-                "t": g.ttl_s,
-            }
-            for g in draft.guards
-        ]
-        extra: dict[str, object] = {"g": guards} if guards else {}
-        if (o := draft.open_text) is not None:
-            head = json.dumps({"run_id": o.run_id, "attempt": o.attempt}, separators=(",", ":"))
-            kept = {"k": place(open_key), "m": o.message_id, "h": head, "s": o.track, "f": o.offset, "e": o.end}
-            extra["o"] = kept | ({"t": o.text} if o.text is not None else {}) | ({"r": True} if o.is_reset else {})
-        return json.dumps(extra, ensure_ascii=False, separators=(",", ":"))
-
-
-def _body_hash(draft: Draft) -> str:
-    body = b"%b\n%b\n%b" % (draft.channel.path.encode(), draft.type.encode(), draft.data)
-    return blake2b(body, digest_size=8).hexdigest()
-
-
-def read_answer(answer: bytes, durability: Durability) -> Result:
-    """One string of the script's reply as a value."""
-    verdict, _, rest = answer.partition(b" ")
-    if verdict in {b"A", b"D"}:
-        event_id, seq, *results = rest.split()
-        return Appended(event_id.decode(), int(seq), verdict == b"D", durability, tuple(map(int, results)))
-    if verdict == b"G":
-        field, has_value, present = rest.decode().partition(" ")
-        return GuardRefused(field, present if has_value else None)
-    if verdict == b"C":
-        return IdempotencyConflict("this command id was used before with another body")
-    return LogUnavailable(f"Redis refused the entry: {rest.decode(errors='replace')}")
+            batch.wire.abort()  # this server is a replica now: look for the master anew
 
 
 def _tell(done: Done, result: Result) -> None:

@@ -17,7 +17,8 @@ from streams.channel import Channel, Kind
 from streams.cursor import Look
 from streams.envelope import Appended, Draft, Durability, Entry
 from streams.errors import LogUnavailable
-from streams.redis.append import Appender, Done, Result
+from streams.redis.append import Appender, Done
+from streams.redis.append_call import Result
 from streams.redis.durability import DurabilityPolicy, ServerFacts
 from streams.redis.keys import Keys
 from streams.redis.limits import DEFAULT_LIMITS, Limits

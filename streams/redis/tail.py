@@ -93,7 +93,7 @@ class Tail:
         """Read what the batch just sent over `wire` appends to the watched ones of these lanes, behind it on the same wire."""
         known = {key: watched for key in lanes if (watched := self._by_key.get(key)) and not watched.is_suspended}
         if known:
-            self._reading_back = known
+            self._reading_back |= known
             self._send_read(wire, known, partial(self._have_read_back, known, on_read))
         else:
             on_read()
@@ -171,7 +171,8 @@ class Tail:
     def _have_read_back(
         self, lanes: dict[bytes, Watched], on_read: Callable[[], None], count: int, reply: Reply
     ) -> None:
-        self._reading_back = {}
+        for key in lanes:
+            self._reading_back.pop(key, None)
         if isinstance(reply, Exception):  # read anew on the wire whose fault it then is
             self._dirty.update((key, watched) for key, watched in lanes.items() if self._by_key.get(key) is watched)
         else:

@@ -9,7 +9,7 @@ import pytest
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Appended, Draft
 from streams.errors import LogUnavailable, StreamsError
-from streams.redis.append import PENDING_EVENTS_MAX
+from streams.redis.append import EARLY_CHANNELS, PENDING_EVENTS_MAX
 from streams.redis.log import Log
 from support.redis_server import RedisServer
 from support.replica import command, replicated
@@ -47,7 +47,7 @@ async def test_too_much_at_once_is_refused_at_once(redis_url: str, tenant: str) 
             done.set()
 
     for number in range(PENDING_EVENTS_MAX + 10):
-        log.submit(said(tenant, number % 16), take)
+        log.submit(said(tenant, number % (EARLY_CHANNELS - 1)), take)
     refused = list(answers)
     async with asyncio.timeout(45):
         await done.wait()
@@ -55,6 +55,50 @@ async def test_too_much_at_once_is_refused_at_once(redis_url: str, tenant: str) 
 
     assert [type(answer) for answer in refused] == [LogUnavailable] * 10
     assert sum(isinstance(answer, Appended) for answer in answers) == PENDING_EVENTS_MAX
+
+
+async def test_a_channel_keeps_its_order_over_batches_sent_again(redis_url: str, tenant: str) -> None:
+    """Many channels, several batches on their way, and Redis forgets the script again and again: each stored as submitted."""
+    log, other = [await Log.open(redis_url) for _ in range(2)]
+    found: dict[int, list[int]] = {channel: [] for channel in range(3 * EARLY_CHANNELS)}
+
+    async def write(channel: int) -> None:
+        for _ in range(20):
+            pair = [asyncio.ensure_future(log.append(said(tenant, channel))) for _ in range(2)]
+            found[channel] += [(await answer).seq for answer in pair]
+
+    async def forget() -> None:
+        while any(len(seqs) < 40 for seqs in found.values()):
+            await other.redis.script_flush()
+            await other.append(said(tenant, "elsewhere"))  # brings the script back between the batches of the first
+
+    await asyncio.gather(*map(write, found), forget())
+    for opened in (log, other):
+        await opened.close()
+
+    assert all(seqs == list(range(1, 41)) for seqs in found.values())
+
+
+async def test_a_node_does_not_wait_for_one_batch_to_send_the_next(own_redis: RedisServer, tenant: str) -> None:
+    """While Redis hangs with a batch, other channels' drafts are sent and the same channels' wait."""
+    log = await Log.open(own_redis.url)
+    first = [asyncio.ensure_future(log.append(said(tenant, channel))) for channel in range(3)]
+    await asyncio.gather(*first)
+    sent = log.appender.batch_count
+    own_redis.stop()
+    again = [asyncio.ensure_future(log.append(said(tenant, channel))) for channel in (0, 0, 1)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    more = [asyncio.ensure_future(log.append(said(tenant, channel))) for channel in (0, 2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    on_their_way = log.appender.batch_count - sent
+    own_redis.resume()
+    seqs = [answer.seq for answer in await asyncio.gather(*again, *more)]
+    await log.close()
+
+    assert seqs == [2, 3, 2, 4, 2]
+    assert on_their_way == len({log.keys.of(said(tenant, channel).channel).partition for channel in (0, 1)}) + 1
 
 
 async def test_a_caller_that_fails_costs_the_others_nothing(

@@ -31,6 +31,8 @@ from support.uploads import (
     uploader,
 )
 
+CHUNK_BYTES = 256 * 1024
+
 
 @pytest.fixture
 async def hub(redis_url: str, tenant: str, tmp_path: Path) -> AsyncIterator[FileHub]:
@@ -60,7 +62,7 @@ async def test_socket_cut_after_every_kth_chunk(hub: FileHub, every: int, binary
                 status = answer["payload"]
             offset = status["done"]["next_offset"]
             for _ in range(every):
-                piece = data[offset : offset + 256 * 1024]
+                piece = data[offset : offset + CHUNK_BYTES]
                 if not piece:
                     break
                 answer = await send_chunk(socket, status["upload_id"], offset, piece, binary=binary)
@@ -88,12 +90,13 @@ async def test_node_killed_mid_upload(redis_url: str, tenant: str, tmp_path: Pat
         async with settling(redis_url, store):
             async with client(first.ws_url, token("alice", tenant)) as socket:
                 authorized = await request(socket, len(data), strategy="socket")
-                offset = 0
-                while offset < 8 * MIB:
-                    piece = data[offset : offset + 256 * 1024]
-                    offset = (await send_chunk(socket, authorized["upload_id"], offset, piece, binary=False))[
-                        "next_offset"
-                    ]
+                offset = stored = 0
+                while offset < 8 * MIB or not stored:  # a chunk sent again tells how much the store has by now
+                    at = min(offset, 8 * MIB - CHUNK_BYTES)
+                    told = await send_chunk(
+                        socket, authorized["upload_id"], at, data[at : at + CHUNK_BYTES], binary=False
+                    )
+                    offset, stored = told["next_offset"], told["stored_offset"]
                 first.kill()
             async with client(second.ws_url, token("alice", tenant)) as socket:
                 await socket.subscribe(CHANNEL, after="0")

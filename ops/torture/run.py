@@ -60,6 +60,7 @@ class Torture:
         """Do it all and compare."""
         begun = time.monotonic()
         calm = asyncio.Event()
+        watch = asyncio.create_task(self._redis.supervise())  # to the end: Redis may be killed at the very last
         try:
             await self._start_nodes()
             following = [asyncio.create_task(f.run(self._plan.cut_every_s, calm)) for f in self._followers]
@@ -71,6 +72,8 @@ class Torture:
                     task.cancel()
                 await asyncio.gather(*following, return_exceptions=True)
         finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
             for node in self._nodes:
                 node.kill()
         self.report.cuts = sum(follower.cuts for follower in self._followers)
@@ -129,15 +132,11 @@ class Torture:
             await node.ready()
 
     async def _kill_redis(self) -> None:
-        watch = asyncio.create_task(self._redis.supervise())
-        try:
-            while True:
-                await asyncio.sleep(self._plan.redis_kill_every_s)
-                os.kill(self._redis.pid, signal.SIGKILL)
-                self.report.redis_kills += 1
-                self._tell("Redis killed")
-        finally:
-            watch.cancel()
+        while True:
+            await asyncio.sleep(self._plan.redis_kill_every_s)
+            os.kill(self._redis.pid, signal.SIGKILL)
+            self.report.redis_kills += 1
+            self._tell("Redis killed")
 
     async def _check(self, following: Sequence[asyncio.Task[None]]) -> None:
         log = await Log.open(self._redis.url)

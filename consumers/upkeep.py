@@ -8,10 +8,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from consumers.groups.subscription import Subscription
 from consumers.metrics import Meters
-from consumers.subscription import Subscription
 from streams.errors import LogUnavailable
-from streams.redis.agent_directory import NOTICE_MS, AgentDirectory, AgentNotice
+from streams.records.agents import NOTICE_MS, AgentDirectory, AgentNotice
 from streams.redis.groups import Groups
 
 TURN_S = 2.0

@@ -25,38 +25,38 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 from arq.worker import Worker as ArqWorker
 from arq.worker import func
 
-from consumers.delivery import Delivery
-from consumers.ending import end_tasks
 from consumers.faults import NO_FAULTS, Faults
-from consumers.flow import Flow
-from consumers.handler import EventHandler
+from consumers.groups.delivery import Delivery
+from consumers.groups.handler import EventHandler
+from consumers.groups.partitions import LIFE_MS, Partitions
+from consumers.groups.retry import RetryPolicy
+from consumers.groups.subscription import BLOCK_MS, Subscription
 from consumers.handlers.agents import AgentHandler
 from consumers.handlers.chat import ChatHandler
 from consumers.handlers.settings import SettingsHandler
 from consumers.handlers.teams import TeamHandler
 from consumers.handlers.tools import ToolHandler
-from consumers.keeper import Keeper
 from consumers.metrics import Meters
-from consumers.near_jobs import NearJobs
-from consumers.partitions import LIFE_MS, Partitions
-from consumers.reaper import JOB_PATIENCE_MS, LOOK_AGAIN_MS, Reaper
-from consumers.retry import RetryPolicy
-from consumers.segment import SegmentRunner, Taken
-from consumers.services import ServedAgent, Services
-from consumers.subscription import BLOCK_MS, Subscription
+from consumers.runs.ending import end_tasks
+from consumers.runs.flow import Flow
+from consumers.runs.keeper import Keeper
+from consumers.runs.near_jobs import NearJobs
+from consumers.runs.reaper import JOB_PATIENCE_MS, LOOK_AGAIN_MS, Reaper
+from consumers.runs.segment import SegmentRunner, Taken
+from consumers.runs.services import ServedAgent, Services
+from consumers.runs.writer import Writer
 from consumers.upkeep import Upkeep, announce_always
-from consumers.writer import Writer
 from streams.channel import Channel, Kind, channel_from_path
 from streams.envelope import Durability
 from streams.errors import LogUnavailable
-from streams.redis.agent_directory import AgentDirectory, AgentNotice
+from streams.records.agents import AgentDirectory, AgentNotice
+from streams.records.leases import Leases
+from streams.records.run_store import RunStore
+from streams.records.runs import RunView
 from streams.redis.away import AWAY
 from streams.redis.groups import Groups
-from streams.redis.leases import Leases
 from streams.redis.log import Log
 from streams.redis.own_wire import OwnWire
-from streams.redis.run_store import RunStore
-from streams.runs import RunView
 
 QUEUE: Final = "hub:jobs"
 JOB: Final = "take_segment"

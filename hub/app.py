@@ -13,28 +13,29 @@ from typing import Any, Final
 from fastapi import FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 
+from hub.auth.async_verifier import AsyncVerifier
+from hub.auth.claims import ClaimRules
+from hub.auth.jwks import fetch_keys, parse_jwks_url
+from hub.auth.keys import static_key
+from hub.auth.origins import origin_policy
+from hub.auth.verifier import Admission
 from hub.config import Settings
-from hub.hub import Hub
-from hub.live_state import LiveStateReader
-from hub.middleware.auth import Admission
-from hub.middleware.auth_async import AsyncVerifier
-from hub.middleware.auth_claims import ClaimRules
-from hub.middleware.auth_jwks import fetch_keys, parse_jwks_url
-from hub.middleware.auth_keys import static_key
-from hub.middleware.door import Door
-from hub.middleware.origins import origin_policy
-from hub.middleware.quotas import Quotas
-from hub.services import Services
-from hub.state.edge import Edge, make_edge
-from hub.states import StateReader
+from hub.http import api as http
+from hub.http import local_store, service, sse
+from hub.http.problems import install_problems
+from hub.limits.admission import Door
+from hub.limits.edge import Edge, make_edge
+from hub.limits.quotas import Quotas
+from hub.node.hub import Hub
+from hub.node.live_state import LiveStateReader
+from hub.node.services import Services
+from hub.node.states import StateReader
+from hub.ports import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
 from hub.storage.choice import open_store
-from hub.transports import http, local_store, service, sse
-from hub.transports.asgi import serve_websocket
-from hub.transports.port import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
-from hub.transports.problems import install_problems
 from hub.uploads.desk import UploadDesk
 from hub.uploads.settings_limits import limits_of
-from streams.redis.agent_directory import AgentDirectory
+from hub.websocket.asgi import serve_websocket
+from streams.records.agents import AgentDirectory
 from streams.redis.log import Log
 
 SOCKET_PATH: Final = "/ws"

@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
-from hub.middleware.quotas import Quota
-from hub.middleware.rate_classes import RateClass, over_defaults
+from hub.limits.quotas import Quota
+from hub.limits.rate_classes import RateClass, over_defaults
 from hub.setting import (
     AGENTS,
     DURABILITIES,

@@ -10,10 +10,10 @@ import uvicorn
 
 from hub.app import create_app
 from hub.config import Settings
+from hub.http.bounded import bounded_http
 from hub.logs import configure_logging, uvicorn_log_config
-from hub.transports.bounded_http import bounded_http
-from hub.transports.websocket import lean_protocol
-from hub.transports.websocket_settings import HANDSHAKE_SIZE_LIMIT_BYTES
+from hub.websocket.protocol import lean_protocol
+from hub.websocket.sizes import HANDSHAKE_SIZE_LIMIT_BYTES
 
 BACKLOG: Final = 4_096
 """Connections the kernel holds while the node accepts: a reconnect storm after a deploy comes all at once."""

@@ -1,7 +1,7 @@
 """The ID of a file, which follows from the event that asked for its upload (EVENTS 2). Pure.
 
 The hub that answers the request, the worker that verifies and every fold derive the same one without asking. A run's ID
-is derived likewise in `streams.runs`.
+is derived likewise in `streams.records.runs`.
 """
 
 from __future__ import annotations

@@ -26,15 +26,15 @@ MAY_IMPORT: Final = {
 """DESIGN 2. hub and consumers meet in the log, never in an import."""
 
 PLACES: Final = {
-    "redis": ("streams/", "hub/state/redis_store.py"),
+    "redis": ("streams/", "hub/limits/edge_store.py"),
     "hiredis": ("streams/",),
-    "fastapi": ("hub/app.py", "hub/transports/"),
-    "starlette": ("hub/app.py", "hub/transports/"),
-    "uvicorn": ("hub/server.py", "hub/transports/", "ops/bench/"),
+    "fastapi": ("hub/app.py", "hub/http/", "hub/websocket/"),
+    "starlette": ("hub/app.py", "hub/http/", "hub/websocket/"),
+    "uvicorn": ("hub/server.py", "hub/http/", "hub/websocket/", "ops/bench/"),
     "arq": ("consumers/worker.py",),
     "boto3": ("hub/storage/", "ops/bench/upload_single.py"),
     "botocore": ("hub/storage/",),
-    "jwt": ("hub/middleware/auth",),
+    "jwt": ("hub/auth/",),
     "typer": ("ops/cli/",),
     "rich": ("ops/cli/",),
 }

@@ -1,1 +1,1 @@
-"""Agents that ship with the hub: one to talk to without a model, and adapters for those with one."""
+"""Agents: what they are given, what they may use, and the demo agent."""

@@ -11,11 +11,11 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
-from consumers.agent import AgentInput, Back, Item, Output, Question, ToolCall, ToolContext, ToolOutcome
 from consumers.agents import demo_answers as say
+from consumers.agents.agent import AgentInput, Back, Item, Output, Question, ToolCall, ToolContext, ToolOutcome
+from consumers.agents.context import Context
 from consumers.agents.demo_questions import Count, Export, Find, Help, Summary, read_question
-from consumers.context import Context
-from consumers.said import Said
+from consumers.agents.said import Said
 from projections.json_value import Json, JsonObject
 
 PACE_S: Final = 0.015

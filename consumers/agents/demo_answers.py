@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from consumers.said import Said
+from consumers.agents.said import Said
 from projections.json_value import Json, JsonObject
 
 SHOWN_MAX: Final = 5

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from consumers.flow import Flow
-from consumers.handler import DONE, Effects, Outcome, Source, StartFrom
+from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
+from consumers.runs.flow import Flow
 from projections.json_value import JsonObject
-from streams.runs import run_id_of
+from streams.records.runs import run_id_of
 
 
 class AgentHandler:

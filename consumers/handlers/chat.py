@@ -6,9 +6,9 @@ handler only sets it going.
 
 from __future__ import annotations
 
-from consumers.flow import Flow
-from consumers.handler import DONE, Effects, Outcome, Source, StartFrom
-from streams.runs import run_id_of
+from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
+from consumers.runs.flow import Flow
+from streams.records.runs import run_id_of
 
 
 class ChatHandler:

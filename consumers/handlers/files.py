@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from consumers.handler import DONE, Effects, Outcome, Source, StartFrom
+from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
 from projections.fields import text
 from streams.channel import Channel
 

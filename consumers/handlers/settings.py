@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from consumers.handler import DONE, Effects, Outcome, Retry, Source, StartFrom
+from consumers.groups.handler import DONE, Effects, Outcome, Retry, Source, StartFrom
 from projections.fields import object_field, text
 from projections.json_value import JsonObject
 from streams.channel import Channel
 from streams.errors import GuardRefused
+from streams.records.settings import CHANGING, Told, read_told, settings_guard_name, telling
 from streams.redis.log import Log
-from streams.settings import CHANGING, Told, read_told, settings_guard_name, telling
 
 
 class SettingsHandler:

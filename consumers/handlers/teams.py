@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumers.handler import DONE, Effects, Outcome, Source, StartFrom
+from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
 from projections.json_value import Json, JsonObject
 from streams.channel import Channel, Kind, parse_channel
 from streams.errors import MalformedChannel

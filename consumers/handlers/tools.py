@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from consumers.agent import Resolution
-from consumers.change import Change
-from consumers.flow import Flow
-from consumers.handler import DONE, Effects, Outcome, Source, StartFrom
+from consumers.agents.agent import Resolution
+from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
+from consumers.runs.change import Change
+from consumers.runs.flow import Flow
 from projections.json_value import JsonObject
-from streams.runs import RequestView
+from streams.records.runs import RequestView
 
 
 class ToolHandler:

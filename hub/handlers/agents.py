@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from hub.command import Answer, Append, Command, Outcome
-from hub.conversations import NOBODY, Conversations
 from hub.errors import HubError, Problem
-from hub.frames import to_json
 from hub.handlers.chat import busy
 from hub.handlers.runs import cancel_run, no_such_run, run_results
+from hub.node.conversations import NOBODY, Conversations
+from hub.protocol.commands import Answer, Append, Command, Outcome
+from hub.protocol.messages import to_json
 from streams.channel import Channel, Kind
 from streams.events.agents import AgentCancel, AgentInvoke, AgentSteer
-from streams.runs import opening, steering
+from streams.records.runs import opening, steering
 
 if TYPE_CHECKING:
-    from hub.connection import Connection
-    from hub.hub import Hub
+    from hub.node.connection import Connection
+    from hub.node.hub import Hub
 
 
 class AgentHandler:

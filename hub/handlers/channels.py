@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from hub.command import Answer, Append, Command, Nothing, Outcome
 from hub.errors import HubError, Problem
-from hub.frames import reply_frame, to_json
-from hub.history import HistoryQuery, read_history
-from hub.marks import marking, marks_guard_name
-from hub.session import channel_of
-from hub.subscribing import RefusedChannel, Wish, connection_left
+from hub.node.history import HistoryQuery, read_history
+from hub.node.subscribing import RefusedChannel, Wish, connection_left
+from hub.protocol.commands import Answer, Append, Command, Nothing, Outcome
+from hub.protocol.messages import reply_frame, to_json
+from hub.protocol.session import channel_of
 from streams.cursor import LIVE, Cursor, id_order
 from streams.events.channels import ChannelHistory, ChannelPresence, ChannelRead, ChannelSubscribe, ChannelUnsubscribe
 from streams.events.subscription import Subscription
+from streams.records.read_marks import marking, marks_guard_name
 
 if TYPE_CHECKING:
-    from hub.connection import Connection
-    from hub.hub import Hub
+    from hub.node.connection import Connection
+    from hub.node.hub import Hub
 
 
 def wish_of(

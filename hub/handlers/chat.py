@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from hub.command import Append, Command, Outcome
-from hub.conversations import NOBODY, Conversations
 from hub.errors import HubError, Problem
-from hub.frames import to_json
 from hub.handlers.runs import cancel_active, cancel_run, run_results
+from hub.node.conversations import NOBODY, Conversations
+from hub.protocol.commands import Append, Command, Outcome
+from hub.protocol.messages import to_json
 from projections.message import ASSISTANT
 from streams.envelope import Appended, Guard
 from streams.events.chat import (
@@ -24,12 +24,12 @@ from streams.events.chat import (
     ChatRegenerate,
     ChatTyping,
 )
-from streams.runs import opening
-from streams.settings import for_agents, settings_guard_name
+from streams.records.runs import opening
+from streams.records.settings import for_agents, settings_guard_name
 
 if TYPE_CHECKING:
-    from hub.connection import Connection
-    from hub.hub import Hub
+    from hub.node.connection import Connection
+    from hub.node.hub import Hub
 
 _STORED = b'"disposition":"stored"'
 _Target = ChatDelete | ChatReact | ChatFeedback

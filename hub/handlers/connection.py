@@ -8,23 +8,23 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from hub.command import Answer, Caller, Command, Nothing, Outcome
+from hub.auth.verifier import Principal
 from hub.errors import HubError
-from hub.frames import to_json
 from hub.handlers.channels import wish_of
-from hub.middleware.auth import Principal
-from hub.session import State
-from hub.subscribing import RefusedChannel, Wish, connection_left
-from hub.transports.frame_codec import encode_text
-from hub.transports.port import Upgrade
+from hub.node.subscribing import RefusedChannel, Wish, connection_left
+from hub.ports import Upgrade
+from hub.protocol.commands import Answer, Caller, Command, Nothing, Outcome
+from hub.protocol.messages import to_json
+from hub.protocol.session import State
+from hub.websocket.codec import encode_text
 from streams.channel import Channel, Kind
 from streams.cursor import LIVE, Cursor
 from streams.events.connection import ConnectionInit, ConnectionReconnect, ConnectionRefresh
 from streams.events.subscription import Subscription
 
 if TYPE_CHECKING:
-    from hub.connection import Connection
-    from hub.hub import Hub
+    from hub.node.connection import Connection
+    from hub.node.hub import Hub
 
 VERSION: Final = 1
 CAPABILITIES: Final = frozenset({"batch", "reasoning", "binary_chunks"})

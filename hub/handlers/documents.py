@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
-from hub.command import Append, Command, Outcome
-from hub.conversations import Conversations
 from hub.errors import HubError, Problem
-from hub.frames import to_json
+from hub.node.conversations import Conversations
+from hub.protocol.commands import Append, Command, Outcome
+from hub.protocol.messages import to_json
 from projections.documents import DOCUMENTS, preview
 from projections.errors import PatchRefused
 from streams.envelope import Guard
@@ -16,8 +16,8 @@ from streams.errors import GuardRefused
 from streams.events.documents import DocumentCursor, DocumentUpdate
 
 if TYPE_CHECKING:
-    from hub.connection import Connection
-    from hub.hub import Hub
+    from hub.node.connection import Connection
+    from hub.node.hub import Hub
 
 
 class DocumentHandler:

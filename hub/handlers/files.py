@@ -6,21 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
-from hub.command import Answer, Append, Caller, Command, Nothing, Outcome
 from hub.errors import HubError, Problem
-from hub.frames import error_frame, reply_frame, to_json
+from hub.protocol.commands import Answer, Append, Caller, Command, Nothing, Outcome
+from hub.protocol.messages import error_frame, reply_frame, to_json
 from hub.storage.store import StoreError, UploadGone
 from hub.uploads.admission import not_expired, own, wrong_state
 from hub.uploads.authorization import absolute, rfc3339_ms
-from hub.uploads.book import guard_name
 from hub.uploads.chunks import Chunk, MalformedChunk, decode_binary, decode_text
 from hub.uploads.desk import UploadDesk
 from hub.uploads.download import presentation
-from hub.uploads.plan import CHUNK_MAX_BYTES, Strategy
 from hub.uploads.progress import progress_json
 from hub.uploads.receiver import Taken
-from hub.uploads.record import Upload
-from hub.uploads.states import OPEN, FailReason, UploadState, sources
 from streams.envelope import Guard
 from streams.errors import GuardRefused
 from streams.events.declaration import Action
@@ -34,10 +30,14 @@ from streams.events.files import (
     FileUploadStatus,
     FileUrlQuestion,
 )
+from streams.records.upload_plan import CHUNK_MAX_BYTES, Strategy
+from streams.records.upload_record import Upload
+from streams.records.upload_states import OPEN, FailReason, UploadState, sources
+from streams.records.uploads import guard_name
 
 if TYPE_CHECKING:
-    from hub.connection import Connection
-    from hub.hub import Hub
+    from hub.node.connection import Connection
+    from hub.node.hub import Hub
 
 _RETRY_MS: Final = 1_000
 Reply = Callable[[Taken | Exception], None]

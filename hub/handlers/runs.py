@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from hub.command import Append, Command
 from hub.errors import HubError, Problem
+from hub.protocol.commands import Append, Command
 from streams.channel import Channel
 from streams.envelope import Appended, Guard
 from streams.errors import GuardRefused, StreamsError
+from streams.records.run_cancel import cancel_unbegun, is_unbegun
+from streams.records.runs import cancelling, home_guard_name, read_run, run_guard_name, run_id_of
 from streams.redis.log import Log
-from streams.run_cancel import cancel_unbegun, is_unbegun
-from streams.runs import cancelling, home_guard_name, read_run, run_guard_name, run_id_of
 
 _MEANT_TTL_S = 3_600
 """How long it is known which run a cancel without a name stopped: as long as the command's id is."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from hub.command import Answer, Append, Command, Outcome
-from hub.conversations import Conversations
 from hub.errors import HubError
-from hub.frames import to_json
-from hub.replies import append_error, stored_payload
+from hub.node.conversations import Conversations
+from hub.protocol.commands import Answer, Append, Command, Outcome
+from hub.protocol.messages import to_json
+from hub.protocol.replies import append_error, stored_payload
 from projections.notifications import NOTIFICATIONS
 from streams.channel import Channel, Kind
 from streams.errors import StreamsError
 from streams.events.teams import TeamPresenceUpdate
 
 if TYPE_CHECKING:
-    from hub.connection import Connection
-    from hub.hub import Hub
+    from hub.node.connection import Connection
+    from hub.node.hub import Hub
 
 
 class TeamHandler:

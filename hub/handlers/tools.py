@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from hub.command import Append, Command, Outcome
 from hub.errors import HubError, Problem
+from hub.protocol.commands import Append, Command, Outcome
 from streams.errors import GuardRefused
 from streams.events.tools import ToolCallResponse
-from streams.runs import RequestView, answering, read_request, request_guard_name
+from streams.records.runs import RequestView, answering, read_request, request_guard_name
 
 if TYPE_CHECKING:
-    from hub.connection import Connection
-    from hub.hub import Hub
+    from hub.node.connection import Connection
+    from hub.node.hub import Hub
 
 
 class ToolHandler:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hub.errors import HubError, Problem
-from hub.uploads.record import Upload
-from hub.uploads.states import OPEN, FailReason, UploadState
+from streams.records.upload_record import Upload
+from streams.records.upload_states import OPEN, FailReason, UploadState
 
 
 def own(upload: Upload | None, user: str) -> Upload:

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from hub.storage.store import NewObject, ObjectStore, Part, Signed, UploadGone
 from hub.uploads.limits import UploadLimits
-from hub.uploads.plan import CHUNK_BYTES, SIGNED_PARTS_MAX, WINDOW_CHUNKS, Strategy
-from hub.uploads.record import Upload
-from hub.uploads.states import OPEN
+from streams.records.upload_plan import CHUNK_BYTES, SIGNED_PARTS_MAX, WINDOW_CHUNKS, Strategy
+from streams.records.upload_record import Upload
+from streams.records.upload_states import OPEN
 
 Json = dict[str, Any]
 _NOTHING: Final[Json] = {"parts": [], "next_offset": 0}

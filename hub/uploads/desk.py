@@ -10,27 +10,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hub.command import Caller
 from hub.errors import HubError, Problem
-from hub.middleware.quotas import Quotas
+from hub.limits.quotas import Quotas
+from hub.protocol.commands import Caller
 from hub.storage.store import ObjectStore, Part
 from hub.uploads.admission import own, taking
 from hub.uploads.authorization import Authorizer
-from hub.uploads.book import UploadBook
 from hub.uploads.limits import UploadLimits
-from hub.uploads.open_list import OpenUploads
-from hub.uploads.plan import Strategy, make_plan
 from hub.uploads.progress import ProgressTeller
 from hub.uploads.receiver import Taken
-from hub.uploads.record import Upload
 from hub.uploads.sockets import SocketUploads
-from hub.uploads.states import OPEN, UploadState
 from projections.file_ids import file_id_of
 from streams.channel import Channel
 from streams.envelope import Appended, Draft
 from streams.errors import GuardRefused, IdempotencyConflict
 from streams.events.declaration import Action
 from streams.events.files import FileUploadRequest, FileUploadSign, FileUploadStatus
+from streams.records.open_uploads import OpenUploads
+from streams.records.upload_plan import Strategy, make_plan
+from streams.records.upload_record import Upload
+from streams.records.upload_states import OPEN, UploadState
+from streams.records.uploads import UploadBook
 from streams.redis.log import Log
 
 Json = dict[str, Any]

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from hub.storage.store import Download
 from hub.uploads.content_types import UNKNOWN
 from hub.uploads.limits import INLINE_TYPES, REFUSED_TYPES, plain_type
-from hub.uploads.record import Upload
+from streams.records.upload_record import Upload
 
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9!#$&+.^_`|~ ()\[\],;=@-]")
 """What old clients cannot read in the quoted name; they get an underscore, all others the whole name by `filename*`."""

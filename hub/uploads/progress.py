@@ -8,12 +8,12 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from hub.uploads.open_list import OpenUploads
-from hub.uploads.record import Upload
-from hub.uploads.states import UploadState
 from streams.channel import Channel
 from streams.envelope import Actor, Draft, Lane
 from streams.errors import LogUnavailable
+from streams.records.open_uploads import OpenUploads
+from streams.records.upload_record import Upload
+from streams.records.upload_states import UploadState
 from streams.redis.log import Log
 
 EVERY_S: Final = 1.0

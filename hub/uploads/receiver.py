@@ -16,9 +16,9 @@ from hub.storage.digests import encode_digest, sha256_of
 from hub.storage.store import AlreadyStored, NewObject, ObjectStore, StoreError, StoreUnavailable, UploadGone
 from hub.storage.threads import Threads
 from hub.uploads.chunks import Chunk, ChunkProblem, Slice, Verdict, judge, slices
-from hub.uploads.plan import WINDOW_CHUNKS
-from hub.uploads.record import Upload
 from hub.uploads.spool import Hash, PartSpool
+from streams.records.upload_plan import WINDOW_CHUNKS
+from streams.records.upload_record import Upload
 
 _PROBLEMS: Final = {Verdict.OFFSET: ChunkProblem.OFFSET, Verdict.CHECKSUM: ChunkProblem.CHECKSUM}
 

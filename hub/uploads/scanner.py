@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from hub.uploads.record import Upload
+from streams.records.upload_record import Upload
 
 
 class ScanVerdict(StrEnum):

@@ -12,18 +12,18 @@ from dataclasses import replace
 from typing import Final
 
 from hub.storage.store import ObjectStore
-from hub.uploads.book import FAILED_LIFE_S, UploadBook, guard_name
 from hub.uploads.limits import UploadLimits
-from hub.uploads.open_list import OpenUploads
-from hub.uploads.plan import make_plan
-from hub.uploads.record import Upload
 from hub.uploads.scanner import Scanner, ScanResult, ScanVerdict
-from hub.uploads.states import FINAL, FailReason, UploadState, sources
 from hub.uploads.verification import Claim, Rejected, Verified, verify
 from projections.file_ids import file_id_of
 from streams.channel import Channel
 from streams.envelope import SYSTEM, Draft, Guard
 from streams.errors import GuardRefused
+from streams.records.open_uploads import OpenUploads
+from streams.records.upload_plan import make_plan
+from streams.records.upload_record import Upload
+from streams.records.upload_states import FINAL, FailReason, UploadState, sources
+from streams.records.uploads import FAILED_LIFE_S, UploadBook, guard_name
 from streams.redis.log import Log
 
 SWEEP_AFTER_MS: Final = 60_000

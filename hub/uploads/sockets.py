@@ -11,16 +11,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from hub.command import Caller
 from hub.errors import HubError, Problem
+from hub.protocol.commands import Caller
 from hub.storage.store import ObjectStore, StoreError, UploadGone
 from hub.storage.threads import Threads
 from hub.uploads.chunks import Chunk, ChunkProblem
-from hub.uploads.plan import WINDOW_CHUNKS, Strategy
 from hub.uploads.receiver import ChunkBeyondEnd, Receiver, Taken, put_empty, stored_bytes
-from hub.uploads.record import Upload
-from hub.uploads.states import UploadState
 from streams.channel import Channel
+from streams.records.upload_plan import WINDOW_CHUNKS, Strategy
+from streams.records.upload_record import Upload
+from streams.records.upload_states import UploadState
 
 WAITING_MAX: Final = 2 * WINDOW_CHUNKS
 """Chunks of one upload held in memory. A client that keeps to the window stays well below."""

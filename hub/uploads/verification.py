@@ -13,8 +13,8 @@ from hub.storage.digests import composite, encode_digest
 from hub.storage.store import AlreadyStored, BadContent, ObjectStore, Part, Stored, UploadGone
 from hub.uploads.content_types import SNIFFED_BYTES, contradicts, detect
 from hub.uploads.limits import REFUSED_TYPES, plain_type
-from hub.uploads.record import Upload
-from hub.uploads.states import FailReason
+from streams.records.upload_record import Upload
+from streams.records.upload_states import FailReason
 
 
 class Rejected(Exception):

@@ -25,11 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hub.middleware.auth_sign import sign
+from hub.auth.signing import sign
 from ops.bench.abuse_figures import Windows
 from ops.bench.abuser import opened
-from streams.redis.embedded import EmbeddedRedis
-from streams.redis.server_probe import free_port
+from ops.embedded_redis.probe import free_port
+from ops.embedded_redis.server import EmbeddedRedis
 
 SAY_EVERY_S: Final = 1.0
 WARM_UP_S: Final = 5.0

@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from consumers.agent import AgentInput, Item
-from consumers.context import Context
-from hub.middleware.auth_sign import sign
+from consumers.agents.agent import AgentInput, Item
+from consumers.agents.context import Context
+from hub.auth.signing import sign
 from ops.bench.load_client import LoadSocket, connect_many, line
 from ops.bench.received import Received
 from ops.bench.run import commit, machine, node_cpu_s
+from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.cluster import NodeProcess
 from streams.channel import parse_channel
-from streams.redis.embedded import EmbeddedRedis
 from streams.redis.log import Log
 
 TENANT: Final = "bench"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from hub.transports.frame_codec import encode_binary, encode_text
-from hub.transports.websocket import lean_protocol
+from hub.websocket.codec import encode_binary, encode_text
+from hub.websocket.protocol import lean_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from hub.transports.port import SocketTransport, Upgrade
+    from hub.ports import SocketTransport, Upgrade
 
 MESSAGE_SIZE_LIMIT_BYTES: Final = 67_108_864
 """64 MiB: four times the largest message the conformance suites send."""

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Final
 
 from hub.app import open_hub
+from hub.auth.signing import sign
 from hub.config import Settings
-from hub.connection import Connection
-from hub.hub import Hub
-from hub.middleware.auth_sign import sign
+from hub.node.connection import Connection
+from hub.node.hub import Hub
+from hub.ports import Upgrade
 from hub.setting import RateOverride
-from hub.transports.frame_codec import TEXT, split_frames
-from hub.transports.port import Upgrade
-from streams.redis.embedded import EmbeddedRedis
+from hub.websocket.codec import TEXT, split_frames
+from ops.embedded_redis.server import EmbeddedRedis
 
 TOLERANCE_MB: Final = 8.0
 """A table of 16,384 entries that is dropped and filled again, or doubled by Python, moves by so much without growing; 100,000

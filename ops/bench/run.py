@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
-from hub.middleware.auth_sign import sign
+from hub.auth.signing import sign
 from ops.bench import load_client
+from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.cluster import NodeProcess
-from streams.redis.embedded import EmbeddedRedis
 from streams.redis.log import Log
 
 TENANT: Final = "bench"

@@ -24,10 +24,10 @@ from typing import Any, Final
 
 import boto3
 
+from hub.auth.signing import sign
 from hub.client import HubClient
-from hub.middleware.auth_sign import sign
 from ops.bench.uploads import CHANNEL, SECRET, cpu_s, free_port, node, process, wait_for
-from streams.redis.embedded import EmbeddedRedis
+from ops.embedded_redis.server import EmbeddedRedis
 
 _WORK: Final = "from ops.cli import main; main(['worker'])"
 

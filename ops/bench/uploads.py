@@ -19,9 +19,9 @@ from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from hub.middleware.auth_sign import sign
+from hub.auth.signing import sign
 from hub.uploads.chunks import encode_binary
-from streams.redis.embedded import EmbeddedRedis
+from ops.embedded_redis.server import EmbeddedRedis
 
 SECRET: Final = "a-secret-for-the-benchmark-32-bytes-long"  # noqa: S105 - of a node that lives for a minute
 CHANNEL: Final = "conversation:bench"

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from hub.auth.tokens import sign
 from hub.config import DEV_SECRET, Settings
-from hub.middleware.tokens import sign
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from streams.channel import NAME_PATTERN, TENANT_PATTERN
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from hub.config import Settings
-from streams.redis.embedded import EmbeddedRedis
+from ops.embedded_redis.server import EmbeddedRedis
 from streams.redis.keys import CONFIG
 from streams.redis.log import Log
 from streams.redis.wire import open_wire

@@ -15,7 +15,7 @@ from typing import Final
 from hub.config import Settings
 from ops.cli.failure import EXIT_INTERRUPTED, CommandFailed
 from ops.cli.listening import bind
-from streams.redis.parent_death import end_with
+from ops.embedded_redis.parent_death import end_with
 
 RESTART_AFTER_S: Final = 1.0
 """Sooner, a node that cannot start would spin; later, its share of connections waits."""

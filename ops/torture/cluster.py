@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from typing import Final
 
-from streams.redis.server_probe import free_port
+from ops.embedded_redis.probe import free_port
 
 READY_TIMEOUT_S: Final = 120.0
 

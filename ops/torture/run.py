@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hub.middleware.auth_sign import sign
+from hub.auth.signing import sign
+from ops.embedded_redis.server import EmbeddedRedis
 from ops.importing.importer import Import
 from ops.torture.cluster import NodeProcess
 from ops.torture.follower import Follower
@@ -20,7 +21,6 @@ from ops.torture.plan import Fault, Plan, Report, Seen, compare
 from streams.channel import Channel
 from streams.envelope import Draft, Entry
 from streams.errors import LogUnavailable
-from streams.redis.embedded import EmbeddedRedis
 from streams.redis.log import Log
 
 Source = tuple[Channel, list[Draft]]

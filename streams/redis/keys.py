@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from streams.channel import Channel, channel_from_path
@@ -106,3 +107,20 @@ class Keys:
     def channel_of(self, stream: bytes) -> Channel:
         """The channel an events stream belongs to."""
         return channel_from_path(stream.decode().split(":", 2)[2])
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeKeys:
+    """The keys, in one slot of a cluster."""
+
+    rates: str
+    bytes_stored: str
+    revocations: str
+    bell: str
+    sessions: str
+
+
+def edge_keys(prefix: str = "hub") -> EdgeKeys:
+    """Names the keys; `prefix` keeps deployments on one Redis apart."""
+    tag = f"{prefix}:{{edge}}"
+    return EdgeKeys(f"{tag}:rates", f"{tag}:bytes", f"{tag}:revocations", f"{tag}:revocations:bell", f"{tag}:sessions")

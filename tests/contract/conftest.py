@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from ops.embedded_redis.binary import binary_version
 from streams.redis.log import Log
-from streams.redis.server_binary import binary_version
 from support.redis_server import RedisServer
 
 

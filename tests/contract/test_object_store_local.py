@@ -12,9 +12,9 @@ import pytest
 from fastapi import FastAPI
 
 from contract.object_store_cases import PNG, EnforcingCases, content, new_key, send, spooled
+from hub.http.local_store import router
 from hub.storage.local import LocalStore
 from hub.storage.store import BadContent, Download, NewObject
-from hub.transports.local_store import router
 
 
 class TestLocalStore(EnforcingCases):

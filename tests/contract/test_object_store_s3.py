@@ -15,7 +15,7 @@ from moto import mock_aws
 from contract.object_store_cases import EnforcingCases, PlainCases
 from hub.storage.s3 import S3Settings, S3Store
 from hub.storage.store import NewObject, StoreError, StoreUnavailable
-from streams.redis.server_probe import free_port
+from ops.embedded_redis.probe import free_port
 from support.s3_server import CREDENTIALS, S3Server, why_missing
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from hub.connection import Connection
-from hub.subscription import Phase
+from hub.node.connection import Connection
+from hub.protocol.subscription import Phase
 from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft
 from streams.errors import LogUnavailable

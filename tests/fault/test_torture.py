@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.plan import Plan, compare
 from ops.torture.run import Torture
 from ops.torture.sources import irc_sources, made_up_sources
-from streams.redis.embedded import EmbeddedRedis
 
 IRC = Path(__file__).parents[3] / "shared" / "data" / "irc"
 

@@ -14,11 +14,11 @@ import pytest
 
 from fuzz.frames import CHANNELS
 from fuzz.run import outside
+from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.plan import Plan
 from ops.torture.run import Source, Torture, read_all
 from ops.torture.sources import made_up_sources
 from streams.channel import Channel, Kind, parse_channel
-from streams.redis.embedded import EmbeddedRedis
 from streams.redis.log import Log
 from support.nodes import NodeProcess, token
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consumers.agent import Output, Result, ToolCall
+from consumers.agents.agent import Output, Result, ToolCall
 from consumers.faults import POINTS
 from consumers.worker import running
 from streams.redis.log import Log

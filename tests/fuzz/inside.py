@@ -9,10 +9,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from fuzz.frames import FrameSource
-from hub.connection import Connection
-from hub.hub import Hub
-from hub.transports.frame_codec import TEXT, split_frames
-from hub.transports.port import Upgrade
+from hub.node.connection import Connection
+from hub.node.hub import Hub
+from hub.ports import Upgrade
+from hub.websocket.codec import TEXT, split_frames
 
 RE = re.compile(rb'^\{"type":"[a-z.]+","re":"([^"]+)"')
 CODE = re.compile(rb'"payload":\{"code":(\d{4})')

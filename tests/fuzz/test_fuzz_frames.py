@@ -20,7 +20,7 @@ from fuzz.frames import CHANNELS, INBOUND, FrameSource
 from fuzz.inside import Fuzzed, Tally, fuzz_hub
 from hub.app import open_hub
 from hub.errors import ERROR_CODES
-from hub.hub import Hub
+from hub.node.hub import Hub
 from streams.events import CATALOGUE
 from support.nodes import settings as node_settings
 from support.nodes import token

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from consumers.agent import Question, ToolCall
+from consumers.agents.agent import Question, ToolCall
 from consumers.agents.demo import DemoAgent
 from consumers.worker import Worker, running
 from streams.channel import parse_channel

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from consumers.agent import Question, ToolCall
+from consumers.agents.agent import Question, ToolCall
 from consumers.worker import running
 from streams.redis.log import Log
 from support.nodes import Node, running_node, token

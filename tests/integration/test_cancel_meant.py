@@ -7,8 +7,8 @@ from typing import Any
 
 from consumers.worker import running
 from streams.envelope import Guard
+from streams.records.runs import run_guard_name
 from streams.redis.log import Log
-from streams.runs import run_guard_name
 from support.run_rig import Client, conversation, options
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from consumers.handler import DONE, Effects, Outcome, Park, Source
+from consumers.groups.handler import DONE, Effects, Outcome, Park, Source
 from streams.redis.log import Log
 from support.consumer_rig import Recorder, Rig, say
 from support.nodes import data_folder

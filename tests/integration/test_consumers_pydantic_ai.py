@@ -17,7 +17,7 @@ from pydantic_ai.messages import ModelMessage, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel as PydanticTestModel
 
-from consumers.agents.pydantic_ai import PydanticAgent
+from consumers.adapters.pydantic_ai import PydanticAgent
 from consumers.worker import Worker, running
 from streams.redis.log import Log
 from support.fault_points import bury, killed_at

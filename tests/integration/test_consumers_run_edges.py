@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from consumers.agent import Output, ToolCall
+from consumers.agents.agent import Output, ToolCall
 from consumers.worker import Worker, running
 from streams.channel import parse_channel
 from streams.envelope import Actor, Draft
-from streams.redis.agent_directory import AgentDirectory
+from streams.records.agents import AgentDirectory
 from streams.redis.log import Log
 from streams.redis.own_wire import OwnWire
 from support.run_rig import Client, check_rules, conversation, options, wait_until

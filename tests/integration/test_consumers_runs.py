@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from consumers.agent import AgentFailed, EndMessage, Output, Question, Reasoning, Result, ToolCall
+from consumers.agents.agent import AgentFailed, EndMessage, Output, Question, Reasoning, Result, ToolCall
 from consumers.worker import running
 from streams.errors import GuardRefused
+from streams.records.run_cancel import cancel_unbegun, is_unbegun
+from streams.records.run_store import RunStore
+from streams.records.runs import run_guard_name, steering
 from streams.redis.log import Log
 from streams.redis.own_wire import OwnWire
-from streams.redis.run_store import RunStore
-from streams.run_cancel import cancel_unbegun, is_unbegun
-from streams.runs import run_guard_name, steering
 from support.lived_time import lived_time
 from support.run_rig import POLL_S, Client, check_rules, conversation, options, wait_until
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from consumers.handler import DONE, Effects, Outcome, Park, Retry, Source, StartFrom
+from consumers.groups.handler import DONE, Effects, Outcome, Park, Retry, Source, StartFrom
 from streams.redis.log import Log
 from support.consumer_rig import POLL_S, KillAt, Recorder, Rig, conversation, say
 

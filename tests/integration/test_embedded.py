@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from streams.redis.embedded import EmbeddedRedis, RedisNotStarted
-from streams.redis.server_binary import RedisNotFound, redis_binary
+from ops.embedded_redis.binary import RedisNotFound, redis_binary
+from ops.embedded_redis.server import EmbeddedRedis, RedisNotStarted
 from support.redis_server import RedisServer
 
 

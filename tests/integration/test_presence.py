@@ -147,7 +147,7 @@ async def told_until(watcher: SocketClient, expected: dict[str, int]) -> dict[st
 
 async def test_a_channel_of_more_than_200_people_shows_their_number(redis_url: str, tenant: str) -> None:
     """Names would cost more than they are worth."""
-    from streams.redis.presence import Change
+    from streams.records.presence import Change
 
     async with running_node(redis_url) as node:
         place = parse_channel(tenant, CHANNEL)

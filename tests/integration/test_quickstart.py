@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hub.config import settings_table
-from streams.redis.server_probe import free_port
+from ops.embedded_redis.probe import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

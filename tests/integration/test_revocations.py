@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from hub.middleware.auth_claims import Principal
-from hub.middleware.permissions import compile_grants
-from hub.middleware.quotas import Quotas
-from hub.middleware.rate_limit import RateLimiter
-from hub.middleware.revocations import DenyList, Revocation, revoke_subject, revoke_token
-from hub.state.redis_store import EdgeStore
+from hub.auth.claims import Principal
+from hub.auth.permissions import compile_grants
+from hub.auth.revocations import DenyList, Revocation, revoke_subject, revoke_token
+from hub.limits.edge_store import EdgeStore
+from hub.limits.quotas import Quotas
+from hub.limits.rates import RateLimiter
 from streams.errors import LogUnavailable
 from support.lived_time import lived_time
 from support.redis_server import RedisServer

@@ -6,9 +6,9 @@ import asyncio
 import json
 from typing import Any
 
-from hub.connection import Connection
-from hub.connection_limits import BACKLOG_BYTES_MAX, BACKLOG_MAX, JOIN_BYTES_MAX
-from hub.middleware.rate_classes import PACE_FLOOR
+from hub.limits.rate_classes import PACE_FLOOR
+from hub.node.connection import Connection
+from hub.node.connection_limits import BACKLOG_BYTES_MAX, BACKLOG_MAX, JOIN_BYTES_MAX
 from support.client_frames import client_frame
 from support.nodes import Node, running_node, token
 from support.socket_client import SocketClient, client, raw_client

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-import hub.states
-from hub.connection import Connection
-from hub.fanout import HELD_BYTES_MAX, HELD_EVENTS_MAX, HELD_EVENTS_MIN
-from hub.middleware.quotas import Quota, Quotas
+import hub.node.states
+from hub.limits.quotas import Quota, Quotas
+from hub.node.connection import Connection
+from hub.node.fanout import HELD_BYTES_MAX, HELD_EVENTS_MAX, HELD_EVENTS_MIN
 from projections.live import LIVE, PASSING_MAX
 from projections.recorded import Recorded
 from streams.channel import Channel, Kind, parse_channel
@@ -120,7 +120,7 @@ async def test_who_is_gone_leaves_no_token_and_no_task(redis_url: str, tenant: s
 
 def test_tenants_that_stored_once_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes of tenants are remembered up to a number of tenants; what was not reported yet is never forgotten."""
-    monkeypatch.setattr("hub.middleware.quotas.TENANTS_MAX", 100)
+    monkeypatch.setattr("hub.limits.quotas.TENANTS_MAX", 100)
     quotas = Quotas(Quota(bytes_stored=1_000))
     for number in range(1_000):
         quotas.publish(f"t{number}", 10, 0.0)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hub.middleware.permissions import action_for
+from hub.auth.permissions import action_for
 from streams.events import CATALOGUE
 from streams.events.declaration import Action
 from support.nodes import Node, running_node, token

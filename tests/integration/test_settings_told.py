@@ -8,8 +8,8 @@ import pytest
 
 from consumers.handlers.settings import SettingsHandler
 from streams.envelope import Actor, Draft, Guard
+from streams.records.settings import settings_guard_name
 from streams.redis.log import Log
-from streams.settings import settings_guard_name
 from support.consumer_rig import KillAt, Rig, conversation
 from support.nodes import running_node, token
 from support.socket_client import client

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from hub.auth.revocations import DenyList
 from hub.errors import HubError
-from hub.middleware.quotas import Quota, Quotas
-from hub.middleware.rate_classes import RateClass
-from hub.middleware.rate_limit import RateLimiter
-from hub.middleware.revocations import DenyList
-from hub.state.redis_store import EdgeStore
+from hub.limits.edge_store import EdgeStore
+from hub.limits.quotas import Quota, Quotas
+from hub.limits.rate_classes import RateClass
+from hub.limits.rates import RateLimiter
 from support.lived_time import lived_time
 from support.redis_server import RedisServer
 

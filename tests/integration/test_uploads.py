@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from hub.storage.digests import sha256_of
-from hub.uploads.record import Upload
 from hub.uploads.scanner import ScanResult, ScanVerdict
+from streams.records.upload_record import Upload
 from support.socket_client import client
 from support.uploads import (
     CHANNEL,

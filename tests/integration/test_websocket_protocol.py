@@ -14,10 +14,10 @@ from websockets.asyncio.client import connect as async_connect
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
-from hub.transports.frame_codec import BINARY, CLOSE, PING, PONG, TEXT
-from hub.transports.port import Upgrade
-from hub.transports.websocket import LeanWebSocket
-from hub.transports.websocket_settings import WRITE_HIGH_BYTES
+from hub.ports import Upgrade
+from hub.websocket.codec import BINARY, CLOSE, PING, PONG, TEXT
+from hub.websocket.protocol import LeanWebSocket
+from hub.websocket.sizes import WRITE_HIGH_BYTES
 from support.certificate import Certificate, self_signed
 from support.client_frames import client_frame, close_frame
 from support.raw_socket import RawSocket
@@ -441,7 +441,7 @@ class TestFailures:
         with RawSocket(server.port) as raw:
             raw.upgrade().text("fine")
             assert raw.frame() == (TEXT, b"fine")
-        failures = [record for record in caplog.records if record.name == "hub.transports.websocket"]
+        failures = [record for record in caplog.records if record.name == "hub.websocket.protocol"]
         assert [record.levelno for record in failures] == [logging.ERROR]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hub.fanout import HELD_EVENTS_MAX, Fanout, Sub
+from hub.node.fanout import HELD_EVENTS_MAX, Fanout, Sub
 from streams.channel import parse_channel
 from support.nodes import Node, running_node, token
 from support.redis_server import RedisServer

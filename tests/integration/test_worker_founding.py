@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consumers.worker import running
-from streams.redis.leases import Leases
+from streams.records.leases import Leases
 from streams.redis.log import Log
 from streams.redis.own_wire import OwnWire
 from support.redis_server import RedisServer

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.closing import Ending, closing, failure
-from consumers.journal import Journal
+from consumers.runs.closing import Ending, closing, failure
+from consumers.runs.journal import Journal
 from projections.json_value import JsonObject
 from streams.channel import parse_channel
 from streams.events import CATALOGUE
 from streams.events.validation import read
-from streams.runs import RunView
+from streams.records.runs import RunView
 
 CHANNEL = parse_channel("t", "conversation:c")
 RUN = RunView("r", "running", "agent", "alice", "1-0", attempt=2)

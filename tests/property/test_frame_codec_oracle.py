@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
 
-from hub.transports.frame_codec import (
+from hub.websocket.codec import (
     BINARY,
     CLOSE,
     FAILED,

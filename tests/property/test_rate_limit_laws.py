@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.middleware.rate_classes import RateClass
-from hub.middleware.rate_limit import RateLimiter
-from hub.middleware.shared_limits import decode_report, merge, reports
+from hub.limits.rate_classes import RateClass
+from hub.limits.rates import RateLimiter
+from hub.limits.sharing import decode_report, merge, reports
 
 RATES = st.builds(RateClass, st.floats(0.1, 1000), st.integers(1, 500).map(float))
 WAITS_S = st.lists(st.floats(0, 2, allow_subnormal=False), min_size=1, max_size=200)

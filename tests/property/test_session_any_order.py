@@ -10,13 +10,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hub.command import Caller, Command
+from hub.auth.permissions import compile_grants
+from hub.auth.verifier import Principal
 from hub.errors import ERROR_CODES, HubError
-from hub.middleware.auth import Principal
-from hub.middleware.permissions import compile_grants
-from hub.middleware.rate_classes import DEFAULT_RATES, RateClass
-from hub.middleware.rate_limit import RateLimiter
-from hub.session import Dropped, Refused, Session, State
+from hub.limits.rate_classes import DEFAULT_RATES, RateClass
+from hub.limits.rates import RateLimiter
+from hub.protocol.commands import Caller, Command
+from hub.protocol.session import Dropped, Refused, Session, State
 from streams.events import CATALOGUE
 from support.payload_strategies import payloads
 
@@ -32,7 +32,7 @@ FOLLOWS = {
     State.READY: {State.READY, State.CLOSED},
     State.CLOSED: {State.CLOSED},
 }
-"""The drawing at the head of `hub.session`, as data."""
+"""The drawing at the head of `hub.protocol.session`, as data."""
 
 valid = st.sampled_from(INBOUND).flatmap(lambda name: st.tuples(st.just(name), payloads(CATALOGUE[name])))
 anything = st.tuples(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.subscription import Phase, Subscription
+from hub.protocol.subscription import Phase, Subscription
 
 
 @dataclass
@@ -35,7 +35,7 @@ class World:
             self.delivered += list(range(first, last + 1))[part.start :]
 
     def page(self, count: int) -> None:
-        """A catch-up reads one page and tries to join, as `hub.catch_up.read_on` does."""
+        """A catch-up reads one page and tries to join, as `hub.node.catch_up.read_on` does."""
         if self.sub.phase is not Phase.CATCHING_UP:
             return
         oldest = self.held[0] if self.held else self.tail_seq + 1

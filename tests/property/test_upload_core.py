@@ -12,10 +12,10 @@ from hub.storage.digests import composite, decode_digest, encode_digest, sha256_
 from hub.uploads.chunks import HEAD, Chunk, MalformedChunk, Verdict, decode_binary, encode_binary, judge, slices
 from hub.uploads.content_types import detect
 from hub.uploads.limits import UploadLimits, name_problem
-from hub.uploads.plan import MIB, PART_MIN_BYTES, PARTS_WANTED_MAX, Strategy, choose, make_plan, part_size
-from hub.uploads.record import Upload, from_fields
-from hub.uploads.states import COMES_FROM, FINAL, FailReason, UploadState, may_enter
 from streams.channel import Channel, Kind
+from streams.records.upload_plan import MIB, PART_MIN_BYTES, PARTS_WANTED_MAX, Strategy, choose, make_plan, part_size
+from streams.records.upload_record import Upload, from_fields
+from streams.records.upload_states import COMES_FROM, FINAL, FailReason, UploadState, may_enter
 
 SIZES = st.integers(0, 5 * 1024**4)
 WANTED = st.sampled_from(["auto", "single", "multipart", "socket"])

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hub.auth.signing import sign
 from hub.client import ChannelClosed, HubClient, HubClosed
-from hub.middleware.auth_sign import sign
+from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.cluster import NodeProcess
 from streams.channel import Channel
-from streams.redis.embedded import EmbeddedRedis
+from streams.records.runs import run_guard_name
 from streams.redis.log import Log
-from streams.runs import run_guard_name
 from support.answer_screen import Screen
 
 ROOT = Path(__file__).parents[2]

@@ -7,17 +7,17 @@ import uuid
 from collections.abc import Callable
 from typing import Self
 
-from consumers.delivery import Delivery
 from consumers.faults import NO_FAULTS, Faults
-from consumers.handler import DONE, Effects, EventHandler, Outcome, Source, StartFrom
+from consumers.groups.delivery import Delivery
+from consumers.groups.handler import DONE, Effects, EventHandler, Outcome, Source, StartFrom
+from consumers.groups.partitions import Partitions
+from consumers.groups.retry import RetryPolicy
+from consumers.groups.subscription import Subscription
 from consumers.metrics import Meters
-from consumers.partitions import Partitions
-from consumers.retry import RetryPolicy
-from consumers.subscription import Subscription
 from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft
+from streams.records.leases import Leases
 from streams.redis.groups import Groups
-from streams.redis.leases import Leases
 from streams.redis.log import Log
 from streams.redis.own_wire import OwnWire
 

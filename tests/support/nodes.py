@@ -20,11 +20,11 @@ from typing import Any
 
 import uvicorn
 
+from hub.auth.signing import sign
 from hub.config import Settings
-from hub.hub import Hub
-from hub.middleware.auth_sign import sign
+from hub.node.hub import Hub
 from hub.server import make_server
-from streams.redis.server_probe import free_port
+from ops.embedded_redis.probe import free_port
 
 SECRET = "a-secret-for-tests-of-more-than-32-bytes"
 ALL = {f"{kind}:*": ["*"] for kind in ("conversation", "team", "document", "agent", "user")}

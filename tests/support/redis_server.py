@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from streams.redis.embedded import EmbeddedRedis, FsyncPolicy
+from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy
 
 
 class RedisServer:

@@ -9,8 +9,8 @@ import json
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from consumers.registry import served
-from consumers.retry import RetryPolicy
+from consumers.agents.registry import served
+from consumers.groups.retry import RetryPolicy
 from consumers.worker import WorkerOptions
 from projections.run_states import RunState, may
 from streams.channel import Channel, parse_channel
@@ -18,8 +18,8 @@ from streams.envelope import Actor, Draft, Entry
 from streams.errors import LogUnavailable
 from streams.events import CATALOGUE
 from streams.events.validation import read
+from streams.records.runs import Invitation, answering, cancelling, opening, run_id_of
 from streams.redis.log import Log
-from streams.runs import Invitation, answering, cancelling, opening, run_id_of
 
 _numbers = itertools.count()
 

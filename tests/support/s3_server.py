@@ -21,7 +21,7 @@ from pathlib import Path
 
 import boto3
 
-from streams.redis.server_probe import free_port
+from ops.embedded_redis.probe import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".s3venv"

@@ -11,8 +11,8 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
-from consumers.agent import AgentInput, Back, Item, ToolCall, ToolContext, ToolOutcome
-from consumers.context import Context
+from consumers.agents.agent import AgentInput, Back, Item, ToolCall, ToolContext, ToolOutcome
+from consumers.agents.context import Context
 from projections.json_value import Json, JsonObject
 
 PACE_S = 0.025

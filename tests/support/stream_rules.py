@@ -20,7 +20,7 @@ from streams.cursor import id_order
 from streams.envelope import Entry
 from streams.events import CATALOGUE
 from streams.events.validation import InvalidPayload, read
-from streams.settings import CHANGING
+from streams.records.settings import CHANGING
 from support.run_rules import Violation, run_violations
 
 Json = dict[str, Any]

@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import uvicorn
 
-from hub.transports.frame_codec import encode_binary, encode_text
-from hub.transports.port import SocketTransport, Upgrade, UpgradeRefused
-from hub.transports.websocket import lean_protocol
+from hub.ports import SocketTransport, Upgrade, UpgradeRefused
+from hub.websocket.codec import encode_binary, encode_text
+from hub.websocket.protocol import lean_protocol
 from support.certificate import Certificate
 
 WAIT_S = 30.0

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
-from hub.transports.deflate import TooLarge, _shared, accepts, deflate_frames, inflate
-from hub.transports.frame_codec import (
+from hub.websocket.codec import (
     BINARY,
     FAILED,
     PING,
@@ -24,6 +23,7 @@ from hub.transports.frame_codec import (
     encode_text,
     split_frames,
 )
+from hub.websocket.deflate import TooLarge, _shared, accepts, deflate_frames, inflate
 from support.client_frames import client_frame
 
 CONTINUATION = 0x0

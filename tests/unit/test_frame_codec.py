@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hub.transports.frame_codec import (
+from hub.websocket.codec import (
     BINARY,
     CLOSE,
     FAILED,
@@ -27,7 +27,7 @@ from hub.transports.frame_codec import (
     may_be_sent,
     split_frames,
 )
-from hub.transports.frame_mask import unmask
+from hub.websocket.mask import unmask
 from support.client_frames import client_frame, close_frame
 
 CONTINUATION = 0x0

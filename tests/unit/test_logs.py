@@ -15,8 +15,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.auth.signing import sign
 from hub.logs import configure_logging, processors
-from hub.middleware.auth_sign import sign
 from hub.redaction import DEPTH_MAX, REDACTED, TEXT_CHARS_MAX, Redaction
 
 SECRET = "canary-secret-of-32-bytes-or-more!"

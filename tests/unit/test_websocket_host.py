@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hub.transports.port import UpgradeRefused
-from hub.transports.websocket_upgrade import read_upgrade
+from hub.ports import UpgradeRefused
+from hub.websocket.upgrade import read_upgrade
 
 REQUEST = (
     b"GET /ws HTTP/1.1\r\n%bupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hub.transports.port import Upgrade, UpgradeRefused
-from hub.transports.websocket_upgrade import accept_response, read_upgrade, refusal_response
+from hub.ports import Upgrade, UpgradeRefused
+from hub.websocket.upgrade import accept_response, read_upgrade, refusal_response
 
 GOOD = {
     "host": "hub",

@@ -23,9 +23,9 @@ from ops.cli.node import refuse_unusable_redis, run_node
 from ops.cli.options import DEFAULT_TENANT, DEFAULT_USER
 from ops.cli.worker_options import worker_options
 from ops.cli.worker_process import running_worker
+from ops.embedded_redis.binary import cli_line
+from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy
 from streams.envelope import Durability
-from streams.redis.embedded import EmbeddedRedis, FsyncPolicy
-from streams.redis.server_binary import cli_line
 
 app = new_app()
 

@@ -13,8 +13,8 @@ from ops.cli.app import new_app
 from ops.cli.log_access import partitions_of, redis_at
 from ops.cli.named_channel import channel_of
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
+from ops.embedded_redis.binary import cli_line
 from streams.redis.keys import Keys
-from streams.redis.server_binary import cli_line
 
 app = new_app()
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hub.auth.tokens import parse_grants
 from hub.config import Settings
-from hub.middleware.tokens import parse_grants
 from ops.cli.app import new_app
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.identity import signed

@@ -13,10 +13,10 @@ import typer
 
 from ops.cli.app import new_app, run
 from ops.cli.failure import CommandFailed
+from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.plan import Plan, Report
 from ops.torture.run import Torture
 from ops.torture.sources import irc_sources, made_up_sources
-from streams.redis.embedded import EmbeddedRedis
 
 app = new_app()
 TENANT = "torture"

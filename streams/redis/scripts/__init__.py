@@ -17,5 +17,10 @@ class Script:
 
 def load(name: str) -> Script:
     """Read `<name>.lua` from this package."""
-    text = files(__package__).joinpath(f"{name}.lua").read_bytes()
+    return read_script(__package__, name)
+
+
+def read_script(package: str, name: str) -> Script:
+    """Read `<name>.lua` from a package of scripts."""
+    text = files(package).joinpath(f"{name}.lua").read_bytes()
     return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode())

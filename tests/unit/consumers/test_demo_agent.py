@@ -6,7 +6,7 @@ import pytest
 
 from consumers.agents import demo_answers as say
 from consumers.agents.demo_questions import Asked, Count, Export, Find, Help, Summary, read_question
-from consumers.said import Said
+from consumers.agents.said import Said
 
 MINUTE = 60_000
 SAID = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumers.journal import Journal
+from consumers.runs.journal import Journal
 from projections.json_value import JsonObject
 
 RUN = "r1"

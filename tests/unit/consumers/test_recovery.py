@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from consumers.journal import CallRecord, Journal, RequestRecord
-from consumers.recovery import Again, Lost, judge, requeue
-from streams.runs import RunView
+from consumers.runs.journal import CallRecord, Journal, RequestRecord
+from consumers.runs.recovery import Again, Lost, judge, requeue
+from streams.records.runs import RunView
 
 
 def with_call(call: CallRecord, *requests: RequestRecord) -> Journal:

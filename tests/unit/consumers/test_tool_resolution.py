@@ -9,7 +9,7 @@ import pytest
 from consumers.handlers.teams import mentioned
 from consumers.handlers.tools import resolution
 from projections.json_value import JsonObject
-from streams.runs import RequestView
+from streams.records.runs import RequestView
 
 Kind = Literal["approval", "confirmation", "input", "client_tool"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub.states import moment
+from hub.node.states import moment
 from streams.errors import MalformedCursor
 
 

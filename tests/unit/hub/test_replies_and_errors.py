@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from hub.command import Append
 from hub.errors import HubError
-from hub.frames import error_frame, reply
-from hub.replies import append_error, log_error, stored_payload
-from hub.transports.frame_codec import TEXT, split_frames
+from hub.protocol.commands import Append
+from hub.protocol.messages import error_frame, reply
+from hub.protocol.replies import append_error, log_error, stored_payload
+from hub.websocket.codec import TEXT, split_frames
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Appended, Draft, Durability
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, MalformedCursor, StreamsError

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.command import Caller, Command
+from hub.auth.claims import Principal
+from hub.auth.permissions import compile_grants
 from hub.errors import ERROR_CODES
-from hub.middleware.auth_claims import Principal
-from hub.middleware.permissions import compile_grants
-from hub.middleware.rate_limit import RateLimiter
-from hub.session import Dropped, Received, Refused, Session, State
+from hub.limits.rates import RateLimiter
+from hub.protocol.commands import Caller, Command
+from hub.protocol.session import Dropped, Received, Refused, Session, State
 
 INIT = {"type": "connection.init", "id": "i1", "payload": {"token": "t", "versions": [1]}}
 SAY = {"type": "chat.message", "id": "m1", "channel": "conversation:1", "payload": {"text": "hi"}}

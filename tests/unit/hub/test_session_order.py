@@ -7,11 +7,11 @@ import math
 
 import pytest
 
-from hub.command import Caller
-from hub.middleware.auth_claims import Principal
-from hub.middleware.permissions import compile_grants
-from hub.middleware.rate_limit import RateLimiter
-from hub.session import Refused, Session, State
+from hub.auth.claims import Principal
+from hub.auth.permissions import compile_grants
+from hub.limits.rates import RateLimiter
+from hub.protocol.commands import Caller
+from hub.protocol.session import Refused, Session, State
 
 INIT = {"type": "connection.init", "id": "i1", "payload": {"token": "t", "versions": [1]}}
 SAY = {"type": "chat.message", "id": "m1", "channel": "conversation:1", "payload": {"text": "hi"}}

@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from hub.auth.revocations import DenyList, revoke_token
+from hub.auth.signing import parse_grant, parse_grants, sign
+from hub.auth.verifier import Verifier
 from hub.errors import HubError
-from hub.middleware.auth import Verifier
-from hub.middleware.auth_sign import parse_grant, parse_grants, sign
-from hub.middleware.revocations import DenyList, revoke_token
 from support.token_forge import NOW, SECRET, good, public_pem, signed
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.auth.verifier import TOKEN_CHARS_MAX, Verifier
 from hub.errors import HubError
-from hub.middleware.auth import TOKEN_CHARS_MAX, Verifier
 from support.token_forge import NOW, SECRET, b64, claims, forge, good, private_key, public_pem, signed
 
 HEADER = {"alg": "HS256", "typ": "JWT"}

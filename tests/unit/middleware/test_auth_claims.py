@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from hub.auth.claims import ClaimRules, read_principal
 from hub.errors import HubError
-from hub.middleware.auth_claims import ClaimRules, read_principal
 
 NOW = 1_800_000_000.0
 

@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from hub.errors import HubError, RetryAdvice
-from hub.middleware.auth import Admission
-from hub.middleware.auth_async import AsyncVerifier, open_verifier
-from hub.middleware.auth_jwks import (
+from hub.auth.async_verifier import AsyncVerifier, open_verifier
+from hub.auth.jwks import (
     DOCUMENT_BYTES_MAX,
     KEYS_MAX,
     JwksUnavailable,
@@ -22,7 +20,9 @@ from hub.middleware.auth_jwks import (
     parse_jwks_url,
     read_keys,
 )
-from hub.middleware.auth_key_ring import COOLDOWN_S, LIFESPAN_S, KeyRing
+from hub.auth.key_ring import COOLDOWN_S, LIFESPAN_S, KeyRing
+from hub.auth.verifier import Admission
+from hub.errors import HubError, RetryAdvice
 from support.token_forge import NOW, SECRET, b64, claims, forge, jwk, private_key, signed
 
 ALGORITHMS = ["RS256", "ES256", "EdDSA"]

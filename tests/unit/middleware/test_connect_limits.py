@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hub.errors import HubError
-from hub.middleware.connect_limits import ConnectLimits
-from hub.middleware.rate_classes import RateClass
-from hub.middleware.rate_limit import RateLimiter
+from hub.limits.connects import ConnectLimits
+from hub.limits.rate_classes import RateClass
+from hub.limits.rates import RateLimiter
 
 NOW = 1000.0
 

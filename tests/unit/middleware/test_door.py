@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from hub.auth.claims import Principal
+from hub.auth.origins import OriginPolicy, origin_policy
+from hub.auth.permissions import compile_grants
 from hub.errors import HubError
-from hub.middleware.auth_claims import Principal
-from hub.middleware.connect_limits import ConnectLimits
-from hub.middleware.door import Door, address_of
-from hub.middleware.origins import OriginPolicy, origin_policy
-from hub.middleware.permissions import compile_grants
-from hub.middleware.quotas import Quota, Quotas
-from hub.middleware.rate_limit import RateLimiter
+from hub.limits.admission import Door, address_of
+from hub.limits.connects import ConnectLimits
+from hub.limits.quotas import Quota, Quotas
+from hub.limits.rates import RateLimiter
 from streams.channel import parse_channel
 from streams.envelope import Actor, Appended, Draft, Durability, Lane
 from streams.errors import LogUnavailable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub.middleware.origins import allows_origin, parse_origins
+from hub.auth.origins import allows_origin, parse_origins
 
 ALLOWED = parse_origins("https://app.example.com, http://localhost:3000")
 

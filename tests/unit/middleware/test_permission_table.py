@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hub.middleware.permissions import action_for, compile_grants
-from hub.middleware.rate_classes import DEFAULT_RATES, UNMETERED
+from hub.auth.permissions import action_for, compile_grants
+from hub.limits.rate_classes import DEFAULT_RATES, UNMETERED
 from streams.events import CATALOGUE
 from streams.events.declaration import Action
 

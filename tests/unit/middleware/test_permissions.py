@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub.middleware.permissions import ACTIONS, MalformedGrants, allows, compile_grants
+from hub.auth.permissions import ACTIONS, MalformedGrants, allows, compile_grants
 from streams.events.declaration import Action
 
 

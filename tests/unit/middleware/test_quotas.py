@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.errors import HubError
-from hub.middleware.quotas import REPORT_LIFE_S, Quota, Quotas, Usage
+from hub.limits.quotas import REPORT_LIFE_S, Quota, Quotas, Usage
 
 SMALL = Quota(connections=2, channels=2, publishes_per_s=1, bytes_stored=100)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hub.middleware.rate_classes import DEFAULT_RATES, UNMETERED, RateClass, over_defaults
-from hub.middleware.rate_limit import RateLimiter, RefusalWindow
+from hub.limits.rate_classes import DEFAULT_RATES, UNMETERED, RateClass, over_defaults
+from hub.limits.rates import RateLimiter, RefusalWindow
 
 ALICE, BOB = ("acme", "alice"), ("acme", "bob")
 NOW = 1_800_000_000.0

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from hub.middleware.auth_claims import Principal
-from hub.middleware.permissions import compile_grants
-from hub.middleware.revocations import DenyList, Revocation, decode_revocation, revoke_subject, revoke_token
+from hub.auth.claims import Principal
+from hub.auth.permissions import compile_grants
+from hub.auth.revocations import DenyList, Revocation, decode_revocation, revoke_subject, revoke_token
 
 NOW = 1_800_000_000.0
 

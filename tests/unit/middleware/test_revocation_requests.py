@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from hub.auth.claims import Principal
+from hub.auth.permissions import compile_grants
+from hub.auth.revocation_requests import read_revocation
 from hub.errors import HubError
-from hub.middleware.auth_claims import Principal
-from hub.middleware.permissions import compile_grants
-from hub.middleware.revocation_requests import read_revocation
 
 NOW = 1_800_000_000.0
 

@@ -23,8 +23,8 @@ from projections.run_states import (
     sources,
 )
 from projections.tool_calls import TOOL_CALLS
-from streams import runs
 from streams.channel import Kind
+from streams.records import runs
 from support.channel_history import History
 
 

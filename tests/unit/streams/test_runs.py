@@ -5,7 +5,7 @@ from __future__ import annotations
 from streams.channel import parse_channel
 from streams.events import CATALOGUE
 from streams.events.validation import read
-from streams.runs import (
+from streams.records.runs import (
     Invitation,
     answering,
     cancelling,

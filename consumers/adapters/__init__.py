@@ -1,0 +1,1 @@
+"""Adapters that serve agents of other frameworks."""

@@ -1,0 +1,248 @@
+"""An agent over any OpenAI-compatible server: streamed chat completions, with tools of ours and of the client.
+
+Each response is recorded as a step, so a run that is repeated asks the model only for what it has not said yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+
+from consumers.adapters.openai_stream import Response, arguments_of
+from consumers.agents.agent import (
+    AgentFailed,
+    AgentInput,
+    Back,
+    EndMessage,
+    FinishReason,
+    Item,
+    Question,
+    Reasoning,
+    ToolCall,
+    ToolFunction,
+    ToolOutcome,
+)
+from consumers.agents.context import Context
+from projections.json_value import Json, JsonObject, canonical
+
+STALL_S: Final = 30.0
+"""A server that sends nothing for so long is taken for lost."""
+CONNECT_S: Final = 10.0
+TRIES_MAX: Final = 3
+"""Tries before the first piece of text; after it, trying again would say things twice."""
+ROUNDS_MAX: Final = 16
+"""Responses in one run: a model that calls tools for ever is stopped."""
+RECORDED_CHARACTERS: Final = 10_000
+"""Text of a response that is recorded with its step: what later rounds of a repeated run show the model."""
+_AGAIN: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
+_FINISH: Final[Mapping[str, FinishReason]] = {
+    "stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call. `parameters` is its JSON Schema; `prompt` asks before each call, when given."""
+
+    name: str
+    description: str
+    parameters: JsonObject
+    run: ToolFunction
+    is_idempotent: bool = False
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAIAgent:
+    """Answers with a model behind an OpenAI-compatible server.
+
+    Attributes:
+        base_url: up to and with `/v1`.
+        history: messages of the branch the model is shown.
+    """
+
+    base_url: str
+    model: str
+    api_key: str = field(default="", repr=False)
+    instructions: str = ""
+    description: str = "Answers with a language model."
+    tools: Sequence[Tool] = ()
+    history: int = 50
+    stall_s: float = STALL_S
+    retry_s: float = 0.5
+    is_interactive: bool = True
+
+    async def run(self, ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
+        """Ask the model, run the tools it calls, until it has answered."""
+        messages = await self._messages(ctx, given)
+        timeout = httpx.Timeout(self.stall_s, connect=CONNECT_S)
+        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        async with httpx.AsyncClient(timeout=timeout, headers=headers) as client:
+            for number in range(ROUNDS_MAX):
+                key = f"response-{number}"
+                response = Response()
+                known = ctx.recorded(key)
+                if known is None:
+                    async for piece in self._stream(client, self._body(messages, given), response):
+                        yield piece
+                    known = response.recorded(RECORDED_CHARACTERS)
+                elif isinstance(known, dict) and known["text"]:
+                    yield str(known["text"])  # said before: the replay passes over it
+                found = await ctx.step(key, _Recorded(known))
+                calls = _calls(found, self.tools, given.client_tools)
+                if not calls:
+                    finish = str(found.get("finish_reason")) if isinstance(found, dict) else "stop"
+                    yield EndMessage(_FINISH.get(finish, "stop"), _with_model(response.usage, self.model))
+                    return
+                outcomes = yield calls
+                messages += _as_messages(found, outcomes)
+        raise AgentFailed("too_many_rounds", f"the model called tools {ROUNDS_MAX} times over")
+
+    async def _messages(self, ctx: Context, given: AgentInput) -> list[Json]:
+        instructions = str(given.settings.get("instructions") or self.instructions)
+        messages: list[Json] = [{"role": "system", "content": instructions}] if instructions else []
+        messages += [  # data, never instructions: it speaks as the user's material
+            {"role": "user", "content": f"{item.get('description')}:\n{item.get('value')}"} for item in given.context
+        ]
+        said = await ctx.history(self.history) if given.parent else []
+        messages += [{"role": one.role, "content": one.text} for one in said]
+        if not said:
+            content = given.text or canonical(given.value).decode()
+            messages.append({"role": "user", "content": content})
+        return messages
+
+    def _body(self, messages: list[Json], given: AgentInput) -> JsonObject:
+        body: JsonObject = {
+            "model": given.settings.get("model") or self.model, "messages": messages, "stream": True,
+            "stream_options": {"include_usage": True},
+        }  # fmt: skip
+        if "temperature" in given.settings:
+            body["temperature"] = given.settings["temperature"]
+        functions: list[Json] = [
+            {"name": tool.name, "description": tool.description, "parameters": tool.parameters} for tool in self.tools
+        ]
+        if offered := [*functions, *given.client_tools]:
+            body["tools"] = [{"type": "function", "function": function} for function in offered]
+        return body
+
+    async def _stream(self, client: httpx.AsyncClient, body: JsonObject, response: Response) -> AsyncIterator[Item]:
+        """The response's pieces as they arrive.
+
+        Raises:
+            AgentFailed: the server refused, stalled or broke off.
+        """
+        for left in reversed(range(TRIES_MAX)):
+            is_begun = False
+            try:
+                async with client.stream("POST", f"{self.base_url}/chat/completions", json=body) as reply:
+                    _check(reply)
+                    async for line in reply.aiter_lines():
+                        text, reasoning = response.feed(line)
+                        is_begun = is_begun or bool(text or reasoning or response.calls)
+                        if reasoning:
+                            yield Reasoning(reasoning)
+                        if text:
+                            yield text
+                if not (response.is_done or response.finish_reason):
+                    raise AgentFailed("provider_broke_off", "the model's server broke off", is_retryable=True)
+            except (httpx.HTTPError, AgentFailed, ValueError) as error:
+                failed = _failure(error)
+                if is_begun or not left or not failed.is_retryable:
+                    raise failed from error
+                await asyncio.sleep(self.retry_s)
+            else:
+                return
+
+
+def _check(reply: httpx.Response) -> None:
+    if reply.status_code in _AGAIN:
+        raise AgentFailed("provider_unavailable", f"the model's server answers {reply.status_code}", is_retryable=True)
+    if reply.status_code >= 400:  # noqa: PLR2004 - HTTP's own border
+        raise AgentFailed("provider_refused", f"the model's server answers {reply.status_code}")
+
+
+def _failure(error: Exception) -> AgentFailed:
+    """What is told of it: never the URL, the key or the server's own words."""
+    if isinstance(error, AgentFailed):
+        return error
+    if isinstance(error, httpx.ReadTimeout):
+        return AgentFailed("provider_stalled", "the model's server stopped sending", is_retryable=True)
+    if isinstance(error, httpx.TransportError):
+        return AgentFailed(
+            "provider_broke_off", "the model's server could not be reached or broke off", is_retryable=True
+        )
+    return AgentFailed("provider_garbled", "the model's server sent something else than a response")
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """A step that only records what is known by now."""
+
+    value: Json
+
+    async def __call__(self) -> Json:
+        return self.value
+
+
+def _calls(found: Json, tools: Sequence[Tool], client_tools: Sequence[JsonObject]) -> list[ToolCall]:
+    rows = found.get("calls") if isinstance(found, dict) else None
+    calls = [_call(row, tools, client_tools) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [call for call in calls if call is not None]
+
+
+def _call(row: JsonObject, tools: Sequence[Tool], client_tools: Sequence[JsonObject]) -> ToolCall | None:
+    name, call_id, args = str(row["name"]), str(row["id"]) or None, arguments_of(str(row["arguments"]))
+    tool = next((tool for tool in tools if tool.name == name), None)
+    if tool is None and any(offered.get("name") == name for offered in client_tools):
+        return ToolCall(name, args or {}, tool_call_id=call_id, executor="client")
+    if tool is None or args is None:
+        why = f"there is no tool {name}" if tool is None else "the arguments are not a JSON object"
+        return ToolCall(name, {}, _never, call_id, is_idempotent=True, validate=_Refusal(why))
+    approval = Question(tool.prompt, "approval", allow_edit=True) if tool.prompt else None
+    return ToolCall(name, args, tool.run, call_id, is_idempotent=tool.is_idempotent, approval=approval)
+
+
+async def _never(_args: JsonObject, _tool: object) -> Json:
+    raise AssertionError("its arguments are refused before")
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Arguments that cannot be used: the call ends in `invalid_args`, and the model is told."""
+
+    why: str
+
+    def __call__(self, _args: JsonObject) -> JsonObject:
+        raise ValueError(self.why)
+
+
+def _as_messages(found: Json, outcomes: Back) -> list[Json]:
+    """The response and what came of its calls, as the model is shown them."""
+    rows = found.get("calls") if isinstance(found, dict) else []
+    calls: list[Json] = [
+        {"id": row["id"], "type": "function", "function": {"name": row["name"], "arguments": row["arguments"]}}
+        for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict)
+    ]  # fmt: skip
+    text = found.get("text") if isinstance(found, dict) else None
+    said: list[Json] = [{"role": "assistant", "content": text or None, "tool_calls": calls}]
+    said += [
+        {"role": "tool", "tool_call_id": outcome.tool_call_id, "content": _told(outcome)}
+        for outcome in (outcomes if isinstance(outcomes, list) else [])
+    ]
+    return said
+
+
+def _told(outcome: ToolOutcome) -> str:
+    if outcome.error is not None:
+        return f"error: {outcome.message}"
+    if outcome.is_denied:
+        return f"denied: {outcome.output}"
+    return outcome.output if isinstance(outcome.output, str) else canonical(outcome.output).decode()
+
+
+def _with_model(usage: JsonObject | None, model: str) -> JsonObject | None:
+    return None if usage is None else {"model": model[:128], **usage}

@@ -1,0 +1,103 @@
+"""Questions of a segment: numbered as the agent comes to them, answered from the journal, else the segment ends here.
+
+The batch rule: a segment ends with all its questions open, and the next begins when all are answered. Otherwise calls that
+ran beside each other would lose their answers (NOTES 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from consumers.agents.agent import Answer, Question, Suspended
+from consumers.agents.storable import given, storable_text
+from consumers.faults import Faults
+from consumers.runs.change import Change
+from consumers.runs.journal import RequestRecord
+from consumers.runs.run_log import RunLog
+from projections.json_value import JsonObject
+from projections.run_states import WAITING_MS_DEFAULT
+from projections.times import text_of_milliseconds
+from streams.envelope import Guard
+from streams.records.runs import RUN_TTL_S, request_guard_name, request_id_of
+
+
+class Asking:
+    """Puts questions, and remembers those that were not answered yet.
+
+    Args:
+        first: the number of the first question: 0 for an agent that is replayed, else those that were put before.
+    """
+
+    def __init__(self, run: RunLog, faults: Faults, now_ms: Callable[[], int], first: int = 0) -> None:
+        self._run, self._faults, self._now_ms = run, faults, now_ms
+        self._next = first
+        self.open: list[tuple[str, Question]] = []
+
+    async def ask_all(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answers, in order.
+
+        Raises:
+            Suspended: some are not answered yet; the segment ends and the agent is run again when they are.
+            AgentFailed: one is not as the catalogue has questions.
+        """
+        answers: list[Answer] = []
+        for question in questions:
+            request_id = request_id_of(self._run.run.run_id, self._next)
+            self._next += 1
+            record = self._run.journal.requests.get(request_id)
+            answer = record.answer() if record else None
+            if answer is None:
+                self._payload(request_id, question, self._expires_ms(question))
+                self.open.append((request_id, question))
+            else:
+                answers.append(answer)
+        if len(answers) < len(questions):
+            raise Suspended
+        return answers
+
+    async def put(self) -> int:
+        """Append the open questions. Returns when the first of them expires, in milliseconds since 1970."""
+        now_ms = self._now_ms()
+        earliest = now_ms + WAITING_MS_DEFAULT
+        for request_id, question in self.open:
+            expires_ms = self._expires_ms(question)
+            earliest = min(earliest, expires_ms)
+            if request_id not in self._run.journal.requests:
+                await self._put(request_id, question, expires_ms)
+        return earliest
+
+    def _expires_ms(self, question: Question) -> int:
+        life_ms = WAITING_MS_DEFAULT if question.expires_in_s is None else int(question.expires_in_s * 1000)
+        return self._now_ms() + life_ms
+
+    def _payload(self, request_id: str, question: Question, expires_ms: int) -> JsonObject:
+        run = self._run.run
+        payload: JsonObject = {
+            "request_id": request_id, "batch_id": f"{run.run_id}.s{run.segment}", "run_id": run.run_id, "kind": question.kind,
+        }  # fmt: skip
+        optional: JsonObject = {
+            "tool_call_id": question.tool_call_id, "name": question.name, "args": question.args,
+            "prompt": storable_text(question.prompt, 4000), "response_schema": question.response_schema,
+            "allow_edit": question.allow_edit or None, "assignees": list(question.assignees) or None,
+            "expires_at": text_of_milliseconds(expires_ms),
+        }  # fmt: skip
+        payload |= {name: value for name, value in optional.items() if value is not None}
+        return given("tool.call.request", payload)
+
+    async def _put(self, request_id: str, question: Question, expires_ms: int) -> None:
+        run_id, payload = self._run.run.run_id, self._payload(request_id, question, expires_ms)
+        fields = {
+            "state": "open", "run_id": run_id, "kind": question.kind, "call": question.tool_call_id or "",
+            "edit": "1" if question.allow_edit else "", "assignees": ",".join(question.assignees),
+            "expires_ms": str(expires_ms),
+        }  # fmt: skip
+        guard = Guard(request_guard_name(self._run.channel, request_id), sets=tuple(fields.items()), ttl_s=RUN_TTL_S)
+        self._faults.hit("run_before_ask")
+        key = f"request/{request_id}"
+        await self._run.append_unless_done(
+            "tool.call.request", payload, key, Change(increments=("asked",), guards=(guard,))
+        )
+        self._run.journal.requests.setdefault(
+            request_id, RequestRecord(request_id, question.kind, question.tool_call_id)
+        )
+        self._faults.hit("run_after_ask")

@@ -1,0 +1,288 @@
+"""The messages of a run: begun, streamed, ended. Giving it text never waits for Redis.
+
+While the agent is replayed it swallows what was said before: whole messages that have ended, and the text of the open one up
+to its last recorded step. From there on the message is begun again (`assistant.message.reset`) and said anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from consumers.agents.agent import FinishReason
+from consumers.agents.deltas import Delta, Joiner, Track
+from consumers.agents.storable import given
+from consumers.faults import Faults
+from consumers.metrics import Meters
+from consumers.runs.control import Control, Fenced, Stop
+from consumers.runs.run_log import RETRY_S, RunLog
+from consumers.runs.writer import Writer
+from projections.json_value import Json, JsonObject
+from streams.envelope import Appended, OpenText
+from streams.errors import GuardRefused
+from streams.records.runs import message_id_of
+from streams.redis.append_call import Result
+
+TEXT_BYTES_MAX: Final = 512 * 1024
+"""The catalogue's limit of a message's text as UTF-8: a message that reaches it ends with `length`."""
+REASONING_BYTES_MAX: Final = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a message ends."""
+
+    finish_reason: FinishReason = "stop"
+    usage: JsonObject | None = None
+    parts: tuple[JsonObject, ...] = ()
+    error: JsonObject | None = None
+
+
+def checked_ending(ending: Ending) -> Ending:
+    """An ending as it can be stored.
+
+    Raises:
+        AgentFailed: its reason, usage or parts are not as the catalogue has them.
+    """
+    parts: list[Json] = [*ending.parts]
+    payload: JsonObject = {
+        "message_id": "m", "run_id": "r", "attempt": 1, "finish_reason": ending.finish_reason, "text": "", "parts": parts,
+    }  # fmt: skip
+    if ending.usage is not None:
+        payload["usage"] = ending.usage
+    given("assistant.message.end", payload)
+    return ending
+
+
+class Voice:
+    """Says the messages of one segment.
+
+    Args:
+        parent: what the first message hangs below; each further one hangs below the one before.
+        kept: the text that stays of a message an earlier attempt left open.
+        is_replayed: whether the agent begins from its first line again.
+    """
+
+    def __init__(
+        self, run: RunLog, writer: Writer, control: Control, meters: Meters, faults: Faults, *, parent: str, kept: str = "",
+        is_replayed: bool = True,
+    ) -> None:  # fmt: skip
+        self._run, self._writer, self._control, self._meters, self._faults = run, writer, control, meters, faults
+        self._parent = parent
+        messages = run.journal.messages
+        opened = run.journal.open_message
+        self._done = len(messages) - (1 if opened else 0)
+        self.number = 0 if is_replayed else self._done
+        self._opened = opened
+        self._held = kept
+        has_kept = is_replayed and opened is not None and len(kept) >= opened.kept > 0
+        self._kept = kept[: opened.kept] if opened and has_kept else ""
+        self._swallow_until = opened.last_step if opened and has_kept else None
+        self._joiner: Joiner | None = None
+        self._beginning: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._moved = asyncio.Event()
+        self._is_begun = False
+        self._left = {"text": TEXT_BYTES_MAX, "reasoning": REASONING_BYTES_MAX}
+        self._first_s = 0.0
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def message_id(self) -> str:
+        """The message being said, or the next one."""
+        return message_id_of(self._run.run.run_id, self.number)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a message is being said, in this segment or in the one that is replayed."""
+        return self._joiner is not None or self._is_begun
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether what is said now was said before."""
+        return self.number < self._done or self._swallow_until is not None
+
+    @property
+    def said_count(self) -> int:
+        """Code points of the open message's text so far: where a step that is recorded now stands."""
+        return len(self._joiner.whole("text")) if self._joiner else len(self._kept)
+
+    def say(self, text: str, track: Track = "text") -> None:
+        """Give a piece of text. It is sent when it is due; nothing waits for it."""
+        if not text:
+            return
+        self._is_begun = True
+        if self.is_replaying:
+            return
+        joiner = self._open()
+        joiner.add(track, self._fitting(text, track))
+        self._pump()
+
+    def passed_step(self, key: str) -> None:
+        """The replayed agent came to a recorded step: what it says after the last one is new."""
+        if self.number == self._done and key == self._swallow_until:
+            self._swallow_until = None
+
+    async def flush(self) -> None:
+        """Send what waits, and wait until it is stored: before any other event of the run.
+
+        Raises:
+            Fenced: the run has another holder.
+        """
+        if self._beginning is not None:
+            await self._beginning
+            self._check_fence()
+        while self._joiner is not None and not self._joiner.is_quiet:
+            self._moved.clear()
+            self._pump(is_forced=True)
+            await self._moved.wait()
+            self._check_fence()
+
+    async def end(self, ending: Ending, *, is_forced: bool = False) -> str:
+        """End the message, if one is open; `is_forced` ends an empty one, for a tool call that needs one to belong to.
+
+        Returns the id of the message that is ended now.
+        """
+        message_id = self.message_id
+        if self.number < self._done:
+            if self._is_begun or is_forced:
+                self.number, self._is_begun = self.number + 1, False
+            return message_id
+        is_left_open = self._opened is not None and self.number == self._done
+        if not (self.is_open or is_forced or (is_left_open and ending.finish_reason != "tool_calls")):
+            return message_id
+        self._swallow_until = None
+        self._open()
+        await self.flush()
+        await self._append_end(message_id, ending)
+        self.number, self._is_begun, self._joiner, self._opened, self._kept = self.number + 1, False, None, None, ""
+        self._beginning = None
+        return message_id
+
+    def open_texts(self) -> tuple[str, str]:
+        """Text and reasoning of the message that is open, as far as it was said."""
+        if self._joiner is None:
+            return self._held if self._opened is not None else "", ""
+        return self._joiner.whole("text"), self._joiner.whole("reasoning")
+
+    def close(self) -> None:
+        """Let go of timers: the segment is over, whatever was said."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._beginning is not None:
+            self._beginning.cancel()
+
+    def _open(self) -> Joiner:
+        if self._joiner is None:
+            self._joiner = Joiner(self._kept)
+            self._left = {"text": TEXT_BYTES_MAX - len(self._kept.encode()), "reasoning": REASONING_BYTES_MAX}
+            self._first_s = self._loop.time()
+            self._beginning = self._loop.create_task(self._begin(), name=f"begin {self.message_id}")
+        return self._joiner
+
+    async def _begin(self) -> None:
+        try:
+            await (self._append_reset() if self._opened is not None else self._append_start())
+        except Fenced:
+            self._control.throw(Stop.FENCED)
+        self._pump()
+
+    async def _append_start(self) -> None:
+        run = self._run.run
+        payload: JsonObject = {
+            "message_id": self.message_id, "run_id": run.run_id, "attempt": run.attempt, "agent": run.agent,
+        }  # fmt: skip
+        if parent := (message_id_of(run.run_id, self.number - 1) if self.number else self._parent):
+            payload["parent_id"] = parent
+        self._faults.hit("run_before_start")
+        await self._run.append("assistant.message.start", payload, f"start/{self.number}")
+        self._faults.hit("run_after_start")
+
+    async def _append_reset(self) -> None:
+        run, keep = self._run.run, len(self._kept)
+        payload: JsonObject = {
+            "message_id": self.message_id, "run_id": run.run_id, "attempt": run.attempt, "keep": keep,
+            "reason": "worker_lost",
+        }  # fmt: skip
+        held = OpenText(self.message_id, run.run_id, run.attempt, end=keep, text=self._kept, is_reset=True)
+        key = f"reset/{self.number}/{run.segment}/{run.attempt}"
+        await self._run.append("assistant.message.reset", payload, key, open_text=held)
+
+    async def _append_end(self, message_id: str, ending: Ending) -> None:
+        run, joiner = self._run.run, self._open()
+        payload: JsonObject = {
+            "message_id": message_id, "run_id": run.run_id, "attempt": run.attempt,
+            "finish_reason": "length" if self._left["text"] < 0 else ending.finish_reason, "text": joiner.whole("text"),
+        }  # fmt: skip
+        parts: list[Json] = [*ending.parts]
+        extra: dict[str, Json] = {
+            "reasoning": joiner.whole("reasoning") or None, "parts": parts or None, "usage": ending.usage,
+            "error": ending.error,
+        }  # fmt: skip
+        payload |= {name: value for name, value in extra.items() if value is not None}
+        drop = OpenText(message_id, run.run_id, run.attempt)
+        self._faults.hit("run_before_end")
+        await self._run.append("assistant.message.end", payload, f"end/{self.number}", open_text=drop)
+        self._faults.hit("run_after_end")
+
+    def _fitting(self, text: str, track: Track) -> str:
+        """The text as it may be stored: no NUL, no lone surrogates, and no more of it than a message may hold."""
+        text = text.replace("\x00", "\ufffd")
+        raw = text.encode("utf-8", "replace")
+        left = self._left[track]
+        self._left[track] = left - len(raw)
+        return raw[: max(0, left)].decode("utf-8", "ignore")
+
+    def _pump(self, *, is_forced: bool = False) -> None:
+        joiner = self._joiner
+        if joiner is None or self._beginning is None or not self._beginning_done():
+            return
+        due_s = joiner.due_in_s(self._loop.time())
+        if due_s is None:
+            return
+        if due_s > 0 and not is_forced:
+            if self._timer is None:
+                self._timer = self._loop.call_later(due_s, self._on_timer)
+        elif not self._writer.has_room:
+            self._writer.when_room(self, self._pump)
+        else:
+            self._send(joiner, joiner.take(self._loop.time()))
+
+    def _beginning_done(self) -> bool:
+        task = self._beginning
+        return task is not None and (task.done() or task is asyncio.current_task(self._loop))
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _send(self, joiner: Joiner, delta: Delta) -> None:
+        run = self._run.run
+        payload: JsonObject = {
+            "message_id": self.message_id, "run_id": run.run_id, "attempt": run.attempt, "track": delta.track,
+            "offset": delta.offset, "end": delta.end, "delta": delta.text,
+        }  # fmt: skip
+        held = OpenText(self.message_id, run.run_id, run.attempt, delta.track, delta.offset, delta.end, delta.text)
+        draft = self._run.draft("assistant.message.delta", payload, open_text=held)
+
+        def settled(result: Result) -> None:
+            if isinstance(result, Appended):
+                self._meters.deltas += 1
+                if delta.offset == len(self._kept):
+                    self._meters.first_delta(self._loop.time() - self._first_s)
+                joiner.stored()
+                self._moved.set()
+                self._pump()
+            elif isinstance(result, GuardRefused):
+                self._meters.fenced += 1
+                self._control.throw(Stop.FENCED)
+                self._moved.set()
+            else:  # the same delta again: who has it already ignores it by its offset
+                self._loop.call_later(RETRY_S, self._writer.submit, draft, settled)
+
+        self._writer.submit(draft, settled)
+
+    def _check_fence(self) -> None:
+        if self._control.stop is Stop.FENCED:
+            raise Fenced(self._run.run.run_id)

@@ -1,0 +1,225 @@
+"""Tool calls of a segment: told, approved, run, and told again. Each runs once, or the log says that it did not.
+
+A call with a recorded result is not run again. One that was begun and has none is run again only when it is idempotent,
+and then with the same key; the reaper ends a run whose call may not be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from consumers.agents.agent import Answer, CallEnded, CallsBegun, Question, ToolCall, ToolOutcome
+from consumers.agents.asking import Asking
+from consumers.agents.messages import Ending, Voice, checked_ending
+from consumers.agents.storable import Unstorable, given, storable, storable_text
+from consumers.agents.tool_progress import Progress
+from consumers.faults import Faults
+from consumers.runs.ending import STUBBORN_S, end_or_forsake
+from consumers.runs.journal import CallRecord
+from consumers.runs.run_log import RunLog
+from consumers.runs.writer import Writer
+from projections.json_value import Json, JsonObject, canonical
+
+ARGS_BYTES_MAX = 64 * 1024
+"""The catalogue's limit of `args`."""
+_log = logging.getLogger(__name__)
+
+
+class Tooling:
+    """Carries out the calls an agent yields."""
+
+    def __init__(self, run: RunLog, voice: Voice, asking: Asking, writer: Writer, faults: Faults) -> None:
+        self._run, self._voice, self._asking, self._writer, self._faults = run, voice, asking, writer, faults
+        self._count = 0
+        self._uses: Counter[str] = Counter()
+        self._foreign_message: str | None = None
+
+    async def call_all(self, calls: Sequence[ToolCall]) -> list[ToolOutcome]:
+        """Run the calls beside each other; the outcomes come in their order.
+
+        Raises:
+            Suspended: people or a client must say something first.
+        """
+        named = [replace(call, tool_call_id=self._name(call)) for call in calls]
+        starts = [self._start(call, self._voice.message_id) for call in named]
+        await self._end_message([call.tool_call_id for call in named])
+        for start in starts:
+            await self._tell_start(start)
+        answers = await self._answers(named)
+        pairs = zip(named, answers, strict=True)
+        tasks = [
+            asyncio.create_task(self._call(call, answer), name=f"tool {call.tool_call_id} of {self._run.run.run_id}")
+            for call, answer in pairs
+        ]
+        try:
+            outcomes = await _all_of(tasks)
+            return [_as_named(outcome, call) for outcome, call in zip(outcomes, calls, strict=True)]
+        finally:
+            await end_or_forsake(tasks, STUBBORN_S / 2)  # one that raised (fenced, cancelled) ends the others with it
+
+    async def tell_begun(self, begun: CallsBegun) -> None:
+        """Tell of calls that a framework runs; those told before, as when it goes on after an approval, are passed over."""
+        fresh = [call for call in begun.calls if call.tool_call_id not in self._run.journal.calls]
+        if not fresh:
+            return
+        if self._voice.is_open or self._foreign_message is None or begun.message_calls:
+            self._foreign_message = await self._end_message(begun.message_calls)
+        for call in fresh:
+            await self._tell_start(self._start(call, self._foreign_message))
+
+    async def tell_ended(self, ended: CallEnded) -> None:
+        """Tell what came of such a call, once."""
+        outcome = ended.outcome
+        record = self._run.journal.calls.get(outcome.tool_call_id)
+        if record is None or record.outcome is not None:
+            return
+        if outcome.error is not None:
+            await self._fail(outcome.tool_call_id, outcome.error, outcome.message, is_retryable=False)
+        else:
+            await self._complete(outcome.tool_call_id, ended.duration_ms, outcome.output, is_denied=outcome.is_denied)
+
+    def _name(self, call: ToolCall) -> str:
+        """The call's id in the log. Some providers begin anew with each response: an id used again gets a number behind it."""
+        if call.tool_call_id is None:
+            self._count += 1
+            return f"{self._run.run.run_id}.c{self._count - 1}"
+        self._uses[call.tool_call_id] += 1
+        use = self._uses[call.tool_call_id]
+        return call.tool_call_id if use == 1 else f"{call.tool_call_id}~{use}"
+
+    async def _end_message(self, call_ids: Sequence[str | None]) -> str:
+        parts: list[JsonObject] = [{"type": "tool_call", "tool_call_id": call_id} for call_id in call_ids]
+        return await self._voice.end(checked_ending(Ending("tool_calls", parts=tuple(parts))), is_forced=True)
+
+    def _start(self, call: ToolCall, message_id: str) -> JsonObject:
+        """What is told of a call. Arguments too large to be told are left out; the tool gets them all the same."""
+        is_hidden = call.is_redacted or is_too_large(call.args)
+        payload: JsonObject = {
+            "tool_call_id": call.tool_call_id, "run_id": self._run.run.run_id, "message_id": message_id, "name": call.name,
+            "executor": call.executor,
+        }  # fmt: skip
+        optional: JsonObject = {
+            "title": call.title, "args": None if is_hidden else call.args, "redacted": is_hidden or None,
+            "idempotent": call.is_idempotent or None,
+            "timeout_ms": None if call.timeout_s is None else int(call.timeout_s * 1000),
+        }  # fmt: skip
+        payload |= {name: value for name, value in optional.items() if value is not None}
+        return given("tool.call.start", payload)
+
+    async def _tell_start(self, payload: JsonObject) -> None:
+        call_id = str(payload["tool_call_id"])
+        if call_id not in self._run.journal.calls:
+            await self._run.append("tool.call.start", payload, f"call/{call_id}")
+
+    async def _answers(self, calls: Sequence[ToolCall]) -> list[Answer | None]:
+        """What people said to each call; None where nobody had to be asked."""
+        asked = [(call, question) for call in calls if (question := self._question(call)) is not None]
+        answers = await self._asking.ask_all([question for _, question in asked])
+        by_call = {call.tool_call_id: answer for (call, _), answer in zip(asked, answers, strict=True)}
+        return [by_call.get(call.tool_call_id) for call in calls]
+
+    def _question(self, call: ToolCall) -> Question | None:
+        if call.run is None:
+            prompt = call.approval.prompt if call.approval else f"Run {call.name}"
+            made = call.approval or Question(prompt, "client_tool")
+            return replace(made, kind="client_tool", name=call.name, args=call.args, tool_call_id=call.tool_call_id)
+        if call.approval is None:
+            return None
+        return replace(call.approval, name=call.name, args=call.args, tool_call_id=call.tool_call_id)
+
+    async def _call(self, call: ToolCall, answer: Answer | None) -> ToolOutcome:
+        record = self._run.journal.calls[str(call.tool_call_id)]
+        if record.outcome is not None:
+            return _recorded(record)
+        started_s = asyncio.get_running_loop().time()
+        if answer is not None and answer.resolution in {"denied", "expired", "cancelled"}:
+            return await self._complete(
+                str(call.tool_call_id), _since_ms(started_s), answer.reason or "denied", is_denied=True
+            )
+        try:
+            args = answer.edited_args if answer is not None and answer.edited_args is not None else call.args
+            args = call.validate(args) if call.validate else args
+        except ValueError as error:
+            return await self._fail(str(call.tool_call_id), "invalid_args", str(error), is_retryable=False)
+        if call.run is None:
+            return await self._client_result(call, answer, started_s)
+        return await self._run_tool(call, args, started_s)
+
+    async def _client_result(self, call: ToolCall, answer: Answer | None, started_s: float) -> ToolOutcome:
+        if answer is None or answer.error:
+            said = answer.error if answer else "nobody answered"
+            return await self._fail(str(call.tool_call_id), "failed", said, is_retryable=False)
+        return await self._complete(str(call.tool_call_id), _since_ms(started_s), answer.value)
+
+    async def _run_tool(self, call: ToolCall, args: JsonObject, started_s: float) -> ToolOutcome:
+        call_id = str(call.tool_call_id)
+        progress = Progress(self._run, self._writer, call_id)
+        if call.run is None:
+            raise AssertionError("asked of people instead")
+        self._faults.hit("run_before_tool")
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                output = await call.run(args, progress)
+            self._faults.hit("run_after_tool")
+        except TimeoutError:
+            return await self._fail(
+                str(call.tool_call_id), "timeout", f"no result within {call.timeout_s} s", is_retryable=True
+            )
+        except (Exception, SystemExit) as error:
+            _log.warning("tool %s failed", call.name, exc_info=True)
+            return await self._fail(
+                str(call.tool_call_id), "failed", f"{type(error).__name__}: {error}", is_retryable=False
+            )
+        return await self._complete(str(call.tool_call_id), _since_ms(started_s), output)
+
+    async def _complete(self, call_id: str, duration_ms: int, output: Json, *, is_denied: bool = False) -> ToolOutcome:
+        payload: JsonObject = {
+            "tool_call_id": call_id, "run_id": self._run.run.run_id, "outcome": "denied" if is_denied else "ok",
+            "output": output, "duration_ms": duration_ms,
+        }  # fmt: skip
+        try:
+            payload = storable("tool.call.complete", payload)
+        except Unstorable as error:
+            return await self._fail(call_id, "failed", f"the output cannot be told: {error}", is_retryable=False)
+        await self._run.append("tool.call.complete", payload, f"result/{call_id}")
+        return ToolOutcome(call_id, payload["output"], is_denied)
+
+    async def _fail(self, call_id: str, reason: str, message: str, *, is_retryable: bool) -> ToolOutcome:
+        payload: JsonObject = {
+            "tool_call_id": call_id, "run_id": self._run.run.run_id, "reason": reason, "message": storable_text(message, 2000),
+            "retryable": is_retryable,
+        }  # fmt: skip
+        await self._run.append("tool.call.error", payload, f"result/{call_id}")
+        return ToolOutcome(call_id, error=reason, message=message)
+
+
+async def _all_of(tasks: Sequence[asyncio.Task[ToolOutcome]]) -> list[ToolOutcome]:
+    """The results, or what one raised. A cancellation is passed on at once, which `gather` holds up until all have ended."""
+    if tasks:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    return [task.result() for task in tasks]
+
+
+def _as_named(outcome: ToolOutcome, call: ToolCall) -> ToolOutcome:
+    """The outcome under the id the agent gave."""
+    return outcome if call.tool_call_id is None else replace(outcome, tool_call_id=call.tool_call_id)
+
+
+def is_too_large(args: JsonObject) -> bool:
+    """Whether arguments do not fit an event."""
+    return len(canonical(args)) > ARGS_BYTES_MAX
+
+
+def _since_ms(started_s: float) -> int:
+    return int((asyncio.get_running_loop().time() - started_s) * 1000)
+
+
+def _recorded(record: CallRecord) -> ToolOutcome:
+    is_denied = record.outcome == "denied"
+    return ToolOutcome(record.tool_call_id, record.output, is_denied, record.error, record.message)

@@ -1,0 +1,1 @@
+"""Consumer groups: delivery, partitions, retries, and parking."""

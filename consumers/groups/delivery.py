@@ -1,0 +1,108 @@
+"""One piece of work from reading its event to acknowledging it: attempts, delays and parking.
+
+Which worker does it, and in which order, is the subscription's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass, field
+
+from consumers.faults import Faults
+from consumers.groups.effects import KeyedEffects
+from consumers.groups.handler import Done, EventHandler, FailureContext, Outcome, Park, Retry, Source
+from consumers.groups.retry import RetryPolicy
+from consumers.metrics import Meters
+from projections.errors import BrokenEvent
+from projections.recorded import recorded
+from streams.channel import Channel, channel_from_path
+from streams.envelope import Entry
+from streams.errors import LogUnavailable
+from streams.redis.groups import GroupLost, Groups, Work
+from streams.redis.log import Log
+
+AWAY_DELAY_S = 0.25
+"""Between tries while Redis is away. It is nobody's fault, so it does not count as an attempt."""
+CHANNELS_MAX = 64
+"""Events handled at once. More would only queue at Redis; handlers wait there, not on the processor."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Settles work for one handler, under one worker's name."""
+
+    log: Log
+    groups: Groups
+    handler: EventHandler
+    policy: RetryPolicy
+    faults: Faults
+    meters: Meters
+    worker: str
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHANNELS_MAX))
+
+    async def settle(self, work: Work, token: int) -> bool:
+        """Handle until it is done or parked. False when another worker has taken the partition over.
+
+        Cancelled at any await, it leaves the work pending: whoever has the partition next does it again.
+        """
+        attempt = work.deliveries
+        while True:
+            try:
+                outcome = await self._decide(work, attempt)
+                self.meters.handled[self.handler.name, type(outcome).__name__.lower()] += 1
+                if not isinstance(outcome, Retry):
+                    return await self._carry_out(work, token, attempt, outcome)
+                await asyncio.sleep(outcome.after_s or 0)
+                attempt = await self.groups.count_attempt(work.partition, self.handler.name, self.worker, work.id)
+            except (LogUnavailable, GroupLost):
+                await asyncio.sleep(AWAY_DELAY_S * random.uniform(0.5, 1))
+
+    async def _carry_out(self, work: Work, token: int, attempt: int, outcome: Done | Park) -> bool:
+        if isinstance(outcome, Park):
+            _log.error("parked %s: %s", work.type, outcome.reason, extra={"channel": work.path, "event": work.event})
+            self.faults.hit("before_park")
+            parked = await self.groups.park(work, self.handler.name, token, outcome.reason[:2000], attempt)
+            self.faults.hit("after_park")
+            return bool(parked)
+        self.faults.hit("before_ack")
+        is_ours = await self.groups.ack(work.partition, self.handler.name, token, [work.id])
+        self.faults.hit("after_ack")
+        return is_ours
+
+    async def _decide(self, work: Work, attempt: int) -> Outcome:
+        if attempt > self.policy.attempts_max:
+            return Park(f"given up after {attempt - 1} deliveries: none of them came to an end")
+        async with self.slots:  # not while it sleeps: many failing channels must not stop the others
+            outcome = await self._attempt(work)
+        if isinstance(outcome, Retry):
+            return self.policy.decide(FailureContext(attempt, outcome.reason), random.random(), outcome.after_s)
+        return outcome
+
+    async def _attempt(self, work: Work) -> Outcome:
+        channel = channel_from_path(work.path)
+        entry = await event_at(self.log, channel, work.event)
+        if entry is None:
+            return Park("the event is not in the stream any more: it was trimmed before this handler came to it")
+        self.faults.hit("before_handle")
+        try:
+            source = Source(channel, recorded(entry))
+            effects = KeyedEffects(self.log, self.faults, self.handler.name, source)
+            return await self.handler.handle(source, effects)
+        except (LogUnavailable, OSError) as error:
+            raise LogUnavailable(str(error)) from error
+        except BrokenEvent as error:
+            return Park(str(error))
+        except Exception as error:
+            _log.warning("handler %s failed on %s", self.handler.name, work.type, exc_info=True)
+            return Retry(f"{type(error).__name__}: {error}")
+
+
+async def event_at(log: Log, channel: Channel, event_id: str) -> Entry | None:
+    """The event with this id, None when the stream does not hold it."""
+    ms, _, number = event_id.partition("-")
+    before = f"{ms}-{int(number) - 1}" if int(number) else f"{int(ms) - 1}-18446744073709551615"
+    found = await log.page(channel, before, limit=1, upto=event_id)
+    return found[0] if found else None

@@ -1,0 +1,109 @@
+"""Which partitions this worker handles: leases with a TTL, shared out evenly among the workers that live.
+
+A channel's events are handled one at a time because its partition has one worker; a worker that dies is replaced when
+its leases end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from streams.errors import LogUnavailable
+from streams.records.leases import Leases
+
+LIFE_MS: Final = 6_000
+"""How long a partition stands still after its worker was killed. Shorter would be lost to a long garbage collection."""
+RENEWALS: Final = 1 / 3
+"""The part of its life after which a lease is renewed: two renewals may fail before it is lost."""
+_log = logging.getLogger(__name__)
+
+
+class Member(Protocol):
+    """Who works in the partitions: subscriptions and the reaper."""
+
+    async def take(self, partition: int, token: int) -> None:
+        """Begin with a partition; `token` rises with each new worker it has."""
+
+    async def leave(self, partition: int, *, is_lost: bool) -> None:
+        """Stop with it: at once when it was lost, else after finishing what is in hand."""
+
+
+class Partitions:
+    """Keeps this worker's share.
+
+    Args:
+        life_ms: life of a lease; tests shorten it.
+    """
+
+    def __init__(self, leases: Leases, count: int, members: Sequence[Member], life_ms: int = LIFE_MS) -> None:
+        self._leases = leases
+        self._count = count
+        self._members = members
+        self._life_ms = life_ms
+        self._first = hash(leases.worker) % count  # workers begin at different places and so collide less
+        self._is_closing = False
+        self._turning = asyncio.Lock()
+        self.held: dict[int, int] = {}
+        self.settled = asyncio.Event()
+        """Set once this worker has looked for its share for the first time."""
+
+    async def run(self) -> None:
+        """Take and keep the share, for ever; `close` gives it up."""
+        while not self._is_closing:
+            try:
+                async with self._turning:
+                    await self._turn()
+            except LogUnavailable as error:
+                _log.debug("leases wait for Redis: %s", error)
+            await asyncio.sleep(self._life_ms / 1000 * RENEWALS)
+
+    async def close(self) -> None:
+        """Finish what is in hand and let every partition go, so that the others need not wait."""
+        self._is_closing = True
+        with contextlib.suppress(LogUnavailable):
+            async with self._turning:  # a turn under way would take again what is given up here
+                await self._leases.sign_out()
+                await asyncio.gather(*map(self._release, list(self.held)))
+
+    async def _turn(self) -> None:
+        workers = await self._leases.sign_in(self._life_ms)
+        share = -(-self._count // max(1, workers))
+        for partition, token in list(self.held.items()):
+            if await self._leases.renew_partition(partition, self._life_ms) != token:
+                _log.warning("partition %d was taken over", partition)
+                del self.held[partition]
+                await self._tell_left(partition, is_lost=True)
+        await asyncio.gather(*map(self._release, list(self.held)[share:]))
+        await self._fill(share)
+        self.settled.set()
+
+    async def _fill(self, share: int) -> None:
+        for step in range(self._count):
+            partition = (self._first + step) % self._count
+            if len(self.held) >= share:
+                return
+            if partition in self.held:
+                continue
+            if token := await self._leases.acquire_partition(partition, self._life_ms):
+                self.held[partition] = token
+                await self._tell_taken(partition, token)
+
+    async def _tell_taken(self, partition: int, token: int) -> None:
+        try:
+            await asyncio.gather(*(member.take(partition, token) for member in self._members))
+        except BaseException:
+            del self.held[partition]  # half taken is not taken: it is tried again at the next turn
+            await self._leases.release_partition(partition)
+            raise
+
+    async def _tell_left(self, partition: int, *, is_lost: bool) -> None:
+        await asyncio.gather(*(member.leave(partition, is_lost=is_lost) for member in self._members))
+
+    async def _release(self, partition: int) -> None:
+        del self.held[partition]
+        await self._tell_left(partition, is_lost=False)
+        await self._leases.release_partition(partition)

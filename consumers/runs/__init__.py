@@ -1,0 +1,1 @@
+"""Agent runs: their flow, segments, journal, and the reaper."""

@@ -1,0 +1,128 @@
+"""Which events a run still owes before it is over, in the order of NOTES 3. Pure.
+
+Worker, handler and reaper call this with the same journal and use the keys it gives, so each event is written once whoever
+comes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from consumers.agents.storable import storable_text
+from consumers.runs.change import Change
+from consumers.runs.journal import Journal
+from projections.json_value import Json, JsonObject
+from projections.run_states import OUTCOMES, sources
+from streams.channel import Channel
+from streams.envelope import Guard, OpenText
+from streams.records.runs import RunView, home_guard_name, request_guard_name
+
+Outcome = Literal["success", "cancelled", "failed", "expired"]
+
+
+class Planned(NamedTuple):
+    """An event to append, with its key within the run."""
+
+    type: str
+    payload: JsonObject
+    key: str
+    change: Change
+    open_text: OpenText | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ends.
+
+    Attributes:
+        tool_reason: why calls that are still open came to nothing.
+        failure: `Failure` of a run that failed.
+        text, reasoning: what was said of the message that is still open.
+    """
+
+    outcome: Outcome
+    duration_ms: int
+    tool_reason: Literal["cancelled", "worker_lost", "timeout", "failed"] = "cancelled"
+    failure: JsonObject | None = None
+    text: str = ""
+    reasoning: str = ""
+    result: Json = None
+    reason: str = ""
+
+
+def failure(code: str, message: str, *, is_retryable: bool) -> JsonObject:
+    """The catalogue's `Failure`."""
+    return {"code": storable_text(code, 64), "message": storable_text(message, 2000), "retryable": is_retryable}
+
+
+def closing(channel: Channel, journal: Journal, run: RunView, ending: Ending) -> list[Planned]:
+    """The missing events: errors of open calls, resolutions, the message's end, `agent.complete` last."""
+    planned = [_call_error(journal.run_id, call.tool_call_id, ending) for call in journal.open_calls]
+    planned += [
+        _resolved(channel, journal.run_id, request.request_id, request.tool_call_id, ending)
+        for request in journal.open_requests
+    ]
+    if (message := journal.open_message) is not None:
+        planned.append(_end(journal, message.message_id, run, ending))
+    return [*planned, _complete(channel, journal, run, ending)]
+
+
+def _call_error(run_id: str, call_id: str, ending: Ending) -> Planned:
+    payload: JsonObject = {
+        "tool_call_id": call_id, "run_id": run_id, "reason": ending.tool_reason,
+        "message": _TOOL_TEXTS[ending.tool_reason], "retryable": ending.tool_reason in {"worker_lost", "timeout"},
+    }  # fmt: skip
+    return Planned("tool.call.error", payload, f"result/{call_id}", Change())
+
+
+def _resolved(channel: Channel, run_id: str, request_id: str, call_id: str | None, ending: Ending) -> Planned:
+    resolution = "expired" if ending.outcome == "expired" else "cancelled"
+    payload: JsonObject = {"request_id": request_id, "run_id": run_id, "resolution": resolution, "edited": False}
+    if call_id is not None:
+        payload["tool_call_id"] = call_id
+    guard = Guard(request_guard_name(channel, request_id), sets=(("state", resolution),))
+    return Planned("tool.call.resolved", payload, f"resolved/{request_id}", Change(guards=(guard,)))
+
+
+def _end(journal: Journal, message_id: str, run: RunView, ending: Ending) -> Planned:
+    finish = {"success": "stop", "cancelled": "cancelled"}.get(ending.outcome, "error")
+    payload: JsonObject = {
+        "message_id": message_id, "run_id": run.run_id, "attempt": run.attempt, "finish_reason": finish,
+        "text": ending.text,
+    }  # fmt: skip
+    if ending.reasoning:
+        payload["reasoning"] = ending.reasoning
+    if ending.failure is not None:
+        payload["error"] = ending.failure
+    number = len(journal.messages) - 1
+    return Planned(
+        "assistant.message.end", payload, f"end/{number}", Change(), OpenText(message_id, run.run_id, run.attempt)
+    )
+
+
+def _complete(channel: Channel, journal: Journal, run: RunView, ending: Ending) -> Planned:
+    payload: JsonObject = {
+        "run_id": run.run_id, "agent": run.agent, "outcome": ending.outcome, "message_ids": journal.message_ids,
+        "duration_ms": ending.duration_ms, "attempts": run.attempt,
+    }  # fmt: skip
+    if ending.result is not None:
+        payload["result"] = ending.result
+    if journal.usage:
+        payload["usage"] = journal.usage
+    if ending.failure is not None:
+        payload["error"] = ending.failure
+    state = OUTCOMES[ending.outcome]
+    home = Guard(home_guard_name(channel), decrements=("open",))
+    change = Change(
+        states=sources(state), sets=(("state", state.value), ("holder", ""), ("settings", "")), guards=(home,)
+    )
+    return Planned("agent.complete", payload, "complete", change)
+
+
+_TOOL_TEXTS = {
+    "cancelled": "the run was stopped before the call came to an end",
+    "worker_lost": "the worker was lost while the call was running; whether it had an effect is not known",
+    "timeout": "the run came to its deadline before the call came to an end",
+    "failed": "the run failed before the call came to an end",
+}

@@ -1,0 +1,196 @@
+"""Looks at every run that is not final: deadlines of all states, lost workers, jobs that never came.
+
+It takes a run's lease before it changes anything, writes itself in as holder, and from then on the old worker is refused. Two
+reapers, or a reaper and a worker that was only slow, write each event once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from dataclasses import replace
+from typing import Final
+
+from consumers.runs import recovery
+from consumers.runs.closing import Ending, failure
+from consumers.runs.control import Fenced
+from consumers.runs.flow import Flow, status_key, status_payload
+from consumers.runs.services import Services
+from projections.run_states import QUEUED_MS_MAX, WAITING_MS_DEFAULT
+from streams.channel import Channel
+from streams.errors import LogUnavailable
+from streams.records.runs import RunView
+
+TURN_S: Final = 1.0
+DUE_MAX: Final = 200
+LOOK_AGAIN_MS: Final = 3_000
+"""How often a run is looked at: what a lost worker costs beyond the life of its lease."""
+WAITING_LOOK_MS: Final = 30_000
+JOB_PATIENCE_MS: Final = 20_000
+"""A run that has its turn and was not taken for so long gets another job: its first one may have died with a worker."""
+DEADLINE_GRACE_MS: Final = 20_000
+"""The worker keeps the deadline itself; the reaper only when that did not help."""
+_log = logging.getLogger(__name__)
+
+
+class Reaper:
+    """Takes care of the runs in this worker's partitions."""
+
+    def __init__(
+        self, services: Services, turn_s: float = TURN_S, look_again_ms: int = LOOK_AGAIN_MS,
+        job_patience_ms: int = JOB_PATIENCE_MS,
+    ) -> None:  # fmt: skip
+        self._services = services
+        self._job_patience_ms = job_patience_ms
+        self._flow = Flow(services)
+        self._turn_s = turn_s
+        self._look_again_ms = look_again_ms
+        self._partitions: set[int] = set()
+
+    async def take(self, partition: int, token: int) -> None:  # noqa: ARG002 - runs have leases of their own
+        """Look after the runs of a partition from now on."""
+        self._partitions.add(partition)
+
+    async def leave(self, partition: int, *, is_lost: bool) -> None:  # noqa: ARG002 - nothing is in hand between turns
+        """Look after them no more."""
+        self._partitions.discard(partition)
+
+    async def run(self) -> None:
+        """Look, for ever."""
+        while True:
+            await asyncio.sleep(self._turn_s)
+            try:
+                for partition in list(self._partitions):
+                    await self.look(partition)
+            except LogUnavailable as error:
+                _log.debug("the reaper waits for Redis: %s", error)
+            except Exception:  # one run that cannot be read must not keep the others from their end
+                _log.exception("the reaper failed on a run")
+
+    async def look(self, partition: int) -> None:
+        """Look at the runs that are due."""
+        for channel, run_id in await self._services.store.due(partition, self._services.now_ms(), DUE_MAX):
+            wait_ms = self._look_again_ms
+            try:
+                wait_ms = await self.inspect(channel, run_id)
+            except Fenced:
+                _log.info("run %s is in other hands", run_id)
+            finally:
+                if wait_ms:
+                    await self._services.store.register(channel, run_id, self._services.now_ms() + wait_ms)
+
+    async def inspect(self, channel: Channel, run_id: str) -> int:
+        """Do what the run needs. Returns in how many milliseconds to look again, 0 when it is over."""
+        run = await self._services.store.run(channel, run_id)
+        if run is None or run.is_final:
+            await self._flow.leave(channel, run_id)
+            return 0
+        if run.cancel and run.state in {"queued", "waiting"}:
+            await self._flow.cancel(channel, run_id)
+        elif run.state == "queued":
+            await self._queued(channel, run)
+        elif run.state == "waiting":
+            return await self._waiting(channel, run)
+        elif not await self._services.leases.is_run_alive(channel, run_id):
+            await self._lost(channel, run_id)
+        elif self._services.now_ms() > run.deadline_ms + DEADLINE_GRACE_MS:
+            await self._overdue(channel, run_id)
+        return self._look_again_ms
+
+    async def _queued(self, channel: Channel, run: RunView) -> None:
+        age_ms = self._services.now_ms() - run.since_ms
+        active = await self._services.store.turn(channel, joining=(run.cause, run.run_id))
+        if active != run.run_id:
+            await self._check_turn(channel, active)
+        elif age_ms > QUEUED_MS_MAX:
+            self._services.meters.runs_lost["expired"] += 1
+            await self._flow.expire_idle(channel, run)
+        else:
+            again = f"r{age_ms // self._job_patience_ms}" if age_ms > self._job_patience_ms else ""
+            if again:
+                await self._services.jobs.drop(channel, run)
+            await self._flow.put_job(channel, run.run_id, again)
+
+    async def _check_turn(self, channel: Channel, active: str) -> None:
+        """The turn belongs to another run. If that one is over, it goes on."""
+        other = await self._services.store.run(channel, active)
+        if other is None or other.is_final:
+            await self._flow.leave(channel, active)
+
+    async def _waiting(self, channel: Channel, run: RunView) -> int:
+        now_ms = self._services.now_ms()
+        deadline_ms = run.deadline_ms or run.since_ms + WAITING_MS_DEFAULT
+        if now_ms >= deadline_ms:
+            self._services.meters.runs_lost["expired"] += 1
+            await self._flow.expire_idle(channel, run)
+        elif run.answered >= run.asked:
+            await self._flow.resume(channel, run.run_id)
+        else:
+            return max(self._look_again_ms, min(WAITING_LOOK_MS, deadline_ms - now_ms))
+        return self._look_again_ms
+
+    async def _lost(self, channel: Channel, run_id: str) -> None:
+        """The worker gives no sign of life: a new attempt, or the end."""
+        holder = await self._acquire(channel, run_id)
+        if holder is None:
+            return
+        try:
+            run = await self._services.store.take_over(channel, run_id, holder)
+            if run is not None and run.state in {"running", "cancelling"}:
+                await self._recover(channel, run, holder)
+                await self._services.jobs.drop(channel, run)
+        finally:
+            await self._services.leases.release_run(channel, run_id, holder)
+
+    async def _recover(self, channel: Channel, run: RunView, holder: str) -> None:
+        writes = await self._flow.run_log(channel, run, holder)
+        writes.journal = await self._flow.read_journal(channel, run)
+        verdict = recovery.judge(writes.journal, run.losses + 1)
+        if run.state == "cancelling":
+            await self._end(writes.run, channel, holder, "cancelled")
+        elif isinstance(verdict, recovery.Lost):
+            await self._end(run, channel, holder, "failed", verdict.message)
+        else:
+            _log.warning("run %s lost its worker; attempt %d follows", run.run_id, run.attempt + 1)
+            self._services.meters.runs_lost["again"] += 1
+            change = recovery.requeue(run, self._services.now_ms(), is_loss=True)
+            following = replace(run, attempt=run.attempt + 1)
+            payload = status_payload(following, "queued", "running", reason="its worker was lost")
+            await writes.append_unless_done("agent.status", payload, status_key(following, "queued"), change)
+            await self._services.leases.release_run(channel, run.run_id, holder)
+            await self._flow.put_job(channel, run.run_id)
+
+    async def _overdue(self, channel: Channel, run_id: str) -> None:
+        """It lives, and does not end: take it away from its worker."""
+        run = await self._services.store.run(channel, run_id)
+        if run is None or run.state not in {"running", "cancelling"}:
+            return
+        holder = self._new_holder()
+        taken = await self._services.store.take_over(channel, run_id, holder)
+        if taken is not None and not taken.is_final:
+            await self._end(taken, channel, holder, "cancelled" if taken.state == "cancelling" else "expired")
+
+    async def _end(self, run: RunView, channel: Channel, holder: str, outcome: str, message: str = "") -> None:
+        self._services.meters.runs_lost[outcome] += 1
+        writes = await self._flow.run_log(channel, run, holder)
+        writes.journal = await self._flow.read_journal(channel, run)
+        text, reasoning = "", ""
+        if (opened := writes.journal.open_message) is not None:
+            text, reasoning = await self._services.store.open_text(channel, opened.message_id)
+        duration_ms = max(0, self._services.now_ms() - run.began_ms)
+        ending = Ending("cancelled", duration_ms, "cancelled", None, text, reasoning)
+        if outcome == "failed":
+            told = failure("worker_lost", message, is_retryable=True)
+            ending = replace(ending, outcome="failed", tool_reason="worker_lost", failure=told)
+        elif outcome == "expired":
+            ending = replace(ending, outcome="expired", tool_reason="timeout")
+        await self._flow.close(writes, ending)
+
+    async def _acquire(self, channel: Channel, run_id: str) -> str | None:
+        holder = self._new_holder()
+        is_ours = await self._services.leases.acquire_run(channel, run_id, holder, self._services.lease_ms)
+        return holder if is_ours else None
+
+    def _new_holder(self) -> str:
+        return f"{self._services.worker}/reaper-{secrets.token_hex(6)}"

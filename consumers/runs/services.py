@@ -1,0 +1,70 @@
+"""What the parts of a worker share, made once in its composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from consumers.agents.agent import RunFunction
+from consumers.faults import Faults
+from consumers.metrics import Meters
+from consumers.runs.writer import Writer
+from streams.channel import Channel
+from streams.records.leases import Leases
+from streams.records.run_store import RunStore
+from streams.records.runs import RunView
+from streams.redis.log import Log
+
+
+class Jobs(Protocol):
+    """The queue of segments. What is in it is a hint: the run's hash decides whether a segment may begin."""
+
+    async def put(self, channel: Channel, run: RunView, *, again: str = "") -> None:
+        """Have the run's present segment done by a worker that serves its agent.
+
+        Putting it twice is putting it once, unless `again` differs.
+        """
+
+    async def drop(self, channel: Channel, run: RunView) -> None:
+        """Take a job out of the queue whose worker died with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAgent:
+    """An agent this worker serves.
+
+    Attributes:
+        resumes: it keeps checkpoints of its own and is not replayed.
+        is_interactive: whether it may ask people.
+    """
+
+    name: str
+    run: RunFunction
+    description: str = ""
+    resumes: bool = False
+    is_interactive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a run needs.
+
+    Attributes:
+        now_ms: milliseconds since 1970.
+        lease_ms: life of a run's lease; renewed three times as often.
+        grace_s: how long a graceful cancel waits for the agent.
+    """
+
+    worker: str
+    log: Log
+    store: RunStore
+    leases: Leases
+    jobs: Jobs
+    writer: Writer
+    agents: Mapping[str, ServedAgent]
+    meters: Meters
+    faults: Faults
+    now_ms: Callable[[], int]
+    lease_ms: int = 15_000
+    grace_s: float = 5.0

@@ -1,0 +1,1 @@
+"""Authentication and permissions: tokens, keys, revocations, allowed origins."""

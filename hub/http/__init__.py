@@ -1,0 +1,1 @@
+"""HTTP: the API, Server-Sent Events, service routes, and problem documents."""

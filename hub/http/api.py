@@ -1,0 +1,205 @@
+"""HTTP over the same commands and the same log: append, pages, long polls, state, presence (PROTOCOL 6)."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from hub.auth.revocation_requests import read_revocation
+from hub.errors import HubError
+from hub.handlers.connection import rfc3339
+from hub.http.bearer import caller_of
+from hub.http.body import read_body
+from hub.http.stream import event_id, open_stream
+from hub.node.history import HistoryPage, HistoryQuery, read_history
+from hub.node.hub import Hub
+from hub.node.subscribing import Wish
+from hub.protocol.commands import Answer, Append, Caller, Command
+from hub.protocol.messages import ID, Frame, read_message
+from hub.protocol.replies import log_error, stored_payload
+from hub.protocol.session import channel_of, check_command, known_event
+from streams.channel import Channel
+from streams.cursor import LIVE, Cursor
+from streams.envelope import Lane
+from streams.errors import StreamsError
+from streams.events import CATALOGUE
+from streams.events.channels import ChannelHistory
+from streams.events.validation import InvalidPayload, validate
+from streams.redis.replay import PAGE_EVENTS
+
+router = APIRouter()
+MAX_WAIT_MS = 30_000
+
+
+async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key: str | None) -> Command:
+    data = await read_body(request, hub.settings.message_size_limit_bytes)
+    body = read_message(data)[0] if data.lstrip()[:1] == b"{" else None
+    if not isinstance(body, dict) or set(body) - {"type", "payload"}:
+        raise HubError(4005, "send an object with type and payload")
+    kind, payload = body.get("type"), body.get("payload", {})
+    if not isinstance(kind, str) or not isinstance(payload, dict):
+        raise HubError(4005, "type is a string, payload an object")
+    if key is not None and not ID.fullmatch(key):
+        raise HubError(4005, "Idempotency-Key must be 1 to 64 of A-Z a-z 0-9 _ . : -")
+    event = known_event(kind)
+    if event.lane is Lane.CONNECTION or not event.kinds:
+        raise HubError(4005, f"{kind} is for sockets only")
+    limit(hub, caller, event.rate)
+    return check_command(event, Frame(kind, key, channel, payload), caller)
+
+
+def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
+    """The same buckets as the socket's.
+
+    Raises:
+        HubError: 4004 with `Retry-After`.
+    """
+    if rate is None:
+        return
+    principal = caller.principal
+    retry_after_ms = hub.limiter.take((principal.tenant, principal.user), rate, hub.monotonic())
+    if retry_after_ms is not None:
+        raise HubError(4004, "too many of these; come back later", retry_after_ms=retry_after_ms)
+
+
+def charge_scan(hub: Hub, caller: Caller, events_count: int) -> None:
+    """Reading far costs as many requests as it would have taken page by page: the user's next ones wait for it."""
+    principal = caller.principal
+    hub.limiter.charge((principal.tenant, principal.user), "history", hub.monotonic(), events_count / PAGE_EVENTS)
+
+
+@router.post("/v1/channels/{channel}/events", status_code=201)
+async def append(request: Request, channel: str, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
+    """Append an event. The same key with the same body answers again and stores nothing."""
+    hub, caller = await caller_of(request)
+    command = await _command(request, hub, channel, caller, idempotency_key)
+    outcome, appended = await hub.execute(command)
+    if isinstance(outcome, Append) and appended is not None:
+        body = stored_payload(command.event, outcome, appended)
+        return Response(body, 200 if appended.is_duplicate else 201, media_type="application/json")
+    body = outcome.data if isinstance(outcome, Answer) else b"{}"
+    is_new = command.event.is_stored and json.loads(body).get("duplicate") is False  # stored, with an answer of its own
+    return Response(body, 201 if is_new else 200, media_type="application/json")
+
+
+def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:
+    """A channel the caller may read, within the history rate.
+
+    Raises:
+        HubError: 4003, 4004, 4006.
+    """
+    channel = channel_of(caller.principal.tenant, wire)
+    if not caller.principal.grants.allows(wire, "read"):
+        raise HubError(4003, "your token does not allow read in this channel")
+    limit(hub, caller, "history")
+    return channel
+
+
+def _query(**given: Any) -> HistoryQuery:
+    payload = {name: value for name, value in given.items() if value is not None}
+    try:
+        value, _ = validate(CATALOGUE["channel.history"], payload)
+    except InvalidPayload as error:
+        raise HubError(4005, "; ".join(f"{p.field} {p.problem}" for p in error.problems)) from None
+    assert isinstance(value, ChannelHistory)  # noqa: S101 - what the catalogue declares for this type
+    return HistoryQuery.of(value)
+
+
+@router.get("/v1/channels/{channel}/events")
+async def events(
+    request: Request, channel: str, after: str | None = None, before: str | None = None,
+    from_time: str | None = None, to_time: str | None = None,
+    types: Annotated[str | None, Query(description="comma-separated; a trailing * matches any ending")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100, wait_ms: Annotated[int, Query(ge=0, le=MAX_WAIT_MS)] = 0,
+) -> Response:  # fmt: skip
+    """A page of events; with `wait_ms` and `after` it waits for the first one when there is none yet."""
+    hub, caller = await caller_of(request)
+    place = readable_channel(hub, caller, channel)
+    wanted = types.split(",") if types else None
+    query = _query(after=after, before=before, from_time=from_time, to_time=to_time, types=wanted, limit=limit)
+    try:
+        page = await read_history(hub.log.replay, place, query)
+        if wait_ms and _is_empty(page):
+            page = await _wait(hub, caller, place, query, wait_ms / 1000)
+    except StreamsError as error:
+        raise log_error(error) from error
+    return Response(page.to_json(place), media_type="application/json")
+
+
+async def _wait(hub: Hub, caller: Caller, place: Channel, query: HistoryQuery, timeout_s: float) -> HistoryPage:
+    """The page once it has an event, or as it is when the time is over.
+
+    It is read when the subscription stands, so that nothing falls between, and again for every event that comes: it may not
+    be of the types that were asked for.
+    """
+    deadline, is_due, page = hub.monotonic() + timeout_s, True, HistoryPage([], None, None)
+    async with open_stream(hub, caller, Wish(place, Cursor(LIVE), wants_state=False)) as transport:
+        while (left_s := deadline - hub.monotonic()) > 0 and _is_empty(page):
+            messages = await transport.messages(left_s)
+            if messages is None:
+                break
+            if messages and (is_due or any(map(event_id, messages))):
+                page, is_due = await read_history(hub.log.replay, place, query), False
+    return page
+
+
+def _is_empty(page: HistoryPage) -> bool:
+    """Nothing to answer: no event, no gap to tell, and nothing left to be looked through."""
+    return not page.events and page.gap is None and page.next is None
+
+
+@router.get("/v1/channels/{channel}/state")
+async def state(request: Request, channel: str, at: str | None = None) -> Response:
+    """The channel's state now, or as of an event ID or an RFC 3339 time."""
+    hub, caller = await caller_of(request)
+    place = readable_channel(hub, caller, channel)
+    try:
+        look = await hub.log.look(place)
+        found = await (hub.states.read(place, look) if at is None else hub.states.read_at(place, at))
+    except StreamsError as error:
+        raise log_error(error) from error
+    if at is not None:
+        charge_scan(hub, caller, found.position.seq)
+    head = json.dumps({"epoch": look.epoch, "state_at": found.position.seq}).encode()
+    return Response(b'%b,"state":%b}' % (head[:-1], found.json), media_type="application/json")
+
+
+@router.get("/v1/channels/{channel}/presence")
+async def presence(request: Request, channel: str) -> dict[str, Any]:
+    """Who is there."""
+    hub, caller = await caller_of(request)
+    place = readable_channel(hub, caller, channel)
+    try:
+        people = await hub.presence.store.people(place)
+    except StreamsError as error:
+        raise log_error(error) from error
+    return {"presence_count": people} if isinstance(people, int) else {"presence": [p._asdict() for p in people]}
+
+
+@router.post("/v1/users/{user}/events", status_code=201)
+async def send_to_user(
+    request: Request, user: str, idempotency_key: Annotated[str | None, Header()] = None
+) -> Response:
+    """Append to a person's inbox; the token must allow `manage` on `user:*`."""
+    _, caller = await caller_of(request)
+    if not caller.principal.grants.covers("user:*", "manage"):
+        raise HubError(4003, "your token does not allow manage on user:*")
+    return await append(request, f"user:{user}", idempotency_key)
+
+
+@router.post("/v1/revocations", status_code=201)
+async def revoke(request: Request) -> dict[str, Any]:
+    """Revoke a token by its `jti`, or all of a person's issued up to now by `sub`; the token must allow `*` on `*`."""
+    hub, caller = await caller_of(request)
+    limit(hub, caller, "command")
+    body = await read_body(request, hub.settings.message_size_limit_bytes)
+    now = hub.services.now()
+    revocation = read_revocation(body, caller.principal, now, max_life_s=hub.settings.jwt_max_age_s)
+    try:
+        await hub.services.edge.store.revoke(revocation)
+    except StreamsError as error:
+        raise log_error(error) from error
+    field = "jti" if revocation.jti is not None else "sub"
+    return {field: revocation.jti or revocation.user, "before": rfc3339(revocation.before)}

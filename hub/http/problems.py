@@ -1,0 +1,76 @@
+"""Errors over HTTP: RFC 9457 problem documents with the code and name of the socket's errors."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from hub.errors import ERROR_CODES, HubError
+from hub.http.refusal import Refusal
+
+PROBLEM_TYPE: Final = "application/problem+json"
+_WAITS: Final = frozenset({429, 503})
+_WAIT_MS: Final = 1_000
+"""What `Retry-After` says where nobody knows better: connections and channels of others end at any time."""
+_OF_STATUS: Final = {401: 4001, 403: 4003, 404: 4018, 413: 4011}
+"""Statuses that the framework answers by itself → codes; others of 400 to 499 are 4005."""
+
+
+def problem(error: HubError, request: Request) -> Response:
+    """One error as a problem document."""
+    payload = error.to_payload()
+    if error.row.http_status in _WAITS:
+        payload.setdefault("retry_after_ms", _WAIT_MS)
+    document = {
+        "type": "about:blank",
+        "title": error.row.name,
+        "status": error.row.http_status,
+        "detail": error.message,
+    }
+    document |= {name: value for name, value in payload.items() if name != "message"}
+    headers = {}
+    if isinstance(wait_ms := payload.get("retry_after_ms"), int):
+        headers["Retry-After"] = str(max(1, math.ceil(wait_ms / 1000)))
+    if error.row.http_status == 401:  # noqa: PLR2004 - RFC 9110 asks for the header with it
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.row.http_status == 413:  # noqa: PLR2004 - its body was not read to the end
+        return Refusal(request, json.dumps(document), 413, PROBLEM_TYPE, headers)
+    return Response(json.dumps(document), error.row.http_status, headers, PROBLEM_TYPE)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Answer every error of the app as a problem document."""
+
+    @app.exception_handler(HubError)
+    async def refused(request: Request, error: HubError) -> Response:
+        return problem(error, request)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        fields = ", ".join(sorted({".".join(map(str, e["loc"][1:])) for e in error.errors()}))
+        return problem(HubError(4005, f"not as declared: {fields}; see /openapi.json"), request)
+
+    @app.exception_handler(HTTPException)
+    async def other(_request: Request, error: HTTPException) -> Response:
+        code = _OF_STATUS.get(error.status_code, 4005 if error.status_code < 500 else 4030)  # noqa: PLR2004 - client or server
+        row = ERROR_CODES[code]
+        document = {
+            "type": "about:blank", "title": row.name, "status": error.status_code, "detail": str(error.detail),
+            "code": code, "name": row.name, "retry": row.retry.value,
+        }  # fmt: skip
+        return Response(json.dumps(document), error.status_code, error.headers, PROBLEM_TYPE)
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # to nobody: the client went away in the middle of its body
+
+    @app.exception_handler(Exception)
+    async def ours(request: Request, error: Exception) -> Response:
+        hub = request.app.state.hub
+        return problem(hub.as_hub_error(error), request)

@@ -1,0 +1,96 @@
+"""What operators and tools ask a node for: health, readiness, metrics, documents, the console."""
+
+from __future__ import annotations
+
+import json
+from hmac import compare_digest
+from importlib.resources import files
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from hub.errors import HubError
+from hub.http.bearer import bearer_token, hub_of
+from hub.metrics import HubCollector
+from hub.protocol.asyncapi import asyncapi_document
+from streams.errors import StreamsError
+from streams.events import CATALOGUE
+
+router = APIRouter()
+PAGE_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
+}  # fmt: skip
+_WEB_TYPES: Final = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Response:
+    """Whether the node takes traffic, and what is missing if not."""
+    missing = []
+    try:
+        hub = hub_of(request)
+        if hub.is_draining:
+            missing.append("the node is draining")
+        if (edge_error := hub.services.edge.store.error) is not None:
+            missing.append(f"limits and revocations are not shared: {edge_error}")
+        if (fetch_error := hub.services.verifier.fetch_error) is not None:
+            missing.append(f"keys of tokens could not be fetched: {fetch_error}")
+        await hub.log.ping()
+    except (HubError, StreamsError) as error:
+        missing.append(str(error))
+    body = {"status": "ready"} if not missing else {"status": "unready", "missing": missing}
+    return Response(json.dumps(body), 503 if missing else 200, media_type="application/json")
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus; where HUB_METRICS_TOKEN is set, for who sends it as `Authorization: Bearer`."""
+    hub = hub_of(request)
+    wanted = hub.settings.metrics_token
+    if wanted is not None and not compare_digest(bearer_token(request).encode(), wanted.encode()):
+        raise HubError(4001, "metrics need the token of HUB_METRICS_TOKEN")
+    registry = CollectorRegistry()
+    registry.register(HubCollector(hub))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/asyncapi.json")
+async def asyncapi(request: Request) -> dict[str, Any]:
+    """The socket's catalogue as an AsyncAPI 3 document."""
+    url = hub_of(request).settings.websocket_url or str(request.base_url).rstrip("/").replace("http", "ws", 1) + "/ws"
+    return asyncapi_document(CATALOGUE, url)
+
+
+@router.get("/console", include_in_schema=False)
+async def console() -> Response:
+    """The web page."""
+    return _web_file("console.html")
+
+
+@router.get("/console/{name}", include_in_schema=False)
+async def console_file(name: str) -> Response:
+    """What the page loads."""
+    return _web_file(name)
+
+
+def _web_file(name: str) -> Response:
+    folder = files("hub.web")
+    known = {entry.name for entry in folder.iterdir()}
+    ending = name.rpartition(".")[2]
+    if name not in known or ending not in _WEB_TYPES:
+        return Response("not found", 404)
+    return Response(folder.joinpath(name).read_bytes(), 200, PAGE_HEADERS, _WEB_TYPES[ending])

@@ -1,0 +1,1 @@
+"""Limits: rates, quotas, and admission of connections."""

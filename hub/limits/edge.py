@@ -1,0 +1,52 @@
+"""What stands between a node and whoever connects: limits, quotas, the deny-list, and the store that shares them.
+
+Made once by the composition root. It holds parts and no rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hub.auth.revocations import DenyList, Revocation
+from hub.limits.connects import ConnectLimits
+from hub.limits.edge_store import EdgeStore
+from hub.limits.quotas import Quota, Quotas
+from hub.limits.rate_classes import DEFAULT_RATES, RateClass
+from hub.limits.rates import RateLimiter
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One node's edge. `store.start()` before the first socket, `store.close()` after the last."""
+
+    node: str
+    limiter: RateLimiter
+    connects: ConnectLimits
+    quotas: Quotas
+    deny: DenyList
+    store: EdgeStore
+
+
+def make_edge(
+    redis_url: str,
+    node: str,
+    *,
+    rates: Mapping[str, RateClass] | None = DEFAULT_RATES,
+    quota: Quota | None = None,
+    on_revoked: Callable[[Revocation], None] = lambda _revocation: None,
+) -> Edge:
+    """The edge of `node`, sharing through the Redis at `redis_url`. Nothing is sent before `store.start()`.
+
+    Args:
+        redis_url: which Redis.
+        node: a name no other node has.
+        rates: None switches rate limits off.
+        quota: what each tenant may use; None is without bound.
+        on_revoked: told of each revocation that is new on this node, whoever made it.
+    """
+    limiter = RateLimiter(rates, is_shared=True)
+    quotas, deny = Quotas(quota), DenyList()
+    store = EdgeStore.connect(redis_url, node, limiter=limiter, quotas=quotas, deny=deny)
+    store.on_revoked = on_revoked
+    return Edge(node, limiter, ConnectLimits(limiter), quotas, deny, store)

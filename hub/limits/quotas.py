@@ -1,0 +1,173 @@
+"""What a tenant may hold at once and in total: connections, channels, publish rate, bytes stored. Pure.
+
+Counts of this node are exact; those of other nodes are as old as their last report, about half a second.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hub.errors import HubError
+from hub.limits.buckets import Buckets
+from hub.limits.rate_classes import RateClass
+
+TENANTS_MAX: Final = 65_536
+"""Tenants whose stored bytes are remembered, about 10 MB; beyond it those that reported everything are forgotten, and known again
+with their next report, half a second after their next event."""
+REPORT_LIFE_S: Final = 15.0
+"""A node that has not reported for this long is taken for dead and its counts for gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one tenant may use; None is without bound.
+
+    Attributes:
+        connections: sockets open at once, over all nodes.
+        channels: channels subscribed to at once; one open on two nodes counts twice.
+        publishes_per_s: stored events a second, with a burst of ten seconds' worth.
+        bytes_stored: payload bytes in the log, and the bytes of files and of uploads under way.
+    """
+
+    connections: int | None = None
+    channels: int | None = None
+    publishes_per_s: float | None = None
+    bytes_stored: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a node holds for one tenant now."""
+
+    connections: int = 0
+    channels: int = 0
+
+
+class Quotas:
+    """One node's ledger.
+
+    Args:
+        default: the quota of every tenant not named.
+        named: tenant → its own quota.
+    """
+
+    def __init__(self, default: Quota | None = None, named: Mapping[str, Quota] | None = None) -> None:
+        self._default = default or Quota()
+        self._named = named or {}
+        self._connections: Counter[str] = Counter()
+        self._channels: Counter[str] = Counter()
+        self._publishes: dict[float, Buckets] = {}
+        self._bytes_stored: Counter[str] = Counter()
+        self._bytes_unreported: Counter[str] = Counter()
+        self._remote: dict[str, tuple[float, Mapping[str, Usage]]] = {}
+
+    def of(self, tenant: str) -> Quota:
+        """The tenant's quota."""
+        return self._named.get(tenant, self._default)
+
+    def open_connection(self, tenant: str) -> None:
+        """Count a connection.
+
+        Raises:
+            HubError: 4010, the tenant has as many as it may; nothing was counted.
+        """
+        allowed = self.of(tenant).connections
+        if allowed is not None and self._connections[tenant] + self._elsewhere(tenant).connections >= allowed:
+            raise HubError(4010, "your organisation has as many connections as it may; try again later")
+        self._connections[tenant] += 1
+
+    def close_connection(self, tenant: str) -> None:
+        """A counted connection is gone."""
+        _lower(self._connections, tenant)
+
+    def open_channel(self, tenant: str) -> None:
+        """Count a channel that got its first local subscriber.
+
+        Raises:
+            HubError: 4015, the tenant has as many as it may; nothing was counted.
+        """
+        allowed = self.of(tenant).channels
+        if allowed is not None and self._channels[tenant] + self._elsewhere(tenant).channels >= allowed:
+            raise HubError(4015, "your organisation has as many channels open as it may")
+        self._channels[tenant] += 1
+
+    def close_channel(self, tenant: str) -> None:
+        """A counted channel lost its last local subscriber."""
+        _lower(self._channels, tenant)
+
+    def publish(self, tenant: str, size_bytes: int, now: float) -> None:
+        """Count one event about to be stored. `now` is in seconds of any clock that does not go back.
+
+        Raises:
+            HubError: 4004 over the publish rate, 4011 when the tenant's store is full.
+        """
+        quota = self.of(tenant)
+        if quota.bytes_stored is not None and self._bytes_stored[tenant] + size_bytes > quota.bytes_stored:
+            self._bytes_unreported[tenant] += 0  # its total comes with the next report: something may have been removed
+            raise HubError(4011, "your organisation has stored as much as it may; remove something first")
+        if quota.publishes_per_s is not None:
+            self._take_publish(tenant, quota.publishes_per_s, now)
+        if quota.bytes_stored is not None:
+            self.note_stored(tenant, size_bytes)
+
+    def note_stored(self, tenant: str, size_bytes: int) -> None:
+        """Count bytes stored (or, negative, removed) without asking: uploads that are done, channels deleted."""
+        self._bytes_stored[tenant] += size_bytes
+        self._bytes_unreported[tenant] += size_bytes
+
+    def is_full(self, tenant: str) -> bool:
+        """Whether more is stored than may be."""
+        allowed = self.of(tenant).bytes_stored
+        return allowed is not None and self._bytes_stored[tenant] > allowed
+
+    def usage(self) -> dict[str, Usage]:
+        """What this node holds for each tenant that is bounded in it, for its report."""
+        tenants = self._connections.keys() | self._channels.keys()
+        return {
+            name: Usage(self._connections[name], self._channels[name]) for name in tenants if self._is_bounded(name)
+        }
+
+    def drain_bytes(self) -> dict[str, int]:
+        """Bytes stored since the last call, by tenant, for the shared totals."""
+        drained, self._bytes_unreported = dict(self._bytes_unreported), Counter()
+        return drained
+
+    def restore_bytes(self, drained: Mapping[str, int]) -> None:
+        """The report that took these did not arrive: report them again."""
+        self._bytes_unreported.update(drained)
+
+    def note_total(self, tenant: str, bytes_stored: int) -> None:
+        """The shared total, this node's reported part included."""
+        if len(self._bytes_stored) >= TENANTS_MAX:
+            self._bytes_stored = Counter({name: self._bytes_stored[name] for name in self._bytes_unreported})
+        self._bytes_stored[tenant] = bytes_stored + self._bytes_unreported[tenant]
+
+    def note_report(self, node: str, usage: Mapping[str, Usage], now: float) -> None:
+        """What another node holds."""
+        self._remote[node] = (now, usage)
+        self._remote = {name: told for name, told in self._remote.items() if now - told[0] <= REPORT_LIFE_S}
+
+    def _is_bounded(self, tenant: str) -> bool:
+        quota = self.of(tenant)
+        return quota.connections is not None or quota.channels is not None
+
+    def _take_publish(self, tenant: str, per_s: float, now: float) -> None:
+        buckets = self._publishes.get(per_s)
+        if buckets is None:
+            buckets = self._publishes[per_s] = Buckets(RateClass(per_s, max(1.0, per_s * 10)))
+        advice_ms = buckets.take(tenant, now, 1.0)
+        if advice_ms is not None:
+            raise HubError(4004, "your organisation publishes too fast; come back later", retry_after_ms=advice_ms)
+
+    def _elsewhere(self, tenant: str) -> Usage:
+        held = [usage[tenant] for _, usage in self._remote.values() if tenant in usage]
+        return Usage(sum(one.connections for one in held), sum(one.channels for one in held))
+
+
+def _lower(counts: Counter[str], tenant: str) -> None:
+    counts[tenant] -= 1
+    if counts[tenant] <= 0:
+        del counts[tenant]

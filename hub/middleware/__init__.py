@@ -1,1 +1,0 @@
-"""What every command passes: authentication, permissions, rate limits."""

@@ -1,0 +1,1 @@
+"""One node: its connections, the channels they follow, and what it tells them."""

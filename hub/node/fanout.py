@@ -1,0 +1,183 @@
+"""From the tail to every local subscriber of one channel: each event is encoded once, whoever follows it.
+
+It never waits for a client: one that cannot take more is left where it stands and catches up from the log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from hub.protocol.subscription import Phase, Subscription
+from hub.websocket.codec import encode_text
+from streams.channel import Channel
+from streams.cursor import Look, Position
+from streams.envelope import Entry
+
+if TYPE_CHECKING:
+    from hub.metrics import Meters
+    from hub.node.connection import Connection
+    from streams.redis.tail import Tail, Watched
+
+HELD_EVENTS_MAX: Final = 128
+"""Newest events a channel keeps encoded: the last step of a catch-up then needs no read, and resumes share it."""
+HELD_BYTES_MAX: Final = 131_072
+"""The same in bytes, but for the newest few: events may have 256 KiB, and 200 channels of one client would hold gigabytes."""
+HELD_EVENTS_MIN: Final = 4
+ARRAY_MAX: Final = 100
+SIGNALS_HELD_MAX: Final = 1_000
+
+Sub: TypeAlias = "Subscription[Connection]"
+
+
+def encode_events(wires: list[bytes], is_batch: bool) -> bytes:
+    """Events as WebSocket frames: one each, or in arrays of up to 100 for who announced `batch`."""
+    if len(wires) == 1:
+        return encode_text(wires[0])
+    if not is_batch:
+        return b"".join(map(encode_text, wires))
+    arrays = (wires[at : at + ARRAY_MAX] for at in range(0, len(wires), ARRAY_MAX))
+    return b"".join(encode_text(b"[" + b",".join(array) + b"]") for array in arrays)
+
+
+class Fanout:
+    """One channel's subscribers on this node. The tail's listener."""
+
+    __slots__ = (
+        "_held",
+        "_held_bytes",
+        "_meters",
+        "_on_behind",
+        "_on_broken",
+        "_tail",
+        "channel",
+        "configured_count",
+        "default_agent",
+        "epoch",
+        "move_count",
+        "subscribers",
+        "watched",
+        "wire",
+    )
+
+    def __init__(
+        self, channel: Channel, look: Look, tail: Tail, meters: Meters,
+        on_behind: Callable[[Fanout, Sub], None], on_broken: Callable[[Fanout], None],
+    ) -> None:  # fmt: skip
+        self.channel = channel
+        self.wire = channel.wire.encode()
+        self.epoch = look.epoch
+        self.default_agent: str | None = None
+        self.configured_count = 0
+        self.move_count = 0
+        self.subscribers: set[Sub] = set()
+        self._held: deque[tuple[int, bytes]] = deque()
+        self._held_bytes = 0
+        self._tail = tail
+        self._meters = meters
+        self._on_behind = on_behind
+        self._on_broken = on_broken
+        self.watched: Watched = tail.watch(channel, look.head, look.live_id, self)
+
+    @property
+    def position(self) -> Position:
+        """Where the tail stands."""
+        return self.watched.position
+
+    def close(self) -> None:
+        """The last subscriber left."""
+        self._tail.unwatch(self.watched)
+
+    def move(self, look: Look) -> None:
+        """The log was found to continue elsewhere: stand at its head."""
+        self.move_count += 1
+        self.epoch = look.epoch
+        self.default_agent = None
+        self._held.clear()
+        self._held_bytes = 0
+        self._tail.move(self.watched, look.head, look.live_id)
+
+    def go_on(self, look: Look) -> None:
+        """The log was found unbroken: read on from the same position."""
+        self._tail.move(self.watched, self.watched.position, look.live_id)
+
+    def try_join(self, sub: Sub) -> bool:
+        """Make a subscription live if that leaves no hole, sending what the channel still holds encoded."""
+        oldest = self._held[0][0] if self._held else self.position.seq + 1
+        if not sub.can_join(self.position.seq, oldest):
+            return False
+        rest = [wire for seq, wire in self._held if seq > sub.seq]
+        if rest:
+            sub.connection.push(encode_events(rest, sub.connection.is_batch))
+            self._meters.events_out += len(rest)
+            sub.advance(self.position.id, self.position.seq)
+        sub.join()
+        return True
+
+    def events(self, entries: list[Entry]) -> None:
+        """Tail: new events."""
+        wires = [entry.wire(self.wire) for entry in entries]
+        first_seq, last_seq, last_id = entries[0].seq, entries[-1].seq, entries[-1].id.decode()
+        self._hold(first_seq, wires)
+        if any(entry.type == b"chat.configure" for entry in entries):
+            self.default_agent = None  # looked up anew with the next message
+            self.configured_count += 1
+        single = encode_events(wires, is_batch=False)
+        batch: bytes | None = single if len(wires) == 1 else None
+        sent = 0
+        for sub in self.subscribers:
+            connection = sub.connection
+            if not connection.is_writable and sub.phase is Phase.LIVE:
+                sub.fall_behind()
+                self._on_behind(self, sub)
+                continue
+            part = sub.offer(first_seq, last_seq, last_id)
+            if part is None:
+                if sub.phase is Phase.CATCHING_UP:
+                    self._on_behind(self, sub)
+                continue
+            if part.start:
+                connection.push(encode_events(wires[part.start :], connection.is_batch))
+            elif connection.is_batch:
+                batch = batch or encode_events(wires, is_batch=True)
+                connection.push(batch)
+            else:
+                connection.push(single)
+            sent += len(wires) - part.start
+        self._meters.delivered(sent, int(entries[0].id.partition(b"-")[0]), time.time())
+
+    def _hold(self, first_seq: int, wires: list[bytes]) -> None:
+        """Keep the newest, as many as may be kept."""
+        held = self._held
+        held.extend(enumerate(wires, first_seq))
+        self._held_bytes += sum(map(len, wires))
+        while len(held) > HELD_EVENTS_MAX or (self._held_bytes > HELD_BYTES_MAX and len(held) > HELD_EVENTS_MIN):
+            self._held_bytes -= len(held.popleft()[1])
+
+    def live(self, entries: list[Entry]) -> None:
+        """Tail: new live entries. A slow client misses them; the next snapshot or the event that ends the story heals it."""
+        for entry in entries:
+            frame = encode_text(entry.wire(self.wire))
+            is_presence = entry.type == b"channel.presence"
+            is_reasoning = entry.type == b"assistant.message.delta" and b'"track":"reasoning"' in entry.data
+            for sub in self.subscribers:
+                if is_presence and not sub.wants_presence:
+                    continue
+                if is_reasoning and not sub.connection.wants_reasoning:
+                    continue
+                if sub.held_signals is not None:
+                    if len(sub.held_signals) < SIGNALS_HELD_MAX:
+                        sub.held_signals.append(frame)
+                elif sub.connection.is_writable:
+                    sub.connection.push(frame)
+            self._meters.signals_out += len(self.subscribers)
+
+    def is_of(self, epoch: str) -> bool:
+        """Tail: whether this is the life of the channel that is told of here."""
+        return epoch == self.epoch
+
+    def broken(self) -> None:
+        """Tail: it cannot be sure of its place."""
+        self._on_broken(self)

@@ -1,0 +1,174 @@
+"""A page of a channel's history, over the socket and over HTTP alike (PROTOCOL 3, channel.history)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from hub.protocol.messages import to_json
+from streams.channel import Channel
+from streams.cursor import START, Cursor, Gap, GapReason, Look, id_order, judge
+from streams.envelope import Entry
+from streams.events.channels import ChannelHistory
+from streams.redis.replay import PAGE_EVENTS, Replay
+
+SCAN_EVENTS_MAX: Final = 10_000
+"""Events one page may pass over to find those of the wanted types; beyond it the page ends early with a `next`."""
+PAGE_BYTES_MAX: Final = 4_194_304
+"""Payloads in one page; the event that goes over it is the last, and `next` says where to go on. A thousand events of chat have a
+tenth of it; a thousand of the largest would be 512 MB in one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """What is asked. `after` and `before` exclude each other; times are inclusive milliseconds."""
+
+    after: str | None = None
+    before: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    types: tuple[str, ...] = ()
+    limit: int = 100
+
+    @classmethod
+    def of(cls, payload: ChannelHistory) -> HistoryQuery:
+        """The query in a `channel.history` payload."""
+        return cls(
+            payload.after,
+            payload.before,
+            _ms(payload.from_time),
+            _ms(payload.to_time),
+            tuple(payload.types or ()),
+            payload.limit,
+        )
+
+    def wants(self, entry: Entry) -> bool:
+        """Whether an event's type is asked for; a trailing `*` matches any ending."""
+        if not self.types:
+            return True
+        name = entry.type.decode()
+        return any(name.startswith(t[:-1]) if t.endswith("*") else name == t for t in self.types)
+
+    def is_full(self, found: Sequence[Entry], size_bytes: int) -> bool:
+        """Whether the page ends here."""
+        return len(found) == self.limit or size_bytes >= PAGE_BYTES_MAX
+
+    def read_count(self, found: Sequence[Entry]) -> int:
+        """How many events to ask the log for: no more than are wanted, where every one is."""
+        return PAGE_EVENTS if self.types else min(PAGE_EVENTS, self.limit - len(found))
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Events oldest first, whichever way was asked. `next` is the cursor of the following page in the direction asked."""
+
+    events: list[Entry]
+    next: str | None
+    gap: Gap | None
+
+    def to_json(self, channel: Channel) -> bytes:
+        """The page as the wire writes it; the events are the stored bytes."""
+        wire = channel.wire.encode()
+        gap = None
+        if self.gap is not None:
+            gap = {"reason": self.gap.reason.value, "from_seq": self.gap.from_seq, "to_seq": self.gap.to_seq}
+        rest = to_json({"next": self.next, "gap": gap})[1:]
+        return b'{"events":[%b],%b' % (b",".join(entry.wire(wire) for entry in self.events), rest)
+
+
+async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) -> HistoryPage:
+    """One page of what is kept.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    if query.before is not None:
+        return await _backwards(replay, channel, query)
+    gap = await _gap_before(replay, channel, query.after)
+    if query.to_ms is not None and query.to_ms < 0:  # before Redis's clock begins; it refuses such an ID
+        return HistoryPage([], None, gap)
+    found: list[Entry] = []
+    after, upto = _start(query), f"{query.to_ms}" if query.to_ms is not None else "+"
+    scanned = size_bytes = 0
+    while scanned < SCAN_EVENTS_MAX:
+        count = query.read_count(found)
+        page = await replay.page(channel, after, count, upto)
+        if after == START and page:
+            gap = gap or _trimmed_before(page[0])
+        for entry in page:
+            after = entry.id.decode()
+            scanned += 1
+            if query.wants(entry):
+                found.append(entry)
+                size_bytes += len(entry.data)
+                if query.is_full(found, size_bytes):
+                    return HistoryPage(found, await _next(replay, channel, after, upto), gap)
+        if len(page) < count:
+            return HistoryPage(found, None, gap)
+    return HistoryPage(found, after, gap)
+
+
+async def _next(replay: Replay, channel: Channel, after: str, upto: str) -> str | None:
+    return after if await replay.page(channel, after, 1, upto) else None
+
+
+def _start(query: HistoryQuery) -> str:
+    from_time = f"{query.from_ms - 1}-18446744073709551615" if query.from_ms else START
+    after = query.after or START
+    return after if query.from_ms is None or id_order(after)[0] >= query.from_ms else from_time
+
+
+async def _gap_before(replay: Replay, channel: Channel, after: str | None) -> Gap | None:
+    if after is None:
+        return None
+    look: Look = await replay.look(channel, after)
+    verdict = judge(Cursor(after), look)
+    return verdict if isinstance(verdict, Gap) else None
+
+
+def _trimmed_before(oldest: Entry | None) -> Gap | None:
+    """What is missing before the oldest event that is kept: whoever reads from the beginning must not take it for the first."""
+    return Gap(GapReason.TRIMMED, 1, oldest.seq - 1) if oldest is not None and oldest.seq > 1 else None
+
+
+async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> HistoryPage:
+    found: list[Entry] = []
+    before, scanned, size_bytes = query.before or "+", 0, 0
+    oldest: Entry | None = None
+    if query.to_ms is not None and query.to_ms < 0:
+        return HistoryPage([], None, None)
+    if query.to_ms is not None and id_order(before)[0] > query.to_ms:
+        before = f"{query.to_ms + 1}-0"
+    while scanned < SCAN_EVENTS_MAX:
+        count = query.read_count(found)
+        page = await replay.page_back(channel, before, count)
+        for entry in page:
+            if query.from_ms is not None and _ms_of(entry) < query.from_ms:
+                return HistoryPage(found[::-1], None, None)
+            oldest, before = entry, entry.id.decode()
+            scanned += 1
+            if query.wants(entry):
+                found.append(entry)
+                size_bytes += len(entry.data)
+                if query.is_full(found, size_bytes):
+                    more = await replay.page_back(channel, before, 1)
+                    if more and query.from_ms is not None and _ms_of(more[0]) < query.from_ms:
+                        return HistoryPage(found[::-1], None, None)
+                    gap = None if more else _trimmed_before(oldest)
+                    return HistoryPage(found[::-1], before if more else None, gap)
+        if len(page) < count:
+            return HistoryPage(found[::-1], None, _trimmed_before(oldest))
+    return HistoryPage(found[::-1], before, None)
+
+
+def _ms_of(entry: Entry) -> int:
+    return int(entry.id.partition(b"-")[0])
+
+
+def _ms(time: str | datetime | None) -> int | None:
+    if time is None:
+        return None
+    parsed = datetime.fromisoformat(time) if isinstance(time, str) else time
+    return int(parsed.timestamp() * 1000)

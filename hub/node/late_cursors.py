@@ -1,0 +1,76 @@
+"""Document cursors above their rate: the newest of each client is told a moment later (EVENTS 14: dropped, newest kept).
+
+Whoever moves fast and then stands still is seen where they stand. What is passed over is the way there. It is no queue: one
+cursor a client and document, and a newer one takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from hub.protocol.commands import Command
+from hub.protocol.session import State
+
+if TYPE_CHECKING:
+    from hub.node.connection import Connection
+    from hub.node.hub import Hub
+
+RETRY_S: Final = 0.05
+"""How often what is kept is tried again: one interval of the class's rate. Less finds nothing new in the bucket."""
+DOCUMENTS_MAX: Final = 16
+"""Documents of one client whose cursor is kept; those of further ones are dropped. A cursor has up to 3 KB."""
+
+
+class LateCursors:
+    """What is kept on one node, with one timer that runs only while there is something."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._kept: dict[Connection, dict[str, Command]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def keep(self, connection: Connection, command: Command) -> None:
+        """A cursor came too fast: it is told later, unless a newer one is before."""
+        kept = self._kept.setdefault(connection, {})
+        if command.place.wire in kept or len(kept) < DOCUMENTS_MAX:
+            kept[command.place.wire] = command
+        self._start()
+
+    def outdated(self, connection: Connection, wire: str) -> None:
+        """A newer cursor of the client is told in that document: nothing older may follow it."""
+        if self._kept and (kept := self._kept.get(connection)) is not None:
+            kept.pop(wire, None)
+
+    def drop(self, connection: Connection) -> None:
+        """The client is gone."""
+        self._kept.pop(connection, None)
+
+    def _start(self) -> None:
+        if self._timer is None and not self._hub.is_draining:
+            self._timer = asyncio.get_running_loop().call_later(RETRY_S, self._send)
+
+    def _send(self) -> None:
+        self._timer = None
+        for connection, kept in list(self._kept.items()):
+            for wire, command in list(kept.items()):
+                if not self._send_one(connection, command):
+                    break
+                kept.pop(wire, None)
+            if not kept:
+                self._kept.pop(connection, None)
+        if self._kept:
+            self._start()
+
+    def _send_one(self, connection: Connection, command: Command) -> bool:
+        """Whether it is done with: told, or no longer to be told."""
+        caller = connection.session.caller
+        if caller is None or connection.session.state is not State.READY:
+            return True
+        principal = caller.principal
+        if not principal.grants.allows(command.place.wire, "write"):
+            return True
+        if self._hub.limiter.take((principal.tenant, principal.user), "cursor", self._hub.monotonic()) is not None:
+            return False
+        self._hub.route_message(connection, command._replace(caller=caller))
+        return True

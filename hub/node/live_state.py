@@ -1,0 +1,88 @@
+"""The live part of a channel's state: what is true now and is never replayed (EVENTS 11)."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import Any, Final
+
+from hub.protocol.messages import to_json
+from projections.live import LIVE, Live
+from projections.live_rendering import render_live
+from projections.recorded import recorded
+from streams.channel import Channel, Kind
+from streams.cursor import START, id_order
+from streams.records.open_uploads import OpenUploads
+from streams.records.presence import PresenceStore
+from streams.records.read_marks import marks_guard_name
+from streams.redis.log import Log
+
+FOLDS_MAX: Final = 1_000
+"""Channels whose live lane is kept folded; each holds as much as `projections.live` lets it."""
+MARKS_MAX: Final = 200
+"""Read marks shown: those who read furthest (EVENTS 11)."""
+_PASSING: Final = frozenset({b"channel.presence", b"chat.typing", b"document.cursor", b"team.presence.update"})
+"""What is folded out of the lane itself. Answers, uploads and read marks are kept beside it, since the lane forgets."""
+
+
+class LiveStateReader:
+    """Reads presence, open uploads, answers and read marks from beside the log, and the rest out of the live lane."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._presence = PresenceStore(log.keys, log.replay)
+        self._uploads = OpenUploads(log)
+        self._folds: OrderedDict[Channel, tuple[Live, str]] = OrderedDict()
+
+    async def read(self, channel: Channel, now_ms: int) -> bytes:
+        """The live fields as one JSON object."""
+        if channel.kind is Kind.USER:
+            return b"{}"
+        shown: dict[str, Any] = {**render_live(await self._fold(channel), now_ms)}
+        for field in ("presence", "presence_count"):
+            shown.pop(field, None)
+        people = await self._presence.people(channel)
+        if isinstance(people, int):
+            shown["presence_count"] = people
+        else:
+            shown["presence"] = [person._asdict() for person in people]
+        shown["uploads"] = await self._uploads.read(channel)
+        if channel.kind in {Kind.CONVERSATION, Kind.AGENT}:
+            shown["open_messages"] = open_messages(await self._log.replay.open_texts(channel))
+        if channel.kind is Kind.CONVERSATION:
+            shown["read_markers"] = await self._marks(channel)
+        return to_json(shown)
+
+    async def _fold(self, channel: Channel) -> Live:
+        """The live lane's passing things, folded on from where this node stood."""
+        live, after = self._folds.pop(channel, (LIVE.initial(channel), START))
+        for entry in await self._log.replay.live_entries(channel, after):
+            after = entry.id.decode()
+            if entry.type in _PASSING:
+                live = LIVE.apply(live, recorded(entry))
+        self._folds[channel] = (live, after)
+        if len(self._folds) > FOLDS_MAX:
+            self._folds.popitem(last=False)
+        return live
+
+    async def _marks(self, channel: Channel) -> dict[str, str]:
+        raw = await self._log.replay.command(b"HGETALL", self._log.keys.guard(channel, marks_guard_name(channel)))
+        marks = {raw[at].decode(): raw[at + 1].decode() for at in range(0, len(raw), 2)}
+        newest = sorted(marks, key=lambda user: id_order(marks[user]), reverse=True)[:MARKS_MAX]
+        return {user: marks[user] for user in newest}
+
+
+def open_messages(fields: dict[str, str]) -> list[dict[str, Any]]:
+    """The answers in progress out of the fields scripts/append.lua keeps."""
+    found = []
+    for message_id, head in fields.items():
+        if ":" in message_id:
+            continue
+        message = {"message_id": message_id, **json.loads(head)}
+        message["text"] = fields.get(f"{message_id}:text", "")
+        message["offset"] = int(fields.get(f"{message_id}:text:n", 0))
+        if f"{message_id}:reasoning" in fields:
+            message["reasoning"] = fields[f"{message_id}:reasoning"]
+            message["reasoning_offset"] = int(fields[f"{message_id}:reasoning:n"])
+        found.append(message)
+    return found

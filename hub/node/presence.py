@@ -1,0 +1,151 @@
+"""Presence of this node's sockets: who is here is told at once, who vanished only after a while, who died by the others.
+
+A socket that closes leaves its channels 10 s later, unless the same client is back before: a reconnect does not flap. When the
+node dies its lease ends within 8 s and any other node makes its devices leave, so everybody knows within 15 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from streams.channel import Channel, Kind
+from streams.errors import StreamsError
+from streams.records.presence import LEASE_MS, Change, PresenceStore
+from streams.redis.log import Log
+
+if TYPE_CHECKING:
+    from hub.node.connection import Connection
+
+GRACE_S: Final = 10.0
+RENEW_EVERY_S: Final = 2.5
+FLUSH_EVERY_S: Final = 0.02
+"""Changes gather so long: thousands of joins after a deploy become a few script calls."""
+
+_log = logging.getLogger(__name__)
+_Place = tuple[str, str, str]  # channel path, user, client id
+
+
+class PresenceTracker:
+    """Turns subscriptions into devices that come and go."""
+
+    def __init__(self, log: Log, node: str, *, grace_s: float = GRACE_S) -> None:
+        self.store = PresenceStore(log.keys, log.replay)
+        self._node = node
+        self._grace_s = grace_s
+        self._numbers = itertools.count(1)
+        self._here: dict[tuple[Connection, Channel], str] = {}
+        self._vanished: dict[_Place, tuple[str, asyncio.TimerHandle]] = {}
+        self._changes: list[Change] = []
+        self._is_due = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._steady_since: float | None = None
+
+    async def start(self) -> None:
+        """Take the node's lease and begin to tell."""
+        await self.store.renew(self._node, wants_dead=False)
+        self._steady_since = time.monotonic()
+        self._tasks = [asyncio.create_task(self._tell()), asyncio.create_task(self._live())]
+
+    async def stop(self) -> None:
+        """Stop telling. The lease is let go, so that others make the rest leave."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _, timer in self._vanished.values():
+            timer.cancel()
+        try:
+            await self.store.forget(self._node)
+        except StreamsError as error:
+            _log.info("the node's lease will end by itself: %s", error)
+
+    def joined(self, connection: Connection, channel: Channel) -> None:
+        """A connection follows a channel now."""
+        if channel.kind is Kind.USER or (connection, channel) in self._here or connection.session.caller is None:
+            return
+        place = _place(connection, channel)
+        if (back := self._vanished.pop(place, None)) is not None:
+            back[1].cancel()
+            self._here[(connection, channel)] = back[0]
+            return
+        device = f"{self._node}.{next(self._numbers)}"
+        self._here[(connection, channel)] = device
+        self._change(Change("join", channel, device, place[1]))
+
+    def left(self, connection: Connection, channel: Channel) -> None:
+        """A connection left a channel of its own will: told at once."""
+        device = self._here.pop((connection, channel), None)
+        if device is not None:
+            self._change(Change("leave", channel, device, connection.session.principal.user))
+
+    def vanished(self, connection: Connection, channel: Channel) -> None:
+        """A connection is gone without a word: told unless it is back in time."""
+        device = self._here.pop((connection, channel), None)
+        if device is None:
+            return
+        place = _place(connection, channel)
+        if (former := self._vanished.pop(place, None)) is not None:
+            former[1].cancel()
+            self._change(Change("leave", channel, former[0], place[1]))
+        timer = asyncio.get_running_loop().call_later(self._grace_s, self._gone, place, channel)
+        self._vanished[place] = (device, timer)
+
+    def changed(self, connection: Connection, channel: Channel, status: str) -> None:
+        """A person says how they are."""
+        device = self._here.get((connection, channel))
+        if device is not None:
+            self._change(Change("status", channel, device, connection.session.principal.user, status))
+
+    def _gone(self, place: _Place, channel: Channel) -> None:
+        device, _ = self._vanished.pop(place)
+        self._change(Change("leave", channel, device, place[1]))
+
+    def _change(self, change: Change) -> None:
+        self._changes.append(change)
+        self._is_due.set()
+
+    async def _tell(self) -> None:
+        while True:
+            await self._is_due.wait()
+            await asyncio.sleep(FLUSH_EVERY_S)
+            self._is_due.clear()
+            changes, self._changes = self._changes, []
+            try:
+                await self.store.apply(self._node, changes)
+            except StreamsError as error:
+                _log.warning("presence waits for Redis: %s", error)
+                self._changes = changes + self._changes  # repeating is harmless
+                self._is_due.set()
+                await asyncio.sleep(RENEW_EVERY_S)
+
+    async def _live(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            try:
+                await self._renew()
+            except StreamsError as error:
+                self._steady_since = None
+                _log.warning("the node's lease could not be renewed: %s", error)
+
+    async def _renew(self) -> None:
+        # After a time without Redis every lease has ended: reap nobody before the others could renew theirs.
+        is_steady = self._steady_since is not None and time.monotonic() - self._steady_since > LEASE_MS / 1000
+        had_lease, dead = await self.store.renew(self._node, wants_dead=is_steady)
+        if self._steady_since is None:
+            self._steady_since = time.monotonic()
+        if not had_lease:
+            for (connection, channel), device in self._here.items():
+                self._change(Change("join", channel, device, connection.session.principal.user))
+        for node in dead:
+            count = await self.store.reap(node)
+            _log.info("node %s is gone; %d of its devices left", node, count)
+
+
+def _place(connection: Connection, channel: Channel) -> _Place:
+    caller = connection.session.caller
+    if caller is None:
+        raise ValueError("only an established session is present anywhere")
+    return (channel.path, caller.principal.user, caller.client_id or "")

@@ -1,0 +1,1 @@
+"""The wire contract: sessions, commands, replies, subscriptions and schemas. Pure."""

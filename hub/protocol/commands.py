@@ -1,0 +1,99 @@
+"""A command: one frame of one client, checked against the catalogue. And what a handler may answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from hub.auth.verifier import Principal
+from hub.errors import HubError
+from streams.channel import Channel
+from streams.envelope import Actor, Appended, Draft, Guard
+from streams.errors import GuardRefused
+from streams.events import EventType, Payload
+
+
+class Caller(NamedTuple):
+    """Who sends a command, and from where.
+
+    Attributes:
+        client_id: None over HTTP.
+        origin: what they reached this node by, such as `https://hub.example`; URLs to the node itself begin with it.
+    """
+
+    principal: Principal
+    client_id: str | None = None
+    capabilities: frozenset[str] = frozenset()
+    origin: str = ""
+
+    @property
+    def actor(self) -> Actor:
+        """The caller as it is written beside what it causes."""
+        return Actor("user", self.principal.user, self.client_id)
+
+
+class Command(NamedTuple):
+    """A permitted, valid command.
+
+    Attributes:
+        payload: the model.
+        data: the payload as JSON, as it is stored and sent.
+        id: the client's id for it; the idempotency key where it is stored.
+        channel: None only for types that have none.
+    """
+
+    event: EventType
+    id: str | None
+    channel: Channel | None
+    payload: Payload
+    data: bytes
+    caller: Caller
+
+    @property
+    def place(self) -> Channel:
+        """The channel of a type that has one."""
+        if self.channel is None:
+            raise ValueError(f"{self.event.name} has no channel")
+        return self.channel
+
+    def draft(
+        self, data: bytes | None = None, guards: tuple[Guard, ...] = (), *, is_wanted: bool | None = None
+    ) -> Draft:
+        """The command as the event it is stored as.
+
+        `data` is the payload where the hub adds to it; `is_wanted` says whether a handler wants this very event, where
+        that is known better than by its type.
+        """
+        event = self.event
+        return Draft(
+            channel=self.place, type=event.name, data=self.data if data is None else data, actor=self.caller.actor,
+            lane=event.lane, v=event.version, command=self.id, guards=guards,
+            is_wanted=event.is_wanted if is_wanted is None else is_wanted,
+        )  # fmt: skip
+
+
+class Append(NamedTuple):
+    """Append `draft`, then answer.
+
+    Attributes:
+        results: what the reply adds to where the event stands: a map, made from the append's answer, or JSON without braces.
+        refused: what a guard's refusal means to the client; by default 4021 with the field and its present value.
+    """
+
+    draft: Draft
+    results: Callable[[Appended], Mapping[str, Any]] | Mapping[str, Any] | bytes | None = None
+    refused: Callable[[GuardRefused], HubError] | None = None
+
+
+class Answer(NamedTuple):
+    """Answer at once; nothing is stored. `data` is the payload as JSON."""
+
+    type: str
+    data: bytes
+
+
+class Nothing(NamedTuple):
+    """No answer is due."""
+
+
+Outcome = Append | Answer | Nothing

@@ -1,0 +1,292 @@
+"""One client's side of the protocol, without I/O and without a clock. Pure.
+
+    OPENING ──init, reconnect──▶ AUTHENTICATING ──established──▶ READY ──▶ CLOSED
+       │ anything else: 4001          │ refused: its code           │ a second init: 4023
+       ▼                              ▼                             ▼
+     CLOSED                         CLOSED                        CLOSED
+
+`read` splits a text message into values; `take` says of each, in order, which command it asks for or with which error it is
+answered. The caller answers errors, carries commands out one after another, and takes no further value while the session is
+AUTHENTICATING or a command that needs the log is under way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from hub.auth.verifier import Principal
+from hub.errors import HubError, Problem
+from hub.limits.rates import RateLimiter, RefusalWindow
+from hub.protocol.commands import Caller, Command
+from hub.protocol.messages import BadFrame, Frame, Unreadable, read_frame, read_message
+from streams.channel import Channel, parse_channel
+from streams.envelope import Lane
+from streams.errors import MalformedChannel
+from streams.events import CATALOGUE, EventType, Payload
+from streams.events.validation import InvalidPayload, validate
+
+HANDSHAKES: Final = frozenset({"connection.init", "connection.reconnect"})
+_SENDABLE: Final = {name: event for name, event in CATALOGUE.items() if event.is_inbound and event.is_served}
+UNREADABLE_MAX: Final = 3
+"""Messages in a row that are not JSON objects: a client that speaks another protocol is sent away."""
+
+
+class State(Enum):
+    """Where the conversation with one client stands."""
+
+    OPENING = auto()
+    AUTHENTICATING = auto()
+    READY = auto()
+    CLOSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A frame that is answered with an error. `re` is its id if it has one."""
+
+    error: HubError
+    re: str | None
+    channel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A frame of a lossy class above its rate: `ack{dropped: true}` if it had an id.
+
+    `late` is what it asked for where the newest is kept; None where it is passed over for good.
+    """
+
+    re: str | None
+    channel: str | None
+    late: Command | None = None
+
+
+Received = Command | Refused | Dropped
+
+
+class Session:
+    """The state machine of one socket.
+
+    Args:
+        limiter: the node's rate limits, shared by all sessions; it gets the time from `take`.
+    """
+
+    __slots__ = ("_limiter", "_refusals", "_unreadable_count", "caller", "id", "state")
+
+    def __init__(self, limiter: RateLimiter) -> None:
+        self.state = State.OPENING
+        self.id = ""
+        self.caller: Caller | None = None
+        self._limiter = limiter
+        self._refusals: RefusalWindow | None = None
+        self._unreadable_count = 0
+
+    @property
+    def principal(self) -> Principal:
+        """Who is connected; only once READY."""
+        if self.caller is None:
+            raise ValueError("the session is not established")
+        return self.caller.principal
+
+    def established(self, session_id: str, caller: Caller) -> None:
+        """The handshake was accepted: frames are commands from now on."""
+        self.id = session_id
+        self.caller = caller
+        self.state = State.READY
+
+    def refreshed(self, caller: Caller) -> None:
+        """The same person on a newer token."""
+        self.caller = caller
+
+    def closed(self) -> None:
+        """Nothing is taken any more."""
+        self.state = State.CLOSED
+
+    def read(self, data: bytes) -> list[object] | Refused:
+        """The JSON values of one text message, to be taken one by one; or the refusal of the whole."""
+        try:
+            return read_message(data)
+        except Unreadable as error:
+            return self._unreadable(error)
+
+    def take(self, value: object, now: float) -> Received:
+        """What one value of a message asks for. `now` is monotonic, in seconds."""
+        try:
+            frame = read_frame(value)
+        except Unreadable as error:
+            return self._unreadable(error)
+        except BadFrame as error:
+            self._unreadable_count = 0
+            return self._refuse(error, error.re)
+        self._unreadable_count = 0
+        if frame.has_unknown_fields and frame.type not in HANDSHAKES:
+            unknown = BadFrame("frame", "has fields other than type, id, channel, payload", frame.id)
+            return self._refuse(unknown, frame.id, frame.channel)
+        if self.state is not State.READY:
+            return self._shake(frame)
+        try:
+            return self._command(frame, now)
+        except HubError as error:
+            return self._refuse(error, frame.id, frame.channel, now)
+
+    def _shake(self, frame: Frame) -> Received:
+        if frame.type not in HANDSHAKES or self.state is not State.OPENING:
+            return self._refuse(
+                HubError(4001, "the first frame must be connection.init or connection.reconnect"), frame.id
+            )
+        event = CATALOGUE[frame.type]
+        try:
+            _require_id(event, frame)
+            payload, data = _validated(event, frame)
+        except HubError as error:
+            return self._refuse(error, frame.id)
+        self.state = State.AUTHENTICATING
+        return Command(event, frame.id, None, payload, data, _NOBODY)
+
+    def _command(self, frame: Frame, now: float) -> Received:
+        if frame.type in HANDSHAKES:
+            raise HubError(4023, "this socket is already initialised; open another one")
+        caller = self.caller or _NOBODY
+        event = known_event(frame.type)
+        _require_id(event, frame)
+        if (refusal := self._limit(event, frame, now)) is not None:
+            return refusal
+        return check_command(event, frame, caller)
+
+    def _limit(self, event: EventType, frame: Frame, now: float) -> Dropped | None:
+        if self._limiter.is_off or event.rate is None or self.caller is None:
+            return None
+        if event.rate == "auth":  # only failures count, and whoever verifies counts them
+            return None
+        principal = self.caller.principal
+        key: tuple[object, ...] = (principal.tenant, principal.user)
+        retry_after_ms = None
+        if event.rate == "control":
+            key = (*key, self.id)
+        elif event.rate == "live":
+            # Channels are many: without a limit over all of them a user could fill the table, and Redis, with names.
+            retry_after_ms = self._limiter.take(key, "signals", now)
+            key = (*key, _known_wire(principal.tenant, frame.channel), event.name)
+        if retry_after_ms is None:
+            retry_after_ms = self._limiter.take(key, event.rate, now, _cost(event, frame))
+        if retry_after_ms is None:
+            return None
+        if event.lane is Lane.LIVE or event.rate == "control":
+            late = _late(event, frame, self.caller) if event.rate == "cursor" else None
+            return Dropped(frame.id if event.lane is Lane.LIVE else None, frame.channel, late)
+        raise HubError(4004, "too many of these; come back later", retry_after_ms=retry_after_ms)
+
+    def _refuse(self, error: HubError, re: str | None, channel: str | None = None, now: float | None = None) -> Refused:
+        if error.row.name == "rate_limited" and now is not None:
+            self._refusals = self._refusals or RefusalWindow()
+            error.closes = error.closes or self._refusals.note(now)
+        if error.closes:
+            self.state = State.CLOSED
+        return Refused(error, re, channel if re else None)
+
+    def _unreadable(self, error: Unreadable) -> Refused:
+        self._unreadable_count += 1
+        error.closes = self._unreadable_count >= UNREADABLE_MAX
+        return self._refuse(error, error.re)
+
+
+def known_event(type_: str) -> EventType:
+    """The declaration of a type a client may send.
+
+    Raises:
+        HubError: 4005, unknown or not for clients.
+    """
+    event = _SENDABLE.get(type_)
+    if event is None:
+        raise HubError(
+            4005, "unknown type; /asyncapi.json lists what may be sent", details=(Problem("type", "is unknown"),)
+        )
+    return event
+
+
+def check_command(event: EventType, frame: Frame, caller: Caller) -> Command:
+    """Channel, permission and payload of a frame, in the order of EVENTS 15.
+
+    Raises:
+        HubError: 4003, 4005, 4006, 4011.
+    """
+    channel = _place(event, frame, caller)
+    if (
+        channel is not None
+        and event.action is not None
+        and not caller.principal.grants.allows(channel.wire, event.action)
+    ):
+        raise HubError(4003, f"your token does not allow {event.action.value} in this channel")
+    payload, data = _validated(event, frame)
+    return Command(event, frame.id, channel, payload, data, caller)
+
+
+def _late(event: EventType, frame: Frame, caller: Caller) -> Command | None:
+    """A frame above its rate as the command it would be, to be carried out later; it is answered already."""
+    try:
+        return check_command(event, frame, caller)._replace(id=None)
+    except HubError:
+        return None
+
+
+def _place(event: EventType, frame: Frame, caller: Caller) -> Channel | None:
+    if not event.kinds:
+        if frame.channel is not None:
+            raise HubError(4005, f"{event.name} has no channel", details=(Problem("channel", "must be absent"),))
+        return None
+    if frame.channel is None:
+        raise HubError(4005, f"{event.name} needs a channel", details=(Problem("channel", "is required"),))
+    channel = channel_of(caller.principal.tenant, frame.channel)
+    if channel.kind not in event.kinds:
+        raise HubError(
+            4005,
+            f"{event.name} cannot be sent to this kind of channel",
+            details=(Problem("channel", "is of the wrong kind"),),
+        )
+    return channel
+
+
+def channel_of(tenant: str, wire: str) -> Channel:
+    """The caller's channel of that name.
+
+    Raises:
+        HubError: 4006, not by the grammar or of an unknown kind.
+    """
+    try:
+        return parse_channel(tenant, wire)
+    except MalformedChannel as error:
+        raise HubError(4006, str(error)) from None
+
+
+def _known_wire(tenant: str, wire: str | None) -> str | None:
+    """The channel's name if it is one; None for everything else, so that garbage shares one bucket."""
+    try:
+        return parse_channel(tenant, wire).wire if wire is not None else None
+    except MalformedChannel:
+        return None
+
+
+def _require_id(event: EventType, frame: Frame) -> None:
+    if event.is_id_required and frame.id is None:
+        raise BadFrame("id", "is required", None)
+
+
+def _validated(event: EventType, frame: Frame) -> tuple[Payload, bytes]:
+    try:
+        payload, data = validate(event, frame.payload)
+    except InvalidPayload as error:
+        problems = tuple(Problem(p.field, p.problem) for p in error.problems)
+        raise HubError(4005, f"the payload of {event.name} is not as declared", details=problems) from None
+    if len(data) > event.limit_bytes:
+        raise HubError(4011, f"the payload of {event.name} may have {event.limit_bytes} bytes at most")
+    return payload, data
+
+
+def _cost(event: EventType, frame: Frame) -> float:
+    channels = frame.payload.get("channels") if event.rate == "subscribe" else None
+    return float(len(channels)) if isinstance(channels, list) and channels else 1.0
+
+
+_NOBODY: Final = Caller(None)  # type: ignore[arg-type]  # a handshake has no caller yet; nothing reads it

@@ -1,1 +1,0 @@
-"""What a node knows: its connections, its channels, and what it shares with other nodes."""

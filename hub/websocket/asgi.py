@@ -1,0 +1,142 @@
+"""The same session on any ASGI server: an endpoint that gives a `Receiver` what it needs of Starlette's WebSocket.
+
+It costs a task and a queue a socket, which the protocol class for uvicorn does not; what clients see is the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from hub.ports import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
+from hub.websocket.codec import TEXT, split_frames
+from hub.websocket.decoder import TOO_LARGE
+from hub.websocket.sizes import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL
+
+_QUEUE_HIGH_BYTES = 262_144
+"""As the write mark of the protocol class: beyond it the log is the buffer."""
+
+
+class AsgiTransport:
+    """Writes frames through Starlette: one task sends, everybody else hands over."""
+
+    def __init__(self, socket: WebSocket, message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES) -> None:
+        self._socket = socket
+        self._limit_bytes = message_size_limit_bytes
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._has_work = asyncio.Event()
+        self._closing: tuple[int, str] | None = None
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._receiver: Receiver | None = None
+        self.is_writable = True
+        self.close_code = 1006
+
+    def write(self, frames: bytes, /) -> None:
+        """Queue whole frames."""
+        if self._closing is not None:
+            return
+        self._waiting.append(frames)
+        self._waiting_bytes += len(frames)
+        self._has_work.set()
+        self._tell()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close behind what was written."""
+        if self._closing is None:
+            self._closing = (code, reason)
+            self._may_read.set()
+            self._has_work.set()
+
+    def abort(self) -> None:
+        """ASGI knows no reset: the nearest is to close without waiting for what is queued."""
+        self._waiting.clear()
+        self.close(1011)
+
+    def trust(self) -> None:
+        """The server in front has one limit for all messages."""
+
+    def pause_reading(self) -> None:
+        """Take no more messages."""
+        self._may_read.clear()
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        self._may_read.set()
+
+    async def serve(self, receiver: Receiver, upgrade: Upgrade) -> None:
+        """Run the socket until it is gone."""
+        self._receiver = receiver
+        sender = asyncio.create_task(self._send())
+        try:
+            receiver.opened(self, upgrade)
+            await self._receive(receiver)
+        finally:
+            sender.cancel()
+            with suppress(asyncio.CancelledError):
+                await sender
+            receiver.closed(self.close_code)
+
+    async def _receive(self, receiver: Receiver) -> None:
+        while True:
+            await self._may_read.wait()
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                self.close_code = message.get("code") or 1005
+                return
+            text = message.get("text")
+            data = message["bytes"] if text is None else text.encode()
+            if self._closing is not None:
+                continue
+            if len(data) > self._limit_bytes:  # the server in front may have a higher limit
+                self.close(TOO_LARGE, f"a message is at most {self._limit_bytes} bytes")
+            elif text is None:
+                receiver.binary(data)
+            else:
+                receiver.text(data)
+
+    async def _send(self) -> None:
+        while True:
+            await self._has_work.wait()
+            self._has_work.clear()
+            frames, self._waiting = b"".join(self._waiting), []
+            with suppress(WebSocketDisconnect, RuntimeError):  # the peer left: the reader sees it too
+                for opcode, payload in split_frames(frames):
+                    if opcode == TEXT:
+                        await self._socket.send_text(payload.decode())
+                    else:
+                        await self._socket.send_bytes(payload)
+                if self._closing is not None and not self._waiting:
+                    await self._socket.close(*self._closing)
+            self._waiting_bytes = sum(map(len, self._waiting))
+            self._tell()
+
+    def _tell(self) -> None:
+        is_writable = self._waiting_bytes < _QUEUE_HIGH_BYTES
+        if is_writable is not self.is_writable and self._receiver is not None:
+            self.is_writable = is_writable
+            self._receiver.writable(is_writable)
+
+
+async def serve_websocket(
+    socket: WebSocket, factory: ReceiverFactory, message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES
+) -> None:
+    """The endpoint: accept, then hand everything to a receiver from `factory`."""
+    offered = socket.scope.get("subprotocols", [])
+    subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
+    headers = {name.lower().encode(): value.encode("latin-1") for name, value in socket.headers.items()}
+    client = (socket.client.host, socket.client.port) if socket.client else None
+    upgrade = Upgrade(socket.url.path, socket.url.query, headers, client, subprotocol)
+    try:
+        receiver = factory(upgrade)
+    except UpgradeRefused:
+        await socket.close()
+        return
+    await socket.accept(subprotocol)
+    transport = AsgiTransport(socket, message_size_limit_bytes)
+    await transport.serve(receiver, upgrade)
+    if socket.application_state is not WebSocketState.DISCONNECTED and transport.close_code == 1006:  # noqa: PLR2004
+        await socket.close(1011)

@@ -1,0 +1,347 @@
+"""The hub's WebSocket wire: one lean `asyncio.Protocol` that takes the upgrade over from uvicorn.
+
+`uvicorn.Config(ws=lean_protocol(factory))`. It has no task, queue, timer or Starlette object per connection, and knows
+no JSON, token or channel: bytes go through the frame codec, and messages straight to the `Receiver`.
+
+The end of a socket, whoever begins it: Close frames both ways, then our FIN, then the peer's FIN. We read and throw
+away until then, because closing a socket with unread bytes sends a reset that can destroy the Close frame on its way,
+and a browser would see 1006 instead of our code. One deadline covers all of it. TLS has no FIN of its own: there we go
+on reading for a moment after a broken rule, then close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from enum import IntEnum
+from typing import ClassVar, Final, Protocol, cast
+
+from hub.ports import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
+from hub.websocket.codec import (
+    BINARY,
+    CLOSE,
+    FAILED,
+    PING,
+    PONG,
+    TEXT,
+    FrameDecoder,
+    close_code,
+    echo_close,
+    encode_close,
+    encode_pong,
+    frame_close,
+)
+from hub.websocket.deflate import ACCEPTED, accepts, deflate_frames
+from hub.websocket.sizes import (
+    CLOSE_TIMEOUT_S,
+    MESSAGE_SIZE_LIMIT_BYTES,
+    SUBPROTOCOL,
+    WRITE_HIGH_BYTES,
+    WRITE_LOW_BYTES,
+    WireSettings,
+)
+from hub.websocket.upgrade import accept_response, read_upgrade, refusal_response
+
+__all__ = ["SUBPROTOCOL", "LeanWebSocket", "lean_protocol"]
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class _Phase(IntEnum):
+    OPENING = 0
+    OPEN = 1
+    CLOSING = 2  # our Close is out, the peer's is not in
+    LINGERING = 3  # nothing is read or written any more, waiting for the peer's FIN
+    CLOSED = 4
+
+
+_OPENING, _OPEN, _CLOSING, _LINGERING, _CLOSED = _Phase
+
+
+class ServerState(Protocol):
+    """The part of uvicorn's `ServerState` that is used: every live protocol is in it, so that shutdown finds it."""
+
+    connections: set[asyncio.Protocol]
+
+
+def lean_protocol(
+    factory: ReceiverFactory,
+    *,
+    subprotocols: tuple[str, ...] = (SUBPROTOCOL,),
+    message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES,
+    write_high_bytes: int = WRITE_HIGH_BYTES,
+    write_low_bytes: int = WRITE_LOW_BYTES,
+    close_timeout_s: float = CLOSE_TIMEOUT_S,
+    handshake_size_limit_bytes: int | None = None,
+    is_deflate_accepted: bool = False,
+) -> type[LeanWebSocket]:
+    """The class to pass as uvicorn's `Config(ws=…)`; each upgraded socket gets a receiver from `factory`."""
+
+    class Bound(LeanWebSocket):
+        __slots__ = ()
+        settings = WireSettings(
+            factory, subprotocols, message_size_limit_bytes, write_high_bytes, write_low_bytes, close_timeout_s,
+            handshake_size_limit_bytes=handshake_size_limit_bytes, is_deflate_accepted=is_deflate_accepted,
+        )  # fmt: skip
+
+    return Bound
+
+
+def _discard(frames: bytes, /) -> None:
+    """What `write` is once closing has begun: no frame may follow a Close (RFC 6455 section 5.5.1)."""
+
+
+class LeanWebSocket(asyncio.Protocol):
+    """One socket; to its receiver it is the `SocketTransport`.
+
+    `write` is the transport's own method while the socket is open, so that fan-out pays for no call in between.
+    """
+
+    __slots__ = (
+        "_close_code",
+        "_connections",
+        "_deadline",
+        "_decoder",
+        "_owed_pong",
+        "_phase",
+        "_receiver",
+        "_transport",
+        "is_writable",
+        "write",
+    )
+    settings: ClassVar[WireSettings]
+
+    def __init__(self, *, config: object, server_state: ServerState, app_state: object) -> None:  # noqa: ARG002 (uvicorn's call)
+        self._connections = server_state.connections
+        self._phase = _OPENING
+        self._close_code = 1006
+        self._deadline: asyncio.TimerHandle | None = None
+        self._decoder: FrameDecoder | None = None
+        self._owed_pong: bytes | None = None
+        self._receiver: Receiver | None = None
+        self.is_writable = True
+        self.write = _discard
+
+    # The opening
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket over; uvicorn calls this, then `data_received` with the request rebuilt."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.add(self)
+
+    def _open(self, request: bytes) -> None:
+        transport, settings = self._transport, self.settings
+        try:
+            upgrade = read_upgrade(request, _peer(transport), settings.subprotocols)
+            receiver = settings.factory(upgrade)
+        except UpgradeRefused as refused:
+            self._refuse(refused)
+        except Exception:
+            _logger.exception("the receiver factory failed; the upgrade is answered 500")
+            self._refuse(UpgradeRefused(500, "internal error"))
+        else:
+            transport.set_protocol(self)  # uvicorn does so after us; flow control must reach us during `opened` already
+            _send_at_once(transport)
+            transport.set_write_buffer_limits(settings.write_high_bytes, settings.write_low_bytes)
+            is_deflate = settings.is_deflate_accepted and accepts(upgrade.headers.get(b"sec-websocket-extensions", b""))
+            transport.write(accept_response(upgrade, extension=ACCEPTED if is_deflate else None))
+            self.write = self._write_deflated if is_deflate else transport.write
+            self._decoder = FrameDecoder(
+                settings.message_size_limit_bytes,
+                is_deflate=is_deflate,
+                first_limit_bytes=settings.handshake_size_limit_bytes,
+            )
+            self._start(receiver, upgrade)
+
+    def _refuse(self, refused: UpgradeRefused) -> None:
+        self._phase = _LINGERING
+        self._transport.write(refusal_response(refused))
+        self._transport.close()
+
+    def _start(self, receiver: Receiver, upgrade: Upgrade) -> None:
+        self._phase = _OPEN
+        self._receiver = receiver
+        try:
+            receiver.opened(self, upgrade)
+        except Exception:
+            self._break()
+
+    # What comes in
+
+    def data_received(self, data: bytes) -> None:
+        """Decode one read and hand its messages over."""
+        decoder, receiver = self._decoder, self._receiver
+        if decoder is None or receiver is None:
+            if self._phase is _OPENING:
+                self._open(data)
+            return
+        is_one_a_feed = decoder.is_one_a_feed
+        try:
+            events = decoder.feed(data)
+            for kind, payload in events:
+                if self._phase is not _OPEN:
+                    self._end_by(kind, payload)
+                elif kind == TEXT:
+                    receiver.text(payload)
+                elif kind == BINARY:
+                    receiver.binary(payload)
+                elif kind in (PING, PONG):
+                    self._answer(kind, payload)
+                    receiver.heard()
+                else:
+                    self._end_by(kind, payload)
+            if is_one_a_feed and events:
+                self.data_received(b"")  # what came right behind it
+        except Exception:
+            self._break()
+
+    def _answer(self, kind: int, payload: bytes) -> None:
+        """Answer a ping; a peer that does not read its pongs is owed the latest only (RFC 6455 section 5.5.3)."""
+        if kind == PONG:
+            return
+        if self.is_writable:
+            self.write(encode_pong(payload))
+        else:
+            self._owed_pong = payload
+
+    def _end_by(self, kind: int, payload: bytes) -> None:
+        """The peer's Close, or a broken rule: answer unless we closed first, then linger. The rest comes too late."""
+        if kind not in (CLOSE, FAILED):
+            return
+        if self._phase is _OPEN:
+            self._close_code = close_code(payload)
+            self._transport.write(echo_close(payload) if kind == CLOSE else frame_close(payload))
+        self._linger(is_peer_done=kind == CLOSE)
+
+    def _break(self) -> None:
+        """Called in an `except` block: the receiver failed. It is told no more than `closed`."""
+        _logger.exception("the receiver failed; its socket is closed with 1011")
+        self.close(1011, "internal error")
+
+    # What goes out
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """See `SocketTransport`."""
+        frame = encode_close(code, reason)
+        if self._phase is not _OPEN:
+            return
+        self.write(frame)
+        self.write = _discard
+        self._phase = _CLOSING
+        if self._decoder is not None:
+            self._decoder.is_one_a_feed = False  # nobody learns anything more from what comes
+        self._close_code = code
+        self._transport.resume_reading()  # or the peer's Close would never be read
+        self._start_deadline()
+
+    def _write_deflated(self, frames: bytes, /) -> None:
+        """What `write` is where compression was agreed on."""
+        self._transport.write(deflate_frames(frames))
+
+    def abort(self) -> None:
+        """See `SocketTransport`."""
+        if self._phase is not _CLOSED:
+            self.write = _discard
+            self._phase = _LINGERING
+            self._decoder = None
+            self._transport.abort()
+
+    def trust(self) -> None:
+        """See `SocketTransport`."""
+        if self._decoder is not None:
+            self._decoder.trust()
+
+    def pause_reading(self) -> None:
+        """See `SocketTransport`."""
+        if self._phase is _OPEN:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See `SocketTransport`."""
+        if self._phase is _OPEN:
+            self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer passed its high mark."""
+        self.is_writable = False
+        self._tell_writable()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer drained below its low mark."""
+        self.is_writable = True
+        if self._owed_pong is not None:
+            self.write(encode_pong(self._owed_pong))
+            self._owed_pong = None
+        self._tell_writable()
+
+    def _tell_writable(self) -> None:
+        if self._phase is _OPEN and self._receiver is not None:
+            try:
+                self._receiver.writable(self.is_writable)
+            except Exception:
+                self._break()
+
+    # The end
+
+    def shutdown(self) -> None:
+        """Uvicorn is stopping: the receiver drains and closes; uvicorn waits until `connection_lost`."""
+        if self._phase is _OPEN and self._receiver is not None:
+            try:
+                self._receiver.draining()
+            except Exception:
+                self._break()
+
+    def _linger(self, *, is_peer_done: bool) -> None:
+        self.write = _discard
+        self._phase = _LINGERING
+        self._decoder = None
+        self._start_deadline()
+        if self._transport.can_write_eof():
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer is gone already (ENOTCONN): nothing is left to linger for
+                self._transport.abort()
+        elif is_peer_done:  # TLS cannot half-close
+            self._transport.close()
+        else:
+            asyncio.get_running_loop().call_later(self.settings.tls_linger_s, self._transport.close)
+
+    def _start_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().call_later(self.settings.close_timeout_s, self.abort)
+
+    def eof_received(self) -> None:
+        """The peer's FIN. The transport closes itself once its buffer is out; the deadline is for peers not reading."""
+        self.write = _discard
+        self._phase = _LINGERING
+        self._decoder = None
+        self._start_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (a reset is how mobile clients leave)
+        """The socket is gone."""
+        self._connections.discard(self)
+        self._phase = _CLOSED
+        self.write = _discard
+        self._decoder = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            try:
+                receiver.closed(self._close_code)
+            except Exception:
+                _logger.exception("the receiver failed in closed()")
+
+
+def _send_at_once(transport: asyncio.Transport) -> None:
+    """TCP_NODELAY, or events clump by 40 ms. Asyncio leaves it off on listeners made as `socket.create_server` does."""
+    accepted = transport.get_extra_info("socket")
+    if accepted is not None and accepted.family != socket.AF_UNIX:
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+
+
+def _peer(transport: asyncio.Transport) -> tuple[str, int] | None:
+    name = transport.get_extra_info("peername")
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) and len(name) > 1 else None

@@ -1,0 +1,111 @@
+"""Who is in a channel, kept beside its log: devices by node, people by device, and the leases nodes live by.
+
+It knows devices and nodes, not sockets; when a device comes or goes is for the edge to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple
+
+from streams.channel import Channel, channel_from_path
+from streams.records.scripts import load
+from streams.redis.keys import NODES, Keys
+from streams.redis.limits import DEFAULT_LIMITS, Limits
+from streams.redis.replay import Replay
+
+PRESENCE: Final = load("presence")
+NODE_LEASE: Final = load("node_lease")
+LEASE_MS: Final = 8_000
+"""A node's life without renewal. Shorter takes a stalled node's people away; longer keeps a dead one's: 15 s is the promise."""
+BATCH_CHANGES: Final = 200
+LISTED_MAX: Final = 200
+"""People named in a snapshot; a larger channel shows their number."""
+
+
+class Change(NamedTuple):
+    """One device that comes, goes, or changes its person's status."""
+
+    operation: Literal["join", "leave", "status"]
+    channel: Channel
+    device: str
+    user: str
+    status: str = "active"
+
+
+class Present(NamedTuple):
+    """One person in a channel."""
+
+    user: str
+    status: str
+    devices: int
+
+
+class PresenceStore:
+    """Presence of all channels, over the log's query wire."""
+
+    def __init__(self, keys: Keys, replay: Replay, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._keys = keys
+        self._replay = replay
+
+    async def apply(self, node: str, changes: Iterable[Change]) -> None:
+        """Carry out changes of one node's devices. Repeating them changes nothing.
+
+        Raises:
+            LogUnavailable: some may have been carried out.
+        """
+        by_partition: dict[int, list[Change]] = {}
+        for change in changes:
+            by_partition.setdefault(self._keys.of(change.channel).partition, []).append(change)
+        for partition, several in by_partition.items():
+            for start in range(0, len(several), BATCH_CHANGES):
+                await self._apply(node, partition, several[start : start + BATCH_CHANGES])
+
+    async def _apply(self, node: str, partition: int, changes: list[Change]) -> None:
+        keys: list[bytes] = [self._keys.bell(partition), self._keys.node(partition, node)]
+        kept = self._limits
+        args: list[str | bytes | int] = [kept.live_entries, kept.bell_entries, len(self._keys.prefix(partition))]
+        for c in changes:
+            names = self._keys.of(c.channel)
+            keys += [names.stream + b":people", names.stream + b":devices", names.live]
+            args += [c.operation, c.device, c.user, c.status, c.channel.path]
+        await self._replay.run(PRESENCE, len(keys), *keys, *args)
+
+    async def people(self, channel: Channel) -> list[Present] | int:
+        """Who is there; their number alone when they are more than 200."""
+        key = self._keys.of(channel).stream + b":people"
+        count = int(await self._replay.command(b"HLEN", key))
+        if count > LISTED_MAX:
+            return count
+        raw = await self._replay.command(b"HGETALL", key)
+        found = []
+        for user, value in zip(raw[::2], raw[1::2], strict=True):
+            devices, _, status = value.decode().partition(" ")
+            found.append(Present(user.decode(), status, int(devices)))
+        return sorted(found)
+
+    async def renew(self, node: str, *, wants_dead: bool) -> tuple[bool, list[str]]:
+        """Renew the node's lease. Returns whether it had not ended, and the nodes whose lease has."""
+        reply = await self._replay.run(NODE_LEASE, 1, NODES, node, LEASE_MS, int(wants_dead))
+        return bool(reply[0]), [name.decode() for name in reply[1:]]
+
+    async def reap(self, node: str) -> int:
+        """Undo what a dead node left behind: its devices leave. Returns how many. Two reapers do no harm."""
+        count = 0
+        for partition in range(self._keys.partitions):
+            raw = await self._replay.command(b"HGETALL", self._keys.node(partition, node))
+            changes = [_leave(field.decode(), user.decode()) for field, user in zip(raw[::2], raw[1::2], strict=True)]
+            await self.apply(node, changes)
+            count += len(changes)
+        await self._replay.command(b"ZREM", NODES, node)
+        return count
+
+    async def forget(self, node: str) -> None:
+        """Let a node's lease end now: others reap it with their next look."""
+        await self._replay.command(b"ZADD", NODES, 0, node)
+
+
+def _leave(field: str, user: str) -> Change:
+    device, _, path = field.partition(" ")
+    return Change("leave", channel_from_path(path), device, user)

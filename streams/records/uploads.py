@@ -1,0 +1,158 @@
+"""Where uploads are remembered: one hash each beside its channel, and the lists of what is due and what is reserved.
+
+Changes are compare-and-sets, so several nodes and workers may act on one upload. Not here: what the changes mean.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from streams.channel import Channel, channel_from_path
+from streams.records.scripts import load
+from streams.records.upload_record import Upload, from_fields
+from streams.records.upload_states import UploadState, sources
+from streams.redis.keys import edge_keys
+from streams.redis.log import Log
+from streams.redis.side_calls import side_call, side_script
+
+FAILED_LIFE_S: Final = 86_400
+"""How long a failed upload can be asked about. A file's record stays as long as the file."""
+SLOT_GRACE_MS: Final = 3_600_000
+"""How long after an upload's deadline its slot lapses by itself: the reaper comes first, unless it is down."""
+_DUE: Final = b"hub:{uploads}:due"
+"""Sorted set of all tenants: `<channel path> <event id of the request>` → when to look, Unix ms."""
+_OPEN, _CHANGE, _RESERVE, _RELEASE = (load(name) for name in ("open", "change", "reserve", "release"))
+
+
+class Due(NamedTuple):
+    """An upload somebody has to look at: its channel and the event of its request."""
+
+    channel: Channel
+    event_id: str
+
+
+class Reserved(NamedTuple):
+    """What a reservation came to.
+
+    Attributes:
+        answer: "new", or "held" before; else what there is too much of: "open" uploads of the user, "bytes" of the tenant.
+        stored_bytes: what the tenant has stored of everything, this upload included if it is new.
+    """
+
+    answer: str
+    stored_bytes: int
+
+
+def guard_name(upload_id: str) -> str:
+    """The name of the record as a guard knows it."""
+    return f"upload:{upload_id}"
+
+
+def _home_key(tenant: str, upload_id: str) -> str:
+    return f"hub:{{uploads:{tenant}}}:home:{upload_id}"
+
+
+class UploadBook:
+    """Reads and changes records. Every method raises LogUnavailable while Redis is away."""
+
+    def __init__(self, log: Log) -> None:
+        self._redis = log.redis
+        self._keys = log.keys
+
+    def _record_key(self, channel: Channel, upload_id: str) -> bytes:
+        return self._keys.guard(channel, guard_name(upload_id))
+
+    def _resume_key(self, channel: Channel, user: str, resume_key: str) -> bytes:
+        return self._keys.guard(channel, f"upload-key:{channel.wire}:{user}:{resume_key}")
+
+    async def open(self, upload: Upload, resume_key: str | None, life_s: int) -> Upload:
+        """Write the record unless it is there; the one that is there."""
+        keys = (
+            self._record_key(upload.channel, upload.id),
+            self._resume_key(upload.channel, upload.user, resume_key or ""),
+        )
+        flat = [item for pair in upload.to_fields().items() for item in pair]
+        await side_call(
+            self._redis, "SET", _home_key(upload.channel.tenant, upload.id), upload.channel.path, "EX", life_s
+        )
+        is_new = await side_script(self._redis, _OPEN, keys, [upload.id, life_s if resume_key else 0, *flat])
+        return upload if is_new else (await self.read(upload.channel, upload.id)) or upload
+
+    async def read(self, channel: Channel, upload_id: str) -> Upload | None:
+        """The upload of this channel; None for one of another channel, and for none."""
+        raw = await side_call(self._redis, "HGETALL", self._record_key(channel, upload_id))
+        if not raw:
+            return None
+        pairs = raw.items() if isinstance(raw, dict) else zip(raw[::2], raw[1::2], strict=True)
+        upload = from_fields(upload_id, {key.decode(): value.decode() for key, value in pairs})
+        return upload if upload.channel == channel else None
+
+    async def find(self, channel: Channel, user: str, resume_key: str) -> Upload | None:
+        """The user's upload in this channel that was requested with this key."""
+        upload_id = await side_call(self._redis, "GET", self._resume_key(channel, user, resume_key))
+        return await self.read(channel, upload_id.decode()) if upload_id else None
+
+    async def home(self, tenant: str, upload_id: str) -> Channel | None:
+        """The channel of an open upload that names only itself."""
+        path = await side_call(self._redis, "GET", _home_key(tenant, upload_id))
+        return channel_from_path(path.decode()) if path else None
+
+    async def move(self, upload: Upload, state: UploadState, life_s: int = 0, **fields: str) -> str | None:
+        """Change the state, from one it may be entered from. None when that was done, else the present state."""
+        fields["state"] = state.value
+        return await self._change(upload, "state", sources(state), life_s, fields)
+
+    async def set_handle(self, upload: Upload, handle: str, *, is_checked: bool) -> str | None:
+        """Name the multipart upload, in place of the one the record was read with. None when that was done."""
+        fields = {"handle": handle, "is_checked": str(int(is_checked))}
+        return await self._change(upload, "handle", upload.handle, 0, fields)
+
+    async def _change(
+        self, upload: Upload, field: str, allowed: str, life_s: int, fields: dict[str, str]
+    ) -> str | None:  # fmt: skip
+        key = self._record_key(upload.channel, upload.id)
+        flat = [item for pair in fields.items() for item in pair]
+        present = await side_script(self._redis, _CHANGE, (key,), [field, allowed, life_s, *flat])
+        return None if present is None else present.decode()
+
+    async def reserve(self, upload: Upload, now_ms: int, open_max: int, tenant_max_bytes: int) -> Reserved:
+        """Take a slot, if the user has one and the tenant has room."""
+        lapses_ms = upload.expires_ms + SLOT_GRACE_MS
+        args: list[str | int] = [upload.user, upload.slot, now_ms, lapses_ms, open_max, upload.size, tenant_max_bytes]
+        answer, change = await side_script(self._redis, _RESERVE, self._ledger_keys(upload), args)
+        return Reserved(answer.decode(), await self._weigh(upload, change))
+
+    async def release(self, upload: Upload, *, is_kept: bool) -> int:
+        """Give the slot back, and the bytes too unless the file stays; what the tenant has stored now. Again: nothing."""
+        args: list[str | int] = [upload.user, upload.slot, int(is_kept)]
+        freed = await side_script(self._redis, _RELEASE, self._ledger_keys(upload), args)
+        return await self._weigh(upload, -freed)
+
+    async def _weigh(self, upload: Upload, change_bytes: int) -> int:
+        """Add to what the tenant has stored of everything, events included: the total that HUB_QUOTA_BYTES bounds.
+
+        Not in one script with the ledger, since the two are kept in different slots: a process that dies right between them
+        leaves the total off by one file.
+        """
+        tenant = upload.channel.tenant
+        total = await side_call(self._redis, "HINCRBY", edge_keys("hub").bytes_stored, tenant, change_bytes)
+        return int(total)
+
+    def _ledger_keys(self, upload: Upload) -> tuple[bytes, bytes, bytes]:
+        prefix = f"hub:{{uploads:{upload.channel.tenant}}}:"
+        return f"{prefix}open:{upload.user}".encode(), f"{prefix}sizes".encode(), f"{prefix}total".encode()
+
+    async def watch(self, channel: Channel, event_id: str, at_ms: int, *, is_moved: bool = False) -> None:
+        """Have somebody look at an upload at a time. One that is watched already keeps its time unless `is_moved`."""
+        member = f"{channel.path} {event_id}"
+        await side_call(self._redis, "ZADD", _DUE, *(() if is_moved else ("NX",)), at_ms, member)
+
+    async def unwatch(self, channel: Channel, event_id: str) -> None:
+        """Nobody needs to look at it any more."""
+        await side_call(self._redis, "ZREM", _DUE, f"{channel.path} {event_id}")
+
+    async def due(self, now_ms: int, limit: int) -> list[Due]:
+        """Uploads to look at, the longest due first. They stay on the list until `unwatch`."""
+        rows = await side_call(self._redis, "ZRANGEBYSCORE", _DUE, 0, now_ms, "LIMIT", 0, limit)
+        found = (row.decode().rpartition(" ") for row in rows)
+        return [Due(channel_from_path(path), event_id) for path, _, event_id in found]

@@ -99,7 +99,7 @@ _UNKNOWN: Final = Gap(GapReason.CURSOR_UNKNOWN)
 
 
 def judge(cursor: Cursor, look: Look) -> Resumable | Gap:
-    """What a cursor is worth against a look at the log (the rows of `tests/unit/test_cursor.py`).
+    """What a cursor is worth against a look at the log (the rows of `tests/unit/streams/test_cursor.py`).
 
     Raises:
         MalformedCursor: `after` is not an ID.

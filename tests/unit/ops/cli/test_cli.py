@@ -18,7 +18,7 @@ from ops.cli import known_commands, main
 from ops.cli.output import Format, line
 from ops.cli.speed import pace_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 Hub = Callable[..., tuple[int, str, str]]
 
 

@@ -647,7 +647,7 @@ async def test_control_c_ends_without_a_word_of_complaint(server):
     """SIGINT in the middle of a loop: the interrupt, no pending tasks, no unraisable errors; code 1000 for the hub."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTED, server.url,
-        cwd=Path(__file__).parents[3], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     await server.until_seen("chat.message")
     process.send_signal(signal.SIGINT)

@@ -27,7 +27,7 @@ from hub.limits.admission import Door
 from hub.limits.edge import Edge, make_edge
 from hub.limits.quotas import Quotas
 from hub.node.hub import Hub
-from hub.node.live_state import LiveStateReader
+from hub.node.live_fields import LiveStateReader
 from hub.node.services import Services
 from hub.node.states import StateReader
 from hub.ports import Receiver, ReceiverFactory, Upgrade, UpgradeRefused

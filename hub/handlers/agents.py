@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 from hub.errors import HubError, Problem
 from hub.handlers.chat import busy
+from hub.handlers.conversations import NOBODY, Conversations
 from hub.handlers.runs import cancel_run, no_such_run, run_results
-from hub.node.conversations import NOBODY, Conversations
 from hub.protocol.commands import Answer, Append, Command, Outcome
 from hub.protocol.messages import to_json
 from streams.channel import Channel, Kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from hub.errors import HubError, Problem
-from hub.node.history import HistoryQuery, read_history
+from hub.handlers.history import HistoryQuery, read_history
 from hub.node.subscribing import RefusedChannel, Wish, connection_left
 from hub.protocol.commands import Answer, Append, Command, Nothing, Outcome
 from hub.protocol.messages import reply_frame, to_json

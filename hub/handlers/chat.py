@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from hub.errors import HubError, Problem
+from hub.handlers.conversations import NOBODY, Conversations
 from hub.handlers.runs import cancel_active, cancel_run, run_results
-from hub.node.conversations import NOBODY, Conversations
 from hub.protocol.commands import Append, Command, Outcome
 from hub.protocol.messages import to_json
 from projections.message import ASSISTANT

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, cast
 
 from hub.errors import HubError, Problem
-from hub.node.conversations import Conversations
+from hub.handlers.conversations import Conversations
 from hub.protocol.commands import Append, Command, Outcome
 from hub.protocol.messages import to_json
 from projections.documents import DOCUMENTS, preview

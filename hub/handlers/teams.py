@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from hub.errors import HubError
-from hub.node.conversations import Conversations
+from hub.handlers.conversations import Conversations
 from hub.protocol.commands import Answer, Append, Command, Outcome
 from hub.protocol.messages import to_json
 from hub.protocol.replies import append_error, stored_payload

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from hub.auth.revocation_requests import read_revocation
 from hub.errors import HubError
 from hub.handlers.connection import rfc3339
+from hub.handlers.history import HistoryPage, HistoryQuery, read_history
 from hub.http.bearer import caller_of
 from hub.http.body import read_body
 from hub.http.stream import event_id, open_stream
-from hub.node.history import HistoryPage, HistoryQuery, read_history
 from hub.node.hub import Hub
 from hub.node.subscribing import Wish
 from hub.protocol.commands import Answer, Append, Caller, Command

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from hub.errors import HubError
 from hub.http.bearer import bearer_token, hub_of
 from hub.metrics import HubCollector
-from hub.protocol.asyncapi import asyncapi_document
+from hub.protocol.schemas import asyncapi_document
 from streams.errors import StreamsError
 from streams.events import CATALOGUE
 

@@ -17,11 +17,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from hub.auth.revocations import DenyList, Revocation
+from hub.auth.session_claims import ClaimBook, SessionClaim, decode_claims, encode_claims
 from hub.limits.edge_keys import ms_of, order_of, readable
 from hub.limits.quotas import Quotas, Usage
 from hub.limits.rates import RateLimiter
 from hub.limits.sharing import Report, decode_report, merge, reports
-from hub.node.claims import ClaimBook, SessionClaim, decode_claims, encode_claims
 from streams.errors import LogUnavailable
 from streams.redis.keys import edge_keys
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hub.node.breaks import tell_lost
 from hub.node.fanout import Fanout, Sub, encode_events
+from hub.node.recovery import tell_lost
 from hub.protocol.subscription import Phase
 from streams.envelope import Entry
 from streams.errors import LogUnavailable

@@ -20,13 +20,13 @@ from hub.errors import HubError
 from hub.handlers.router import EVENT_HANDLERS, Handler, build_handlers
 from hub.limits.rates import RateLimiter
 from hub.metrics import Meters
-from hub.node.breaks import tell_break
 from hub.node.catch_up import catch_up
 from hub.node.connection import Connection
 from hub.node.deadlines import Deadlines
 from hub.node.fanout import Fanout, Sub
 from hub.node.late_cursors import LateCursors
 from hub.node.presence import PresenceTracker
+from hub.node.recovery import tell_break
 from hub.node.services import Services
 from hub.node.sessions import LiveSessions
 from hub.node.states import StateReader

@@ -8,9 +8,9 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from hub.auth.session_claims import ClaimBook, SessionClaim
 from hub.auth.verifier import Principal
 from hub.errors import HubError
-from hub.node.claims import ClaimBook, SessionClaim
 
 if TYPE_CHECKING:
     from hub.node.connection import Connection

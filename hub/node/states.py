@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from hub.node.live_state import LiveStateReader
+from hub.node.live_fields import LiveStateReader
 from projections.channel_state import ChannelFold, ChannelState
 from projections.errors import BrokenEvent, EventsMissing, SnapshotRefused
 from streams.channel import Channel

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hub.errors import HubError
-from hub.node.breaks import tell_break, tell_lost
 from hub.node.catch_up import read_on, send_page
 from hub.node.fanout import Fanout, Sub
+from hub.node.recovery import tell_break, tell_lost
 from hub.protocol.receipts import Opening, resumed_frame, subscribed_frame
 from hub.protocol.subscription import Phase, Subscription
 from streams.channel import Channel

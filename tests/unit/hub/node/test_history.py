@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hub.handlers.history import HistoryQuery, read_history
 from hub.metrics import LATENCY_BOUNDS_MS, Meters
-from hub.node.history import HistoryQuery, read_history
 from streams.channel import Channel, Kind
 from streams.cursor import Gap, GapReason
 from streams.envelope import Actor, Draft

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hub.node.history import HistoryPage, HistoryQuery, read_history
+from hub.handlers.history import HistoryPage, HistoryQuery, read_history
 from streams.channel import Channel, Kind
 from streams.cursor import Gap, GapReason
 from streams.redis.log import Log
@@ -56,7 +56,7 @@ async def test_a_page_of_large_events_ends_early_and_goes_on(
     log: Log, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand of the largest events would be half a gigabyte in one answer; `next` leads through all, either way."""
-    monkeypatch.setattr("hub.node.history.PAGE_BYTES_MAX", 4)  # the events here have two bytes each
+    monkeypatch.setattr("hub.handlers.history.PAGE_BYTES_MAX", 4)  # the events here have two bytes each
     channel = await kept(log, tenant, 1, 2, 3, 4, 5)
 
     async def page(**query: Any) -> tuple[list[int], str | None, Gap | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.node.claims import WAITING_MAX, ClaimBook, decode_claims, encode_claims
+from hub.auth.session_claims import WAITING_MAX, ClaimBook, decode_claims, encode_claims
 
 
 def test_times_are_of_the_clock_all_nodes_share() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hub.errors import ERROR_CODES
-from hub.protocol.asyncapi import asyncapi_document, errors_of, json_schemas
+from hub.protocol.schemas import asyncapi_document, errors_of, json_schemas
 from streams.events import CATALOGUE
 from streams.events.schemas import catalogue_hash
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from streams.cursor import id_order
+from streams.ids import id_order
 
 FAULTS_TOLD_MAX: Final = 100
 """A broken stream may be broken at every event; the first of them say where to look."""

@@ -14,8 +14,8 @@ from projections.json_value import Json, JsonObject
 from projections.projection import Dumped, DurableProjection, Home, kind_of
 from projections.recorded import Recorded
 from projections.run_states import FINAL, RunState
-from projections.times import text_of_milliseconds
 from streams.channel import Kind
+from streams.times import text_of_milliseconds
 
 RESULTS_MAX: Final = 20
 """Outputs, and finished runs, that an agent channel shows (EVENTS 11)."""

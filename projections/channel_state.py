@@ -17,9 +17,9 @@ from projections.json_value import Json, JsonObject, canonical, parse
 from projections.projection import DurableProjection, Folding, Home, Part, PartSource, kind_of
 from projections.recorded import Recorded, recorded
 from streams.channel import Channel, Kind, channel_from_path
-from streams.cursor import START
 from streams.envelope import Entry
 from streams.errors import MalformedChannel
+from streams.ids import START
 
 S = TypeVar("S")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from projections.errors import BrokenEvent
 from projections.json_value import Json, JsonObject
 from projections.recorded import Recorded
-from projections.times import milliseconds_of_text
+from streams.times import milliseconds_of_text
 
 
 def broken(event: Recorded, problem: str) -> BrokenEvent:

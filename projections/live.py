@@ -16,8 +16,8 @@ from projections.presence import PRESENCE, Person
 from projections.projection import Home, kind_of
 from projections.recorded import Recorded
 from streams.channel import Kind
-from streams.cursor import id_order
 from streams.errors import MalformedCursor
+from streams.ids import id_order
 
 CURSOR_LIFE_MS: Final = 600_000
 """A cursor that has not moved for ten minutes points at nothing anybody is looking at."""

@@ -13,8 +13,8 @@ from projections.fields import broken, optional_list, optional_text, optional_ti
 from projections.json_value import Json, JsonObject
 from projections.projection import Dumped, DurableProjection, Home
 from projections.recorded import Recorded
-from streams.cursor import id_order
 from streams.errors import MalformedCursor
+from streams.ids import id_order
 
 SHOWN_MAX: Final = 100
 """Unread notifications shown, the newest (EVENTS 11)."""

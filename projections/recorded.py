@@ -10,9 +10,9 @@ from typing import NamedTuple, cast
 
 from projections.errors import BrokenEvent
 from projections.json_value import Json, JsonObject, parse
-from projections.times import milliseconds_of_id
 from streams.envelope import Entry
 from streams.events.upcast import UnreadableVersion, lift
+from streams.ids import ms_of_id
 
 _ACTORS_MAX = 16_384
 """Actors kept parsed: people write many events each. Smaller costs 1 µs an event, larger about 500 bytes an actor."""
@@ -35,7 +35,7 @@ class Recorded(NamedTuple):
     @property
     def at_ms(self) -> int:
         """When it was appended, in milliseconds since 1970."""
-        return milliseconds_of_id(self.id)
+        return ms_of_id(self.id)
 
     def item(self) -> JsonObject:
         """The payload as an item of a list in state, where it needs to say which event it was and who caused it."""

@@ -6,32 +6,14 @@ clients hold. The dense `seq` beside it can. `judge` holds a cursor against what
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from streams.errors import MalformedCursor
+from streams.ids import START, id_order
 
-START: Final = "0"
-"""The cursor before everything, and the head's id of an empty channel."""
 LIVE: Final = "$"
 """Only what comes from now on."""
-_ID: Final = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
-
-
-def id_order(event_id: str) -> tuple[int, int]:
-    """The ID as numbers, for comparison. `0` sorts before every entry.
-
-    Raises:
-        MalformedCursor: not `ms-n` and not `0`.
-    """
-    if event_id == START:
-        return (0, 0)
-    if not _ID.fullmatch(event_id):
-        raise MalformedCursor("a cursor is an event id like 1795367479511-0, or 0")
-    ms, _, n = event_id.partition("-")
-    return (int(ms), int(n))
 
 
 class Position(NamedTuple):

@@ -16,9 +16,9 @@ from consumers.runs.journal import RequestRecord
 from consumers.runs.run_log import RunLog
 from projections.json_value import JsonObject
 from projections.run_states import WAITING_MS_DEFAULT
-from projections.times import text_of_milliseconds
 from streams.envelope import Guard
 from streams.records.runs import RUN_TTL_S, request_guard_name, request_id_of
+from streams.times import text_of_milliseconds
 
 
 class Asking:

@@ -10,10 +10,9 @@ from projections.conversation import CONVERSATION
 from projections.errors import BrokenEvent
 from projections.message import Message
 from projections.recorded import Recorded, recorded
-from projections.times import milliseconds_of_id
 from streams.channel import Channel
-from streams.cursor import id_order
 from streams.envelope import Entry
+from streams.ids import id_order, ms_of_id
 from streams.redis.log import Log
 
 BRANCH_EVENTS_MAX: Final = 5_000
@@ -80,5 +79,5 @@ def _said(event: Recorded) -> Said:
 
 def _of_message(message: Message) -> Said:
     role: Literal["user", "assistant"] = "user" if message.role == "user" else "assistant"
-    at_ms = milliseconds_of_id(message.message_id) if role == "user" else 0
+    at_ms = ms_of_id(message.message_id) if role == "user" else 0
     return Said(message.message_id, role, str(message.actor.get("id", "")), message.text, at_ms)

@@ -10,9 +10,10 @@ from hub.node.subscribing import RefusedChannel, Wish, connection_left
 from hub.protocol.commands import Answer, Append, Command, Nothing, Outcome
 from hub.protocol.messages import reply_frame, to_json
 from hub.protocol.session import channel_of
-from streams.cursor import LIVE, Cursor, id_order
+from streams.cursor import LIVE, Cursor
 from streams.events.channels import ChannelHistory, ChannelPresence, ChannelRead, ChannelSubscribe, ChannelUnsubscribe
 from streams.events.subscription import Subscription
+from streams.ids import id_order
 from streams.records.read_marks import marking, marks_guard_name
 
 if TYPE_CHECKING:

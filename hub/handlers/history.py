@@ -9,9 +9,10 @@ from typing import Final
 
 from hub.protocol.messages import to_json
 from streams.channel import Channel
-from streams.cursor import START, Cursor, Gap, GapReason, Look, id_order, judge
+from streams.cursor import Cursor, Gap, GapReason, Look, judge
 from streams.envelope import Entry
 from streams.events.channels import ChannelHistory
+from streams.ids import START, id_order
 from streams.redis.replay import PAGE_EVENTS, Replay
 
 SCAN_EVENTS_MAX: Final = 10_000

@@ -16,8 +16,9 @@ from hub.http.stream import event_id, open_stream
 from hub.node.hub import Hub
 from hub.node.subscribing import Wish
 from hub.protocol.commands import Caller
-from streams.cursor import LIVE, Cursor, id_order
+from streams.cursor import LIVE, Cursor
 from streams.errors import MalformedCursor
+from streams.ids import id_order
 
 router = APIRouter()
 

@@ -11,7 +11,7 @@ from projections.live import LIVE, Live
 from projections.live_rendering import render_live
 from projections.recorded import recorded
 from streams.channel import Channel, Kind
-from streams.cursor import START, id_order
+from streams.ids import START, id_order
 from streams.records.open_uploads import OpenUploads
 from streams.records.presence import PresenceStore
 from streams.records.read_marks import marks_guard_name

@@ -18,9 +18,10 @@ from hub.node.live_fields import LiveStateReader
 from projections.channel_state import ChannelFold, ChannelState
 from projections.errors import BrokenEvent, EventsMissing, SnapshotRefused
 from streams.channel import Channel
-from streams.cursor import START, Cursor, Gap, Look, Position, id_order, judge
+from streams.cursor import Cursor, Gap, Look, Position, judge
 from streams.envelope import Entry
 from streams.errors import MalformedCursor
+from streams.ids import START, id_order
 from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS
 

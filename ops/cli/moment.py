@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from streams.cursor import id_order
 from streams.errors import MalformedCursor
+from streams.ids import id_order
 
 
 def milliseconds(text: str, option: str) -> int:

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from streams.channel import Channel
-from streams.cursor import id_order
 from streams.envelope import Guard
+from streams.ids import id_order
 
 CHANGING = frozenset({"chat.configure", "chat.branch"})
 """The commands that raise the revision."""

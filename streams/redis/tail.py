@@ -17,8 +17,9 @@ from functools import partial
 from typing import Final
 
 from streams.channel import Channel
-from streams.cursor import Position, id_order
+from streams.cursor import Position
 from streams.envelope import Entry
+from streams.ids import id_order
 from streams.redis.bells import Bells
 from streams.redis.keys import Keys
 from streams.redis.limits import DEFAULT_LIMITS, Limits

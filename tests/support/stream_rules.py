@@ -16,10 +16,10 @@ from typing import Any
 from projections import BrokenEvent, ChannelFold, EventsMissing, Recorded
 from projections.file_ids import file_id_of
 from streams.channel import Channel, parse_channel
-from streams.cursor import id_order
 from streams.envelope import Entry
 from streams.events import CATALOGUE
 from streams.events.validation import InvalidPayload, read
+from streams.ids import id_order
 from streams.records.settings import CHANGING
 from support.run_rules import Violation, run_violations
 

@@ -20,8 +20,8 @@ from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
 from ops.cli.output import Format, line
 from ops.cli.speed import Pace, pace_of
 from streams.channel import Channel
-from streams.cursor import START, id_order
 from streams.envelope import Entry
+from streams.ids import START, id_order
 from streams.redis.log import Log
 
 app = new_app()

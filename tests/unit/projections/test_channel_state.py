@@ -12,10 +12,10 @@ from projections.catalogue import CATALOGUE
 from projections.conversation import CONVERSATION
 from projections.json_value import canonical, parse, weigh
 from projections.teams import TEAMS
-from projections.times import milliseconds_of_text, text_of_milliseconds
 from projections.uploads import UPLOADS
 from streams.channel import Channel, Kind
 from streams.events import CATALOGUE as EVENT_TYPES
+from streams.times import milliseconds_of_text, text_of_milliseconds
 from support.channel_history import History
 from support.golden import golden_files
 

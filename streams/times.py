@@ -1,4 +1,4 @@
-"""Times as folds need them: milliseconds since 1970 out of event IDs and RFC 3339 texts, and back. Pure."""
+"""RFC 3339 times as milliseconds since 1970, and back. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-
-
-def milliseconds_of_id(event_id: str) -> int:
-    """When the event was appended, by Redis's clock: the part of its ID before the dash."""
-    return int(event_id.partition("-")[0])
 
 
 def milliseconds_of_text(text: str) -> int:

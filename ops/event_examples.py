@@ -1,0 +1,145 @@
+"""An example of every event type, as it travels on the wire: made from its schema, with values by the fields' names. Pure.
+
+A new type has an example by itself. Only a payload whose fields depend on each other is written out here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from streams.envelope import Lane
+from streams.events.declaration import Direction, EventType
+from streams.events.schemas import schema_of
+
+Node = Mapping[str, Any]
+_EVENT_ID: Final = "1795367479511-0"
+_RUN: Final = "run-7"
+_FILE: Final = "0123456789abcdef0123456789abcdef"
+_VALUES: Final[Mapping[str, object]] = {
+    "agent": "helper", "attempt": 1, "by": "alice", "channel": "conversation:42", "checksum": {
+        "algorithm": "sha256", "type": "full", "value": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+    }, "client": {"name": "my-app", "version": "2.0"}, "client_id": "laptop", "data": "aGVsbG8=", "description": "Answers questions.",
+    "detected_mime": "text/plain", "devices": 1, "duration_ms": 5200, "duplicate": False, "durability": "memory", "epoch": "5f1c2a9e",
+    "expected_revision": 3, "file_id": _FILE, "filename": "notes.txt", "head": {"id": _EVENT_ID, "seq": 42},
+    "floor": {"id": "0", "seq": 0}, "heartbeat_interval_ms": 30_000, "id": _EVENT_ID, "in_ms": 60_000, "index": 0,
+    "input": "What did we decide?", "kind": "mention", "max_subscriptions": 200, "message_id": f"{_RUN}.0",
+    "message_size_limit_bytes": 1_048_576, "mime": "text/plain", "name": "search", "node": "n-1", "prompt": "Shall I send it?",
+    "reaction": "👍", "reconnect_after_ms": 1500, "request_id": f"{_RUN}.q0", "revision": 4, "run_id": _RUN, "segment": 1, "sent": 5,
+    "seq": 42, "server_time": "2027-01-01T00:00:00.000Z", "session_id": "s-8fX2", "size": 5, "state_at": 42, "summary": "Alice closed issue 7",
+    "tenant": "acme", "text": "hello", "title": "Alice mentioned you", "token": "eyJ…", "tool_call_id": "call_1", "total": 5, "unread": 2,
+    "up_to": _EVENT_ID, "upload_id": _FILE, "url": "https://hub.example.org/files/…", "user": "alice", "verb": "closed", "version": 1,
+    "versions": [1],
+}  # fmt: skip
+"""Field name → value. A value that the field does not allow is passed over."""
+_MORE: Final[Mapping[str, Mapping[str, object]]] = {
+    "channel.history": {"after": "0", "types": ["chat.*"], "limit": 100},
+    "chat.configure": {"settings": {"title": "Release plan"}, "expected_revision": 3},
+    "conversation.updated": {"changes": {"title": "Release plan"}},
+    "assistant.message.delta": {"offset": 0, "delta": "Hello", "end": 5},
+    "assistant.message.end": {"finish_reason": "stop", "text": "Hello, Alice."},
+    "tool.call.args": {"offset": 0, "delta": '{"q": ', "end": 6},
+    "tool.call.complete": {"output": {"hits": 3}},
+    "file.upload.authorized": {"strategy": "socket", "socket": {"chunk_size": 262_144, "window": 4}},
+    "file.upload.status": {"upload_id": _FILE},
+    "agent.output": {"kind": "json", "value": {"hits": 3}},
+    "agent.invoke": {"input": "What did we decide?"},
+    "agent.complete": {"outcome": "success", "result": "Done."},
+    "connection.error": {
+        "code": 4004, "name": "rate_limited", "message": "too many of these; come back later", "retry": "backoff", "retry_after_ms": 250,
+    },
+    "document.update": {"base_version": 3, "patch": [{"op": "replace", "path": "/title", "value": "Plan"}]},
+    "team.notification.read": {"up_to": _EVENT_ID},
+    "ack": {"id": _EVENT_ID, "seq": 42, "duplicate": False, "durability": "memory"},
+    "channel.subscribe": {"channels": [{"channel": "conversation:42", "after": _EVENT_ID, "seq": 42}]},
+    "connection.reconnect": {"cursors": {"conversation:42": {"after": _EVENT_ID, "seq": 42, "epoch": "5f1c2a9e"}}},
+}  # fmt: skip
+"""Event type → fields beside, or instead of, what is made from the schema."""
+
+
+def example_of(row: EventType) -> dict[str, object]:
+    """One message of this type: as its sender writes it if clients may send it, else as they get it."""
+    message: dict[str, object] = {"type": row.name}
+    is_event = row.lane is not Lane.CONNECTION and row.direction is Direction.OUT
+    if is_event and row.is_stored:
+        message = {"id": _EVENT_ID, "seq": 42, "channel": _channel(row), "type": row.name}
+    elif is_event:
+        message = {"channel": _channel(row), "type": row.name}
+    elif row.is_inbound:
+        message |= {"id": "c-17"} | ({"channel": _channel(row)} if row.kinds else {})
+    else:
+        message |= {"re": "c-17"}
+    if is_event:
+        message |= {"v": row.version, "actor": {"kind": "agent" if row.family in _OF_AGENTS else "system", "id": "helper"}}
+    return message | {"payload": payload_of(row)}
+
+
+_OF_AGENTS: Final = frozenset({"agent", "assistant", "tool"})
+
+
+def payload_of(row: EventType) -> dict[str, object]:
+    """A payload that the type's model takes."""
+    schema = schema_of(row.model)
+    maker = _Maker(schema.get("$defs", {}))
+    return {**maker.object(schema), **_MORE.get(row.name, {})}
+
+
+def _channel(row: EventType) -> str:
+    kinds = sorted(row.kinds)
+    return "conversation:42" if "conversation" in kinds else f"{kinds[0]}:42"
+
+
+class _Maker:
+    """Makes values within one root schema, whose `$defs` its references name."""
+
+    def __init__(self, definitions: Any) -> None:
+        self._definitions = definitions
+
+    def object(self, schema: Node) -> dict[str, object]:
+        """The required fields; those of an object that requires none are left out."""
+        fields = schema.get("properties", {})
+        return {name: self._field(name, fields[name]) for name in schema.get("required", ())}
+
+    def _field(self, name: str, schema: Node) -> object:
+        value = _VALUES.get(name)
+        return value if value is not None and self._takes(schema, value) else self._value(schema)
+
+    def _takes(self, schema: Node, value: object) -> bool:
+        """Whether the kind of value fits; the models check the rest."""
+        schema = self._first(schema)
+        if "const" in schema or "enum" in schema:
+            return value in schema.get("enum", [schema.get("const")])
+        kinds: dict[str, type] = {"string": str, "integer": int, "array": list, "object": dict, "boolean": bool}
+        return type(value) is kinds.get(schema.get("type", ""), type(value))
+
+    def _first(self, schema: Node) -> Node:
+        """The schema itself, what it refers to, or its first alternative."""
+        while "$ref" in schema or "anyOf" in schema or "oneOf" in schema:
+            if "$ref" in schema:
+                schema = self._definitions[schema["$ref"].removeprefix("#/$defs/")]
+            else:
+                schema = (schema.get("anyOf") or schema["oneOf"])[0]
+        return schema
+
+    def _value(self, schema: Node) -> object:
+        schema = self._first(schema)
+        for key in ("default", "const"):
+            if key in schema:
+                return schema[key]
+        if "enum" in schema:
+            return schema["enum"][0]
+        if "examples" in schema:
+            return schema["examples"][0]
+        match schema.get("type"):
+            case "string":
+                return "hello"
+            case "integer" | "number":
+                return max(0, schema.get("minimum", 0))
+            case "boolean":
+                return True
+            case "array":
+                return [self._value(schema["items"]) for _ in range(schema.get("minItems", 0))]
+            case "object":
+                return self.object(schema)
+            case _:
+                return {"hits": 3}

@@ -1,4 +1,4 @@
-"""An example of every event type, as it travels on the wire: made from its schema, with values by the fields' names. Pure.
+"""An example of every event type as it travels on the wire, made from its schema with values by field name. Pure.
 
 A new type has an example by itself. Only a payload whose fields depend on each other is written out here.
 """
@@ -17,22 +17,29 @@ _EVENT_ID: Final = "1795367479511-0"
 _RUN: Final = "run-7"
 _FILE: Final = "0123456789abcdef0123456789abcdef"
 _VALUES: Final[Mapping[str, object]] = {
-    "agent": "helper", "attempt": 1, "by": "alice", "channel": "conversation:42", "checksum": {
-        "algorithm": "sha256", "type": "full", "value": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
-    }, "client": {"name": "my-app", "version": "2.0"}, "client_id": "laptop", "data": "aGVsbG8=", "description": "Answers questions.",
-    "detected_mime": "text/plain", "devices": 1, "duration_ms": 5200, "duplicate": False, "durability": "memory", "epoch": "5f1c2a9e",
-    "expected_revision": 3, "file_id": _FILE, "filename": "notes.txt", "head": {"id": _EVENT_ID, "seq": 42},
-    "floor": {"id": "0", "seq": 0}, "heartbeat_interval_ms": 30_000, "id": _EVENT_ID, "in_ms": 60_000, "index": 0,
+    "agent": "helper", "attempt": 1, "batch_id": f"{_RUN}.1", "by": "alice", "channel": "conversation:42",
+    "checksum": {"algorithm": "sha256", "type": "full", "value": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="},
+    "client_id": "laptop", "data": "aGVsbG8=", "description": "Answers questions.", "detected_mime": "text/plain",
+    "devices": 1, "duration_ms": 5200, "duplicate": False, "durability": "memory", "epoch": "5f1c2a9e",
+    "expected_revision": 3, "file_id": _FILE, "filename": "notes.txt", "floor": {"id": "0", "seq": 0},
+    "head": {"id": _EVENT_ID, "seq": 42}, "heartbeat_interval_ms": 30_000, "id": _EVENT_ID, "in_ms": 60_000, "index": 0,
     "input": "What did we decide?", "kind": "mention", "max_subscriptions": 200, "message_id": f"{_RUN}.0",
-    "message_size_limit_bytes": 1_048_576, "mime": "text/plain", "name": "search", "node": "n-1", "prompt": "Shall I send it?",
-    "reaction": "👍", "reconnect_after_ms": 1500, "request_id": f"{_RUN}.q0", "revision": 4, "run_id": _RUN, "segment": 1, "sent": 5,
-    "seq": 42, "server_time": "2027-01-01T00:00:00.000Z", "session_id": "s-8fX2", "size": 5, "state_at": 42, "summary": "Alice closed issue 7",
-    "tenant": "acme", "text": "hello", "title": "Alice mentioned you", "token": "eyJ…", "tool_call_id": "call_1", "total": 5, "unread": 2,
-    "up_to": _EVENT_ID, "upload_id": _FILE, "url": "https://hub.example.org/files/…", "user": "alice", "verb": "closed", "version": 1,
-    "versions": [1],
-}  # fmt: skip
+    "message_size_limit_bytes": 1_048_576, "mime": "text/plain", "name": "search", "node": "n-1",
+    "prompt": "Shall I send it?", "reaction": "👍", "reconnect_after_ms": 1500, "request_id": f"{_RUN}.q0",
+    "revision": 4, "run_id": _RUN, "segment": 1, "sent": 5, "seq": 42, "server_time": "2027-01-01T00:00:00.000Z",
+    "session_id": "s-8fX2", "size": 5, "state_at": 42, "summary": "Alice closed issue 7", "tenant": "acme",
+    "text": "hello", "title": "Alice mentioned you", "token": "eyJ…", "tool_call_id": "call_1", "total": 5,
+    "unread": 2, "up_to": _EVENT_ID, "upload_id": _FILE, "url": "https://hub.example.org/files/…", "user": "alice",
+    "verb": "closed", "version": 1, "versions": [1],
+}  # fmt: skip  # one field a line would be three pages
 """Field name → value. A value that the field does not allow is passed over."""
 _MORE: Final[Mapping[str, Mapping[str, object]]] = {
+    "channel.subscribed": {"gap": None, "recovered": True, "replay": 3},
+    "channel.resumed": {"from_seq": 40, "to_seq": 42, "count": 3, "gap": None},
+    "chat.branch": {"leaf_id": f"{_RUN}.0"},
+    "tool.call.response": {"request_id": f"{_RUN}.q0", "decision": "approve"},
+    "agent.subagent": {"subagent_run_id": "run-8", "name": "researcher", "phase": "started"},
+    "document.cursor": {"selection": {"from": 3, "to": 9}},
     "channel.history": {"after": "0", "types": ["chat.*"], "limit": 100},
     "chat.configure": {"settings": {"title": "Release plan"}, "expected_revision": 3},
     "conversation.updated": {"changes": {"title": "Release plan"}},
@@ -46,14 +53,18 @@ _MORE: Final[Mapping[str, Mapping[str, object]]] = {
     "agent.invoke": {"input": "What did we decide?"},
     "agent.complete": {"outcome": "success", "result": "Done."},
     "connection.error": {
-        "code": 4004, "name": "rate_limited", "message": "too many of these; come back later", "retry": "backoff", "retry_after_ms": 250,
+        "code": 4004,
+        "name": "rate_limited",
+        "message": "too many of these; come back later",
+        "retry": "backoff",
+        "retry_after_ms": 250,
     },
     "document.update": {"base_version": 3, "patch": [{"op": "replace", "path": "/title", "value": "Plan"}]},
     "team.notification.read": {"up_to": _EVENT_ID},
     "ack": {"id": _EVENT_ID, "seq": 42, "duplicate": False, "durability": "memory"},
     "channel.subscribe": {"channels": [{"channel": "conversation:42", "after": _EVENT_ID, "seq": 42}]},
     "connection.reconnect": {"cursors": {"conversation:42": {"after": _EVENT_ID, "seq": 42, "epoch": "5f1c2a9e"}}},
-}  # fmt: skip
+}
 """Event type → fields beside, or instead of, what is made from the schema."""
 
 
@@ -70,7 +81,10 @@ def example_of(row: EventType) -> dict[str, object]:
     else:
         message |= {"re": "c-17"}
     if is_event:
-        message |= {"v": row.version, "actor": {"kind": "agent" if row.family in _OF_AGENTS else "system", "id": "helper"}}
+        message |= {
+            "v": row.version,
+            "actor": {"kind": "agent" if row.family in _OF_AGENTS else "system", "id": "helper"},
+        }
     return message | {"payload": payload_of(row)}
 
 
@@ -81,7 +95,7 @@ def payload_of(row: EventType) -> dict[str, object]:
     """A payload that the type's model takes."""
     schema = schema_of(row.model)
     maker = _Maker(schema.get("$defs", {}))
-    return {**maker.object(schema), **_MORE.get(row.name, {})}
+    return {**maker.fields(schema), **_MORE.get(row.name, {})}
 
 
 def _channel(row: EventType) -> str:
@@ -95,7 +109,7 @@ class _Maker:
     def __init__(self, definitions: Any) -> None:
         self._definitions = definitions
 
-    def object(self, schema: Node) -> dict[str, object]:
+    def fields(self, schema: Node) -> dict[str, object]:
         """The required fields; those of an object that requires none are left out."""
         fields = schema.get("properties", {})
         return {name: self._field(name, fields[name]) for name in schema.get("required", ())}
@@ -123,23 +137,19 @@ class _Maker:
 
     def _value(self, schema: Node) -> object:
         schema = self._first(schema)
-        for key in ("default", "const"):
-            if key in schema:
-                return schema[key]
-        if "enum" in schema:
-            return schema["enum"][0]
-        if "examples" in schema:
-            return schema["examples"][0]
+        chosen: list[object] = [schema[key] for key in ("default", "const") if key in schema]
+        chosen += schema.get("enum", []) + schema.get("examples", [])
+        return chosen[0] if chosen else self._plain(schema)
+
+    def _plain(self, schema: Node) -> object:
         match schema.get("type"):
             case "string":
                 return "hello"
             case "integer" | "number":
-                return max(0, schema.get("minimum", 0))
-            case "boolean":
-                return True
+                return int(max(0, schema.get("minimum", 0)))
             case "array":
                 return [self._value(schema["items"]) for _ in range(schema.get("minItems", 0))]
             case "object":
-                return self.object(schema)
-            case _:
-                return {"hits": 3}
+                return self.fields(schema)
+            case kind:
+                return True if kind == "boolean" else {"hits": 3}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
@@ -27,17 +27,29 @@ Generated from the catalogue in `streams/events/` by `python -m ops.event_refere
 What is around a payload (messages, handshake, cursors, errors, tokens) is in [protocol.md](protocol.md), and so are
 the [values](protocol.md#values) that the tables name, the [lanes](protocol.md#lanes) and the [rate classes](protocol.md#rates).
 
-- **Direction.** *to the hub*: a command with a reply. *from the hub*: clients receive it and may not send it. *both*: sent by a client, then
-  delivered to every subscriber of the channel.
-- **Lane.** *events*: stored, replayed, with `id` and `seq`. *live*: a signal. *connection*: only on this connection.
-- **Errors** are those beyond what every command may be answered with: 4003, 4004, 4005, 4011, 4013, 4030, with a channel 4006, if stored 4009.
+- **Direction.** *to the hub*: a command. *from the hub*: clients receive it and may not send it. *both*: sent by a client,
+  then delivered to every subscriber of the channel.
+- **Lane.** *events*: stored and replayed, with `id` and `seq`. *live*: a signal. *connection*: on this connection only.
+- **Errors** are those beyond what any command may be answered with: 4003, 4004, 4005, 4011, 4013, 4030; with a channel 4006;
+  if stored 4009.
 """
 _DIRECTIONS: Final = {Direction.IN: "to the hub", Direction.OUT: "from the hub", Direction.BOTH: "both"}
 _NAMED: Final = {
-    "EventId": "event id", "Position": "position", "Start": 'position or `"$"`', "ChannelName": "channel", "Name": "name",
-    "RunId": "run id", "MessageId": "message id", "FileId": "file id", "ToolCallId": "tool call id", "Sha256": "SHA-256",
-    "Link": "http or https URL, or a path", "Time": "time", "Meta": "metadata", "FileName": "file name ≤ 255",
-}  # fmt: skip
+    "EventId": "event id",
+    "Position": "position",
+    "Start": 'position or `"$"`',
+    "ChannelName": "channel",
+    "Name": "name",
+    "RunId": "run id",
+    "MessageId": "message id",
+    "FileId": "file id",
+    "ToolCallId": "tool call id",
+    "Sha256": "SHA-256",
+    "Link": "http or https URL, or a path",
+    "Time": "time",
+    "Meta": "metadata",
+    "FileName": "file name ≤ 255",
+}
 
 
 def event_reference(catalogue: Mapping[str, EventType] = CATALOGUE) -> str:
@@ -144,16 +156,16 @@ def _kind(field: Node) -> str:
         return known
     if "$ref" in field:
         return _spoken(field["$ref"].removeprefix("#/$defs/"))
-    if "const" in field:
-        return f'`"{field["const"]}"`'
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
+    if values := field.get("enum") or ("const" in field and [field["const"]]):
+        return ", ".join(f"`{value}`" for value in values)
     if options := field.get("anyOf") or field.get("oneOf"):
         return " or ".join(dict.fromkeys(_kind(option) for option in options))
-    if "x-max-bytes" in field and "type" not in field:
-        text = f"text ≤ {field['maxLength']:,} or " if "maxLength" in field else ""
-        return f"{text}JSON ≤ {field['x-max-bytes']:,} bytes"
-    return _KINDS.get(field.get("type", ""), lambda _: "any JSON")(field)
+    return _KINDS[field.get("type", "")](field)
+
+
+def _json(field: Node) -> str:
+    text = f"text ≤ {field['maxLength']:,} or " if "maxLength" in field else ""
+    return f"{text}JSON ≤ {field['x-max-bytes']:,} bytes" if "x-max-bytes" in field else "any JSON"
 
 
 def _text(field: Node) -> str:
@@ -165,7 +177,7 @@ def _text(field: Node) -> str:
 
 def _number(field: Node) -> str:
     low, high = field.get("minimum"), field.get("maximum")
-    word = "whole number" if field["type"] == "integer" else "number"
+    word = "integer" if field["type"] == "integer" else "number"
     low_shown = low is not None and low > -types.INT_MAX
     high_shown = high is not None and high < types.INT_MAX
     if low_shown and high_shown:
@@ -186,10 +198,16 @@ def _object(field: Node) -> str:
     return f"object of {_kind(values)}{most}" if isinstance(values, dict) else f"object{most}"
 
 
-_KINDS: Final[Mapping[str, Any]] = {
-    "string": _text, "integer": _number, "number": _number, "array": _list, "object": _object,
-    "boolean": lambda _: "`true` or `false`", "null": lambda _: "null",
-}  # fmt: skip
+_KINDS: Final[Mapping[str, Callable[[Node], str]]] = {
+    "string": _text,
+    "integer": _number,
+    "number": _number,
+    "array": _list,
+    "object": _object,
+    "boolean": lambda _: "`true` or `false`",
+    "null": lambda _: "null",
+    "": _json,
+}
 
 
 def _shape(field: Node) -> str:
@@ -199,7 +217,7 @@ def _shape(field: Node) -> str:
 
 
 def _spoken(name: str) -> str:
-    """`ModelSettings` → *model settings*."""
+    """Turns `ModelSettings` into *model settings*."""
     return "*" + "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip() + "*"
 
 

@@ -11,7 +11,7 @@ from ops.event_reference import event_reference
 from streams.events import CATALOGUE
 from streams.events.validation import validate
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_the_page_is_what_the_catalogue_says() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from hub.protocol.asyncapi import errors_of
+from hub.protocol.schemas import errors_of
 from ops.event_examples import example_of
 from streams.envelope import Lane
 from streams.events import CATALOGUE, Direction, EventType, Payload, types

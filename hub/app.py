@@ -7,18 +7,13 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 
-from hub.auth.async_verifier import AsyncVerifier
-from hub.auth.claims import ClaimRules
-from hub.auth.jwks import fetch_keys, parse_jwks_url
-from hub.auth.keys import static_key
 from hub.auth.origins import origin_policy
-from hub.auth.verifier import Admission
+from hub.auth.tokens import TokenPolicy, TokenVerifier, open_verifier
 from hub.config import Settings
 from hub.http import api as http
 from hub.http import local_store, service, sse
@@ -85,16 +80,18 @@ def make_desk(settings: Settings, log: Log, quotas: Quotas) -> UploadDesk:
     return UploadDesk(log, open_store(settings), limits_of(settings), time.time, time.monotonic, quotas)
 
 
-def make_verifier(settings: Settings, edge: Edge) -> AsyncVerifier:
-    """Who checks tokens, by the one source of keys that is configured."""
-    key = static_key(settings.jwt_secret, settings.jwt_public_key) if settings.jwks_url is None else None
-    fetch = partial(fetch_keys, parse_jwks_url(settings.jwks_url)) if settings.jwks_url is not None else None
-    rules = ClaimRules(max_age_s=settings.jwt_max_age_s)
-    return AsyncVerifier(Admission(settings.jwt_audience, settings.jwt_issuer, rules, edge.deny), key=key, fetch=fetch)
+def make_verifier(settings: Settings, edge: Edge) -> TokenVerifier:
+    """Verifies tokens by the one source of keys that is configured."""
+    policy = TokenPolicy(
+        settings.jwt_audience, settings.jwt_issuer, max_age_s=settings.jwt_max_age_s, is_revoked=edge.deny.is_revoked
+    )
+    return open_verifier(
+        policy, secret=settings.jwt_secret, public_key=settings.jwt_public_key, jwks_url=settings.jwks_url
+    )
 
 
 def make_services(
-    settings: Settings, log: Log, edge: Edge, verifier: AsyncVerifier, desk: UploadDesk | None = None
+    settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier, desk: UploadDesk | None = None
 ) -> Services:
     """The parts a node's handlers share."""
     origins = origin_policy(settings.allowed_origins, settings.websocket_url)

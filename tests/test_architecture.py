@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can hold: who imports whom, what may appear where, how large a file may be."""
+"""The rules of the house that a machine can hold: who imports whom, what may appear where."""
 
 from __future__ import annotations
 
@@ -48,7 +48,6 @@ IMPURE: Final = frozenset({
 """What a module that calls itself pure must not import: I/O, clocks, randomness."""
 CLOCK_CALLS: Final = frozenset({"now", "utcnow", "today"})
 
-LINES_MAX: Final = 350
 FORBIDDEN_NAMES: Final = frozenset({"utils", "util", "helpers", "helper", "base", "manager", "common", "misc"})
 TIMED_SLEEP: Final = re.compile(r"\bsleep\(\s*[0-9.]*[1-9]")
 
@@ -153,13 +152,6 @@ def test_every_module_says_what_it_is() -> None:
 def test_files_are_named_by_what_they_are() -> None:
     """A grab-bag grows for ever."""
     assert [name_of(file) for file in SOURCES + TESTS if file.stem in FORBIDDEN_NAMES] == []
-
-
-def test_files_stay_small_enough_to_read() -> None:
-    """A file that outgrew this is more than one thing."""
-    lengths = {name_of(file): len(file.read_text(encoding="utf-8").splitlines()) for file in SOURCES}
-
-    assert {name: length for name, length in lengths.items() if length > LINES_MAX} == {}
 
 
 def test_test_files_have_unique_names() -> None:

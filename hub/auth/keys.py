@@ -1,13 +1,22 @@
-"""Keys that verify tokens, checked for strength when the hub starts.
+"""Keys that verify tokens: a configured one, or those of a JWKS, fetched and kept by key id.
 
-A key carries the only algorithms it may be used with, so that a public key can never serve as an HMAC secret.
+A key carries the only algorithms it may be used with, so that a public key can never serve as an HMAC secret. PyJWT's own
+JWKS client is not used (ops/decisions/0042-jwks.md): it follows redirects, reads documents of any size, and sets no deadline.
 """
 
 from __future__ import annotations
 
+import http.client
+import ipaddress
+import json
+import ssl
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
+import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -23,17 +32,17 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 
 @dataclass(frozen=True, slots=True)
-class StaticKey:
+class VerifyingKey:
     """Key material and the algorithms, of one family, that it may verify."""
 
     material: bytes | PublicKey
     algorithms: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"StaticKey({self.algorithms})"
+        return f"VerifyingKey({self.algorithms})"
 
 
-def static_key(secret: str | None, public_key: str | None) -> StaticKey:
+def static_key(secret: str | None, public_key: str | None) -> VerifyingKey:
     """The one key that was configured.
 
     Raises:
@@ -44,7 +53,7 @@ def static_key(secret: str | None, public_key: str | None) -> StaticKey:
     return from_secret(secret) if secret is not None else from_pem(public_key or "")
 
 
-def from_secret(secret: str) -> StaticKey:
+def from_secret(secret: str) -> VerifyingKey:
     """HS256 by a shared secret.
 
     Raises:
@@ -55,10 +64,10 @@ def from_secret(secret: str) -> StaticKey:
         raise ValueError(f"HUB_JWT_SECRET must be at least {SECRET_BYTES_MIN} bytes (openssl rand -base64 48)")
     if secret.lstrip().startswith(("-----BEGIN", "ssh-")):
         raise ValueError("HUB_JWT_SECRET must not be a PEM or SSH key; put a public key in HUB_JWT_PUBLIC_KEY")
-    return StaticKey(material, ("HS256",))
+    return VerifyingKey(material, ("HS256",))
 
 
-def from_pem(pem: str) -> StaticKey:
+def from_pem(pem: str) -> VerifyingKey:
     """RS256, ES256 or EdDSA by a public key in PEM.
 
     Raises:
@@ -71,16 +80,206 @@ def from_pem(pem: str) -> StaticKey:
     return of_public_key(key)
 
 
-def of_public_key(key: object) -> StaticKey:
+def of_public_key(key: object) -> VerifyingKey:
     """The public key with the one algorithm its kind allows.
 
     Raises:
         ValueError: RSA below 2048 bits, a curve other than P-256, or another kind.
     """
     if isinstance(key, RSAPublicKey) and key.key_size >= RSA_BITS_MIN:
-        return StaticKey(key, ("RS256",))
+        return VerifyingKey(key, ("RS256",))
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
-        return StaticKey(key, ("ES256",))
+        return VerifyingKey(key, ("ES256",))
     if isinstance(key, Ed25519PublicKey):
-        return StaticKey(key, ("EdDSA",))
+        return VerifyingKey(key, ("EdDSA",))
     raise ValueError(f"a key must be RSA of at least {RSA_BITS_MIN} bits, P-256 or Ed25519")
+
+
+LIFESPAN_S: Final = 300.0
+"""How long a fetched set is trusted: the longest a removed key goes on working."""
+
+COOLDOWN_S: Final = 5.0
+"""Least time between two fetches, counted from any attempt. It is how long a key rotated just now may be refused."""
+
+BACKOFF_MAX_S: Final = 30.0
+"""Failed fetches double the cooldown up to here."""
+
+
+@dataclass(frozen=True, slots=True)
+class MustFetch:
+    """The set is too old or the key id unknown, and a fetch is allowed now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No such key, and it is too early to ask again."""
+
+    retry_after_s: float
+
+
+Found = VerifyingKey | MustFetch | Unknown
+
+
+class KeyRing:
+    """The keys of one JWKS by key id. `now` is in seconds of one clock throughout."""
+
+    def __init__(self, lifespan_s: float = LIFESPAN_S, cooldown_s: float = COOLDOWN_S) -> None:
+        self._lifespan_s = lifespan_s
+        self._cooldown_s = cooldown_s
+        self._keys: Mapping[str, VerifyingKey] = {}
+        self._good_until = 0.0
+        self._next_fetch_at = 0.0
+        self._failures = 0
+
+    def find(self, kid: str | None, now: float) -> Found:
+        """The key to use. Without a key id only a set of one key has an answer."""
+        if now < self._good_until:
+            key = self._pick(kid)
+            if key is not None:
+                return key
+        if now >= self._next_fetch_at:
+            return MustFetch()
+        return Unknown(self._next_fetch_at - now)
+
+    def accept(self, keys: Mapping[str, VerifyingKey], now: float) -> None:
+        """A set was fetched: it replaces the one before."""
+        self._keys = keys
+        self._failures = 0
+        self._good_until = now + self._lifespan_s
+        self._next_fetch_at = now + self._cooldown_s
+
+    def note_failure(self, now: float) -> None:
+        """A fetch failed: what is held serves until its lifespan ends; the next attempt waits longer each time."""
+        self._failures += 1
+        self._next_fetch_at = now + min(BACKOFF_MAX_S, self._cooldown_s * 2.0 ** min(self._failures - 1, 10))
+
+    def _pick(self, kid: str | None) -> VerifyingKey | None:
+        if kid is not None:
+            return self._keys.get(kid)
+        return next(iter(self._keys.values())) if len(self._keys) == 1 else None
+
+
+DOCUMENT_BYTES_MAX: Final = 262_144
+"""A set of a hundred keys with certificate chains fits; a document without end does not."""
+
+KEYS_MAX: Final = 100
+_KINDS: Final = ("RSA", "EC", "OKP")  # a tuple: a document may hold what cannot be hashed
+FETCH_TIMEOUT_S: Final = 3.0
+"""For the whole fetch, not for each read: a server that drips bytes must not hold the thread."""
+
+_UNREADABLE: Final = (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+
+
+class JwksUnavailable(Exception):
+    """The set could not be fetched or read; the text says what was wrong and quotes nothing of the document."""
+
+
+@dataclass(frozen=True, slots=True)
+class JwksUrl:
+    """Where the keys are: https, or http on the loopback interface. Redirects are never followed."""
+
+    is_tls: bool
+    host: str
+    port: int
+    target: str
+
+
+def parse_jwks_url(url: str) -> JwksUrl:
+    """Read `HUB_JWKS_URL`.
+
+    Raises:
+        ValueError: not an https URL, nor http to a loopback address; or with credentials in it.
+    """
+    parts = urlsplit(url)
+    is_tls = parts.scheme == "https"
+    if parts.hostname is None or not (is_tls or (parts.scheme == "http" and _is_loopback(parts.hostname))):
+        raise ValueError("HUB_JWKS_URL must be an https URL; plain http only to a loopback address")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("HUB_JWKS_URL must not hold a user name or password")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if not target.isascii() or not target.isprintable() or " " in target:
+        raise ValueError("HUB_JWKS_URL must be percent-encoded ASCII")
+    return JwksUrl(is_tls, parts.hostname, parts.port or (443 if is_tls else 80), target)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def fetch_keys(url: JwksUrl, timeout_s: float = FETCH_TIMEOUT_S) -> Mapping[str, VerifyingKey]:
+    """Fetch the set and read its keys. Blocks for at most about `timeout_s`, and as long again for a slow name server.
+
+    Raises:
+        JwksUnavailable: no 200 in time, too large, or not a key set.
+    """
+    try:
+        return read_keys(_download(url, time.monotonic() + timeout_s, timeout_s))
+    except (OSError, http.client.HTTPException) as error:
+        raise JwksUnavailable(f"the key set could not be fetched: {type(error).__name__}") from error
+
+
+def read_keys(document: bytes) -> Mapping[str, VerifyingKey]:
+    """Key id → key, of the keys fit for signatures; others (`oct`, encryption, weak or unknown kinds) are passed over.
+
+    Raises:
+        JwksUnavailable: not JSON with a list `keys` of at most 100.
+    """
+    try:
+        listed = json.loads(document)["keys"]
+    except _UNREADABLE:
+        raise JwksUnavailable("the key set is not JSON with a list of keys") from None
+    if not isinstance(listed, list) or len(listed) > KEYS_MAX:
+        raise JwksUnavailable(f"the key set must be a list of at most {KEYS_MAX} keys")
+    found = [(_kid(jwk), _read_key(jwk)) for jwk in listed]
+    return {kid: key for kid, key in found if key is not None}
+
+
+def _kid(jwk: object) -> str:
+    kid = jwk.get("kid") if isinstance(jwk, dict) else None
+    return kid if isinstance(kid, str) else ""
+
+
+def _read_key(jwk: object) -> VerifyingKey | None:
+    if not isinstance(jwk, dict) or jwk.get("kty") not in _KINDS or jwk.get("use", "sig") != "sig":
+        return None
+    try:
+        key = of_public_key(jwt.PyJWK(jwk).key)
+    except _UNREADABLE:
+        return None
+    # A key published for one algorithm must not verify another.
+    return key if jwk.get("alg", key.algorithms[0]) in key.algorithms else None
+
+
+def _download(url: JwksUrl, deadline: float, timeout_s: float) -> bytes:
+    connection = _connect(url, timeout_s)
+    try:
+        connection.request("GET", url.target, headers={"Accept": "application/json", "User-Agent": "hub"})
+        response = connection.getresponse()
+        if response.status != http.HTTPStatus.OK:
+            raise JwksUnavailable(f"the key set's server answered {response.status}; redirects are not followed")
+        return _read(response, deadline)
+    finally:
+        connection.close()
+
+
+def _connect(url: JwksUrl, timeout_s: float) -> http.client.HTTPConnection:
+    if url.is_tls:
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(url.host, url.port, timeout=timeout_s, context=context)
+    return http.client.HTTPConnection(url.host, url.port, timeout=timeout_s)
+
+
+def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    body = bytearray()
+    while chunk := response.read1(65_536):
+        body += chunk
+        if len(body) > DOCUMENT_BYTES_MAX:
+            raise JwksUnavailable(f"the key set is larger than {DOCUMENT_BYTES_MAX} bytes")
+        if time.monotonic() > deadline:
+            raise JwksUnavailable("the key set's server is too slow")
+    return bytes(body)

@@ -30,13 +30,6 @@ def parse_origins(text: str) -> frozenset[str]:
     return frozenset(origins)
 
 
-def allows_origin(allowed: frozenset[str], origin: bytes | None) -> bool:
-    """Whether a request with this `Origin` header may open a socket. `null`, as sandboxed pages send it, is a page too."""
-    if origin is None or not allowed:
-        return True
-    return _normal(origin.decode("latin-1")) in allowed
-
-
 @dataclass(frozen=True, slots=True)
 class OriginPolicy:
     """Which pages may: the hub's own always, others when they are listed.

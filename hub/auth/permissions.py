@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from streams.events import CATALOGUE
 from streams.events.declaration import Action
 
 EVERYTHING: Final = "*"
@@ -107,18 +106,3 @@ def _read_actions(pattern: object, listed: object) -> frozenset[str]:
     if not ACTIONS.issuperset(listed):
         raise MalformedGrants("a grant's actions are of " + ", ".join(sorted(ACTIONS)))
     return _action_set(frozenset(listed))
-
-
-def allows(grants: Grants, channel_wire: str, action: str, user: str) -> bool:
-    """Whether `user` with `grants` may do `action` in `kind:name`; the own inbox is always readable."""
-    is_own = action == Action.READ and channel_wire == f"user:{user}"
-    return is_own or grants.allows(channel_wire, action)
-
-
-def action_for(event_type: str) -> Action | None:
-    """What the sender's grant must allow, read from the catalogue; None when the event asks nothing.
-
-    Raises:
-        KeyError: no such event.
-    """
-    return CATALOGUE[event_type].action

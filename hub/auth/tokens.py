@@ -1,7 +1,417 @@
-"""Mints tokens from the settings of a hub: what `hub token` and the development mode print."""
+"""Bearer tokens: the claims a token must carry, how its signature is verified, and tokens signed for development.
+
+A token's header chooses nothing: neither the algorithm nor the place a key is fetched from. No session is kept.
+"""
 
 from __future__ import annotations
 
-from hub.auth.signing import parse_grant, parse_grants, sign
+import asyncio
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, NoReturn
 
-__all__ = ["parse_grant", "parse_grants", "sign"]
+import jwt
+
+from hub.auth.keys import (
+    JwksUnavailable,
+    KeyRing,
+    MustFetch,
+    Unknown,
+    VerifyingKey,
+    fetch_keys,
+    from_secret,
+    parse_jwks_url,
+    static_key,
+)
+from hub.auth.permissions import Grants, MalformedGrants, compile_grants
+from hub.errors import HubError, Problem, RetryAdvice
+from streams.channel import NAME_PATTERN, TENANT_PATTERN
+
+TOKEN_CHARS_MAX: Final = 8192
+"""Longer ones are refused before anything is decoded (docs/events.md#connection)."""
+
+_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+"""RFC 7515 section 7.1: three parts of base64url without padding."""
+
+_TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+"""RFC 8725 section 3.11: a logout, event or proof token of the same issuer is not an access token."""
+
+_MALFORMED: Final = (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+"""Errors a hostile token can make the parser raise: JSON nested a thousand deep is a RecursionError, for one."""
+_NAME: Final = re.compile(NAME_PATTERN)
+_TENANT: Final = re.compile(TENANT_PATTERN)
+JTI_CHARS_MAX: Final = 256
+_DISPLAY_NAME_MAX: Final = 200
+_LAST_SECOND: Final = 253_402_300_799.0
+"""9999-12-31T23:59:59Z: the last moment RFC 3339 can write, and `token_expires_at` is written so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The user a token speaks for, and its grants.
+
+    Attributes:
+        expires_at: unix seconds; the connection ends then. For a token accepted within the leeway after its `exp` it is
+            the end of the leeway, so that nobody is let in and disconnected at once.
+        issued_at: unix seconds, or None when the token has no `iat`. Revocation by subject compares it.
+    """
+
+    user: str
+    tenant: str
+    grants: Grants
+    expires_at: float
+    issued_at: float | None = None
+    jti: str | None = None
+    name: str | None = None
+
+
+def _never(_principal: Principal) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPolicy:
+    """The demands on every token, whichever key signed it.
+
+    Attributes:
+        audience: required `aud`, a single string.
+        issuer: required `iss`; None asks for none.
+        leeway_s: tolerated difference between the issuer's clock and ours.
+        max_age_s: oldest `iat` accepted, whatever `exp` says; None asks for no `iat`.
+        is_revoked: the deny-list.
+    """
+
+    audience: str = "hub"
+    issuer: str | None = None
+    leeway_s: float = 30.0
+    max_age_s: float | None = None
+    is_revoked: Callable[[Principal], bool] = _never
+
+    def check(self, token: str, key: VerifyingKey, now: float) -> Principal:
+        """Verify a token signed by `key`.
+
+        Raises:
+            HubError: 4001 not valid, 4002 expired, 4019 revoked.
+        """
+        principal = read_principal(decode_claims(token, key, self.audience, self.issuer), now, self)
+        self.refuse_revoked(principal)
+        return principal
+
+    def recheck(self, principal: Principal, now: float) -> None:
+        """Check a live connection's principal again.
+
+        Raises:
+            HubError: 4002 expired, 4019 revoked.
+        """
+        self.refuse_revoked(principal)
+        if now >= principal.expires_at:
+            raise expired_token()
+
+    def refuse_revoked(self, principal: Principal) -> None:
+        """Raise 4019 when the principal's token was revoked."""
+        if self.is_revoked(principal):
+            raise HubError(4019, "the token was revoked; sign in again")
+
+
+def invalid_token(field: str, problem: str) -> HubError:
+    """The refusal 4001 that names the claim at fault, never its value."""
+    return HubError(4001, "the token is not valid; ask your issuer for another", details=(Problem(field, problem),))
+
+
+def expired_token() -> HubError:
+    """The refusal 4002."""
+    return HubError(4002, "the token has expired; connect again with a new one")
+
+
+def read_principal(claims: Mapping[str, object], now: float, policy: TokenPolicy) -> Principal:
+    """Check every claim against its grammar and the times against `now` (unix seconds).
+
+    Raises:
+        HubError: 4001 for a claim that is missing, malformed or not valid yet; 4002 once the token has expired.
+    """
+    user = _matching(claims, "sub", _NAME, "is 1 to 128 of A-Z a-z 0-9 _ . @ | + ~ -")
+    tenant = _matching(claims, "tenant", _TENANT, "is 1 to 64 of A-Z a-z 0-9 _ -")
+    expires_at = _time(claims, "exp")
+    if expires_at is None:
+        raise invalid_token("exp", "is required")
+    issued_at = _time(claims, "iat")
+    _check_times(expires_at, issued_at, _time(claims, "nbf"), now, policy)
+    if policy.max_age_s is not None and issued_at is not None:
+        expires_at = min(expires_at, issued_at + policy.max_age_s)
+    if now >= expires_at:
+        expires_at += policy.leeway_s
+    return Principal(
+        user, tenant, _grants(claims, user), expires_at, issued_at,
+        _text(claims, "jti", JTI_CHARS_MAX), _text(claims, "name", _DISPLAY_NAME_MAX),
+    )  # fmt: skip
+
+
+def _check_times(
+    expires_at: float, issued_at: float | None, not_before: float | None, now: float, policy: TokenPolicy
+) -> None:
+    if now >= expires_at + policy.leeway_s:
+        raise expired_token()
+    if not_before is not None and now < not_before - policy.leeway_s:
+        raise invalid_token("nbf", "lies in the future")
+    if issued_at is not None and now < issued_at - policy.leeway_s:
+        raise invalid_token("iat", "lies in the future")
+    if policy.max_age_s is None:
+        return
+    if issued_at is None:
+        raise invalid_token("iat", "is required here")
+    if now >= issued_at + policy.max_age_s + policy.leeway_s:
+        raise expired_token()
+
+
+def _matching(claims: Mapping[str, object], field: str, pattern: re.Pattern[str], rule: str) -> str:
+    value = claims.get(field)
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise invalid_token(field, rule)
+    return value
+
+
+def _time(claims: Mapping[str, object], field: str) -> float | None:
+    """Seconds since 1970, finite and writable as RFC 3339: JSON parsers let `Infinity` through."""
+    value = claims.get(field)
+    if value is None and field not in claims:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not 0 <= value <= _LAST_SECOND:  # type: ignore[arg-type,operator]  # checked in is_number
+        raise invalid_token(field, "is seconds since 1970")
+    return float(value)  # type: ignore[arg-type]  # as above
+
+
+def _text(claims: Mapping[str, object], field: str, max_length: int) -> str | None:
+    value = claims.get(field)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 1 <= len(value) <= max_length or not value.isprintable():
+        raise invalid_token(field, f"is 1 to {max_length} printable characters")
+    return value
+
+
+def _grants(claims: Mapping[str, object], user: str) -> Grants:
+    try:
+        return compile_grants(claims.get("grants", {}), user)
+    except MalformedGrants as problem:
+        raise invalid_token("grants", str(problem)) from problem
+
+
+def decode_claims(token: str, key: VerifyingKey, audience: str, issuer: str | None) -> dict[str, object]:
+    """Decode the claims of a token signed by `key`; times are checked by `read_principal`.
+
+    Raises:
+        HubError: 4001.
+    """
+    required = ["exp", "sub", "aud"] if issuer is None else ["exp", "sub", "aud", "iss"]
+    options: Any = {
+        "require": required, "strict_aud": True, "enforce_minimum_key_length": True,
+        "verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_sub": False, "verify_jti": False,
+    }  # fmt: skip
+    try:
+        whole = jwt.decode_complete(
+            token, key.material, algorithms=list(key.algorithms), audience=audience, issuer=issuer, options=options
+        )
+    except jwt.MissingRequiredClaimError as refused:
+        raise invalid_token(refused.claim, "is required") from None
+    except jwt.InvalidAudienceError:
+        raise invalid_token("aud", "names another audience") from None
+    except jwt.InvalidIssuerError:
+        raise invalid_token("iss", "names another issuer") from None
+    except _MALFORMED:
+        # `from None`: the parser's error quotes the token, and tracebacks end in logs.
+        raise invalid_token("token", "is not a JWT signed by the key configured here") from None
+    if str(whole["header"].get("typ", "JWT")).lower() not in _TYPES:
+        raise invalid_token("typ", "names another kind of token")
+    claims: dict[str, object] = whole["payload"]
+    return claims
+
+
+def check_shape(token: str) -> None:
+    """Refuse text that cannot be a token before it costs anything.
+
+    Raises:
+        HubError: 4001.
+    """
+    if not isinstance(token, str) or len(token) > TOKEN_CHARS_MAX or not _COMPACT.fullmatch(token):
+        raise invalid_token("token", f"is a JWT of at most {TOKEN_CHARS_MAX} characters")
+
+
+KID_CHARS_MAX: Final = 256
+_DEFAULT: Final = TokenPolicy()
+Fetch = Callable[[], Mapping[str, VerifyingKey]]
+
+
+class TokenVerifier:
+    """Verifies by a static key, or by the keys a JWKS publishes.
+
+    Args:
+        policy: audience, issuer, times and deny-list.
+        key: the static key, or None with a `fetch`.
+        fetch: blocking; returns the published keys or raises JwksUnavailable.
+        ring: remembers fetched keys.
+    """
+
+    def __init__(
+        self, policy: TokenPolicy, *, key: VerifyingKey | None = None, fetch: Fetch | None = None,
+        ring: KeyRing | None = None,
+    ) -> None:  # fmt: skip
+        if (key is None) == (fetch is None):
+            raise ValueError("a verifier has either a static key or a way to fetch keys")
+        self._policy = policy
+        self._key = key
+        self._fetch = fetch
+        self._ring = ring or KeyRing()
+        self._fetching: asyncio.Task[None] | None = None
+        self.fetch_error: str | None = None
+        """The error of the last fetch, for readiness; None when it worked."""
+
+    def verify_nowait(self, token: str, now: float) -> Principal | None:
+        """Verify at `now` (unix seconds); None when keys must be fetched first (`verify` does).
+
+        Raises:
+            HubError: 4001 not valid (with `retry: backoff` for an unknown key id), 4002 expired, 4019 revoked.
+        """
+        check_shape(token)
+        if self._key is not None:
+            return self._policy.check(token, self._key, now)
+        found = self._ring.find(_kid(token), now)
+        if isinstance(found, MustFetch):
+            return None
+        if isinstance(found, Unknown):
+            _refuse_unknown_key(found)
+        return self._policy.check(token, found, now)
+
+    async def verify(self, token: str, now: float) -> Principal:
+        """As `verify_nowait`, fetching keys where needed. Cancelling the caller leaves the fetch to the others."""
+        principal = self.verify_nowait(token, now)
+        if principal is not None:
+            return principal
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._refresh(now))
+        await asyncio.shield(self._fetching)
+        principal = self.verify_nowait(token, now)
+        if principal is None:  # the fetch was older than this call and the set has aged out between
+            _refuse_unknown_key(Unknown(1.0))
+        return principal
+
+    def recheck(self, principal: Principal, now: float) -> None:
+        """Check a live connection's principal again, when a timer fires or a revocation arrives.
+
+        Raises:
+            HubError: 4002 expired, 4019 revoked.
+        """
+        self._policy.recheck(principal, now)
+
+    async def close(self) -> None:
+        """Wait for a fetch under way; it is bounded by its timeout."""
+        if self._fetching is not None:
+            await self._fetching
+
+    async def _refresh(self, now: float) -> None:
+        assert self._fetch is not None  # noqa: S101  # by __init__
+        try:
+            self._ring.accept(await asyncio.to_thread(self._fetch), now)
+            self.fetch_error = None
+        except JwksUnavailable as error:
+            self._ring.note_failure(now)
+            self.fetch_error = str(error)
+        finally:
+            self._fetching = None
+
+
+def open_verifier(
+    policy: TokenPolicy = _DEFAULT,
+    *,
+    secret: str | None = None,
+    public_key: str | None = None,
+    jwks_url: str | None = None,
+) -> TokenVerifier:
+    """Make the verifier for the one source of keys that is configured.
+
+    Raises:
+        ValueError: none or several were given, a key is too weak, or the URL is not allowed.
+    """
+    if jwks_url is None:
+        return TokenVerifier(policy, key=static_key(secret, public_key))
+    if secret is not None or public_key is not None:
+        raise ValueError("set exactly one of HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY and HUB_JWKS_URL")
+    return TokenVerifier(policy, fetch=partial(fetch_keys, parse_jwks_url(jwks_url)))
+
+
+def _kid(token: str) -> str | None:
+    """The key id the header names: a look-up among keys already published, never a place to go."""
+    try:
+        kid = jwt.get_unverified_header(token).get("kid")
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        raise invalid_token("token", "is not a JWT") from None
+    if kid is not None and (not isinstance(kid, str) or not 1 <= len(kid) <= KID_CHARS_MAX):
+        raise invalid_token("kid", f"is 1 to {KID_CHARS_MAX} characters")
+    return kid
+
+
+def _refuse_unknown_key(unknown: Unknown) -> NoReturn:
+    raise HubError(
+        4001, "the key that signed the token is not known here yet; try again later",
+        details=(Problem("kid", "names no published key"),), retry=RetryAdvice.BACKOFF,
+        retry_after_ms=math.ceil(unknown.retry_after_s * 1000),
+    )  # fmt: skip
+
+
+def sign(  # the order of the claims, as the command line names them
+    secret: str,
+    user: str,
+    tenant: str,
+    grants: Mapping[str, Iterable[str]],
+    ttl_s: float,
+    now: float,
+    *,
+    audience: str = "hub",
+    issuer: str | None = None,
+    jti: str | None = None,
+    name: str | None = None,
+) -> str:
+    """Sign an HS256 token for `user` of `tenant`, valid for `ttl_s` seconds from `now` (unix seconds).
+
+    For `hub token`, development and tests: production issuers sign their own.
+
+    Raises:
+        ValueError: the secret is too short, or a grant is malformed.
+    """
+    key = from_secret(secret)
+    claim = {pattern: list(actions) for pattern, actions in grants.items()}
+    compile_grants(claim, user)
+    claims: dict[str, object] = {
+        "sub": user, "tenant": tenant, "aud": audience, "iat": int(now), "exp": int(now + ttl_s), "grants": claim,
+    }  # fmt: skip
+    claims |= {k: v for k, v in (("iss", issuer), ("jti", jti), ("name", name)) if v is not None}
+    return jwt.encode(claims, key.material, algorithm="HS256")  # type: ignore[arg-type]  # bytes for HS256
+
+
+def parse_grant(text: str) -> tuple[str, list[str]]:
+    """Read `conversation:*=read,write` as a pattern and its actions.
+
+    Raises:
+        ValueError: not of that form, or an unknown action.
+    """
+    pattern, equals, listed = text.partition("=")
+    if not equals:
+        raise ValueError("a grant is written PATTERN=ACTION,… such as 'conversation:*=read,write'")
+    actions = [action.strip() for action in listed.split(",") if action.strip()]
+    compile_grants({pattern: actions}, "")
+    return pattern, actions
+
+
+def parse_grants(texts: Iterable[str]) -> dict[str, list[str]]:
+    """Read several grants; the actions of a pattern named twice add up.
+
+    Raises:
+        ValueError: as `parse_grant`.
+    """
+    grants: dict[str, list[str]] = {}
+    for pattern, actions in map(parse_grant, texts):
+        grants.setdefault(pattern, []).extend(actions)
+    return grants

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from hub.auth.verifier import Principal
+from hub.auth.tokens import Principal
 from hub.errors import HubError
 from hub.handlers.channels import wish_of
 from hub.node.subscribing import RefusedChannel, Wish, connection_left

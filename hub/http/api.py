@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from hub.auth.revocation_requests import read_revocation
+from hub.auth.revocations import read_revocation
 from hub.errors import HubError
 from hub.handlers.connection import rfc3339
 from hub.handlers.history import HistoryPage, HistoryQuery, read_history

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Final, Protocol
 
-from hub.auth.claims import Principal
 from hub.auth.origins import OriginPolicy
+from hub.auth.tokens import Principal
 from hub.errors import HubError
 from hub.limits.connects import ConnectLimits
 from hub.limits.quotas import Quota, Quotas

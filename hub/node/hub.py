@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from hub.auth.revocations import Revocation
-from hub.auth.verifier import Principal
+from hub.auth.tokens import Principal
 from hub.config import Settings
 from hub.errors import HubError
 from hub.handlers.router import EVENT_HANDLERS, Handler, build_handlers

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from hub.auth.verifier import Principal
+from hub.auth.tokens import Principal
 from hub.limits.admission import Door
 from hub.limits.edge import Edge
 from hub.node.states import StateReader

@@ -9,7 +9,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from hub.auth.session_claims import ClaimBook, SessionClaim
-from hub.auth.verifier import Principal
+from hub.auth.tokens import Principal
 from hub.errors import HubError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from hub.auth.verifier import Principal
+from hub.auth.tokens import Principal
 from hub.errors import HubError
 from streams.channel import Channel
 from streams.envelope import Actor, Appended, Draft, Guard

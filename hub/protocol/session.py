@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from hub.auth.verifier import Principal
+from hub.auth.tokens import Principal
 from hub.errors import HubError, Problem
 from hub.limits.rates import RateLimiter, RefusalWindow
 from hub.protocol.commands import Caller, Command

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hub.auth.signing import sign
+from hub.auth.tokens import sign
 from ops.bench.abuse_figures import Windows
 from ops.bench.abuser import opened
 from ops.embedded_redis.probe import free_port

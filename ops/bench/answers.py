@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from consumers.agents.agent import AgentInput, Item
 from consumers.agents.context import Context
-from hub.auth.signing import sign
+from hub.auth.tokens import sign
 from ops.bench.load_client import LoadSocket, connect_many, line
 from ops.bench.received import Received
 from ops.bench.run import commit, machine, node_cpu_s

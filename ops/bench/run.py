@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
-from hub.auth.signing import sign
+from hub.auth.tokens import sign
 from ops.bench import load_client
 from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.cluster import NodeProcess

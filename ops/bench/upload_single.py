@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import boto3
 
-from hub.auth.signing import sign
+from hub.auth.tokens import sign
 from hub.client import HubClient
 from ops.bench.uploads import CHANNEL, SECRET, cpu_s, free_port, node, process, wait_for
 from ops.embedded_redis.server import EmbeddedRedis

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from hub.auth.jwks import parse_jwks_url
-from hub.auth.keys import from_pem, from_secret
+from hub.auth.keys import from_pem, from_secret, parse_jwks_url
 from hub.config import DEV_SECRET, Settings, declarations
 from hub.setting import SettingRefused
 from ops.cli.log_access import partitions_of

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hub.auth.signing import sign
+from hub.auth.tokens import sign
 from ops.embedded_redis.server import EmbeddedRedis
 from ops.importing.importer import Import
 from ops.torture.cluster import NodeProcess

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hub.auth.permissions import compile_grants
-from hub.auth.verifier import Principal
+from hub.auth.tokens import Principal
 from hub.errors import ERROR_CODES, HubError
 from hub.limits.rate_classes import DEFAULT_RATES, RateClass
 from hub.limits.rates import RateLimiter

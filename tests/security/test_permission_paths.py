@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from hub.auth.permissions import action_for
 from streams.events import CATALOGUE
 from streams.events.declaration import Action
 from support.nodes import Node, running_node, token
@@ -48,14 +47,14 @@ async def test_over_the_socket_an_event_asks_for_its_own_action(redis_url: str, 
     async with running_node(redis_url) as node:
         codes = await codes_over_the_socket(node, tenant, action)
 
-    assert all(action_for(name) is not None for name in WITH_CHANNEL)
-    wrong = {name: code for name, code in codes.items() if (code == 4003) != (action_for(name) != action)}
+    assert all(CATALOGUE[name].action is not None for name in WITH_CHANNEL)
+    wrong = {name: code for name, code in codes.items() if (code == 4003) != (CATALOGUE[name].action != action)}
     assert {name: code for name, code in wrong.items() if not _is_own_rule(name, code, action)} == {}
 
 
 def _is_own_rule(name: str, code: int, action: str) -> bool:
     """Rules about whose thing it is come on top of the table, and are 4003 as well: never the other way round."""
-    return code == 4003 and action_for(name) == action and name in OWN_RULES
+    return code == 4003 and CATALOGUE[name].action == action and name in OWN_RULES
 
 
 OWN_RULES = {"team.notification.read", "chat.configure", "chat.message", "chat.regenerate"}

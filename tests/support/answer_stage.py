@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hub.auth.signing import sign
+from hub.auth.tokens import sign
 from hub.client import ChannelClosed, HubClient, HubClosed
 from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.cluster import NodeProcess

@@ -20,7 +20,7 @@ from typing import Any
 
 import uvicorn
 
-from hub.auth.signing import sign
+from hub.auth.tokens import sign
 from hub.config import Settings
 from hub.node.hub import Hub
 from hub.server import make_server

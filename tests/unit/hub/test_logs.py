@@ -15,7 +15,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.auth.signing import sign
+from hub.auth.tokens import sign
 from hub.logs import configure_logging, processors
 from hub.redaction import DEPTH_MAX, REDACTED, TEXT_CHARS_MAX, Redaction
 

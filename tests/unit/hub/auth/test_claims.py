@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hub.auth.claims import ClaimRules, read_principal
+from hub.auth.tokens import TokenPolicy, read_principal
 from hub.errors import HubError
 
 NOW = 1_800_000_000.0
@@ -17,15 +17,15 @@ def claims(**changes: object) -> dict[str, Any]:
     return {k: v for k, v in (whole | changes).items() if v is not ...}
 
 
-def refusal(rules: ClaimRules | None = None, **changes: object) -> HubError:
+def refusal(rules: TokenPolicy | None = None, **changes: object) -> HubError:
     with pytest.raises(HubError) as caught:
-        read_principal(claims(**changes), NOW, rules or ClaimRules())
+        read_principal(claims(**changes), NOW, rules or TokenPolicy())
     return caught.value
 
 
 def test_principal_holds_what_the_claims_say() -> None:
     """Every claim that is read arrives where the rest of the hub looks for it."""
-    principal = read_principal(claims(jti="j-1", name="Alice B."), NOW, ClaimRules())
+    principal = read_principal(claims(jti="j-1", name="Alice B."), NOW, TokenPolicy())
 
     assert (principal.user, principal.tenant, principal.jti, principal.name) == ("alice", "acme", "j-1", "Alice B.")
     assert (principal.expires_at, principal.issued_at) == (NOW + 60, NOW - 60)
@@ -33,7 +33,7 @@ def test_principal_holds_what_the_claims_say() -> None:
 
 def test_absent_grants_allow_nothing_but_the_own_inbox() -> None:
     """A token without grants is let in with the least there is."""
-    principal = read_principal(claims(grants=...), NOW, ClaimRules())
+    principal = read_principal(claims(grants=...), NOW, TokenPolicy())
 
     assert principal.grants.allows("user:alice", "read")
     assert not principal.grants.allows("conversation:1", "read")
@@ -68,14 +68,14 @@ def test_expired_is_4002_and_asks_for_a_refresh() -> None:
 
 def test_leeway_forgives_clocks_that_differ_and_extends_the_connection() -> None:
     """Who is let in within the leeway is not sent away by the next timer."""
-    principal = read_principal(claims(exp=NOW - 29, nbf=NOW + 29, iat=NOW + 29), NOW, ClaimRules())
+    principal = read_principal(claims(exp=NOW - 29, nbf=NOW + 29, iat=NOW + 29), NOW, TokenPolicy())
 
     assert principal.expires_at == NOW + 1
 
 
 def test_maximum_age_ends_a_token_before_its_own_expiry() -> None:
     """With a maximum age a long-lived token dies by its `iat`."""
-    rules = ClaimRules(max_age_s=3600)
+    rules = TokenPolicy(max_age_s=3600)
 
     assert refusal(rules, iat=NOW - 3630).row.code == 4002
     assert read_principal(claims(iat=NOW - 3629), NOW, rules).user == "alice"
@@ -83,4 +83,4 @@ def test_maximum_age_ends_a_token_before_its_own_expiry() -> None:
 
 def test_maximum_age_needs_an_iat() -> None:
     """Without `iat` nobody can say how old a token is."""
-    assert refusal(ClaimRules(max_age_s=3600), iat=...).details[0].field == "iat"
+    assert refusal(TokenPolicy(max_age_s=3600), iat=...).details[0].field == "iat"

@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
-from hub.auth.async_verifier import AsyncVerifier, open_verifier
-from hub.auth.jwks import (
+from hub.auth.keys import (
+    COOLDOWN_S,
     DOCUMENT_BYTES_MAX,
     KEYS_MAX,
+    LIFESPAN_S,
     JwksUnavailable,
+    KeyRing,
     fetch_keys,
     parse_jwks_url,
     read_keys,
 )
-from hub.auth.key_ring import COOLDOWN_S, LIFESPAN_S, KeyRing
-from hub.auth.verifier import Admission
+from hub.auth.tokens import TokenVerifier, open_verifier
 from hub.errors import HubError, RetryAdvice
 from support.token_forge import NOW, SECRET, b64, claims, forge, jwk, private_key, signed
 
@@ -69,8 +70,8 @@ class Issuer:
         self.answer = answer
         return answer
 
-    def verifier(self) -> AsyncVerifier:
-        return open_verifier(Admission(), jwks_url=self.url)
+    def verifier(self) -> TokenVerifier:
+        return open_verifier(jwks_url=self.url)
 
     def close(self) -> None:
         self._server.shutdown()
@@ -85,7 +86,7 @@ def issuer() -> Iterator[Issuer]:
     server.close()
 
 
-async def refusal(verifier: AsyncVerifier, token: str, now: float = NOW) -> HubError:
+async def refusal(verifier: TokenVerifier, token: str, now: float = NOW) -> HubError:
     with pytest.raises(HubError) as caught:
         await verifier.verify(token, now)
     return caught.value
@@ -345,5 +346,5 @@ def test_nobody_answers() -> None:
 def test_one_source_of_keys_only() -> None:
     """A JWKS beside a secret would let a token choose its family."""
     with pytest.raises(ValueError, match="exactly one of"):
-        open_verifier(Admission(), secret=SECRET, jwks_url="https://id.example/keys")
-    assert open_verifier(Admission(), secret=SECRET).verify_nowait(forge({"alg": "HS256"}, claims()), NOW)
+        open_verifier(secret=SECRET, jwks_url="https://id.example/keys")
+    assert open_verifier(secret=SECRET).verify_nowait(forge({"alg": "HS256"}, claims()), NOW)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub.auth.permissions import action_for, compile_grants
+from hub.auth.permissions import compile_grants
 from hub.limits.rate_classes import DEFAULT_RATES, UNMETERED
 from streams.events import CATALOGUE
 from streams.events.declaration import Action
@@ -32,7 +32,7 @@ def test_every_event_of_a_client_has_the_action_of_its_row(name: str) -> None:
     """An event without a rule, or with another than written, fails here."""
     expected = None if name in ASK_NOTHING else OWN_ROWS.get(name, FAMILIES[name.partition(".")[0]])
 
-    assert action_for(name) == expected
+    assert CATALOGUE[name].action == expected
 
 
 @pytest.mark.parametrize("name", INBOUND)
@@ -45,7 +45,7 @@ def test_every_event_of_a_client_has_a_rate(name: str) -> None:
 @pytest.mark.parametrize("granted", Action)
 def test_only_its_own_action_opens_an_event(name: str, granted: Action) -> None:
     """Catalogue by actions: a grant of any other action does not allow the event; `*` does."""
-    needed = action_for(name)
+    needed = CATALOGUE[name].action
     assert needed is not None
     grants = compile_grants({"team:blue": [granted.value], "team:red": ["*"]}, "alice")
 

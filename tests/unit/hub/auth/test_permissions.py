@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub.auth.permissions import ACTIONS, MalformedGrants, allows, compile_grants
+from hub.auth.permissions import ACTIONS, MalformedGrants, compile_grants
 from streams.events.declaration import Action
 
 
@@ -39,7 +39,6 @@ def test_longest_pattern_decides_alone(grants: dict[str, list[str]], channel: st
 
     assert compiled.allows(channel, action) is expected
     assert compiled.allows(channel, action) is expected
-    assert allows(compiled, channel, action, "alice") is expected
 
 
 def test_star_means_every_action_of_the_catalogue() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hub.auth.claims import Principal
 from hub.auth.permissions import compile_grants
-from hub.auth.revocation_requests import read_revocation
+from hub.auth.revocations import read_revocation
+from hub.auth.tokens import Principal
 from hub.errors import HubError
 
 NOW = 1_800_000_000.0

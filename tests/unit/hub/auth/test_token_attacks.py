@@ -10,23 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.auth.verifier import TOKEN_CHARS_MAX, Verifier
+from hub.auth.tokens import TOKEN_CHARS_MAX, TokenPolicy, TokenVerifier, open_verifier
 from hub.errors import HubError
 from support.token_forge import NOW, SECRET, b64, claims, forge, good, private_key, public_pem, signed
 
 HEADER = {"alg": "HS256", "typ": "JWT"}
-BY_SECRET = Verifier(secret=SECRET)
+BY_SECRET = open_verifier(secret=SECRET)
 
 
-def refusal(token: object, verifier: Verifier = BY_SECRET) -> HubError:
+def refusal(token: object, verifier: TokenVerifier = BY_SECRET) -> HubError:
     with pytest.raises(HubError) as caught:
-        verifier.verify(token, NOW)  # type: ignore[arg-type]  # on purpose: JSON holds anything
+        verifier.verify_nowait(token, NOW)  # type: ignore[arg-type]  # on purpose: JSON holds anything
     return caught.value
 
 
 def test_the_forge_makes_tokens_that_are_taken_when_they_are_good() -> None:
     """Else every attack below would be refused for the wrong reason."""
-    assert BY_SECRET.verify(good(), NOW).user == "alice"
+    assert BY_SECRET.verify_nowait(good(), NOW).user == "alice"
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_a_header_without_algorithm_is_refused() -> None:
 def test_public_key_is_never_an_hmac_secret(algorithm: str) -> None:
     """RS/HS swap: signing by HMAC with the public key, which everybody knows, gets nobody in."""
     pem = public_pem(algorithm)
-    verifier = Verifier(public_key=pem)
+    verifier = open_verifier(public_key=pem)
 
-    assert verifier.verify(signed(algorithm), NOW).user == "alice"
+    assert verifier.verify_nowait(signed(algorithm), NOW).user == "alice"
     for secret in (pem.encode(), pem.strip().encode(), b""):
         assert refusal(forge(HEADER, claims(), secret), verifier).row.code == 4001
         assert refusal(forge({"alg": algorithm}, claims(), secret), verifier).row.code == 4001
@@ -58,12 +58,12 @@ def test_public_key_is_never_an_hmac_secret(algorithm: str) -> None:
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_another_key_of_the_same_kind_is_refused(algorithm: str) -> None:
     """A good signature by somebody else is a bad one."""
-    assert refusal(signed(algorithm, 1), Verifier(public_key=public_pem(algorithm))).row.code == 4001
+    assert refusal(signed(algorithm, 1), open_verifier(public_key=public_pem(algorithm))).row.code == 4001
 
 
 def test_other_paddings_and_hashes_of_the_same_rsa_key_are_refused() -> None:
     """The algorithm is pinned even where the key could do others."""
-    verifier = Verifier(public_key=public_pem("RS256"))
+    verifier = open_verifier(public_key=public_pem("RS256"))
 
     for alg in ("RS384", "RS512", "PS256"):
         assert refusal(jwt.encode(claims(), private_key("RS256"), algorithm=alg), verifier).row.code == 4001
@@ -94,7 +94,7 @@ def test_keys_offered_by_the_header_are_never_used(name: str) -> None:
         headers={name: offers.get(name, "http://127.0.0.1:9/keys")},
     )
 
-    assert refusal(token, Verifier(public_key=public_pem("RS256"))).row.code == 4001
+    assert refusal(token, open_verifier(public_key=public_pem("RS256"))).row.code == 4001
 
 
 @pytest.mark.parametrize("typ", ["logout+jwt", "secevent+jwt", "dpop+jwt", "JWE", "", 7, [], {}])
@@ -102,7 +102,7 @@ def test_other_kinds_of_token_of_the_same_issuer_are_refused(typ: object) -> Non
     """A token signed for another purpose opens no socket; the usual names of access tokens do."""
     assert refusal(forge(HEADER | {"typ": typ}, claims())).row.code == 4001
     for usual in ("JWT", "jwt", "at+jwt"):
-        assert BY_SECRET.verify(forge(HEADER | {"typ": usual}, claims()), NOW).user == "alice"
+        assert BY_SECRET.verify_nowait(forge(HEADER | {"typ": usual}, claims()), NOW).user == "alice"
 
 
 @pytest.mark.parametrize("crit", [["b64"], ["exp"], [], "b64", [1], ["\x00"]])
@@ -138,7 +138,7 @@ def test_token_of_the_greatest_length_is_taken_and_one_more_is_not() -> None:
     while len(good(filler="x" * filler)) < TOKEN_CHARS_MAX:
         filler += 1
 
-    assert BY_SECRET.verify(good(filler="x" * filler)[:TOKEN_CHARS_MAX], NOW).user == "alice"
+    assert BY_SECRET.verify_nowait(good(filler="x" * filler)[:TOKEN_CHARS_MAX], NOW).user == "alice"
     assert refusal("a" * (TOKEN_CHARS_MAX + 1)).row.code == 4001
 
 
@@ -172,9 +172,9 @@ def test_audience_must_be_ours_alone(aud: object) -> None:
 @pytest.mark.parametrize("iss", [..., "https://evil.example", "", None, ["https://id.example"], "https://id.example/"])
 def test_issuer_must_be_the_configured_one(iss: object) -> None:
     """Where an issuer is configured no other will do."""
-    verifier = Verifier(secret=SECRET, issuer="https://id.example")
+    verifier = open_verifier(TokenPolicy(issuer="https://id.example"), secret=SECRET)
 
-    assert verifier.verify(good(iss="https://id.example"), NOW).user == "alice"
+    assert verifier.verify_nowait(good(iss="https://id.example"), NOW).user == "alice"
     assert refusal(good(iss=iss), verifier).details[0].field == "iss"
 
 
@@ -196,7 +196,7 @@ def test_claims_of_one_token_under_the_signature_of_another_are_refused() -> Non
 
 def test_expired_key_material_does_not_outlive_a_change_of_secret() -> None:
     """After the secret was changed, tokens of the old one are refused."""
-    assert refusal(good(), Verifier(secret="another-secret-of-at-least-32-bytes")).row.code == 4001
+    assert refusal(good(), open_verifier(secret="another-secret-of-at-least-32-bytes")).row.code == 4001
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_signed_nonsense_is_taken_or_refused_and_never_raises_anything_else(
     """Even who knows the secret can only be let in by good claims or refused by a documented code."""
     outcome: int | str
     try:
-        outcome = BY_SECRET.verify(forge(header, claims(**changes)), NOW).user
+        outcome = BY_SECRET.verify_nowait(forge(header, claims(**changes)), NOW).user
     except HubError as refused:
         outcome = refused.row.code
 

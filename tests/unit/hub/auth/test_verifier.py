@@ -9,8 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hub.auth.revocations import DenyList, revoke_token
-from hub.auth.signing import parse_grant, parse_grants, sign
-from hub.auth.verifier import Verifier
+from hub.auth.tokens import TokenPolicy, open_verifier, parse_grant, parse_grants, sign
 from hub.errors import HubError
 from support.token_forge import NOW, SECRET, good, public_pem, signed
 
@@ -22,7 +21,7 @@ def pem_of(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_public_keys_verify_by_the_algorithm_of_their_kind(algorithm: str) -> None:
     """RSA, P-256 and Ed25519 keys each verify their own algorithm."""
-    principal = Verifier(public_key=public_pem(algorithm)).verify(signed(algorithm), NOW)
+    principal = open_verifier(public_key=public_pem(algorithm)).verify_nowait(signed(algorithm), NOW)
 
     assert (principal.user, principal.tenant) == ("alice", "acme")
 
@@ -31,27 +30,27 @@ def test_public_keys_verify_by_the_algorithm_of_their_kind(algorithm: str) -> No
 def test_short_secret_is_refused_at_start(secret: str) -> None:
     """A guessable secret is found when the hub starts, not when somebody has guessed it. Bytes count, not characters."""
     with pytest.raises(ValueError, match="HUB_JWT_SECRET must be at least 32 bytes") as refused:
-        Verifier(secret=secret)
+        open_verifier(secret=secret)
 
     assert not secret or secret not in str(refused.value)
 
 
 def test_secret_of_32_bytes_is_enough() -> None:
     """RFC 7518 asks for 256 bits."""
-    assert Verifier(secret="é" * 16)
+    assert open_verifier(secret="é" * 16)
 
 
 def test_a_pem_is_no_secret() -> None:
     """A public key put into HUB_JWT_SECRET would let everybody sign."""
     with pytest.raises(ValueError, match="HUB_JWT_PUBLIC_KEY"):
-        Verifier(secret=public_pem("RS256"))
+        open_verifier(secret=public_pem("RS256"))
 
 
 @pytest.mark.parametrize("keys", [{}, {"secret": SECRET, "public_key": "x"}])
 def test_exactly_one_source_of_keys(keys: dict[str, str]) -> None:
     """Two kinds of keys at once would let a token choose."""
     with pytest.raises(ValueError, match="exactly one of"):
-        Verifier(**keys)  # type: ignore[arg-type]  # a dict of some of the keywords
+        open_verifier(**keys)  # type: ignore[arg-type]  # a dict of some of the keywords
 
 
 def test_weak_or_foreign_public_keys_are_refused_at_start() -> None:
@@ -63,13 +62,13 @@ def test_weak_or_foreign_public_keys_are_refused_at_start() -> None:
         "no pem",
     ):
         with pytest.raises(ValueError, match=r"must be"):
-            Verifier(public_key=pem)
+            open_verifier(public_key=pem)
 
 
 def test_signed_tokens_are_taken_and_hold_what_was_asked_for() -> None:
     """`hub token` and the verifier agree."""
     token = sign(SECRET, "alice", "acme", {"team:blue": ["*"]}, 60, NOW, jti="j1", name="Alice", issuer="me")
-    principal = Verifier(secret=SECRET, issuer="me").verify(token, NOW)
+    principal = open_verifier(TokenPolicy(issuer="me"), secret=SECRET).verify_nowait(token, NOW)
 
     assert (principal.expires_at, principal.issued_at, principal.jti, principal.name) == (NOW + 60, NOW, "j1", "Alice")
     assert principal.grants.allows("team:blue", "manage")
@@ -87,14 +86,14 @@ def test_grants_are_read_from_the_command_line() -> None:
 def test_revoked_token_is_4019() -> None:
     """A good signature does not outlive its revocation."""
     deny = DenyList()
-    verifier = Verifier(secret=SECRET, revoked=deny)
+    verifier = open_verifier(TokenPolicy(is_revoked=deny.is_revoked), secret=SECRET)
     token = good(jti="j1")
-    principal = verifier.verify(token, NOW)
+    principal = verifier.verify_nowait(token, NOW)
 
     deny.add(revoke_token("acme", "j1", NOW))
 
     with pytest.raises(HubError) as refused:
-        verifier.verify(token, NOW)
+        verifier.verify_nowait(token, NOW)
     assert (refused.value.row.code, refused.value.retry, refused.value.closes) == (4019, "no", True)
     with pytest.raises(HubError) as rechecked:
         verifier.recheck(principal, NOW)
@@ -103,8 +102,8 @@ def test_revoked_token_is_4019() -> None:
 
 def test_recheck_ends_a_live_connection_at_its_expiry() -> None:
     """Expiry ends live sockets, not only handshakes."""
-    verifier = Verifier(secret=SECRET)
-    principal = replace(verifier.verify(good(), NOW), expires_at=NOW + 5)
+    verifier = open_verifier(secret=SECRET)
+    principal = replace(verifier.verify_nowait(good(), NOW), expires_at=NOW + 5)
 
     verifier.recheck(principal, NOW + 4.9)
     with pytest.raises(HubError) as refused:

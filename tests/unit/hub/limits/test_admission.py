@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hub.auth.claims import Principal
 from hub.auth.origins import OriginPolicy, origin_policy
 from hub.auth.permissions import compile_grants
+from hub.auth.tokens import Principal
 from hub.errors import HubError
 from hub.limits.admission import Door, address_of
 from hub.limits.connects import ConnectLimits

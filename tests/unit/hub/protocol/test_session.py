@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.auth.claims import Principal
 from hub.auth.permissions import compile_grants
+from hub.auth.tokens import Principal
 from hub.errors import ERROR_CODES
 from hub.limits.rates import RateLimiter
 from hub.protocol.commands import Caller, Command

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from hub.auth.claims import Principal
 from hub.auth.permissions import compile_grants
+from hub.auth.tokens import Principal
 from hub.limits.rates import RateLimiter
 from hub.protocol.commands import Caller
 from hub.protocol.session import Refused, Session, State

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 FIRST_DELTA_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
-class Meters:
+class WorkerMetrics:
     """The counters of one worker."""
 
     def __init__(self) -> None:
@@ -43,49 +43,49 @@ class Meters:
 
 
 class ConsumerCollector(Collector):
-    """Reads one worker's meters for Prometheus."""
+    """Reads one worker's metrics for Prometheus."""
 
-    def __init__(self, meters: Meters) -> None:
-        self._meters = meters
+    def __init__(self, metrics: WorkerMetrics) -> None:
+        self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of the worker."""
-        meters = self._meters
+        metrics = self._metrics
         yield from self._handlers()
-        yield GaugeMetricFamily("hub_runs_active", "Segments of runs this worker is at.", meters.runs_active)
+        yield GaugeMetricFamily("hub_runs_active", "Segments of runs this worker is at.", metrics.runs_active)
         ended = CounterMetricFamily("hub_runs_ended", "Runs ended here, by outcome.", labels=["outcome"])
-        for outcome, count in meters.runs_ended.items():
+        for outcome, count in metrics.runs_ended.items():
             ended.add_metric([outcome], count)
         yield ended
         lost = CounterMetricFamily("hub_runs_reaped", "Runs the reaper took in hand, by what it did.", labels=["did"])
-        for did, count in meters.runs_lost.items():
+        for did, count in metrics.runs_lost.items():
             lost.add_metric([did], count)
         yield lost
-        yield CounterMetricFamily("hub_deltas", "Deltas appended.", meters.deltas)
+        yield CounterMetricFamily("hub_deltas", "Deltas appended.", metrics.deltas)
         yield CounterMetricFamily(
-            "hub_deltas_joined", "Pieces of text that went out within them.", meters.deltas_joined
+            "hub_deltas_joined", "Pieces of text that went out within them.", metrics.deltas_joined
         )
-        yield CounterMetricFamily("hub_fenced", "Appends refused because the run had a new holder.", meters.fenced)
+        yield CounterMetricFamily("hub_fenced", "Appends refused because the run had a new holder.", metrics.fenced)
         yield self._first_delta()
 
     def _handlers(self) -> Iterator[Metric]:
         handled = CounterMetricFamily("hub_handled", "Events handled.", labels=["handler", "outcome"])
-        for (handler, outcome), count in self._meters.handled.items():
+        for (handler, outcome), count in self._metrics.handled.items():
             handled.add_metric([handler, outcome], count)
         yield handled
         backlog = GaugeMetricFamily("hub_handler_backlog", "Events a handler has before it.", labels=["handler"])
-        for handler, count in self._meters.backlog.items():
+        for handler, count in self._metrics.backlog.items():
             backlog.add_metric([handler], count)
         yield backlog
         oldest = GaugeMetricFamily("hub_handler_oldest_seconds", "Age of the oldest unfinished.", labels=["handler"])
-        for handler, age_s in self._meters.oldest_s.items():
+        for handler, age_s in self._metrics.oldest_s.items():
             oldest.add_metric([handler], age_s)
         yield oldest
 
     def _first_delta(self) -> Metric:
-        meters, buckets, total = self._meters, [], 0
-        for bound, count in zip((*map(str, FIRST_DELTA_BOUNDS_S), "+Inf"), meters.first_delta_counts, strict=True):
+        metrics, buckets, total = self._metrics, [], 0
+        for bound, count in zip((*map(str, FIRST_DELTA_BOUNDS_S), "+Inf"), metrics.first_delta_counts, strict=True):
             total += count
             buckets.append((bound, total))
         text = "From the agent's first text to its delta being stored, seconds."
-        return HistogramMetricFamily("hub_first_delta_seconds", text, buckets, meters.first_delta_sum_s)
+        return HistogramMetricFamily("hub_first_delta_seconds", text, buckets, metrics.first_delta_sum_s)

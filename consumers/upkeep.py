@@ -8,8 +8,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from consumers.groups.subscription import Subscription
-from consumers.metrics import Meters
+from consumers.groups.reader import GroupReader
+from consumers.metrics import WorkerMetrics
 from streams.errors import LogUnavailable
 from streams.records.agents import NOTICE_MS, AgentDirectory, AgentNotice
 from streams.redis.groups import Groups
@@ -24,11 +24,11 @@ class Upkeep:
     def __init__(
         self,
         groups: Groups,
-        subscriptions: Sequence[Subscription],
+        readers: Sequence[GroupReader],
         partitions: Callable[[], Iterable[int]],
-        meters: Meters,
+        metrics: WorkerMetrics,
     ) -> None:
-        self._groups, self._subscriptions, self._partitions, self._meters = groups, subscriptions, partitions, meters
+        self._groups, self._readers, self._partitions, self._metrics = groups, readers, partitions, metrics
 
     async def run(self) -> None:
         """Trim, count and reclaim, for ever."""
@@ -44,9 +44,9 @@ class Upkeep:
         partitions = list(self._partitions())
         for partition in partitions:
             await self._groups.trim(partition)
-        for subscription in self._subscriptions:
-            await subscription.reclaim_orphans()
-            await self._count(subscription.name, partitions)
+        for reader in self._readers:
+            await reader.reclaim_orphans()
+            await self._count(reader.name, partitions)
 
     async def _count(self, name: str, partitions: Iterable[int]) -> None:
         total, oldest_ms = 0, None
@@ -56,8 +56,8 @@ class Upkeep:
             if found.oldest is not None:
                 at_ms = int(found.oldest.partition("-")[0])
                 oldest_ms = at_ms if oldest_ms is None else min(oldest_ms, at_ms)
-        self._meters.backlog[name] = total
-        self._meters.oldest_s[name] = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
+        self._metrics.backlog[name] = total
+        self._metrics.oldest_s[name] = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
 
 
 async def announce_always(directory: AgentDirectory, worker: str, notices: Sequence[AgentNotice]) -> None:

@@ -1,14 +1,8 @@
-"""The worker: handlers, arq jobs and reaper over one log. The only place that knows arq.
-
-An arq job only *takes* a segment: when the run's hash says that it is ours the job is done, and the segment goes on as a task of
-the worker. arq polls every unfinished job over and over (three round trips each, 20 times a second), and its retries know
-nothing of our attempts; see ops/decisions/0021-arq.md.
-"""
+"""The worker: handlers, jobs and reaper over one log, put together."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import secrets
@@ -20,101 +14,40 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from arq.connections import ArqRedis
-from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
-from arq.worker import Worker as ArqWorker
-from arq.worker import func
-
+from consumers.agents.loading import ServedAgent
 from consumers.faults import NO_FAULTS, Faults
 from consumers.groups.delivery import Delivery
-from consumers.groups.handler import EventHandler
+from consumers.groups.handler import EventHandler, RetryPolicy
 from consumers.groups.partitions import LIFE_MS, Partitions
-from consumers.groups.retry import RetryPolicy
-from consumers.groups.subscription import BLOCK_MS, Subscription
-from consumers.handlers.agents import AgentHandler
-from consumers.handlers.chat import ChatHandler
-from consumers.handlers.settings import SettingsHandler
-from consumers.handlers.teams import TeamHandler
-from consumers.handlers.tools import ToolHandler
-from consumers.metrics import Meters
-from consumers.runs.ending import end_tasks
+from consumers.groups.reader import BLOCK_MS, GroupReader
+from consumers.handlers.agents import AgentReactions
+from consumers.handlers.chat import ChatReactions
+from consumers.handlers.settings import SettingsReactions
+from consumers.handlers.teams import TeamReactions
+from consumers.handlers.tools import ToolReactions
+from consumers.jobs import ArqJobs, JobTaker, LocalJobs, arq_pool
+from consumers.metrics import WorkerMetrics
 from consumers.runs.flow import Flow
-from consumers.runs.keeper import Keeper
-from consumers.runs.near_jobs import NearJobs
+from consumers.runs.held_runs import HeldRuns
+from consumers.runs.parts import WorkerParts
 from consumers.runs.reaper import JOB_PATIENCE_MS, LOOK_AGAIN_MS, Reaper
+from consumers.runs.run_log import DeltaWriter
 from consumers.runs.segment import SegmentRunner, Taken
-from consumers.runs.services import ServedAgent, Services
-from consumers.runs.writer import Writer
+from consumers.tasks import end_tasks
 from consumers.upkeep import Upkeep, announce_always
-from streams.channel import Channel, Kind, channel_from_path
+from streams.channel import Channel, Kind
 from streams.envelope import Durability
-from streams.errors import LogUnavailable
 from streams.records.agents import AgentDirectory, AgentNotice
 from streams.records.leases import Leases
 from streams.records.run_store import RunStore
 from streams.records.runs import RunView
-from streams.redis.away import AWAY
 from streams.redis.groups import Groups
 from streams.redis.log import Log
 from streams.redis.own_wire import OwnWire
 
-QUEUE: Final = "hub:jobs"
-JOB: Final = "take_segment"
-POLL_S: Final = 0.05
-"""How often arq looks for jobs of an agent: half of it is the mean cost to the first token."""
-POLLS_PER_S: Final = 100
-"""Looks a second, of all agents together: with more than five agents each is looked after less often."""
-TAKE_TIMEOUT_S: Final = 30
 AGAIN_S: Final = 1.0
 """Before a part of the worker that failed begins again."""
 _log = logging.getLogger(__name__)
-
-
-def dump_job(value: dict[str, Any]) -> bytes:
-    """What arq writes jobs with, here and in every pool: JSON, never pickle."""
-    return json.dumps(value).encode()
-
-
-def load_job(data: bytes) -> dict[str, Any]:
-    """The reverse."""
-    value: dict[str, Any] = json.loads(data)
-    return value
-
-
-class ArqJobs:
-    """`services.Jobs` over arq."""
-
-    def __init__(self, pool: ArqRedis) -> None:
-        self._pool = pool
-
-    async def put(self, channel: Channel, run: RunView, *, again: str = "") -> None:
-        """See `Jobs.put`. arq answers None when the job is there already: that is what was wanted."""
-        name = job_id(channel, run) + again
-        try:
-            await self._pool.enqueue_job(
-                JOB, channel.path, run.run_id, run.segment, run.attempt, _job_id=name, _queue_name=queue_of(run.agent)
-            )
-        except AWAY as error:
-            raise LogUnavailable(f"the job could not be queued: {error}") from error
-
-    async def drop(self, channel: Channel, run: RunView) -> None:
-        """See `Jobs.drop`."""
-        name = job_id(channel, run)
-        try:
-            await self._pool.zrem(queue_of(run.agent), name)
-            await self._pool.delete(*(key + name for key in (in_progress_key_prefix, job_key_prefix, retry_key_prefix)))
-        except AWAY as error:
-            raise LogUnavailable(f"the job could not be dropped: {error}") from error
-
-
-def job_id(channel: Channel, run: RunView) -> str:
-    """`<channel path>:<run>:<segment>:<attempt>`; run ids are unique in their channel."""
-    return f"{channel.path}:{run.run_id}:{run.segment}:{run.attempt}"
-
-
-def queue_of(agent: str) -> str:
-    """Each agent has its queue, so that no worker takes what it does not serve."""
-    return f"{QUEUE}:{agent}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +83,7 @@ class Worker:
 
     def __init__(self, options: WorkerOptions, log: Log) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.meters = Meters()
+        self.metrics = WorkerMetrics()
         self.log = log
         self._options = options
         self._wires = [OwnWire(log.url, f"worker-{purpose}") for purpose in ("groups", "runs")]
@@ -158,56 +91,52 @@ class Worker:
         self.groups = Groups(groups_wire, log.keys)
         self.store = RunStore(runs_wire, log.keys)
         self._directory = AgentDirectory(runs_wire.call)
-        self._pool = ArqRedis(
-            log.redis.connection_pool, job_serializer=dump_job, job_deserializer=load_job, default_queue_name=QUEUE
-        )
-        self.jobs = NearJobs(ArqJobs(self._pool), self._take_here)
+        pool = arq_pool(log)
+        self.jobs = LocalJobs(ArqJobs(pool), self._take_here)
         leases = Leases(runs_wire, log.keys, self.name)
-        self.services = Services(
-            self.name, log, self.store, leases, self.jobs, Writer(log), options.agents, self.meters, options.faults,
+        self.parts = WorkerParts(
+            self.name, log, self.store, leases, self.jobs, DeltaWriter(log), options.agents, self.metrics, options.faults,
             _now_ms, options.lease_ms, options.grace_s,
         )  # fmt: skip
-        self.keeper = Keeper(self.services)
-        self.runner = SegmentRunner(self.services, self.keeper)
-        self.reaper = Reaper(
-            self.services, options.look_again_ms / 3000, options.look_again_ms, options.job_patience_ms
-        )
-        self.subscriptions = [self._subscribe(handler) for handler in self._handlers()]
+        self.held_runs = HeldRuns(self.parts)
+        self.runner = SegmentRunner(self.parts, self.held_runs)
+        self.reaper = Reaper(self.parts, options.look_again_ms / 3000, options.look_again_ms, options.job_patience_ms)
+        self.readers = [self._subscribe(handler) for handler in self._handlers()]
         self.partitions = Partitions(
-            leases, log.keys.partitions, [*self.subscriptions, self.reaper], options.partition_life_ms
+            leases, log.keys.partitions, [*self.readers, self.reaper], options.partition_life_ms
         )
         self._segments: set[asyncio.Task[Any]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._may_take = True
-        self._arqs = [self._make_arq(name) for name in options.agents]
+        self._takers = [JobTaker(pool, agent, len(options.agents), self._begin) for agent in options.agents]
 
     def _handlers(self) -> list[EventHandler]:
-        flow = Flow(self.services)
-        of_runs = ChatHandler(flow), AgentHandler(flow), ToolHandler(flow)
-        return [*of_runs, SettingsHandler(self.log), TeamHandler(), *self._options.handlers]
+        flow = Flow(self.parts)
+        of_runs = ChatReactions(flow), AgentReactions(flow), ToolReactions(flow)
+        return [*of_runs, SettingsReactions(self.log), TeamReactions(), *self._options.handlers]
 
-    def _subscribe(self, handler: EventHandler) -> Subscription:
+    def _subscribe(self, handler: EventHandler) -> GroupReader:
         options = self._options
         wire = OwnWire(self.log.url, f"work-{handler.name}")
         self._wires.append(wire)
-        delivery = Delivery(self.log, self.groups, handler, options.retry, options.faults, self.meters, self.name)
-        return Subscription(delivery, self.groups, wire, options.block_ms)
+        delivery = Delivery(self.log, self.groups, handler, options.retry, options.faults, self.metrics, self.name)
+        return GroupReader(delivery, self.groups, wire, options.block_ms)
 
     async def start(self) -> None:
         """Start everything. Returns when this worker has its first partitions and says which agents it serves."""
         notices = [AgentNotice(a.name, a.description, a.is_interactive) for a in self._options.agents.values()]
         await self._found_groups()
         await self._directory.announce(self.name, notices)
-        upkeep = Upkeep(self.groups, self.subscriptions, lambda: self.partitions.held, self.meters)
+        upkeep = Upkeep(self.groups, self.readers, lambda: self.partitions.held, self.metrics)
         self._start("partitions", self.partitions.run)
-        for subscription in self.subscriptions:
-            self._start(f"subscription-{subscription.name}", subscription.run)
+        for reader in self.readers:
+            self._start(f"group-{reader.name}", reader.run)
         self._start("reaper", self.reaper.run)
-        self._start("keeper", self.keeper.run)
+        self._start("held-runs", self.held_runs.run)
         self._start("upkeep", upkeep.run)
         self._start("announce", partial(announce_always, self._directory, self.name, notices))
-        for arq in self._arqs:
-            self._start("jobs", partial(self._take_jobs, arq))
+        for taker in self._takers:
+            self._start("jobs", taker.run)
         await self.partitions.settled.wait()
 
     async def _found_groups(self) -> None:
@@ -217,20 +146,20 @@ class Worker:
         asked for since.
         """
         partitions = range(self.log.keys.partitions)
-        await asyncio.gather(*(self.groups.ensure(at, one.name) for at in partitions for one in self.subscriptions))
+        await asyncio.gather(*(self.groups.ensure(at, one.name) for at in partitions for one in self.readers))
 
     async def stop(self) -> None:
         """Take no more, let segments finish for a while, hand over the rest, give up the partitions."""
         self.allow_jobs(is_allowed=False)
         await self.partitions.close()
-        await self.keeper.drain(self._options.drain_s)
+        await self.held_runs.drain(self._options.drain_s)
         if self._segments:
             await asyncio.wait(self._segments, timeout=10.0)
         await self.abandon()
 
     async def abandon(self) -> None:
         """Be gone at once: nothing is handed over or given up, as if the process had been killed."""
-        await end_tasks([*self._tasks, *self._segments, *(task for arq in self._arqs for task in arq.tasks.values())])
+        await end_tasks([*self._tasks, *self._segments, *(task for taker in self._takers for task in taker.tasks)])
         for wire in self._wires:
             wire.close()
 
@@ -238,30 +167,6 @@ class Worker:
         task = asyncio.create_task(_always(name, work), name=f"worker-{name}")
         task.add_done_callback(_report)
         self._tasks.append(task)
-
-    def _make_arq(self, agent: str) -> ArqWorker:
-        poll_s = max(POLL_S, len(self._options.agents) / POLLS_PER_S)
-        return ArqWorker(
-            [func(self._take, name=JOB)],  # type: ignore[arg-type]  # its protocol has **kwargs, which no job of ours gets
-            queue_name=queue_of(agent), redis_pool=self._pool, handle_signals=False,
-            max_jobs=50, job_timeout=TAKE_TIMEOUT_S, keep_result=0, poll_delay=poll_s, max_tries=1, retry_jobs=False,
-            job_serializer=dump_job, job_deserializer=load_job, log_results=False,
-        )  # fmt: skip
-
-    async def _take_jobs(self, worker: ArqWorker) -> None:
-        while True:
-            try:
-                await worker.async_run()
-            except AWAY as error:
-                _log.warning("the job queue is away: %s", error)
-                await asyncio.sleep(0.5)
-
-    async def _take(self, _ctx: dict[Any, Any], path: str, run_id: str, segment: int, attempt: int) -> None:
-        """The arq job. Whatever goes wrong, the reaper finds the run queued and asks again."""
-        try:
-            await self._begin(channel_from_path(path), run_id, segment, attempt)
-        except LogUnavailable as error:
-            _log.warning("run %s could not be taken: %s", run_id, error)
 
     async def _take_here(self, channel: Channel, run: RunView) -> bool:
         """Take a segment without a job. False when it is for others: not our agent, no room, about to stop."""
@@ -292,8 +197,8 @@ class Worker:
         self._gate()
 
     def _gate(self) -> None:
-        for arq in self._arqs:
-            arq.allow_pick_jobs = self._has_room
+        for taker in self._takers:
+            taker.allow(is_allowed=self._has_room)
 
     @property
     def _has_room(self) -> bool:

@@ -1,1 +1,59 @@
-"""Agents: what they are given, what they may use, and the demo agent."""
+"""The agent API: everything an agent is written with.
+
+```python
+from collections.abc import AsyncGenerator
+
+from consumers.agents import AgentInput, Back, Context, Item
+
+
+async def run(ctx: Context, input: AgentInput) -> AsyncGenerator[Item, Back]:
+    yield f"You said: {input.text}"
+```
+"""
+
+from consumers.agents.agent import (
+    AgentFailed,
+    AgentInput,
+    Answer,
+    Back,
+    CallEnded,
+    CallsBegun,
+    EndMessage,
+    Item,
+    Output,
+    PastMessage,
+    Question,
+    Reasoning,
+    Result,
+    Stopped,
+    Suspended,
+    ToolCall,
+    ToolContext,
+    ToolFunction,
+    ToolOutcome,
+)
+from consumers.agents.context import Context, RunFunction
+
+__all__ = [
+    "AgentFailed",
+    "AgentInput",
+    "Answer",
+    "Back",
+    "CallEnded",
+    "CallsBegun",
+    "Context",
+    "EndMessage",
+    "Item",
+    "Output",
+    "PastMessage",
+    "Question",
+    "Reasoning",
+    "Result",
+    "RunFunction",
+    "Stopped",
+    "Suspended",
+    "ToolCall",
+    "ToolContext",
+    "ToolFunction",
+    "ToolOutcome",
+]

@@ -9,14 +9,11 @@ its input, `ctx` or a step, not from a clock or chance.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from projections.json_value import Json, JsonObject
-
-if TYPE_CHECKING:
-    from consumers.agents.context import Context
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
 OutputKind = Literal["text", "json", "artifact", "log", "state_snapshot", "state_delta", "custom"]
@@ -200,7 +197,6 @@ class CallEnded:
 
 Item: TypeAlias = "str | Reasoning | Output | EndMessage | Result | ToolCall | list[ToolCall] | CallsBegun | CallEnded"
 Back: TypeAlias = "ToolOutcome | list[ToolOutcome] | None"
-RunFunction: TypeAlias = "Callable[[Context, AgentInput], AsyncGenerator[Item, Back]]"
 
 
 class Suspended(BaseException):
@@ -223,3 +219,14 @@ class AgentFailed(Exception):
         super().__init__(message)
         self.code = code
         self.is_retryable = is_retryable
+
+
+@dataclass(frozen=True, slots=True)
+class PastMessage:
+    """A message as it was said: who, when (milliseconds since 1970), and the words."""
+
+    message_id: str
+    role: Literal["user", "assistant"]
+    by: str
+    text: str
+    at_ms: int

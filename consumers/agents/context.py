@@ -1,42 +1,47 @@
-"""What an agent may use while it runs: people, steps, history, the wish to stop. It knows no Redis."""
+"""The interface an agent uses while it runs: people, tools, steps, history, checkpoints, cancellation."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias
 
-from consumers.agents.agent import Answer, Output, Question, QuestionKind, ToolCall, ToolOutcome
-from consumers.agents.said import Said
+from consumers.agents.agent import (
+    AgentInput,
+    Answer,
+    Back,
+    Item,
+    Output,
+    PastMessage,
+    Question,
+    QuestionKind,
+    ToolCall,
+    ToolOutcome,
+)
 from projections.json_value import Json, JsonObject
 
-if TYPE_CHECKING:
-    from consumers.runs.performance import Performance
 
+class Context(Protocol):
+    """One segment of a run, as its agent sees it.
 
-class Context:
-    """One segment as its agent sees it."""
+    Attributes:
+        channel: as on the wire, `conversation:42`.
+        segment, attempt: both count from 1; see docs/protocol.md#runs.
+    """
 
-    def __init__(self, performance: Performance) -> None:
-        self._performance = performance
-        run = performance.run.run
-        self.run_id = run.run_id
-        self.agent = run.agent
-        self.segment = run.segment
-        self.attempt = run.attempt
-        self.channel = performance.run.channel.wire
+    run_id: str
+    agent: str
+    channel: str
+    segment: int
+    attempt: int
 
     @property
     def cancelled(self) -> asyncio.Event:
-        """Set when somebody asked to stop. The agent has 5 s to come to an end by itself."""
-        return self._performance.control.cancelled
+        """Set when somebody asked to stop. The agent has 5 s to finish by itself."""
 
     @property
     def answers(self) -> dict[str, Answer]:
-        """Answers so far by tool call id, or by request id where a question was about no call."""
-        requests = self._performance.run.journal.requests.values()
-        found = ((record.tool_call_id or record.request_id, record.answer()) for record in requests)
-        return {name: answer for name, answer in found if answer is not None}
+        """Answers so far by tool call id, or by request id where a question was not about a call."""
 
     async def ask(
         self, prompt: str, *, kind: QuestionKind = "input", response_schema: JsonObject | None = None,
@@ -49,49 +54,42 @@ class Context:
         return (await self.ask_all([question]))[0]
 
     async def ask_all(self, questions: Sequence[Question]) -> list[Answer]:
-        """Ask several questions at once; it goes on when all are answered."""
-        return await self._performance.ask_all(questions)
+        """Ask several questions at once; returns when all are answered."""
 
     async def call(self, call: ToolCall) -> ToolOutcome:
         """Call a tool; the same as yielding it."""
-        return (await self._performance.tooling.call_all([call]))[0]
 
     async def step(self, key: str, function: Callable[[], Awaitable[Json]]) -> Json:
-        """Do something once and remember its result: a run that is repeated gets it from the log.
+        """Do something once and record its result: a repeated run gets it from the log.
 
-        What dies after `function` and before its result is stored does it again: give what it calls
-        `idempotency_key(key)`, or use a `ToolCall` that is not idempotent, which is never repeated.
+        If the worker dies after `function` and before its result is stored, the step is repeated: pass
+        `idempotency_key(key)` to the service it calls, or use a `ToolCall` that is not idempotent, which is never repeated.
         """
-        return await self._performance.step(key, function)
 
     def recorded(self, key: str) -> Json:
-        """The result a step has in the log, None when it has none yet: to leave out what leads up to it."""
-        return self._performance.run.journal.steps.get(key)
+        """The recorded result of a step, None when there is none yet: lets an agent skip what leads up to it."""
 
     def idempotency_key(self, key: str) -> str:
-        """The same on every attempt."""
+        """A key that is the same on every attempt."""
         return f"{self.run_id}/{key}"
 
     async def output(self, output: Output) -> None:
         """Append a value; the same as yielding it."""
-        await self._performance.take_output(output)
 
-    async def history(self, limit: int = 50) -> list[Said]:
+    async def history(self, limit: int = 50) -> list[PastMessage]:
         """The last messages of the branch this answer hangs on, oldest first, without the answer itself."""
-        return await self._performance.past.branch(limit)
 
-    def everything_said(self) -> AsyncIterator[Said]:
-        """Every message of the channel up to this run, oldest first, whatever its branch."""
-        return self._performance.past.everything()
+    def all_messages(self) -> AsyncIterator[PastMessage]:
+        """Every message of the channel up to this run, oldest first, on any branch."""
 
     async def checkpoint(self) -> Json:
-        """What `save_checkpoint` kept last, in this segment or an earlier one."""
-        return await self._performance.load_checkpoint()
+        """The value `save_checkpoint` kept last, in this segment or an earlier one; None when there is none."""
 
     async def save_checkpoint(self, value: Json) -> None:
-        """Keep a state of one's own with the run, for agents that are not replayed (`resumes = True`)."""
-        await self._performance.save_checkpoint(value)
+        """Keep a value with the run, for agents that are not replayed (`resumes = True`)."""
 
     async def steering(self) -> list[str]:
-        """Words people sent to this run since the last call."""
-        return await self._performance.take_steering()
+        """Texts people sent to this run since the last call."""
+
+
+RunFunction: TypeAlias = Callable[[Context, AgentInput], AsyncGenerator[Item, Back]]

@@ -11,11 +11,20 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
-from consumers.agents import demo_answers as say
-from consumers.agents.agent import AgentInput, Back, Item, Output, Question, ToolCall, ToolContext, ToolOutcome
+from consumers.agents import demo_language as say
+from consumers.agents.agent import (
+    AgentInput,
+    Back,
+    Item,
+    Output,
+    PastMessage,
+    Question,
+    ToolCall,
+    ToolContext,
+    ToolOutcome,
+)
 from consumers.agents.context import Context
-from consumers.agents.demo_questions import Count, Export, Find, Help, Summary, read_question
-from consumers.agents.said import Said
+from consumers.agents.demo_language import Count, Export, Find, Help, Summary, read_question
 from projections.json_value import Json, JsonObject
 
 PACE_S: Final = 0.015
@@ -77,7 +86,7 @@ def _search(ctx: Context, given: AgentInput, words: str, who: str | None) -> Too
     return ToolCall("search_history", args, search, title=f"Search for “{words}”"[:200], is_idempotent=True)
 
 
-def _export(said: list[Said]) -> ToolCall:
+def _export(said: list[PastMessage]) -> ToolCall:
     async def export(args: JsonObject, tool: ToolContext) -> Json:  # noqa: ARG001 - the table was made for the question
         text = say.table(said)
         raw = text.encode()[:EXPORT_BYTES_MAX]
@@ -93,10 +102,10 @@ def _told(outcome: Back, words: str, who: str | None, *, is_last: bool) -> str:
     return "The search did not come to an end; ask me again."
 
 
-async def _all(ctx: Context, given: AgentInput) -> list[Said]:
+async def _all(ctx: Context, given: AgentInput) -> list[PastMessage]:
     """Everything said before the question itself, also when it is asked again."""
-    said: list[Said] = []
-    async for one in ctx.everything_said():
+    said: list[PastMessage] = []
+    async for one in ctx.all_messages():
         if one.message_id == given.parent:
             break
         said.append(one)

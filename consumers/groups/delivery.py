@@ -11,15 +11,15 @@ import random
 from dataclasses import dataclass, field
 
 from consumers.faults import Faults
-from consumers.groups.effects import KeyedEffects
-from consumers.groups.handler import Done, EventHandler, FailureContext, Outcome, Park, Retry, Source
-from consumers.groups.retry import RetryPolicy
-from consumers.metrics import Meters
+from consumers.groups.handler import Done, EventHandler, FailureContext, Outcome, Park, Retry, RetryPolicy, Source
+from consumers.metrics import WorkerMetrics
 from projections.errors import BrokenEvent
+from projections.json_value import JsonObject, canonical
 from projections.recorded import recorded
 from streams.channel import Channel, channel_from_path
-from streams.envelope import Entry
+from streams.envelope import SYSTEM, Actor, Appended, Draft, Guard
 from streams.errors import LogUnavailable
+from streams.events import CATALOGUE
 from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log
 
@@ -39,7 +39,7 @@ class Delivery:
     handler: EventHandler
     policy: RetryPolicy
     faults: Faults
-    meters: Meters
+    metrics: WorkerMetrics
     worker: str
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHANNELS_MAX))
 
@@ -52,7 +52,7 @@ class Delivery:
         while True:
             try:
                 outcome = await self._decide(work, attempt)
-                self.meters.handled[self.handler.name, type(outcome).__name__.lower()] += 1
+                self.metrics.handled[self.handler.name, type(outcome).__name__.lower()] += 1
                 if not isinstance(outcome, Retry):
                     return await self._carry_out(work, token, attempt, outcome)
                 await asyncio.sleep(outcome.after_s or 0)
@@ -83,7 +83,7 @@ class Delivery:
 
     async def _attempt(self, work: Work) -> Outcome:
         channel = channel_from_path(work.path)
-        entry = await event_at(self.log, channel, work.event)
+        entry = await self.log.entry(channel, work.event)
         if entry is None:
             return Park("the event is not in the stream any more: it was trimmed before this handler came to it")
         self.faults.hit("before_handle")
@@ -100,9 +100,37 @@ class Delivery:
             return Retry(f"{type(error).__name__}: {error}")
 
 
-async def event_at(log: Log, channel: Channel, event_id: str) -> Entry | None:
-    """The event with this id, None when the stream does not hold it."""
-    ms, _, number = event_id.partition("-")
-    before = f"{ms}-{int(number) - 1}" if int(number) else f"{int(ms) - 1}-18446744073709551615"
-    found = await log.page(channel, before, limit=1, upto=event_id)
-    return found[0] if found else None
+class KeyedEffects:
+    """What `handler.Effects` promises. A new one is made for every attempt, so that places count from 0 again.
+
+    Keys have a slash, which ids chosen by clients cannot have: nobody can use up a handler's key beforehand.
+    """
+
+    def __init__(self, log: Log, faults: Faults, handler: str, source: Source) -> None:
+        self._log = log
+        self._faults = faults
+        self._source = source
+        self._prefix = f"{handler}/{source.channel.wire}/{source.id}/"
+        self._count = 0
+
+    async def append(
+        self,
+        channel: Channel,
+        type_: str,
+        payload: JsonObject,
+        *,
+        actor: Actor = SYSTEM,
+        guards: tuple[Guard, ...] = (),
+    ) -> Appended:
+        """See `handler.Effects.append`."""
+        declared = CATALOGUE[type_]
+        draft = Draft(
+            channel, type_, canonical(payload), actor, declared.lane, declared.version,
+            command=f"{self._prefix}{self._count}", correlation=self._source.correlation, causation=self._source.id,
+            guards=guards, is_wanted=declared.is_wanted,
+        )  # fmt: skip
+        self._count += 1
+        self._faults.hit("before_append")
+        appended = await self._log.append(draft)
+        self._faults.hit("after_append")
+        return appended

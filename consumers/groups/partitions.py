@@ -22,7 +22,7 @@ RENEWALS: Final = 1 / 3
 _log = logging.getLogger(__name__)
 
 
-class Member(Protocol):
+class PartitionWorker(Protocol):
     """Who works in the partitions: subscriptions and the reaper."""
 
     async def take(self, partition: int, token: int) -> None:
@@ -39,7 +39,7 @@ class Partitions:
         life_ms: life of a lease; tests shorten it.
     """
 
-    def __init__(self, leases: Leases, count: int, members: Sequence[Member], life_ms: int = LIFE_MS) -> None:
+    def __init__(self, leases: Leases, count: int, members: Sequence[PartitionWorker], life_ms: int = LIFE_MS) -> None:
         self._leases = leases
         self._count = count
         self._members = members

@@ -8,7 +8,7 @@ from projections.json_value import JsonObject
 from streams.records.runs import run_id_of
 
 
-class AgentHandler:
+class AgentReactions:
     """Sets invoked runs going, stops them, hands them words."""
 
     name = "agents"
@@ -27,13 +27,13 @@ class AgentHandler:
         elif source.event.type == "agent.steer":
             await self._steer(source, effects, run_id)
         else:
-            run = await self._flow.services.store.run(channel, run_id)
+            run = await self._flow.parts.store.run(channel, run_id)
             if run is not None and not run.is_final and run.cause == source.id:
                 await self._flow.begin(channel, run)
         return DONE
 
     async def _steer(self, source: Source, effects: Effects, run_id: str) -> None:
-        store, channel = self._flow.services.store, source.channel
+        store, channel = self._flow.parts.store, source.channel
         run = await store.run(channel, run_id)
         payload: JsonObject = {"message_id": source.id, "run_id": run_id}
         if run is None or run.is_final:

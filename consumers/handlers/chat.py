@@ -11,7 +11,7 @@ from consumers.runs.flow import Flow
 from streams.records.runs import run_id_of
 
 
-class ChatHandler:
+class ChatReactions:
     """Sets runs going that a conversation's events asked for."""
 
     name = "chat"
@@ -23,7 +23,7 @@ class ChatHandler:
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
         """React to one event; see the module."""
-        store, channel = self._flow.services.store, source.channel
+        store, channel = self._flow.parts.store, source.channel
         if source.event.type == "chat.cancel":
             await self._cancel(source)
             return DONE
@@ -36,14 +36,14 @@ class ChatHandler:
 
     async def _cancel(self, source: Source) -> None:
         """Stop the run that was meant: the edge marked it. The one that is active by now may be the next, and goes on."""
-        store, channel, named = self._flow.services.store, source.channel, source.payload.get("run_id")
+        store, channel, named = self._flow.parts.store, source.channel, source.payload.get("run_id")
         run_id = named if isinstance(named, str) else (await store.home(channel)).active
         run = await store.run(channel, run_id) if run_id else None
         if run is not None and (run.cancel or run.is_final):
             await self._flow.cancel(channel, run_id)
 
     async def _steer(self, source: Source, effects: Effects) -> None:
-        store, channel = self._flow.services.store, source.channel
+        store, channel = self._flow.parts.store, source.channel
         active = (await store.home(channel)).active
         run = await store.run(channel, active) if active else None
         if run is not None and run.state == "running":

@@ -42,7 +42,7 @@ class Settler(Protocol):
         """End what is past its time; how many were looked at."""
 
 
-class FileHandler:
+class FileReactions:
     """Sees uploads through to their end."""
 
     name: Final = "files"

@@ -13,7 +13,7 @@ from streams.records.settings import CHANGING, Told, read_told, settings_guard_n
 from streams.redis.log import Log
 
 
-class SettingsHandler:
+class SettingsReactions:
     """Tells everybody what a conversation has become."""
 
     name: Final = "settings"

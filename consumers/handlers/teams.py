@@ -11,7 +11,7 @@ EXCERPT_CHARACTERS = 140
 """What an inbox shows of a message: the limit of a notification's title."""
 
 
-class TeamHandler:
+class TeamReactions:
     """Notifies those who are meant: mentioned people, and the members a team's metadata names for important activity."""
 
     name = "teams"

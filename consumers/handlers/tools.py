@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from consumers.agents.agent import Resolution
 from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
-from consumers.runs.change import Change
 from consumers.runs.flow import Flow
+from consumers.runs.transitions import RunChange
 from projections.json_value import JsonObject
 from streams.records.runs import RequestView
 
 
-class ToolHandler:
+class ToolReactions:
     """Resolves questions and resumes runs."""
 
     name = "tools"
@@ -27,7 +27,7 @@ class ToolHandler:
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:  # noqa: ARG002 - a run's events have its keys
         """React to one answer."""
-        store, channel = self._flow.services.store, source.channel
+        store, channel = self._flow.parts.store, source.channel
         request_id = str(source.payload.get("request_id"))
         request = await store.request(channel, request_id)
         run = await store.run(channel, request.run_id) if request else None
@@ -42,7 +42,7 @@ class ToolHandler:
         }  # fmt: skip
         if request.tool_call_id:
             payload["tool_call_id"] = request.tool_call_id
-        change = Change(increments=("answered",))
+        change = RunChange(increments=("answered",))
         await writes.append_unless_done("tool.call.resolved", payload, f"resolved/{request_id}", change)
         await self._flow.resume(channel, run.run_id)
         return DONE

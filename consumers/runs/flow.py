@@ -9,12 +9,10 @@ import contextlib
 import logging
 from dataclasses import replace
 
-from consumers.groups.delivery import event_at
-from consumers.runs.change import Change
-from consumers.runs.closing import Ending, closing
 from consumers.runs.journal import Journal
+from consumers.runs.parts import WorkerParts
 from consumers.runs.run_log import RunLog
-from consumers.runs.services import Services
+from consumers.runs.transitions import RunChange, RunEnding, closing
 from projections.json_value import Json, JsonObject
 from projections.recorded import Recorded, recorded
 from projections.run_states import CANCELLING_MS_MAX
@@ -50,27 +48,27 @@ def status_key(run: RunView, state: str) -> str:
 
 
 class Flow:
-    """The moves of runs, over one worker's services."""
+    """The moves of runs, over one worker's parts."""
 
-    def __init__(self, services: Services) -> None:
-        self.services = services
+    def __init__(self, parts: WorkerParts) -> None:
+        self.parts = parts
 
     async def run_log(self, channel: Channel, run: RunView, holder: str = "") -> RunLog:
         """A way to append for the run; its journal is empty until `read_journal`."""
         cause = await self.cause(channel, run)
         found = cause.meta.get("correlation") if cause else None
         correlation = found if isinstance(found, str) else run.cause
-        return RunLog(self.services.log, channel, run, Journal(run.run_id), correlation, holder)
+        return RunLog(self.parts.log, channel, run, Journal(run.run_id), correlation, holder)
 
     async def cause(self, channel: Channel, run: RunView) -> Recorded | None:
         """The event that began the run; None when it was trimmed away."""
-        entry = await event_at(self.services.log, channel, run.cause)
+        entry = await self.parts.log.entry(channel, run.cause)
         return recorded(entry) if entry else None
 
     async def read_journal(self, channel: Channel, run: RunView) -> Journal:
         """The journal folded from the log, from the event that began the run to the newest."""
         journal, after = Journal(run.run_id), run.cause
-        while page := await self.services.log.page(channel, after):
+        while page := await self.parts.log.page(channel, after):
             after = page[-1].id.decode()
             for entry in page:
                 if entry.type.startswith(_OF_RUNS):
@@ -80,11 +78,11 @@ class Flow:
 
     async def begin(self, channel: Channel, run: RunView) -> None:
         """A run was asked for: list it, say that it is queued, give it its turn when it is its turn."""
-        services = self.services
-        await services.store.register(channel, run.run_id, services.now_ms())
+        parts = self.parts
+        await parts.store.register(channel, run.run_id, parts.now_ms())
         writes = await self.run_log(channel, run)
         await writes.append_unless_done(
-            "agent.status", status_payload(run, "queued"), status_key(run, "queued"), Change(states=("queued",))
+            "agent.status", status_payload(run, "queued"), status_key(run, "queued"), RunChange(states=("queued",))
         )
         if run.cancel:
             await self.cancel(channel, run.run_id)
@@ -95,37 +93,37 @@ class Flow:
 
     async def take_turn(self, channel: Channel, run: RunView) -> None:
         """Queue up for the channel's turn; whoever has it gets a job."""
-        active = await self.services.store.turn(channel, joining=(run.cause, run.run_id))
+        active = await self.parts.store.turn(channel, joining=(run.cause, run.run_id))
         await self.put_job(channel, active)
 
     async def put_job(self, channel: Channel, run_id: str, again: str = "") -> None:
         """Have the run's segment done, if it is queued."""
-        run = await self.services.store.run(channel, run_id) if run_id else None
+        run = await self.parts.store.run(channel, run_id) if run_id else None
         if run is not None and run.state == "queued":
-            await self.services.jobs.put(channel, run, again=again)
+            await self.parts.jobs.put(channel, run, again=again)
 
     async def resume(self, channel: Channel, run_id: str) -> bool:
         """Begin the next segment, if the run waits and every question is answered."""
-        run = await self.services.store.run(channel, run_id)
+        run = await self.parts.store.run(channel, run_id)
         if run is None or run.state != "waiting" or run.answered < run.asked:
             return False
         following = replace(run, segment=run.segment + 1)
         writes = await self.run_log(channel, following)
-        change = Change(
+        change = RunChange(
             ("waiting",), (("state", "queued"), ("segment", str(following.segment)), self._since()),
             checks=(("segment", "eq", str(run.segment)),),
         )  # fmt: skip
         payload = status_payload(following, "queued", "waiting", reason="all questions are answered")
         await writes.append_unless_done("agent.status", payload, status_key(following, "queued"), change)
         # While it waited it was looked at every 30 s; a worker lost from here on is to be seen when its lease is over.
-        await self.services.store.register(channel, run_id, self.services.now_ms() + self.services.lease_ms)
+        await self.parts.store.register(channel, run_id, self.parts.now_ms() + self.parts.lease_ms)
         await self.put_job(channel, run_id)
         return True
 
     async def cancel(self, channel: Channel, run_id: str) -> None:
         """Carry out a cancel that was accepted, in whatever state the run is."""
         for _ in range(_CANCEL_TRIES):
-            run = await self.services.store.run(channel, run_id)
+            run = await self.parts.store.run(channel, run_id)
             if run is None or run.is_final:
                 await self.leave(channel, run_id)  # the edge may have ended it, which knows nothing of turns
                 return
@@ -133,7 +131,7 @@ class Flow:
                 return
             if run.state in {"running", "cancelling"}:
                 if await self.enter_cancelling(await self.run_log(channel, run)):
-                    await self.services.store.hint(channel, run_id)
+                    await self.parts.store.hint(channel, run_id)
                     return
             elif await self._close_idle(channel, run, "cancelled"):
                 return
@@ -143,8 +141,8 @@ class Flow:
         run = writes.run
         if run.state == "cancelling":
             return True
-        until = str(self.services.now_ms() + CANCELLING_MS_MAX)
-        change = Change(("running",), (("state", "cancelling"), ("deadline_ms", until), self._since()))
+        until = str(self.parts.now_ms() + CANCELLING_MS_MAX)
+        change = RunChange(("running",), (("state", "cancelling"), ("deadline_ms", until), self._since()))
         payload = status_payload(run, "cancelling", "running")
         try:
             await writes.append("agent.status", payload, status_key(run, "cancelling"), change)
@@ -152,7 +150,7 @@ class Flow:
             return error.present == "cancelling"
         return True
 
-    async def close(self, writes: RunLog, ending: Ending) -> bool:
+    async def close(self, writes: RunLog, ending: RunEnding) -> bool:
         """Append what the run still owes and its `agent.complete`. False when its state did not allow it.
 
         Raises:
@@ -162,7 +160,7 @@ class Flow:
         *before, complete = closing(writes.channel, writes.journal, writes.run, ending)
         for planned in before:
             await writes.append_unless_done(*planned)
-        self.services.faults.hit("run_before_complete")
+        self.parts.faults.hit("run_before_complete")
         try:
             await writes.append(*complete)
         except IdempotencyConflict:
@@ -170,14 +168,14 @@ class Flow:
         except GuardRefused as error:
             return error.present in {"completed", "failed", "cancelled", "expired"}
         else:
-            self.services.meters.runs_ended[ending.outcome] += 1
-        self.services.faults.hit("run_after_complete")
+            self.parts.metrics.runs_ended[ending.outcome] += 1
+        self.parts.faults.hit("run_after_complete")
         await self.leave(writes.channel, writes.run.run_id)
         return True
 
     async def _turn_down_steering(self, writes: RunLog) -> None:
         """Tell whoever sent a word the run never took; one it took was told so under the same key."""
-        store, run_id = self.services.store, writes.run.run_id
+        store, run_id = self.parts.store, writes.run.run_id
         (flags,) = await store.flags([(writes.channel, run_id)])
         for number in range(1, flags.steers + 1):
             event_id = await store.steer(writes.channel, run_id, number)
@@ -188,10 +186,10 @@ class Flow:
 
     async def leave(self, channel: Channel, run_id: str) -> None:
         """A final run gives up its turn and is taken off the list; the next one gets its job."""
-        active = await self.services.store.turn(channel, leaving=run_id)
-        self.services.faults.hit("run_after_turn")
+        active = await self.parts.store.turn(channel, leaving=run_id)
+        self.parts.faults.hit("run_after_turn")
         await self.put_job(channel, active)
-        await self.services.store.forget(channel, run_id)
+        await self.parts.store.forget(channel, run_id)
 
     async def expire_idle(self, channel: Channel, run: RunView) -> bool:
         """End a run that was queued or waited for too long."""
@@ -203,14 +201,14 @@ class Flow:
         if run.state == "queued":
             key, payload = status_key(run, "queued"), status_payload(run, "queued")
             if run.segment == run.attempt == 1:  # the edge may have been faster than the handler that says so
-                await writes.append_unless_done("agent.status", payload, key, Change(states=("queued",)))
+                await writes.append_unless_done("agent.status", payload, key, RunChange(states=("queued",)))
         if run.segment > 1 or run.attempt > 1 or run.state == "waiting":
             writes.journal = await self.read_journal(channel, run)
-        duration_ms = self.services.now_ms() - run.began_ms if run.began_ms else 0
+        duration_ms = self.parts.now_ms() - run.began_ms if run.began_ms else 0
         text, reasoning = "", ""
         if (message := writes.journal.open_message) is not None:
-            text, reasoning = await self.services.store.open_text(channel, message.message_id)
-        kind: Ending = Ending(
+            text, reasoning = await self.parts.store.open_text(channel, message.message_id)
+        kind: RunEnding = RunEnding(
             "expired" if outcome == "expired" else "cancelled", duration_ms, text=text, reasoning=reasoning
         )
         return await self.close(writes, kind)
@@ -220,23 +218,23 @@ class Flow:
         writes = await self.run_log(channel, run)
         for draft in cancel_unbegun(channel, run, writes.correlation):
             with contextlib.suppress(IdempotencyConflict, GuardRefused):
-                await self.services.log.append(draft)
-        found = await self.services.store.run(channel, run.run_id)
+                await self.parts.log.append(draft)
+        found = await self.parts.store.run(channel, run.run_id)
         if found is None or not found.is_final:
             return False
-        self.services.meters.runs_ended["cancelled"] += 1
+        self.parts.metrics.runs_ended["cancelled"] += 1
         await self.leave(channel, run.run_id)
         return True
 
     async def _interrupt(self, channel: Channel, run_id: str) -> None:
-        home = await self.services.store.home(channel)
+        home = await self.parts.store.home(channel)
         for other in (*home.waiting, home.active):
             if other and other != run_id:
-                await self.services.store.ask_to_stop(channel, other, "graceful")
+                await self.parts.store.ask_to_stop(channel, other, "graceful")
                 await self.cancel(channel, other)
 
     def _since(self) -> tuple[str, str]:
-        return "since_ms", str(self.services.now_ms())
+        return "since_ms", str(self.parts.now_ms())
 
 
 _OF_RUNS = (b"assistant.", b"tool.call.", b"agent.")

@@ -12,11 +12,10 @@ import secrets
 from dataclasses import replace
 from typing import Final
 
-from consumers.runs import recovery
-from consumers.runs.closing import Ending, failure
-from consumers.runs.control import Fenced
 from consumers.runs.flow import Flow, status_key, status_payload
-from consumers.runs.services import Services
+from consumers.runs.parts import WorkerParts
+from consumers.runs.run_log import Fenced
+from consumers.runs.transitions import Lost, RunEnding, failure, judge, requeue
 from projections.run_states import QUEUED_MS_MAX, WAITING_MS_DEFAULT
 from streams.channel import Channel
 from streams.errors import LogUnavailable
@@ -38,12 +37,12 @@ class Reaper:
     """Takes care of the runs in this worker's partitions."""
 
     def __init__(
-        self, services: Services, turn_s: float = TURN_S, look_again_ms: int = LOOK_AGAIN_MS,
+        self, parts: WorkerParts, turn_s: float = TURN_S, look_again_ms: int = LOOK_AGAIN_MS,
         job_patience_ms: int = JOB_PATIENCE_MS,
     ) -> None:  # fmt: skip
-        self._services = services
+        self._parts = parts
         self._job_patience_ms = job_patience_ms
-        self._flow = Flow(services)
+        self._flow = Flow(parts)
         self._turn_s = turn_s
         self._look_again_ms = look_again_ms
         self._partitions: set[int] = set()
@@ -70,7 +69,7 @@ class Reaper:
 
     async def look(self, partition: int) -> None:
         """Look at the runs that are due."""
-        for channel, run_id in await self._services.store.due(partition, self._services.now_ms(), DUE_MAX):
+        for channel, run_id in await self._parts.store.due(partition, self._parts.now_ms(), DUE_MAX):
             wait_ms = self._look_again_ms
             try:
                 wait_ms = await self.inspect(channel, run_id)
@@ -78,11 +77,11 @@ class Reaper:
                 _log.info("run %s is in other hands", run_id)
             finally:
                 if wait_ms:
-                    await self._services.store.register(channel, run_id, self._services.now_ms() + wait_ms)
+                    await self._parts.store.register(channel, run_id, self._parts.now_ms() + wait_ms)
 
     async def inspect(self, channel: Channel, run_id: str) -> int:
         """Do what the run needs. Returns in how many milliseconds to look again, 0 when it is over."""
-        run = await self._services.store.run(channel, run_id)
+        run = await self._parts.store.run(channel, run_id)
         if run is None or run.is_final:
             await self._flow.leave(channel, run_id)
             return 0
@@ -92,37 +91,37 @@ class Reaper:
             await self._queued(channel, run)
         elif run.state == "waiting":
             return await self._waiting(channel, run)
-        elif not await self._services.leases.is_run_alive(channel, run_id):
+        elif not await self._parts.leases.is_run_alive(channel, run_id):
             await self._lost(channel, run_id)
-        elif self._services.now_ms() > run.deadline_ms + DEADLINE_GRACE_MS:
+        elif self._parts.now_ms() > run.deadline_ms + DEADLINE_GRACE_MS:
             await self._overdue(channel, run_id)
         return self._look_again_ms
 
     async def _queued(self, channel: Channel, run: RunView) -> None:
-        age_ms = self._services.now_ms() - run.since_ms
-        active = await self._services.store.turn(channel, joining=(run.cause, run.run_id))
+        age_ms = self._parts.now_ms() - run.since_ms
+        active = await self._parts.store.turn(channel, joining=(run.cause, run.run_id))
         if active != run.run_id:
             await self._check_turn(channel, active)
         elif age_ms > QUEUED_MS_MAX:
-            self._services.meters.runs_lost["expired"] += 1
+            self._parts.metrics.runs_lost["expired"] += 1
             await self._flow.expire_idle(channel, run)
         else:
             again = f"r{age_ms // self._job_patience_ms}" if age_ms > self._job_patience_ms else ""
             if again:
-                await self._services.jobs.drop(channel, run)
+                await self._parts.jobs.drop(channel, run)
             await self._flow.put_job(channel, run.run_id, again)
 
     async def _check_turn(self, channel: Channel, active: str) -> None:
         """The turn belongs to another run. If that one is over, it goes on."""
-        other = await self._services.store.run(channel, active)
+        other = await self._parts.store.run(channel, active)
         if other is None or other.is_final:
             await self._flow.leave(channel, active)
 
     async def _waiting(self, channel: Channel, run: RunView) -> int:
-        now_ms = self._services.now_ms()
+        now_ms = self._parts.now_ms()
         deadline_ms = run.deadline_ms or run.since_ms + WAITING_MS_DEFAULT
         if now_ms >= deadline_ms:
-            self._services.meters.runs_lost["expired"] += 1
+            self._parts.metrics.runs_lost["expired"] += 1
             await self._flow.expire_idle(channel, run)
         elif run.answered >= run.asked:
             await self._flow.resume(channel, run.run_id)
@@ -136,50 +135,50 @@ class Reaper:
         if holder is None:
             return
         try:
-            run = await self._services.store.take_over(channel, run_id, holder)
+            run = await self._parts.store.take_over(channel, run_id, holder)
             if run is not None and run.state in {"running", "cancelling"}:
                 await self._recover(channel, run, holder)
-                await self._services.jobs.drop(channel, run)
+                await self._parts.jobs.drop(channel, run)
         finally:
-            await self._services.leases.release_run(channel, run_id, holder)
+            await self._parts.leases.release_run(channel, run_id, holder)
 
     async def _recover(self, channel: Channel, run: RunView, holder: str) -> None:
         writes = await self._flow.run_log(channel, run, holder)
         writes.journal = await self._flow.read_journal(channel, run)
-        verdict = recovery.judge(writes.journal, run.losses + 1)
+        verdict = judge(writes.journal, run.losses + 1)
         if run.state == "cancelling":
             await self._end(writes.run, channel, holder, "cancelled")
-        elif isinstance(verdict, recovery.Lost):
+        elif isinstance(verdict, Lost):
             await self._end(run, channel, holder, "failed", verdict.message)
         else:
             _log.warning("run %s lost its worker; attempt %d follows", run.run_id, run.attempt + 1)
-            self._services.meters.runs_lost["again"] += 1
-            change = recovery.requeue(run, self._services.now_ms(), is_loss=True)
+            self._parts.metrics.runs_lost["again"] += 1
+            change = requeue(run, self._parts.now_ms(), is_loss=True)
             following = replace(run, attempt=run.attempt + 1)
             payload = status_payload(following, "queued", "running", reason="its worker was lost")
             await writes.append_unless_done("agent.status", payload, status_key(following, "queued"), change)
-            await self._services.leases.release_run(channel, run.run_id, holder)
+            await self._parts.leases.release_run(channel, run.run_id, holder)
             await self._flow.put_job(channel, run.run_id)
 
     async def _overdue(self, channel: Channel, run_id: str) -> None:
         """It lives, and does not end: take it away from its worker."""
-        run = await self._services.store.run(channel, run_id)
+        run = await self._parts.store.run(channel, run_id)
         if run is None or run.state not in {"running", "cancelling"}:
             return
         holder = self._new_holder()
-        taken = await self._services.store.take_over(channel, run_id, holder)
+        taken = await self._parts.store.take_over(channel, run_id, holder)
         if taken is not None and not taken.is_final:
             await self._end(taken, channel, holder, "cancelled" if taken.state == "cancelling" else "expired")
 
     async def _end(self, run: RunView, channel: Channel, holder: str, outcome: str, message: str = "") -> None:
-        self._services.meters.runs_lost[outcome] += 1
+        self._parts.metrics.runs_lost[outcome] += 1
         writes = await self._flow.run_log(channel, run, holder)
         writes.journal = await self._flow.read_journal(channel, run)
         text, reasoning = "", ""
         if (opened := writes.journal.open_message) is not None:
-            text, reasoning = await self._services.store.open_text(channel, opened.message_id)
-        duration_ms = max(0, self._services.now_ms() - run.began_ms)
-        ending = Ending("cancelled", duration_ms, "cancelled", None, text, reasoning)
+            text, reasoning = await self._parts.store.open_text(channel, opened.message_id)
+        duration_ms = max(0, self._parts.now_ms() - run.began_ms)
+        ending = RunEnding("cancelled", duration_ms, "cancelled", None, text, reasoning)
         if outcome == "failed":
             told = failure("worker_lost", message, is_retryable=True)
             ending = replace(ending, outcome="failed", tool_reason="worker_lost", failure=told)
@@ -189,8 +188,8 @@ class Reaper:
 
     async def _acquire(self, channel: Channel, run_id: str) -> str | None:
         holder = self._new_holder()
-        is_ours = await self._services.leases.acquire_run(channel, run_id, holder, self._services.lease_ms)
+        is_ours = await self._parts.leases.acquire_run(channel, run_id, holder, self._parts.lease_ms)
         return holder if is_ours else None
 
     def _new_holder(self) -> str:
-        return f"{self._services.worker}/reaper-{secrets.token_hex(6)}"
+        return f"{self._parts.worker}/reaper-{secrets.token_hex(6)}"

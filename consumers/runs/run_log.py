@@ -7,26 +7,32 @@ was overtaken.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
-from consumers.runs.change import NO_CHANGE, Change
-from consumers.runs.control import Fenced
 from consumers.runs.journal import Journal
+from consumers.runs.transitions import NO_CHANGE, RunChange
 from projections.json_value import JsonObject, canonical
 from streams.channel import Channel
 from streams.envelope import Actor, Appended, Draft, Guard, OpenText
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable
 from streams.events import CATALOGUE
 from streams.records.runs import RUN_TTL_S, RunView, run_guard_name
+from streams.redis.append import Done
+from streams.redis.append_call import Result
 from streams.redis.log import Log
 
-RETRY_S = 0.25
+RETRY_S: Final = 0.25
+
+
+class Fenced(Exception):
+    """The run has another holder: this worker must not append for it any more."""
 
 
 @dataclass(slots=True)
 class RunLog:
-    """Appends for one run. With a `holder` every append compares it; without, only what `Change` says.
+    """Appends for one run. With a `holder` every append compares it; without, only what `RunChange` says.
 
     Attributes:
         correlation: the event that began it all; the run's events share it.
@@ -49,7 +55,7 @@ class RunLog:
         type_: str,
         payload: JsonObject,
         key: str = "",
-        change: Change = NO_CHANGE,
+        change: RunChange = NO_CHANGE,
         open_text: OpenText | None = None,
     ) -> Draft:
         """The event as it goes to the log. `key` is what it is within the run; live events have none."""
@@ -61,7 +67,12 @@ class RunLog:
         )  # fmt: skip
 
     async def append(
-        self, type_: str, payload: JsonObject, key: str, change: Change = NO_CHANGE, open_text: OpenText | None = None
+        self,
+        type_: str,
+        payload: JsonObject,
+        key: str,
+        change: RunChange = NO_CHANGE,
+        open_text: OpenText | None = None,
     ) -> Appended:
         """Append a durable event of the run, once for its key.
 
@@ -85,7 +96,12 @@ class RunLog:
                 return appended
 
     async def append_unless_done(
-        self, type_: str, payload: JsonObject, key: str, change: Change = NO_CHANGE, open_text: OpenText | None = None
+        self,
+        type_: str,
+        payload: JsonObject,
+        key: str,
+        change: RunChange = NO_CHANGE,
+        open_text: OpenText | None = None,
     ) -> bool:
         """As `append`; False when somebody else came first with this event."""
         try:
@@ -94,7 +110,7 @@ class RunLog:
             return False
         return True
 
-    def _guard(self, change: Change) -> Guard:
+    def _guard(self, change: RunChange) -> Guard:
         checks: Iterable[tuple[str, str, str]] = change.checks
         if self.holder:
             checks = (("holder", "eq", self.holder), *checks)
@@ -102,3 +118,37 @@ class RunLog:
             checks = (*checks, ("state", "in", ",".join(change.states)))
         name = run_guard_name(self.channel, self.run.run_id)
         return Guard(name, tuple(checks), change.sets, change.increments, ttl_s=RUN_TTL_S)
+
+
+IN_FLIGHT_MAX: Final = 256
+"""Deltas on their way at once. When it is reached, text is joined longer instead of queued (NOTES 3)."""
+
+
+class DeltaWriter:
+    """Submits deltas of all runs of a worker to the appender, whose batches are the queue."""
+
+    def __init__(self, log: Log, in_flight_max: int = IN_FLIGHT_MAX) -> None:
+        self._log = log
+        self._room = in_flight_max
+        self._waiting: dict[object, Callable[[], None]] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a delta may be submitted now."""
+        return self._room > 0
+
+    def when_room(self, who: object, wake: Callable[[], None]) -> None:
+        """Call `wake` once when there is room; the one who waits longest comes first."""
+        self._waiting.setdefault(who, wake)
+
+    def submit(self, draft: Draft, done: Done) -> None:
+        """Send; `done` gets the answer. Only when `has_room`."""
+        self._room -= 1
+
+        def settled(result: Result) -> None:
+            self._room += 1
+            done(result)
+            while self._waiting and self._room > 0:  # one that is woken may have nothing to send any more
+                self._waiting.pop(next(iter(self._waiting)))()
+
+        self._log.submit(draft, settled)

@@ -13,18 +13,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from consumers.agents.agent import AgentFailed, AgentInput, Suspended
-from consumers.agents.agent_input import NoInput, read_input
-from consumers.agents.messages import Ending as MessageEnding
-from consumers.runs import recovery
-from consumers.runs.change import Change
-from consumers.runs.closing import Ending, failure
-from consumers.runs.control import Control, Fenced, Stop
-from consumers.runs.ending import STUBBORN_S, end_or_forsake
+from consumers.agents.loading import ServedAgent
+from consumers.runs.execution import Execution
 from consumers.runs.flow import Flow, status_key, status_payload
-from consumers.runs.keeper import Keeper, Kept
-from consumers.runs.performance import Performance
-from consumers.runs.run_log import RunLog
-from consumers.runs.services import ServedAgent, Services
+from consumers.runs.held_runs import Control, HeldRun, HeldRuns, Stop
+from consumers.runs.history import NoInput, read_input
+from consumers.runs.messages import MessageEnding
+from consumers.runs.parts import WorkerParts
+from consumers.runs.run_log import Fenced, RunLog
+from consumers.runs.transitions import Lost, RunChange, RunEnding, failure, judge, requeue
+from consumers.tasks import CANCEL_WAIT_S, end_or_close
 from projections.json_value import Json, JsonObject
 from projections.run_states import RUNNING_MS_DEFAULT
 from streams.channel import Channel, Kind
@@ -39,16 +37,16 @@ class Taken(NamedTuple):
     """A segment this worker has: its way to the log, and what looks after it."""
 
     writes: RunLog
-    kept: Kept
+    kept: HeldRun
 
 
 class SegmentRunner:
     """Runs segments of this worker's agents."""
 
-    def __init__(self, services: Services, keeper: Keeper) -> None:
-        self.services = services
-        self.flow = Flow(services)
-        self._keeper = keeper
+    def __init__(self, parts: WorkerParts, held_runs: HeldRuns) -> None:
+        self.parts = parts
+        self.flow = Flow(parts)
+        self._held_runs = held_runs
 
     async def run(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
         """Take and do this segment. Never raises for what an agent does."""
@@ -58,44 +56,44 @@ class SegmentRunner:
 
     async def take(self, channel: Channel, run_id: str, segment: int, attempt: int) -> Taken | None:
         """Become the holder of this segment; None when it is not to be done any more, or somebody else does it."""
-        services = self.services
-        view = await services.store.run(channel, run_id)
+        parts = self.parts
+        view = await parts.store.run(channel, run_id)
         if view is None or (view.state, view.segment, view.attempt) != ("queued", segment, attempt):
             return None
-        holder = f"{services.worker}/{secrets.token_hex(6)}"
-        services.faults.hit("run_before_take")
-        if not await services.leases.acquire_run(channel, run_id, holder, services.lease_ms):
+        holder = f"{parts.worker}/{secrets.token_hex(6)}"
+        parts.faults.hit("run_before_take")
+        if not await parts.leases.acquire_run(channel, run_id, holder, parts.lease_ms):
             return None
         try:
             writes = await self._take(channel, view, holder)
         except Fenced:
             writes = None
         if writes is None:
-            await services.leases.release_run(channel, run_id, holder)
+            await parts.leases.release_run(channel, run_id, holder)
             return None
-        taken = Taken(writes, Kept(channel, run_id, holder, Control()))
-        self._keeper.add(taken.kept)
+        taken = Taken(writes, HeldRun(channel, run_id, holder, Control()))
+        self._held_runs.add(taken.kept)
         return taken
 
     async def perform(self, taken: Taken) -> None:
         """Do a segment that was taken, to one of its ends."""
         kept = taken.kept
         try:
-            self.services.faults.hit("run_after_take")
+            self.parts.faults.hit("run_after_take")
             await self._perform(taken.writes, kept.control)
         except Fenced:
             _log.warning("run %s has a new holder; this worker leaves it", kept.run_id)
         finally:
-            self._keeper.remove(kept)
-            await self.services.leases.release_run(kept.channel, kept.run_id, kept.holder)
+            self._held_runs.remove(kept)
+            await self.parts.leases.release_run(kept.channel, kept.run_id, kept.holder)
 
     async def _take(self, channel: Channel, view: RunView, holder: str) -> RunLog | None:
-        now_ms = self.services.now_ms()
+        now_ms = self.parts.now_ms()
         until = now_ms + (view.limit_ms or RUNNING_MS_DEFAULT)
         began = view.began_ms or now_ms
         writes = await self.flow.run_log(channel, view)
         settings = view.settings if view.began_ms else await self._settings(channel)
-        change = Change(
+        change = RunChange(
             ("queued",),
             (
                 ("state", "running"), ("holder", holder), ("since_ms", str(now_ms)), ("deadline_ms", str(until)),
@@ -110,7 +108,7 @@ class SegmentRunner:
         except (GuardRefused, IdempotencyConflict):
             return None
         run = replace(view, state="running", holder=holder, deadline_ms=until, began_ms=began, settings=settings)
-        found = await self.services.store.run(channel, view.run_id)
+        found = await self.parts.store.run(channel, view.run_id)
         if found is None or found.holder != holder:  # the same append of an earlier life of this job
             return None
         writes.run, writes.holder = run, holder
@@ -122,13 +120,13 @@ class SegmentRunner:
         """The conversation's settings now. The run keeps them: a replay must be given what the first play was."""
         if channel.kind is not Kind.CONVERSATION:
             return ""
-        log, fields = self.services.log, [f"set:{name}".encode() for name in FOR_AGENTS]
+        log, fields = self.parts.log, [f"set:{name}".encode() for name in FOR_AGENTS]
         return of_agents(
             await log.replay.command(b"HMGET", log.keys.guard(channel, settings_guard_name(channel)), *fields)
         )
 
     async def _perform(self, writes: RunLog, control: Control) -> None:
-        agent = self.services.agents.get(writes.run.agent)
+        agent = self.parts.agents.get(writes.run.agent)
         if agent is None:
             await self._fail(writes, "agent_unavailable", "this worker does not serve the agent", is_retryable=True)
             return
@@ -142,20 +140,20 @@ class SegmentRunner:
     async def _play(self, writes: RunLog, agent: ServedAgent, control: Control, given: AgentInput) -> None:
         kept = ""
         if (message := writes.journal.open_message) is not None:
-            kept, _ = await self.services.store.open_text(writes.channel, message.message_id)
-        performance = Performance(self.services, writes, agent, control, parent=given.parent, kept=kept)
-        task = asyncio.create_task(performance.play(given), name=f"agent {writes.run.run_id}")
+            kept, _ = await self.parts.store.open_text(writes.channel, message.message_id)
+        execution = Execution(self.parts, writes, agent, control, parent=given.parent, kept=kept)
+        task = asyncio.create_task(execution.run(given), name=f"agent {writes.run.run_id}")
         try:
             is_expired = await self._watch(task, control, writes.run)
-            await self._finish(performance, task, is_expired=is_expired)
+            await self._finish(execution, task, is_expired=is_expired)
         finally:
             task.cancel()
-            performance.voice.close()
+            execution.messages.close()
 
     async def _watch(self, task: asyncio.Task[None], control: Control, run: RunView) -> bool:
         """Wait for the agent's end, or bring it about. True when its deadline did."""
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + max(0, run.deadline_ms - self.services.now_ms()) / 1000
+        until_s = loop.time() + max(0, run.deadline_ms - self.parts.now_ms()) / 1000
         is_expired = False
         while not task.done():
             change = asyncio.ensure_future(control.changed())
@@ -167,51 +165,51 @@ class SegmentRunner:
             if task.done():
                 break
             if control.stop is Stop.CANCEL and loop.time() < until_s:
-                until_s = min(until_s, loop.time() + self.services.grace_s)
+                until_s = min(until_s, loop.time() + self.parts.grace_s)
                 continue
             is_expired = control.stop is None
-            await end_or_forsake([task], STUBBORN_S)
+            await end_or_close([task], CANCEL_WAIT_S)
             break
         return is_expired
 
-    async def _finish(self, performance: Performance, task: asyncio.Task[None], *, is_expired: bool) -> None:
+    async def _finish(self, execution: Execution, task: asyncio.Task[None], *, is_expired: bool) -> None:
         """Do what the agent's end asks for."""
-        control, writes = performance.control, performance.run
+        control, writes = execution.control, execution.run_log
         error = task.exception() if task.done() and not task.cancelled() else asyncio.CancelledError()
         if control.stop is Stop.FENCED or isinstance(error, Fenced):
             raise Fenced(writes.run.run_id)
         if isinstance(error, Suspended) and control.stop is None:
-            await self._wait(performance)
+            await self._wait(execution)
         elif error is None:
-            await self._close(performance, Ending("success", self._duration_ms(writes.run), result=performance.result))
+            await self._close(execution, RunEnding("success", self._duration_ms(writes.run), result=execution.result))
         elif is_expired:
-            await self._close(performance, Ending("expired", self._duration_ms(writes.run), "timeout"))
+            await self._close(execution, RunEnding("expired", self._duration_ms(writes.run), "timeout"))
         elif control.stop is Stop.HAND_OVER:
-            await self._hand_over(performance)
+            await self._hand_over(execution)
         elif control.stop is not None:
-            await self._close_cancelled(performance)
+            await self._close_cancelled(execution)
         elif isinstance(error, AgentFailed):
             told = failure(error.code, str(error), is_retryable=error.is_retryable)
-            await self._close(performance, Ending("failed", self._duration_ms(writes.run), "failed", told))
+            await self._close(execution, RunEnding("failed", self._duration_ms(writes.run), "failed", told))
         elif isinstance(error, Exception | asyncio.CancelledError | GeneratorExit):
             _log.error("agent %s failed in run %s", writes.run.agent, writes.run.run_id, exc_info=error)
             told = failure("agent_error", "the agent failed; the worker's log says how", is_retryable=True)
-            await self._close(performance, Ending("failed", self._duration_ms(writes.run), "failed", told))
+            await self._close(execution, RunEnding("failed", self._duration_ms(writes.run), "failed", told))
         else:
             raise error
 
-    async def _wait(self, performance: Performance) -> None:
+    async def _wait(self, execution: Execution) -> None:
         """End the job until people have answered."""
-        writes, faults = performance.run, self.services.faults
-        await performance.voice.end(MessageEnding("tool_calls"))
-        deadline_ms = await performance.asking.put()
+        writes, faults = execution.run_log, self.parts.faults
+        await execution.messages.end(MessageEnding("tool_calls"))
+        deadline_ms = await execution.questions.put()
         faults.hit("run_before_wait")
         run = writes.run
-        pending: list[Json] = [request_id for request_id, _ in performance.asking.open]
-        change = Change(
+        pending: list[Json] = [request_id for request_id, _ in execution.questions.open]
+        change = RunChange(
             ("running",),
             (
-                ("state", "waiting"), ("holder", ""), ("since_ms", str(self.services.now_ms())),
+                ("state", "waiting"), ("holder", ""), ("since_ms", str(self.parts.now_ms())),
                 ("deadline_ms", str(deadline_ms)),
             ),
         )  # fmt: skip
@@ -219,36 +217,36 @@ class SegmentRunner:
         try:
             await writes.append("agent.status", payload, status_key(run, "waiting"), change)
         except GuardRefused:  # a cancel came in between
-            await self._close_cancelled(performance)
+            await self._close_cancelled(execution)
             return
         faults.hit("run_after_wait")
         await self.flow.resume(writes.channel, run.run_id)  # the last answer may have come before we waited
 
-    async def _hand_over(self, performance: Performance) -> None:
+    async def _hand_over(self, execution: Execution) -> None:
         """Give the run to another worker as a new attempt, which is nobody's failure."""
-        writes = performance.run
-        await performance.voice.flush()
-        verdict = recovery.judge(writes.journal, losses=0)
-        if isinstance(verdict, recovery.Lost):
-            await self._close(performance, self._lost(writes.run, verdict))
+        writes = execution.run_log
+        await execution.messages.flush()
+        verdict = judge(writes.journal, losses=0)
+        if isinstance(verdict, Lost):
+            await self._close(execution, self._lost(writes.run, verdict))
             return
-        change = recovery.requeue(writes.run, self.services.now_ms(), is_loss=False)
+        change = requeue(writes.run, self.parts.now_ms(), is_loss=False)
         following = replace(writes.run, attempt=writes.run.attempt + 1)
         payload = status_payload(following, "queued", "running", reason="its worker is stopping")
         if await writes.append_unless_done("agent.status", payload, status_key(following, "queued"), change):
-            await self.services.leases.release_run(writes.channel, writes.run.run_id, writes.holder)
+            await self.parts.leases.release_run(writes.channel, writes.run.run_id, writes.holder)
             await self.flow.put_job(writes.channel, writes.run.run_id)
         else:
-            await self._close_cancelled(performance)
+            await self._close_cancelled(execution)
 
-    async def _close_cancelled(self, performance: Performance) -> None:
-        await self.flow.enter_cancelling(performance.run)
-        await self._close(performance, Ending("cancelled", self._duration_ms(performance.run.run)))
+    async def _close_cancelled(self, execution: Execution) -> None:
+        await self.flow.enter_cancelling(execution.run_log)
+        await self._close(execution, RunEnding("cancelled", self._duration_ms(execution.run_log.run)))
 
-    async def _close(self, performance: Performance, ending: Ending) -> None:
-        writes = performance.run
-        await performance.voice.flush()
-        text, reasoning = performance.voice.open_texts()
+    async def _close(self, execution: Execution, ending: RunEnding) -> None:
+        writes = execution.run_log
+        await execution.messages.flush()
+        text, reasoning = execution.messages.open_texts()
         ending = replace(ending, text=text, reasoning=reasoning)
         if await self.flow.close(writes, ending):
             return
@@ -257,11 +255,11 @@ class SegmentRunner:
 
     async def _fail(self, writes: RunLog, code: str, message: str, *, is_retryable: bool) -> None:
         told = failure(code, message, is_retryable=is_retryable)
-        await self.flow.close(writes, Ending("failed", self._duration_ms(writes.run), "failed", told))
+        await self.flow.close(writes, RunEnding("failed", self._duration_ms(writes.run), "failed", told))
 
     def _duration_ms(self, run: RunView) -> int:
-        return max(0, self.services.now_ms() - run.began_ms)
+        return max(0, self.parts.now_ms() - run.began_ms)
 
-    def _lost(self, run: RunView, verdict: recovery.Lost) -> Ending:
+    def _lost(self, run: RunView, verdict: Lost) -> RunEnding:
         told: JsonObject = failure("worker_lost", verdict.message, is_retryable=True)
-        return Ending("failed", self._duration_ms(run), "worker_lost", told)
+        return RunEnding("failed", self._duration_ms(run), "worker_lost", told)

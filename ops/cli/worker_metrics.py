@@ -11,14 +11,14 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from consumers.metrics import ConsumerCollector, Meters
+from consumers.metrics import ConsumerCollector, WorkerMetrics
 from ops.cli.failure import CommandFailed
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 @contextlib.contextmanager
-def served_metrics(meters: Meters, host: str, port: int | None, token: str | None) -> Iterator[int | None]:
+def served_metrics(meters: WorkerMetrics, host: str, port: int | None, token: str | None) -> Iterator[int | None]:
     """Serve them inside the block, at the port it gives; nothing is served without a port.
 
     Args:

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Final, TypedDict
 
-from consumers.agents.registry import load_agents
+from consumers.agents.loading import load_agents
 from consumers.worker import WorkerOptions
 from hub.config import Settings
 from ops.cli.failure import EXIT_USAGE, CommandFailed

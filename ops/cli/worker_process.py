@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from consumers.handlers.files import FileHandler
+from consumers.handlers.files import FileReactions
 from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
 from hub.uploads.settling import open_settlement
@@ -20,6 +20,6 @@ async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIte
         LogUnavailable, ConfigurationRefused: Redis is away, or must not be used as it is.
     """
     async with open_settlement(settings) as settlement:
-        handlers = (*options.handlers, FileHandler(settlement))
+        handlers = (*options.handlers, FileReactions(settlement))
         async with running(dataclasses.replace(options, handlers=handlers)) as worker:
             yield worker

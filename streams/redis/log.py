@@ -125,6 +125,13 @@ class Log:
         """See `Replay.page`."""
         return await self.replay.page(channel, after, limit, upto)
 
+    async def entry(self, channel: Channel, event_id: str) -> Entry | None:
+        """The event with this id; None when the stream does not hold it."""
+        ms, _, number = event_id.partition("-")
+        before = f"{ms}-{int(number) - 1}" if int(number) else f"{int(ms) - 1}-18446744073709551615"
+        found = await self.page(channel, before, limit=1, upto=event_id)
+        return found[0] if found else None
+
     async def close(self) -> None:
         """Let go of every connection. Appends not yet confirmed are failed."""
         if self._supervisor is not None:

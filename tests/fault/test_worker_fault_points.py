@@ -142,7 +142,7 @@ async def test_a_zombie_is_refused(log: Log, tenant: str) -> None:
         async with running(chosen, log):
             await client.end(run_id, within_s=30)
             go.set()
-            while first.meters.runs_active:  # noqa: ASYNC110 - it has no event
+            while first.metrics.runs_active:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(POLL_S)
 
     assert seen == [1, 2]

@@ -121,7 +121,7 @@ async def test_a_question_ends_the_job_and_the_answer_resumes_the_run(log: Log, 
         run_id = await client.ask("delete a")
         request = await client.until("tool.call.request", run_id=run_id)
         await client.until("agent.status", run_id=run_id, state="waiting")
-        assert worker.meters.runs_active == 0
+        assert worker.metrics.runs_active == 0
         await client.answer(request["request_id"], decision="approve", edited_args={"file": "b"})
         with pytest.raises(GuardRefused):
             await client.answer(request["request_id"], decision="deny")

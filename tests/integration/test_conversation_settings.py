@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consumers.handlers.settings import SettingsHandler
+from consumers.handlers.settings import SettingsReactions
 from streams.envelope import Actor, Draft, Guard
 from streams.records.settings import settings_guard_name
 from streams.redis.log import Log
@@ -27,7 +27,7 @@ async def test_every_change_is_told_with_its_revision(redis_url: str, log: Log, 
     changes = [{"title": "One", "model": "m"}, {"title": None}, {"temperature": 0.5}]
     async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
         await a.subscribe(HOME)
-        async with Rig(log, SettingsHandler(log)):
+        async with Rig(log, SettingsReactions(log)):
             acks = [await a.answer("chat.configure", {"settings": change}, HOME) for change in changes]
             leaf = (await a.say(HOME, "hello"))["payload"]["id"]
             branch = await a.answer("chat.branch", {"leaf_id": leaf}, HOME)
@@ -52,11 +52,11 @@ async def test_a_worker_killed_anywhere_tells_once(redis_url: str, log: Log, ten
     kill = KillAt(point)
     async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
         await a.subscribe(HOME)
-        async with Rig(log, SettingsHandler(log), faults=kill) as first:
+        async with Rig(log, SettingsReactions(log), faults=kill) as first:
             await a.answer("chat.configure", {"settings": {"title": "One"}}, HOME)
             await kill.happened.wait()
             await first.crash()
-        async with Rig(log, SettingsHandler(log)):
+        async with Rig(log, SettingsReactions(log)):
             await a.answer("chat.configure", {"settings": {"title": "Two"}}, HOME)
             while (await a.expect("conversation.updated"))["payload"]["revision"] < 2:
                 pass
@@ -71,7 +71,7 @@ async def test_changes_from_before_there_was_a_teller_are_counted(redis_url: str
         await a.subscribe(HOME)
         for _ in range(2):
             await log.append(unheard(tenant))
-        async with Rig(log, SettingsHandler(log)):
+        async with Rig(log, SettingsReactions(log)):
             ack = await a.answer("chat.configure", {"settings": {"title": "c"}}, HOME)
             event = await a.expect("conversation.updated")
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_asyncio
 
-from consumers.handlers.files import FileHandler
+from consumers.handlers.files import FileReactions
 from consumers.worker import running
 from hub.uploads.limits import UploadLimits
 from hub.uploads.scanner import NoScanner
@@ -60,7 +60,7 @@ async def hub(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Async
     async with running_node(redis_url, data_dir=str(tmp_path_factory.mktemp("files"))) as node:
         desk = node.hub.services.uploads
         assert desk is not None
-        files = FileHandler(Settlement(log, desk.store, UploadLimits(), NoScanner(), time.time))
+        files = FileReactions(Settlement(log, desk.store, UploadLimits(), NoScanner(), time.time))
         async with running(options(redis_url, {"a": agent}, handlers=(files,)), log):
             yield Hub(node, log)
     await log.close()

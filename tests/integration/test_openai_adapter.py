@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consumers.adapters.openai_http import OpenAIAgent, Tool
+from consumers.adapters.openai import OpenAIAgent, Tool
 from consumers.worker import running
 from streams.redis.log import Log
 from support.model_server import BREAK, STALL, ModelServer, Status, call, finish, text

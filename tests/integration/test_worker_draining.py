@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from consumers.worker import Worker, queue_of
+from consumers.jobs import queue_of
+from consumers.worker import Worker
 from streams.redis.log import Log
 from support.redis_server import RedisServer
 from support.run_rig import POLL_S, Client, conversation, options
@@ -52,7 +53,7 @@ async def test_a_segment_that_ends_does_not_open_the_door_again(log: Log, tenant
         async with asyncio.timeout(40):
             while len(first._segments) > 1:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(POLL_S)
-        assert not any(arq.allow_pick_jobs for arq in first._arqs)
+        assert not any(taker.is_allowed for taker in first._takers)
         agents[0].may_end["two"].set()
         await stopping
         second.allow_jobs(is_allowed=True)

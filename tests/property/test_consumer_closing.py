@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.runs.closing import Ending, closing, failure
 from consumers.runs.journal import Journal
+from consumers.runs.transitions import RunEnding, closing, failure
 from projections.json_value import JsonObject
 from streams.channel import parse_channel
 from streams.events import CATALOGUE
@@ -28,8 +28,8 @@ EVENTS = st.lists(
     max_size=20,
 )
 ENDINGS = st.sampled_from([
-    Ending("success", 1), Ending("cancelled", 1), Ending("expired", 1, "timeout", text="so far"),
-    Ending("failed", 1, "worker_lost", failure("worker_lost", "m", is_retryable=True), text="so far", reasoning="hm"),
+    RunEnding("success", 1), RunEnding("cancelled", 1), RunEnding("expired", 1, "timeout", text="so far"),
+    RunEnding("failed", 1, "worker_lost", failure("worker_lost", "m", is_retryable=True), text="so far", reasoning="hm"),
 ])  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def left_at(events: list[tuple[str, JsonObject]]) -> Journal:
 
 
 @given(EVENTS, ENDINGS)
-def test_nothing_is_left_open(events: list[tuple[str, JsonObject]], ending: Ending) -> None:
+def test_nothing_is_left_open(events: list[tuple[str, JsonObject]], ending: RunEnding) -> None:
     """Every planned event is valid by the catalogue; applied, they close all calls, questions, the message and the run."""
     journal = left_at(events)
     planned = closing(CHANNEL, journal, RUN, ending)
@@ -56,7 +56,7 @@ def test_nothing_is_left_open(events: list[tuple[str, JsonObject]], ending: Endi
 
 
 @given(EVENTS, ENDINGS)
-def test_two_who_close_plan_the_same(events: list[tuple[str, JsonObject]], ending: Ending) -> None:
+def test_two_who_close_plan_the_same(events: list[tuple[str, JsonObject]], ending: RunEnding) -> None:
     """The same journal gives the same events under the same keys, so whoever comes second writes nothing."""
     first, second = (closing(CHANNEL, left_at(events), RUN, ending) for _ in range(2))
 

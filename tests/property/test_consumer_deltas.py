@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.agents.deltas import DELTA_MAX, JOIN_CHARACTERS, JOIN_S, Delta, Joiner, Track
+from consumers.runs.deltas import DELTA_MAX, JOIN_CHARACTERS, JOIN_S, Delta, Joiner, Track
 
 PIECES = st.lists(
     st.tuples(

@@ -9,11 +9,10 @@ from typing import Self
 
 from consumers.faults import NO_FAULTS, Faults
 from consumers.groups.delivery import Delivery
-from consumers.groups.handler import DONE, Effects, EventHandler, Outcome, Source, StartFrom
+from consumers.groups.handler import DONE, Effects, EventHandler, Outcome, RetryPolicy, Source, StartFrom
 from consumers.groups.partitions import Partitions
-from consumers.groups.retry import RetryPolicy
-from consumers.groups.subscription import Subscription
-from consumers.metrics import Meters
+from consumers.groups.reader import GroupReader
+from consumers.metrics import WorkerMetrics
 from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft
 from streams.records.leases import Leases
@@ -91,22 +90,22 @@ class Rig:
     def __init__(self, log: Log, *handlers: EventHandler, faults: Faults = NO_FAULTS, life_ms: int = 600) -> None:
         self.log = log
         self.worker = f"w{uuid.uuid4().hex[:8]}"
-        self.meters = Meters()
+        self.metrics = WorkerMetrics()
         self.wire = OwnWire(log.url, "rig")
         self.reads = [OwnWire(log.url, "rig-read") for _ in handlers]
         self.groups = Groups(self.wire, log.keys)
-        self.subscriptions = [
-            Subscription(
-                Delivery(log, self.groups, handler, QUICK, faults, self.meters, self.worker), self.groups, wire, 100
+        self.readers = [
+            GroupReader(
+                Delivery(log, self.groups, handler, QUICK, faults, self.metrics, self.worker), self.groups, wire, 100
             )
             for handler, wire in zip(handlers, self.reads, strict=True)
         ]
         leases = Leases(self.wire, log.keys, self.worker)
-        self.partitions = Partitions(leases, log.keys.partitions, self.subscriptions, life_ms)
+        self.partitions = Partitions(leases, log.keys.partitions, self.readers, life_ms)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        runs = [self.partitions.run(), *(subscription.run() for subscription in self.subscriptions)]
+        runs = [self.partitions.run(), *(reader.run() for reader in self.readers)]
         self._tasks = [asyncio.create_task(run) for run in runs]
         async with asyncio.timeout(30):
             await self.partitions.settled.wait()

@@ -9,8 +9,8 @@ import json
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from consumers.agents.registry import served
-from consumers.groups.retry import RetryPolicy
+from consumers.agents.loading import served
+from consumers.groups.handler import RetryPolicy
 from consumers.worker import WorkerOptions
 from projections.run_states import RunState, may
 from streams.channel import Channel, parse_channel

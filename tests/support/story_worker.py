@@ -80,7 +80,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 async def _main(redis_url: str, data_dir: str, *more: str) -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     from consumers.agents.demo import DemoAgent
-    from consumers.handlers.files import FileHandler
+    from consumers.handlers.files import FileReactions
     from consumers.worker import running
     from hub.config import Settings
     from hub.uploads.settling import open_settlement
@@ -88,7 +88,7 @@ async def _main(redis_url: str, data_dir: str, *more: str) -> None:
 
     agents = {"demo": DemoAgent(pace_s=0.001), "actor": Actor(is_lost="lost" in more)}
     async with open_settlement(Settings(redis_url=redis_url, data_dir=data_dir)) as settlement:
-        async with running(options(redis_url, agents, handlers=(FileHandler(settlement),), grace_s=0.1)):
+        async with running(options(redis_url, agents, handlers=(FileReactions(settlement),), grace_s=0.1)):
             print("up", flush=True)
             await asyncio.Event().wait()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from consumers.handlers.files import FileHandler
+from consumers.handlers.files import FileReactions
 from hub.storage.digests import sha256_of
 from hub.storage.store import ObjectStore
 from hub.uploads.chunks import encode_binary
@@ -69,7 +69,7 @@ async def settling(
     log = await Log.open(redis_url)
     try:
         settlement = Settlement(log, store, limits or UploadLimits(), scanner or NoScanner(), time.time)
-        async with Rig(log, FileHandler(settlement)):
+        async with Rig(log, FileReactions(settlement)):
             yield settlement
     finally:
         await log.close()

@@ -55,7 +55,7 @@ async def _work(settings: Settings, metrics_port: int | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end, number)
     async with running_worker(settings, options) as process:
-        with served_metrics(process.meters, settings.host, metrics_port, settings.metrics_token) as port:
+        with served_metrics(process.metrics, settings.host, metrics_port, settings.metrics_token) as port:
             forget_startup()
             about = f"agents: {', '.join(options.agents) or 'none'}" + (f"; metrics on port {port}" if port else "")
             print(f"worker {process.name} is up; {about}", flush=True)

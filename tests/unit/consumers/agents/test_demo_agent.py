@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from consumers.agents import demo_answers as say
-from consumers.agents.demo_questions import Asked, Count, Export, Find, Help, Summary, read_question
-from consumers.agents.said import Said
+from consumers.agents import demo_language as say
+from consumers.agents.agent import PastMessage
+from consumers.agents.demo_language import Asked, Count, Export, Find, Help, Summary, read_question
 
 MINUTE = 60_000
 SAID = [
-    Said("1-0", "user", "alice", "The redis deadline is Friday", 0),
-    Said("r.0", "assistant", "demo", "redis redis", 1 * MINUTE),
-    Said("2-0", "user", "bob", 'I like "streams"', 5 * MINUTE),
-    Said("3-0", "user", "alice", "Redis is up again", 65 * MINUTE),
+    PastMessage("1-0", "user", "alice", "The redis deadline is Friday", 0),
+    PastMessage("r.0", "assistant", "demo", "redis redis", 1 * MINUTE),
+    PastMessage("2-0", "user", "bob", 'I like "streams"', 5 * MINUTE),
+    PastMessage("3-0", "user", "alice", "Redis is up again", 65 * MINUTE),
 ]
 
 

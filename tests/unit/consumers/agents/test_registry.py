@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consumers.agents.registry import AgentRefused, load_agents, served
+from consumers.agents.loading import AgentRefused, load_agents, served
 
 
 async def talk(ctx: Any, given: Any) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from consumers.groups.handler import FailureContext, Park, Retry
-from consumers.groups.retry import RetryPolicy
+from consumers.groups.handler import FailureContext, Park, Retry, RetryPolicy
 
 POLICY = RetryPolicy(attempts_max=4, first_s=1.0, factor=3.0, longest_s=5.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consumers.runs.journal import CallRecord, Journal, RequestRecord
-from consumers.runs.recovery import Again, Lost, judge, requeue
+from consumers.runs.transitions import Again, Lost, judge, requeue
 from streams.records.runs import RunView
 
 

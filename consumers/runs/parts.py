@@ -1,4 +1,4 @@
-"""What the parts of a worker share, made once in its composition root."""
+"""The objects that the parts of a worker share, made once in its composition root."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from consumers.agents.agent import RunFunction
+from consumers.agents.loading import ServedAgent
 from consumers.faults import Faults
-from consumers.metrics import Meters
-from consumers.runs.writer import Writer
+from consumers.metrics import WorkerMetrics
+from consumers.runs.run_log import DeltaWriter
 from streams.channel import Channel
 from streams.records.leases import Leases
 from streams.records.run_store import RunStore
@@ -18,41 +18,25 @@ from streams.redis.log import Log
 
 
 class Jobs(Protocol):
-    """The queue of segments. What is in it is a hint: the run's hash decides whether a segment may begin."""
+    """The queue of segments. A job is a hint: the run's hash decides whether a segment may begin."""
 
     async def put(self, channel: Channel, run: RunView, *, again: str = "") -> None:
-        """Have the run's present segment done by a worker that serves its agent.
+        """Have the run's current segment done by a worker that serves its agent.
 
         Putting it twice is putting it once, unless `again` differs.
         """
 
     async def drop(self, channel: Channel, run: RunView) -> None:
-        """Take a job out of the queue whose worker died with it."""
+        """Remove a job whose worker died with it."""
 
 
 @dataclass(frozen=True, slots=True)
-class ServedAgent:
-    """An agent this worker serves.
-
-    Attributes:
-        resumes: it keeps checkpoints of its own and is not replayed.
-        is_interactive: whether it may ask people.
-    """
-
-    name: str
-    run: RunFunction
-    description: str = ""
-    resumes: bool = False
-    is_interactive: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
+class WorkerParts:
     """Everything a run needs.
 
     Attributes:
         now_ms: milliseconds since 1970.
-        lease_ms: life of a run's lease; renewed three times as often.
+        lease_ms: life of a run's lease; it is renewed three times as often.
         grace_s: how long a graceful cancel waits for the agent.
     """
 
@@ -61,9 +45,9 @@ class Services:
     store: RunStore
     leases: Leases
     jobs: Jobs
-    writer: Writer
+    writer: DeltaWriter
     agents: Mapping[str, ServedAgent]
-    meters: Meters
+    metrics: WorkerMetrics
     faults: Faults
     now_ms: Callable[[], int]
     lease_ms: int = 15_000

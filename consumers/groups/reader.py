@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from consumers.groups.delivery import AWAY_DELAY_S, Delivery
 from consumers.groups.handler import StartFrom
-from consumers.runs.ending import end_tasks
+from consumers.tasks import end_tasks
 from streams.errors import LogUnavailable
 from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.history_work import enqueue_history
@@ -26,7 +26,7 @@ ORPHAN_IDLE_MS = 15_000
 _log = logging.getLogger(__name__)
 
 
-class Subscription:
+class GroupReader:
     """Reads one group's work in the partitions its worker has, and settles it."""
 
     def __init__(self, delivery: Delivery, groups: Groups, wire: OwnWire, block_ms: int = BLOCK_MS) -> None:

@@ -1,21 +1,37 @@
-"""Agents by import path: what HUB_AGENTS names, loaded and looked at once."""
+"""Loads the agents that HUB_AGENTS names by import path, and checks each once."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, cast
 
-from consumers.agents.agent import RunFunction
-from consumers.runs.services import ServedAgent
+from consumers.agents.context import RunFunction
 from streams.errors import StreamsError
 
 DESCRIPTION_MAX = 500
 
 
 class AgentRefused(StreamsError):
-    """What an import path names cannot be served as an agent; the text says which and why."""
+    """The object an import path names cannot be served as an agent; the text names it and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAgent:
+    """An agent a worker serves.
+
+    Attributes:
+        resumes: it keeps checkpoints of its own and is not replayed.
+        is_interactive: it may ask people.
+    """
+
+    name: str
+    run: RunFunction
+    description: str = ""
+    resumes: bool = False
+    is_interactive: bool = True
 
 
 def load_agents(paths: Mapping[str, str]) -> dict[str, ServedAgent]:
@@ -28,7 +44,7 @@ def load_agents(paths: Mapping[str, str]) -> dict[str, ServedAgent]:
 
 
 def served(name: str, found: Any) -> ServedAgent:
-    """An agent as the worker serves it.
+    """The agent under this name, as a worker serves it.
 
     Raises:
         AgentRefused: see `load_agents`.

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumers.agents.agent import FinishReason
-from consumers.agents.deltas import Delta, Joiner, Track
-from consumers.agents.storable import given
 from consumers.faults import Faults
-from consumers.metrics import Meters
-from consumers.runs.control import Control, Fenced, Stop
-from consumers.runs.run_log import RETRY_S, RunLog
-from consumers.runs.writer import Writer
+from consumers.metrics import WorkerMetrics
+from consumers.runs.deltas import Delta, Joiner, Track
+from consumers.runs.held_runs import Control, Stop
+from consumers.runs.run_log import RETRY_S, DeltaWriter, Fenced, RunLog
+from consumers.runs.storable import checked
 from projections.json_value import Json, JsonObject
 from streams.envelope import Appended, OpenText
 from streams.errors import GuardRefused
@@ -30,7 +29,7 @@ REASONING_BYTES_MAX: Final = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class MessageEnding:
     """How a message ends."""
 
     finish_reason: FinishReason = "stop"
@@ -39,7 +38,7 @@ class Ending:
     error: JsonObject | None = None
 
 
-def checked_ending(ending: Ending) -> Ending:
+def checked_ending(ending: MessageEnding) -> MessageEnding:
     """An ending as it can be stored.
 
     Raises:
@@ -51,11 +50,11 @@ def checked_ending(ending: Ending) -> Ending:
     }  # fmt: skip
     if ending.usage is not None:
         payload["usage"] = ending.usage
-    given("assistant.message.end", payload)
+    checked("assistant.message.end", payload)
     return ending
 
 
-class Voice:
+class RunMessages:
     """Says the messages of one segment.
 
     Args:
@@ -65,10 +64,10 @@ class Voice:
     """
 
     def __init__(
-        self, run: RunLog, writer: Writer, control: Control, meters: Meters, faults: Faults, *, parent: str, kept: str = "",
-        is_replayed: bool = True,
+        self, run: RunLog, writer: DeltaWriter, control: Control, metrics: WorkerMetrics, faults: Faults, *, parent: str,
+        kept: str = "", is_replayed: bool = True,
     ) -> None:  # fmt: skip
-        self._run, self._writer, self._control, self._meters, self._faults = run, writer, control, meters, faults
+        self._run, self._writer, self._control, self._metrics, self._faults = run, writer, control, metrics, faults
         self._parent = parent
         messages = run.journal.messages
         opened = run.journal.open_message
@@ -104,11 +103,11 @@ class Voice:
         return self.number < self._done or self._swallow_until is not None
 
     @property
-    def said_count(self) -> int:
+    def text_length(self) -> int:
         """Code points of the open message's text so far: where a step that is recorded now stands."""
         return len(self._joiner.whole("text")) if self._joiner else len(self._kept)
 
-    def say(self, text: str, track: Track = "text") -> None:
+    def add(self, text: str, track: Track = "text") -> None:
         """Give a piece of text. It is sent when it is due; nothing waits for it."""
         if not text:
             return
@@ -139,7 +138,7 @@ class Voice:
             await self._moved.wait()
             self._check_fence()
 
-    async def end(self, ending: Ending, *, is_forced: bool = False) -> str:
+    async def end(self, ending: MessageEnding, *, is_forced: bool = False) -> str:
         """End the message, if one is open; `is_forced` ends an empty one, for a tool call that needs one to belong to.
 
         Returns the id of the message that is ended now.
@@ -185,7 +184,7 @@ class Voice:
         try:
             await (self._append_reset() if self._opened is not None else self._append_start())
         except Fenced:
-            self._control.throw(Stop.FENCED)
+            self._control.request(Stop.FENCED)
         self._pump()
 
     async def _append_start(self) -> None:
@@ -209,7 +208,7 @@ class Voice:
         key = f"reset/{self.number}/{run.segment}/{run.attempt}"
         await self._run.append("assistant.message.reset", payload, key, open_text=held)
 
-    async def _append_end(self, message_id: str, ending: Ending) -> None:
+    async def _append_end(self, message_id: str, ending: MessageEnding) -> None:
         run, joiner = self._run.run, self._open()
         payload: JsonObject = {
             "message_id": message_id, "run_id": run.run_id, "attempt": run.attempt,
@@ -268,15 +267,15 @@ class Voice:
 
         def settled(result: Result) -> None:
             if isinstance(result, Appended):
-                self._meters.deltas += 1
+                self._metrics.deltas += 1
                 if delta.offset == len(self._kept):
-                    self._meters.first_delta(self._loop.time() - self._first_s)
+                    self._metrics.first_delta(self._loop.time() - self._first_s)
                 joiner.stored()
                 self._moved.set()
                 self._pump()
             elif isinstance(result, GuardRefused):
-                self._meters.fenced += 1
-                self._control.throw(Stop.FENCED)
+                self._metrics.fenced += 1
+                self._control.request(Stop.FENCED)
                 self._moved.set()
             else:  # the same delta again: who has it already ignores it by its offset
                 self._loop.call_later(RETRY_S, self._writer.submit, draft, settled)

@@ -39,7 +39,7 @@ def storable(type_: str, payload: JsonObject) -> JsonObject:
     return plain
 
 
-def given(type_: str, payload: JsonObject) -> JsonObject:
+def checked(type_: str, payload: JsonObject) -> JsonObject:
     """As `storable`, for what ends the run if it cannot be stored.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 AGAIN_S: Final = 0.5
 ROUNDS_MAX: Final = 20
-STUBBORN_S: Final = 2.0
+CANCEL_WAIT_S: Final = 2.0
 """How long a cancelled agent or tool may refuse to end before it is forsaken."""
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
     _log.error("tasks do not end: %s", ", ".join(sorted(task.get_name() for task in left)))
 
 
-async def end_or_forsake(tasks: Iterable[asyncio.Task[Any]], within_s: float) -> None:
+async def end_or_close(tasks: Iterable[asyncio.Task[Any]], within_s: float) -> None:
     """Cancel tasks that run other people's code; what refuses to end is forsaken. What they raise is not ours to tell."""
     left = set(tasks)
     for task in left:
@@ -42,10 +42,10 @@ async def end_or_forsake(tasks: Iterable[asyncio.Task[Any]], within_s: float) ->
     if left:
         _, left = await asyncio.wait(left, timeout=within_s)
     for task in left:
-        forsake(task)
+        close_coroutine(task)
 
 
-def forsake(task: asyncio.Task[Any]) -> None:
+def close_coroutine(task: asyncio.Task[Any]) -> None:
     """End a task that ignores its cancellation by closing its coroutine where it stands.
 
     Left alone it would keep its process from ever ending: the loop is not closed before its last task.

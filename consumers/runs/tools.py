@@ -8,32 +8,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from consumers.agents.agent import Answer, CallEnded, CallsBegun, Question, ToolCall, ToolOutcome
-from consumers.agents.asking import Asking
-from consumers.agents.messages import Ending, Voice, checked_ending
-from consumers.agents.storable import Unstorable, given, storable, storable_text
-from consumers.agents.tool_progress import Progress
 from consumers.faults import Faults
-from consumers.runs.ending import STUBBORN_S, end_or_forsake
 from consumers.runs.journal import CallRecord
-from consumers.runs.run_log import RunLog
-from consumers.runs.writer import Writer
+from consumers.runs.messages import MessageEnding, RunMessages, checked_ending
+from consumers.runs.questions import Questions
+from consumers.runs.run_log import DeltaWriter, RunLog
+from consumers.runs.storable import Unstorable, checked, storable, storable_text
+from consumers.tasks import CANCEL_WAIT_S, end_or_close
 from projections.json_value import Json, JsonObject, canonical
+from streams.redis.append_call import Result
 
 ARGS_BYTES_MAX = 64 * 1024
 """The catalogue's limit of `args`."""
 _log = logging.getLogger(__name__)
 
 
-class Tooling:
+class ToolRunner:
     """Carries out the calls an agent yields."""
 
-    def __init__(self, run: RunLog, voice: Voice, asking: Asking, writer: Writer, faults: Faults) -> None:
-        self._run, self._voice, self._asking, self._writer, self._faults = run, voice, asking, writer, faults
+    def __init__(
+        self, run: RunLog, messages: RunMessages, questions: Questions, writer: DeltaWriter, faults: Faults
+    ) -> None:
+        self._run, self._messages, self._questions, self._writer, self._faults = (
+            run,
+            messages,
+            questions,
+            writer,
+            faults,
+        )
         self._count = 0
         self._uses: Counter[str] = Counter()
         self._foreign_message: str | None = None
@@ -45,7 +54,7 @@ class Tooling:
             Suspended: people or a client must say something first.
         """
         named = [replace(call, tool_call_id=self._name(call)) for call in calls]
-        starts = [self._start(call, self._voice.message_id) for call in named]
+        starts = [self._start(call, self._messages.message_id) for call in named]
         await self._end_message([call.tool_call_id for call in named])
         for start in starts:
             await self._tell_start(start)
@@ -59,19 +68,19 @@ class Tooling:
             outcomes = await _all_of(tasks)
             return [_as_named(outcome, call) for outcome, call in zip(outcomes, calls, strict=True)]
         finally:
-            await end_or_forsake(tasks, STUBBORN_S / 2)  # one that raised (fenced, cancelled) ends the others with it
+            await end_or_close(tasks, CANCEL_WAIT_S / 2)  # one that raised (fenced, cancelled) ends the others with it
 
-    async def tell_begun(self, begun: CallsBegun) -> None:
+    async def append_begun(self, begun: CallsBegun) -> None:
         """Tell of calls that a framework runs; those told before, as when it goes on after an approval, are passed over."""
         fresh = [call for call in begun.calls if call.tool_call_id not in self._run.journal.calls]
         if not fresh:
             return
-        if self._voice.is_open or self._foreign_message is None or begun.message_calls:
+        if self._messages.is_open or self._foreign_message is None or begun.message_calls:
             self._foreign_message = await self._end_message(begun.message_calls)
         for call in fresh:
             await self._tell_start(self._start(call, self._foreign_message))
 
-    async def tell_ended(self, ended: CallEnded) -> None:
+    async def append_ended(self, ended: CallEnded) -> None:
         """Tell what came of such a call, once."""
         outcome = ended.outcome
         record = self._run.journal.calls.get(outcome.tool_call_id)
@@ -93,7 +102,7 @@ class Tooling:
 
     async def _end_message(self, call_ids: Sequence[str | None]) -> str:
         parts: list[JsonObject] = [{"type": "tool_call", "tool_call_id": call_id} for call_id in call_ids]
-        return await self._voice.end(checked_ending(Ending("tool_calls", parts=tuple(parts))), is_forced=True)
+        return await self._messages.end(checked_ending(MessageEnding("tool_calls", parts=tuple(parts))), is_forced=True)
 
     def _start(self, call: ToolCall, message_id: str) -> JsonObject:
         """What is told of a call. Arguments too large to be told are left out; the tool gets them all the same."""
@@ -108,7 +117,7 @@ class Tooling:
             "timeout_ms": None if call.timeout_s is None else int(call.timeout_s * 1000),
         }  # fmt: skip
         payload |= {name: value for name, value in optional.items() if value is not None}
-        return given("tool.call.start", payload)
+        return checked("tool.call.start", payload)
 
     async def _tell_start(self, payload: JsonObject) -> None:
         call_id = str(payload["tool_call_id"])
@@ -118,7 +127,7 @@ class Tooling:
     async def _answers(self, calls: Sequence[ToolCall]) -> list[Answer | None]:
         """What people said to each call; None where nobody had to be asked."""
         asked = [(call, question) for call in calls if (question := self._question(call)) is not None]
-        answers = await self._asking.ask_all([question for _, question in asked])
+        answers = await self._questions.ask_all([question for _, question in asked])
         by_call = {call.tool_call_id: answer for (call, _), answer in zip(asked, answers, strict=True)}
         return [by_call.get(call.tool_call_id) for call in calls]
 
@@ -157,7 +166,7 @@ class Tooling:
 
     async def _run_tool(self, call: ToolCall, args: JsonObject, started_s: float) -> ToolOutcome:
         call_id = str(call.tool_call_id)
-        progress = Progress(self._run, self._writer, call_id)
+        progress = ToolProgress(self._run, self._writer, call_id)
         if call.run is None:
             raise AssertionError("asked of people instead")
         self._faults.hit("run_before_tool")
@@ -223,3 +232,42 @@ def _since_ms(started_s: float) -> int:
 def _recorded(record: CallRecord) -> ToolOutcome:
     is_denied = record.outcome == "denied"
     return ToolOutcome(record.tool_call_id, record.output, is_denied, record.error, record.message)
+
+
+INTERVAL_S: Final = 0.5
+
+
+class ToolProgress:
+    """What a running tool is given: its idempotency key, and a way to tell how far it is."""
+
+    def __init__(self, run: RunLog, writer: DeltaWriter, tool_call_id: str) -> None:
+        self._run, self._writer, self._call_id = run, writer, tool_call_id
+        self._highest = 0.0
+        self._next_s = 0.0
+
+    @property
+    def idempotency_key(self) -> str:
+        """`<run>/<segment>/<call>`, the same on every attempt (NOTES 3)."""
+        return f"{self._run.run.run_id}/{self._run.run.segment}/{self._call_id}"
+
+    def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell how far it is. What comes too soon, or when the way is full, is left out."""
+        if not math.isfinite(progress):
+            return
+        now_s = asyncio.get_running_loop().time()
+        self._highest = max(self._highest, progress)
+        if now_s < self._next_s or not self._writer.has_room:
+            return
+        self._next_s = now_s + INTERVAL_S
+        payload: JsonObject = {
+            "tool_call_id": self._call_id, "run_id": self._run.run.run_id, "progress": self._highest,
+        }  # fmt: skip
+        if total is not None and math.isfinite(total) and total >= 0:
+            payload["total"] = total
+        if message is not None:
+            payload["message"] = storable_text(message, 500)
+        self._writer.submit(self._run.draft("tool.call.progress", payload), _unheard)
+
+
+def _unheard(_result: Result) -> None:
+    """ToolProgress is superseded by the next one; whether this one arrived does not matter."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from consumers.agents.agent import Answer, Question, Suspended
-from consumers.agents.storable import given, storable_text
 from consumers.faults import Faults
-from consumers.runs.change import Change
 from consumers.runs.journal import RequestRecord
 from consumers.runs.run_log import RunLog
+from consumers.runs.storable import checked, storable_text
+from consumers.runs.transitions import RunChange
 from projections.json_value import JsonObject
 from projections.run_states import WAITING_MS_DEFAULT
 from streams.envelope import Guard
@@ -21,7 +21,7 @@ from streams.records.runs import RUN_TTL_S, request_guard_name, request_id_of
 from streams.times import text_of_milliseconds
 
 
-class Asking:
+class Questions:
     """Puts questions, and remembers those that were not answered yet.
 
     Args:
@@ -82,7 +82,7 @@ class Asking:
             "expires_at": text_of_milliseconds(expires_ms),
         }  # fmt: skip
         payload |= {name: value for name, value in optional.items() if value is not None}
-        return given("tool.call.request", payload)
+        return checked("tool.call.request", payload)
 
     async def _put(self, request_id: str, question: Question, expires_ms: int) -> None:
         run_id, payload = self._run.run.run_id, self._payload(request_id, question, expires_ms)
@@ -95,7 +95,7 @@ class Asking:
         self._faults.hit("run_before_ask")
         key = f"request/{request_id}"
         await self._run.append_unless_done(
-            "tool.call.request", payload, key, Change(increments=("asked",), guards=(guard,))
+            "tool.call.request", payload, key, RunChange(increments=("asked",), guards=(guard,))
         )
         self._run.journal.requests.setdefault(
             request_id, RequestRecord(request_id, question.kind, question.tool_call_id)

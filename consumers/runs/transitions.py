@@ -7,11 +7,10 @@ comes first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-from consumers.agents.storable import storable_text
-from consumers.runs.change import Change
 from consumers.runs.journal import Journal
+from consumers.runs.storable import storable_text
 from projections.json_value import Json, JsonObject
 from projections.run_states import OUTCOMES, sources
 from streams.channel import Channel
@@ -27,12 +26,12 @@ class Planned(NamedTuple):
     type: str
     payload: JsonObject
     key: str
-    change: Change
+    change: RunChange
     open_text: OpenText | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RunEnding:
     """How a run ends.
 
     Attributes:
@@ -56,7 +55,7 @@ def failure(code: str, message: str, *, is_retryable: bool) -> JsonObject:
     return {"code": storable_text(code, 64), "message": storable_text(message, 2000), "retryable": is_retryable}
 
 
-def closing(channel: Channel, journal: Journal, run: RunView, ending: Ending) -> list[Planned]:
+def closing(channel: Channel, journal: Journal, run: RunView, ending: RunEnding) -> list[Planned]:
     """The missing events: errors of open calls, resolutions, the message's end, `agent.complete` last."""
     planned = [_call_error(journal.run_id, call.tool_call_id, ending) for call in journal.open_calls]
     planned += [
@@ -68,24 +67,24 @@ def closing(channel: Channel, journal: Journal, run: RunView, ending: Ending) ->
     return [*planned, _complete(channel, journal, run, ending)]
 
 
-def _call_error(run_id: str, call_id: str, ending: Ending) -> Planned:
+def _call_error(run_id: str, call_id: str, ending: RunEnding) -> Planned:
     payload: JsonObject = {
         "tool_call_id": call_id, "run_id": run_id, "reason": ending.tool_reason,
         "message": _TOOL_TEXTS[ending.tool_reason], "retryable": ending.tool_reason in {"worker_lost", "timeout"},
     }  # fmt: skip
-    return Planned("tool.call.error", payload, f"result/{call_id}", Change())
+    return Planned("tool.call.error", payload, f"result/{call_id}", RunChange())
 
 
-def _resolved(channel: Channel, run_id: str, request_id: str, call_id: str | None, ending: Ending) -> Planned:
+def _resolved(channel: Channel, run_id: str, request_id: str, call_id: str | None, ending: RunEnding) -> Planned:
     resolution = "expired" if ending.outcome == "expired" else "cancelled"
     payload: JsonObject = {"request_id": request_id, "run_id": run_id, "resolution": resolution, "edited": False}
     if call_id is not None:
         payload["tool_call_id"] = call_id
     guard = Guard(request_guard_name(channel, request_id), sets=(("state", resolution),))
-    return Planned("tool.call.resolved", payload, f"resolved/{request_id}", Change(guards=(guard,)))
+    return Planned("tool.call.resolved", payload, f"resolved/{request_id}", RunChange(guards=(guard,)))
 
 
-def _end(journal: Journal, message_id: str, run: RunView, ending: Ending) -> Planned:
+def _end(journal: Journal, message_id: str, run: RunView, ending: RunEnding) -> Planned:
     finish = {"success": "stop", "cancelled": "cancelled"}.get(ending.outcome, "error")
     payload: JsonObject = {
         "message_id": message_id, "run_id": run.run_id, "attempt": run.attempt, "finish_reason": finish,
@@ -97,11 +96,11 @@ def _end(journal: Journal, message_id: str, run: RunView, ending: Ending) -> Pla
         payload["error"] = ending.failure
     number = len(journal.messages) - 1
     return Planned(
-        "assistant.message.end", payload, f"end/{number}", Change(), OpenText(message_id, run.run_id, run.attempt)
+        "assistant.message.end", payload, f"end/{number}", RunChange(), OpenText(message_id, run.run_id, run.attempt)
     )
 
 
-def _complete(channel: Channel, journal: Journal, run: RunView, ending: Ending) -> Planned:
+def _complete(channel: Channel, journal: Journal, run: RunView, ending: RunEnding) -> Planned:
     payload: JsonObject = {
         "run_id": run.run_id, "agent": run.agent, "outcome": ending.outcome, "message_ids": journal.message_ids,
         "duration_ms": ending.duration_ms, "attempts": run.attempt,
@@ -114,7 +113,7 @@ def _complete(channel: Channel, journal: Journal, run: RunView, ending: Ending) 
         payload["error"] = ending.failure
     state = OUTCOMES[ending.outcome]
     home = Guard(home_guard_name(channel), decrements=("open",))
-    change = Change(
+    change = RunChange(
         states=sources(state), sets=(("state", state.value), ("holder", ""), ("settings", "")), guards=(home,)
     )
     return Planned("agent.complete", payload, "complete", change)
@@ -126,3 +125,69 @@ _TOOL_TEXTS = {
     "timeout": "the run came to its deadline before the call came to an end",
     "failed": "the run failed before the call came to an end",
 }
+
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """What an event does to its run's hash, in the same script.
+
+    Attributes:
+        states: the run must be in one of these; empty is any.
+        sets: fields written.
+        checks: further conditions.
+        guards: guards on other hashes.
+    """
+
+    states: tuple[str, ...] = ()
+    sets: Pairs = ()
+    increments: tuple[str, ...] = ()
+    checks: tuple[tuple[str, str, str], ...] = ()
+    guards: tuple[Guard, ...] = ()
+
+
+NO_CHANGE = RunChange()
+
+
+ATTEMPTS_MAX: Final = 2
+"""Workers a run may use up. A run that killed two is likely to kill the third."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A new attempt goes on after the last mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """It cannot go on; a person may ask again."""
+
+    message: str
+
+
+Verdict: TypeAlias = Again | Lost
+
+
+def judge(journal: Journal, losses: int) -> Verdict:
+    """Whether the run may go on. `losses` counts this worker too, where it was lost and did not hand over."""
+    for call in journal.open_calls:
+        if not (call.is_idempotent or call.executor in {"client", "human"} or _is_asked(journal, call.tool_call_id)):
+            return Lost(f"the worker was lost while the tool {call.name} was running, which may not be repeated")
+    if losses >= ATTEMPTS_MAX:
+        return Lost(f"{losses} workers were lost with this run")
+    return Again()
+
+
+def requeue(run: RunView, now_ms: int, *, is_loss: bool) -> RunChange:
+    """What `agent.status queued` of a new attempt does to the run's hash."""
+    sets = (("state", "queued"), ("attempt", str(run.attempt + 1)), ("holder", ""), ("since_ms", str(now_ms)))
+    increments = ("losses",) if is_loss else ()
+    return RunChange(("running",), sets, increments, checks=(("attempt", "eq", str(run.attempt)),))
+
+
+def _is_asked(journal: Journal, call_id: str) -> bool:
+    """Whether the call was still waiting for people: then it has not begun."""
+    requests = [request for request in journal.requests.values() if request.tool_call_id == call_id]
+    return bool(requests) and any(request.resolution is None for request in requests)

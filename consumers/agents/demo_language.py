@@ -6,10 +6,11 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeAlias
 
-from consumers.agents.said import Said
+from consumers.agents.agent import PastMessage
 from projections.json_value import Json, JsonObject
 
 SHOWN_MAX: Final = 5
@@ -27,7 +28,7 @@ def told_time(at_ms: int) -> str:
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
-def find(said: Iterable[Said], words: str, who: str | None) -> list[Said]:
+def find(said: Iterable[PastMessage], words: str, who: str | None) -> list[PastMessage]:
     """Messages of people that hold the words, whatever their case; of one person if one is named."""
     wanted = words.lower()
     name = who.lower() if who else None
@@ -37,7 +38,7 @@ def find(said: Iterable[Said], words: str, who: str | None) -> list[Said]:
     ]  # fmt: skip
 
 
-def found_json(hits: Sequence[Said]) -> JsonObject:
+def found_json(hits: Sequence[PastMessage]) -> JsonObject:
     """The result of the search tool: how many, and the newest few."""
     rows: list[Json] = [
         {"by": hit.by, "at_ms": hit.at_ms, "text": hit.text[:EXCERPT_CHARACTERS], "message_id": hit.message_id}
@@ -68,7 +69,7 @@ def _at(row: JsonObject) -> str:
     return told_time(at_ms) if isinstance(at_ms, int) else ""
 
 
-def told_count(said: Iterable[Said], who: str | None) -> str:
+def told_count(said: Iterable[PastMessage], who: str | None) -> str:
     """How many messages, and whose."""
     by_author = Counter(one.by for one in said if one.role == "user")
     total = sum(by_author.values())
@@ -80,7 +81,7 @@ def told_count(said: Iterable[Said], who: str | None) -> str:
     return f"{total} messages by {len(by_author)} people. Most of them: {first}."
 
 
-def told_summary(said: Sequence[Said]) -> str:
+def told_summary(said: Sequence[PastMessage]) -> str:
     """The channel in numbers: when, who, about what, the busiest hour, the longest silence."""
     people = [one for one in said if one.role == "user"]
     if not people:
@@ -102,7 +103,7 @@ def told_summary(said: Sequence[Said]) -> str:
     ])  # fmt: skip
 
 
-def table(said: Sequence[Said]) -> str:
+def table(said: Sequence[PastMessage]) -> str:
     """The history as comma-separated lines, quotes doubled."""
     rows = [f'{told_time(one.at_ms)},{one.by},"{one.text.replace(chr(34), chr(34) * 2)}"' for one in said]
     return "\n".join(["time,by,text", *rows])
@@ -115,3 +116,92 @@ HELP: Final = """I answer about this channel, by looking and counting. Try:
 - how many messages did carol write?
 - summary
 - export (asks you first)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many messages, of one person or of all."""
+
+    who: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Who said something; `who` narrows it to one person, `is_last` asks for the newest time only."""
+
+    words: str
+    who: str | None = None
+    is_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What has been going on, by counting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The history as a table: shown to whoever can read the channel, so it is asked for first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """Anything else."""
+
+
+Asked: TypeAlias = Count | Find | Summary | Export | Help
+
+_NAME: Final = r"(?P<who>[\w.@|+~-]+)"
+_PATTERNS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), kind)
+    for pattern, kind in (
+        (r"\b(export|csv|download)\b", "export"),
+        (r"\b(summar\w*|overview|what happened|what is going on)\b", "summary"),
+        (rf"\bhow (many|often|much)\b.*?\b(did|has|have|does|from|by|of)\s+{_NAME}", "count_who"),
+        (r"\bhow (many|often|much)\b", "count"),
+        (rf"\bwhen did\s+{_NAME}\s+(last\s+)?(say|write|mention)\s+(about\s+)?(?P<words>.+)", "last"),
+        (rf"\b(when did|when was)\s+{_NAME}\s+(last\s+)?(here|around|seen|write|say|speak)", "last_any"),
+        (rf"\bwhat did\s+{_NAME}\s+(say|write)\s+about\s+(?P<words>.+)", "find_who"),
+        (rf"\bwhat did\s+{_NAME}\s+(say|write)", "find_any"),
+        (r"\bwho (said|wrote|mentioned|talked about)\s+(?P<words>.+)", "find"),
+        (r"\b(search|find|look for|grep)\s+(for\s+)?(?P<words>.+)", "find"),
+    )
+)
+_NOBODY: Final = frozenset(
+    {"anyone", "anybody", "everyone", "everybody", "people", "messages", "we", "you", "there", "i"}
+)
+
+
+def read_question(text: str, by: str) -> Asked:
+    """The first kind that fits. "I" and "me" are the one who asks."""
+    for pattern, kind in _PATTERNS:
+        if (found := pattern.search(text)) is not None:
+            given = found.groupdict()
+            return _made(kind, _person(given.get("who"), by), _words(given.get("words")))
+    return Help()
+
+
+def _made(kind: str, who: str | None, words: str) -> Asked:
+    match kind:
+        case "export":
+            return Export()
+        case "summary":
+            return Summary()
+        case "count" | "count_who":
+            return Count(who)
+        case "last" | "last_any":
+            return Find(words, who, is_last=True)
+        case _:
+            return Find(words, who)
+
+
+def _person(name: str | None, by: str) -> str | None:
+    if name is None:
+        return None
+    if name.lower() in {"i", "me"}:
+        return by
+    return None if name.lower() in _NOBODY else name.rstrip(".?!")
+
+
+def _words(text: str | None) -> str:
+    return (text or "").strip().strip("\"'`“”").rstrip("?!. ").strip("\"'`“”")

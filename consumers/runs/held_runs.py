@@ -1,0 +1,147 @@
+"""The runs a worker holds: renews their leases and learns when one must stop.
+
+Its tasks are separate from the agents': an agent delays them only by blocking the whole loop, and then losing the leases is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from enum import Enum
+from typing import Final, NamedTuple
+
+from consumers.runs.parts import WorkerParts
+from streams.channel import Channel
+from streams.errors import LogUnavailable
+from streams.records.run_hints import listen
+
+POLL_S: Final = 1.0
+"""Between looks at the cancel flags: a lost hint costs a second."""
+_log = logging.getLogger(__name__)
+
+
+class Stop(Enum):
+    """The reason a segment stops before its agent is done; a later one in this order overrides an earlier one."""
+
+    CANCEL = 1
+    CANCEL_NOW = 2
+    HAND_OVER = 3
+    FENCED = 4
+
+
+class Control:
+    """Stops one segment from outside. The segment checks it after every item and waits on it."""
+
+    def __init__(self) -> None:
+        self.stop: Stop | None = None
+        self._changed = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        """Set when somebody asked to stop: an agent may watch it and finish by itself."""
+        self.steers = 0
+        """Steering texts sent to the run so far."""
+
+    def request(self, stop: Stop) -> None:
+        """Ask the segment to stop."""
+        if self.stop is None or stop.value > self.stop.value:
+            self.stop = stop
+            self._changed.set()
+        if stop in {Stop.CANCEL, Stop.CANCEL_NOW}:
+            self.cancelled.set()
+
+    async def changed(self) -> Stop:
+        """Wait for the next request that matters; returns the reason that holds now."""
+        await self._changed.wait()
+        self._changed.clear()
+        if self.stop is None:
+            raise AssertionError("set only by request")
+        return self.stop
+
+
+class HeldRun(NamedTuple):
+    """A run whose segment is under way here. `holder` is this worker's token for it."""
+
+    channel: Channel
+    run_id: str
+    holder: str
+    control: Control
+
+
+class HeldRuns:
+    """The runs whose segments are under way on this worker."""
+
+    def __init__(self, parts: WorkerParts) -> None:
+        self._parts = parts
+        self._held: dict[tuple[str, str], HeldRun] = {}
+        self._hinted = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def add(self, held: HeldRun) -> None:
+        """Renew and watch this run from now on."""
+        self._held[held.channel.path, held.run_id] = held
+        self._parts.metrics.runs_active = len(self._held)
+        self._idle.clear()
+
+    def remove(self, held: HeldRun) -> None:
+        """Forget a run whose segment is over."""
+        if self._held.get((held.channel.path, held.run_id)) is held:
+            del self._held[held.channel.path, held.run_id]
+        self._parts.metrics.runs_active = len(self._held)
+        if not self._held:
+            self._idle.set()
+
+    async def run(self) -> None:
+        """Renew, poll and listen until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renew_always(), name="run-leases")
+            group.create_task(self._poll_always(), name="run-flags")
+            group.create_task(listen(self._parts.log.redis, self._hint), name="run-hints")
+
+    async def drain(self, within_s: float) -> None:
+        """Let the segments finish for a while, then hand over the rest."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        for held in list(self._held.values()):
+            held.control.request(Stop.HAND_OVER)
+        await self._idle.wait()
+
+    def _hint(self, path: str, run_id: str) -> None:
+        if (path, run_id) in self._held:
+            self._hinted.set()
+
+    async def _renew_always(self) -> None:
+        parts = self._parts
+        while True:
+            await asyncio.sleep(parts.lease_ms / 3000)
+            runs = list(self._held.values())
+            try:
+                alive = await parts.leases.renew_runs(
+                    [(held.channel, held.run_id, held.holder) for held in runs], parts.lease_ms
+                )
+            except LogUnavailable as error:
+                _log.debug("run leases wait for Redis: %s", error)
+                continue
+            for held, is_alive in zip(runs, alive, strict=True):
+                if not is_alive:
+                    held.control.request(Stop.FENCED)
+
+    async def _poll_always(self) -> None:
+        while True:
+            self._hinted.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._hinted.wait()
+            with contextlib.suppress(LogUnavailable):
+                await self._poll()
+
+    async def _poll(self) -> None:
+        runs = list(self._held.values())
+        found = await self._parts.store.flags([(held.channel, held.run_id) for held in runs])
+        for held, flags in zip(runs, found, strict=True):
+            if flags.holder != held.holder:
+                held.control.request(Stop.FENCED)
+            elif flags.cancel:
+                held.control.request(Stop.CANCEL_NOW if flags.cancel == "force" else Stop.CANCEL)
+            held.control.steers = flags.steers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -25,13 +25,30 @@ MAY_IMPORT: Final = {
 }
 """DESIGN 2. hub and consumers meet in the log, never in an import."""
 
+INNER_ARROWS: Final = {
+    "consumers": {
+        "faults": set(),
+        "metrics": set(),
+        "tasks": set(),
+        "agents": set(),
+        "adapters": {"agents"},
+        "groups": {"faults", "metrics", "tasks"},
+        "runs": {"agents", "faults", "metrics", "tasks"},
+        "jobs": {"runs"},
+        "handlers": {"agents", "groups", "runs"},
+        "upkeep": {"groups", "metrics"},
+        "worker": {"agents", "faults", "groups", "handlers", "jobs", "metrics", "runs", "tasks", "upkeep"},
+    },
+}
+"""Package → room (a folder or a file of it) → the rooms of the same package it may import."""
+
 PLACES: Final = {
     "redis": ("streams/", "hub/limits/edge_store.py"),
     "hiredis": ("streams/",),
     "fastapi": ("hub/app.py", "hub/http/", "hub/websocket/"),
     "starlette": ("hub/app.py", "hub/http/", "hub/websocket/"),
     "uvicorn": ("hub/server.py", "hub/http/", "hub/websocket/", "ops/bench/"),
-    "arq": ("consumers/worker.py",),
+    "arq": ("consumers/jobs.py",),
     "boto3": ("hub/storage/", "ops/bench/upload_single.py"),
     "botocore": ("hub/storage/",),
     "jwt": ("hub/auth/",),
@@ -101,6 +118,22 @@ def test_imports_follow_the_arrows(package: str) -> None:
     ]
 
     assert wrong == []
+
+
+@pytest.mark.parametrize("package", INNER_ARROWS)
+def test_rooms_import_only_the_rooms_below_them(package: str) -> None:
+    """The arrows within a package, typing imports included."""
+    may_import: Mapping[str, set[str]] = INNER_ARROWS[package]
+    found = {
+        (room, module.split(".")[1])
+        for file in SOURCES
+        for room in [name_of(file).removeprefix(f"{package}/").partition("/")[0].removesuffix(".py")]
+        for module, _ in imports_of(file)
+        if name_of(file).startswith(f"{package}/") and module.startswith(f"{package}.")
+    }
+
+    assert {room for room, _ in found} <= may_import.keys()
+    assert [(room, other) for room, other in sorted(found) if room != other and other not in may_import[room]] == []
 
 
 @pytest.mark.parametrize("third_party", PLACES)

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from projections.fields import broken, number, text
-from projections.json_value import Json, JsonObject
 from projections.projection import Dumped, DurableProjection, Home, kind_of
 from projections.recorded import Recorded
-from projections.run_states import FINAL, RunState
 from streams.channel import Kind
-from streams.times import text_of_milliseconds
+from streams.json_bytes import Json, JsonObject
+from streams.run_states import FINAL_STATES, TRANSITIONS
+from streams.times import rfc3339
 
 RESULTS_MAX: Final = 20
 """Outputs, and finished runs, that an agent channel shows (EVENTS 11)."""
@@ -54,13 +54,13 @@ class AgentRuns:
 def _status(state: AgentRuns, event: Recorded) -> None:
     run_id, agent, now = text(event, "run_id"), text(event, "agent"), text(event, "state")
     attempt, segment = number(event, "attempt"), number(event, "segment")
-    if now not in RunState.__members__.values():
+    if now not in TRANSITIONS:
         raise broken(event, "state must be a state of a run")
     held = state.active.get(run_id)
-    if now in FINAL or run_id in state.finished:
+    if now in FINAL_STATES or run_id in state.finished:
         state.active.pop(run_id, None)
     elif held is None:
-        started_at = text_of_milliseconds(event.at_ms)
+        started_at = rfc3339(event.at_ms)
         state.active[run_id] = Run(run_id, agent, now, attempt, segment, None, started_at)
     else:
         held.agent, held.state, held.attempt, held.segment = agent, now, attempt, segment

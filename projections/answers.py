@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import Final
 
 from projections.fields import number, optional_list, optional_text, text
-from projections.json_value import Json
 from projections.message import ASSISTANT, Message
 from projections.message_tree import MessageTree
 from projections.recorded import Recorded
+from streams.json_bytes import Json
 
 _TEXT_FILE: Final[dict[str, Json]] = {"mime": "text/plain; charset=utf-8", "name": "answer.txt"}
 """How a text too long for its event is shown: `Message` has no `text_ref`, but it has parts that are files."""

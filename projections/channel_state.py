@@ -13,13 +13,13 @@ from typing import Final, TypeVar
 
 from projections.catalogue import CATALOGUE
 from projections.errors import EventsMissing, SnapshotRefused
-from projections.json_value import Json, JsonObject, canonical, parse
 from projections.projection import DurableProjection, Folding, Home, Part, PartSource, kind_of
 from projections.recorded import Recorded, recorded
 from streams.channel import Channel, Kind, channel_from_path
 from streams.envelope import Entry
 from streams.errors import MalformedChannel
 from streams.ids import START
+from streams.json_bytes import Json, JsonObject, parse, to_json
 
 S = TypeVar("S")
 
@@ -107,7 +107,7 @@ class ChannelState:
             shown: JsonObject = {"metadata": {}, "count": self.seq}
             for part in self._parts:
                 shown |= part.render()
-            self._rendered = canonical(shown)
+            self._rendered = to_json(shown)
         return self._rendered
 
     def dump(self) -> bytes:
@@ -117,7 +117,7 @@ class ChannelState:
             source.name: [source.version, part.dump()]
             for source, part in zip(CATALOGUE[kind_of(self.home)], self._parts, strict=True)
         }
-        return canonical({"format": _FORMAT, "home": home, "id": self.id, "seq": self.seq, "parts": parts})
+        return to_json({"format": _FORMAT, "home": home, "id": self.id, "seq": self.seq, "parts": parts})
 
 
 class ChannelFold:

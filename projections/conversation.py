@@ -11,13 +11,13 @@ from typing import Final
 
 from projections import answers
 from projections.fields import actor_id, broken, object_field, optional_list, optional_text, text
-from projections.json_value import Json, JsonObject
 from projections.message import ASSISTANT, USER, Message
 from projections.message_tree import MessageTree, load_tree
 from projections.projection import Dumped, DurableProjection, Home, kind_of
 from projections.recorded import Recorded
 from projections.settings import Settings
 from streams.channel import Kind
+from streams.json_bytes import Json, JsonObject
 
 
 @dataclass(slots=True)

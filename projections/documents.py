@@ -14,9 +14,9 @@ from typing import Final
 from projections.errors import PatchRefused
 from projections.fields import broken, optional_list, optional_text
 from projections.json_patch import Patched, apply_patch
-from projections.json_value import Json, JsonObject, weigh
 from projections.projection import Dumped, DurableProjection, Home
 from projections.recorded import Recorded
+from streams.json_bytes import Json, JsonObject, weigh
 
 CONTENT_WEIGHT_MAX: Final = 4 * 1024 * 1024
 """What a document may weigh, in characters (`json_value.weigh`). It is sent with every state that shows it."""

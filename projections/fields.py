@@ -7,8 +7,8 @@ once more, and only those that are used: what is unknown is passed over. A null 
 from __future__ import annotations
 
 from projections.errors import BrokenEvent
-from projections.json_value import Json, JsonObject
 from projections.recorded import Recorded
+from streams.json_bytes import Json, JsonObject
 from streams.times import milliseconds_of_text
 
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from projections.errors import PatchRefused
 from projections.json_pointer import look_up, parent_changed, split
-from projections.json_value import Json, JsonObject, equals, weigh
+from streams.json_bytes import Json, JsonObject, equals, weigh
 
 WEIGHT_MAX: Final = 4 * 1024 * 1024
 """What one patch may put into a document, in characters (`json_value.weigh`): sixteen patches of the largest size."""

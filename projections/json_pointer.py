@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from projections.json_value import Json, JsonObject
+from streams.json_bytes import Json, JsonObject
 
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 """Section 4: no leading zeros. Nine digits are more than any array here has."""

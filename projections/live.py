@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from projections.fields import broken, number, optional_text, optional_time_ms, text
-from projections.json_value import JsonObject
 from projections.open_messages import OpenMessages
 from projections.presence import PRESENCE, Person
 from projections.projection import Home, kind_of
@@ -18,6 +17,7 @@ from projections.recorded import Recorded
 from streams.channel import Kind
 from streams.errors import MalformedCursor
 from streams.ids import id_order
+from streams.json_bytes import JsonObject
 
 CURSOR_LIFE_MS: Final = 600_000
 """A cursor that has not moved for ten minutes points at nothing anybody is looking at."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from operator import itemgetter
 
-from projections.json_value import Json, JsonObject
 from projections.live import UPLOAD_ORDER, Live, Passing
 from projections.presence import LISTED_MAX, render_presence
 from projections.uploads import Uploads
 from streams.channel import Kind
+from streams.json_bytes import Json, JsonObject
 
 
 def render_live(state: Live, now_ms: int, uploads: Uploads | None = None) -> JsonObject:

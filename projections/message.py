@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from projections.json_value import Json, JsonObject, weigh
+from streams.json_bytes import Json, JsonObject, weigh
 
 USER: Final = "user"
 ASSISTANT: Final = "assistant"

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from projections.json_value import Json
 from projections.message import Message, load_message
+from streams.json_bytes import Json
 
 SHOWN_MAX: Final = 50
 """Messages of the active branch that state shows (EVENTS 11)."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from projections.fields import broken, optional_list, optional_text, optional_time_ms, text
-from projections.json_value import Json, JsonObject
 from projections.projection import Dumped, DurableProjection, Home
 from projections.recorded import Recorded
 from streams.errors import MalformedCursor
 from streams.ids import id_order
+from streams.json_bytes import Json, JsonObject
 
 SHOWN_MAX: Final = 100
 """Unread notifications shown, the newest (EVENTS 11)."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from projections.fields import broken, number, optional_text, text
-from projections.json_value import Json, JsonObject
 from projections.recorded import Recorded
+from streams.json_bytes import Json, JsonObject
 
 TEXT: Final = "text"
 REASONING: Final = "reasoning"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from projections.fields import number, text
-from projections.json_value import JsonObject
 from projections.projection import Home
 from projections.recorded import Recorded
+from streams.json_bytes import JsonObject
 
 LISTED_MAX: Final = 200
 """People listed by name; a channel with more shows how many (EVENTS 11)."""

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from projections.json_value import Json, JsonObject
 from projections.recorded import Recorded
 from streams.channel import Channel, Kind
+from streams.json_bytes import Json, JsonObject
 
 S = TypeVar("S")
 Home: TypeAlias = Channel | Kind

@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import NamedTuple, cast
 
 from projections.errors import BrokenEvent
-from projections.json_value import Json, JsonObject, parse
 from streams.envelope import Entry
 from streams.events.upcast import UnreadableVersion, lift
 from streams.ids import ms_of_id
+from streams.json_bytes import Json, JsonObject, parse
 
 _ACTORS_MAX = 16_384
 """Actors kept parsed: people write many events each. Smaller costs 1 µs an event, larger about 500 bytes an actor."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from projections.fields import broken, number, object_field
-from projections.json_value import JsonObject
 from projections.recorded import Recorded
+from streams.json_bytes import JsonObject
 
 
 @dataclass(slots=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from projections.fields import object_field, text
-from projections.json_value import Json, JsonObject
 from projections.projection import Dumped, DurableProjection, Home
 from projections.recorded import Recorded
+from streams.json_bytes import Json, JsonObject
 
 ACTIVITIES_MAX: Final = 50
 """Activities shown (EVENTS 11); older ones are read by `channel.history`."""

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from projections.fields import text
-from projections.json_value import Json, JsonObject
 from projections.projection import Dumped, DurableProjection, Home
 from projections.recorded import Recorded
+from streams.json_bytes import Json, JsonObject
 
 
 @dataclass(frozen=True, slots=True)

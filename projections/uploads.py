@@ -11,10 +11,10 @@ from typing import Final
 
 from projections.fields import actor_id, number, text
 from projections.file_ids import file_id_of
-from projections.json_value import Json, JsonObject
 from projections.projection import Dumped, DurableProjection, Home
 from projections.recorded import Recorded
 from streams.channel import Channel
+from streams.json_bytes import Json, JsonObject
 
 UPLOADS_MAX: Final = 1_000
 """Open uploads held a channel. A person may have ten; the oldest beyond this has long been reaped."""

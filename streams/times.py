@@ -18,14 +18,18 @@ def milliseconds_of_text(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset from UTC")
+    return milliseconds_of(moment)
+
+
+def milliseconds_of(moment: datetime) -> int:
+    """A moment with its offset from UTC, as milliseconds since 1970."""
     return (moment - _EPOCH) // _MILLISECOND
 
 
-def text_of_milliseconds(at_ms: int) -> str:
+def rfc3339(at_ms: int) -> str:
     """The time as the wire has it: RFC 3339, UTC, milliseconds, `Z`.
 
     Raises:
         OverflowError: beyond the year 9999, which no clock of ours shows.
     """
-    moment = _EPOCH + at_ms * _MILLISECOND
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+    return (_EPOCH + at_ms * _MILLISECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -27,7 +27,7 @@ from consumers.agents.agent import (
     ToolOutcome,
 )
 from consumers.agents.context import Context
-from projections.json_value import Json, JsonObject, canonical
+from streams.json_bytes import Json, JsonObject, to_json
 
 STALL_S: Final = 30.0
 """A server that sends nothing for so long is taken for lost."""
@@ -111,7 +111,7 @@ class OpenAIAgent:
         said = await ctx.history(self.history) if given.parent else []
         messages += [{"role": one.role, "content": one.text} for one in said]
         if not said:
-            content = given.text or canonical(given.value).decode()
+            content = given.text or to_json(given.value).decode()
             messages.append({"role": "user", "content": content})
         return messages
 
@@ -241,7 +241,7 @@ def _told(outcome: ToolOutcome) -> str:
         return f"error: {outcome.message}"
     if outcome.is_denied:
         return f"denied: {outcome.output}"
-    return outcome.output if isinstance(outcome.output, str) else canonical(outcome.output).decode()
+    return outcome.output if isinstance(outcome.output, str) else to_json(outcome.output).decode()
 
 
 def _with_model(usage: JsonObject | None, model: str) -> JsonObject | None:

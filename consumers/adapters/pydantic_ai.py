@@ -61,7 +61,7 @@ from consumers.agents.agent import (
     ToolOutcome,
 )
 from consumers.agents.context import Context
-from projections.json_value import Json, JsonObject, canonical
+from streams.json_bytes import Json, JsonObject, to_json
 
 OUTPUT_BYTES_MAX = 64 * 1024
 
@@ -135,7 +135,7 @@ class PydanticAgent:
             options["message_history"] = ModelMessagesTypeAdapter.validate_python(kept["messages"])
             options["deferred_tool_results"] = _results(kept, ctx.answers)
             return options
-        prompt = given.text or canonical(given.value).decode()
+        prompt = given.text or to_json(given.value).decode()
         said = await ctx.history(self._history) if given.parent else []
         options["user_prompt"] = said[-1].text if said else prompt
         options["message_history"] = [_as_message(one.role, one.text) for one in said[:-1]]
@@ -240,8 +240,8 @@ def _questions(requests: DeferredToolRequests) -> list[Question]:
 
 def _ended(part: ToolReturnPart, begun_s: float | None) -> CallEnded:
     output: Json = to_jsonable_python(part.content)
-    if len(canonical(output)) > OUTPUT_BYTES_MAX:
-        output = {"truncated": True, "text": canonical(output)[: OUTPUT_BYTES_MAX // 4].decode("utf-8", "ignore")}
+    if len(to_json(output)) > OUTPUT_BYTES_MAX:
+        output = {"truncated": True, "text": to_json(output)[: OUTPUT_BYTES_MAX // 4].decode("utf-8", "ignore")}
     duration_ms = 0 if begun_s is None else int((time.monotonic() - begun_s) * 1000)
     match part.outcome:
         case "denied":

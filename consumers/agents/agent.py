@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
-from projections.json_value import Json, JsonObject
+from streams.json_bytes import Json, JsonObject
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
 OutputKind = Literal["text", "json", "artifact", "log", "state_snapshot", "state_delta", "custom"]

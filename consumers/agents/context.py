@@ -18,7 +18,7 @@ from consumers.agents.agent import (
     ToolCall,
     ToolOutcome,
 )
-from projections.json_value import Json, JsonObject
+from streams.json_bytes import Json, JsonObject
 
 
 class Context(Protocol):

@@ -25,7 +25,7 @@ from consumers.agents.agent import (
 )
 from consumers.agents.context import Context
 from consumers.agents.demo_language import Count, Export, Find, Help, Summary, read_question
-from projections.json_value import Json, JsonObject
+from streams.json_bytes import Json, JsonObject
 
 PACE_S: Final = 0.015
 """Between words, so that streaming can be seen: about 65 words a second."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
 from consumers.agents.agent import PastMessage
-from projections.json_value import Json, JsonObject
+from streams.json_bytes import Json, JsonObject
 
 SHOWN_MAX: Final = 5
 """Hits named one by one; more are counted."""

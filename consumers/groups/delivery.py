@@ -14,12 +14,12 @@ from consumers.faults import Faults
 from consumers.groups.handler import Done, EventHandler, FailureContext, Outcome, Park, Retry, RetryPolicy, Source
 from consumers.metrics import WorkerMetrics
 from projections.errors import BrokenEvent
-from projections.json_value import JsonObject, canonical
 from projections.recorded import recorded
 from streams.channel import Channel, channel_from_path
 from streams.envelope import SYSTEM, Actor, Appended, Draft, Guard
 from streams.errors import LogUnavailable
 from streams.events import CATALOGUE
+from streams.json_bytes import JsonObject, to_json
 from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log
 
@@ -125,7 +125,7 @@ class KeyedEffects:
         """See `handler.Effects.append`."""
         declared = CATALOGUE[type_]
         draft = Draft(
-            channel, type_, canonical(payload), actor, declared.lane, declared.version,
+            channel, type_, to_json(payload), actor, declared.lane, declared.version,
             command=f"{self._prefix}{self._count}", correlation=self._source.correlation, causation=self._source.id,
             guards=guards, is_wanted=declared.is_wanted,
         )  # fmt: skip

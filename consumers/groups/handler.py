@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-from projections.json_value import JsonObject
 from projections.recorded import Recorded
 from streams.channel import Channel
 from streams.envelope import SYSTEM, Actor, Appended, Guard
+from streams.json_bytes import JsonObject
 
 
 class StartFrom(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
 from consumers.runs.flow import Flow
-from projections.json_value import JsonObject
+from streams.json_bytes import JsonObject
 from streams.records.runs import run_id_of
 
 

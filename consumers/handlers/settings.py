@@ -6,9 +6,9 @@ from typing import Final
 
 from consumers.groups.handler import DONE, Effects, Outcome, Retry, Source, StartFrom
 from projections.fields import object_field, text
-from projections.json_value import JsonObject
 from streams.channel import Channel
 from streams.errors import GuardRefused
+from streams.json_bytes import JsonObject
 from streams.records.settings import CHANGING, Told, read_told, settings_guard_name, telling
 from streams.redis.log import Log
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
-from projections.json_value import Json, JsonObject
 from streams.channel import Channel, Kind, parse_channel
 from streams.errors import MalformedChannel
+from streams.json_bytes import Json, JsonObject
 
 EXCERPT_CHARACTERS = 140
 """What an inbox shows of a message: the limit of a notification's title."""

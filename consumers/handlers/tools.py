@@ -11,7 +11,7 @@ from consumers.agents.agent import Resolution
 from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
 from consumers.runs.flow import Flow
 from consumers.runs.transitions import RunChange
-from projections.json_value import JsonObject
+from streams.json_bytes import JsonObject
 from streams.records.runs import RequestView
 
 

@@ -39,8 +39,8 @@ from consumers.runs.questions import Questions
 from consumers.runs.run_log import Fenced, RunLog
 from consumers.runs.storable import checked
 from consumers.runs.tools import ToolRunner
-from projections.json_value import Json, JsonObject, canonical
 from projections.recorded import recorded
+from streams.json_bytes import Json, JsonObject, to_json
 
 YIELD_EVERY_S: Final = 0.005
 """An agent that never awaits gives way to the other tasks this often."""
@@ -196,7 +196,7 @@ class Execution(Context):
 
     async def save_checkpoint(self, value: Json) -> None:
         """See `Context.save_checkpoint`."""
-        text = canonical(value).decode()
+        text = to_json(value).decode()
         if not await self._parts.store.save_checkpoint(self.run_log.channel, self.run_id, self.run_log.holder, text):
             raise Fenced(self.run_id)
 

@@ -13,13 +13,13 @@ from consumers.runs.journal import Journal
 from consumers.runs.parts import WorkerParts
 from consumers.runs.run_log import RunLog
 from consumers.runs.transitions import RunChange, RunEnding, closing
-from projections.json_value import Json, JsonObject
 from projections.recorded import Recorded, recorded
-from projections.run_states import CANCELLING_MS_MAX
 from streams.channel import Channel
 from streams.errors import GuardRefused, IdempotencyConflict
+from streams.json_bytes import Json, JsonObject
 from streams.records.run_cancel import cancel_unbegun, is_unbegun
 from streams.records.runs import RunView
+from streams.run_states import CANCELLING_MS_MAX
 
 _CANCEL_TRIES = 5
 """A run changes state under us at most a few times: queued, running, waiting, queued …"""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from consumers.agents.agent import Answer, Resolution
-from projections.json_value import Json, JsonObject
+from streams.json_bytes import Json, JsonObject
 from streams.records.runs import message_id_of
 
 STEP_PREFIX: Final = "step:"

@@ -17,9 +17,9 @@ from consumers.runs.deltas import Delta, Joiner, Track
 from consumers.runs.held_runs import Control, Stop
 from consumers.runs.run_log import RETRY_S, DeltaWriter, Fenced, RunLog
 from consumers.runs.storable import checked
-from projections.json_value import Json, JsonObject
 from streams.envelope import Appended, OpenText
 from streams.errors import GuardRefused
+from streams.json_bytes import Json, JsonObject
 from streams.records.runs import message_id_of
 from streams.redis.append_call import Result
 

@@ -14,11 +14,11 @@ from consumers.runs.journal import RequestRecord
 from consumers.runs.run_log import RunLog
 from consumers.runs.storable import checked, storable_text
 from consumers.runs.transitions import RunChange
-from projections.json_value import JsonObject
-from projections.run_states import WAITING_MS_DEFAULT
 from streams.envelope import Guard
+from streams.json_bytes import JsonObject
 from streams.records.runs import RUN_TTL_S, request_guard_name, request_id_of
-from streams.times import text_of_milliseconds
+from streams.run_states import WAITING_MS_DEFAULT
+from streams.times import rfc3339
 
 
 class Questions:
@@ -79,7 +79,7 @@ class Questions:
             "tool_call_id": question.tool_call_id, "name": question.name, "args": question.args,
             "prompt": storable_text(question.prompt, 4000), "response_schema": question.response_schema,
             "allow_edit": question.allow_edit or None, "assignees": list(question.assignees) or None,
-            "expires_at": text_of_milliseconds(expires_ms),
+            "expires_at": rfc3339(expires_ms),
         }  # fmt: skip
         payload |= {name: value for name, value in optional.items() if value is not None}
         return checked("tool.call.request", payload)

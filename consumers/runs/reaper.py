@@ -16,10 +16,10 @@ from consumers.runs.flow import Flow, status_key, status_payload
 from consumers.runs.parts import WorkerParts
 from consumers.runs.run_log import Fenced
 from consumers.runs.transitions import Lost, RunEnding, failure, judge, requeue
-from projections.run_states import QUEUED_MS_MAX, WAITING_MS_DEFAULT
 from streams.channel import Channel
 from streams.errors import LogUnavailable
 from streams.records.runs import RunView
+from streams.run_states import QUEUED_MS_MAX, WAITING_MS_DEFAULT
 
 TURN_S: Final = 1.0
 DUE_MAX: Final = 200

@@ -13,11 +13,11 @@ from typing import Final
 
 from consumers.runs.journal import Journal
 from consumers.runs.transitions import NO_CHANGE, RunChange
-from projections.json_value import JsonObject, canonical
 from streams.channel import Channel
 from streams.envelope import Actor, Appended, Draft, Guard, OpenText
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable
 from streams.events import CATALOGUE
+from streams.json_bytes import JsonObject, to_json
 from streams.records.runs import RUN_TTL_S, RunView, run_guard_name
 from streams.redis.append import Done
 from streams.redis.append_call import Result
@@ -61,7 +61,7 @@ class RunLog:
         """The event as it goes to the log. `key` is what it is within the run; live events have none."""
         declared = CATALOGUE[type_]
         return Draft(
-            self.channel, type_, canonical(payload), self.actor, declared.lane, declared.version,
+            self.channel, type_, to_json(payload), self.actor, declared.lane, declared.version,
             command=f"{self.run.run_id}/{key}" if key else None, correlation=self.correlation, causation=self.run.cause,
             guards=(self._guard(change), *change.guards), open_text=open_text, is_wanted=declared.is_wanted,
         )  # fmt: skip

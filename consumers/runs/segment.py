@@ -23,12 +23,12 @@ from consumers.runs.parts import WorkerParts
 from consumers.runs.run_log import Fenced, RunLog
 from consumers.runs.transitions import Lost, RunChange, RunEnding, failure, judge, requeue
 from consumers.tasks import CANCEL_WAIT_S, end_or_close
-from projections.json_value import Json, JsonObject
-from projections.run_states import RUNNING_MS_DEFAULT
 from streams.channel import Channel, Kind
 from streams.errors import GuardRefused, IdempotencyConflict
+from streams.json_bytes import Json, JsonObject
 from streams.records.runs import RunView
 from streams.records.settings import FOR_AGENTS, of_agents, settings_guard_name
+from streams.run_states import RUNNING_MS_DEFAULT
 
 _log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import cast
 
 from consumers.agents.agent import AgentFailed
-from projections.json_value import JsonObject, canonical, parse
 from streams.events import CATALOGUE
 from streams.events.validation import InvalidPayload, validate
+from streams.json_bytes import JsonObject, parse, to_json
 
 
 class Unstorable(Exception):
@@ -30,7 +30,7 @@ def storable(type_: str, payload: JsonObject) -> JsonObject:
         Unstorable: it is no JSON, or not as declared.
     """
     try:
-        plain = cast("JsonObject", parse(canonical(payload)))
+        plain = cast("JsonObject", parse(to_json(payload)))
         validate(CATALOGUE[type_], plain)
     except InvalidPayload as error:
         raise Unstorable(str(error)) from None

@@ -22,7 +22,7 @@ from consumers.runs.questions import Questions
 from consumers.runs.run_log import DeltaWriter, RunLog
 from consumers.runs.storable import Unstorable, checked, storable, storable_text
 from consumers.tasks import CANCEL_WAIT_S, end_or_close
-from projections.json_value import Json, JsonObject, canonical
+from streams.json_bytes import Json, JsonObject, to_json
 from streams.redis.append_call import Result
 
 ARGS_BYTES_MAX = 64 * 1024
@@ -222,7 +222,7 @@ def _as_named(outcome: ToolOutcome, call: ToolCall) -> ToolOutcome:
 
 def is_too_large(args: JsonObject) -> bool:
     """Whether arguments do not fit an event."""
-    return len(canonical(args)) > ARGS_BYTES_MAX
+    return len(to_json(args)) > ARGS_BYTES_MAX
 
 
 def _since_ms(started_s: float) -> int:

@@ -11,11 +11,11 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from consumers.runs.journal import Journal
 from consumers.runs.storable import storable_text
-from projections.json_value import Json, JsonObject
-from projections.run_states import OUTCOMES, sources
 from streams.channel import Channel
 from streams.envelope import Guard, OpenText
+from streams.json_bytes import Json, JsonObject
 from streams.records.runs import RunView, home_guard_name, request_guard_name
+from streams.run_states import OUTCOMES, sources
 
 Outcome = Literal["success", "cancelled", "failed", "expired"]
 
@@ -114,7 +114,7 @@ def _complete(channel: Channel, journal: Journal, run: RunView, ending: RunEndin
     state = OUTCOMES[ending.outcome]
     home = Guard(home_guard_name(channel), decrements=("open",))
     change = RunChange(
-        states=sources(state), sets=(("state", state.value), ("holder", ""), ("settings", "")), guards=(home,)
+        states=sources(state), sets=(("state", state), ("holder", ""), ("settings", "")), guards=(home,)
     )
     return Planned("agent.complete", payload, "complete", change)
 

@@ -16,6 +16,7 @@ from hub.auth.permissions import EVERYTHING
 from hub.auth.tokens import JTI_CHARS_MAX, Principal
 from hub.errors import HubError, Problem
 from streams.channel import NAME_PATTERN
+from streams.json_bytes import to_json
 
 UNKNOWN_LIFE_S: Final = 10 * 365 * 86_400.0
 """How long an entry is kept when nothing says how long its tokens live. Set a maximum age of tokens to shorten it."""
@@ -54,7 +55,7 @@ class Revocation:
 
     def encode(self) -> bytes:
         """The entry as JSON."""
-        return json.dumps([self.tenant, self.jti, self.user, self.before, self.until], separators=(",", ":")).encode()
+        return to_json([self.tenant, self.jti, self.user, self.before, self.until])
 
 
 def decode_revocation(data: bytes) -> Revocation:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from streams.json_bytes import to_json
+
 WAITING_MAX: Final = 10_000
 """Claims kept while Redis is away; beyond it the oldest are forgotten, and their old sockets end by heartbeat."""
 
@@ -64,7 +66,7 @@ class ClaimBook:
 def encode_claims(node: str, claims: list[SessionClaim]) -> bytes:
     """A round's claims as JSON: `["n-1", [["session", "acme", "alice", 1795367479.5]]]`."""
     rows = [[claim.session_id, claim.tenant, claim.user, claim.at] for claim in claims]
-    return json.dumps([node, rows], separators=(",", ":")).encode()
+    return to_json([node, rows])
 
 
 def decode_claims(data: bytes) -> list[SessionClaim]:

@@ -9,9 +9,9 @@ from hub.handlers.chat import busy
 from hub.handlers.conversations import NOBODY, Conversations
 from hub.handlers.runs import cancel_run, no_such_run, run_results
 from hub.protocol.commands import Answer, Append, Command, Outcome
-from hub.protocol.messages import to_json
 from streams.channel import Channel, Kind
 from streams.events.agents import AgentCancel, AgentInvoke, AgentSteer
+from streams.json_bytes import to_json
 from streams.records.runs import opening, steering
 
 if TYPE_CHECKING:

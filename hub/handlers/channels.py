@@ -8,12 +8,13 @@ from hub.errors import HubError, Problem
 from hub.handlers.history import HistoryQuery, read_history
 from hub.node.subscribing import RefusedChannel, Wish, connection_left
 from hub.protocol.commands import Answer, Append, Command, Nothing, Outcome
-from hub.protocol.messages import reply_frame, to_json
+from hub.protocol.messages import reply_frame
 from hub.protocol.session import channel_of
 from streams.cursor import LIVE, Cursor
 from streams.events.channels import ChannelHistory, ChannelPresence, ChannelRead, ChannelSubscribe, ChannelUnsubscribe
 from streams.events.subscription import Subscription
 from streams.ids import id_order
+from streams.json_bytes import to_json
 from streams.records.read_marks import marking, marks_guard_name
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from hub.errors import HubError, Problem
 from hub.handlers.conversations import NOBODY, Conversations
 from hub.handlers.runs import cancel_active, cancel_run, run_results
 from hub.protocol.commands import Append, Command, Outcome
-from hub.protocol.messages import to_json
 from projections.message import ASSISTANT
 from streams.envelope import Appended, Guard
 from streams.events.chat import (
@@ -24,6 +23,7 @@ from streams.events.chat import (
     ChatRegenerate,
     ChatTyping,
 )
+from streams.json_bytes import to_json
 from streams.records.runs import opening
 from streams.records.settings import for_agents, settings_guard_name
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hub.auth.tokens import Principal
@@ -14,13 +13,14 @@ from hub.handlers.channels import wish_of
 from hub.node.subscribing import RefusedChannel, Wish, connection_left
 from hub.ports import Upgrade
 from hub.protocol.commands import Answer, Caller, Command, Nothing, Outcome
-from hub.protocol.messages import to_json
 from hub.protocol.session import State
 from hub.websocket.codec import encode_text
 from streams.channel import Channel, Kind
 from streams.cursor import LIVE, Cursor
 from streams.events.connection import ConnectionInit, ConnectionReconnect, ConnectionRefresh
 from streams.events.subscription import Subscription
+from streams.json_bytes import to_json
+from streams.times import rfc3339
 
 if TYPE_CHECKING:
     from hub.node.connection import Connection
@@ -31,11 +31,6 @@ CAPABILITIES: Final = frozenset({"batch", "reasoning", "binary_chunks"})
 """What this hub can do beyond the minimum; others a client announces are passed over."""
 RECONNECT_MIN_MS: Final = 100
 RECONNECT_MAX_MS: Final = 10_000
-
-
-def rfc3339(unix_s: float) -> str:
-    """UTC with milliseconds, as every time on the wire."""
-    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def origin_of(upgrade: Upgrade | None) -> str:
@@ -67,7 +62,10 @@ class ConnectionHandler:
 
     def heartbeat(self, command: Command, connection: Connection | None) -> Outcome:
         """A sign of life."""
-        return Answer("connection.heartbeat", to_json({"server_time": rfc3339(self._hub.services.now())}))
+        return Answer(
+            "connection.heartbeat",
+            to_json({"server_time": rfc3339(round(self._hub.services.now() * 1000))}),
+        )
 
     async def refresh(self, command: Command, connection: Connection | None) -> Outcome:
         """A newer token for the same person: channels it no longer allows are left, nothing else changes.
@@ -91,7 +89,7 @@ class ConnectionHandler:
         )
         self._hub.watch(socket)
         self.leave_forbidden(socket, new)
-        return Answer("connection.refreshed", to_json({"token_expires_at": rfc3339(new.expires_at)}))
+        return Answer("connection.refreshed", to_json({"token_expires_at": rfc3339(round(new.expires_at * 1000))}))
 
     def leave_forbidden(self, socket: Connection, principal: Principal) -> None:
         """Unsubscribe from what a principal may not read."""
@@ -166,7 +164,8 @@ def _ack(hub: Hub, re: str | None, socket: Connection, caller: Caller) -> bytes:
         "version": VERSION, "capabilities": sorted(caller.capabilities),
         "heartbeat_interval_ms": int(settings.heartbeat_interval_s * 1000),
         "message_size_limit_bytes": settings.message_size_limit_bytes, "max_subscriptions": settings.max_subscriptions,
-        "token_expires_at": rfc3339(principal.expires_at), "node": hub.node, "server_time": rfc3339(hub.services.now()),
+        "token_expires_at": rfc3339(round(principal.expires_at * 1000)), "node": hub.node,
+        "server_time": rfc3339(round(hub.services.now() * 1000)),
         "reconnect": {"min_ms": RECONNECT_MIN_MS, "max_ms": RECONNECT_MAX_MS},
     }  # fmt: skip
     return to_json({"type": "connection.ack", "re": re, "payload": payload})

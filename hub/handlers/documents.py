@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, cast
 from hub.errors import HubError, Problem
 from hub.handlers.conversations import Conversations
 from hub.protocol.commands import Append, Command, Outcome
-from hub.protocol.messages import to_json
 from projections.documents import DOCUMENTS, preview
 from projections.errors import PatchRefused
 from streams.envelope import Guard
 from streams.errors import GuardRefused
 from streams.events.documents import DocumentCursor, DocumentUpdate
+from streams.json_bytes import to_json
 
 if TYPE_CHECKING:
     from hub.node.connection import Connection

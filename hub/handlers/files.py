@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from hub.errors import HubError, Problem
 from hub.protocol.commands import Answer, Append, Caller, Command, Nothing, Outcome
-from hub.protocol.messages import error_frame, reply_frame, to_json
+from hub.protocol.messages import error_frame, reply_frame
 from hub.storage.store import StoreError, UploadGone
 from hub.uploads.admission import not_expired, own, wrong_state
-from hub.uploads.authorization import absolute, rfc3339_ms
+from hub.uploads.authorization import absolute
 from hub.uploads.chunks import Chunk, MalformedChunk, decode_binary, decode_text
 from hub.uploads.desk import UploadDesk
 from hub.uploads.download import presentation
@@ -30,10 +30,12 @@ from streams.events.files import (
     FileUploadStatus,
     FileUrlQuestion,
 )
+from streams.json_bytes import to_json
 from streams.records.upload_plan import CHUNK_MAX_BYTES, Strategy
 from streams.records.upload_record import Upload
 from streams.records.upload_states import OPEN, FailReason, UploadState, sources
 from streams.records.uploads import guard_name
+from streams.times import rfc3339
 
 if TYPE_CHECKING:
     from hub.node.connection import Connection
@@ -167,7 +169,7 @@ class FileHandler:
         life_s = desk.limits.url_life_s
         address = await desk.store.sign_get(upload.key, presentation(upload, payload.disposition), life_s)
         answer = {
-            "url": absolute(self._origin(command.caller), address), "expires_at": rfc3339_ms(desk.now_ms() + life_s * 1000),
+            "url": absolute(self._origin(command.caller), address), "expires_at": rfc3339(desk.now_ms() + life_s * 1000),
         }  # fmt: skip
         return Answer("file.url", to_json(answer))
 

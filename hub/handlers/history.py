@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
-from hub.protocol.messages import to_json
 from streams.channel import Channel
 from streams.cursor import Cursor, Gap, GapReason, Look, judge
 from streams.envelope import Entry
 from streams.events.channels import ChannelHistory
 from streams.ids import START, id_order
+from streams.json_bytes import to_json
 from streams.redis.replay import PAGE_EVENTS, Replay
+from streams.times import milliseconds_of_text
 
 SCAN_EVENTS_MAX: Final = 10_000
 """Events one page may pass over to find those of the wanted types; beyond it the page ends early with a `next`."""
@@ -168,8 +168,5 @@ def _ms_of(entry: Entry) -> int:
     return int(entry.id.partition(b"-")[0])
 
 
-def _ms(time: str | datetime | None) -> int | None:
-    if time is None:
-        return None
-    parsed = datetime.fromisoformat(time) if isinstance(time, str) else time
-    return int(parsed.timestamp() * 1000)
+def _ms(time: str | None) -> int | None:
+    return None if time is None else milliseconds_of_text(time)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, cast
 from hub.errors import HubError
 from hub.handlers.conversations import Conversations
 from hub.protocol.commands import Answer, Append, Command, Outcome
-from hub.protocol.messages import to_json
 from hub.protocol.replies import append_error, stored_payload
 from projections.notifications import NOTIFICATIONS
 from streams.channel import Channel, Kind
 from streams.errors import StreamsError
 from streams.events.teams import TeamPresenceUpdate
+from streams.json_bytes import to_json
 
 if TYPE_CHECKING:
     from hub.node.connection import Connection

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from hub.auth.revocations import read_revocation
 from hub.errors import HubError
-from hub.handlers.connection import rfc3339
 from hub.handlers.history import HistoryPage, HistoryQuery, read_history
 from hub.http.bearer import caller_of
 from hub.http.body import read_body
@@ -28,6 +27,7 @@ from streams.events import CATALOGUE
 from streams.events.channels import ChannelHistory
 from streams.events.validation import InvalidPayload, validate
 from streams.redis.replay import PAGE_EVENTS
+from streams.times import rfc3339
 
 router = APIRouter()
 MAX_WAIT_MS = 30_000
@@ -202,4 +202,4 @@ async def revoke(request: Request) -> dict[str, Any]:
     except StreamsError as error:
         raise log_error(error) from error
     field = "jti" if revocation.jti is not None else "sub"
-    return {field: revocation.jti or revocation.user, "before": rfc3339(revocation.before)}
+    return {field: revocation.jti or revocation.user, "before": rfc3339(round(revocation.before * 1000))}

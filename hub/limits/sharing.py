@@ -14,6 +14,7 @@ from typing import Final
 
 from hub.limits.quotas import Usage
 from hub.limits.rates import LimitKey, RateLimiter, Taken
+from streams.json_bytes import to_json
 
 REPORT_KEYS_MAX: Final = 500
 """Keys in one report, about 12 KB. Writing or merging one takes about 0.6 ms; between two the node serves its sockets."""
@@ -37,7 +38,7 @@ class Report:
         """The report as JSON: `{"n": node, "t": {"chat": [["acme", "alice", 3]]}, "u": {"acme": [2, 5]}}`."""
         rows = {name: [[*key, cost] for key, cost in taken.items()] for name, taken in self.taken.items()}
         usage = {tenant: [held.connections, held.channels] for tenant, held in self.usage.items()}
-        return json.dumps({"n": self.node, "t": rows, "u": usage}, separators=(",", ":")).encode()
+        return to_json({"n": self.node, "t": rows, "u": usage})
 
 
 def decode_report(data: bytes) -> Report:

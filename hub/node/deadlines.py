@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 from hub.errors import HubError
 from hub.node.timers import DeadlineWheel
 from hub.protocol.commands import Caller
-from hub.protocol.messages import reply, to_json
+from hub.protocol.messages import reply
 from hub.websocket.codec import encode_text
+from streams.json_bytes import to_json
 
 if TYPE_CHECKING:
     from hub.node.connection import Connection

@@ -32,7 +32,7 @@ from hub.node.sessions import LiveSessions
 from hub.node.states import StateReader
 from hub.node.subscribing import RefusedChannel, Wish, subscribe_all
 from hub.protocol.commands import Answer, Append, Caller, Command, Outcome
-from hub.protocol.messages import reply, to_json
+from hub.protocol.messages import reply
 from hub.protocol.repeats import unless_stored
 from hub.protocol.replies import append_error, log_error
 from hub.protocol.subscription import Phase
@@ -41,6 +41,7 @@ from streams.channel import Channel, Kind
 from streams.cursor import Look
 from streams.envelope import SYSTEM, Actor, Appended, Draft
 from streams.errors import StreamsError
+from streams.json_bytes import to_json
 from streams.redis.log import Log
 
 _log = logging.getLogger(__name__)

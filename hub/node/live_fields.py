@@ -6,12 +6,12 @@ import json
 from collections import OrderedDict
 from typing import Any, Final
 
-from hub.protocol.messages import to_json
 from projections.live import LIVE, Live
 from projections.live_rendering import render_live
 from projections.recorded import recorded
 from streams.channel import Channel, Kind
 from streams.ids import START, id_order
+from streams.json_bytes import to_json
 from streams.records.open_uploads import OpenUploads
 from streams.records.presence import PresenceStore
 from streams.records.read_marks import marks_guard_name

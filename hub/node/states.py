@@ -11,7 +11,6 @@ import logging
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from hub.node.live_fields import LiveStateReader
@@ -24,6 +23,7 @@ from streams.errors import MalformedCursor
 from streams.ids import START, id_order
 from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS
+from streams.times import milliseconds_of_text
 
 FOLDS_MAX: Final = 1_000
 """Channels kept folded. A conversation of a thousand messages takes about 300 KB."""
@@ -206,7 +206,7 @@ def moment(at: str) -> str:
         id_order(at)
     except MalformedCursor:
         try:
-            ms = int(datetime.fromisoformat(at).timestamp() * 1000)
+            ms = milliseconds_of_text(at)
         except ValueError:
             raise MalformedCursor("`at` is an event id or an RFC 3339 time") from None
         return str(max(ms, 0))  # XRANGE reads a bare end as its last ID, and knows none before 1970

@@ -6,7 +6,6 @@ replies. What is stored is never encoded here: see `streams.envelope.Entry.wire`
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,6 +16,7 @@ from pydantic_core import from_json
 
 from hub.errors import HubError, Problem
 from hub.websocket.codec import encode_text
+from streams.json_bytes import to_json
 
 ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 ARRAY_MAX: Final = 100
@@ -100,11 +100,6 @@ def read_frame(value: object) -> Frame:
 def _readable_id(data: bytes) -> str | None:
     found = _READABLE_ID.search(data, 0, 4096)
     return found[1].decode() if found else None
-
-
-def to_json(value: object) -> bytes:
-    """Compact JSON in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def reply(type_: str, re: str | None, channel: str | None, payload: bytes) -> bytes:

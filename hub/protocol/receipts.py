@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hub.protocol.messages import reply, to_json
+from hub.protocol.messages import reply
 from hub.websocket.codec import encode_text
 from streams.channel import Channel
 from streams.cursor import Gap, Look, Position
+from streams.json_bytes import to_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from typing import Final
 
 from hub.errors import HubError, Problem
 from hub.protocol.commands import Append
-from hub.protocol.messages import to_json
 from streams.envelope import Appended, Lane
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
 from streams.events import EventType
+from streams.json_bytes import to_json
 
 RETRY_AFTER_MS: Final = 500
 _BOOL: Final = (b"false", b"true")

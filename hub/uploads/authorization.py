@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from hub.storage.store import NewObject, ObjectStore, Part, Signed, UploadGone
@@ -12,14 +11,10 @@ from hub.uploads.limits import UploadLimits
 from streams.records.upload_plan import CHUNK_BYTES, SIGNED_PARTS_MAX, WINDOW_CHUNKS, Strategy
 from streams.records.upload_record import Upload
 from streams.records.upload_states import OPEN
+from streams.times import rfc3339
 
 Json = dict[str, Any]
 _NOTHING: Final[Json] = {"parts": [], "next_offset": 0}
-
-
-def rfc3339_ms(unix_ms: int) -> str:
-    """UTC with milliseconds."""
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def absolute(origin: str, url: str) -> str:
@@ -52,7 +47,11 @@ class Authorizer:
         life_s = max(1, min(self.limits.url_life_s, (upload.expires_ms - now_ms) // 1000))
         strategy = upload.plan.strategy
         expires_ms = upload.expires_ms if strategy is Strategy.SOCKET else now_ms + life_s * 1000
-        answer: Json = {"upload_id": upload.id, "strategy": strategy.value, "expires_at": rfc3339_ms(expires_ms)}
+        answer: Json = {
+            "upload_id": upload.id,
+            "strategy": strategy.value,
+            "expires_at": rfc3339(expires_ms),
+        }
         if strategy is Strategy.SINGLE:
             answer["single"] = await self._single(upload, origin, life_s)
         elif strategy is Strategy.MULTIPART:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Callable
 from typing import Final
 
 from streams.channel import Channel
 from streams.envelope import Actor, Draft, Lane
 from streams.errors import LogUnavailable
+from streams.json_bytes import to_json
 from streams.records.open_uploads import OpenUploads
 from streams.records.upload_record import Upload
 from streams.records.upload_states import UploadState
@@ -27,7 +27,7 @@ def progress_json(upload: Upload, sent: int, state: UploadState) -> bytes:
         "upload_id": upload.id, "user": upload.user, "sent": min(sent, upload.size), "total": upload.size,
         "state": state.shown,
     }  # fmt: skip
-    return json.dumps(payload, separators=(",", ":")).encode()
+    return to_json(payload)
 
 
 class ProgressTeller:

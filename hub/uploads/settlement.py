@@ -6,7 +6,6 @@ Each step is a compare-and-set on the record or an append guarded by it, so that
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -19,6 +18,7 @@ from projections.file_ids import file_id_of
 from streams.channel import Channel
 from streams.envelope import SYSTEM, Draft, Guard
 from streams.errors import GuardRefused
+from streams.json_bytes import to_json
 from streams.records.open_uploads import OpenUploads
 from streams.records.upload_plan import make_plan
 from streams.records.upload_record import Upload
@@ -160,7 +160,7 @@ class Settlement:
         await self._listed.drop(upload)
         cause = upload.cause or upload.event_id
         draft = Draft(
-            upload.channel, type_, json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(), SYSTEM,
+            upload.channel, type_, to_json(payload), SYSTEM,
             correlation=cause, causation=cause, guards=(ending,),
         )  # fmt: skip
         try:

@@ -7,7 +7,6 @@ each channel is also taken through snapshots, and must end with equal bytes. Wit
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import statistics
 import time
@@ -21,6 +20,7 @@ from ops.importing.irc_drafts import drafts, source_id
 from projections import ChannelFold, ChannelState
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Draft, Entry
+from streams.json_bytes import to_json
 
 START_MS: Final = 1_795_367_479_000
 SNAPSHOT_EVERY: Final = 1_000
@@ -57,7 +57,7 @@ def irc_logs(folder: Path) -> list[Log]:
 
 
 def _draft(channel: Channel, event_type: str, actor: Actor, **payload: object) -> Draft:
-    return Draft(channel, event_type, json.dumps(payload, separators=(",", ":")).encode(), actor, command="m-1")
+    return Draft(channel, event_type, to_json(payload), actor, command="m-1")
 
 
 def chat(channel: Channel) -> Iterator[Draft]:

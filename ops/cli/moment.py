@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from streams.errors import MalformedCursor
 from streams.ids import id_order
+from streams.times import milliseconds_of
 
 
 def milliseconds(text: str, option: str) -> int:
@@ -19,7 +20,7 @@ def milliseconds(text: str, option: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError as refused:
         raise CommandFailed(f"{option}: a time is written 2026-11-23T04:59:00Z", EXIT_USAGE) from refused
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    return milliseconds_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 def event_id(text: str, option: str) -> str:

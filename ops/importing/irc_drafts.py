@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 
 from ops.importing.irc import IrcEvent, Moved, Said, user_of
 from streams.channel import Channel
 from streams.envelope import Actor, Draft, Lane
+from streams.json_bytes import to_json
 
 _PREFIX_LENGTH = 16
 
@@ -35,15 +35,11 @@ def _said(event: Said, channel: Channel) -> Draft:
         payload["parts"] = [{"type": "data", "mime": "text/plain", "value": ""}]
     moment = event.at.isoformat(timespec="minutes") if event.at.year > 1 else event.at.strftime("%H:%M")
     payload["metadata"] = {"said_at": moment} | ({"form": "action"} if event.is_action else {})
-    return Draft(channel, "chat.message", _json(payload), Actor("user", user_of(event.nick)))
+    return Draft(channel, "chat.message", to_json(payload), Actor("user", user_of(event.nick)))
 
 
 def _moved(event: Moved, channel: Channel) -> Draft:
     """Joins and leaves as history (DESIGN 7): events of the durable lane."""
     user = user_of(event.nick)
     payload = {"user": user, "status": "joined" if event.is_join else "left", "devices": int(event.is_join)}
-    return Draft(channel, "channel.presence", _json(payload), Actor("user", user), Lane.EVENTS)
-
-
-def _json(payload: object) -> bytes:
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+    return Draft(channel, "channel.presence", to_json(payload), Actor("user", user), Lane.EVENTS)

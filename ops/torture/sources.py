@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ops.importing.irc import date_in, parse
 from ops.importing.irc_drafts import drafts, source_id
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Draft
+from streams.json_bytes import to_json
 
 Source = tuple[Channel, list[Draft]]
 
@@ -34,7 +34,7 @@ def made_up_sources(count: int, events_each: int, tenant: str, seed: int) -> lis
 def _made_up(channel: Channel, count: int, chance: random.Random) -> Source:
     def draft(number: int) -> Draft:
         text = "é" * chance.randint(0, 200) + f" {number}"
-        data = json.dumps({"text": text}, ensure_ascii=False, separators=(",", ":")).encode()
+        data = to_json({"text": text})
         return Draft(channel, "chat.message", data, Actor("user", f"p{chance.randint(1, 9)}"))
 
     return channel, [draft(number) for number in range(count)]

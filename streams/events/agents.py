@@ -14,7 +14,6 @@ from streams.events.declaration import NO_CHANNEL, Action, Direction, EventType,
 from streams.events.json_patch import check_patch
 from streams.events.parts import Failure, InParts, ModelSettings, Usage
 from streams.events.problem_texts import broken
-from streams.events.stored import RunState
 from streams.events.types import (
     Count,
     FileId,
@@ -36,6 +35,7 @@ from streams.events.types import (
     TextOrJson64K,
     ToolCallId,
 )
+from streams.run_states import RunState
 
 OUTPUT_PATCH_MAX_BYTES = 65_536
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Literal
 
 from streams.events.declaration import Payload
-from streams.events.stored import RunState
 from streams.events.types import Count, EventId, Int, Maybe, MessageId, Ordinal, RunId, Time
+from streams.run_states import RunState
 
 
 class Person(Payload):

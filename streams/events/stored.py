@@ -10,9 +10,8 @@ from streams.envelope import Lane
 from streams.events.declaration import NO_CHANNEL, Direction, EventType, Payload
 from streams.events.problem_texts import broken
 from streams.events.types import ChannelName, Count, EventId, Maybe, Ordinal, RunId
+from streams.run_states import RunState
 
-RunState = Literal["queued", "running", "waiting", "cancelling", "completed", "failed", "cancelled", "expired"]
-"""The states of a run (EVENTS 12)."""
 Level = Literal["memory", "fsync", "replicated"]
 _STORED = frozenset({"id", "seq", "duplicate", "durability"})
 

@@ -8,7 +8,6 @@ runs only where a rule cannot be a core constraint: JSON values, times, base64.
 from __future__ import annotations
 
 import binascii
-from datetime import datetime
 from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -18,6 +17,7 @@ from pydantic_core import CoreSchema
 
 from streams.events.json_limits import JsonValue
 from streams.events.problem_texts import broken
+from streams.times import milliseconds_of_text
 
 T = TypeVar("T")
 INT_MAX: Final = 2**63 - 1
@@ -130,7 +130,7 @@ OnBusy = Literal["enqueue", "reject", "interrupt", "steer"]
 def _real_time(value: str) -> str:
     """Refuse what has a time's form and is none, such as 30 February."""
     try:
-        datetime.fromisoformat(value)
+        milliseconds_of_text(value)
     except ValueError:
         raise broken("must be a time that exists") from None
     return value

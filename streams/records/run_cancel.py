@@ -7,10 +7,9 @@ worker has taken the run.
 
 from __future__ import annotations
 
-import json
-
 from streams.channel import Channel
 from streams.envelope import Actor, Draft, Guard
+from streams.json_bytes import to_json
 from streams.records.runs import RUN_TTL_S, RunView, home_guard_name, run_guard_name
 
 
@@ -38,7 +37,7 @@ def cancel_unbegun(channel: Channel, run: RunView, correlation: str) -> tuple[Dr
     home = Guard(home_guard_name(channel), decrements=("open",))
 
     def draft(type_: str, payload: dict[str, object], key: str, *guards: Guard) -> Draft:
-        data = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+        data = to_json(payload)
         return Draft(
             channel, type_, data, Actor("agent", run.agent), command=f"{run.run_id}/{key}", correlation=correlation,
             causation=run.cause, guards=guards,

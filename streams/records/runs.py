@@ -21,13 +21,12 @@ from typing import Final, Literal
 
 from streams.channel import Channel
 from streams.envelope import Guard
+from streams.run_states import FINAL_STATES, OPEN_STATES
 
 RUN_TTL_S: Final = 7 * 86_400
 """How long a run's hash outlives its last change. A run waits for people for a day by default; a week leaves room for
 `expires_at`, and for a cancel of a finished run to be told `4021 completed` and not `4018`."""
 HOME_TTL_S: Final = 90 * 86_400
-OPEN_STATES: Final = ("queued", "running", "waiting", "cancelling")
-FINAL_STATES: Final = ("completed", "failed", "cancelled", "expired")
 NEW_ID: Final = "@id"
 """Stands for the id of the event that is being appended (see `Guard`)."""
 OnBusy = Literal["enqueue", "reject", "interrupt", "steer"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from hashlib import blake2b
 
 from streams.envelope import Appended, Draft, Durability, Lane
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
+from streams.json_bytes import to_json
 from streams.redis.keys import Keys
 from streams.redis.limits import Limits
 
@@ -63,7 +63,7 @@ class AppendCall:
             "w" if draft.is_wanted else b"", extra,
         )  # fmt: skip
 
-    def _extra(self, draft: Draft, place: Callable[..., int], open_key: bytes) -> str:
+    def _extra(self, draft: Draft, place: Callable[..., int], open_key: bytes) -> bytes:
         guards = [
             {
                 "k": place(self._keys.guard(draft.channel, g.name.removesuffix("@id"))),
@@ -78,10 +78,10 @@ class AppendCall:
         ]
         extra: dict[str, object] = {"g": guards} if guards else {}
         if (o := draft.open_text) is not None:
-            head = json.dumps({"run_id": o.run_id, "attempt": o.attempt}, separators=(",", ":"))
+            head = to_json({"run_id": o.run_id, "attempt": o.attempt}).decode()
             kept = {"k": place(open_key), "m": o.message_id, "h": head, "s": o.track, "f": o.offset, "e": o.end}
             extra["o"] = kept | ({"t": o.text} if o.text is not None else {}) | ({"r": True} if o.is_reset else {})
-        return json.dumps(extra, ensure_ascii=False, separators=(",", ":"))
+        return to_json(extra)
 
 
 def _body_hash(draft: Draft) -> str:

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from consumers.runs.journal import Journal
 from consumers.runs.transitions import RunEnding, closing, failure
-from projections.json_value import JsonObject
 from streams.channel import parse_channel
 from streams.events import CATALOGUE
 from streams.events.validation import read
+from streams.json_bytes import JsonObject
 from streams.records.runs import RunView
 
 CHANNEL = parse_channel("t", "conversation:c")

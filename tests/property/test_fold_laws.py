@@ -21,12 +21,12 @@ from projections import (
     recorded,
 )
 from projections.file_ids import file_id_of
-from projections.json_value import JsonObject
-from projections.run_states import OUTCOMES, RunState
 from streams.channel import Channel, Kind
 from streams.envelope import Entry
 from streams.events import CATALOGUE
 from streams.events.state import ChannelState as StateModel
+from streams.json_bytes import JsonObject
+from streams.run_states import OUTCOMES, TRANSITIONS
 from support.payload_strategies import payloads
 
 LAWS = settings(max_examples=30, deadline=None)
@@ -127,7 +127,7 @@ def _answer(data: st.DataObject, ids: list[str]) -> Step:
 def _run(data: st.DataObject, _ids: list[str]) -> Step:
     run_id = data.draw(st.sampled_from(RUNS))
     status: JsonObject = {
-        "run_id": run_id, "agent": "demo", "state": data.draw(st.sampled_from(RunState)).value,
+        "run_id": run_id, "agent": "demo", "state": data.draw(st.sampled_from(list(TRANSITIONS))),
         "attempt": data.draw(st.integers(1, 3)), "segment": data.draw(st.integers(1, 3)),
     }  # fmt: skip
     complete: JsonObject = {

@@ -12,7 +12,6 @@ from typing import Any
 from consumers.agents.loading import served
 from consumers.groups.handler import RetryPolicy
 from consumers.worker import WorkerOptions
-from projections.run_states import RunState, may
 from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft, Entry
 from streams.errors import LogUnavailable
@@ -20,6 +19,7 @@ from streams.events import CATALOGUE
 from streams.events.validation import read
 from streams.records.runs import Invitation, answering, cancelling, opening, run_id_of
 from streams.redis.log import Log
+from support.run_rules import may
 
 _numbers = itertools.count()
 
@@ -139,7 +139,7 @@ def _check_run(events: list[Entry]) -> None:
     def of(type_: str) -> list[dict[str, Any]]:
         return [event.payload for event in events if event.type.decode() == type_]
 
-    states = [None, *(RunState(status["state"]) for status in of("agent.status"))]
+    states = [None, *(status["state"] for status in of("agent.status"))]
     for previous, following in itertools.pairwise(states):
         assert may(previous, following), f"{previous} -> {following} in {states}"
     completes = of("agent.complete")

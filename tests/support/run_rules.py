@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from projections.run_states import FINAL, OUTCOMES, RunState, may
+from streams.run_states import FINAL_STATES, OUTCOMES, TRANSITIONS, RunState
 
 Json = dict[str, Any]
 
@@ -36,6 +36,11 @@ def run_violations(run_id: str, events: Sequence[Json], *, is_quiet: bool) -> It
         yield Violation(11, f"outputs of {run_id} are numbered {indexes}")
 
 
+def may(previous: RunState | None, following: RunState) -> bool:
+    """Whether a run in state `previous` may become `following`; None is a run that does not exist yet."""
+    return following == "queued" if previous is None else following in TRANSITIONS[previous]
+
+
 def _states(run_id: str, events: Sequence[Json], *, is_quiet: bool) -> Iterator[Violation]:
     """Queued first, then only as `run_states` allows, and one end with nothing of the run behind it."""
     state: RunState | None = None
@@ -44,8 +49,8 @@ def _states(run_id: str, events: Sequence[Json], *, is_quiet: bool) -> Iterator[
         if ends and event["actor"]["kind"] != "user" and event["type"] != "message.status":
             yield Violation(7, f"{event['type']} of {run_id} after its agent.complete")
         if event["type"] == "agent.status":
-            following = RunState(event["payload"]["state"])
-            if following in FINAL or not may(state, following):
+            following: RunState = event["payload"]["state"]
+            if following in FINAL_STATES or not may(state, following):
                 yield Violation(7, f"{run_id} went from {state} to {following}")
             if event["payload"].get("previous", state) != state:
                 yield Violation(7, f"{run_id} was {state} and not {event['payload']['previous']}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from consumers.agents.agent import AgentInput, Back, Item, ToolCall, ToolContext, ToolOutcome
 from consumers.agents.context import Context
-from projections.json_value import Json, JsonObject
+from streams.json_bytes import Json, JsonObject
 
 PACE_S = 0.025
 """Between words. The worker joins what comes within 40 ms: 110 words are about 60 deltas."""

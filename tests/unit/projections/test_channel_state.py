@@ -10,12 +10,10 @@ import pytest
 from projections import BrokenEvent, ChannelFold, EventsMissing, Recorded, SnapshotRefused, fold, recorded
 from projections.catalogue import CATALOGUE
 from projections.conversation import CONVERSATION
-from projections.json_value import canonical, parse, weigh
 from projections.teams import TEAMS
 from projections.uploads import UPLOADS
 from streams.channel import Channel, Kind
 from streams.events import CATALOGUE as EVENT_TYPES
-from streams.times import milliseconds_of_text, text_of_milliseconds
 from support.channel_history import History
 from support.golden import golden_files
 
@@ -235,36 +233,3 @@ class TestReading:
 
             assert state.advance(golden.entry)
             assert ChannelFold.load(state.dump()).dump() == state.dump()
-
-
-class TestValues:
-    """JSON and times."""
-
-    @pytest.mark.parametrize("data", [b' {"a": 1} ', b'{"a":1}', b"\n[1]\n"])
-    def test_blanks_around_a_value_are_allowed(self, data: bytes) -> None:
-        """The hub stores none, others may."""
-        assert parse(data) == json.loads(data)
-
-    @pytest.mark.parametrize("data", [b"", b"1 2", b"nul", b"NaN", b"-Infinity", b"1e400", b"-1e400", b"\xff"])
-    def test_what_cannot_be_written_back_is_no_value(self, data: bytes) -> None:
-        """A state that holds it could not be shown."""
-        with pytest.raises(ValueError, match=r"."):
-            parse(data)
-
-    def test_canonical_bytes_are_compact_and_keep_the_order(self) -> None:
-        """As it was built, so it is written; floats read back as they were."""
-        value = {"b": [1, 0.1, None, True], "a": "ü"}
-
-        assert canonical(value) == '{"b":[1,0.1,null,true],"a":"ü"}'.encode()
-        assert parse(canonical(value)) == value
-
-    def test_weighing_stops_beyond_its_bound(self) -> None:
-        """Weight is text plus eight a node; depth counts containers."""
-        assert weigh({"ab": [1, "xyz", {}]}, 1_000) == (8 + 2 + 8 + 8 + 11 + 8, 3)
-        assert weigh([["x" * 100]], 10)[0] < 100
-
-    def test_times_are_those_of_the_wire(self) -> None:
-        """RFC 3339, UTC, milliseconds; finer fractions are cut off."""
-        assert text_of_milliseconds(1_795_367_479_511) == "2026-11-22T17:11:19.511Z"
-        assert milliseconds_of_text("2026-11-22T18:11:19.511999+01:00") == 1_795_367_479_511
-        assert text_of_milliseconds(0) == "1970-01-01T00:00:00.000Z"

@@ -1,4 +1,4 @@
-"""Agent runs, their table of states, and tool calls with the questions that wait."""
+"""Agent runs, and tool calls with the questions that wait."""
 
 from __future__ import annotations
 
@@ -8,23 +8,8 @@ import pytest
 
 from projections import BrokenEvent
 from projections.agent_runs import AGENT_RUNS
-from projections.run_states import (
-    CANCELLING_MS_MAX,
-    FINAL,
-    OPEN,
-    OUTCOMES,
-    QUEUED_MS_MAX,
-    RUNNING_MS_DEFAULT,
-    TRANSITIONS,
-    WAITING_MS_DEFAULT,
-    RunState,
-    deadline_ms,
-    may,
-    sources,
-)
 from projections.tool_calls import TOOL_CALLS
 from streams.channel import Kind
-from streams.records import runs
 from support.channel_history import History
 
 
@@ -109,53 +94,6 @@ class TestRuns:
         talk.answer("r1.0")
 
         assert talk.shown["active_runs"] == []
-
-
-class TestStates:
-    """The table of EVENTS 12."""
-
-    @pytest.mark.parametrize(
-        ("previous", "following"),
-        [
-            ("queued", "running cancelled expired"),
-            ("running", "waiting cancelling completed failed expired queued"),
-            ("waiting", "queued cancelled expired"),
-            ("cancelling", "cancelled completed failed"),
-            ("completed", ""), ("failed", ""), ("cancelled", ""), ("expired", ""),
-        ],
-    )  # fmt: skip
-    def test_a_state_leads_where_the_table_says(self, previous: str, following: str) -> None:
-        """And nowhere else."""
-        allowed = {state.value for state in RunState if may(RunState(previous), state)}
-
-        assert allowed == set(following.split())
-
-    def test_a_run_begins_queued(self) -> None:
-        """Whatever is not there yet can only be queued."""
-        assert [state for state in RunState if may(None, state)] == [RunState.QUEUED]
-
-    def test_final_states_are_those_that_lead_nowhere(self) -> None:
-        """Every outcome of `agent.complete` brings one, and the log's guards know the same."""
-        assert FINAL == set(OUTCOMES.values()) == set(runs.FINAL_STATES)
-        assert set(runs.OPEN_STATES) == OPEN
-
-    def test_sources_are_the_table_read_backwards(self) -> None:
-        """What a guard compares with before it sets a state."""
-        assert sources(RunState.QUEUED) == (RunState.RUNNING, RunState.WAITING)
-        assert all((state in TRANSITIONS[source]) for state in RunState for source in sources(state))
-
-    def test_every_open_state_has_a_deadline(self) -> None:
-        """A run never hangs; a final one has nothing to wait for."""
-        assert {state: deadline_ms(state, 1_000) for state in OPEN} == {
-            RunState.QUEUED: 1_000 + QUEUED_MS_MAX, RunState.RUNNING: 1_000 + RUNNING_MS_DEFAULT,
-            RunState.WAITING: 1_000 + WAITING_MS_DEFAULT, RunState.CANCELLING: 1_000 + CANCELLING_MS_MAX,
-        }  # fmt: skip
-        assert {deadline_ms(state, 1_000) for state in FINAL} == {None}
-
-    def test_deadlines_are_the_invokers_and_the_questions(self) -> None:
-        """A run's own deadline is a duration, a question's a time."""
-        assert deadline_ms(RunState.RUNNING, 1_000, run_deadline_ms=5_000) == 6_000
-        assert deadline_ms(RunState.WAITING, 1_000, earliest_expiry_ms=5_000) == 5_000
 
 
 class TestToolCalls:

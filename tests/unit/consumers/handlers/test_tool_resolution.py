@@ -8,7 +8,7 @@ import pytest
 
 from consumers.handlers.teams import mentioned
 from consumers.handlers.tools import resolution
-from projections.json_value import JsonObject
+from streams.json_bytes import JsonObject
 from streams.records.runs import RequestView
 
 Kind = Literal["approval", "confirmation", "input", "client_tool"]

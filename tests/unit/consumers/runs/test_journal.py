@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consumers.runs.journal import Journal
-from projections.json_value import JsonObject
+from streams.json_bytes import JsonObject
 
 RUN = "r1"
 

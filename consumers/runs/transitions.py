@@ -113,9 +113,7 @@ def _complete(channel: Channel, journal: Journal, run: RunView, ending: RunEndin
         payload["error"] = ending.failure
     state = OUTCOMES[ending.outcome]
     home = Guard(home_guard_name(channel), decrements=("open",))
-    change = RunChange(
-        states=sources(state), sets=(("state", state), ("holder", ""), ("settings", "")), guards=(home,)
-    )
+    change = RunChange(states=sources(state), sets=(("state", state), ("holder", ""), ("settings", "")), guards=(home,))
     return Planned("agent.complete", payload, "complete", change)
 
 

@@ -1,0 +1,107 @@
+"""Who is there: every list converges on who really is, within the bound that is promised."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+
+from ops.torture import fold
+from ops.torture.history import History, Op, Place, Record
+from ops.torture.verdict import Verdict
+
+Span = tuple[float, float, str, int]
+"""From, to, user, line: one subscription that counts as presence."""
+
+
+def judge_presence(history: History, verdict: Verdict) -> None:
+    """Lists read from each node, and what the readers of presence were told, against the subscriptions there were."""
+    spans = _spans(history)
+    bound_ms = history.bound("presence_ms", 25_000)
+    for op in history.ops:
+        if op.invoke["type"] == "read.presence" and op.is_ok:
+            _list(history, verdict, op, spans[op.place], bound_ms)
+    _told(history, verdict, spans, bound_ms)
+
+
+def _spans(history: History) -> dict[Place, list[Span]]:
+    found: dict[Place, list[Span]] = defaultdict(list)
+    for lines in history.readers.values():
+        line, first = lines[0]
+        if first["k"] != "subscribe" or not first.get("there"):
+            continue
+        told = next((record["t"] for _, record in lines if record["k"] == "subscribed"), None)
+        left = next((record["t"] for _, record in lines if record["k"] == "left"), float("inf"))
+        if told is not None:
+            found[(first["tenant"], first["channel"])].append((told, left, first["user"], line))
+    return found
+
+
+def _quiet_since(history: History, at_ms: float) -> float:
+    """The last time before at which something was broken: from there the bound runs."""
+    ends = [record["t"] for _, record in history.of("fault") if record["t"] <= at_ms]
+    running = {record["f"] for _, record in history.of("fault") if record["t"] <= at_ms and record["phase"] == "begin"}
+    over = {record["f"] for _, record in history.of("fault") if record["t"] <= at_ms and record["phase"] == "end"}
+    return float("inf") if running - over else max(ends, default=0.0)
+
+
+def _list(history: History, verdict: Verdict, op: Op, spans: list[Span], bound_ms: float) -> None:
+    """A list that was read when nothing had changed for as long as the bound."""
+    at_ms = op.began_ms
+    if at_ms - _quiet_since(history, at_ms) < bound_ms:
+        return
+    people = op.reply.get("presence")
+    if people is None:
+        return
+    verdict.look("presence lists")
+    held = fold.presence((), people)
+    for sentence, line in _differences(held, spans, at_ms, op.ended_ms, bound_ms):
+        where = f"{op.invoke['channel']} of {op.invoke['tenant']}, list of {op.invoke['node']}"
+        verdict.add("presence", op.ended_ms, f"{where}: {sentence}", *op.lines, line)
+
+
+def _differences(
+    held: dict[str, int], spans: list[Span], began_ms: float, ended_ms: float, bound_ms: float
+) -> list[tuple[str, int]]:
+    """Who must be listed and is not; who must not be and is."""
+    found = []
+    for user in sorted({span[2] for span in spans}):
+        of_user = [span for span in spans if span[2] == user]
+        steady = [span for span in of_user if span[0] <= began_ms - bound_ms and span[1] >= ended_ms]
+        recent = [span for span in of_user if span[0] <= ended_ms and span[1] >= began_ms - bound_ms]
+        if steady and user not in held:
+            found.append((f"{user} is there and not listed", steady[0][3]))
+        elif user in held and not recent:
+            last = max(of_user, key=lambda span: span[1])
+            found.append((f"{user} is listed and left {(began_ms - last[1]) / 1000:.1f} s ago", last[3]))
+        elif user in held and len(steady) == len(recent) and held[user] != len(steady):
+            found.append((f"{user} is listed with {held[user]} devices and has {len(steady)}", recent[0][3]))
+    return found
+
+
+def _told(history: History, verdict: Verdict, spans: dict[Place, list[Span]], bound_ms: float) -> None:
+    """What a reader of presence added up at the end is who is there."""
+    if history.end_ms - history.calm_ms < bound_ms:
+        return
+    for name, lines in history.readers.items():
+        first = lines[0][1]
+        if not first.get("presence") or any(record["k"] == "left" for _, record in lines):
+            continue
+        people: list[Record] | None = None
+        signals: list[Record] = []
+        for _, record in lines:
+            if record["k"] == "subscribed" and (state := record["payload"].get("state")) is not None:
+                people, signals = state.get("presence"), []
+            elif record["k"] == "signal":
+                signal = json.loads(record["raw"])
+                if signal["type"] == "channel.presence":
+                    signals.append(signal["payload"])
+        if people is None:
+            continue
+        verdict.look("presence told")
+        held = fold.presence(signals, people)
+        place = first["tenant"], first["channel"]
+        end = history.end_ms
+        for sentence, line in _differences(held, spans[place], end, end, bound_ms):
+            verdict.add(
+                "presence", end, f"{place[1]} of {place[0]}, as reader {name} was told: {sentence}", lines[0][0], line
+            )

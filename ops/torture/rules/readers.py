@@ -1,0 +1,246 @@
+"""What each reader got: nothing left out, nothing twice, nothing else than the others, gaps told when there are gaps only."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ops.torture.history import History, Op, Place, Record
+from ops.torture.verdict import Verdict
+
+
+def judge_readers(history: History, verdict: Verdict) -> None:
+    """Follows every subscription from its cursor to its end."""
+    for name, lines in history.readers.items():
+        if lines[0][1]["k"] == "subscribe":
+            _Following(name, lines[0], history, verdict).judge(lines[1:])
+    _different_bytes(history, verdict)
+    _pages(history, verdict)
+    _foreign(history, verdict)
+    _silent(history, verdict)
+
+
+@dataclass(slots=True)
+class _Following:
+    """One reader on its way. `due` is the seq that must come next, None while it is not known."""
+
+    name: str
+    first: tuple[int, Record]
+    history: History
+    verdict: Verdict
+    due: int | None = None
+    seen: set[tuple[int, str]] = field(default_factory=set)
+    count: int = 0
+    is_told: bool = False
+    told_line: int = 0
+    promised: int | None = None
+
+    @property
+    def place(self) -> Place:
+        """The channel it follows."""
+        record = self.first[1]
+        return str(record["tenant"]), str(record["channel"])
+
+    def judge(self, lines: list[tuple[int, Record]]) -> None:
+        """Everything it got, in the order it came."""
+        for line, record in lines:
+            match record["k"]:
+                case "subscribed":
+                    self._subscribed(line, record)
+                case "got":
+                    self._got(line, record)
+                case "resumed":
+                    self._resumed(line, record)
+                case _:
+                    pass
+
+    def _add(self, kind: str, line: int, sentence: str, *lines: int) -> None:
+        where = f"{self.place[1]} of {self.place[0]}, reader {self.name}"
+        self.verdict.add(kind, self.history.records[line]["t"], f"{where}: {sentence}", line, *lines)
+
+    def _subscribed(self, line: int, record: Record) -> None:
+        payload, cursor = record["payload"], self.first[1].get("cursor") or {}
+        head, gap = payload["head"]["seq"], payload.get("gap")
+        if not self.is_told and record["t"] >= self.first[1]["t"]:
+            self.verdict.look("subscriptions")
+            if cursor.get("after") not in {None, "$"}:
+                self.verdict.look("resumes")
+                self.verdict.sample("resume", record["t"] - self.first[1]["t"])
+        if gap:
+            self._gap(line, record, gap, cursor)
+            self.due = head + 1
+        elif not self.is_told:
+            self.due = self._due_at_first(cursor, payload)
+        is_behind = not gap and payload.get("recovered") and self.due is not None and head + 1 < self.due
+        if is_behind and not self.history.has_loss(self.place, self.first[1]["t"] - 1, record["t"]):
+            self._add("lying receipt", line, f"seq {head} is told as the head and more was there before", self.first[0])
+        self.is_told, self.told_line, self.count = True, line, 0
+        self.promised = payload.get("replay") if payload.get("recovered") and not gap else None
+
+    def _due_at_first(self, cursor: Record, payload: Record) -> int | None:
+        """The seq after the cursor; with no cursor the one after the head that was told."""
+        after = cursor.get("after")
+        if after in {None, "$"}:
+            rewound = min(int(cursor.get("rewind", 0)), int(payload["head"]["seq"]))
+            return int(payload["head"]["seq"]) - rewound + 1
+        if after == "0":
+            return int(payload["floor"]["seq"]) + 1
+        return int(cursor["seq"]) + 1 if "seq" in cursor else None
+
+    def _gap(self, line: int, record: Record, gap: Record, cursor: Record) -> None:
+        self.verdict.tell(f"gaps told ({gap.get('reason')})")
+        begun_ms = float(self.first[1]["t"])
+        known_ms = (
+            begun_ms if self.is_told or not cursor else float(cursor.get("since") or self.history.records[0]["t"])
+        )
+        if not self.history.has_loss(self.place, known_ms, record["t"]):
+            reason = gap.get("reason")
+            self._add("needless gap", line, f"a gap is told ({reason}) and nothing was destroyed", self.first[0])
+
+    def _got(self, line: int, record: Record) -> None:
+        for seq, event_id, _ in record["e"]:
+            self.verdict.look("deliveries")
+            if not self.is_told:
+                self._add("early event", line, f"seq {seq} came before channel.subscribed", self.first[0])
+            if self.due is None:
+                self.due = seq
+            if seq == self.due:
+                self.due += 1
+            elif seq > self.due:
+                self._add("untold hole", line, f"seq {seq} came where {self.due} was due", self.told_line)
+                self.due = seq + 1
+            elif (seq, event_id) in self.seen:
+                self._add("delivered twice", line, f"seq {seq} came again", *self._lines_of(seq))
+            else:
+                self._add("reordered", line, f"seq {seq} came after {self.due - 1}", self.told_line)
+            self.seen.add((seq, event_id))
+            self.count += 1
+        array_events = self.history.bound("array_events", 100)
+        if record["n"] > self.history.bound("array_bytes", float("inf")) and len(record["e"]) > 1:
+            self._add("oversize", line, f"an array of {record['n']} bytes with {len(record['e'])} events")
+        if len(record["e"]) > array_events:
+            self._add("oversize", line, f"an array of {len(record['e'])} events")
+
+    def _lines_of(self, seq: int) -> list[int]:
+        lines = self.history.readers[self.name]
+        return [line for line, record in lines if record["k"] == "got" and any(e[0] == seq for e in record["e"])][:2]
+
+    def _resumed(self, line: int, record: Record) -> None:
+        payload = record["payload"]
+        self.verdict.look("receipts of continuity")
+        if payload.get("count") != self.count:
+            self._add(
+                "lying receipt", line, f"it says {payload.get('count')} events, {self.count} came", self.told_line
+            )
+        elif self.promised is not None and self.promised != self.count and not payload.get("gap"):
+            self._add(
+                "lying receipt", line, f"{self.promised} events were announced, {self.count} came", self.told_line
+            )
+        if self.count and self.due is not None and payload.get("to_seq") != self.due - 1:
+            self._add(
+                "lying receipt", line, f"the receipt ends at {payload.get('to_seq')}, the events at {self.due - 1}"
+            )
+
+
+def _different_bytes(history: History, verdict: Verdict) -> None:
+    """One seq of one channel is one event, byte for byte, for whoever reads it; unless the event before was destroyed."""
+    for place, seqs in history.sightings.items():
+        for seq, held in seqs.items():
+            verdict.look("seqs compared")
+            if len(held) == 1:
+                continue
+            found = sorted(held.values(), key=lambda sighting: sighting[1])
+            for one, two in itertools.pairwise(found):
+                (one_id, _, one_last, one_line), (two_id, two_first, _, two_line) = one, two
+                is_new_life = one_id != two_id and history.has_loss(place, min(one_last, two_first), two_first)
+                if not is_new_life:
+                    sentence = f"seq {seq} of {place[1]} of {place[0]} has different bytes for two readers"
+                    verdict.add("different bytes", two_first, sentence, one_line, two_line)
+                else:
+                    verdict.tell("seqs given anew after a loss")
+
+
+def _pages(history: History, verdict: Verdict) -> None:
+    """A page of history has no hole."""
+    for op in history.ops:
+        if op.invoke["type"] != "read.page" or not op.is_ok:
+            continue
+        verdict.look("pages")
+        seqs = [seq for seq, *_ in op.reply["e"]]
+        if seqs and seqs != list(range(seqs[0], seqs[0] + len(seqs))):
+            verdict.add("untold hole", op.ended_ms, f"a page of {op.invoke['channel']} counts {seqs[:8]}…", *op.lines)
+        after = op.invoke["payload"].get("after_seq")
+        is_hole = seqs and after is not None and not op.reply.get("gap") and seqs[0] != after + 1
+        if is_hole and not history.has_loss(op.place, history.records[0]["t"], op.ended_ms):
+            sentence = f"a page of {op.invoke['channel']} after seq {after} begins with {seqs[0]} and tells no gap"
+            verdict.add("untold hole", op.ended_ms, sentence, *op.lines)
+        if op.reply.get("n", 0) > history.bound("page_bytes", float("inf")):
+            verdict.add("oversize", op.ended_ms, f"a page of {op.reply['n']} bytes", *op.lines)
+
+
+def _foreign(history: History, verdict: Verdict) -> None:
+    """No byte of one tenant reaches another. What a tenant writes carries its mark."""
+    marks = history.head.get("tenants", {})
+    tenants = {record["r"]: record["tenant"] for _, record in history.of("subscribe")}
+    texts: dict[tuple[str, str], int] = {}
+    for line, record in history.of("got"):
+        for _, _, name in record["e"]:
+            texts.setdefault((tenants[record["r"]], history.raw[name]), line)
+    for line, record in history.of("signal", "subscribed"):
+        text = record["raw"] if record["k"] == "signal" else json.dumps(record["payload"], ensure_ascii=False)
+        texts.setdefault((tenants[record["r"]], text), line)
+    for op in history.ops:
+        if op.is_ok and op.end is not None:
+            texts.setdefault((op.invoke["tenant"], _text_of(history, op)), op.end)
+    for (tenant, text), line in texts.items():
+        verdict.look("texts looked through for other tenants")
+        for other, mark in marks.items():
+            if other != tenant and mark in text:
+                sentence = f"{tenant} got something of {other}"
+                verdict.add("foreign bytes", history.records[line]["t"], sentence, line)
+
+
+def _text_of(history: History, op: Op) -> str:
+    payload: dict[str, Any] = op.reply
+    if op.invoke["type"] == "read.page":
+        return "\n".join(history.raw[name] for _, _, name in payload["e"])
+    return json.dumps(payload, ensure_ascii=False)
+
+
+def _silent(history: History, verdict: Verdict) -> None:
+    """Who still follows at the end has got everything there is."""
+    settle_ms = history.bound("settle_ms", 2_000)
+    for name, lines in history.readers.items():
+        begin, first = lines[0]
+        is_late = first["t"] > history.end_ms - settle_ms
+        if first["k"] != "subscribe" or is_late or any(record["k"] == "left" for _, record in lines):
+            continue
+        log = history.logs.get((first["tenant"], first["channel"]))
+        if log is None:
+            continue
+        verdict.look("readers followed to the end")
+        head = log.entries[-1][0] if log.entries else 0
+        last, last_line = _last_seen(lines)
+        if last is None or last < head:
+            where = f"{first['channel']} of {first['tenant']}, reader {name}"
+            what = "it was never told that it is subscribed" if last is None else f"it is at seq {last}"
+            sentence = f"{where}: {what}, the channel ends at {head}"
+            verdict.add("silent reader", history.records[last_line]["t"], sentence, begin, last_line)
+
+
+def _last_seen(lines: list[tuple[int, Record]]) -> tuple[int | None, int]:
+    """The last seq a reader knows of, and the line it knows it from."""
+    last: int | None = None
+    last_line, cursor = lines[0][0], lines[0][1].get("cursor") or {}
+    for line, record in lines[1:]:
+        if record["k"] == "subscribed":
+            payload = record["payload"]
+            if payload.get("gap") or (cursor.get("after") in {None, "$"} and last is None):
+                last, last_line = payload["head"]["seq"], line
+            elif last is None:
+                last, last_line = int(cursor.get("seq", payload["floor"]["seq"])), line
+        elif record["k"] == "got" and record["e"]:
+            last, last_line = record["e"][-1][0], line
+    return last, last_line

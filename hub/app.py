@@ -27,8 +27,8 @@ from hub.node.services import Services
 from hub.node.states import StateReader
 from hub.ports import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
 from hub.storage.choice import open_store
-from hub.uploads.desk import UploadDesk
-from hub.uploads.settings_limits import limits_of
+from hub.uploads.limits import limits_of
+from hub.uploads.requests import UploadDesk
 from hub.websocket.asgi import serve_websocket
 from streams.records.agents import AgentDirectory
 from streams.redis.log import Log

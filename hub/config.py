@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from hub.limits.quotas import Quota
-from hub.limits.rate_classes import RateClass, over_defaults
+from hub.limits.rates import RateClass, over_defaults
 from hub.setting import (
     AGENTS,
     DURABILITIES,

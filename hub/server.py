@@ -13,7 +13,7 @@ from hub.config import Settings
 from hub.http.bounded import bounded_http
 from hub.logs import configure_logging, uvicorn_log_config
 from hub.websocket.protocol import lean_protocol
-from hub.websocket.sizes import HANDSHAKE_SIZE_LIMIT_BYTES
+from hub.websocket.upgrade import HANDSHAKE_SIZE_LIMIT_BYTES
 
 BACKLOG: Final = 4_096
 """Connections the kernel holds while the node accepts: a reconnect storm after a deploy comes all at once."""

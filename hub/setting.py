@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 from hub.auth.origins import ANY_ORIGIN, parse_origins
-from hub.limits.rate_classes import DEFAULT_RATES, UNMETERED
+from hub.limits.rates import DEFAULT_RATES, UNMETERED
 from streams.channel import NAME_PATTERN, Kind
 from streams.envelope import Durability
 

@@ -10,6 +10,7 @@ that is impossible a gap is raised or reported, never hidden.
 
 from hub.client.client import VERSION, HubClient
 from hub.client.cursors import CursorStore, FileCursors, MemoryCursors
+from hub.client.driver import Token
 from hub.client.errors import (
     ChannelClosed,
     ClientError,
@@ -23,10 +24,8 @@ from hub.client.errors import (
     StreamBroken,
     UploadFailed,
 )
-from hub.client.items import Cursor, Event, Gap, Item, Receipt, Signal, Subscribed
-from hub.client.replies import ChannelState, History, Reply, Stored
+from hub.client.items import ChannelState, Cursor, Event, Gap, History, Item, Receipt, Reply, Signal, Stored, Subscribed
 from hub.client.subscription import Subscription
-from hub.client.tokens import Token
 from hub.client.uploads import UploadedFile
 
 __all__ = [

@@ -14,15 +14,13 @@ from typing import Any, Final, Literal, Self, overload
 
 from hub.client.core import Core
 from hub.client.cursors import CursorStore, MemoryCursors
-from hub.client.driver import Driver
+from hub.client.driver import Driver, Token, TokenSource
 from hub.client.errors import ClientError, HubClosed, HubUnreachable, OutboxFull
 from hub.client.feed import Wish
-from hub.client.greeting import Identity
-from hub.client.items import LIVE_ONLY, Cursor, Event, Item, Payload
+from hub.client.feeds import Identity
+from hub.client.items import LIVE_ONLY, ChannelState, Cursor, Event, History, Item, Payload, Reply, Stored
 from hub.client.outbox import Command, Outcome
-from hub.client.replies import ChannelState, History, Reply, Stored
 from hub.client.subscription import Subscription
-from hub.client.tokens import Token, TokenSource
 from hub.client.uploads import OnProgress, UploadedFile, upload
 from hub.client.wire import elements, encode, member, read_event
 

@@ -15,13 +15,10 @@ from typing import Final
 
 from hub.client.errors import ClientError, HubClosed, HubError, Retry
 from hub.client.feed import Feed, Taken
-from hub.client.feeds import Feeds
-from hub.client.greeting import Identity, greet
-from hub.client.items import Payload
+from hub.client.feeds import Feeds, Identity, greet
+from hub.client.items import Payload, Reply
 from hub.client.outbox import Command, Outbox
-from hub.client.pulse import Pulse
-from hub.client.recovery import Over, Recovery, Verdict
-from hub.client.replies import Reply
+from hub.client.recovery import Over, Pulse, Recovery, Verdict
 from hub.client.wire import Frame, MalformedMessage, encode, split
 
 _HANDSHAKE_S: Final = 10.0

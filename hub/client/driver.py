@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import os
 import socket as sockets
 import struct
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -22,8 +23,38 @@ from websockets.typing import Subprotocol
 from hub.client.core import Core, Stage
 from hub.client.errors import ClientError, ConnectionRefused, Retry
 from hub.client.recovery import Over, Verdict
-from hub.client.tokens import TokenSource
 from hub.client.wire import join
+
+Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
+"""A JWT, or a function (plain or async) that returns one. Only with a function can an expired token be replaced."""
+
+
+class TokenSource:
+    """Keeps the present token, so that reconnecting does not ask the issuer each time."""
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
+        self._present = token if isinstance(token, str) else None
+        self.renewable = not isinstance(token, str)
+
+    async def current(self) -> str:
+        """The token to show now."""
+        return self._present if self._present is not None else await self.renew()
+
+    async def renew(self) -> str:
+        """A fresh token; the same one when it is only a text."""
+        token = self._token
+        if isinstance(token, str):
+            return token
+        made = token()
+        self._present = await made if inspect.isawaitable(made) else made
+        return self._present
+
+    def expire(self) -> None:
+        """The present token was refused as expired: the next `current` asks for a fresh one."""
+        if self.renewable:
+            self._present = None
+
 
 _log: Final = logging.getLogger("hub.client")
 _SUBPROTOCOL: Final = Subprotocol("hub.v1.json")

@@ -1,8 +1,8 @@
-"""One channel as a reader sees it: from the wish, through replay, to live; exact order or an explicit gap. Pure.
+"""One channel as a reader sees it: asked for, replayed, then live; exact order or an explicit gap. Pure.
 
 A feed is asked for, answered (`channel.subscribed`), fed, and drained by its reader. It accepts an event only if its
 `seq` is the next one. Its buffer is bounded: at `high` the client stops reading the socket, at `low` it goes on. At
-`spill`, reached only while somebody else needs the socket read, the rest is let go and asked for again from the cursor.
+`spill`, reached only while another reader needs the socket, the rest is let go and asked for again from the cursor.
 The stream is the buffer, so nothing is lost by that.
 """
 
@@ -15,9 +15,50 @@ from enum import Enum, auto
 from typing import Final
 
 from hub.client.errors import ClientError, GapError, StreamBroken
-from hub.client.items import FROM_START, LIVE_ONLY, Cursor, Gap, Item, Receipt, Subscribed
-from hub.client.resume import read_subscribed
+from hub.client.items import FROM_START, LIVE_ONLY, Cursor, Gap, Item, Payload, Receipt, Subscribed
 from hub.client.wire import Frame, read_event, read_signal
+
+
+def read_subscribed(channel: str, payload: Payload, held: Cursor | None) -> Subscribed:
+    """The frame `channel.subscribed` as a value, its gap checked against the position `held`."""
+    epoch = payload.get("epoch")
+    head = _position(payload["head"], epoch)
+    return Subscribed(
+        channel=channel,
+        epoch=epoch,
+        head=head,
+        floor=_position(payload["floor"], epoch),
+        recovered=payload.get("recovered", True),
+        replay=payload.get("replay", 0),
+        gap=_gap(channel, payload, head, held),
+        state=payload.get("state"),
+        state_at=payload.get("state_at"),
+    )
+
+
+def _position(found: Payload, epoch: str | None) -> Cursor:
+    return Cursor(found["id"], found["seq"], epoch)
+
+
+def _gap(channel: str, payload: Payload, head: Cursor, held: Cursor | None) -> Gap | None:
+    state = payload.get("state")
+    told = payload.get("gap")
+    if told is not None:
+        return Gap(channel, told["reason"], told.get("from_seq"), told.get("to_seq"), head, state)
+    reason = None if held is None else _contradiction(payload, head, held)
+    return None if reason is None else Gap(channel, reason, None, None, head, state)
+
+
+def _contradiction(payload: Payload, head: Cursor, held: Cursor) -> str | None:
+    """Why an answer without a gap cannot continue `held`, or None when it can."""
+    if held.epoch is not None and head.epoch is not None and held.epoch != head.epoch:
+        return "epoch_changed"
+    if not payload.get("recovered", True):
+        return "cursor_unknown"
+    if held.seq is not None and head.seq is not None and head.seq < held.seq:
+        return "cursor_unknown"
+    return None
+
 
 _HOLES_MAX: Final = 5
 """Holes in a row from one cursor before the reader is told that the hub is broken."""

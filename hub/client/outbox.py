@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from hub.client.errors import ClientError, HubError, Retry
-from hub.client.replies import Reply
+from hub.client.items import Reply
 
 _OF_THE_CHANNEL: Final = (4004, 4013)
 """Refusals that the channel's next command would meet too: rate_limited, unavailable."""

@@ -1,4 +1,4 @@
-"""What to do after a socket was lost: come back after a pause, with a new token, or not at all. Pure."""
+"""Detects a lost connection and decides on the next one: heartbeats, back-off, a new token, or the end. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,72 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from hub.client.backoff import full_jitter_s
 from hub.client.errors import CLOSE_ADVICE, ConnectionRefused, HubError, Retry
 from hub.client.items import Payload
+
+_DOUBLINGS_MAX: Final = 32
+"""Beyond this the ceiling is long reached; it keeps the number small."""
+
+
+def full_jitter_s(attempt: int, min_ms: int, max_ms: int, jitter: float) -> float:
+    """Seconds to wait before attempt number `attempt` (0 is the first), for a `jitter` drawn from [0, 1)."""
+    ceiling_ms: int = min(max_ms, min_ms * 2 ** min(attempt, _DOUBLINGS_MAX))
+    return ceiling_ms * jitter / 1000
+
+
+_BEATS_PER_INTERVAL: Final = 2
+"""The hub closes after two silent intervals; at half an interval three of our beats may be lost."""
+_SILENT_INTERVALS: Final = 2
+"""Intervals without any frame after which the connection counts as half open."""
+
+
+class Pulse:
+    """The clock of one socket; every method is given the time in seconds."""
+
+    __slots__ = ("_beat_s", "_heard_at", "_listening", "_next_beat_at", "_silence_s")
+
+    def __init__(self) -> None:
+        self._beat_s = 0.0
+        self._silence_s = 0.0
+        self._heard_at = 0.0
+        self._next_beat_at: float | None = None
+        self._listening = True
+
+    def expect_within(self, now: float, silence_s: float) -> None:
+        """A socket was opened: something must be heard within `silence_s`; no beats are given yet."""
+        self._heard_at, self._silence_s, self._next_beat_at, self._listening = now, silence_s, None, True
+
+    def start(self, now: float, interval_ms: int) -> None:
+        """The handshake is done and told the heartbeat interval."""
+        self._beat_s = interval_ms / 1000 / _BEATS_PER_INTERVAL
+        self._silence_s = interval_ms / 1000 * _SILENT_INTERVALS
+        self._heard_at, self._next_beat_at = now, now + self._beat_s
+
+    def heard(self, now: float) -> None:
+        """Some frame came."""
+        self._heard_at = now
+
+    def listen(self, now: float, *, listening: bool) -> None:
+        """Reading was stopped or taken up again. Who does not listen cannot tell silence."""
+        self._listening, self._heard_at = listening, now
+
+    def beat(self, now: float) -> bool:
+        """Whether a heartbeat is to be sent now; the next one is due half an interval later."""
+        if self._next_beat_at is None or now < self._next_beat_at:
+            return False
+        self._next_beat_at = now + self._beat_s
+        return True
+
+    def silent(self, now: float) -> bool:
+        """Whether the other side has been silent for too long."""
+        return self._listening and now >= self._heard_at + self._silence_s
+
+    @property
+    def due(self) -> float:
+        """When to look again; infinity when there is nothing to look for."""
+        beat_at = float("inf") if self._next_beat_at is None else self._next_beat_at
+        return min(beat_at, self._heard_at + self._silence_s) if self._listening else beat_at
+
 
 _REFRESHES_MAX: Final = 2
 """Fresh tokens in a row that the hub may call expired before the token provider is held to be broken."""

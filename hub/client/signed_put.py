@@ -1,14 +1,48 @@
-"""Carrying out a signed PUT with the standard library: a piece of a file, streamed from a thread. Blocking inside."""
+"""Carries out signed PUTs with the standard library: a piece of a file, streamed from a thread. Blocking inside."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import http.client
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+
+def measure(path: Path) -> tuple[int, str]:
+    """Its size in bytes, and its SHA-256 in base64."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            digest.update(piece)
+            size += len(piece)
+    return size, b64encode(digest.digest()).decode()
+
+
+def read_piece(path: Path, offset: int, size: int) -> bytes:
+    """`size` bytes from `offset`; fewer at the end."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def part_digests(path: Path, numbers: list[int], part_size: int) -> list[str]:
+    """The SHA-256 in base64 of each of these parts, counted from 1."""
+    found = []
+    with path.open("rb") as file:
+        for n in numbers:
+            file.seek((n - 1) * part_size)
+            digest, left = hashlib.sha256(), part_size
+            while left and (piece := file.read(min(PIECE_BYTES, left))):
+                digest.update(piece)
+                left -= len(piece)
+            found.append(b64encode(digest.digest()).decode())
+    return found
+
 
 PIECE_BYTES: Final = 1024 * 1024
 """Read and sent at a time: large enough that the interpreter costs little, small enough for a live progress bar."""

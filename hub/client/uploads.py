@@ -1,4 +1,4 @@
-"""Uploading a file: `await hub.upload(channel, path)`. It takes whichever way the hub authorises, and survives what ends.
+"""Uploading a file: `await hub.upload(channel, path)`. It takes whichever way the hub authorises, and survives its ends.
 
 A lost connection, an expired signature, a part the store did not take: each is tried again from what is there. A `resume_key`
 carries an upload over the end of the process.
@@ -10,18 +10,90 @@ import asyncio
 import mimetypes
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from hub.client.errors import HubError, UploadFailed
-from hub.client.file_pieces import measure, part_digests, read_piece
-from hub.client.signed_put import FORBIDDEN, PutRefused, put
-from hub.client.upload_outcome import INVALID_STATE, outcome, outcome_of_another
+from hub.client.items import History, Payload, Reply
+from hub.client.signed_put import FORBIDDEN, PutRefused, measure, part_digests, put, read_piece
 
-if TYPE_CHECKING:
-    from hub.client.client import HubClient
+
+class Commands(Protocol):
+    """The part of `HubClient` an upload needs."""
+
+    async def command(self, kind: str, channel: str | None = None, payload: Payload | None = None) -> Reply:
+        """Send a command and wait for its answer."""
+        ...
+
+    def submit(self, kind: str, channel: str | None = None, payload: Payload | None = None) -> asyncio.Future[Reply]:
+        """Send a command without waiting."""
+        ...
+
+    def publish_nowait(self, kind: str, channel: str, payload: Payload | None = None) -> bool:
+        """Send a frame that is not answered."""
+        ...
+
+    async def history(
+        self, channel: str, *, after: str | None = None, types: Sequence[str] | None = None, limit: int = 100
+    ) -> History:
+        """A page of the past."""
+        ...
+
+
+INVALID_STATE: Final = 4021
+_POLLS_S: Final = (0.01, 0.01, 0.02, 0.02, *[0.03] * 5, *[0.1] * 10, *[0.2] * 10, 0.5)
+_LAST_POLL_S: Final = 1.0
+"""Pauses between looks. Most files are verified within 30 ms, and a look too late is a tenth of a small upload; in all no more
+than the burst of the `history` class (EVENTS 14) before the pauses are longer than its rate."""
+
+
+async def outcome(client: Commands, channel: str, upload_id: str, after: str) -> Mapping[str, Any]:
+    """The payload of `file.ready`, which comes after the event `after`.
+
+    Raises:
+        UploadFailed: `file.upload.failed` came.
+    """
+    for pause_s in chain(_POLLS_S, repeat(_LAST_POLL_S)):
+        page = await client.history(channel, after=after, types=["file.ready", "file.upload.failed"], limit=100)
+        for event in page.events:
+            if event.payload.get("file_id") == upload_id and event.type == "file.ready":
+                return event.payload
+            if event.payload.get("upload_id") == upload_id and event.type == "file.upload.failed":
+                raise UploadFailed(event.payload["reason"], event.payload["message"])
+        after = page.events[-1].id if page.events else after
+        await asyncio.sleep(pause_s)
+    raise AssertionError("the pauses have no end")
+
+
+async def outcome_of_another(client: Commands, channel: str, upload_id: str, error: HubError) -> Mapping[str, Any]:
+    """Somebody has claimed this upload already, as a process before this one: wait until it can be read.
+
+    Args:
+        client: connected.
+        channel: where the file will live.
+        upload_id: the upload.
+        error: how the claim was refused: 4021, with the state.
+
+    Raises:
+        UploadFailed: it had failed.
+    """
+    for pause_s in chain(_POLLS_S, repeat(_LAST_POLL_S)):
+        if "failed" in str(error.details[0].get("problem")):
+            break
+        try:
+            await client.command("file.url", channel, {"file_id": upload_id})
+        except HubError as refused:
+            if refused.code != INVALID_STATE:
+                raise
+            error = refused
+            await asyncio.sleep(pause_s)
+        else:
+            return {"file_id": upload_id}
+    raise UploadFailed("storage", "the upload had failed before") from error
+
 
 OnProgress = Callable[[int, int], None]
 """Called with bytes sent and bytes in all, in the client's event loop."""
@@ -55,7 +127,7 @@ class UploadedFile:
 
 
 async def upload(
-    client: HubClient,
+    client: Commands,
     channel: str,
     path: Path | str,
     *,
@@ -104,7 +176,7 @@ async def upload(
 class _Job:
     """One upload under way."""
 
-    client: HubClient
+    client: Commands
     channel: str
     path: Path
     on_progress: OnProgress

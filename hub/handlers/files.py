@@ -10,13 +10,11 @@ from hub.errors import HubError, Problem
 from hub.protocol.commands import Answer, Append, Caller, Command, Nothing, Outcome
 from hub.protocol.messages import error_frame, reply_frame
 from hub.storage.store import StoreError, UploadGone
-from hub.uploads.admission import not_expired, own, wrong_state
-from hub.uploads.authorization import absolute
 from hub.uploads.chunks import Chunk, MalformedChunk, decode_binary, decode_text
-from hub.uploads.desk import UploadDesk
-from hub.uploads.download import presentation
-from hub.uploads.progress import progress_json
+from hub.uploads.content_types import presentation
 from hub.uploads.receiver import Taken
+from hub.uploads.requests import UploadDesk, absolute, not_expired, own, wrong_state
+from hub.uploads.sockets import progress_json
 from streams.envelope import Guard
 from streams.errors import GuardRefused
 from streams.events.declaration import Action

@@ -10,15 +10,14 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from hub.auth.revocations import read_revocation
 from hub.errors import HubError
 from hub.handlers.history import HistoryPage, HistoryQuery, read_history
-from hub.http.bearer import caller_of
-from hub.http.body import read_body
-from hub.http.stream import event_id, open_stream
+from hub.http.requests import caller_of, charge_scan, limit, read_body, readable_channel
+from hub.http.sse import event_id, open_stream
 from hub.node.hub import Hub
 from hub.node.subscribing import Wish
 from hub.protocol.commands import Answer, Append, Caller, Command
 from hub.protocol.messages import ID, Frame, read_message
 from hub.protocol.replies import log_error, stored_payload
-from hub.protocol.session import channel_of, check_command, known_event
+from hub.protocol.session import check_command, known_event
 from streams.channel import Channel
 from streams.cursor import LIVE, Cursor
 from streams.envelope import Lane
@@ -26,7 +25,6 @@ from streams.errors import StreamsError
 from streams.events import CATALOGUE
 from streams.events.channels import ChannelHistory
 from streams.events.validation import InvalidPayload, validate
-from streams.redis.replay import PAGE_EVENTS
 from streams.times import rfc3339
 
 router = APIRouter()
@@ -50,26 +48,6 @@ async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key
     return check_command(event, Frame(kind, key, channel, payload), caller)
 
 
-def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
-    """The same buckets as the socket's.
-
-    Raises:
-        HubError: 4004 with `Retry-After`.
-    """
-    if rate is None:
-        return
-    principal = caller.principal
-    retry_after_ms = hub.limiter.take((principal.tenant, principal.user), rate, hub.monotonic())
-    if retry_after_ms is not None:
-        raise HubError(4004, "too many of these; come back later", retry_after_ms=retry_after_ms)
-
-
-def charge_scan(hub: Hub, caller: Caller, events_count: int) -> None:
-    """Reading far costs as many requests as it would have taken page by page: the user's next ones wait for it."""
-    principal = caller.principal
-    hub.limiter.charge((principal.tenant, principal.user), "history", hub.monotonic(), events_count / PAGE_EVENTS)
-
-
 @router.post("/v1/channels/{channel}/events", status_code=201)
 async def append(request: Request, channel: str, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
     """Append an event. The same key with the same body answers again and stores nothing."""
@@ -82,19 +60,6 @@ async def append(request: Request, channel: str, idempotency_key: Annotated[str 
     body = outcome.data if isinstance(outcome, Answer) else b"{}"
     is_new = command.event.is_stored and json.loads(body).get("duplicate") is False  # stored, with an answer of its own
     return Response(body, 201 if is_new else 200, media_type="application/json")
-
-
-def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:
-    """A channel the caller may read, within the history rate.
-
-    Raises:
-        HubError: 4003, 4004, 4006.
-    """
-    channel = channel_of(caller.principal.tenant, wire)
-    if not caller.principal.grants.allows(wire, "read"):
-        raise HubError(4003, "your token does not allow read in this channel")
-    limit(hub, caller, "history")
-    return channel
 
 
 def _query(**given: Any) -> HistoryQuery:

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import re
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from hub.http.refusal import Refusal
-from hub.storage.local import LocalStore
-from hub.storage.local_signing import PATH, SignatureRefused, Ticket, check
-from hub.storage.ranges import Span, parse_range
+from hub.http.problems import Refusal
+from hub.storage.local import PATH, LocalStore, SignatureRefused, Ticket, check
 from hub.storage.store import AlreadyStored, BadContent, UploadGone
+
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes to send: from `start`, `size` of them."""
+
+    start: int
+    size: int
+    is_partial: bool
+
+
+def parse_range(header: str | None, size: int) -> Span | None:
+    """What to send of an object of `size` bytes; None when nothing of it was asked for (416).
+
+    A header we do not understand, or one with several ranges, is passed over, as the RFC allows: the whole is sent.
+    """
+    match = _RANGE.fullmatch(header or "")
+    if match is None or match.group(0) == "bytes=-":
+        return Span(0, size, is_partial=False)
+    first, last = match.groups()
+    if not first:
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), min(size, int(last) + 1) if last else size
+    return Span(start, end - start, is_partial=True) if start < end else None
+
 
 _STATUS: Final = {SignatureRefused: 403, BadContent: 400, UploadGone: 404, AlreadyStored: 412}
 _SAFE_HEADERS: Final = {

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from hub.errors import HubError
-from hub.http.bearer import bearer_token, hub_of
+from hub.http.requests import bearer_token, hub_of
 from hub.metrics import HubCollector
 from hub.protocol.schemas import asyncapi_document
 from streams.errors import StreamsError

@@ -1,7 +1,6 @@
-"""Who may come in, and what they hold while they are here: connect limits, failed attempts, quotas, pages. Pure.
+"""Admission of connections: connect limits, failed attempts, and what each connection holds of its tenant's quota. Pure.
 
-It counts; closing sockets and answering is done by whoever asked. Nothing here is asked per event but `charge`, and that
-only where a tenant's publishing is bounded.
+It counts; the caller closes sockets and answers. `charge` alone is called per event, and only where publishing is bounded.
 """
 
 from __future__ import annotations
@@ -13,10 +12,76 @@ from typing import Final, Protocol
 from hub.auth.origins import OriginPolicy
 from hub.auth.tokens import Principal
 from hub.errors import HubError
-from hub.limits.connects import ConnectLimits
 from hub.limits.quotas import Quota, Quotas
+from hub.limits.rates import ADVICE_MS_MAX, RateLimiter
 from streams.envelope import Appended, Draft, Lane
 from streams.errors import StreamsError
+
+PENDING_PER_ADDRESS_MAX: Final = 8_000
+"""Sockets of one address that have not authenticated: four fifths of what a node takes by default. Smaller hurts everybody
+behind one proxy when a node restarts, since all upgrade before the first says who it is; with more, one address could take
+the whole node for the 10 s a handshake may last."""
+
+PENALTY_CONNECTS: Final = 1_000.0
+"""What a socket that is closed for not listening costs its user: as many connects, one second's worth by default. After twenty
+of them (the burst) such a user comes in once a second; with less a flood of reconnects would cost the node more than it refuses."""
+
+_ANYBODY: Final = "@address"
+"""Stands where a tenant stands in other keys; `@` is in no tenant's name."""
+
+
+class ConnectLimits:
+    """One node's limits on connecting. `now` is the limiter's clock.
+
+    Raises, from every method that does: HubError 4004, or 4010 for sockets waiting to authenticate.
+    """
+
+    def __init__(self, limiter: RateLimiter, pending_per_address_max: int = PENDING_PER_ADDRESS_MAX) -> None:
+        self._limiter = limiter
+        self._pending_max = pending_per_address_max
+        self._pending: dict[str, int] = {}
+
+    def open(self, address: str, now: float) -> None:
+        """A socket was accepted: refuse it, or count it as waiting until `settle`."""
+        self._take(address, "address", now, "too many connections from your address; come back later")
+        waiting = self._pending.get(address, 0)
+        if not self._limiter.is_off and waiting >= self._pending_max:
+            raise HubError(4010, "too many connections of your address wait to authenticate", retry_after_ms=1_000)
+        self._pending[address] = waiting + 1
+
+    def settle(self, address: str) -> None:
+        """The socket authenticated, failed or went away before either. Once for each `open` that did not raise."""
+        waiting = self._pending.get(address, 0) - 1
+        if waiting > 0:
+            self._pending[address] = waiting
+        else:
+            self._pending.pop(address, None)
+
+    def admit(self, tenant: str, user: str, now: float) -> None:
+        """The token is good: refuse a user who connects too often."""
+        advice_ms = self._limiter.take((tenant, user), "connect", now)
+        if advice_ms is not None:
+            raise HubError(4004, "you connect too often; come back later", retry_after_ms=advice_ms, closes=True)
+
+    def punish(self, tenant: str, user: str, now: float) -> None:
+        """A socket of the user was closed because it did not listen: its next ones must wait, the longer the more often."""
+        advice_ms = self._limiter.take((tenant, user), "connect", now)
+        if advice_ms is None or advice_ms < ADVICE_MS_MAX:
+            self._limiter.charge((tenant, user), "connect", now, PENALTY_CONNECTS)
+
+    def fail(self, address: str, now: float) -> None:
+        """A handshake or an HTTP call failed to authenticate: refuse by 4004 instead when that happens too often."""
+        self._take(address, "auth", now, "too many failed attempts from your address; come back later")
+
+    def pending_count(self) -> int:
+        """Sockets that have not authenticated yet."""
+        return sum(self._pending.values())
+
+    def _take(self, address: str, class_: str, now: float, message: str) -> None:
+        advice_ms = self._limiter.take((_ANYBODY, address), class_, now)
+        if advice_ms is not None:
+            raise HubError(4004, message, retry_after_ms=advice_ms, closes=True)
+
 
 AUTH_FAILURES: Final = frozenset({4001, 4002, 4019})
 """What counts against an address."""

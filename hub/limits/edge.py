@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hub.auth.revocations import DenyList, Revocation
-from hub.limits.connects import ConnectLimits
+from hub.limits.admission import ConnectLimits
 from hub.limits.edge_store import EdgeStore
 from hub.limits.quotas import Quota, Quotas
-from hub.limits.rate_classes import DEFAULT_RATES, RateClass
-from hub.limits.rates import RateLimiter
+from hub.limits.rates import DEFAULT_RATES, RateClass, RateLimiter
 
 
 @dataclass(frozen=True, slots=True)

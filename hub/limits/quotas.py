@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hub.errors import HubError
-from hub.limits.buckets import Buckets
-from hub.limits.rate_classes import RateClass
+from hub.limits.rates import Buckets, RateClass
 
 TENANTS_MAX: Final = 65_536
 """Tenants whose stored bytes are remembered, about 10 MB; beyond it those that reported everything are forgotten, and known again

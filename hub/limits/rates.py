@@ -1,16 +1,178 @@
-"""How often a user may do something: token buckets by rate class, doubling advice, a tenant's ceiling. Pure.
+"""Rate limits: the classes, their token buckets, doubling advice, and a tenant's ceiling. Pure.
 
-It decides for this node alone. `hub.limits.sharing` tells it what other nodes let through.
+A bucket is GCRA, one number a key (ops/decisions/0041-rate-limits.md). Decisions are this node's alone; `hub.limits.sharing` adds
+what other nodes let through, and `hub.readers` reads the text of `HUB_RATE_LIMITS`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from heapq import nlargest
+from types import MappingProxyType
 from typing import Final
 
-from hub.limits.buckets import Buckets
-from hub.limits.rate_classes import DEFAULT_RATES, UNMETERED, RateClass, pace_of
+
+@dataclass(frozen=True, slots=True)
+class RateClass:
+    """One class.
+
+    Attributes:
+        per_s: refill per second.
+        burst: what a full bucket holds.
+        has_tenant_ceiling: counted by user, so that a tenant's ceiling applies; not for sockets and addresses.
+        is_shared: nodes tell each other what they let through. Not where a bucket belongs to one socket, nor for `live`:
+            what is over it is dropped without harm, and its keys are many.
+    """
+
+    per_s: float
+    burst: float
+    has_tenant_ceiling: bool = True
+    is_shared: bool = True
+
+    def times(self, count: int) -> RateClass:
+        """The rate of `count` such buckets together."""
+        return RateClass(self.per_s * count, self.burst * count, self.has_tenant_ceiling, self.is_shared)
+
+
+DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
+    {
+        "control": RateClass(2, 10, has_tenant_ceiling=False, is_shared=False),  # by socket
+        "auth": RateClass(10 / 60, 10, has_tenant_ceiling=False),  # failures, by address
+        "subscribe": RateClass(50, 500),  # cost: channels named
+        "history": RateClass(10, 50),
+        "chat": RateClass(50, 500),
+        "command": RateClass(20, 100),
+        "agent": RateClass(1, 20),
+        "live": RateClass(2, 10, has_tenant_ceiling=False, is_shared=False),  # by user, channel and type
+        "document": RateClass(50, 200),
+        "cursor": RateClass(20, 20),
+        "upload": RateClass(5, 20),
+        # Beside EVENTS 14. All `live` frames of a user together, whatever their channels.
+        "signals": RateClass(200, 1_000, is_shared=False),  # by user
+        # Beside EVENTS 14. High enough for a node's every client to come back at once through one proxy.
+        "connect": RateClass(1_000, 20_000, has_tenant_ceiling=False),  # by user
+        "address": RateClass(2_000, 40_000, has_tenant_ceiling=False),  # connects by address
+    }
+)
+
+PACE_FLOOR: Final = RateClass(1_000, 5_000, has_tenant_ceiling=False, is_shared=False)
+"""How fast frames of one user may come to one node at least, refused ones and nonsense included. A refusal costs some 15 µs, so
+this is 1.5 % of a node's core; all classes together let through less than half of it."""
+_NOT_FRAMES: Final = frozenset({"auth", "connect", "address"})
+
+UNMETERED: Final = frozenset({"chunk"})
+"""Classes bounded by something else: chunks by the window of their upload (`window` times `chunk_size`)."""
+
+
+def pace_of(rates: Mapping[str, RateClass]) -> RateClass:
+    """How fast a user's frames are taken: the floor, or twice what the classes together let through where that is more."""
+    classes = [rate for name, rate in rates.items() if name not in _NOT_FRAMES]
+    return replace(
+        PACE_FLOOR,
+        per_s=max(PACE_FLOOR.per_s, 2 * sum(rate.per_s for rate in classes)),
+        burst=max(PACE_FLOOR.burst, 2 * sum(rate.burst for rate in classes)),
+    )
+
+
+def over_defaults(overrides: Mapping[str, tuple[float, float]] | None) -> Mapping[str, RateClass] | None:
+    """The defaults with `class: (per second, burst)` put over them; None, for `off`, stays None.
+
+    Raises:
+        ValueError: an unknown class, or a figure that is not positive. The text says what is allowed.
+    """
+    if overrides is None:
+        return None
+    rates = dict(DEFAULT_RATES)
+    for name, (per_s, burst) in overrides.items():
+        if name in UNMETERED:
+            continue
+        if name not in rates or not 0 < per_s < math.inf or not 1 <= burst < math.inf:
+            raise ValueError(
+                "HUB_RATE_LIMITS is `off` or class=rate/burst,… with a rate above 0 per second and a burst of at least 1; "
+                "classes are " + ", ".join(rates)
+            )
+        rates[name] = replace(rates[name], per_s=per_s, burst=burst)
+    return MappingProxyType(rates)
+
+
+ADVICE_MS_MAX: Final = 30_000
+"""EVENTS 14: advice doubles up to here. A bucket deeper in debt than that still says the exact time."""
+
+_SWEEP_AT: Final = 1024
+"""Keys before the first sweep. A sweep costs about 50 ns a key and the threshold then doubles, so takes stay cheap."""
+
+KEYS_MAX: Final = 262_144
+"""Keys kept at most, about 40 MB. Beyond it the fullest buckets are forgotten first: those lose the least."""
+
+_SLACK: Final = 0.01
+"""Part of one event forgiven, since sums of many intervals round."""
+
+
+class Buckets:
+    """Token buckets of one class by key. Full at first; refilled at the class's rate, never above its burst.
+
+    A cost above the burst counts as the burst: it needs a full bucket.
+    """
+
+    __slots__ = ("_advice", "_burst", "_full_at", "_interval_s", "_room_s", "_sweep_at", "slack_s")
+
+    def __init__(self, rate: RateClass) -> None:
+        self._burst = rate.burst
+        self._interval_s = 1.0 / rate.per_s
+        self._room_s = rate.burst * self._interval_s
+        self.slack_s = _SLACK * self._interval_s
+        """Waits up to this are rounding, not waits."""
+        self._full_at: dict[Hashable, float] = {}
+        self._advice: dict[Hashable, tuple[float, int]] = {}
+        self._sweep_at = _SWEEP_AT
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def take(self, key: Hashable, now: float, cost: float) -> int | None:
+        """Take `cost`; None when there was enough, else the advice in ms and nothing is taken."""
+        wait_s = self.wait_s(key, now, cost)
+        if wait_s > self.slack_s:
+            return self.advise(key, now, wait_s)
+        self.charge(key, now, cost if cost < self._burst else self._burst)  # noqa: FURB136  # min() costs 80 ns
+        return None
+
+    def wait_s(self, key: Hashable, now: float, cost: float) -> float:
+        """Seconds until `cost` could be taken; `slack_s` or less when it can be now."""
+        full_at = self._full_at.get(key, now)
+        ahead_s = full_at - now if full_at > now else 0.0
+        return ahead_s + (cost if cost < self._burst else self._burst) * self._interval_s - self._room_s  # noqa: FURB136
+
+    def charge(self, key: Hashable, now: float, cost: float) -> None:
+        """Take `cost` whether or not there is enough: the bucket may fall below empty."""
+        full_at = self._full_at.get(key, now)
+        if len(self._full_at) >= self._sweep_at:
+            self._sweep(now)
+        self._full_at[key] = (full_at if full_at > now else now) + cost * self._interval_s  # noqa: FURB136
+
+    def advise(self, key: Hashable, now: float, wait_s: float) -> int:
+        """The advice in ms for a refusal: the wait itself first, doubled by each refusal that came before its time."""
+        exact_ms = max(1, math.ceil(wait_s * 1000))
+        until, last_ms = self._advice.get(key, (now, 0))
+        advice_ms = exact_ms if now >= until else max(exact_ms, min(2 * last_ms, ADVICE_MS_MAX))
+        if len(self._advice) >= self._sweep_at:
+            self._sweep(now)
+        self._advice[key] = (now + advice_ms / 1000, advice_ms)
+        return advice_ms
+
+    def _sweep(self, now: float) -> None:
+        """Forget what is full again and advice that is over."""
+        self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
+        self._advice = {key: advice for key, advice in self._advice.items() if advice[0] > now}
+        if len(self._full_at) >= KEYS_MAX:
+            self._full_at = dict(nlargest(KEYS_MAX // 2, self._full_at.items(), key=lambda item: item[1]))
+        if len(self._advice) >= KEYS_MAX:
+            self._advice.clear()
+        self._sweep_at = min(KEYS_MAX, max(_SWEEP_AT, 2 * max(len(self._full_at), len(self._advice))))
+
 
 TENANT_USERS: Final = 50
 """EVENTS 14: a tenant may do what 50 of its users may."""

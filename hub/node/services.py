@@ -11,7 +11,7 @@ from hub.auth.tokens import Principal
 from hub.limits.admission import Door
 from hub.limits.edge import Edge
 from hub.node.states import StateReader
-from hub.uploads.desk import UploadDesk
+from hub.uploads.requests import UploadDesk
 
 if TYPE_CHECKING:
     from hub.node.connection import Connection

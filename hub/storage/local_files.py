@@ -21,8 +21,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from hub.storage.digests import composite, encode_digest
-from hub.storage.store import AlreadyStored, BadContent, NewObject, Part, Pending, Stored, UploadGone
+from hub.storage.store import (
+    AlreadyStored,
+    BadContent,
+    NewObject,
+    Part,
+    Pending,
+    Stored,
+    UploadGone,
+    composite,
+    encode_digest,
+)
 
 PART_MIN_BYTES: Final = 5 * 1024 * 1024
 """S3's smallest part but the last; kept here too, so that what works locally works there."""

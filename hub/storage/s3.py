@@ -1,6 +1,6 @@
 """The S3 object store, by boto3: AWS, MinIO, R2, Ceph. Every call runs in a thread; presigning has a pool of its own.
 
-The settings are those that were measured to matter, each with its reason. Not here: making buckets (operators do).
+The settings are those that were measured to matter, each with its reason. Making buckets is left to operators.
 """
 
 from __future__ import annotations
@@ -16,9 +16,49 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from hub.storage.s3_errors import translate
-from hub.storage.store import Download, NewObject, Part, Pending, Signed, Stored, StoreUnavailable, UploadGone
+from hub.storage.store import (
+    AlreadyStored,
+    BadContent,
+    Download,
+    NewObject,
+    Part,
+    Pending,
+    Signed,
+    Stored,
+    StoreError,
+    StoreUnavailable,
+    UploadGone,
+)
 from hub.storage.threads import Threads
+
+_GONE: Final = frozenset({"NoSuchUpload"})
+_MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound", "InvalidRange", "416"})
+_STORED: Final = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
+_BAD: Final = frozenset(
+    {"BadDigest", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "InvalidDigest",
+     "IncompleteBody", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidRequest",
+     "MalformedXML"}
+)  # fmt: skip
+_RETRY: Final = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "OperationAborted"})
+_SERVER_ERROR: Final = 500
+
+
+def translate(error: ClientError) -> Exception:
+    """The port's exception for an S3 answer; `FileNotFoundError` for a missing object, which callers turn into None."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _GONE:
+        return UploadGone("no such upload")
+    if code in _MISSING:
+        return FileNotFoundError("no such object")
+    if code in _STORED:
+        return AlreadyStored("objects are never overwritten")
+    if code in _BAD:
+        return BadContent(f"the store refused the content: {code}")
+    if code in _RETRY or status >= _SERVER_ERROR:
+        return StoreUnavailable(f"the store answered {status} {code}")
+    return StoreError(f"the store refused the call: {status} {code}")
+
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from hub.storage.digests import sha256_of
+from hub.storage.store import sha256_of
 
 HEAD: Final = struct.Struct(">B16sQI")
 """Version, upload ID, offset, CRC32 of the data; big endian, 29 bytes (NOTES 8)."""

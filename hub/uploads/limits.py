@@ -1,7 +1,7 @@
-"""What may be uploaded: sizes, counts, types and names. Pure.
+"""Limits on uploads: sizes, counts, types and names. Pure.
 
 A name is a label and never part of a path: objects are stored under keys of ours. Types that a browser runs are refused
-whatever they are called.
+under any name.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
+from hub.config import Settings
 from hub.errors import HubError, Problem
 
 GIB: Final = 1024**3
@@ -92,3 +93,13 @@ def name_problem(filename: str) -> str | None:
     if len(filename) > NAME_MAX_CHARACTERS:
         return f"must have {NAME_MAX_CHARACTERS} characters at most"
     return None
+
+
+def limits_of(settings: Settings) -> UploadLimits:
+    """The limits of a node or worker."""
+    types = tuple(one.strip().lower() for one in settings.upload_types.split(","))
+    return UploadLimits(
+        file_max_bytes=settings.upload_size_limit_bytes,
+        tenant_max_bytes=settings.upload_tenant_limit_bytes,
+        types=types,
+    )

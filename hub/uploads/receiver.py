@@ -1,7 +1,7 @@
 """One socket upload on one node: takes chunks in order and brings them to the store part by part.
 
-What is in the store survives the node; what is only spooled here does not, and is sent again from `stored_offset`. Memory:
-the chunk in hand. Not here: who may send (desk.py), and what a chunk looks like (chunks.py).
+A part in the store survives the node; one only spooled here does not, and is sent again from `stored_offset`. Memory: the
+chunk in hand.
 """
 
 from __future__ import annotations
@@ -10,15 +10,77 @@ import asyncio
 import secrets
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol, Self
 
-from hub.storage.digests import encode_digest, sha256_of
-from hub.storage.store import AlreadyStored, NewObject, ObjectStore, StoreError, StoreUnavailable, UploadGone
+from hub.storage.store import (
+    AlreadyStored,
+    NewObject,
+    ObjectStore,
+    Part,
+    StoreError,
+    StoreUnavailable,
+    UploadGone,
+    encode_digest,
+    sha256_of,
+)
 from hub.storage.threads import Threads
 from hub.uploads.chunks import Chunk, ChunkProblem, Slice, Verdict, judge, slices
-from hub.uploads.spool import Hash, PartSpool
 from streams.records.upload_plan import WINDOW_CHUNKS
 from streams.records.upload_record import Upload
+
+
+class Hash(Protocol):
+    """A running SHA-256, as hashlib makes it."""
+
+    def update(self, data: memoryview, /) -> None:
+        """Go on."""
+
+    def copy(self) -> Self:
+        """Another that goes its own way from here."""
+
+    def digest(self) -> bytes:
+        """The digest so far."""
+
+
+class PartSpool:
+    """A part in the making. It holds nothing in memory; `close` or `drop` must be called in the end.
+
+    Args:
+        folder: where the file is made.
+        n: the part's number.
+        whole: the digest of everything before this part, which goes on with it; None when that is not known.
+
+    Attributes:
+        whole: the digest of the file up to what was added last.
+    """
+
+    def __init__(self, folder: Path, n: int, whole: Hash | None) -> None:
+        self.n = n
+        self.whole = whole.copy() if whole is not None else None
+        self.path = folder / f"{secrets.token_hex(16)}.part"
+        self._file = self.path.open("wb", buffering=0)
+        self._digest = sha256()
+        self._size = 0
+
+    def add(self, data: memoryview) -> None:
+        """Append bytes of the part."""
+        self._file.write(data)
+        self._digest.update(data)
+        if self.whole is not None:
+            self.whole.update(data)
+        self._size += len(data)
+
+    def close(self) -> Part:
+        """The part is whole."""
+        self._file.close()
+        return Part(self.n, self._size, encode_digest(self._digest.digest()))
+
+    def drop(self) -> None:
+        """It is not wanted any more, or was stored. Again: nothing."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
 
 _PROBLEMS: Final = {Verdict.OFFSET: ChunkProblem.OFFSET, Verdict.CHECKSUM: ChunkProblem.CHECKSUM}
 

@@ -1,20 +1,56 @@
-"""Whether the stored bytes are the file that was announced: size, checksums, content type.
+"""Verifies that stored bytes are the file that was announced (size, checksums, content type), and the hook for a scanner.
 
-It changes nothing but making an object of its parts. Not here: what follows from the answer (settlement.py).
+It changes nothing but making an object of its parts. By default nothing is scanned, and `file.ready` says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from hashlib import sha256
+from typing import Final, Protocol
 
-from hub.storage.digests import composite, encode_digest
-from hub.storage.store import AlreadyStored, BadContent, ObjectStore, Part, Stored, UploadGone
+from hub.storage.store import AlreadyStored, BadContent, ObjectStore, Part, Stored, UploadGone, composite, encode_digest
 from hub.uploads.content_types import SNIFFED_BYTES, contradicts, detect
 from hub.uploads.limits import REFUSED_TYPES, plain_type
 from streams.records.upload_record import Upload
 from streams.records.upload_states import FailReason
+
+
+class ScanVerdict(StrEnum):
+    """What a scanner found."""
+
+    CLEAN = "clean"
+    SKIPPED = "skipped"
+    INFECTED = "infected"
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """Who looked, and what was found. `detail` (at most 200 characters) is shown when the file is rejected."""
+
+    engine: str
+    verdict: ScanVerdict
+    detail: str = ""
+
+
+class Scanner(Protocol):
+    """Looks into a file before anybody may read it."""
+
+    async def scan(self, upload: Upload, content: AsyncIterator[bytes]) -> ScanResult:
+        """Look. It may be asked again about the same file. What it raises is tried again, and in the end fails the upload."""
+
+
+class NoScanner:
+    """Looks at nothing."""
+
+    async def scan(self, upload: Upload, content: AsyncIterator[bytes]) -> ScanResult:  # noqa: ARG002
+        """Skipped."""
+        return SKIPPED
+
+
+SKIPPED: Final = ScanResult("none", ScanVerdict.SKIPPED)
 
 
 class Rejected(Exception):

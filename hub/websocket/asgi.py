@@ -11,9 +11,8 @@ from contextlib import suppress
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from hub.ports import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
-from hub.websocket.codec import TEXT, split_frames
-from hub.websocket.decoder import TOO_LARGE
-from hub.websocket.sizes import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL
+from hub.websocket.codec import TEXT, TOO_LARGE, split_frames
+from hub.websocket.upgrade import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL
 
 _QUEUE_HIGH_BYTES = 262_144
 """As the write mark of the protocol class: beyond it the log is the buffer."""

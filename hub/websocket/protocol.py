@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final, Protocol, cast
 
@@ -33,19 +34,39 @@ from hub.websocket.codec import (
     frame_close,
 )
 from hub.websocket.deflate import ACCEPTED, accepts, deflate_frames
-from hub.websocket.sizes import (
-    CLOSE_TIMEOUT_S,
-    MESSAGE_SIZE_LIMIT_BYTES,
-    SUBPROTOCOL,
-    WRITE_HIGH_BYTES,
-    WRITE_LOW_BYTES,
-    WireSettings,
-)
-from hub.websocket.upgrade import accept_response, read_upgrade, refusal_response
-
-__all__ = ["SUBPROTOCOL", "LeanWebSocket", "lean_protocol"]
+from hub.websocket.upgrade import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL, accept_response, read_upgrade, refusal_response
 
 _logger: Final = logging.getLogger(__name__)
+
+WRITE_HIGH_BYTES: Final = 262_144
+"""Above this a peer counts as slow. Less would make a burst of joined events look slow; more costs memory per stalled
+peer: 10,000 of them hold 2.6 GB at this mark."""
+WRITE_LOW_BYTES: Final = 65_536
+"""Below this it counts as drained: low enough to catch up by a page of events at a time, not one by one."""
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""From our first Close (or the peer's FIN) to a reset. Less cuts off slow phones, more keeps dead sockets."""
+
+TLS_LINGER_S: Final = 1.0
+"""How long a TLS peer that broke a rule is still read, for its sake: it may be in the middle of sending. Less loses our
+code on slow lines, more keeps it waiting: browsers give up after two."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireSettings:
+    """What all sockets of one protocol class share."""
+
+    factory: ReceiverFactory
+    subprotocols: tuple[str, ...] = (SUBPROTOCOL,)
+    message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES
+    write_high_bytes: int = WRITE_HIGH_BYTES
+    write_low_bytes: int = WRITE_LOW_BYTES
+    close_timeout_s: float = CLOSE_TIMEOUT_S
+    tls_linger_s: float = TLS_LINGER_S
+    handshake_size_limit_bytes: int | None = None
+    """Until the receiver calls `trust`; None for receivers that know no handshake."""
+    is_deflate_accepted: bool = False
+    """Off: a browser that gets it compresses all it sends, and each message then costs some 5 µs more to read."""
 
 
 class _Phase(IntEnum):

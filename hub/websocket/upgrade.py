@@ -15,6 +15,14 @@ from typing import Final
 
 from hub.ports import Upgrade, UpgradeRefused
 
+SUBPROTOCOL: Final = "hub.v1.json"
+MESSAGE_SIZE_LIMIT_BYTES: Final = 1_048_576
+
+HANDSHAKE_SIZE_LIMIT_BYTES: Final = 131_072
+"""The largest first message. What a `connection.reconnect` may hold fits, written compactly: a token of 8,192, 200 cursors of
+320 bytes with the longest name, ID and epoch, 100 channels of 360. More would be held for strangers, for as long as a handshake
+may take."""
+
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES: Final = 16
 _EXTRA_HEADERS: Final[Mapping[int, bytes]] = {

@@ -18,7 +18,7 @@ from typing import Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from hub.limits.rate_classes import DEFAULT_RATES
+from hub.limits.rates import DEFAULT_RATES
 
 TIMES_THE_LIMIT: Final = 50
 TICK_S: Final = 0.01

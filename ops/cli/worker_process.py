@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from consumers.handlers.files import FileReactions
 from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
-from hub.uploads.settling import open_settlement
+from hub.uploads.finishing import open_settlement
 
 
 @asynccontextmanager

@@ -12,8 +12,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hub.storage.digests import composite, sha256_of
-from hub.storage.store import AlreadyStored, BadContent, Download, NewObject, ObjectStore, Part, Signed, UploadGone
+from hub.storage.store import (
+    AlreadyStored,
+    BadContent,
+    Download,
+    NewObject,
+    ObjectStore,
+    Part,
+    Signed,
+    UploadGone,
+    composite,
+    sha256_of,
+)
 
 MIB = 1024 * 1024
 PART = 5 * MIB

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hub.storage.digests import sha256_of
+from hub.storage.store import sha256_of
 from support.socket_client import client
 from support.uploads import (
     CHANNEL,

@@ -17,9 +17,9 @@ import pytest_asyncio
 
 from consumers.handlers.files import FileReactions
 from consumers.worker import running
+from hub.uploads.finishing import Settlement
 from hub.uploads.limits import UploadLimits
-from hub.uploads.scanner import NoScanner
-from hub.uploads.settlement import Settlement
+from hub.uploads.verification import NoScanner
 from streams.channel import Kind
 from streams.envelope import Lane
 from streams.events import CATALOGUE, Action, EventType

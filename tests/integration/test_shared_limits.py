@@ -12,8 +12,7 @@ from hub.auth.revocations import DenyList
 from hub.errors import HubError
 from hub.limits.edge_store import EdgeStore
 from hub.limits.quotas import Quota, Quotas
-from hub.limits.rate_classes import RateClass
-from hub.limits.rates import RateLimiter
+from hub.limits.rates import RateClass, RateLimiter
 from support.lived_time import lived_time
 from support.redis_server import RedisServer
 

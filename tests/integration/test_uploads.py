@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from hub.storage.digests import sha256_of
-from hub.uploads.scanner import ScanResult, ScanVerdict
+from hub.storage.store import sha256_of
+from hub.uploads.verification import ScanResult, ScanVerdict
 from streams.records.upload_record import Upload
 from support.socket_client import client
 from support.uploads import (

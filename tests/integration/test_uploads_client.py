@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hub.client import HubClient, HubError, UploadFailed
-from hub.storage.digests import composite, sha256_of
+from hub.storage.store import composite, sha256_of
 from support.nodes import SECRET
 from support.uploads import CHANNEL, MIB, FileHub, download, file_hub, some_bytes, uploader
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hub.storage.digests import sha256_of
+from hub.storage.store import sha256_of
 from support.nodes import running_node
 from support.uploads import (
     CHANNEL,

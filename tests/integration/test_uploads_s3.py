@@ -13,7 +13,7 @@ from typing import Self
 import pytest
 
 from hub.client import HubClient
-from hub.storage.digests import composite, sha256_of
+from hub.storage.store import composite, sha256_of
 from support.s3_server import CREDENTIALS, S3Server, why_missing
 from support.uploads import (
     CHANNEL,

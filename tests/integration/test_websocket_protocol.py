@@ -16,8 +16,7 @@ from websockets.sync.client import connect
 
 from hub.ports import Upgrade
 from hub.websocket.codec import BINARY, CLOSE, PING, PONG, TEXT
-from hub.websocket.protocol import LeanWebSocket
-from hub.websocket.sizes import WRITE_HIGH_BYTES
+from hub.websocket.protocol import WRITE_HIGH_BYTES, LeanWebSocket
 from support.certificate import Certificate, self_signed
 from support.client_frames import client_frame, close_frame
 from support.raw_socket import RawSocket

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from hub.client.core import Core, Stage
 from hub.client.errors import StreamBroken
 from hub.client.feed import Feed, Phase, Wish
-from hub.client.greeting import Identity
-from hub.client.items import Cursor, Event, Gap, Item
+from hub.client.feeds import Identity
+from hub.client.items import Cursor, Event, Gap, Item, Reply
 from hub.client.outbox import Command, Outcome
 from hub.client.recovery import Again
-from hub.client.replies import Reply
 from hub.client.wire import encode, join
 from support.model_hub import ModelHub, ModelSession, counted_ids
 

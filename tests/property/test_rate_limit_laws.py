@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.limits.rate_classes import RateClass
-from hub.limits.rates import RateLimiter
+from hub.limits.rates import RateClass, RateLimiter
 from hub.limits.sharing import decode_report, merge, reports
 
 RATES = st.builds(RateClass, st.floats(0.1, 1000), st.integers(1, 500).map(float))

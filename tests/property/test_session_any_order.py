@@ -13,8 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hub.auth.permissions import compile_grants
 from hub.auth.tokens import Principal
 from hub.errors import ERROR_CODES, HubError
-from hub.limits.rate_classes import DEFAULT_RATES, RateClass
-from hub.limits.rates import RateLimiter
+from hub.limits.rates import DEFAULT_RATES, RateClass, RateLimiter
 from hub.protocol.commands import Caller, Command
 from hub.protocol.session import Dropped, Refused, Session, State
 from streams.events import CATALOGUE

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.storage.digests import composite, decode_digest, encode_digest, sha256_of
+from hub.storage.store import composite, decode_digest, encode_digest, sha256_of
 from hub.uploads.chunks import HEAD, Chunk, MalformedChunk, Verdict, decode_binary, encode_binary, judge, slices
 from hub.uploads.content_types import detect
 from hub.uploads.limits import UploadLimits, name_problem

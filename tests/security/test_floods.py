@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from hub.limits.rate_classes import PACE_FLOOR
+from hub.limits.rates import PACE_FLOOR
 from hub.node.connection import Connection
 from hub.node.connection_limits import BACKLOG_BYTES_MAX, BACKLOG_MAX, JOIN_BYTES_MAX
 from support.client_frames import client_frame

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hub.http.body import BODY_TIMEOUT_S
+from hub.http.requests import BODY_TIMEOUT_S
 from streams.channel import parse_channel
 from streams.envelope import Actor, Draft
 from support.nodes import running_node, token

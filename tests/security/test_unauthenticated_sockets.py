@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hub.websocket.sizes import HANDSHAKE_SIZE_LIMIT_BYTES, MESSAGE_SIZE_LIMIT_BYTES
+from hub.websocket.upgrade import HANDSHAKE_SIZE_LIMIT_BYTES, MESSAGE_SIZE_LIMIT_BYTES
 from support.client_frames import client_frame
 from support.nodes import running_node, token
 from support.raw_socket import RawSocket

@@ -83,7 +83,7 @@ async def _main(redis_url: str, data_dir: str, *more: str) -> None:
     from consumers.handlers.files import FileReactions
     from consumers.worker import running
     from hub.config import Settings
-    from hub.uploads.settling import open_settlement
+    from hub.uploads.finishing import open_settlement
     from support.run_rig import options
 
     agents = {"demo": DemoAgent(pace_s=0.001), "actor": Actor(is_lost="lost" in more)}

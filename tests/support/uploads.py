@@ -16,12 +16,11 @@ from typing import Any
 import httpx
 
 from consumers.handlers.files import FileReactions
-from hub.storage.digests import sha256_of
-from hub.storage.store import ObjectStore
+from hub.storage.store import ObjectStore, sha256_of
 from hub.uploads.chunks import encode_binary
+from hub.uploads.finishing import Settlement
 from hub.uploads.limits import UploadLimits
-from hub.uploads.scanner import NoScanner, Scanner
-from hub.uploads.settlement import Settlement
+from hub.uploads.verification import NoScanner, Scanner
 from streams.redis.log import Log
 from support.consumer_rig import Rig
 from support.nodes import Node, running_node, token

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.auth.permissions import compile_grants
-from hub.limits.rate_classes import DEFAULT_RATES, UNMETERED
+from hub.limits.rates import DEFAULT_RATES, UNMETERED
 from streams.events import CATALOGUE
 from streams.events.declaration import Action
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hub.client.backoff import full_jitter_s
 from hub.client.errors import HubError, Retry
-from hub.client.recovery import Again, Over, Recovery
+from hub.client.recovery import Again, Over, Recovery, full_jitter_s
 
 
 def recovery(*, can_refresh: bool = False) -> Recovery:

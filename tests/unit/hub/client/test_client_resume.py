@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hub.client.errors import GapError
-from hub.client.feed import Feed, Phase, Taken, Wish
+from hub.client.feed import Feed, Phase, Taken, Wish, read_subscribed
 from hub.client.items import Cursor, Event, Gap, Receipt
-from hub.client.resume import read_subscribed
 
 CHANNEL = "conversation:42"
 HELD = Cursor("5-0", 5, "e1")

@@ -8,8 +8,7 @@ from hub.auth.origins import OriginPolicy, origin_policy
 from hub.auth.permissions import compile_grants
 from hub.auth.tokens import Principal
 from hub.errors import HubError
-from hub.limits.admission import Door, address_of
-from hub.limits.connects import ConnectLimits
+from hub.limits.admission import ConnectLimits, Door, address_of
 from hub.limits.quotas import Quota, Quotas
 from hub.limits.rates import RateLimiter
 from streams.channel import parse_channel

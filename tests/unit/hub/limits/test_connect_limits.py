@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hub.errors import HubError
-from hub.limits.connects import ConnectLimits
-from hub.limits.rate_classes import RateClass
-from hub.limits.rates import RateLimiter
+from hub.limits.admission import ConnectLimits
+from hub.limits.rates import RateClass, RateLimiter
 
 NOW = 1000.0
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub.limits.rate_classes import DEFAULT_RATES, UNMETERED, RateClass, over_defaults
-from hub.limits.rates import RateLimiter, RefusalWindow
+from hub.limits.rates import DEFAULT_RATES, UNMETERED, RateClass, RateLimiter, RefusalWindow, over_defaults
 
 ALICE, BOB = ("acme", "alice"), ("acme", "bob")
 NOW = 1_800_000_000.0

@@ -17,13 +17,15 @@ from hub.websocket.codec import (
     TEXT,
     FrameDecoder,
     FrameEvent,
+    TooLarge,
     close_code,
     encode_binary,
     encode_ping,
     encode_text,
+    inflate,
     split_frames,
 )
-from hub.websocket.deflate import TooLarge, _shared, accepts, deflate_frames, inflate
+from hub.websocket.deflate import _shared, accepts, deflate_frames
 from support.client_frames import client_frame
 
 CONTINUATION = 0x0

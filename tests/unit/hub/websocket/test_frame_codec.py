@@ -26,8 +26,8 @@ from hub.websocket.codec import (
     frame_close,
     may_be_sent,
     split_frames,
+    unmask,
 )
-from hub.websocket.mask import unmask
 from support.client_frames import client_frame, close_frame
 
 CONTINUATION = 0x0

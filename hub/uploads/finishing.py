@@ -1,4 +1,4 @@
-"""How an upload ends: verified and ready, or failed and gone. Run by workers, any number of them, as often as they like.
+"""Ends uploads: verified and ready, or failed and removed. Run by workers, any number of them, as often as they like.
 
 Each step is a compare-and-set on the record or an append guarded by it, so that exactly one of `file.ready` and
 `file.upload.failed` is ever appended, and the bytes of a failed upload are gone before the event says so.
@@ -6,18 +6,23 @@ Each step is a compare-and-set on the record or an append guarded by it, so that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
-from hub.storage.store import ObjectStore
-from hub.uploads.limits import UploadLimits
-from hub.uploads.scanner import Scanner, ScanResult, ScanVerdict
-from hub.uploads.verification import Claim, Rejected, Verified, verify
+from hub.config import Settings
+from hub.storage.choice import open_store
+from hub.storage.store import ObjectStore, StoreError
+from hub.uploads.limits import UploadLimits, limits_of
+from hub.uploads.verification import Claim, NoScanner, Rejected, Scanner, ScanResult, ScanVerdict, Verified, verify
 from projections.file_ids import file_id_of
 from streams.channel import Channel
 from streams.envelope import SYSTEM, Draft, Guard
-from streams.errors import GuardRefused
+from streams.errors import GuardRefused, StreamsError
 from streams.json_bytes import to_json
 from streams.records.open_uploads import OpenUploads
 from streams.records.upload_plan import make_plan
@@ -213,3 +218,40 @@ def _bare(channel: Channel, event_id: str, payload: Mapping[str, object]) -> Upl
         id=file_id_of(channel, event_id), channel=channel, user="", filename=str(payload["filename"]),
         mime=str(payload["mime"]), plan=plan, event_id=event_id, slot="", expires_ms=0,
     )  # fmt: skip
+
+
+REAP_EVERY_S: Final = 10.0
+"""An abandoned upload ends so much after its time at the latest."""
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_settlement(settings: Settings, scanner: Scanner | None = None) -> AsyncIterator[Settlement]:
+    """A worker's settlement on its own connection, with the reaper running.
+
+    Raises:
+        LogUnavailable, ConfigurationRefused: as `Log.open`.
+    """
+    if settings.redis_url is None:
+        raise ValueError("a worker needs REDIS_URL; `hub dev` starts a Redis of its own")
+    log = await Log.open(settings.redis_url, partitions=settings.partitions, durability=settings.durability)
+    store = open_store(settings)
+    settlement = Settlement(log, store, limits_of(settings), scanner or NoScanner(), time.time)
+    reaper = asyncio.create_task(reap_always(settlement), name="upload-reaper")
+    try:
+        yield settlement
+    finally:
+        reaper.cancel()
+        await asyncio.gather(reaper, return_exceptions=True)
+        await store.close()
+        await log.close()
+
+
+async def reap_always(settlement: Settlement) -> None:
+    """Reap until cancelled. What cannot be ended now, because Redis or the store is away, is due the next time too."""
+    while True:
+        try:
+            await settlement.reap()
+        except (StreamsError, StoreError) as error:
+            _log.warning("uploads could not be reaped: %s", error)
+        await asyncio.sleep(REAP_EVERY_S)

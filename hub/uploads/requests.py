@@ -1,25 +1,22 @@
-"""What a client may ask about uploads, decided: a node's side of `file.*`. It appends nothing but the request itself.
+"""A node's side of `file.*`: requests, signatures, status and chunks are admitted, and clients told how to bring bytes.
 
-Not here: frames and sockets (hub.handlers.files), and how an upload ends (settlement.py).
+It appends nothing but the request itself. An upload's end is decided by workers (hub.uploads.finishing).
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from hub.errors import HubError, Problem
 from hub.limits.quotas import Quotas
 from hub.protocol.commands import Caller
-from hub.storage.store import ObjectStore, Part
-from hub.uploads.admission import own, taking
-from hub.uploads.authorization import Authorizer
+from hub.storage.store import NewObject, ObjectStore, Part, Signed, UploadGone
 from hub.uploads.limits import UploadLimits
-from hub.uploads.progress import ProgressTeller
 from hub.uploads.receiver import Taken
-from hub.uploads.sockets import SocketUploads
+from hub.uploads.sockets import ProgressTeller, SocketUploads
 from projections.file_ids import file_id_of
 from streams.channel import Channel
 from streams.envelope import Appended, Draft
@@ -27,13 +24,151 @@ from streams.errors import GuardRefused, IdempotencyConflict
 from streams.events.declaration import Action
 from streams.events.files import FileUploadRequest, FileUploadSign, FileUploadStatus
 from streams.records.open_uploads import OpenUploads
-from streams.records.upload_plan import Strategy, make_plan
+from streams.records.upload_plan import CHUNK_BYTES, SIGNED_PARTS_MAX, WINDOW_CHUNKS, Strategy, make_plan
 from streams.records.upload_record import Upload
-from streams.records.upload_states import OPEN, UploadState
+from streams.records.upload_states import OPEN, FailReason, UploadState
 from streams.records.uploads import UploadBook
 from streams.redis.log import Log
+from streams.times import rfc3339
+
+
+def own(upload: Upload | None, user: str) -> Upload:
+    """The upload, if it is this user's.
+
+    Raises:
+        HubError: 4018 there is none in this channel, 4003 it is somebody else's.
+    """
+    if upload is None:
+        raise HubError(4018, "there is no such upload in this channel")
+    if upload.user != user:
+        raise HubError(4003, "only who began an upload may go on with it")
+    return upload
+
+
+def not_expired(upload: Upload, now: float) -> Upload:
+    """The upload, if its time is not over. `now` is in Unix seconds.
+
+    Raises:
+        HubError: 4022.
+    """
+    is_past = upload.state in OPEN and now * 1000 > upload.expires_ms
+    if is_past or upload.reason is FailReason.EXPIRED:
+        raise HubError(4022, "the upload's time is over; ask for another one")
+    return upload
+
+
+def taking(upload: Upload, now: float) -> Upload:
+    """The upload, if bytes are still taken.
+
+    Raises:
+        HubError: 4022 its time is over, 4021 with its state.
+    """
+    not_expired(upload, now)
+    if upload.state not in OPEN:
+        raise wrong_state(upload.state)
+    return upload
+
+
+def wrong_state(state: UploadState | str) -> HubError:
+    """4021 with the present state."""
+    shown = UploadState(state).shown
+    return HubError(4021, f"the upload is {shown}", details=(Problem("state", f"is {shown}"),))
+
 
 Json = dict[str, Any]
+_NOTHING: Final[Json] = {"parts": [], "next_offset": 0}
+
+
+def absolute(origin: str, url: str) -> str:
+    """A store's URL as a client needs it: relative ones are this hub's own."""
+    return origin + url if url.startswith("/") else url
+
+
+@dataclass(frozen=True, slots=True)
+class Authorizer:
+    """Signs and describes."""
+
+    store: ObjectStore
+    limits: UploadLimits
+
+    async def authorize(
+        self, upload: Upload, origin: str, now_ms: int, wanted: Sequence[Part] | None = None, held: int | None = None,
+        *, is_new: bool = False,
+    ) -> Json:  # fmt: skip
+        """The whole answer.
+
+        Args:
+            upload: as the record has it.
+            origin: such as `https://hub.example`.
+            now_ms: Unix milliseconds.
+            wanted: parts to sign; by default the first 50 that are not there.
+            held: bytes this node holds of a socket upload, where it holds any.
+            is_new: nobody can have brought anything yet, so the store is not asked.
+        """
+        done = dict(_NOTHING) if is_new else await self._done(upload, held)
+        life_s = max(1, min(self.limits.url_life_s, (upload.expires_ms - now_ms) // 1000))
+        strategy = upload.plan.strategy
+        expires_ms = upload.expires_ms if strategy is Strategy.SOCKET else now_ms + life_s * 1000
+        answer: Json = {"upload_id": upload.id, "strategy": strategy.value, "expires_at": rfc3339(expires_ms)}
+        if strategy is Strategy.SINGLE:
+            answer["single"] = await self._single(upload, origin, life_s)
+        elif strategy is Strategy.MULTIPART:
+            parts = self._missing(upload, done) if wanted is None else wanted
+            answer["multipart"] = await self._multipart(upload, origin, life_s, parts)
+        else:
+            is_open = upload.state in OPEN
+            answer["socket"] = {"chunk_size": CHUNK_BYTES, "window": WINDOW_CHUNKS if is_open else 0}
+        return answer | {"done": done}
+
+    async def _single(self, upload: Upload, origin: str, life_s: int) -> Json:
+        new = NewObject(upload.key, upload.size, upload.mime, upload.sha256)
+        signed = await self.store.sign_put(new, life_s)
+        return {"method": signed.method, "url": absolute(origin, signed.url), "headers": dict(signed.headers)}
+
+    async def _multipart(self, upload: Upload, origin: str, life_s: int, parts: Sequence[Part]) -> Json:
+        signed: list[Signed] = []
+        if parts and upload.state in OPEN:
+            signed = await self.store.sign_parts(upload.key, upload.handle, parts, life_s)
+        rows = [
+            {"n": part.n, "url": absolute(origin, request.url), "headers": dict(request.headers)}
+            for part, request in zip(parts, signed, strict=False)
+        ]
+        return {"part_size": upload.plan.part_size, "part_count": upload.plan.part_count, "parts": rows}
+
+    @staticmethod
+    def _missing(upload: Upload, done: Json) -> list[Part]:
+        """The first parts not there, to be put without digests. Only an upload whose parts need none can have them."""
+        if upload.is_checked:
+            return []
+        there = {part["n"] for part in done["parts"]}
+        numbers = (n for n in range(1, upload.plan.part_count + 1) if n not in there)
+        return [Part(n, upload.plan.part_bytes(n)) for n, _ in zip(numbers, range(SIGNED_PARTS_MAX), strict=False)]
+
+    async def _done(self, upload: Upload, held: int | None) -> Json:
+        """What is in the store already; where the socket goes on."""
+        if upload.state not in OPEN:
+            return {"parts": [], "next_offset": upload.size}
+        if not upload.plan.is_multipart:
+            stored = await self.store.look(upload.key)
+            return {"parts": [], "next_offset": stored.size if stored else held or 0}
+        try:
+            parts = await self.store.parts(upload.key, upload.handle)
+        except UploadGone:
+            return dict(_NOTHING)
+        rows = [{"n": p.n, "size": p.size, **({"sha256": p.sha256} if p.sha256 else {})} for p in parts]
+        return {"parts": rows, "next_offset": max(_contiguous(parts), held or 0)}
+
+
+def _contiguous(parts: Sequence[Part]) -> int:
+    """Bytes from the start without a hole."""
+    offset = 0
+    for n, part in enumerate(parts, 1):
+        if part.n != n:
+            break
+        offset += part.size
+    return offset
+
+
 _REFUSALS = {
     "open": "finish or cancel some of your open uploads first",
     "bytes": "your organisation's files have no more room",

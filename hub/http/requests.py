@@ -1,0 +1,123 @@
+"""The parts every HTTP route reads from a request: the bearer token, the body, the channel, and their limits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from fastapi import Request
+
+from hub.errors import HubError
+from hub.limits.admission import address_of
+from hub.node.hub import Hub
+from hub.protocol.commands import Caller
+from hub.protocol.session import channel_of
+from streams.channel import Channel
+from streams.redis.replay import PAGE_EVENTS
+
+
+def hub_of(request: Request) -> Hub:
+    """The node's hub.
+
+    Raises:
+        HubError: 4013, the node is starting or stopping.
+    """
+    hub = getattr(request.app.state, "hub", None)
+    if not isinstance(hub, Hub):
+        raise HubError(4013, "the node is not up; try again in a moment", retry_after_ms=500)
+    return hub
+
+
+async def caller_of(request: Request) -> tuple[Hub, Caller]:
+    """The hub, and who asks it.
+
+    Raises:
+        HubError: 4001, 4002, 4019; 4004 when the address fails too often.
+    """
+    hub = hub_of(request)
+    try:
+        principal = await hub.services.verifier.verify(bearer_token(request), hub.services.now())
+    except HubError as error:
+        client = (request.client.host, request.client.port) if request.client else None
+        raise hub.door.refusal(address_of(client, dict(request.headers.raw)), error) from None
+    return hub, Caller(principal, origin=str(request.base_url).rstrip("/"))
+
+
+def bearer_token(request: Request) -> str:
+    """What `Authorization: Bearer` holds.
+
+    Raises:
+        HubError: 4001, nothing.
+    """
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise HubError(4001, "send a token as Authorization: Bearer")
+    return token.strip()
+
+
+BODY_TIMEOUT_S: Final = 30.0
+"""1 MB at 280 kbit/s. A body that drips holds a task and memory until then."""
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        HubError: 4011, it has more than `limit_bytes`; what is left of it is not read. 4005, it drips.
+    """
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal() or int(declared) > limit_bytes:
+        raise _too_large(limit_bytes)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _collect(request, limit_bytes)
+    except TimeoutError:
+        raise HubError(4005, "the body did not come in time") from None
+
+
+async def _collect(request: Request, limit_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size_bytes = 0
+    async for part in request.stream():
+        size_bytes += len(part)
+        if size_bytes > limit_bytes:
+            raise _too_large(limit_bytes)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large(limit_bytes: int) -> HubError:
+    return HubError(4011, f"a body has {limit_bytes} bytes at most")
+
+
+def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
+    """The same buckets as the socket's.
+
+    Raises:
+        HubError: 4004 with `Retry-After`.
+    """
+    if rate is None:
+        return
+    principal = caller.principal
+    retry_after_ms = hub.limiter.take((principal.tenant, principal.user), rate, hub.monotonic())
+    if retry_after_ms is not None:
+        raise HubError(4004, "too many of these; come back later", retry_after_ms=retry_after_ms)
+
+
+def charge_scan(hub: Hub, caller: Caller, events_count: int) -> None:
+    """Reading far costs as many requests as it would have taken page by page: the user's next ones wait for it."""
+    principal = caller.principal
+    hub.limiter.charge((principal.tenant, principal.user), "history", hub.monotonic(), events_count / PAGE_EVENTS)
+
+
+def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:
+    """A channel the caller may read, within the history rate.
+
+    Raises:
+        HubError: 4003, 4004, 4006.
+    """
+    channel = channel_of(caller.principal.tenant, wire)
+    if not caller.principal.grants.allows(wire, "read"):
+        raise HubError(4003, "your token does not allow read in this channel")
+    limit(hub, caller, "history")
+    return channel

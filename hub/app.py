@@ -18,7 +18,7 @@ from hub.config import Settings
 from hub.http import api as http
 from hub.http import local_store, service, sse
 from hub.http.problems import install_problems
-from hub.limits.admission import Door
+from hub.limits.admission import Admission
 from hub.limits.edge import Edge, make_edge
 from hub.limits.quotas import Quotas
 from hub.node.hub import Hub
@@ -28,7 +28,7 @@ from hub.node.states import StateReader
 from hub.ports import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
 from hub.storage.choice import open_store
 from hub.uploads.limits import limits_of
-from hub.uploads.requests import UploadDesk
+from hub.uploads.requests import UploadRequests
 from hub.websocket.asgi import serve_websocket
 from streams.records.agents import AgentDirectory
 from streams.redis.log import Log
@@ -75,9 +75,9 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         await log.close()
 
 
-def make_desk(settings: Settings, log: Log, quotas: Quotas) -> UploadDesk:
+def make_desk(settings: Settings, log: Log, quotas: Quotas) -> UploadRequests:
     """Where clients bring files."""
-    return UploadDesk(log, open_store(settings), limits_of(settings), time.time, time.monotonic, quotas)
+    return UploadRequests(log, open_store(settings), limits_of(settings), time.time, time.monotonic, quotas)
 
 
 def make_verifier(settings: Settings, edge: Edge) -> TokenVerifier:
@@ -91,7 +91,7 @@ def make_verifier(settings: Settings, edge: Edge) -> TokenVerifier:
 
 
 def make_services(
-    settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier, desk: UploadDesk | None = None
+    settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier, desk: UploadRequests | None = None
 ) -> Services:
     """The parts a node's handlers share."""
     origins = origin_policy(settings.allowed_origins, settings.websocket_url)
@@ -99,7 +99,7 @@ def make_services(
         node=edge.node,
         verifier=verifier,
         edge=edge,
-        door=Door(edge.connects, edge.quotas, settings.quota, origins, time.monotonic),
+        door=Admission(edge.connects, edge.quotas, settings.quota, origins, time.monotonic),
         states=StateReader(log, LiveStateReader(log)),
         agents=AgentDirectory(log.replay.command),
         uploads=desk,

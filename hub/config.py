@@ -20,9 +20,9 @@ from hub.setting import (
     ORIGINS,
     RATES,
     AgentSpec,
-    Problem,
     RateOverride,
     Setting,
+    SettingProblem,
     SettingRefused,
     every_kind,
     optional,
@@ -202,7 +202,7 @@ class Settings:
             SettingRefused: with every variable that is wrong, not only the first.
         """
         values: dict[str, object] = {}
-        problems: list[Problem] = []
+        problems: list[SettingProblem] = []
         for name, declared in declarations().items():
             text = env.get(declared.env, "").strip()
             if not text:
@@ -210,7 +210,7 @@ class Settings:
             try:
                 values[name] = declared.reader.read(text)
             except ValueError:
-                problems.append(Problem(declared.env, declared.reader.allowed))
+                problems.append(SettingProblem(declared.env, declared.reader.allowed))
         problems += _token_problems(env)
         if problems:
             raise SettingRefused(tuple(problems))
@@ -251,7 +251,9 @@ def settings_table() -> str:
     return "\n".join(("| variable | default | is |", "|---|---|---|", *rows))
 
 
-def _token_problems(env: Mapping[str, str]) -> list[Problem]:
+def _token_problems(env: Mapping[str, str]) -> list[SettingProblem]:
     """One source of keys, hence one family of algorithms: a hub that took two could be talked into the weaker."""
     given = [name for name in ("HUB_JWT_SECRET", "HUB_JWT_PUBLIC_KEY", "HUB_JWKS_URL") if env.get(name, "").strip()]
-    return [Problem(name, f"unset when {given[0]} is set: tokens are checked in one way only") for name in given[1:]]
+    return [
+        SettingProblem(name, f"unset when {given[0]} is set: tokens are checked in one way only") for name in given[1:]
+    ]

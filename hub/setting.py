@@ -28,7 +28,7 @@ _DATABASE: Final = re.compile(r"/\d{1,5}/?")
 _RATE: Final = re.compile(r"([a-z]+)=(\d{1,9}(?:\.\d{1,6})?)/(\d{1,9})")
 
 
-class Problem(NamedTuple):
+class SettingProblem(NamedTuple):
     """A variable and what it must be."""
 
     env: str
@@ -38,7 +38,7 @@ class Problem(NamedTuple):
 class SettingRefused(ValueError):
     """Settings that cannot be used, all of them at once; the text has one line for each."""
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, problems: tuple[SettingProblem, ...]) -> None:
         super().__init__("\n".join(f"{env} must be {must}" for env, must in problems))
         self.problems = problems
 

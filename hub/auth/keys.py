@@ -111,13 +111,13 @@ class MustFetch:
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class UnknownKey:
     """No such key, and it is too early to ask again."""
 
     retry_after_s: float
 
 
-Found = VerifyingKey | MustFetch | Unknown
+KeyLookup = VerifyingKey | MustFetch | UnknownKey
 
 
 class KeyRing:
@@ -131,7 +131,7 @@ class KeyRing:
         self._next_fetch_at = 0.0
         self._failures = 0
 
-    def find(self, kid: str | None, now: float) -> Found:
+    def find(self, kid: str | None, now: float) -> KeyLookup:
         """The key to use. Without a key id only a set of one key has an answer."""
         if now < self._good_until:
             key = self._pick(kid)
@@ -139,7 +139,7 @@ class KeyRing:
                 return key
         if now >= self._next_fetch_at:
             return MustFetch()
-        return Unknown(self._next_fetch_at - now)
+        return UnknownKey(self._next_fetch_at - now)
 
     def accept(self, keys: Mapping[str, VerifyingKey], now: float) -> None:
         """A set was fetched: it replaces the one before."""

@@ -19,7 +19,7 @@ from hub.auth.keys import (
     JwksUnavailable,
     KeyRing,
     MustFetch,
-    Unknown,
+    UnknownKey,
     VerifyingKey,
     fetch_keys,
     from_secret,
@@ -281,7 +281,7 @@ class TokenVerifier:
         found = self._ring.find(_kid(token), now)
         if isinstance(found, MustFetch):
             return None
-        if isinstance(found, Unknown):
+        if isinstance(found, UnknownKey):
             _refuse_unknown_key(found)
         return self._policy.check(token, found, now)
 
@@ -295,7 +295,7 @@ class TokenVerifier:
         await asyncio.shield(self._fetching)
         principal = self.verify_nowait(token, now)
         if principal is None:  # the fetch was older than this call and the set has aged out between
-            _refuse_unknown_key(Unknown(1.0))
+            _refuse_unknown_key(UnknownKey(1.0))
         return principal
 
     def recheck(self, principal: Principal, now: float) -> None:
@@ -353,7 +353,7 @@ def _kid(token: str) -> str | None:
     return kid
 
 
-def _refuse_unknown_key(unknown: Unknown) -> NoReturn:
+def _refuse_unknown_key(unknown: UnknownKey) -> NoReturn:
     raise HubError(
         4001, "the key that signed the token is not known here yet; try again later",
         details=(Problem("kid", "names no published key"),), retry=RetryAdvice.BACKOFF,

@@ -12,8 +12,8 @@ from hub.protocol.messages import error_frame, reply_frame
 from hub.storage.store import StoreError, UploadGone
 from hub.uploads.chunks import Chunk, MalformedChunk, decode_binary, decode_text
 from hub.uploads.content_types import presentation
-from hub.uploads.receiver import Taken
-from hub.uploads.requests import UploadDesk, absolute, not_expired, own, wrong_state
+from hub.uploads.receiver import ChunkTaken
+from hub.uploads.requests import UploadRequests, absolute, not_expired, own, wrong_state
 from hub.uploads.sockets import progress_json
 from streams.envelope import Guard
 from streams.errors import GuardRefused
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hub.node.hub import Hub
 
 _RETRY_MS: Final = 1_000
-Reply = Callable[[Taken | Exception], None]
+Reply = Callable[[ChunkTaken | Exception], None]
 
 
 class FileHandler:
@@ -51,7 +51,7 @@ class FileHandler:
         hub.services.take_binary = self.binary
 
     @property
-    def _desk(self) -> UploadDesk:
+    def _desk(self) -> UploadRequests:
         desk = self._hub.services.uploads
         if desk is None:
             raise HubError(4024, "this node takes no files")
@@ -188,8 +188,8 @@ class FileHandler:
     def _reply(self, connection: Connection, chunk: Chunk, re: str | None, channel: str | None) -> Reply:
         """Answers one chunk on its socket. A binary chunk has no id: its answer names the upload."""
 
-        def reply(result: Taken | Exception) -> None:
-            if isinstance(result, Taken):
+        def reply(result: ChunkTaken | Exception) -> None:
+            if isinstance(result, ChunkTaken):
                 connection.push(
                     reply_frame("file.upload.progress", re, channel, _taken_payload(chunk.upload_id, result))
                 )
@@ -234,7 +234,7 @@ def _refused(error: GuardRefused) -> HubError:
     return wrong_state(error.present)
 
 
-def _taken_payload(upload_id: str, taken: Taken) -> dict[str, Any]:
+def _taken_payload(upload_id: str, taken: ChunkTaken) -> dict[str, Any]:
     problem = {"problem": taken.problem.value} if taken.problem else {}
     return {
         "upload_id": upload_id, "accepted": taken.problem is None, **problem, "next_offset": taken.next_offset,

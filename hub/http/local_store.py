@@ -10,15 +10,15 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from hub.http.problems import Refusal
-from hub.storage.local import PATH, LocalStore, SignatureRefused, Ticket, check
+from hub.http.problems import RefusalResponse
+from hub.storage.local import PATH, LocalRequest, LocalStore, SignatureRefused, check
 from hub.storage.store import AlreadyStored, BadContent, UploadGone
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ByteRange:
     """Bytes to send: from `start`, `size` of them."""
 
     start: int
@@ -26,20 +26,20 @@ class Span:
     is_partial: bool
 
 
-def parse_range(header: str | None, size: int) -> Span | None:
+def parse_range(header: str | None, size: int) -> ByteRange | None:
     """What to send of an object of `size` bytes; None when nothing of it was asked for (416).
 
     A header we do not understand, or one with several ranges, is passed over, as the RFC allows: the whole is sent.
     """
     match = _RANGE.fullmatch(header or "")
     if match is None or match.group(0) == "bytes=-":
-        return Span(0, size, is_partial=False)
+        return ByteRange(0, size, is_partial=False)
     first, last = match.groups()
     if not first:
         start, end = max(0, size - int(last)), size
     else:
         start, end = int(first), min(size, int(last) + 1) if last else size
-    return Span(start, end - start, is_partial=True) if start < end else None
+    return ByteRange(start, end - start, is_partial=True) if start < end else None
 
 
 _STATUS: Final = {SignatureRefused: 403, BadContent: 400, UploadGone: 404, AlreadyStored: 412}
@@ -62,7 +62,7 @@ async def receive(key: str, request: Request) -> Response:
         store = _store(request)
         digest = await store.receive(_ticket(store, "PUT", key, request), request.stream())
     except (SignatureRefused, BadContent, UploadGone, AlreadyStored) as error:
-        return Refusal(request, str(error), _STATUS[type(error)], "text/plain")
+        return RefusalResponse(request, str(error), _STATUS[type(error)], "text/plain")
     return Response(status_code=200, headers={"ETag": f'"{digest}"'})
 
 
@@ -92,12 +92,12 @@ def _store(request: Request) -> LocalStore:
     return store
 
 
-def _ticket(store: LocalStore, method: str, key: str, request: Request) -> Ticket:
-    arrived = Ticket(method, key, dict(request.query_params), request.headers)
+def _ticket(store: LocalStore, method: str, key: str, request: Request) -> LocalRequest:
+    arrived = LocalRequest(method, key, dict(request.query_params), request.headers)
     return check(store.secret, arrived, time.time())
 
 
-def _answer(store: LocalStore, ticket: Ticket, span: Span | None, size: int) -> Response:
+def _answer(store: LocalStore, ticket: LocalRequest, span: ByteRange | None, size: int) -> Response:
     """The object, or the part of it that was asked for (RFC 9110, 14)."""
     if span is None:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})

@@ -23,7 +23,7 @@ LINGER_S: Final = 10.0
 """Ten of these at once cost ten idle tasks; a body that drips is not waited for."""
 
 
-class Refusal(Response):
+class RefusalResponse(Response):
     """A response that ends its connection, once the rest of the body has been seen off."""
 
     def __init__(
@@ -83,7 +83,7 @@ def problem(error: HubError, request: Request) -> Response:
     if error.row.http_status == 401:  # noqa: PLR2004 - RFC 9110 asks for the header with it
         headers["WWW-Authenticate"] = "Bearer"
     if error.row.http_status == 413:  # noqa: PLR2004 - its body was not read to the end
-        return Refusal(request, json.dumps(document), 413, PROBLEM_TYPE, headers)
+        return RefusalResponse(request, json.dumps(document), 413, PROBLEM_TYPE, headers)
     return Response(json.dumps(document), error.row.http_status, headers, PROBLEM_TYPE)
 
 

@@ -89,7 +89,7 @@ _IPV6_KEPT_BITS: Final = 64
 """One customer has at least a /64 (RFC 6177): its addresses count as one."""
 
 
-class Visitor(Protocol):
+class CountedConnection(Protocol):
     """What the door keeps with each connection.
 
     Attributes:
@@ -103,7 +103,7 @@ class Visitor(Protocol):
     held_tenant: str | None
 
 
-class Door:
+class Admission:
     """One node's door.
 
     Args:
@@ -122,7 +122,7 @@ class Door:
         self.is_metered = quota.publishes_per_s is not None or quota.bytes_stored is not None
         self._is_weighed = quota.bytes_stored is not None
 
-    def opened(self, visitor: Visitor, address: str) -> None:
+    def opened(self, visitor: CountedConnection, address: str) -> None:
         """A socket is open: from now on it is waited for.
 
         Raises:
@@ -132,7 +132,7 @@ class Door:
         self._connects.open(address, self._monotonic())
         visitor.is_pending = True
 
-    def entered(self, visitor: Visitor, principal: Principal) -> None:
+    def entered(self, visitor: CountedConnection, principal: Principal) -> None:
         """The token is good: count the connection, unless there are too many.
 
         Raises:
@@ -147,7 +147,7 @@ class Door:
         """A connection of theirs is closed for not listening to refusals: the next ones have to wait."""
         self._connects.punish(principal.tenant, principal.user, self._monotonic())
 
-    def left(self, visitor: Visitor) -> None:
+    def left(self, visitor: CountedConnection) -> None:
         """The connection is gone, however far it came."""
         self._settle(visitor)
         if visitor.held_tenant is not None:
@@ -191,7 +191,7 @@ class Door:
         if self._is_weighed and draft.lane is Lane.EVENTS and not is_new:
             self._quotas.note_stored(draft.channel.tenant, -len(draft.data))
 
-    def _settle(self, visitor: Visitor) -> None:
+    def _settle(self, visitor: CountedConnection) -> None:
         if visitor.is_pending:
             visitor.is_pending = False
             self._connects.settle(visitor.address)

@@ -19,9 +19,9 @@ from redis.exceptions import RedisError
 from hub.auth.revocations import DenyList, Revocation
 from hub.auth.session_claims import ClaimBook, SessionClaim, decode_claims, encode_claims
 from hub.limits.edge_keys import ms_of, order_of, readable
-from hub.limits.quotas import Quotas, Usage
+from hub.limits.quotas import Quotas, TenantUsage
 from hub.limits.rates import RateLimiter
-from hub.limits.sharing import Report, decode_report, merge, reports
+from hub.limits.sharing import RateReport, decode_report, merge, reports
 from streams.errors import LogUnavailable
 from streams.redis.keys import edge_keys
 
@@ -74,7 +74,7 @@ class EdgeStore:
         self._sessions_after: bytes | None = None
         self._is_loaded = False
         self._round = 0
-        self._told: Mapping[str, Usage] = {}
+        self._told: Mapping[str, TenantUsage] = {}
         self._task: asyncio.Task[None] | None = None
         self._is_closing = asyncio.Event()
         self._finished = asyncio.Condition()
@@ -198,12 +198,12 @@ class EdgeStore:
             pipe.time()
             return list(await pipe.execute())
 
-    def _own_reports(self) -> Iterable[Report]:
+    def _own_reports(self) -> Iterable[RateReport]:
         yield from reports(self._node, self._limiter.drain())
         usage = self._quotas.usage()
         if usage != self._told or (usage and self._round % USAGE_ROUNDS == 0):
             self._told = usage
-            yield Report(self._node, usage=usage)
+            yield RateReport(self._node, usage=usage)
 
     def _oldest_kept(self) -> str:
         return str(max(0, ms_of(self._rates_after or b"0-0") - int(LOOK_BACK_S * 2000)))

@@ -38,7 +38,7 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class TenantUsage:
     """What a node holds for one tenant now."""
 
     connections: int = 0
@@ -61,7 +61,7 @@ class Quotas:
         self._publishes: dict[float, Buckets] = {}
         self._bytes_stored: Counter[str] = Counter()
         self._bytes_unreported: Counter[str] = Counter()
-        self._remote: dict[str, tuple[float, Mapping[str, Usage]]] = {}
+        self._remote: dict[str, tuple[float, Mapping[str, TenantUsage]]] = {}
 
     def of(self, tenant: str) -> Quota:
         """The tenant's quota."""
@@ -122,11 +122,13 @@ class Quotas:
         allowed = self.of(tenant).bytes_stored
         return allowed is not None and self._bytes_stored[tenant] > allowed
 
-    def usage(self) -> dict[str, Usage]:
+    def usage(self) -> dict[str, TenantUsage]:
         """What this node holds for each tenant that is bounded in it, for its report."""
         tenants = self._connections.keys() | self._channels.keys()
         return {
-            name: Usage(self._connections[name], self._channels[name]) for name in tenants if self._is_bounded(name)
+            name: TenantUsage(self._connections[name], self._channels[name])
+            for name in tenants
+            if self._is_bounded(name)
         }
 
     def drain_bytes(self) -> dict[str, int]:
@@ -144,7 +146,7 @@ class Quotas:
             self._bytes_stored = Counter({name: self._bytes_stored[name] for name in self._bytes_unreported})
         self._bytes_stored[tenant] = bytes_stored + self._bytes_unreported[tenant]
 
-    def note_report(self, node: str, usage: Mapping[str, Usage], now: float) -> None:
+    def note_report(self, node: str, usage: Mapping[str, TenantUsage], now: float) -> None:
         """What another node holds."""
         self._remote[node] = (now, usage)
         self._remote = {name: told for name, told in self._remote.items() if now - told[0] <= REPORT_LIFE_S}
@@ -161,9 +163,9 @@ class Quotas:
         if advice_ms is not None:
             raise HubError(4004, "your organisation publishes too fast; come back later", retry_after_ms=advice_ms)
 
-    def _elsewhere(self, tenant: str) -> Usage:
+    def _elsewhere(self, tenant: str) -> TenantUsage:
         held = [usage[tenant] for _, usage in self._remote.values() if tenant in usage]
-        return Usage(sum(one.connections for one in held), sum(one.channels for one in held))
+        return TenantUsage(sum(one.connections for one in held), sum(one.channels for one in held))
 
 
 def _lower(counts: Counter[str], tenant: str) -> None:

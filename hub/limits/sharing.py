@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from hub.limits.quotas import Usage
+from hub.limits.quotas import TenantUsage
 from hub.limits.rates import LimitKey, RateLimiter, Taken
 from streams.json_bytes import to_json
 
@@ -21,7 +21,7 @@ REPORT_KEYS_MAX: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RateReport:
     """What one node let through in one round.
 
     Attributes:
@@ -32,7 +32,7 @@ class Report:
 
     node: str
     taken: Mapping[str, Taken] = field(default_factory=dict)
-    usage: Mapping[str, Usage] = field(default_factory=dict)
+    usage: Mapping[str, TenantUsage] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """The report as JSON: `{"n": node, "t": {"chat": [["acme", "alice", 3]]}, "u": {"acme": [2, 5]}}`."""
@@ -41,7 +41,7 @@ class Report:
         return to_json({"n": self.node, "t": rows, "u": usage})
 
 
-def decode_report(data: bytes) -> Report:
+def decode_report(data: bytes) -> RateReport:
     """Read a report.
 
     Raises:
@@ -50,20 +50,20 @@ def decode_report(data: bytes) -> Report:
     try:
         fields = json.loads(data)
         taken = {name: {tuple(row[:-1]): float(row[-1]) for row in rows} for name, rows in fields["t"].items()}
-        usage = {tenant: Usage(*held) for tenant, held in fields["u"].items()}
-        return Report(str(fields["n"]), taken, usage)
+        usage = {tenant: TenantUsage(*held) for tenant, held in fields["u"].items()}
+        return RateReport(str(fields["n"]), taken, usage)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError("not a report of rates") from error
 
 
-def reports(node: str, drained: Mapping[str, Taken]) -> Iterator[Report]:
+def reports(node: str, drained: Mapping[str, Taken]) -> Iterator[RateReport]:
     """A round's reports, each of at most `REPORT_KEYS_MAX` keys."""
     rows = [(name, key, cost) for name, taken in drained.items() for key, cost in taken.items()]
     for start in range(0, len(rows), REPORT_KEYS_MAX):
-        yield Report(node, _by_class(rows[start : start + REPORT_KEYS_MAX]))
+        yield RateReport(node, _by_class(rows[start : start + REPORT_KEYS_MAX]))
 
 
-def merge(limiter: RateLimiter, node: str, news: Iterable[tuple[Report, float]], now: float) -> int:
+def merge(limiter: RateLimiter, node: str, news: Iterable[tuple[RateReport, float]], now: float) -> int:
     """Charge what other nodes reported, each with its age in seconds; returns how many charges were made.
 
     Own reports are passed over. Charges commute, so the order of reports does not matter.

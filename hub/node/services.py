@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from hub.auth.tokens import Principal
-from hub.limits.admission import Door
+from hub.limits.admission import Admission
 from hub.limits.edge import Edge
 from hub.node.states import StateReader
-from hub.uploads.requests import UploadDesk
+from hub.uploads.requests import UploadRequests
 
 if TYPE_CHECKING:
     from hub.node.connection import Connection
@@ -95,10 +95,10 @@ class Services:
     node: str
     verifier: TokenVerifier
     edge: Edge
-    door: Door
+    door: Admission
     states: StateReader
     now: Callable[[], float] = time.time
     agents: AgentDirectory = field(default_factory=NoAgents)
-    uploads: UploadDesk | None = None
+    uploads: UploadRequests | None = None
     take_binary: Callable[[Connection, bytes], bool] = field(default=lambda _connection, _data: False)
     uploads_closed: Callable[[Connection], None] = field(default=lambda _connection: None)

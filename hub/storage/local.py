@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from hub.storage.local_files import LocalFiles
-from hub.storage.store import BadContent, Download, NewObject, Part, Pending, Signed, Stored
+from hub.storage.store import BadContent, Download, NewObject, PendingUpload, SignedRequest, StoredObject, StoredPart
 from hub.storage.threads import Threads
 
 PATH: Final = "/_store/"
@@ -34,7 +34,7 @@ class SignatureRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class LocalRequest:
     """A request as it was signed, or as it arrived.
 
     Attributes:
@@ -59,12 +59,12 @@ def sign(secret: bytes, method: str, key: str, headers: Mapping[str, str], query
     full = dict(query)
     if headers:
         full[SIGNED_HEADERS] = ";".join(sorted(headers))
-    ticket = Ticket(method, key, full, headers)
+    ticket = LocalRequest(method, key, full, headers)
     signature = hmac.digest(secret, ticket.canonical(), sha256).hex()
     return f"{PATH}{quote(key)}?{urlencode([*sorted(full.items()), (SIGNATURE, signature)])}"
 
 
-def check(secret: bytes, arrived: Ticket, now: float) -> Ticket:
+def check(secret: bytes, arrived: LocalRequest, now: float) -> LocalRequest:
     """The ticket of a request that arrived, with the headers that were signed and no others.
 
     Args:
@@ -77,7 +77,7 @@ def check(secret: bytes, arrived: Ticket, now: float) -> Ticket:
     """
     rest = {name: value for name, value in arrived.query.items() if name != SIGNATURE}
     names = [name for name in rest.get(SIGNED_HEADERS, "").split(";") if name]
-    ticket = Ticket(arrived.method, arrived.key, rest, {name: arrived.headers.get(name, "") for name in names})
+    ticket = LocalRequest(arrived.method, arrived.key, rest, {name: arrived.headers.get(name, "") for name in names})
     expected = hmac.digest(secret, ticket.canonical(), sha256).hex()
     if not hmac.compare_digest(expected.encode(), arrived.query.get(SIGNATURE, "").encode()):
         raise SignatureRefused("this request is not the one that was signed")
@@ -130,18 +130,20 @@ class LocalStore:
         """Beside the objects, so that a file made here is moved in by a rename."""
         return self.files.spool
 
-    def _sign(self, method: str, key: str, headers: dict[str, str], query: dict[str, str], life_s: int) -> Signed:
+    def _sign(
+        self, method: str, key: str, headers: dict[str, str], query: dict[str, str], life_s: int
+    ) -> SignedRequest:
         query[EXPIRES] = str(int(self._clock()) + life_s)
-        return Signed(method, sign(self.secret, method, key, headers, query), headers)
+        return SignedRequest(method, sign(self.secret, method, key, headers, query), headers)
 
-    async def sign_put(self, new: NewObject, life_s: int) -> Signed:
+    async def sign_put(self, new: NewObject, life_s: int) -> SignedRequest:
         """See ObjectStore."""
         headers = {"content-length": str(new.size), "content-type": new.mime, "if-none-match": "*"}
         if new.sha256:
             headers[CHECKSUM_HEADER] = new.sha256
         return self._sign("PUT", new.key, headers, {}, life_s)
 
-    async def sign_parts(self, key: str, handle: str, parts: Sequence[Part], life_s: int) -> list[Signed]:
+    async def sign_parts(self, key: str, handle: str, parts: Sequence[StoredPart], life_s: int) -> list[SignedRequest]:
         """See ObjectStore."""
         signed = []
         for part in parts:
@@ -156,7 +158,7 @@ class LocalStore:
         query = {"disposition": download.disposition, "type": download.mime}
         return self._sign("GET", key, {}, query, life_s).url
 
-    async def receive(self, ticket: Ticket, body: AsyncIterator[bytes]) -> str:
+    async def receive(self, ticket: LocalRequest, body: AsyncIterator[bytes]) -> str:
         """Carry out a signed PUT; the digest of what was stored.
 
         Raises:
@@ -171,7 +173,7 @@ class LocalStore:
         try:
             await self._spool(path, body, size)
             if handle is not None:
-                part = Part(int(ticket.query[_PART]), size, sha256)
+                part = StoredPart(int(ticket.query[_PART]), size, sha256)
                 stored = await self._threads.run(self.files.keep_part, ticket.key, handle, part, path)
                 return stored.sha256 or ""
             new = NewObject(ticket.key, size, ticket.headers["content-type"], sha256)
@@ -200,15 +202,15 @@ class LocalStore:
         """See ObjectStore."""
         return await self._threads.run(self.files.begin, key, mime)
 
-    async def write_part(self, key: str, handle: str, part: Part, source: Path) -> None:
+    async def write_part(self, key: str, handle: str, part: StoredPart, source: Path) -> None:
         """See ObjectStore."""
         await self._threads.run(self.files.keep_part, key, handle, part, source)
 
-    async def parts(self, key: str, handle: str) -> list[Part]:
+    async def parts(self, key: str, handle: str) -> list[StoredPart]:
         """See ObjectStore."""
         return await self._threads.run(self.files.parts, key, handle)
 
-    async def finish(self, key: str, handle: str, parts: Sequence[Part]) -> None:
+    async def finish(self, key: str, handle: str, parts: Sequence[StoredPart]) -> None:
         """See ObjectStore."""
         await self._threads.run(self.files.finish, key, handle, parts)
 
@@ -216,7 +218,7 @@ class LocalStore:
         """See ObjectStore."""
         await self._threads.run(self.files.abort, key, handle)
 
-    async def pending(self, prefix: str) -> list[Pending]:
+    async def pending(self, prefix: str) -> list[PendingUpload]:
         """See ObjectStore."""
         return await self._threads.run(self.files.pending, prefix)
 
@@ -224,7 +226,7 @@ class LocalStore:
         """See ObjectStore."""
         await self._threads.run(self.files.put, new, source)
 
-    async def look(self, key: str) -> Stored | None:
+    async def look(self, key: str) -> StoredObject | None:
         """See ObjectStore."""
         return await self._threads.run(self.files.look, key)
 

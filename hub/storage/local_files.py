@@ -25,9 +25,9 @@ from hub.storage.store import (
     AlreadyStored,
     BadContent,
     NewObject,
-    Part,
-    Pending,
-    Stored,
+    PendingUpload,
+    StoredObject,
+    StoredPart,
     UploadGone,
     composite,
     encode_digest,
@@ -68,9 +68,9 @@ def _part_name(n: int, sha256_b64: str) -> str:
     return f"{n:05}-{sha256_b64.replace('/', '_').replace('+', '-')}"
 
 
-def _part_of(path: Path) -> Part:
+def _part_of(path: Path) -> StoredPart:
     n, _, digest = path.name.partition("-")
-    return Part(int(n), path.stat().st_size, digest.replace("_", "/").replace("-", "+"), path.name)
+    return StoredPart(int(n), path.stat().st_size, digest.replace("_", "/").replace("-", "+"), path.name)
 
 
 class LocalFiles:
@@ -119,7 +119,7 @@ class LocalFiles:
         """Raises UploadGone unless the upload is open."""
         self._upload(key, handle)
 
-    def keep_part(self, key: str, handle: str, part: Part, source: Path) -> Part:
+    def keep_part(self, key: str, handle: str, part: StoredPart, source: Path) -> StoredPart:
         """Move a file in as a part. `part.sha256` is compared with the file's own digest when given."""
         digest = _matching_digest(source, part.size, part.sha256)
         folder = self._upload(key, handle)
@@ -133,13 +133,13 @@ class LocalFiles:
             if older != target:
                 older.unlink(missing_ok=True)
         sync_folder(folder)
-        return Part(part.n, part.size, digest, target.name)
+        return StoredPart(part.n, part.size, digest, target.name)
 
-    def parts(self, key: str, handle: str) -> list[Part]:
+    def parts(self, key: str, handle: str) -> list[StoredPart]:
         """The parts stored, by number."""
         return sorted(_parts_in(self._upload(key, handle)), key=lambda part: part.n)
 
-    def finish(self, key: str, handle: str, parts: Sequence[Part]) -> None:
+    def finish(self, key: str, handle: str, parts: Sequence[StoredPart]) -> None:
         """Rename the upload's folder to be the object; rename(2) replaces no folder that holds something."""
         folder = self._upload(key, handle)
         stored = {part.tag: part for part in _parts_in(folder)}
@@ -161,14 +161,14 @@ class LocalFiles:
             folder.rename(doomed)
             shutil.rmtree(doomed)
 
-    def pending(self, prefix: str) -> list[Pending]:
+    def pending(self, prefix: str) -> list[PendingUpload]:
         """Uploads not ended, of keys with this prefix."""
         found = []
         for folder in self._uploads.iterdir():
             with suppress(FileNotFoundError):
                 key = json.loads((folder / _UPLOAD).read_bytes())["key"]
                 if key.startswith(prefix):
-                    found.append(Pending(key, folder.name))
+                    found.append(PendingUpload(key, folder.name))
         return sorted(found, key=lambda pending: (pending.key, pending.handle))
 
     def put(self, new: NewObject, source: Path) -> str:
@@ -199,13 +199,13 @@ class LocalFiles:
             raise AlreadyStored("objects are never overwritten") from error
         sync_folder(target.parent)
 
-    def look(self, key: str) -> Stored | None:
+    def look(self, key: str) -> StoredObject | None:
         """What is stored under the key; sizes are those on the disk, not those once announced."""
         manifest = self.manifest(key)
         if manifest is None:
             return None
         size = sum(path.stat().st_size for path in self._part_paths(key))
-        return Stored(size, manifest.get("sha256"), manifest.get("composite"))
+        return StoredObject(size, manifest.get("sha256"), manifest.get("composite"))
 
     def manifest(self, key: str) -> dict[str, str] | None:
         """The object's manifest; None when there is no such object."""
@@ -249,7 +249,7 @@ class LocalFiles:
         return sorted(name for name in names if name.startswith(prefix))
 
 
-def _parts_in(folder: Path) -> list[Part]:
+def _parts_in(folder: Path) -> list[StoredPart]:
     """The newest file of each number: a crash between a rename and the removal of what it replaced leaves two."""
     paths = sorted((p for p in folder.iterdir() if p.suffix != ".json"), key=lambda path: path.stat().st_mtime_ns)
     return list({part.n: part for part in map(_part_of, paths)}.values())

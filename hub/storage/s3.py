@@ -21,10 +21,10 @@ from hub.storage.store import (
     BadContent,
     Download,
     NewObject,
-    Part,
-    Pending,
-    Signed,
-    Stored,
+    PendingUpload,
+    SignedRequest,
+    StoredObject,
+    StoredPart,
     StoreError,
     StoreUnavailable,
     UploadGone,
@@ -142,7 +142,7 @@ class S3Store:
         )
         return url
 
-    async def sign_put(self, new: NewObject, life_s: int) -> Signed:
+    async def sign_put(self, new: NewObject, life_s: int) -> SignedRequest:
         """See ObjectStore."""
         arguments = {
             "Key": new.key, "ContentLength": new.size, "ContentType": new.mime, "IfNoneMatch": "*",
@@ -150,9 +150,9 @@ class S3Store:
         }  # fmt: skip
         headers = {"content-length": str(new.size), "content-type": new.mime, "if-none-match": "*"}
         url = await self._sign("put_object", arguments, life_s)
-        return Signed("PUT", url, headers | _checksum_header(new.sha256))
+        return SignedRequest("PUT", url, headers | _checksum_header(new.sha256))
 
-    async def sign_parts(self, key: str, handle: str, parts: Sequence[Part], life_s: int) -> list[Signed]:
+    async def sign_parts(self, key: str, handle: str, parts: Sequence[StoredPart], life_s: int) -> list[SignedRequest]:
         """See ObjectStore."""
         signed = []
         for part in parts:
@@ -161,7 +161,7 @@ class S3Store:
                 **({"ChecksumSHA256": part.sha256} if part.sha256 else {}),
             }  # fmt: skip
             url = await self._sign("upload_part", arguments, life_s)
-            signed.append(Signed("PUT", url, {"content-length": str(part.size)} | _checksum_header(part.sha256)))
+            signed.append(SignedRequest("PUT", url, {"content-length": str(part.size)} | _checksum_header(part.sha256)))
         return signed
 
     async def sign_get(self, key: str, download: Download, life_s: int) -> str:
@@ -178,20 +178,20 @@ class S3Store:
         handle: str = answer["UploadId"]
         return handle
 
-    async def write_part(self, key: str, handle: str, part: Part, source: Path) -> None:
+    async def write_part(self, key: str, handle: str, part: StoredPart, source: Path) -> None:
         """See ObjectStore."""
         await self._run(self._upload_part, key, handle, part, source)
 
-    def _upload_part(self, key: str, handle: str, part: Part, source: Path) -> None:
+    def _upload_part(self, key: str, handle: str, part: StoredPart, source: Path) -> None:
         with source.open("rb") as body:
             self._client.upload_part(
                 Bucket=self._bucket, Key=key, UploadId=handle, PartNumber=part.n, Body=body, ContentLength=part.size,
                 **({"ChecksumSHA256": part.sha256} if part.sha256 else {}),
             )  # fmt: skip
 
-    async def parts(self, key: str, handle: str) -> list[Part]:
+    async def parts(self, key: str, handle: str) -> list[StoredPart]:
         """See ObjectStore. 1,000 a page."""
-        found: list[Part] = []
+        found: list[StoredPart] = []
         marker = 0
         while True:
             page = await self._call("list_parts", Key=key, UploadId=handle, PartNumberMarker=marker)
@@ -200,7 +200,7 @@ class S3Store:
                 return found
             marker = page["NextPartNumberMarker"]
 
-    async def finish(self, key: str, handle: str, parts: Sequence[Part]) -> None:
+    async def finish(self, key: str, handle: str, parts: Sequence[StoredPart]) -> None:
         """See ObjectStore. An error inside a 200 is raised by boto3 like any other."""
         listed = [
             {"PartNumber": part.n, "ETag": part.tag, **({"ChecksumSHA256": part.sha256} if part.sha256 else {})}
@@ -219,13 +219,13 @@ class S3Store:
                 if not await self.parts(key, handle):
                     return
 
-    async def pending(self, prefix: str) -> list[Pending]:
+    async def pending(self, prefix: str) -> list[PendingUpload]:
         """See ObjectStore."""
-        found: list[Pending] = []
+        found: list[PendingUpload] = []
         more: dict[str, str] = {}
         while True:
             page = await self._call("list_multipart_uploads", Prefix=prefix, **more)
-            found += [Pending(entry["Key"], entry["UploadId"]) for entry in page.get("Uploads", ())]
+            found += [PendingUpload(entry["Key"], entry["UploadId"]) for entry in page.get("Uploads", ())]
             if not page.get("IsTruncated"):
                 return found
             more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
@@ -241,7 +241,7 @@ class S3Store:
                 IfNoneMatch="*", **({"ChecksumSHA256": new.sha256} if new.sha256 else {}),
             )  # fmt: skip
 
-    async def look(self, key: str) -> Stored | None:
+    async def look(self, key: str) -> StoredObject | None:
         """See ObjectStore."""
         try:
             head = await self._call("head_object", Key=key, ChecksumMode="ENABLED")
@@ -249,8 +249,8 @@ class S3Store:
             return None
         checksum: str | None = head.get("ChecksumSHA256")
         if checksum and ("-" in checksum or head.get("ChecksumType") == "COMPOSITE"):
-            return Stored(head["ContentLength"], composite=checksum)
-        return Stored(head["ContentLength"], sha256=checksum)
+            return StoredObject(head["ContentLength"], composite=checksum)
+        return StoredObject(head["ContentLength"], sha256=checksum)
 
     async def read(self, key: str, start: int = 0, size: int | None = None) -> AsyncIterator[bytes]:
         """See ObjectStore."""
@@ -289,8 +289,8 @@ class S3Store:
         self._spool.cleanup()
 
 
-def _part(entry: Mapping[str, Any]) -> Part:
-    return Part(entry["PartNumber"], entry["Size"], entry.get("ChecksumSHA256"), entry["ETag"])
+def _part(entry: Mapping[str, Any]) -> StoredPart:
+    return StoredPart(entry["PartNumber"], entry["Size"], entry.get("ChecksumSHA256"), entry["ETag"])
 
 
 def _checksum_header(sha256: str | None) -> dict[str, str]:

@@ -86,7 +86,7 @@ class NewObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class StoredPart:
     """A part, planned or stored. `tag` is the store's own name for its content and is passed back to `finish`."""
 
     n: int
@@ -96,7 +96,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredObject:
     """What the store says it holds. At most one of the checksums is there.
 
     Attributes:
@@ -110,7 +110,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class SignedRequest:
     """A request a client may make without a token. It must send exactly these headers: they are part of the signature.
 
     `url` is absolute for S3 and begins with `/` for the local store, which the hub serves itself.
@@ -130,7 +130,7 @@ class Download:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingUpload:
     """A multipart upload begun and neither finished nor aborted."""
 
     key: str
@@ -140,10 +140,10 @@ class Pending:
 class Signing(Protocol):
     """Requests that clients carry out themselves. `life_s` is the seconds until the store refuses them (403)."""
 
-    async def sign_put(self, new: NewObject, life_s: int) -> Signed:
+    async def sign_put(self, new: NewObject, life_s: int) -> SignedRequest:
         """One PUT of the whole object; size, type and checksum (if given) are signed headers."""
 
-    async def sign_parts(self, key: str, handle: str, parts: Sequence[Part], life_s: int) -> list[Signed]:
+    async def sign_parts(self, key: str, handle: str, parts: Sequence[StoredPart], life_s: int) -> list[SignedRequest]:
         """One PUT for each part; size and checksum (if given) are signed headers."""
 
     async def sign_get(self, key: str, download: Download, life_s: int) -> str:
@@ -156,7 +156,7 @@ class Multipart(Protocol):
     async def begin(self, key: str, mime: str, *, is_checked: bool) -> str:
         """Begin; answers a handle. `is_checked`: every part will be signed or written with its digest."""
 
-    async def write_part(self, key: str, handle: str, part: Part, source: Path) -> None:
+    async def write_part(self, key: str, handle: str, part: StoredPart, source: Path) -> None:
         """Store a part from a file, which the store may take away. Again with the same number: the last one counts.
 
         Raises:
@@ -164,14 +164,14 @@ class Multipart(Protocol):
             UploadGone: no such upload.
         """
 
-    async def parts(self, key: str, handle: str) -> list[Part]:
+    async def parts(self, key: str, handle: str) -> list[StoredPart]:
         """The parts stored, by number.
 
         Raises:
             UploadGone: no such upload.
         """
 
-    async def finish(self, key: str, handle: str, parts: Sequence[Part]) -> None:
+    async def finish(self, key: str, handle: str, parts: Sequence[StoredPart]) -> None:
         """Make the object of these parts, as `parts` listed them.
 
         Raises:
@@ -183,7 +183,7 @@ class Multipart(Protocol):
     async def abort(self, key: str, handle: str) -> None:
         """Drop the upload and all its parts, also those still arriving. Nothing happens when there is none."""
 
-    async def pending(self, prefix: str) -> list[Pending]:
+    async def pending(self, prefix: str) -> list[PendingUpload]:
         """Uploads neither finished nor aborted, of keys beginning with `prefix`."""
 
 
@@ -198,7 +198,7 @@ class Objects(Protocol):
             BadContent: the file does not have the size and digest announced.
         """
 
-    async def look(self, key: str) -> Stored | None:
+    async def look(self, key: str) -> StoredObject | None:
         """Size and checksum as the store knows them; None when there is no such object."""
 
     def read(self, key: str, start: int = 0, size: int | None = None) -> AsyncIterator[bytes]:

@@ -64,7 +64,7 @@ def decode_text(upload_id: str, offset: int, data: str, sha256: str | None) -> C
     return Chunk(upload_id, offset, raw, sha256 is None or sha256_of(raw) == sha256)
 
 
-class Verdict(StrEnum):
+class ChunkVerdict(StrEnum):
     """What becomes of a chunk."""
 
     TAKE = "take"
@@ -74,20 +74,20 @@ class Verdict(StrEnum):
     TOO_LONG = "too_long"
 
 
-def judge(chunk: Chunk, next_offset: int, size: int) -> Verdict:
+def judge(chunk: Chunk, next_offset: int, size: int) -> ChunkVerdict:
     """Decide on a chunk of a file of `size` bytes of which `next_offset` are held."""
     end = chunk.offset + len(chunk.data)
     if end > size:
-        return Verdict.TOO_LONG
+        return ChunkVerdict.TOO_LONG
     if not chunk.is_intact:
-        return Verdict.CHECKSUM
+        return ChunkVerdict.CHECKSUM
     if end <= next_offset:
-        return Verdict.REPEAT
-    return Verdict.TAKE if chunk.offset == next_offset else Verdict.OFFSET
+        return ChunkVerdict.REPEAT
+    return ChunkVerdict.TAKE if chunk.offset == next_offset else ChunkVerdict.OFFSET
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class PartSlice:
     """Bytes `start` to `end` of a chunk, for part `n`; the part is whole with them when `is_last`."""
 
     n: int
@@ -96,7 +96,7 @@ class Slice:
     is_last: bool
 
 
-def slices(offset: int, length: int, part_size: int, size: int) -> list[Slice]:
+def slices(offset: int, length: int, part_size: int, size: int) -> list[PartSlice]:
     """Which bytes of a chunk at `offset` go into which part. Parts and chunks need not fit together."""
     found = []
     start = 0
@@ -104,6 +104,6 @@ def slices(offset: int, length: int, part_size: int, size: int) -> list[Slice]:
         n, inside = divmod(offset + start, part_size)
         end = min(length, start + part_size - inside)
         reached = offset + end
-        found.append(Slice(n + 1, start, end, reached % part_size == 0 or reached == size))
+        found.append(PartSlice(n + 1, start, end, reached % part_size == 0 or reached == size))
         start = end
     return found

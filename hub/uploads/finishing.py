@@ -18,7 +18,16 @@ from hub.config import Settings
 from hub.storage.choice import open_store
 from hub.storage.store import ObjectStore, StoreError
 from hub.uploads.limits import UploadLimits, limits_of
-from hub.uploads.verification import Claim, NoScanner, Rejected, Scanner, ScanResult, ScanVerdict, Verified, verify
+from hub.uploads.verification import (
+    NoScanner,
+    Rejected,
+    Scanner,
+    ScanResult,
+    ScanVerdict,
+    UploadClaim,
+    Verified,
+    verify,
+)
 from projections.file_ids import file_id_of
 from streams.channel import Channel
 from streams.envelope import SYSTEM, Draft, Guard
@@ -43,7 +52,7 @@ _MESSAGES: Final = {
 }
 
 
-class Settlement:
+class UploadFinisher:
     """Ends uploads.
 
     Args:
@@ -84,7 +93,7 @@ class Settlement:
         elif upload.state in {UploadState.VERIFYING, UploadState.SCANNING}:
             await self._book.watch(channel, upload.event_id, self._now_ms() + VERIFY_LIFE_MS, is_moved=True)
             await self._listed.change(upload, upload.size, UploadState.VERIFYING)
-            await self._judge(replace(upload, cause=cause), Claim(sha256, parts))
+            await self._judge(replace(upload, cause=cause), UploadClaim(sha256, parts))
 
     async def cancelled(self, channel: Channel, upload_id: str) -> None:
         """A `file.upload.cancel` was stored, and with it the upload is failing: remove the bytes, then say so."""
@@ -102,7 +111,7 @@ class Settlement:
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    async def _judge(self, upload: Upload, claim: Claim) -> None:
+    async def _judge(self, upload: Upload, claim: UploadClaim) -> None:
         try:
             verified = await verify(self._store, upload, claim)
             if await self._book.move(upload, UploadState.SCANNING) is not None:
@@ -226,8 +235,8 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_settlement(settings: Settings, scanner: Scanner | None = None) -> AsyncIterator[Settlement]:
-    """A worker's settlement on its own connection, with the reaper running.
+async def open_finisher(settings: Settings, scanner: Scanner | None = None) -> AsyncIterator[UploadFinisher]:
+    """A worker's finisher on its own connection, with the reaper running.
 
     Raises:
         LogUnavailable, ConfigurationRefused: as `Log.open`.
@@ -236,10 +245,10 @@ async def open_settlement(settings: Settings, scanner: Scanner | None = None) ->
         raise ValueError("a worker needs REDIS_URL; `hub dev` starts a Redis of its own")
     log = await Log.open(settings.redis_url, partitions=settings.partitions, durability=settings.durability)
     store = open_store(settings)
-    settlement = Settlement(log, store, limits_of(settings), scanner or NoScanner(), time.time)
-    reaper = asyncio.create_task(reap_always(settlement), name="upload-reaper")
+    finisher = UploadFinisher(log, store, limits_of(settings), scanner or NoScanner(), time.time)
+    reaper = asyncio.create_task(reap_always(finisher), name="upload-reaper")
     try:
-        yield settlement
+        yield finisher
     finally:
         reaper.cancel()
         await asyncio.gather(reaper, return_exceptions=True)
@@ -247,11 +256,11 @@ async def open_settlement(settings: Settings, scanner: Scanner | None = None) ->
         await log.close()
 
 
-async def reap_always(settlement: Settlement) -> None:
+async def reap_always(finisher: UploadFinisher) -> None:
     """Reap until cancelled. What cannot be ended now, because Redis or the store is away, is due the next time too."""
     while True:
         try:
-            await settlement.reap()
+            await finisher.reap()
         except (StreamsError, StoreError) as error:
             _log.warning("uploads could not be reaped: %s", error)
         await asyncio.sleep(REAP_EVERY_S)

@@ -17,7 +17,7 @@ from hub.storage.store import (
     AlreadyStored,
     NewObject,
     ObjectStore,
-    Part,
+    StoredPart,
     StoreError,
     StoreUnavailable,
     UploadGone,
@@ -25,12 +25,12 @@ from hub.storage.store import (
     sha256_of,
 )
 from hub.storage.threads import Threads
-from hub.uploads.chunks import Chunk, ChunkProblem, Slice, Verdict, judge, slices
+from hub.uploads.chunks import Chunk, ChunkProblem, ChunkVerdict, PartSlice, judge, slices
 from streams.records.upload_plan import WINDOW_CHUNKS
 from streams.records.upload_record import Upload
 
 
-class Hash(Protocol):
+class RunningHash(Protocol):
     """A running SHA-256, as hashlib makes it."""
 
     def update(self, data: memoryview, /) -> None:
@@ -55,7 +55,7 @@ class PartSpool:
         whole: the digest of the file up to what was added last.
     """
 
-    def __init__(self, folder: Path, n: int, whole: Hash | None) -> None:
+    def __init__(self, folder: Path, n: int, whole: RunningHash | None) -> None:
         self.n = n
         self.whole = whole.copy() if whole is not None else None
         self.path = folder / f"{secrets.token_hex(16)}.part"
@@ -71,10 +71,10 @@ class PartSpool:
             self.whole.update(data)
         self._size += len(data)
 
-    def close(self) -> Part:
+    def close(self) -> StoredPart:
         """The part is whole."""
         self._file.close()
-        return Part(self.n, self._size, encode_digest(self._digest.digest()))
+        return StoredPart(self.n, self._size, encode_digest(self._digest.digest()))
 
     def drop(self) -> None:
         """It is not wanted any more, or was stored. Again: nothing."""
@@ -82,7 +82,7 @@ class PartSpool:
         self.path.unlink(missing_ok=True)
 
 
-_PROBLEMS: Final = {Verdict.OFFSET: ChunkProblem.OFFSET, Verdict.CHECKSUM: ChunkProblem.CHECKSUM}
+_PROBLEMS: Final = {ChunkVerdict.OFFSET: ChunkProblem.OFFSET, ChunkVerdict.CHECKSUM: ChunkProblem.CHECKSUM}
 
 
 class ChunkBeyondEnd(Exception):
@@ -90,7 +90,7 @@ class ChunkBeyondEnd(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ChunkTaken:
     """What is held after a chunk. `problem` is None when it was accepted."""
 
     problem: ChunkProblem | None
@@ -124,7 +124,7 @@ async def put_empty(store: ObjectStore, upload: Upload) -> None:
         path.unlink(missing_ok=True)
 
 
-class Receiver:
+class UploadReceiver:
     """Takes one upload's chunks, one at a time: `take` must not be called again before it has returned.
 
     Args:
@@ -139,15 +139,15 @@ class Receiver:
         self._spool: PartSpool | None = None
         self._storing: asyncio.Task[None] | None = None
         self._is_paused = False
-        self._spooled: Hash | None = sha256() if stored_offset == 0 else None
-        self._stored: Hash | None = self._spooled
+        self._spooled: RunningHash | None = sha256() if stored_offset == 0 else None
+        self._stored: RunningHash | None = self._spooled
 
     @property
     def streamed_sha256(self) -> str:
         """The digest of everything stored, when this node saw all of it; else empty."""
         return encode_digest(self._stored.digest()) if self._stored is not None else ""
 
-    async def take(self, chunk: Chunk) -> Taken:
+    async def take(self, chunk: Chunk) -> ChunkTaken:
         """Take a chunk, or say what is wrong with it.
 
         A part that the store did not take is answered as a wrong offset: sending again from there cures it.
@@ -159,22 +159,22 @@ class Receiver:
         """
         await self._reap()
         verdict = judge(chunk, self.next_offset, self.upload.size)
-        if verdict is Verdict.TOO_LONG:
+        if verdict is ChunkVerdict.TOO_LONG:
             raise ChunkBeyondEnd
-        if verdict is Verdict.TAKE:
+        if verdict is ChunkVerdict.TAKE:
             await self._spool_chunk(chunk)
             self._is_paused = self._is_paused and self.next_offset < chunk.offset + len(chunk.data)
             if self.next_offset == self.upload.size:
                 await self.settle()
         problem = _PROBLEMS.get(verdict)
-        if verdict is Verdict.TAKE and self.next_offset < chunk.offset + len(chunk.data):
+        if verdict is ChunkVerdict.TAKE and self.next_offset < chunk.offset + len(chunk.data):
             problem = ChunkProblem.OFFSET
         return self.held(problem)
 
-    def held(self, problem: ChunkProblem | None = None) -> Taken:
+    def held(self, problem: ChunkProblem | None = None) -> ChunkTaken:
         """Where it stands."""
         window = 0 if self._is_paused else WINDOW_CHUNKS
-        return Taken(problem, self.next_offset, self.stored_offset, window)
+        return ChunkTaken(problem, self.next_offset, self.stored_offset, window)
 
     async def settle(self) -> None:
         """Wait for the part that is on its way into the store.
@@ -211,7 +211,7 @@ class Receiver:
             if piece.is_last and not await self._send_part(piece):
                 return
 
-    async def _send_part(self, piece: Slice) -> bool:
+    async def _send_part(self, piece: PartSlice) -> bool:
         """Hand a whole part over to be stored while the next one is spooled. One is on its way at a time."""
         await self.settle()
         spool = self._spool

@@ -13,10 +13,10 @@ from typing import Any, Final
 from hub.errors import HubError, Problem
 from hub.limits.quotas import Quotas
 from hub.protocol.commands import Caller
-from hub.storage.store import NewObject, ObjectStore, Part, Signed, UploadGone
+from hub.storage.store import NewObject, ObjectStore, SignedRequest, StoredPart, UploadGone
 from hub.uploads.limits import UploadLimits
-from hub.uploads.receiver import Taken
-from hub.uploads.sockets import ProgressTeller, SocketUploads
+from hub.uploads.receiver import ChunkTaken
+from hub.uploads.sockets import ProgressReporter, SocketUploads
 from projections.file_ids import file_id_of
 from streams.channel import Channel
 from streams.envelope import Appended, Draft
@@ -85,14 +85,14 @@ def absolute(origin: str, url: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Authorizer:
+class UploadAuthorizer:
     """Signs and describes."""
 
     store: ObjectStore
     limits: UploadLimits
 
     async def authorize(
-        self, upload: Upload, origin: str, now_ms: int, wanted: Sequence[Part] | None = None, held: int | None = None,
+        self, upload: Upload, origin: str, now_ms: int, wanted: Sequence[StoredPart] | None = None, held: int | None = None,
         *, is_new: bool = False,
     ) -> Json:  # fmt: skip
         """The whole answer.
@@ -125,8 +125,8 @@ class Authorizer:
         signed = await self.store.sign_put(new, life_s)
         return {"method": signed.method, "url": absolute(origin, signed.url), "headers": dict(signed.headers)}
 
-    async def _multipart(self, upload: Upload, origin: str, life_s: int, parts: Sequence[Part]) -> Json:
-        signed: list[Signed] = []
+    async def _multipart(self, upload: Upload, origin: str, life_s: int, parts: Sequence[StoredPart]) -> Json:
+        signed: list[SignedRequest] = []
         if parts and upload.state in OPEN:
             signed = await self.store.sign_parts(upload.key, upload.handle, parts, life_s)
         rows = [
@@ -136,13 +136,15 @@ class Authorizer:
         return {"part_size": upload.plan.part_size, "part_count": upload.plan.part_count, "parts": rows}
 
     @staticmethod
-    def _missing(upload: Upload, done: Json) -> list[Part]:
+    def _missing(upload: Upload, done: Json) -> list[StoredPart]:
         """The first parts not there, to be put without digests. Only an upload whose parts need none can have them."""
         if upload.is_checked:
             return []
         there = {part["n"] for part in done["parts"]}
         numbers = (n for n in range(1, upload.plan.part_count + 1) if n not in there)
-        return [Part(n, upload.plan.part_bytes(n)) for n, _ in zip(numbers, range(SIGNED_PARTS_MAX), strict=False)]
+        return [
+            StoredPart(n, upload.plan.part_bytes(n)) for n, _ in zip(numbers, range(SIGNED_PARTS_MAX), strict=False)
+        ]
 
     async def _done(self, upload: Upload, held: int | None) -> Json:
         """What is in the store already; where the socket goes on."""
@@ -159,7 +161,7 @@ class Authorizer:
         return {"parts": rows, "next_offset": max(_contiguous(parts), held or 0)}
 
 
-def _contiguous(parts: Sequence[Part]) -> int:
+def _contiguous(parts: Sequence[StoredPart]) -> int:
     """Bytes from the start without a hole."""
     offset = 0
     for n, part in enumerate(parts, 1):
@@ -176,7 +178,7 @@ _REFUSALS = {
 }
 
 
-class UploadDesk:
+class UploadRequests:
     """Authorises uploads.
 
     Args:
@@ -199,9 +201,9 @@ class UploadDesk:
         self.book = UploadBook(log)
         self._log = log
         self._clock = clock
-        self._authorizer = Authorizer(store, limits)
+        self._authorizer = UploadAuthorizer(store, limits)
         self.listed = OpenUploads(log)
-        self._progress = ProgressTeller(log, self.listed, monotonic)
+        self._progress = ProgressReporter(log, self.listed, monotonic)
         self.sockets = SocketUploads(store, self._admit_chunk, self._note_chunk, monotonic)
 
     async def request(
@@ -241,7 +243,7 @@ class UploadDesk:
             )
         await self.book.move(upload, UploadState.UPLOADING)
         upload = await self._prefer_digests(upload, payload)
-        wanted = [Part(part.n, upload.plan.part_bytes(part.n), part.sha256) for part in payload.parts]
+        wanted = [StoredPart(part.n, upload.plan.part_bytes(part.n), part.sha256) for part in payload.parts]
         return await self._authorizer.authorize(upload, origin, self.now_ms(), wanted)
 
     async def status(self, channel: Channel, payload: FileUploadStatus, caller: Caller, origin: str) -> Json:
@@ -291,7 +293,7 @@ class UploadDesk:
             await self.book.move(upload, UploadState.UPLOADING)
         return upload
 
-    def _note_chunk(self, upload: Upload, taken: Taken) -> None:
+    def _note_chunk(self, upload: Upload, taken: ChunkTaken) -> None:
         self._progress.tell(upload, taken.next_offset)
 
     def now_ms(self) -> int:

@@ -17,7 +17,7 @@ from hub.protocol.commands import Caller
 from hub.storage.store import ObjectStore, StoreError, UploadGone
 from hub.storage.threads import Threads
 from hub.uploads.chunks import Chunk, ChunkProblem
-from hub.uploads.receiver import ChunkBeyondEnd, Receiver, Taken, put_empty, stored_bytes
+from hub.uploads.receiver import ChunkBeyondEnd, ChunkTaken, UploadReceiver, put_empty, stored_bytes
 from streams.channel import Channel
 from streams.envelope import Actor, Draft, Lane
 from streams.errors import LogUnavailable
@@ -42,7 +42,7 @@ def progress_json(upload: Upload, sent: int, state: UploadState) -> bytes:
     return to_json(payload)
 
 
-class ProgressTeller:
+class ProgressReporter:
     """Appends `file.upload.progress`. One that gets lost is healed by the next, or by the event that ends the upload.
 
     Args:
@@ -90,7 +90,7 @@ RECHECK_S: Final = 1.0
 REST_S: Final = 0.025
 """A lane that rested for this long looks at once: its client may have gone on, and finished, on another node."""
 
-Answer = Callable[[Taken | Exception], None]
+OnAnswer = Callable[[ChunkTaken | Exception], None]
 Admit = Callable[[Channel | None, str, Caller], Awaitable[Upload]]
 """Channel (None: not told), upload and caller → the upload, if the caller may send to it now; raises HubError if not."""
 
@@ -106,13 +106,13 @@ class _Offer(NamedTuple):
     channel: Channel | None
     caller: Caller
     chunk: Chunk
-    answer: Answer
+    answer: OnAnswer
 
 
 @dataclass(slots=True)
 class _Lane:
     waiting: deque[_Offer] = field(default_factory=deque)
-    receiver: Receiver | None = None
+    receiver: UploadReceiver | None = None
     task: asyncio.Task[None] | None = None
     used_at: float = 0.0
     checked_at: float = 0.0
@@ -130,7 +130,7 @@ class SocketUploads:
         self,
         store: ObjectStore,
         admit: Admit,
-        on_taken: Callable[[Upload, Taken], None],
+        on_taken: Callable[[Upload, ChunkTaken], None],
         monotonic: Callable[[], float],
     ) -> None:
         self._store = store
@@ -141,7 +141,7 @@ class SocketUploads:
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    def offer(self, channel: Channel | None, caller: Caller, chunk: Chunk, answer: Answer) -> None:
+    def offer(self, channel: Channel | None, caller: Caller, chunk: Chunk, answer: OnAnswer) -> None:
         """Take a chunk when its turn comes; `answer` is called exactly once. A binary chunk names no channel."""
         key = (caller.principal.tenant, chunk.upload_id)
         lane = self._lanes.get(key)
@@ -149,8 +149,8 @@ class SocketUploads:
             self._drop_idle()
             lane = self._lanes[key] = _Lane()
         if len(lane.waiting) >= WAITING_MAX:
-            held = lane.receiver.held() if lane.receiver else Taken(None, 0, 0, 0)
-            answer(Taken(ChunkProblem.OFFSET, held.next_offset, held.stored_offset, 0))
+            held = lane.receiver.held() if lane.receiver else ChunkTaken(None, 0, 0, 0)
+            answer(ChunkTaken(ChunkProblem.OFFSET, held.next_offset, held.stored_offset, 0))
             return
         lane.waiting.append(_Offer(channel, caller, chunk, answer))
         if lane.task is None:
@@ -206,7 +206,7 @@ class SocketUploads:
             if lane.receiver is None and self._lanes.get(key) is lane and not lane.waiting:
                 del self._lanes[key]
 
-    async def _answer(self, lane: _Lane, offer: _Offer) -> Taken | Exception:
+    async def _answer(self, lane: _Lane, offer: _Offer) -> ChunkTaken | Exception:
         try:
             receiver = await self._receiver(lane, offer)
             taken = await receiver.take(offer.chunk)
@@ -226,7 +226,7 @@ class SocketUploads:
             self._on_taken(receiver.upload, taken)
         return taken
 
-    async def _receiver(self, lane: _Lane, offer: _Offer) -> Receiver:
+    async def _receiver(self, lane: _Lane, offer: _Offer) -> UploadReceiver:
         """The lane's receiver, after a look whether this user may (still) send."""
         now = self._monotonic()
         receiver = lane.receiver
@@ -241,7 +241,7 @@ class SocketUploads:
         lane.checked_at = now
         if receiver is None:
             stored = 0 if upload.state is UploadState.REQUESTED else await stored_bytes(self._store, upload)
-            receiver = lane.receiver = Receiver(self._store, upload, self._threads, stored)
+            receiver = lane.receiver = UploadReceiver(self._store, upload, self._threads, stored)
         return receiver
 
     async def _forget(self, lane: _Lane) -> None:

@@ -11,7 +11,16 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final, Protocol
 
-from hub.storage.store import AlreadyStored, BadContent, ObjectStore, Part, Stored, UploadGone, composite, encode_digest
+from hub.storage.store import (
+    AlreadyStored,
+    BadContent,
+    ObjectStore,
+    StoredObject,
+    StoredPart,
+    UploadGone,
+    composite,
+    encode_digest,
+)
 from hub.uploads.content_types import SNIFFED_BYTES, contradicts, detect
 from hub.uploads.limits import REFUSED_TYPES, plain_type
 from streams.records.upload_record import Upload
@@ -62,7 +71,7 @@ class Rejected(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class UploadClaim:
     """What the uploader says it sent (`file.upload.complete`): the digest of the whole, and of parts by number."""
 
     sha256: str | None = None
@@ -78,7 +87,7 @@ class Verified:
     detected: str
 
 
-async def verify(store: ObjectStore, upload: Upload, claim: Claim) -> Verified:
+async def verify(store: ObjectStore, upload: Upload, claim: UploadClaim) -> Verified:
     """Look at what is stored; make the object first, if it still is in parts. May be done again.
 
     Raises:
@@ -96,7 +105,7 @@ async def verify(store: ObjectStore, upload: Upload, claim: Claim) -> Verified:
     return Verified(checksum, is_composite, detected)
 
 
-async def _assemble(store: ObjectStore, upload: Upload, claim: Claim) -> list[str]:
+async def _assemble(store: ObjectStore, upload: Upload, claim: UploadClaim) -> list[str]:
     """Make the object of its parts, and say their digests where the store knows them. Done before: no digests."""
     try:
         parts = await store.parts(upload.key, upload.handle)
@@ -109,7 +118,7 @@ async def _assemble(store: ObjectStore, upload: Upload, claim: Claim) -> list[st
     return [part.sha256 for part in parts if part.sha256]
 
 
-def _check_parts(upload: Upload, parts: Sequence[Part], claim: Claim) -> None:
+def _check_parts(upload: Upload, parts: Sequence[StoredPart], claim: UploadClaim) -> None:
     """The parts are those of the plan: numbers without holes, sizes, and the digests their sender claims."""
     plan = upload.plan
     if [part.n for part in parts] != list(range(1, plan.part_count + 1)):
@@ -127,7 +136,7 @@ def _check_parts(upload: Upload, parts: Sequence[Part], claim: Claim) -> None:
 
 
 async def _checksum(
-    store: ObjectStore, upload: Upload, claim: Claim, stored: Stored, digests: Sequence[str]
+    store: ObjectStore, upload: Upload, claim: UploadClaim, stored: StoredObject, digests: Sequence[str]
 ) -> tuple[str, bool]:  # fmt: skip
     """The checksum to publish. The bytes are read only where the store cannot vouch for what is claimed."""
     claims = {digest for digest in (upload.sha256, claim.sha256) if digest}

@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 from consumers.handlers.files import FileReactions
 from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
-from hub.uploads.finishing import open_settlement
+from hub.uploads.finishing import open_finisher
 
 
 @asynccontextmanager
 async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIterator[Worker]:
-    """A worker that runs inside the block and also settles uploads.
+    """A worker that runs inside the block and also finishes uploads.
 
     Raises:
         LogUnavailable, ConfigurationRefused: Redis is away, or must not be used as it is.
     """
-    async with open_settlement(settings) as settlement:
-        handlers = (*options.handlers, FileReactions(settlement))
+    async with open_finisher(settings) as finisher:
+        handlers = (*options.handlers, FileReactions(finisher))
         async with running(dataclasses.replace(options, handlers=handlers)) as worker:
             yield worker

@@ -18,8 +18,8 @@ from hub.storage.store import (
     Download,
     NewObject,
     ObjectStore,
-    Part,
-    Signed,
+    SignedRequest,
+    StoredPart,
     UploadGone,
     composite,
     sha256_of,
@@ -44,7 +44,7 @@ async def content(store: ObjectStore, key: str, start: int = 0, size: int | None
     return b"".join([piece async for piece in store.read(key, start, size)])
 
 
-async def send(http: httpx.AsyncClient, signed: Signed, data: bytes, **changed: str) -> httpx.Response:
+async def send(http: httpx.AsyncClient, signed: SignedRequest, data: bytes, **changed: str) -> httpx.Response:
     headers = {**signed.headers, **changed}
     return await http.request(signed.method, signed.url, headers=headers, content=data)
 
@@ -102,7 +102,7 @@ class PlainCases:
         key, first, second = new_key(), os.urandom(PART), os.urandom(7)
         handle = await store.begin(key, "text/plain", is_checked=True)
         for n, data in ((2, second), (1, bytes(PART)), (1, first)):
-            await store.write_part(key, handle, Part(n, len(data), sha256_of(data)), spooled(store, data))
+            await store.write_part(key, handle, StoredPart(n, len(data), sha256_of(data)), spooled(store, data))
         assert await store.look(key) is None
 
         parts = await store.parts(key, handle)
@@ -117,7 +117,7 @@ class PlainCases:
         key, data = new_key(), os.urandom(PART + 100)
         handle = await store.begin(key, "text/plain", is_checked=True)
         for n, piece in ((1, data[:PART]), (2, data[PART:])):
-            await store.write_part(key, handle, Part(n, len(piece), sha256_of(piece)), spooled(store, piece))
+            await store.write_part(key, handle, StoredPart(n, len(piece), sha256_of(piece)), spooled(store, piece))
         await store.finish(key, handle, await store.parts(key, handle))
 
         for start, size in ((0, 4096), (PART - 10, 20), (PART + 5, 1000), (PART - 1, None)):
@@ -128,7 +128,7 @@ class PlainCases:
         """After abort nothing is left, a second abort is nothing, and every other call says that it is gone."""
         key = new_key()
         handle = await store.begin(key, "text/plain", is_checked=True)
-        await store.write_part(key, handle, Part(1, 3, sha256_of(b"abc")), spooled(store, b"abc"))
+        await store.write_part(key, handle, StoredPart(1, 3, sha256_of(b"abc")), spooled(store, b"abc"))
         assert [(pending.key, pending.handle) for pending in await store.pending("acme/")] == [(key, handle)]
 
         await store.abort(key, handle)
@@ -143,7 +143,7 @@ class PlainCases:
         key = new_key()
         handle = await store.begin(key, "text/plain", is_checked=True)
         for n in (1, 2):
-            await store.write_part(key, handle, Part(n, 3, sha256_of(b"abc")), spooled(store, b"abc"))
+            await store.write_part(key, handle, StoredPart(n, 3, sha256_of(b"abc")), spooled(store, b"abc"))
 
         with pytest.raises(BadContent):
             await store.finish(key, handle, await store.parts(key, handle))
@@ -164,7 +164,7 @@ class EnforcingCases(PlainCases):
         with pytest.raises(BadContent):
             await store.put(NewObject(key, 3, "text/plain", sha256_of(b"other")), spooled(store, b"abc"))
         with pytest.raises(BadContent):
-            await store.write_part(key, handle, Part(1, 3, sha256_of(b"other")), spooled(store, b"abc"))
+            await store.write_part(key, handle, StoredPart(1, 3, sha256_of(b"other")), spooled(store, b"abc"))
 
         assert await store.look(key) is None
         assert await store.parts(key, handle) == []
@@ -177,7 +177,7 @@ class EnforcingCases(PlainCases):
         await store.abort(key, handle)
 
         with pytest.raises(UploadGone):
-            await store.write_part(key, handle, Part(1, 3, sha256_of(b"abc")), spooled(store, b"abc"))
+            await store.write_part(key, handle, StoredPart(1, 3, sha256_of(b"abc")), spooled(store, b"abc"))
 
         assert await store.pending("") == []
 
@@ -196,7 +196,7 @@ class EnforcingCases(PlainCases):
         key, pieces = new_key(), (os.urandom(PART), b"end")
         handle = await store.begin(key, "text/plain", is_checked=True)
         for n, data in enumerate(pieces, 1):
-            await store.write_part(key, handle, Part(n, len(data), sha256_of(data)), spooled(store, data))
+            await store.write_part(key, handle, StoredPart(n, len(data), sha256_of(data)), spooled(store, data))
 
         parts = await store.parts(key, handle)
         await store.finish(key, handle, parts)
@@ -224,9 +224,9 @@ class EnforcingCases(PlainCases):
         """Another length, type, checksum, key or signature than the signed one is 403, and nothing is stored."""
         key = new_key()
         signed = await store.sign_put(NewObject(key, 3, "image/png", sha256_of(b"abc")), 60)
-        other = Signed("PUT", signed.url.replace(key, new_key()), signed.headers)
-        forged = Signed("PUT", signed.url[:-4] + "0000", signed.headers)
-        bare = Signed("PUT", signed.url, {k: v for k, v in signed.headers.items() if "checksum" not in k})
+        other = SignedRequest("PUT", signed.url.replace(key, new_key()), signed.headers)
+        forged = SignedRequest("PUT", signed.url[:-4] + "0000", signed.headers)
+        bare = SignedRequest("PUT", signed.url, {k: v for k, v in signed.headers.items() if "checksum" not in k})
 
         answers = [
             await send(http, signed, b"abc", **{"content-type": "text/html"}),
@@ -263,7 +263,7 @@ class EnforcingCases(PlainCases):
         """Parts put by signed requests are verified, listed, and become an object."""
         key, pieces = new_key(), [os.urandom(PART), b"end"]
         handle = await store.begin(key, "text/plain", is_checked=True)
-        plan = [Part(n, len(data), sha256_of(data)) for n, data in enumerate(pieces, 1)]
+        plan = [StoredPart(n, len(data), sha256_of(data)) for n, data in enumerate(pieces, 1)]
 
         first, second = await store.sign_parts(key, handle, plan, 60)
         wrong = await send(http, second, b"eno")
@@ -280,7 +280,7 @@ class EnforcingCases(PlainCases):
         """An upload begun unchecked takes parts without digests; the size is still signed."""
         key = new_key()
         handle = await store.begin(key, "text/plain", is_checked=False)
-        (signed,) = await store.sign_parts(key, handle, [Part(1, 3)], 60)
+        (signed,) = await store.sign_parts(key, handle, [StoredPart(1, 3)], 60)
 
         longer = await send(http, signed, b"abcd", **{"content-length": "4"})
         answer = await send(http, signed, b"abc")
@@ -293,7 +293,7 @@ class EnforcingCases(PlainCases):
         """A signed part of an upload that was aborted is 404 and leaves nothing."""
         key = new_key()
         handle = await store.begin(key, "text/plain", is_checked=True)
-        (signed,) = await store.sign_parts(key, handle, [Part(1, 3, sha256_of(b"abc"))], 60)
+        (signed,) = await store.sign_parts(key, handle, [StoredPart(1, 3, sha256_of(b"abc"))], 60)
         await store.abort(key, handle)
 
         answer = await send(http, signed, b"abc")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hub.storage.local import LocalStore
-from hub.storage.store import Part, StoreUnavailable
+from hub.storage.store import StoredPart, StoreUnavailable
 from hub.uploads.limits import UploadLimits
 from support.nodes import NodeProcess, token
 from support.socket_client import client
@@ -24,9 +24,9 @@ from support.uploads import (
     download,
     ending,
     file_hub,
+    finishing_uploads,
     request,
     send_chunk,
-    settling,
     some_bytes,
     uploader,
 )
@@ -87,7 +87,7 @@ async def test_node_killed_mid_upload(redis_url: str, tenant: str, tmp_path: Pat
     store = LocalStore(tmp_path / "files", lambda: 0.0)
     try:
         await asyncio.gather(first.wait_ready(), second.wait_ready())
-        async with settling(redis_url, store):
+        async with finishing_uploads(redis_url, store):
             async with client(first.ws_url, token("alice", tenant)) as socket:
                 authorized = await request(socket, len(data), strategy="socket")
                 offset = stored = 0
@@ -129,15 +129,15 @@ class Moody(LocalStore):
             self.has_failed.set()
             raise StoreUnavailable("the store answered 503")
 
-    async def write_part(self, key: str, handle: str, part: Part, source: Path) -> None:
+    async def write_part(self, key: str, handle: str, part: StoredPart, source: Path) -> None:
         self._fail("write_part")
         await super().write_part(key, handle, part, source)
 
-    async def parts(self, key: str, handle: str) -> list[Part]:
+    async def parts(self, key: str, handle: str) -> list[StoredPart]:
         self._fail("parts")
         return await super().parts(key, handle)
 
-    async def finish(self, key: str, handle: str, parts: Sequence[Part]) -> None:
+    async def finish(self, key: str, handle: str, parts: Sequence[StoredPart]) -> None:
         self._fail("finish")
         await super().finish(key, handle, parts)
 
@@ -197,10 +197,10 @@ async def test_store_away_for_good(hub: FileHub, moody: Moody) -> None:
         moody.failing["finish"] = 1_000
         await socket.answer("file.upload.complete", {"upload_id": authorized["upload_id"]}, CHANNEL)
         await moody.has_failed.wait()
-        later = hub.settlement._clock() + 16 * 60
-        hub.settlement._clock = lambda: later
+        later = hub.finisher._clock() + 16 * 60
+        hub.finisher._clock = lambda: later
 
-        await hub.settlement.reap()
+        await hub.finisher.reap()
         end = await ending(socket, authorized["upload_id"])
 
         assert (end["type"], end["payload"]["reason"]) == ("file.upload.failed", "storage")
@@ -221,10 +221,10 @@ async def test_abandoned_uploads_are_reaped(hub: FileHub) -> None:
         begun = await request(socket, len(data), strategy="socket")
         await send_chunk(socket, begun["upload_id"], 0, data[: 512 * 1024], binary=False)
         parts = await request(socket, 20 * MIB, strategy="multipart")
-        tomorrow = hub.settlement._clock() + UploadLimits().life_s + 1
-        hub.settlement._clock = lambda: tomorrow
+        tomorrow = hub.finisher._clock() + UploadLimits().life_s + 1
+        hub.finisher._clock = lambda: tomorrow
 
-        await hub.settlement.reap()
+        await hub.finisher.reap()
         ends = [await ending(socket, upload["upload_id"]) for upload in (begun, parts)]
         status = await socket.answer("file.upload.status", {"upload_id": begun["upload_id"]}, CHANNEL)
 
@@ -239,11 +239,11 @@ async def test_reaper_and_claim_at_once(hub: FileHub) -> None:
     async with uploader(hub) as socket:
         authorized = await request(socket, 3, strategy="socket")
         await bring_socket(socket, authorized, b"abc")
-        tomorrow = hub.settlement._clock() + UploadLimits().life_s + 1
-        hub.settlement._clock = lambda: tomorrow
+        tomorrow = hub.finisher._clock() + UploadLimits().life_s + 1
+        hub.finisher._clock = lambda: tomorrow
 
         await socket.send("file.upload.complete", {"upload_id": authorized["upload_id"]}, CHANNEL)
-        await asyncio.gather(*[hub.settlement.reap() for _ in range(5)])
+        await asyncio.gather(*[hub.finisher.reap() for _ in range(5)])
         await ending(socket, authorized["upload_id"])
 
         assert len(await ends_of(socket)) == 1
@@ -255,10 +255,10 @@ async def test_node_died_before_the_record(hub: FileHub) -> None:
         authorized = await request(socket, 3)
         channel, book = _channel(hub), hub.node.hub.services.uploads.book
         await hub.node.hub.log.redis.delete(book._record_key(channel, authorized["upload_id"]))
-        tomorrow = hub.settlement._clock() + UploadLimits().life_s + 1
-        hub.settlement._clock = lambda: tomorrow
+        tomorrow = hub.finisher._clock() + UploadLimits().life_s + 1
+        hub.finisher._clock = lambda: tomorrow
 
-        await hub.settlement.reap()
+        await hub.finisher.reap()
         end = await ending(socket, authorized["upload_id"])
 
         assert end["payload"]["reason"] == "expired"

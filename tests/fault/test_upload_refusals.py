@@ -171,7 +171,7 @@ async def test_somebody_elses_upload(hub: FileHub) -> None:
 
 async def test_another_tenants_upload(hub: FileHub, redis_url: str, tmp_path: Path) -> None:
     """Another tenant's upload does not exist, as text and as binary chunk."""
-    other = FileHub(hub.node, hub.settlement, f"{hub.tenant}-x")
+    other = FileHub(hub.node, hub.finisher, f"{hub.tenant}-x")
     async with uploader(hub) as alice, uploader(other, binary=True) as mallory:
         authorized = await request(alice, 9, strategy="socket")
         upload_id = authorized["upload_id"]
@@ -235,9 +235,9 @@ async def test_url_used_after_the_end(hub: FileHub) -> None:
         assert await put(http, authorized["single"], b"abc") == 200
         assert await hub.left() != []
 
-        later = hub.settlement._clock() + 3600
-        hub.settlement._clock = lambda: later
-        await hub.settlement.reap()
+        later = hub.finisher._clock() + 3600
+        hub.finisher._clock = lambda: later
+        await hub.finisher.reap()
 
     assert await hub.left() == []
 

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from consumers.handlers.files import FileReactions
 from consumers.worker import running
-from hub.uploads.finishing import Settlement
+from hub.uploads.finishing import UploadFinisher
 from hub.uploads.limits import UploadLimits
 from hub.uploads.verification import NoScanner
 from streams.channel import Kind
@@ -60,7 +60,7 @@ async def hub(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Async
     async with running_node(redis_url, data_dir=str(tmp_path_factory.mktemp("files"))) as node:
         desk = node.hub.services.uploads
         assert desk is not None
-        files = FileReactions(Settlement(log, desk.store, UploadLimits(), NoScanner(), time.time))
+        files = FileReactions(UploadFinisher(log, desk.store, UploadLimits(), NoScanner(), time.time))
         async with running(options(redis_url, {"a": agent}, handlers=(files,)), log):
             yield Hub(node, log)
     await log.close()

@@ -19,9 +19,9 @@ from support.uploads import (
     download,
     ending,
     file_hub,
+    finishing_uploads,
     request,
     send_chunk,
-    settling,
     some_bytes,
     uploader,
 )
@@ -93,8 +93,11 @@ async def test_a_chunk_for_a_file_that_was_finished_on_another_node_is_refused(
 ) -> None:
     """The first node holds half of it still; the second finished it: a chunk to the first one is 4021."""
     data = some_bytes(600_000)
-    async with running_node(redis_url, data_dir=str(tmp_path)) as second, settling(redis_url, hub.store) as settlement:
-        elsewhere = FileHub(second, settlement, hub.tenant)
+    async with (
+        running_node(redis_url, data_dir=str(tmp_path)) as second,
+        finishing_uploads(redis_url, hub.store) as finisher,
+    ):
+        elsewhere = FileHub(second, finisher, hub.tenant)
         async with uploader(hub) as alice, uploader(elsewhere) as again:
             authorized = await request(alice, len(data), strategy="socket")
             upload_id = authorized["upload_id"]

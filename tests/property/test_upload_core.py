@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.storage.store import composite, decode_digest, encode_digest, sha256_of
-from hub.uploads.chunks import HEAD, Chunk, MalformedChunk, Verdict, decode_binary, encode_binary, judge, slices
+from hub.uploads.chunks import HEAD, Chunk, ChunkVerdict, MalformedChunk, decode_binary, encode_binary, judge, slices
 from hub.uploads.content_types import detect
 from hub.uploads.limits import UploadLimits, name_problem
 from streams.channel import Channel, Kind
@@ -86,13 +86,13 @@ def test_offset_rule(size: int, held: int, offset: int, length: int, is_intact: 
     verdict = judge(Chunk("0" * 32, offset, bytes(length), is_intact), held, size)
 
     if offset + length > size:
-        assert verdict is Verdict.TOO_LONG
+        assert verdict is ChunkVerdict.TOO_LONG
     elif not is_intact:
-        assert verdict is Verdict.CHECKSUM
+        assert verdict is ChunkVerdict.CHECKSUM
     elif offset + length <= held:
-        assert verdict is Verdict.REPEAT
+        assert verdict is ChunkVerdict.REPEAT
     else:
-        assert (verdict is Verdict.TAKE) == (offset == held)
+        assert (verdict is ChunkVerdict.TAKE) == (offset == held)
 
 
 @given(st.binary(min_size=16, max_size=16), st.integers(0, 2**63), st.binary(max_size=100))

@@ -1,4 +1,4 @@
-"""Uploads in tests: a node, a worker that settles, and a client that brings bytes by each of the three ways."""
+"""Uploads in tests: a node, a worker that finishes them, and a client that brings bytes by each of the three ways."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import httpx
 from consumers.handlers.files import FileReactions
 from hub.storage.store import ObjectStore, sha256_of
 from hub.uploads.chunks import encode_binary
-from hub.uploads.finishing import Settlement
+from hub.uploads.finishing import UploadFinisher
 from hub.uploads.limits import UploadLimits
 from hub.uploads.verification import NoScanner, Scanner
 from streams.redis.log import Log
@@ -39,10 +39,10 @@ def some_bytes(size: int) -> bytes:
 
 @dataclass(slots=True)
 class FileHub:
-    """A node that takes files, and the worker's settlement on the same store."""
+    """A node that takes files, and the worker's finisher on the same store."""
 
     node: Node
-    settlement: Settlement
+    finisher: UploadFinisher
     tenant: str
 
     @property
@@ -61,15 +61,15 @@ class FileHub:
 
 
 @contextlib.asynccontextmanager
-async def settling(
+async def finishing_uploads(
     redis_url: str, store: ObjectStore, limits: UploadLimits | None = None, scanner: Scanner | None = None
 ):
-    """A worker that settles uploads; gives its settlement."""
+    """A worker that finishes uploads; gives its finisher."""
     log = await Log.open(redis_url)
     try:
-        settlement = Settlement(log, store, limits or UploadLimits(), scanner or NoScanner(), time.time)
-        async with Rig(log, FileReactions(settlement)):
-            yield settlement
+        finisher = UploadFinisher(log, store, limits or UploadLimits(), scanner or NoScanner(), time.time)
+        async with Rig(log, FileReactions(finisher)):
+            yield finisher
     finally:
         await log.close()
 
@@ -82,8 +82,8 @@ async def file_hub(
     async with running_node(redis_url, data_dir=str(folder), **settings) as node:
         desk = node.hub.services.uploads
         assert desk is not None
-        async with settling(redis_url, desk.store, scanner=scanner) as settlement:
-            yield FileHub(node, settlement, tenant)
+        async with finishing_uploads(redis_url, desk.store, scanner=scanner) as finisher:
+            yield FileHub(node, finisher, tenant)
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from hub.auth.origins import OriginPolicy, origin_policy
 from hub.auth.permissions import compile_grants
 from hub.auth.tokens import Principal
 from hub.errors import HubError
-from hub.limits.admission import ConnectLimits, Door, address_of
+from hub.limits.admission import Admission, ConnectLimits, address_of
 from hub.limits.quotas import Quota, Quotas
 from hub.limits.rates import RateLimiter
 from streams.channel import parse_channel
@@ -33,7 +33,7 @@ class Rig:
     def __init__(self, quota: Quota | None = None) -> None:
         self.connects = ConnectLimits(RateLimiter(), pending_per_address_max=2)
         self.quotas = Quotas(quota)
-        self.door = Door(self.connects, self.quotas, quota or Quota(), OriginPolicy(), lambda: 1.0)
+        self.door = Admission(self.connects, self.quotas, quota or Quota(), OriginPolicy(), lambda: 1.0)
 
 
 @pytest.mark.parametrize("ending", ["entered", "left", "both"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.errors import HubError
-from hub.limits.quotas import REPORT_LIFE_S, Quota, Quotas, Usage
+from hub.limits.quotas import REPORT_LIFE_S, Quota, Quotas, TenantUsage
 
 SMALL = Quota(connections=2, channels=2, publishes_per_s=1, bytes_stored=100)
 
@@ -76,7 +76,7 @@ def test_shared_total_keeps_what_was_stored_since_the_report() -> None:
 def test_dead_nodes_stop_counting() -> None:
     """A node that no longer reports holds nothing, once any other reports."""
     quotas = Quotas(SMALL)
-    quotas.note_report("b", {"acme": Usage(connections=2)}, 0.0)
+    quotas.note_report("b", {"acme": TenantUsage(connections=2)}, 0.0)
     assert code(quotas.open_connection, "acme") == 4010
 
     quotas.note_report("c", {}, REPORT_LIFE_S + 1)
@@ -88,7 +88,7 @@ def test_only_bounded_tenants_are_reported_and_closed_ones_forgotten() -> None:
     quotas = Quotas(named={"acme": SMALL})
     quotas.open_connection("acme")
     quotas.open_connection("other")
-    assert quotas.usage() == {"acme": Usage(1, 0)}
+    assert quotas.usage() == {"acme": TenantUsage(1, 0)}
 
     quotas.close_connection("acme")
     assert quotas.usage() == {}

@@ -1,6 +1,6 @@
-"""Every setting of a node, read from the environment once, at start (PROTOCOL 7). Pure.
+"""Every setting of a node, read from the environment once, at start (docs/protocol.md#settings-and-commands). Pure.
 
-What a command line flag overrides is the command's business; nothing else reads the environment.
+Command line flags override it in the commands; nothing else reads the environment.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from streams.channel import Kind
 from streams.envelope import Durability
 
 DEV_SECRET: Final = "dev-secret-change-me-32-bytes-min"  # noqa: S105 - public on purpose: `hub dev` only
-"""What `hub dev`, and commands that sign their own token, use when HUB_JWT_SECRET is unset (PROTOCOL 7)."""
+"""Used by `hub dev`, and by commands that sign their own token, when HUB_JWT_SECRET is unset."""
 _MB: Final = 1_048_576
 _NO_OVERRIDES: Final[Mapping[str, RateOverride] | None] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a node runs with. Made by `from_env`; tests make their own with only what they are about.
+    """The settings of a node. Made by `from_env`; tests make their own with only the fields they are about.
 
     `durability` has a level for every kind. `rate_limits` is None when limits are off, else what replaces the defaults.
     """
@@ -218,25 +218,25 @@ class Settings:
 
     @property
     def rates(self) -> Mapping[str, RateClass] | None:
-        """Every rate class as it counts here; None when limits are off."""
+        """Every rate class with its overrides; None when limits are off."""
         return over_defaults(self.rate_limits)
 
     @property
     def quota(self) -> Quota:
-        """What each tenant may use."""
+        """The quota of each tenant."""
         return Quota(
             self.quota_connections, self.quota_channels, self.quota_publishes_per_s, self.quota_bytes_stored
         )  # fmt: skip
 
     @property
     def secrets(self) -> list[str]:
-        """What must never stand in a log line."""
+        """Texts that must never stand in a log line."""
         password = urlsplit(self.redis_url or "").password
         return [text for text in (self.jwt_secret, self.metrics_token, password) if text]
 
     @property
     def has_token_key(self) -> bool:
-        """Whether tokens can be checked at all; a node must not start without."""
+        """True if tokens can be checked at all; a node must not start otherwise."""
         return bool(self.jwt_secret or self.jwt_public_key or self.jwks_url)
 
 

@@ -20,7 +20,7 @@ _QUIET: Final = {"botocore": logging.WARNING, "httpx": logging.WARNING, "uvicorn
 
 
 def redactor(secrets: Iterable[str] = ()) -> Processor:
-    """The processor that redacts a whole log line. It comes last before the line is written."""
+    """Make the processor that redacts a whole log line, the last before the line is written."""
     redaction = Redaction(secrets)
 
     def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -30,7 +30,7 @@ def redactor(secrets: Iterable[str] = ()) -> Processor:
 
 
 def processors(secrets: Iterable[str] = ()) -> list[Processor]:
-    """What a line passes through until it is text. Tracebacks become text first, so that they are redacted too."""
+    """The steps from an event to a line of text. Tracebacks become text first, so that they are redacted too."""
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
@@ -51,7 +51,7 @@ def configure_logging(
         stream: where lines go; standard error.
 
     Returns:
-        The handler, for whoever wants to remove it.
+        The handler, so that it can be removed.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -89,5 +89,5 @@ def _take_over(handler: logging.Handler, level: int) -> None:
 
 
 def uvicorn_log_config() -> dict[str, Any]:
-    """What to give uvicorn as `log_config`, so that it leaves logging as `configure_logging` set it up."""
+    """The `log_config` for uvicorn that leaves logging as `configure_logging` set it up."""
     return {"version": 1, "disable_existing_loggers": False}

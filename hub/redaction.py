@@ -1,4 +1,4 @@
-"""Takes secrets out of whatever is about to be logged. Pure.
+"""Takes secrets out of values about to be logged. Pure.
 
 It errs on the side of taking too much: every query string of a URL goes, and every field whose name says secret. It does
 not make text safe to render; the JSON writer behind it escapes control characters and line breaks.
@@ -39,7 +39,7 @@ TEXT_CHARS_MAX: Final = 4_096
 """A longer text is cut: one hostile frame must not fill a disk of logs."""
 
 _SEARCHED_CHARS_MAX: Final = 65_536
-"""What lies beyond is not even looked at: searching costs about 1 ms for this much."""
+"""Text beyond this is not even searched: searching costs about 1 ms for this much."""
 
 ITEMS_MAX: Final = 64
 DEPTH_MAX: Final = 6
@@ -58,7 +58,7 @@ class Redaction:
         self._secrets = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)  # noqa: PLR2004
 
     def text(self, value: str) -> str:
-        """The text without what looks like a secret or is one, cut to its greatest length."""
+        """Remove known secrets and everything that looks like one, and cut to the greatest length."""
         for secret in self._secrets:
             value = value.replace(secret, REDACTED)
         is_endless = len(value) > _SEARCHED_CHARS_MAX

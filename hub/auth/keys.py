@@ -1,7 +1,7 @@
 """Keys that verify tokens: a configured one, or those of a JWKS, fetched and kept by key id.
 
 A key carries the only algorithms it may be used with, so that a public key can never serve as an HMAC secret. PyJWT's own
-JWKS client is not used (ops/decisions/0042-jwks.md): it follows redirects, reads documents of any size, and sets no deadline.
+JWKS client is not used (ops/decisions): it follows redirects, reads documents of any size, and sets no deadline.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class VerifyingKey:
 
 
 def static_key(secret: str | None, public_key: str | None) -> VerifyingKey:
-    """The one key that was configured.
+    """Make the one key that is configured.
 
     Raises:
         ValueError: none or both were given, or the key is too weak or of a kind not supported.
@@ -54,7 +54,7 @@ def static_key(secret: str | None, public_key: str | None) -> VerifyingKey:
 
 
 def from_secret(secret: str) -> VerifyingKey:
-    """HS256 by a shared secret.
+    """Make an HS256 key of a shared secret.
 
     Raises:
         ValueError: shorter than 32 bytes, or a PEM, which is public.
@@ -68,7 +68,7 @@ def from_secret(secret: str) -> VerifyingKey:
 
 
 def from_pem(pem: str) -> VerifyingKey:
-    """RS256, ES256 or EdDSA by a public key in PEM.
+    """Make a key for RS256, ES256 or EdDSA of a public key in PEM.
 
     Raises:
         ValueError: not a public key in PEM, or too weak.
@@ -81,7 +81,7 @@ def from_pem(pem: str) -> VerifyingKey:
 
 
 def of_public_key(key: object) -> VerifyingKey:
-    """The public key with the one algorithm its kind allows.
+    """Pair a public key with the one algorithm its kind allows.
 
     Raises:
         ValueError: RSA below 2048 bits, a curve other than P-256, or another kind.
@@ -96,10 +96,10 @@ def of_public_key(key: object) -> VerifyingKey:
 
 
 LIFESPAN_S: Final = 300.0
-"""How long a fetched set is trusted: the longest a removed key goes on working."""
+"""Time a fetched set is trusted: the longest a removed key goes on working."""
 
 COOLDOWN_S: Final = 5.0
-"""Least time between two fetches, counted from any attempt. It is how long a key rotated just now may be refused."""
+"""Least time between two fetches, counted from any attempt: a key rotated just now may be refused for as long."""
 
 BACKOFF_MAX_S: Final = 30.0
 """Failed fetches double the cooldown up to here."""
@@ -121,7 +121,11 @@ KeyLookup = VerifyingKey | MustFetch | UnknownKey
 
 
 class KeyRing:
-    """The keys of one JWKS by key id. `now` is in seconds of one clock throughout."""
+    """The keys of one JWKS by key id; `now` is in seconds of one clock throughout.
+
+    Keys are forgotten when their set is too old, so a key the issuer removed stops working. An unknown key id causes one fetch
+    per cooldown, so that forged ids cannot make the hub hammer its issuer.
+    """
 
     def __init__(self, lifespan_s: float = LIFESPAN_S, cooldown_s: float = COOLDOWN_S) -> None:
         self._lifespan_s = lifespan_s
@@ -132,7 +136,7 @@ class KeyRing:
         self._failures = 0
 
     def find(self, kid: str | None, now: float) -> KeyLookup:
-        """The key to use. Without a key id only a set of one key has an answer."""
+        """Look up the key to use. Without a key id only a set of one key has an answer."""
         if now < self._good_until:
             key = self._pick(kid)
             if key is not None:
@@ -142,14 +146,14 @@ class KeyRing:
         return UnknownKey(self._next_fetch_at - now)
 
     def accept(self, keys: Mapping[str, VerifyingKey], now: float) -> None:
-        """A set was fetched: it replaces the one before."""
+        """Replace the set by one that was fetched."""
         self._keys = keys
         self._failures = 0
         self._good_until = now + self._lifespan_s
         self._next_fetch_at = now + self._cooldown_s
 
     def note_failure(self, now: float) -> None:
-        """A fetch failed: what is held serves until its lifespan ends; the next attempt waits longer each time."""
+        """Note a failed fetch: the keys held serve until their lifespan ends, and each next attempt waits longer."""
         self._failures += 1
         self._next_fetch_at = now + min(BACKOFF_MAX_S, self._cooldown_s * 2.0 ** min(self._failures - 1, 10))
 
@@ -171,12 +175,12 @@ _UNREADABLE: Final = (jwt.PyJWTError, ValueError, TypeError, KeyError, Attribute
 
 
 class JwksUnavailable(Exception):
-    """The set could not be fetched or read; the text says what was wrong and quotes nothing of the document."""
+    """The set could not be fetched or read; the text names the fault and quotes nothing of the document."""
 
 
 @dataclass(frozen=True, slots=True)
 class JwksUrl:
-    """Where the keys are: https, or http on the loopback interface. Redirects are never followed."""
+    """The address of a JWKS: https, or http on the loopback interface. Redirects are never followed."""
 
     is_tls: bool
     host: str
@@ -224,7 +228,7 @@ def fetch_keys(url: JwksUrl, timeout_s: float = FETCH_TIMEOUT_S) -> Mapping[str,
 
 
 def read_keys(document: bytes) -> Mapping[str, VerifyingKey]:
-    """Key id → key, of the keys fit for signatures; others (`oct`, encryption, weak or unknown kinds) are passed over.
+    """Read the keys fit for signatures, by key id; others (`oct`, encryption, weak or unknown kinds) are passed over.
 
     Raises:
         JwksUnavailable: not JSON with a list `keys` of at most 100.

@@ -1,6 +1,6 @@
-"""Which web pages may open sockets. Pure.
+"""The web pages that may open sockets. Pure.
 
-The hub keeps no cookies, so a foreign page gains nothing by opening a socket: the list narrows who may try. Programs send
+The hub keeps no cookies, so a foreign page gains nothing by opening a socket: the list only narrows the field. Programs send
 no `Origin` and are not concerned.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 ANY_ORIGIN: Final = "*"
-"""As the whole list: every page may."""
+"""As the whole list: every page is allowed."""
 
 _ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::\d{1,5})?")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
@@ -32,7 +32,7 @@ def parse_origins(text: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class OriginPolicy:
-    """Which pages may: the hub's own always, others when they are listed.
+    """The allowed pages: the hub's own always, others when they are listed.
 
     Attributes:
         listed: normal origins, or only `*`.
@@ -44,11 +44,11 @@ class OriginPolicy:
 
     @property
     def allows_all(self) -> bool:
-        """Whether every page may."""
+        """True when every page is allowed."""
         return ANY_ORIGIN in self.listed
 
     def allows(self, origin: bytes | None, host: bytes | None) -> bool:
-        """Whether a request with these `Origin` and `Host` headers may open a socket. No `Origin`: not a page.
+        """Judge a request by its `Origin` and `Host` headers. Without `Origin` it does not come from a page.
 
         A page cannot choose its `Host` header. The scheme is not compared, since TLS may end at a proxy.
         """
@@ -61,12 +61,12 @@ class OriginPolicy:
 
 
 def origin_policy(listed: frozenset[str], public_url: str | None) -> OriginPolicy:
-    """The policy of a node that is reached by `public_url` (None: by the request's own host)."""
+    """Make the policy of a node that is reached by `public_url` (None: by the request's own host)."""
     return OriginPolicy(listed, _host(urlsplit(public_url).netloc) if public_url else "")
 
 
 def _host(netloc: str) -> str:
-    """Without the default port, as browsers write an origin."""
+    """Strip the default port, as browsers write an origin."""
     return netloc.lower().removesuffix(":80").removesuffix(":443")
 
 

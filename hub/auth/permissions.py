@@ -1,6 +1,6 @@
-"""What a token allows: grants compiled once, asked for every command. Pure.
+"""Permissions: a token's grants, compiled once and asked for every command. Pure.
 
-It decides by channel and action only. Rules about whose message or request something is belong to the handlers.
+It decides by channel and action only. Rules about the ownership of a message or request belong to the handlers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PATTERN: Final = re.compile(r"[A-Za-z0-9_.@|+~:-]{1,141}\*?|\*")
 _NOTHING: Final[frozenset[str]] = frozenset()
 _OWN_INBOX: Final = frozenset({Action.READ.value})
 _REMEMBERED_MAX: Final = 64
-"""Channels whose answer a token keeps. Smaller costs a pattern search (about 1 µs) per frame of a client that talks in
+"""Channels a token keeps the answer for. Smaller costs a pattern search (about 1 µs) per frame of a client that talks in
 many channels; larger costs about 100 bytes each, per connection."""
 
 
@@ -31,7 +31,7 @@ class MalformedGrants(ValueError):
 
 @lru_cache(maxsize=128)
 def _action_set(actions: frozenset[str]) -> frozenset[str]:
-    """The actions with `*` spelled out; equal sets share one object, since every connection holds some."""
+    """Spell out `*`; equal sets share one object, since every connection holds some."""
     return ACTIONS if EVERYTHING in actions else actions
 
 
@@ -51,14 +51,14 @@ class Grants:
     _remembered: dict[str, frozenset[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def allows(self, channel_wire: str, action: str) -> bool:
-        """Whether `action` may be done in `kind:name`. Below 0.3 µs for a channel asked about before."""
+        """True if `action` may be done in `kind:name`. Below 0.3 µs for a channel asked about before."""
         actions = self._remembered.get(channel_wire)
         if actions is None:
             actions = self._remember(channel_wire)
         return action in actions
 
     def covers(self, pattern: str, action: str) -> bool:
-        """Whether a wildcard grant spans all of `pattern` (`user:*`, `*`) with `action`: what admin calls ask."""
+        """True if a wildcard grant spans all of `pattern` (`user:*`, `*`) with `action`; admin calls ask this."""
         prefix = pattern.removesuffix(EVERYTHING)
         return action in next((allowed for known, allowed in self.prefixes if prefix.startswith(known)), _NOTHING)
 

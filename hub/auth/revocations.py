@@ -1,4 +1,4 @@
-"""The deny-list: which tokens no longer count although their signature holds. Pure.
+"""The deny-list: tokens that no longer count although their signature holds. Pure.
 
 A token is revoked by its `jti`, or with every token of its subject issued up to a moment. Entries are kept as long as a
 token they could hit may live; where that is unknown, for ten years.
@@ -19,7 +19,7 @@ from streams.channel import NAME_PATTERN
 from streams.json_bytes import to_json
 
 UNKNOWN_LIFE_S: Final = 10 * 365 * 86_400.0
-"""How long an entry is kept when nothing says how long its tokens live. Set a maximum age of tokens to shorten it."""
+"""Life of an entry when nothing says how long its tokens live. Set a maximum age of tokens to shorten it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Revocation:
     """One entry.
 
     Attributes:
-        tenant: whose token; a revocation never reaches another tenant.
+        tenant: the token's tenant; a revocation never reaches another.
         jti: the token's id, or None.
-        user: whose tokens, or None. Exactly one of the two is set.
+        user: the tokens' subject, or None. Exactly one of the two is set.
         before: unix seconds; with `user`, tokens issued at or before it are revoked.
         until: unix seconds; the entry may be forgotten then.
     """
@@ -42,11 +42,11 @@ class Revocation:
 
     @property
     def field(self) -> str:
-        """What it is about, as its field in the stored hash. No tenant holds a colon, so it is unambiguous."""
+        """The entry's field in the stored hash. No tenant holds a colon, so it is unambiguous."""
         return f"{self.tenant}:jti:{self.jti}" if self.user is None else f"{self.tenant}:sub:{self.user}"
 
     def hits(self, principal: Principal) -> bool:
-        """Whether it revokes the principal's token. One without `iat` cannot show that it is newer."""
+        """True if it revokes the principal's token. A token without `iat` cannot show that it is newer."""
         if principal.tenant != self.tenant:
             return False
         if self.user is None:
@@ -98,7 +98,7 @@ class DenyList:
         return iter(tuple(self._entries.values()))
 
     def add(self, revocation: Revocation) -> bool:
-        """Take an entry in; whether it is news. Of two about one subject the later `before` counts."""
+        """Add an entry; true if it is news. Of two about one subject the later `before` counts."""
         known = self._entries.get(revocation.field)
         if known is not None and known.before >= revocation.before and known.until >= revocation.until:
             return False
@@ -111,7 +111,7 @@ class DenyList:
         return True
 
     def is_revoked(self, principal: Principal) -> bool:
-        """Whether an entry hits the principal's token."""
+        """True if an entry hits the principal's token."""
         entries = self._entries
         if not entries:
             return False
@@ -132,11 +132,11 @@ _BODY_BYTES_MAX: Final = 4_096
 
 
 def read_revocation(body: bytes, asker: Principal, now: float, *, max_life_s: float | None = None) -> Revocation:
-    """The revocation a body asks for, in the asker's own tenant.
+    """Read the body of `POST /v1/revocations`: a revocation in the asker's own tenant.
 
     Args:
-        body: as it came.
-        asker: who sent it.
+        body: as it arrived.
+        asker: its sender.
         now: unix seconds.
         max_life_s: the longest a token may live here, where that is configured: bounds how long the entry is kept.
 

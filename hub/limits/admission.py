@@ -23,15 +23,17 @@ behind one proxy when a node restarts, since all upgrade before the first says w
 the whole node for the 10 s a handshake may last."""
 
 PENALTY_CONNECTS: Final = 1_000.0
-"""What a socket that is closed for not listening costs its user: as many connects, one second's worth by default. After twenty
+"""The price of a socket closed for not listening, in connects of its user: one second's worth by default. After twenty
 of them (the burst) such a user comes in once a second; with less a flood of reconnects would cost the node more than it refuses."""
 
 _ANYBODY: Final = "@address"
-"""Stands where a tenant stands in other keys; `@` is in no tenant's name."""
+"""Stands in the place of a tenant; `@` is in no tenant's name."""
 
 
 class ConnectLimits:
-    """One node's limits on connecting. `now` is the limiter's clock.
+    """One node's limits on connecting: polite users behind the same address are let in whatever a neighbour tries.
+
+    A failed handshake counts against its address only, and only failures do. `now` is the limiter's clock.
 
     Raises, from every method that does: HubError 4004, or 4010 for sockets waiting to authenticate.
     """
@@ -42,15 +44,19 @@ class ConnectLimits:
         self._pending: dict[str, int] = {}
 
     def open(self, address: str, now: float) -> None:
-        """A socket was accepted: refuse it, or count it as waiting until `settle`."""
-        self._take(address, "address", now, "too many connections from your address; come back later")
+        """Refuse an accepted socket, or count it as waiting until `identified`."""
+        self._take(address, "address", now, "too many connections from your address; try again later")
         waiting = self._pending.get(address, 0)
         if not self._limiter.is_off and waiting >= self._pending_max:
-            raise HubError(4010, "too many connections of your address wait to authenticate", retry_after_ms=1_000)
+            raise HubError(
+                4010,
+                "too many connections from your address wait to authenticate; try again later",
+                retry_after_ms=1_000,
+            )
         self._pending[address] = waiting + 1
 
-    def settle(self, address: str) -> None:
-        """The socket authenticated, failed or went away before either. Once for each `open` that did not raise."""
+    def identified(self, address: str) -> None:
+        """Stop counting a socket as waiting: it authenticated, failed or left. Once for each `open` that did not raise."""
         waiting = self._pending.get(address, 0) - 1
         if waiting > 0:
             self._pending[address] = waiting
@@ -58,20 +64,20 @@ class ConnectLimits:
             self._pending.pop(address, None)
 
     def admit(self, tenant: str, user: str, now: float) -> None:
-        """The token is good: refuse a user who connects too often."""
+        """Refuse a user who connects too often; the token is good."""
         advice_ms = self._limiter.take((tenant, user), "connect", now)
         if advice_ms is not None:
-            raise HubError(4004, "you connect too often; come back later", retry_after_ms=advice_ms, closes=True)
+            raise HubError(4004, "you connect too often; try again later", retry_after_ms=advice_ms, closes=True)
 
     def punish(self, tenant: str, user: str, now: float) -> None:
-        """A socket of the user was closed because it did not listen: its next ones must wait, the longer the more often."""
+        """Delay the next sockets of a user whose socket was closed for not listening, longer each time."""
         advice_ms = self._limiter.take((tenant, user), "connect", now)
         if advice_ms is None or advice_ms < ADVICE_MS_MAX:
             self._limiter.charge((tenant, user), "connect", now, PENALTY_CONNECTS)
 
     def fail(self, address: str, now: float) -> None:
-        """A handshake or an HTTP call failed to authenticate: refuse by 4004 instead when that happens too often."""
-        self._take(address, "auth", now, "too many failed attempts from your address; come back later")
+        """Count a failed authentication; raises 4004 when an address fails too often."""
+        self._take(address, "auth", now, "too many failed attempts from your address; try again later")
 
     def pending_count(self) -> int:
         """Sockets that have not authenticated yet."""
@@ -84,18 +90,18 @@ class ConnectLimits:
 
 
 AUTH_FAILURES: Final = frozenset({4001, 4002, 4019})
-"""What counts against an address."""
+"""Codes that count against an address."""
 _IPV6_KEPT_BITS: Final = 64
 """One customer has at least a /64 (RFC 6177): its addresses count as one."""
 
 
 class CountedConnection(Protocol):
-    """What the door keeps with each connection.
+    """The fields admission keeps with each connection.
 
     Attributes:
-        address: whom failures count against.
-        is_pending: it is counted as one that has not said who it is.
-        held_tenant: the tenant whose quota it uses; None before it said so.
+        address: failures count against it.
+        is_pending: counted as not authenticated yet.
+        held_tenant: the tenant of the quota it uses; None before it authenticated.
     """
 
     address: str
@@ -104,13 +110,13 @@ class CountedConnection(Protocol):
 
 
 class Admission:
-    """One node's door.
+    """Admission of one node's connections.
 
     Args:
         connects: limits on connecting and failing.
-        quotas: what tenants hold.
-        quota: the quota of every tenant; what is without bound is not counted per event.
-        origins: which pages may open sockets.
+        quotas: counts by tenant.
+        quota: the quota of every tenant; a field without bound is not counted per event.
+        origins: the pages that may open sockets.
         monotonic: the limiter's clock.
     """
 
@@ -123,7 +129,7 @@ class Admission:
         self._is_weighed = quota.bytes_stored is not None
 
     def opened(self, visitor: CountedConnection, address: str) -> None:
-        """A socket is open: from now on it is waited for.
+        """Count a socket that has opened and must authenticate.
 
         Raises:
             HubError: 4004 or 4010, too many of this address.
@@ -133,7 +139,7 @@ class Admission:
         visitor.is_pending = True
 
     def entered(self, visitor: CountedConnection, principal: Principal) -> None:
-        """The token is good: count the connection, unless there are too many.
+        """Count a connection that has authenticated, unless there are too many.
 
         Raises:
             HubError: 4004 or 4010.
@@ -141,21 +147,21 @@ class Admission:
         self._connects.admit(principal.tenant, principal.user, self._monotonic())
         self._quotas.open_connection(principal.tenant)
         visitor.held_tenant = principal.tenant
-        self._settle(visitor)
+        self._identified(visitor)
 
     def punish(self, principal: Principal) -> None:
-        """A connection of theirs is closed for not listening to refusals: the next ones have to wait."""
+        """Delay the next connections of a user whose connection is closed for ignoring refusals."""
         self._connects.punish(principal.tenant, principal.user, self._monotonic())
 
     def left(self, visitor: CountedConnection) -> None:
-        """The connection is gone, however far it came."""
-        self._settle(visitor)
+        """Give back everything a closed connection held."""
+        self._identified(visitor)
         if visitor.held_tenant is not None:
             self._quotas.close_connection(visitor.held_tenant)
             visitor.held_tenant = None
 
     def refusal(self, address: str, error: HubError) -> HubError:
-        """What to answer to somebody whose token was refused: `error`, or 4004 when that happens too often."""
+        """The answer to a refused token: `error`, or 4004 when the address fails too often."""
         if error.row.code not in AUTH_FAILURES:
             return error
         try:
@@ -165,7 +171,7 @@ class Admission:
         return error
 
     def follow(self, tenant: str) -> None:
-        """A channel gets its first subscriber here.
+        """Count a channel that gets its first subscriber here.
 
         Raises:
             HubError: 4015.
@@ -173,11 +179,11 @@ class Admission:
         self._quotas.open_channel(tenant)
 
     def unfollow(self, tenant: str) -> None:
-        """A channel lost its last subscriber here."""
+        """Stop counting a channel that lost its last subscriber here."""
         self._quotas.close_channel(tenant)
 
     def charge(self, draft: Draft) -> None:
-        """An event is about to be stored; asked only while `is_metered`.
+        """Charge an event about to be stored; called only while `is_metered`.
 
         Raises:
             HubError: 4004 or 4011.
@@ -186,19 +192,19 @@ class Admission:
             self._quotas.publish(draft.channel.tenant, len(draft.data), self._monotonic())
 
     def settle(self, draft: Draft, result: Appended | StreamsError | None) -> None:
-        """What was charged was appended, or not: what was not stored, or had been before, is given back."""
+        """Give back the charge of an event that was not stored, or had been stored before."""
         is_new = isinstance(result, Appended) and not result.is_duplicate
         if self._is_weighed and draft.lane is Lane.EVENTS and not is_new:
             self._quotas.note_stored(draft.channel.tenant, -len(draft.data))
 
-    def _settle(self, visitor: CountedConnection) -> None:
+    def _identified(self, visitor: CountedConnection) -> None:
         if visitor.is_pending:
             visitor.is_pending = False
-            self._connects.settle(visitor.address)
+            self._connects.identified(visitor.address)
 
 
 def address_of(client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
-    """Whom a request's failures count against.
+    """The address a request's failures count against.
 
     A proxy on this machine is believed in `X-Forwarded-For`, by its last entry, which is the one it wrote itself.
     """

@@ -1,4 +1,4 @@
-"""What a tenant may hold at once and in total: connections, channels, publish rate, bytes stored. Pure.
+"""Quotas of tenants: connections, channels, publish rate, bytes stored. Pure.
 
 Counts of this node are exact; those of other nodes are as old as their last report, about half a second.
 """
@@ -14,15 +14,15 @@ from hub.errors import HubError
 from hub.limits.rates import Buckets, RateClass
 
 TENANTS_MAX: Final = 65_536
-"""Tenants whose stored bytes are remembered, about 10 MB; beyond it those that reported everything are forgotten, and known again
+"""Tenants kept with their stored bytes, about 10 MB; beyond it those with nothing unreported are forgotten, and known again
 with their next report, half a second after their next event."""
 REPORT_LIFE_S: Final = 15.0
-"""A node that has not reported for this long is taken for dead and its counts for gone."""
+"""A node that has not reported for this long counts as dead, and its counts are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What one tenant may use; None is without bound.
+    """One tenant's quota; None is unlimited.
 
     Attributes:
         connections: sockets open at once, over all nodes.
@@ -39,14 +39,14 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class TenantUsage:
-    """What a node holds for one tenant now."""
+    """The counts a node holds for one tenant now."""
 
     connections: int = 0
     channels: int = 0
 
 
 class Quotas:
-    """One node's ledger.
+    """One node's counts.
 
     Args:
         default: the quota of every tenant not named.
@@ -75,11 +75,11 @@ class Quotas:
         """
         allowed = self.of(tenant).connections
         if allowed is not None and self._connections[tenant] + self._elsewhere(tenant).connections >= allowed:
-            raise HubError(4010, "your organisation has as many connections as it may; try again later")
+            raise HubError(4010, "your organisation has reached its limit of connections; try again later")
         self._connections[tenant] += 1
 
     def close_connection(self, tenant: str) -> None:
-        """A counted connection is gone."""
+        """Stop counting a connection."""
         _lower(self._connections, tenant)
 
     def open_channel(self, tenant: str) -> None:
@@ -90,11 +90,11 @@ class Quotas:
         """
         allowed = self.of(tenant).channels
         if allowed is not None and self._channels[tenant] + self._elsewhere(tenant).channels >= allowed:
-            raise HubError(4015, "your organisation has as many channels open as it may")
+            raise HubError(4015, "your organisation has reached its limit of open channels; leave some first")
         self._channels[tenant] += 1
 
     def close_channel(self, tenant: str) -> None:
-        """A counted channel lost its last local subscriber."""
+        """Stop counting a channel that lost its last local subscriber."""
         _lower(self._channels, tenant)
 
     def publish(self, tenant: str, size_bytes: int, now: float) -> None:
@@ -106,24 +106,24 @@ class Quotas:
         quota = self.of(tenant)
         if quota.bytes_stored is not None and self._bytes_stored[tenant] + size_bytes > quota.bytes_stored:
             self._bytes_unreported[tenant] += 0  # its total comes with the next report: something may have been removed
-            raise HubError(4011, "your organisation has stored as much as it may; remove something first")
+            raise HubError(4011, "your organisation's storage is full; remove something first")
         if quota.publishes_per_s is not None:
             self._take_publish(tenant, quota.publishes_per_s, now)
         if quota.bytes_stored is not None:
             self.note_stored(tenant, size_bytes)
 
     def note_stored(self, tenant: str, size_bytes: int) -> None:
-        """Count bytes stored (or, negative, removed) without asking: uploads that are done, channels deleted."""
+        """Count bytes stored (or, negative, removed) without a check: finished uploads, deleted channels."""
         self._bytes_stored[tenant] += size_bytes
         self._bytes_unreported[tenant] += size_bytes
 
     def is_full(self, tenant: str) -> bool:
-        """Whether more is stored than may be."""
+        """True when more is stored than the quota allows."""
         allowed = self.of(tenant).bytes_stored
         return allowed is not None and self._bytes_stored[tenant] > allowed
 
     def usage(self) -> dict[str, TenantUsage]:
-        """What this node holds for each tenant that is bounded in it, for its report."""
+        """This node's counts of each tenant with a bound, for its report."""
         tenants = self._connections.keys() | self._channels.keys()
         return {
             name: TenantUsage(self._connections[name], self._channels[name])
@@ -132,22 +132,22 @@ class Quotas:
         }
 
     def drain_bytes(self) -> dict[str, int]:
-        """Bytes stored since the last call, by tenant, for the shared totals."""
+        """Take the bytes stored since the last call, by tenant, for the shared totals."""
         drained, self._bytes_unreported = dict(self._bytes_unreported), Counter()
         return drained
 
     def restore_bytes(self, drained: Mapping[str, int]) -> None:
-        """The report that took these did not arrive: report them again."""
+        """Put back bytes whose report did not arrive."""
         self._bytes_unreported.update(drained)
 
     def note_total(self, tenant: str, bytes_stored: int) -> None:
-        """The shared total, this node's reported part included."""
+        """Note the shared total, which includes this node's reported part."""
         if len(self._bytes_stored) >= TENANTS_MAX:
             self._bytes_stored = Counter({name: self._bytes_stored[name] for name in self._bytes_unreported})
         self._bytes_stored[tenant] = bytes_stored + self._bytes_unreported[tenant]
 
     def note_report(self, node: str, usage: Mapping[str, TenantUsage], now: float) -> None:
-        """What another node holds."""
+        """Note another node's counts."""
         self._remote[node] = (now, usage)
         self._remote = {name: told for name, told in self._remote.items() if now - told[0] <= REPORT_LIFE_S}
 
@@ -161,7 +161,7 @@ class Quotas:
             buckets = self._publishes[per_s] = Buckets(RateClass(per_s, max(1.0, per_s * 10)))
         advice_ms = buckets.take(tenant, now, 1.0)
         if advice_ms is not None:
-            raise HubError(4004, "your organisation publishes too fast; come back later", retry_after_ms=advice_ms)
+            raise HubError(4004, "your organisation publishes too fast; try again later", retry_after_ms=advice_ms)
 
     def _elsewhere(self, tenant: str) -> TenantUsage:
         held = [usage[tenant] for _, usage in self._remote.values() if tenant in usage]

@@ -23,8 +23,8 @@ class RateClass:
         per_s: refill per second.
         burst: what a full bucket holds.
         has_tenant_ceiling: counted by user, so that a tenant's ceiling applies; not for sockets and addresses.
-        is_shared: nodes tell each other what they let through. Not where a bucket belongs to one socket, nor for `live`:
-            what is over it is dropped without harm, and its keys are many.
+        is_shared: nodes report to each other. Not where a bucket belongs to one socket, nor for `live`: dropping the excess
+            does no harm, and its keys are many.
     """
 
     per_s: float
@@ -50,16 +50,16 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
         "document": RateClass(50, 200),
         "cursor": RateClass(20, 20),
         "upload": RateClass(5, 20),
-        # Beside EVENTS 14. All `live` frames of a user together, whatever their channels.
+        # Ours. All `live` messages of a user together, whatever their channels.
         "signals": RateClass(200, 1_000, is_shared=False),  # by user
-        # Beside EVENTS 14. High enough for a node's every client to come back at once through one proxy.
+        # Ours. High enough for a node's every client to come back at once through one proxy.
         "connect": RateClass(1_000, 20_000, has_tenant_ceiling=False),  # by user
         "address": RateClass(2_000, 40_000, has_tenant_ceiling=False),  # connects by address
     }
 )
 
 PACE_FLOOR: Final = RateClass(1_000, 5_000, has_tenant_ceiling=False, is_shared=False)
-"""How fast frames of one user may come to one node at least, refused ones and nonsense included. A refusal costs some 15 µs, so
+"""Least rate at which one node takes messages of one user, refused ones and nonsense included. A refusal costs some 15 µs, so
 this is 1.5 % of a node's core; all classes together let through less than half of it."""
 _NOT_FRAMES: Final = frozenset({"auth", "connect", "address"})
 
@@ -68,7 +68,7 @@ UNMETERED: Final = frozenset({"chunk"})
 
 
 def pace_of(rates: Mapping[str, RateClass]) -> RateClass:
-    """How fast a user's frames are taken: the floor, or twice what the classes together let through where that is more."""
+    """The rate at which a user's messages are taken: the floor, or twice the sum of the classes where that is more."""
     classes = [rate for name, rate in rates.items() if name not in _NOT_FRAMES]
     return replace(
         PACE_FLOOR,
@@ -78,7 +78,7 @@ def pace_of(rates: Mapping[str, RateClass]) -> RateClass:
 
 
 def over_defaults(overrides: Mapping[str, tuple[float, float]] | None) -> Mapping[str, RateClass] | None:
-    """The defaults with `class: (per second, burst)` put over them; None, for `off`, stays None.
+    """Put `class: (per second, burst)` over the defaults; None, for `off`, stays None.
 
     Raises:
         ValueError: an unknown class, or a figure that is not positive. The text says what is allowed.
@@ -99,20 +99,23 @@ def over_defaults(overrides: Mapping[str, tuple[float, float]] | None) -> Mappin
 
 
 ADVICE_MS_MAX: Final = 30_000
-"""EVENTS 14: advice doubles up to here. A bucket deeper in debt than that still says the exact time."""
+"""Advice doubles up to here (docs/protocol.md#rates). A bucket deeper in debt still says the exact time."""
 
 _SWEEP_AT: Final = 1024
 """Keys before the first sweep. A sweep costs about 50 ns a key and the threshold then doubles, so takes stay cheap."""
 
 KEYS_MAX: Final = 262_144
-"""Keys kept at most, about 40 MB. Beyond it the fullest buckets are forgotten first: those lose the least."""
+"""Keys kept at most, about 40 MB. Beyond it the fullest buckets are forgotten first: they lose the least."""
 
 _SLACK: Final = 0.01
 """Part of one event forgiven, since sums of many intervals round."""
 
 
 class Buckets:
-    """Token buckets of one class by key. Full at first; refilled at the class's rate, never above its burst.
+    """Token buckets of one class by key: full at first, refilled at the class's rate, never above its burst.
+
+    Kept is the moment a key's bucket will be full again (the "theoretical arrival time" of GCRA, ITU-T I.371). A full
+    bucket holds no information, so it is forgotten: memory follows the keys active within one refill.
 
     A cost above the burst counts as the burst: it needs a full bucket.
     """
@@ -133,7 +136,7 @@ class Buckets:
         return len(self._full_at)
 
     def take(self, key: Hashable, now: float, cost: float) -> int | None:
-        """Take `cost`; None when there was enough, else the advice in ms and nothing is taken."""
+        """Take `cost`; None when there was enough, else nothing is taken and the advice in ms returned."""
         wait_s = self.wait_s(key, now, cost)
         if wait_s > self.slack_s:
             return self.advise(key, now, wait_s)
@@ -147,14 +150,14 @@ class Buckets:
         return ahead_s + (cost if cost < self._burst else self._burst) * self._interval_s - self._room_s  # noqa: FURB136
 
     def charge(self, key: Hashable, now: float, cost: float) -> None:
-        """Take `cost` whether or not there is enough: the bucket may fall below empty."""
+        """Take `cost` even where there is not enough: the bucket may fall below empty."""
         full_at = self._full_at.get(key, now)
         if len(self._full_at) >= self._sweep_at:
             self._sweep(now)
         self._full_at[key] = (full_at if full_at > now else now) + cost * self._interval_s  # noqa: FURB136
 
     def advise(self, key: Hashable, now: float, wait_s: float) -> int:
-        """The advice in ms for a refusal: the wait itself first, doubled by each refusal that came before its time."""
+        """The advice in ms for a refusal: the wait itself first, doubled by each refusal before its time."""
         exact_ms = max(1, math.ceil(wait_s * 1000))
         until, last_ms = self._advice.get(key, (now, 0))
         advice_ms = exact_ms if now >= until else max(exact_ms, min(2 * last_ms, ADVICE_MS_MAX))
@@ -164,7 +167,7 @@ class Buckets:
         return advice_ms
 
     def _sweep(self, now: float) -> None:
-        """Forget what is full again and advice that is over."""
+        """Forget full buckets and advice that has passed."""
         self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
         self._advice = {key: advice for key, advice in self._advice.items() if advice[0] > now}
         if len(self._full_at) >= KEYS_MAX:
@@ -175,14 +178,14 @@ class Buckets:
 
 
 TENANT_USERS: Final = 50
-"""EVENTS 14: a tenant may do what 50 of its users may."""
+"""A tenant may do as much as 50 of its users (docs/protocol.md#rates)."""
 
 LimitKey = tuple[Hashable, ...]
-"""Whose bucket: `(tenant, user)`, longer where the class says so (`live`: and channel and type). The first item is the
-tenant, and its ceiling applies to classes counted by user."""
+"""The owner of a bucket: `(tenant, user)`, longer where the class says so (`live`: and channel and type). The first item is
+the tenant, and its ceiling applies to classes counted by user."""
 
 Taken = dict[LimitKey, float]
-"""Key → how much was let through."""
+"""Key → cost let through."""
 
 REFUSALS_MAX: Final = 20
 REFUSAL_WINDOW_S: Final = 10.0
@@ -193,8 +196,8 @@ class RateLimiter:
 
     Args:
         rates: class → rate; None switches every limit off.
-        tenant_users: how many users' worth a tenant may do.
-        is_shared: keep what was let through until `drain` is called, for the other nodes.
+        tenant_users: a tenant's ceiling, in users.
+        is_shared: keep the costs let through until `drain` is called, for the other nodes.
     """
 
     __slots__ = ("_origin", "_pace", "_taken", "_tenants", "_users")
@@ -221,11 +224,11 @@ class RateLimiter:
 
     @property
     def is_off(self) -> bool:
-        """Whether nothing is limited."""
+        """True when nothing is limited."""
         return self._users is None
 
     def take(self, key: LimitKey, class_: str, now: float, cost: float = 1.0) -> int | None:
-        """Take `cost` from the key's bucket: None when there was enough, else in how many ms to come back.
+        """Take `cost` from the key's bucket: None when there was enough, else the advised wait in ms.
 
         A refusal takes nothing. Waiting as told is always enough; the first advice is exact, each repeat that did not
         wait doubles it, up to 30 s. `now` is in seconds, of any clock that does not go back. Below 2 µs.
@@ -251,9 +254,9 @@ class RateLimiter:
         return refused
 
     def is_in_pace(self, user: tuple[str, str], now: float) -> bool:
-        """Count a frame of `(tenant, user)`, whatever it is; false, counting nothing, when they come faster than any use needs.
+        """Count a message of `(tenant, user)`; false, counting nothing, when they come faster than any use needs.
 
-        It gives no advice: who is too fast is not answered but read more slowly. Below 0.5 µs.
+        It gives no advice: a sender that is too fast is not answered but read more slowly. Below 0.5 µs.
         """
         if self._users is None:
             return True
@@ -266,7 +269,7 @@ class RateLimiter:
         return True
 
     def charge(self, key: LimitKey, class_: str, now: float, cost: float) -> None:
-        """Count what another node let through: the bucket may fall below empty and then refuses until it is repaid."""
+        """Count a cost another node let through: the bucket may fall below empty and then refuses until it is repaid."""
         if self._users is None or class_ not in self._users:
             return
         if self._origin is None:
@@ -277,18 +280,18 @@ class RateLimiter:
             self._tenants[class_].charge(key[0], now, cost)
 
     def drain(self) -> dict[str, Taken]:
-        """What was let through since the last call, by class and key; classes without any are left out."""
+        """Take the costs let through since the last call, by class and key; classes without any are left out."""
         drained = {name: taken for name, taken in self._taken.items() if taken}
         self._taken = {name: {} for name in self._taken}
         return drained
 
     def bucket_count(self) -> int:
-        """How many buckets are kept: a metric, and what shows that memory stays bounded."""
+        """The number of buckets kept: a metric, and the proof that memory stays bounded."""
         return len(self._pace) + sum(map(len, (*(self._users or {}).values(), *self._tenants.values())))
 
 
 class RefusalWindow:
-    """Counts the rate refusals of one socket: 20 within 10 s close it with 4004 (PROTOCOL 4)."""
+    """Counts the rate refusals of one socket: 20 within 10 s close it with 4004 (docs/protocol.md#errors)."""
 
     __slots__ = ("_times",)
 

@@ -1,8 +1,8 @@
-"""What nodes tell each other about rates, as bytes, and how news is merged. Pure.
+"""Reports of nodes to each other about rates, as bytes, and their merging. Pure.
 
-Each node limits by itself at once and reports what it let through about twice a second; the others charge it to their own
-buckets. So a user's limit is the same whichever node a device is on, half a second late, without a round trip per event.
-What nodes let through together in that half second is not lost: the buckets fall below empty and refuse until it is repaid.
+Each node limits by itself at once and reports about twice a second the costs it let through; the others charge them to their
+own buckets. So a user's limit is the same whichever node a device is on, half a second late, without a round trip per event.
+Any excess of that half second is not lost: the buckets fall below empty and refuse until it is repaid.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ REPORT_KEYS_MAX: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class RateReport:
-    """What one node let through in one round.
+    """The costs one node let through in one round.
 
     Attributes:
-        node: who reports, so that nobody charges its own report.
+        node: the reporting node, so that none charges its own report.
         taken: class → key → cost.
-        usage: tenant → what the node holds for it, for quotas; empty in most rounds.
+        usage: tenant → the node's counts, for quotas; empty in most rounds.
     """
 
     node: str
@@ -64,7 +64,7 @@ def reports(node: str, drained: Mapping[str, Taken]) -> Iterator[RateReport]:
 
 
 def merge(limiter: RateLimiter, node: str, news: Iterable[tuple[RateReport, float]], now: float) -> int:
-    """Charge what other nodes reported, each with its age in seconds; returns how many charges were made.
+    """Charge other nodes' reports, each with its age in seconds; returns the number of charges.
 
     Own reports are passed over. Charges commute, so the order of reports does not matter.
     """

@@ -77,7 +77,7 @@ def test_sockets_that_hang_before_the_handshake_are_bounded_by_address() -> None
     assert refused.value.row.code == 4010
 
     guard.open("192.0.2.2", NOW)
-    guard.settle("192.0.2.1")
+    guard.identified("192.0.2.1")
     guard.open("192.0.2.1", NOW)
     assert guard.pending_count() == 4
 
@@ -87,7 +87,7 @@ def test_settled_addresses_are_forgotten() -> None:
     guard = limits(connects=1000)
     for number in range(1000):
         guard.open(str(number), NOW)
-        guard.settle(str(number))
+        guard.identified(str(number))
 
     assert guard.pending_count() == 0
     assert not guard._pending

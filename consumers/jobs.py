@@ -2,7 +2,7 @@
 
 An arq job only *takes* a segment: when the run's hash says that it is this worker's the job is done, and the segment continues
 as a task of the worker. arq polls every unfinished job again and again (three round trips each, 20 times a second), and its
-retries know nothing of a run's attempts; see ops/decisions/0021-arq.md.
+retries know nothing of a run's attempts; see ops/decisions/0007-arq.md.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class LocalJobs:
     """Implements `Jobs` for one worker: it takes what it serves and has room for at once; the queue carries the rest to others.
 
     arq looks at one job after the other, four round trips each: of 200 questions in one instant the last would wait for it
-    for most of a second (ops/decisions/0021-arq.md).
+    for most of a second (ops/decisions/0007-arq.md).
 
     Args:
         take: takes the run's segment; False when it is not for this worker: it does not serve the agent, is full, or is

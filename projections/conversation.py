@@ -1,7 +1,7 @@
 """The conversation: messages with branches, edits and reactions, settings with their revision, answers. Pure.
 
 Chat commands are folded as they were stored; there is no second "done" event to wait for. An event about a message that
-is not held changes nothing: the hub refused it, or the message is forgotten (decision 0010).
+is not held changes nothing: the hub refused it, or the message is forgotten (ops/decisions/0005-what-state-forgets.md).
 """
 
 from __future__ import annotations

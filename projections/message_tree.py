@@ -1,7 +1,7 @@
 """Messages as a tree with one active leaf: regenerated answers and edits are siblings, nothing is taken out. Pure.
 
-It holds the newest messages only (decision 0010): a channel of 100,000 messages must fit a snapshot that is read on
-subscribe. What is forgotten, and when, follows from the events alone, so every fold forgets the same.
+It holds the newest messages only (ops/decisions/0005-what-state-forgets.md): a channel of 100,000 messages must fit a
+snapshot that is read on subscribe. What is forgotten, and when, follows from the events alone, so every fold forgets the same.
 """
 
 from __future__ import annotations

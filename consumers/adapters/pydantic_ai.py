@@ -1,7 +1,7 @@
 """Serves any pydantic-ai `Agent`. Needs the extra `pydantic-ai`; nothing else of the hub imports this module.
 
 pydantic-ai runs its tools itself, so an agent is not replayed: its message history is its checkpoint. It is kept before a tool's
-result is told, so that a call whose result stands in the log is never run again (decision 0020).
+result is told, so that a call whose result stands in the log is never run again (ops/decisions/0006-runs.md).
 """
 
 from __future__ import annotations

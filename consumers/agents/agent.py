@@ -3,8 +3,8 @@
 An agent is an async generator function `run(ctx, input)`, or an object with such a method. It yields text (`str`), `Reasoning`,
 `Output`, `ToolCall` (and gets its `ToolOutcome` back: `found = yield ToolCall(...)`), `EndMessage` between two model
 responses, and `Result`; it awaits `ctx.ask`, `ctx.step`, `ctx.history`.
-It may be run again from its first line with what it did recorded (decision 0020), so what decides its way must come from
-its input, `ctx` or a step, not from a clock or chance.
+It may be run again from its first line with what it did recorded (ops/decisions/0006-runs.md), so what decides its way must
+come from its input, `ctx` or a step, not from a clock or chance.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Three hashes in the home channel's partition, changed only by the script that ap
 How the edge uses it: it appends the client's command with `opening(...)`, and the reply's `run_id` is
 `run_id_of(channel, appended.id)`, or the one the client chose; a repeated command gives the first event's id and so the
 same run. A `GuardRefused` on field `open` means busy, on `state` that the run id is in use (4021 both).
-What follows (`agent.status`, the job) is the consumers' business. See ops/decisions/0020-runs.md.
+What follows (`agent.status`, the job) is the consumers' business. See ops/decisions/0006-runs.md.
 """
 
 from __future__ import annotations

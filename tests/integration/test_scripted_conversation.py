@@ -22,6 +22,7 @@ from websockets.asyncio.client import connect
 from ops.cli import main
 from streams.events import CATALOGUE
 from support import story_worker
+from support.documented_keys import keys_in, undocumented, unseen
 from support.golden_log import normalised
 from support.hub_frames import frames_of
 from support.nodes import NodeProcess, token
@@ -39,6 +40,11 @@ LATER = frozenset({
     "chat.branch", "agent.steer", "agent.subagent",
 })  # fmt: skip
 """What the first version need not have (no star in the catalogue's document). Everything else is in the story."""
+SELDOM = (
+    "arq:", "hub:jobs:<agent>", "hub:{edge}:rates", "hub:{edge}:revocations", ":idem:<user>:old", ":parked", ":snapshot",
+    ":guard:marks:", ":guard:upload-key:",
+)  # fmt: skip
+"""Of the keys of docs/redis-keys.md, those that the story does not come to, or that are there for a moment only."""
 FOLLOWED = [{"channel": name, "after": "0", "presence": True} for name in (TALK, TEAM, NOTES, ACTOR)]
 
 
@@ -50,6 +56,7 @@ class Story:
     tenant: str
     sockets: list[SocketClient] = field(default_factory=list)
     open: set[int] = field(default_factory=set)
+    keys: dict[str, str] = field(default_factory=dict)
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     _starts: Any = field(default_factory=lambda: itertools.count(100, 100))
 
@@ -67,6 +74,10 @@ class Story:
         ack = await found.answer(type_, given | (greeting or {"channels": FOLLOWED}))
         assert ack["type"] == "connection.ack", ack
         return found
+
+    def look_into(self, redis_url: str) -> None:
+        """Note the keys that are in Redis now."""
+        self.keys |= keys_in(redis_url)
 
     def gone(self, socket: SocketClient) -> None:
         """It saw only a part."""
@@ -102,11 +113,11 @@ async def play(story: Story, redis_url: str, files: str, workers: list[Any]) -> 
     await meet(story, laptop, phone, bob)
     await settle_things(laptop, phone, bob)
     await talk_to_agents(laptop, phone, bob)
-    await bring_files(laptop, phone)
+    await bring_files(story, laptop, phone, redis_url)
     await work_as_a_team(laptop, phone, bob)
     await write_together(laptop, phone, bob)
     await look_back(bob)
-    await lose_a_worker(phone, redis_url, files, workers)
+    await lose_a_worker(story, phone, redis_url, files, workers)
     await lose_a_socket(story, laptop, bob)
     await restart_a_node(story, bob, phone)
 
@@ -161,7 +172,7 @@ async def talk_to_agents(laptop: SocketClient, phone: SocketClient, bob: SocketC
     await until(phone, "agent.complete", run_id="job-2")
 
 
-async def bring_files(laptop: SocketClient, phone: SocketClient) -> None:
+async def bring_files(story: Story, laptop: SocketClient, phone: SocketClient, redis_url: str) -> None:
     """A small file over the socket, read by the other device; a large one that is given up."""
     wish = {"filename": "three.bin", "size": 3, "mime": "application/octet-stream", "strategy": "socket"}
     upload = (await accepted(laptop, "file.upload.request", wish, TALK))["upload_id"]
@@ -175,6 +186,7 @@ async def bring_files(laptop: SocketClient, phone: SocketClient) -> None:
     await accepted(laptop, "file.upload.progress", {"upload_id": upload, "sent": 4096}, TALK)
     await until(phone, "file.upload.progress", sent=4096)
     await accepted(laptop, "file.upload.status", {"upload_id": upload}, TALK)
+    story.look_into(redis_url)
     await accepted(laptop, "file.upload.cancel", {"upload_id": upload, "reason": "too large"}, TALK)
     await until(phone, "file.upload.failed", upload_id=upload)
 
@@ -217,10 +229,11 @@ async def look_back(bob: SocketClient) -> None:
     assert (resumed["channel"], left["type"]) == (NOTES, "channel.unsubscribed")
 
 
-async def lose_a_worker(phone: SocketClient, redis_url: str, files: str, workers: list[Any]) -> None:
+async def lose_a_worker(story: Story, phone: SocketClient, redis_url: str, files: str, workers: list[Any]) -> None:
     """Killed in the middle of an answer; another one takes it over and ends it."""
     run_id = await ask(phone, "a long answer", "actor")
     await until(phone, "assistant.message.delta", run_id=run_id)
+    story.look_into(redis_url)
     await asyncio.to_thread(story_worker.kill, workers[0])
     workers.append(story_worker.start(redis_url, files, is_lost=False))
     await until(phone, "assistant.message.reset", run_id=run_id)
@@ -279,6 +292,7 @@ async def told(redis_url: str, tenant: str, files: str) -> Story:
         await play(story, redis_url, files, workers)
         for at in story.open:
             await accepted(story.sockets[at], "connection.heartbeat", {})
+        story.look_into(redis_url)
     return story
 
 
@@ -301,6 +315,8 @@ def test_the_story_with_every_event(
         found = socket_violations(socket.raw, socket.sent, logs, tenant, is_quiet=at in story.open)
         assert found == [], f"device {at}"
     assert sum(len(list(frames_of(text))) for socket in story.sockets for text in socket.raw) > 200
+    assert undocumented(story.keys.items()) == []
+    assert [key for key in unseen(story.keys) if not any(part in key for part in SELDOM)] == []
     compare(normalised(logs))
 
 

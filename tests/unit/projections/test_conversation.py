@@ -379,7 +379,7 @@ class TestAnswers:
 
 
 class TestForgetting:
-    """What keeps a channel of 100,000 messages small (decision 0010)."""
+    """What keeps a channel of 100,000 messages small (ops/decisions/0005-what-state-forgets.md)."""
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,10 @@ from hub.http.problems import install_problems
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge, make_edge
 from hub.limits.quotas import Quotas
-from hub.node.hub import Hub
-from hub.node.live_fields import LiveStateReader
-from hub.node.services import Services
+from hub.node.hub import Hub, NodeClock, NodeParts
+from hub.node.live_fields import LiveFields
 from hub.node.states import StateReader
-from hub.ports import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
+from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
 from hub.storage.choice import open_store
 from hub.uploads.limits import limits_of
 from hub.uploads.requests import UploadRequests
@@ -39,7 +38,7 @@ _PAGE_HEADERS: Final = (
     "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID",
     "Content-MD5", "If-None-Match", "Range", "X-Amz-Checksum-SHA256", "X-Amz-Content-SHA256", "X-Amz-Date",
 )  # fmt: skip
-"""What pages may send: the first row to the API, the second to the local store, which takes what S3 takes (NOTES 8). No
+"""The headers pages may send: the first row to the API, the second to the local store, which takes the same as S3. No
 wildcards: browsers compare the names, and `*` leaves `Authorization` out (Fetch, "CORS-preflight fetch")."""
 _PAGE_READS: Final = ("Retry-After", "ETag", "Content-Disposition", "Content-Range", "Accept-Ranges")
 
@@ -49,18 +48,18 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """A node's hub, on its own log.
 
     Raises:
-        LogUnavailable, ConfigurationRefused: Redis is away, or must not be used as it is.
+        LogUnavailable, ConfigurationRefused: Redis is unreachable, or must not be used as it is configured.
     """
     if settings.redis_url is None:
         raise ValueError("a node needs REDIS_URL; `hub dev` starts a Redis of its own")
     log = await Log.open(settings.redis_url, partitions=settings.partitions, durability=settings.durability)
     try:
         edge = make_edge(settings.redis_url, f"n-{secrets.token_hex(4)}", rates=settings.rates, quota=settings.quota)
-        desk = make_desk(settings, log, edge.quotas)
+        uploads = make_uploads(settings, log, edge.quotas)
         verifier = make_verifier(settings, edge)
         try:
-            hub = Hub(settings, log, make_services(settings, log, edge, verifier, desk))
-            edge.store.on_revoked, edge.store.on_claimed = hub.revoked, hub.sessions.claimed_elsewhere
+            hub = Hub(settings, log, make_parts(settings, log, edge, verifier, uploads))
+            edge.store.listen(hub.revoked, hub.sessions.claimed_elsewhere)
             await edge.store.start()
             await hub.start()
             try:
@@ -70,13 +69,13 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         finally:
             await edge.store.close()
             await verifier.close()
-            await desk.close()
+            await uploads.close()
     finally:
         await log.close()
 
 
-def make_desk(settings: Settings, log: Log, quotas: Quotas) -> UploadRequests:
-    """Where clients bring files."""
+def make_uploads(settings: Settings, log: Log, quotas: Quotas) -> UploadRequests:
+    """The uploads of a node."""
     return UploadRequests(log, open_store(settings), limits_of(settings), time.time, time.monotonic, quotas)
 
 
@@ -90,32 +89,30 @@ def make_verifier(settings: Settings, edge: Edge) -> TokenVerifier:
     )
 
 
-def make_services(
-    settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier, desk: UploadRequests | None = None
-) -> Services:
-    """The parts a node's handlers share."""
+def make_parts(settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier, uploads: UploadRequests) -> NodeParts:
+    """The parts a node's hub is composed of."""
     origins = origin_policy(settings.allowed_origins, settings.websocket_url)
-    return Services(
-        node=edge.node,
-        verifier=verifier,
+    return NodeParts(
         edge=edge,
-        door=Admission(edge.connects, edge.quotas, settings.quota, origins, time.monotonic),
-        states=StateReader(log, LiveStateReader(log)),
+        verifier=verifier,
+        admission=Admission(edge.connects, edge.quotas, settings.quota, origins, time.monotonic),
+        states=StateReader(log, LiveFields(log)),
         agents=AgentDirectory(log.replay.command),
-        uploads=desk,
+        uploads=uploads,
+        clock=NodeClock(),
     )
 
 
 def receiver_factory(hub_now: Callable[[], Hub | None]) -> ReceiverFactory:
     """Makes the receivers of sockets; other paths are 404, a node that goes down is 503, a foreign page 403."""
 
-    def make(upgrade: Upgrade) -> Receiver:
+    def make(upgrade: Upgrade) -> SocketReceiver:
         hub = hub_now()
         if upgrade.path != SOCKET_PATH:
             raise UpgradeRefused(404, f"sockets are at {SOCKET_PATH}")
         if hub is None or hub.is_draining:
             raise UpgradeRefused(503, "the node is not up; try another")
-        if not hub.services.door.origins.allows(upgrade.headers.get(b"origin"), upgrade.headers.get(b"host")):
+        if not hub.admission.origins.allows(upgrade.headers.get(b"origin"), upgrade.headers.get(b"host")):
             raise UpgradeRefused(403, "this page may not open sockets here; see HUB_ALLOWED_ORIGINS")
         return hub.connect()
 
@@ -142,7 +139,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_hub(settings) as hub:
             app.state.hub = hub
-            app.state.local_store = hub.services.uploads and hub.services.uploads.store
+            app.state.local_store = hub.uploads and hub.uploads.store
             try:
                 yield {}
             finally:

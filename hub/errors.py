@@ -1,4 +1,4 @@
-"""Every error a client can meet, as one table (PROTOCOL 4), and the exception that carries one. Pure."""
+"""Every error a client can meet, as one table (docs/protocol.md#errors), and the exception that carries one. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 
 class RetryAdvice(StrEnum):
-    """What the client does next."""
+    """The client's next step."""
 
     NO = "no"
     REFRESH = "refresh"
@@ -18,7 +18,7 @@ class RetryAdvice(StrEnum):
 
 
 class ErrorCode(NamedTuple):
-    """One row: the code, its name, whether it always closes the socket, the client's next step, the HTTP status."""
+    """One row: the code, its name, true if it always closes the socket, the client's next step, the HTTP status."""
 
     code: int
     name: str
@@ -63,8 +63,8 @@ CLOSE_RESTART: Final = 1012
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One field and what is wrong with it, in our words; never the client's own value."""
+class ErrorDetail:
+    """One field and its problem, in our words; never the client's own value."""
 
     field: str
     problem: str
@@ -75,8 +75,8 @@ class HubError(Exception):
 
     Args:
         code: a row of `ERROR_CODES`.
-        message: one sentence that says what to do; no secrets, no echo of input.
-        retry_after_ms: when to come back, for 4004 and 4013.
+        message: one sentence with the next step; no secrets, no echo of input.
+        retry_after_ms: the pause before the next attempt, for 4004 and 4013.
         closes: overrides the row, where circumstances close the socket.
         retry: overrides the row's advice.
     """
@@ -86,7 +86,7 @@ class HubError(Exception):
         code: int,
         message: str,
         *,
-        details: tuple[Problem, ...] = (),
+        details: tuple[ErrorDetail, ...] = (),
         retry_after_ms: int | None = None,
         closes: bool | None = None,
         retry: RetryAdvice | None = None,
@@ -98,6 +98,12 @@ class HubError(Exception):
         self.retry_after_ms = retry_after_ms
         self.closes = self.row.closes if closes is None else closes
         self.retry = retry or self.row.retry
+
+    def amended(self, *, closes: bool | None = None, details: tuple[ErrorDetail, ...] = ()) -> HubError:
+        """The same refusal, closing the socket or not, or with details, as circumstances have it."""
+        self.closes = self.closes if closes is None else closes
+        self.details = details or self.details
+        return self
 
     def to_payload(self) -> dict[str, object]:
         """The payload of `connection.error`, absent fields left out."""

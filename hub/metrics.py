@@ -1,4 +1,4 @@
-"""What a node counts. Plain integers on the hot path; Prometheus reads them when it asks (`collect`).
+"""The counters of a node. Plain integers on the hot path; Prometheus reads them when it asks (`collect`).
 
 Every metric is declared here with its unit and when it moves; a label never holds a tenant, user or channel.
 """
@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sized
+from typing import Final, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-if TYPE_CHECKING:
-    from hub.node.hub import Hub
+from streams.redis.log import Log
 
 LATENCY_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000)
 """Redis stamps IDs in whole milliseconds, so nothing below 1 ms can be told apart."""
 
 
-class Meters:
+class NodeMetrics:
     """The counters of one node."""
 
     __slots__ = (
@@ -47,21 +46,45 @@ class Meters:
         self.latency_sum_ms += latency_ms
 
 
-class HubCollector(Collector):
-    """Reads one hub's meters for Prometheus."""
+class MeasuredNode(Protocol):
+    """The parts of a node that are measured."""
 
-    def __init__(self, hub: Hub) -> None:
+    @property
+    def connections(self) -> Sized:
+        """Open connections."""
+        ...
+
+    @property
+    def fanouts(self) -> Sized:
+        """Channels followed on this node."""
+        ...
+
+    @property
+    def log(self) -> Log:
+        """The log."""
+        ...
+
+    @property
+    def metrics(self) -> NodeMetrics:
+        """The node's counters."""
+        ...
+
+
+class HubCollector(Collector):
+    """Reads one node's counters for Prometheus."""
+
+    def __init__(self, hub: MeasuredNode) -> None:
         self._hub = hub
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of the node."""
-        hub, meters = self._hub, self._hub.meters
+        hub, metrics = self._hub, self._hub.metrics
         yield GaugeMetricFamily("hub_connections", "Open sockets.", len(hub.connections))
         yield GaugeMetricFamily("hub_channels", "Channels followed on this node.", len(hub.fanouts))
         yield GaugeMetricFamily("hub_redis_up", "1 while the log can be written.", float(hub.log.is_available))
-        yield _counter("hub_commands", "Commands taken, by event type.", "type", meters.commands_in)
-        yield _counter("hub_errors", "Errors sent to clients, by code.", "code", meters.errors)
-        yield _counter("hub_gaps", "Cursors that could not be resumed, by reason.", "reason", meters.gaps)
+        yield _counter("hub_commands", "Commands taken, by event type.", "type", metrics.commands_in)
+        yield _counter("hub_errors", "Errors sent to clients, by code.", "code", metrics.errors)
+        yield _counter("hub_gaps", "Cursors that could not be resumed, by reason.", "reason", metrics.gaps)
         yield CounterMetricFamily(
             "hub_events_appended", "Drafts answered by the log.", value=hub.log.appender.appended_count
         )
@@ -69,13 +92,13 @@ class HubCollector(Collector):
             "hub_append_batches", "Script calls that carried them.", value=hub.log.appender.batch_count
         )
         yield CounterMetricFamily("hub_tail_reads", "Reads of channels that moved.", value=hub.log.tail.read_count)
-        yield CounterMetricFamily("hub_events_delivered", "Events handed to sockets.", value=meters.events_out)
-        yield CounterMetricFamily("hub_signals_delivered", "Live entries handed to sockets.", value=meters.signals_out)
-        yield CounterMetricFamily("hub_resumes", "Subscriptions that began at a cursor.", value=meters.resumes)
+        yield CounterMetricFamily("hub_events_delivered", "Events handed to sockets.", value=metrics.events_out)
+        yield CounterMetricFamily("hub_signals_delivered", "Live entries handed to sockets.", value=metrics.signals_out)
+        yield CounterMetricFamily("hub_resumes", "Subscriptions that began at a cursor.", value=metrics.resumes)
         yield CounterMetricFamily(
-            "hub_slow_closes", "Sockets closed for being too far behind.", value=meters.slow_closes
+            "hub_slow_closes", "Sockets closed for being too far behind.", value=metrics.slow_closes
         )
-        yield _latency(meters)
+        yield _latency(metrics)
 
 
 def _counter(name: str, text: str, label: str, counts: Counter[str] | Counter[int]) -> CounterMetricFamily:
@@ -85,10 +108,10 @@ def _counter(name: str, text: str, label: str, counts: Counter[str] | Counter[in
     return family
 
 
-def _latency(meters: Meters) -> HistogramMetricFamily:
+def _latency(metrics: NodeMetrics) -> HistogramMetricFamily:
     total, buckets = 0, []
-    for bound, count in zip((*LATENCY_BOUNDS_MS, None), meters.latency_counts, strict=True):
+    for bound, count in zip((*LATENCY_BOUNDS_MS, None), metrics.latency_counts, strict=True):
         total += count
         buckets.append(("+Inf" if bound is None else str(bound / 1000), total))
     text = "From an event's ID (when Redis stored it) to the sockets, one observation a batch."
-    return HistogramMetricFamily("hub_publish_to_deliver_seconds", text, buckets, meters.latency_sum_ms / 1000)
+    return HistogramMetricFamily("hub_publish_to_deliver_seconds", text, buckets, metrics.latency_sum_ms / 1000)

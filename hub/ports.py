@@ -1,14 +1,35 @@
-"""What a wire and the thing behind it owe each other: `SocketTransport` and `Receiver`. Pure.
+"""The ports between the rooms of a node, as Protocols. Pure.
 
-One socket has one of each. A wire (WebSocket on uvicorn, or the ASGI adapter) calls the receiver as frames come in, and
-the receiver calls the wire with frames that are ready to go. Nothing here knows sessions, channels or JSON.
+- `SocketTransport` and `SocketReceiver`: a wire (WebSocket on uvicorn, the ASGI adapter) and the connection behind it.
+- `Subscriber`: what a subscription may ask of its connection.
+- `ClientConnection` and `NodePort`: what a handler may ask of the connection a command came on, and of the node.
+- `ConnectionOwner`: what a connection asks of the node it is on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from hub.auth.tokens import Principal, TokenVerifier
+    from hub.config import Settings
+    from hub.errors import HubError
+    from hub.limits.admission import Admission
+    from hub.limits.rates import RateLimiter
+    from hub.metrics import NodeMetrics
+    from hub.protocol.commands import Caller, Command
+    from hub.protocol.replies import StateAt
+    from hub.protocol.session import Session
+    from hub.protocol.subscription import RefusedChannel, SubscribeRequest
+    from hub.uploads.requests import UploadRequests
+    from projections.channel_state import ChannelState
+    from streams.channel import Channel
+    from streams.cursor import Look
+    from streams.redis.log import Log
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +104,7 @@ class SocketTransport(Protocol):
         ...
 
 
-class Receiver(Protocol):
+class SocketReceiver(Protocol):
     """What a wire calls, always from the event loop, never after `closed`.
 
     An exception out of any of these is logged once and closes the socket with 1011; the node goes on.
@@ -121,5 +142,332 @@ class Receiver(Protocol):
         ...
 
 
-ReceiverFactory = Callable[[Upgrade], Receiver]
+ReceiverFactory = Callable[[Upgrade], SocketReceiver]
 """Makes the receiver of one socket, or raises `UpgradeRefused`."""
+
+
+class Clock(Protocol):
+    """A node's clocks."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+
+class AgentCard(Protocol):
+    """An agent as `agent.list` shows it."""
+
+    @property
+    def name(self) -> str:
+        """The name it is invoked by."""
+        ...
+
+    def to_json(self) -> dict[str, object]:
+        """Name, description, availability and interactivity."""
+        ...
+
+
+class AgentList(Protocol):
+    """The agents that workers serve now."""
+
+    async def is_available(self, name: str) -> bool:
+        """True when a worker serves it."""
+        ...
+
+    async def cards(self) -> Sequence[AgentCard]:
+        """All that are known."""
+        ...
+
+
+class ChannelStates(Protocol):
+    """The states of channels, folded from the log."""
+
+    async def read(self, channel: Channel, look: Look) -> StateAt:
+        """The state at the look's head or later, with the live part as of now.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        ...
+
+    async def fold(self, channel: Channel, look: Look) -> ChannelState:
+        """The fold itself, at the look's head or later. For reading, before the caller's next await.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        ...
+
+
+class FollowedChannel(Protocol):
+    """What a node remembers of a conversation for as long as somebody follows it there.
+
+    Attributes:
+        default_agent: the agent its settings name, "" for nobody; None where it is not known.
+        settings_count: changes of the settings seen so far.
+    """
+
+    default_agent: str | None
+    settings_count: int
+
+    def remember_agent(self, agent: str, settings_count: int) -> None:
+        """Keep the agent that was looked up, unless the settings have changed since the count was taken."""
+        ...
+
+    def settings_changed(self) -> None:
+        """The settings have changed: look the agent up with the next message."""
+        ...
+
+
+class NodePort(Protocol):
+    """What a handler may ask of its node."""
+
+    @property
+    def name(self) -> str:
+        """The node's name, unlike any other's."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """The node's settings."""
+        ...
+
+    @property
+    def log(self) -> Log:
+        """The log."""
+        ...
+
+    @property
+    def states(self) -> ChannelStates:
+        """The states of channels."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The node's clocks."""
+        ...
+
+    @property
+    def verifier(self) -> TokenVerifier:
+        """Checks tokens."""
+        ...
+
+    @property
+    def admission(self) -> Admission:
+        """Counts connections and failed attempts."""
+        ...
+
+    @property
+    def agents(self) -> AgentList:
+        """The agents that are served now."""
+        ...
+
+    @property
+    def uploads(self) -> UploadRequests | None:
+        """Authorises uploads; None on a node that takes no files."""
+        ...
+
+    @property
+    def fanouts(self) -> Mapping[Channel, FollowedChannel]:
+        """The channels somebody follows on this node."""
+        ...
+
+    def devices_of(self, principal: Principal) -> int:
+        """The number of sockets a person has on this node."""
+        ...
+
+    def as_hub_error(self, error: Exception) -> HubError:
+        """The error a client is told of an exception."""
+        ...
+
+
+class Subscriber(Protocol):
+    """What a subscription may ask of its connection.
+
+    Attributes:
+        is_writable: false while the write buffer is full: events then stay in the log.
+        is_batch: events may come in arrays.
+        wants_reasoning: deltas of reasoning are sent, too.
+    """
+
+    is_writable: bool
+    is_batch: bool
+    wants_reasoning: bool
+
+    def push(self, frames: bytes, /) -> None:
+        """Write whole frames with the next flush."""
+        ...
+
+    def send(self, message: bytes, /) -> None:
+        """Write a message with the next flush."""
+        ...
+
+    def flush(self) -> None:
+        """Write what was pushed."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait until the write buffer takes more."""
+        ...
+
+    def fail(self, error: HubError) -> None:
+        """Tell an error, then close with its code."""
+        ...
+
+
+class ClientConnection(Protocol):
+    """What a handler may ask of the connection a command came on.
+
+    Attributes:
+        session: the state of the protocol: caller, grants, capabilities.
+        address: the address failed attempts count against.
+        upgrade: the request that opened the socket; None once the handshake is accepted.
+    """
+
+    session: Session
+    address: str
+    upgrade: Upgrade | None
+
+    def send(self, message: bytes, /) -> None:
+        """Write a message with the next flush."""
+        ...
+
+    def refuse(self, error: HubError, re: str | None = None, channel: str | None = None) -> None:
+        """Answer with an error, and close if it closes."""
+        ...
+
+    def establish(self, caller: Caller, wanted_session: str | None) -> None:
+        """Accept the handshake: count the connection, take the session over, watch the token's end.
+
+        Raises:
+            HubError: 4004 or 4010.
+        """
+        ...
+
+    def refresh(self, caller: Caller) -> None:
+        """Go on with the same person's newer token."""
+        ...
+
+    def followed(self) -> list[Channel]:
+        """The channels it follows."""
+        ...
+
+    async def subscribe(self, requests: Iterable[SubscribeRequest | RefusedChannel]) -> None:
+        """Follow channels; each is answered for itself."""
+        ...
+
+    def unsubscribe(self, channel: Channel, *, is_asked: bool = True) -> bool:
+        """Leave a channel; false when it was not followed. Unasked, its presence there ends only after a while."""
+        ...
+
+    def tell_status(self, channel: Channel, status: str) -> None:
+        """Tell the followers of a channel how the person is."""
+        ...
+
+    def cursor_moved(self, wire: str) -> None:
+        """A newer cursor is told in a document: drop the one that waits."""
+        ...
+
+
+C_contra = TypeVar("C_contra", contravariant=True)
+
+
+class ConnectionOwner(Protocol[C_contra]):
+    """What a connection asks of the node it is on."""
+
+    @property
+    def clock(self) -> Clock:
+        """The node's clocks."""
+        ...
+
+    @property
+    def limiter(self) -> RateLimiter:
+        """The rate limits, shared by all connections."""
+        ...
+
+    @property
+    def admission(self) -> Admission:
+        """Counts connections, failed attempts and what is stored."""
+        ...
+
+    @property
+    def metrics(self) -> NodeMetrics:
+        """The node's counters."""
+        ...
+
+    @property
+    def log(self) -> Log:
+        """The log."""
+        ...
+
+    def opened(self, connection: C_contra) -> None:
+        """The socket of a connection is open: count it, and give it its first deadline."""
+        ...
+
+    def disconnect(self, connection: C_contra) -> None:
+        """The socket of a connection is gone."""
+        ...
+
+    def establish(self, connection: C_contra, caller: Caller, wanted_session: str | None) -> None:
+        """Count an authenticated connection and give it its session.
+
+        Raises:
+            HubError: 4004 or 4010.
+        """
+        ...
+
+    def token_changed(self, connection: C_contra) -> None:
+        """Look at a connection's deadlines soon: its token has changed."""
+        ...
+
+    def route_message(self, connection: C_contra, command: Command) -> None:
+        """Carry out a command, in order with the connection's others."""
+        ...
+
+    def keep_cursor(self, connection: C_contra, command: Command) -> None:
+        """Tell a cursor that came too fast a moment later."""
+        ...
+
+    def cursor_moved(self, connection: C_contra, wire: str) -> None:
+        """Drop the cursor that waits in a document."""
+        ...
+
+    def take_binary(self, connection: C_contra, data: bytes) -> bool:
+        """Hand a binary message to the uploads; false when this client may send none."""
+        ...
+
+    async def subscribe_all(self, connection: C_contra, requests: Iterable[SubscribeRequest | RefusedChannel]) -> None:
+        """Subscribe a connection to channels; each is answered for itself."""
+        ...
+
+    def unsubscribe(self, connection: C_contra, channel: Channel, *, is_asked: bool) -> bool:
+        """End a connection's subscription; false when it had none."""
+        ...
+
+    def tell_status(self, connection: C_contra, channel: Channel, status: str) -> None:
+        """Tell the followers of a channel how a person is."""
+        ...
+
+    def catch_up(self, connection: C_contra) -> None:
+        """The socket takes more again: catch up what the connection is behind in."""
+        ...
+
+    def flush_soon(self, connection: C_contra) -> None:
+        """Write what was pushed to a connection at the end of this tick."""
+        ...
+
+    def drain_delay_ms(self) -> int:
+        """The pause after which a client that is sent away comes back."""
+        ...
+
+    def as_hub_error(self, error: Exception) -> HubError:
+        """The error a client is told of an exception."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something that ends with the node at the latest."""
+        ...

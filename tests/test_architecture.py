@@ -26,6 +26,39 @@ MAY_IMPORT: Final = {
 """DESIGN 2. hub and consumers meet in the log, never in an import."""
 
 INNER_ARROWS: Final = {
+    "hub": {
+        "errors": set(),
+        "metrics": set(),
+        "redaction": set(),
+        "client": set(),
+        "web": set(),
+        "logs": {"redaction"},
+        "auth": {"errors"},
+        "limits": {"auth", "errors"},
+        "setting": {"auth", "limits"},
+        "config": {"limits", "setting"},
+        "storage": {"config"},
+        "protocol": {"auth", "errors", "limits"},
+        "uploads": {"config", "errors", "limits", "protocol", "storage"},
+        "ports": {"auth", "config", "errors", "limits", "metrics", "protocol", "uploads"},
+        "websocket": {"ports"},
+        "handlers": {"auth", "errors", "ports", "protocol", "storage", "uploads"},
+        "node": {
+            "auth",
+            "config",
+            "errors",
+            "handlers",
+            "limits",
+            "metrics",
+            "ports",
+            "protocol",
+            "uploads",
+            "websocket",
+        },
+        "http": {"auth", "errors", "handlers", "limits", "metrics", "node", "protocol", "storage", "websocket"},
+        "app": {"auth", "config", "http", "limits", "node", "ports", "storage", "uploads", "websocket"},
+        "server": {"app", "config", "http", "logs", "websocket"},
+    },
     "consumers": {
         "faults": set(),
         "metrics": set(),
@@ -40,7 +73,8 @@ INNER_ARROWS: Final = {
         "worker": {"agents", "faults", "groups", "handlers", "jobs", "metrics", "runs", "tasks", "upkeep"},
     },
 }
-"""Package → room (a folder or a file of it) → the rooms of the same package it may import."""
+"""Package → room (a folder or a file of it) → the rooms of the same package it may import. A handler of the hub decides by the
+ports alone; the node composes."""
 
 PLACES: Final = {
     "redis": ("streams/", "hub/limits/edge_store.py"),
@@ -134,6 +168,36 @@ def test_rooms_import_only_the_rooms_below_them(package: str) -> None:
 
     assert {room for room, _ in found} <= may_import.keys()
     assert [(room, other) for room, other in sorted(found) if room != other and other not in may_import[room]] == []
+
+
+def modules_imported_by(file: Path) -> set[str]:
+    """The modules of ours a file imports, typing imports included: `from hub import errors` names hub.errors."""
+    found: set[str] = set()
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & MODULES.keys() or {node.module or ""}
+    return found & MODULES.keys()
+
+
+MODULES: Final = {
+    name_of(file).removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in SOURCES
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    """Typing imports included: two files that need each other are one thing in two places."""
+    left = {
+        name: modules_imported_by(file) - {name} for name, file in MODULES.items() if name.partition(".")[0] == package
+    }
+    while free := [name for name, imported in left.items() if not imported & left.keys()]:
+        for name in free:
+            del left[name]
+
+    assert sorted(left) == []
 
 
 @pytest.mark.parametrize("third_party", PLACES)

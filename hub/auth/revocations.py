@@ -14,7 +14,7 @@ from typing import Final
 
 from hub.auth.permissions import EVERYTHING
 from hub.auth.tokens import JTI_CHARS_MAX, Principal
-from hub.errors import HubError, Problem
+from hub.errors import ErrorDetail, HubError
 from streams.channel import NAME_PATTERN
 from streams.json_bytes import to_json
 
@@ -158,10 +158,12 @@ def _read(body: bytes) -> tuple[str, str]:
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict) or len(fields) != 1 or not fields.keys() <= {"jti", "sub"}:
-        raise HubError(4005, "send an object with either jti or sub", details=(Problem("body", "needs jti or sub"),))
+        raise HubError(
+            4005, "send an object with either jti or sub", details=(ErrorDetail("body", "needs jti or sub"),)
+        )
     ((field, value),) = fields.items()
     is_jti = isinstance(value, str) and 1 <= len(value) <= JTI_CHARS_MAX and value.isprintable()
     is_name = isinstance(value, str) and _NAME.fullmatch(value) is not None
     if not (is_jti if field == "jti" else is_name):
-        raise HubError(4005, f"{field} must be as in the token", details=(Problem(field, "is malformed"),))
+        raise HubError(4005, f"{field} must be as in the token", details=(ErrorDetail(field, "is malformed"),))
     return field, value

@@ -1,7 +1,7 @@
-"""Which node a session was taken over on, told to the others so that they let go of its old socket. Pure.
+"""Sessions taken over on one node, told to the others so that they let go of the old socket. Pure.
 
-Told is by whom and when, never a token. Who hears of it compares tenant and user with its own socket's: naming somebody
-else's session closes nothing.
+A claim holds person and time, never a token. A node that hears of it compares tenant and user with its own socket's: naming
+somebody else's session closes nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from streams.json_bytes import to_json
 
 WAITING_MAX: Final = 10_000
-"""Claims kept while Redis is away; beyond it the oldest are forgotten, and their old sockets end by heartbeat."""
+"""Claims kept while Redis is unreachable; beyond it the oldest are forgotten, and their old sockets end by heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class SessionClaim:
     at: float
 
 
-class ClaimBook:
+class SessionClaims:
     """The claims of one node that the others were not told yet, and its estimate of Redis's clock."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -54,7 +54,7 @@ class ClaimBook:
         del self._waiting[:-WAITING_MAX]
 
     def drain(self) -> list[SessionClaim]:
-        """What is to be told now."""
+        """The claims to be told now."""
         drained, self._waiting = self._waiting, []
         return drained
 

@@ -27,7 +27,7 @@ from hub.auth.keys import (
     static_key,
 )
 from hub.auth.permissions import Grants, MalformedGrants, compile_grants
-from hub.errors import HubError, Problem, RetryAdvice
+from hub.errors import ErrorDetail, HubError, RetryAdvice
 from streams.channel import NAME_PATTERN, TENANT_PATTERN
 
 TOKEN_CHARS_MAX: Final = 8192
@@ -118,7 +118,7 @@ class TokenPolicy:
 
 def invalid_token(field: str, problem: str) -> HubError:
     """The refusal 4001 that names the claim at fault, never its value."""
-    return HubError(4001, "the token is not valid; ask your issuer for another", details=(Problem(field, problem),))
+    return HubError(4001, "the token is not valid; ask your issuer for another", details=(ErrorDetail(field, problem),))
 
 
 def expired_token() -> HubError:
@@ -356,7 +356,7 @@ def _kid(token: str) -> str | None:
 def _refuse_unknown_key(unknown: UnknownKey) -> NoReturn:
     raise HubError(
         4001, "the key that signed the token is not known here yet; try again later",
-        details=(Problem("kid", "names no published key"),), retry=RetryAdvice.BACKOFF,
+        details=(ErrorDetail("kid", "names no published key"),), retry=RetryAdvice.BACKOFF,
         retry_after_ms=math.ceil(unknown.retry_after_s * 1000),
     )  # fmt: skip
 

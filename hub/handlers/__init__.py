@@ -1,1 +1,1 @@
-"""What a client may do: one class per command family. A handler decides; it touches no socket and no Redis."""
+"""The commands of clients: one class a family. A handler decides; it knows its node and its connection by their ports only."""

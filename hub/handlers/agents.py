@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from hub.errors import HubError, Problem
+from hub.errors import ErrorDetail, HubError
 from hub.handlers.chat import busy
 from hub.handlers.conversations import NOBODY, Conversations
 from hub.handlers.runs import cancel_run, no_such_run, run_results
-from hub.protocol.commands import Answer, Append, Command, Outcome
+from hub.ports import ClientConnection, NodePort
+from hub.protocol.commands import Append, Command, Outcome, Reply
 from streams.channel import Channel, Kind
 from streams.events.agents import AgentCancel, AgentInvoke, AgentSteer
 from streams.json_bytes import to_json
 from streams.records.runs import opening, steering
 
-if TYPE_CHECKING:
-    from hub.node.connection import Connection
-    from hub.node.hub import Hub
 
-
-class AgentHandler:
+class AgentCommands:
     """Runs, from the client's side."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._conversations = Conversations(hub)
+    def __init__(self, node: NodePort) -> None:
+        self._node = node
+        self._conversations = Conversations(node)
 
-    async def invoke(self, command: Command, connection: Connection | None) -> Outcome:
+    async def invoke(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Begin a run. Its home is this channel."""
         payload, place = cast("AgentInvoke", command.payload), command.place
         agent = agent_for(place, payload.agent)
@@ -37,27 +34,27 @@ class AgentHandler:
         results = run_results(place, payload.run_id, channel=place.wire)
         return Append(command.draft(guards=opening(place, invitation)), results, busy)
 
-    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:
+    async def cancel(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Stop a run, by asking or by force."""
         payload = cast("AgentCancel", command.payload)
-        return await cancel_run(self._hub.log, command, payload.run_id, payload.mode)
+        return await cancel_run(self._node.log, command, payload.run_id, payload.mode)
 
-    def steer(self, command: Command, connection: Connection | None) -> Outcome:
+    def steer(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Say something to a run that is under way."""
         run_id = cast("AgentSteer", command.payload).run_id
         guard = steering(command.place, run_id)
         return Append(command.draft(guards=(guard,)), {"disposition": "steering"}, no_such_run)
 
-    async def list(self, command: Command, connection: Connection | None) -> Outcome:
+    async def list(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """The agents the caller may invoke."""
         grants = command.caller.principal.grants
-        cards = await self._hub.services.agents.cards()
+        cards = await self._node.agents.cards()
         allowed = [
             c.to_json()
             for c in cards
             if grants.allows(f"agent:{c.name}", "invoke") or grants.covers("conversation:*", "invoke")
         ]
-        return Answer("agent.list", to_json({"agents": allowed}))
+        return Reply("agent.list", to_json({"agents": allowed}))
 
 
 def agent_for(place: Channel, named: str | None) -> str:
@@ -69,8 +66,10 @@ def agent_for(place: Channel, named: str | None) -> str:
     if place.kind is Kind.AGENT:
         own = place.name.partition(".")[0]
         if named not in {None, own}:
-            raise HubError(4005, "this channel is another agent's", details=(Problem("agent", "is not the channel's"),))
+            raise HubError(
+                4005, "this channel is another agent's", details=(ErrorDetail("agent", "is not the channel's"),)
+            )
         return own
     if named in {None, NOBODY}:
-        raise HubError(4005, "name the agent to invoke", details=(Problem("agent", "is required"),))
+        raise HubError(4005, "name the agent to invoke", details=(ErrorDetail("agent", "is required"),))
     return str(named)

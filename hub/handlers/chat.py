@@ -1,13 +1,14 @@
-"""chat.*: what a client may do in a conversation."""
+"""chat.*: the commands of a conversation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from hub.errors import HubError, Problem
+from hub.errors import ErrorDetail, HubError
 from hub.handlers.conversations import NOBODY, Conversations
 from hub.handlers.runs import cancel_active, cancel_run, run_results
+from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome
 from projections.message import ASSISTANT
 from streams.envelope import Appended, Guard
@@ -27,22 +28,18 @@ from streams.json_bytes import to_json
 from streams.records.runs import opening
 from streams.records.settings import for_agents, settings_guard_name
 
-if TYPE_CHECKING:
-    from hub.node.connection import Connection
-    from hub.node.hub import Hub
-
 _STORED = b'"disposition":"stored"'
 _Target = ChatDelete | ChatReact | ChatFeedback
 
 
-class ChatHandler:
+class ChatCommands:
     """Messages, settings, answers."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._conversations = Conversations(hub)
+    def __init__(self, node: NodePort) -> None:
+        self._node = node
+        self._conversations = Conversations(node)
 
-    def message(self, command: Command, connection: Connection | None) -> Any:
+    def message(self, command: Command, connection: ClientConnection | None) -> Any:
         """A person's message. When an agent answers, the run is opened by the script that stores the message."""
         payload = cast("ChatMessage", command.payload)
         agent = payload.agent or self._conversations.known_agent(command.place)
@@ -60,13 +57,13 @@ class ChatHandler:
         guards = opening(command.place, await self._conversations.invitation(command, agent, payload.on_busy))
         return Append(command.draft(guards=guards), run_results(command.place, disposition="queued"), busy)
 
-    def typing(self, command: Command, connection: Connection | None) -> Outcome:
-        """Told to whoever follows the conversation now; `user` is added."""
+    def typing(self, command: Command, connection: ClientConnection | None) -> Outcome:
+        """Told to everybody who follows the conversation now; `user` is added."""
         payload = cast("ChatTyping", command.payload)
         data = {"state": payload.state, "ttl_ms": payload.ttl_ms, "user": command.caller.principal.user}
         return Append(command.draft(data=to_json(data)))
 
-    async def configure(self, command: Command, connection: Connection | None) -> Outcome:
+    async def configure(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Settings, with the revision they bring."""
         payload = cast("ChatConfigure", command.payload)
         changed = payload.settings.model_fields_set
@@ -86,7 +83,7 @@ class ChatHandler:
 
         return Append(command.draft(guards=(guard,)), configured)
 
-    async def regenerate(self, command: Command, connection: Connection | None) -> Outcome:
+    async def regenerate(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Another answer beside this one."""
         payload = cast("ChatRegenerate", command.payload)
         message = await self._conversations.message(command.place, payload.message_id)
@@ -94,28 +91,28 @@ class ChatHandler:
             raise HubError(
                 4021,
                 "only an assistant's message can be regenerated",
-                details=(Problem("message_id", "is a person's"),),
+                details=(ErrorDetail("message_id", "is a person's"),),
             )
         agent = str(message.actor.get("id", ""))
         await self._conversations.require_agent(command, agent)
         invitation = await self._conversations.invitation(command, agent, None, parent=message.parent_id or "")
         return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), busy)
 
-    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:
+    async def cancel(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Stop a run; the active one if none is named."""
         run_id = cast("ChatCancel", command.payload).run_id
         if run_id is None:
-            return await cancel_active(self._hub.log, command)
-        return await cancel_run(self._hub.log, command, run_id)
+            return await cancel_active(self._node.log, command)
+        return await cancel_run(self._node.log, command, run_id)
 
-    async def edit(self, command: Command, connection: Connection | None) -> Outcome:
+    async def edit(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """A person's own message, or anybody's with `manage`. A new text may ask the agent again."""
         payload = cast("ChatEdit", command.payload)
         message = await self._conversations.message(command.place, payload.message_id)
         self._require_own(command, message.actor.get("id"))
         if payload.expected_revision is not None and payload.expected_revision != message.revision:
-            problem = Problem("expected_revision", f"is {message.revision}")
-            raise HubError(4021, "the message was edited meanwhile", details=(problem,))
+            problem = ErrorDetail("expected_revision", f"is {message.revision}")
+            raise HubError(4021, "the message has been edited since; details give its revision", details=(problem,))
         agent = await self._conversations.agent_of(command.place) if payload.rerun and message.role != ASSISTANT else ""
         if agent in {"", NOBODY}:
             return Append(command.draft(is_wanted=False))
@@ -124,18 +121,18 @@ class ChatHandler:
         invitation = await self._conversations.invitation(command, agent, None, parent=parent)
         return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), busy)
 
-    async def delete(self, command: Command, connection: Connection | None) -> Outcome:
+    async def delete(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """A tombstone over a person's own message, or over anybody's with `manage`."""
         message = await self._conversations.message(command.place, cast("ChatDelete", command.payload).message_id)
         self._require_own(command, message.actor.get("id"))
         return Append(command.draft())
 
-    async def about(self, command: Command, connection: Connection | None) -> Outcome:
+    async def about(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """A reaction or feedback about a message that is there."""
         await self._conversations.message(command.place, cast("_Target", command.payload).message_id)
         return Append(command.draft())
 
-    async def branch(self, command: Command, connection: Connection | None) -> Outcome:
+    async def branch(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Another branch becomes the active one; like a setting, it raises the conversation's revision."""
         await self._conversations.message(command.place, cast("ChatBranch", command.payload).leaf_id)
         return Append(command.draft(guards=(Guard(settings_guard_name(command.place), increments=("revision",)),)))
@@ -143,18 +140,18 @@ class ChatHandler:
     def _require_own(self, command: Command, owner: object) -> None:
         principal = command.caller.principal
         if owner != principal.user and not principal.grants.allows(command.place.wire, "manage"):
-            raise HubError(4003, "only its author, or who may manage, can change a message")
+            raise HubError(4003, "only its author, or a user who may manage the channel, can change a message")
 
 
 def busy(error: Exception) -> HubError:
-    """What a refused run means: the channel is busy, or the run id is taken."""
+    """The error of a refused run: the channel is busy, or the run id is taken."""
     field = getattr(error, "field", "state")
     if field == "open":
         return HubError(
             4021,
             "a run is active here and on_busy is reject",
-            details=(Problem("on_busy", "is reject, the channel is busy"),),
+            details=(ErrorDetail("on_busy", "is reject, the channel is busy"),),
         )
     return HubError(
-        4021, "this run_id is in use", details=(Problem("run_id", f"is {getattr(error, 'present', 'in use')}"),)
+        4021, "this run_id is in use", details=(ErrorDetail("run_id", f"is {getattr(error, 'present', 'in use')}"),)
     )

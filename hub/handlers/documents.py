@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from hub.errors import HubError, Problem
+from hub.errors import ErrorDetail, HubError
 from hub.handlers.conversations import Conversations
+from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome
 from projections.documents import DOCUMENTS, preview
 from projections.errors import PatchRefused
@@ -15,19 +16,15 @@ from streams.errors import GuardRefused
 from streams.events.documents import DocumentCursor, DocumentUpdate
 from streams.json_bytes import to_json
 
-if TYPE_CHECKING:
-    from hub.node.connection import Connection
-    from hub.node.hub import Hub
 
-
-class DocumentHandler:
+class DocumentCommands:
     """Shared documents."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._conversations = Conversations(hub)
+    def __init__(self, node: NodePort) -> None:
+        self._node = node
+        self._conversations = Conversations(node)
 
-    async def update(self, command: Command, connection: Connection | None) -> Outcome:
+    async def update(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """The first update fixes the mode; a patch applies to the version it names, compared in the append script."""
         payload, place = cast("DocumentUpdate", command.payload), command.place
         mode = "opaque" if payload.patch is None else "json"
@@ -39,16 +36,18 @@ class DocumentHandler:
                 try:
                     preview(document, json.loads(command.data)["patch"])
                 except PatchRefused as error:
-                    raise HubError(4005, "the patch does not apply", details=(Problem("patch", str(error)),)) from None
+                    raise HubError(
+                        4005, "the patch does not apply", details=(ErrorDetail("patch", str(error)),)
+                    ) from None
             checks.append(("version", "eq", str(base) if base else ""))
         guard = Guard(f"document:{place.wire}", tuple(checks), (("mode", mode),), ("version",))
         draft = command.draft(guards=(guard,))
         return Append(draft, lambda appended: {"version": appended.results[0]}, _stale)
 
-    def cursor(self, command: Command, connection: Connection | None) -> Outcome:
-        """Told to whoever has the document open."""
+    def cursor(self, command: Command, connection: ClientConnection | None) -> Outcome:
+        """Told to everybody who has the document open."""
         if connection is not None:
-            self._hub.late_cursors.outdated(connection, command.place.wire)
+            connection.cursor_moved(command.place.wire)
         payload, caller = cast("DocumentCursor", command.payload), command.caller
         data = payload.model_dump(mode="json", exclude_unset=True)
         data |= {"user": caller.principal.user, "client": caller.client_id or ""}
@@ -57,6 +56,8 @@ class DocumentHandler:
 
 def _stale(error: GuardRefused) -> HubError:
     if error.field == "mode":
-        return HubError(4021, "the document is of the other mode", details=(Problem("mode", f"is {error.present}"),))
-    problem = Problem("version", f"is {error.present or 0}")
-    return HubError(4021, "the document has moved on: rebase on the version in details", details=(problem,))
+        return HubError(
+            4021, "the document is of the other mode", details=(ErrorDetail("mode", f"is {error.present}"),)
+        )
+    problem = ErrorDetail("version", f"is {error.present or 0}")
+    return HubError(4021, "the document has a newer version: rebase on the one in details", details=(problem,))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
-from hub.errors import HubError, Problem
-from hub.protocol.commands import Answer, Append, Caller, Command, Nothing, Outcome
-from hub.protocol.messages import error_frame, reply_frame
+from hub.errors import ErrorDetail, HubError
+from hub.ports import ClientConnection, NodePort
+from hub.protocol.commands import Append, Caller, Command, Nothing, Outcome, Reply
+from hub.protocol.messages import error_message, reply
 from hub.storage.store import StoreError, UploadGone
 from hub.uploads.chunks import Chunk, MalformedChunk, decode_binary, decode_text
 from hub.uploads.content_types import presentation
@@ -35,30 +36,25 @@ from streams.records.upload_states import OPEN, FailReason, UploadState, sources
 from streams.records.uploads import guard_name
 from streams.times import rfc3339
 
-if TYPE_CHECKING:
-    from hub.node.connection import Connection
-    from hub.node.hub import Hub
-
 _RETRY_MS: Final = 1_000
-Reply = Callable[[ChunkTaken | Exception], None]
+ChunkReply = Callable[[ChunkTaken | Exception], None]
 
 
-class FileHandler:
+class FileCommands:
     """Uploads and downloads. Chunks are answered from their upload's lane, so that nothing else waits for them."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        hub.services.take_binary = self.binary
+    def __init__(self, node: NodePort) -> None:
+        self._node = node
 
     @property
     def _desk(self) -> UploadRequests:
-        desk = self._hub.services.uploads
+        desk = self._node.uploads
         if desk is None:
             raise HubError(4024, "this node takes no files")
         return desk
 
-    async def request(self, command: Command, connection: Connection | None) -> Outcome:
-        """Store the request, and say how to bring the bytes."""
+    async def request(self, command: Command, connection: ClientConnection | None) -> Outcome:
+        """Store the request, and authorise its bytes."""
         payload = cast("FileUploadRequest", command.payload)
         with _StoreAway():
             answer, appended = await self._desk.request(
@@ -68,33 +64,34 @@ class FileHandler:
             "id": appended.id, "seq": appended.seq, "duplicate": appended.is_duplicate,
             "durability": appended.durability.value,
         }  # fmt: skip
-        return Answer("file.upload.authorized", to_json(answer))
+        return Reply("file.upload.authorized", to_json(answer))
 
-    async def sign(self, command: Command, connection: Connection | None) -> Outcome:
+    async def sign(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """The URLs of further parts."""
         payload = cast("FileUploadSign", command.payload)
         with _StoreAway():
             answer = await self._desk.sign(command.place, payload, command.caller, self._origin(command.caller))
-        return Answer("file.upload.authorized", to_json(answer))
+        return Reply("file.upload.authorized", to_json(answer))
 
-    async def status(self, command: Command, connection: Connection | None) -> Outcome:
-        """What is there, and fresh URLs for the rest."""
+    async def status(self, command: Command, connection: ClientConnection | None) -> Outcome:
+        """The parts that are there, and fresh URLs for the rest."""
         payload = cast("FileUploadStatus", command.payload)
         with _StoreAway():
             answer = await self._desk.status(command.place, payload, command.caller, self._origin(command.caller))
-        return Answer("file.upload.authorized", to_json(answer))
+        return Reply("file.upload.authorized", to_json(answer))
 
-    def chunk(self, command: Command, connection: Connection | None) -> Outcome:
+    def chunk(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """A piece of a file; answered when it is taken."""
         if connection is None:
             raise HubError(4005, "chunks are for sockets")
         payload = cast("FileChunk", command.payload)
         chunk = decode_text(payload.upload_id, payload.offset, payload.data, payload.sha256)
         place = command.place
-        self._desk.sockets.offer(place, command.caller, chunk, self._reply(connection, chunk, command.id, place.wire))
+        answer = self._chunk_reply(connection, chunk, command.id, place.wire)
+        self._desk.sockets.offer(place, command.caller, chunk, answer)
         return Nothing()
 
-    def binary(self, connection: Connection, data: bytes) -> bool:
+    def binary(self, connection: ClientConnection, data: bytes) -> bool:
         """A piece of a file as a binary message; false when this client may not send any."""
         caller = connection.session.caller
         if caller is None or "binary_chunks" not in caller.capabilities:
@@ -102,25 +99,25 @@ class FileHandler:
         try:
             chunk = decode_binary(data)
         except MalformedChunk as error:
-            connection.push(error_frame(HubError(4005, str(error)), None, None))
+            connection.send(error_message(HubError(4005, str(error))))
             return True
-        reply = self._reply(connection, chunk, None, None)
+        answer = self._chunk_reply(connection, chunk, None, None)
         if len(chunk.data) > CHUNK_MAX_BYTES:
-            reply(HubError(4011, f"a chunk has {CHUNK_MAX_BYTES} bytes at most"))
+            answer(HubError(4011, f"a chunk has {CHUNK_MAX_BYTES} bytes at most"))
         else:
-            self._desk.sockets.offer(None, caller, chunk, reply)
+            self._desk.sockets.offer(None, caller, chunk, answer)
         return True
 
-    async def progress(self, command: Command, connection: Connection | None) -> Outcome:
-        """How much the uploader has sent, told to whoever follows the channel."""
+    async def progress(self, command: Command, connection: ClientConnection | None) -> Outcome:
+        """The bytes the uploader has sent, told to everybody who follows the channel."""
         payload = cast("FileUploadProgress", command.payload)
         upload = await self._desk.admit(command.place, payload.upload_id, command.caller.principal.user)
         await self._desk.book.move(upload, UploadState.UPLOADING)
         await self._desk.listed.change(upload, payload.sent, UploadState.UPLOADING)
         return Append(command.draft(data=progress_json(upload, payload.sent, UploadState.UPLOADING)))
 
-    async def complete(self, command: Command, connection: Connection | None) -> Outcome:
-        """The uploader says that all is there. Workers verify it, and say so with an event.
+    async def complete(self, command: Command, connection: ClientConnection | None) -> Outcome:
+        """Have the upload verified by workers, who end it with an event.
 
         Raises:
             HubError: 4003, 4018, 4021 (bytes are missing), 4022.
@@ -129,13 +126,13 @@ class FileHandler:
         upload = own(await self._desk.book.read(command.place, upload_id), command.caller.principal.user)
         streamed = ""
         if upload.state in OPEN:  # else the guard decides, so that a repeated command gets its first answer
-            not_expired(upload, self._hub.services.now())
+            not_expired(upload, self._node.clock.now())
             with _StoreAway():
                 streamed = await self._finish_socket(upload)
         sets = (("state", UploadState.VERIFYING.value), ("cause", "@id"), ("streamed", streamed))
         return Append(command.draft(guards=(_guard(upload, UploadState.VERIFYING, sets),)), refused=_refused)
 
-    async def cancel(self, command: Command, connection: Connection | None) -> Outcome:
+    async def cancel(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Give an upload up; workers remove what arrived, then say so with an event.
 
         Raises:
@@ -152,7 +149,7 @@ class FileHandler:
         )  # fmt: skip
         return Append(command.draft(guards=(_guard(upload, UploadState.FAILING, sets),)), refused=_refused)
 
-    async def url(self, command: Command, connection: Connection | None) -> Outcome:
+    async def url(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """A short-lived address to read a file by; permission to read the channel was checked with the command.
 
         Raises:
@@ -169,7 +166,7 @@ class FileHandler:
         answer = {
             "url": absolute(self._origin(command.caller), address), "expires_at": rfc3339(desk.now_ms() + life_s * 1000),
         }  # fmt: skip
-        return Answer("file.url", to_json(answer))
+        return Reply("file.url", to_json(answer))
 
     async def _finish_socket(self, upload: Upload) -> str:
         """Let every chunk of a socket upload arrive in the store; the digest of them all where this node saw them all.
@@ -181,29 +178,30 @@ class FileHandler:
             return ""
         arrived = await self._desk.sockets.finish(upload)
         if arrived.size < upload.size:
-            problem = Problem("next_offset", f"is {arrived.size}")
+            problem = ErrorDetail("next_offset", f"is {arrived.size}")
             raise HubError(4021, "bytes are missing; go on from next_offset", details=(problem,))
         return arrived.sha256
 
-    def _reply(self, connection: Connection, chunk: Chunk, re: str | None, channel: str | None) -> Reply:
+    def _chunk_reply(
+        self, connection: ClientConnection, chunk: Chunk, re: str | None, channel: str | None
+    ) -> ChunkReply:
         """Answers one chunk on its socket. A binary chunk has no id: its answer names the upload."""
 
-        def reply(result: ChunkTaken | Exception) -> None:
+        def answer(result: ChunkTaken | Exception) -> None:
             if isinstance(result, ChunkTaken):
-                connection.push(
-                    reply_frame("file.upload.progress", re, channel, _taken_payload(chunk.upload_id, result))
-                )
+                payload = to_json(_taken_payload(chunk.upload_id, result))
+                connection.send(reply("file.upload.progress", re, channel, payload))
                 return
-            error = self._hub.as_hub_error(result)
+            error = self._node.as_hub_error(result)
             if re is None and not error.details:
-                error.details = (Problem("upload_id", f"is {chunk.upload_id}"),)
-            connection.push(error_frame(error, re, channel))
+                error.amended(details=(ErrorDetail("upload_id", f"is {chunk.upload_id}"),))
+            connection.send(error_message(error, re, channel))
 
-        return reply
+        return answer
 
     def _origin(self, caller: Caller) -> str:
-        """What URLs to this hub begin with: its public address, or the one the caller came to."""
-        settings = self._hub.settings
+        """The beginning of URLs to this hub: its public address, or the one the caller came to."""
+        settings = self._node.settings
         if settings.websocket_url:
             parts = urlsplit(settings.websocket_url)
             return f"{parts.scheme.replace('ws', 'http', 1)}://{parts.netloc}"
@@ -220,7 +218,7 @@ class _StoreAway:
         if isinstance(error, UploadGone):
             raise HubError(4022, "the upload was ended; ask for another one") from error
         if isinstance(error, StoreError):
-            text = "the file store is away: send the same again after a while"
+            text = "the file store is unreachable; retry with the same id"
             raise HubError(4013, text, retry_after_ms=_RETRY_MS) from error
 
 

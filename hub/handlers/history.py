@@ -1,4 +1,4 @@
-"""A page of a channel's history, over the socket and over HTTP alike (PROTOCOL 3, channel.history)."""
+"""A page of a channel's history, over the socket and over HTTP alike (docs/protocol.md#channels)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ tenth of it; a thousand of the largest would be 512 MB in one answer."""
 
 @dataclass(frozen=True, slots=True)
 class HistoryQuery:
-    """What is asked. `after` and `before` exclude each other; times are inclusive milliseconds."""
+    """A question for history. `after` and `before` exclude each other; times are inclusive milliseconds."""
 
     after: str | None = None
     before: str | None = None
@@ -46,24 +46,24 @@ class HistoryQuery:
         )
 
     def wants(self, entry: Entry) -> bool:
-        """Whether an event's type is asked for; a trailing `*` matches any ending."""
+        """True when an event's type is asked for; a trailing `*` matches any ending."""
         if not self.types:
             return True
         name = entry.type.decode()
         return any(name.startswith(t[:-1]) if t.endswith("*") else name == t for t in self.types)
 
     def is_full(self, found: Sequence[Entry], size_bytes: int) -> bool:
-        """Whether the page ends here."""
+        """True when the page ends here."""
         return len(found) == self.limit or size_bytes >= PAGE_BYTES_MAX
 
     def read_count(self, found: Sequence[Entry]) -> int:
-        """How many events to ask the log for: no more than are wanted, where every one is."""
+        """The number of events to ask the log for: no more than are wanted, where every one is."""
         return PAGE_EVENTS if self.types else min(PAGE_EVENTS, self.limit - len(found))
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryPage:
-    """Events oldest first, whichever way was asked. `next` is the cursor of the following page in the direction asked."""
+class Page:
+    """Events oldest first, in either direction. `next` is the cursor of the following page in the direction asked."""
 
     events: list[Entry]
     next: str | None
@@ -79,17 +79,17 @@ class HistoryPage:
         return b'{"events":[%b],%b' % (b",".join(entry.wire(wire) for entry in self.events), rest)
 
 
-async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) -> HistoryPage:
-    """One page of what is kept.
+async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) -> Page:
+    """One page of the kept events.
 
     Raises:
-        LogUnavailable: Redis is away.
+        LogUnavailable: Redis is unreachable.
     """
     if query.before is not None:
         return await _backwards(replay, channel, query)
     gap = await _gap_before(replay, channel, query.after)
     if query.to_ms is not None and query.to_ms < 0:  # before Redis's clock begins; it refuses such an ID
-        return HistoryPage([], None, gap)
+        return Page([], None, gap)
     found: list[Entry] = []
     after, upto = _start(query), f"{query.to_ms}" if query.to_ms is not None else "+"
     scanned = size_bytes = 0
@@ -105,10 +105,10 @@ async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) ->
                 found.append(entry)
                 size_bytes += len(entry.data)
                 if query.is_full(found, size_bytes):
-                    return HistoryPage(found, await _next(replay, channel, after, upto), gap)
+                    return Page(found, await _next(replay, channel, after, upto), gap)
         if len(page) < count:
-            return HistoryPage(found, None, gap)
-    return HistoryPage(found, after, gap)
+            return Page(found, None, gap)
+    return Page(found, after, gap)
 
 
 async def _next(replay: Replay, channel: Channel, after: str, upto: str) -> str | None:
@@ -130,16 +130,16 @@ async def _gap_before(replay: Replay, channel: Channel, after: str | None) -> Ga
 
 
 def _trimmed_before(oldest: Entry | None) -> Gap | None:
-    """What is missing before the oldest event that is kept: whoever reads from the beginning must not take it for the first."""
+    """The gap before the oldest kept event: a client that reads from the beginning must not take it for the first."""
     return Gap(GapReason.TRIMMED, 1, oldest.seq - 1) if oldest is not None and oldest.seq > 1 else None
 
 
-async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> HistoryPage:
+async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> Page:
     found: list[Entry] = []
     before, scanned, size_bytes = query.before or "+", 0, 0
     oldest: Entry | None = None
     if query.to_ms is not None and query.to_ms < 0:
-        return HistoryPage([], None, None)
+        return Page([], None, None)
     if query.to_ms is not None and id_order(before)[0] > query.to_ms:
         before = f"{query.to_ms + 1}-0"
     while scanned < SCAN_EVENTS_MAX:
@@ -147,7 +147,7 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> H
         page = await replay.page_back(channel, before, count)
         for entry in page:
             if query.from_ms is not None and _ms_of(entry) < query.from_ms:
-                return HistoryPage(found[::-1], None, None)
+                return Page(found[::-1], None, None)
             oldest, before = entry, entry.id.decode()
             scanned += 1
             if query.wants(entry):
@@ -156,12 +156,12 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> H
                 if query.is_full(found, size_bytes):
                     more = await replay.page_back(channel, before, 1)
                     if more and query.from_ms is not None and _ms_of(more[0]) < query.from_ms:
-                        return HistoryPage(found[::-1], None, None)
+                        return Page(found[::-1], None, None)
                     gap = None if more else _trimmed_before(oldest)
-                    return HistoryPage(found[::-1], before if more else None, gap)
+                    return Page(found[::-1], before if more else None, gap)
         if len(page) < count:
-            return HistoryPage(found[::-1], None, _trimmed_before(oldest))
-    return HistoryPage(found[::-1], before, None)
+            return Page(found[::-1], None, _trimmed_before(oldest))
+    return Page(found[::-1], before, None)
 
 
 def _ms_of(entry: Entry) -> int:

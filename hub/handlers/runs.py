@@ -1,4 +1,4 @@
-"""What chat.* and agent.* share about runs: their results, and how one is stopped."""
+"""The runs of chat.* and agent.*: their results, and stopping one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from hub.errors import HubError, Problem
+from hub.errors import ErrorDetail, HubError
 from hub.protocol.commands import Append, Command
 from streams.channel import Channel
 from streams.envelope import Appended, Guard
@@ -16,11 +16,11 @@ from streams.records.runs import cancelling, home_guard_name, read_run, run_guar
 from streams.redis.log import Log
 
 _MEANT_TTL_S = 3_600
-"""How long it is known which run a cancel without a name stopped: as long as the command's id is."""
+"""Life of the record of the run that a cancel without a name stopped: as long as the command's id is known."""
 
 
 def run_results(home: Channel, run_id: str | None = None, **more: str) -> Callable[[Appended], Mapping[str, str]]:
-    """The reply's `run_id`, which follows from the event unless the client chose it, and what else it says."""
+    """The reply's `run_id`, which follows from the event unless the client chose it, and its further results."""
     return lambda appended: {**more, "run_id": run_id or run_id_of(home, appended.id)}
 
 
@@ -48,7 +48,7 @@ async def cancel_run(
     mode: Literal["graceful", "force"] = "graceful",
     more: tuple[Guard, ...] = (),
 ) -> Append:
-    """Ask a run to stop. Its worker ends it with `agent.complete`; one that nobody has begun is ended here (NOTES 3)."""
+    """Ask a run to stop. Its worker ends it with `agent.complete`; one that nobody has begun is ended here."""
     place = command.place
     raw = await log.replay.command(b"HGETALL", log.keys.guard(place, run_guard_name(place, run_id)))
     run = read_run(run_id, {raw[at].decode(): raw[at + 1].decode() for at in range(0, len(raw), 2)})
@@ -63,11 +63,11 @@ async def cancel_run(
 
 
 def _left_to_workers(result: Appended | StreamsError) -> None:
-    """A refusal says that a worker has the run by now. Whatever else went wrong, workers and reaper end it too."""
+    """A refusal says that a worker has the run by now. After any other error, workers and the reaper end it, too."""
 
 
 def no_such_run(error: GuardRefused) -> HubError:
     """A run that is not there, or is final."""
     if error.present is None:
         return HubError(4018, "there is no such run in this channel")
-    return HubError(4021, "the run cannot take this any more", details=(Problem("state", f"is {error.present}"),))
+    return HubError(4021, "the run cannot take this any more", details=(ErrorDetail("state", f"is {error.present}"),))

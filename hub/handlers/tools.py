@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from hub.errors import HubError, Problem
+from hub.errors import ErrorDetail, HubError
+from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome
 from streams.errors import GuardRefused
 from streams.events.tools import ToolCallResponse
 from streams.records.runs import RequestView, answering, read_request, request_guard_name
 
-if TYPE_CHECKING:
-    from hub.node.connection import Connection
-    from hub.node.hub import Hub
 
-
-class ToolHandler:
+class ToolCommands:
     """Answers."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, node: NodePort) -> None:
+        self._node = node
 
-    async def response(self, command: Command, connection: Connection | None) -> Outcome:
-        """Only questions in our own record count; what a client says was asked is no authority."""
+    async def response(self, command: Command, connection: ClientConnection | None) -> Outcome:
+        """Answer a question. Only our own record of it counts, never the client's word for it."""
         payload, place = cast("ToolCallResponse", command.payload), command.place
-        log = self._hub.log
+        log = self._node.log
         raw = await log.replay.command(b"HGETALL", log.keys.guard(place, request_guard_name(place, payload.request_id)))
         fields = {raw[at].decode(): raw[at + 1].decode() for at in range(0, len(raw), 2)}
         request = read_request(payload.request_id, fields)
@@ -37,14 +34,14 @@ class ToolHandler:
     def _check(self, command: Command, payload: ToolCallResponse, request: RequestView) -> None:
         if request.assignees and command.caller.principal.user not in request.assignees:
             raise HubError(4003, "others were asked to answer this")
-        if request.state == "open" and request.expires_ms and self._hub.services.now() * 1000 >= request.expires_ms:
+        if request.state == "open" and request.expires_ms and self._node.clock.now() * 1000 >= request.expires_ms:
             raise HubError(4022, "the question is past its deadline")
         if "edited_args" in payload.model_fields_set and not request.may_edit:
             raise HubError(
-                4005, "these arguments may not be edited", details=(Problem("edited_args", "are not allowed"),)
+                4005, "these arguments may not be edited", details=(ErrorDetail("edited_args", "are not allowed"),)
             )
         if "edited_args" in payload.model_fields_set and not isinstance(payload.edited_args, dict):
-            problem = Problem("edited_args", "must be an object")
+            problem = ErrorDetail("edited_args", "must be an object")
             raise HubError(4005, "edited arguments replace all of them: send an object", details=(problem,))
 
 
@@ -53,4 +50,4 @@ def _too_late(error: GuardRefused) -> HubError:
         return HubError(4018, "there is no such question in this channel")
     if error.present == "expired":
         return HubError(4022, "the question is past its deadline")
-    return HubError(4021, "the question is closed", details=(Problem("state", f"is {error.present}"),))
+    return HubError(4021, "the question is closed", details=(ErrorDetail("state", f"is {error.present}"),))

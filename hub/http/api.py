@@ -9,15 +9,15 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from hub.auth.revocations import read_revocation
 from hub.errors import HubError
-from hub.handlers.history import HistoryPage, HistoryQuery, read_history
+from hub.handlers.history import HistoryQuery, Page, read_history
 from hub.http.requests import caller_of, charge_scan, limit, read_body, readable_channel
 from hub.http.sse import event_id, open_stream
 from hub.node.hub import Hub
-from hub.node.subscribing import Wish
-from hub.protocol.commands import Answer, Append, Caller, Command
-from hub.protocol.messages import ID, Frame, read_message
+from hub.protocol.commands import Append, Caller, Command, Reply
+from hub.protocol.messages import ID, ClientMessage, read_values
 from hub.protocol.replies import log_error, stored_payload
 from hub.protocol.session import check_command, known_event
+from hub.protocol.subscription import SubscribeRequest
 from streams.channel import Channel
 from streams.cursor import LIVE, Cursor
 from streams.envelope import Lane
@@ -33,7 +33,7 @@ MAX_WAIT_MS = 30_000
 
 async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key: str | None) -> Command:
     data = await read_body(request, hub.settings.message_size_limit_bytes)
-    body = read_message(data)[0] if data.lstrip()[:1] == b"{" else None
+    body = read_values(data)[0] if data.lstrip()[:1] == b"{" else None
     if not isinstance(body, dict) or set(body) - {"type", "payload"}:
         raise HubError(4005, "send an object with type and payload")
     kind, payload = body.get("type"), body.get("payload", {})
@@ -45,7 +45,7 @@ async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key
     if event.lane is Lane.CONNECTION or not event.kinds:
         raise HubError(4005, f"{kind} is for sockets only")
     limit(hub, caller, event.rate)
-    return check_command(event, Frame(kind, key, channel, payload), caller)
+    return check_command(event, ClientMessage(kind, key, channel, payload), caller)
 
 
 @router.post("/v1/channels/{channel}/events", status_code=201)
@@ -57,7 +57,7 @@ async def append(request: Request, channel: str, idempotency_key: Annotated[str 
     if isinstance(outcome, Append) and appended is not None:
         body = stored_payload(command.event, outcome, appended)
         return Response(body, 200 if appended.is_duplicate else 201, media_type="application/json")
-    body = outcome.data if isinstance(outcome, Answer) else b"{}"
+    body = outcome.data if isinstance(outcome, Reply) else b"{}"
     is_new = command.event.is_stored and json.loads(body).get("duplicate") is False  # stored, with an answer of its own
     return Response(body, 201 if is_new else 200, media_type="application/json")
 
@@ -93,15 +93,15 @@ async def events(
     return Response(page.to_json(place), media_type="application/json")
 
 
-async def _wait(hub: Hub, caller: Caller, place: Channel, query: HistoryQuery, timeout_s: float) -> HistoryPage:
+async def _wait(hub: Hub, caller: Caller, place: Channel, query: HistoryQuery, timeout_s: float) -> Page:
     """The page once it has an event, or as it is when the time is over.
 
     It is read when the subscription stands, so that nothing falls between, and again for every event that comes: it may not
     be of the types that were asked for.
     """
-    deadline, is_due, page = hub.monotonic() + timeout_s, True, HistoryPage([], None, None)
-    async with open_stream(hub, caller, Wish(place, Cursor(LIVE), wants_state=False)) as transport:
-        while (left_s := deadline - hub.monotonic()) > 0 and _is_empty(page):
+    deadline, is_due, page = hub.clock.monotonic() + timeout_s, True, Page([], None, None)
+    async with open_stream(hub, caller, SubscribeRequest(place, Cursor(LIVE), wants_state=False)) as transport:
+        while (left_s := deadline - hub.clock.monotonic()) > 0 and _is_empty(page):
             messages = await transport.messages(left_s)
             if messages is None:
                 break
@@ -110,7 +110,7 @@ async def _wait(hub: Hub, caller: Caller, place: Channel, query: HistoryQuery, t
     return page
 
 
-def _is_empty(page: HistoryPage) -> bool:
+def _is_empty(page: Page) -> bool:
     """Nothing to answer: no event, no gap to tell, and nothing left to be looked through."""
     return not page.events and page.gap is None and page.next is None
 
@@ -160,10 +160,10 @@ async def revoke(request: Request) -> dict[str, Any]:
     hub, caller = await caller_of(request)
     limit(hub, caller, "command")
     body = await read_body(request, hub.settings.message_size_limit_bytes)
-    now = hub.services.now()
+    now = hub.clock.now()
     revocation = read_revocation(body, caller.principal, now, max_life_s=hub.settings.jwt_max_age_s)
     try:
-        await hub.services.edge.store.revoke(revocation)
+        await hub.edge.store.revoke(revocation)
     except StreamsError as error:
         raise log_error(error) from error
     field = "jti" if revocation.jti is not None else "sub"

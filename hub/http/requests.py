@@ -36,10 +36,10 @@ async def caller_of(request: Request) -> tuple[Hub, Caller]:
     """
     hub = hub_of(request)
     try:
-        principal = await hub.services.verifier.verify(bearer_token(request), hub.services.now())
+        principal = await hub.verifier.verify(bearer_token(request), hub.clock.now())
     except HubError as error:
         client = (request.client.host, request.client.port) if request.client else None
-        raise hub.door.refusal(address_of(client, dict(request.headers.raw)), error) from None
+        raise hub.admission.refusal(address_of(client, dict(request.headers.raw)), error) from None
     return hub, Caller(principal, origin=str(request.base_url).rstrip("/"))
 
 
@@ -99,7 +99,7 @@ def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
     if rate is None:
         return
     principal = caller.principal
-    retry_after_ms = hub.limiter.take((principal.tenant, principal.user), rate, hub.monotonic())
+    retry_after_ms = hub.limiter.take((principal.tenant, principal.user), rate, hub.clock.monotonic())
     if retry_after_ms is not None:
         raise HubError(4004, "too many of these; come back later", retry_after_ms=retry_after_ms)
 
@@ -107,7 +107,7 @@ def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
 def charge_scan(hub: Hub, caller: Caller, events_count: int) -> None:
     """Reading far costs as many requests as it would have taken page by page: the user's next ones wait for it."""
     principal = caller.principal
-    hub.limiter.charge((principal.tenant, principal.user), "history", hub.monotonic(), events_count / PAGE_EVENTS)
+    hub.limiter.charge((principal.tenant, principal.user), "history", hub.clock.monotonic(), events_count / PAGE_EVENTS)
 
 
 def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:

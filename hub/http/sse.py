@@ -7,7 +7,7 @@ subscribed to one channel, so live and replay, limits and gaps are the same; onl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Annotated, Final
 
@@ -16,10 +16,9 @@ from fastapi.responses import StreamingResponse
 
 from hub.errors import HubError
 from hub.http.requests import caller_of, readable_channel
-from hub.node.connection import Connection
 from hub.node.hub import Hub
-from hub.node.subscribing import RefusedChannel, Wish
 from hub.protocol.commands import Caller
+from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.websocket.codec import TEXT, split_frames
 from streams.cursor import LIVE, Cursor
 from streams.errors import MalformedCursor
@@ -36,18 +35,22 @@ class StreamTransport:
         self._waiting: list[bytes] = []
         self._size_bytes = 0
         self._has_news = asyncio.Event()
-        self.connection: Connection | None = None
+        self._on_writable: Callable[[bool], None] = lambda _is_writable: None
         self.is_writable = True
         self.is_closed = False
+
+    def tell_writable(self, on_writable: Callable[[bool], None]) -> None:
+        """Call this with false when too much waits, and with true when it was taken."""
+        self._on_writable = on_writable
 
     def write(self, frames: bytes, /) -> None:
         """Keep whole frames."""
         self._waiting.append(frames)
         self._size_bytes += len(frames)
         self._has_news.set()
-        if self.is_writable and self._size_bytes > HIGH_BYTES and self.connection is not None:
+        if self.is_writable and self._size_bytes > HIGH_BYTES:
             self.is_writable = False
-            self.connection.writable(False)
+            self._on_writable(False)
 
     def close(self, code: int = 1000, reason: str = "") -> None:  # noqa: ARG002  # the port's signature
         """No more will come."""
@@ -77,16 +80,18 @@ class StreamTransport:
                 return []
         self._has_news.clear()
         frames, self._waiting, self._size_bytes = b"".join(self._waiting), [], 0
-        if not self.is_writable and self.connection is not None:
+        if not self.is_writable:
             self.is_writable = True
-            self.connection.writable(True)
+            self._on_writable(True)
         if not frames and self.is_closed:
             return None
         return [payload for opcode, payload in split_frames(frames) if opcode == TEXT]
 
 
 @asynccontextmanager
-async def open_stream(hub: Hub, caller: Caller, wish: Wish | RefusedChannel) -> AsyncIterator[StreamTransport]:
+async def open_stream(
+    hub: Hub, caller: Caller, wanted: SubscribeRequest | RefusedChannel
+) -> AsyncIterator[StreamTransport]:
     """A connection that follows one channel for as long as the context lasts, or the caller's token.
 
     Raises:
@@ -95,12 +100,11 @@ async def open_stream(hub: Hub, caller: Caller, wish: Wish | RefusedChannel) -> 
     whose = (caller.principal.tenant, caller.principal.user)
     if hub.streams[whose] >= hub.settings.max_subscriptions:
         raise HubError(4015, "you have as many streams open as you may; a socket follows many channels at once")
-    connection, transport = hub.connect(), StreamTransport()
-    transport.connection = connection
-    connection.attach(transport)
-    hub.opened_stream(connection, caller)
+    transport = StreamTransport()
+    connection = hub.open_stream(transport, caller)
+    transport.tell_writable(connection.writable)
     hub.streams[whose] += 1
-    task = hub.spawn(hub.subscribe_all(connection, [wish]))
+    task = hub.spawn(connection.subscribe([wanted]))
     try:
         yield transport
     finally:
@@ -134,9 +138,9 @@ async def stream(
             id_order(cursor)
         except MalformedCursor as error:
             raise HubError(4005, str(error)) from None
-    wish = Wish(place, Cursor(cursor), wants_state=False)
+    wanted = SubscribeRequest(place, Cursor(cursor), wants_state=False)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    lines = _lines(hub, caller, wish)
+    lines = _lines(hub, caller, wanted)
     first = await anext(lines)  # a refusal is still an answer of its own here
     return StreamingResponse(_go_on(first, lines), media_type="text/event-stream", headers=headers)
 
@@ -148,8 +152,8 @@ async def _go_on(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterat
             yield line
 
 
-async def _lines(hub: Hub, caller: Caller, wish: Wish) -> AsyncGenerator[bytes, None]:
-    async with open_stream(hub, caller, wish) as transport:
+async def _lines(hub: Hub, caller: Caller, wanted: SubscribeRequest) -> AsyncGenerator[bytes, None]:
+    async with open_stream(hub, caller, wanted) as transport:
         yield b": open\n\n"
         while (messages := await transport.messages(hub.settings.heartbeat_interval_s)) is not None:
             yield b"".join(map(_line, messages)) if messages else b": still here\n\n"

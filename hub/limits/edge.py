@@ -5,10 +5,10 @@ Made once by the composition root. It holds parts and no rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hub.auth.revocations import DenyList, Revocation
+from hub.auth.revocations import DenyList
 from hub.limits.admission import ConnectLimits
 from hub.limits.edge_store import EdgeStore
 from hub.limits.quotas import Quota, Quotas
@@ -33,7 +33,6 @@ def make_edge(
     *,
     rates: Mapping[str, RateClass] | None = DEFAULT_RATES,
     quota: Quota | None = None,
-    on_revoked: Callable[[Revocation], None] = lambda _revocation: None,
 ) -> Edge:
     """The edge of `node`, sharing through the Redis at `redis_url`. Nothing is sent before `store.start()`.
 
@@ -42,10 +41,8 @@ def make_edge(
         node: a name no other node has.
         rates: None switches rate limits off.
         quota: what each tenant may use; None is without bound.
-        on_revoked: told of each revocation that is new on this node, whoever made it.
     """
     limiter = RateLimiter(rates, is_shared=True)
     quotas, deny = Quotas(quota), DenyList()
     store = EdgeStore.connect(redis_url, node, limiter=limiter, quotas=quotas, deny=deny)
-    store.on_revoked = on_revoked
     return Edge(node, limiter, ConnectLimits(limiter), quotas, deny, store)

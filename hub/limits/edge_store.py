@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from hub.auth.revocations import DenyList, Revocation
-from hub.auth.session_claims import ClaimBook, SessionClaim, decode_claims, encode_claims
+from hub.auth.session_claims import SessionClaim, SessionClaims, decode_claims, encode_claims
 from hub.limits.edge_keys import ms_of, order_of, readable
 from hub.limits.quotas import Quotas, TenantUsage
 from hub.limits.rates import RateLimiter
@@ -63,12 +63,11 @@ class EdgeStore:
     ) -> None:  # fmt: skip
         self._redis, self._node, self._keys = client, node, edge_keys(prefix)
         self._limiter, self._quotas, self._deny = limiter, quotas, deny
-        self.on_revoked = on_revoked
+        self._on_revoked = on_revoked
         self._now, self._monotonic = now, monotonic
-        self.claims = ClaimBook(monotonic)
+        self.claims = SessionClaims(monotonic)
         """Sessions taken over on this node, and how the others are told of them."""
-        self.on_claimed: Callable[[SessionClaim], None] = lambda _claim: None
-        """Told of each session that was taken over on another node."""
+        self._on_claimed: Callable[[SessionClaim], None] = lambda _claim: None
         self._rates_after: bytes | None = None
         self._bell_after = b"0-0"
         self._sessions_after: bytes | None = None
@@ -91,6 +90,10 @@ class EdgeStore:
             max_connections=4, client_name=f"hub-edge-{node}",
         )  # fmt: skip
         return cls(client, node, limiter=limiter, quotas=quotas, deny=deny, prefix=prefix)
+
+    def listen(self, on_revoked: Callable[[Revocation], None], on_claimed: Callable[[SessionClaim], None]) -> None:
+        """Tell of each revocation that is new here, and of each session that was taken over on another node."""
+        self._on_revoked, self._on_claimed = on_revoked, on_claimed
 
     async def start(self) -> None:
         """Load the revocations, then keep in step until `close`.
@@ -238,7 +241,7 @@ class EdgeStore:
         for _, fields in entries:
             for claim in decode_claims(fields[b"s"]):
                 if claim.node != self._node:
-                    self.on_claimed(claim)
+                    self._on_claimed(claim)
 
     async def _load(self) -> None:
         """All revocations, and where their news begins: the place is noted first, so that nothing falls between."""
@@ -278,4 +281,4 @@ class EdgeStore:
     def _learn(self, revocations: Iterable[Revocation]) -> None:
         for revocation in revocations:
             if self._deny.add(revocation):
-                self.on_revoked(revocation)
+                self._on_revoked(revocation)

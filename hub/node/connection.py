@@ -1,6 +1,6 @@
-"""One socket: the thin shell around a `Session`. It writes what the hub decides and hands in what the client sends.
+"""One socket: the thin shell around a `Session`. It writes the hub's messages and hands in the client's.
 
-An idle connection has no task, queue or timer of its own. Frames are taken one after another; while a command needs the log
+An idle connection has no task, queue or timer of its own. Messages are taken one after another; while a command needs the log
 (subscribe, history, the handshake) the following ones wait, which also is the back-pressure against a client that floods.
 """
 
@@ -10,33 +10,50 @@ import asyncio
 import math
 import sys
 from collections import deque
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final
 
 from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
 from hub.limits.admission import address_of
-from hub.node import connection_limits as limits
-from hub.ports import SocketTransport, Upgrade
-from hub.protocol.commands import Append, Caller, Command, Outcome
-from hub.protocol.messages import error_frame, reply, reply_frame
-from hub.protocol.repeats import unless_stored
-from hub.protocol.replies import append_error, stored_payload
-from hub.protocol.session import Dropped, Received, Refused, Session, State
-from hub.protocol.subscription import Subscription
+from hub.node.fanout import Sub
+from hub.ports import ConnectionOwner, SocketTransport, Upgrade
+from hub.protocol.commands import Append, Caller, Command, Outcome, Reply
+from hub.protocol.messages import error_message, reply
+from hub.protocol.replies import append_error, stored_payload, unless_stored
+from hub.protocol.session import Dropped, Received, Refused, Session, SessionState
+from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.websocket.codec import encode_text
+from streams.channel import Channel
 from streams.envelope import Appended
 from streams.errors import StreamsError
+from streams.json_bytes import to_json
 
-if TYPE_CHECKING:
-    from hub.node.fanout import Fanout
-    from hub.node.hub import Hub
+BACKLOG_MAX: Final = 100
+"""Values waiting behind a command that needs the log; beyond it the socket is not read. One array may go over it."""
+BACKLOG_BYTES_MAX: Final = 2_097_152
+"""The same in bytes: more than the window of an upload over text (4 chunks of 350 KB), so that no polite client meets it. Without
+it a hundred messages of the size limit would be 100 MB a socket."""
+JOIN_BYTES_MAX: Final = 16_384
+"""The writes of one tick are joined into some of about this size; with larger ones a thousand short answers would each copy all
+before it."""
+UNREAD_BYTES_MAX: Final = 1_048_576
+"""Answers written to a client that does not read, beyond a full write buffer, before nothing more is taken of it. One may go over
+it. Without it fifty questions for history cost fifty pages of memory."""
+PACE_REST_S: Final = 0.05
+"""How long nothing is taken of a user whose messages come faster than all limits together allow (`RateLimiter.is_in_pace`)."""
+ANSWER_BEFORE_RESTART_S: Final = 1.0
+"""How long a restart waits for a command under way. A replay may take longer: its client comes back with its cursor."""
 
 
 class Connection:
-    """The receiver of one socket (see `hub.ports.Receiver`).
+    """The receiver of one socket (see `hub.ports.SocketReceiver`).
+
+    Args:
+        owner: the node it is on.
+        is_listener: it only listens and sends no sign of life: the writing end notices when it is gone.
 
     Attributes:
-        address: whom failed attempts count against.
+        address: the address failed attempts count against.
         adopted_at: seconds of Redis's clock; when this socket got its session.
         is_writable: false while the write buffer is full: events then stay in the log.
         heard_at: monotonic seconds of the last sign of life.
@@ -44,25 +61,25 @@ class Connection:
     """
 
     __slots__ = (
-        "_all_settled", "_backlog", "_backlog_bytes", "_closing", "_drained", "_is_busy", "_out", "_task",
-        "_transport", "_unread_bytes", "_unsettled_count", "address", "adopted_at", "behind", "catching_up",
-        "heard_at", "held_tenant", "hub", "is_batch", "is_expiry_told", "is_pending", "is_writable",
-        "look_at", "opened_at", "session", "subscriptions", "upgrade", "wants_reasoning",
+        "_all_settled", "_backlog", "_backlog_bytes", "_closing", "_drained", "_is_busy", "_out", "_owner", "_task",
+        "_transport", "_unread_bytes", "_unsettled_count", "address", "adopted_at", "heard_at", "held_tenant", "is_batch",
+        "is_expiry_told", "is_pending", "is_writable", "look_at", "opened_at", "session", "subscriptions", "upgrade",
+        "wants_reasoning",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
-        self.session = Session(hub.limiter)
-        self.subscriptions: dict[str, tuple[Fanout, Subscription[Connection]]] = {}
-        self.behind: dict[Subscription[Connection], Fanout] | None = None
-        self.catching_up: asyncio.Task[None] | None = None
+    def __init__(self, owner: ConnectionOwner[Connection], *, is_listener: bool = False) -> None:
+        self._owner = owner
+        self.session = Session(owner.limiter)
+        self.subscriptions: dict[str, Sub] = {}
         self.upgrade: Upgrade | None = None
         self.address = ""
         self.held_tenant: str | None = None
         self.adopted_at = 0.0
         self.is_batch = self.wants_reasoning = self.is_expiry_told = self.is_pending = False
         self.is_writable = True
-        self.opened_at = self.heard_at = hub.monotonic()
+        self.opened_at = self.heard_at = owner.clock.monotonic()
+        if is_listener:
+            self.heard_at = math.inf
         self.look_at = math.inf
         self._transport: SocketTransport | None = None
         self._backlog: deque[object] | None = None
@@ -76,19 +93,19 @@ class Connection:
         self._unsettled_count = 0
         self._closing: tuple[int, str] | None = None
 
-    # What the wire calls
+    # For the wire
 
     def opened(self, transport: SocketTransport, upgrade: Upgrade) -> None:
         """The socket is open; the client must say who it is within the handshake timeout."""
         self.attach(transport)
         self.upgrade = upgrade
         self.address = sys.intern(address_of(upgrade.client, upgrade.headers))
-        self.hub.opened(self)
+        self._owner.opened(self)
 
     def text(self, data: bytes) -> None:
         """One text message."""
-        self.heard_at = now = self.hub.monotonic()
-        if self.session.state is State.CLOSED:
+        self.heard_at = now = self._owner.clock.monotonic()
+        if self.session.state is SessionState.CLOSED:
             return  # before a byte of it is parsed
         if self._must_wait(now):
             self._wait_behind(data)
@@ -97,13 +114,13 @@ class Connection:
 
     def binary(self, data: bytes) -> None:
         """A binary message is for clients that announced `binary_chunks`; anybody else is on the wrong protocol."""
-        self.heard_at = self.hub.monotonic()
-        if not self.hub.take_binary(self, data):
+        self.heard_at = self._owner.clock.monotonic()
+        if not self._owner.take_binary(self, data):
             self.close(CLOSE_UNSUPPORTED_DATA, "binary messages need the capability binary_chunks")
 
     def heard(self) -> None:
         """A ping or pong."""
-        self.heard_at = self.hub.monotonic()
+        self.heard_at = self._owner.clock.monotonic()
 
     def writable(self, is_writable: bool) -> None:
         """The write buffer passed its mark, or drained."""
@@ -113,49 +130,54 @@ class Connection:
             if self._drained is not None:
                 self._drained.set()
                 self._drained = None
-            self.hub.catch_up(self)
+            self._owner.catch_up(self)
             if self._backlog is not None and not self._is_busy:
                 self._take_backlog()
 
     def draining(self) -> None:
-        """The node goes down: tell the client when to come back, answer what was accepted, then close."""
-        self.push(reply_frame("connection.drain", None, None, {"reconnect_after_ms": self.hub.drain_delay_ms()}))
+        """The node goes down: tell the client when to come back, answer the accepted commands, then close."""
+        pause = {"reconnect_after_ms": self._owner.drain_delay_ms()}
+        self.send(reply("connection.drain", None, None, to_json(pause)))
         if self._task is None:
             self.close(CLOSE_RESTART, "the node restarts")
         else:
             self.session.closed()
-            self.hub.spawn(self._close_after(self._task))
+            self._owner.spawn(self._close_after(self._task))
 
     def closed(self, code: int) -> None:  # noqa: ARG002  # the port's signature
         """The socket is gone."""
         self.session.closed()
         self._transport = None
         self._backlog = None
-        for task in (self._task, self.catching_up):  # they may wait for a buffer that never drains
-            if task is not None:
-                task.cancel()
-        self.hub.disconnect(self)
-        # The deadlines hold it until it is due for a look, a minute perhaps: what it leaves behind must be small.
-        self._task = self.catching_up = self.upgrade = self._out = self.session.caller = None
+        if self._task is not None:  # it may wait for a buffer that never drains
+            self._task.cancel()
+        self._owner.disconnect(self)
+        # The deadlines hold it until it is due for a look, a minute perhaps: it must be small by then.
+        self._task = self.upgrade = self._out = None
+        self.session.forget_caller()
 
-    # What the hub calls
+    # For subscriptions and the node
 
     def attach(self, transport: SocketTransport) -> None:
         """Write here from now on."""
         self._transport = transport
 
     def push(self, frames: bytes) -> None:
-        """Write whole frames with the next flush; what one tick brings for one socket goes out in one write."""
+        """Write whole frames with the next flush; all of one tick for one socket go out in one write."""
         if not self.is_writable:
             self._unread_bytes += len(frames)
         if self._out is None:
             self._out = frames
-            self.hub.flush_soon(self)
+            self._owner.flush_soon(self)
         else:
             self._out += frames
-            if len(self._out) > limits.JOIN_BYTES_MAX:
+            if len(self._out) > JOIN_BYTES_MAX:
                 self.flush()
                 self._out = b""  # the flush that is due finds it
+
+    def send(self, message: bytes) -> None:
+        """Write a message with the next flush."""
+        self.push(encode_text(message))
 
     def flush(self) -> None:
         """Write what was pushed."""
@@ -169,29 +191,15 @@ class Connection:
             self._drained = self._drained or asyncio.Event()
             await self._drained.wait()
 
-    def refuse(self, error: HubError, re: str | None = None, channel: str | None = None) -> None:
-        """Answer with an error, and close if it closes."""
-        if self.session.caller is None:
-            error = self.hub.door.refusal(self.address, error)
-        elif error.closes and error.row.name == "rate_limited":
-            self.hub.door.punish(self.session.principal)
-        self.hub.meters.errors[error.row.code] += 1
-        if not error.closes:
-            self.push(error_frame(error, re, channel))
-            return
-        if re is not None:
-            self.push(error_frame(error, re, channel))
-        self.fail(error, is_told=re is not None)
-
     def fail(self, error: HubError, *, is_told: bool = False) -> None:
         """Close with the error's code; the client is told before."""
         self.session.closed()
         if not is_told:
-            self.push(error_frame(error))
+            self.send(error_message(error))
         self.close(error.row.code, error.row.name)
 
     def close(self, code: int, reason: str) -> None:
-        """Close once everything accepted was answered."""
+        """Close once every accepted command was answered."""
         self.session.closed()
         if self._closing is None:
             self._closing = (code, reason)
@@ -202,56 +210,121 @@ class Connection:
         if self._transport is not None:
             self._transport.abort()
 
-    def established(self, session_id: str, caller: Caller) -> None:
+    def look_next(self, at_s: float) -> None:
+        """Its deadlines are looked at then, and not when they were to be before."""
+        self.look_at = at_s
+
+    def expiry_told(self, is_told: bool) -> None:
+        """`connection.expiring` was sent, or a newer token makes it due again."""
+        self.is_expiry_told = is_told
+
+    def established(self, session_id: str, caller: Caller, adopted_at: float = 0.0) -> None:
         """The handshake was accepted."""
         self.session.established(session_id, caller)
+        self.adopted_at = adopted_at
         self.is_batch = "batch" in caller.capabilities
         self.wants_reasoning = "reasoning" in caller.capabilities
         self.upgrade = None
         if self._backlog is not None and not self._is_backlog_full() and self._transport is not None:
             self._transport.resume_reading()  # a stranger's socket rested; see `_wait_behind`
 
+    def carry_out(self, command: Command, outcome: Outcome) -> None:
+        """Do what a handler decided: append and answer when it is in the stream, answer at once, or nothing."""
+        if isinstance(outcome, Append):
+            admission = self._owner.admission
+            if admission.is_metered:
+                admission.charge(outcome.draft)
+            self._unsettled_count += 1
+            self._owner.log.submit(outcome.draft, lambda result: self._stored(command, outcome, result))
+        elif isinstance(outcome, Reply):
+            place = command.channel.wire if command.channel else None
+            self.push(encode_text(reply(outcome.type, command.id, place, outcome.data)))
+
     def run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
-        """Carry out a command that needs the log; the client's next frames wait for it."""
+        """Carry out a command that needs the log; the client's next messages wait for it."""
         self._is_busy = True
-        if self.session.state is State.AUTHENTICATING and self._transport is not None:
+        if self.session.state is SessionState.AUTHENTICATING and self._transport is not None:
             self._transport.trust()
         self._task = asyncio.get_running_loop().create_task(self._run(command, work))
         self._task.add_done_callback(lambda _: work.close())  # the socket may be gone before the work began
 
-    def append(self, command: Command, append: Append) -> None:
-        """Append what a command asks for, and answer when it is in the stream."""
-        self._unsettled_count += 1
-        self.hub.log.submit(append.draft, lambda result: self._stored(command, append, result))
+    # For handlers
+
+    def refuse(self, error: HubError, re: str | None = None, channel: str | None = None) -> None:
+        """Answer with an error, and close if it closes."""
+        if self.session.caller is None:
+            error = self._owner.admission.refusal(self.address, error)
+        elif error.closes and error.row.name == "rate_limited":
+            self._owner.admission.punish(self.session.principal)
+        self._owner.metrics.errors[error.row.code] += 1
+        if not error.closes:
+            self.push(encode_text(error_message(error, re, channel)))
+            return
+        if re is not None:
+            self.send(error_message(error, re, channel))
+        self.fail(error, is_told=re is not None)
+
+    def establish(self, caller: Caller, wanted_session: str | None) -> None:
+        """Accept the handshake: count the connection, take the session over, watch the token's end.
+
+        Raises:
+            HubError: 4004 or 4010.
+        """
+        self._owner.establish(self, caller, wanted_session)
+
+    def refresh(self, caller: Caller) -> None:
+        """Go on with the same person's newer token."""
+        self.session.refreshed(caller)
+        self._owner.token_changed(self)
+
+    def followed(self) -> list[Channel]:
+        """The channels it follows."""
+        return [sub.fanout.channel for sub in self.subscriptions.values()]
+
+    async def subscribe(self, requests: Iterable[SubscribeRequest | RefusedChannel]) -> None:
+        """Follow channels; each is answered for itself."""
+        await self._owner.subscribe_all(self, requests)
+
+    def unsubscribe(self, channel: Channel, *, is_asked: bool = True) -> bool:
+        """Leave a channel; false when it was not followed. Unasked, its presence there ends only after a while."""
+        return self._owner.unsubscribe(self, channel, is_asked=is_asked)
+
+    def tell_status(self, channel: Channel, status: str) -> None:
+        """Tell the followers of a channel how the person is."""
+        self._owner.tell_status(self, channel, status)
+
+    def cursor_moved(self, wire: str) -> None:
+        """A newer cursor is told in a document: drop the one that waits."""
+        self._owner.cursor_moved(self, wire)
 
     # Inside
 
     def _handle(self, received: Received) -> None:
         if isinstance(received, Command):
-            self.hub.route_message(self, received)
+            self._owner.route_message(self, received)
         elif isinstance(received, Refused):
             self.refuse(received.error, received.re, received.channel)
         elif isinstance(received, Dropped):
             if received.late is not None:
-                self.hub.late_cursors.keep(self, received.late)
+                self._owner.keep_cursor(self, received.late)
             if received.re:
-                self.push(reply_frame("ack", received.re, received.channel, {"dropped": True}))
+                self.send(reply("ack", received.re, received.channel, b'{"dropped":true}'))
 
     def _must_wait(self, now: float) -> bool:
-        """Whether the next frame waits: for a command under way, for a client that does not read its answers, or for its pace."""
-        return self._is_busy or self._unread_bytes > limits.UNREAD_BYTES_MAX or self._is_too_fast(now)
+        """True when the next message waits: for a command under way, a client that does not read its answers, or its pace."""
+        return self._is_busy or self._unread_bytes > UNREAD_BYTES_MAX or self._is_too_fast(now)
 
     def _is_too_fast(self, now: float) -> bool:
-        """Whether this user's frames, of whatever kind, come too fast; then nothing is taken for a moment.
+        """True when this user's messages, of whatever kind, come too fast; then nothing is taken for a moment.
 
-        Frames that are no commands are refused, and cost what a refusal costs: without a pace one socket full of them would
+        Messages that are no commands are refused, and cost as much as a refusal: without a pace one socket full of them would
         hold up all others.
         """
         caller = self.session.caller
-        if caller is None or self.hub.limiter.is_in_pace((caller.principal.tenant, caller.principal.user), now):
+        if caller is None or self._owner.limiter.is_in_pace((caller.principal.tenant, caller.principal.user), now):
             return False
         self._is_busy = True
-        asyncio.get_running_loop().call_later(limits.PACE_REST_S, self._rested)
+        asyncio.get_running_loop().call_later(PACE_REST_S, self._rested)
         return True
 
     def _rested(self) -> None:
@@ -265,7 +338,7 @@ class Connection:
             return
         is_first = True
         for value in values:
-            if self.session.state is State.CLOSED:
+            if self.session.state is SessionState.CLOSED:
                 return
             if self._is_busy or not (is_first or not self._must_wait(now)):
                 self._wait_behind(value)
@@ -280,12 +353,12 @@ class Connection:
         self._backlog.append(message)
         if isinstance(message, bytes):
             self._backlog_bytes += len(message)
-        is_stranger = self.session.state is State.AUTHENTICATING
+        is_stranger = self.session.state is SessionState.AUTHENTICATING
         if (is_stranger or self._is_backlog_full()) and self._transport is not None:
             self._transport.pause_reading()
 
     def _is_backlog_full(self) -> bool:
-        return len(self._backlog or ()) >= limits.BACKLOG_MAX or self._backlog_bytes >= limits.BACKLOG_BYTES_MAX
+        return len(self._backlog or ()) >= BACKLOG_MAX or self._backlog_bytes >= BACKLOG_BYTES_MAX
 
     async def _run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
         try:
@@ -294,29 +367,31 @@ class Connection:
                 outcome = await work
             except HubError as refusal:
                 outcome = unless_stored(command, refusal)
-            self.hub.carry_out(self, command, outcome)
+            self.carry_out(command, outcome)
         except Exception as error:
-            self.refuse(self.hub.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
+            wire = command.channel.wire if command.channel else None
+            self.refuse(self._owner.as_hub_error(error), command.id, wire)
         self._is_busy = False
         self._task = None
         self._take_backlog()
 
     async def _settled(self) -> None:
-        """Wait for the appends under way: who writes and then reads finds what they wrote."""
+        """Wait for the appends under way: who writes and then reads finds their own writing."""
         while self._unsettled_count:
             self._all_settled = asyncio.get_running_loop().create_future()
             await self._all_settled
 
     def _take_backlog(self) -> None:
+        clock = self._owner.clock
         backlog, self._backlog = self._backlog, None
-        while backlog and self.session.state is not State.CLOSED and not self._must_wait(self.hub.monotonic()):
+        while backlog and self.session.state is not SessionState.CLOSED and not self._must_wait(clock.monotonic()):
             message = backlog.popleft()
             if isinstance(message, bytes):
                 self._backlog_bytes -= len(message)
-                self._take_message(message, self.hub.monotonic())
+                self._take_message(message, clock.monotonic())
             else:
-                self._handle(self.session.take(message, self.hub.monotonic()))
-        if self.session.state is State.CLOSED:
+                self._handle(self.session.take(message, clock.monotonic()))
+        if self.session.state is SessionState.CLOSED:
             self._backlog, self._backlog_bytes = None, 0
         elif backlog:
             self._backlog = backlog if self._backlog is None else self._backlog + backlog
@@ -325,8 +400,9 @@ class Connection:
 
     def _stored(self, command: Command, append: Append, result: Appended | StreamsError) -> None:
         self._unsettled_count -= 1
-        if self.hub.door.is_metered:
-            self.hub.door.settle(append.draft, result)
+        admission = self._owner.admission
+        if admission.is_metered:
+            admission.settle(append.draft, result)
         channel = append.draft.channel.wire
         if isinstance(result, StreamsError):
             if command.id is not None:
@@ -340,7 +416,7 @@ class Connection:
             self._close_if_settled()
 
     async def _close_after(self, task: asyncio.Task[None]) -> None:
-        await asyncio.wait({task}, timeout=limits.ANSWER_BEFORE_RESTART_S)
+        await asyncio.wait({task}, timeout=ANSWER_BEFORE_RESTART_S)
         self.close(CLOSE_RESTART, "the node restarts")
 
     def _close_if_settled(self) -> None:

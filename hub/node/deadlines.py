@@ -1,31 +1,70 @@
-"""What a connection must do by when: say who it is, give signs of life, renew its token. One timer for all of them."""
+"""The deadlines of connections: say who you are, give signs of life, renew the token. One timer wheel for all of them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection
+from typing import Final, Generic, TypeVar
 
+from hub.auth.tokens import TokenVerifier
+from hub.config import Settings
 from hub.errors import HubError
-from hub.node.timers import DeadlineWheel
+from hub.node.connection import Connection
+from hub.ports import Clock
 from hub.protocol.commands import Caller
 from hub.protocol.messages import reply
-from hub.websocket.codec import encode_text
 from streams.json_bytes import to_json
-
-if TYPE_CHECKING:
-    from hub.node.connection import Connection
-    from hub.node.hub import Hub
 
 EXPIRY_NOTICE_S: Final = 60.0
 """`connection.expiring` is sent so long before the token ends."""
 
+T = TypeVar("T")
+
+
+class DeadlineWheel(Generic[T]):
+    """Items by the tick in which they are due. Each item is put again after it came out, if it still matters.
+
+    Args:
+        tick_s: the resolution; an item comes out up to one tick late, never early.
+    """
+
+    def __init__(self, tick_s: float) -> None:
+        self.tick_s = tick_s
+        self._slots: dict[int, list[T]] = {}
+        self._next_slot: int | None = None
+
+    def put(self, item: T, at_s: float) -> None:
+        """Let `item` come out at `at_s`; a time already past comes out with the next tick."""
+        slot = int(at_s / self.tick_s) + 1
+        if self._next_slot is not None:
+            slot = max(slot, self._next_slot)
+        self._slots.setdefault(slot, []).append(item)
+
+    def due(self, now_s: float) -> list[T]:
+        """Every item whose time has come; each comes out once."""
+        last = int(now_s / self.tick_s)
+        first = self._next_slot if self._next_slot is not None else min(self._slots, default=last)
+        self._next_slot = last + 1
+        if last - first > len(self._slots):  # a clock that jumped: walk the slots there are, not the empty ones
+            slots = sorted(slot for slot in self._slots if slot <= last)
+        else:
+            slots = [slot for slot in range(first, last + 1) if slot in self._slots]
+        return [item for slot in slots for item in self._slots.pop(slot)]
+
 
 class Deadlines:
-    """The deadlines of one node's connections."""
+    """The deadlines of one node's connections.
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        settings = hub.settings
+    Args:
+        connections: those that are open; others are passed over as they come out of the wheel.
+    """
+
+    def __init__(
+        self, settings: Settings, verifier: TokenVerifier, clock: Clock, connections: Collection[Connection]
+    ) -> None:
+        self._verifier = verifier
+        self._clock = clock
+        self._connections = connections
         self._handshake_s, self._silence_s = settings.handshake_timeout_s, 2 * settings.heartbeat_interval_s
         tick_s = min(1.0, settings.heartbeat_interval_s / 4, settings.handshake_timeout_s / 4)
         self._wheel: DeadlineWheel[Connection] = DeadlineWheel(tick_s)
@@ -39,22 +78,22 @@ class Deadlines:
 
         Without that each refresh would leave one more that is put again for ever.
         """
-        connection.look_at = at_s
+        connection.look_next(at_s)
         self._wheel.put(connection, at_s)
 
     def look_soon(self, connection: Connection) -> None:
         """Its token has changed: look with the next tick."""
-        connection.is_expiry_told = False
-        if connection.look_at > (now := self._hub.monotonic()):
+        connection.expiry_told(False)
+        if connection.look_at > (now := self._clock.monotonic()):
             self._look_at(connection, now)
 
     async def watch(self) -> None:
         """Look at each connection when its next deadline has come, for ever."""
         while True:
             await asyncio.sleep(self._wheel.tick_s)
-            now = self._hub.monotonic()
+            now = self._clock.monotonic()
             for connection in self._wheel.due(now):
-                if connection.look_at <= now and connection in self._hub.connections:
+                if connection.look_at <= now and connection in self._connections:
                     self._check(connection, now)
 
     def _check(self, connection: Connection, now: float) -> None:
@@ -73,10 +112,9 @@ class Deadlines:
 
     def _check_token(self, connection: Connection, caller: Caller) -> float:
         """Warn or close for the token's end; returns the seconds until the next look."""
-        services = self._hub.services
-        now = services.now()
+        now = self._clock.now()
         try:
-            services.verifier.recheck(caller.principal, now)
+            self._verifier.recheck(caller.principal, now)
         except HubError as error:
             connection.fail(error)
             return 1.0
@@ -84,7 +122,6 @@ class Deadlines:
         if left_s > EXPIRY_NOTICE_S:
             return left_s - EXPIRY_NOTICE_S
         if not connection.is_expiry_told:
-            connection.is_expiry_told = True
-            payload = to_json({"in_ms": int(left_s * 1000)})
-            connection.push(encode_text(reply("connection.expiring", None, None, payload)))
+            connection.expiry_told(True)
+            connection.send(reply("connection.expiring", None, None, to_json({"in_ms": int(left_s * 1000)})))
         return left_s

@@ -1,25 +1,22 @@
-"""From the tail to every local subscriber of one channel: each event is encoded once, whoever follows it.
+"""From the tail to every local subscriber of one channel: each event is encoded once for all of them.
 
-It never waits for a client: one that cannot take more is left where it stands and catches up from the log.
+It never waits for a client: one that cannot take more stays at its place and catches up from the log.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
-from hub.protocol.subscription import Phase, Subscription
+from hub.metrics import NodeMetrics
+from hub.ports import Subscriber
+from hub.protocol.subscription import Phase, SubscriptionState
 from hub.websocket.codec import encode_text
 from streams.channel import Channel
 from streams.cursor import Look, Position
 from streams.envelope import Entry
-
-if TYPE_CHECKING:
-    from hub.metrics import Meters
-    from hub.node.connection import Connection
-    from streams.redis.tail import Tail, Watched
+from streams.redis.tail import Tail, Watched
 
 HELD_EVENTS_MAX: Final = 128
 """Newest events a channel keeps encoded: the last step of a catch-up then needs no read, and resumes share it."""
@@ -29,11 +26,11 @@ HELD_EVENTS_MIN: Final = 4
 ARRAY_MAX: Final = 100
 SIGNALS_HELD_MAX: Final = 1_000
 
-Sub: TypeAlias = "Subscription[Connection]"
+Sub: TypeAlias = "SubscriptionState[Subscriber, Fanout]"
 
 
 def encode_events(wires: list[bytes], is_batch: bool) -> bytes:
-    """Events as WebSocket frames: one each, or in arrays of up to 100 for who announced `batch`."""
+    """Events as WebSocket frames: one each, or in arrays of up to 100 for a client that announced `batch`."""
     if len(wires) == 1:
         return encode_text(wires[0])
     if not is_batch:
@@ -42,48 +39,61 @@ def encode_events(wires: list[bytes], is_batch: bool) -> bytes:
     return b"".join(encode_text(b"[" + b",".join(array) + b"]") for array in arrays)
 
 
+class FanoutWatcher(Protocol):
+    """Told by a fan-out of the subscriptions it cannot serve from the tail."""
+
+    def note_behind(self, sub: Sub) -> None:
+        """A subscription stands behind the tail."""
+        ...
+
+    def note_broken(self, fanout: Fanout) -> None:
+        """The tail cannot be sure of its place."""
+        ...
+
+
 class Fanout:
-    """One channel's subscribers on this node. The tail's listener."""
+    """One channel's subscribers on this node. The tail's listener.
+
+    Attributes:
+        default_agent: the agent a conversation's settings name, "" for nobody; None where it is not known.
+        settings_count: changes of the settings seen so far.
+        move_count: how often the log was found to continue elsewhere.
+    """
 
     __slots__ = (
         "_held",
         "_held_bytes",
-        "_meters",
-        "_on_behind",
-        "_on_broken",
+        "_metrics",
         "_tail",
+        "_watcher",
         "channel",
-        "configured_count",
         "default_agent",
         "epoch",
         "move_count",
+        "settings_count",
         "subscribers",
         "watched",
         "wire",
     )
 
-    def __init__(
-        self, channel: Channel, look: Look, tail: Tail, meters: Meters,
-        on_behind: Callable[[Fanout, Sub], None], on_broken: Callable[[Fanout], None],
-    ) -> None:  # fmt: skip
+    def __init__(self, channel: Channel, look: Look, tail: Tail, metrics: NodeMetrics, watcher: FanoutWatcher) -> None:
         self.channel = channel
         self.wire = channel.wire.encode()
         self.epoch = look.epoch
         self.default_agent: str | None = None
-        self.configured_count = 0
+        self.settings_count = 0
         self.move_count = 0
         self.subscribers: set[Sub] = set()
         self._held: deque[tuple[int, bytes]] = deque()
         self._held_bytes = 0
         self._tail = tail
-        self._meters = meters
-        self._on_behind = on_behind
-        self._on_broken = on_broken
+        self._metrics = metrics
+        self._watcher = watcher
         self.watched: Watched = tail.watch(channel, look.head, look.live_id, self)
 
     @property
     def position(self) -> Position:
-        """Where the tail stands."""
+        """The tail's place."""
         return self.watched.position
 
     def close(self) -> None:
@@ -104,17 +114,27 @@ class Fanout:
         self._tail.move(self.watched, self.watched.position, look.live_id)
 
     def try_join(self, sub: Sub) -> bool:
-        """Make a subscription live if that leaves no hole, sending what the channel still holds encoded."""
+        """Make a subscription live if that leaves no hole, sending the events the channel still holds encoded."""
         oldest = self._held[0][0] if self._held else self.position.seq + 1
         if not sub.can_join(self.position.seq, oldest):
             return False
         rest = [wire for seq, wire in self._held if seq > sub.seq]
         if rest:
             sub.connection.push(encode_events(rest, sub.connection.is_batch))
-            self._meters.events_out += len(rest)
+            self._metrics.events_out += len(rest)
             sub.advance(self.position.id, self.position.seq)
         sub.join()
         return True
+
+    def remember_agent(self, agent: str, settings_count: int) -> None:
+        """Keep the agent that was looked up, unless the settings have changed since the count was taken."""
+        if settings_count == self.settings_count:
+            self.default_agent = agent
+
+    def settings_changed(self) -> None:
+        """The settings have changed: the agent is looked up with the next message."""
+        self.default_agent = None
+        self.settings_count += 1
 
     def events(self, entries: list[Entry]) -> None:
         """Tail: new events."""
@@ -122,8 +142,7 @@ class Fanout:
         first_seq, last_seq, last_id = entries[0].seq, entries[-1].seq, entries[-1].id.decode()
         self._hold(first_seq, wires)
         if any(entry.type == b"chat.configure" for entry in entries):
-            self.default_agent = None  # looked up anew with the next message
-            self.configured_count += 1
+            self.settings_changed()
         single = encode_events(wires, is_batch=False)
         batch: bytes | None = single if len(wires) == 1 else None
         sent = 0
@@ -131,22 +150,22 @@ class Fanout:
             connection = sub.connection
             if not connection.is_writable and sub.phase is Phase.LIVE:
                 sub.fall_behind()
-                self._on_behind(self, sub)
+                self._watcher.note_behind(sub)
                 continue
-            part = sub.offer(first_seq, last_seq, last_id)
-            if part is None:
+            start = sub.offer(first_seq, last_seq, last_id)
+            if start is None:
                 if sub.phase is Phase.CATCHING_UP:
-                    self._on_behind(self, sub)
+                    self._watcher.note_behind(sub)
                 continue
-            if part.start:
-                connection.push(encode_events(wires[part.start :], connection.is_batch))
+            if start:
+                connection.push(encode_events(wires[start:], connection.is_batch))
             elif connection.is_batch:
                 batch = batch or encode_events(wires, is_batch=True)
                 connection.push(batch)
             else:
                 connection.push(single)
-            sent += len(wires) - part.start
-        self._meters.delivered(sent, int(entries[0].id.partition(b"-")[0]), time.time())
+            sent += len(wires) - start
+        self._metrics.delivered(sent, int(entries[0].id.partition(b"-")[0]), time.time())
 
     def _hold(self, first_seq: int, wires: list[bytes]) -> None:
         """Keep the newest, as many as may be kept."""
@@ -172,12 +191,12 @@ class Fanout:
                         sub.held_signals.append(frame)
                 elif sub.connection.is_writable:
                     sub.connection.push(frame)
-            self._meters.signals_out += len(self.subscribers)
+            self._metrics.signals_out += len(self.subscribers)
 
     def is_of(self, epoch: str) -> bool:
-        """Tail: whether this is the life of the channel that is told of here."""
+        """Tail: true when this is the life of the channel that is told of here."""
         return epoch == self.epoch
 
     def broken(self) -> None:
         """Tail: it cannot be sure of its place."""
-        self._on_broken(self)
+        self._watcher.note_broken(self)

@@ -5,40 +5,36 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import math
 import random
 import secrets
-import time
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from time import monotonic, time
 from typing import Any
 
 from hub.auth.revocations import Revocation
-from hub.auth.tokens import Principal
+from hub.auth.tokens import Principal, TokenVerifier
 from hub.config import Settings
 from hub.errors import HubError
-from hub.handlers.router import EVENT_HANDLERS, Handler, build_handlers
-from hub.limits.rates import RateLimiter
-from hub.metrics import Meters
-from hub.node.catch_up import catch_up
+from hub.handlers.router import EVENT_HANDLERS, build_handlers
+from hub.limits.admission import Admission
+from hub.limits.edge import Edge
+from hub.metrics import NodeMetrics
 from hub.node.connection import Connection
 from hub.node.deadlines import Deadlines
-from hub.node.fanout import Fanout, Sub
 from hub.node.late_cursors import LateCursors
 from hub.node.presence import PresenceTracker
-from hub.node.recovery import tell_break
-from hub.node.services import Services
+from hub.node.recovery import Recovery
 from hub.node.sessions import LiveSessions
 from hub.node.states import StateReader
-from hub.node.subscribing import RefusedChannel, Wish, subscribe_all
-from hub.protocol.commands import Answer, Append, Caller, Command, Outcome
-from hub.protocol.messages import reply
-from hub.protocol.repeats import unless_stored
-from hub.protocol.replies import append_error, log_error
-from hub.protocol.subscription import Phase
-from hub.websocket.codec import encode_text
+from hub.node.subscribing import Subscriptions
+from hub.ports import AgentList, SocketTransport
+from hub.protocol.commands import Append, Caller, Command, Outcome
+from hub.protocol.replies import append_error, log_error, unless_stored
+from hub.protocol.subscription import RefusedChannel, SubscribeRequest
+from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
-from streams.cursor import Look
 from streams.envelope import SYSTEM, Actor, Appended, Draft
 from streams.errors import StreamsError
 from streams.json_bytes import to_json
@@ -47,36 +43,71 @@ from streams.redis.log import Log
 _log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class NodeClock:
+    """A node's clocks."""
+
+    monotonic: Callable[[], float] = monotonic
+    now: Callable[[], float] = time
+
+
+@dataclass(frozen=True, slots=True)
+class NodeParts:
+    """The parts a hub is composed of, made by the composition root.
+
+    Attributes:
+        edge: limits, quotas and revocations, shared with the other nodes.
+        admission: counts connections by them.
+        uploads: authorises uploads; None on a node that takes no files.
+    """
+
+    edge: Edge
+    admission: Admission
+    verifier: TokenVerifier
+    states: StateReader
+    agents: AgentList
+    uploads: UploadRequests | None
+    clock: NodeClock
+
+
 class Hub:
     """Accepts connections, routes their commands, fans events out to them.
 
     Everything runs on one event loop; no method may be called from another thread.
     """
 
-    def __init__(self, settings: Settings, log: Log, services: Services) -> None:
+    def __init__(self, settings: Settings, log: Log, parts: NodeParts) -> None:
         self.settings = settings
         self.log = log
-        self.services = services
-        self.node = services.node
-        self.limiter: RateLimiter = services.edge.limiter
-        self.door = services.door
-        self.meters = Meters()
+        self.name = parts.edge.node
+        self.edge = parts.edge
+        self.limiter = parts.edge.limiter
+        self.admission = parts.admission
+        self.verifier = parts.verifier
+        self.states = parts.states
+        self.agents = parts.agents
+        self.uploads = parts.uploads
+        self.clock = parts.clock
+        self.metrics = NodeMetrics()
         self.connections: set[Connection] = set()
         self.streams: Counter[tuple[str, str]] = Counter()
         """Streams and long polls open here, by tenant and user."""
-        self.sessions = LiveSessions(services.edge.store.claims)
-        self.fanouts: dict[Channel, Fanout] = {}
-        self.late_cursors = LateCursors(self)
-        self.states: StateReader = services.states
-        self.presence = PresenceTracker(log, self.node)
-        self.monotonic = time.monotonic
-        self.handlers: Mapping[str, Handler] = build_handlers(self, EVENT_HANDLERS)
         self.is_draining = False
         self._dirty: list[Connection] = []
         self._is_flush_scheduled = False
-        self.deadlines = Deadlines(self)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.sessions = LiveSessions(parts.edge.store.claims)
+        self.late_cursors = LateCursors(self.limiter, self.clock, self.route_message)
+        self.presence = PresenceTracker(log, self.name)
+        self.deadlines = Deadlines(settings, self.verifier, self.clock, self.connections)
+        self.recovery = Recovery(log, self.states, self.metrics, settings.max_lag_events, self.spawn, self.as_hub_error)
+        self.subscriptions = Subscriptions(
+            log, self.states, self.metrics, self.admission, self.presence, self.recovery, settings.max_subscriptions,
+            self.as_hub_error,
+        )  # fmt: skip
+        self.fanouts = self.subscriptions.fanouts
+        self.handlers, self._take_binary = build_handlers(self, EVENT_HANDLERS)
 
     async def start(self) -> None:
         """Begin to watch deadlines and presence."""
@@ -86,6 +117,7 @@ class Hub:
     async def stop(self) -> None:
         """Let go: presence leaves are handed over, background work ends. The log is closed by whoever opened it."""
         self.is_draining = True
+        self.late_cursors.close()
         await self.presence.stop()
         for task in list(self._tasks):
             task.cancel()
@@ -102,65 +134,92 @@ class Hub:
         self.connections.add(connection)
         self.deadlines.add(connection)
         try:
-            self.refuse_when_full()
-            self.door.opened(connection, connection.address)
+            self._refuse_when_full()
+            self.admission.opened(connection, connection.address)
         except HubError as error:
             connection.fail(error)
 
-    def opened_stream(self, connection: Connection, caller: Caller) -> None:
-        """A reader without a socket, for whom an HTTP request's token speaks; it ends with the token like any other.
+    def open_stream(self, transport: SocketTransport, caller: Caller) -> Connection:
+        """A connection without a socket, for an HTTP request's caller; it ends with the token like any other.
 
         Raises:
             HubError: 4004 or 4010.
         """
-        self.refuse_when_full()
-        self.door.entered(connection, caller.principal)
+        self._refuse_when_full()
+        connection = Connection(self, is_listener=True)
+        connection.attach(transport)
+        self.admission.entered(connection, caller.principal)
         connection.established("", caller)
-        connection.heard_at = math.inf  # it sends nothing: the writing end notices when it is gone
         self.connections.add(connection)
-        self.watch(connection)
+        self.token_changed(connection)
+        return connection
 
-    def refuse_when_full(self) -> None:
-        """Raise 4010 when this node has more connections than it takes."""
-        if len(self.connections) > self.settings.max_connections:
-            raise HubError(4010, "this node has as many connections as it takes; another may have room")
+    def establish(self, connection: Connection, caller: Caller, wanted_session: str | None) -> None:
+        """Count an authenticated connection and give it its session; an older socket of that session is closed.
+
+        Raises:
+            HubError: 4004 or 4010.
+        """
+        self.admission.entered(connection, caller.principal)
+        self.sessions.adopt(connection, caller, wanted_session)
+        self.token_changed(connection)
 
     def disconnect(self, connection: Connection) -> None:
-        """The socket of a connection is gone. What it had accepted is still stored and answered to nobody."""
+        """The socket of a connection is gone. Its accepted commands are still stored, and answered to nobody."""
         self.connections.discard(connection)
-        self.door.left(connection)
+        self.admission.left(connection)
         self.sessions.drop(connection)
         self.late_cursors.drop(connection)
-        for fanout, sub in connection.subscriptions.values():
-            sub.end()
-            fanout.subscribers.discard(sub)
-            self.left(fanout)
-            self.presence.vanished(connection, fanout.channel)
-        connection.subscriptions.clear()
-        connection.behind = None
-        self.services.uploads_closed(connection)
+        self.subscriptions.drop(connection)
 
-    async def subscribe_all(self, connection: Connection, wishes: Iterable[Wish | RefusedChannel]) -> None:
+    def token_changed(self, connection: Connection) -> None:
+        """Look at a connection's deadlines soon: its token has changed."""
+        self.deadlines.look_soon(connection)
+
+    async def subscribe_all(
+        self, connection: Connection, requests: Iterable[SubscribeRequest | RefusedChannel]
+    ) -> None:
         """Subscribe a connection to channels; each is answered for itself."""
-        await subscribe_all(self, connection, wishes)
+        await self.subscriptions.subscribe_all(connection, requests)
+
+    def unsubscribe(self, connection: Connection, channel: Channel, *, is_asked: bool) -> bool:
+        """End a connection's subscription; false when it had none. Unasked, its presence ends only after a while."""
+        was_followed = self.subscriptions.unsubscribe(connection, channel)
+        if not is_asked:
+            self.presence.vanished(connection, channel)
+        elif was_followed:
+            self.presence.left(connection, channel)
+        return was_followed
+
+    def catch_up(self, connection: Connection) -> None:
+        """The socket takes more again: catch up what the connection is behind in."""
+        self.recovery.catch_up(connection)
+
+    def tell_status(self, connection: Connection, channel: Channel, status: str) -> None:
+        """Tell the followers of a channel how a person is."""
+        self.presence.changed(connection, channel, status)
 
     def devices_of(self, principal: Principal) -> int:
-        """How many sockets a person has on this node."""
+        """The number of sockets a person has on this node."""
         inbox = self.fanouts.get(Channel(principal.tenant, Kind.USER, principal.user))
         return 0 if inbox is None else len(inbox.subscribers)
 
     def revoked(self, revocation: Revocation) -> None:
-        """Tokens were revoked: whoever is here by one of them is closed."""
+        """Tokens were revoked: close every connection that came by one of them."""
         for connection in list(self.connections):
             caller = connection.session.caller
             if caller is not None and revocation.hits(caller.principal):
                 connection.fail(HubError(4019, "the token was revoked: sign in again"))
 
+    def _refuse_when_full(self) -> None:
+        if len(self.connections) > self.settings.max_connections:
+            raise HubError(4010, "this node has as many connections as it takes; another may have room")
+
     # Commands
 
     def route_message(self, connection: Connection, command: Command) -> None:
         """Carry out a command of a connection, in order with its others."""
-        self.meters.commands_in[command.event.name] += 1
+        self.metrics.commands_in[command.event.name] += 1
         try:
             try:
                 outcome = self.handlers[command.event.name](command, connection)
@@ -169,19 +228,9 @@ class Hub:
             if inspect.iscoroutine(outcome):
                 connection.run(command, outcome)
             else:
-                self.carry_out(connection, command, outcome)  # type: ignore[arg-type]  # a handler returns either
+                connection.carry_out(command, outcome)  # type: ignore[arg-type]  # a handler returns either
         except Exception as error:
             connection.refuse(self.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
-
-    def carry_out(self, connection: Connection, command: Command, outcome: Outcome) -> None:
-        """Do what a handler decided: append, answer, or nothing."""
-        if isinstance(outcome, Append):
-            if self.door.is_metered:
-                self.door.charge(outcome.draft)
-            connection.append(command, outcome)
-        elif isinstance(outcome, Answer):
-            place = command.channel.wire if command.channel else None
-            connection.push(encode_text(reply(outcome.type, command.id, place, outcome.data)))
 
     async def execute(self, command: Command) -> tuple[Outcome, Appended | None]:
         """Carry out a command that came without a socket, and wait until it is stored.
@@ -189,7 +238,7 @@ class Hub:
         Raises:
             HubError: it was refused.
         """
-        self.meters.commands_in[command.event.name] += 1
+        self.metrics.commands_in[command.event.name] += 1
         try:
             answer = self.handlers[command.event.name](command, None)
             outcome = await answer if inspect.isawaitable(answer) else answer
@@ -199,19 +248,19 @@ class Hub:
             raise log_error(error) from error
         if not isinstance(outcome, Append):
             return outcome, None
-        if self.door.is_metered:
-            self.door.charge(outcome.draft)
+        if self.admission.is_metered:
+            self.admission.charge(outcome.draft)
         result: Appended | StreamsError | None = None
         try:
             result = await self.log.append(outcome.draft)
         except StreamsError as error:
             raise append_error(outcome, error) from error
         finally:
-            self.door.settle(outcome.draft, result)
+            self.admission.settle(outcome.draft, result)
         return outcome, result
 
     def as_hub_error(self, error: Exception) -> HubError:
-        """What a client is told of an exception. What is our fault is logged under the id it is told."""
+        """The error a client is told of an exception. A fault of ours is logged under the id it is told."""
         if isinstance(error, HubError):
             return error
         if isinstance(error, StreamsError):
@@ -221,8 +270,16 @@ class Hub:
         return HubError(4030, f"our fault; it is logged under {correlation}")
 
     def take_binary(self, connection: Connection, data: bytes) -> bool:
-        """Hand a binary message to the uploads; false when this client may not send any."""
-        return self.services.take_binary(connection, data)
+        """Hand a binary message to the uploads; false when this client may send none."""
+        return self._take_binary(connection, data)
+
+    def keep_cursor(self, connection: Connection, command: Command) -> None:
+        """Tell a cursor that came too fast a moment later."""
+        self.late_cursors.keep(connection, command)
+
+    def cursor_moved(self, connection: Connection, wire: str) -> None:
+        """Drop the cursor that waits in a document."""
+        self.late_cursors.outdated(connection, wire)
 
     # Sending
 
@@ -259,69 +316,10 @@ class Hub:
         for connection in dirty:
             connection.flush()
 
-    # Channels
-
-    def follow(self, channel: Channel, look: Look) -> Fanout:
-        """The channel's fan-out, begun at the look's head when nobody here followed it.
-
-        Raises:
-            HubError: 4015, the tenant follows as many as it may.
-        """
-        fanout = self.fanouts.get(channel)
-        if fanout is None:
-            self.door.follow(channel.tenant)
-            fanout = Fanout(channel, look, self.log.tail, self.meters, self.note_behind, self._on_broken)
-            self.fanouts[channel] = fanout
-        return fanout
-
-    def left(self, fanout: Fanout) -> None:
-        """A subscriber left; the last one ends the channel's tail."""
-        if not fanout.subscribers and self.fanouts.get(fanout.channel) is fanout:
-            fanout.close()
-            del self.fanouts[fanout.channel]
-            self.door.unfollow(fanout.channel.tenant)
-
-    def note_behind(self, fanout: Fanout, sub: Sub) -> None:
-        """A subscription stands behind the tail: catch it up when its socket takes more, or give it up."""
-        connection = sub.connection
-        if fanout.position.seq - sub.seq > self.settings.max_lag_events:
-            self.meters.slow_closes += 1
-            connection.fail(HubError(4012, "too far behind; come back with your cursor"))
-            return
-        if connection.behind is None:
-            connection.behind = {}
-        connection.behind[sub] = fanout
-        self.catch_up(connection)  # also when it was noted: a catch-up that lost Redis left it so
-
-    def catch_up(self, connection: Connection) -> None:
-        """Begin to catch a connection up, if it is behind, can take more, and nobody is at it."""
-        if connection.behind and connection.is_writable and connection.catching_up is None:
-            connection.catching_up = self.spawn(self._catch_up(connection))
-
-    async def _catch_up(self, connection: Connection) -> None:
-        try:
-            await catch_up(connection, self.log.replay)
-        except Exception as error:
-            connection.fail(self.as_hub_error(error))
-        finally:
-            connection.catching_up = None
-
-    def _on_broken(self, fanout: Fanout) -> None:
-        self.spawn(self._mend(fanout))
-
-    async def _mend(self, fanout: Fanout) -> None:
-        try:
-            await tell_break(self, fanout)
-        except StreamsError:
-            return  # Redis is away again: the tail says so anew when it is back
-        for sub in list(fanout.subscribers):
-            if sub.phase is Phase.CATCHING_UP:
-                self.note_behind(fanout, sub)
-
     # Time
 
     def drain_delay_ms(self) -> int:
-        """When a client that is sent away should come back: spread, so that they do not come at once."""
+        """The pause after which a client that is sent away comes back: spread, so that they do not come at once."""
         return random.randint(0, int(self.settings.drain_s * 1000))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -330,7 +328,3 @@ class Hub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def watch(self, connection: Connection) -> None:
-        """Look at a connection's deadlines soon: its token has changed."""
-        self.deadlines.look_soon(connection)

@@ -1,32 +1,39 @@
-"""Document cursors above their rate: the newest of each client is told a moment later (EVENTS 14: dropped, newest kept).
+"""Document cursors above their rate: the newest of each client is told a moment later (docs/protocol.md#rates).
 
-Whoever moves fast and then stands still is seen where they stand. What is passed over is the way there. It is no queue: one
+A person who moves fast and then stands still is seen at that place; only the way there is passed over. It is no queue: one
 cursor a client and document, and a newer one takes its place.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
+from hub.limits.rates import RateLimiter
+from hub.node.connection import Connection
+from hub.ports import Clock
 from hub.protocol.commands import Command
-from hub.protocol.session import State
-
-if TYPE_CHECKING:
-    from hub.node.connection import Connection
-    from hub.node.hub import Hub
+from hub.protocol.session import SessionState
 
 RETRY_S: Final = 0.05
-"""How often what is kept is tried again: one interval of the class's rate. Less finds nothing new in the bucket."""
+"""Kept cursors are tried again after one interval of the class's rate. Less finds nothing new in the bucket."""
 DOCUMENTS_MAX: Final = 16
 """Documents of one client whose cursor is kept; those of further ones are dropped. A cursor has up to 3 KB."""
 
 
 class LateCursors:
-    """What is kept on one node, with one timer that runs only while there is something."""
+    """The cursors kept on one node, with one timer that runs only while there are some.
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    Args:
+        route: carries a command of a connection out.
+    """
+
+    def __init__(self, limiter: RateLimiter, clock: Clock, route: Callable[[Connection, Command], None]) -> None:
+        self._limiter = limiter
+        self._clock = clock
+        self._route = route
+        self._is_closed = False
         self._kept: dict[Connection, dict[str, Command]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -46,8 +53,14 @@ class LateCursors:
         """The client is gone."""
         self._kept.pop(connection, None)
 
+    def close(self) -> None:
+        """Tell nothing more."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _start(self) -> None:
-        if self._timer is None and not self._hub.is_draining:
+        if self._timer is None and not self._is_closed:
             self._timer = asyncio.get_running_loop().call_later(RETRY_S, self._send)
 
     def _send(self) -> None:
@@ -63,14 +76,14 @@ class LateCursors:
             self._start()
 
     def _send_one(self, connection: Connection, command: Command) -> bool:
-        """Whether it is done with: told, or no longer to be told."""
+        """True when it is done with: told, or no longer to be told."""
         caller = connection.session.caller
-        if caller is None or connection.session.state is not State.READY:
+        if caller is None or connection.session.state is not SessionState.READY:
             return True
         principal = caller.principal
         if not principal.grants.allows(command.place.wire, "write"):
             return True
-        if self._hub.limiter.take((principal.tenant, principal.user), "cursor", self._hub.monotonic()) is not None:
+        if self._limiter.take((principal.tenant, principal.user), "cursor", self._clock.monotonic()) is not None:
             return False
-        self._hub.route_message(connection, command._replace(caller=caller))
+        self._route(connection, command._replace(caller=caller))
         return True

@@ -1,4 +1,4 @@
-"""The live part of a channel's state: what is true now and is never replayed (EVENTS 11)."""
+"""The live fields of a channel's state, true now and never replayed (docs/protocol.md#state)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from streams.redis.log import Log
 FOLDS_MAX: Final = 1_000
 """Channels whose live lane is kept folded; each holds as much as `projections.live` lets it."""
 MARKS_MAX: Final = 200
-"""Read marks shown: those who read furthest (EVENTS 11)."""
+"""Read marks shown: those of the people who read furthest."""
 _PASSING: Final = frozenset({b"channel.presence", b"chat.typing", b"document.cursor", b"team.presence.update"})
-"""What is folded out of the lane itself. Answers, uploads and read marks are kept beside it, since the lane forgets."""
+"""The types folded out of the lane itself. Answers, uploads and read marks are kept beside it, since the lane forgets."""
 
 
-class LiveStateReader:
+class LiveFields:
     """Reads presence, open uploads, answers and read marks from beside the log, and the rest out of the live lane."""
 
     def __init__(self, log: Log) -> None:
@@ -54,7 +54,7 @@ class LiveStateReader:
         return to_json(shown)
 
     async def _fold(self, channel: Channel) -> Live:
-        """The live lane's passing things, folded on from where this node stood."""
+        """The live lane's passing types, folded on from this node's last place."""
         live, after = self._folds.pop(channel, (LIVE.initial(channel), START))
         for entry in await self._log.replay.live_entries(channel, after):
             after = entry.id.decode()

@@ -1,4 +1,4 @@
-"""Presence of this node's sockets: who is here is told at once, who vanished only after a while, who died by the others.
+"""Presence of this node's sockets: a join is told at once, a lost socket only after a while, a dead node by the others.
 
 A socket that closes leaves its channels 10 s later, unless the same client is back before: a reconnect does not flap. When the
 node dies its lease ends within 8 s and any other node makes its devices leave, so everybody knows within 15 s.
@@ -10,20 +10,18 @@ import asyncio
 import itertools
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from hub.ports import ClientConnection
 from streams.channel import Channel, Kind
 from streams.errors import StreamsError
 from streams.records.presence import LEASE_MS, Change, PresenceStore
 from streams.redis.log import Log
 
-if TYPE_CHECKING:
-    from hub.node.connection import Connection
-
 GRACE_S: Final = 10.0
 RENEW_EVERY_S: Final = 2.5
 FLUSH_EVERY_S: Final = 0.02
-"""Changes gather so long: thousands of joins after a deploy become a few script calls."""
+"""Time for changes to gather: thousands of joins after a deploy become a few script calls."""
 
 _log = logging.getLogger(__name__)
 _Place = tuple[str, str, str]  # channel path, user, client id
@@ -37,7 +35,7 @@ class PresenceTracker:
         self._node = node
         self._grace_s = grace_s
         self._numbers = itertools.count(1)
-        self._here: dict[tuple[Connection, Channel], str] = {}
+        self._here: dict[tuple[ClientConnection, Channel], str] = {}
         self._vanished: dict[_Place, tuple[str, asyncio.TimerHandle]] = {}
         self._changes: list[Change] = []
         self._is_due = asyncio.Event()
@@ -62,7 +60,7 @@ class PresenceTracker:
         except StreamsError as error:
             _log.info("the node's lease will end by itself: %s", error)
 
-    def joined(self, connection: Connection, channel: Channel) -> None:
+    def joined(self, connection: ClientConnection, channel: Channel) -> None:
         """A connection follows a channel now."""
         if channel.kind is Kind.USER or (connection, channel) in self._here or connection.session.caller is None:
             return
@@ -75,13 +73,13 @@ class PresenceTracker:
         self._here[(connection, channel)] = device
         self._change(Change("join", channel, device, place[1]))
 
-    def left(self, connection: Connection, channel: Channel) -> None:
+    def left(self, connection: ClientConnection, channel: Channel) -> None:
         """A connection left a channel of its own will: told at once."""
         device = self._here.pop((connection, channel), None)
         if device is not None:
             self._change(Change("leave", channel, device, connection.session.principal.user))
 
-    def vanished(self, connection: Connection, channel: Channel) -> None:
+    def vanished(self, connection: ClientConnection, channel: Channel) -> None:
         """A connection is gone without a word: told unless it is back in time."""
         device = self._here.pop((connection, channel), None)
         if device is None:
@@ -93,7 +91,7 @@ class PresenceTracker:
         timer = asyncio.get_running_loop().call_later(self._grace_s, self._gone, place, channel)
         self._vanished[place] = (device, timer)
 
-    def changed(self, connection: Connection, channel: Channel, status: str) -> None:
+    def changed(self, connection: ClientConnection, channel: Channel, status: str) -> None:
         """A person says how they are."""
         device = self._here.get((connection, channel))
         if device is not None:
@@ -144,7 +142,7 @@ class PresenceTracker:
             _log.info("node %s is gone; %d of its devices left", node, count)
 
 
-def _place(connection: Connection, channel: Channel) -> _Place:
+def _place(connection: ClientConnection, channel: Channel) -> _Place:
     caller = connection.session.caller
     if caller is None:
         raise ValueError("only an established session is present anywhere")

@@ -1,93 +1,223 @@
-"""Where the log does not continue as it was known: each subscriber concerned is told what is missing, and where it stands now."""
+"""Brings subscriptions to the tail again: those that stand behind, and those whose log does not continue as it was known.
+
+A subscription behind is sent pages of the log, as fast as its socket takes them. Where the log broke, each subscriber
+concerned is told what is missing, and stands at the head afterwards.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from hub.node.fanout import Fanout, Sub
-from hub.node.states import StateAt
-from hub.protocol.receipts import Opening, resumed_frame, subscribed_frame
+from hub.errors import HubError
+from hub.metrics import NodeMetrics
+from hub.node.fanout import Fanout, Sub, encode_events
+from hub.ports import ChannelStates, Subscriber
+from hub.protocol.replies import Opening, StateAt, resumed, subscribed
 from hub.protocol.subscription import Phase
 from streams.cursor import Cursor, Gap, GapReason, Look, Position, Resumable, judge
-
-if TYPE_CHECKING:
-    from hub.node.hub import Hub
+from streams.envelope import Entry
+from streams.errors import LogUnavailable, StreamsError
+from streams.redis.log import Log
+from streams.redis.replay import PAGE_EVENTS, unbroken
 
 _WITH_A_PLACE = frozenset({Phase.REPLAYING, Phase.CATCHING_UP, Phase.LIVE})
 
 
-async def tell_break(hub: Hub, fanout: Fanout) -> None:
-    """The tail lost its place: hold it against the log again, and tell every subscriber when it broke.
+class Recovery:
+    """The subscriptions of one node that are not live, and the way back.
 
-    A subscription that was replayed further than the tail stands is held against the log by its own place.
-
-    Raises:
-        LogUnavailable: Redis is away again; the tail speaks up when it is back.
+    Args:
+        max_lag_events: a client further behind is closed with 4012.
+        spawn: runs work that ends with the node.
+        as_hub_error: the error a client is told of an exception.
     """
-    position, moves = fanout.position, fanout.move_count
-    look = await hub.log.look(fanout.channel, position.id)
-    if fanout.move_count != moves:
-        return  # somebody else has told it
-    gap = _missing(judge(Cursor(position.id, position.seq, fanout.epoch), look), position, look)
-    if gap is None:
-        fanout.go_on(look)
-        for sub in [sub for sub in fanout.subscribers if sub.seq > fanout.position.seq]:
-            await _tell_one(hub, fanout, sub)
-        return
-    state = await hub.states.read(fanout.channel, look)
-    if fanout.move_count != moves:
-        return
-    fanout.move(look)
-    for sub in list(fanout.subscribers):
-        if sub.phase in _WITH_A_PLACE:
-            _stand_at_head(hub, fanout, sub, look, state, _seen_from(sub, gap))
+
+    def __init__(
+        self, log: Log, states: ChannelStates, metrics: NodeMetrics, max_lag_events: int,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]], as_hub_error: Callable[[Exception], HubError],
+    ) -> None:  # fmt: skip
+        self._log = log
+        self._states = states
+        self._metrics = metrics
+        self._max_lag_events = max_lag_events
+        self._spawn = spawn
+        self._as_hub_error = as_hub_error
+        self._behind: dict[Subscriber, dict[Sub, None]] = {}
+        self._tasks: dict[Subscriber, asyncio.Task[None]] = {}
+
+    # Behind the tail
+
+    def note_behind(self, sub: Sub) -> None:
+        """A subscription stands behind the tail: catch it up when its socket takes more, or give it up."""
+        connection = sub.connection
+        if sub.fanout.position.seq - sub.seq > self._max_lag_events:
+            self._metrics.slow_closes += 1
+            connection.fail(HubError(4012, "too far behind; come back with your cursor"))
+            return
+        self._behind.setdefault(connection, {})[sub] = None
+        self.catch_up(connection)  # also when it was noted: a catch-up that lost Redis left it so
+
+    def catch_up(self, connection: Subscriber) -> None:
+        """Begin to catch a connection up, if it is behind, can take more, and nobody is at it."""
+        if connection in self._behind and connection.is_writable and connection not in self._tasks:
+            self._tasks[connection] = self._spawn(self._catch_up(connection))
+
+    def is_catching_up(self, connection: Subscriber) -> bool:
+        """True while pages are read for a connection."""
+        return connection in self._tasks
+
+    def ended(self, sub: Sub) -> None:
+        """A subscription has ended: it needs no catching up."""
+        if (behind := self._behind.get(sub.connection)) is not None:
+            behind.pop(sub, None)
+
+    def drop(self, connection: Subscriber) -> None:
+        """The connection is gone. Its catch-up may wait for a buffer that never drains."""
+        self._behind.pop(connection, None)
+        if (task := self._tasks.pop(connection, None)) is not None:
+            task.cancel()
+
+    async def _catch_up(self, connection: Subscriber) -> None:
+        """Bring every subscription the connection is behind in to the tail; more may be noted meanwhile."""
+        behind = self._behind[connection]
+        try:
+            while behind:
+                sub = next(iter(behind))
+                await self.read_on(sub)
+                behind.pop(sub, None)
+            self._behind.pop(connection, None)
+        except LogUnavailable:
+            return  # they stay noted; when the log is back the tail speaks again and the catch-up is begun anew
+        except Exception as error:
+            connection.fail(self._as_hub_error(error))
+        finally:
+            self._tasks.pop(connection, None)
+
+    async def read_on(self, sub: Sub) -> None:
+        """Send pages after the subscription's position until it can join the tail.
+
+        Raises:
+            LogUnavailable: the subscription stands where the last page that was sent ends.
+        """
+        connection, fanout = sub.connection, sub.fanout
+        while sub.phase is Phase.CATCHING_UP:
+            await connection.drained()
+            if sub.phase is not Phase.CATCHING_UP or fanout.try_join(sub):
+                return
+            seq = sub.seq
+            page = await self._log.replay.page(fanout.channel, sub.after, PAGE_EVENTS)
+            if sub.phase is Phase.CATCHING_UP and not self.send_page(sub, page, seq):
+                await self.tell_lost(sub)
+
+    def send_page(self, sub: Sub, page: list[Entry], after_seq: int) -> bool:
+        """Send a page read after the subscription's position, then `after_seq`; false when it does not continue there.
+
+        Another reader may have sent a part of it meanwhile: that is passed over. An event after the position by ID that is
+        not after it by seq shows another history, in which a replica was promoted that had not seen the position.
+        """
+        connection, fanout = sub.connection, sub.fanout
+        if page and page[0].seq <= after_seq:
+            return False
+        new = [entry for entry in page if entry.seq > sub.seq]
+        if not new:
+            return fanout.position.seq <= sub.seq and sub.phase is not Phase.REPLAYING
+        new = unbroken(new, sub.seq)
+        if not new:
+            return False  # otherwise the next page begins with the hole
+        connection.push(encode_events([entry.wire(fanout.wire) for entry in new], connection.is_batch))
+        self._metrics.events_out += len(new)
+        sub.advance(new[-1].id.decode(), new[-1].seq)
+        connection.flush()  # so that the next page waits for the socket, not for the tick
+        return True
+
+    # Where the log broke
+
+    def note_broken(self, fanout: Fanout) -> None:
+        """The tail cannot be sure of its place in a channel: look, and tell."""
+        self._spawn(self._mend(fanout))
+
+    async def _mend(self, fanout: Fanout) -> None:
+        try:
+            await self.tell_break(fanout)
+        except StreamsError:
+            return  # Redis is away again: the tail says so anew when it is back
+        for sub in list(fanout.subscribers):
+            if sub.phase is Phase.CATCHING_UP:
+                self.note_behind(sub)
+
+    async def tell_break(self, fanout: Fanout) -> None:
+        """Compare the tail's place with the log, and tell every subscriber of a break.
+
+        A subscription that was replayed further than the tail stands is compared by its own place.
+
+        Raises:
+            LogUnavailable: Redis is unreachable again; the tail speaks up when it is back.
+        """
+        position, moves = fanout.position, fanout.move_count
+        look = await self._log.look(fanout.channel, position.id)
+        if fanout.move_count != moves:
+            return  # somebody else has told it
+        gap = _missing(judge(Cursor(position.id, position.seq, fanout.epoch), look), position, look)
+        if gap is None:
+            fanout.go_on(look)
+            for sub in [sub for sub in fanout.subscribers if sub.seq > fanout.position.seq]:
+                await self._tell_one(sub)
+            return
+        state = await self._states.read(fanout.channel, look)
+        if fanout.move_count != moves:
+            return
+        fanout.move(look)
+        for sub in list(fanout.subscribers):
+            if sub.phase in _WITH_A_PLACE:
+                self._stand_at_head(sub, look, state, _seen_from(sub, gap))
+
+    async def tell_lost(self, sub: Sub) -> None:
+        """The events read after a subscription's place do not follow it: tell it what is missing, if anything is.
+
+        Raises:
+            LogUnavailable: Redis is unreachable; nothing was told, and the place stays.
+        """
+        place = (sub.after, sub.seq)
+        await self.tell_break(sub.fanout)
+        if (sub.after, sub.seq) == place:
+            await self._tell_one(sub)
+
+    async def _tell_one(self, sub: Sub) -> None:
+        fanout = sub.fanout
+        place, moves = Position(sub.after, sub.seq), fanout.move_count
+        look = await self._log.look(fanout.channel, place.id)
+        gap = _missing(judge(Cursor(place.id, place.seq, fanout.epoch), look), place, look)
+        if gap is None:
+            return
+        state = await self._states.read(fanout.channel, look)
+        if sub.phase in _WITH_A_PLACE and (sub.after, sub.seq) == place and fanout.move_count == moves:
+            self._stand_at_head(sub, look, state, gap)
+
+    def _stand_at_head(self, sub: Sub, look: Look, state: StateAt, gap: Gap) -> None:
+        channel, connection = sub.fanout.channel, sub.connection
+        head = max(look.head, state.position, key=lambda p: p.seq)
+        opening = Opening(look, head, head, gap, state.json)
+        self._metrics.gaps[gap.reason.value] += 1
+        sub.begin(head.id, head.seq)
+        connection.send(subscribed(channel, opening, None))
+        if sub.owes_receipt:
+            sub.receipt_given()
+            connection.send(resumed(channel, opening))
+        self.note_behind(sub)
 
 
 def _seen_from(sub: Sub, gap: Gap) -> Gap:
-    """The tail's gap for a subscription that stands elsewhere: what it misses begins after its own place."""
+    """The tail's gap for a subscription that stands elsewhere: it begins after the subscription's own place."""
     if gap.from_seq is None or gap.to_seq is None:
         return gap
     return Gap(gap.reason, min(sub.seq, gap.to_seq - 1) + 1, gap.to_seq)
 
 
-async def tell_lost(hub: Hub, fanout: Fanout, sub: Sub) -> None:
-    """What was read after a subscription's place does not follow it: tell it what is missing, if anything is.
-
-    Raises:
-        LogUnavailable: Redis is away; nothing was told, and the place stays.
-    """
-    place = (sub.after, sub.seq)
-    await tell_break(hub, fanout)
-    if (sub.after, sub.seq) == place:
-        await _tell_one(hub, fanout, sub)
-
-
-async def _tell_one(hub: Hub, fanout: Fanout, sub: Sub) -> None:
-    place, moves = Position(sub.after, sub.seq), fanout.move_count
-    look = await hub.log.look(fanout.channel, place.id)
-    gap = _missing(judge(Cursor(place.id, place.seq, fanout.epoch), look), place, look)
-    if gap is None:
-        return
-    state = await hub.states.read(fanout.channel, look)
-    if sub.phase in _WITH_A_PLACE and (sub.after, sub.seq) == place and fanout.move_count == moves:
-        _stand_at_head(hub, fanout, sub, look, state, gap)
-
-
 def _missing(verdict: Resumable | Gap, place: Position, look: Look) -> Gap | None:
     if isinstance(verdict, Gap):
         return verdict
-    if look.next is not None and look.next.seq != place.seq + 1:  # the place is there, but what followed it is not
+    if look.next is not None and look.next.seq != place.seq + 1:  # the place is there, but its successor is not
         return Gap(GapReason.TRIMMED, place.seq + 1, look.next.seq - 1)
     return None
-
-
-def _stand_at_head(hub: Hub, fanout: Fanout, sub: Sub, look: Look, state: StateAt, gap: Gap) -> None:
-    head = max(look.head, state.position, key=lambda p: p.seq)
-    opening = Opening(look, head, head, gap, state.json)
-    hub.meters.gaps[gap.reason.value] += 1
-    sub.begin(head.id, head.seq)
-    sub.connection.push(subscribed_frame(fanout.channel, opening, None))
-    if sub.owes_receipt:
-        sub.owes_receipt = False
-        sub.connection.push(resumed_frame(fanout.channel, opening))
-    hub.note_behind(fanout, sub)

@@ -1,7 +1,7 @@
-"""A channel's state for whoever asks: a fold kept warm, brought to the head, with the live part of now.
+"""The states of channels: folds kept warm, brought to the head when asked for, joined with the live fields of now.
 
-The D part is folded from the log, from a snapshot where there is one; it never comes from anywhere else. A node keeps the folds
-of the channels asked for last.
+The durable part is folded from the log, from a snapshot where there is one; it never comes from anywhere else. A node keeps the
+folds of the channels asked for last.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from hub.node.live_fields import LiveStateReader
+from hub.node.live_fields import LiveFields
+from hub.protocol.replies import StateAt
 from projections.channel_state import ChannelFold, ChannelState
 from projections.errors import BrokenEvent, EventsMissing, SnapshotRefused
 from streams.channel import Channel
@@ -28,20 +29,12 @@ from streams.times import milliseconds_of_text
 FOLDS_MAX: Final = 1_000
 """Channels kept folded. A conversation of a thousand messages takes about 300 KB."""
 FOLDS_BYTES_MAX: Final = 16_777_216
-"""What they may weigh together, as JSON; in memory it is some four times as much. Beyond it those asked for longest ago are folded
-anew, from a snapshot, when they are asked for again: 14 ms for the largest."""
+"""The weight of all of them together, as JSON; in memory it is some four times as much. Beyond it those asked for longest ago are
+folded anew, from a snapshot, when they are asked for again: 14 ms for the largest."""
 SNAPSHOT_EVERY_EVENTS: Final = 1_000
-"""A snapshot is written when so many events were folded after the last: what a cold node folds at most, about 10 ms."""
+"""A snapshot is written when so many events were folded after the last: the most a cold node folds, about 10 ms."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class StateAt:
-    """A channel's state as JSON, exact in its D part at `position`."""
-
-    json: bytes
-    position: Position
 
 
 @dataclass(slots=True)
@@ -53,11 +46,19 @@ class _Fold:
     snapshot_seq: int
     weight_bytes: int = 0
 
+    def grown(self, size_bytes: int) -> None:
+        """One more event was folded."""
+        self.weight_bytes += size_bytes
+
+    def saved(self, size_bytes: int) -> None:
+        """A snapshot of it as it stands was written."""
+        self.weight_bytes, self.snapshot_seq = size_bytes, self.state.seq
+
 
 class StateReader:
     """Reads channel states, folding each event once a node."""
 
-    def __init__(self, log: Log, live: LiveStateReader) -> None:
+    def __init__(self, log: Log, live: LiveFields) -> None:
         self._log = log
         self._live = live
         self._folds: OrderedDict[Channel, _Fold] = OrderedDict()
@@ -71,7 +72,7 @@ class StateReader:
         """The state at the look's head or later, with the live part as of now.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         state = await self.fold(channel, look)
         durable, position = state.render(), Position(state.id, state.seq)
@@ -82,7 +83,7 @@ class StateReader:
         """The fold itself, at the look's head or later. For reading, before the caller's next await.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         lock = self._locks.setdefault(channel, asyncio.Lock())
         try:
@@ -96,7 +97,7 @@ class StateReader:
         """The state as of an event ID or an RFC 3339 time, folded from the log; it has no live part.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
             MalformedCursor: `at` is neither.
         """
         state, last, after = ChannelFold.initial(channel), moment(at), START
@@ -108,7 +109,7 @@ class StateReader:
         return StateAt(state.render(), Position(state.id, state.seq))
 
     def _fold_kept(self, channel: Channel, state: ChannelState, entry: Entry) -> ChannelState:
-        """Fold what is kept: where events are missing out of the middle, only what follows them can be vouched for."""
+        """Fold the kept events: where some are missing out of the middle, only those after them can be vouched for."""
         try:
             self._fold_one(state, entry)
         except EventsMissing as error:
@@ -133,7 +134,7 @@ class StateReader:
             fold = await self._load(channel, look)
         try:
             await self._advance(channel, fold)
-        except EventsMissing:  # trimmed below us meanwhile, or another history: from what is kept
+        except EventsMissing:  # trimmed below us meanwhile, or another history: from the kept events
             state = await self._fold_anew(channel)
             fold = _Fold(look.epoch, state, 0, len(state.dump()))
         if fold.state.seq - fold.snapshot_seq >= SNAPSHOT_EVERY_EVENTS:
@@ -156,7 +157,7 @@ class StateReader:
         while page:
             for entry in page:
                 self._fold_one(fold.state, entry)
-                fold.weight_bytes += len(entry.data)
+                fold.grown(len(entry.data))
             if len(page) < PAGE_EVENTS:
                 return
             page = await self._log.page(channel, fold.state.id, PAGE_EVENTS)
@@ -170,7 +171,7 @@ class StateReader:
         return state
 
     async def _require_unbroken(self, channel: Channel, fold: _Fold) -> None:
-        """What was folded may have been trimmed; but a replica promoted without it has another history under equal seqs."""
+        """The folded events may have been trimmed; but a replica promoted without it has another history under equal seqs."""
         look = await self._log.look(channel, fold.state.id)
         if isinstance(judge(Cursor(fold.state.id, fold.state.seq, fold.epoch), look), Gap):
             raise EventsMissing(fold.state.seq, look.head.seq)
@@ -190,10 +191,9 @@ class StateReader:
 
     async def _save(self, channel: Channel, fold: _Fold) -> None:
         snapshot = fold.state.dump()
-        fold.weight_bytes = len(snapshot)
         value = fold.epoch.encode() + b"\n" + snapshot
         await self._log.replay.command(b"SET", self._log.keys.snapshot(channel), value)
-        fold.snapshot_seq = fold.state.seq
+        fold.saved(len(snapshot))
 
 
 def moment(at: str) -> str:

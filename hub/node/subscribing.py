@@ -1,29 +1,30 @@
-"""One subscription from request to live: look, decide, tell, replay, receipt, join (PROTOCOL 3).
+"""The subscriptions of a node: one from request to live is look, decide, tell, replay, receipt, join (docs/protocol.md#channels).
 
 The order on the wire: `channel.subscribed`, the replayed events, `channel.resumed`, live events. The fence is the head named in
-`channel.subscribed`: what is after it is live. Where the state is included it stands exactly at that head.
+`channel.subscribed`: events after it are live. Where the state is included it stands exactly at that head.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from hub.errors import HubError
-from hub.node.catch_up import read_on, send_page
+from hub.limits.admission import Admission
+from hub.metrics import NodeMetrics
+from hub.node.connection import Connection
 from hub.node.fanout import Fanout, Sub
-from hub.node.recovery import tell_break, tell_lost
-from hub.protocol.receipts import Opening, resumed_frame, subscribed_frame
-from hub.protocol.subscription import Phase, Subscription
+from hub.node.presence import PresenceTracker
+from hub.node.recovery import Recovery
+from hub.ports import ChannelStates
+from hub.protocol.replies import Opening, resumed, subscribed
+from hub.protocol.subscription import Phase, RefusedChannel, SubscribeRequest, SubscriptionState
 from streams.channel import Channel
-from streams.cursor import LIVE, Cursor, Gap, Look, Position, Resumable, judge, limit_replay
+from streams.cursor import LIVE, Gap, Look, Position, Resumable, judge, limit_replay
+from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS
-
-if TYPE_CHECKING:
-    from hub.node.connection import Connection
-    from hub.node.hub import Hub
 
 AT_ONCE: Final = 16
 """Channels of one connection whose questions share round trips. More would let one client's resume crowd out others'."""
@@ -32,208 +33,213 @@ REPLAY_EVENTS_MAX: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a client asked for in one channel. `re` is None for channels of the handshake."""
-
-    channel: Channel
-    cursor: Cursor
-    rewind: int | None = None
-    wants_state: bool = True
-    wants_presence: bool = False
-    re: str | None = None
-
-    @property
-    def is_resume(self) -> bool:
-        """Whether a replay was asked for, so that a receipt is due."""
-        return self.rewind is not None or self.cursor.after != LIVE
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedChannel:
-    """A channel that is refused before anything is looked up."""
-
-    name: str
-    error: HubError
-    re: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Decision:
-    """What a look says about a wish: where its replay starts (None: at the head), and the gap if it cannot be resumed."""
+    """The answer to a request: where its replay starts (None: at the head), and the gap if it cannot be resumed."""
 
     look: Look
     start: Position | None = None
     gap: Gap | None = None
 
 
-async def subscribe_all(hub: Hub, connection: Connection, wishes: Iterable[Wish | RefusedChannel]) -> None:
-    """Subscribe to several channels, some at a time; each is answered for itself. A channel named twice starts over."""
-    group: dict[Channel, Wish] = {}
-    for wish in wishes:
-        if isinstance(wish, RefusedChannel):
-            connection.refuse(wish.error, wish.re, wish.name)
-            continue
-        if wish.channel in group or len(group) == AT_ONCE:
-            await _subscribe_group(hub, connection, group)
-            group = {}
-        group[wish.channel] = wish
-    await _subscribe_group(hub, connection, group)
-
-
-async def _subscribe_group(hub: Hub, connection: Connection, group: Mapping[Channel, Wish]) -> None:
-    """Different channels: what is asked of the log shares round trips, what is told keeps the order of the wishes."""
-    room = hub.settings.max_subscriptions - len(connection.subscriptions)
-    questions = []
-    for wish in group.values():
-        room -= wish.channel.wire not in connection.subscriptions
-        questions.append(_prepare(hub, connection, wish, has_room=room >= 0))
-    prepared = await asyncio.gather(*questions, return_exceptions=True)
-    try:
-        for wish, found in zip(group.values(), prepared, strict=True):
-            try:
-                if isinstance(found, BaseException):
-                    raise found
-                await _begin(hub, connection, wish, found)
-            except Exception as error:
-                connection.refuse(hub.as_hub_error(error), wish.re, wish.channel.wire)
-    finally:  # the socket may be gone before all have begun
-        for found in prepared:
-            if isinstance(found, Prepared) and found.sub.phase is Phase.OPENING:
-                _withdraw(hub, found.fanout, found.sub)
-
-
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A subscription about which nothing was told yet: it holds back signals, and its opening is decided."""
 
-    fanout: Fanout
     sub: Sub
     opening: Opening
 
 
-async def _prepare(hub: Hub, connection: Connection, wish: Wish, *, has_room: bool) -> Prepared:
-    """Take a place in the channel and decide how it opens. A place the connection has there rests meanwhile.
+class Subscriptions:
+    """Follows channels for the connections of one node, and lets go of them.
 
-    Raises:
-        HubError: 4003, 4015.
-        LogUnavailable: Redis is away; what the connection follows is as it was.
+    Args:
+        max_subscriptions: channels a connection may follow.
+        as_hub_error: the error a client is told of an exception.
+
+    Attributes:
+        fanouts: the channels somebody follows here.
     """
-    if not connection.session.principal.grants.allows(wish.channel.wire, "read"):
-        raise HubError(4003, "your token does not allow read in this channel")
-    if not has_room:
-        raise HubError(4015, f"a connection follows {hub.settings.max_subscriptions} channels at most; leave some")
-    former = connection.subscriptions.get(wish.channel.wire)
-    if former is not None:
-        former[1].rest()
-    try:
-        fanout, decision = await _follow(hub, wish)
-        sub: Sub = Subscription(connection, wish.wants_presence)
-        fanout.subscribers.add(sub)
+
+    def __init__(
+        self, log: Log, states: ChannelStates, metrics: NodeMetrics, admission: Admission, presence: PresenceTracker,
+        recovery: Recovery, max_subscriptions: int, as_hub_error: Callable[[Exception], HubError],
+    ) -> None:  # fmt: skip
+        self.fanouts: dict[Channel, Fanout] = {}
+        self._log = log
+        self._states = states
+        self._metrics = metrics
+        self._admission = admission
+        self._presence = presence
+        self._recovery = recovery
+        self._max_subscriptions = max_subscriptions
+        self._as_hub_error = as_hub_error
+
+    async def subscribe_all(
+        self, connection: Connection, requests: Iterable[SubscribeRequest | RefusedChannel]
+    ) -> None:
+        """Subscribe to several channels, some at a time; each is answered for itself. A channel named twice starts over."""
+        group: dict[Channel, SubscribeRequest] = {}
+        for request in requests:
+            if isinstance(request, RefusedChannel):
+                connection.refuse(request.error, request.re, request.name)
+                continue
+            if request.channel in group or len(group) == AT_ONCE:
+                await self._subscribe_group(connection, group)
+                group = {}
+            group[request.channel] = request
+        await self._subscribe_group(connection, group)
+
+    def unsubscribe(self, connection: Connection, channel: Channel) -> bool:
+        """End a connection's subscription; false when it had none."""
+        sub = connection.subscriptions.pop(channel.wire, None)
+        if sub is None:
+            return False
+        self._end(sub)
+        return True
+
+    def drop(self, connection: Connection) -> None:
+        """The connection is gone: end all its subscriptions. It is present until its time of grace is over."""
+        for sub in connection.subscriptions.values():
+            self._end(sub)
+            self._presence.vanished(connection, sub.fanout.channel)
+        connection.subscriptions.clear()
+        self._recovery.drop(connection)
+
+    def _end(self, sub: Sub) -> None:
+        """End a subscription; the last one ends the channel's tail."""
+        fanout = sub.fanout
+        sub.end()
+        fanout.subscribers.discard(sub)
+        self._recovery.ended(sub)
+        if not fanout.subscribers and self.fanouts.get(fanout.channel) is fanout:
+            fanout.close()
+            del self.fanouts[fanout.channel]
+            self._admission.unfollow(fanout.channel.tenant)
+
+    async def _subscribe_group(self, connection: Connection, group: Mapping[Channel, SubscribeRequest]) -> None:
+        room = self._max_subscriptions - len(connection.subscriptions)
+        questions = []
+        for request in group.values():
+            room -= request.channel.wire not in connection.subscriptions
+            questions.append(self._prepare(connection, request, has_room=room >= 0))
+        prepared = await asyncio.gather(*questions, return_exceptions=True)
         try:
-            return Prepared(fanout, sub, await _open(hub, wish, fanout, decision))
+            for request, found in zip(group.values(), prepared, strict=True):
+                try:
+                    if isinstance(found, BaseException):
+                        raise found
+                    await self._begin(connection, request, found)
+                except Exception as error:
+                    connection.refuse(self._as_hub_error(error), request.re, request.channel.wire)
+        finally:  # the socket may be gone before all have begun
+            for found in prepared:
+                if isinstance(found, Prepared) and found.sub.phase is Phase.OPENING:
+                    self._end(found.sub)
+
+    async def _prepare(self, connection: Connection, request: SubscribeRequest, *, has_room: bool) -> Prepared:
+        """Take a place in the channel and decide how it opens. A place the connection has there rests meanwhile.
+
+        Raises:
+            HubError: 4003, 4015.
+            LogUnavailable: Redis is unreachable; the connection follows the same channels as before.
+        """
+        if not connection.session.principal.grants.allows(request.channel.wire, "read"):
+            raise HubError(4003, "your token does not allow read in this channel")
+        if not has_room:
+            raise HubError(4015, f"a connection follows {self._max_subscriptions} channels at most; leave some")
+        former = connection.subscriptions.get(request.channel.wire)
+        if former is not None:
+            former.rest()
+        try:
+            fanout, decision = await self._follow(request)
+            sub: Sub = SubscriptionState(connection, fanout, request.wants_presence)
+            fanout.subscribers.add(sub)
+            try:
+                return Prepared(sub, await self._open(request, fanout, decision))
+            except BaseException:
+                self._end(sub)
+                raise
         except BaseException:
-            _withdraw(hub, fanout, sub)
+            if former is not None and former.go_on():
+                self._recovery.note_behind(former)
             raise
-    except BaseException:
-        if former is not None and former[1].go_on():
-            hub.note_behind(*former)
-        raise
 
+    async def _begin(self, connection: Connection, request: SubscribeRequest, prepared: Prepared) -> None:
+        """Tell how it opens, replay, and go live. Subscribing again starts over."""
+        sub = prepared.sub
+        self.unsubscribe(connection, request.channel)
+        connection.subscriptions[request.channel.wire] = sub
+        try:
+            await self._replay(sub, request, prepared.opening)
+        except BaseException:
+            if sub.phase is not Phase.LIVE:
+                self.unsubscribe(connection, request.channel)
+            raise
+        self._presence.joined(connection, request.channel)
 
-def _withdraw(hub: Hub, fanout: Fanout, sub: Sub) -> None:
-    """Give up a place of which nothing was told."""
-    sub.end()
-    fanout.subscribers.discard(sub)
-    hub.left(fanout)
+    async def _follow(self, request: SubscribeRequest) -> tuple[Fanout, Decision]:
+        """The channel's fan-out, and a decision about the same life of the log that it tells of.
 
+        Raises:
+            HubError: 4015, the tenant follows as many channels as it may.
+        """
+        while True:
+            decision = await self._decide(request)
+            fanout = self.fanouts.get(request.channel)
+            if fanout is None:
+                self._admission.follow(request.channel.tenant)
+                fanout = Fanout(request.channel, decision.look, self._log.tail, self._metrics, self._recovery)
+                self.fanouts[request.channel] = fanout
+            if fanout.epoch == decision.look.epoch:
+                return fanout, decision
+            await self._recovery.tell_break(fanout)
 
-async def _begin(hub: Hub, connection: Connection, wish: Wish, prepared: Prepared) -> None:
-    """Tell how it opens, replay, and go live. Subscribing again starts over."""
-    sub = prepared.sub
-    connection_left(connection, wish.channel)
-    connection.subscriptions[wish.channel.wire] = (prepared.fanout, sub)
-    try:
-        await _replay(hub, prepared.fanout, sub, wish, prepared.opening)
-    except BaseException:
-        if sub.phase is not Phase.LIVE:
-            connection_left(connection, wish.channel)
-        raise
-    hub.presence.joined(connection, wish.channel)
+    async def _decide(self, request: SubscribeRequest) -> Decision:
+        if request.rewind is not None:
+            return await self._rewind(request.channel, request.rewind)
+        if request.cursor.after == LIVE:
+            return Decision(await self._log.look(request.channel))
+        look = await self._log.look(request.channel, request.cursor.after)
+        verdict = limit_replay(judge(request.cursor, look), look.head, REPLAY_EVENTS_MAX)
+        self._metrics.resumes += 1
+        if isinstance(verdict, Resumable):
+            return Decision(look, verdict.after)
+        self._metrics.gaps[verdict.reason.value] += 1
+        return Decision(look, gap=verdict)
 
-
-async def _follow(hub: Hub, wish: Wish) -> tuple[Fanout, Decision]:
-    """The channel's fan-out, and what was decided about the same life of the log that it tells of."""
-    while True:
-        decision = await _decide(hub, wish)
-        fanout = hub.follow(wish.channel, decision.look)
-        if fanout.epoch == decision.look.epoch:
-            return fanout, decision
-        await tell_break(hub, fanout)
-
-
-async def _decide(hub: Hub, wish: Wish) -> Decision:
-    if wish.rewind is not None:
-        newest = await hub.log.replay.page_back(wish.channel, limit=wish.rewind + 1) if wish.rewind else []
-        look = await hub.log.look(wish.channel)
-        if not wish.rewind:
+    async def _rewind(self, channel: Channel, count: int) -> Decision:
+        newest = await self._log.replay.page_back(channel, limit=count + 1) if count else []
+        look = await self._log.look(channel)
+        if not count:
             return Decision(look, look.head)
-        if len(newest) > wish.rewind:
+        if len(newest) > count:
             return Decision(look, Position(newest[-1].id.decode(), newest[-1].seq))
         return Decision(look, look.floor)
-    if wish.cursor.after == LIVE:
-        return Decision(await hub.log.look(wish.channel))
-    look = await hub.log.look(wish.channel, wish.cursor.after)
-    verdict = limit_replay(judge(wish.cursor, look), look.head, REPLAY_EVENTS_MAX)
-    hub.meters.resumes += 1
-    if isinstance(verdict, Resumable):
-        return Decision(look, verdict.after)
-    hub.meters.gaps[verdict.reason.value] += 1
-    return Decision(look, gap=verdict)
 
+    async def _open(self, request: SubscribeRequest, fanout: Fanout, decision: Decision) -> Opening:
+        while True:
+            look, moves = decision.look, fanout.move_count
+            wants_state = request.wants_state or decision.gap
+            state = await self._states.read(request.channel, look) if wants_state else None
+            if fanout.move_count == moves:
+                head = max(look.head, state.position, key=lambda p: p.seq) if state else look.head
+                return Opening(look, decision.start or head, head, decision.gap, state.json if state else None)
+            decision = await self._decide(request)  # the log broke meanwhile: the decision was about another one
 
-async def _open(hub: Hub, wish: Wish, fanout: Fanout, decision: Decision) -> Opening:
-    while True:
-        look, moves = decision.look, fanout.move_count
-        state = await hub.states.read(wish.channel, look) if wish.wants_state or decision.gap else None
-        if fanout.move_count == moves:
-            head = max(look.head, state.position, key=lambda p: p.seq) if state else look.head
-            return Opening(look, decision.start or head, head, decision.gap, state.json if state else None)
-        decision = await _decide(hub, wish)  # the log broke meanwhile: what was decided is about another one
-
-
-async def _replay(hub: Hub, fanout: Fanout, sub: Sub, wish: Wish, opening: Opening) -> None:
-    connection, head = sub.connection, opening.head
-    sub.replay(opening.start.id, opening.start.seq, owes_receipt=wish.is_resume)
-    connection.push(subscribed_frame(wish.channel, opening, wish.re))
-    _release_signals(sub)
-    while sub.phase is Phase.REPLAYING and sub.seq < head.seq:
-        await connection.drained()
-        seq = sub.seq
-        page = await hub.log.page(fanout.channel, sub.after, PAGE_EVENTS, head.id)
-        if sub.phase is Phase.REPLAYING and not send_page(sub, fanout, page, seq):
-            await tell_lost(hub, fanout, sub)
-    if sub.phase is Phase.REPLAYING:
-        if sub.owes_receipt:
-            connection.push(resumed_frame(wish.channel, opening))
-        sub.follow()
-    await read_on(sub, fanout, hub.log.replay)
-
-
-def _release_signals(sub: Sub) -> None:
-    held, sub.held_signals = sub.held_signals, None
-    if held:
-        sub.connection.push(b"".join(held))
-
-
-def connection_left(connection: Connection, channel: Channel) -> bool:
-    """End a connection's subscription; false when it had none."""
-    found = connection.subscriptions.pop(channel.wire, None)
-    if found is None:
-        return False
-    fanout, sub = found
-    sub.end()
-    fanout.subscribers.discard(sub)
-    if connection.behind is not None:
-        connection.behind.pop(sub, None)
-    connection.hub.left(fanout)
-    return True
+    async def _replay(self, sub: Sub, request: SubscribeRequest, opening: Opening) -> None:
+        connection, head = sub.connection, opening.head
+        sub.replay(opening.start.id, opening.start.seq, owes_receipt=request.is_resume)
+        connection.send(subscribed(request.channel, opening, request.re))
+        if held := sub.release_signals():
+            connection.push(b"".join(held))
+        while sub.phase is Phase.REPLAYING and sub.seq < head.seq:
+            await connection.drained()
+            seq = sub.seq
+            page = await self._log.page(request.channel, sub.after, PAGE_EVENTS, head.id)
+            if sub.phase is Phase.REPLAYING and not self._recovery.send_page(sub, page, seq):
+                await self._recovery.tell_lost(sub)
+        if sub.phase is Phase.REPLAYING:
+            if sub.owes_receipt:
+                connection.send(resumed(request.channel, opening))
+            sub.follow()
+        await self._recovery.read_on(sub)

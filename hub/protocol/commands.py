@@ -1,4 +1,4 @@
-"""A command: one frame of one client, checked against the catalogue. And what a handler may answer. Pure."""
+"""A command: one message of one client, checked against the catalogue; and the outcomes a handler decides on. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from streams.events import EventType, Payload
 
 
 class Caller(NamedTuple):
-    """Who sends a command, and from where.
+    """The sender of a command.
 
     Attributes:
         client_id: None over HTTP.
-        origin: what they reached this node by, such as `https://hub.example`; URLs to the node itself begin with it.
+        origin: the address they reached this node by, such as `https://hub.example`; URLs to the node itself begin with it.
     """
 
     principal: Principal
@@ -28,7 +28,7 @@ class Caller(NamedTuple):
 
     @property
     def actor(self) -> Actor:
-        """The caller as it is written beside what it causes."""
+        """The caller as it is written beside the events it causes."""
         return Actor("user", self.principal.user, self.client_id)
 
 
@@ -61,8 +61,8 @@ class Command(NamedTuple):
     ) -> Draft:
         """The command as the event it is stored as.
 
-        `data` is the payload where the hub adds to it; `is_wanted` says whether a handler wants this very event, where
-        that is known better than by its type.
+        `data` is the payload where the hub adds to it; `is_wanted` overrides the type where it is known whether a reaction
+        wants this very event.
         """
         event = self.event
         return Draft(
@@ -76,8 +76,9 @@ class Append(NamedTuple):
     """Append `draft`, then answer.
 
     Attributes:
-        results: what the reply adds to where the event stands: a map, made from the append's answer, or JSON without braces.
-        refused: what a guard's refusal means to the client; by default 4021 with the field and its present value.
+        results: added to the reply beside where the event stands: a map, one made from the append's answer, or JSON without
+            braces.
+        refused: the client's error for a guard's refusal; by default 4021 with the field and its present value.
     """
 
     draft: Draft
@@ -85,7 +86,7 @@ class Append(NamedTuple):
     refused: Callable[[GuardRefused], HubError] | None = None
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """Answer at once; nothing is stored. `data` is the payload as JSON."""
 
     type: str
@@ -96,4 +97,4 @@ class Nothing(NamedTuple):
     """No answer is due."""
 
 
-Outcome = Append | Answer | Nothing
+Outcome = Append | Reply | Nothing

@@ -1,18 +1,30 @@
-"""What an append's answer means to the client that asked for it. Pure."""
+"""The messages a connection is answered with: results of appends, errors of the log, openings of subscriptions. Pure."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
-from hub.errors import HubError, Problem
-from hub.protocol.commands import Append
-from streams.envelope import Appended, Lane
+from hub.errors import ErrorDetail, HubError
+from hub.protocol.commands import Append, Command
+from hub.protocol.messages import reply
+from streams.channel import Channel
+from streams.cursor import Gap, Look, Position
+from streams.envelope import Appended, Guard, Lane
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
 from streams.events import EventType
 from streams.json_bytes import to_json
+from streams.records.runs import run_id_of
 
 RETRY_AFTER_MS: Final = 500
+BY_STATE: Final = frozenset({4007, 4018, 4021, 4022})
+"""Refusals that stand after idempotency in the order of checks."""
 _BOOL: Final = (b"false", b"true")
+_NEVER: Final = Guard("never", checks=(("never", "eq", "met"),))
+
+
+# Results of appends
 
 
 def stored_payload(event: EventType, append: Append, appended: Appended) -> bytes:
@@ -27,28 +39,115 @@ def stored_payload(event: EventType, append: Append, appended: Appended) -> byte
     )  # fmt: skip
 
 
+def unless_stored(command: Command, error: HubError) -> Append:
+    """A handler's refusal as an append that ends in it, unless the command's id is found.
+
+    A command that was stored before is answered as it was then, whatever has become of things since. The state checks of
+    handlers are courtesies that come before the append script, which alone knows what was stored. So a refusal by state is
+    decided there, too: it becomes an append that no script lets through, unless it finds the command's id.
+
+    Raises:
+        HubError: the refusal itself, where it is not one by state of a command that is stored.
+    """
+    if error.row.code not in BY_STATE or not command.event.is_stored:
+        raise error
+    return Append(command.draft(guards=(_NEVER,)), lambda appended: first_results(command, appended), lambda _: error)
+
+
+def first_results(command: Command, appended: Appended) -> Mapping[str, Any]:
+    """The results the first reply gave beside where the event stands. Its guards' increments tell if it began a run."""
+    named = getattr(command.payload, "run_id", None)
+    run_id = named or (run_id_of(command.place, appended.id) if appended.results else None)
+    known: dict[str, Any] = {
+        "disposition": "queued" if appended.results else "stored", "channel": command.place.wire, "state": "cancelling",
+    }  # fmt: skip
+    if appended.results:
+        known["revision"] = appended.results[0]
+    if run_id:
+        known["run_id"] = run_id
+    return {name: known[name] for name in command.event.results if name in known}
+
+
+# Errors of the log
+
+
 def append_error(append: Append, error: StreamsError) -> HubError:
-    """Why it was not stored, as the client's error."""
+    """The client's error for an event that was not stored."""
     if isinstance(error, GuardRefused):
         return append.refused(error) if append.refused else invalid_state(error.field, error.present)
     return log_error(error)
 
 
 def log_error(error: StreamsError) -> HubError:
-    """An error of the log as the client's error."""
+    """The client's error for an error of the log."""
     if isinstance(error, IdempotencyConflict):
         return HubError(4009, "this id was used before with another body; use a new id")
     if isinstance(error, LogUnavailable):
-        return unavailable()
+        return HubError(4013, "Redis is unreachable; retry with the same id", retry_after_ms=RETRY_AFTER_MS)
     return HubError(4005, str(error))
-
-
-def unavailable() -> HubError:
-    """Redis is away."""
-    return HubError(4013, "the log is away: send the same id again after a while", retry_after_ms=RETRY_AFTER_MS)
 
 
 def invalid_state(field: str, present: str | None) -> HubError:
     """4021 with the field and its present state."""
-    details = (Problem(field, f"is {present}" if present else "is not set"),)
-    return HubError(4021, "the state has changed meanwhile; details say what it is now", details=details)
+    details = (ErrorDetail(field, f"is {present}" if present else "is not set"),)
+    return HubError(4021, "the state has changed since; details give its present value", details=details)
+
+
+# Openings of subscriptions
+
+
+@dataclass(frozen=True, slots=True)
+class StateAt:
+    """A channel's state as JSON, exact in its durable part at `position`."""
+
+    json: bytes
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The start of a subscription: from where the replay starts, where the fence is, and what is missing.
+
+    Attributes:
+        state: the channel's state at `head` as JSON; None where it was not asked for.
+    """
+
+    look: Look
+    start: Position
+    head: Position
+    gap: Gap | None
+    state: bytes | None
+
+    @property
+    def count(self) -> int:
+        """Events between start and fence."""
+        return self.head.seq - self.start.seq
+
+
+def subscribed(channel: Channel, opening: Opening, re: str | None) -> bytes:
+    """`channel.subscribed`. The state is JSON already and joined in as bytes."""
+    look = opening.look
+    fields = to_json(
+        {
+            "epoch": look.epoch, "head": opening.head._asdict(), "floor": look.floor._asdict(),
+            "recovered": opening.gap is None, "replay": opening.count, "gap": gap_json(opening.gap),
+            "state_at": opening.head.seq,
+        }
+    )  # fmt: skip
+    if opening.state is not None:
+        fields = b'%b,"state":%b}' % (fields[:-1], opening.state)
+    return reply("channel.subscribed", re, channel.wire, fields)
+
+
+def resumed(channel: Channel, opening: Opening) -> bytes:
+    """`channel.resumed`, the receipt of a replay."""
+    receipt = {
+        "from_seq": opening.start.seq + 1 if opening.count else None, "to_seq": opening.head.seq if opening.count else None,
+        "count": opening.count, "gap": gap_json(opening.gap),
+    }  # fmt: skip
+    return reply("channel.resumed", None, channel.wire, to_json(receipt))
+
+
+def gap_json(gap: Gap | None) -> dict[str, object] | None:
+    """A gap as the wire writes it."""
+    return None if gap is None else {"reason": gap.reason.value, "from_seq": gap.from_seq, "to_seq": gap.to_seq}

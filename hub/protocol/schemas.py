@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 document of the socket, and the JSON Schemas, built from the catalogue. Pure.
+"""The AsyncAPI 3 document of the socket, and the JSON Schemas of messages, built from the catalogue. Pure.
 
 Nothing is written here by hand that the catalogue or the table of errors knows. HTTP has its own document (OpenAPI).
 """
@@ -10,17 +10,33 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from hub.errors import ERROR_CODES
-from hub.protocol.message_schemas import Node, command_frame, event_frame, reply_frame
+from streams.channel import NAME_PATTERN
 from streams.envelope import Lane
 from streams.events import CATALOGUE, EventType
 from streams.events.schemas import Schema, catalogue_hash, schemas_of
 
 Catalogue = Mapping[str, EventType]
+JsonObject = dict[str, object]
+_COMMAND_ID: Final[JsonObject] = {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$"}
+_EVENT_ID: Final[JsonObject] = {"type": "string", "pattern": "^[0-9]{1,15}-[0-9]{1,10}$"}
+_ACTOR: Final[JsonObject] = {
+    "type": "object",
+    "properties": {
+        "kind": {"enum": ["user", "agent", "system"]},
+        "id": {"type": "string"},
+        "client": {"type": "string"},
+    },
+    "required": ["kind", "id"],
+}
+_META: Final[JsonObject] = {
+    "type": "object",
+    "properties": {"command": _COMMAND_ID, "correlation": _EVENT_ID, "causation": _EVENT_ID},
+}
 _ANY_COMMAND: Final = (4003, 4004, 4005, 4011, 4013, 4030)
-"""What any command may be answered with (EVENTS 2)."""
+"""The codes any command may be answered with."""
 
 
-def asyncapi_document(catalogue: Catalogue = CATALOGUE, server_url: str = "ws://127.0.0.1:8000/ws") -> Node:
+def asyncapi_document(catalogue: Catalogue = CATALOGUE, server_url: str = "ws://127.0.0.1:8000/ws") -> JsonObject:
     """The whole document. `server_url` is where clients connect, path included; types not served are left out."""
     served = {name: row for name, row in catalogue.items() if row.is_served}
     messages = dict(_messages(served))
@@ -54,48 +70,48 @@ def errors_of(row: EventType) -> tuple[int, ...]:
     return tuple(sorted({*_ANY_COMMAND, *of_channel, *of_storing, *row.errors}))
 
 
-def _info(catalogue: Catalogue) -> Node:
+def _info(catalogue: Catalogue) -> JsonObject:
     return {
         "title": "Realtime hub",
         "version": "1",
-        "description": f"{len(catalogue)} event types over one WebSocket. A frame is a JSON object, or an array of them.",
+        "description": f"{len(catalogue)} event types over one WebSocket. A message is a JSON object, or an array of them.",
     }
 
 
-def _socket(path: str, messages: Mapping[str, Node]) -> Node:
+def _socket(path: str, messages: Mapping[str, JsonObject]) -> JsonObject:
     refs = {key: {"$ref": f"#/components/messages/{key}"} for key in messages}
     return {"address": path, "description": "The socket; subprotocol hub.v1.json.", "messages": refs}
 
 
-def _messages(catalogue: Catalogue) -> Iterator[tuple[str, Node]]:
+def _messages(catalogue: Catalogue) -> Iterator[tuple[str, JsonObject]]:
     """Message key → message: a command, an event, a signal or a reply of each type, as far as it has them."""
     for name, row in catalogue.items():
         if row.is_inbound:
-            yield f"{name}-command", _message(row, command_frame(row, _ref(name)))
+            yield f"{name}-command", _message(row, command_schema(row, _ref(name)))
         if row.direction != "in":
             role = "delivered" if row.delivered else "payload"
-            yield _outgoing_key(row), _message(row, _outgoing_frame(row, _ref(name, role)))
+            yield _outgoing_key(row), _message(row, _outgoing_schema(row, _ref(name, role)))
         if row.reply_model and row.reply:
-            yield f"{row.reply}-reply", _message(row, reply_frame(row.reply, _ref(name, "reply")))
+            yield f"{row.reply}-reply", _message(row, reply_schema(row.reply, _ref(name, "reply")))
 
 
 def _outgoing_key(row: EventType) -> str:
     return row.name + {Lane.EVENTS: "-event", Lane.LIVE: "-signal", Lane.CONNECTION: "-reply"}[row.lane]
 
 
-def _outgoing_frame(row: EventType, payload: Node) -> Node:
+def _outgoing_schema(row: EventType, payload: JsonObject) -> JsonObject:
     if row.lane is Lane.CONNECTION:
-        return reply_frame(row.name, payload)
-    return event_frame(row, payload)
+        return reply_schema(row.name, payload)
+    return event_schema(row, payload)
 
 
-def _message(row: EventType, frame: Node) -> Node:
+def _message(row: EventType, schema: JsonObject) -> JsonObject:
     facts = {
         "lane": row.lane.value, "version": row.version, "kinds": sorted(row.kinds), "action": row.action,
         "rate": row.rate, "errors": list(errors_of(row)) if row.is_inbound else [], "reply": row.reply,
         "results": list(row.results), "limit_bytes": row.limit_bytes, "ag_ui": row.ag_ui,
     }  # fmt: skip
-    return {"name": row.name, "summary": row.summary, "payload": frame, "x-hub": facts}
+    return {"name": row.name, "summary": row.summary, "payload": schema, "x-hub": facts}
 
 
 def _operation_keys(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
@@ -107,7 +123,7 @@ def _operation_keys(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
             yield f"send-{name}", name
 
 
-def _operation(key: str, row: EventType) -> Node:
+def _operation(key: str, row: EventType) -> JsonObject:
     if key.startswith("send-"):
         return {"action": "send", "channel": _SOCKET, "messages": [_in_socket(_outgoing_key(row))]}
     answers = [_in_socket(f"{row.reply}-reply")] if row.reply else []
@@ -118,14 +134,14 @@ def _operation(key: str, row: EventType) -> Node:
     }  # fmt: skip
 
 
-_SOCKET: Final[Node] = {"$ref": "#/channels/socket"}
+_SOCKET: Final[JsonObject] = {"$ref": "#/channels/socket"}
 
 
-def _in_socket(key: str) -> Node:
+def _in_socket(key: str) -> JsonObject:
     return {"$ref": f"#/channels/socket/messages/{key}"}
 
 
-def _ref(name: str, role: str = "payload") -> Node:
+def _ref(name: str, role: str = "payload") -> JsonObject:
     return {"$ref": f"#/components/schemas/{name if role == 'payload' else f'{name}-{role}'}"}
 
 
@@ -140,3 +156,40 @@ def _absolute(value: object, root: str) -> object:
     if isinstance(value, list):
         return [_absolute(item, root) for item in value]
     return value.replace("#/$defs/", f"{root}/$defs/", 1) if isinstance(value, str) else value
+
+
+def command_schema(row: EventType, payload: JsonObject) -> JsonObject:
+    """The schema of a command. The payload may be left out where nothing in it is required."""
+    fields: JsonObject = {"type": {"const": row.name}, "id": _COMMAND_ID}
+    if row.kinds:
+        fields["channel"] = _channel(row)
+    fields["payload"] = payload
+    needed = ["type", *(["id"] if row.is_id_required else []), *(["channel"] if row.kinds else [])]
+    if any(field.is_required() for field in row.model.model_fields.values()):
+        needed.append("payload")
+    return {"type": "object", "properties": fields, "required": needed, "additionalProperties": False}
+
+
+def event_schema(row: EventType, payload: JsonObject) -> JsonObject:
+    """The schema of a delivered event: with `id` and `seq` if it is stored, without them if it is a signal."""
+    place: JsonObject = {"id": _EVENT_ID, "seq": {"type": "integer", "minimum": 1}} if row.is_stored else {}
+    fields: JsonObject = {
+        **place, "channel": _channel(row), "type": {"const": row.name}, "v": {"const": row.version}, "actor": _ACTOR,
+        "meta": _META, "payload": payload,
+    }  # fmt: skip
+    return {"type": "object", "properties": fields, "required": [key for key in fields if key != "meta"]}
+
+
+def reply_schema(name: str, payload: JsonObject) -> JsonObject:
+    """The schema of a message to one connection: an answer if it has `re`, else the hub's own."""
+    fields: JsonObject = {
+        "type": {"const": name},
+        "re": _COMMAND_ID,
+        "channel": {"type": "string"},
+        "payload": payload,
+    }
+    return {"type": "object", "properties": fields, "required": ["type", "payload"]}
+
+
+def _channel(row: EventType) -> JsonObject:
+    return {"type": "string", "pattern": f"^(?:{'|'.join(sorted(row.kinds))}):{NAME_PATTERN}$"}

@@ -17,10 +17,10 @@ from enum import Enum, auto
 from typing import Final
 
 from hub.auth.tokens import Principal
-from hub.errors import HubError, Problem
+from hub.errors import ErrorDetail, HubError
 from hub.limits.rates import RateLimiter, RefusalWindow
 from hub.protocol.commands import Caller, Command
-from hub.protocol.messages import BadFrame, Frame, Unreadable, read_frame, read_message
+from hub.protocol.messages import BadMessage, ClientMessage, Unreadable, read_message, read_values
 from streams.channel import Channel, parse_channel
 from streams.envelope import Lane
 from streams.errors import MalformedChannel
@@ -33,8 +33,8 @@ UNREADABLE_MAX: Final = 3
 """Messages in a row that are not JSON objects: a client that speaks another protocol is sent away."""
 
 
-class State(Enum):
-    """Where the conversation with one client stands."""
+class SessionState(Enum):
+    """The stages of the conversation with one client."""
 
     OPENING = auto()
     AUTHENTICATING = auto()
@@ -44,7 +44,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A frame that is answered with an error. `re` is its id if it has one."""
+    """A message that is answered with an error. `re` is its id if it has one."""
 
     error: HubError
     re: str | None
@@ -53,9 +53,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A frame of a lossy class above its rate: `ack{dropped: true}` if it had an id.
+    """A message of a lossy class above its rate: `ack{dropped: true}` if it had an id.
 
-    `late` is what it asked for where the newest is kept; None where it is passed over for good.
+    `late` is its command where the newest is kept; None where it is passed over for good.
     """
 
     re: str | None
@@ -76,7 +76,7 @@ class Session:
     __slots__ = ("_limiter", "_refusals", "_unreadable_count", "caller", "id", "state")
 
     def __init__(self, limiter: RateLimiter) -> None:
-        self.state = State.OPENING
+        self.state = SessionState.OPENING
         self.id = ""
         self.caller: Caller | None = None
         self._limiter = limiter
@@ -85,16 +85,16 @@ class Session:
 
     @property
     def principal(self) -> Principal:
-        """Who is connected; only once READY."""
+        """The person that is connected; only once READY."""
         if self.caller is None:
             raise ValueError("the session is not established")
         return self.caller.principal
 
     def established(self, session_id: str, caller: Caller) -> None:
-        """The handshake was accepted: frames are commands from now on."""
+        """The handshake was accepted: messages are commands from now on."""
         self.id = session_id
         self.caller = caller
-        self.state = State.READY
+        self.state = SessionState.READY
 
     def refreshed(self, caller: Caller) -> None:
         """The same person on a newer token."""
@@ -102,60 +102,64 @@ class Session:
 
     def closed(self) -> None:
         """Nothing is taken any more."""
-        self.state = State.CLOSED
+        self.state = SessionState.CLOSED
+
+    def forget_caller(self) -> None:
+        """The socket is gone, and nobody will ask for its caller."""
+        self.caller = None
 
     def read(self, data: bytes) -> list[object] | Refused:
         """The JSON values of one text message, to be taken one by one; or the refusal of the whole."""
         try:
-            return read_message(data)
+            return read_values(data)
         except Unreadable as error:
             return self._unreadable(error)
 
     def take(self, value: object, now: float) -> Received:
-        """What one value of a message asks for. `now` is monotonic, in seconds."""
+        """The command in one value of a message, or its refusal. `now` is monotonic, in seconds."""
         try:
-            frame = read_frame(value)
+            message = read_message(value)
         except Unreadable as error:
             return self._unreadable(error)
-        except BadFrame as error:
+        except BadMessage as error:
             self._unreadable_count = 0
             return self._refuse(error, error.re)
         self._unreadable_count = 0
-        if frame.has_unknown_fields and frame.type not in HANDSHAKES:
-            unknown = BadFrame("frame", "has fields other than type, id, channel, payload", frame.id)
-            return self._refuse(unknown, frame.id, frame.channel)
-        if self.state is not State.READY:
-            return self._shake(frame)
+        if message.has_unknown_fields and message.type not in HANDSHAKES:
+            unknown = BadMessage("message", "has fields other than type, id, channel, payload", message.id)
+            return self._refuse(unknown, message.id, message.channel)
+        if self.state is not SessionState.READY:
+            return self._shake(message)
         try:
-            return self._command(frame, now)
+            return self._command(message, now)
         except HubError as error:
-            return self._refuse(error, frame.id, frame.channel, now)
+            return self._refuse(error, message.id, message.channel, now)
 
-    def _shake(self, frame: Frame) -> Received:
-        if frame.type not in HANDSHAKES or self.state is not State.OPENING:
+    def _shake(self, message: ClientMessage) -> Received:
+        if message.type not in HANDSHAKES or self.state is not SessionState.OPENING:
             return self._refuse(
-                HubError(4001, "the first frame must be connection.init or connection.reconnect"), frame.id
+                HubError(4001, "the first message must be connection.init or connection.reconnect"), message.id
             )
-        event = CATALOGUE[frame.type]
+        event = CATALOGUE[message.type]
         try:
-            _require_id(event, frame)
-            payload, data = _validated(event, frame)
+            _require_id(event, message)
+            payload, data = _validated(event, message)
         except HubError as error:
-            return self._refuse(error, frame.id)
-        self.state = State.AUTHENTICATING
-        return Command(event, frame.id, None, payload, data, _NOBODY)
+            return self._refuse(error, message.id)
+        self.state = SessionState.AUTHENTICATING
+        return Command(event, message.id, None, payload, data, _NOBODY)
 
-    def _command(self, frame: Frame, now: float) -> Received:
-        if frame.type in HANDSHAKES:
+    def _command(self, message: ClientMessage, now: float) -> Received:
+        if message.type in HANDSHAKES:
             raise HubError(4023, "this socket is already initialised; open another one")
         caller = self.caller or _NOBODY
-        event = known_event(frame.type)
-        _require_id(event, frame)
-        if (refusal := self._limit(event, frame, now)) is not None:
+        event = known_event(message.type)
+        _require_id(event, message)
+        if (refusal := self._limit(event, message, now)) is not None:
             return refusal
-        return check_command(event, frame, caller)
+        return check_command(event, message, caller)
 
-    def _limit(self, event: EventType, frame: Frame, now: float) -> Dropped | None:
+    def _limit(self, event: EventType, message: ClientMessage, now: float) -> Dropped | None:
         if self._limiter.is_off or event.rate is None or self.caller is None:
             return None
         if event.rate == "auth":  # only failures count, and whoever verifies counts them
@@ -168,27 +172,28 @@ class Session:
         elif event.rate == "live":
             # Channels are many: without a limit over all of them a user could fill the table, and Redis, with names.
             retry_after_ms = self._limiter.take(key, "signals", now)
-            key = (*key, _known_wire(principal.tenant, frame.channel), event.name)
+            key = (*key, _known_wire(principal.tenant, message.channel), event.name)
         if retry_after_ms is None:
-            retry_after_ms = self._limiter.take(key, event.rate, now, _cost(event, frame))
+            retry_after_ms = self._limiter.take(key, event.rate, now, _cost(event, message))
         if retry_after_ms is None:
             return None
         if event.lane is Lane.LIVE or event.rate == "control":
-            late = _late(event, frame, self.caller) if event.rate == "cursor" else None
-            return Dropped(frame.id if event.lane is Lane.LIVE else None, frame.channel, late)
+            late = _late(event, message, self.caller) if event.rate == "cursor" else None
+            return Dropped(message.id if event.lane is Lane.LIVE else None, message.channel, late)
         raise HubError(4004, "too many of these; come back later", retry_after_ms=retry_after_ms)
 
     def _refuse(self, error: HubError, re: str | None, channel: str | None = None, now: float | None = None) -> Refused:
         if error.row.name == "rate_limited" and now is not None:
             self._refusals = self._refusals or RefusalWindow()
-            error.closes = error.closes or self._refusals.note(now)
+            if not error.closes:
+                error.amended(closes=self._refusals.note(now))
         if error.closes:
-            self.state = State.CLOSED
+            self.state = SessionState.CLOSED
         return Refused(error, re, channel if re else None)
 
     def _unreadable(self, error: Unreadable) -> Refused:
         self._unreadable_count += 1
-        error.closes = self._unreadable_count >= UNREADABLE_MAX
+        error.amended(closes=self._unreadable_count >= UNREADABLE_MAX)
         return self._refuse(error, error.re)
 
 
@@ -201,49 +206,49 @@ def known_event(type_: str) -> EventType:
     event = _SENDABLE.get(type_)
     if event is None:
         raise HubError(
-            4005, "unknown type; /asyncapi.json lists what may be sent", details=(Problem("type", "is unknown"),)
+            4005, "unknown type; /asyncapi.json lists what may be sent", details=(ErrorDetail("type", "is unknown"),)
         )
     return event
 
 
-def check_command(event: EventType, frame: Frame, caller: Caller) -> Command:
-    """Channel, permission and payload of a frame, in the order of EVENTS 15.
+def check_command(event: EventType, message: ClientMessage, caller: Caller) -> Command:
+    """Channel, permission and payload of a message, in the order of docs/protocol.md#order-of-checks.
 
     Raises:
         HubError: 4003, 4005, 4006, 4011.
     """
-    channel = _place(event, frame, caller)
+    channel = _place(event, message, caller)
     if (
         channel is not None
         and event.action is not None
         and not caller.principal.grants.allows(channel.wire, event.action)
     ):
         raise HubError(4003, f"your token does not allow {event.action.value} in this channel")
-    payload, data = _validated(event, frame)
-    return Command(event, frame.id, channel, payload, data, caller)
+    payload, data = _validated(event, message)
+    return Command(event, message.id, channel, payload, data, caller)
 
 
-def _late(event: EventType, frame: Frame, caller: Caller) -> Command | None:
-    """A frame above its rate as the command it would be, to be carried out later; it is answered already."""
+def _late(event: EventType, message: ClientMessage, caller: Caller) -> Command | None:
+    """A message above its rate as the command it would be, to be carried out later; it is answered already."""
     try:
-        return check_command(event, frame, caller)._replace(id=None)
+        return check_command(event, message, caller)._replace(id=None)
     except HubError:
         return None
 
 
-def _place(event: EventType, frame: Frame, caller: Caller) -> Channel | None:
+def _place(event: EventType, message: ClientMessage, caller: Caller) -> Channel | None:
     if not event.kinds:
-        if frame.channel is not None:
-            raise HubError(4005, f"{event.name} has no channel", details=(Problem("channel", "must be absent"),))
+        if message.channel is not None:
+            raise HubError(4005, f"{event.name} has no channel", details=(ErrorDetail("channel", "must be absent"),))
         return None
-    if frame.channel is None:
-        raise HubError(4005, f"{event.name} needs a channel", details=(Problem("channel", "is required"),))
-    channel = channel_of(caller.principal.tenant, frame.channel)
+    if message.channel is None:
+        raise HubError(4005, f"{event.name} needs a channel", details=(ErrorDetail("channel", "is required"),))
+    channel = channel_of(caller.principal.tenant, message.channel)
     if channel.kind not in event.kinds:
         raise HubError(
             4005,
             f"{event.name} cannot be sent to this kind of channel",
-            details=(Problem("channel", "is of the wrong kind"),),
+            details=(ErrorDetail("channel", "is of the wrong kind"),),
         )
     return channel
 
@@ -268,24 +273,24 @@ def _known_wire(tenant: str, wire: str | None) -> str | None:
         return None
 
 
-def _require_id(event: EventType, frame: Frame) -> None:
-    if event.is_id_required and frame.id is None:
-        raise BadFrame("id", "is required", None)
+def _require_id(event: EventType, message: ClientMessage) -> None:
+    if event.is_id_required and message.id is None:
+        raise BadMessage("id", "is required", None)
 
 
-def _validated(event: EventType, frame: Frame) -> tuple[Payload, bytes]:
+def _validated(event: EventType, message: ClientMessage) -> tuple[Payload, bytes]:
     try:
-        payload, data = validate(event, frame.payload)
+        payload, data = validate(event, message.payload)
     except InvalidPayload as error:
-        problems = tuple(Problem(p.field, p.problem) for p in error.problems)
+        problems = tuple(ErrorDetail(p.field, p.problem) for p in error.problems)
         raise HubError(4005, f"the payload of {event.name} is not as declared", details=problems) from None
     if len(data) > event.limit_bytes:
         raise HubError(4011, f"the payload of {event.name} may have {event.limit_bytes} bytes at most")
     return payload, data
 
 
-def _cost(event: EventType, frame: Frame) -> float:
-    channels = frame.payload.get("channels") if event.rate == "subscribe" else None
+def _cost(event: EventType, message: ClientMessage) -> float:
+    channels = message.payload.get("channels") if event.rate == "subscribe" else None
     return float(len(channels)) if isinstance(channels, list) and channels else 1.0
 
 

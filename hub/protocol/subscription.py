@@ -1,4 +1,4 @@
-"""One connection's place in one channel, and the joint between what is replayed and what is live. Pure.
+"""One connection's place in one channel, and the joint between replayed and live events. Pure.
 
 A subscription is a cursor. While it is LIVE it is handed every batch the tail reads; in every other state the batches pass it
 by and it reads the log from its own position. `offer` and `can_join` decide by the dense seq alone, so the joint has no gap
@@ -7,14 +7,46 @@ and no duplicate whatever the interleaving (tests/property/test_splice.py).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
+
+from hub.errors import HubError
+from streams.channel import Channel
+from streams.cursor import LIVE, Cursor
 
 C = TypeVar("C")
+F = TypeVar("F")
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeRequest:
+    """One channel a client asks to follow. `re` is None for channels of the handshake."""
+
+    channel: Channel
+    cursor: Cursor
+    rewind: int | None = None
+    wants_state: bool = True
+    wants_presence: bool = False
+    re: str | None = None
+
+    @property
+    def is_resume(self) -> bool:
+        """True when a replay was asked for, so that a receipt is due."""
+        return self.rewind is not None or self.cursor.after != LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedChannel:
+    """A channel that is refused before anything is looked up."""
+
+    name: str
+    error: HubError
+    re: str | None
 
 
 class Phase(Enum):
-    """Where a subscription gets its events from."""
+    """The source a subscription gets its events from."""
 
     OPENING = auto()
     """Nothing yet: `channel.subscribed` was not sent."""
@@ -27,25 +59,21 @@ class Phase(Enum):
     ENDED = auto()
 
 
-class Slice(NamedTuple):
-    """Which part of a batch is new: from index `start` on; `start` 0 is the whole batch."""
-
-    start: int
-
-
-class Subscription(Generic[C]):
+class SubscriptionState(Generic[C, F]):
     """A place in a channel: everything up to `seq` was handed to the connection, nothing after it.
 
     Attributes:
+        fanout: the channel's fan-out on this node.
         after: the ID of the event with `seq`; where a page is read from.
-        held_signals: live-lane frames that came while OPENING; they follow `channel.subscribed`.
+        held_signals: frames of the live lane that came while OPENING; they follow `channel.subscribed`.
         owes_receipt: `channel.resumed` is due at the end of the replay.
     """
 
-    __slots__ = ("after", "connection", "held_signals", "owes_receipt", "phase", "seq", "wants_presence")
+    __slots__ = ("after", "connection", "fanout", "held_signals", "owes_receipt", "phase", "seq", "wants_presence")
 
-    def __init__(self, connection: C, wants_presence: bool) -> None:
+    def __init__(self, connection: C, fanout: F, wants_presence: bool) -> None:
         self.connection = connection
+        self.fanout = fanout
         self.wants_presence = wants_presence
         self.phase = Phase.OPENING
         self.after = "0"
@@ -54,19 +82,19 @@ class Subscription(Generic[C]):
         self.owes_receipt = False
 
     def begin(self, after: str, seq: int) -> None:
-        """Stand at a position; what follows is read from the log until `join`."""
+        """Stand at a position; the events after it are read from the log until `join`."""
         self.after, self.seq, self.phase = after, seq, Phase.CATCHING_UP
 
     def replay(self, after: str, seq: int, *, owes_receipt: bool) -> None:
-        """Stand at a position, from which the command that asked for it sends what is up to the fence."""
+        """Stand at a position, from which the command that asked for it sends the events up to the fence."""
         self.after, self.seq, self.phase, self.owes_receipt = after, seq, Phase.REPLAYING, owes_receipt
 
     def follow(self) -> None:
         """The fence was reached and the receipt given: read on until `join`."""
         self.phase, self.owes_receipt = Phase.CATCHING_UP, False
 
-    def offer(self, first_seq: int, last_seq: int, last_id: str) -> Slice | None:
-        """What of a batch the tail read is new here; None when nothing is to be sent now.
+    def offer(self, first_seq: int, last_seq: int, last_id: str) -> int | None:
+        """The index of the first event of a batch that is new here; None when nothing is to be sent now.
 
         A batch that does not touch the position sends the subscription back to the log: a hole is never sent.
         """
@@ -77,7 +105,7 @@ class Subscription(Generic[C]):
             return None
         start = self.seq + 1 - first_seq
         self.seq, self.after = last_seq, last_id
-        return Slice(start)
+        return start
 
     def fall_behind(self) -> None:
         """The connection cannot take more now: from here on the log is its buffer."""
@@ -100,12 +128,21 @@ class Subscription(Generic[C]):
         self.after, self.seq = after, seq
 
     def can_join(self, tail_seq: int, oldest_held_seq: int) -> bool:
-        """Whether going live now leaves no hole: the tail stands no further, or still holds everything in between."""
+        """True when going live now leaves no hole: the tail stands no further, or still holds everything in between."""
         return self.seq >= tail_seq or oldest_held_seq <= self.seq + 1
 
     def join(self) -> None:
         """Live from now on."""
         self.phase = Phase.LIVE
+
+    def release_signals(self) -> list[bytes]:
+        """The signals held back so far; from now on they are sent as they come."""
+        held, self.held_signals = self.held_signals, None
+        return held or []
+
+    def receipt_given(self) -> None:
+        """`channel.resumed` was sent."""
+        self.owes_receipt = False
 
     def end(self) -> None:
         """The connection left the channel, or is gone."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hub.config import Settings
-from hub.errors import HubError, Problem
+from hub.errors import ErrorDetail, HubError
 
 GIB: Final = 1024**3
 NAME_MAX_CHARACTERS: Final = 255
@@ -64,17 +64,19 @@ class UploadLimits:
             HubError: 4005 for a bad name or a type outside the grammar, 4017 for a size or type that is not taken.
         """
         if (problem := name_problem(filename)) is not None:
-            raise HubError(4005, "choose another file name", details=(Problem("filename", problem),))
+            raise HubError(4005, "choose another file name", details=(ErrorDetail("filename", problem),))
         if _MIME.fullmatch(mime) is None:
             raise HubError(
-                4005, "give the content type as type/subtype", details=(Problem("mime", "is no content type"),)
+                4005, "give the content type as type/subtype", details=(ErrorDetail("mime", "is no content type"),)
             )
         if size > self.file_max_bytes:
             raise HubError(
-                4017, f"a file may have {self.file_max_bytes} bytes at most", details=(Problem("size", "is too large"),)
+                4017,
+                f"a file may have {self.file_max_bytes} bytes at most",
+                details=(ErrorDetail("size", "is too large"),),
             )
         if not self.allows_type(plain_type(mime)):
-            raise HubError(4017, "files of this type are not taken", details=(Problem("mime", "is not allowed"),))
+            raise HubError(4017, "files of this type are not taken", details=(ErrorDetail("mime", "is not allowed"),))
 
 
 def plain_type(mime: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from hub.errors import HubError, Problem
+from hub.errors import ErrorDetail, HubError
 from hub.limits.quotas import Quotas
 from hub.protocol.commands import Caller
 from hub.storage.store import NewObject, ObjectStore, SignedRequest, StoredPart, UploadGone
@@ -72,7 +72,7 @@ def taking(upload: Upload, now: float) -> Upload:
 def wrong_state(state: UploadState | str) -> HubError:
     """4021 with the present state."""
     shown = UploadState(state).shown
-    return HubError(4021, f"the upload is {shown}", details=(Problem("state", f"is {shown}"),))
+    return HubError(4021, f"the upload is {shown}", details=(ErrorDetail("state", f"is {shown}"),))
 
 
 Json = dict[str, Any]
@@ -236,10 +236,14 @@ class UploadRequests:
         """
         upload = await self.admit(channel, payload.upload_id, caller.principal.user)
         if upload.plan.strategy is not Strategy.MULTIPART:
-            raise HubError(4021, "only parts are signed", details=(Problem("strategy", f"is {upload.plan.strategy}"),))
+            raise HubError(
+                4021, "only parts are signed", details=(ErrorDetail("strategy", f"is {upload.plan.strategy}"),)
+            )
         if any(part.n > upload.plan.part_count for part in payload.parts):
             raise HubError(
-                4005, f"there are {upload.plan.part_count} parts", details=(Problem("parts", "has a part too many"),)
+                4005,
+                f"there are {upload.plan.part_count} parts",
+                details=(ErrorDetail("parts", "has a part too many"),),
             )
         await self.book.move(upload, UploadState.UPLOADING)
         upload = await self._prefer_digests(upload, payload)
@@ -262,7 +266,9 @@ class UploadRequests:
             taking(upload, self._clock())
             upload = await self._begin(upload, is_checked=False)
         elif upload.state in {UploadState.FAILING, UploadState.FAILED}:
-            raise HubError(4022, "the upload has failed; ask for another one", details=(Problem("state", "is failed"),))
+            raise HubError(
+                4022, "the upload has failed; ask for another one", details=(ErrorDetail("state", "is failed"),)
+            )
         return await self._authorizer.authorize(upload, origin, self.now_ms(), held=self.sockets.position(upload))
 
     async def admit(self, channel: Channel, upload_id: str, user: str) -> Upload:
@@ -304,7 +310,7 @@ class UploadRequests:
         answer = await self._reserve(wish)
         if answer in _REFUSALS:
             raise HubError(
-                4017, _REFUSALS[answer], details=(Problem("upload" if answer == "open" else "size", "is too much"),)
+                4017, _REFUSALS[answer], details=(ErrorDetail("upload" if answer == "open" else "size", "is too much"),)
             )
         try:
             return await self._log.append(draft)
@@ -364,7 +370,9 @@ class UploadRequests:
         if upload.is_checked:
             if not has_all:
                 raise HubError(
-                    4005, "the parts of this upload have checksums", details=(Problem("parts.sha256", "is required"),)
+                    4005,
+                    "the parts of this upload have checksums",
+                    details=(ErrorDetail("parts.sha256", "is required"),),
                 )
             return upload
         if not has_all or await self.store.parts(upload.key, upload.handle):

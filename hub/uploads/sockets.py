@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from hub.errors import HubError, Problem
+from hub.errors import ErrorDetail, HubError
 from hub.protocol.commands import Caller
 from hub.storage.store import ObjectStore, StoreError, UploadGone
 from hub.storage.threads import Threads
@@ -212,7 +212,7 @@ class SocketUploads:
             taken = await receiver.take(offer.chunk)
         except ChunkBeyondEnd:
             return HubError(
-                4017, "the chunk goes beyond the announced size", details=(Problem("offset", "is too large"),)
+                4017, "the chunk goes beyond the announced size", details=(ErrorDetail("offset", "is too large"),)
             )
         except UploadGone:
             await self._forget(lane)
@@ -236,7 +236,9 @@ class SocketUploads:
         upload = await self._admit(offer.channel, offer.chunk.upload_id, offer.caller)
         if upload.plan.strategy is not Strategy.SOCKET:
             raise HubError(
-                4021, "this upload does not go over the socket", details=(Problem("strategy", upload.plan.strategy),)
+                4021,
+                "this upload does not go over the socket",
+                details=(ErrorDetail("strategy", upload.plan.strategy),),
             )
         lane.checked_at = now
         if receiver is None:

@@ -1,4 +1,4 @@
-"""The same session on any ASGI server: an endpoint that gives a `Receiver` what it needs of Starlette's WebSocket.
+"""The same session on any ASGI server: an endpoint that gives a `SocketReceiver` what it needs of Starlette's WebSocket.
 
 It costs a task and a queue a socket, which the protocol class for uvicorn does not; what clients see is the same.
 """
@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from hub.ports import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
+from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
 from hub.websocket.codec import TEXT, TOO_LARGE, split_frames
 from hub.websocket.upgrade import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL
 
@@ -30,7 +30,7 @@ class AsgiTransport:
         self._closing: tuple[int, str] | None = None
         self._may_read = asyncio.Event()
         self._may_read.set()
-        self._receiver: Receiver | None = None
+        self._receiver: SocketReceiver | None = None
         self.is_writable = True
         self.close_code = 1006
 
@@ -66,7 +66,7 @@ class AsgiTransport:
         """Undo `pause_reading`."""
         self._may_read.set()
 
-    async def serve(self, receiver: Receiver, upgrade: Upgrade) -> None:
+    async def serve(self, receiver: SocketReceiver, upgrade: Upgrade) -> None:
         """Run the socket until it is gone."""
         self._receiver = receiver
         sender = asyncio.create_task(self._send())
@@ -79,7 +79,7 @@ class AsgiTransport:
                 await sender
             receiver.closed(self.close_code)
 
-    async def _receive(self, receiver: Receiver) -> None:
+    async def _receive(self, receiver: SocketReceiver) -> None:
         while True:
             await self._may_read.wait()
             message = await self._socket.receive()

@@ -1,7 +1,7 @@
 """The hub's WebSocket wire: one lean `asyncio.Protocol` that takes the upgrade over from uvicorn.
 
 `uvicorn.Config(ws=lean_protocol(factory))`. It has no task, queue, timer or Starlette object per connection, and knows
-no JSON, token or channel: bytes go through the frame codec, and messages straight to the `Receiver`.
+no JSON, token or channel: bytes go through the frame codec, and messages straight to the `SocketReceiver`.
 
 The end of a socket, whoever begins it: Close frames both ways, then our FIN, then the peer's FIN. We read and throw
 away until then, because closing a socket with unread bytes sends a reset that can destroy the Close frame on its way,
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final, Protocol, cast
 
-from hub.ports import Receiver, ReceiverFactory, Upgrade, UpgradeRefused
+from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
 from hub.websocket.codec import (
     BINARY,
     CLOSE,
@@ -140,7 +140,7 @@ class LeanWebSocket(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._decoder: FrameDecoder | None = None
         self._owed_pong: bytes | None = None
-        self._receiver: Receiver | None = None
+        self._receiver: SocketReceiver | None = None
         self.is_writable = True
         self.write = _discard
 
@@ -180,7 +180,7 @@ class LeanWebSocket(asyncio.Protocol):
         self._transport.write(refusal_response(refused))
         self._transport.close()
 
-    def _start(self, receiver: Receiver, upgrade: Upgrade) -> None:
+    def _start(self, receiver: SocketReceiver, upgrade: Upgrade) -> None:
         self._phase = _OPEN
         self._receiver = receiver
         try:

@@ -137,15 +137,14 @@ async def fall_behind(node: Node, slow: SocketClient, tenant: str) -> tuple[Conn
     await publish(node.hub.log, parse_channel(tenant, ROOM), MANY)
     (connection,) = node.hub.connections
     go_on_reading(slow)
-    while connection.catching_up is None:
+    while not node.hub.recovery.is_catching_up(connection):
         await slow.next()
     await until(lambda: not connection.is_writable)
-    assert connection.catching_up is not None
-    return connection, connection.catching_up
+    return connection, node.hub.recovery._tasks[connection]
 
 
 def is_replaying(connection: Connection, wire: str) -> bool:
-    _, sub = connection.subscriptions.get(wire, (None, None))
+    sub = connection.subscriptions.get(wire)
     return sub is not None and sub.phase is Phase.REPLAYING
 
 

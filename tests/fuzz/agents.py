@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hub.node.services import AgentCard
+from hub.ports import AgentCard
 
 
 class EveryAgent:

@@ -43,7 +43,7 @@ async def inside(frames: int, seed: int) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             async with open_hub(settings(server.url, data_dir=folder)) as hub:
-                hub.services.agents = EveryAgent()
+                hub.agents = EveryAgent()
                 text = token("fuzz", "fuzz", ttl_s=86_400)
                 while total.frames < frames and not total.faults:
                     source = FrameSource(seed, text)

@@ -40,7 +40,7 @@ class Live:
 
     async def _open(self, redis_url: str, folder: Path) -> Hub:
         hub = await self._stack.enter_async_context(open_hub(node_settings(redis_url, data_dir=str(folder))))
-        hub.services.agents = EveryAgent()
+        hub.agents = EveryAgent()
         return hub
 
     def feed(self, messages: list[bytes], owed: dict[str, int]) -> Tally:

@@ -98,7 +98,7 @@ async def test_hostile_requests_meet_documented_answers(redis_url: str, tenant: 
     """Whatever is asked: no 500, and every refusal of ours is a problem document with its code."""
     headers = {"Authorization": f"Bearer {token('fuzz', tenant, {'*': ['*']})}"}
     async with running_node(redis_url, data_dir=str(tmp_path)) as node:
-        node.hub.services.agents = EveryAgent()
+        node.hub.agents = EveryAgent()
         source = RequestSource(seed, await document_of(node))
         async with httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http:
             met: dict[int, int] = {}

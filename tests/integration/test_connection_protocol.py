@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hub.node.fanout import HELD_EVENTS_MAX, Fanout, Sub
+from hub.node.fanout import HELD_EVENTS_MAX, Sub
 from streams.channel import parse_channel
 from support.nodes import Node, running_node, token
 from support.redis_server import RedisServer
@@ -28,8 +28,8 @@ async def say_once_back(someone: SocketClient, text: str) -> Any:
     return answer
 
 
-def subscription_of(node: Node, user: str) -> tuple[Fanout, Sub]:
-    """Where a person stands in the channel."""
+def subscription_of(node: Node, user: str) -> Sub:
+    """A person's place in the channel."""
     (connection,) = [one for one in node.hub.connections if one.session.principal.user == user]
     return connection.subscriptions[CHANNEL]
 
@@ -197,11 +197,11 @@ async def test_a_catch_up_that_lost_redis_goes_on_when_it_is_back(own_redis: Red
         await alice.subscribe(CHANNEL)
         await say(bob, KEPT)
         await alice.events(KEPT)
-        fanout, sub = subscription_of(node, "a")
+        sub = subscription_of(node, "a")
         with own_redis.killed():
             sub.begin("0", 0)
-            node.hub.note_behind(fanout, sub)
-            await until(lambda: sub.connection.catching_up is None)
+            node.hub.recovery.note_behind(sub)
+            await until(lambda: not node.hub.recovery.is_catching_up(sub.connection))
         await say_once_back(bob, "after")
         events = await alice.events(KEPT + 1)
 

@@ -15,7 +15,7 @@ from hub.auth.tokens import Principal
 from hub.errors import ERROR_CODES, HubError
 from hub.limits.rates import DEFAULT_RATES, RateClass, RateLimiter
 from hub.protocol.commands import Caller, Command
-from hub.protocol.session import Dropped, Refused, Session, State
+from hub.protocol.session import Dropped, Refused, Session, SessionState
 from streams.events import CATALOGUE
 from support.payload_strategies import payloads
 
@@ -26,10 +26,10 @@ TIGHT = dict.fromkeys(DEFAULT_RATES, RateClass(0.5, 4))
 """Limits that a short run meets."""
 ALICE = Caller(Principal("alice", "acme", compile_grants({"conversation:*": ["*"], "team:*": ["read"]}, "alice"), 1e12))
 FOLLOWS = {
-    State.OPENING: {State.OPENING, State.AUTHENTICATING, State.CLOSED},
-    State.AUTHENTICATING: {State.READY, State.CLOSED},
-    State.READY: {State.READY, State.CLOSED},
-    State.CLOSED: {State.CLOSED},
+    SessionState.OPENING: {SessionState.OPENING, SessionState.AUTHENTICATING, SessionState.CLOSED},
+    SessionState.AUTHENTICATING: {SessionState.READY, SessionState.CLOSED},
+    SessionState.READY: {SessionState.READY, SessionState.CLOSED},
+    SessionState.CLOSED: {SessionState.CLOSED},
 }
 """The drawing at the head of `hub.protocol.session`, as data."""
 
@@ -50,11 +50,11 @@ class SessionMachine(RuleBasedStateMachine):
         self.owed: list[str] = []
         self.answered: Counter[str] = Counter()
         self.closing: HubError | None = None
-        self.before = State.OPENING
+        self.before = SessionState.OPENING
 
     def may_take(self) -> bool:
         """The caller hands nothing in while authenticating, and nothing after the end."""
-        return self.session.state in {State.OPENING, State.READY}
+        return self.session.state in {SessionState.OPENING, SessionState.READY}
 
     def note(self, received: Any) -> None:
         """Count an answer; a command is one, since whoever carries it out answers it."""
@@ -132,7 +132,7 @@ class SessionMachine(RuleBasedStateMachine):
                 self.note(self.session.take(value, self.now))
         self.follow()
 
-    @precondition(lambda self: self.session.state is State.AUTHENTICATING)
+    @precondition(lambda self: self.session.state is SessionState.AUTHENTICATING)
     @rule(is_good=st.booleans())
     def authenticate(self, is_good: bool) -> None:
         """The token was looked at."""
@@ -156,17 +156,17 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def closed_means_told_why(self) -> None:
         """A session ends by an error that closes, and only by one."""
-        assert (self.session.state is State.CLOSED) == (self.closing is not None)
+        assert (self.session.state is SessionState.CLOSED) == (self.closing is not None)
 
     def teardown(self) -> None:
         """However it went: READY, or CLOSED with a documented code, or still waiting for the handshake's deadline."""
-        if self.session.state is State.AUTHENTICATING:
+        if self.session.state is SessionState.AUTHENTICATING:
             self.session.established("s", ALICE)
-        if self.session.state is State.CLOSED:
+        if self.session.state is SessionState.CLOSED:
             assert self.closing is not None
             assert self.closing.row.code in ERROR_CODES
         else:
-            assert self.session.state in {State.READY, State.OPENING}
+            assert self.session.state in {SessionState.READY, SessionState.OPENING}
         super().teardown()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.protocol.subscription import Phase, Subscription
+from hub.protocol.subscription import Phase, SubscriptionState
 
 
 @dataclass
@@ -18,7 +18,9 @@ class World:
     tail_seq: int = 0
     held: list[int] = field(default_factory=list)
     delivered: list[int] = field(default_factory=list)
-    sub: Subscription[None] = field(default_factory=lambda: Subscription(None, wants_presence=False))
+    sub: SubscriptionState[None, None] = field(
+        default_factory=lambda: SubscriptionState(None, None, wants_presence=False)
+    )
 
     def append(self, count: int) -> None:
         self.log_head += count
@@ -32,10 +34,10 @@ class World:
         self.held = (self.held + list(range(first, last + 1)))[-3:]
         part = self.sub.offer(first, last, f"{last}-0")
         if part is not None:
-            self.delivered += list(range(first, last + 1))[part.start :]
+            self.delivered += list(range(first, last + 1))[part:]
 
     def page(self, count: int) -> None:
-        """A catch-up reads one page and tries to join, as `hub.node.catch_up.read_on` does."""
+        """A catch-up reads one page and tries to join, as `Recovery.read_on` does."""
         if self.sub.phase is not Phase.CATCHING_UP:
             return
         oldest = self.held[0] if self.held else self.tail_seq + 1
@@ -79,14 +81,14 @@ def test_every_interleaving_delivers_the_log_after_the_cursor(
 @given(seq=st.integers(0, 50), first=st.integers(1, 50), length=st.integers(1, 20))
 def test_a_batch_that_does_not_touch_the_position_is_never_sent(seq: int, first: int, length: int) -> None:
     """A hole sends a live subscription back to the log; what it has is passed over."""
-    sub: Subscription[None] = Subscription(None, wants_presence=False)
+    sub: SubscriptionState[None, None] = SubscriptionState(None, None, wants_presence=False)
     sub.begin(f"{seq}-0", seq)
     sub.join()
 
     part = sub.offer(first, first + length - 1, "x")
 
     if part is not None:
-        assert first + part.start == seq + 1
+        assert first + part == seq + 1
         assert sub.seq == first + length - 1
     else:
         assert sub.seq == seq

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.node.timers import DeadlineWheel
+from hub.node.deadlines import DeadlineWheel
 
 STEPS = st.lists(st.tuples(st.floats(0.001, 50), st.lists(st.floats(-5, 100), max_size=3)), max_size=40)
 

@@ -140,7 +140,7 @@ async def too_far_behind(bench: Bench) -> Seen:
     slow, writer = await bench.socket(node), await bench.socket(node, bench.token("w"))
     await slow.subscribe(CHANNEL)
     slow.socket.transport.pause_reading()
-    while not node.hub.meters.slow_closes:
+    while not node.hub.metrics.slow_closes:
         await writer.say(CHANNEL, "x" * 32_000)
     slow.socket.transport.resume_reading()
     return slow, await slow.expect("connection.error")
@@ -206,7 +206,7 @@ async def late_upload(bench: Bench) -> Seen:
 
 def jump_two_days(node: Node) -> None:
     """Let the node's uploads see a later time."""
-    desk = node.hub.services.uploads
+    desk = node.hub.uploads
     assert desk is not None
     desk._clock = lambda: time.time() + 2 * 86_400
 
@@ -217,7 +217,7 @@ async def second_init(bench: Bench) -> Seen:
 
 async def no_files_here(bench: Bench) -> Seen:
     node = await bench.node()
-    node.hub.services.uploads = None
+    node.hub.uploads = None
     a = await bench.socket(node)
     return a, await a.answer("file.upload.request", FILE, CHANNEL)
 
@@ -239,7 +239,7 @@ def break_agents(node: Node) -> None:
         async def cards(self) -> list[Any]:
             raise ZeroDivisionError("a secret detail of the inside")
 
-    node.hub.services.agents = Broken()
+    node.hub.agents = Broken()
 
 
 def permission(bench: Bench) -> Awaitable[Seen]:
@@ -344,7 +344,7 @@ async def http_late_upload(bench: Bench) -> httpx.Response:
 
 async def http_no_files(bench: Bench) -> httpx.Response:
     node = await bench.node()
-    node.hub.services.uploads = None
+    node.hub.uploads = None
     return await post(bench, {"type": "file.upload.request", "payload": FILE}, node=node)
 
 

@@ -7,8 +7,7 @@ import json
 from typing import Any
 
 from hub.limits.rates import PACE_FLOOR
-from hub.node.connection import Connection
-from hub.node.connection_limits import BACKLOG_BYTES_MAX, BACKLOG_MAX, JOIN_BYTES_MAX
+from hub.node.connection import BACKLOG_BYTES_MAX, BACKLOG_MAX, JOIN_BYTES_MAX, Connection
 from support.client_frames import client_frame
 from support.nodes import Node, running_node, token
 from support.socket_client import SocketClient, client, raw_client
@@ -154,13 +153,13 @@ async def test_a_stranger_is_not_read_while_keys_are_fetched(redis_url: str, ten
     """What comes behind a handshake waits unread until it is known who sends it; then it is carried out in order."""
     async with running_node(redis_url) as node, raw_client(node.ws_url) as a:
         may_go = asyncio.Event()
-        verify = node.hub.services.verifier.verify
+        verify = node.hub.verifier.verify
 
         async def slow(text: str, now: float) -> Any:
             await may_go.wait()
             return await verify(text, now)
 
-        node.hub.services.verifier.verify = slow  # type: ignore[method-assign]  # a key server that takes its time
+        node.hub.verifier.verify = slow  # type: ignore[method-assign]  # a key server that takes its time
         await a.send("connection.init", {"token": token("a", tenant), "versions": [1]})
         message = json.dumps({"type": "nonsense", "id": "later", "payload": {"text": "x" * 200_000}})
         sending = asyncio.create_task(_send_all(a, [message] * 100))

@@ -88,7 +88,7 @@ async def test_a_client_that_leaves_in_its_body_is_no_fault_of_ours(
             await until(lambda: bool(node.server.server_state.tasks))
             writer.close()
             await until(lambda: not node.server.server_state.tasks)
-        errors = node.hub.meters.errors[4030]
+        errors = node.hub.metrics.errors[4030]
 
     assert errors == 0
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -27,7 +27,7 @@ def code_of(frame: dict[str, Any]) -> int:
 async def news_shared(*nodes: Node) -> None:
     """Until every node has told what it knew and read what the others told."""
     for _ in range(2):
-        await asyncio.gather(*(node.hub.services.edge.store.wait_round() for node in nodes))
+        await asyncio.gather(*(node.hub.edge.store.wait_round() for node in nodes))
 
 
 async def test_waiting_exactly_as_told_is_enough_and_not_waiting_doubles(redis_url: str, tenant: str) -> None:
@@ -285,7 +285,7 @@ async def test_a_repeated_command_uses_no_more_of_the_store(redis_url: str, tena
 async def test_sockets_that_wait_are_counted_and_forgotten(redis_url: str, tenant: str) -> None:
     """Whatever the end (a good token, a bad one, a reset), the address owes nothing in the end."""
     async with running_node(redis_url, rate_limits={}) as node:
-        connects = node.hub.services.edge.connects
+        connects = node.hub.edge.connects
         async with raw_client(node.ws_url) as waiting, client(node.ws_url, token("a", tenant)):
             assert connects.pending_count() == 1
             waiting.reset()

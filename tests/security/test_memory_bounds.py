@@ -135,14 +135,14 @@ def test_tenants_that_stored_once_are_forgotten(monkeypatch: pytest.MonkeyPatch)
 async def test_what_cannot_be_told_while_redis_is_away_is_not_kept(redis_url: str) -> None:
     """A failed round forgets what it would have told: who comes meanwhile must not fill the node."""
     async with running_node(redis_url, rate_limits={}) as node:
-        store = node.hub.services.edge.store
+        store = node.hub.edge.store
 
         async def fails() -> None:
             raise ConnectionError("away")
 
         store._sync = fails  # type: ignore[method-assign]  # a Redis that is away for this store alone
         for number in range(1_000):
-            node.hub.limiter.take(("t", f"u{number}"), "chat", node.hub.monotonic())
+            node.hub.limiter.take(("t", f"u{number}"), "chat", node.hub.clock.monotonic())
         await store.wait_round()
         kept: Any = sum(len(taken) for taken in node.hub.limiter._taken.values())
 

@@ -26,7 +26,7 @@ class Node:
         self.deny = DenyList()
         self.heard: asyncio.Queue[Revocation] = asyncio.Queue()
         self.store = EdgeStore.connect(url, name, limiter=RateLimiter(), quotas=Quotas(), deny=self.deny, prefix=prefix)
-        self.store.on_revoked = self.heard.put_nowait
+        self.store.listen(self.heard.put_nowait, lambda _claim: None)
 
 
 def alice(tenant: str, jti: str | None = "j1", issued_at: float = 0.0) -> Principal:

@@ -62,7 +62,7 @@ async def test_coming_back_to_the_first_node_is_not_fenced_by_old_news(redis_url
         assert await first.closed() == 4020
         assert await second.closed() == 4020
         for _ in range(2):
-            await asyncio.gather(*(node.hub.services.edge.store.wait_round() for node in (here, there)))
+            await asyncio.gather(*(node.hub.edge.store.wait_round() for node in (here, there)))
         served = await third.say(CHANNEL, "hi")
 
     assert served["type"] == "message.received"
@@ -82,7 +82,7 @@ async def test_a_stolen_session_id_opens_and_closes_nothing(
         cursor = {CHANNEL: {"after": said["payload"]["id"], "seq": 1}}
         stolen, answer = await resume(stack, there if is_elsewhere else here, text, session_of(owner), cursor)
         for _ in range(2):
-            await asyncio.gather(*(node.hub.services.edge.store.wait_round() for node in (here, there)))
+            await asyncio.gather(*(node.hub.edge.store.wait_round() for node in (here, there)))
         served = await owner.say(CHANNEL, "still here")
         await stolen.answer("connection.heartbeat")
 

@@ -12,12 +12,9 @@ class NodeClock:
 
     def __init__(self, node: Node) -> None:
         self._monotonic_s, self._unix_s = time.monotonic(), time.time()
-        services = node.hub.services
-        node.hub.monotonic = self._monotonic
-        services.now = self._now
-        services.door._monotonic = services.edge.store._monotonic = services.edge.store.claims._monotonic = (
-            self._monotonic
-        )
+        hub = node.hub
+        hub.clock.monotonic, hub.clock.now = self._monotonic, self._now
+        hub.admission._monotonic = hub.edge.store._monotonic = hub.edge.store.claims._monotonic = self._monotonic
 
     def pass_s(self, seconds: float) -> None:
         """So much later."""

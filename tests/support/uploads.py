@@ -47,7 +47,7 @@ class FileHub:
 
     @property
     def store(self) -> ObjectStore:
-        desk = self.node.hub.services.uploads
+        desk = self.node.hub.uploads
         assert desk is not None
         return desk.store
 
@@ -80,7 +80,7 @@ async def file_hub(
 ) -> AsyncIterator[FileHub]:
     """A node and a worker on one store."""
     async with running_node(redis_url, data_dir=str(folder), **settings) as node:
-        desk = node.hub.services.uploads
+        desk = node.hub.uploads
         assert desk is not None
         async with finishing_uploads(redis_url, desk.store, scanner=scanner) as finisher:
             yield FileHub(node, finisher, tenant)

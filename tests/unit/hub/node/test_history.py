@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.handlers.history import HistoryQuery, read_history
-from hub.metrics import LATENCY_BOUNDS_MS, Meters
+from hub.metrics import LATENCY_BOUNDS_MS, NodeMetrics
 from streams.channel import Channel, Kind
 from streams.cursor import Gap, GapReason
 from streams.envelope import Actor, Draft
@@ -16,7 +16,7 @@ from streams.redis.log import Log
 @pytest.mark.parametrize(("latency_ms", "bucket"), [(0, 0), (1, 0), (1.5, 1), (5_000, 10), (5_001, 11), (-40, 0)])
 def test_a_latency_falls_into_the_bucket_that_bounds_it(latency_ms: float, bucket: int) -> None:
     """Bounds are inclusive, beyond the last is +Inf, and a clock that is behind counts as nothing."""
-    meters = Meters()
+    meters = NodeMetrics()
 
     meters.delivered(3, 1_000_000, (1_000_000 + latency_ms) / 1000)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hub.handlers.history import HistoryPage, HistoryQuery, read_history
+from hub.handlers.history import HistoryQuery, Page, read_history
 from streams.channel import Channel, Kind
 from streams.cursor import Gap, GapReason
 from streams.redis.log import Log
@@ -23,7 +23,7 @@ async def kept(log: Log, tenant: str, *seqs: int) -> Channel:
     return channel
 
 
-def told(page: HistoryPage) -> tuple[list[int], str | None, Gap | None]:
+def told(page: Page) -> tuple[list[int], str | None, Gap | None]:
     return [entry.seq for entry in page.events], page.next, page.gap
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hub.auth.session_claims import WAITING_MAX, ClaimBook, decode_claims, encode_claims
+from hub.auth.session_claims import WAITING_MAX, SessionClaims, decode_claims, encode_claims
 
 
 def test_times_are_of_the_clock_all_nodes_share() -> None:
     """Two nodes with clocks of their own name the same moment alike, to half a round trip."""
-    here, there = ClaimBook(lambda: 100.0), ClaimBook(lambda: 9_000.0)
+    here, there = SessionClaims(lambda: 100.0), SessionClaims(lambda: 9_000.0)
     here.set_clock(99.0, 101.0, 5_000.0)
     there.set_clock(8_999.8, 9_000.2, 5_000.1)
 
@@ -16,7 +16,7 @@ def test_times_are_of_the_clock_all_nodes_share() -> None:
 
 def test_claims_arrive_as_they_were_told() -> None:
     """Any text is a session's name."""
-    book = ClaimBook(lambda: 1.0)
+    book = SessionClaims(lambda: 1.0)
     book.add('"\\\r\n💥', "acme", "alice", 7.5)
     told = book.drain()
     (heard,) = decode_claims(encode_claims("n-1", told))
@@ -33,7 +33,7 @@ def test_claims_arrive_as_they_were_told() -> None:
 
 def test_what_could_not_be_told_is_told_later_and_bounded() -> None:
     """Redis away for long forgets the oldest first."""
-    book = ClaimBook(lambda: 1.0)
+    book = SessionClaims(lambda: 1.0)
     for number in range(WAITING_MAX + 5):
         book.add(str(number), "acme", "alice", 1.0)
     kept = book.drain()

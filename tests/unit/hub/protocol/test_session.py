@@ -14,7 +14,7 @@ from hub.auth.tokens import Principal
 from hub.errors import ERROR_CODES
 from hub.limits.rates import RateLimiter
 from hub.protocol.commands import Caller, Command
-from hub.protocol.session import Dropped, Received, Refused, Session, State
+from hub.protocol.session import Dropped, Received, Refused, Session, SessionState
 
 INIT = {"type": "connection.init", "id": "i1", "payload": {"token": "t", "versions": [1]}}
 SAY = {"type": "chat.message", "id": "m1", "channel": "conversation:1", "payload": {"text": "hi"}}
@@ -58,7 +58,7 @@ def test_the_handshake_is_a_command_and_then_frames_are() -> None:
     assert (said.place.path, said.data, said.caller.actor) == (
         "acme:conversation:1", b'{"text":"hi"}', ("user", "alice", "c-1"),
     )  # fmt: skip
-    assert [*states, session.state] == [State.OPENING, State.AUTHENTICATING, State.READY]
+    assert [*states, session.state] == [SessionState.OPENING, SessionState.AUTHENTICATING, SessionState.READY]
     assert session.principal.user == "alice"
 
 
@@ -70,7 +70,7 @@ def test_anything_else_first_is_4001_and_closes(frame: dict[str, object]) -> Non
     received = session.take(frame, 0.0)
 
     assert code_of(received) == 4001
-    assert session.state is State.CLOSED
+    assert session.state is SessionState.CLOSED
 
 
 def test_a_broken_handshake_may_be_tried_again() -> None:
@@ -79,7 +79,7 @@ def test_a_broken_handshake_may_be_tried_again() -> None:
     without_id = session.take({"type": "connection.init", "payload": {"token": "t", "versions": [1]}}, 0.0)
     without_token = session.take({"type": "connection.init", "id": "i", "payload": {"versions": []}}, 0.0)
 
-    assert (code_of(without_id), code_of(without_token), session.state) == (4005, 4005, State.OPENING)
+    assert (code_of(without_id), code_of(without_token), session.state) == (4005, 4005, SessionState.OPENING)
     assert isinstance(session.take(INIT, 0.0), Command)
 
 
@@ -88,7 +88,7 @@ def test_a_second_handshake_is_4023() -> None:
     session = ready()
 
     assert code_of(session.take(INIT | {"type": "connection.reconnect"}, 1.0)) == 4023
-    assert session.state is State.CLOSED
+    assert session.state is SessionState.CLOSED
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_each_fault_has_its_code_and_leaves_the_session_open(frame: object, code
     received = session.take(frame, 1.0)
 
     assert isinstance(received, Refused)
-    assert (received.error.row.code, received.re, session.state) == (code, re, State.READY)
+    assert (received.error.row.code, received.re, session.state) == (code, re, SessionState.READY)
 
 
 def test_permission_is_asked_before_the_payload() -> None:
@@ -145,9 +145,9 @@ def test_three_unreadable_messages_in_a_row_close() -> None:
     open_still = session.state
     last = session.read(b'{"id": "m9", broken')
 
-    assert open_still is State.READY
+    assert open_still is SessionState.READY
     assert isinstance(last, Refused)
-    assert (last.re, last.error.closes, session.state) == ("m9", True, State.CLOSED)
+    assert (last.re, last.error.closes, session.state) == ("m9", True, SessionState.CLOSED)
 
 
 def test_refusals_by_rate_close_when_they_persist() -> None:
@@ -159,7 +159,7 @@ def test_refusals_by_rate_close_when_they_persist() -> None:
     assert {code_of(r) for r in refused[:20]} == {4004}
     assert all(r.error.retry_after_ms for r in refused[:20])
     assert [r.error.closes for r in refused[:20]] == [False] * 19 + [True]
-    assert session.state is State.CLOSED
+    assert session.state is SessionState.CLOSED
 
 
 def test_lossy_classes_are_dropped_not_refused() -> None:
@@ -171,7 +171,7 @@ def test_lossy_classes_are_dropped_not_refused() -> None:
 
     assert dropped
     assert {(d.channel, bool(d.re)) for d in dropped} == {("conversation:1", True)}
-    assert session.state is State.READY
+    assert session.state is SessionState.READY
 
 
 JSON = st.recursive(
@@ -193,13 +193,13 @@ def test_whatever_comes_each_frame_has_one_answer(frames: list[object]) -> None:
     """Any values in any order: a command, or a refusal with a documented code that can be written as JSON."""
     session = opened(RateLimiter())
     for number, frame in enumerate(frames):
-        if session.state is State.CLOSED:
+        if session.state is SessionState.CLOSED:
             break
         received = session.take(frame, float(number))
         if isinstance(received, Refused):
             assert received.error.row.code in ERROR_CODES
             json.dumps(received.error.to_payload())
-        elif session.state is State.AUTHENTICATING:
+        elif session.state is SessionState.AUTHENTICATING:
             session.established("s", caller())
 
 

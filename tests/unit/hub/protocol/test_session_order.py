@@ -11,7 +11,7 @@ from hub.auth.permissions import compile_grants
 from hub.auth.tokens import Principal
 from hub.limits.rates import RateLimiter
 from hub.protocol.commands import Caller
-from hub.protocol.session import Refused, Session, State
+from hub.protocol.session import Refused, Session, SessionState
 
 INIT = {"type": "connection.init", "id": "i1", "payload": {"token": "t", "versions": [1]}}
 SAY = {"type": "chat.message", "id": "m1", "channel": "conversation:1", "payload": {"text": "hi"}}
@@ -47,12 +47,12 @@ def test_an_object_that_is_no_frame_ends_a_row_of_unreadable_messages(broken: di
 @pytest.mark.parametrize(
     ("frame", "code", "state"),
     [
-        (SAY | {"extra": 1}, 4005, State.OPENING),
-        (SAY | {"id": "x" * 65}, 4005, State.OPENING),
-        (SAY, 4001, State.CLOSED),
+        (SAY | {"extra": 1}, 4005, SessionState.OPENING),
+        (SAY | {"id": "x" * 65}, 4005, SessionState.OPENING),
+        (SAY, 4001, SessionState.CLOSED),
     ],
 )
-def test_a_frame_is_looked_at_before_its_turn(frame: dict[str, object], code: int, state: State) -> None:
+def test_a_frame_is_looked_at_before_its_turn(frame: dict[str, object], code: int, state: SessionState) -> None:
     """The frame's own fields come first, then whether it is the one that opens (EVENTS 15)."""
     session = Session(RateLimiter(None))
 

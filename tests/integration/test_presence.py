@@ -152,7 +152,7 @@ async def test_a_channel_of_more_than_200_people_shows_their_number(redis_url: s
     async with running_node(redis_url) as node:
         place = parse_channel(tenant, CHANNEL)
         await node.hub.presence.store.apply(
-            node.hub.node, [Change("join", place, f"d{n}", f"u{n}") for n in range(201)]
+            node.hub.name, [Change("join", place, f"d{n}", f"u{n}") for n in range(201)]
         )
         async with client(node.ws_url, token("a", tenant)) as a:
             state = (await a.subscribe(CHANNEL))["state"]

@@ -96,10 +96,10 @@ def _invoke(name: str, rest: list[str]) -> int:
 def _help(known: Mapping[str, str]) -> str:
     width = max(map(len, known))
     rows = (f"  {name:<{width}}  {text}" for name, text in known.items())
-    return "\n".join(("usage: hub COMMAND [OPTIONS]", "", *rows, "", "hub COMMAND --help tells the options."))
+    return "\n".join(("usage: hub COMMAND [OPTIONS]", "", *rows, "", "hub COMMAND --help shows the options."))
 
 
 def _unknown(name: str, known: Mapping[str, str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean `hub {near[0]}`?" if near else "`hub --help` lists them"
-    return f"hub: there is no command of that name: {hint}"
+    return f"hub: no such command: {hint}"

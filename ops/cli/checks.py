@@ -60,7 +60,7 @@ def check_settings(env: Mapping[str, str]) -> Iterator[Finding]:
     known = {declared.env for declared in declarations().values()} | _ALSO_READ
     for name in sorted(env):
         if re.match(r"(HUB|WEBSOCKET|S3)_", name) and name not in known:
-            yield Finding(Level.WARN, "settings", f"{name} is read by nobody")
+            yield Finding(Level.WARN, "settings", f"{name} is not a setting of the hub")
     if not settings.has_token_key:
         yield Finding(
             Level.WARN, "tokens", "no HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY or HUB_JWKS_URL: only `hub dev` will start"
@@ -70,7 +70,7 @@ def check_settings(env: Mapping[str, str]) -> Iterator[Finding]:
     elif settings.jwt_secret == DEV_SECRET:
         yield Finding(Level.WARN, "tokens", "HUB_JWT_SECRET is the public dev secret: anybody can sign tokens")
     else:
-        yield Finding(Level.OK, "tokens", "a key to check them with is set")
+        yield Finding(Level.OK, "tokens", "a key to verify them is set")
     yield check_files(settings.max_connections)
 
 
@@ -95,9 +95,11 @@ def check_files(max_connections: int) -> Finding:
     """Whether this process may open as many sockets as the settings allow."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= max_connections + _SPARE_FILES:
-        return Finding(Level.OK, "files", f"{soft} may be open")
+        return Finding(Level.OK, "files", f"up to {soft} may be open")
     return Finding(
-        Level.WARN, "files", f"{soft} may be open, WEBSOCKET_MAX_CONNECTIONS is {max_connections}: raise `ulimit -n`"
+        Level.WARN,
+        "files",
+        f"only {soft} may be open, but WEBSOCKET_MAX_CONNECTIONS is {max_connections}: raise `ulimit -n`",
     )
 
 
@@ -129,7 +131,9 @@ def _of_facts(facts: ServerFacts) -> Iterator[Finding]:
 
 def _of_settings(facts: ServerFacts, begun_with: int | None, settings: Settings) -> Iterator[Finding]:
     if begun_with is not None and begun_with != settings.partitions:
-        yield Finding(Level.FAIL, "partitions", f"HUB_PARTITIONS must be {begun_with}: this log was begun with it")
+        yield Finding(
+            Level.FAIL, "partitions", f"HUB_PARTITIONS must be {begun_with}: the log was started with that number"
+        )
     else:
         yield Finding(Level.OK, "partitions", str(settings.partitions))
     try:
@@ -151,4 +155,4 @@ def check_node(url: str) -> Finding:
             Level.FAIL, "node", f"{url} is not ready: {refused.code} {refused.read(500).decode(errors='replace')}"
         )
     except (OSError, ValueError):
-        return Finding(Level.WARN, "node", f"nobody answers at {url}")
+        return Finding(Level.WARN, "node", f"nothing answers at {url}")

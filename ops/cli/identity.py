@@ -18,7 +18,7 @@ DAY_S: Final = 86_400.0
 
 
 def token_of(given: str, user: str, tenant: str) -> str:
-    """`given`, or a token with every grant signed with HUB_JWT_SECRET, or with the dev secret when that is unset."""
+    """`given`, or a token with every grant signed with HUB_JWT_SECRET, or with the dev secret if that is unset."""
     return given or signed(Settings.from_env(os.environ), user, tenant, ALL_GRANTS, DAY_S)
 
 

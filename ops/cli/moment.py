@@ -19,7 +19,7 @@ def milliseconds(text: str, option: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as refused:
-        raise CommandFailed(f"{option}: a time is written 2026-11-23T04:59:00Z", EXIT_USAGE) from refused
+        raise CommandFailed(f"{option}: write a time like 2026-11-23T04:59:00Z", EXIT_USAGE) from refused
     return milliseconds_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 

@@ -28,9 +28,12 @@ Url: TypeAlias = Annotated[
     ),
 ]
 Token: TypeAlias = Annotated[
-    str, typer.Option("--token", envvar="HUB_TOKEN", help="Who you are; default: one signed here.", show_default=False)
+    str,
+    typer.Option(
+        "--token", envvar="HUB_TOKEN", help="The token to show; by default the command signs one.", show_default=False
+    ),
 ]
-User: TypeAlias = Annotated[str, typer.Option("--user", help="The user of a token signed here.")]
+User: TypeAlias = Annotated[str, typer.Option("--user", help="The user of the token that the command signs.")]
 Tenant: TypeAlias = Annotated[str, typer.Option("--tenant", help="The tenant the channel belongs to.")]
 Redis: TypeAlias = Annotated[
     str,

@@ -42,5 +42,5 @@ def pace_of(text: str) -> Pace:
     """
     found = _TIMES.fullmatch(text)
     if text != "max" and (found is None or not float(found[1])):
-        raise CommandFailed("--speed is max, or a number with x such as 1x or 10x", EXIT_USAGE)
+        raise CommandFailed("--speed must be max, or a number followed by x, such as 1x or 10x", EXIT_USAGE)
     return Pace(float(found[1]) if found else 0.0)

@@ -104,7 +104,7 @@ async def test_parked_events_are_listed_and_put_back(own_redis: RedisServer, log
 
     assert listed.split("  ")[:3] == [parked[0].id, "picky", f"{tenant}:conversation:c"]
     assert listed.rstrip().endswith("no way")
-    assert (code, told.strip()) == (0, f"{parked[0].id} is back at work")
+    assert (code, told.strip()) == (0, f"{parked[0].id} will be retried")
     assert (again, empty) == (1, "")
     assert "nothing is parked" in err
 

@@ -126,7 +126,7 @@ def running(env: dict[str, str]) -> Iterator[str]:
     """The first block, left running while the others are tried; what it printed."""
     subprocess.run(["make", "setup"], cwd=ROOT, env=env, check=True, capture_output=True)  # a checkout may be behind
     hub = Terminal(shell_blocks()[0].code, env)
-    yield hub.wait_for("Ctrl-C ends it.")
+    yield hub.wait_for("Press Ctrl-C to stop.")
     hub.interrupt()
 
 

@@ -1,4 +1,4 @@
-"""Check that a channel's events are whole: no hole, no repetition, in order."""
+"""Check a channel's events: none missing, none repeated, all in order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = new_app()
 
 @app.callback()
 def audit() -> None:
-    """Check that a channel's events are whole: no hole, no repetition, in order."""
+    """Check a channel's events: none missing, none repeated, all in order."""
 
 
 @app.command()
@@ -35,7 +35,7 @@ def verify(
     found = run(_verify(redis, data, channel_of(tenant, channel)))
     print(json.dumps(found.to_json()))
     if found.faults:
-        raise CommandFailed(f"{channel} is not whole: {found.faults[0]}")
+        raise CommandFailed(f"{channel} is not intact: {found.faults[0]}")
 
 
 async def _verify(redis: str, data: Path, channel: Channel) -> Audit:

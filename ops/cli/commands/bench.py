@@ -1,4 +1,4 @@
-"""Measure this machine: latency, round trips, deliveries, memory a connection."""
+"""Measure this machine: latency, round trips, deliveries, memory per connection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def bench(
     seconds: Annotated[float, typer.Option(help="How long each rate is measured.", min=0.5)] = 5.0,
     idle: Annotated[int, typer.Option(help="Idle connections whose memory is measured.", min=100)] = 10_000,
 ) -> None:
-    """Start a Redis and a node of their own, load them from this process, and print each figure as it is known."""
+    """Start a separate Redis and node, put load on them, and print each figure as soon as it is known."""
     run(_bench(seconds, idle))
 
 

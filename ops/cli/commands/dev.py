@@ -1,4 +1,4 @@
-"""Run everything here, in one command: Redis, a node, a worker, the console."""
+"""Run Redis, a node, a worker and the console in one command."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def dev(
         Path | None, typer.Option(help="Where Redis and uploads keep their files.  [default: HUB_DATA, .hub]")
     ] = None,
 ) -> None:
-    """Run until Ctrl-C. The data stays; REDIS_URL, if set, takes the place of the embedded Redis."""
+    """Run until Ctrl-C. The data is kept; REDIS_URL, if set, takes the place of the embedded Redis."""
     settings = _settings(Settings.from_env(os.environ), port, data)
     with bind(settings.host, settings.port) as bound:
         if settings.redis_url is not None:
@@ -51,7 +51,7 @@ def dev(
 
 
 async def _supervised(settings: Settings, bound: socket.socket, embedded: EmbeddedRedis) -> None:
-    watch = asyncio.create_task(embedded.supervise(lambda now: _say(f"Redis was gone and is back, pid {now.pid}")))
+    watch = asyncio.create_task(embedded.supervise(lambda now: _say(f"Redis died and was restarted, pid {now.pid}")))
     try:
         await _serve(settings, bound, f"Redis {embedded.version}, data in {embedded.data_dir}")
     finally:
@@ -91,9 +91,9 @@ def _greet(settings: Settings, bound: socket.socket, about: str) -> None:
     if token:
         lines += [
             f"  token    {token}",
-            f"           ({DEFAULT_USER} of {DEFAULT_TENANT}, may do everything, for 24 hours)",
+            f"           ({DEFAULT_USER} of {DEFAULT_TENANT}, full access, valid for 24 hours)",
         ]
-    print("\n".join([*lines, "Ctrl-C ends it."]), flush=True)
+    print("\n".join([*lines, "Press Ctrl-C to stop."]), flush=True)
 
 
 def _say(text: str) -> None:

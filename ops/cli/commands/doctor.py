@@ -1,4 +1,4 @@
-"""Check the settings, the Redis and the node, and say what to mend."""
+"""Check settings, Redis and node, and say what to fix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = new_app()
 
 @app.command()
 def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = DEFAULT_URL) -> None:
-    """Print one finding a line; exit with 1 if one of them stops a node from starting."""
+    """Print one finding per line; exit with 1 if one of them keeps a node from starting."""
     findings = [*check_settings(os.environ)]
     try:
         with redis_at(redis, data) as address:

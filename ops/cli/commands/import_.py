@@ -1,4 +1,4 @@
-"""Append other people's logs to a channel: `hub import irc FILE`."""
+"""Import chat logs into a channel: `hub import irc FILE`."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ app = new_app()
 
 @app.callback()
 def import_() -> None:
-    """Append other people's logs to a channel."""
+    """Import chat logs into a channel."""
 
 
 @app.command()
 def irc(
-    file: Annotated[Path, typer.Argument(help="A log as irssi writes it.", exists=True, dir_okay=False, readable=True)],
+    file: Annotated[Path, typer.Argument(help="A log in irssi's format.", exists=True, dir_okay=False, readable=True)],
     channel: Annotated[str, typer.Option(help="kind:name, such as conversation:ubuntu.")],
     tenant: Tenant,
-    speed: Annotated[str, typer.Option(help="max, or as it happened times N: 1x, 10x.")] = "max",
+    speed: Annotated[str, typer.Option(help="max, 1x for the original pace, 10x for ten times that.")] = "max",
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Append messages, joins and leaves. Importing a log again adds only what is not there yet."""
+    """Append messages, joins and leaves. Importing a log again adds only what is missing."""
     place = channel_of(tenant, channel)
     text = file.read_text(encoding="utf-8", errors="replace")
     lines = text.splitlines()
     events = list(parse(lines, date_in(file.name)))
     if not events:
-        raise CommandFailed(f"{file} has no line of an IRC log, such as `[04:59] <ra> hello`")
+        raise CommandFailed(f"{file} is not an IRC log: it has no line like `[04:59] <ra> hello`")
     run(_import(redis, data, place, events, source_id(file.name, lines[0]), pace_of(speed)))
 
 

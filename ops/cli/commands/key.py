@@ -1,4 +1,4 @@
-"""Show the Redis key of a channel, and the redis-cli lines to look at it."""
+"""Show a channel's Redis key, and redis-cli commands to look at it."""
 
 from __future__ import annotations
 

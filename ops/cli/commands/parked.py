@@ -1,4 +1,4 @@
-"""List the events that handlers gave up, and put them back to work."""
+"""List the events that handlers gave up on, and retry them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from streams.redis.own_wire import OwnWire
 
 app = new_app()
 
-Handler = Annotated[str, typer.Option("--handler", help="Only what this handler gave up.", show_default=False)]
+Handler = Annotated[
+    str, typer.Option("--handler", help="Only events that this handler gave up on.", show_default=False)
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -36,7 +38,7 @@ def retry(
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Put parked work back, for the handler that gave it up; its attempts are counted anew."""
+    """Retry parked work with the handler that gave up on it; its attempts are counted anew."""
     asyncio.run(_retry(parked_id, handler, redis, data))
 
 
@@ -57,7 +59,7 @@ async def _retry(parked_id: str, handler: str, redis: str, data: Path) -> None:
                 raise CommandFailed(str(error), EXIT_USAGE) from error
             if not is_back:
                 raise CommandFailed(f"nothing is parked under {one}; `hub parked` lists what is")
-            print(f"{one} is back at work")
+            print(f"{one} will be retried")
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Read a channel's events from the log, as an auditor would."""
+"""Print a channel's events as the log holds them."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ class Selection:
 def replay(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     tenant: Tenant,
-    after: Annotated[str, typer.Option(help="Begin after this event id; 0 is the start.")] = START,
-    from_: Annotated[str, typer.Option("--from", help="Begin at this time (RFC 3339).")] = "",
+    after: Annotated[str, typer.Option(help="Start after this event id; 0 is the beginning.")] = START,
+    from_: Annotated[str, typer.Option("--from", help="Start at this time (RFC 3339).")] = "",
     to: Annotated[str, typer.Option(help="End at this time (RFC 3339).")] = "",
-    types: Annotated[str, typer.Option(help="Only these, divided by commas; chat.* stands for the family.")] = "",
-    speed: Annotated[str, typer.Option(help="max, or as it happened times N: 1x, 10x.")] = "max",
+    types: Annotated[str, typer.Option(help="Only these types, comma-separated; chat.* is the whole family.")] = "",
+    speed: Annotated[str, typer.Option(help="max, 1x for the original pace, 10x for ten times that.")] = "max",
     format: Annotated[Format | None, typer.Option(help="Default: text on a terminal, else jsonl.")] = None,  # noqa: A002 - the flag's name
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print the events in order, one a line."""
+    """Print the events in order, one per line."""
     place = channel_of(tenant, channel)
     wanted = Selection(_begin(after, from_), _end(to), tuple(filter(None, types.split(","))))
     run(_replay(redis, data, place, wanted, pace_of(speed), format))
@@ -87,7 +87,7 @@ def _begin(after: str, from_time: str) -> str:
     if not from_time:
         return event_id(after, "--after")
     if after != START:
-        raise CommandFailed("take --after or --from, not both", EXIT_USAGE)
+        raise CommandFailed("use --after or --from, not both", EXIT_USAGE)
     return f"{max(milliseconds(from_time, '--from') - 1, 0)}-{_LAST_OF_MS}"
 
 

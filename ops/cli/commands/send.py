@@ -1,4 +1,4 @@
-"""Say something in a conversation."""
+"""Send a message to a conversation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = new_app()
 @app.command()
 def send(
     channel: Annotated[str, typer.Argument(help="A conversation, such as conversation:42.")],
-    text: Annotated[str, typer.Argument(help="What to say.")],
+    text: Annotated[str, typer.Argument(help="The text of the message.")],
     url: Url = DEFAULT_URL,
     token: Token = "",
     user: User = DEFAULT_USER,

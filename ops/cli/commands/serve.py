@@ -1,4 +1,4 @@
-"""Run one production node, or several processes that share its port."""
+"""Run a production node, or several that share a port."""
 
 from __future__ import annotations
 

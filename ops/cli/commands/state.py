@@ -1,4 +1,4 @@
-"""Show a channel's state, folded from the log: as of now, or as of an event or a moment."""
+"""Show a channel's state now, or as of an event or a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ app = new_app()
 def state(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     tenant: Tenant,
-    at: Annotated[str, typer.Option(help="An event id or an RFC 3339 time, itself included; default: now.")] = "",
+    at: Annotated[str, typer.Option(help="An event id or an RFC 3339 time, inclusive; default: now.")] = "",
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
@@ -45,5 +45,5 @@ async def _fold(redis: str, data: Path, channel: Channel, upto: str) -> dict[str
                 try:
                     folded.advance(entry)
                 except BrokenEvent as broken:
-                    print(f"passed over: {broken}", file=sys.stderr)
+                    print(f"skipped: {broken}", file=sys.stderr)
     return {"epoch": look.epoch, "state": json.loads(folded.render()), "state_at": folded.seq}

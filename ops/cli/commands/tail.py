@@ -1,4 +1,4 @@
-"""Follow a channel live, from a cursor on, as any client would."""
+"""Follow a channel live, as any client would."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ app = new_app()
 @app.command()
 def tail(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
-    after: Annotated[str, typer.Option(help="Begin after this event id; 0 is the start, $ is now.")] = "$",
-    signals: Annotated[bool, typer.Option(help="Also what is not stored: typing, presence, deltas.")] = False,
+    after: Annotated[str, typer.Option(help="Start after this event id; 0 is the beginning, $ is now.")] = "$",
+    signals: Annotated[bool, typer.Option(help="Include what is not stored: typing, presence, deltas.")] = False,
     format: Annotated[Format | None, typer.Option(help="Default: text on a terminal, else jsonl.")] = None,  # noqa: A002 - the flag's name
-    count: Annotated[int, typer.Option(help="End after so many; 0 goes on until Ctrl-C.", min=0)] = 0,
+    count: Annotated[int, typer.Option(help="Stop after this many events; 0 means never.", min=0)] = 0,
     url: Url = DEFAULT_URL,
     token: Token = "",
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Print events as they come, until Ctrl-C. Lost connections are resumed; a gap is told on stderr."""
+    """Print events as they come, until Ctrl-C. Lost connections are resumed; gaps are reported on stderr."""
     output, start = Output(format, count), after if after == LIVE else event_id(after, "--after")
     run(_tail(url, token_of(token, user, tenant), channel_of(tenant, channel).wire, start, signals, output))
 

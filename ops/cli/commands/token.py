@@ -18,12 +18,12 @@ app = new_app()
 
 @app.command()
 def token(
-    user: Annotated[str, typer.Option(help="`sub` of the token.")],
-    tenant: Annotated[str, typer.Option(help="`tenant` of the token.")],
+    user: Annotated[str, typer.Option(help="The user (`sub`).")],
+    tenant: Annotated[str, typer.Option(help="The tenant.")],
     grant: Annotated[list[str], typer.Option(help="PATTERN=ACTION,… such as 'conversation:*=read,write'; repeatable.")],
-    ttl: Annotated[float, typer.Option(help="Seconds it is good for.", min=1)] = 3600,
+    ttl: Annotated[float, typer.Option(help="Seconds until it expires.", min=1)] = 3600,
 ) -> None:
-    """Print a token signed with HUB_JWT_SECRET, or with the dev secret when that is unset."""
+    """Print a token signed with HUB_JWT_SECRET, or with the dev secret if that is unset."""
     try:
         grants = parse_grants(grant)
     except ValueError as refused:

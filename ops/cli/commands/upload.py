@@ -31,14 +31,16 @@ class Strategy(StrEnum):
 def upload(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     file: Annotated[Path, typer.Argument(help="The file.", exists=True, dir_okay=False, readable=True)],
-    strategy: Annotated[Strategy, typer.Option(help="How the bytes go.")] = Strategy.AUTO,
-    resume: Annotated[str | None, typer.Option(help="A key under which a later run goes on with it.")] = None,
+    strategy: Annotated[Strategy, typer.Option(help="How the file is sent.")] = Strategy.AUTO,
+    resume: Annotated[
+        str | None, typer.Option(help="A key of your choice; running again with it continues the upload.")
+    ] = None,
     url: Url = DEFAULT_URL,
     token: Token = "",
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Upload, show how far it is, and print the file's id and checksum once the hub has verified it."""
+    """Upload, show the progress, and print the file's id and checksum once the hub has verified it."""
     place = channel_of(tenant, channel).wire
     with Progress(file.name, file.stat().st_size) as progress:
         run(_upload(url, token_of(token, user, tenant), place, Wish(file, strategy, resume), progress))

@@ -1,4 +1,4 @@
-"""Run one consumer process: handlers, agents, the reaper."""
+"""Run a worker, which handles events and runs agents."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def worker(
     metrics_port: Annotated[
         int | None,
         typer.Option(
-            help="Serve /metrics here, on HUB_HOST.  [default: nowhere]", min=0, max=65_535, show_default=False
+            help="Serve /metrics on this port of HUB_HOST.  [default: off]", min=0, max=65_535, show_default=False
         ),
     ] = None,
 ) -> None:

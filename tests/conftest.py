@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import random
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
+import support.examples  # noqa: F401 - registers the profiles
 from streams.redis.log import Log
 from support.redis_server import RedisServer
 
-# How long an example takes tells of the machine. In CI (`CI=true`) hypothesis also draws the same examples every time.
-settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Draws the seed of this run, once for all its processes. In CI every run draws the same examples."""
+    if config.option.hypothesis_seed is None and "CI" not in os.environ:
+        config.option.hypothesis_seed = str(random.randrange(2**32))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints the seed that draws the same examples again."""
+    if config.option.hypothesis_seed is not None:
+        terminalreporter.write_line(f"same examples again: pytest --hypothesis-seed={config.option.hypothesis_seed}")
 
 
 @pytest.fixture(scope="session")

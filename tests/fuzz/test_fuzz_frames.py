@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzz.agents import EveryAgent
@@ -22,6 +22,7 @@ from hub.app import open_hub
 from hub.errors import ERROR_CODES
 from hub.node.hub import Hub
 from streams.events import CATALOGUE
+from support.examples import examples
 from support.nodes import settings as node_settings
 from support.nodes import token
 from support.payload_strategies import payloads
@@ -103,7 +104,7 @@ FRAMES = st.lists(
 def test_valid_payloads_in_any_order(live: Live) -> None:
     """Whatever valid commands come in whatever order: each id is answered exactly once, or once a channel."""
 
-    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @examples(30)
     @given(FRAMES)
     def run(frames: list[tuple[str, dict[str, object], str]]) -> None:
         messages, owed = [], {}

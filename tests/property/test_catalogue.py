@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.envelope import Actor, Entry
@@ -13,12 +13,13 @@ from streams.events import CATALOGUE, EventType
 from streams.events.chat import Writing
 from streams.events.subscription import Subscription
 from streams.events.validation import InvalidPayload, read, to_json, validate
+from support.examples import examples
 from support.payload_strategies import JSON, payloads
 
 ROWS = [pytest.param(row, id=name) for name, row in sorted(CATALOGUE.items())]
 SPELLED_OUT = {"channel.subscribe", "connection.init", "connection.reconnect"}
 """Types whose subscriptions may be bare names, which are read as objects."""
-quick = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = examples(15)
 
 
 def problem_count(row: EventType, payload: dict[str, object]) -> int:
@@ -32,7 +33,7 @@ def problem_count(row: EventType, payload: dict[str, object]) -> int:
 
 
 @pytest.mark.parametrize("row", ROWS)
-@quick
+@few
 @given(data=st.data())
 def test_a_payload_comes_back_as_it_went_in(row: EventType, data: st.DataObject) -> None:
     """Stored JSON is the payload as sent, reading it gives the same model, and storing that the same bytes."""
@@ -48,7 +49,7 @@ def test_a_payload_comes_back_as_it_went_in(row: EventType, data: st.DataObject)
 
 
 @pytest.mark.parametrize("row", ROWS)
-@quick
+@few
 @given(payload=st.dictionaries(st.text(max_size=8), JSON, max_size=4))
 def test_any_object_is_taken_or_refused_in_words(row: EventType, payload: dict[str, object]) -> None:
     """Whatever JSON object comes, the answer is a model or problems, never another exception."""
@@ -56,7 +57,7 @@ def test_any_object_is_taken_or_refused_in_words(row: EventType, payload: dict[s
 
 
 @pytest.mark.parametrize("row", ROWS)
-@quick
+@few
 @given(data=st.data(), value=JSON)
 def test_one_field_of_any_value_is_taken_or_refused_in_words(
     row: EventType, data: st.DataObject, value: object
@@ -68,7 +69,7 @@ def test_one_field_of_any_value_is_taken_or_refused_in_words(
     assert 0 <= problem_count(row, payload) <= 10
 
 
-@quick
+@few
 @given(payload=payloads(CATALOGUE["chat.message"]))
 def test_a_message_survives_the_way_to_the_wire(payload: dict[str, object]) -> None:
     """Joined into a frame as bytes, a payload is the same JSON as before."""
@@ -77,7 +78,7 @@ def test_a_message_survives_the_way_to_the_wire(payload: dict[str, object]) -> N
     assert json.loads(entry.wire(b"conversation:42"))["payload"] == json.loads(stored)
 
 
-@quick
+@few
 @given(name=st.text("abc:{}/", max_size=20))
 def test_a_bare_name_and_a_spelled_out_one_are_the_same(name: str) -> None:
     """A subscription by name alone is one with every default."""

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.client.core import Core, Stage
@@ -17,6 +17,7 @@ from hub.client.items import Cursor, Event, Gap, Item, Reply
 from hub.client.outbox import Command, Outcome
 from hub.client.recovery import Again
 from hub.client.wire import encode, join
+from support.examples import examples
 from support.model_hub import ModelHub, ModelSession, counted_ids
 
 CHANNELS = ("conversation:a", "conversation:b", "team:c")
@@ -192,7 +193,7 @@ steps = st.one_of(
 starts = st.fixed_dictionaries({channel: st.sampled_from([None, Cursor("0"), Cursor("0", 0)]) for channel in CHANNELS})
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(starts=starts, script=st.lists(steps, min_size=25, max_size=120))
 def test_any_interleaving_gives_the_exact_sequence_or_a_gap(starts, script):
     """Cuts, repeats, holes, trims and lost streams in any order: exact sequence or explicit gap, commands once."""
@@ -207,7 +208,6 @@ def test_any_interleaving_gives_the_exact_sequence_or_a_gap(starts, script):
     check_commands(world, flushed=any(step[0] == "lose_stream" for step in script))
 
 
-@settings(max_examples=100, deadline=None)
 @given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=6))
 def test_a_reader_that_is_behind_bounds_the_buffer(counts):
     """Nothing is taken while others wait: the buffer stays within its limit, and nothing is lost by that."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from projections import (
@@ -27,9 +27,10 @@ from streams.events import CATALOGUE
 from streams.events.state import ChannelState as StateModel
 from streams.json_bytes import JsonObject
 from streams.run_states import OUTCOMES, TRANSITIONS
+from support.examples import examples
 from support.payload_strategies import payloads
 
-LAWS = settings(max_examples=30, deadline=None)
+LAWS = examples(30)
 """Few for every run; ten times as many were run when the folds were written."""
 NAMED = {"chat.message", "chat.edit", "team.notification", "file.upload.request"}
 """Types whose events' IDs others refer to."""

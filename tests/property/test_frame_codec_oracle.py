@@ -20,7 +20,7 @@ from __future__ import annotations
 import codecs
 from itertools import pairwise
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SERVER, Protocol
@@ -46,7 +46,6 @@ from support.client_frames import client_frame, close_frame
 CONTINUATION = 0x0
 LIMIT = 400
 
-unhurried = settings(deadline=None)  # the machine may be busy; what is tested is no matter of time
 
 Verdict = tuple[int, bytes | int]
 
@@ -196,7 +195,6 @@ def cut(data: bytes, at: list[int]) -> list[bytes]:
 splits = st.lists(st.integers(0, 4000), max_size=12)
 
 
-@unhurried
 @given(streams(), splits)
 @example(client_frame(TEXT, b"\xe2\x82", is_final=False) + client_frame(CONTINUATION, b"\xac"), [7])
 def test_any_stream_in_any_split_gives_the_oracles_events_and_verdict(stream: bytes, split: list[int]) -> None:
@@ -204,14 +202,12 @@ def test_any_stream_in_any_split_gives_the_oracles_events_and_verdict(stream: by
     assert ours(cut(stream, split)) == whole(stream)
 
 
-@unhurried
 @given(streams())
 def test_byte_by_byte_is_the_same_as_at_once(stream: bytes) -> None:
     """No event depends on where reads end."""
     assert ours([stream[at : at + 1] for at in range(len(stream))]) == ours([stream])
 
 
-@unhurried
 @given(streams(), st.integers(0, 4000))
 def test_an_early_verdict_is_the_one_the_whole_stream_gets(stream: bytes, length: int) -> None:
     """Failing fast may anticipate the oracle's verdict but never changes it, and never invents an event."""
@@ -220,7 +216,6 @@ def test_an_early_verdict_is_the_one_the_whole_stream_gets(stream: bytes, length
     assert early == whole(stream)[: len(early)]
 
 
-@unhurried
 @given(st.lists(st.binary(min_size=1, max_size=12), max_size=8))
 def test_any_bytes_at_all_are_taken_or_refused(pieces: list[bytes]) -> None:
     """Noise ends in events, silence or one documented code, and nothing comes after that."""
@@ -231,7 +226,6 @@ def test_any_bytes_at_all_are_taken_or_refused(pieces: list[bytes]) -> None:
     assert all(value in (1002, 1007, 1009) for kind, value in events if kind == FAILED)
 
 
-@unhurried
 @given(
     st.sampled_from([TEXT, BINARY]), st.sampled_from([0, 1, 125, 126, 127, 1019, 1020, 1021, 65_535, 65_536, 65_537])
 )
@@ -242,7 +236,6 @@ def test_all_length_forms_round_the_borders(opcode: int, size: int) -> None:
     assert ours([stream], limit=1 << 20) == whole(stream, limit=1 << 20) == [(opcode, b"x" * size), (PING, b"after")]
 
 
-@unhurried
 @given(st.sampled_from([TEXT, BINARY]), st.integers(LIMIT + 1, 2**63 - 1), st.integers(0, 14))
 def test_too_large_is_known_from_the_head(opcode: int, declared: int, kept: int) -> None:
     """1009 as soon as the length is read: not one byte of the payload is waited for."""
@@ -252,7 +245,6 @@ def test_too_large_is_known_from_the_head(opcode: int, declared: int, kept: int)
     assert ours([head[:kept]]) in ([], [(FAILED, 1009)])
 
 
-@unhurried
 @given(st.sampled_from([TEXT, BINARY, PING, PONG]), st.binary(max_size=125))
 def test_what_we_encode_the_oracles_client_reads(opcode: int, payload: bytes) -> None:
     """Our frames are the ones `websockets` would write."""
@@ -263,7 +255,6 @@ def test_what_we_encode_the_oracles_client_reads(opcode: int, payload: bytes) ->
     assert split_frames(frame + frame) == [(opcode, payload)] * 2
 
 
-@unhurried
 @given(valid_codes, st.text(max_size=200))
 def test_close_reasons_are_cut_at_a_character(code: int, reason: str) -> None:
     """At most 123 bytes, still UTF-8, still a beginning of what was said."""

@@ -17,6 +17,7 @@ from hub.limits.rates import DEFAULT_RATES, RateClass, RateLimiter
 from hub.protocol.commands import Caller, Command
 from hub.protocol.session import Dropped, Refused, Session, SessionState
 from streams.events import CATALOGUE
+from support.examples import examples
 from support.payload_strategies import payloads
 
 TYPES = sorted(CATALOGUE)
@@ -170,5 +171,5 @@ class SessionMachine(RuleBasedStateMachine):
         super().teardown()
 
 
-SessionMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+SessionMachine.TestCase.settings = settings(examples(60), stateful_step_count=30)
 TestSessionMachine = SessionMachine.TestCase

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
@@ -160,7 +160,6 @@ class TestSending:
         after = _shared.cache_info()
         assert (after.misses - before.misses, after.hits - before.hits) == (1, 999)
 
-    @settings(deadline=None)
     @given(st.text(min_size=200, max_size=3000), st.integers(1, 20))
     def test_an_independent_client_inflates_it(self, text: str, times: int) -> None:
         """`websockets` reads every frame, long or short, as it was."""

@@ -17,8 +17,11 @@ _SEED: Final = 1
 
 
 def p99(values: list[float]) -> float:
-    """The 99th percentile; of less than two values their own."""
-    return statistics.quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else sum(values)
+    """The 99th percentile, between two values in proportion; 0 of none."""
+    ranked = sorted(values) or [0.0]
+    below, share = divmod((len(ranked) - 1) * 99, 100)
+    above = min(below + 1, len(ranked) - 1)
+    return ranked[below] + (ranked[above] - ranked[below]) * share / 100
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class Windows:
         """It ends."""
         if self._current is not None:
             self._current.busy = busy
+            self._current.took_ms.sort()  # once here, so that each draw of the bootstrap merges what is sorted
         self._current = None
 
     def add(self, asked_at_s: float, took_ms: float) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from hypothesis import strategies as st
 
 from streams.events import EventType
-from streams.events.schemas import schema_of
-from support.payloads import ALTERNATIVES, fixed_fields, others_of
+from support.payloads import ALTERNATIVES, fixed_fields, others_of, schema_of
 from support.samples import Samples, Schema, entries_of, is_free
 
 Strategy = st.SearchStrategy
@@ -21,6 +22,7 @@ JSON = st.recursive(
 """Any JSON value, small; deeper than a payload may be only by great ill luck of the draw. No NUL: a bare text may hold none."""
 
 
+@cache
 def payloads(event_type: EventType) -> Strategy[dict[str, object]]:
     """Valid payloads of a type: any subset of its optional fields, with any values within their grammar."""
     schema = schema_of(event_type.model)

@@ -6,13 +6,13 @@ What a schema cannot say (this field or that one, an end that follows from an of
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
-from streams.events import EventType
+from streams.events import EventType, schemas
 from streams.events.declaration import Payload
-from streams.events.schemas import schema_of
 from support.payload_faults import Faults
-from support.samples import Samples
+from support.samples import Samples, Schema
 
 Fields = dict[str, object]
 
@@ -83,6 +83,12 @@ def valid_payloads(event_type: EventType) -> Iterator[Case]:
 def delivered_payloads(event_type: EventType) -> Iterator[Case]:
     """The same of what subscribers get."""
     return _valid(event_type.name, event_type.delivered or event_type.model)
+
+
+@cache
+def schema_of(model: type[Payload]) -> Schema:
+    """The JSON Schema of a model, made once: a thousand cases and strategies begin with it."""
+    return schemas.schema_of(model)
 
 
 def broken_payloads(event_type: EventType) -> Iterator[Case]:

@@ -6,6 +6,8 @@ import random
 
 from ops.bench.abuse_figures import Windows, interval, median_p99, p99, pooled_p99
 
+ANSWERS = 60  # in a window: enough for a p99, and few enough for a thousand draws
+
 
 def windows(*, calm_ms: float, attacked_ms: float, spread: float = 0.1) -> Windows:
     """Twenty windows of each kind, with answers around these figures."""
@@ -14,7 +16,7 @@ def windows(*, calm_ms: float, attacked_ms: float, spread: float = 0.1) -> Windo
         is_attacked = number % 2 == 1
         found.open(is_attacked, number)
         middle = attacked_ms if is_attacked else calm_ms
-        for _ in range(200):
+        for _ in range(ANSWERS):
             found.add(number + 0.5, chance.uniform(1 - spread, 1 + spread) * middle)
         found.close(0.1)
     return found
@@ -52,7 +54,7 @@ def test_equal_sides_have_a_ratio_of_one_and_slower_ones_do_not() -> None:
 def test_one_disturbed_window_does_not_move_the_median() -> None:
     """A pause of the machine makes the pooled p99, and shows in its interval, but not the median of windows."""
     found = windows(calm_ms=5.0, attacked_ms=5.0)
-    found._all[1].took_ms = [500.0] * 200
+    found._all[1].took_ms = [500.0] * ANSWERS
     calm, attacked = kinds(found)
 
     assert median_p99(attacked) / median_p99(calm) < 1.02  # type: ignore[arg-type]

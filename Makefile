@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup run test check bench
+.PHONY: setup run test quick check bench
 
 setup: $(READY)
 
@@ -20,6 +20,10 @@ run: setup
 
 test: setup
 	$(BIN)/pytest -n 2 --dist loadscope
+
+# What needs no server, with few examples of each property: for every change; before a commit, `make test`.
+quick: setup
+	$(BIN)/pytest -q -n 2 --hypothesis-profile quick -m 'not slow' tests/unit tests/property tests/contract/test_object_store_local.py
 
 check: setup
 	$(BIN)/ruff check .

@@ -1,26 +1,56 @@
-"""Agent runs: which are under way, what the finished ones brought. Pure.
+"""Agent runs: those under way with the questions they put, and the results of the finished ones. Pure.
 
-Runs are counted from their first `agent.status`, which is `queued`; an `agent.invoke` alone is a wish. What a transition
-is allowed to be was settled when it was appended; the fold shows what the log says.
+Runs are counted from their first `agent.status`, which is `queued`; an `agent.invoke` alone is a request. Whether a
+transition is allowed was settled when it was appended; the fold shows what the log says.
+
+A question is open until `tool.call.resolved`, not until somebody answered: the answer may still be refused. What ends
+with its run ends here too, so a lost worker leaves no question behind.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from projections.fields import broken, number, text
-from projections.projection import Dumped, DurableProjection, Home, kind_of
-from projections.recorded import Recorded
+from projections.projection import Dumped, Home, Projection, kind_of
+from projections.recorded import Recorded, broken, number, text
 from streams.channel import Kind
+from streams.events.declaration import Payload
+from streams.events.types import Count, Maybe, MessageId, RunId, Time
 from streams.json_bytes import Json, JsonObject
-from streams.run_states import FINAL_STATES, TRANSITIONS
+from streams.run_states import FINAL_STATES, TRANSITIONS, RunState
 from streams.times import rfc3339
 
 RESULTS_MAX: Final = 20
-"""Outputs, and finished runs, that an agent channel shows (EVENTS 11)."""
+"""Outputs, and finished runs, that an agent channel shows (docs/protocol.md#state)."""
 _FINISHED_MAX: Final = 100
 """Finished runs remembered by ID, so that a status which comes late does not bring one back."""
+
+
+class ActiveRun(Payload):
+    """A run that is not final."""
+
+    run_id: RunId
+    agent: str
+    state: RunState
+    attempt: Count
+    segment: Count
+    message_id: Maybe[MessageId] = None
+    started_at: Time
+
+
+class RunFields(Payload):
+    """The fields of `ChannelState` that runs give; only an agent's channel has `outputs` and `completed`."""
+
+    active_runs: Maybe[list[ActiveRun]] = None
+    outputs: Maybe[list[dict[str, object]]] = None
+    completed: Maybe[list[dict[str, object]]] = None
+
+
+class RequestFields(Payload):
+    """The field of `ChannelState` that open questions give."""
+
+    pending_requests: Maybe[list[dict[str, object]]] = None
 
 
 @dataclass(slots=True)
@@ -36,7 +66,7 @@ class Run:
     started_at: str
 
     def render(self) -> JsonObject:
-        """The run as EVENTS 11 shows it."""
+        """The run as state shows it."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -77,7 +107,7 @@ def _output(state: AgentRuns, event: Recorded) -> None:
         _keep(state.outputs, event.item(), RESULTS_MAX)
 
 
-def _complete(state: AgentRuns, event: Recorded) -> None:
+def _complete_run(state: AgentRuns, event: Recorded) -> None:
     run_id = text(event, "run_id")
     state.active.pop(run_id, None)
     _keep(state.finished, run_id, _FINISHED_MAX)
@@ -91,38 +121,87 @@ def _keep(newest: list[Any], item: object, count: int) -> None:
     del newest[:-count]
 
 
-def _render(state: AgentRuns) -> JsonObject:
+def _render_runs(state: AgentRuns) -> JsonObject:
     shown: JsonObject = {"active_runs": [run.render() for run in state.active.values()]}
     if state.has_results:
         shown |= {"outputs": [*state.outputs], "completed": [*state.completed]}
     return shown
 
 
-def _dump(state: AgentRuns) -> Json:
+def _dump_runs(state: AgentRuns) -> Json:
     runs: list[Json] = [asdict(run) for run in state.active.values()]
     finished: list[Json] = [*state.finished]
     return {"active": runs, "finished": finished, "outputs": [*state.outputs], "completed": [*state.completed]}
 
 
-def _initial(home: Home) -> AgentRuns:
+def _initial_runs(home: Home) -> AgentRuns:
     return AgentRuns(kind_of(home) is Kind.AGENT)
 
 
-def _load(home: Home, value: Dumped) -> AgentRuns:
+def _load_runs(home: Home, value: Dumped) -> AgentRuns:
     active = {run["run_id"]: Run(**run) for run in value["active"]}
     return AgentRuns(kind_of(home) is Kind.AGENT, active, value["finished"], value["outputs"], value["completed"])
 
 
-AGENT_RUNS: Final = DurableProjection(
+AGENT_RUNS: Final = Projection(
     name="agent_runs",
     version=1,
-    initial=_initial,
+    model=RunFields,
+    initial=_initial_runs,
     handlers={
-        "agent.status": _status, "agent.output": _output, "agent.complete": _complete,
+        "agent.status": _status, "agent.output": _output, "agent.complete": _complete_run,
         "assistant.message.start": _start,
     },
-    render=_render,
-    dump=_dump,
-    load=_load,
+    render=_render_runs,
+    dump=_dump_runs,
+    load=_load_runs,
 )  # fmt: skip
 """`active_runs` of conversations and agents; `outputs` and `completed` of agents."""
+
+
+Requests: TypeAlias = dict[str, JsonObject]
+"""Payloads of open requests by `request_id`, in the order they came."""
+
+
+def _request(state: Requests, event: Recorded) -> None:
+    request_id, _ = text(event, "request_id"), text(event, "run_id")
+    state[request_id] = event.payload
+
+
+def _resolved(state: Requests, event: Recorded) -> None:
+    state.pop(text(event, "request_id"), None)
+
+
+def _complete_requests(state: Requests, event: Recorded) -> None:
+    run_id = text(event, "run_id")
+    for request_id in [name for name, asked in state.items() if asked.get("run_id") == run_id]:
+        del state[request_id]
+
+
+def _no_requests(_home: Home) -> Requests:
+    return {}
+
+
+def _render_requests(state: Requests) -> JsonObject:
+    return {"pending_requests": [*state.values()]}
+
+
+def _dump_requests(state: Requests) -> Json:
+    return [*state.values()]
+
+
+def _load_requests(_home: Home, value: Dumped) -> Requests:
+    return {asked["request_id"]: asked for asked in value}
+
+
+PENDING_REQUESTS: Final = Projection(
+    name="pending_requests",
+    version=1,
+    model=RequestFields,
+    initial=_no_requests,
+    handlers={"tool.call.request": _request, "tool.call.resolved": _resolved, "agent.complete": _complete_requests},
+    render=_render_requests,
+    dump=_dump_requests,
+    load=_load_requests,
+)
+"""`pending_requests` of conversations and agents."""

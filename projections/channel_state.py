@@ -1,20 +1,23 @@
 """The state of one channel at one seq: its projections, advanced together, shown and kept as bytes. Pure.
 
-`render` is the D part of `ChannelState` (EVENTS 11), the same bytes however the state came about. `dump` is for
-`load` alone. Where snapshots are kept is not this module's business; whoever keeps them must keep them by the log's
-epoch, because a channel that begins anew counts its seq anew and would be ignored by an old state.
+`render` is the durable part of `ChannelState` (docs/protocol.md#state), the same bytes however the state came about.
+`dump` is for `load` alone. Snapshots must be kept by the log's epoch, because a channel that begins anew counts its seq
+anew and would be ignored by an old state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from projections.catalogue import CATALOGUE
+from projections.agent_runs import AGENT_RUNS, PENDING_REQUESTS
+from projections.conversation import CONVERSATION
+from projections.documents import DOCUMENTS
 from projections.errors import EventsMissing, SnapshotRefused
-from projections.projection import DurableProjection, Folding, Home, Part, PartSource, kind_of
+from projections.projection import Home, Projection, StatePart, kind_of
 from projections.recorded import Recorded, recorded
+from projections.teams import NOTIFICATIONS, TEAMS
 from streams.channel import Channel, Kind, channel_from_path
 from streams.envelope import Entry
 from streams.errors import MalformedChannel
@@ -23,12 +26,24 @@ from streams.json_bytes import Json, JsonObject, parse, to_json
 
 S = TypeVar("S")
 
+PROJECTIONS: Final[Mapping[Kind, tuple[Projection[Any], ...]]] = MappingProxyType(
+    {
+        Kind.CONVERSATION: (CONVERSATION, AGENT_RUNS, PENDING_REQUESTS),
+        Kind.AGENT: (CONVERSATION, AGENT_RUNS, PENDING_REQUESTS),
+        Kind.TEAM: (TEAMS,),
+        Kind.DOCUMENT: (DOCUMENTS,),
+        Kind.USER: (NOTIFICATIONS,),
+    }
+)  # fmt: skip - a table
+"""Kind of channel → its projections, in the order their fields are rendered. Where two want one event, the one that asks
+more of it stands first, so that a broken event changes neither."""
+
 
 def _interested(kind: Kind) -> Mapping[bytes, tuple[int, ...]]:
-    """Event type → which of the kind's projections it changes. What is not here need not even be parsed."""
+    """Event type → indexes of the kind's projections that it changes. What is not here need not even be parsed."""
     wanted: dict[bytes, tuple[int, ...]] = {}
-    for index, source in enumerate(CATALOGUE[kind]):
-        for name in source.types:
+    for index, projection in enumerate(PROJECTIONS[kind]):
+        for name in projection.handlers:
             wanted[name.encode()] = (*wanted.get(name.encode(), ()), index)
     return MappingProxyType(wanted)
 
@@ -39,7 +54,7 @@ _FORMAT: Final = 1
 
 
 class ChannelState:
-    """A channel's state, changed in place by `advance`. It has one owner; a second one is made by `load(dump(…))`.
+    """A channel's state, changed in place by `advance`. It has one owner; a second one is made by `load(state.dump())`.
 
     Attributes:
         home: the channel, or its kind alone.
@@ -49,7 +64,7 @@ class ChannelState:
 
     __slots__ = ("_interested", "_parts", "_rendered", "home", "id", "seq")
 
-    def __init__(self, home: Home, parts: tuple[Part, ...], event_id: str = START, seq: int = 0) -> None:
+    def __init__(self, home: Home, parts: tuple[StatePart[Any], ...], event_id: str = START, seq: int = 0) -> None:
         self.home = home
         self.id = event_id
         self.seq = seq
@@ -57,19 +72,36 @@ class ChannelState:
         self._interested = _INTERESTED[kind_of(home)]
         self._rendered: bytes | None = None
 
+    @classmethod
+    def begin(cls, home: Home) -> ChannelState:
+        """The state before the first event."""
+        return cls(home, tuple(StatePart(one, one.initial(home)) for one in PROJECTIONS[kind_of(home)]))
+
+    @classmethod
+    def load(cls, snapshot: bytes) -> ChannelState:
+        """The state a snapshot was made of.
+
+        Raises:
+            SnapshotRefused: made by other versions of the projections, or no snapshot. Rebuild from the log.
+        """
+        try:
+            return _load(snapshot)
+        except (LookupError, TypeError, ValueError, AttributeError, MalformedChannel, RecursionError) as error:
+            raise SnapshotRefused(f"the snapshot cannot be read ({error!r}): rebuild from the log") from error
+
     @property
-    def parts(self) -> tuple[Part, ...]:
-        """The projections at work, in the catalogue's order."""
+    def parts(self) -> tuple[StatePart[Any], ...]:
+        """The projections at work, in the order of `PROJECTIONS`."""
         return self._parts
 
-    def of(self, projection: DurableProjection[S]) -> S:
+    def of(self, projection: Projection[S]) -> S:
         """The state of one of this channel's projections, for reading.
 
         Raises:
             KeyError: this kind of channel does not have it.
         """
         for part in self._parts:
-            if isinstance(part, Folding) and part.projection is projection:
+            if part.projection is projection:
                 state: S = part.state
                 return state
         raise KeyError(projection.name)
@@ -102,7 +134,7 @@ class ChannelState:
         return True
 
     def render(self) -> bytes:
-        """The D part of `ChannelState` as canonical JSON. Made once for each seq: many join at the same one."""
+        """The durable part of `ChannelState` as JSON. Made once for each seq: many join at the same one."""
         if self._rendered is None:
             shown: JsonObject = {"metadata": {}, "count": self.seq}
             for part in self._parts:
@@ -113,48 +145,8 @@ class ChannelState:
     def dump(self) -> bytes:
         """The state as a snapshot."""
         home = self.home.path if isinstance(self.home, Channel) else self.home.value
-        parts: dict[str, Json] = {
-            source.name: [source.version, part.dump()]
-            for source, part in zip(CATALOGUE[kind_of(self.home)], self._parts, strict=True)
-        }
+        parts: dict[str, Json] = {part.projection.name: [part.projection.version, part.dump()] for part in self._parts}
         return to_json({"format": _FORMAT, "home": home, "id": self.id, "seq": self.seq, "parts": parts})
-
-
-class ChannelFold:
-    """The fold of a whole channel, as functions: what `Projection` is for one state, this is for all of a channel's."""
-
-    @staticmethod
-    def initial(home: Home) -> ChannelState:
-        """The state before the first event."""
-        return ChannelState(home, tuple(source.begin(home) for source in CATALOGUE[kind_of(home)]))
-
-    @staticmethod
-    def apply(state: ChannelState, event: Entry | Recorded) -> ChannelState:
-        """The state after the event; `state` is taken over. See `ChannelState.advance`."""
-        state.advance(event)
-        return state
-
-    @staticmethod
-    def render(state: ChannelState) -> bytes:
-        """The D part of `ChannelState` as canonical JSON."""
-        return state.render()
-
-    @staticmethod
-    def dump(state: ChannelState) -> bytes:
-        """The state as a snapshot."""
-        return state.dump()
-
-    @staticmethod
-    def load(snapshot: bytes) -> ChannelState:
-        """The state a snapshot was made of.
-
-        Raises:
-            SnapshotRefused: made by other versions of the projections, or no snapshot. Rebuild from the log.
-        """
-        try:
-            return _load(snapshot)
-        except (LookupError, TypeError, ValueError, AttributeError, MalformedChannel, RecursionError) as error:
-            raise SnapshotRefused(f"the snapshot cannot be read ({error!r}): rebuild from the log") from error
 
 
 def _load(snapshot: bytes) -> ChannelState:
@@ -165,14 +157,14 @@ def _load(snapshot: bytes) -> ChannelState:
     if not (isinstance(home_text, str) and isinstance(event_id, str) and isinstance(seq, int)):
         raise SnapshotRefused("the snapshot's head is broken: rebuild from the log")
     home: Home = channel_from_path(home_text) if ":" in home_text else Kind(home_text)
-    sources = CATALOGUE[kind_of(home)]
-    if not isinstance(parts, dict) or parts.keys() != {source.name for source in sources}:
+    projections = PROJECTIONS[kind_of(home)]
+    if not isinstance(parts, dict) or parts.keys() != {one.name for one in projections}:
         raise SnapshotRefused("the snapshot has other projections: rebuild from the log")
-    return ChannelState(home, tuple(_restore(source, home, parts[source.name]) for source in sources), event_id, seq)
+    return ChannelState(home, tuple(_restore(one, home, parts[one.name]) for one in projections), event_id, seq)
 
 
-def _restore(source: PartSource, home: Home, kept: Json) -> Part:
+def _restore(projection: Projection[S], home: Home, kept: Json) -> StatePart[S]:
     """One part out of its [version, dump]."""
-    if not isinstance(kept, list) or kept[0] != source.version:
-        raise SnapshotRefused(f"the snapshot's {source.name} is of another version: rebuild from the log")
-    return source.restore(home, kept[1])
+    if not isinstance(kept, list) or kept[0] != projection.version:
+        raise SnapshotRefused(f"the snapshot's {projection.name} is of another version: rebuild from the log")
+    return StatePart(projection, projection.load(home, kept[1]))

@@ -2,6 +2,13 @@
 
 Chat commands are folded as they were stored; there is no second "done" event to wait for. An event about a message that
 is not held changes nothing: the hub refused it, or the message is forgotten (ops/decisions/0005-what-state-forgets.md).
+
+An answer hangs below the message it answers. Where people wrote on while it waited its turn, and for the second and
+later messages of a run, it hangs below the end of that branch instead, so that no branch hides what was written
+meanwhile. Only an answer that was asked for *again* becomes a sibling, of the ones it is an alternative to.
+
+The text of an answer in progress is not here: it is live, kept beside the channel, and shown as `open_messages` until
+`assistant.message.end` brings the whole.
 """
 
 from __future__ import annotations
@@ -9,15 +16,83 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from projections import answers
-from projections.fields import actor_id, broken, object_field, optional_list, optional_text, text
-from projections.message import ASSISTANT, USER, Message
+from projections.message import ASSISTANT, USER, Message, ShownMessage
 from projections.message_tree import MessageTree, load_tree
-from projections.projection import Dumped, DurableProjection, Home, kind_of
-from projections.recorded import Recorded
-from projections.settings import Settings
+from projections.projection import Dumped, Home, Projection, kind_of
+from projections.recorded import Recorded, actor_id, broken, number, object_field, optional_list, optional_text, text
 from streams.channel import Kind
+from streams.events.declaration import Payload
+from streams.events.types import Count, Maybe
 from streams.json_bytes import Json, JsonObject
+
+_TEXT_FILE: Final[dict[str, Json]] = {"mime": "text/plain; charset=utf-8", "name": "answer.txt"}
+"""A text too long for its event is shown so: `Message` has no `text_ref`, but it has parts that are files."""
+
+
+class ConversationFields(Payload):
+    """The fields of `ChannelState` that a conversation gives; an agent's channel has `messages` alone."""
+
+    title: str | None = None
+    settings: Maybe[dict[str, object]] = None
+    revision: Maybe[Count] = None
+    active_leaf: str | None = None
+    messages: Maybe[list[ShownMessage]] = None
+
+
+@dataclass(slots=True)
+class Configuration:
+    """A conversation's title and settings, with the revision that `expected_revision` is compared to.
+
+    Attributes:
+        title: None until one is set, and after it was reset.
+        values: the other settings that are set.
+        revision: raised by one with each `chat.configure` and each `chat.branch`, as the append script counts.
+    """
+
+    title: str | None = None
+    values: JsonObject = field(default_factory=dict)
+    revision: int = 0
+
+    def configure(self, event: Recorded) -> None:
+        """Carry out a `chat.configure`."""
+        given = object_field(event, "settings")
+        _check_title(event, given)
+        self._merge(given)
+        self.revision += 1
+
+    def update(self, event: Recorded) -> bool:
+        """Take over what a `conversation.updated` says; false when it says nothing new.
+
+        The command it came of was folded before, so only a revision newer than ours does.
+        """
+        revision, changes = number(event, "revision"), object_field(event, "changes")
+        given = changes.get("settings") or {}
+        if not isinstance(given, dict):
+            raise broken(event, "changes.settings must be an object")
+        _check_title(event, changes)
+        if revision <= self.revision:
+            return False
+        self._merge(given)
+        if "title" in changes:
+            self._merge({"title": changes["title"]})
+        self.revision = revision
+        return True
+
+    def _merge(self, given: JsonObject) -> None:
+        """Set what is given, reset what is null, leave the rest."""
+        for name, value in given.items():
+            if name == "title":
+                self.title = value if isinstance(value, str) else None
+            elif value is None:
+                self.values.pop(name, None)
+            else:
+                self.values[name] = value
+
+
+def _check_title(event: Recorded, holder: JsonObject) -> None:
+    title = holder.get("title")
+    if not (title is None or isinstance(title, str)):
+        raise broken(event, "title must be a string")
 
 
 @dataclass(slots=True)
@@ -26,7 +101,7 @@ class Conversation:
 
     has_branches: bool = True
     tree: MessageTree = field(default_factory=MessageTree)
-    settings: Settings = field(default_factory=Settings)
+    settings: Configuration = field(default_factory=Configuration)
 
     def message(self, message_id: str) -> Message | None:
         """The message of this ID, None when it is not held."""
@@ -72,12 +147,6 @@ def _react(state: Conversation, event: Recorded) -> None:
         message.react(user, reaction, is_added=op == "add")
 
 
-def _feedback(state: Conversation, event: Recorded) -> None:
-    message, user, rating = state.message(text(event, "message_id")), actor_id(event), text(event, "rating")
-    if message is not None and not message.is_deleted:
-        message.rate(user, rating)
-
-
 def _branch(state: Conversation, event: Recorded) -> None:
     state.tree.activate(text(event, "leaf_id"))
     state.settings.revision += 1
@@ -89,6 +158,61 @@ def _updated(state: Conversation, event: Recorded) -> None:
         raise broken(event, "changes.active_leaf must be a string")
     if state.settings.update(event) and leaf is not None:
         state.tree.activate(leaf)
+
+
+def _start(state: Conversation, event: Recorded) -> None:
+    """A new answer under its parent; the start of one already held, by a later attempt, changes nothing."""
+    tree, message_id, run_id = state.tree, text(event, "message_id"), text(event, "run_id")
+    given = optional_text(event, "parent_id")
+    if message_id in tree.messages:
+        return
+    command = _rerun_of(tree, event, given)
+    if command is not None:
+        parent_id, is_active = tree.reruns.pop(command), True
+    elif given is not None and given in tree.messages:
+        parent_id = tree.leaf_below(tree.messages[given])
+        is_active = parent_id == tree.active_leaf
+    else:
+        parent_id, is_active = tree.active_leaf, True
+    tree.add(Message(message_id, ASSISTANT, event.actor, "", None, parent_id, run_id), is_active=is_active)
+
+
+def _rerun_of(tree: MessageTree, event: Recorded, given: str | None) -> str | None:
+    """The command that asked for this answer again: named by the event's meta, or by the parent it is given."""
+    if not tree.reruns:
+        return None
+    for command in (event.meta.get("correlation"), event.meta.get("causation"), given):
+        if isinstance(command, str) and command in tree.reruns:
+            return command
+    return next((command for command, parent_id in tree.reruns.items() if parent_id == given is not None), None)
+
+
+def _regenerate(state: Conversation, event: Recorded) -> None:
+    """A person wants another answer beside this one. Until it begins, nothing changes."""
+    message = state.message(text(event, "message_id"))
+    if message is not None:
+        state.tree.ask_again(event.id, message.parent_id)
+
+
+def _end(state: Conversation, event: Recorded) -> None:
+    """The whole and authoritative text. An end whose start was trimmed away still shows its message."""
+    tree, message_id, run_id = state.tree, text(event, "message_id"), text(event, "run_id")
+    finish_reason, parts = text(event, "finish_reason"), optional_list(event, "parts")
+    file_id = optional_text(event, "text_ref")
+    whole = text(event, "text") if file_id is None else ""
+    if file_id is not None:
+        parts = [*(parts or []), {"type": "file", "file_id": file_id, **_TEXT_FILE}]
+    message = tree.messages.get(message_id)
+    if message is None:
+        message = Message(message_id, ASSISTANT, event.actor, "", None, tree.active_leaf, run_id)
+        tree.add(message)
+    message.finish_reason = finish_reason
+    if not message.is_deleted:
+        tree.rewrite(message, whole, parts)
+
+
+def _configure(state: Conversation, event: Recorded) -> None:
+    state.settings.configure(event)
 
 
 def _render(state: Conversation) -> JsonObject:
@@ -112,22 +236,19 @@ def _dump(state: Conversation) -> Json:
 
 
 def _load(home: Home, value: Dumped) -> Conversation:
-    settings = Settings(value["title"], value["settings"], value["revision"])
+    settings = Configuration(value["title"], value["settings"], value["revision"])
     return Conversation(kind_of(home) is not Kind.AGENT, load_tree(value["tree"]), settings)
 
 
-CONVERSATION: Final = DurableProjection(
+CONVERSATION: Final = Projection(
     name="conversation",
-    version=1,
+    version=2,
+    model=ConversationFields,
     initial=_initial,
     handlers={
         "chat.message": _message, "chat.edit": _edit, "chat.delete": _delete, "chat.react": _react,
-        "chat.feedback": _feedback, "chat.branch": _branch, "conversation.updated": _updated,
-        "chat.configure": lambda state, event: state.settings.configure(event),
-        "chat.regenerate": lambda state, event: answers.regenerate(state.tree, event),
-        "assistant.message.start": lambda state, event: answers.start(state.tree, event),
-        "assistant.message.reset": lambda state, event: answers.reset(state.tree, event),
-        "assistant.message.end": lambda state, event: answers.end(state.tree, event),
+        "chat.branch": _branch, "chat.configure": _configure, "chat.regenerate": _regenerate,
+        "conversation.updated": _updated, "assistant.message.start": _start, "assistant.message.end": _end,
     },
     render=_render,
     dump=_dump,

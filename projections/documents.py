@@ -2,26 +2,36 @@
 
 `version` counts updates, as the append script does, so it also counts a patch that the script let pass and that does not
 apply: it leaves the content as it was, here as for every client that follows the log. The hub refuses such a patch
-before it is stored, by `preview`; what happens here is the same answer for whatever came past it.
+before it is stored, by `preview`; whatever came past it is treated the same here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from projections.errors import PatchRefused
-from projections.fields import broken, optional_list, optional_text
 from projections.json_patch import Patched, apply_patch
-from projections.projection import Dumped, DurableProjection, Home
-from projections.recorded import Recorded
+from projections.projection import Dumped, Home, Projection
+from projections.recorded import Recorded, broken, optional_list, optional_text
+from streams.events.declaration import Payload
+from streams.events.types import EventId, Int, Maybe
 from streams.json_bytes import Json, JsonObject, weigh
 
 CONTENT_WEIGHT_MAX: Final = 4 * 1024 * 1024
-"""What a document may weigh, in characters (`json_value.weigh`). It is sent with every state that shows it."""
+"""What a document may weigh, in characters (`json_bytes.weigh`). It is sent with every state that shows it."""
 JSON_MODE: Final = "json"
 OPAQUE_MODE: Final = "opaque"
+
+
+class DocumentFields(Payload):
+    """The fields of `ChannelState` that a document gives."""
+
+    mode: Literal["json", "opaque"] | None = None
+    version: Maybe[Int] = None
+    content: object = None
+    updates_from: EventId | None = None
 
 
 @dataclass(slots=True)
@@ -30,7 +40,7 @@ class Document:
 
     Attributes:
         mode: `json` or `opaque`, fixed by the first update; None before it.
-        version: how many updates there were.
+        version: the count of updates.
         content: the JSON document; it begins as an empty object.
         updates_from: opaque: the ID of the first update. A client replays from there, that one included.
         weight_bound: never less than the content's weight, so that it is weighed only when it may have grown too heavy.
@@ -99,9 +109,10 @@ def _load(_home: Home, value: Dumped) -> Document:
     return Document(*value)
 
 
-DOCUMENTS: Final = DurableProjection(
+DOCUMENTS: Final = Projection(
     name="documents",
     version=1,
+    model=DocumentFields,
     initial=_initial,
     handlers={"document.update": _update},
     render=_render,

@@ -1,36 +1,82 @@
-"""The live part of a channel's state (EVENTS 11): who types, points, reads, uploads, and how the members are. Pure.
+"""The live part of a channel's state (docs/protocol.md#state): its fields, and a fold of the live lane. Pure.
 
-A fold of the live lane's entries. Its clock is theirs: an entry is as old as its ID says. What has expired is dropped when
-something of its kind is added; `projections.live_rendering` leaves it out when it is shown.
+The lane tells who types, where cursors are and how members are. Its clock is its own: an entry is as old as its ID says.
+What has expired is dropped when something of its kind is added, and left out when the state is shown. Presence, uploads,
+open answers and read markers are kept beside the log (`streams.records`), since the lane forgets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Final, Literal
 
-from projections.fields import broken, number, optional_text, optional_time_ms, text
-from projections.open_messages import OpenMessages
-from projections.presence import PRESENCE, Person
-from projections.projection import Home, kind_of
-from projections.recorded import Recorded
+from projections.recorded import Recorded, number, optional_text, optional_time_ms, text
 from streams.channel import Kind
-from streams.errors import MalformedCursor
-from streams.ids import id_order
+from streams.events.declaration import Payload
+from streams.events.types import Count, EventId, Maybe, MessageId, Ordinal, RunId
 from streams.json_bytes import JsonObject
 
 CURSOR_LIFE_MS: Final = 600_000
 """A cursor that has not moved for ten minutes points at nothing anybody is looking at."""
-UPLOAD_LIFE_MS: Final = 86_400_000
-"""As long as an upload may be abandoned before it is reaped."""
 PASSING_MAX: Final = 200
-"""Of each kind, in one channel: people typing, cursors, members, uploads; the newest. A client may call itself anything, and each
+"""Of each kind, in one channel: people typing, cursors, members; the newest. A client may call itself anything, and each
 name has a cursor of its own."""
-READ_MARKERS_MAX: Final = 200
-"""Readers shown; those who moved last (EVENTS 11)."""
+MEMBERS_MAX: Final = 200
+"""Members listed by name."""
 _TYPING_MS_DEFAULT: Final = 6_000
-UPLOAD_ORDER: Final = ("requested", "uploading", "verifying", "scanning")
-"""The states of an open upload, in the order they come."""
+
+
+class Person(Payload):
+    """Somebody in a channel, and on how many devices."""
+
+    user: str
+    status: str
+    devices: Count
+
+
+class Member(Person):
+    """A team's member, with the words beside the status."""
+
+    message: Maybe[str] = None
+
+
+class UploadProgress(Payload):
+    """An upload under way, in bytes."""
+
+    upload_id: str
+    user: str
+    filename: Maybe[str] = None
+    sent: Count
+    total: Count
+    state: Literal["requested", "uploading", "verifying", "scanning", "ready", "failed"]
+
+
+class OpenMessage(Payload):
+    """An answer in progress. `offset` is the code points held, so the offset of the next delta to apply."""
+
+    message_id: MessageId
+    run_id: RunId
+    attempt: Ordinal
+    text: str
+    offset: Count
+    reasoning: Maybe[str] = None
+    reasoning_offset: Maybe[Count] = None
+
+
+class LiveStateFields(Payload):
+    """The live fields of `ChannelState`, of all kinds of channel; a person's inbox has none."""
+
+    presence: Maybe[list[Person]] = None
+    presence_count: Maybe[Count] = None
+    uploads: Maybe[list[UploadProgress]] = None
+    open_messages: Maybe[list[OpenMessage]] = None
+    typing: Maybe[list[str]] = None
+    read_markers: Maybe[dict[str, EventId]] = None
+    members: Maybe[list[Member]] = None
+    cursors: Maybe[list[dict[str, object]]] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,55 +87,47 @@ class Passing:
     until_ms: int | None
 
     def is_over(self, now_ms: int) -> bool:
-        """Whether its time has passed."""
+        """True once its time has passed."""
         return self.until_ms is not None and self.until_ms <= now_ms
 
 
 @dataclass(slots=True)
 class Live:
-    """What a channel's live lane adds up to. Each dict is by user, but cursors by user and client, uploads by ID."""
+    """The sum of a channel's live lane. Each dict is by user, but cursors by user and client."""
 
     kind: Kind
-    people: dict[str, Person] = field(default_factory=dict)
     typing: dict[str, Passing] = field(default_factory=dict)
     cursors: dict[str, Passing] = field(default_factory=dict)
     members: dict[str, Passing] = field(default_factory=dict)
-    uploads: dict[str, Passing] = field(default_factory=dict)
-    read_markers: dict[str, str] = field(default_factory=dict)
-    open: OpenMessages = field(default_factory=OpenMessages)
+
+    def apply(self, event: Recorded) -> None:
+        """Go on to the state after the event; types that are not in `LIVE_TYPES` change nothing.
+
+        Raises:
+            BrokenEvent: the payload is not what its type promises; the state is as before.
+        """
+        handler = _HANDLERS.get(event.type)
+        if handler is not None:
+            handler(self, event)
+
+    def render(self, now_ms: int) -> JsonObject:
+        """The lane's fields of `ChannelState` at this time, by the clock that mints event IDs."""
+        match self.kind:
+            case Kind.CONVERSATION:
+                return {"typing": [held.shown["user"] for held in self.typing.values() if not held.is_over(now_ms)]}
+            case Kind.TEAM:
+                members = [held for _, held in sorted(self.members.items(), key=itemgetter(0))]
+                return {"members": [_member_now(held, now_ms) for held in members[:MEMBERS_MAX]]}
+            case Kind.DOCUMENT:
+                return {"cursors": [held.shown for held in self.cursors.values() if not held.is_over(now_ms)]}
+        return {}
 
 
-class LiveFold:
-    """The projection of the live part. Events of the events lane may be folded too: answers end there."""
-
-    name: Final = "live"
-    version: Final = 1
-
-    def initial(self, home: Home) -> Live:
-        """Nobody, nothing."""
-        return Live(kind_of(home))
-
-    def apply(self, state: Live, event: Recorded) -> Live:
-        """What is true after the event."""
-        match event.type:
-            case "channel.presence":
-                _presence(state, event)
-            case "channel.read":
-                _read(state, event)
-            case "chat.typing":
-                _typing(state, event)
-            case "document.cursor":
-                _cursor(state, event)
-            case "team.presence.update":
-                _member(state, event)
-            case "file.upload.progress":
-                _upload(state, event)
-            case _:
-                state.open.apply(event)
-        return state
-
-
-LIVE: Final = LiveFold()
+def _member_now(held: Passing, now_ms: int) -> JsonObject:
+    """A status that is over is `online` again, without its message."""
+    if not held.is_over(now_ms):
+        return held.shown
+    return {"user": held.shown["user"], "status": "online", "devices": held.shown["devices"]}
 
 
 def _put(held: dict[str, Passing], name: str, item: Passing, now_ms: int) -> None:
@@ -102,33 +140,18 @@ def _put(held: dict[str, Passing], name: str, item: Passing, now_ms: int) -> Non
 
 
 def _presence(state: Live, event: Recorded) -> None:
-    """Who is there; whoever is gone types, points and is a member no more."""
-    state.people = PRESENCE.apply(state.people, event)
-    user = text(event, "user")
-    if user not in state.people:
+    """Whoever is gone types, points and is a member no more."""
+    user, devices = text(event, "user"), number(event, "devices")
+    if devices < 1:
         state.typing.pop(user, None)
         state.members.pop(user, None)
         state.cursors = {name: held for name, held in state.cursors.items() if held.shown["user"] != user}
 
 
-def _read(state: Live, event: Recorded) -> None:
-    """How far a person has read. It never moves back."""
-    user, up_to = text(event, "user"), text(event, "up_to")
-    try:
-        is_further = id_order(up_to) > id_order(state.read_markers.get(user, "0"))
-    except MalformedCursor as error:
-        raise broken(event, "up_to must be an event ID") from error
-    if is_further:
-        state.read_markers.pop(user, None)
-        state.read_markers[user] = up_to
-        if len(state.read_markers) > READ_MARKERS_MAX:
-            del state.read_markers[next(iter(state.read_markers))]
-
-
 def _typing(state: Live, event: Recorded) -> None:
-    user, said = text(event, "user"), text(event, "state")
+    user, now = text(event, "user"), text(event, "state")
     ttl_ms = number(event, "ttl_ms") if "ttl_ms" in event.payload else _TYPING_MS_DEFAULT
-    if said == "stop":
+    if now == "stop":
         state.typing.pop(user, None)
     else:
         _put(state.typing, user, Passing({"user": user}, event.at_ms + ttl_ms), event.at_ms)
@@ -143,7 +166,7 @@ def _cursor(state: Live, event: Recorded) -> None:
 
 
 def _member(state: Live, event: Recorded) -> None:
-    """How a member is, until a time if one is said; one who is offline is not listed."""
+    """How a member is, until a time if one is given; one who is offline is not listed."""
     user, status, devices = text(event, "user"), text(event, "status"), number(event, "devices")
     message, until_ms = optional_text(event, "message"), optional_time_ms(event, "until")
     shown: JsonObject = {"user": user, "status": status}
@@ -156,11 +179,13 @@ def _member(state: Live, event: Recorded) -> None:
         _put(state.members, user, Passing(shown, until_ms), event.at_ms)
 
 
-def _upload(state: Live, event: Recorded) -> None:
-    upload_id, user, stage = text(event, "upload_id"), text(event, "user"), text(event, "state")
-    shown: JsonObject = {"upload_id": upload_id, "user": user, "sent": number(event, "sent")}
-    shown |= {"total": number(event, "total"), "state": stage}
-    if stage in UPLOAD_ORDER:
-        _put(state.uploads, upload_id, Passing(shown, event.at_ms + UPLOAD_LIFE_MS), event.at_ms)
-    else:
-        state.uploads.pop(upload_id, None)
+_HANDLERS: Final[Mapping[str, Callable[[Live, Recorded], None]]] = MappingProxyType(
+    {
+        "channel.presence": _presence,
+        "chat.typing": _typing,
+        "document.cursor": _cursor,
+        "team.presence.update": _member,
+    }
+)  # fmt: skip - a table
+LIVE_TYPES: Final = frozenset(name.encode() for name in _HANDLERS)
+"""The live lane's event types that change the state, as entries carry them."""

@@ -6,8 +6,12 @@ Kept small: reasoning, usage, errors and metadata stay in the log and are read t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+from pydantic import ConfigDict
+
+from streams.events.declaration import Payload
+from streams.events.types import Count, Maybe, MessageId, RunId
 from streams.json_bytes import Json, JsonObject, weigh
 
 USER: Final = "user"
@@ -20,6 +24,24 @@ _WEIGHT_LIMIT: Final = 64 * 1024 * 1024
 """Far above any payload: a message is always weighed whole."""
 
 
+class ShownMessage(Payload):
+    """A message of the active branch as it now is."""
+
+    model_config = ConfigDict(title="Message")
+
+    message_id: MessageId
+    role: Literal["user", "assistant"]
+    actor: dict[str, str]
+    text: str
+    parts: Maybe[list[dict[str, object]]] = None
+    parent_id: str | None = None
+    run_id: Maybe[RunId] = None
+    revision: Count
+    deleted: bool
+    reactions: Maybe[dict[str, object]] = None
+    finish_reason: Maybe[str] = None
+
+
 @dataclass(slots=True)
 class Message:
     """A message and what became of it. Changed in place by the fold that owns it.
@@ -27,10 +49,8 @@ class Message:
     Attributes:
         parent_id: the message it answers or follows; None where its branch begins, or where that is no longer held.
         revision: how often its text was replaced.
-        attempt: the newest attempt of the run that wrote it; 0 for a person's.
         finish_reason: None while an answer is being written, and for people's messages.
         reactions: reaction → the users who gave it, in that order.
-        feedback: user → `up` or `down`; held for agents that learn from it, not shown (EVENTS 11 has no place for it).
     """
 
     message_id: str
@@ -40,27 +60,25 @@ class Message:
     parts: list[Json] | None = None
     parent_id: str | None = None
     run_id: str | None = None
-    attempt: int = 0
     revision: int = 0
     is_deleted: bool = False
     finish_reason: str | None = None
     reactions: dict[str, list[str]] | None = None
-    feedback: dict[str, str] | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether it is an answer whose end has not come yet."""
+        """True for an answer whose end has not come yet."""
         return self.role == ASSISTANT and self.finish_reason is None
 
     @property
     def weight(self) -> int:
-        """What its text and parts weigh, in characters (`json_value.weigh`)."""
+        """The weight of its text and parts, in characters (`json_bytes.weigh`)."""
         return len(self.text) + (weigh(list(self.parts), _WEIGHT_LIMIT)[0] if self.parts else 0)
 
     def erase(self) -> None:
         """Make it a tombstone: its place in the tree stays, what it said goes. The log keeps it."""
         self.is_deleted = True
-        self.text, self.parts, self.reactions, self.feedback = "", None, None, None
+        self.text, self.parts, self.reactions = "", None, None
 
     def react(self, user: str, reaction: str, *, is_added: bool) -> None:
         """Add or take back one user's reaction; twice changes nothing."""
@@ -75,15 +93,8 @@ class Message:
                 del reactions[reaction]
         self.reactions = reactions or None
 
-    def rate(self, user: str, rating: str) -> None:
-        """Keep one user's newest rating; `none` takes it back."""
-        feedback = {name: held for name, held in (self.feedback or {}).items() if name != user}
-        if rating != "none" and len(feedback) < REACTING_USERS_MAX:
-            feedback[user] = rating
-        self.feedback = feedback or None
-
     def render(self) -> JsonObject:
-        """The message as EVENTS 11 shows it, fields that say nothing left out."""
+        """The message as state shows it, fields that say nothing left out."""
         shown: JsonObject = {
             "message_id": self.message_id, "role": self.role, "actor": self.actor, "text": self.text,
         }  # fmt: skip
@@ -100,10 +111,6 @@ class Message:
     def dump(self) -> JsonObject:
         """Everything `load` needs; what a message of this kind usually is, is left out."""
         kept = self.render()
-        if self.attempt:
-            kept["attempt"] = self.attempt
-        if self.feedback:
-            kept["feedback"] = dict(self.feedback)
         if not self.revision:
             del kept["revision"]
         if not self.is_deleted:

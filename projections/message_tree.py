@@ -1,7 +1,7 @@
 """Messages as a tree with one active leaf: regenerated answers and edits are siblings, nothing is taken out. Pure.
 
 It holds the newest messages only (ops/decisions/0005-what-state-forgets.md): a channel of 100,000 messages must fit a
-snapshot that is read on subscribe. What is forgotten, and when, follows from the events alone, so every fold forgets the same.
+snapshot that is read on subscribe. The events alone decide what is forgotten, so every fold forgets the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from projections.message import Message, load_message
 from streams.json_bytes import Json
 
 SHOWN_MAX: Final = 50
-"""Messages of the active branch that state shows (EVENTS 11)."""
+"""Messages of the active branch that state shows (docs/protocol.md#state)."""
 HELD_MAX: Final = 4_096
 """Messages held before the older half is forgotten. Half of it is how far back a branch can start; a snapshot of as many
 lines of chat is under 1 MB and is read in about 10 ms."""
@@ -87,7 +87,7 @@ class MessageTree:
         return path
 
     def is_on_active_branch(self, message_id: str) -> bool:
-        """Whether the active branch goes through this message."""
+        """True when the active branch goes through this message."""
         name = self.active_leaf
         for _ in range(len(self.messages)):
             message = self.messages.get(name or "")
@@ -97,7 +97,7 @@ class MessageTree:
         return name == message_id
 
     def leaf_below(self, root: Message) -> str:
-        """Where the branch this message is on goes on: at the active leaf, else at the newest message below it."""
+        """The end of the branch this message is on: the active leaf, else the newest message below it."""
         if self.active_leaf is not None and self.is_on_active_branch(root.message_id):
             return self.active_leaf
         return [message.message_id for message in self.subtree(root)][-1]

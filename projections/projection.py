@@ -1,96 +1,74 @@
-"""What a projection is: a named, versioned, pure fold of events into state. Pure.
+"""A projection: a named, versioned, pure fold of events into state. Pure.
 
 The law all of them keep: `fold(all) == fold(rest, from=load(dump(fold(first k))))`, for every k, to the byte.
 
-`apply` takes the state over: it may change it in place and returns the one to go on with. A channel of 100,000 messages
-could not be folded otherwise in useful time. So a state has one owner, and whoever needs two makes two from a `dump`.
-Which events a deployment has is not this module's business; `projections.catalogue` says which folds a channel kind has.
+Handlers change the state in place: a channel of 100,000 messages could not be folded otherwise in useful time. So a state
+has one owner, and whoever needs two makes two from a `dump`. `projections.channel_state` names the projections of each
+kind of channel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from projections.recorded import Recorded
 from streams.channel import Channel, Kind
+from streams.events.declaration import Payload
 from streams.json_bytes import Json, JsonObject
 
 S = TypeVar("S")
 Home: TypeAlias = Channel | Kind
-"""Where a state belongs. A bare kind folds everything but uploads, whose IDs are derived from the whole channel."""
+"""The place a state belongs to; a bare kind is enough to fold."""
 Dumped: TypeAlias = Any
 """A value out of our own dump, of the version its projection has now: only `load`, a codec, looks into it."""
 
 
-class Projection(Protocol[S]):
-    """A fold. `version` rises when the same events give another state, or the dumped form changes."""
+@dataclass(frozen=True, slots=True)
+class Projection(Generic[S]):
+    """A projection as data: its handlers, and how its state is shown and kept.
 
-    @property
-    def name(self) -> str:
-        """The word in snapshots and metrics."""
+    Attributes:
+        version: rises when the same events give another state, or the dumped form changes.
+        model: the fields that `render` gives to `ChannelState`; the published schema is made of these.
+        handlers: event type → its effect on the state. A handler reads all it needs before it changes anything, and
+            raises BrokenEvent for a payload that is not what its type promises.
+        render: the fields this state gives to `ChannelState` (docs/protocol.md#state).
+        dump: everything `load` needs, as JSON.
+        load: the state a dump was made of; any other value raises KeyError, TypeError or ValueError.
+    """
 
-    @property
-    def version(self) -> int:
-        """The version of the state this code makes."""
+    name: str
+    version: int
+    model: type[Payload]
+    initial: Callable[[Home], S]
+    handlers: Mapping[str, Callable[[S, Recorded], None]]
+    render: Callable[[S], JsonObject]
+    dump: Callable[[S], Json]
+    load: Callable[[Home, Dumped], S]
 
-    def initial(self, home: Home) -> S:
-        """The state before the first event."""
-
-    def apply(self, state: S, event: Recorded) -> S:
-        """The state after the event. Types it does not know change nothing.
+    def apply(self, state: S, event: Recorded) -> None:
+        """Go on to the state after the event; types without a handler change nothing.
 
         Raises:
-            BrokenEvent: a known type with a payload that is not what its type promises; the state is as before.
+            BrokenEvent: the payload is not what its type promises; the state is as before.
         """
-
-
-class Part(Protocol):
-    """A projection at work on one state, whatever the state's type is: what a channel's state is made of."""
-
-    def apply(self, event: Recorded) -> None:
-        """Go on to the state after the event."""
-
-    def render(self) -> JsonObject:
-        """The fields this part gives to `ChannelState`."""
-
-    def dump(self) -> Json:
-        """Everything needed to begin again here."""
-
-
-class PartSource(Protocol):
-    """What makes parts: a projection seen without its state's type."""
-
-    @property
-    def name(self) -> str:
-        """The projection's name."""
-
-    @property
-    def version(self) -> int:
-        """The projection's version."""
-
-    @property
-    def types(self) -> frozenset[str]:
-        """The event types that change it."""
-
-    def begin(self, home: Home) -> Part:
-        """A part before the first event."""
-
-    def restore(self, home: Home, value: Dumped) -> Part:
-        """A part as it was dumped."""
+        handler = self.handlers.get(event.type)
+        if handler is not None:
+            handler(state, event)
 
 
 @dataclass(slots=True)
-class Folding(Generic[S]):
-    """A projection and the one state it works on."""
+class StatePart(Generic[S]):
+    """A projection and the one state it works on: a part of a channel's state."""
 
-    projection: DurableProjection[S]
+    projection: Projection[S]
     state: S
 
     def apply(self, event: Recorded) -> None:
-        """Go on to the state after the event."""
-        self.state = self.projection.apply(self.state, event)
+        """Go on to the state after the event, of a type that the projection has a handler for."""
+        self.projection.handlers[event.type](self.state, event)
 
     def render(self) -> JsonObject:
         """The fields this part gives to `ChannelState`."""
@@ -99,53 +77,6 @@ class Folding(Generic[S]):
     def dump(self) -> Json:
         """Everything needed to begin again here."""
         return self.projection.dump(self.state)
-
-
-@dataclass(frozen=True, slots=True)
-class DurableProjection(Generic[S]):
-    """A projection as data: which handler each event type has, and how its state is shown and kept.
-
-    Attributes:
-        handlers: event type → what it does to the state. A handler reads all it needs before it changes anything.
-        render: the fields this state gives to `ChannelState` (EVENTS 11).
-        dump: everything `load` needs, as JSON.
-        load: the state a dump was made of; any other value raises KeyError, TypeError or ValueError.
-    """
-
-    name: str
-    version: int
-    initial: Callable[[Home], S]
-    handlers: Mapping[str, Callable[[S, Recorded], None]]
-    render: Callable[[S], JsonObject]
-    dump: Callable[[S], Json]
-    load: Callable[[Home, Dumped], S]
-
-    @property
-    def types(self) -> frozenset[str]:
-        """The event types that change its state."""
-        return frozenset(self.handlers)
-
-    def begin(self, home: Home) -> Folding[S]:
-        """This projection at work, before the first event."""
-        return Folding(self, self.initial(home))
-
-    def restore(self, home: Home, value: Dumped) -> Folding[S]:
-        """This projection at work, where it was dumped."""
-        return Folding(self, self.load(home, value))
-
-    def apply(self, state: S, event: Recorded) -> S:
-        """The state after the event; see `Projection.apply`."""
-        handler = self.handlers.get(event.type)
-        if handler is not None:
-            handler(state, event)
-        return state
-
-
-def fold(projection: Projection[S], events: Iterable[Recorded], state: S) -> S:
-    """The state after all the events, in order. `state` is taken over."""
-    for event in events:
-        state = projection.apply(state, event)
-    return state
 
 
 def kind_of(home: Home) -> Kind:

@@ -1,6 +1,8 @@
-"""A team's feed: its newest activities. Pure.
+"""A team's feed of activities, and a person's inbox of unread notifications. Pure.
 
-Who is there is presence, and live. Unread counts are a person's own and are kept in the inbox (`projections.notifications`).
+Presence is live and not here. Notifications that were read are gone from state and stay in the log. The fold's clock is
+the log's own: an unread notification is dropped when an event later than its `expires_at` is folded, so every fold of
+the same events drops the same.
 """
 
 from __future__ import annotations
@@ -8,13 +10,34 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from projections.fields import object_field, text
-from projections.projection import Dumped, DurableProjection, Home
-from projections.recorded import Recorded
+from projections.projection import Dumped, Home, Projection
+from projections.recorded import Recorded, broken, object_field, optional_list, optional_text, optional_time_ms, text
+from streams.errors import MalformedCursor
+from streams.events.declaration import Payload
+from streams.events.types import Count, Maybe
+from streams.ids import id_order
 from streams.json_bytes import Json, JsonObject
 
 ACTIVITIES_MAX: Final = 50
-"""Activities shown (EVENTS 11); older ones are read by `channel.history`."""
+"""Activities shown (docs/protocol.md#state); older ones are read by `channel.history`."""
+SHOWN_MAX: Final = 100
+"""Unread notifications shown, the newest (docs/protocol.md#state)."""
+UNREAD_MAX: Final = 5_000
+"""Unread notifications held; `unread` stops there. The oldest beyond are given up, as nobody reads that inbox: the
+snapshot of one is about 300 bytes."""
+
+
+class FeedFields(Payload):
+    """The field of `ChannelState` that a team's feed gives."""
+
+    activities: Maybe[list[dict[str, object]]] = None
+
+
+class InboxFields(Payload):
+    """The fields of `ChannelState` that an inbox gives."""
+
+    notifications: Maybe[list[dict[str, object]]] = None
+    unread: Maybe[Count] = None
 
 
 @dataclass(slots=True)
@@ -30,29 +53,141 @@ def _activity(state: Feed, event: Recorded) -> None:
     del state.activities[:-ACTIVITIES_MAX]
 
 
-def _initial(_home: Home) -> Feed:
+def _initial_feed(_home: Home) -> Feed:
     return Feed()
 
 
-def _render(state: Feed) -> JsonObject:
+def _render_feed(state: Feed) -> JsonObject:
     return {"activities": [*state.activities]}
 
 
-def _dump(state: Feed) -> Json:
+def _dump_feed(state: Feed) -> Json:
     return [*state.activities]
 
 
-def _load(_home: Home, value: Dumped) -> Feed:
+def _load_feed(_home: Home, value: Dumped) -> Feed:
     return Feed([*value])
 
 
-TEAMS: Final = DurableProjection(
+TEAMS: Final = Projection(
     name="teams",
     version=1,
-    initial=_initial,
+    model=FeedFields,
+    initial=_initial_feed,
     handlers={"team.activity": _activity},
-    render=_render,
-    dump=_dump,
-    load=_load,
+    render=_render_feed,
+    dump=_dump_feed,
+    load=_load_feed,
 )
 """`activities` of team channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """An unread notification: its payload with the event's `id` and `actor`; when it expires, in ms since 1970."""
+
+    shown: JsonObject
+    collapse_key: str | None
+    expires_at_ms: int | None
+
+
+@dataclass(slots=True)
+class Inbox:
+    """Unread notifications by event ID, oldest first.
+
+    Attributes:
+        by_key: collapse key → the ID of the one unread notification with that key.
+        next_expiry_ms: the earliest `expires_at`, so that most events need no look at the others.
+    """
+
+    unread: dict[str, Notification] = field(default_factory=dict)
+    by_key: dict[str, str] = field(default_factory=dict)
+    next_expiry_ms: int | None = field(default=None, compare=False)
+
+    def add(self, event_id: str, item: Notification) -> None:
+        """A new one. It takes the place of an unread one with the same collapse key."""
+        if item.collapse_key is not None:
+            self.remove(self.by_key.get(item.collapse_key, ""))
+            self.by_key[item.collapse_key] = event_id
+        self.unread[event_id] = item
+        if item.expires_at_ms is not None:
+            self.next_expiry_ms = min(item.expires_at_ms, self.next_expiry_ms or item.expires_at_ms)
+        if len(self.unread) > UNREAD_MAX:
+            self.remove(next(iter(self.unread)))
+
+    def remove(self, event_id: str) -> None:
+        """It was read, replaced, or is over; one that is not held changes nothing."""
+        item = self.unread.pop(event_id, None)
+        if item is not None and item.collapse_key is not None:
+            del self.by_key[item.collapse_key]
+
+    def expire(self, at_ms: int) -> None:
+        """Drop what is over at this time."""
+        if self.next_expiry_ms is None or at_ms < self.next_expiry_ms:
+            return
+        timed = [(name, item.expires_at_ms) for name, item in self.unread.items() if item.expires_at_ms is not None]
+        for name, expires_at_ms in timed:
+            if expires_at_ms <= at_ms:
+                self.remove(name)
+        self.next_expiry_ms = min((expiry for _, expiry in timed if expiry > at_ms), default=None)
+
+
+def _notification(state: Inbox, event: Recorded) -> None:
+    text(event, "title")
+    collapse_key, expires_at_ms = optional_text(event, "collapse_key"), optional_time_ms(event, "expires_at")
+    state.expire(event.at_ms)
+    if expires_at_ms is None or expires_at_ms > event.at_ms:
+        state.add(event.id, Notification(event.item(), collapse_key, expires_at_ms))
+
+
+def _read(state: Inbox, event: Recorded) -> None:
+    """Those named, or all up to one."""
+    ids, up_to = optional_list(event, "ids"), optional_text(event, "up_to")
+    read = [name for name in ids or () if isinstance(name, str)]
+    if up_to is not None:
+        limit = _order(event, up_to)
+        read += [name for name in state.unread if id_order(name) <= limit]
+    for name in read:
+        state.remove(name)
+    state.expire(event.at_ms)
+
+
+def _order(event: Recorded, event_id: str) -> tuple[int, int]:
+    try:
+        return id_order(event_id)
+    except MalformedCursor as error:
+        raise broken(event, "up_to must be an event ID") from error
+
+
+def _initial_inbox(_home: Home) -> Inbox:
+    return Inbox()
+
+
+def _render_inbox(state: Inbox) -> JsonObject:
+    newest = list(state.unread.values())[-SHOWN_MAX:]
+    return {"notifications": [item.shown for item in newest], "unread": len(state.unread)}
+
+
+def _dump_inbox(state: Inbox) -> Json:
+    return [[item.shown, item.collapse_key, item.expires_at_ms] for item in state.unread.values()]
+
+
+def _load_inbox(_home: Home, value: Dumped) -> Inbox:
+    items = [Notification(*fields) for fields in value]
+    unread = {str(item.shown["id"]): item for item in items}
+    by_key = {item.collapse_key: name for name, item in unread.items() if item.collapse_key is not None}
+    expiries = [item.expires_at_ms for item in items if item.expires_at_ms is not None]
+    return Inbox(unread, by_key, min(expiries, default=None))
+
+
+NOTIFICATIONS: Final = Projection(
+    name="notifications",
+    version=1,
+    model=InboxFields,
+    initial=_initial_inbox,
+    handlers={"team.notification": _notification, "team.notification.read": _read},
+    render=_render_inbox,
+    dump=_dump_inbox,
+    load=_load_inbox,
+)
+"""`notifications` and `unread` of a person's inbox."""

@@ -67,17 +67,6 @@ def to_json(value: object) -> bytes:
         return _ASCII_ENCODER.encode(value).encode()
 
 
-def equals(one: Json, other: Json) -> bool:
-    """Equality as RFC 6902 section 4.6 has it: 1 equals 1.0, but neither equals true; order of keys is no difference."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(equals(value, other[key]) for key, value in one.items())
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(equals, one, other))
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    return one == other
-
-
 def weigh(value: Json, weight_max: int) -> tuple[int, int]:
     """How heavy and how deep a value is: characters of text plus 8 for each node, and containers within containers.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
-from projections.fields import text
+from projections.recorded import text
 from streams.channel import Channel
 
 REAP_EVERY_S: Final = 10.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from consumers.groups.handler import DONE, Effects, Outcome, Retry, Source, StartFrom
-from projections.fields import object_field, text
+from projections.recorded import object_field, text
 from streams.channel import Channel
 from streams.errors import GuardRefused
 from streams.json_bytes import JsonObject

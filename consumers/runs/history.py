@@ -51,7 +51,7 @@ class ChannelHistory:
         for entry in await self._recent():
             try:
                 event = recorded(entry)
-                state = CONVERSATION.apply(state, event)
+                CONVERSATION.apply(state, event)
             except BrokenEvent:
                 continue
         found: list[Message] = []

@@ -9,7 +9,7 @@ from hub.handlers.conversations import Conversations
 from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome, Reply
 from hub.protocol.replies import append_error, stored_payload
-from projections.notifications import NOTIFICATIONS
+from projections.teams import NOTIFICATIONS
 from streams.channel import Channel, Kind
 from streams.errors import StreamsError
 from streams.events.teams import TeamPresenceUpdate

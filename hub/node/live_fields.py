@@ -6,8 +6,7 @@ import json
 from collections import OrderedDict
 from typing import Any, Final
 
-from projections.live import LIVE, Live
-from projections.live_rendering import render_live
+from projections.live import LIVE_TYPES, Live
 from projections.recorded import recorded
 from streams.channel import Channel, Kind
 from streams.ids import START, id_order
@@ -21,8 +20,6 @@ FOLDS_MAX: Final = 1_000
 """Channels whose live lane is kept folded; each holds as much as `projections.live` lets it."""
 MARKS_MAX: Final = 200
 """Read marks shown: those of the people who read furthest."""
-_PASSING: Final = frozenset({b"channel.presence", b"chat.typing", b"document.cursor", b"team.presence.update"})
-"""The types folded out of the lane itself. Answers, uploads and read marks are kept beside it, since the lane forgets."""
 
 
 class LiveFields:
@@ -38,28 +35,26 @@ class LiveFields:
         """The live fields as one JSON object."""
         if channel.kind is Kind.USER:
             return b"{}"
-        shown: dict[str, Any] = {**render_live(await self._fold(channel), now_ms)}
-        for field in ("presence", "presence_count"):
-            shown.pop(field, None)
+        shown: dict[str, Any] = {"uploads": await self._uploads.read(channel)}
+        if channel.kind in {Kind.CONVERSATION, Kind.AGENT}:
+            shown["open_messages"] = open_messages(await self._log.replay.open_texts(channel))
+        shown |= (await self._fold(channel)).render(now_ms)
+        if channel.kind is Kind.CONVERSATION:
+            shown["read_markers"] = await self._marks(channel)
         people = await self._presence.people(channel)
         if isinstance(people, int):
             shown["presence_count"] = people
         else:
             shown["presence"] = [person._asdict() for person in people]
-        shown["uploads"] = await self._uploads.read(channel)
-        if channel.kind in {Kind.CONVERSATION, Kind.AGENT}:
-            shown["open_messages"] = open_messages(await self._log.replay.open_texts(channel))
-        if channel.kind is Kind.CONVERSATION:
-            shown["read_markers"] = await self._marks(channel)
         return to_json(shown)
 
     async def _fold(self, channel: Channel) -> Live:
         """The live lane's passing types, folded on from this node's last place."""
-        live, after = self._folds.pop(channel, (LIVE.initial(channel), START))
+        live, after = self._folds.pop(channel, (Live(channel.kind), START))
         for entry in await self._log.replay.live_entries(channel, after):
             after = entry.id.decode()
-            if entry.type in _PASSING:
-                live = LIVE.apply(live, recorded(entry))
+            if entry.type in LIVE_TYPES:
+                live.apply(recorded(entry))
         self._folds[channel] = (live, after)
         if len(self._folds) > FOLDS_MAX:
             self._folds.popitem(last=False)

@@ -15,7 +15,7 @@ from typing import Final
 
 from hub.node.live_fields import LiveFields
 from hub.protocol.replies import StateAt
-from projections.channel_state import ChannelFold, ChannelState
+from projections.channel_state import ChannelState
 from projections.errors import BrokenEvent, EventsMissing, SnapshotRefused
 from streams.channel import Channel
 from streams.cursor import Cursor, Gap, Look, Position, judge
@@ -100,7 +100,7 @@ class StateReader:
             LogUnavailable: Redis is unreachable.
             MalformedCursor: `at` is neither.
         """
-        state, last, after = ChannelFold.initial(channel), moment(at), START
+        state, last, after = ChannelState.begin(channel), moment(at), START
         async with self._past:
             while page := await self._log.page(channel, after, PAGE_EVENTS, last):
                 for entry in page:
@@ -115,7 +115,7 @@ class StateReader:
         except EventsMissing as error:
             self.broken_count += 1
             _log.warning("events are missing out of the middle of a channel; its state begins after them: %s", error)
-            state = ChannelFold.initial(channel)
+            state = ChannelState.begin(channel)
             self._fold_one(state, entry)
         return state
 
@@ -163,7 +163,7 @@ class StateReader:
             page = await self._log.page(channel, fold.state.id, PAGE_EVENTS)
 
     async def _fold_anew(self, channel: Channel) -> ChannelState:
-        state, after = ChannelFold.initial(channel), START
+        state, after = ChannelState.begin(channel), START
         while page := await self._log.page(channel, after, PAGE_EVENTS):
             for entry in page:
                 state = self._fold_kept(channel, state, entry)
@@ -181,13 +181,13 @@ class StateReader:
         epoch, _, snapshot = (raw or b"").partition(b"\n")
         if epoch.decode() == look.epoch:
             try:
-                state = ChannelFold.load(snapshot)
+                state = ChannelState.load(snapshot)
             except SnapshotRefused:
                 _log.info("an old snapshot was passed over")
             else:
                 if state.seq <= look.head.seq:
                     return _Fold(look.epoch, state, state.seq, len(snapshot))
-        return _Fold(look.epoch, ChannelFold.initial(channel), 0)
+        return _Fold(look.epoch, ChannelState.begin(channel), 0)
 
     async def _save(self, channel: Channel, fold: _Fold) -> None:
         snapshot = fold.state.dump()

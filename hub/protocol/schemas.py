@@ -1,6 +1,7 @@
 """The AsyncAPI 3 document of the socket, and the JSON Schemas of messages, built from the catalogue. Pure.
 
-Nothing is written here by hand that the catalogue or the table of errors knows. HTTP has its own document (OpenAPI).
+Nothing is written here by hand that the catalogue, the projections or the table of errors know. HTTP has a document of its
+own (OpenAPI).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from hub.errors import ERROR_CODES
+from projections.state_schema import state_schema
 from streams.channel import NAME_PATTERN
 from streams.envelope import Lane
 from streams.events import CATALOGUE, EventType
@@ -50,16 +52,17 @@ def asyncapi_document(catalogue: Catalogue = CATALOGUE, server_url: str = "ws://
         "operations": {key: _operation(key, served[name]) for key, name in _operation_keys(served)},
         "components": {"messages": messages, "schemas": _component_schemas(served)},
         "x-errors": [row._asdict() for row in ERROR_CODES.values()],
-        "x-schema-sha256": catalogue_hash(served),
+        "x-schema-sha256": catalogue_hash(served, state_schema()),
     }
 
 
 def json_schemas(catalogue: Catalogue = CATALOGUE) -> dict[str, Schema]:
     """The JSON Schemas by name: `chat.typing`, and `chat.typing-delivered` or `-reply` where these differ."""
+    state = state_schema()
     return {
         name if role == "payload" else f"{name}-{role}": schema
         for name, row in catalogue.items()
-        for role, schema in schemas_of(row).items()
+        for role, schema in schemas_of(row, state).items()
     }
 
 

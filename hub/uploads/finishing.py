@@ -28,14 +28,13 @@ from hub.uploads.verification import (
     Verified,
     verify,
 )
-from projections.file_ids import file_id_of
 from streams.channel import Channel
 from streams.envelope import SYSTEM, Draft, Guard
 from streams.errors import GuardRefused, StreamsError
 from streams.json_bytes import to_json
 from streams.records.open_uploads import OpenUploads
 from streams.records.upload_plan import make_plan
-from streams.records.upload_record import Upload
+from streams.records.upload_record import Upload, file_id_of
 from streams.records.upload_states import FINAL, FailReason, UploadState, sources
 from streams.records.uploads import FAILED_LIFE_S, UploadBook, guard_name
 from streams.redis.log import Log

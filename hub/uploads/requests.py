@@ -17,7 +17,6 @@ from hub.storage.store import NewObject, ObjectStore, SignedRequest, StoredPart,
 from hub.uploads.limits import UploadLimits
 from hub.uploads.receiver import ChunkTaken
 from hub.uploads.sockets import ProgressReporter, SocketUploads
-from projections.file_ids import file_id_of
 from streams.channel import Channel
 from streams.envelope import Appended, Draft
 from streams.errors import GuardRefused, IdempotencyConflict
@@ -25,7 +24,7 @@ from streams.events.declaration import Action
 from streams.events.files import FileUploadRequest, FileUploadSign, FileUploadStatus
 from streams.records.open_uploads import OpenUploads
 from streams.records.upload_plan import CHUNK_BYTES, SIGNED_PARTS_MAX, WINDOW_CHUNKS, Strategy, make_plan
-from streams.records.upload_record import Upload
+from streams.records.upload_record import Upload, file_id_of
 from streams.records.upload_states import OPEN, FailReason, UploadState
 from streams.records.uploads import UploadBook
 from streams.redis.log import Log

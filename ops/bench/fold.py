@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from ops.importing.irc import date_in, parse
 from ops.importing.irc_drafts import drafts, source_id
-from projections import ChannelFold, ChannelState
+from projections.channel_state import ChannelState
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Draft, Entry
 from streams.json_bytes import to_json
@@ -127,7 +127,7 @@ def rebuild(logs: list[Log]) -> list[ChannelState]:
     """Every channel folded from zero."""
     states = []
     for log in logs:
-        state = ChannelFold.initial(log.channel)
+        state = ChannelState.begin(log.channel)
         for entry in log.entries:
             state.advance(entry)
         states.append(state)
@@ -136,10 +136,10 @@ def rebuild(logs: list[Log]) -> list[ChannelState]:
 
 def through_snapshots(log: Log) -> ChannelState:
     """The channel folded as nodes come and go: a snapshot, another process, the next stretch."""
-    state = ChannelFold.initial(log.channel)
+    state = ChannelState.begin(log.channel)
     for number, entry in enumerate(log.entries):
         if number % SNAPSHOT_EVERY == 0:
-            state = ChannelFold.load(state.dump())
+            state = ChannelState.load(state.dump())
         state.advance(entry)
     return state
 
@@ -154,8 +154,8 @@ def measure(name: str, logs: list[Log], rounds: int) -> None:
     count, took_s = sum(len(log.entries) for log in logs), statistics.median(seconds)
     largest = max(states, key=lambda state: state.seq)
     snapshot, dump_ms = _timed(largest.dump)
-    _, load_ms = _timed(lambda: ChannelFold.load(snapshot))
-    shown, render_ms = _timed(ChannelFold.load(snapshot).render)
+    _, load_ms = _timed(lambda: ChannelState.load(snapshot))
+    shown, render_ms = _timed(ChannelState.load(snapshot).render)
     print(
         f"{name:20} {count:7,} events  {count / took_s:9,.0f} events/s  {took_s / count * 1e6:5.2f} µs each | largest state: "
         f"{len(shown) / 1024:.0f} KiB in {render_ms:.2f} ms, snapshot {len(snapshot) / 1024:.0f} KiB, "

@@ -5,14 +5,19 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from streams.envelope import Lane
 from streams.events.declaration import ALL_KINDS, NO_CHANNEL, Action, Direction, EventType, Payload
 from streams.events.problem_texts import broken
-from streams.events.state import ChannelState
 from streams.events.subscription import ChannelText, Gap, Mark, Presence, StoredEvent, SubscriptionItem
 from streams.events.types import Count, EventId, Maybe, Position, Text64, Text128, Time
+
+
+class OpenState(Payload):
+    """The state of one channel. Its fields are the projections' (`projections.state_schema`), so it is open here."""
+
+    model_config = ConfigDict(title="ChannelState", extra="allow")
 
 
 class ChannelSubscribe(Payload):
@@ -33,7 +38,7 @@ class ChannelSubscribed(Payload):
     recovered: bool
     replay: Count
     gap: Gap | None
-    state: Maybe[ChannelState] = None
+    state: Maybe[OpenState] = None
     state_at: Count
 
 
@@ -98,7 +103,7 @@ class ChannelStateAnswer(Payload):
     """The channel's state, exact at `state_at`."""
 
     epoch: Text64
-    state: ChannelState
+    state: OpenState
     state_at: Count
 
 

@@ -1,4 +1,4 @@
-"""The JSON Schemas of the catalogue and their hash (EVENTS 16). Pure.
+"""The JSON Schemas of the catalogue and their hash (docs/protocol.md#versions). Pure.
 
 A hash covers what a payload may be, not the words about it: titles, descriptions and examples are left out of it.
 """
@@ -8,39 +8,67 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Final
 
 from streams.events.declaration import EventType, Payload
 
 Schema = dict[str, object]
+NOTHING_MORE: Final[Mapping[str, Schema]] = MappingProxyType({})
 _WORDS: Final = frozenset({"description", "examples"})
 
 
-def schema_of(model: type[Payload]) -> Schema:
-    """The JSON Schema (2020-12) of a payload, without generated titles, and without the null of absent fields."""
-    cleaned = _cleaned(model.model_json_schema())
+def schema_of(model: type[Payload], inner: Mapping[str, Schema] = NOTHING_MORE) -> Schema:
+    """The JSON Schema (2020-12) of a payload, without generated titles, and without the null of absent fields.
+
+    A model inside it is published under its title, which is its class's name unless its `model_config` has another.
+
+    Args:
+        model: the payload.
+        inner: schemas by published name: they take the place of models inside it that are open here because somebody
+            else declares their fields (`ChannelState`, the projections'), with what they refer to in turn.
+    """
+    schema = model.model_json_schema()
+    inside: dict[str, dict[str, object]] = schema.get("$defs", {})
+    names = {name: str(one.get("title", name)) for name, one in inside.items()}
+    if len(set(names.values())) != len(names):
+        raise ValueError(f"two models inside {model.__name__} have the same title")
+    cleaned = _cleaned(_renamed(schema, {f"#/$defs/{old}": f"#/$defs/{new}" for old, new in names.items()}))
     assert isinstance(cleaned, dict)  # noqa: S101 - tells the type checker what _cleaned keeps
+    if inside:
+        published = {names[name]: one for name, one in cleaned["$defs"].items()}
+        cleaned["$defs"] = {**published, **inner} if published.keys() & inner.keys() else published
     return cleaned
 
 
-def schemas_of(event_type: EventType) -> dict[str, Schema]:
+def schemas_of(event_type: EventType, inner: Mapping[str, Schema] = NOTHING_MORE) -> dict[str, Schema]:
     """Every schema that a type has: `payload` as its sender writes it, `delivered` and `reply` where they differ."""
     models = {"payload": event_type.model, "delivered": event_type.delivered, "reply": event_type.reply_model}
-    return {role: schema_of(model) for role, model in models.items() if model is not None}
+    return {role: schema_of(model, inner) for role, model in models.items() if model is not None}
 
 
-def schema_hash(event_type: EventType) -> str:
+def schema_hash(event_type: EventType, inner: Mapping[str, Schema] = NOTHING_MORE) -> str:
     """SHA-256, in hex, of what is stored or sent of this type."""
-    return _hash({"v": event_type.version, **schemas_of(event_type)})
+    return _hash({"v": event_type.version, **schemas_of(event_type, inner)})
 
 
-def catalogue_hash(catalogue: Mapping[str, EventType]) -> str:
+def catalogue_hash(catalogue: Mapping[str, EventType], inner: Mapping[str, Schema] = NOTHING_MORE) -> str:
     """SHA-256, in hex, of all schemas: two hubs with the same hash understand each other's payloads."""
-    return _hash({name: schema_hash(catalogue[name]) for name in sorted(catalogue)})
+    return _hash({name: schema_hash(catalogue[name], inner) for name in sorted(catalogue)})
 
 
 def _hash(value: Mapping[str, object]) -> str:
     return sha256(json.dumps(_wordless(value), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _renamed(value: object, names: Mapping[str, str]) -> object:
+    """With every reference under its new name."""
+    if isinstance(value, dict):
+        return {
+            key: names.get(inner, inner) if key == "$ref" and isinstance(inner, str) else _renamed(inner, names)
+            for key, inner in value.items()
+        }
+    return [_renamed(item, names) for item in value] if isinstance(value, list) else value
 
 
 def _cleaned(value: object) -> object:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
 
 from streams.channel import Channel, channel_from_path
 from streams.records.upload_plan import Plan, Strategy
 from streams.records.upload_states import FailReason, UploadState
+
+_FILE_ID_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,3 +85,11 @@ def from_fields(upload_id: str, fields: Mapping[str, str]) -> Upload:
         cause=fields.get("cause", ""), detected=fields.get("detected", ""),
         streamed=fields.get("streamed", ""),
     )  # fmt: skip
+
+
+def file_id_of(channel: Channel, event_id: str) -> str:
+    """The `upload_id`, later the `file_id`, of the `file.upload.request` with this ID: 32 hex digits.
+
+    The hub that answers the request and the worker that verifies derive the same one without asking.
+    """
+    return blake2b(f"{channel.path}:{event_id}".encode(), digest_size=_FILE_ID_BYTES).hexdigest()

@@ -1,31 +1,25 @@
-"""The laws every fold keeps, over generated histories of every kind of channel (EVENTS 13 and 16)."""
+"""The laws every fold keeps, over generated histories of every kind of channel (docs/protocol.md#stream-rules)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections import (
-    BrokenEvent,
-    ChannelFold,
-    ChannelState,
-    EventsMissing,
-    Recorded,
-    message_tree,
-    notifications,
-    recorded,
-)
-from projections.file_ids import file_id_of
+from projections import message_tree, teams
+from projections.channel_state import PROJECTIONS, ChannelState
+from projections.errors import BrokenEvent, EventsMissing
+from projections.recorded import Recorded, recorded
+from projections.state_schema import CHANNEL_STATE
 from streams.channel import Channel, Kind
 from streams.envelope import Entry
 from streams.events import CATALOGUE
-from streams.events.state import ChannelState as StateModel
 from streams.json_bytes import JsonObject
+from streams.records.upload_record import file_id_of
 from streams.run_states import OUTCOMES, TRANSITIONS
 from support.examples import examples
 from support.payload_strategies import payloads
@@ -249,9 +243,9 @@ def histories(draw: st.DrawFn) -> tuple[Kind, list[Entry]]:
 
 
 def folded(kind: Kind, entries: list[Entry]) -> ChannelState:
-    state = ChannelFold.initial(channel(kind))
+    state = ChannelState.begin(channel(kind))
     for one in entries:
-        state = ChannelFold.apply(state, one)
+        state.advance(one)
     return state
 
 
@@ -260,20 +254,20 @@ def _held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Every law holds with the bounds of production, and with ones that these short histories reach."""
     monkeypatch.setattr(message_tree, "HELD_MAX", request.param)
     monkeypatch.setattr(message_tree, "RERUNS_MAX", 2)
-    monkeypatch.setattr(notifications, "UNREAD_MAX", request.param)
+    monkeypatch.setattr(teams, "UNREAD_MAX", request.param)
 
 
 @LAWS
 @given(histories(), st.integers(0, 40))
 def test_a_snapshot_and_the_rest_is_the_same_as_everything(history: tuple[Kind, list[Entry]], k: int) -> None:
-    """Wherever the snapshot was taken: equal bytes, shown and kept (EVENTS 13, rule 13)."""
+    """Wherever the snapshot was taken: equal bytes, shown and kept (docs/protocol.md#stream-rules, rule 13)."""
     kind, entries = history
-    state = ChannelFold.load(ChannelFold.dump(folded(kind, entries[:k])))
+    state = ChannelState.load(folded(kind, entries[:k]).dump())
     for one in entries[k:]:
-        ChannelFold.apply(state, one)
+        state.advance(one)
 
-    assert ChannelFold.render(folded(kind, entries)) == ChannelFold.render(state)
-    assert ChannelFold.dump(folded(kind, entries)) == ChannelFold.dump(state)
+    assert folded(kind, entries).render() == state.render()
+    assert folded(kind, entries).dump() == state.dump()
 
 
 @LAWS
@@ -281,14 +275,15 @@ def test_a_snapshot_and_the_rest_is_the_same_as_everything(history: tuple[Kind, 
 def test_a_snapshot_after_each_event_changes_nothing(history: tuple[Kind, list[Entry]]) -> None:
     """A state that went through a snapshot at every step is, in all it holds, the state that never did."""
     kind, entries = history
-    state, undisturbed = ChannelFold.initial(channel(kind)), ChannelFold.initial(channel(kind))
+    state, undisturbed = ChannelState.begin(channel(kind)), ChannelState.begin(channel(kind))
     for one in entries:
-        state = ChannelFold.load(ChannelFold.dump(ChannelFold.apply(state, one)))
+        state.advance(one)
+        state = ChannelState.load(state.dump())
         undisturbed.advance(one)
 
         assert undisturbed.parts == state.parts
         assert undisturbed.render() == state.render()
-    assert ChannelFold.dump(folded(kind, entries)) == ChannelFold.dump(state)
+    assert folded(kind, entries).dump() == state.dump()
 
 
 @LAWS
@@ -297,10 +292,10 @@ def test_what_was_folded_before_is_ignored(history: tuple[Kind, list[Entry]], k:
     """Applying any stretch of the past again changes nothing."""
     kind, entries = history
     state = folded(kind, entries)
-    before = ChannelFold.dump(state)
+    before = state.dump()
 
     assert not any(state.advance(one) for one in entries[k:])
-    assert before == ChannelFold.dump(state)
+    assert before == state.dump()
 
 
 @LAWS
@@ -323,7 +318,7 @@ def test_unknown_types_change_only_the_count(history: tuple[Kind, list[Entry]], 
 def test_a_broken_event_is_reported_and_leaves_no_trace(history: tuple[Kind, list[Entry]], data: st.DataObject) -> None:
     """A known type that is not what it promises raises, and the fold goes on as if it had not been there."""
     kind, entries = history
-    state = ChannelFold.initial(channel(kind))
+    state = ChannelState.begin(channel(kind))
     for one in entries:
         if one.type in _foldable(kind) and data.draw(st.booleans()):
             garbage = data.draw(st.sampled_from([b"{", b"[]", b'{"text":NaN}', b'{"a":1e999}', b"\xff", b"7", b""]))
@@ -342,7 +337,7 @@ def test_a_field_of_another_type_is_broken_or_does_not_matter(
 ) -> None:
     """Whatever one field holds, the event is folded or refused; nothing else is raised, a refused one changed nothing."""
     kind, entries = history
-    state = ChannelFold.initial(channel(kind))
+    state = ChannelState.begin(channel(kind))
     for one in entries:
         payload = json.loads(one.data)
         field = data.draw(st.sampled_from(sorted(payload)))
@@ -350,15 +345,18 @@ def test_a_field_of_another_type_is_broken_or_does_not_matter(
         before = _without_count(state)
         if _is_broken(state, one._replace(data=json.dumps(payload).encode())):
             assert before == _without_count(state)
-        assert ChannelFold.load(state.dump()).dump() == state.dump()
+        assert ChannelState.load(state.dump()).dump() == state.dump()
 
 
 @LAWS
 @given(histories())
-def test_what_is_shown_is_what_the_catalogue_says(history: tuple[Kind, list[Entry]]) -> None:
-    """The D part has the fields of `ChannelState` and no others, within its bounds, the branch without a break."""
+def test_what_is_shown_is_what_the_projections_declare(history: tuple[Kind, list[Entry]]) -> None:
+    """The fields that its projections declare and no others, within their bounds, the branch without a break."""
     kind, entries = history
-    shown = StateModel.model_validate_json(folded(kind, entries).render())
+    rendered = folded(kind, entries).render()
+    declared = {"metadata", "count"}.union(*(one.model.model_fields for one in PROJECTIONS[kind]))
+    assert json.loads(rendered).keys() <= declared
+    shown: Any = CHANNEL_STATE.model_validate_json(rendered)
 
     assert shown.count == len(entries)
     assert len(shown.messages or ()) <= 50
@@ -374,7 +372,7 @@ def test_what_is_shown_is_what_the_catalogue_says(history: tuple[Kind, list[Entr
 def test_recorded_events_fold_like_entries(history: tuple[Kind, list[Entry]]) -> None:
     """Whoever has read an entry already folds the value and gets the same."""
     kind, entries = history
-    state = ChannelFold.initial(channel(kind))
+    state = ChannelState.begin(channel(kind))
     for one in entries:
         state.advance(recorded(one))
 
@@ -405,11 +403,11 @@ def test_every_payload_the_catalogue_allows_can_be_folded(data: st.DataObject) -
     row = data.draw(st.sampled_from([row for row in CATALOGUE.values() if row.is_stored]))
     payload = data.draw(payloads(row))
     for kind in row.kinds:
-        state = ChannelFold.initial(channel(kind))
+        state = ChannelState.begin(channel(kind))
         state.advance(entry(1, Step(row.name, payload)))
 
-        assert StateModel.model_validate_json(state.render()).count == 1
-        assert ChannelFold.load(state.dump()).dump() == state.dump()
+        assert CHANNEL_STATE.model_validate_json(state.render()).count == 1
+        assert ChannelState.load(state.dump()).dump() == state.dump()
 
 
 def _is_broken(state: ChannelState, event: Entry) -> bool:
@@ -427,7 +425,7 @@ def _without_count(state: ChannelState) -> bytes:
 
 
 def _foldable(kind: Kind) -> set[bytes]:
-    return {name.encode() for part in ChannelFold.initial(kind).parts for name in part.projection.types}  # type: ignore[attr-defined]
+    return {name.encode() for part in ChannelState.begin(kind).parts for name in part.projection.handlers}
 
 
 def test_the_payloads_here_are_those_of_recorded_events() -> None:

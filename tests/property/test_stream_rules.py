@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections import ChannelFold
-from projections.file_ids import file_id_of
+from projections.channel_state import ChannelState
 from streams.channel import parse_channel
+from streams.records.upload_record import file_id_of
 from support.socket_rules import socket_violations
 from support.stream_rules import log_violations, record_of
 
@@ -303,7 +303,7 @@ class Socket:
 
 def subscribed(logs: dict[str, list[str]], at: int) -> Json:
     """The announcement of a replay of the first `at` events, with the state there."""
-    fold = ChannelFold.initial(parse_channel(TENANT, HOME))
+    fold = ChannelState.begin(parse_channel(TENANT, HOME))
     for line in logs[HOME][:at]:
         fold.advance(record_of(json.loads(line)))
     mark = {"id": fold.id, "seq": at}

@@ -16,9 +16,9 @@ import hub.node.states
 from hub.limits.quotas import Quota, Quotas
 from hub.node.connection import Connection
 from hub.node.fanout import HELD_BYTES_MAX, HELD_EVENTS_MAX, HELD_EVENTS_MIN
-from projections.live import LIVE, PASSING_MAX
+from projections.live import PASSING_MAX, Live
 from projections.recorded import Recorded
-from streams.channel import Channel, Kind, parse_channel
+from streams.channel import Kind, parse_channel
 from streams.redis.keys import Keys
 from support.nodes import NodeProcess, running_node, token
 from support.socket_client import client
@@ -55,11 +55,11 @@ async def test_folded_states_are_bounded_by_what_they_weigh(
 
 def test_cursors_of_made_up_clients_are_bounded() -> None:
     """The newest 200; each further one costs no more than the ones before."""
-    live = LIVE.initial(Channel("acme", Kind.DOCUMENT, "1"))
+    live = Live(Kind.DOCUMENT)
     for number in range(1_000):
         payload = {"user": "rude", "client": f"c{number}", "selection": {"at": number}}
         event = Recorded(f"{number + 1}-0", 0, "document.cursor", 1, {"kind": "user", "id": "rude"}, {}, payload)
-        live = LIVE.apply(live, event)
+        live.apply(event)
 
     assert len(live.cursors) == PASSING_MAX
     assert list(live.cursors)[-1] == "rude c999"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from projections import ChannelFold, ChannelState
+from projections.channel_state import ChannelState
 from streams.channel import Channel, Kind
 from streams.envelope import Entry
 
@@ -17,7 +17,7 @@ class History:
 
     def __init__(self, kind: Kind) -> None:
         self.channel = Channel("acme", kind, "42")
-        self.state: ChannelState = ChannelFold.initial(self.channel)
+        self.state: ChannelState = ChannelState.begin(self.channel)
         self.entries: list[Entry] = []
 
     def entry(self, event_type: str, payload: dict[str, Any], user: str = "alice", **meta: str) -> Entry:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from projections.state_schema import CHANNEL_STATE
 from streams.envelope import Lane
 from streams.events import CATALOGUE, EventType, Payload
 from streams.events.types import EventId
@@ -21,6 +22,9 @@ UNASKED = frozenset({
     "channel.unsubscribed", "file.upload.progress",
 })  # fmt: skip
 """Replies that also come without `re`: nobody asked, or a binary chunk did, which has no id."""
+
+_WITH_STATE = frozenset({"channel.subscribed", "channel.state"})
+"""Replies whose `state` is open in the catalogue: the projections declare its fields."""
 
 
 class _Event(Payload):
@@ -110,6 +114,8 @@ def _event_problems(frame: Json, row: EventType) -> list[str]:
 def _payload_problems(row: EventType, model: type[Payload], payload: Json) -> list[str]:
     try:
         validate(_with_model(row, model), payload)
+        if isinstance(state := payload.get("state"), dict) and row.name in _WITH_STATE:
+            validate(_with_model(row, CHANNEL_STATE), state)
     except InvalidPayload as error:
         return [f"{row.name}: {error}"]
     return []

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from projections import ChannelFold
+from projections.channel_state import ChannelState
 from streams.channel import parse_channel
 from streams.envelope import Lane
 from streams.events import CATALOGUE
@@ -119,7 +119,7 @@ class _Watch:
 
     def _state(self, channel: str, state: Json, at: int) -> Iterator[Violation]:
         """The facts of a state are the fold of the log up to `state_at`."""
-        fold = ChannelFold.initial(parse_channel(self._tenant, channel))
+        fold = ChannelState.begin(parse_channel(self._tenant, channel))
         for line in self._logs.get(channel, ())[:at]:
             fold.advance(record_of(json.loads(line)))
         expected = json.loads(fold.render())

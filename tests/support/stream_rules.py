@@ -13,14 +13,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from projections import BrokenEvent, ChannelFold, EventsMissing, Recorded
-from projections.file_ids import file_id_of
+from projections.channel_state import ChannelState
+from projections.errors import BrokenEvent, EventsMissing
+from projections.recorded import Recorded
 from streams.channel import Channel, parse_channel
 from streams.envelope import Entry
 from streams.events import CATALOGUE
 from streams.events.validation import InvalidPayload, read
 from streams.ids import id_order
 from streams.records.settings import CHANGING
+from streams.records.upload_record import file_id_of
 from support.run_rules import Violation, run_violations
 
 Json = dict[str, Any]
@@ -189,13 +191,13 @@ def _folds(channel: Channel, events: Sequence[Json]) -> Iterator[Violation]:
     records = [record_of(event) for event in events]
     snapshots: dict[int, bytes] = {}
     try:
-        whole = ChannelFold.initial(channel)
+        whole = ChannelState.begin(channel)
         for at, record in enumerate(records):
             if at % (len(records) // SNAPSHOTS + 1) == 0:
                 snapshots[at] = whole.dump()
             whole.advance(record)
         for at, snapshot in snapshots.items():
-            state = ChannelFold.load(snapshot)
+            state = ChannelState.load(snapshot)
             for record in records[at:]:
                 state.advance(record)
             if state.render() != whole.render():

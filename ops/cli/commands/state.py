@@ -15,7 +15,7 @@ from ops.cli.moment import last_of
 from ops.cli.named_channel import channel_of
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
 from ops.cli.output import is_terminal
-from projections.channel_state import ChannelFold
+from projections.channel_state import ChannelState
 from projections.errors import BrokenEvent
 from streams.channel import Channel
 
@@ -39,7 +39,7 @@ def state(
 async def _fold(redis: str, data: Path, channel: Channel, upto: str) -> dict[str, Any]:
     async with log_at(redis, data) as log:
         look = await log.look(channel)
-        folded = ChannelFold.initial(channel)
+        folded = ChannelState.begin(channel)
         while page := await log.page(channel, folded.id, upto=upto):
             for entry in page:
                 try:

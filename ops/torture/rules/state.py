@@ -10,7 +10,8 @@ from typing import Any
 from ops.torture import fold
 from ops.torture.history import History, Place, Record
 from ops.torture.verdict import Verdict
-from projections import ChannelFold, Recorded
+from projections.channel_state import ChannelState
+from projections.recorded import Recorded
 from streams.channel import Kind
 
 _NAMES = ("id", "seq", "type", "v", "actor", "meta", "payload")
@@ -74,7 +75,7 @@ def _lives(history: History, place: Place, found: list[Shown]) -> list[list[Show
 def _compare(history: History, verdict: Verdict, place: Place, life: list[Shown]) -> None:
     life.sort(key=lambda shown: shown.seq)
     events = _events_of(history, place, max(shown.t for shown in life))
-    state = ChannelFold.initial(Kind(place[1].partition(":")[0]))
+    state = ChannelState.begin(Kind(place[1].partition(":")[0]))
     known: list[Record] = []
     for shown in life:
         while state.seq < shown.seq and (event := events.get(state.seq + 1)) is not None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from projections import BrokenEvent, ChannelFold, EventsMissing, Recorded, SnapshotRefused, fold, recorded
-from projections.catalogue import CATALOGUE
+from projections.channel_state import PROJECTIONS, ChannelState
 from projections.conversation import CONVERSATION
+from projections.errors import BrokenEvent, EventsMissing, SnapshotRefused
+from projections.recorded import recorded
 from projections.teams import TEAMS
-from projections.uploads import UPLOADS
 from streams.channel import Channel, Kind
-from streams.events import CATALOGUE as EVENT_TYPES
+from streams.events import CATALOGUE
 from support.channel_history import History
 from support.golden import golden_files
 
@@ -79,7 +79,7 @@ class TestAdvance:
         ids=str,
     )  # fmt: skip
     def test_entries_that_cannot_be_read_are_broken(self, talk: History, change: dict[str, bytes]) -> None:
-        """Fields that are not JSON objects, and versions this program does not know (EVENTS 16)."""
+        """Fields that are not JSON objects, and versions this program does not know (docs/protocol.md#versions)."""
         entry = talk.entry("chat.message", {"text": "x"})._replace(**change)
 
         with pytest.raises(BrokenEvent, match="not readable"):
@@ -91,7 +91,7 @@ class TestAdvance:
             ("chat.react", {"message_id": "1-0", "reaction": "x"}, "op"),
             ("chat.message", {"text": "x", "parts": {}}, "parts"),
             ("chat.message", {"text": "x", "parent_id": 1}, "parent_id"),
-            ("assistant.message.start", {"message_id": "m", "run_id": "r", "attempt": True}, "attempt"),
+            ("agent.status", {"run_id": "r", "agent": "a", "state": "queued", "attempt": True}, "attempt"),
             ("chat.configure", {"settings": []}, "settings"),
         ],
     )
@@ -118,31 +118,25 @@ class TestSnapshots:
     def test_a_snapshot_says_where_it_stands(self, talk: History) -> None:
         """Channel, last ID and seq travel with it."""
         last = talk.say("one")
-        loaded = ChannelFold.load(ChannelFold.dump(talk.state))
+        loaded = ChannelState.load(talk.state.dump())
 
         assert (loaded.home, loaded.id, loaded.seq) == (talk.channel, last, 1)
 
     def test_a_snapshot_holds_what_is_not_shown(self, talk: History) -> None:
-        """Attempts, ratings, open calls, finished runs, commands that wait for their answer: all that later events meet."""
+        """Finished runs, erased messages, commands that wait for their answer: all that later events meet."""
         talk.say("why?")
         talk.answer("r1.0", attempt=3)
-        talk.add("chat.feedback", {"message_id": "r1.0", "rating": "up"})
         talk.add("chat.regenerate", {"message_id": "r1.0"})
-        call = {"tool_call_id": "c", "run_id": "r2", "message_id": "m", "name": "f", "executor": "server"}
-        talk.add("tool.call.start", call)
         talk.add("agent.complete", {"run_id": "r1"})
-        talk.add("file.upload.request", {"filename": "a.txt", "size": 9})
         talk.add("chat.delete", {"message_id": talk.say("oops")})
 
-        assert talk.state.parts == ChannelFold.load(talk.state.dump()).parts
+        assert talk.state.parts == ChannelState.load(talk.state.dump()).parts
 
     def test_a_kind_alone_is_a_home_too(self) -> None:
-        """It folds everything but uploads."""
-        state = ChannelFold.initial(Kind.TEAM)
-        state.advance(Recorded("5-0", 1, "file.upload.request", 1, {"id": "a"}, {}, {"filename": "f", "size": 1}))
+        """For whoever folds without a channel's name."""
+        state = ChannelState.begin(Kind.TEAM)
 
-        assert ChannelFold.load(state.dump()).home is Kind.TEAM
-        assert state.of(UPLOADS).open == {}
+        assert ChannelState.load(state.dump()).home is Kind.TEAM
 
     @pytest.mark.parametrize("kind", Kind)
     def test_a_snapshot_of_another_version_is_refused(self, kind: Kind) -> None:
@@ -156,7 +150,7 @@ class TestSnapshots:
 
         for value in changed:
             with pytest.raises(SnapshotRefused):
-                ChannelFold.load(json.dumps(value).encode())
+                ChannelState.load(json.dumps(value).encode())
 
     @pytest.mark.parametrize(
         "snapshot",
@@ -166,7 +160,7 @@ class TestSnapshots:
     def test_what_is_no_snapshot_is_refused(self, snapshot: bytes) -> None:
         """Whatever lies where one should be."""
         with pytest.raises(SnapshotRefused):
-            ChannelFold.load(snapshot)
+            ChannelState.load(snapshot)
 
     @pytest.mark.parametrize(
         "change", [{"home": "acme:shop:1"}, {"home": "shop"}, {"home": 7}, {"id": 7}, {"seq": "7"}]
@@ -174,12 +168,12 @@ class TestSnapshots:
     def test_a_snapshot_of_nowhere_is_refused(self, talk: History, change: dict[str, Any]) -> None:
         """Its head is checked too."""
         with pytest.raises(SnapshotRefused):
-            ChannelFold.load(json.dumps({**json.loads(talk.state.dump()), **change}).encode())
+            ChannelState.load(json.dumps({**json.loads(talk.state.dump()), **change}).encode())
 
     def test_two_states_of_one_snapshot_are_independent(self, talk: History) -> None:
         """A state has one owner; a second owner loads its own."""
         talk.say("one")
-        other = ChannelFold.load(talk.state.dump())
+        other = ChannelState.load(talk.state.dump())
         talk.say("two")
 
         assert [message["text"] for message in json.loads(other.render())["messages"]] == ["one"]
@@ -188,11 +182,14 @@ class TestSnapshots:
 class TestReading:
     """Projections by themselves."""
 
-    def test_fold_folds_one_projection(self, talk: History) -> None:
+    def test_one_projection_folds_by_itself(self, talk: History) -> None:
         """For a consumer that wants only that."""
         talk.say("one")
+        talk.add("later.event")
         talk.say("two")
-        state = fold(CONVERSATION, map(recorded, talk.entries), CONVERSATION.initial(Kind.CONVERSATION))
+        state = CONVERSATION.initial(Kind.CONVERSATION)
+        for entry in talk.entries:
+            CONVERSATION.apply(state, recorded(entry))
 
         assert state == talk.state.of(CONVERSATION)
 
@@ -203,9 +200,9 @@ class TestReading:
 
     def test_every_type_that_is_folded_is_durable_and_of_its_kind(self) -> None:
         """A fold waits for nothing that can never be in its channel's log."""
-        for kind, sources in CATALOGUE.items():
-            for source in sources:
-                known = [EVENT_TYPES[name] for name in source.types]
+        for kind, projections in PROJECTIONS.items():
+            for projection in projections:
+                known = [CATALOGUE[name] for name in projection.handlers]
                 assert all(row.is_stored for row in known)
                 assert kind is Kind.AGENT or all(kind in row.kinds for row in known)
 
@@ -218,18 +215,11 @@ class TestReading:
         talk.say("two")
         assert before != talk.state.render()
 
-    def test_the_functions_are_the_methods(self, talk: History) -> None:
-        """`ChannelFold` is for those who think in functions."""
-        state = ChannelFold.apply(ChannelFold.initial(talk.channel), talk.entry("chat.message", {"text": "x"}))
-
-        assert ChannelFold.render(state) == state.render()
-        assert ChannelFold.dump(state) == state.dump()
-
     @pytest.mark.parametrize("golden", golden_files(), ids=lambda golden: golden.path.stem)
     def test_every_version_ever_released_can_be_folded(self, golden: Any) -> None:
-        """The golden entries, oldest version first (EVENTS 16)."""
-        for kind in EVENT_TYPES[golden.event["type"]].kinds:
-            state = ChannelFold.initial(Channel("acme", kind, "42"))
+        """The golden entries, oldest version first (docs/protocol.md#versions)."""
+        for kind in CATALOGUE[golden.event["type"]].kinds:
+            state = ChannelState.begin(Channel("acme", kind, "42"))
 
             assert state.advance(golden.entry)
-            assert ChannelFold.load(state.dump()).dump() == state.dump()
+            assert ChannelState.load(state.dump()).dump() == state.dump()

@@ -7,8 +7,8 @@ from contextlib import suppress
 import pytest
 
 from projections.errors import PatchRefused
-from projections.json_patch import DEPTH_MAX, WEIGHT_MAX, apply_patch
-from streams.json_bytes import Json, equals, to_json
+from projections.json_patch import DEPTH_MAX, WEIGHT_MAX, apply_patch, equals
+from streams.json_bytes import Json, to_json
 
 APPENDIX_A: list[tuple[str, Json, list[Json], Json]] = [
     ("A.1", {"foo": "bar"}, [{"op": "add", "path": "/baz", "value": "qux"}], {"baz": "qux", "foo": "bar"}),

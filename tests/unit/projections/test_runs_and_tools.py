@@ -1,4 +1,4 @@
-"""Agent runs, and tool calls with the questions that wait."""
+"""Agent runs, and the questions that wait."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from projections import BrokenEvent
 from projections.agent_runs import AGENT_RUNS
-from projections.tool_calls import TOOL_CALLS
+from projections.errors import BrokenEvent
 from streams.channel import Kind
 from support.channel_history import History
 
@@ -96,8 +95,8 @@ class TestRuns:
         assert talk.shown["active_runs"] == []
 
 
-class TestToolCalls:
-    """`pending_requests`, and the calls that are open."""
+class TestRequests:
+    """`pending_requests`."""
 
     def test_a_question_is_open_until_it_is_resolved(self, talk: History) -> None:
         """An answer alone does not close it; what is shown is the payload as it was."""
@@ -119,32 +118,10 @@ class TestToolCalls:
         assert talk.shown["pending_requests"] == []
 
     def test_what_is_open_ends_with_its_run(self, talk: History) -> None:
-        """A lost worker leaves neither questions nor calls behind; other runs' stay."""
+        """A lost worker leaves no question behind; other runs' stay."""
         for run_id in ("r1", "r2"):
             asked = {"request_id": f"{run_id}.q0", "run_id": run_id, "batch_id": "b", "kind": "input", "prompt": "?"}
             talk.add("tool.call.request", asked)
-            call = {
-                "tool_call_id": f"{run_id}c",
-                "run_id": run_id,
-                "message_id": "m",
-                "name": "f",
-                "executor": "server",
-            }
-            talk.add("tool.call.start", call)
         talk.add("agent.complete", complete("r1"))
 
-        calls = talk.state.of(TOOL_CALLS)
         assert [asked["run_id"] for asked in talk.shown["pending_requests"]] == ["r2"]
-        assert [call.run_id for call in calls.calls.values()] == ["r2"]
-        assert [asked["run_id"] for asked in calls.pending.values()] == ["r2"]
-
-    @pytest.mark.parametrize("end", ["tool.call.complete", "tool.call.error"])
-    def test_a_call_is_open_until_its_result(self, talk: History, end: str) -> None:
-        """Either way it ends; whether it may be repeated is held for whoever takes over."""
-        call = {"tool_call_id": "c", "run_id": "r1", "message_id": "r1.0", "name": "f", "executor": "server"}
-        talk.add("tool.call.start", {**call, "idempotent": True})
-        held = talk.state.of(TOOL_CALLS).calls.values()
-        assert [(one.tool_call_id, one.name, one.is_idempotent) for one in held] == [("c", "f", True)]
-
-        talk.add(end, {"tool_call_id": "c", "run_id": "r1"})
-        assert talk.state.of(TOOL_CALLS).calls == {}

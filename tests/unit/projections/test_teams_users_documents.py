@@ -1,4 +1,4 @@
-"""Team feeds, inboxes, documents and uploads."""
+"""Team feeds, inboxes and documents."""
 
 from __future__ import annotations
 
@@ -6,19 +6,11 @@ from typing import Any
 
 import pytest
 
-from projections import BrokenEvent, documents, notifications
+from projections import documents, teams
 from projections.documents import DOCUMENTS, preview
-from projections.errors import PatchRefused
-from projections.file_ids import file_id_of
-from projections.uploads import UPLOADS, UPLOADS_MAX
-from streams.channel import Channel, Kind
+from projections.errors import BrokenEvent, PatchRefused
+from streams.channel import Kind
 from support.channel_history import History
-
-
-@pytest.fixture
-def talk() -> History:
-    """An empty conversation."""
-    return History(Kind.CONVERSATION)
 
 
 class TestTeam:
@@ -132,7 +124,7 @@ class TestInbox:
 
     def test_an_inbox_nobody_reads_is_bounded(self, inbox: History, monkeypatch: pytest.MonkeyPatch) -> None:
         """The oldest are given up; `unread` stops at the bound."""
-        monkeypatch.setattr(notifications, "UNREAD_MAX", 10)
+        monkeypatch.setattr(teams, "UNREAD_MAX", 10)
         for number in range(15):
             self.notify(inbox, str(number), collapse_key=str(number))
 
@@ -209,45 +201,3 @@ class TestDocument:
         assert list(document.shown["content"]) == ["a", "b"]
         with pytest.raises(PatchRefused, match="too large"):
             preview(document.state.of(DOCUMENTS), [{"op": "add", "path": "/c", "value": "x" * 500}])
-
-
-class TestUploads:
-    """Open uploads, which the live part shows."""
-
-    def test_an_upload_is_open_until_it_is_ready_or_failed(self, talk: History) -> None:
-        """Known by the ID that follows from its request."""
-        ids = []
-        for _ in range(4):
-            request = talk.add("file.upload.request", {"filename": "a.txt", "size": 9, "mime": "text/plain"})
-            ids.append(file_id_of(talk.channel, request))
-        talk.add("file.upload.complete", {"upload_id": ids[0]})
-        talk.add("file.ready", {"file_id": ids[1]})
-        talk.add("file.upload.failed", {"upload_id": ids[2], "reason": "size", "message": "m"})
-
-        held = talk.state.of(UPLOADS).open
-        assert [(one.upload_id, one.state) for one in held.values()] == [(ids[0], "verifying"), (ids[3], "requested")]
-        assert (held[ids[0]].user, held[ids[0]].filename, held[ids[0]].total) == ("alice", "a.txt", 9)
-        assert "uploads" not in talk.shown
-
-        talk.add("file.upload.cancel", {"upload_id": ids[3]})
-        talk.add("file.upload.complete", {"upload_id": ids[3]})
-        assert list(held) == [ids[0]]
-
-    def test_ids_are_of_the_tenant_the_channel_and_the_event(self) -> None:
-        """Nobody can name another's upload by guessing, and everybody derives the same."""
-        places = [
-            (Channel("a", Kind.TEAM, "x"), "1-0"), (Channel("b", Kind.TEAM, "x"), "1-0"),
-            (Channel("a", Kind.AGENT, "x"), "1-0"), (Channel("a", Kind.TEAM, "y"), "1-0"), (Channel("a", Kind.TEAM, "x"), "1-1"),
-        ]  # fmt: skip
-        ids = [file_id_of(*place) for place in places]
-
-        assert len(set(ids)) == 5
-        assert all(len(one) == 32 and set(one) <= set("0123456789abcdef") for one in ids)
-        assert ids[0] == file_id_of(*places[0])
-
-    def test_open_uploads_are_bounded(self, talk: History) -> None:
-        """The oldest is forgotten first."""
-        for _ in range(UPLOADS_MAX + 1):
-            talk.add("file.upload.request", {"filename": "a.txt", "size": 9, "mime": "text/plain"})
-
-        assert len(talk.state.of(UPLOADS).open) == UPLOADS_MAX

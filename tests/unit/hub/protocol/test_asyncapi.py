@@ -11,6 +11,9 @@ import pytest
 
 from hub.errors import ERROR_CODES
 from hub.protocol.schemas import asyncapi_document, errors_of, json_schemas
+from projections.channel_state import PROJECTIONS
+from projections.live import LiveStateFields
+from projections.state_schema import state_schema
 from streams.events import CATALOGUE
 from streams.events.schemas import catalogue_hash
 
@@ -90,11 +93,25 @@ def test_a_stored_event_has_its_place_and_a_signal_has_none() -> None:
 
 
 def test_the_hash_follows_the_schemas() -> None:
-    """The hash is the catalogue's, and another version is another hash; words do not change it."""
+    """The hash is of the catalogue and the state; another version is another hash, words do not change it."""
+    state = state_schema()
     other = {**CATALOGUE, "chat.message": replace(CATALOGUE["chat.message"], version=2)}
-    assert DOCUMENT["x-schema-sha256"] == catalogue_hash(CATALOGUE) != catalogue_hash(other)
+    assert DOCUMENT["x-schema-sha256"] == catalogue_hash(CATALOGUE, state) != catalogue_hash(other, state)
+    assert catalogue_hash(CATALOGUE, state) != catalogue_hash(CATALOGUE, {**state, "ChannelState": {"type": "object"}})
     reworded = {**CATALOGUE, "chat.message": replace(CATALOGUE["chat.message"], summary="Else.")}
     assert catalogue_hash(CATALOGUE) == catalogue_hash(reworded)
+
+
+def test_the_state_is_published_as_the_projections_declare_it() -> None:
+    """Each field a projection names is in the schema of the two replies that carry a state, and no other is let in."""
+    declared = {"metadata", "count"}.union(
+        *(one.model.model_fields for several in PROJECTIONS.values() for one in several)
+    )
+    for name in ("channel.subscribed", "channel.state-reply"):
+        state: Any = DOCUMENT["components"]["schemas"][name]["$defs"]["ChannelState"]
+        assert state["properties"].keys() == declared | LiveStateFields.model_fields.keys()
+        assert state["additionalProperties"] is False
+        assert state["required"] == ["metadata", "count"]
 
 
 def test_what_is_not_served_is_not_offered() -> None:

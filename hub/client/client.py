@@ -16,7 +16,7 @@ from hub.client.core import Core
 from hub.client.cursors import CursorStore, MemoryCursors
 from hub.client.driver import Driver, Token, TokenSource
 from hub.client.errors import ClientError, HubClosed, HubUnreachable, OutboxFull
-from hub.client.feed import Wish
+from hub.client.feed import SubscribeOptions
 from hub.client.feeds import Identity
 from hub.client.items import LIVE_ONLY, ChannelState, Cursor, Event, History, Item, Payload, Reply, Stored
 from hub.client.outbox import Command, Outcome
@@ -38,7 +38,7 @@ class HubClient:
         url: `http://host:8000` or `wss://host/ws`; several are tried in turn.
         token: a JWT, or a function (plain or async) that returns a fresh one.
         client_id: a name for this device; the hub makes one if absent.
-        cursors: where cursors are kept; in memory by default.
+        cursors: the store of cursors; memory by default.
         buffer: events held for a slow reader before the socket is left unread.
         max_pending: unanswered commands before `OutboxFull`.
         connect_timeout_s: seconds for the first connection; None tries for ever.
@@ -82,10 +82,10 @@ class HubClient:
         await self.aclose()
 
     async def connect(self) -> None:
-        """Connect, and stay so. Returns when the hub has acknowledged.
+        """Connect, and stay connected. Returns when the hub has acknowledged.
 
         Raises:
-            ConnectionRefused: the hub will not have this client.
+            ConnectionRefused: the hub refuses this client.
             HubUnreachable: not within `connect_timeout_s`.
         """
         self._running = asyncio.create_task(self._driver.run(), name="hub-client")
@@ -143,9 +143,9 @@ class HubClient:
             channel: `kind:name`.
             after: a cursor or event id; `"0"` for all there is, `"$"` for live only. None: the stored cursor, else live.
             rewind: begin with the last so many events (at most 1,000) instead.
-            state: whether the hub sends the channel's state with its answer.
-            presence: yield who comes and goes, as signals.
-            signals: yield what is not stored (typing, deltas); what a slow reader cannot take is let go.
+            state: have the hub send the channel's state with its answer.
+            presence: yield joins and leaves, as signals.
+            signals: yield events that are not stored (typing, deltas); a slow reader loses some.
             on_gap: `"raise"` a `GapError` where events are missing for good, or `"report"` a `Gap` item and go on.
             with_receipts: yield `Subscribed` and `Receipt` items too.
 
@@ -153,9 +153,9 @@ class HubClient:
             ValueError: the channel is followed already by this client.
         """
         start = self._start(channel, after, rewind)
-        wish = Wish(channel, start, rewind, state, presence, signals, on_gap == "raise")
+        options = SubscribeOptions(channel, start, rewind, state, presence, signals, on_gap == "raise")
         return Subscription(
-            self._core, self._driver, self._store, wish, buffer=self._buffer, with_receipts=with_receipts
+            self._core, self._driver, self._store, options, buffer=self._buffer, with_receipts=with_receipts
         )
 
     def _start(self, channel: str, after: str | Cursor | None, rewind: int | None) -> Cursor | None:
@@ -203,7 +203,7 @@ class HubClient:
     # --- writing ---
 
     async def send(self, channel: str, text: str, **fields: object) -> Stored:
-        """Say something in a conversation; `fields` as `chat.message` in the catalogue. Returns once it is stored.
+        """Send a message to a conversation; `fields` as `chat.message` in the catalogue. Returns once it is stored.
 
         Raises:
             HubError: refused; nothing was stored.
@@ -213,7 +213,7 @@ class HubClient:
     async def command(
         self, kind: str, channel: str | None = None, payload: Payload | None = None, *, command_id: str | None = None
     ) -> Reply:
-        """Send any command and wait for its answer, over as many connections as that takes.
+        """Send any command and wait for its answer, over any number of connections.
 
         Cancelling it leaves open whether the command was stored; the same `command_id` may be sent again.
 
@@ -244,7 +244,7 @@ class HubClient:
     def submit(
         self, kind: str, channel: str | None = None, payload: Payload | None = None, *, command_id: str | None = None
     ) -> asyncio.Future[Reply]:
-        """As `command`, without waiting: commands handed over one after another are sent in that order.
+        """As `command`, without waiting: commands are sent in the order of the calls.
 
         Raises:
             OutboxFull: more than `max_pending` are unanswered.
@@ -268,7 +268,7 @@ class HubClient:
         """Send a frame without id (`chat.typing`, `document.cursor`): no answer, never repeated.
 
         Returns:
-            Whether there was a connection to hand it to.
+            True if there was a connection to hand it to.
         """
         handed_over = self._core.signal(_frame(kind, channel, payload, {}))
         self._driver.stir()
@@ -293,7 +293,7 @@ class HubClient:
         return self._core.hole_count, self._core.repeat_count
 
     def cut(self) -> None:
-        """Pull the plug: reset the TCP connection without a close frame. The client recovers as from any loss."""
+        """Reset the TCP connection without a close frame, for tests. The client recovers as from any loss."""
         self._driver.cut()
 
 
@@ -317,6 +317,6 @@ def _answer(future: asyncio.Future[Reply], outcome: Outcome) -> None:
 
 
 def _id_maker() -> Callable[[], str]:
-    """Ids that no other client of this user makes: a random prefix and a count."""
+    """Make ids that no other client of this user makes: a random prefix and a count."""
     prefix, count = secrets.token_hex(6), itertools.count(1)
     return lambda: f"{prefix}.{next(count)}"

@@ -1,10 +1,10 @@
 """The client's side of the protocol for one user: sockets come and go, feeds and commands stay. Pure.
 
-No I/O, no clock, no randomness: the owner passes in the time, ids and jitter, and sends what `flush` returns. Its duty,
+No I/O, no clock, no randomness: the owner passes in the time, ids and jitter, and sends what `flush` returns. It must call,
 in this order: `open` when a socket is up, `receive` for each message, `tick` no later than `next_due`, `lost` once the
-socket is gone. When `broken` is set, the socket is to be dropped at once.
+socket is gone; and drop the socket as soon as `broken` is set.
 
-    OFFLINE ──open──▶ GREETING ──connection.ack──▶ READY ──lost──▶ OFFLINE …
+    OFFLINE ──open──▶ HANDSHAKE ──connection.ack──▶ READY ──lost──▶ OFFLINE …
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import Final
 
 from hub.client.errors import ClientError, HubClosed, HubError, Retry
 from hub.client.feed import Feed, Taken
-from hub.client.feeds import Feeds, Identity, greet
+from hub.client.feeds import Feeds, Identity, first_message
 from hub.client.items import Payload, Reply
 from hub.client.outbox import Command, Outbox
-from hub.client.recovery import Over, Pulse, Recovery, Verdict
+from hub.client.recovery import Heartbeat, Over, Recovery, Verdict
 from hub.client.wire import Frame, MalformedMessage, encode, split
 
 _HANDSHAKE_S: Final = 10.0
-"""Seconds from the open socket to `connection.ack`; the hub allows itself and us as much (4008)."""
+"""Seconds from the open socket to `connection.ack`; the hub allows as much (4008)."""
 _DEFAULT_LIMIT_BYTES: Final = 1_048_576
 """The hub's default message limit, until an ack tells the real one."""
 _HEARTBEAT: Final = encode({"type": "connection.heartbeat", "payload": {}})
 
 
-class Stage(Enum):
-    """Where the present socket stands."""
+class SocketState(Enum):
+    """The state of the present socket."""
 
     OFFLINE = auto()
-    GREETING = auto()
+    HANDSHAKE = auto()
     READY = auto()
 
 
@@ -41,21 +41,21 @@ class Core:
 
     Attributes:
         outgoing: frames to send, oldest first; the owner takes them by `flush`.
-        next_due: when `tick` wants to be called, at the latest.
-        broken: why the present socket must be dropped; None while it is sound.
+        next_due: latest time for the next call of `tick`.
+        broken: the reason the present socket must be dropped; None while it is sound.
         wants_token: the hub announced that the token will expire; the owner answers with `refresh`.
         welcome: the newest `connection.ack`.
-        hole_count: how often the hub left events out without a gap; each was mended by asking again.
+        hole_count: times the hub left events out without a gap; each was mended by asking again.
         repeat_count: events the hub sent a second time on one subscription; each was dropped.
-        over: why the client has ended for good; None while it lives.
-        waiting: readers that wait for something to come; kept by the owner.
+        over: the reason the client has ended for good; None while it lives.
+        waiting: readers that wait for items; kept by the owner.
     """
 
     def __init__(
         self, identity: Identity, *, new_id: Callable[[], str], jitter: Callable[[], float], can_refresh: bool
     ) -> None:
         self.outgoing: list[bytes] = []
-        self.stage = Stage.OFFLINE
+        self.socket_state = SocketState.OFFLINE
         self.broken: str | None = None
         self.hole_count = self.repeat_count = 0
         self.over: ClientError | None = None
@@ -66,12 +66,12 @@ class Core:
         self.outbox = Outbox()
         self._identity = identity.to_wire()
         self._new_id = new_id
-        self._pulse = Pulse()
+        self._heartbeat = Heartbeat()
         self._recovery = Recovery(jitter, can_refresh=can_refresh)
         self.feeds = Feeds(self._send, new_id, self._recovery.pause_s)
-        self._greeting_id = self._refresh_id = ""
+        self._handshake_id = self._refresh_id = ""
 
-    # --- what the user wants ---
+    # --- calls of the user ---
 
     def subscribe(self, feed: Feed) -> None:
         """Follow a channel.
@@ -84,7 +84,7 @@ class Core:
         self.feeds.follow(feed)
 
     def submit(self, command: Command) -> None:
-        """Send a command, now or once connected; its outcome goes to `command.done`.
+        """Send a command, now or once connected; `command.done` gets the outcome.
 
         Raises:
             ClientError: the client is over, or the command is larger than this hub takes (4011).
@@ -93,24 +93,24 @@ class Core:
         self._check_alive()
         if len(command.wire) > self.limit_bytes:
             raise self._too_large()
-        if self.outbox.add(command) and self.stage is Stage.READY:
+        if self.outbox.add(command) and self.socket_state is SocketState.READY:
             self.outgoing.append(command.wire)
 
     def signal(self, wire: bytes) -> bool:
-        """Send a frame without id, if connected; it is never repeated. Whether it was handed over."""
-        if self.stage is Stage.READY:
+        """Send a frame without id, if connected; it is never repeated. True if it was handed over."""
+        if self.socket_state is SocketState.READY:
             self.outgoing.append(wire)
-        return self.stage is Stage.READY
+        return self.socket_state is SocketState.READY
 
     def refresh(self, token: str) -> None:
         """Exchange the token on the open socket."""
-        if self.stage is Stage.READY:
+        if self.socket_state is SocketState.READY:
             self._refresh_id = self._new_id()
             self._send({"type": "connection.refresh", "id": self._refresh_id, "payload": {"token": token}})
 
     def close(self) -> None:
-        """The user has gone: iterators end quietly where they stand, open commands fail."""
-        self.stage, self.next_due = Stage.OFFLINE, float("inf")
+        """End for the user: iterators end quietly where they stand, open commands fail."""
+        self.socket_state, self.next_due = SocketState.OFFLINE, float("inf")
         self.outgoing.clear()
         self.feeds.drop_buffers()
         self.feeds.end(None)
@@ -118,33 +118,33 @@ class Core:
 
     @property
     def limit_bytes(self) -> int:
-        """The largest message this hub takes."""
+        """The largest message this hub accepts, in bytes."""
         return _DEFAULT_LIMIT_BYTES if self.welcome is None else int(self.welcome["message_size_limit_bytes"])
 
     # --- the life of a socket ---
 
     @property
     def paused(self) -> bool:
-        """Some reader is behind and nobody waits for anything: leave the rest in the stream for now."""
+        """True while some reader is behind and none waits: the rest stays in the stream for now."""
         return bool(self.feeds.full) and not self.waiting and not self.outbox
 
     def flush(self) -> list[bytes]:
-        """Take what is to be sent."""
+        """Take the frames to send."""
         frames, self.outgoing = self.outgoing, []
         return frames
 
     def open(self, token: str, now: float) -> None:
-        """A socket is up: greet."""
-        self.stage, self.broken, self.wants_token = Stage.GREETING, None, False
-        self._greeting_id = self._new_id()
+        """Begin the handshake on a new socket."""
+        self.socket_state, self.broken, self.wants_token = SocketState.HANDSHAKE, None, False
+        self._handshake_id = self._new_id()
         session_id = None if self.welcome is None else self.welcome["session_id"]
-        self._send(greet(self._greeting_id, token, self._identity, session_id, self.feeds))
-        self._pulse.expect_within(now, _HANDSHAKE_S)
+        self._send(first_message(self._handshake_id, token, self._identity, session_id, self.feeds))
+        self._heartbeat.expect_within(now, _HANDSHAKE_S)
         self._reckon()
 
     def receive(self, text: str, now: float) -> None:
-        """One message came. What is not a sound frame of this protocol breaks the socket, not the client."""
-        self._pulse.heard(now)
+        """Handle one message. A malformed one breaks the socket, not the client."""
+        self._heartbeat.heard(now)
         try:
             for frame, start, end in split(text):
                 if "seq" in frame:
@@ -159,24 +159,24 @@ class Core:
             self.broken = f"the hub sent a message this client cannot read: {problem!r}"
 
     def listen(self, now: float, *, listening: bool) -> None:
-        """The owner stopped reading, or took it up again."""
-        self._pulse.listen(now, listening=listening)
+        """Note that the owner stopped reading, or took it up again."""
+        self._heartbeat.listen(now, listening=listening)
         self._reckon()
 
     def tick(self, now: float) -> None:
-        """Give signs of life, look for the other side's, and repeat what was put off until now."""
-        if self._pulse.silent(now):
+        """Send heartbeats, check for the hub's, and repeat what was delayed until now."""
+        if self._heartbeat.silent(now):
             self.broken = "nothing was heard for two heartbeat intervals"
-        elif self.stage is Stage.READY:
-            if self._pulse.beat(now):
+        elif self.socket_state is SocketState.READY:
+            if self._heartbeat.beat(now):
                 self.outgoing.append(_HEARTBEAT)
             self.outgoing += self.outbox.released(now)
             self.feeds.tick(now)
         self._reckon()
 
     def lost(self, code: int | None, now: float) -> Verdict:
-        """The socket is gone, or none could be opened. `code` is the close code received, if one was."""
-        self.stage, self.next_due = Stage.OFFLINE, float("inf")
+        """Handle the end of a socket, or a failure to open one. `code` is the close code received, if any."""
+        self.socket_state, self.next_due = SocketState.OFFLINE, float("inf")
         self.outgoing.clear()
         self.feeds.lost()
         verdict = self._recovery.lost(code, now)
@@ -185,7 +185,7 @@ class Core:
         return verdict
 
     def fail(self, error: ClientError) -> None:
-        """Nothing more will come: end every feed and command with `error`. What is buffered is still handed out."""
+        """End every feed and command with `error`. Buffered items are still handed out."""
         self.over = self.over or error
         self.feeds.end(error)
         self.outbox.fail(error)
@@ -222,7 +222,7 @@ class Core:
         if kind.startswith("connection."):
             self._on_connection(kind, frame, now)
         elif kind == "channel.subscribed":
-            self.feeds.on_subscribed(frame, self._greeting_id)
+            self.feeds.on_subscribed(frame, self._handshake_id)
         elif kind == "channel.resumed":
             if self.feeds.on_resumed(frame) is Taken.HOLE:
                 self._on_hole(frame)
@@ -245,12 +245,12 @@ class Core:
                 self._recovery.drained(now, frame["payload"]["reconnect_after_ms"])
 
     def _on_ack(self, frame: Frame, now: float) -> None:
-        if self.stage is not Stage.GREETING:
+        if self.socket_state is not SocketState.HANDSHAKE:
             return
-        self.stage, self.welcome = Stage.READY, frame["payload"]
+        self.socket_state, self.welcome = SocketState.READY, frame["payload"]
         self._recovery.acknowledged(self.welcome.get("reconnect"))
         self._identity["client_id"] = self.welcome["client_id"]
-        self._pulse.start(now, self.welcome["heartbeat_interval_ms"])
+        self._heartbeat.start(now, self.welcome["heartbeat_interval_ms"])
         self.feeds.connected()
         for command_id in self.outbox.oversized(self.limit_bytes):
             self.outbox.settle(command_id, self._too_large())
@@ -258,12 +258,12 @@ class Core:
         self._reckon()
 
     def _on_error(self, frame: Frame, now: float) -> None:
-        """An error that answers no command: it is the connection's, a channel's, or a refused refresh (nothing to do)."""
+        """Handle an error that answers no command: the connection's, a channel's, or a refused refresh (nothing to do)."""
         re = frame.get("re")
-        if "channel" not in frame and re in (None, self._greeting_id):
+        if "channel" not in frame and re in (None, self._handshake_id):
             self._recovery.refused(frame["payload"])
         elif re != self._refresh_id:
-            self.feeds.on_refused(frame, self._greeting_id, now)
+            self.feeds.on_refused(frame, self._handshake_id, now)
             self._reckon()
 
     # --- sending and timing ---
@@ -280,5 +280,5 @@ class Core:
         return HubError({"code": 4011, "name": "message_too_large", "message": message, "retry": Retry.NO})
 
     def _reckon(self) -> None:
-        """Work out when `tick` is wanted next."""
-        self.next_due = min(self._pulse.due, self.feeds.due, self.outbox.due)
+        """Compute the next time for `tick`."""
+        self.next_due = min(self._heartbeat.due, self.feeds.due, self.outbox.due)

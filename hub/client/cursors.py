@@ -1,7 +1,7 @@
-"""Where a reader keeps its cursors between two runs.
+"""Stores for a reader's cursors between two runs.
 
 A cursor is saved after its event was taken (the reader asked for the next one), never before: after a crash the last
-events may come again, none is skipped (at least once). A store of your own needs the three methods of `CursorStore`.
+events may be repeated, none is skipped (at least once). A store of your own needs the three methods of `CursorStore`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class CursorStore(Protocol):
         ...
 
     def flush(self) -> None:
-        """Write what was gathered; called when the client closes."""
+        """Write the gathered cursors; called when the client closes."""
         ...
 
 
@@ -52,7 +52,7 @@ class MemoryCursors:
         self._held[channel] = cursor
 
     def flush(self) -> None:
-        """Nothing is gathered."""
+        """Do nothing: nothing is gathered."""
 
 
 class FileCursors:

@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from hub.client.core import Core, Stage
+from hub.client.core import Core, SocketState
 from hub.client.errors import ClientError, ConnectionRefused, Retry
 from hub.client.recovery import Over, Verdict
 from hub.client.wire import join
@@ -30,16 +30,16 @@ Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
 
 
 class TokenSource:
-    """Keeps the present token, so that reconnecting does not ask the issuer each time."""
+    """Keeps the current token, so that reconnecting does not ask the issuer each time."""
 
     def __init__(self, token: Token) -> None:
         self._token = token
-        self._present = token if isinstance(token, str) else None
+        self._current_token = token if isinstance(token, str) else None
         self.renewable = not isinstance(token, str)
 
     async def current(self) -> str:
-        """The token to show now."""
-        return self._present if self._present is not None else await self.renew()
+        """The token to send now."""
+        return self._current_token if self._current_token is not None else await self.renew()
 
     async def renew(self) -> str:
         """A fresh token; the same one when it is only a text."""
@@ -47,13 +47,13 @@ class TokenSource:
         if isinstance(token, str):
             return token
         made = token()
-        self._present = await made if inspect.isawaitable(made) else made
-        return self._present
+        self._current_token = await made if inspect.isawaitable(made) else made
+        return self._current_token
 
     def expire(self) -> None:
-        """The present token was refused as expired: the next `current` asks for a fresh one."""
+        """Have the next `current` ask for a fresh token: this one was refused as expired."""
         if self.renewable:
-            self._present = None
+            self._current_token = None
 
 
 _log: Final = logging.getLogger("hub.client")
@@ -70,7 +70,7 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 def socket_url(url: str) -> str:
-    """The WebSocket address of a hub given by any of `http://host`, `ws://host` and `ws://host/ws`.
+    """Make the WebSocket address of a hub given by any of `http://host`, `ws://host` and `ws://host/ws`.
 
     Raises:
         ValueError: it is none of these.
@@ -86,8 +86,8 @@ class Driver:
     """One client's connection, for as long as the client lives.
 
     Attributes:
-        settled: set once the first handshake succeeded, or nothing more will be tried (`core.over` says why).
-        trouble: why the newest attempt to connect failed; None after a success.
+        settled: set once the first handshake succeeded, or nothing more will be tried (see `core.over`).
+        trouble: the error of the newest attempt to connect; None after a success.
     """
 
     def __init__(self, core: Core, urls: Sequence[str], token: TokenSource) -> None:
@@ -116,7 +116,7 @@ class Driver:
             self.settled.set()
 
     def stir(self) -> None:
-        """The core was given something to do from outside: let reader, writer and timer look at it."""
+        """Have reader, writer and timer look at the core, which was given something to do."""
         if self._core.outgoing:
             self._writable.set()
         if not self._core.paused:
@@ -125,7 +125,7 @@ class Driver:
             self._arm()
 
     def cut(self) -> None:
-        """Reset the TCP connection without a close frame, as a pulled plug would; the client comes back by itself."""
+        """Reset the TCP connection without a close frame; the client reconnects by itself."""
         if self._socket is not None:
             transport = self._socket.transport
             with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(_fileno(transport))) as same:
@@ -133,7 +133,7 @@ class Driver:
             transport.abort()
 
     async def _one_socket(self) -> Verdict:
-        """From opening a socket to its end, whatever ends it."""
+        """Run one socket from opening to end."""
         try:
             token = await self._token.current()
             socket = await self._open()
@@ -147,7 +147,7 @@ class Driver:
         return await self._live(socket, token)
 
     async def _open(self) -> ClientConnection:
-        """A socket to the next of the addresses in turn."""
+        """Open a socket to the next of the addresses in turn."""
         url = self._urls[0]
         self._urls.append(self._urls.pop(0))
         try:
@@ -175,12 +175,12 @@ class Driver:
             self.trouble = closed
         finally:
             self._socket = None
-            await self._hang_up(socket, writer)
+            await self._end_socket(socket, writer)
         code = None if socket.close_code == _NO_CLOSE_FRAME else socket.close_code
         _log.info("the connection to the hub ended: %s", self._core.broken or socket.close_code)
         return self._core.lost(code, _now())
 
-    async def _hang_up(self, socket: ClientConnection, writer: asyncio.Task[None]) -> None:
+    async def _end_socket(self, socket: ClientConnection, writer: asyncio.Task[None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._armed_for = None, float("inf")
@@ -190,7 +190,7 @@ class Driver:
             task.cancel()
         try:
             if self._core.broken is None:
-                await _say_goodbye(socket)
+                await _close_politely(socket)
         finally:
             socket.transport.abort()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -209,11 +209,11 @@ class Driver:
                 self._arm()
             if core.wants_token:
                 self._renew()
-            if core.stage is Stage.READY and not self.settled.is_set():
+            if core.socket_state is SocketState.READY and not self.settled.is_set():
                 self.settled.set()
 
     async def _rest(self) -> None:
-        """Leave the socket unread until a reader has made room, or somebody waits for something else."""
+        """Leave the socket unread until a reader has made room, or another one waits."""
         self._core.listen(_now(), listening=False)
         self._readable.clear()
         await self._readable.wait()
@@ -256,8 +256,8 @@ class Driver:
         self.stir()
 
 
-async def _say_goodbye(socket: ClientConnection) -> None:
-    """The closing handshake, passing over what the hub sent before it heard of it. Bounded by the close timeout."""
+async def _close_politely(socket: ClientConnection) -> None:
+    """Close, passing over messages the hub sent before it knew. Bounded by the close timeout."""
     async with asyncio.TaskGroup() as group:
         group.create_task(socket.close())
         with contextlib.suppress(ConnectionClosed):

@@ -1,4 +1,4 @@
-"""What can go wrong for a user of the client, as types. Pure."""
+"""The client's errors, as types. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hub.client.items import Gap, Payload
 
 
 class Retry(StrEnum):
-    """The hub's advice on what the client does next (PROTOCOL 4)."""
+    """The hub's advice on the client's next step (docs/protocol.md#errors)."""
 
     NO = "no"
     REFRESH = "refresh"
@@ -34,11 +34,11 @@ class HubError(ClientError):
     """The hub refused something; the attributes are those of `connection.error`.
 
     Attributes:
-        code: PROTOCOL 4; `name` is its name.
-        retry: what the hub advises. By the time this is raised the client has already followed the advice.
-        retry_after_ms: when it may be tried again, where the hub said so.
+        code: see docs/protocol.md#errors; `name` is its name.
+        retry: the hub's advice. By the time this is raised the client has already followed it.
+        retry_after_ms: the pause before another attempt, where the hub gave one.
         details: a tuple of `{"field", "problem"}`.
-        channel: the channel it concerns, where there is one.
+        channel: the channel it concerns, if any.
     """
 
     def __init__(self, payload: Payload, channel: str | None = None) -> None:
@@ -53,7 +53,7 @@ class HubError(ClientError):
 
 
 class ConnectionRefused(HubError):
-    """The hub will not have this client, and coming back would not help. Every iterator and command ends with it."""
+    """The hub refuses this client, and reconnecting would not help. Every iterator and command ends with it."""
 
 
 class HubUnreachable(ClientError):
@@ -92,7 +92,7 @@ class StreamBroken(ClientError):
 
 
 class GapError(ClientError):
-    """Events were lost for this reader, raised where they would have come. The iterator ends here.
+    """Events were lost for this reader; raised in their place. The iterator ends here.
 
     Go on with `subscribe(channel, after=error.head)`, starting from `error.state`; or use `on_gap="report"`.
     """
@@ -110,7 +110,7 @@ class GapError(ClientError):
 
 
 class UploadFailed(ClientError):
-    """The upload came to nothing.
+    """The upload failed.
 
     Attributes:
         reason: as `file.upload.failed` says: cancelled, expired, checksum, size, type, storage, infected.

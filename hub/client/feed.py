@@ -20,7 +20,11 @@ from hub.client.wire import Frame, read_event, read_signal
 
 
 def read_subscribed(channel: str, payload: Payload, held: Cursor | None) -> Subscribed:
-    """The frame `channel.subscribed` as a value, its gap checked against the position `held`."""
+    """Read `channel.subscribed`, its gap checked against the position `held`.
+
+    The hub decides on a cursor and says so. This is the reader's own check of that answer: an answer that contradicts itself
+    is treated as a gap too, so that a hole is never delivered as continuity.
+    """
     epoch = payload.get("epoch")
     head = _position(payload["head"], epoch)
     return Subscribed(
@@ -50,7 +54,7 @@ def _gap(channel: str, payload: Payload, head: Cursor, held: Cursor | None) -> G
 
 
 def _contradiction(payload: Payload, head: Cursor, held: Cursor) -> str | None:
-    """Why an answer without a gap cannot continue `held`, or None when it can."""
+    """The reason an answer without a gap cannot continue `held`, or None when it can."""
     if held.epoch is not None and head.epoch is not None and held.epoch != head.epoch:
         return "epoch_changed"
     if not payload.get("recovered", True):
@@ -67,12 +71,12 @@ _SPILL_FACTOR: Final = 4
 
 
 class Phase(Enum):
-    """Where a feed stands with the hub."""
+    """The state of a feed at the hub."""
 
     IDLE = auto()
     """Not asked for on this socket."""
     ASKED = auto()
-    """Asked for; what comes before the answer belongs to an older subscription and is passed over."""
+    """Asked for; frames before the answer belong to an older subscription and are passed over."""
     LIVE = auto()
     """Answered: replayed and live events follow."""
     SPILLED = auto()
@@ -82,7 +86,7 @@ class Phase(Enum):
 
 
 class Taken(Enum):
-    """What became of an event offered to a feed."""
+    """The outcome of an event offered to a feed."""
 
     YES = auto()
     PASSED_OVER = auto()
@@ -92,8 +96,8 @@ class Taken(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a reader asked for. `start` is a cursor or `$`; the rest as in `HubClient.subscribe`."""
+class SubscribeOptions:
+    """The options of a subscription. `start` is a cursor or None; the rest as in `HubClient.subscribe`."""
 
     channel: str
     start: Cursor | None = None
@@ -108,11 +112,11 @@ class Feed:
     """One subscription's state.
 
     Attributes:
-        items: what waits for the reader, oldest first.
+        items: items for the reader, oldest first.
         answer: the newest `channel.subscribed`; None before the first.
         asked_as: the id of the command that asked; None before the first.
-        error: why it ended; None for an end the reader wanted.
-        woken: called when something came for a reader that found nothing, or when it ended.
+        error: the reason it ended; None for an end the reader wanted.
+        woken: called when an item arrives for a reader that found nothing, or when it ended.
     """
 
     __slots__ = (
@@ -127,15 +131,15 @@ class Feed:
         "high",
         "items",
         "low",
+        "options",
         "phase",
         "spill",
-        "wish",
         "woken",
     )  # fmt: skip
 
-    def __init__(self, wish: Wish, buffer: int, woken: Callable[[], None]) -> None:
-        start = wish.start
-        self.wish = wish
+    def __init__(self, options: SubscribeOptions, buffer: int, woken: Callable[[], None]) -> None:
+        start = options.start
+        self.options = options
         self.items: deque[Item] = deque()
         self.phase = Phase.IDLE
         self.asked_as: str | None = None
@@ -153,38 +157,38 @@ class Feed:
 
     @property
     def position(self) -> Cursor | None:
-        """After which event to ask; None while only a rewind or the live end was wished for and not yet answered."""
+        """The cursor to ask from; None while only a rewind or the live end was requested and not yet answered."""
         if self._last_id == LIVE_ONLY:
             return None
         return Cursor(self._last_id, None if self._next_seq is None else self._next_seq - 1, self._epoch)
 
     @property
     def plain(self) -> bool:
-        """Whether a cursor alone says all: nothing was wished for that only a subscription object can carry."""
-        return self.position is not None and self.wish.state and not self.wish.presence
+        """True if a cursor says everything: no option needs a subscription object."""
+        return self.position is not None and self.options.state and not self.options.presence
 
     def subscription(self) -> dict[str, object]:
-        """The subscription object that asks for what is wanted now (PROTOCOL 3)."""
-        wish, position = self.wish, self.position
-        wanted: dict[str, object] = {"channel": wish.channel}
+        """The subscription object to ask with now (docs/protocol.md#channels)."""
+        options, position = self.options, self.position
+        wanted: dict[str, object] = {"channel": options.channel}
         if position is not None:
             wanted |= position.to_wire()
-        elif wish.rewind is not None:
-            wanted["rewind"] = wish.rewind
-        if not wish.state:
+        elif options.rewind is not None:
+            wanted["rewind"] = options.rewind
+        if not options.state:
             wanted["state"] = False
-        if wish.presence:
+        if options.presence:
             wanted["presence"] = True
         return wanted
 
     def ask(self, command_id: str) -> None:
-        """It is being asked for by the command of this id."""
+        """Note that the command of this id asks for it."""
         self.phase = Phase.ASKED
         self.asked_as = command_id
 
     def subscribed(self, frame: Frame) -> None:
-        """The hub's answer, or its word that the log broke under a live feed."""
-        answer = read_subscribed(self.wish.channel, frame["payload"], self.position)
+        """Take the hub's answer, or its news that the log broke under a live feed."""
+        answer = read_subscribed(self.options.channel, frame["payload"], self.position)
         self.phase = Phase.LIVE
         self._refusals = 0
         self._epoch = answer.epoch
@@ -198,7 +202,7 @@ class Feed:
             self._gapped(answer.gap)
 
     def _gapped(self, gap: Gap) -> None:
-        if self.wish.raise_gaps:
+        if self.options.raise_gaps:
             self.end(GapError(gap))
         else:
             self._put(gap)
@@ -223,35 +227,35 @@ class Feed:
     def _hole(self, expected: int, got: int) -> Taken:
         self._holes += 1
         if self._holes > _HOLES_MAX:
-            self.end(StreamBroken(self.wish.channel, expected, got))
+            self.end(StreamBroken(self.options.channel, expected, got))
         return Taken.HOLE
 
     def signal(self, frame: Frame, text: str, start: int, end: int) -> None:
-        """Offer a signal; it is let go when the reader did not ask for it, or is behind (it may be lost by contract)."""
-        wish = self.wish
-        wanted = wish.signals or (wish.presence and frame["type"] == "channel.presence")
+        """Offer a signal; it is dropped when the reader did not ask for it, or is behind (it may be lost by contract)."""
+        options = self.options
+        wanted = options.signals or (options.presence and frame["type"] == "channel.presence")
         if self.phase is Phase.LIVE and wanted and len(self.items) < self.high:
             self._put(read_signal(frame, text[start:end].encode()))
 
     def resumed(self, frame: Frame) -> Taken:
-        """The receipt of a replay. A receipt for more than came is a hole."""
+        """Take the receipt of a replay. A receipt for more than arrived is a hole."""
         if self.phase is not Phase.LIVE:
             return Taken.PASSED_OVER
         told = frame["payload"]
         count, to_seq, next_seq = told.get("count", 0), told.get("to_seq"), self._next_seq
         if count and to_seq is not None and (next_seq is None or to_seq >= next_seq):
             return self._hole(to_seq if next_seq is None else next_seq, to_seq + 1)
-        self._put(Receipt(self.wish.channel, told.get("from_seq"), to_seq, count, told.get("gap")))
+        self._put(Receipt(self.options.channel, told.get("from_seq"), to_seq, count, told.get("gap")))
         return Taken.YES
 
     def refused(self) -> int:
-        """The hub said "later": it is to be asked again. How often it said so before, in a row."""
+        """Note that the hub said "later"; returns how often it said so before, in a row."""
         self.phase = Phase.IDLE
         self._refusals += 1
         return self._refusals - 1
 
     def end(self, error: ClientError | None) -> None:
-        """No more will come. What is buffered is still handed out, then `error` is raised (or the iteration ends)."""
+        """End the feed. Buffered items are still handed out, then `error` is raised (or the iteration ends)."""
         if self.phase is not Phase.ENDED:
             self.phase = Phase.ENDED
             self.error = error

@@ -16,16 +16,16 @@ from hub.client.items import Item
 from hub.client.wire import Frame
 
 _CURSORS_MAX: Final = 200
-"""Cursors in one `connection.reconnect` (EVENTS 3)."""
+"""Cursors in one `connection.reconnect` (docs/events.md#connection)."""
 _CHANNELS_MAX: Final = 100
-"""Subscriptions in one frame (EVENTS 3 and 4)."""
+"""Subscriptions in the first message (docs/events.md#connection)."""
 _OWN_CHANNEL: Final = "user:"
 """The hub announces a connection's own channel by itself, so without a cursor it is asked for by a command of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a client says about itself: see `connection.init` in EVENTS 3."""
+    """A client's description of itself, see `connection.init` (docs/events.md#connection)."""
 
     client_id: str | None
     name: str
@@ -33,7 +33,7 @@ class Identity:
     capabilities: tuple[str, ...]
 
     def to_wire(self) -> dict[str, object]:
-        """The fields of the first frame that are the same on every socket."""
+        """The fields of the first message that are the same on every socket."""
         wire: dict[str, object] = {
             "versions": [1],
             "capabilities": list(self.capabilities),
@@ -42,17 +42,17 @@ class Identity:
         return wire if self.client_id is None else wire | {"client_id": self.client_id}
 
 
-def greet(
+def first_message(
     command_id: str, token: str, identity: Mapping[str, object], session_id: str | None, feeds: Iterable[Feed]
 ) -> dict[str, object]:
-    """The first frame, and the mark on every feed it asks for. Feeds that did not fit stay idle."""
+    """Make the first message, and mark every feed it asks for. Feeds that do not fit stay idle."""
     cursors: dict[str, object] = {}
     channels: list[dict[str, object]] = []
     for feed in feeds:
         position = feed.position
         if position is not None and feed.plain and len(cursors) < _CURSORS_MAX:
-            cursors[feed.wish.channel] = position.to_wire()
-        elif not feed.wish.channel.startswith(_OWN_CHANNEL) and len(channels) < _CHANNELS_MAX:
+            cursors[feed.options.channel] = position.to_wire()
+        elif not feed.options.channel.startswith(_OWN_CHANNEL) and len(channels) < _CHANNELS_MAX:
             channels.append(feed.subscription())
         else:
             continue
@@ -68,14 +68,14 @@ def greet(
 
 
 _ASKED_MAX: Final = 100
-"""Subscriptions in one `channel.subscribe` (EVENTS 4)."""
+"""Subscriptions in one `channel.subscribe` (docs/events.md#channel)."""
 
 
 class Feeds:
     """All feeds of one client, by channel.
 
     Attributes:
-        ready: whether the present socket may be asked for channels; set by the owner.
+        ready: true if the present socket may be asked for channels; set by the owner.
         full: feeds whose readers are behind; while there are any, the socket is better left unread.
     """
 
@@ -98,7 +98,7 @@ class Feeds:
         Raises:
             ValueError: it is followed already.
         """
-        channel = feed.wish.channel
+        channel = feed.options.channel
         if channel in self._by_channel:
             raise ValueError(f"{channel} is followed already; share that iterator or use another client")
         self._by_channel[channel] = feed
@@ -106,12 +106,12 @@ class Feeds:
             self._ask([feed])
 
     def leave(self, feed: Feed) -> None:
-        """The reader has gone."""
+        """End a feed whose reader has gone."""
         feed.end(None)
         self._forget(feed)
 
     def take(self, feed: Feed) -> Item:
-        """The reader takes the oldest item. Half empty again, the feed counts as caught up."""
+        """Take the oldest item for the reader. Half empty again, the feed counts as caught up."""
         item = feed.items.popleft()
         if feed in self.full and len(feed.items) <= feed.low:
             self.full.discard(feed)
@@ -120,7 +120,7 @@ class Feeds:
         return item
 
     def end(self, error: ClientError | None) -> None:
-        """Nothing more will come for anyone."""
+        """End every feed."""
         for feed in self._by_channel.values():
             feed.end(error)
         self._by_channel.clear()
@@ -128,7 +128,7 @@ class Feeds:
         self._later.clear()
 
     def drop_buffers(self) -> None:
-        """Hand out nothing of what is buffered; it was not taken, so it will come again."""
+        """Drop all buffered items; they were not taken, so they will be sent again."""
         for feed in self._by_channel.values():
             feed.items.clear()
 
@@ -138,32 +138,32 @@ class Feeds:
         return iter(self._by_channel.values())
 
     def connected(self) -> None:
-        """The handshake is done: ask for what it did not carry."""
+        """After the handshake, ask for the channels it did not carry."""
         self.ready = True
         idle = [feed for feed in self._by_channel.values() if feed.phase is Phase.IDLE]
         for start in range(0, len(idle), _ASKED_MAX):
             self._ask(idle[start : start + _ASKED_MAX])
 
     def lost(self) -> None:
-        """The socket is gone: the next one has to be asked for everything again."""
+        """Note the loss of the socket: the next one has to be asked for everything again."""
         self.ready = False
         self._later.clear()
         for feed in self._by_channel.values():
             feed.phase = Phase.IDLE
 
     def tick(self, now: float) -> None:
-        """Ask again for what the hub put off until now."""
+        """Ask again for channels the hub delayed until now."""
         self._ask([feed for feed, due in self._later.items() if due <= now])
 
     @property
     def due(self) -> float:
-        """When to ask again for the first of what was put off; infinity when nothing was."""
+        """The time to ask again for the first delayed channel; infinity without one."""
         return min(self._later.values(), default=float("inf"))
 
     # --- frames ---
 
     def on_event(self, frame: Frame, text: str, start: int, end: int) -> Taken:
-        """A stored event, for its feed if somebody follows it. `HOLE`: nothing after it can be trusted."""
+        """Route a stored event to its feed. `HOLE`: nothing after it can be trusted."""
         feed = self._by_channel.get(frame["channel"])
         if feed is None:
             return Taken.PASSED_OVER
@@ -175,28 +175,28 @@ class Feeds:
         return taken if taken is Taken.YES else self._unless_ended(feed, taken)
 
     def on_signal(self, frame: Frame, text: str, start: int, end: int) -> None:
-        """An event that is not stored."""
+        """Route a signal to its feed."""
         feed = self._by_channel.get(frame["channel"])
         if feed is not None:
             feed.signal(frame, text, start, end)
 
-    def on_subscribed(self, frame: Frame, greeting_id: str) -> None:
-        """An answer to a subscription. Without `re` it answers the greeting, or says that the log broke under it."""
+    def on_subscribed(self, frame: Frame, handshake_id: str) -> None:
+        """Route an answer to a subscription. Without `re` it answers the first message, or says that the log broke."""
         feed = self._by_channel.get(frame["channel"])
         if feed is None:
             return
-        answers = feed.phase is Phase.ASKED and feed.asked_as == frame.get("re", greeting_id)
+        answers = feed.phase is Phase.ASKED and feed.asked_as == frame.get("re", handshake_id)
         if answers or (feed.phase is Phase.LIVE and "re" not in frame):
             feed.subscribed(frame)
             self._unless_ended(feed, Taken.YES)
 
     def on_resumed(self, frame: Frame) -> Taken:
-        """The receipt of a replay."""
+        """Route the receipt of a replay."""
         feed = self._by_channel.get(frame["channel"])
         return Taken.PASSED_OVER if feed is None else self._unless_ended(feed, feed.resumed(frame))
 
     def on_unsubscribed(self, frame: Frame) -> None:
-        """The hub ended a subscription by itself. The answer to our own wish needs nothing done."""
+        """Handle a subscription the hub ended by itself. The answer to our own command needs no action."""
         feed = self._by_channel.get(frame["channel"])
         if feed is None or "re" in frame:
             return
@@ -204,14 +204,14 @@ class Feeds:
         if reason == "too_far_behind":
             self._ask([feed])
         else:
-            self._close(feed, ChannelClosed(feed.wish.channel, reason))
+            self._close(feed, ChannelClosed(feed.options.channel, reason))
 
-    def on_refused(self, frame: Frame, greeting_id: str, now: float) -> None:
-        """An error, if it answers a subscription: put off, or over."""
-        asked_as, channel = frame.get("re", greeting_id), frame.get("channel")
+    def on_refused(self, frame: Frame, handshake_id: str, now: float) -> None:
+        """Handle an error that answers a subscription: delay it, or end it."""
+        asked_as, channel = frame.get("re", handshake_id), frame.get("channel")
         for feed in list(self._by_channel.values()):
-            if feed.phase is Phase.ASKED and feed.asked_as == asked_as and channel in (None, feed.wish.channel):
-                error = HubError(frame["payload"], feed.wish.channel)
+            if feed.phase is Phase.ASKED and feed.asked_as == asked_as and channel in (None, feed.options.channel):
+                error = HubError(frame["payload"], feed.options.channel)
                 if error.retry is Retry.NO:
                     self._close(feed, error)
                 else:
@@ -232,18 +232,18 @@ class Feeds:
 
     def _unsubscribe(self, feed: Feed) -> None:
         if self.ready and feed.asked_as is not None:
-            payload = {"channels": [feed.wish.channel]}
+            payload = {"channels": [feed.options.channel]}
             self._send({"type": "channel.unsubscribe", "id": self._new_id(), "payload": payload})
 
     def _close(self, feed: Feed, error: ClientError) -> None:
-        """End a feed that the hub does not hold any more."""
+        """End a feed that the hub no longer holds."""
         feed.asked_as = None
         feed.end(error)
         self._forget(feed)
 
     def _forget(self, feed: Feed) -> None:
-        if self._by_channel.get(feed.wish.channel) is feed:
-            del self._by_channel[feed.wish.channel]
+        if self._by_channel.get(feed.options.channel) is feed:
+            del self._by_channel[feed.options.channel]
             self._unsubscribe(feed)
         self.full.discard(feed)
         self._later.pop(feed, None)

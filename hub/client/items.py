@@ -18,11 +18,11 @@ LIVE_ONLY: Final = "$"
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last event seen in one channel, or the wish to see all (`after="0"`).
+    """The last event seen in one channel, or the beginning (`after="0"`).
 
     Attributes:
         after: the event's id.
-        seq: its number in the channel. With it the hub can prove that nothing is missing although the event is gone.
+        seq: its number in the channel, by which the hub can prove that nothing is missing although the event is gone.
         epoch: the life of the stream it was read in. A cursor of another life is answered by a gap, never compared.
     """
 
@@ -65,7 +65,7 @@ class Event:
 
     @property
     def cursor(self) -> Cursor:
-        """Where to go on after this event."""
+        """The cursor after this event."""
         return Cursor(self.id, self.seq, self.epoch)
 
 
@@ -88,7 +88,7 @@ class Gap:
 
     Attributes:
         reason: `trimmed`, `epoch_changed`, `cursor_unknown` or `too_far`.
-        from_seq: first missing, inclusive; None where it cannot be known. `to_seq` likewise.
+        from_seq: first missing, inclusive; None where it cannot be known; `to_seq` likewise.
     """
 
     channel: str
@@ -116,7 +116,7 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """`channel.resumed`: what was replayed. None stands where nothing was."""
+    """`channel.resumed`: the replayed range, None where nothing was."""
 
     channel: str
     from_seq: int | None

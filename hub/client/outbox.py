@@ -2,7 +2,7 @@
 
 Each command settles exactly once: by its reply, by an error, or by the end of the client. Where the hub says "later"
 because of itself or the user's rate, the channel's commands wait behind the refused one: after the pause the oldest
-goes alone, and the rest follow once it is answered, so that newer ones do not overtake it.
+is sent alone, and the rest follow once it is answered, so that newer ones do not overtake it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Command:
     Attributes:
         wire: the frame's bytes, the same at every attempt (the hub compares bodies).
         done: called once with the outcome.
-        held_by: the hold it waits for; None while it is under way.
+        held_by: the hold it waits for; None while it is sent.
     """
 
     __slots__ = ("attempts", "channel", "done", "held_by", "id", "wire")
@@ -43,7 +43,7 @@ class Command:
 
 @dataclass(slots=True)
 class Hold:
-    """Why commands wait: until `due`, then for the answer to `probe`, the one that was let through."""
+    """A reason commands wait: until `due`, then for the answer to `probe`, the one that was let through."""
 
     due: float
     probe: str | None = None
@@ -79,13 +79,13 @@ class Outbox:
         return command.held_by is None
 
     def settle(self, command_id: str, outcome: Outcome) -> None:
-        """The answer came. A second answer, or one to a forgotten command, is passed over."""
+        """Settle a command. A second answer, or one to a forgotten command, is passed over."""
         command = self.forget(command_id)
         if command is not None:
             command.done(outcome)
 
     def forget(self, command_id: str) -> Command | None:
-        """Its caller gave it up: neither sent again nor reported."""
+        """Drop a command its caller gave up: it is neither sent again nor reported."""
         command = self._pending.pop(command_id, None)
         if command is not None and self._holds:
             for key in [key for key, hold in self._holds.items() if hold.probe == command_id]:
@@ -94,7 +94,7 @@ class Outbox:
         return command
 
     def refuse(self, command_id: str, error: HubError, due: float) -> None:
-        """An error came. "Later" keeps the command and repeats it after `due`; else it is settled."""
+        """Handle an error. "Later" keeps the command and repeats it after `due`; else it is settled."""
         command = self._pending[command_id]
         command.attempts += 1
         if error.retry not in (Retry.BACKOFF, Retry.NOW) or command.attempts >= _ATTEMPTS_MAX:
@@ -108,18 +108,18 @@ class Outbox:
         hold.due = max(due, hold.due)
 
     def attempts(self, command_id: str) -> int:
-        """How often a pending command was refused so far."""
+        """The number of refusals of a pending command so far."""
         return self._pending[command_id].attempts
 
     @property
     def due(self) -> float:
-        """When `released` may have something; infinity while nothing waits for a time."""
+        """The time `released` may have something; infinity while nothing waits for a time."""
         if self._ready:
             return 0.0
         return min((hold.due for hold in self._holds.values() if hold.probe is None), default=float("inf"))
 
     def released(self, now: float) -> list[bytes]:
-        """What may be sent now of what was held back, in the order given."""
+        """Take the held commands that may be sent now, in the order given."""
         ready, self._ready = self._ready, []
         for key in [key for key, hold in self._holds.items() if hold.probe is None and hold.due <= now]:
             oldest = next(iter(self._held_by(key)), None)
@@ -131,13 +131,13 @@ class Outbox:
         return ready
 
     def resend(self) -> list[bytes]:
-        """Everything unanswered, in the order given: what a new socket begins with."""
+        """Everything unanswered, in the order given, for a new socket to begin with."""
         self._holds.clear()
         self._ready.clear()
         return [self._let_go(command) for command in self._pending.values()]
 
     def oversized(self, limit_bytes: int) -> list[str]:
-        """Ids of commands that this hub's limit forbids, although an earlier one's did not."""
+        """Ids of commands over this hub's limit, although an earlier hub's allowed them."""
         return [command.id for command in self._pending.values() if len(command.wire) > limit_bytes]
 
     def fail(self, error: ClientError) -> None:

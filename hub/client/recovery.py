@@ -14,7 +14,11 @@ _DOUBLINGS_MAX: Final = 32
 
 
 def full_jitter_s(attempt: int, min_ms: int, max_ms: int, jitter: float) -> float:
-    """Seconds to wait before attempt number `attempt` (0 is the first), for a `jitter` drawn from [0, 1)."""
+    """The pause in seconds before attempt number `attempt` (0 is the first), for a `jitter` drawn from [0, 1).
+
+    Full jitter (a uniform draw between nothing and the ceiling) best spreads a crowd that lost its node at one instant:
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
     ceiling_ms: int = min(max_ms, min_ms * 2 ** min(attempt, _DOUBLINGS_MAX))
     return ceiling_ms * jitter / 1000
 
@@ -25,8 +29,11 @@ _SILENT_INTERVALS: Final = 2
 """Intervals without any frame after which the connection counts as half open."""
 
 
-class Pulse:
-    """The clock of one socket; every method is given the time in seconds."""
+class Heartbeat:
+    """Heartbeats of one socket: due ones, and missing ones of the other side. Every method is given the time in seconds.
+
+    The application's heartbeat is used and not the protocol's ping, because the hub counts it and a proxy cannot answer it.
+    """
 
     __slots__ = ("_beat_s", "_heard_at", "_listening", "_next_beat_at", "_silence_s")
 
@@ -38,43 +45,43 @@ class Pulse:
         self._listening = True
 
     def expect_within(self, now: float, silence_s: float) -> None:
-        """A socket was opened: something must be heard within `silence_s`; no beats are given yet."""
+        """Begin on a new socket: something must be heard within `silence_s`; no heartbeats are sent yet."""
         self._heard_at, self._silence_s, self._next_beat_at, self._listening = now, silence_s, None, True
 
     def start(self, now: float, interval_ms: int) -> None:
-        """The handshake is done and told the heartbeat interval."""
+        """Begin heartbeats at the interval the handshake announced."""
         self._beat_s = interval_ms / 1000 / _BEATS_PER_INTERVAL
         self._silence_s = interval_ms / 1000 * _SILENT_INTERVALS
         self._heard_at, self._next_beat_at = now, now + self._beat_s
 
     def heard(self, now: float) -> None:
-        """Some frame came."""
+        """Note a message of the other side."""
         self._heard_at = now
 
     def listen(self, now: float, *, listening: bool) -> None:
-        """Reading was stopped or taken up again. Who does not listen cannot tell silence."""
+        """Note that reading stopped or was taken up again. Without reading, silence proves nothing."""
         self._listening, self._heard_at = listening, now
 
     def beat(self, now: float) -> bool:
-        """Whether a heartbeat is to be sent now; the next one is due half an interval later."""
+        """True if a heartbeat is due now; the next one is due half an interval later."""
         if self._next_beat_at is None or now < self._next_beat_at:
             return False
         self._next_beat_at = now + self._beat_s
         return True
 
     def silent(self, now: float) -> bool:
-        """Whether the other side has been silent for too long."""
+        """True if the other side has been silent for too long."""
         return self._listening and now >= self._heard_at + self._silence_s
 
     @property
     def due(self) -> float:
-        """When to look again; infinity when there is nothing to look for."""
+        """The time of the next check; infinity when there is none."""
         beat_at = float("inf") if self._next_beat_at is None else self._next_beat_at
         return min(beat_at, self._heard_at + self._silence_s) if self._listening else beat_at
 
 
 _REFRESHES_MAX: Final = 2
-"""Fresh tokens in a row that the hub may call expired before the token provider is held to be broken."""
+"""Fresh tokens in a row that the hub may call expired before the token provider counts as broken."""
 _MIN_MS: Final = 200
 """Before any hub said its own: first ceiling of the back-off."""
 _MAX_MS: Final = 10_000
@@ -83,7 +90,7 @@ _MAX_MS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Connect again after `delay_s`; with a token asked anew when `fresh_token`."""
+    """Connect again after `delay_s`; with a renewed token when `fresh_token`."""
 
     delay_s: float
     fresh_token: bool = False
@@ -100,11 +107,11 @@ Verdict: TypeAlias = Again | Over
 
 
 class Recovery:
-    """Remembers what the hub advised, and how often coming back has failed.
+    """Remembers the hub's advice and the failed attempts, and decides on the next one.
 
     Args:
         jitter: draws from [0, 1).
-        can_refresh: whether a new token can be had.
+        can_refresh: true if a new token can be had.
     """
 
     __slots__ = (
@@ -128,31 +135,31 @@ class Recovery:
         self._drained_until: float | None = None
 
     def acknowledged(self, advice: Payload | None) -> None:
-        """The handshake succeeded; `advice` is the ack's `{"min_ms", "max_ms"}`."""
+        """Note a successful handshake; `advice` is the ack's `{"min_ms", "max_ms"}`."""
         self._refreshes = 0
         if advice is not None:
             self._min_ms, self._max_ms = advice["min_ms"], advice["max_ms"]
 
     def progressed(self) -> None:
-        """Something came of this connection; the next loss begins the back-off anew."""
+        """Note that this connection was of use; the next loss begins the back-off anew."""
         self._attempt = 0
 
     def refused(self, payload: Payload) -> None:
-        """A `connection.error` that answers no command: it tells why the socket will be closed."""
+        """Note a `connection.error` that answers no command: the reason the socket will be closed."""
         self._refusal = payload
 
     def drained(self, now: float, reconnect_after_ms: int) -> None:
-        """The hub will restart and spreads its clients: come back no earlier than told."""
+        """Note that the hub will restart and spreads its clients: reconnect no earlier than advised."""
         self._drained_until = now + reconnect_after_ms / 1000
 
     def pause_s(self, attempt: int, error: HubError | None = None) -> float:
-        """The pause before repeating something: what the hub said, else the back-off."""
+        """The pause in seconds before a repetition: the hub's, else the back-off."""
         if error is not None and error.retry_after_ms is not None:
             return error.retry_after_ms / 1000 * (1 + self._jitter() / 4)
         return full_jitter_s(attempt, self._min_ms, self._max_ms, self._jitter())
 
     def lost(self, code: int | None, now: float) -> Verdict:
-        """The socket is gone. `code` is the close code received; None when none came."""
+        """Decide after the end of a socket. `code` is the close code received, None without one."""
         error = ConnectionRefused(self._told(code))
         drained_until, self._refusal, self._drained_until = self._drained_until, None, None
         attempt, self._attempt = self._attempt, self._attempt + 1
@@ -168,7 +175,7 @@ class Recovery:
         return Again(self.pause_s(attempt, error))
 
     def _told(self, code: int | None) -> Payload:
-        """The error that belongs to this end: the hub's own words, else what the table says of the code."""
+        """The error that belongs to this end: the hub's own words, else the table's row for the code."""
         told = self._refusal
         if told is not None and (told["code"] == code or (code is None and told["code"] in CLOSE_ADVICE)):
             return told

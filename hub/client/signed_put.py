@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 
 def measure(path: Path) -> tuple[int, str]:
-    """Its size in bytes, and its SHA-256 in base64."""
+    """Read a file's size in bytes and its SHA-256 in base64."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
@@ -24,14 +24,14 @@ def measure(path: Path) -> tuple[int, str]:
 
 
 def read_piece(path: Path, offset: int, size: int) -> bytes:
-    """`size` bytes from `offset`; fewer at the end."""
+    """Read `size` bytes from `offset`; fewer at the end."""
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(size)
 
 
 def part_digests(path: Path, numbers: list[int], part_size: int) -> list[str]:
-    """The SHA-256 in base64 of each of these parts, counted from 1."""
+    """Hash each of these parts, counted from 1: SHA-256 in base64."""
     found = []
     with path.open("rb") as file:
         for n in numbers:
@@ -48,7 +48,7 @@ PIECE_BYTES: Final = 1024 * 1024
 """Read and sent at a time: large enough that the interpreter costs little, small enough for a live progress bar."""
 TIMEOUT_S: Final = 60.0
 RETRY_DELAYS_S: Final = (0.0, 1.0, 3.0, 5.0)
-"""Waits before each try of one PUT (NOTES 8)."""
+"""Pauses before each attempt of one PUT."""
 FORBIDDEN: Final = 403
 ALREADY_THERE: Final = 412
 _OK: Final = 200
@@ -56,7 +56,7 @@ _SERVER_ERROR: Final = 500
 
 
 class PutRefused(Exception):
-    """The store refused for good: `status` 403 is a signature that is over, 404 an upload that ended."""
+    """The store refused for good: `status` 403 is an expired signature, 404 an upload that ended."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f"the store answered {status}: {text[:200]}")
@@ -66,14 +66,14 @@ class PutRefused(Exception):
 async def put(
     signed: Mapping[str, Any], path: Path, offset: int, size: int, on_sent: Callable[[int], None]
 ) -> None:  # fmt: skip
-    """PUT `size` bytes of a file from `offset`, again where that helps. Already there is as good as done.
+    """PUT `size` bytes of a file from `offset`, repeated where that helps. Bytes already there count as done.
 
     Args:
-        signed: `url` and `headers`, as the hub gave them.
+        signed: `url` and `headers`, as the hub sent them.
         path: the file.
-        offset: where to begin.
+        offset: the first byte.
         size: bytes to send.
-        on_sent: told how many bytes of this PUT are on their way, from this loop; a new try begins at 0.
+        on_sent: called in this loop with the bytes of this PUT sent so far; a new attempt begins at 0.
 
     Raises:
         PutRefused: by the store.

@@ -11,36 +11,36 @@ from typing import Generic, Protocol, Self, TypeVar
 from hub.client.core import Core
 from hub.client.cursors import CursorStore
 from hub.client.errors import HubClosed
-from hub.client.feed import Feed, Phase, Wish
+from hub.client.feed import Feed, Phase, SubscribeOptions
 from hub.client.items import Cursor, Event, Gap, Item, Receipt, Subscribed
 
 ItemT = TypeVar("ItemT", bound=Item)
 
 
 class Stirrable(Protocol):
-    """What must look at the core again after it was given something."""
+    """The owner of the core, to be told when the core was given something."""
 
     def stir(self) -> None:
-        """Look again."""
+        """Look at the core again."""
         ...
 
 
-class Alarm:
-    """Wakes who waits for a feed. Apart from the iterator, so that the core does not keep an abandoned one alive."""
+class Wakeup:
+    """Wakes readers that wait for a feed. Apart from the iterator, so that the core does not keep an abandoned one alive."""
 
     __slots__ = ("_sleepers",)
 
     def __init__(self) -> None:
         self._sleepers: list[asyncio.Future[None]] = []
 
-    def ring(self) -> None:
-        """Something came."""
+    def wake(self) -> None:
+        """Wake all that wait."""
         for sleeper in self._sleepers:
             if not sleeper.done():
                 sleeper.set_result(None)
 
     async def wait(self) -> None:
-        """Sleep until it rings."""
+        """Sleep until woken."""
         sleeper = asyncio.get_running_loop().create_future()
         self._sleepers.append(sleeper)
         try:
@@ -57,15 +57,22 @@ class Subscription(Generic[ItemT]):
     """
 
     def __init__(
-        self, core: Core, driver: Stirrable, store: CursorStore, wish: Wish, *, buffer: int, with_receipts: bool
+        self,
+        core: Core,
+        driver: Stirrable,
+        store: CursorStore,
+        options: SubscribeOptions,
+        *,
+        buffer: int,
+        with_receipts: bool,
     ) -> None:
-        self._alarm = Alarm()
-        self._feed = Feed(wish, buffer, self._alarm.ring)
+        self._wakeup = Wakeup()
+        self._feed = Feed(options, buffer, self._wakeup.wake)
         self._core, self._driver, self._store = core, driver, store
         self._with_receipts = with_receipts
         self._reading = self._over = False
         self._handed_out: Cursor | None = None
-        self._cursor = wish.start
+        self._cursor = options.start
         core.subscribe(self._feed)
         driver.stir()
         self._abandon = weakref.finalize(self, _abandon, asyncio.get_running_loop(), core, driver, self._feed)
@@ -74,11 +81,11 @@ class Subscription(Generic[ItemT]):
     @property
     def channel(self) -> str:
         """The channel it follows."""
-        return self._feed.wish.channel
+        return self._feed.options.channel
 
     @property
     def cursor(self) -> Cursor | None:
-        """After the newest item that was taken; None before anything is known."""
+        """The cursor after the newest item taken; None before anything is known."""
         return self._cursor
 
     async def ready(self) -> Subscribed:
@@ -135,7 +142,7 @@ class Subscription(Generic[ItemT]):
         return item
 
     def _note(self, item: Item) -> None:
-        """Who begins at the live end has a cursor at once, also if nothing ever comes."""
+        """Give a reader that begins at the live end a cursor at once, even if nothing ever arrives."""
         if isinstance(item, Subscribed) and self._cursor is None and not item.replay:
             self._handed_out = item.head
             self.commit()
@@ -150,12 +157,12 @@ class Subscription(Generic[ItemT]):
         self._core.waiting += 1
         self._driver.stir()
         try:
-            await self._alarm.wait()
+            await self._wakeup.wait()
         finally:
             self._core.waiting -= 1
 
     async def aclose(self) -> None:
-        """Stop following. What was handed out last and not committed will come again."""
+        """Stop following. An item handed out and not committed will be sent again."""
         self._abandon.detach()
         self._core.feeds.leave(self._feed)
         self._driver.stir()
@@ -170,7 +177,7 @@ class Subscription(Generic[ItemT]):
 
 
 def _abandon(loop: asyncio.AbstractEventLoop, core: Core, driver: Stirrable, feed: Feed) -> None:
-    """The iterator was collected, in whatever thread and moment: leave the rest to the loop."""
+    """Leave the channel of a collected iterator, from any thread: the loop does the rest."""
 
     def leave() -> None:
         core.feeds.leave(feed)

@@ -46,12 +46,12 @@ class Commands(Protocol):
 INVALID_STATE: Final = 4021
 _POLLS_S: Final = (0.01, 0.01, 0.02, 0.02, *[0.03] * 5, *[0.1] * 10, *[0.2] * 10, 0.5)
 _LAST_POLL_S: Final = 1.0
-"""Pauses between looks. Most files are verified within 30 ms, and a look too late is a tenth of a small upload; in all no more
-than the burst of the `history` class (EVENTS 14) before the pauses are longer than its rate."""
+"""Pauses between looks. Most files are verified within 30 ms, and a late look costs a tenth of a small upload; no more looks
+than the burst of the `history` class (docs/protocol.md#rates) before the pauses are longer than its rate."""
 
 
 async def outcome(client: Commands, channel: str, upload_id: str, after: str) -> Mapping[str, Any]:
-    """The payload of `file.ready`, which comes after the event `after`.
+    """Look for `file.ready` after the event `after`, at first often; returns its payload.
 
     Raises:
         UploadFailed: `file.upload.failed` came.
@@ -69,13 +69,13 @@ async def outcome(client: Commands, channel: str, upload_id: str, after: str) ->
 
 
 async def outcome_of_another(client: Commands, channel: str, upload_id: str, error: HubError) -> Mapping[str, Any]:
-    """Somebody has claimed this upload already, as a process before this one: wait until it can be read.
+    """Wait until an upload that was claimed before, as by an earlier process, can be read.
 
     Args:
         client: connected.
-        channel: where the file will live.
+        channel: the file's channel.
         upload_id: the upload.
-        error: how the claim was refused: 4021, with the state.
+        error: the refusal of the claim: 4021, with the state.
 
     Raises:
         UploadFailed: it had failed.
@@ -104,7 +104,7 @@ CLAIMED_MAX_BYTES: Final = 8 * 1024 * 1024
 their parts, or by the node the chunks come to; announced, it would make the hub read what was put in parts once more."""
 TELL_EVERY_S: Final = 1.0
 PAUSE_S: Final = 1.0
-"""How long a `window` of 0 is respected."""
+"""Pause after a `window` of 0."""
 STALLS_MAX: Final = 30
 """Refused chunks in a row without any progress before the upload is given up."""
 _NOT_FOUND, _EXPIRED = 4018, 4022
@@ -112,7 +112,7 @@ _NOT_FOUND, _EXPIRED = 4018, 4022
 
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """A file that was verified by the hub and can be read by who may read the channel.
+    """A file the hub has verified, readable with the channel.
 
     Attributes:
         sha256: base64, computed here from the file before it was sent.
@@ -142,24 +142,24 @@ async def upload(
 
     Args:
         client: connected.
-        channel: where the file will live.
+        channel: the file's channel.
         path: the file; it must not change meanwhile.
-        on_progress: called as bytes go out; may go back after a lost part.
-        filename: what it is called there; default its own name.
-        mime: its content type; default by its name's ending.
+        on_progress: called as bytes are sent; may go back after a lost part.
+        filename: its name there; by default its own.
+        mime: its content type; by default guessed from the name.
         strategy: `auto`, `single`, `multipart` or `socket`.
         purpose: `attachment`, `document` or `avatar`.
-        resume_key: a name under which another process may go on with it, unique for this user and channel.
+        resume_key: a name under which another process may continue it, unique for this user and channel.
 
     Raises:
-        UploadFailed: it was verified and is not what was sent, or was given up.
+        UploadFailed: the stored bytes are not the file, or the upload was given up.
         HubError: refused.
         OSError: the file cannot be read, or the store not be reached.
     """
     job = _Job(client, channel, Path(path), on_progress or (lambda _sent, _total: None))
     job.size, job.sha256 = await asyncio.to_thread(measure, job.path)
     name = filename or job.path.name
-    wish = {
+    wanted = {
         "filename": name, "size": job.size, "strategy": strategy, "purpose": purpose,
         "mime": mime or mimetypes.guess_type(name)[0] or "application/octet-stream",
         **({"sha256": job.sha256} if strategy == "single" or job.size <= CLAIMED_MAX_BYTES else {}),
@@ -167,7 +167,7 @@ async def upload(
     }  # fmt: skip
     authorized = await job.resumed(resume_key) if resume_key else None
     if authorized is None:
-        authorized = dict((await client.command("file.upload.request", channel, wish)).payload)
+        authorized = dict((await client.command("file.upload.request", channel, wanted)).payload)
     ready = await job.run(authorized)
     return UploadedFile(authorized["upload_id"], name, job.size, job.sha256, ready)
 
@@ -188,7 +188,7 @@ class _Job:
     told_at: float = 0.0
 
     async def resumed(self, resume_key: str) -> dict[str, Any] | None:
-        """What the hub knows of an upload begun under this key; None when there is none to go on with."""
+        """Ask for an upload begun under this key; None when there is none to continue."""
         try:
             return await self._ask("file.upload.status", {"resume_key": resume_key})
         except HubError as error:
@@ -197,7 +197,7 @@ class _Job:
             raise
 
     async def run(self, authorized: dict[str, Any]) -> Mapping[str, Any]:
-        """Bring the bytes, claim that all is there, and wait for the outcome."""
+        """Send the bytes, claim that all are there, and wait for the outcome."""
         self.upload_id = authorized["upload_id"]
         if authorized["strategy"] == "single":
             await self._single(authorized)
@@ -256,7 +256,7 @@ class _Job:
                 raise failed.exceptions[0] from failed
 
     async def _recognise(self, parts: list[dict[str, Any]], part_size: int) -> None:
-        """Of the parts that are there, those that this file has too need not be sent again."""
+        """Note the stored parts that equal this file's: they need not be sent again."""
         digests = await asyncio.to_thread(part_digests, self.path, [part["n"] for part in parts], part_size)
         for part, digest in zip(parts, digests, strict=True):
             if part.get("sha256", digest) == digest:
@@ -291,7 +291,7 @@ class _Job:
             await asyncio.gather(*flying, return_exceptions=True)
 
     async def _chunks(self, way: Mapping[str, Any], offset: int, flying: deque[asyncio.Future[Any]]) -> None:
-        """Chunks, as many on their way as the hub's window says; what it did not take is sent again from where it says."""
+        """Send chunks, as many at once as the hub's window allows; from the hub's offset again after a refusal."""
         ahead, window, stalls = offset, max(1, way["window"]), 0
         while offset < self.size:
             while ahead < self.size and len(flying) < window:
@@ -309,7 +309,7 @@ class _Job:
             offset = ahead = answer["next_offset"]
             stalls += 1
             if stalls > STALLS_MAX:
-                raise UploadFailed("storage", "the hub takes no more bytes")
+                raise UploadFailed("storage", "the hub accepts no more bytes")
             await asyncio.sleep(0 if answer["window"] else PAUSE_S)
 
     def _chunk(self, offset: int, data: bytes) -> asyncio.Future[Any]:

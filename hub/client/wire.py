@@ -16,17 +16,17 @@ from hub.client.items import Event, Payload, Signal
 
 Frame: TypeAlias = dict[str, Any]
 Placed: TypeAlias = tuple[Frame, int, int]
-"""A frame and where its text begins and ends."""
+"""A frame, and the begin and end of its text."""
 
 _JOINED_MAX: Final = 100
-"""Frames in one array; the contract allows no more (PROTOCOL 1)."""
+"""Messages in one array; the contract allows no more (docs/protocol.md#messages)."""
 _JOINED_BYTES_MAX: Final = 65_536
 """Bytes in one array. Larger saves no more system calls."""
 
 _BRACKETS: Final = 2
 
 _NOTHING: Final[Payload] = MappingProxyType({})
-"""Stands where the hub left out an empty object."""
+"""Stands for an empty object the hub left out."""
 
 _decode: Final = json.JSONDecoder().raw_decode
 _space: Final = re.compile(r"[ \t\n\r]*").match
@@ -64,7 +64,7 @@ def _frames(text: str, start: int) -> tuple[list[Placed], int]:
 
 
 def elements(text: str, start: int) -> tuple[list[Placed], int]:
-    """The elements of the array that begins at `start`, each with its place, and where the array ends."""
+    """Read the array that begins at `start`: its elements, each with its place, and the array's end."""
     found: list[Placed] = []
     here = _after_space(text, start + 1)
     if text[here] == "]":
@@ -84,7 +84,7 @@ def elements(text: str, start: int) -> tuple[list[Placed], int]:
 
 
 def member(text: str, start: int, name: str) -> int:
-    """Where the value of `name` begins in the object that begins at `start`. The object is known to be sound JSON.
+    """Find the value of `name` in the object that begins at `start`, which is known to be sound JSON.
 
     Raises:
         KeyError: the object has no such member.

@@ -1,4 +1,4 @@
-"""HTTP over the same commands and the same log: append, pages, long polls, state, presence (PROTOCOL 6)."""
+"""HTTP over the same commands and the same log: append, pages, long polls, state, presence (docs/protocol.md#http)."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key
         raise HubError(4005, "Idempotency-Key must be 1 to 64 of A-Z a-z 0-9 _ . : -")
     event = known_event(kind)
     if event.lane is Lane.CONNECTION or not event.kinds:
-        raise HubError(4005, f"{kind} is for sockets only")
+        raise HubError(4005, f"{kind} can be sent over a socket only")
     limit(hub, caller, event.rate)
     return check_command(event, ClientMessage(kind, key, channel, payload), caller)
 
 
 @router.post("/v1/channels/{channel}/events", status_code=201)
 async def append(request: Request, channel: str, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
-    """Append an event. The same key with the same body answers again and stores nothing."""
+    """Append an event. A repeat of the key with the same body is answered again and stores nothing."""
     hub, caller = await caller_of(request)
     command = await _command(request, hub, channel, caller, idempotency_key)
     outcome, appended = await hub.execute(command)
@@ -94,10 +94,10 @@ async def events(
 
 
 async def _wait(hub: Hub, caller: Caller, place: Channel, query: HistoryQuery, timeout_s: float) -> Page:
-    """The page once it has an event, or as it is when the time is over.
+    """Wait for the page to have an event; after `timeout_s` return it as it is.
 
-    It is read when the subscription stands, so that nothing falls between, and again for every event that comes: it may not
-    be of the types that were asked for.
+    It is read once the subscription stands, so that nothing falls between, and again for every event that arrives, which may
+    not be of the requested types.
     """
     deadline, is_due, page = hub.clock.monotonic() + timeout_s, True, Page([], None, None)
     async with open_stream(hub, caller, SubscribeRequest(place, Cursor(LIVE), wants_state=False)) as transport:
@@ -111,7 +111,7 @@ async def _wait(hub: Hub, caller: Caller, place: Channel, query: HistoryQuery, t
 
 
 def _is_empty(page: Page) -> bool:
-    """Nothing to answer: no event, no gap to tell, and nothing left to be looked through."""
+    """True with no event, no gap to report, and nothing left to search."""
     return not page.events and page.gap is None and page.next is None
 
 
@@ -133,7 +133,7 @@ async def state(request: Request, channel: str, at: str | None = None) -> Respon
 
 @router.get("/v1/channels/{channel}/presence")
 async def presence(request: Request, channel: str) -> dict[str, Any]:
-    """Who is there."""
+    """The people present."""
     hub, caller = await caller_of(request)
     place = readable_channel(hub, caller, channel)
     try:

@@ -1,7 +1,7 @@
-"""Uvicorn's HTTP protocol with an end to patience: the head of a request must come in time and stay small.
+"""Uvicorn's HTTP protocol with bounds: the head of a request must arrive in time and stay small.
 
-Uvicorn waits for ever for a head that drips in and keeps all of it (slowloris), takes a request of two hosts, and writes a line
-for each that is none, which is anybody's way to fill a disk. Bodies are bounded where they are read.
+Uvicorn waits for ever for a slow head and keeps all of it (slowloris), accepts a request with two hosts, and logs a line
+for each malformed one, so that anybody could fill a disk. Bodies are bounded where they are read.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """A new connection owes a head."""
+        """Start waiting for the first head."""
         super().connection_made(transport)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes; a head that has grown too large ends the connection."""
+        """Feed the parser; a head that has grown too large ends the connection."""
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_timer is not None and self._head_bytes > HEAD_BYTES_MAX:
             self.transport.abort()
 
     def on_message_begin(self) -> None:
-        """The parser met the next request."""
+        """Start waiting for the head of the next request."""
         super().on_message_begin()
         self._head_bytes = 0
         self._expect_head()
 
     def on_headers_complete(self) -> None:
-        """The head is there. Of none or several hosts it is no request (RFC 9112 section 3.2): the parser answers 400."""
+        """Stop waiting. A head without exactly one host is malformed (RFC 9112 section 3.2): the parser answers 400."""
         self._stop_waiting()
         if self.parser.get_http_version() == "1.1" and sum(name == b"host" for name, _ in self.headers) != 1:
             raise ValueError("a request names one host")
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Stop waiting."""
         self._stop_waiting()
         super().connection_lost(exc)
 

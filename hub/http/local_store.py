@@ -27,9 +27,9 @@ class ByteRange:
 
 
 def parse_range(header: str | None, size: int) -> ByteRange | None:
-    """What to send of an object of `size` bytes; None when nothing of it was asked for (416).
+    """Read a `Range` header for an object of `size` bytes, single ranges only (RFC 9110, 14.2); None for 416.
 
-    A header we do not understand, or one with several ranges, is passed over, as the RFC allows: the whole is sent.
+    A header that is not understood, or has several ranges, is ignored, as the RFC allows: the whole is sent.
     """
     match = _RANGE.fullmatch(header or "")
     if match is None or match.group(0) == "bytes=-":
@@ -50,14 +50,14 @@ _SAFE_HEADERS: Final = {
     "Accept-Ranges": "bytes",
     "Cross-Origin-Resource-Policy": "same-site",
 }
-"""What a person uploaded is never run in our origin, whatever a browser takes it for."""
+"""An uploaded file never runs in our origin, whatever a browser takes it for."""
 
 router = APIRouter(prefix=PATH.rstrip("/"), include_in_schema=False)
 
 
 @router.put("/{key:path}")
 async def receive(key: str, request: Request) -> Response:
-    """Carry out a signed PUT. Refused, the connection ends with the answer, once the body has been seen off."""
+    """Carry out a signed PUT. A refusal ends the connection, after the rest of the body was read."""
     try:
         store = _store(request)
         digest = await store.receive(_ticket(store, "PUT", key, request), request.stream())
@@ -68,7 +68,7 @@ async def receive(key: str, request: Request) -> Response:
 
 @router.get("/{key:path}")
 async def serve(key: str, request: Request) -> Response:
-    """Answer a signed GET, whole or a range of it."""
+    """Answer a signed GET with the object or a range of it."""
     try:
         store = _store(request)
         ticket = _ticket(store, "GET", key, request)
@@ -88,7 +88,7 @@ def _store(request: Request) -> LocalStore:
     """
     store = getattr(request.app.state, "local_store", None)
     if not isinstance(store, LocalStore):
-        raise SignatureRefused("this node keeps no files")
+        raise SignatureRefused("this node stores no files")
     return store
 
 
@@ -98,7 +98,7 @@ def _ticket(store: LocalStore, method: str, key: str, request: Request) -> Local
 
 
 def _answer(store: LocalStore, ticket: LocalRequest, span: ByteRange | None, size: int) -> Response:
-    """The object, or the part of it that was asked for (RFC 9110, 14)."""
+    """The object, or the requested range of it (RFC 9110, 14)."""
     if span is None:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
     headers = {

@@ -18,13 +18,17 @@ from starlette.types import Receive, Scope, Send
 from hub.errors import ERROR_CODES, HubError
 
 LINGER_BYTES: Final = 64 * 1024 * 1024
-"""What is read and thrown away at most. Smaller, a refused part (8 MiB and more) is cut off; larger, it is traffic."""
+"""Most bytes read and thrown away. Smaller, a refused part (8 MiB and more) is cut off; larger, it is traffic."""
 LINGER_S: Final = 10.0
-"""Ten of these at once cost ten idle tasks; a body that drips is not waited for."""
+"""Longest wait for the rest of a body: a body that drips is not waited for."""
 
 
 class RefusalResponse(Response):
-    """A response that ends its connection, once the rest of the body has been seen off."""
+    """A response to a request whose body was not read: it answers at once, reads the rest, then ends the connection.
+
+    Closing a connection on unread bytes resets it, and a client that sends everything before it reads would meet the reset
+    instead of the answer. Not a StreamingResponse: that one reads the request itself, to notice a disconnect.
+    """
 
     def __init__(
         self, request: Request, text: str, status: int, media_type: str, headers: Mapping[str, str] | None = None
@@ -38,10 +42,10 @@ class RefusalResponse(Response):
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         with contextlib.suppress(TimeoutError, ClientDisconnect):
             async with asyncio.timeout(LINGER_S):
-                await self._see_off()
+                await self._drain_body()
         await send({"type": "http.response.body"})
 
-    async def _see_off(self) -> None:
+    async def _drain_body(self) -> None:
         left = LINGER_BYTES
         async for piece in _unread(self._request):
             left -= len(piece)
@@ -53,14 +57,14 @@ async def _unread(request: Request) -> AsyncIterator[bytes]:
     try:
         async for piece in request.stream():
             yield piece
-    except RuntimeError:  # Starlette's word for a body that was read to its end
+    except RuntimeError:  # Starlette's error for a body that was read to its end
         return
 
 
 PROBLEM_TYPE: Final = "application/problem+json"
 _WAITS: Final = frozenset({429, 503})
 _WAIT_MS: Final = 1_000
-"""What `Retry-After` says where nobody knows better: connections and channels of others end at any time."""
+"""`Retry-After` in the absence of a better figure: other connections and channels end at any time."""
 _OF_STATUS: Final = {401: 4001, 403: 4003, 404: 4018, 413: 4011}
 """Statuses that the framework answers by itself → codes; others of 400 to 499 are 4005."""
 

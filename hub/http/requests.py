@@ -17,19 +17,19 @@ from streams.redis.replay import PAGE_EVENTS
 
 
 def hub_of(request: Request) -> Hub:
-    """The node's hub.
+    """Find the node's hub.
 
     Raises:
         HubError: 4013, the node is starting or stopping.
     """
     hub = getattr(request.app.state, "hub", None)
     if not isinstance(hub, Hub):
-        raise HubError(4013, "the node is not up; try again in a moment", retry_after_ms=500)
+        raise HubError(4013, "the node is starting or stopping; try again in a moment", retry_after_ms=500)
     return hub
 
 
 async def caller_of(request: Request) -> tuple[Hub, Caller]:
-    """The hub, and who asks it.
+    """Find the hub, and authenticate the caller.
 
     Raises:
         HubError: 4001, 4002, 4019; 4004 when the address fails too often.
@@ -44,10 +44,10 @@ async def caller_of(request: Request) -> tuple[Hub, Caller]:
 
 
 def bearer_token(request: Request) -> str:
-    """What `Authorization: Bearer` holds.
+    """Read the token of `Authorization: Bearer`.
 
     Raises:
-        HubError: 4001, nothing.
+        HubError: 4001, there is none.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
@@ -56,14 +56,14 @@ def bearer_token(request: Request) -> str:
 
 
 BODY_TIMEOUT_S: Final = 30.0
-"""1 MB at 280 kbit/s. A body that drips holds a task and memory until then."""
+"""1 MB at 280 kbit/s. A slow body holds a task and memory until then."""
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body.
+    """Read the whole body, and never more than `limit_bytes`, whatever `Content-Length` says.
 
     Raises:
-        HubError: 4011, it has more than `limit_bytes`; what is left of it is not read. 4005, it drips.
+        HubError: 4011, it has more than `limit_bytes`, the rest of which is not read; 4005, it is too slow.
     """
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > limit_bytes:
@@ -72,7 +72,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await _collect(request, limit_bytes)
     except TimeoutError:
-        raise HubError(4005, "the body did not come in time") from None
+        raise HubError(4005, "the body did not arrive in time; send it faster") from None
 
 
 async def _collect(request: Request, limit_bytes: int) -> bytes:
@@ -87,11 +87,11 @@ async def _collect(request: Request, limit_bytes: int) -> bytes:
 
 
 def _too_large(limit_bytes: int) -> HubError:
-    return HubError(4011, f"a body has {limit_bytes} bytes at most")
+    return HubError(4011, f"a body is at most {limit_bytes} bytes")
 
 
 def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
-    """The same buckets as the socket's.
+    """Take from the same buckets as the socket.
 
     Raises:
         HubError: 4004 with `Retry-After`.
@@ -105,13 +105,13 @@ def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
 
 
 def charge_scan(hub: Hub, caller: Caller, events_count: int) -> None:
-    """Reading far costs as many requests as it would have taken page by page: the user's next ones wait for it."""
+    """Charge a long read as many requests as it would have taken page by page; the user's next ones wait for it."""
     principal = caller.principal
     hub.limiter.charge((principal.tenant, principal.user), "history", hub.clock.monotonic(), events_count / PAGE_EVENTS)
 
 
 def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:
-    """A channel the caller may read, within the history rate.
+    """Require that the caller may read the channel, within the history rate.
 
     Raises:
         HubError: 4003, 4004, 4006.

@@ -1,4 +1,4 @@
-"""What operators and tools ask a node for: health, readiness, metrics, documents, the console."""
+"""Service routes for operators and tools: health, readiness, metrics, documents, the console."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _WEB_TYPES: Final = {
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """The process answers."""
+    """Answer, which shows that the process lives."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """Whether the node takes traffic, and what is missing if not."""
+    """Report readiness for traffic, with the missing parts if there are any."""
     missing = []
     try:
         hub = hub_of(request)
@@ -58,7 +58,7 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus; where HUB_METRICS_TOKEN is set, for who sends it as `Authorization: Bearer`."""
+    """Prometheus metrics; where HUB_METRICS_TOKEN is set, only with it as `Authorization: Bearer`."""
     hub = hub_of(request)
     wanted = hub.settings.metrics_token
     if wanted is not None and not compare_digest(bearer_token(request).encode(), wanted.encode()):
@@ -77,13 +77,13 @@ async def asyncapi(request: Request) -> dict[str, Any]:
 
 @router.get("/console", include_in_schema=False)
 async def console() -> Response:
-    """The web page."""
+    """The console's page."""
     return _web_file("console.html")
 
 
 @router.get("/console/{name}", include_in_schema=False)
 async def console_file(name: str) -> Response:
-    """What the page loads."""
+    """A file the page loads."""
     return _web_file(name)
 
 

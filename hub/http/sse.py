@@ -25,11 +25,11 @@ from streams.errors import MalformedCursor
 from streams.ids import id_order
 
 HIGH_BYTES: Final = 262_144
-"""Waiting bytes beyond which events stay in the log, as the write mark of a socket."""
+"""Waiting bytes beyond which events stay in the log, like the write mark of a socket."""
 
 
 class StreamTransport:
-    """Keeps what a connection writes until somebody takes it."""
+    """Keeps the frames a connection writes until they are taken."""
 
     def __init__(self) -> None:
         self._waiting: list[bytes] = []
@@ -53,25 +53,25 @@ class StreamTransport:
             self._on_writable(False)
 
     def close(self, code: int = 1000, reason: str = "") -> None:  # noqa: ARG002  # the port's signature
-        """No more will come."""
+        """Note that no more will come."""
         self.is_closed = True
         self._has_news.set()
 
     def abort(self) -> None:
-        """No more will come."""
+        """Note that no more will come."""
         self.close()
 
     def trust(self) -> None:
-        """Nothing is read here."""
+        """Do nothing: nothing is read here."""
 
     def pause_reading(self) -> None:
-        """Nothing is read here."""
+        """Do nothing: nothing is read here."""
 
     def resume_reading(self) -> None:
-        """Nothing is read here."""
+        """Do nothing: nothing is read here."""
 
     async def messages(self, timeout_s: float) -> list[bytes] | None:
-        """What was written since, as JSON texts; none after `timeout_s` of silence, None after the end."""
+        """Take the messages written since, as JSON; empty after `timeout_s` of silence, None after the end."""
         if not self._waiting and not self.is_closed:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -99,7 +99,7 @@ async def open_stream(
     """
     whose = (caller.principal.tenant, caller.principal.user)
     if hub.streams[whose] >= hub.settings.max_subscriptions:
-        raise HubError(4015, "you have as many streams open as you may; a socket follows many channels at once")
+        raise HubError(4015, "you have reached your limit of streams; use a socket, which follows many channels")
     transport = StreamTransport()
     connection = hub.open_stream(transport, caller)
     transport.tell_writable(connection.writable)
@@ -129,7 +129,7 @@ router = APIRouter()
 async def stream(
     request: Request, channel: str, after: str | None = None, last_event_id: Annotated[str | None, Header()] = None
 ) -> StreamingResponse:
-    """Events as they come, after the cursor given. `Last-Event-ID` wins over `after`: the browser sends it on reconnect."""
+    """Stream events after the cursor given. `Last-Event-ID` wins over `after`: the browser sends it on reconnect."""
     hub, caller = await caller_of(request)
     place = readable_channel(hub, caller, channel)
     cursor = last_event_id or after or LIVE
@@ -166,7 +166,7 @@ def _line(message: bytes) -> bytes:
 
 
 def _name(message: bytes) -> bytes:
-    """Replies get an SSE event name, so that a plain `onmessage` hears stored events and signals only."""
+    """The SSE event name of a reply, so that a plain `onmessage` receives stored events and signals only."""
     if not message.startswith(b'{"type":"c'):
         return b""
     name = message[9 : message.index(b'"', 9)]

@@ -1,4 +1,4 @@
-"""Which store a node uses, by its settings."""
+"""Opens the store that the settings name."""
 
 from __future__ import annotations
 

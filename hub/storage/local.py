@@ -23,19 +23,19 @@ from hub.storage.store import BadContent, Download, NewObject, PendingUpload, Si
 from hub.storage.threads import Threads
 
 PATH: Final = "/_store/"
-"""Where the hub serves the local store."""
+"""The path prefix the hub serves the local store under."""
 SIGNATURE: Final = "signature"
 EXPIRES: Final = "expires"
 SIGNED_HEADERS: Final = "headers"
 
 
 class SignatureRefused(Exception):
-    """The request is not the one that was signed, or came too late. The client is told 403 and nothing more."""
+    """The request is not the one that was signed, or came too late. The client gets 403 and nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalRequest:
-    """A request as it was signed, or as it arrived.
+    """A request to the local store, as it was signed or as it arrived.
 
     Attributes:
         query: parameters by name, without the signature.
@@ -48,14 +48,14 @@ class LocalRequest:
     headers: Mapping[str, str]
 
     def canonical(self) -> bytes:
-        """The text that is signed: names sorted, values escaped, so that no two requests have one text."""
+        """The text to sign: names sorted, values escaped, so that no two requests share a text."""
         query = urlencode(sorted(self.query.items()))
         headers = urlencode(sorted(self.headers.items()))
         return "\n".join((self.method, quote(self.key), query, headers)).encode()
 
 
 def sign(secret: bytes, method: str, key: str, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
-    """The path and query of a signed request; `query` must hold `expires` (Unix seconds)."""
+    """Make the path and query of a signed request; `query` must hold `expires` (Unix seconds)."""
     full = dict(query)
     if headers:
         full[SIGNED_HEADERS] = ";".join(sorted(headers))
@@ -65,7 +65,7 @@ def sign(secret: bytes, method: str, key: str, headers: Mapping[str, str], query
 
 
 def check(secret: bytes, arrived: LocalRequest, now: float) -> LocalRequest:
-    """The ticket of a request that arrived, with the headers that were signed and no others.
+    """Verify a request that arrived; returns it with the signed headers and no others.
 
     Args:
         secret: the store's signing key.
@@ -73,16 +73,16 @@ def check(secret: bytes, arrived: LocalRequest, now: float) -> LocalRequest:
         now: Unix seconds.
 
     Raises:
-        SignatureRefused: the signature is another one, or is missing, or the request has expired.
+        SignatureRefused: the signature is wrong or missing, or the request has expired.
     """
     rest = {name: value for name, value in arrived.query.items() if name != SIGNATURE}
     names = [name for name in rest.get(SIGNED_HEADERS, "").split(";") if name]
     ticket = LocalRequest(arrived.method, arrived.key, rest, {name: arrived.headers.get(name, "") for name in names})
     expected = hmac.digest(secret, ticket.canonical(), sha256).hex()
     if not hmac.compare_digest(expected.encode(), arrived.query.get(SIGNATURE, "").encode()):
-        raise SignatureRefused("this request is not the one that was signed")
+        raise SignatureRefused("this request is not the one that was signed; send it unchanged")
     if not rest.get(EXPIRES, "").isdigit() or now > int(rest[EXPIRES]):
-        raise SignatureRefused("this request has expired; ask for a new address")
+        raise SignatureRefused("this request has expired; request a new address")
     return ticket
 
 
@@ -96,7 +96,7 @@ _SECRET_BYTES: Final = 32
 
 
 def _secret_of(root: Path) -> bytes:
-    """The signing key of this folder, made once: every process that shares the folder signs alike."""
+    """Read the signing key of this folder, made once: every process that shares the folder signs alike."""
     path = root / "signing.key"
     with suppress(FileExistsError):
         draft = root / f"signing.{secrets.token_hex(8)}"
@@ -114,7 +114,7 @@ class LocalStore:
     """An ObjectStore in a folder.
 
     Args:
-        root: the folder; made if it is not there. Several nodes may share it.
+        root: the folder, made when missing. Several nodes may share it.
         clock: Unix seconds.
         threads: disk calls at a time.
     """
@@ -159,7 +159,7 @@ class LocalStore:
         return self._sign("GET", key, {}, query, life_s).url
 
     async def receive(self, ticket: LocalRequest, body: AsyncIterator[bytes]) -> str:
-        """Carry out a signed PUT; the digest of what was stored.
+        """Carry out a signed PUT; returns the digest of the stored bytes.
 
         Raises:
             AlreadyStored, BadContent, UploadGone: as `put` and `write_part`.

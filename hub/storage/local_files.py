@@ -74,7 +74,7 @@ def _part_of(path: Path) -> StoredPart:
 
 
 class LocalFiles:
-    """The folder. Several processes may share one: whatever becomes visible does so by a rename."""
+    """The folder. Several processes may share one: everything becomes visible by a rename."""
 
     def __init__(self, root: Path) -> None:
         self.spool = root / "spool"
@@ -85,14 +85,14 @@ class LocalFiles:
         self._sweep_spool()
 
     def _sweep_spool(self) -> None:
-        """Remove what killed processes left on its way in: whatever nobody has written to for a day."""
+        """Remove spooled files that killed processes left: those not written to for a day."""
         for path in self.spool.iterdir():
             with suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > SPOOL_LIFE_S:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _object(self, key: str) -> Path:
-        """The folder of an object. Keys are ours; that none leaves the store is looked at again here."""
+        """The folder of an object. Keys are ours; that none leaves the store is checked again here."""
         path = (self._objects / key).resolve()
         if not path.is_relative_to(self._objects.resolve()) or path == self._objects.resolve():
             raise BadContent("a key must stay inside the store")
@@ -200,7 +200,7 @@ class LocalFiles:
         sync_folder(target.parent)
 
     def look(self, key: str) -> StoredObject | None:
-        """What is stored under the key; sizes are those on the disk, not those once announced."""
+        """Describe the object under the key; sizes are those on the disk, not those once announced."""
         manifest = self.manifest(key)
         if manifest is None:
             return None
@@ -257,8 +257,8 @@ def _parts_in(folder: Path) -> list[StoredPart]:
 
 def _matching_digest(source: Path, size: int, expected: str | None) -> str:
     if source.stat().st_size != size:
-        raise BadContent("the bytes are more or fewer than announced")
+        raise BadContent("the bytes are more or fewer than were announced")
     digest = digest_file(source)
     if expected is not None and digest != expected:
-        raise BadContent("the checksum of the bytes is another one")
+        raise BadContent("the bytes do not have the announced checksum")
     return digest

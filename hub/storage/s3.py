@@ -64,12 +64,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 READ_BYTES: Final = 1024 * 1024
 _ABORT_ROUNDS: Final = 5
-"""How often an abort is repeated: parts in flight land after it (S3 API, AbortMultipartUpload)."""
+"""Repetitions of an abort: parts in flight land after it (S3 API, AbortMultipartUpload)."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Settings:
-    """Where the bucket is. Credentials come from the environment, by boto3's own chain.
+    """The bucket and its place. Credentials come from the environment, by boto3's own chain.
 
     Attributes:
         endpoint_url: None is AWS; anything else is spoken to with path-style addresses unless `is_path_style` says no.
@@ -107,7 +107,7 @@ class S3Store:
     """An ObjectStore in a bucket.
 
     Args:
-        settings: where.
+        settings: the bucket.
         threads: calls at a time. Presigning (0.4 ms of CPU a URL) has two of its own and never waits for the network.
     """
 

@@ -17,12 +17,12 @@ DIGEST_BYTES: Final = 32
 
 
 def encode_digest(digest: bytes) -> str:
-    """The 44 characters of a digest."""
+    """Write a digest as 44 characters of base64."""
     return b64encode(digest).decode("ascii")
 
 
 def decode_digest(text: str) -> bytes:
-    """The 32 bytes of a digest.
+    """Read the 32 bytes of a digest.
 
     Raises:
         ValueError: not base64 of 32 bytes.
@@ -37,7 +37,7 @@ def decode_digest(text: str) -> bytes:
 
 
 def sha256_of(data: bytes) -> str:
-    """The digest of these bytes."""
+    """Hash these bytes."""
     return encode_digest(sha256(data).digest())
 
 
@@ -51,11 +51,11 @@ def composite(part_digests: Iterable[str]) -> str:
 
 
 class StoreError(Exception):
-    """The base of what a store refuses or cannot do."""
+    """The base of every error of a store."""
 
 
 class StoreUnavailable(StoreError):
-    """The store is away, hangs or answered 5xx. The same call may be made again."""
+    """The store is unreachable, hangs or answered 5xx. The same call may be repeated."""
 
 
 class UploadGone(StoreError):
@@ -97,7 +97,7 @@ class StoredPart:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What the store says it holds. At most one of the checksums is there.
+    """An object as the store describes it, with at most one of the checksums.
 
     Attributes:
         sha256: of the whole, where the store computed or verified it while receiving.
@@ -123,7 +123,7 @@ class SignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """How a signed download presents itself: the `Content-Disposition` and `Content-Type` it is answered with."""
+    """The `Content-Disposition` and `Content-Type` a signed download is answered with."""
 
     disposition: str
     mime: str
@@ -147,17 +147,17 @@ class Signing(Protocol):
         """One PUT for each part; size and checksum (if given) are signed headers."""
 
     async def sign_get(self, key: str, download: Download, life_s: int) -> str:
-        """The address of the object. It says nothing about whether the object is there."""
+        """The address of the object, which need not exist."""
 
 
 class Multipart(Protocol):
     """Objects put together from parts numbered from 1; each but the last has at least 5 MiB."""
 
     async def begin(self, key: str, mime: str, *, is_checked: bool) -> str:
-        """Begin; answers a handle. `is_checked`: every part will be signed or written with its digest."""
+        """Begin; returns a handle. `is_checked`: every part will be signed or written with its digest."""
 
     async def write_part(self, key: str, handle: str, part: StoredPart, source: Path) -> None:
-        """Store a part from a file, which the store may take away. Again with the same number: the last one counts.
+        """Store a part from a file, which the store may move away. Of two with one number the last counts.
 
         Raises:
             BadContent: the file does not have the part's size and digest.
@@ -181,7 +181,7 @@ class Multipart(Protocol):
         """
 
     async def abort(self, key: str, handle: str) -> None:
-        """Drop the upload and all its parts, also those still arriving. Nothing happens when there is none."""
+        """Drop the upload and all its parts, even those still arriving. Does nothing when there is none."""
 
     async def pending(self, prefix: str) -> list[PendingUpload]:
         """Uploads neither finished nor aborted, of keys beginning with `prefix`."""
@@ -191,7 +191,7 @@ class Objects(Protocol):
     """Whole objects."""
 
     async def put(self, new: NewObject, source: Path) -> None:
-        """Store an object from a file, which the store may take away.
+        """Store an object from a file, which the store may move away.
 
         Raises:
             AlreadyStored: the key holds an object.
@@ -202,10 +202,10 @@ class Objects(Protocol):
         """Size and checksum as the store knows them; None when there is no such object."""
 
     def read(self, key: str, start: int = 0, size: int | None = None) -> AsyncIterator[bytes]:
-        """The bytes from `start` (at most `size` of them) in pieces of at most 1 MiB. No object: no bytes."""
+        """Read the bytes from `start` (at most `size` of them) in pieces of at most 1 MiB. A missing object has no bytes."""
 
     async def delete(self, key: str) -> None:
-        """Drop the object. Nothing happens when there is none."""
+        """Drop the object. Does nothing when there is none."""
 
     async def keys(self, prefix: str) -> list[str]:
         """The keys of the objects that begin with `prefix`, sorted."""
@@ -223,4 +223,4 @@ class ObjectStore(Signing, Multipart, Objects, Protocol):
         """Files made here are moved into the store where that is possible, not copied."""
 
     async def close(self) -> None:
-        """Give back threads and connections. Calls under way end first."""
+        """Release threads and connections after the calls under way."""

@@ -16,19 +16,19 @@ from zlib import crc32
 from hub.storage.store import sha256_of
 
 HEAD: Final = struct.Struct(">B16sQI")
-"""Version, upload ID, offset, CRC32 of the data; big endian, 29 bytes (NOTES 8)."""
+"""Version, upload ID, offset, CRC32 of the data; big endian, 29 bytes (docs/events.md#file)."""
 BINARY_VERSION: Final = 1
 
 
 class ChunkProblem(StrEnum):
-    """Why a chunk was not accepted; sending again cures both."""
+    """The reason a chunk was not accepted; sending it again cures both."""
 
     OFFSET = "offset"
     CHECKSUM = "checksum"
 
 
 class MalformedChunk(ValueError):
-    """A binary message that is no chunk."""
+    """A binary message is not a chunk."""
 
 
 class Chunk(NamedTuple):
@@ -65,7 +65,7 @@ def decode_text(upload_id: str, offset: int, data: str, sha256: str | None) -> C
 
 
 class ChunkVerdict(StrEnum):
-    """What becomes of a chunk."""
+    """The outcome for a chunk."""
 
     TAKE = "take"
     REPEAT = "repeat"
@@ -97,7 +97,7 @@ class PartSlice:
 
 
 def slices(offset: int, length: int, part_size: int, size: int) -> list[PartSlice]:
-    """Which bytes of a chunk at `offset` go into which part. Parts and chunks need not fit together."""
+    """Split a chunk at `offset` by the parts its bytes belong to. Parts and chunks need not fit together."""
     found = []
     start = 0
     while start < length:

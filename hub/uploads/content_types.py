@@ -15,7 +15,7 @@ from hub.uploads.limits import INLINE_TYPES, REFUSED_TYPES, plain_type
 from streams.records.upload_record import Upload
 
 SNIFFED_BYTES: Final = 4096
-"""How much is looked at: tar's mark stands at 257, an MP4's brand at 8, text needs a sample."""
+"""Bytes examined: tar's mark stands at 257, an MP4's brand at 8, text needs a sample."""
 UNKNOWN: Final = "application/octet-stream"
 _ZIP: Final = "application/zip"
 _MAGIC: Final = (
@@ -51,7 +51,7 @@ _MAGIC: Final = (
     (0, b"wOF2", "font/woff2"),
     (0, b"wOFF", "font/woff"),
 )
-"""(where, bytes, type). Two bytes are weak evidence; such rows only matter where nothing else fits."""
+"""(offset, bytes, type). Two bytes are weak evidence; such rows only matter where nothing else fits."""
 _RIFF: Final = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
 _BRANDS: Final = {b"avif": "image/avif", b"heic": "image/heic", b"M4A ": "audio/mp4", b"qt  ": "video/quicktime"}
 _OFFICE: Final = (
@@ -111,7 +111,7 @@ def _text(head: bytes) -> str | None:
 
 
 def _markup(head: bytes) -> str | None:
-    """What kind of markup a text is. The prologue is skipped by hand: as one expression it would backtrack for ever."""
+    """Recognise markup. The prologue is skipped by hand: as one expression it would backtrack for ever."""
     rest = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     is_xml = rest.startswith(b"<?xml")
     while (end := _prologue_end(rest)) is not None:
@@ -124,7 +124,7 @@ def _markup(head: bytes) -> str | None:
 
 
 def _prologue_end(text: bytes) -> int | None:
-    """Where the comment or declaration ends that `text` begins with; None when it begins with neither."""
+    """Find the end of the comment or declaration that `text` begins with; None when it begins with neither."""
     for opening, closing in _PROLOGUE:
         if text[: len(opening)].lower() == opening:
             found = text.find(closing, len(opening))
@@ -133,9 +133,9 @@ def _prologue_end(text: bytes) -> int | None:
 
 
 def contradicts(declared: str, detected: str) -> bool:
-    """Whether a file is surely not what it was said to be: declared as a picture, sound or film, or as PDF, and is none.
+    """True if a file is surely not of its declared type: declared as image, audio, video or PDF, and not one.
 
-    Only for types whose files all have a mark. Everything else is too often right under many names (a .docx is a zip, source
+    Only for types whose files all have a mark. Everything else is too often right under several names (a .docx is a zip, source
     code is text) to be refused for it.
     """
     family = declared.partition("/")[0]
@@ -153,14 +153,14 @@ def contradicts(declared: str, detected: str) -> bool:
 
 
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9!#$&+.^_`|~ ()\[\],;=@-]")
-"""What old clients cannot read in the quoted name; they get an underscore, all others the whole name by `filename*`."""
+"""Characters old clients cannot read in the quoted name; they get an underscore, all others the whole name by `filename*`."""
 
 
 def presentation(upload: Upload, disposition: str) -> Download:
-    """How to serve a file that is ready.
+    """The headers to serve a ready file with.
 
-    In place only when that was asked for, the bytes were seen to be of a type that is on the inline list, and their sender
-    did not call them something else. Everything else is a download, and never under a type that runs in a browser.
+    In place only when that was requested, the detected type is on the inline list, and the declared type agrees. Everything
+    else is a download, and never under a type that runs in a browser.
     """
     declared, detected = plain_type(upload.mime), upload.detected
     is_text = detected == "text/plain" and declared.startswith("text/")

@@ -40,19 +40,19 @@ from streams.records.uploads import FAILED_LIFE_S, UploadBook, guard_name
 from streams.redis.log import Log
 
 SWEEP_AFTER_MS: Final = 60_000
-"""How long after the last signed URL lapsed a failed upload's key is looked at once more: such a URL may have been used."""
+"""Time from the end of the last signed URL to another look at a failed upload's key: such a URL may have been used."""
 VERIFY_LIFE_MS: Final = 15 * 60_000
-"""How long verification may be tried, from its latest attempt: hashing 5 GiB takes a minute or two."""
+"""Time verification may take, from its latest attempt: hashing 5 GiB takes a minute or two."""
 REAPED_AT_ONCE: Final = 100
 _MESSAGES: Final = {
-    FailReason.CANCELLED: "the upload was given up",
+    FailReason.CANCELLED: "the upload was cancelled",
     FailReason.EXPIRED: "the upload was not completed in time",
     FailReason.STORAGE: "the file could not be verified in time",
 }
 
 
 class UploadFinisher:
-    """Ends uploads.
+    """Ends uploads, each exactly once.
 
     Args:
         clock: Unix seconds.
@@ -70,15 +70,15 @@ class UploadFinisher:
         self._clock = clock
 
     async def requested(self, channel: Channel, event_id: str, at_ms: int) -> None:
-        """A `file.upload.request` was stored at this time: see to it that it ends, even if its node died on the spot."""
+        """Watch an upload requested at this time, so that it ends even if its node died on the spot."""
         await self._book.watch(channel, event_id, at_ms + self._limits.life_s * 1000)
 
     async def completed(
         self, channel: Channel, upload_id: str, cause: str, sha256: str | None, parts: Mapping[int, str]
     ) -> None:  # fmt: skip
-        """A `file.upload.complete` was stored: verify, scan, and say what came of it. Again: nothing more.
+        """Verify and scan an upload whose `file.upload.complete` was stored, and append the outcome. A repeat does nothing more.
 
-        The digests are what the sender claims. An upload that cannot be verified for a quarter of an hour is reaped.
+        The digests are the sender's claims. An upload that cannot be verified for a quarter of an hour is reaped.
 
         Raises:
             StoreUnavailable: nothing was decided; do it again later.
@@ -95,13 +95,13 @@ class UploadFinisher:
             await self._judge(replace(upload, cause=cause), UploadClaim(sha256, parts))
 
     async def cancelled(self, channel: Channel, upload_id: str) -> None:
-        """A `file.upload.cancel` was stored, and with it the upload is failing: remove the bytes, then say so."""
+        """Finish an upload whose `file.upload.cancel` was stored: remove the bytes, then append the failure."""
         upload = await self._book.read(channel, upload_id)
         if upload is not None and upload.state is UploadState.FAILING:
             await self._finish_failing(upload)
 
     async def reap(self) -> int:
-        """End what is past its deadline; how many were looked at. Meant to be called every few seconds by any worker."""
+        """End uploads past their deadline; returns the number examined. Any worker calls it every few seconds."""
         due = await self._book.due(self._now_ms(), REAPED_AT_ONCE)
         for channel, event_id in due:
             await self._reap_one(channel, event_id)
@@ -143,7 +143,7 @@ class UploadFinisher:
             await self._book.unwatch(upload.channel, upload.event_id)
 
     async def _fail(self, upload: Upload, reason: FailReason, message: str) -> None:
-        """Decide that it failed, if nobody decided otherwise, and see it through."""
+        """Decide that it failed, unless the opposite was decided, and see it through."""
         failing = self._book.move(upload, UploadState.FAILING, reason=reason.value, message=message, cause=upload.cause)
         if await failing is None:
             await self._finish_failing(replace(upload, reason=reason, message=message))
@@ -163,13 +163,13 @@ class UploadFinisher:
         await self._book.watch(upload.channel, upload.event_id, again_ms, is_moved=True)
 
     async def _remove(self, upload: Upload) -> None:
-        """Nothing of it is left: the object, the parts, and uploads in parts whose handle nobody could write down."""
+        """Remove everything: the object, the parts, and multipart uploads whose handle was never recorded."""
         for pending in await self._store.pending(upload.key):
             await self._store.abort(pending.key, pending.handle)
         await self._store.delete(upload.key)
 
     async def _append(self, upload: Upload, type_: str, payload: Mapping[str, object], ending: Guard) -> bool:
-        """Append the event that ends it, if the record still allows that. No snapshot after it shows it as open."""
+        """Append the event that ends it, if the record still allows that. No later snapshot shows it as open."""
         await self._listed.drop(upload)
         cause = upload.cause or upload.event_id
         draft = Draft(
@@ -199,7 +199,7 @@ class UploadFinisher:
             await self._fail(upload, reason, _MESSAGES[reason])
 
     async def _lost(self, channel: Channel, event_id: str) -> Upload | None:
-        """The upload whose node died between the event and the record, as a record now; None when its event is not there."""
+        """Make the record of an upload whose node died between event and record; None without the event."""
         entries = await self._log.page(channel, _before(event_id), limit=1)
         if not entries or entries[0].id.decode() != event_id or entries[0].type != b"file.upload.request":
             return None
@@ -207,7 +207,7 @@ class UploadFinisher:
 
 
 def _ending(upload: Upload, state: UploadState, life_s: int = 0, **fields: str) -> Guard:
-    """Lets one event end the upload: in a state from which that may be, and into the state that says so."""
+    """The guard that lets one event end the upload, from a state that allows it, into its final state."""
     checks = (("state", "in", sources(state)),)
     return Guard(guard_name(upload.id), checks, (("state", state.value), *fields.items()), ttl_s=life_s)
 
@@ -219,7 +219,7 @@ def _before(event_id: str) -> str:
 
 
 def _bare(channel: Channel, event_id: str, payload: Mapping[str, object]) -> Upload:
-    """What the event alone says. Its slot is unknown and lapses by itself."""
+    """Make a record of the event alone. Its slot is unknown and lapses by itself."""
     size = payload["size"]
     plan = make_plan("auto", size if isinstance(size, int) else 0, takes_binary=False)
     return Upload(
@@ -229,13 +229,13 @@ def _bare(channel: Channel, event_id: str, payload: Mapping[str, object]) -> Upl
 
 
 REAP_EVERY_S: Final = 10.0
-"""An abandoned upload ends so much after its time at the latest."""
+"""An abandoned upload ends at most this late."""
 _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def open_finisher(settings: Settings, scanner: Scanner | None = None) -> AsyncIterator[UploadFinisher]:
-    """A worker's finisher on its own connection, with the reaper running.
+    """A worker's finisher on a log and a store of its own, with the reaper running.
 
     Raises:
         LogUnavailable, ConfigurationRefused: as `Log.open`.
@@ -256,7 +256,7 @@ async def open_finisher(settings: Settings, scanner: Scanner | None = None) -> A
 
 
 async def reap_always(finisher: UploadFinisher) -> None:
-    """Reap until cancelled. What cannot be ended now, because Redis or the store is away, is due the next time too."""
+    """Reap until cancelled. An upload that cannot be ended now, with Redis or the store unreachable, is due again next time."""
     while True:
         try:
             await finisher.reap()

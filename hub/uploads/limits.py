@@ -16,7 +16,7 @@ from hub.errors import ErrorDetail, HubError
 
 GIB: Final = 1024**3
 NAME_MAX_CHARACTERS: Final = 255
-"""Code points of a name (EVENTS 8, `Text[255]`). A disk that takes fewer bytes is its owner's business: browsers cut."""
+"""Code points of a name (docs/events.md#file, `Text[255]`). Browsers cut names for disks that take fewer bytes."""
 _MIME: Final = re.compile(
     r"[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}(\s*;[\x20-\x7e]*)?", re.IGNORECASE
 )
@@ -26,7 +26,7 @@ INLINE_TYPES: Final = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "audio/mpeg", "audio/ogg", "audio/wav", "video/mp4",
      "video/webm", "application/pdf", "text/plain"}
 )  # fmt: skip
-"""What a browser may show in place; everything else is a download. SVG is not here: it can hold scripts."""
+"""Types a browser may show in place; everything else is a download. SVG is not among them: it can hold scripts."""
 _RESERVED: Final = frozenset({".", ".."})
 _FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -34,12 +34,12 @@ _BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """What a hub accepts.
+    """The limits of a hub.
 
     Attributes:
         file_max_bytes: size of one file.
         tenant_max_bytes: sum of a tenant's files and open uploads; 0 is no limit.
-        open_max: uploads of one user neither ready nor failed.
+        open_max: uploads of one user that are neither ready nor failed.
         types: allowed content types; `image/*` and `*/*` are patterns. `REFUSED_TYPES` are never allowed.
         life_s: seconds from the request until an upload that was not completed fails as expired.
         url_life_s: seconds a signed URL works.
@@ -53,15 +53,15 @@ class UploadLimits:
     url_life_s: int = 15 * 60
 
     def allows_type(self, mime: str) -> bool:
-        """Whether files of this type (without parameters) are taken."""
+        """True if files of this type (without parameters) are accepted."""
         family = mime.partition("/")[0]
         return mime not in REFUSED_TYPES and any(t in {"*/*", f"{family}/*", mime} for t in self.types)
 
     def check(self, filename: str, size: int, mime: str) -> None:
-        """Refuse what may not be uploaded.
+        """Refuse a file that may not be uploaded.
 
         Raises:
-            HubError: 4005 for a bad name or a type outside the grammar, 4017 for a size or type that is not taken.
+            HubError: 4005 for a bad name or a type outside the grammar, 4017 for a size or type that is not accepted.
         """
         if (problem := name_problem(filename)) is not None:
             raise HubError(4005, "choose another file name", details=(ErrorDetail("filename", problem),))
@@ -71,12 +71,12 @@ class UploadLimits:
             )
         if size > self.file_max_bytes:
             raise HubError(
-                4017,
-                f"a file may have {self.file_max_bytes} bytes at most",
-                details=(ErrorDetail("size", "is too large"),),
+                4017, f"a file is at most {self.file_max_bytes} bytes", details=(ErrorDetail("size", "is too large"),)
             )
         if not self.allows_type(plain_type(mime)):
-            raise HubError(4017, "files of this type are not taken", details=(ErrorDetail("mime", "is not allowed"),))
+            raise HubError(
+                4017, "files of this type are not accepted", details=(ErrorDetail("mime", "is not allowed"),)
+            )
 
 
 def plain_type(mime: str) -> str:
@@ -85,7 +85,7 @@ def plain_type(mime: str) -> str:
 
 
 def name_problem(filename: str) -> str | None:
-    """What is wrong with a file name; None when it may be used."""
+    """The fault of a file name; None when it may be used."""
     if not filename.strip() or filename in _RESERVED:
         return "is empty or means a folder"
     if "/" in filename or "\\" in filename:
@@ -93,12 +93,12 @@ def name_problem(filename: str) -> str | None:
     if any(unicodedata.category(letter) in _FORBIDDEN_CATEGORIES or letter in _BIDI for letter in filename):
         return "must not contain control or bidirectional format characters"
     if len(filename) > NAME_MAX_CHARACTERS:
-        return f"must have {NAME_MAX_CHARACTERS} characters at most"
+        return f"must be at most {NAME_MAX_CHARACTERS} characters"
     return None
 
 
 def limits_of(settings: Settings) -> UploadLimits:
-    """The limits of a node or worker."""
+    """Read the limits of a node or worker from its settings."""
     types = tuple(one.strip().lower() for one in settings.upload_types.split(","))
     return UploadLimits(
         file_max_bytes=settings.upload_size_limit_bytes,

@@ -34,25 +34,27 @@ class RunningHash(Protocol):
     """A running SHA-256, as hashlib makes it."""
 
     def update(self, data: memoryview, /) -> None:
-        """Go on."""
+        """Add bytes."""
 
     def copy(self) -> Self:
-        """Another that goes its own way from here."""
+        """An independent copy."""
 
     def digest(self) -> bytes:
         """The digest so far."""
 
 
 class PartSpool:
-    """A part in the making. It holds nothing in memory; `close` or `drop` must be called in the end.
+    """One part of a socket upload on its way to the store: a file that grows by chunks and is hashed as it grows. Blocking.
+
+    It holds nothing in memory; `close` or `drop` must be called in the end.
 
     Args:
-        folder: where the file is made.
+        folder: the place of the file.
         n: the part's number.
-        whole: the digest of everything before this part, which goes on with it; None when that is not known.
+        whole: the digest of everything before this part, which continues with it; None when unknown.
 
     Attributes:
-        whole: the digest of the file up to what was added last.
+        whole: the digest of the file up to the bytes added last.
     """
 
     def __init__(self, folder: Path, n: int, whole: RunningHash | None) -> None:
@@ -72,12 +74,12 @@ class PartSpool:
         self._size += len(data)
 
     def close(self) -> StoredPart:
-        """The part is whole."""
+        """Finish the part."""
         self._file.close()
         return StoredPart(self.n, self._size, encode_digest(self._digest.digest()))
 
     def drop(self) -> None:
-        """It is not wanted any more, or was stored. Again: nothing."""
+        """Delete the file, stored or not. May be called again."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -91,7 +93,7 @@ class ChunkBeyondEnd(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChunkTaken:
-    """What is held after a chunk. `problem` is None when it was accepted."""
+    """The position after a chunk. `problem` is None when it was accepted."""
 
     problem: ChunkProblem | None
     next_offset: int
@@ -100,7 +102,7 @@ class ChunkTaken:
 
 
 async def stored_bytes(store: ObjectStore, upload: Upload) -> int:
-    """How many bytes from the start are in the store: where any node can go on."""
+    """Count the bytes from the start that are in the store: any node can continue there."""
     if not upload.plan.is_multipart:
         stored = await store.look(upload.key)
         return upload.size if stored is not None and stored.size == upload.size else 0
@@ -148,9 +150,9 @@ class UploadReceiver:
         return encode_digest(self._stored.digest()) if self._stored is not None else ""
 
     async def take(self, chunk: Chunk) -> ChunkTaken:
-        """Take a chunk, or say what is wrong with it.
+        """Take a chunk, or report its problem.
 
-        A part that the store did not take is answered as a wrong offset: sending again from there cures it.
+        A part that the store did not accept is answered as a wrong offset: sending again from there cures it.
 
         Raises:
             ChunkBeyondEnd: it goes beyond the announced size.
@@ -165,19 +167,19 @@ class UploadReceiver:
             await self._spool_chunk(chunk)
             self._is_paused = self._is_paused and self.next_offset < chunk.offset + len(chunk.data)
             if self.next_offset == self.upload.size:
-                await self.settle()
+                await self.drain()
         problem = _PROBLEMS.get(verdict)
         if verdict is ChunkVerdict.TAKE and self.next_offset < chunk.offset + len(chunk.data):
             problem = ChunkProblem.OFFSET
         return self.held(problem)
 
     def held(self, problem: ChunkProblem | None = None) -> ChunkTaken:
-        """Where it stands."""
+        """The present position."""
         window = 0 if self._is_paused else WINDOW_CHUNKS
         return ChunkTaken(problem, self.next_offset, self.stored_offset, window)
 
-    async def settle(self) -> None:
-        """Wait for the part that is on its way into the store.
+    async def drain(self) -> None:
+        """Wait for a part on its way into the store.
 
         Raises:
             UploadGone: the upload was ended elsewhere.
@@ -187,7 +189,7 @@ class UploadReceiver:
             await self._reap()
 
     async def close(self) -> None:
-        """Let go. What was spooled and not stored is lost; a part on its way still arrives."""
+        """Release everything. Spooled bytes that were not stored are lost; a part on its way still arrives."""
         if self._storing is not None:
             await asyncio.wait({self._storing})
             self._storing.exception()
@@ -199,7 +201,7 @@ class UploadReceiver:
             await self._take(chunk)
         except OSError as error:  # the disk is full: what was spooled of this part is of no use
             self._start_over()
-            raise StoreUnavailable("the node cannot take more at the moment") from error
+            raise StoreUnavailable("the node's disk is full") from error
 
     async def _take(self, chunk: Chunk) -> None:
         view = memoryview(chunk.data)
@@ -213,7 +215,7 @@ class UploadReceiver:
 
     async def _send_part(self, piece: PartSlice) -> bool:
         """Hand a whole part over to be stored while the next one is spooled. One is on its way at a time."""
-        await self.settle()
+        await self.drain()
         spool = self._spool
         if spool is None or spool.n != piece.n:  # the part before did not arrive: everything after it is sent again
             return False
@@ -241,7 +243,7 @@ class UploadReceiver:
             return  # an answer was lost; verification looks at what is there
 
     async def _reap(self) -> None:
-        """Look at how storing the last part went."""
+        """Handle the outcome of storing the last part."""
         if self._storing is None or not self._storing.done():
             return
         error = self._storing.exception()
@@ -253,7 +255,7 @@ class UploadReceiver:
             raise error
 
     def _start_over(self) -> None:
-        """Go on from what is in the store, after a pause."""
+        """Continue from the bytes in the store, after a pause."""
         self._drop_spool()
         self.next_offset, self._spooled = self.stored_offset, self._stored
         self._is_paused = True

@@ -32,7 +32,7 @@ from streams.times import rfc3339
 
 
 def own(upload: Upload | None, user: str) -> Upload:
-    """The upload, if it is this user's.
+    """Require the upload to be this user's.
 
     Raises:
         HubError: 4018 there is none in this channel, 4003 it is somebody else's.
@@ -40,27 +40,27 @@ def own(upload: Upload | None, user: str) -> Upload:
     if upload is None:
         raise HubError(4018, "there is no such upload in this channel")
     if upload.user != user:
-        raise HubError(4003, "only who began an upload may go on with it")
+        raise HubError(4003, "only the user who began an upload may continue it")
     return upload
 
 
 def not_expired(upload: Upload, now: float) -> Upload:
-    """The upload, if its time is not over. `now` is in Unix seconds.
+    """Require the upload not to have expired at `now` (Unix seconds).
 
     Raises:
         HubError: 4022.
     """
     is_past = upload.state in OPEN and now * 1000 > upload.expires_ms
     if is_past or upload.reason is FailReason.EXPIRED:
-        raise HubError(4022, "the upload's time is over; ask for another one")
+        raise HubError(4022, "the upload has expired; request another one")
     return upload
 
 
 def taking(upload: Upload, now: float) -> Upload:
-    """The upload, if bytes are still taken.
+    """Require the upload to take bytes still.
 
     Raises:
-        HubError: 4022 its time is over, 4021 with its state.
+        HubError: 4022 it has expired, 4021 with its state.
     """
     not_expired(upload, now)
     if upload.state not in OPEN:
@@ -69,7 +69,7 @@ def taking(upload: Upload, now: float) -> Upload:
 
 
 def wrong_state(state: UploadState | str) -> HubError:
-    """4021 with the present state."""
+    """The refusal 4021, with the present state."""
     shown = UploadState(state).shown
     return HubError(4021, f"the upload is {shown}", details=(ErrorDetail("state", f"is {shown}"),))
 
@@ -79,13 +79,13 @@ _NOTHING: Final[Json] = {"parts": [], "next_offset": 0}
 
 
 def absolute(origin: str, url: str) -> str:
-    """A store's URL as a client needs it: relative ones are this hub's own."""
+    """Make a store's URL absolute: relative ones are this hub's own."""
     return origin + url if url.startswith("/") else url
 
 
 @dataclass(frozen=True, slots=True)
 class UploadAuthorizer:
-    """Signs and describes."""
+    """Tells clients how to bring bytes (`file.upload.authorized`): the position so far, and signed addresses for the rest."""
 
     store: ObjectStore
     limits: UploadLimits
@@ -94,15 +94,15 @@ class UploadAuthorizer:
         self, upload: Upload, origin: str, now_ms: int, wanted: Sequence[StoredPart] | None = None, held: int | None = None,
         *, is_new: bool = False,
     ) -> Json:  # fmt: skip
-        """The whole answer.
+        """Make the whole answer.
 
         Args:
-            upload: as the record has it.
+            upload: the record.
             origin: such as `https://hub.example`.
             now_ms: Unix milliseconds.
             wanted: parts to sign; by default the first 50 that are not there.
             held: bytes this node holds of a socket upload, where it holds any.
-            is_new: nobody can have brought anything yet, so the store is not asked.
+            is_new: no bytes can have arrived yet, so the store is not asked.
         """
         done = dict(_NOTHING) if is_new else await self._done(upload, held)
         life_s = max(1, min(self.limits.url_life_s, (upload.expires_ms - now_ms) // 1000))
@@ -136,7 +136,7 @@ class UploadAuthorizer:
 
     @staticmethod
     def _missing(upload: Upload, done: Json) -> list[StoredPart]:
-        """The first parts not there, to be put without digests. Only an upload whose parts need none can have them."""
+        """The first missing parts, to be put without digests. Only an upload whose parts need none can have them."""
         if upload.is_checked:
             return []
         there = {part["n"] for part in done["parts"]}
@@ -146,7 +146,7 @@ class UploadAuthorizer:
         ]
 
     async def _done(self, upload: Upload, held: int | None) -> Json:
-        """What is in the store already; where the socket goes on."""
+        """The parts in the store already, and the next offset."""
         if upload.state not in OPEN:
             return {"parts": [], "next_offset": upload.size}
         if not upload.plan.is_multipart:
@@ -172,19 +172,19 @@ def _contiguous(parts: Sequence[StoredPart]) -> int:
 
 _REFUSALS = {
     "open": "finish or cancel some of your open uploads first",
-    "bytes": "your organisation's files have no more room",
-    "quota": "your organisation has stored as much as it may, files included; cancel uploads, or ask for more room",
+    "bytes": "your organisation has no room left for files; delete some first",
+    "quota": "your organisation has stored as much as it may, files included; cancel uploads, or request a larger quota",
 }
 
 
 class UploadRequests:
-    """Authorises uploads.
+    """Authorises uploads and admits their bytes.
 
     Args:
-        log: where requests are appended, and beside which records are kept.
+        log: takes the requests; the records are kept beside it.
         clock: Unix seconds.
         monotonic: seconds that never go back.
-        quotas: what tenants may have stored; by default without bound.
+        quotas: limits on stored bytes; by default none.
 
     Attributes:
         sockets: the uploads that come over this node's sockets.
@@ -208,7 +208,7 @@ class UploadRequests:
     async def request(
         self, draft: Draft, payload: FileUploadRequest, caller: Caller, origin: str
     ) -> tuple[Json, Appended]:
-        """Reserve, append the request, write its record, and say how to bring the bytes. Again: the same upload.
+        """Reserve, append the request, write its record, and answer how to bring the bytes. A repeat gets the same upload.
 
         Raises:
             HubError: 4005, 4017.
@@ -228,7 +228,7 @@ class UploadRequests:
         return await self._authorizer.authorize(upload, origin, self.now_ms(), is_new=is_new), appended
 
     async def sign(self, channel: Channel, payload: FileUploadSign, caller: Caller, origin: str) -> Json:
-        """Sign further parts. The first digests, before any part, make it an upload whose parts the store verifies.
+        """Sign further parts. Digests brought before any part make it an upload whose parts the store verifies.
 
         Raises:
             HubError: 4003, 4005, 4018, 4021, 4022.
@@ -250,7 +250,7 @@ class UploadRequests:
         return await self._authorizer.authorize(upload, origin, self.now_ms(), wanted)
 
     async def status(self, channel: Channel, payload: FileUploadStatus, caller: Caller, origin: str) -> Json:
-        """How an upload stands, with fresh URLs for what is missing.
+        """The state of an upload, with fresh URLs for the missing parts.
 
         Raises:
             HubError: 4003, 4018, 4022.
@@ -266,12 +266,12 @@ class UploadRequests:
             upload = await self._begin(upload, is_checked=False)
         elif upload.state in {UploadState.FAILING, UploadState.FAILED}:
             raise HubError(
-                4022, "the upload has failed; ask for another one", details=(ErrorDetail("state", "is failed"),)
+                4022, "the upload has failed; request another one", details=(ErrorDetail("state", "is failed"),)
             )
         return await self._authorizer.authorize(upload, origin, self.now_ms(), held=self.sockets.position(upload))
 
     async def admit(self, channel: Channel, upload_id: str, user: str) -> Upload:
-        """The upload, if this user may bring bytes to it now.
+        """Read the upload, and require that this user may bring bytes to it now.
 
         Raises:
             HubError: 4003, 4018, 4021, 4022.
@@ -279,13 +279,13 @@ class UploadRequests:
         return taking(own(await self.book.read(channel, upload_id), user), self._clock())
 
     async def close(self) -> None:
-        """Stop taking chunks, and let go of the store."""
+        """Stop taking chunks, and close the store."""
         await self.sockets.close()
         await self._progress.close()
         await self.store.close()
 
     async def _admit_chunk(self, channel: Channel | None, upload_id: str, caller: Caller) -> Upload:
-        """As `admit`; a chunk that names no channel is asked for its permission here."""
+        """As `admit`; for a chunk that names no channel the permission is checked here."""
         user, tenant = caller.principal.user, caller.principal.tenant
         if channel is None:
             channel = await self.book.home(tenant, upload_id)
@@ -299,7 +299,7 @@ class UploadRequests:
         return upload
 
     def _note_chunk(self, upload: Upload, taken: ChunkTaken) -> None:
-        self._progress.tell(upload, taken.next_offset)
+        self._progress.report(upload, taken.next_offset)
 
     def now_ms(self) -> int:
         """Unix milliseconds."""
@@ -319,7 +319,7 @@ class UploadRequests:
             raise  # else it is unknown whether it was stored: the slot stays, for the same command again, or lapses
 
     async def _reserve(self, wish: Upload) -> str:
-        """As the book's, and "quota" when the file would not fit beside all that is stored."""
+        """Reserve in the records; "quota" when the file would not fit beside everything stored."""
         tenant = wish.channel.tenant
         answer, stored_bytes = await self.book.reserve(
             wish, self.now_ms(), self.limits.open_max, self.limits.tenant_max_bytes
@@ -333,7 +333,7 @@ class UploadRequests:
         return "quota"
 
     async def _open(self, wish: Upload, appended: Appended, resume_key: str | None) -> Upload:
-        """The record of the upload this request began: now, or when it was sent first."""
+        """Open the record of the upload this request began, now or when it was sent first."""
         event_ms = int(appended.id.partition("-")[0])
         upload = replace(
             wish, id=file_id_of(wish.channel, appended.id), event_id=appended.id,

@@ -28,13 +28,13 @@ from streams.records.upload_record import Upload
 from streams.records.upload_states import UploadState
 from streams.redis.log import Log
 
-EVERY_S: Final = 1.0
-_TOLD_MAX: Final = 4_096
-"""Uploads whose last time is remembered; beyond it the oldest is forgotten and may be told once too often."""
+REPORT_EVERY_S: Final = 1.0
+_REPORTED_MAX: Final = 4_096
+"""Uploads whose last report is remembered; beyond it the oldest is forgotten and may be reported once too often."""
 
 
 def progress_json(upload: Upload, sent: int, state: UploadState) -> bytes:
-    """The payload as subscribers get it."""
+    """The payload of `file.upload.progress`."""
     payload = {
         "upload_id": upload.id, "user": upload.user, "sent": min(sent, upload.size), "total": upload.size,
         "state": state.shown,
@@ -43,7 +43,9 @@ def progress_json(upload: Upload, sent: int, state: UploadState) -> bytes:
 
 
 class ProgressReporter:
-    """Appends `file.upload.progress`. One that gets lost is healed by the next, or by the event that ends the upload.
+    """Appends `file.upload.progress` to the live lane, at most once a second for each upload, without waiting.
+
+    A lost one is healed by the next, or by the event that ends the upload.
 
     Args:
         monotonic: seconds.
@@ -53,18 +55,18 @@ class ProgressReporter:
         self._log = log
         self._listed = listed
         self._monotonic = monotonic
-        self._told_at: dict[tuple[Channel, str], float] = {}
+        self._reported_at: dict[tuple[Channel, str], float] = {}
         self._listing: set[asyncio.Task[None]] = set()
 
-    def tell(self, upload: Upload, sent: int) -> None:
-        """Tell, unless it was told within the last second. The last byte is always told."""
+    def report(self, upload: Upload, sent: int) -> None:
+        """Report, unless it was reported within the last second. The last byte is always reported."""
         now, key = self._monotonic(), (upload.channel, upload.id)
-        if sent < upload.size and now - self._told_at.get(key, -EVERY_S) < EVERY_S:
+        if sent < upload.size and now - self._reported_at.get(key, -REPORT_EVERY_S) < REPORT_EVERY_S:
             return
-        self._told_at.pop(key, None)
-        if len(self._told_at) >= _TOLD_MAX:
-            del self._told_at[next(iter(self._told_at))]
-        self._told_at[key] = now
+        self._reported_at.pop(key, None)
+        if len(self._reported_at) >= _REPORTED_MAX:
+            del self._reported_at[next(iter(self._reported_at))]
+        self._reported_at[key] = now
         data = progress_json(upload, sent, UploadState.UPLOADING)
         draft = Draft(upload.channel, "file.upload.progress", data, Actor("user", upload.user), Lane.LIVE)
         self._log.submit(draft, lambda _: None)
@@ -73,7 +75,7 @@ class ProgressReporter:
         task.add_done_callback(self._listing.discard)
 
     async def close(self) -> None:
-        """Wait for what is being written down."""
+        """Wait for writes under way."""
         await asyncio.gather(*self._listing)
 
     async def _list(self, upload: Upload, sent: int) -> None:
@@ -84,15 +86,15 @@ class ProgressReporter:
 WAITING_MAX: Final = 2 * WINDOW_CHUNKS
 """Chunks of one upload held in memory. A client that keeps to the window stays well below."""
 IDLE_S: Final = 600.0
-"""How long a lane nobody sends on is kept: its spooled bytes spare a client that comes back from sending them again."""
+"""Time a queue without sender is kept: its spooled bytes spare a client that comes back from sending them again."""
 RECHECK_S: Final = 1.0
-"""How old the node's picture of an upload may be while its chunks flow: a cancel on another node is noticed by then."""
+"""Greatest age of an upload's record as this node knows it while chunks flow: a cancel on another node is noticed by then."""
 REST_S: Final = 0.025
-"""A lane that rested for this long looks at once: its client may have gone on, and finished, on another node."""
+"""A queue idle for this long reads the record at once: its client may have continued, and finished, on another node."""
 
 OnAnswer = Callable[[ChunkTaken | Exception], None]
 Admit = Callable[[Channel | None, str, Caller], Awaitable[Upload]]
-"""Channel (None: not told), upload and caller → the upload, if the caller may send to it now; raises HubError if not."""
+"""Channel (None: not named), upload and caller → the upload, if the caller may send to it now; raises HubError if not."""
 
 
 class Arrived(NamedTuple):
@@ -110,7 +112,7 @@ class _Offer(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Lane:
+class _ChunkQueue:
     waiting: deque[_Offer] = field(default_factory=deque)
     receiver: UploadReceiver | None = None
     task: asyncio.Task[None] | None = None
@@ -119,10 +121,10 @@ class _Lane:
 
 
 class SocketUploads:
-    """Takes chunks and answers each.
+    """Takes chunks, those of one upload in order, and answers each.
 
     Args:
-        on_taken: told of each accepted chunk: the upload and where it stands.
+        on_taken: called after each accepted chunk with the upload and its position.
         monotonic: seconds.
     """
 
@@ -138,7 +140,7 @@ class SocketUploads:
         self._on_taken = on_taken
         self._monotonic = monotonic
         self._threads = Threads("upload-spool", 4)
-        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._lanes: dict[tuple[str, str], _ChunkQueue] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def offer(self, channel: Channel | None, caller: Caller, chunk: Chunk, answer: OnAnswer) -> None:
@@ -147,7 +149,7 @@ class SocketUploads:
         lane = self._lanes.get(key)
         if lane is None:
             self._drop_idle()
-            lane = self._lanes[key] = _Lane()
+            lane = self._lanes[key] = _ChunkQueue()
         if len(lane.waiting) >= WAITING_MAX:
             held = lane.receiver.held() if lane.receiver else ChunkTaken(None, 0, 0, 0)
             answer(ChunkTaken(ChunkProblem.OFFSET, held.next_offset, held.stored_offset, 0))
@@ -157,18 +159,18 @@ class SocketUploads:
             lane.task = asyncio.create_task(self._run(key, lane))
 
     def position(self, upload: Upload) -> int | None:
-        """Where this node would go on; None when it holds nothing of the upload."""
+        """This node's next offset; None when it holds nothing of the upload."""
         lane = self._lanes.get(_key(upload))
         return lane.receiver.next_offset if lane is not None and lane.receiver is not None else None
 
     def recheck(self, upload: Upload) -> None:
-        """The upload is about to change: the next chunk is taken only after another look."""
+        """Have the next chunk taken only after another look: the upload is about to change."""
         lane = self._lanes.get(_key(upload))
         if lane is not None:
             lane.checked_at = -RECHECK_S
 
     async def finish(self, upload: Upload) -> Arrived:
-        """Let everything that was sent arrive, and say what is in the store."""
+        """Wait for everything sent to arrive, and return the bytes in the store."""
         if upload.size == 0:
             await put_empty(self._store, upload)
         lane = self._lanes.pop(_key(upload), None)
@@ -177,14 +179,14 @@ class SocketUploads:
         while lane.task is not None:
             await asyncio.wait({lane.task})
         if lane.receiver is not None:
-            await lane.receiver.settle()
+            await lane.receiver.drain()
             if lane.receiver.stored_offset < upload.size:
                 self._lanes.setdefault(_key(upload), lane)
             return Arrived(lane.receiver.stored_offset, lane.receiver.streamed_sha256)
         return Arrived(await stored_bytes(self._store, upload))
 
     async def close(self) -> None:
-        """Stop taking; what is on its way into the store arrives."""
+        """Stop taking chunks; parts on their way into the store arrive."""
         lanes, self._lanes = self._lanes, {}
         for lane in lanes.values():
             if lane.task is not None:
@@ -195,7 +197,7 @@ class SocketUploads:
         await asyncio.gather(*self._closing, return_exceptions=True)
         await self._threads.close()
 
-    async def _run(self, key: tuple[str, str], lane: _Lane) -> None:
+    async def _run(self, key: tuple[str, str], lane: _ChunkQueue) -> None:
         try:
             while lane.waiting:
                 offer = lane.waiting.popleft()
@@ -206,19 +208,21 @@ class SocketUploads:
             if lane.receiver is None and self._lanes.get(key) is lane and not lane.waiting:
                 del self._lanes[key]
 
-    async def _answer(self, lane: _Lane, offer: _Offer) -> ChunkTaken | Exception:
+    async def _answer(self, lane: _ChunkQueue, offer: _Offer) -> ChunkTaken | Exception:
         try:
             receiver = await self._receiver(lane, offer)
             taken = await receiver.take(offer.chunk)
         except ChunkBeyondEnd:
             return HubError(
-                4017, "the chunk goes beyond the announced size", details=(ErrorDetail("offset", "is too large"),)
+                4017,
+                "the chunk goes beyond the announced size",
+                details=(ErrorDetail("offset", "is too large"),),
             )
         except UploadGone:
             await self._forget(lane)
-            return HubError(4022, "the upload was ended; ask for another one")
+            return HubError(4022, "the upload has ended; request another one")
         except StoreError:
-            return HubError(4013, "the store is away: send the same again after a while", retry_after_ms=1_000)
+            return HubError(4013, "the file store is unreachable; send the same chunk again", retry_after_ms=1_000)
         except Exception as error:
             await self._forget(lane)
             return error
@@ -226,8 +230,8 @@ class SocketUploads:
             self._on_taken(receiver.upload, taken)
         return taken
 
-    async def _receiver(self, lane: _Lane, offer: _Offer) -> UploadReceiver:
-        """The lane's receiver, after a look whether this user may (still) send."""
+    async def _receiver(self, lane: _ChunkQueue, offer: _Offer) -> UploadReceiver:
+        """The queue's receiver, once it is checked that this user may (still) send."""
         now = self._monotonic()
         receiver = lane.receiver
         is_fresh = now - lane.checked_at < RECHECK_S and now - lane.used_at < REST_S
@@ -237,7 +241,7 @@ class SocketUploads:
         if upload.plan.strategy is not Strategy.SOCKET:
             raise HubError(
                 4021,
-                "this upload does not go over the socket",
+                "this upload takes no chunks; use its signed addresses",
                 details=(ErrorDetail("strategy", upload.plan.strategy),),
             )
         lane.checked_at = now
@@ -246,7 +250,7 @@ class SocketUploads:
             receiver = lane.receiver = UploadReceiver(self._store, upload, self._threads, stored)
         return receiver
 
-    async def _forget(self, lane: _Lane) -> None:
+    async def _forget(self, lane: _ChunkQueue) -> None:
         receiver, lane.receiver = lane.receiver, None
         if receiver is not None:
             await receiver.close()
@@ -266,5 +270,5 @@ def _key(upload: Upload) -> tuple[str, str]:
 
 
 def _is_for(upload: Upload, offer: _Offer) -> bool:
-    """Whether what was found out about the upload's last chunk holds for this one: same person, same channel."""
+    """True if the check of the upload's last chunk holds for this one: same person, same channel."""
     return upload.user == offer.caller.principal.user and offer.channel in {None, upload.channel}

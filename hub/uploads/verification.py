@@ -28,7 +28,7 @@ from streams.records.upload_states import FailReason
 
 
 class ScanVerdict(StrEnum):
-    """What a scanner found."""
+    """The finding of a scanner."""
 
     CLEAN = "clean"
     SKIPPED = "skipped"
@@ -37,7 +37,7 @@ class ScanVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """Who looked, and what was found. `detail` (at most 200 characters) is shown when the file is rejected."""
+    """The scanner and its finding. `detail` (at most 200 characters) is shown when the file is rejected."""
 
     engine: str
     verdict: ScanVerdict
@@ -45,17 +45,17 @@ class ScanResult:
 
 
 class Scanner(Protocol):
-    """Looks into a file before anybody may read it."""
+    """Scans a file before anybody may read it."""
 
     async def scan(self, upload: Upload, content: AsyncIterator[bytes]) -> ScanResult:
-        """Look. It may be asked again about the same file. What it raises is tried again, and in the end fails the upload."""
+        """Scan. May be called again for the same file. After an exception it is retried; in the end the upload fails."""
 
 
 class NoScanner:
-    """Looks at nothing."""
+    """Scans nothing."""
 
     async def scan(self, upload: Upload, content: AsyncIterator[bytes]) -> ScanResult:  # noqa: ARG002
-        """Skipped."""
+        """Skip the file."""
         return SKIPPED
 
 
@@ -63,7 +63,7 @@ SKIPPED: Final = ScanResult("none", ScanVerdict.SKIPPED)
 
 
 class Rejected(Exception):
-    """The file is not the one announced, or may not be kept. The text is for people, at most 500 characters."""
+    """The file is not the one announced, or must not be kept. The text is for people, at most 500 characters."""
 
     def __init__(self, reason: FailReason, message: str) -> None:
         super().__init__(message)
@@ -72,7 +72,7 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UploadClaim:
-    """What the uploader says it sent (`file.upload.complete`): the digest of the whole, and of parts by number."""
+    """The uploader's claim (`file.upload.complete`): the digest of the whole, and of parts by number."""
 
     sha256: str | None = None
     parts: Mapping[int, str] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class UploadClaim:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was found true. `checksum` is of the whole, or the composite of the parts' (`is_composite`)."""
+    """The verified facts. `checksum` is of the whole, or the composite of the parts' (`is_composite`)."""
 
     checksum: str
     is_composite: bool
@@ -88,11 +88,11 @@ class Verified:
 
 
 async def verify(store: ObjectStore, upload: Upload, claim: UploadClaim) -> Verified:
-    """Look at what is stored; make the object first, if it still is in parts. May be done again.
+    """Verify the stored bytes; make the object first if it is still in parts. May be repeated.
 
     Raises:
         Rejected: with the reason.
-        StoreUnavailable: nothing is known; ask again.
+        StoreUnavailable: nothing is known; call again.
     """
     digests = await _assemble(store, upload, claim) if upload.plan.is_multipart else []
     stored = await store.look(upload.key)
@@ -106,7 +106,7 @@ async def verify(store: ObjectStore, upload: Upload, claim: UploadClaim) -> Veri
 
 
 async def _assemble(store: ObjectStore, upload: Upload, claim: UploadClaim) -> list[str]:
-    """Make the object of its parts, and say their digests where the store knows them. Done before: no digests."""
+    """Make the object of its parts; returns their digests where the store knows them, none after an earlier attempt."""
     try:
         parts = await store.parts(upload.key, upload.handle)
         _check_parts(upload, parts, claim)
@@ -119,12 +119,12 @@ async def _assemble(store: ObjectStore, upload: Upload, claim: UploadClaim) -> l
 
 
 def _check_parts(upload: Upload, parts: Sequence[StoredPart], claim: UploadClaim) -> None:
-    """The parts are those of the plan: numbers without holes, sizes, and the digests their sender claims."""
+    """Compare the parts with the plan: numbers without holes, sizes, and the sender's digests."""
     plan = upload.plan
     if [part.n for part in parts] != list(range(1, plan.part_count + 1)):
         raise Rejected(FailReason.SIZE, f"{len(parts)} of {plan.part_count} parts arrived")
     if not claim.parts.keys() <= {part.n for part in parts}:
-        raise Rejected(FailReason.CHECKSUM, "a checksum was given for a part that there is not")
+        raise Rejected(FailReason.CHECKSUM, "a checksum was given for a part that does not exist")
     for part in parts:
         if part.size != plan.part_bytes(part.n):
             raise Rejected(
@@ -132,7 +132,7 @@ def _check_parts(upload: Upload, parts: Sequence[StoredPart], claim: UploadClaim
             )
         claimed = claim.parts.get(part.n)
         if claimed and part.sha256 and claimed != part.sha256:
-            raise Rejected(FailReason.CHECKSUM, f"part {part.n} has another checksum than its sender says")
+            raise Rejected(FailReason.CHECKSUM, f"part {part.n} does not have the checksum its sender claims")
 
 
 async def _checksum(
@@ -151,14 +151,14 @@ async def _checksum(
     if found is None:
         found, found_parts = await _read_digests(store.read(upload.key), upload.plan.part_size)
     if claims - {found}:
-        raise Rejected(FailReason.CHECKSUM, "the file has another SHA-256 than its sender says")
+        raise Rejected(FailReason.CHECKSUM, "the file does not have the SHA-256 its sender claims")
     if any(not 0 < n <= len(found_parts) or found_parts[n - 1] != digest for n, digest in claim.parts.items()):
-        raise Rejected(FailReason.CHECKSUM, "a part has another SHA-256 than its sender says")
+        raise Rejected(FailReason.CHECKSUM, "a part does not have the SHA-256 its sender claims")
     return found, False
 
 
 async def _read_digests(content: AsyncIterator[bytes], part_size: int) -> tuple[str, list[str]]:
-    """The SHA-256 of the whole and of each part of it. 1 MiB takes a millisecond: the loop is not held for long."""
+    """Hash the whole and each part of it. 1 MiB takes a millisecond: the loop is not held for long."""
     whole, part, room = sha256(), sha256(), part_size
     parts: list[str] = []
     async for piece in content:
@@ -176,12 +176,12 @@ async def _read_digests(content: AsyncIterator[bytes], part_size: int) -> tuple[
 
 
 async def _detect(store: ObjectStore, upload: Upload) -> str:
-    """The content type by the first bytes."""
+    """Detect the content type by the first bytes."""
     head = b"".join([piece async for piece in store.read(upload.key, 0, SNIFFED_BYTES)]) if upload.size else b""
     detected = detect(head)
     declared = plain_type(upload.mime)
     if detected in REFUSED_TYPES:
-        raise Rejected(FailReason.TYPE, f"it is {detected}, which is not taken")
+        raise Rejected(FailReason.TYPE, f"it is {detected}, which is not accepted")
     if contradicts(declared, detected):
         raise Rejected(FailReason.TYPE, f"it is {detected} and not {declared}")
     return detected

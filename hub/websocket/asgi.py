@@ -1,6 +1,6 @@
-"""The same session on any ASGI server: an endpoint that gives a `SocketReceiver` what it needs of Starlette's WebSocket.
+"""The same session on any ASGI server: an endpoint that adapts Starlette's WebSocket to a `SocketReceiver`.
 
-It costs a task and a queue a socket, which the protocol class for uvicorn does not; what clients see is the same.
+It costs a task and a queue a socket, which the protocol class for uvicorn does not; clients see no difference.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hub.websocket.codec import TEXT, TOO_LARGE, split_frames
 from hub.websocket.upgrade import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL
 
 _QUEUE_HIGH_BYTES = 262_144
-"""As the write mark of the protocol class: beyond it the log is the buffer."""
+"""Like the write mark of the protocol class: beyond it the log is the buffer."""
 
 
 class AsgiTransport:
@@ -51,12 +51,12 @@ class AsgiTransport:
             self._has_work.set()
 
     def abort(self) -> None:
-        """ASGI knows no reset: the nearest is to close without waiting for what is queued."""
+        """Close without waiting for queued frames, the nearest to a reset in ASGI."""
         self._waiting.clear()
         self.close(1011)
 
     def trust(self) -> None:
-        """The server in front has one limit for all messages."""
+        """Do nothing: the server in front has one limit for all messages."""
 
     def pause_reading(self) -> None:
         """Take no more messages."""

@@ -28,7 +28,7 @@ _REGISTERED_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)
 
 
 def may_be_sent(code: int) -> bool:
-    """Whether a Close frame may carry the code: registered, or in 3000 to 4999 (section 7.4)."""
+    """True if a Close frame may carry the code: registered, or in 3000 to 4999 (section 7.4)."""
     return code in _REGISTERED_CODES or 3000 <= code <= 4999  # noqa: PLR2004 (the section's own range)
 
 
@@ -43,7 +43,7 @@ _MEDIUM_LIMIT: Final = 65_536
 
 
 def encode_text(payload: bytes) -> bytes:
-    """One text frame; `payload` must be UTF-8."""
+    """Encode one text frame; `payload` must be UTF-8."""
     size = len(payload)
     if size < _SHORT_LIMIT:
         return _SHORT_TEXT[size] + payload
@@ -53,7 +53,7 @@ def encode_text(payload: bytes) -> bytes:
 
 
 def encode_binary(payload: bytes) -> bytes:
-    """One binary frame."""
+    """Encode one binary frame."""
     size = len(payload)
     if size < _SHORT_LIMIT:
         return _SHORT_BINARY[size] + payload
@@ -63,7 +63,7 @@ def encode_binary(payload: bytes) -> bytes:
 
 
 def encode_ping(payload: bytes = b"") -> bytes:
-    """One ping.
+    """Encode one ping.
 
     Raises:
         ValueError: the payload is longer than 125 bytes.
@@ -72,7 +72,7 @@ def encode_ping(payload: bytes = b"") -> bytes:
 
 
 def encode_pong(payload: bytes = b"") -> bytes:
-    """One pong; answers the ping with the same payload.
+    """Encode one pong, which answers the ping with the same payload.
 
     Raises:
         ValueError: the payload is longer than 125 bytes.
@@ -81,7 +81,7 @@ def encode_pong(payload: bytes = b"") -> bytes:
 
 
 def close_payload(code: int, reason: str = "") -> bytes:
-    """Code and reason as a Close frame carries them; the reason is cut to 123 bytes, at a character.
+    """Encode the payload of a Close frame; the reason is cut to 123 bytes, at a character.
 
     Raises:
         ValueError: the code must not appear on the wire.
@@ -93,7 +93,7 @@ def close_payload(code: int, reason: str = "") -> bytes:
 
 
 def encode_close(code: int, reason: str = "") -> bytes:
-    """One Close frame, see `close_payload`.
+    """Encode one Close frame, see `close_payload`.
 
     Raises:
         ValueError: the code must not appear on the wire.
@@ -102,12 +102,12 @@ def encode_close(code: int, reason: str = "") -> bytes:
 
 
 def frame_close(payload: bytes) -> bytes:
-    """The Close frame with this payload, as `close_payload` or a decoder's FAILED gives it."""
+    """Encode a Close frame with this payload, as `close_payload` or a decoder's FAILED gives it."""
     return _control(CLOSE, payload)
 
 
 def echo_close(payload: bytes) -> bytes:
-    """The Close frame that answers one with this (checked) payload: same code, no reason (section 5.5.1)."""
+    """Encode the answer to a Close frame with this (checked) payload: same code, no reason (section 5.5.1)."""
     return _control(CLOSE, payload[:2])
 
 
@@ -118,7 +118,7 @@ def _control(opcode: int, payload: bytes) -> bytes:
 
 
 def split_frames(frames: bytes) -> list[tuple[int, bytes]]:
-    """Opcode and payload of each of our own frames, joined as they are for one write.
+    """Split our own frames, joined for one write, into opcodes and payloads.
 
     Raises:
         ValueError: the bytes are not whole, unmasked, unfragmented frames.
@@ -135,7 +135,7 @@ def split_frames(frames: bytes) -> list[tuple[int, bytes]]:
 
 
 def _extent(frames: bytes, at: int) -> tuple[int, int]:
-    """Where the payload of the frame at `at` starts, and its size."""
+    """Start and size of the payload of the frame at `at`."""
     size = frames[at + 1] if at + 1 < len(frames) else 0xFF
     if size < _SHORT_LIMIT:
         return at + 2, size
@@ -159,7 +159,11 @@ _TABLES: Final = tuple(bytes(value ^ key for value in range(256)) for key in ran
 
 
 def unmask(payload: bytes, mask: bytes) -> bytes:
-    """The payload without its mask; `mask` is four bytes, the first of which belongs to the first byte of payload."""
+    """XOR the payload with its mask (section 5.3); the first of the four bytes belongs to the first byte of payload.
+
+    A payload is XORed as one large integer: the cheapest way CPython has for a few hundred bytes (0.6 µs for 150 bytes,
+    against 1.9 µs byte lane by byte lane). Large ones go lane by lane, where tables win.
+    """
     size = len(payload)
     if size >= _LANES_FROM_BYTES:
         return _unmask_by_lane(payload, mask)
@@ -186,7 +190,7 @@ class TooLarge(Exception):
 
 
 def inflate(payload: bytes, limit_bytes: int) -> bytes:
-    """A compressed message as it was (section 7.2.2).
+    """Inflate a compressed message (RFC 7692 section 7.2.2).
 
     Raises:
         TooLarge: it has more than `limit_bytes`; it was not inflated further than that.
@@ -199,14 +203,17 @@ def inflate(payload: bytes, limit_bytes: int) -> bytes:
 
 
 class PartialMessage:
-    """Opcode and bytes so far, and how much the frame in hand still lacks.
+    """A message in more than one piece: fragmented, or larger than one read.
+
+    Pieces are unmasked and, for text, checked as they arrive, so that a bad byte is found at once and nothing is copied
+    twice. One bytearray grows: 65,536 fragments cost as much as one frame of the same size.
 
     Attributes:
         opcode: TEXT or BINARY, from the first frame.
-        is_deflated: whether the message is compressed (RFC 7692), from the first frame; text is then checked at its end.
-        body: what arrived, unmasked.
-        missing: bytes the frame in hand lacks; 0 between frames.
-        is_final: whether the frame in hand ends the message.
+        is_deflated: true if the message is compressed (RFC 7692), from the first frame; text is then checked at its end.
+        body: the bytes so far, unmasked.
+        missing: bytes the current frame lacks; 0 between frames.
+        is_final: true if the current frame ends the message.
     """
 
     __slots__ = ("_mask", "_open_character", "body", "is_deflated", "is_final", "missing", "opcode")
@@ -221,13 +228,13 @@ class PartialMessage:
         self._open_character = b""
 
     def begin_frame(self, size: int, mask: bytes, *, is_final: bool) -> None:
-        """A frame of `size` bytes begins; the one before must be complete."""
+        """Begin a frame of `size` bytes; the one before must be complete."""
         self.missing = size
         self.is_final = is_final
         self._mask = mask
 
     def add(self, piece: bytes) -> None:
-        """Take the next bytes of the frame in hand, at most `missing`.
+        """Take the next bytes of the current frame, at most `missing`.
 
         Raises:
             UnicodeDecodeError: text that is not UTF-8, found at the first byte that cannot be part of it.
@@ -242,7 +249,7 @@ class PartialMessage:
         self.body += plain
 
     def finish(self, limit_bytes: int) -> bytes:
-        """The whole message, inflated if need be.
+        """Return the whole message, inflated if need be.
 
         Raises:
             TooLarge: more than `limit_bytes` once inflated.
@@ -265,7 +272,7 @@ class PartialMessage:
 
 
 FAILED: Final = -1
-"""The peer broke a rule. The payload is the one our Close frame must carry; nothing after it is read."""
+"""The peer broke a rule. The payload is for our Close frame; nothing after it is read."""
 
 FrameEvent = tuple[int, bytes]
 """TEXT or BINARY and a whole message; PING, PONG, CLOSE and the payload; or FAILED and the answer's payload."""
@@ -296,16 +303,16 @@ class _Violation(Exception):
 
 
 class FrameDecoder:
-    """One client's bytes, in any split, to events.
+    """Decodes one client's bytes, in any split, into events. An idle decoder holds four references and no buffer.
 
     Args:
-        message_size_limit_bytes: the largest message taken, fragments added up; one byte more is a 1009.
-        is_deflate: whether compressed messages were agreed on (RFC 7692, see `hub.websocket.deflate`).
-        first_limit_bytes: a smaller limit that holds until `trust`; messages are then handed out one a `feed`, so that what is
-            behind the first is read by the limit that the first earned.
+        message_size_limit_bytes: the largest message accepted, fragments added up; one byte more is a 1009.
+        is_deflate: true if compressed messages were agreed on (RFC 7692, see `hub.websocket.deflate`).
+        first_limit_bytes: a smaller limit that holds until `trust`; messages are then handed out one a `feed`, so that those
+            behind the first are read by the limit that the first earned.
 
     Attributes:
-        is_one_a_feed: whether messages are handed out so.
+        is_one_a_feed: true while messages are handed out so.
     """
 
     __slots__ = (
@@ -333,7 +340,7 @@ class FrameDecoder:
         self._is_done = False
 
     def feed(self, data: bytes) -> list[FrameEvent]:
-        """What these bytes complete, in order. After CLOSE or FAILED everything is ignored."""
+        """Return the events these bytes complete, in order. After CLOSE or FAILED everything is ignored."""
         if self._is_done:
             return []
         if self._held:
@@ -352,7 +359,7 @@ class FrameDecoder:
         return events
 
     def trust(self) -> None:
-        """The peer has said who it is: the full limit holds."""
+        """Apply the full limit: the peer has authenticated."""
         self._limit = self._trusted_limit
         self.is_one_a_feed = False
 
@@ -363,7 +370,7 @@ class FrameDecoder:
         self._message = None
 
     def _read(self, data: bytes, events: list[FrameEvent]) -> None:
-        """The loop over frames. What nearly all are, whole masked text of at most 1,020 bytes, is read right here."""
+        """Loop over frames. Nearly all are whole masked text of at most 1,020 bytes, which is read right here."""
         at = 0
         end = len(data)
         limit = self._fast_limit
@@ -391,7 +398,7 @@ class FrameDecoder:
             at = self._read_any(data, at, end, events)
 
     def _read_one(self, data: bytes, events: list[FrameEvent]) -> None:
-        """Up to the end of one message, with the control frames before it; the rest is kept for the next `feed`."""
+        """Read up to the end of one message, with the control frames before it; the rest is kept for the next `feed`."""
         at = 0
         while at < len(data):
             at = self._read_any(data, at, len(data), events)
@@ -400,7 +407,7 @@ class FrameDecoder:
                 return
 
     def _read_any(self, data: bytes, at: int, end: int, events: list[FrameEvent]) -> int:
-        """Read one frame, or as much of it as there is; returns where to go on."""
+        """Read one frame, or as much of it as there is; returns the position after it."""
         message = self._message
         if message is not None and message.missing:
             return self._fill(message, data, at, end, events)
@@ -434,7 +441,7 @@ class FrameDecoder:
             raise _Violation(PROTOCOL_ERROR, "a compressed message must inflate") from None
 
     def _head(self, data: bytes, at: int, end: int) -> tuple[int, int, int] | None:
-        """First byte, start of the payload and its size; None while the head is not all there."""
+        """Read a head: first byte, start of the payload and its size; None while it is incomplete."""
         if end - at < 2:  # noqa: PLR2004 (section 5.2: the fixed part)
             return None
         first, second = data[at], data[at + 1]
@@ -474,7 +481,7 @@ class FrameDecoder:
 
 
 def _extended(field: bytes) -> int:
-    """The 16- or 64-bit length. Section 5.2: the shortest form is a must, the top bit of 64 is 0."""
+    """Read a 16- or 64-bit length. Section 5.2: the shortest form is required, the top bit of 64 is 0."""
     size = int.from_bytes(field, "big")
     if size < (_MEDIUM if len(field) == 2 else 65_536) or size >> 63:  # noqa: PLR2004 (bytes of the 16-bit field)
         raise _Violation(PROTOCOL_ERROR, "a length takes its shortest form, below 2^63")
@@ -482,7 +489,7 @@ def _extended(field: bytes) -> int:
 
 
 def _check_close(payload: bytes) -> None:
-    """Section 5.5.1 and 7.4: nothing, or a code that may be sent and a UTF-8 reason."""
+    """Require nothing, or a code that may be sent and a UTF-8 reason (sections 5.5.1 and 7.4)."""
     if not payload:
         return
     if len(payload) == 1 or not may_be_sent(int.from_bytes(payload[:2], "big")):
@@ -491,5 +498,5 @@ def _check_close(payload: bytes) -> None:
 
 
 def close_code(payload: bytes) -> int:
-    """The code of a Close payload that was checked; 1005 when it is empty (section 7.1.5)."""
+    """Read the code of a checked Close payload; 1005 when it is empty (section 7.1.5)."""
     return int.from_bytes(payload[:2], "big") if payload else 1005

@@ -1,7 +1,7 @@
 """Compression of WebSocket messages, RFC 7692, without context takeover: each message by itself. Pure.
 
-So a frame is compressed once for all the sockets that asked for it, and no socket keeps a window of 32 KB and more. What
-is lost is the likeness between one message and the next.
+So a frame is compressed once for all sockets that asked for it, and no socket keeps a window of 32 KB and more. The price:
+similarity between one message and the next is not used.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _MEMORY_LEVEL: Final = 5
 
 
 def accepts(offers: bytes) -> bool:
-    """Whether one of the offers of `Sec-WebSocket-Extensions` is one that `ACCEPTED` may answer."""
+    """True if `ACCEPTED` may answer one of the offers of `Sec-WebSocket-Extensions`."""
     return any(_suits(offer) for offer in offers.split(b","))
 
 
 def _suits(offer: bytes) -> bool:
-    """A smaller window for us is declined: what is compressed once has one window. Unknown or repeated words too."""
+    """Judge one offer. A smaller window for us is declined, as frames compressed once have one window; so are unknown words."""
     name, *parameters = [part.strip() for part in offer.lower().split(b";")]
     words = [parameter.partition(b"=")[0].strip() for parameter in parameters]
     return name == b"permessage-deflate" and len(set(words)) == len(words) and all(map(_is_known, parameters))
@@ -51,7 +51,7 @@ def _is_known(parameter: bytes) -> bool:
 
 
 def deflate_frames(frames: bytes) -> bytes:
-    """Our own frames, joined as for one write, with the long text ones compressed."""
+    """Compress the long text frames among our own, joined for one write."""
     if len(frames) < DEFLATE_FROM_BYTES:
         return frames
     return b"".join(
@@ -61,7 +61,7 @@ def deflate_frames(frames: bytes) -> bytes:
 
 
 def _parts(frames: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Opcode, payload and the frame as it stands."""
+    """Split frames into opcode, payload and the frame's own bytes."""
     parts: list[tuple[int, bytes, bytes]] = []
     at = 0
     for opcode, payload in split_frames(frames):
@@ -77,7 +77,7 @@ def _deflated_text(payload: bytes) -> bytes:
 
 
 def _deflate(payload: bytes) -> bytes:
-    """A compressed text frame: RSV1 set, the flush's tail left out (section 7.2.1)."""
+    """Encode a compressed text frame: RSV1 set, the flush's tail left out (section 7.2.1)."""
     squeezer = zlib.compressobj(_LEVEL, zlib.DEFLATED, WINDOW_BITS, _MEMORY_LEVEL)
     squeezed = squeezer.compress(payload) + squeezer.flush(zlib.Z_SYNC_FLUSH)
     frame = encode_text(squeezed[: -len(DEFLATE_TAIL)])

@@ -48,13 +48,13 @@ CLOSE_TIMEOUT_S: Final = 5.0
 """From our first Close (or the peer's FIN) to a reset. Less cuts off slow phones, more keeps dead sockets."""
 
 TLS_LINGER_S: Final = 1.0
-"""How long a TLS peer that broke a rule is still read, for its sake: it may be in the middle of sending. Less loses our
+"""Time a TLS peer that broke a rule is still read, as it may be in the middle of sending. Less loses our
 code on slow lines, more keeps it waiting: browsers give up after two."""
 
 
 @dataclass(frozen=True, slots=True)
 class WireSettings:
-    """What all sockets of one protocol class share."""
+    """Limits, marks and deadlines that all sockets of one protocol class share."""
 
     factory: ReceiverFactory
     subprotocols: tuple[str, ...] = (SUBPROTOCOL,)
@@ -110,7 +110,7 @@ def lean_protocol(
 
 
 def _discard(frames: bytes, /) -> None:
-    """What `write` is once closing has begun: no frame may follow a Close (RFC 6455 section 5.5.1)."""
+    """Stands for `write` once closing has begun: no frame may follow a Close (RFC 6455 section 5.5.1)."""
 
 
 class LeanWebSocket(asyncio.Protocol):
@@ -147,7 +147,7 @@ class LeanWebSocket(asyncio.Protocol):
     # The opening
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the socket over; uvicorn calls this, then `data_received` with the request rebuilt."""
+        """Take the socket over; uvicorn calls this, then `data_received` with the rebuilt request."""
         self._transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
 
@@ -227,7 +227,7 @@ class LeanWebSocket(asyncio.Protocol):
             self._owed_pong = payload
 
     def _end_by(self, kind: int, payload: bytes) -> None:
-        """The peer's Close, or a broken rule: answer unless we closed first, then linger. The rest comes too late."""
+        """Answer the peer's Close, or a broken rule, unless we closed first; then linger."""
         if kind not in (CLOSE, FAILED):
             return
         if self._phase is _OPEN:
@@ -236,7 +236,7 @@ class LeanWebSocket(asyncio.Protocol):
         self._linger(is_peer_done=kind == CLOSE)
 
     def _break(self) -> None:
-        """Called in an `except` block: the receiver failed. It is told no more than `closed`."""
+        """Close after a failure of the receiver; called in an `except` block. It is told no more than `closed`."""
         _logger.exception("the receiver failed; its socket is closed with 1011")
         self.close(1011, "internal error")
 
@@ -257,7 +257,7 @@ class LeanWebSocket(asyncio.Protocol):
         self._start_deadline()
 
     def _write_deflated(self, frames: bytes, /) -> None:
-        """What `write` is where compression was agreed on."""
+        """Stands for `write` where compression was agreed on."""
         self._transport.write(deflate_frames(frames))
 
     def abort(self) -> None:
@@ -284,12 +284,12 @@ class LeanWebSocket(asyncio.Protocol):
             self._transport.resume_reading()
 
     def pause_writing(self) -> None:
-        """The transport's buffer passed its high mark."""
+        """Note that the transport's buffer passed its high mark."""
         self.is_writable = False
         self._tell_writable()
 
     def resume_writing(self) -> None:
-        """The transport's buffer drained below its low mark."""
+        """Note that the transport's buffer drained below its low mark."""
         self.is_writable = True
         if self._owed_pong is not None:
             self.write(encode_pong(self._owed_pong))
@@ -306,7 +306,7 @@ class LeanWebSocket(asyncio.Protocol):
     # The end
 
     def shutdown(self) -> None:
-        """Uvicorn is stopping: the receiver drains and closes; uvicorn waits until `connection_lost`."""
+        """Have the receiver drain and close, as uvicorn stops; uvicorn waits until `connection_lost`."""
         if self._phase is _OPEN and self._receiver is not None:
             try:
                 self._receiver.draining()
@@ -333,14 +333,14 @@ class LeanWebSocket(asyncio.Protocol):
             self._deadline = asyncio.get_running_loop().call_later(self.settings.close_timeout_s, self.abort)
 
     def eof_received(self) -> None:
-        """The peer's FIN. The transport closes itself once its buffer is out; the deadline is for peers not reading."""
+        """Handle the peer's FIN. The transport closes itself once its buffer is out; the deadline is for peers not reading."""
         self.write = _discard
         self._phase = _LINGERING
         self._decoder = None
         self._start_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (a reset is how mobile clients leave)
-        """The socket is gone."""
+        """Release everything; the socket is gone."""
         self._connections.discard(self)
         self._phase = _CLOSED
         self.write = _discard
@@ -357,7 +357,7 @@ class LeanWebSocket(asyncio.Protocol):
 
 
 def _send_at_once(transport: asyncio.Transport) -> None:
-    """TCP_NODELAY, or events clump by 40 ms. Asyncio leaves it off on listeners made as `socket.create_server` does."""
+    """Set TCP_NODELAY, or events clump by 40 ms. Asyncio leaves it off on listeners made by `socket.create_server`."""
     accepted = transport.get_extra_info("socket")
     if accepted is not None and accepted.family != socket.AF_UNIX:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)

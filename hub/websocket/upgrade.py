@@ -1,7 +1,7 @@
 """The opening handshake of a WebSocket, server side: RFC 6455 section 4.2. Pure.
 
-Takes the request as one block of bytes, which is how uvicorn hands it over, and gives back bytes to write. Paths,
-origins and tokens are not judged here: that is the receiver factory's business.
+Takes the request as one block of bytes, as uvicorn hands it over, and returns bytes to write. Paths, origins and tokens
+are left to the receiver factory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SUBPROTOCOL: Final = "hub.v1.json"
 MESSAGE_SIZE_LIMIT_BYTES: Final = 1_048_576
 
 HANDSHAKE_SIZE_LIMIT_BYTES: Final = 131_072
-"""The largest first message. What a `connection.reconnect` may hold fits, written compactly: a token of 8,192, 200 cursors of
+"""The largest first message. The largest `connection.reconnect` fits, written compactly: a token of 8,192, 200 cursors of
 320 bytes with the longest name, ID and epoch, 100 channels of 360. More would be held for strangers, for as long as a handshake
 may take."""
 
@@ -29,7 +29,7 @@ _EXTRA_HEADERS: Final[Mapping[int, bytes]] = {
     405: b"allow: GET\r\n",
     426: b"upgrade: websocket\r\nsec-websocket-version: 13\r\n",
 }
-"""What a status owes its reader: RFC 9110 sections 15.5.6 and 15.5.22, RFC 6455 section 4.4."""
+"""Headers a status requires: RFC 9110 sections 15.5.6 and 15.5.22, RFC 6455 section 4.4."""
 
 _REFUSAL_HEADERS: Final = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.client.core import Core, Stage
+from hub.client.core import Core, SocketState
 from hub.client.errors import StreamBroken
-from hub.client.feed import Feed, Phase, Wish
+from hub.client.feed import Feed, Phase, SubscribeOptions
 from hub.client.feeds import Identity
 from hub.client.items import Cursor, Event, Gap, Item, Reply
 from hub.client.outbox import Command, Outcome
@@ -49,7 +49,7 @@ class World:
         self.bytes: dict[tuple[str, str, int], str] = {}
         self.outcomes: dict[str, list[Outcome]] = {}
         for channel, start in starts.items():
-            feed = Feed(Wish(channel, start, raise_gaps=False), BUFFER, lambda: None)
+            feed = Feed(SubscribeOptions(channel, start, raise_gaps=False), BUFFER, lambda: None)
             self.readers[channel] = Reader(feed)
             self.core.subscribe(feed)
         self.connect()
@@ -147,7 +147,11 @@ class World:
             for channel in self.readers:
                 self.take(channel)
             idle = not (self.session.out or self.upstream or self.core.outgoing or self.core.outbox or before)
-            if idle and self.core.stage is Stage.READY and not any(r.feed.items for r in self.readers.values()):
+            if (
+                idle
+                and self.core.socket_state is SocketState.READY
+                and not any(r.feed.items for r in self.readers.values())
+            ):
                 return
         raise AssertionError("the client never came to rest")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.client.errors import GapError
-from hub.client.feed import Feed, Phase, Taken, Wish, read_subscribed
+from hub.client.feed import Feed, Phase, SubscribeOptions, Taken, read_subscribed
 from hub.client.items import Cursor, Event, Gap, Receipt
 
 CHANNEL = "conversation:42"
@@ -48,7 +48,7 @@ def fed(feed: Feed, *seqs: int) -> list[Taken]:
 
 
 def live(start: Cursor | None, *, raise_gaps: bool = True, **changes: object) -> Feed:
-    feed = Feed(Wish(CHANNEL, start, raise_gaps=raise_gaps), 100, lambda: None)
+    feed = Feed(SubscribeOptions(CHANNEL, start, raise_gaps=raise_gaps), 100, lambda: None)
     feed.ask("c1")
     feed.subscribed({"payload": answer(**changes)})
     return feed
@@ -114,7 +114,7 @@ def test_a_reported_gap_goes_on_from_the_head():
 
 def test_nothing_is_taken_before_the_answer():
     """What comes before `channel.subscribed` belongs to an older subscription."""
-    feed = Feed(Wish(CHANNEL, HELD), 100, lambda: None)
+    feed = Feed(SubscribeOptions(CHANNEL, HELD), 100, lambda: None)
     assert fed(feed, 6) == [Taken.PASSED_OVER]
     feed.ask("c1")
     assert fed(feed, 6) == [Taken.PASSED_OVER]

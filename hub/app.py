@@ -111,7 +111,7 @@ def receiver_factory(hub_now: Callable[[], Hub | None]) -> ReceiverFactory:
         if upgrade.path != SOCKET_PATH:
             raise UpgradeRefused(404, f"sockets are at {SOCKET_PATH}")
         if hub is None or hub.is_draining:
-            raise UpgradeRefused(503, "the node is not up; try another")
+            raise UpgradeRefused(503, "the node is not ready; try another one")
         if not hub.admission.origins.allows(upgrade.headers.get(b"origin"), upgrade.headers.get(b"host")):
             raise UpgradeRefused(403, "this page may not open sockets here; see HUB_ALLOWED_ORIGINS")
         return hub.connect()

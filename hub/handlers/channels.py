@@ -43,7 +43,7 @@ class ChannelCommands:
     async def subscribe(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Follow channels; one answer for each."""
         if connection is None:
-            raise HubError(4005, "subscribing is for sockets; use GET …/events or …/stream")
+            raise HubError(4005, "subscribing needs a WebSocket; over HTTP use GET …/events or …/stream")
         payload = cast("ChannelSubscribe", command.payload)
         tenant = command.caller.principal.tenant
         await connection.subscribe([request_of(tenant, item, command.id) for item in payload.channels])
@@ -52,7 +52,7 @@ class ChannelCommands:
     def unsubscribe(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Leave channels; one answer for each, also for those that were not followed."""
         if connection is None:
-            raise HubError(4005, "unsubscribing is for sockets")
+            raise HubError(4005, "unsubscribing needs a WebSocket")
         for name in cast("ChannelUnsubscribe", command.payload).channels:
             try:
                 channel = channel_of(command.caller.principal.tenant, name)

@@ -71,7 +71,7 @@ class ConnectionCommands:
         try:
             new = await self._node.verifier.verify(payload.token, self._node.clock.now())
             if (new.user, new.tenant) != (old.user, old.tenant):
-                raise HubError(4001, "the token is for somebody else; open another connection for them")
+                raise HubError(4001, "the token belongs to another user; open another connection for it")
         except HubError as error:
             refusal = self._node.admission.refusal(socket.address, error)
             raise refusal.amended(closes=refusal is not error) from None
@@ -93,7 +93,7 @@ class ConnectionCommands:
         cursors: dict[str, Cursor] | None = None,
     ) -> None:  # fmt: skip
         if VERSION not in payload.versions:
-            raise HubError(4014, "this hub speaks version 1")
+            raise HubError(4014, "this hub supports version 1")
         principal = await self._principal(payload, socket)
         if socket.session.state is SessionState.CLOSED:
             return
@@ -140,7 +140,7 @@ def _cursor_for(item: Subscription, cursors: Mapping[str, Cursor]) -> Cursor | N
 
 def _socket(connection: ClientConnection | None) -> ClientConnection:
     if connection is None:
-        raise HubError(4005, "this is only for sockets")
+        raise HubError(4005, "this needs a WebSocket")
     return connection
 
 

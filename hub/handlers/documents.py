@@ -57,7 +57,7 @@ class DocumentCommands:
 def _stale(error: GuardRefused) -> HubError:
     if error.field == "mode":
         return HubError(
-            4021, "the document is of the other mode", details=(ErrorDetail("mode", f"is {error.present}"),)
+            4021, "the document is in the other mode", details=(ErrorDetail("mode", f"is {error.present}"),)
         )
     problem = ErrorDetail("version", f"is {error.present or 0}")
     return HubError(4021, "the document has a newer version: rebase on the one in details", details=(problem,))

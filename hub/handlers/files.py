@@ -50,7 +50,7 @@ class FileCommands:
     def _desk(self) -> UploadRequests:
         desk = self._node.uploads
         if desk is None:
-            raise HubError(4024, "this node takes no files")
+            raise HubError(4024, "this node does not accept files")
         return desk
 
     async def request(self, command: Command, connection: ClientConnection | None) -> Outcome:
@@ -83,7 +83,7 @@ class FileCommands:
     def chunk(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """A piece of a file; answered when it is taken."""
         if connection is None:
-            raise HubError(4005, "chunks are for sockets")
+            raise HubError(4005, "chunks need a WebSocket")
         payload = cast("FileChunk", command.payload)
         chunk = decode_text(payload.upload_id, payload.offset, payload.data, payload.sha256)
         place = command.place
@@ -103,7 +103,7 @@ class FileCommands:
             return True
         answer = self._chunk_reply(connection, chunk, None, None)
         if len(chunk.data) > CHUNK_MAX_BYTES:
-            answer(HubError(4011, f"a chunk has {CHUNK_MAX_BYTES} bytes at most"))
+            answer(HubError(4011, f"a chunk may have at most {CHUNK_MAX_BYTES} bytes"))
         else:
             self._desk.sockets.offer(None, caller, chunk, answer)
         return True
@@ -179,7 +179,7 @@ class FileCommands:
         arrived = await self._desk.sockets.finish(upload)
         if arrived.size < upload.size:
             problem = ErrorDetail("next_offset", f"is {arrived.size}")
-            raise HubError(4021, "bytes are missing; go on from next_offset", details=(problem,))
+            raise HubError(4021, "bytes are missing; continue from next_offset", details=(problem,))
         return arrived.sha256
 
     def _chunk_reply(
@@ -216,7 +216,7 @@ class _StoreAway:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, UploadGone):
-            raise HubError(4022, "the upload was ended; ask for another one") from error
+            raise HubError(4022, "the upload has ended; request a new one") from error
         if isinstance(error, StoreError):
             text = "the file store is unreachable; retry with the same id"
             raise HubError(4013, text, retry_after_ms=_RETRY_MS) from error

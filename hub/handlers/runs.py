@@ -70,4 +70,4 @@ def no_such_run(error: GuardRefused) -> HubError:
     """A run that is not there, or is final."""
     if error.present is None:
         return HubError(4018, "there is no such run in this channel")
-    return HubError(4021, "the run cannot take this any more", details=(ErrorDetail("state", f"is {error.present}"),))
+    return HubError(4021, "the run no longer accepts this", details=(ErrorDetail("state", f"is {error.present}"),))

@@ -44,7 +44,7 @@ class TeamCommands:
         """
         principal, place = command.caller.principal, command.place
         if place != Channel(principal.tenant, Kind.USER, principal.user):
-            raise HubError(4003, "only its owner reads an inbox")
+            raise HubError(4003, "only the owner of an inbox can mark its notifications as read")
         append = Append(command.draft())
         try:
             appended = await self._node.log.append(append.draft)

@@ -101,7 +101,7 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         fields = ", ".join(sorted({".".join(map(str, e["loc"][1:])) for e in error.errors()}))
-        return problem(HubError(4005, f"not as declared: {fields}; see /openapi.json"), request)
+        return problem(HubError(4005, f"the request does not match its schema: {fields}; see /openapi.json"), request)
 
     @app.exception_handler(HTTPException)
     async def other(_request: Request, error: HTTPException) -> Response:

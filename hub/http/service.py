@@ -62,7 +62,7 @@ async def metrics(request: Request) -> Response:
     hub = hub_of(request)
     wanted = hub.settings.metrics_token
     if wanted is not None and not compare_digest(bearer_token(request).encode(), wanted.encode()):
-        raise HubError(4001, "metrics need the token of HUB_METRICS_TOKEN")
+        raise HubError(4001, "/metrics needs the token set in HUB_METRICS_TOKEN")
     registry = CollectorRegistry()
     registry.register(HubCollector(hub))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -90,7 +90,9 @@ class Quotas:
         """
         allowed = self.of(tenant).channels
         if allowed is not None and self._channels[tenant] + self._elsewhere(tenant).channels >= allowed:
-            raise HubError(4015, "your organisation has reached its limit of open channels; leave some first")
+            raise HubError(
+                4015, "your organisation has reached its limit of open channels; unsubscribe from some first"
+            )
         self._channels[tenant] += 1
 
     def close_channel(self, tenant: str) -> None:

@@ -100,13 +100,13 @@ class Deadlines:
         caller = connection.session.caller
         if caller is None:
             if now >= connection.opened_at + self._handshake_s:
-                connection.fail(HubError(4008, "no connection.init in time"))
+                connection.fail(HubError(4008, "connection.init did not come in time"))
             else:
                 self.add(connection)
             return
         silent_at = connection.heard_at + self._silence_s
         if now >= silent_at:
-            connection.fail(HubError(4016, "nothing was heard for two heartbeats"))
+            connection.fail(HubError(4016, "no message for two heartbeat intervals"))
             return
         self._look_at(connection, min(silent_at, now + self._check_token(connection, caller)))
 

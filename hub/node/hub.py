@@ -209,11 +209,11 @@ class Hub:
         for connection in list(self.connections):
             caller = connection.session.caller
             if caller is not None and revocation.hits(caller.principal):
-                connection.fail(HubError(4019, "the token was revoked: sign in again"))
+                connection.fail(HubError(4019, "the token was revoked; sign in again"))
 
     def _refuse_when_full(self) -> None:
         if len(self.connections) > self.settings.max_connections:
-            raise HubError(4010, "this node has as many connections as it takes; another may have room")
+            raise HubError(4010, "this node is full; try another node")
 
     # Commands
 
@@ -267,7 +267,7 @@ class Hub:
             return log_error(error)
         correlation = secrets.token_hex(8)
         _log.error("internal error %s", correlation, exc_info=error)
-        return HubError(4030, f"our fault; it is logged under {correlation}")
+        return HubError(4030, f"internal error, logged under {correlation}; retry later")
 
     def take_binary(self, connection: Connection, data: bytes) -> bool:
         """Hand a binary message to the uploads; false when this client may send none."""

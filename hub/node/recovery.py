@@ -54,7 +54,7 @@ class Recovery:
         connection = sub.connection
         if sub.fanout.position.seq - sub.seq > self._max_lag_events:
             self._metrics.slow_closes += 1
-            connection.fail(HubError(4012, "too far behind; come back with your cursor"))
+            connection.fail(HubError(4012, "too far behind; reconnect with your cursor"))
             return
         self._behind.setdefault(connection, {})[sub] = None
         self.catch_up(connection)  # also when it was noted: a catch-up that lost Redis left it so

@@ -180,7 +180,7 @@ class Session:
         if event.lane is Lane.LIVE or event.rate == "control":
             late = _late(event, message, self.caller) if event.rate == "cursor" else None
             return Dropped(message.id if event.lane is Lane.LIVE else None, message.channel, late)
-        raise HubError(4004, "too many of these; come back later", retry_after_ms=retry_after_ms)
+        raise HubError(4004, "too many of these; retry later", retry_after_ms=retry_after_ms)
 
     def _refuse(self, error: HubError, re: str | None, channel: str | None = None, now: float | None = None) -> Refused:
         if error.row.name == "rate_limited" and now is not None:
@@ -283,9 +283,9 @@ def _validated(event: EventType, message: ClientMessage) -> tuple[Payload, bytes
         payload, data = validate(event, message.payload)
     except InvalidPayload as error:
         problems = tuple(ErrorDetail(p.field, p.problem) for p in error.problems)
-        raise HubError(4005, f"the payload of {event.name} is not as declared", details=problems) from None
+        raise HubError(4005, f"the payload of {event.name} does not match its schema", details=problems) from None
     if len(data) > event.limit_bytes:
-        raise HubError(4011, f"the payload of {event.name} may have {event.limit_bytes} bytes at most")
+        raise HubError(4011, f"the payload of {event.name} may have at most {event.limit_bytes} bytes")
     return payload, data
 
 

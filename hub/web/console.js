@@ -60,7 +60,7 @@ function takeToken() {
 /** @param {string} given */
 function signIn(given) {
   const claims = claimsOf(given);
-  if (!claims) return noteToken("This is no token: a token has three parts, joined by dots.", "bad");
+  if (!claims) return noteToken("This is not a token: a token has three parts separated by dots.", "bad");
   if (claims.expiresAt && claims.expiresAt.getTime() < Date.now()) {
     return noteToken(`This token expired on ${claims.expiresAt.toLocaleString("en-GB")}: get a new one.`, "bad");
   }
@@ -173,7 +173,7 @@ async function send() {
   if (!text.trim() || !hub || !subscription) return at("text").focus();
   at("text").value = "";
   unanswered += 1;
-  at("sent").textContent = isUnplugged ? `${unanswered} kept until the plug is back` : "sending";
+  at("sent").textContent = isUnplugged ? `${unanswered} kept until you plug in again` : "sending";
   try {
     const { payload } = await hub.send(subscription.channel, text);
     at("sent").textContent = `stored as seq ${payload.seq} (${payload.durability}${payload.duplicate ? ", sent twice, stored once" : ""})`;
@@ -192,8 +192,8 @@ async function send() {
 function turnPlug() {
   isUnplugged = !isUnplugged;
   if (isUnplugged) {
-    log.mark(`The plug is pulled after seq ${subscription?.cursor?.seq ?? "?"}. The hub keeps what comes now.`, "warn");
-    card.clear("The plug is out. The receipt comes when it is back.");
+    log.mark(`The plug is pulled after seq ${subscription?.cursor?.seq ?? "?"}. The hub keeps what is written meanwhile.`, "warn");
+    card.clear("Unplugged. The receipt appears once you plug in again.");
     hub?.suspend();
   } else hub?.connect();
   at("plug").classList.toggle("on", isUnplugged);

@@ -14,10 +14,10 @@ const ADVICE = {
 
 /** What to do next. @param {Error} error @param {boolean} willRetry @returns {string} */
 export function adviceFor(error, willRetry) {
-  if (willRetry) return "Nothing to do: the console tries again by itself.";
+  if (willRetry) return "Nothing to do: the console retries by itself.";
   if (!(error instanceof HubError)) return "";
   if (ADVICE[error.code]) return ADVICE[error.code];
-  return error.retry === "no" ? "The same again would be refused again." : "Try again in a moment.";
+  return error.retry === "no" ? "Sending the same again would be refused again." : "Try again in a moment.";
 }
 
 /** Shows the newest first; the same again is counted, not repeated. */

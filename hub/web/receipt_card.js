@@ -55,7 +55,7 @@ export class ReceiptCard {
   #verdict(isHeld, count, from, to, gap) {
     if (gap) {
       const range = gap.from_seq === null ? "an unknown range" : `seq ${gap.from_seq} to ${gap.to_seq ?? "?"}`;
-      return { text: `A gap: ${range} cannot be replayed (${gap.reason}). The state stands in for it.`, tone: "warn" };
+      return { text: `A gap: ${range} cannot be replayed (${gap.reason}). The state is shown instead.`, tone: "warn" };
     }
     if (!isHeld) return { text: `The receipt says ${count}, but ${this.#count} arrived here.`, tone: "bad" };
     if (count === 0) return { text: "Nothing was missed, nothing was replayed.", tone: "good" };

@@ -166,7 +166,7 @@ async def test_a_message_written_while_unplugged_is_stored_once_afterwards(
         await tab.unplug()
         await tab.page.get_by_label("Message").fill("kept")
         await tab.page.get_by_label("Message").press("Enter")
-        await expect(tab.page.locator("#sent")).to_contain_text("kept until the plug is back")
+        await expect(tab.page.locator("#sent")).to_contain_text("kept until you plug in again")
         await tab.plug_in()
 
         await expect(tab.rows).to_have_count(1)

@@ -38,7 +38,7 @@ async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key
         raise HubError(4005, "send an object with type and payload")
     kind, payload = body.get("type"), body.get("payload", {})
     if not isinstance(kind, str) or not isinstance(payload, dict):
-        raise HubError(4005, "type is a string, payload an object")
+        raise HubError(4005, "type must be a string and payload an object")
     if key is not None and not ID.fullmatch(key):
         raise HubError(4005, "Idempotency-Key must be 1 to 64 of A-Z a-z 0-9 _ . : -")
     event = known_event(kind)

@@ -101,7 +101,7 @@ def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
     principal = caller.principal
     retry_after_ms = hub.limiter.take((principal.tenant, principal.user), rate, hub.clock.monotonic())
     if retry_after_ms is not None:
-        raise HubError(4004, "too many of these; come back later", retry_after_ms=retry_after_ms)
+        raise HubError(4004, "too many of these; retry later", retry_after_ms=retry_after_ms)
 
 
 def charge_scan(hub: Hub, caller: Caller, events_count: int) -> None:

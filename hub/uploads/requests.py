@@ -236,7 +236,9 @@ class UploadRequests:
         upload = await self.admit(channel, payload.upload_id, caller.principal.user)
         if upload.plan.strategy is not Strategy.MULTIPART:
             raise HubError(
-                4021, "only parts are signed", details=(ErrorDetail("strategy", f"is {upload.plan.strategy}"),)
+                4021,
+                "only multipart uploads have parts to sign",
+                details=(ErrorDetail("strategy", f"is {upload.plan.strategy}"),),
             )
         if any(part.n > upload.plan.part_count for part in payload.parts):
             raise HubError(

@@ -22,7 +22,7 @@ from consumers.runs.parts import Jobs
 from streams.channel import Channel, channel_from_path
 from streams.errors import LogUnavailable
 from streams.records.runs import RunView
-from streams.redis.away import AWAY
+from streams.redis.calls import in_our_errors
 from streams.redis.log import Log
 
 QUEUE: Final = "hub:jobs"
@@ -73,21 +73,17 @@ class ArqJobs:
     async def put(self, channel: Channel, run: RunView, *, again: str = "") -> None:
         """See `Jobs.put`. arq answers None when the job is there already, which is what was wanted."""
         name = job_id(channel, run) + again
-        try:
+        with in_our_errors():
             await self._pool.enqueue_job(
                 JOB, channel.path, run.run_id, run.segment, run.attempt, _job_id=name, _queue_name=queue_of(run.agent)
             )
-        except AWAY as error:
-            raise LogUnavailable(f"the job could not be queued: {error}") from error
 
     async def drop(self, channel: Channel, run: RunView) -> None:
         """See `Jobs.drop`."""
         name = job_id(channel, run)
-        try:
+        with in_our_errors():
             await self._pool.zrem(queue_of(run.agent), name)
             await self._pool.delete(*(key + name for key in (in_progress_key_prefix, job_key_prefix, retry_key_prefix)))
-        except AWAY as error:
-            raise LogUnavailable(f"the job could not be dropped: {error}") from error
 
 
 class LocalJobs:
@@ -151,8 +147,9 @@ class JobTaker:
         """Take jobs until cancelled."""
         while True:
             try:
-                await self._worker.async_run()
-            except AWAY as error:
+                with in_our_errors():
+                    await self._worker.async_run()
+            except LogUnavailable as error:
                 _log.warning("the job queue is unreachable: %s", error)
                 await asyncio.sleep(RETRY_S)
 

@@ -41,9 +41,9 @@ from streams.records.agents import AgentDirectory, AgentNotice
 from streams.records.leases import Leases
 from streams.records.run_store import RunStore
 from streams.records.runs import RunView
+from streams.redis.calls import Calls
 from streams.redis.groups import Groups
 from streams.redis.log import Log
-from streams.redis.own_wire import OwnWire
 
 AGAIN_S: Final = 1.0
 """Before a part of the worker that failed begins again."""
@@ -86,14 +86,13 @@ class Worker:
         self.metrics = WorkerMetrics()
         self.log = log
         self._options = options
-        self._wires = [OwnWire(log.url, f"worker-{purpose}") for purpose in ("groups", "runs")]
-        groups_wire, runs_wire = self._wires
-        self.groups = Groups(groups_wire, log.keys)
-        self.store = RunStore(runs_wire, log.keys)
-        self._directory = AgentDirectory(runs_wire.call)
+        self._own_calls: list[Calls] = []
+        self.groups = Groups(log)
+        self.store = RunStore(log)
+        self._directory = AgentDirectory(log)
         pool = arq_pool(log)
         self.jobs = LocalJobs(ArqJobs(pool), self._take_here)
-        leases = Leases(runs_wire, log.keys, self.name)
+        leases = Leases(log, self.name)
         self.parts = WorkerParts(
             self.name, log, self.store, leases, self.jobs, DeltaWriter(log), options.agents, self.metrics, options.faults,
             _now_ms, options.lease_ms, options.grace_s,
@@ -117,10 +116,10 @@ class Worker:
 
     def _subscribe(self, handler: EventHandler) -> GroupReader:
         options = self._options
-        wire = OwnWire(self.log.url, f"work-{handler.name}")
-        self._wires.append(wire)
+        calls = self.log.own_calls(f"work-{handler.name}")
+        self._own_calls.append(calls)
         delivery = Delivery(self.log, self.groups, handler, options.retry, options.faults, self.metrics, self.name)
-        return GroupReader(delivery, self.groups, wire, options.block_ms)
+        return GroupReader(delivery, self.groups, calls, options.block_ms)
 
     async def start(self) -> None:
         """Start everything. Returns when this worker has its first partitions and says which agents it serves."""
@@ -160,8 +159,8 @@ class Worker:
     async def abandon(self) -> None:
         """Be gone at once: nothing is handed over or given up, as if the process had been killed."""
         await end_tasks([*self._tasks, *self._segments, *(task for taker in self._takers for task in taker.tasks)])
-        for wire in self._wires:
-            wire.close()
+        for calls in self._own_calls:
+            calls.close()
 
     def _start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = asyncio.create_task(_always(name, work), name=f"worker-{name}")

@@ -97,7 +97,7 @@ def make_parts(settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier
         verifier=verifier,
         admission=Admission(edge.connects, edge.quotas, settings.quota, origins, time.monotonic),
         states=StateReader(log, LiveFields(log)),
-        agents=AgentDirectory(log.replay.command),
+        agents=AgentDirectory(log),
         uploads=uploads,
         clock=NodeClock(),
     )

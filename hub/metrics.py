@@ -85,13 +85,9 @@ class HubCollector(Collector):
         yield _counter("hub_commands", "Commands taken, by event type.", "type", metrics.commands_in)
         yield _counter("hub_errors", "Errors sent to clients, by code.", "code", metrics.errors)
         yield _counter("hub_gaps", "Cursors that could not be resumed, by reason.", "reason", metrics.gaps)
-        yield CounterMetricFamily(
-            "hub_events_appended", "Drafts answered by the log.", value=hub.log.appender.appended_count
-        )
-        yield CounterMetricFamily(
-            "hub_append_batches", "Script calls that carried them.", value=hub.log.appender.batch_count
-        )
-        yield CounterMetricFamily("hub_tail_reads", "Reads of channels that moved.", value=hub.log.tail.read_count)
+        yield CounterMetricFamily("hub_events_appended", "Drafts answered by the log.", value=hub.log.appended_count)
+        yield CounterMetricFamily("hub_append_batches", "Script calls that carried them.", value=hub.log.batch_count)
+        yield CounterMetricFamily("hub_tail_reads", "Reads of channels that moved.", value=hub.log.read_count)
         yield CounterMetricFamily("hub_events_delivered", "Events handed to sockets.", value=metrics.events_out)
         yield CounterMetricFamily("hub_signals_delivered", "Live entries handed to sockets.", value=metrics.signals_out)
         yield CounterMetricFamily("hub_resumes", "Subscriptions that began at a cursor.", value=metrics.resumes)

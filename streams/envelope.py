@@ -7,6 +7,7 @@ A `Draft` is an event on its way in. An `Entry` is an event read back: its field
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -169,3 +170,25 @@ class Entry(NamedTuple):
         """The payload parsed. For folds and handlers; never on the way from stream to socket."""
         value: dict[str, Any] = json.loads(self.data)
         return value
+
+
+def read_entry(raw: Sequence[Any]) -> Entry:
+    """An entry of an events lane as XRANGE and XREAD return it: `[id, [name, value, …]]`, the fields in stored order."""
+    f = raw[1]
+    return Entry(raw[0], int(f[1]), f[3], f[5], f[7], f[9], f[11])
+
+
+def read_live_entry(raw: Sequence[Any]) -> Entry:
+    """An entry of a live lane: the same fields without seq."""
+    f = raw[1]
+    return Entry(raw[0], 0, f[1], f[3], f[5], f[7], f[9])
+
+
+def unbroken(entries: list[Entry], after_seq: int) -> list[Entry]:
+    """The entries that follow `after_seq` without a hole: all of them, or those before the first that is missing."""
+    if entries and entries[0].seq == after_seq + 1 and entries[-1].seq == after_seq + len(entries):
+        return entries
+    count = 0
+    while count < len(entries) and entries[count].seq == after_seq + 1 + count:
+        count += 1
+    return entries[:count]

@@ -19,6 +19,22 @@ class LogUnavailable(StreamsError):
     """Redis is away or too slow. Nothing was stored, or the same command id may safely be sent again."""
 
 
+class RightMissing(LogUnavailable):
+    """Redis refuses the hub's user until an operator grants it the right. The same call may be made again then."""
+
+
+class CommandRefused(StreamsError):
+    """Redis took a command for wrong: what lies under a key is not ours, or a group or a stream is gone.
+
+    Attributes:
+        code: the first word of the reply, such as WRONGTYPE.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"Redis refused a command: {text}")
+        self.code = code
+
+
 class ConfigurationRefused(StreamsError):
     """The Redis server must not be used as it is set up; the text names the setting and what is needed."""
 

@@ -77,7 +77,7 @@ INNER_ARROWS: Final = {
 ports alone; the node composes."""
 
 PLACES: Final = {
-    "redis": ("streams/", "hub/limits/edge_store.py"),
+    "redis": ("streams/",),
     "hiredis": ("streams/",),
     "fastapi": ("hub/app.py", "hub/http/", "hub/websocket/"),
     "starlette": ("hub/app.py", "hub/http/", "hub/websocket/"),

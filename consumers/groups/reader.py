@@ -12,9 +12,8 @@ from consumers.groups.delivery import AWAY_DELAY_S, Delivery
 from consumers.groups.handler import StartFrom
 from consumers.tasks import end_tasks
 from streams.errors import LogUnavailable
+from streams.redis.calls import Calls
 from streams.redis.groups import GroupLost, Groups, Work
-from streams.redis.history_work import enqueue_history
-from streams.redis.own_wire import OwnWire
 
 IN_HAND_MAX = 1_000
 """Work read and not done. A worker that dies leaves at most this to its successor."""
@@ -29,10 +28,10 @@ _log = logging.getLogger(__name__)
 class GroupReader:
     """Reads one group's work in the partitions its worker has, and settles it."""
 
-    def __init__(self, delivery: Delivery, groups: Groups, wire: OwnWire, block_ms: int = BLOCK_MS) -> None:
+    def __init__(self, delivery: Delivery, groups: Groups, calls: Calls, block_ms: int = BLOCK_MS) -> None:
         self._delivery = delivery
         self._groups = groups
-        self._wire = wire
+        self._calls = calls
         self._block_ms = block_ms
         self._tokens: dict[int, int] = {}
         self._queues: dict[str, deque[Work]] = {}
@@ -56,7 +55,7 @@ class GroupReader:
         """Begin with a partition: first what the one before left unfinished, then what is new."""
         await self._groups.ensure(partition, self.name)
         if self._delivery.handler.start_from is StartFrom.BEGINNING:
-            await enqueue_history(self._delivery.log, self._groups, partition, self.name, self._delivery.handler.types)
+            await self._groups.add_history(partition, self.name, self._delivery.handler.types)
         self._tokens[partition] = token
         await self._reclaim(partition, idle_ms=0)
         self._changed.set()
@@ -109,7 +108,7 @@ class GroupReader:
             self._may_have_lost = False
         async with self._reading:
             found = await self._groups.read(
-                self._wire, self.name, self._delivery.worker, self.partitions, limit=READ_MAX, block_ms=self._block_ms
+                self._calls, self.name, self._delivery.worker, self.partitions, limit=READ_MAX, block_ms=self._block_ms
             )
             await self._hand_out(found)
 

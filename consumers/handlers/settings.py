@@ -6,10 +6,9 @@ from typing import Final
 
 from consumers.groups.handler import DONE, Effects, Outcome, Retry, Source, StartFrom
 from projections.recorded import object_field, text
-from streams.channel import Channel
 from streams.errors import GuardRefused
 from streams.json_bytes import JsonObject
-from streams.records.settings import CHANGING, Told, read_told, settings_guard_name, telling
+from streams.records.settings import CHANGING, SettingsRecords, Told, telling
 from streams.redis.log import Log
 
 
@@ -25,7 +24,7 @@ class SettingsReactions:
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
         """Tell one change, unless it was told before."""
-        told = await self._told(source.channel)
+        told = await SettingsRecords(self._log).told(source.channel)
         if told.covers(source.id):
             return DONE
         before = told.revision if told.event else await self._count_before(source)
@@ -36,10 +35,6 @@ class SettingsReactions:
         except GuardRefused:
             return Retry("another worker told a change meanwhile")
         return DONE
-
-    async def _told(self, channel: Channel) -> Told:
-        key = self._log.keys.guard(channel, settings_guard_name(channel))
-        return read_told(*await self._log.replay.command(b"HMGET", key, b"told", b"told_of"))
 
     async def _count_before(self, source: Source) -> int:
         """Changes older than this one, of a conversation of which nothing was told yet."""

@@ -17,8 +17,7 @@ from projections.recorded import Recorded, recorded
 from streams.channel import Channel
 from streams.errors import GuardRefused, IdempotencyConflict
 from streams.json_bytes import Json, JsonObject
-from streams.records.run_cancel import cancel_unbegun, is_unbegun
-from streams.records.runs import RunView
+from streams.records.runs import RunView, cancel_unbegun, is_unbegun
 from streams.run_states import CANCELLING_MS_MAX
 
 _CANCEL_TRIES = 5

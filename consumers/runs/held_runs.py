@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 from consumers.runs.parts import WorkerParts
 from streams.channel import Channel
 from streams.errors import LogUnavailable
-from streams.records.run_hints import listen
 
 POLL_S: Final = 1.0
 """Between looks at the cancel flags: a lost hint costs a second."""
@@ -96,7 +95,7 @@ class HeldRuns:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._renew_always(), name="run-leases")
             group.create_task(self._poll_always(), name="run-flags")
-            group.create_task(listen(self._parts.log.redis, self._hint), name="run-hints")
+            group.create_task(self._parts.store.hear_hints(self._hint), name="run-hints")
 
     async def drain(self, within_s: float) -> None:
         """Let the segments finish for a while, then hand over the rest."""

@@ -27,7 +27,7 @@ from streams.channel import Channel, Kind
 from streams.errors import GuardRefused, IdempotencyConflict
 from streams.json_bytes import Json, JsonObject
 from streams.records.runs import RunView
-from streams.records.settings import FOR_AGENTS, of_agents, settings_guard_name
+from streams.records.settings import SettingsRecords
 from streams.run_states import RUNNING_MS_DEFAULT
 
 _log = logging.getLogger(__name__)
@@ -120,10 +120,7 @@ class SegmentRunner:
         """The conversation's settings now. The run keeps them: a replay must be given what the first play was."""
         if channel.kind is not Kind.CONVERSATION:
             return ""
-        log, fields = self.parts.log, [f"set:{name}".encode() for name in FOR_AGENTS]
-        return of_agents(
-            await log.replay.command(b"HMGET", log.keys.guard(channel, settings_guard_name(channel)), *fields)
-        )
+        return await SettingsRecords(self.parts.log).for_agents(channel)
 
     async def _perform(self, writes: RunLog, control: Control) -> None:
         agent = self.parts.agents.get(writes.run.agent)

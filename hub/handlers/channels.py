@@ -16,7 +16,7 @@ from streams.events.channels import ChannelHistory, ChannelPresence, ChannelRead
 from streams.events.subscription import Subscription
 from streams.ids import id_order
 from streams.json_bytes import to_json
-from streams.records.read_marks import marking, marks_guard_name
+from streams.records.read_marks import ReadMarks, marking
 
 
 def request_of(
@@ -80,9 +80,8 @@ class ChannelCommands:
     async def read(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """The caller's read mark. It never moves back; an older one is passed over."""
         up_to, user, place = cast("ChannelRead", command.payload).up_to, command.caller.principal.user, command.place
-        log = self._node.log
-        held = await log.replay.command(b"HGET", log.keys.guard(place, marks_guard_name(place)), user.encode())
-        if held is not None and id_order(held.decode()) >= id_order(up_to):
+        held = await ReadMarks(self._node.log).of_user(place, user)
+        if held is not None and id_order(held) >= id_order(up_to):
             return Reply("ack", b"{}")
         data = to_json({"up_to": up_to, "user": user})
         return Append(command.draft(data=data, guards=(marking(place, user, up_to),)))

@@ -15,7 +15,7 @@ from projections.conversation import CONVERSATION
 from projections.message import Message
 from streams.channel import Channel, Kind
 from streams.records.runs import Invitation, OnBusy
-from streams.records.settings import settings_guard_name
+from streams.records.settings import SettingsRecords
 
 NOBODY: Final = "none"
 """The name that stands for "no agent answers"."""
@@ -33,9 +33,8 @@ class Conversations:
         followed = self._node.fanouts.get(channel)
         if followed is not None and followed.default_agent is not None:
             return followed.default_agent
-        log, seen = self._node.log, followed.settings_count if followed is not None else 0
-        raw = await log.replay.command(b"HGET", log.keys.guard(channel, settings_guard_name(channel)), b"agent")
-        agent = (raw or b"").decode()
+        seen = followed.settings_count if followed is not None else 0
+        agent = await SettingsRecords(self._node.log).agent(channel)
         if followed is not None:
             followed.remember_agent(agent, seen)
         return agent
@@ -97,6 +96,5 @@ class Conversations:
         """The conversation's setting; a way that is not offered yet waits, as without a setting."""
         if channel.kind is not Kind.CONVERSATION:
             return "enqueue"
-        log = self._node.log
-        raw = await log.replay.command(b"HGET", log.keys.guard(channel, settings_guard_name(channel)), b"on_busy")
-        return "reject" if raw == b"reject" else "enqueue"
+        on_busy = await SettingsRecords(self._node.log).on_busy(channel)
+        return "reject" if on_busy == "reject" else "enqueue"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Literal
 
 from hub.errors import ErrorDetail, HubError
@@ -11,12 +10,9 @@ from hub.protocol.commands import Append, Command
 from streams.channel import Channel
 from streams.envelope import Appended, Guard
 from streams.errors import GuardRefused, StreamsError
-from streams.records.run_cancel import cancel_unbegun, is_unbegun
-from streams.records.runs import cancelling, home_guard_name, read_run, run_guard_name, run_id_of
+from streams.records.run_store import RunStore
+from streams.records.runs import cancel_unbegun, cancelling, is_unbegun, meaning, run_id_of
 from streams.redis.log import Log
-
-_MEANT_TTL_S = 3_600
-"""Life of the record of the run that a cancel without a name stopped: as long as the command's id is known."""
 
 
 def run_results(home: Channel, run_id: str | None = None, **more: str) -> Callable[[Appended], Mapping[str, str]]:
@@ -31,13 +27,12 @@ async def cancel_active(log: Log, command: Command) -> Append:
         HubError: 4018, no run is active.
     """
     place = command.place
-    meant = Guard(f"meant:{place.wire}:{command.caller.principal.user}:{command.id}", ttl_s=_MEANT_TTL_S)
-    found = await log.replay.command(b"HGET", log.keys.guard(place, meant.name), b"run_id")
-    found = found or await log.replay.command(b"HGET", log.keys.guard(place, home_guard_name(place)), b"active")
-    if not found:
+    runs, user = RunStore(log), command.caller.principal.user
+    meant = await runs.meant(place, user, command.id) if command.id is not None else ""
+    run_id = meant or await runs.active(place)
+    if not run_id:
         raise HubError(4018, "no run is active in this channel")
-    run_id = found.decode()
-    remembered = (replace(meant, sets=(("run_id", run_id),)),) if command.id is not None else ()
+    remembered = (meaning(place, user, command.id, run_id),) if command.id is not None else ()
     return await cancel_run(log, command, run_id, more=remembered)
 
 
@@ -50,8 +45,7 @@ async def cancel_run(
 ) -> Append:
     """Ask a run to stop. Its worker ends it with `agent.complete`; one that nobody has begun is ended here."""
     place = command.place
-    raw = await log.replay.command(b"HGETALL", log.keys.guard(place, run_guard_name(place, run_id)))
-    run = read_run(run_id, {raw[at].decode(): raw[at + 1].decode() for at in range(0, len(raw), 2)})
+    run = await RunStore(log).run(place, run_id)
 
     def accepted(_appended: Appended) -> Mapping[str, str]:
         if run is not None and is_unbegun(run):

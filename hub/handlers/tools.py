@@ -9,7 +9,8 @@ from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome
 from streams.errors import GuardRefused
 from streams.events.tools import ToolCallResponse
-from streams.records.runs import RequestView, answering, read_request, request_guard_name
+from streams.records.run_store import RunStore
+from streams.records.runs import RequestView, answering
 
 
 class ToolCommands:
@@ -21,10 +22,7 @@ class ToolCommands:
     async def response(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Answer a question. Only our own record of it counts, never the client's word for it."""
         payload, place = cast("ToolCallResponse", command.payload), command.place
-        log = self._node.log
-        raw = await log.replay.command(b"HGETALL", log.keys.guard(place, request_guard_name(place, payload.request_id)))
-        fields = {raw[at].decode(): raw[at + 1].decode() for at in range(0, len(raw), 2)}
-        request = read_request(payload.request_id, fields)
+        request = await RunStore(self._node.log).request(place, payload.request_id)
         if request is None:
             raise HubError(4018, "there is no such question in this channel")
         self._check(command, payload, request)

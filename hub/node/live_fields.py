@@ -13,7 +13,7 @@ from streams.ids import START, id_order
 from streams.json_bytes import to_json
 from streams.records.open_uploads import OpenUploads
 from streams.records.presence import PresenceStore
-from streams.records.read_marks import marks_guard_name
+from streams.records.read_marks import ReadMarks
 from streams.redis.log import Log
 
 FOLDS_MAX: Final = 1_000
@@ -27,7 +27,8 @@ class LiveFields:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._presence = PresenceStore(log.keys, log.replay)
+        self._presence = PresenceStore(log)
+        self._marks = ReadMarks(log)
         self._uploads = OpenUploads(log)
         self._folds: OrderedDict[Channel, tuple[Live, str]] = OrderedDict()
 
@@ -40,7 +41,7 @@ class LiveFields:
             shown["open_messages"] = open_messages(await self._log.replay.open_texts(channel))
         shown |= (await self._fold(channel)).render(now_ms)
         if channel.kind is Kind.CONVERSATION:
-            shown["read_markers"] = await self._marks(channel)
+            shown["read_markers"] = await self._read_markers(channel)
         people = await self._presence.people(channel)
         if isinstance(people, int):
             shown["presence_count"] = people
@@ -60,9 +61,8 @@ class LiveFields:
             self._folds.popitem(last=False)
         return live
 
-    async def _marks(self, channel: Channel) -> dict[str, str]:
-        raw = await self._log.replay.command(b"HGETALL", self._log.keys.guard(channel, marks_guard_name(channel)))
-        marks = {raw[at].decode(): raw[at + 1].decode() for at in range(0, len(raw), 2)}
+    async def _read_markers(self, channel: Channel) -> dict[str, str]:
+        marks = await self._marks.of(channel)
         newest = sorted(marks, key=lambda user: id_order(marks[user]), reverse=True)[:MARKS_MAX]
         return {user: marks[user] for user in newest}
 

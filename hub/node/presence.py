@@ -31,7 +31,7 @@ class PresenceTracker:
     """Turns subscriptions into devices that come and go."""
 
     def __init__(self, log: Log, node: str, *, grace_s: float = GRACE_S) -> None:
-        self.store = PresenceStore(log.keys, log.replay)
+        self.store = PresenceStore(log)
         self._node = node
         self._grace_s = grace_s
         self._numbers = itertools.count(1)

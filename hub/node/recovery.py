@@ -17,10 +17,10 @@ from hub.ports import ChannelStates, Subscriber
 from hub.protocol.replies import Opening, StateAt, resumed, subscribed
 from hub.protocol.subscription import Phase
 from streams.cursor import Cursor, Gap, GapReason, Look, Position, Resumable, judge
-from streams.envelope import Entry
+from streams.envelope import Entry, unbroken
 from streams.errors import LogUnavailable, StreamsError
 from streams.redis.log import Log
-from streams.redis.replay import PAGE_EVENTS, unbroken
+from streams.redis.replay import PAGE_EVENTS
 
 _WITH_A_PLACE = frozenset({Phase.REPLAYING, Phase.CATCHING_UP, Phase.LIVE})
 

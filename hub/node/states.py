@@ -22,6 +22,7 @@ from streams.cursor import Cursor, Gap, Look, Position, judge
 from streams.envelope import Entry
 from streams.errors import MalformedCursor
 from streams.ids import START, id_order
+from streams.records.snapshots import Snapshot, Snapshots
 from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS
 from streams.times import milliseconds_of_text
@@ -60,6 +61,7 @@ class StateReader:
 
     def __init__(self, log: Log, live: LiveFields) -> None:
         self._log = log
+        self._snapshots = Snapshots(log)
         self._live = live
         self._folds: OrderedDict[Channel, _Fold] = OrderedDict()
         self._folds_bytes = 0
@@ -177,23 +179,21 @@ class StateReader:
             raise EventsMissing(fold.state.seq, look.head.seq)
 
     async def _load(self, channel: Channel, look: Look) -> _Fold:
-        raw = await self._log.replay.command(b"GET", self._log.keys.snapshot(channel))
-        epoch, _, snapshot = (raw or b"").partition(b"\n")
-        if epoch.decode() == look.epoch:
+        snapshot = await self._snapshots.load(channel)
+        if snapshot is not None and snapshot.epoch == look.epoch:
             try:
-                state = ChannelState.load(snapshot)
+                state = ChannelState.load(snapshot.state)
             except SnapshotRefused:
                 _log.info("an old snapshot was passed over")
             else:
                 if state.seq <= look.head.seq:
-                    return _Fold(look.epoch, state, state.seq, len(snapshot))
+                    return _Fold(look.epoch, state, state.seq, len(snapshot.state))
         return _Fold(look.epoch, ChannelState.begin(channel), 0)
 
     async def _save(self, channel: Channel, fold: _Fold) -> None:
-        snapshot = fold.state.dump()
-        value = fold.epoch.encode() + b"\n" + snapshot
-        await self._log.replay.command(b"SET", self._log.keys.snapshot(channel), value)
-        fold.saved(len(snapshot))
+        snapshot = Snapshot(fold.epoch, fold.state.dump())
+        await self._snapshots.save(channel, snapshot)
+        fold.saved(len(snapshot.state))
 
 
 def moment(at: str) -> str:

@@ -188,7 +188,9 @@ class Subscriptions:
             fanout = self.fanouts.get(request.channel)
             if fanout is None:
                 self._admission.follow(request.channel.tenant)
-                fanout = Fanout(request.channel, decision.look, self._log.tail, self._metrics, self._recovery)
+                fanout = Fanout(
+                    request.channel, decision.look, self._log.tail_of(request.channel), self._metrics, self._recovery
+                )
                 self.fanouts[request.channel] = fanout
             if fanout.epoch == decision.look.epoch:
                 return fanout, decision

@@ -13,11 +13,11 @@ from typing import Final, NamedTuple
 from hub.auth.keys import from_pem, from_secret, parse_jwks_url
 from hub.config import DEV_SECRET, Settings, declarations
 from hub.setting import SettingRefused
-from ops.cli.log_access import partitions_of
 from streams.errors import ConfigurationRefused, StreamsError
+from streams.redis.calls import Calls
 from streams.redis.durability import DurabilityPolicy, ServerFacts
-from streams.redis.server_check import check_facts, read_facts
-from streams.redis.wire import open_wire
+from streams.redis.keys import Keys
+from streams.redis.server_check import check_facts, kept_keys, read_facts
 
 OF_SETTINGS: Final = frozenset({"settings", "partitions", "durability"})
 """Findings that another value of a setting would mend; others are the server's."""
@@ -106,17 +106,16 @@ def check_files(max_connections: int) -> Finding:
 async def check_redis(url: str, settings: Settings | None) -> list[Finding]:
     """The server: reachable, of a usable version and set-up, with the partitions and durability the settings ask for."""
     try:
-        wire = await open_wire(url, "hub-doctor")
+        calls = Calls.at(url, "hub-doctor")
         try:
-            facts = await read_facts(wire)
+            facts, keys = await read_facts(calls), await kept_keys(calls)
         finally:
-            wire.abort()
-        begun_with = await partitions_of(url)
+            calls.close()
     except ConfigurationRefused as refused:
         return [Finding(Level.FAIL, "settings", str(refused))]
     except StreamsError as away:
         return [Finding(Level.FAIL, "redis", str(away))]
-    return [*_of_facts(facts), *(_of_settings(facts, begun_with, settings) if settings else ())]
+    return [*_of_facts(facts), *(_of_settings(facts, keys, settings) if settings else ())]
 
 
 def _of_facts(facts: ServerFacts) -> Iterator[Finding]:
@@ -129,10 +128,10 @@ def _of_facts(facts: ServerFacts) -> Iterator[Finding]:
         yield Finding(Level.OK, "redis", f"{version}, {facts.maxmemory_policy}, {facts.replicas} replicas")
 
 
-def _of_settings(facts: ServerFacts, begun_with: int | None, settings: Settings) -> Iterator[Finding]:
-    if begun_with is not None and begun_with != settings.partitions:
+def _of_settings(facts: ServerFacts, keys: Keys | None, settings: Settings) -> Iterator[Finding]:
+    if keys is not None and keys.partitions != settings.partitions:
         yield Finding(
-            Level.FAIL, "partitions", f"HUB_PARTITIONS must be {begun_with}: the log was started with that number"
+            Level.FAIL, "partitions", f"HUB_PARTITIONS must be {keys.partitions}: the log was started with that number"
         )
     else:
         yield Finding(Level.OK, "partitions", str(settings.partitions))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from hub.config import Settings
 from ops.embedded_redis.server import EmbeddedRedis
-from streams.redis.keys import CONFIG
+from streams.redis.calls import Calls
+from streams.redis.keys import Keys
 from streams.redis.log import Log
-from streams.redis.wire import open_wire
+from streams.redis.server_check import kept_keys
 
 
 @contextlib.contextmanager
@@ -29,18 +30,18 @@ async def log_at(url: str, data: Path) -> AsyncIterator[Log]:
     """The log on that Redis, with as many partitions as it was begun with, whatever this environment says."""
     settings = Settings.from_env(os.environ)
     with redis_at(url, data) as address:
-        log = await Log.open(address, partitions=await partitions_of(address) or settings.partitions)
+        keys = await keys_at(address)
+        log = await Log.open(address, partitions=keys.partitions if keys else settings.partitions)
         try:
             yield log
         finally:
             await log.close()
 
 
-async def partitions_of(url: str) -> int | None:
-    """How many partitions the log there was begun with; None where there is none yet."""
-    wire = await open_wire(url, "hub-cli")
+async def keys_at(url: str) -> Keys | None:
+    """The keys of the log there, with the partitions it was begun with; None where there is none yet."""
+    calls = Calls.at(url, "hub-cli")
     try:
-        count = await wire.call("HGET", CONFIG, "partitions")
+        return await kept_keys(calls)
     finally:
-        wire.abort()
-    return int(count) if count else None
+        calls.close()

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from streams.redis.calls import text_pairs
 from streams.redis.keys import AGENTS
-from streams.redis.wire import Reply
+from streams.redis.log import Log
 
 NOTICE_MS: Final = 15_000
 """How long an agent counts as served after its worker's last sign; renewed three times as often."""
 CACHE_S: Final = 1.0
 """How old the directory may be that a command is decided by."""
-
-
-Call = Callable[..., Awaitable[Reply]]
-"""One Redis command and its reply: `OwnWire.call`, or a node's `log.replay.command`."""
 
 
 class AgentNotice(NamedTuple):
@@ -41,8 +38,8 @@ def _now_ms() -> int:
 class AgentDirectory:
     """The announced agents: written by workers, read by nodes."""
 
-    def __init__(self, call: Call, now_ms: Callable[[], int] = _now_ms) -> None:
-        self._call = call
+    def __init__(self, log: Log, now_ms: Callable[[], int] = _now_ms) -> None:
+        self._calls = log.calls_at(AGENTS)
         self._now_ms = now_ms
         self._cached: dict[str, AgentNotice] = {}
         self._cached_until_s = 0.0
@@ -52,12 +49,12 @@ class AgentDirectory:
         until_ms = self._now_ms() + NOTICE_MS
         for notice in notices:
             told = json.dumps([until_ms, notice.description, notice.is_interactive])
-            await self._call("HSET", AGENTS, f"{notice.name} {worker}", told)
+            await self._calls.call("HSET", AGENTS, f"{notice.name} {worker}", told)
 
     async def withdraw(self, worker: str, names: Iterable[str]) -> None:
         """Say that it does not any more."""
         for name in names:
-            await self._call("HDEL", AGENTS, f"{name} {worker}")
+            await self._calls.call("HDEL", AGENTS, f"{name} {worker}")
 
     async def agents(self) -> Mapping[str, AgentNotice]:
         """Every agent somebody serves, at most a second old.
@@ -66,8 +63,7 @@ class AgentDirectory:
             LogUnavailable: Redis is away.
         """
         if time.monotonic() >= self._cached_until_s:
-            raw: list[bytes] = await self._call("HGETALL", AGENTS)
-            self._cached = await self._read(raw)
+            self._cached = await self._read(text_pairs(await self._calls.call("HGETALL", AGENTS)))
             self._cached_until_s = time.monotonic() + CACHE_S
         return self._cached
 
@@ -80,14 +76,13 @@ class AgentDirectory:
         found = await self.agents()
         return [found[name] for name in sorted(found)]
 
-    async def _read(self, raw: list[Reply]) -> dict[str, AgentNotice]:
+    async def _read(self, notices: Mapping[str, str]) -> dict[str, AgentNotice]:
         found: dict[str, AgentNotice] = {}
-        for at in range(0, len(raw), 2):
-            field = raw[at].decode()
-            until_ms, description, is_interactive = json.loads(raw[at + 1])
+        for field, notice in notices.items():
+            until_ms, description, is_interactive = json.loads(notice)
             name = field.partition(" ")[0]
             if until_ms > self._now_ms():
                 found[name] = AgentNotice(name, description, is_interactive)
             else:
-                await self._call("HDEL", AGENTS, field)
+                await self._calls.call("HDEL", AGENTS, field)
         return found

@@ -12,8 +12,9 @@ from typing import Final
 
 from streams.channel import Channel
 from streams.records.scripts import load
-from streams.redis.keys import WORKERS, Keys
-from streams.redis.own_wire import OwnWire
+from streams.redis.calls import Calls
+from streams.redis.keys import WORKERS
+from streams.redis.log import Log
 
 _LEASE: Final = load("lease")
 
@@ -25,30 +26,37 @@ class Leases:
         worker: its name; a lease is held by name and may be taken again by the same name.
     """
 
-    def __init__(self, wire: OwnWire, keys: Keys, worker: str) -> None:
-        self._wire = wire
-        self._keys = keys
+    def __init__(self, log: Log, worker: str) -> None:
+        self._log = log
+        self._keys = log.keys
+        self._workers = log.calls_at(WORKERS)
         self.worker = worker
 
     async def acquire_partition(self, partition: int, life_ms: int) -> int:
         """Take the partition if it is free. Returns the fencing token, 0 when somebody else has it."""
-        return await self._run(self._keys.lease(partition), "acquire", self.worker, life_ms, "")
+        return await self._run(
+            self._log.calls_in(partition), self._keys.lease(partition), "acquire", self.worker, life_ms, ""
+        )
 
     async def renew_partition(self, partition: int, life_ms: int) -> int:
         """Keep the partition. Returns the token, 0 when somebody else took it meanwhile."""
-        return await self._run(self._keys.lease(partition), "renew", self.worker, life_ms, "")
+        return await self._run(
+            self._log.calls_in(partition), self._keys.lease(partition), "renew", self.worker, life_ms, ""
+        )
 
     async def release_partition(self, partition: int) -> None:
         """Let the partition go, so that another worker need not wait for its end."""
-        await self._run(self._keys.lease(partition), "release", self.worker, 0, "")
+        await self._run(self._log.calls_in(partition), self._keys.lease(partition), "release", self.worker, 0, "")
 
     async def acquire_run(self, channel: Channel, run_id: str, holder: str, life_ms: int) -> bool:
         """Take a run's lease if nobody lives on it."""
-        return await self._run(self._keys.run_lease(channel, run_id), "acquire", holder, life_ms, "1") > 0
+        calls, key = self._log.calls_of(channel), self._keys.run_lease(channel, run_id)
+        return await self._run(calls, key, "acquire", holder, life_ms, "1") > 0
 
     async def release_run(self, channel: Channel, run_id: str, holder: str) -> None:
         """Let a run's lease go."""
-        await self._run(self._keys.run_lease(channel, run_id), "release", holder, 0, "1")
+        calls, key = self._log.calls_of(channel), self._keys.run_lease(channel, run_id)
+        await self._run(calls, key, "release", holder, 0, "1")
 
     async def renew_runs(self, held: Sequence[tuple[Channel, str, str]], life_ms: int) -> list[bool]:
         """Keep several runs (channel, run id, holder), one round trip. False for each that was lost.
@@ -59,18 +67,18 @@ class Leases:
 
     async def is_run_alive(self, channel: Channel, run_id: str) -> bool:
         """Whether some worker still gives a sign of life for the run."""
-        return bool(await self._wire.call("EXISTS", self._keys.run_lease(channel, run_id)))
+        return bool(await self._log.calls_of(channel).call("EXISTS", self._keys.run_lease(channel, run_id)))
 
     async def sign_in(self, life_ms: int) -> int:
         """Give a sign of life as a worker. Returns how many workers live, this one included."""
         now_ms = int(time.time() * 1000)
-        await self._wire.call("ZADD", WORKERS, now_ms + life_ms, self.worker)
-        await self._wire.call("ZREMRANGEBYSCORE", WORKERS, 0, now_ms)
-        return int(await self._wire.call("ZCARD", WORKERS))
+        await self._workers.call("ZADD", WORKERS, now_ms + life_ms, self.worker)
+        await self._workers.call("ZREMRANGEBYSCORE", WORKERS, 0, now_ms)
+        return int(await self._workers.call("ZCARD", WORKERS))
 
     async def sign_out(self) -> None:
         """Leave the workers, so that the others take over at once."""
-        await self._wire.call("ZREM", WORKERS, self.worker)
+        await self._workers.call("ZREM", WORKERS, self.worker)
 
-    async def _run(self, key: bytes, operation: str, holder: str, life_ms: int, is_passing: str) -> int:
-        return int(await self._wire.run(_LEASE, 1, key, operation, holder, life_ms, is_passing))
+    async def _run(self, calls: Calls, key: bytes, operation: str, holder: str, life_ms: int, is_passing: str) -> int:
+        return int(await calls.run(_LEASE, (key,), operation, holder, life_ms, is_passing))

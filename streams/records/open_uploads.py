@@ -9,11 +9,11 @@ import json
 from typing import Any, Final
 
 from streams.channel import Channel
+from streams.json_bytes import to_json
 from streams.records.scripts import load
 from streams.records.upload_record import Upload
 from streams.records.upload_states import UploadState
 from streams.redis.log import Log
-from streams.redis.side_calls import side_call, side_script
 
 LIFE_S: Final = 90_000
 """A day and an hour from the last change: the reaper ends an upload within a day."""
@@ -25,7 +25,7 @@ class OpenUploads:
     """Reads and changes the list. Every method raises LogUnavailable while Redis is away."""
 
     def __init__(self, log: Log) -> None:
-        self._redis = log.redis
+        self._log = log
         self._keys = log.keys
 
     async def put(self, upload: Upload) -> None:
@@ -42,7 +42,7 @@ class OpenUploads:
 
     async def read(self, channel: Channel) -> list[dict[str, Any]]:
         """What the snapshot shows, by upload id."""
-        rows = await side_call(self._redis, "HVALS", self._key(channel))
+        rows = await self._log.calls_of(channel).call("HVALS", self._key(channel))
         shown: list[dict[str, Any]] = [json.loads(row) for row in rows[:SHOWN_MAX]]
         return sorted(shown, key=lambda upload: str(upload["upload_id"]))
 
@@ -51,8 +51,8 @@ class OpenUploads:
             "upload_id": upload.id, "user": upload.user, "filename": upload.filename, "sent": sent, "total": upload.size,
             "state": state.shown,
         }  # fmt: skip
-        args: list[str | int] = [how, upload.id, json.dumps(shown, ensure_ascii=False), LIFE_S]
-        await side_script(self._redis, _LIST, (self._key(upload.channel),), args)
+        keys = (self._key(upload.channel),)
+        await self._log.calls_of(upload.channel).run(_LIST, keys, how, upload.id, to_json(shown), LIFE_S)
 
     def _key(self, channel: Channel) -> bytes:
         return self._keys.of(channel).stream + b":uploads"

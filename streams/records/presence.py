@@ -10,9 +10,10 @@ from typing import Final, Literal, NamedTuple
 
 from streams.channel import Channel, channel_from_path
 from streams.records.scripts import load
-from streams.redis.keys import NODES, Keys
+from streams.redis.calls import text_pairs
+from streams.redis.keys import NODES
 from streams.redis.limits import DEFAULT_LIMITS, Limits
-from streams.redis.replay import Replay
+from streams.redis.log import Log
 
 PRESENCE: Final = load("presence")
 NODE_LEASE: Final = load("node_lease")
@@ -42,12 +43,13 @@ class Present(NamedTuple):
 
 
 class PresenceStore:
-    """Presence of all channels, over the log's query wire."""
+    """Presence of all channels."""
 
-    def __init__(self, keys: Keys, replay: Replay, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, log: Log, limits: Limits = DEFAULT_LIMITS) -> None:
         self._limits = limits
-        self._keys = keys
-        self._replay = replay
+        self._log = log
+        self._keys = log.keys
+        self._nodes = log.calls_at(NODES)
 
     async def apply(self, node: str, changes: Iterable[Change]) -> None:
         """Carry out changes of one node's devices. Repeating them changes nothing.
@@ -70,40 +72,40 @@ class PresenceStore:
             names = self._keys.of(c.channel)
             keys += [names.stream + b":people", names.stream + b":devices", names.live]
             args += [c.operation, c.device, c.user, c.status, c.channel.path]
-        await self._replay.run(PRESENCE, len(keys), *keys, *args)
+        await self._log.calls_in(partition).run(PRESENCE, keys, *args)
 
     async def people(self, channel: Channel) -> list[Present] | int:
         """Who is there; their number alone when they are more than 200."""
         key = self._keys.of(channel).stream + b":people"
-        count = int(await self._replay.command(b"HLEN", key))
+        calls = self._log.calls_of(channel)
+        count = int(await calls.call("HLEN", key))
         if count > LISTED_MAX:
             return count
-        raw = await self._replay.command(b"HGETALL", key)
         found = []
-        for user, value in zip(raw[::2], raw[1::2], strict=True):
-            devices, _, status = value.decode().partition(" ")
-            found.append(Present(user.decode(), status, int(devices)))
+        for user, value in text_pairs(await calls.call("HGETALL", key)).items():
+            devices, _, status = value.partition(" ")
+            found.append(Present(user, status, int(devices)))
         return sorted(found)
 
     async def renew(self, node: str, *, wants_dead: bool) -> tuple[bool, list[str]]:
         """Renew the node's lease. Returns whether it had not ended, and the nodes whose lease has."""
-        reply = await self._replay.run(NODE_LEASE, 1, NODES, node, LEASE_MS, int(wants_dead))
+        reply = await self._nodes.run(NODE_LEASE, (NODES,), node, LEASE_MS, int(wants_dead))
         return bool(reply[0]), [name.decode() for name in reply[1:]]
 
     async def reap(self, node: str) -> int:
         """Undo what a dead node left behind: its devices leave. Returns how many. Two reapers do no harm."""
         count = 0
         for partition in range(self._keys.partitions):
-            raw = await self._replay.command(b"HGETALL", self._keys.node(partition, node))
-            changes = [_leave(field.decode(), user.decode()) for field, user in zip(raw[::2], raw[1::2], strict=True)]
+            raw = await self._log.calls_in(partition).call("HGETALL", self._keys.node(partition, node))
+            changes = [_leave(field, user) for field, user in text_pairs(raw).items()]
             await self.apply(node, changes)
             count += len(changes)
-        await self._replay.command(b"ZREM", NODES, node)
+        await self._nodes.call("ZREM", NODES, node)
         return count
 
     async def forget(self, node: str) -> None:
         """Let a node's lease end now: others reap it with their next look."""
-        await self._replay.command(b"ZADD", NODES, 0, node)
+        await self._nodes.call("ZADD", NODES, 0, node)
 
 
 def _leave(field: str, user: str) -> Change:

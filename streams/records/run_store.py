@@ -5,27 +5,37 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from streams.channel import Channel, channel_from_path
+from streams.errors import LogUnavailable
+from streams.ids import id_order
 from streams.records.runs import (
     RequestView,
     RunView,
     home_guard_name,
+    meant_guard_name,
     read_request,
     read_run,
     request_guard_name,
     run_guard_name,
 )
 from streams.records.scripts import load
-from streams.redis.keys import CONTROL, Keys
-from streams.redis.own_wire import OwnWire
+from streams.redis.calls import Calls, text_pairs
+from streams.redis.keys import CONTROL
+from streams.redis.log import Log
 from streams.redis.wire import Reply
 
 _TURN: Final = load("turn")
 _HOLD_SET: Final = load("hold_set")
+HINTS_KEPT: Final = 1_000
+"""Length of the stream of hints, approximate. A worker that fell further behind polls the run's hash anyway."""
+HINT_BLOCK_MS: Final = 10_000
+AGAIN_S: Final = 0.5
+_logger = logging.getLogger(__name__)
 
 
 class Flags(NamedTuple):
@@ -45,11 +55,11 @@ class Home(NamedTuple):
 
 
 class RunStore:
-    """Runs of every channel, over one pipelined wire. The edge and the consumers both read it."""
+    """Runs of every channel. The edge and the consumers both read it."""
 
-    def __init__(self, wire: OwnWire, keys: Keys) -> None:
-        self._wire = wire
-        self._keys = keys
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._keys = log.keys
 
     async def run(self, channel: Channel, run_id: str) -> RunView | None:
         """The run as its hash says; None when there is none of that id in this channel, or it ended long ago."""
@@ -62,87 +72,129 @@ class RunStore:
     async def home(self, channel: Channel) -> Home:
         """The channel's runs."""
         fields = await self._hash(channel, home_guard_name(channel))
-        waiting = sorted((_order(name), run) for name, run in fields.items() if name.startswith("waiting:"))
+        waiting = sorted(
+            (id_order(name.removeprefix("waiting:")), run)
+            for name, run in fields.items()
+            if name.startswith("waiting:")
+        )
         return Home(int(fields.get("open", 0)), fields.get("active", ""), tuple(run for _, run in waiting))
+
+    async def active(self, channel: Channel) -> str:
+        """The run that has its turn in the channel; "" for none."""
+        found = await self._calls(channel).call("HGET", self._keys.guard(channel, home_guard_name(channel)), "active")
+        return (found or b"").decode()
+
+    async def meant(self, channel: Channel, user: str, command_id: str) -> str:
+        """The run that this cancel of the user's stopped before; "" for none."""
+        key = self._keys.guard(channel, meant_guard_name(channel, user, command_id))
+        return (await self._calls(channel).call("HGET", key, "run_id") or b"").decode()
 
     async def flags(self, runs: Sequence[tuple[Channel, str]]) -> list[Flags]:
         """Holder, cancel and the number of steering words of several runs; one after the other on one wire."""
         return [
-            _flags(await self._wire.call("HMGET", self._run_key(channel, run_id), "holder", "cancel", "steers"))
+            _flags(
+                await self._calls(channel).call("HMGET", self._run_key(channel, run_id), "holder", "cancel", "steers")
+            )
             for channel, run_id in runs
         ]
 
     async def ask_to_stop(self, channel: Channel, run_id: str, mode: str) -> None:
         """Set the flag that an accepted cancel sets, on the hub's own account (`on_busy: interrupt`)."""
-        await self._wire.call("HSET", self._run_key(channel, run_id), "cancel", mode)
+        await self._calls(channel).call("HSET", self._run_key(channel, run_id), "cancel", mode)
 
     async def add_steer(self, channel: Channel, run_id: str, event_id: str) -> None:
         """Note that the event with this id is a word to the run."""
         key = self._run_key(channel, run_id)
-        number = await self._wire.call("HINCRBY", key, "steers", 1)
-        await self._wire.call("HSET", key, f"steer:{number}", event_id)
+        number = await self._calls(channel).call("HINCRBY", key, "steers", 1)
+        await self._calls(channel).call("HSET", key, f"steer:{number}", event_id)
 
     async def steer(self, channel: Channel, run_id: str, number: int) -> str:
         """The event id of the run's steering word `number`, from 1."""
-        found = await self._wire.call("HGET", self._run_key(channel, run_id), f"steer:{number}")
+        found = await self._calls(channel).call("HGET", self._run_key(channel, run_id), f"steer:{number}")
         return found.decode() if found else ""
 
     async def take_over(self, channel: Channel, run_id: str, holder: str) -> RunView | None:
         """Become the run's holder, with its lease in hand: from now on the one before is refused. Returns the run."""
-        await self._wire.call("HSET", self._run_key(channel, run_id), "holder", holder)
+        await self._calls(channel).call("HSET", self._run_key(channel, run_id), "holder", holder)
         return await self.run(channel, run_id)
 
     async def save_checkpoint(self, channel: Channel, run_id: str, holder: str, value: str) -> bool:
         """Keep an agent's own checkpoint (JSON) with the run. False when the run has another holder."""
-        return bool(await self._wire.run(_HOLD_SET, 1, self._run_key(channel, run_id), holder, "checkpoint", value))
+        return bool(
+            await self._calls(channel).run(_HOLD_SET, (self._run_key(channel, run_id),), holder, "checkpoint", value)
+        )
 
     async def checkpoint(self, channel: Channel, run_id: str) -> str | None:
         """What `save_checkpoint` kept last."""
-        found = await self._wire.call("HGET", self._run_key(channel, run_id), "checkpoint")
+        found = await self._calls(channel).call("HGET", self._run_key(channel, run_id), "checkpoint")
         return found.decode() if found is not None else None
 
     async def turn(self, channel: Channel, *, joining: tuple[str, str] = ("", ""), leaving: str = "") -> str:
         """Whose turn it is in the channel, after (event id, run id) joined or a run left. "" is nobody's."""
         key = self._keys.guard(channel, home_guard_name(channel))
-        found: bytes = await self._wire.run(_TURN, 1, key, *joining, leaving)
+        found: bytes = await self._calls(channel).run(_TURN, (key,), *joining, leaving)
         return found.decode()
 
     async def register(self, channel: Channel, run_id: str, look_at_ms: int) -> None:
         """List the run as one that is not final, to be looked at then."""
         key = self._keys.runs(self._keys.of(channel).partition)
-        await self._wire.call("ZADD", key, look_at_ms, f"{channel.path} {run_id}")
+        await self._calls(channel).call("ZADD", key, look_at_ms, f"{channel.path} {run_id}")
 
     async def forget(self, channel: Channel, run_id: str) -> None:
         """Take a final run off the list."""
-        await self._wire.call("ZREM", self._keys.runs(self._keys.of(channel).partition), f"{channel.path} {run_id}")
+        await self._calls(channel).call(
+            "ZREM", self._keys.runs(self._keys.of(channel).partition), f"{channel.path} {run_id}"
+        )
 
     async def due(self, partition: int, now_ms: int, limit: int) -> list[tuple[Channel, str]]:
         """Runs to be looked at by now, the longest due first."""
-        rows = await self._wire.call("ZRANGEBYSCORE", self._keys.runs(partition), "-inf", now_ms, "LIMIT", 0, limit)
+        rows = await self._log.calls_in(partition).call(
+            "ZRANGEBYSCORE", self._keys.runs(partition), "-inf", now_ms, "LIMIT", 0, limit
+        )
         pairs = (row.decode().split(" ") for row in rows)
         return [(channel_from_path(path), run_id) for path, run_id in pairs]
 
     async def open_text(self, channel: Channel, message_id: str) -> tuple[str, str]:
         """Text and reasoning kept of an answer in progress."""
         fields = (f"{message_id}:text", f"{message_id}:reasoning")
-        text, reasoning = await self._wire.call("HMGET", self._keys.of(channel).open, *fields)
+        text, reasoning = await self._calls(channel).call("HMGET", self._keys.of(channel).open, *fields)
         return (text or b"").decode(), (reasoning or b"").decode()
 
     async def hint(self, channel: Channel, run_id: str) -> None:
         """Tell the workers to look at a run at once."""
-        await self._wire.call("PUBLISH", CONTROL, json.dumps([channel.path, run_id]))
+        entry = ("channel", channel.path, "run", run_id)
+        await self._log.calls_at(CONTROL).call("XADD", CONTROL, "MAXLEN", "~", HINTS_KEPT, "*", *entry)
+
+    async def hear_hints(self, on_hint: Callable[[str, str], None]) -> None:
+        """Call `on_hint(channel path, run id)` for every hint from now on, for ever. Comes back by itself when Redis does."""
+        calls, after = self._log.own_calls("run-hints"), "$"
+        try:
+            while True:
+                try:
+                    after = await self._hear(calls, after, on_hint)
+                except LogUnavailable as error:
+                    _logger.debug("hints stop for a moment: %s", error)
+                    await asyncio.sleep(AGAIN_S)
+        finally:
+            calls.close()
+
+    async def _hear(self, calls: Calls, after: str, on_hint: Callable[[str, str], None]) -> str:
+        block = ("XREAD", "BLOCK", HINT_BLOCK_MS, "STREAMS", CONTROL, after)
+        reply = await calls.call(*block, timeout_s=HINT_BLOCK_MS / 1000 + 2.0)
+        for entry_id, fields in reply[0][1] if reply else ():
+            after = entry_id.decode()
+            hint = text_pairs(fields)
+            on_hint(hint["channel"], hint["run"])
+        return after
+
+    def _calls(self, channel: Channel) -> Calls:
+        return self._log.calls_of(channel)
 
     def _run_key(self, channel: Channel, run_id: str) -> bytes:
         return self._keys.guard(channel, run_guard_name(channel, run_id))
 
     async def _hash(self, channel: Channel, name: str) -> dict[str, str]:
-        raw: list[bytes] = await self._wire.call("HGETALL", self._keys.guard(channel, name))
-        return {raw[at].decode(): raw[at + 1].decode() for at in range(0, len(raw), 2)}
-
-
-def _order(field: str) -> tuple[int, int]:
-    ms, _, number = field.removeprefix("waiting:").partition("-")
-    return int(ms), int(number)
+        return text_pairs(await self._calls(channel).call("HGETALL", self._keys.guard(channel, name)))
 
 
 def _flags(reply: list[Reply]) -> Flags:

@@ -20,12 +20,15 @@ from hashlib import blake2b
 from typing import Final, Literal
 
 from streams.channel import Channel
-from streams.envelope import Guard
+from streams.envelope import Actor, Draft, Guard
+from streams.json_bytes import to_json
 from streams.run_states import FINAL_STATES, OPEN_STATES
 
 RUN_TTL_S: Final = 7 * 86_400
 """How long a run's hash outlives its last change. A run waits for people for a day by default; a week leaves room for
 `expires_at`, and for a cancel of a finished run to be told `4021 completed` and not `4018`."""
+MEANT_TTL_S: Final = 3_600
+"""How long it is known which run a cancel without a name stopped: as long as the command's id is."""
 HOME_TTL_S: Final = 90 * 86_400
 NEW_ID: Final = "@id"
 """Stands for the id of the event that is being appended (see `Guard`)."""
@@ -77,6 +80,11 @@ def request_guard_name(channel: Channel, request_id: str) -> str:
     return f"request:{channel.wire}:{request_id}"
 
 
+def meant_guard_name(channel: Channel, user: str, command_id: str) -> str:
+    """The name of the hash that remembers which run a cancel was meant for."""
+    return f"meant:{channel.wire}:{user}:{command_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Invitation:
     """A run as the edge asks for it.
@@ -118,6 +126,11 @@ def cancelling(channel: Channel, run_id: str, mode: Literal["graceful", "force"]
     """The guard for `chat.cancel` and `agent.cancel`. Refused on field `state`: `present` None is 4018, else 4021."""
     states = ",".join(OPEN_STATES)
     return Guard(run_guard_name(channel, run_id), checks=(("state", "in", states),), sets=(("cancel", mode),))
+
+
+def meaning(channel: Channel, user: str, command_id: str, run_id: str) -> Guard:
+    """Remember which run a cancel that names none was meant for, so that the same command again names the same."""
+    return Guard(meant_guard_name(channel, user, command_id), sets=(("run_id", run_id),), ttl_s=MEANT_TTL_S)
 
 
 def answering(channel: Channel, request_id: str, user: str) -> Guard:
@@ -222,3 +235,43 @@ def read_request(request_id: str, fields: Mapping[str, str]) -> RequestView | No
         request_id, fields.get("run_id", ""), fields["state"], fields.get("kind", ""), fields.get("call", ""),
         fields.get("edit", "") == "1", assignees, int(fields.get("expires_ms", 0)),
     )  # fmt: skip
+
+
+def is_unbegun(run: RunView) -> bool:
+    """Whether nobody has ever worked on it, so that nothing but its end is missing."""
+    return run.state == "queued" and not run.began_ms
+
+
+def cancel_unbegun(channel: Channel, run: RunView, correlation: str) -> tuple[Draft, Draft]:
+    """`agent.status queued`, in case no handler has said so yet, and `agent.complete cancelled`.
+
+    The edge may append them right behind an accepted cancel of a run that is `queued` and has no `began_ms`, so that a queued run
+    is cancellable with no worker alive; the consumers append the same ones. Keys and bodies are equal, so whoever comes
+    second adds nothing, and the guard lets neither pass once a worker has taken the run.
+
+    Args:
+        channel: the run's home.
+        run: one that `is_unbegun`.
+        correlation: that of the event that began it, or its id.
+    """
+    status = {"run_id": run.run_id, "agent": run.agent, "state": "queued", "attempt": 1, "segment": 1}
+    complete = {
+        "run_id": run.run_id, "agent": run.agent, "outcome": "cancelled", "message_ids": [], "duration_ms": 0,
+        "attempts": run.attempt,
+    }  # fmt: skip
+    name = run_guard_name(channel, run.run_id)
+    still = (("state", "in", "queued"), ("began_ms", "eq", ""))
+    ends = Guard(name, checks=still, sets=(("state", "cancelled"), ("holder", "")), ttl_s=RUN_TTL_S)
+    home = Guard(home_guard_name(channel), decrements=("open",))
+
+    def draft(type_: str, payload: dict[str, object], key: str, *guards: Guard) -> Draft:
+        data = to_json(payload)
+        return Draft(
+            channel, type_, data, Actor("agent", run.agent), command=f"{run.run_id}/{key}", correlation=correlation,
+            causation=run.cause, guards=guards,
+        )  # fmt: skip
+
+    return (
+        draft("agent.status", status, "status/1/1/queued", Guard(name, checks=still, ttl_s=RUN_TTL_S)),
+        draft("agent.complete", complete, "complete", ends, home),
+    )

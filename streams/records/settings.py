@@ -1,4 +1,4 @@
-"""What the edge and the consumers must agree on about a conversation's revision: one hash a conversation. Pure.
+"""A conversation's settings and revision as the edge and the consumers agree on them: one hash a conversation.
 
 `settings:<channel>` lives in the channel's partition and is changed only by the scripts that append:
 
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from streams.channel import Channel
 from streams.envelope import Guard
 from streams.ids import id_order
+from streams.redis.log import Log
 
 CHANGING = frozenset({"chat.configure", "chat.branch"})
 """The commands that raise the revision."""
@@ -40,7 +41,7 @@ def for_agents(changes: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
 
 
 def of_agents(values: Sequence[bytes | None]) -> str:
-    """The settings as one JSON object, "" when there are none. `values` are the hash's, in the order of `FOR_AGENTS`."""
+    """The settings as one JSON object, "" when there are none; `values` are the hash's, in the order of `FOR_AGENTS`."""
     held = [f'"{name}":{value.decode()}' for name, value in zip(FOR_AGENTS, values, strict=True) if value]
     return f"{{{','.join(held)}}}" if held else ""
 
@@ -56,13 +57,39 @@ class Told(NamedTuple):
         return self.event != "" and id_order(event_id) <= id_order(self.event)
 
 
-def read_told(revision: bytes | None, event: bytes | None) -> Told:
-    """The fields `told` and `told_of` as the hash holds them."""
-    return Told(int(revision or 0), (event or b"").decode())
-
-
 def telling(channel: Channel, told: Told, following: Told) -> Guard:
     """The guard of the `conversation.updated` that tells the change after `told`: whoever is late is refused."""
     expected = str(told.revision) if told.revision else ""
     sets = (("told", str(following.revision)), ("told_of", following.event))
     return Guard(settings_guard_name(channel), checks=(("told", "eq", expected),), sets=sets)
+
+
+class SettingsRecords:
+    """Reads the hashes. Every method raises LogUnavailable while Redis is away."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    async def agent(self, channel: Channel) -> str:
+        """The agent that answers by default; "" when the settings name none."""
+        (agent,) = await self._read(channel, "agent")
+        return (agent or b"").decode()
+
+    async def on_busy(self, channel: Channel) -> str:
+        """What a message does by default while an answer is under way; "" when the settings do not say."""
+        (on_busy,) = await self._read(channel, "on_busy")
+        return (on_busy or b"").decode()
+
+    async def told(self, channel: Channel) -> Told:
+        """The revision that was told last."""
+        revision, event = await self._read(channel, "told", "told_of")
+        return Told(int(revision or 0), (event or b"").decode())
+
+    async def for_agents(self, channel: Channel) -> str:
+        """The settings that are an agent's business, as one JSON object; "" when there are none."""
+        return of_agents(await self._read(channel, *(f"set:{name}" for name in FOR_AGENTS)))
+
+    async def _read(self, channel: Channel, *fields: str) -> list[bytes | None]:
+        key = self._log.keys.guard(channel, settings_guard_name(channel))
+        values: list[bytes | None] = await self._log.calls_of(channel).call("HMGET", key, *fields)
+        return values

@@ -11,9 +11,9 @@ from streams.channel import Channel, channel_from_path
 from streams.records.scripts import load
 from streams.records.upload_record import Upload, from_fields
 from streams.records.upload_states import UploadState, sources
+from streams.redis.calls import text_pairs
 from streams.redis.keys import edge_keys
 from streams.redis.log import Log
-from streams.redis.side_calls import side_call, side_script
 
 FAILED_LIFE_S: Final = 86_400
 """How long a failed upload can be asked about. A file's record stays as long as the file."""
@@ -56,7 +56,7 @@ class UploadBook:
     """Reads and changes records. Every method raises LogUnavailable while Redis is away."""
 
     def __init__(self, log: Log) -> None:
-        self._redis = log.redis
+        self._log = log
         self._keys = log.keys
 
     def _record_key(self, channel: Channel, upload_id: str) -> bytes:
@@ -72,29 +72,29 @@ class UploadBook:
             self._resume_key(upload.channel, upload.user, resume_key or ""),
         )
         flat = [item for pair in upload.to_fields().items() for item in pair]
-        await side_call(
-            self._redis, "SET", _home_key(upload.channel.tenant, upload.id), upload.channel.path, "EX", life_s
-        )
-        is_new = await side_script(self._redis, _OPEN, keys, [upload.id, life_s if resume_key else 0, *flat])
+        home = _home_key(upload.channel.tenant, upload.id)
+        await self._log.calls_at(home).call("SET", home, upload.channel.path, "EX", life_s)
+        calls = self._log.calls_of(upload.channel)
+        is_new = await calls.run(_OPEN, keys, upload.id, life_s if resume_key else 0, *flat)
         return upload if is_new else (await self.read(upload.channel, upload.id)) or upload
 
     async def read(self, channel: Channel, upload_id: str) -> Upload | None:
         """The upload of this channel; None for one of another channel, and for none."""
-        raw = await side_call(self._redis, "HGETALL", self._record_key(channel, upload_id))
+        raw = await self._log.calls_of(channel).call("HGETALL", self._record_key(channel, upload_id))
         if not raw:
             return None
-        pairs = raw.items() if isinstance(raw, dict) else zip(raw[::2], raw[1::2], strict=True)
-        upload = from_fields(upload_id, {key.decode(): value.decode() for key, value in pairs})
+        upload = from_fields(upload_id, text_pairs(raw))
         return upload if upload.channel == channel else None
 
     async def find(self, channel: Channel, user: str, resume_key: str) -> Upload | None:
         """The user's upload in this channel that was requested with this key."""
-        upload_id = await side_call(self._redis, "GET", self._resume_key(channel, user, resume_key))
+        upload_id = await self._log.calls_of(channel).call("GET", self._resume_key(channel, user, resume_key))
         return await self.read(channel, upload_id.decode()) if upload_id else None
 
     async def home(self, tenant: str, upload_id: str) -> Channel | None:
         """The channel of an open upload that names only itself."""
-        path = await side_call(self._redis, "GET", _home_key(tenant, upload_id))
+        key = _home_key(tenant, upload_id)
+        path = await self._log.calls_at(key).call("GET", key)
         return channel_from_path(path.decode()) if path else None
 
     async def move(self, upload: Upload, state: UploadState, life_s: int = 0, **fields: str) -> str | None:
@@ -112,20 +112,21 @@ class UploadBook:
     ) -> str | None:  # fmt: skip
         key = self._record_key(upload.channel, upload.id)
         flat = [item for pair in fields.items() for item in pair]
-        present = await side_script(self._redis, _CHANGE, (key,), [field, allowed, life_s, *flat])
+        present = await self._log.calls_of(upload.channel).run(_CHANGE, (key,), field, allowed, life_s, *flat)
         return None if present is None else present.decode()
 
     async def reserve(self, upload: Upload, now_ms: int, open_max: int, tenant_max_bytes: int) -> Reserved:
         """Take a slot, if the user has one and the tenant has room."""
         lapses_ms = upload.expires_ms + SLOT_GRACE_MS
         args: list[str | int] = [upload.user, upload.slot, now_ms, lapses_ms, open_max, upload.size, tenant_max_bytes]
-        answer, change = await side_script(self._redis, _RESERVE, self._ledger_keys(upload), args)
+        keys = self._ledger_keys(upload)
+        answer, change = await self._log.calls_at(keys[0]).run(_RESERVE, keys, *args)
         return Reserved(answer.decode(), await self._weigh(upload, change))
 
     async def release(self, upload: Upload, *, is_kept: bool) -> int:
         """Give the slot back, and the bytes too unless the file stays; what the tenant has stored now. Again: nothing."""
-        args: list[str | int] = [upload.user, upload.slot, int(is_kept)]
-        freed = await side_script(self._redis, _RELEASE, self._ledger_keys(upload), args)
+        keys = self._ledger_keys(upload)
+        freed = await self._log.calls_at(keys[0]).run(_RELEASE, keys, upload.user, upload.slot, int(is_kept))
         return await self._weigh(upload, -freed)
 
     async def _weigh(self, upload: Upload, change_bytes: int) -> int:
@@ -135,7 +136,8 @@ class UploadBook:
         leaves the total off by one file.
         """
         tenant = upload.channel.tenant
-        total = await side_call(self._redis, "HINCRBY", edge_keys("hub").bytes_stored, tenant, change_bytes)
+        key = edge_keys().bytes_stored
+        total = await self._log.calls_at(key).call("HINCRBY", key, tenant, change_bytes)
         return int(total)
 
     def _ledger_keys(self, upload: Upload) -> tuple[bytes, bytes, bytes]:
@@ -145,14 +147,14 @@ class UploadBook:
     async def watch(self, channel: Channel, event_id: str, at_ms: int, *, is_moved: bool = False) -> None:
         """Have somebody look at an upload at a time. One that is watched already keeps its time unless `is_moved`."""
         member = f"{channel.path} {event_id}"
-        await side_call(self._redis, "ZADD", _DUE, *(() if is_moved else ("NX",)), at_ms, member)
+        await self._log.calls_at(_DUE).call("ZADD", _DUE, *(() if is_moved else ("NX",)), at_ms, member)
 
     async def unwatch(self, channel: Channel, event_id: str) -> None:
         """Nobody needs to look at it any more."""
-        await side_call(self._redis, "ZREM", _DUE, f"{channel.path} {event_id}")
+        await self._log.calls_at(_DUE).call("ZREM", _DUE, f"{channel.path} {event_id}")
 
     async def due(self, now_ms: int, limit: int) -> list[Due]:
         """Uploads to look at, the longest due first. They stay on the list until `unwatch`."""
-        rows = await side_call(self._redis, "ZRANGEBYSCORE", _DUE, 0, now_ms, "LIMIT", 0, limit)
+        rows = await self._log.calls_at(_DUE).call("ZRANGEBYSCORE", _DUE, 0, now_ms, "LIMIT", 0, limit)
         found = (row.decode().rpartition(" ") for row in rows)
         return [Due(channel_from_path(path), event_id) for path, _, event_id in found]

@@ -22,6 +22,7 @@ from streams.channel import Channel
 from streams.envelope import Draft, Lane
 from streams.errors import LogUnavailable
 from streams.redis.append_call import AppendCall, Result, read_answer
+from streams.redis.calls import code_of, is_moved
 from streams.redis.durability import Barrier, DurabilityPolicy
 from streams.redis.keys import Keys
 from streams.redis.limits import DEFAULT_LIMITS, Limits
@@ -45,7 +46,7 @@ PENDING_EVENTS_MAX: Final = 50_000
 _log = logging.getLogger(__name__)
 
 
-class Follower(Protocol):
+class ReadBack(Protocol):
     """Who reads back what a batch appends (see `streams.redis.tail.Tail`)."""
 
     def begin_batch(self) -> bytes:
@@ -76,16 +77,16 @@ class Appender:
 
     Args:
         new_epoch: makes the random identity a channel gets with its first event.
-        follower: reads each batch back behind it.
+        reader: reads each batch back behind it.
     """
 
     def __init__(
-        self, keys: Keys, policy: DurabilityPolicy, new_epoch: Callable[[], str], follower: Follower,
+        self, keys: Keys, policy: DurabilityPolicy, new_epoch: Callable[[], str], reader: ReadBack,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:  # fmt: skip
         self._keys = keys
         self._call = AppendCall(keys, new_epoch, limits)
-        self._follower = follower
+        self._reader = reader
         self._policy = policy
         self._pending: dict[Channel, list[_Waiting]] = {}
         self._pending_count = 0
@@ -140,7 +141,7 @@ class Appender:
         free = [channel for channel in self._pending if channel not in self._moving]
         if not free:
             return
-        batch = _Batch(self._wire, self._follower.begin_batch())
+        batch = _Batch(self._wire, self._reader.begin_batch())
         groups = self._take(free, batch)
         self._moving.update(batch.channels)
         self._under_way += 1
@@ -168,7 +169,7 @@ class Appender:
             self._send(batch, partition, group)
         lanes = {self._lane(draft) for group in groups.values() for draft, _ in group}
         batch.due += 1
-        self._follower.read_back(batch.wire, lanes, partial(self._reply_came, batch))
+        self._reader.read_back(batch.wire, lanes, partial(self._reply_came, batch))
 
     def _lane(self, draft: Draft) -> bytes:
         names = self._keys.of(draft.channel)
@@ -180,8 +181,8 @@ class Appender:
         batch.due += 1
 
         def settle(reply: Reply) -> None:
-            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                self._follower.distrust()
+            if isinstance(reply, hiredis.ReplyError) and code_of(reply) == "NOSCRIPT":
+                self._reader.distrust()
                 batch.wire.send(settle, b"EVAL", SCRIPT.text, *args)
                 return
             if isinstance(reply, Exception):
@@ -239,8 +240,8 @@ class Appender:
         error = LogUnavailable(f"the append was not confirmed: {reply}" if reply else "not durable in time")
         for _, done in group:
             _tell(done, error)
-        if str(reply).startswith(("READONLY", "MASTERDOWN")):
-            batch.wire.abort()  # this server is a replica now: look for the master anew
+        if reply is not None and is_moved(reply):
+            batch.wire.abort()  # look for the master anew
 
 
 def _tell(done: Done, result: Result) -> None:

@@ -9,9 +9,10 @@ import asyncio
 import logging
 from typing import Final, Protocol
 
+from streams.redis.calls import CALL_TIMEOUT_S, pairs
 from streams.redis.keys import CONFIG, Keys
 from streams.redis.limits import Limits
-from streams.redis.wire import Reply, Wire
+from streams.redis.wire import Argument, Reply, Wire
 
 BLOCK_MS: Final = 1_000
 """Longest wait on the bells, and how often the log's identity is checked. Smaller costs a call more a second."""
@@ -66,9 +67,12 @@ class Bells:
 
     async def place(self, wire: Wire) -> None:
         """Stand at the end of every bell, to listen over `wire` from there."""
-        heads = [await wire.call("XREVRANGE", bell, "+", "-", "COUNT", 1) for bell in self._bells]
+        commands: list[tuple[Argument, ...]] = [("XREVRANGE", bell, "+", "-", "COUNT", 1) for bell in self._bells]
+        *heads, life = await wire.call_all([*commands, ("HGET", CONFIG, "life")], timeout_s=CALL_TIMEOUT_S)
+        if isinstance(refusal := next((r for r in (*heads, life) if isinstance(r, Exception)), None), Exception):
+            raise refusal
         self._last_ids = {bell: head[0][0] if head else b"0" for bell, head in zip(self._bells, heads, strict=True)}
-        self._life = await wire.call("HGET", CONFIG, "life")
+        self._life = life
         self.wire = wire
 
     def listen(self) -> None:
@@ -90,15 +94,14 @@ class Bells:
                 self._hearer.missed(bell.removesuffix(b"bell"))
                 continue
             for _, fields in entries:
-                self._tell(dict(zip(fields[::2], fields[1::2], strict=True)))
+                self._tell(pairs(fields))
         self.listen()
         self._hearer.heard()
 
     def _tell(self, bell: dict[bytes, bytes]) -> None:
         if not self._is_known(bell.get(b"batch", b"")):
             self._hearer.rung(bell[b"events"], bell[b"live"])
-        words = bell.get(b"begun", b"").split()
-        for path, epoch in zip(words[::2], words[1::2], strict=True):
+        for path, epoch in pairs(bell.get(b"begun", b"").split()).items():
             self._hearer.begun(path, epoch.decode())
 
     def _is_known(self, label: bytes) -> bool:

@@ -7,15 +7,15 @@ means is not known here.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Container, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-import hiredis
-
-from streams.errors import StreamsError
-from streams.redis.keys import Keys
-from streams.redis.own_wire import OwnWire
+from streams.channel import Channel
+from streams.envelope import Entry
+from streams.errors import CommandRefused, StreamsError
+from streams.ids import START, is_id
+from streams.redis.calls import Calls, pairs, text_pairs
+from streams.redis.log import Log
 from streams.redis.scripts import load
 from streams.redis.wire import Reply
 
@@ -23,9 +23,9 @@ _ACK: Final = load("ack")
 _PARK: Final = load("park")
 _PUT_BACK: Final = load("put_back")
 _TRIM: Final = load("work_trim")
+SCAN_COUNT: Final = 500
 PAGE: Final = 200
 """Entries claimed or listed at a time."""
-_STREAM_ID: Final = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
 LAG_MAX: Final = 10_000
 """Backlogs are counted up to here: Redis 6.2 has no `lag`, and counting must not cost more than the work."""
 
@@ -66,23 +66,19 @@ class Backlog(NamedTuple):
     oldest: str | None
 
 
-def _pairs(raw: Sequence[Reply]) -> dict[bytes, Reply]:
-    return dict(zip(raw[::2], raw[1::2], strict=True))
-
-
 def read_work(partition: int, raw: Sequence[Reply], deliveries: int = 1) -> Work:
     """An entry as XREADGROUP and XAUTOCLAIM return it: `[id, [name, value, …]]`."""
-    fields = _pairs(raw[1])
+    fields = pairs(raw[1])
     path, event, type_, only = (fields.get(name, b"").decode() for name in (b"channel", b"event", b"type", b"only"))
     return Work(partition, raw[0].decode(), path, event, type_, only, deliveries)
 
 
 class Groups:
-    """The groups of all partitions, over one pipelined wire. Blocking reads need a wire of their own: `read` takes it."""
+    """The groups of all partitions. Blocking reads need a connection of their own: `read` takes it."""
 
-    def __init__(self, wire: OwnWire, keys: Keys) -> None:
-        self._wire = wire
-        self._keys = keys
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._keys = log.keys
 
     async def ensure(self, partition: int, group: str, *, was_there: bool = False) -> bool:
         """Make the group if it is not there. Returns whether it is new; `was_there` when the caller knows that it is not.
@@ -92,18 +88,20 @@ class Groups:
         again adds nothing.
         """
         made = self._keys.groups(partition)
-        start = "0" if was_there or await self._wire.call("SISMEMBER", made, group) else "$"
+        start = "0" if was_there or await self._log.calls_in(partition).call("SISMEMBER", made, group) else "$"
         try:
-            await self._wire.call("XGROUP", "CREATE", self._keys.work(partition), group, start, "MKSTREAM")
-        except hiredis.ReplyError as error:
-            if not str(error).startswith("BUSYGROUP"):
+            await self._log.calls_in(partition).call(
+                "XGROUP", "CREATE", self._keys.work(partition), group, start, "MKSTREAM"
+            )
+        except CommandRefused as error:
+            if error.code != "BUSYGROUP":
                 raise
             return False
-        await self._wire.call("SADD", made, group)
+        await self._log.calls_in(partition).call("SADD", made, group)
         return start == "$"
 
     async def read(
-        self, wire: OwnWire, group: str, consumer: str, partitions: Iterable[int], *, limit: int, block_ms: int
+        self, calls: Calls, group: str, consumer: str, partitions: Iterable[int], *, limit: int, block_ms: int
     ) -> list[Work]:
         """The next work of these partitions nobody of the group has read; waits up to `block_ms` for the first.
 
@@ -112,7 +110,7 @@ class Groups:
             LogUnavailable: Redis is away, or did not answer 2 s after `block_ms` (a half-open socket).
         """
         streams = {self._keys.work(partition): partition for partition in partitions}
-        reply = await _grouped(wire.call(
+        reply = await _grouped(calls.call(
             "XREADGROUP", "GROUP", group, consumer, "COUNT", limit, "BLOCK", block_ms, "STREAMS",
             *streams, *(b">" for _ in streams), timeout_s=block_ms / 1000 + 2.0,
         ))  # fmt: skip
@@ -121,7 +119,7 @@ class Groups:
     async def ack(self, partition: int, group: str, token: int, ids: Sequence[str]) -> bool:
         """The work is done. False when the partition was taken over: whoever has it now does the work again."""
         keys = (self._keys.lease(partition), self._keys.work(partition))
-        return int(await self._wire.run(_ACK, 2, *keys, group, token, *ids)) >= 0
+        return int(await self._log.calls_in(partition).run(_ACK, keys, group, token, *ids)) >= 0
 
     async def claim(
         self, partition: int, group: str, consumer: str, *, idle_ms: int = 0, skip: Container[str] = ()
@@ -134,7 +132,9 @@ class Groups:
         work, start = self._keys.work(partition), "-"
         found: list[Work] = []
         while True:
-            rows = await _grouped(self._wire.call("XPENDING", work, group, "IDLE", idle_ms, start, "+", PAGE))
+            rows = await _grouped(
+                self._log.calls_in(partition).call("XPENDING", work, group, "IDLE", idle_ms, start, "+", PAGE)
+            )
             wanted = {row[0]: int(row[3]) for row in rows if row[0].decode() not in skip}
             if wanted:
                 found += await self._claim(partition, group, consumer, wanted)
@@ -144,17 +144,19 @@ class Groups:
 
     async def _claim(self, partition: int, group: str, consumer: str, wanted: Mapping[bytes, int]) -> list[Work]:
         work = self._keys.work(partition)
-        reply = await _grouped(self._wire.call("XCLAIM", work, group, consumer, 0, *wanted))
+        reply = await _grouped(self._log.calls_in(partition).call("XCLAIM", work, group, consumer, 0, *wanted))
         entries = {raw[0]: raw for raw in reply if raw is not None and raw[1] is not None}
         if gone := [work_id for work_id in wanted if work_id not in entries]:
-            await self._wire.call("XACK", work, group, *gone)  # trimmed away by hand: nothing is left to be done
+            await self._log.calls_in(partition).call(
+                "XACK", work, group, *gone
+            )  # trimmed away by hand: nothing is left to be done
         return [read_work(partition, raw, wanted[work_id] + 1) for work_id, raw in entries.items()]
 
     async def count_attempt(self, partition: int, group: str, consumer: str, work_id: str) -> int:
         """Deliver one piece of work to oneself again: its delivery count is the count of attempts, and outlives us."""
         key = self._keys.work(partition)
-        await _grouped(self._wire.call("XCLAIM", key, group, consumer, 0, work_id))
-        rows = await _grouped(self._wire.call("XPENDING", key, group, work_id, work_id, 1))
+        await _grouped(self._log.calls_in(partition).call("XCLAIM", key, group, consumer, 0, work_id))
+        rows = await _grouped(self._log.calls_in(partition).call("XPENDING", key, group, work_id, work_id, 1))
         return int(rows[0][3]) if rows else 0
 
     async def park(self, work: Work, group: str, token: int, reason: str, attempts: int) -> str:
@@ -162,14 +164,14 @@ class Groups:
         number = work.partition
         keys = (self._keys.lease(number), self._keys.work(number), self._keys.parked(number))
         args = (group, token, work.id, work.path, work.event, work.type, reason, attempts)
-        stream_id = (await self._wire.run(_PARK, 3, *keys, *args)).decode()
+        stream_id = (await self._log.calls_in(number).run(_PARK, keys, *args)).decode()
         return f"{number}:{stream_id}" if stream_id else ""
 
     async def parked(self, group: str | None = None) -> list[Parked]:
         """Everything that is parked, oldest first in each partition; of one group or of all."""
         found: list[Parked] = []
         for number in range(self._keys.partitions):
-            rows = await self._wire.call("XRANGE", self._keys.parked(number), "-", "+")
+            rows = await self._log.calls_in(number).call("XRANGE", self._keys.parked(number), "-", "+")
             found += [_read_parked(number, raw) for raw in rows]
         return [row for row in found if group in {None, row.group}]
 
@@ -180,44 +182,69 @@ class Groups:
             ValueError: not an id as `parked` gives it.
         """
         number, _, stream_id = parked_id.partition(":")
-        if not (number.isdecimal() and int(number) < self._keys.partitions and _STREAM_ID.fullmatch(stream_id)):
+        if not (number.isdecimal() and int(number) < self._keys.partitions and is_id(stream_id)):
             raise ValueError("a parked id looks like 3:1795367479511-0; `hub parked` lists them")
-        keys = (self._keys.parked(int(number)), self._keys.work(int(number)))
-        return bool(await self._wire.run(_PUT_BACK, 2, *keys, stream_id))
+        partition = int(number)
+        keys = (self._keys.parked(partition), self._keys.work(partition))
+        return bool(await self._log.calls_in(partition).run(_PUT_BACK, keys, stream_id))
 
     async def backlog(self, partition: int, group: str) -> Backlog:
         """What the group has before it in one partition; `unread` is counted up to 10,000."""
         work = self._keys.work(partition)
-        if not await self._wire.call("EXISTS", work):
+        if not await self._log.calls_in(partition).call("EXISTS", work):
             return Backlog(0, 0, None)
-        rows = [_pairs(raw) for raw in await self._wire.call("XINFO", "GROUPS", work)]
+        rows = [pairs(raw) for raw in await self._log.calls_in(partition).call("XINFO", "GROUPS", work)]
         row = next((row for row in rows if row[b"name"] == group.encode()), None)
         if row is None:
             return Backlog(0, 0, None)
         unread = row.get(b"lag")
         if unread is None:
             last = row[b"last-delivered-id"].decode()
-            unread = len(await self._wire.call("XRANGE", work, f"({last}", "+", "COUNT", LAG_MAX))
-        pending = await _grouped(self._wire.call("XPENDING", work, group))
+            unread = len(await self._log.calls_in(partition).call("XRANGE", work, f"({last}", "+", "COUNT", LAG_MAX))
+        pending = await _grouped(self._log.calls_in(partition).call("XPENDING", work, group))
         return Backlog(int(unread), int(pending[0]), pending[1].decode() if pending[1] else None)
 
     async def trim(self, partition: int) -> int:
         """Drop the work that every group has done with. Returns how many entries went."""
-        return int(await self._wire.run(_TRIM, 1, self._keys.work(partition)))
+        return int(await self._log.calls_in(partition).run(_TRIM, (self._keys.work(partition),)))
 
-    async def mark(self, partition: int, group: str) -> bool:
-        """Note for ever that `group` was made here. False when it was noted before."""
-        return bool(await self._wire.call("SADD", self._keys.groups(partition), group))
+    async def add_history(self, partition: int, group: str, types: frozenset[str]) -> int:
+        """Put every stored event of these types on the work stream, for this group only, unless that was done before.
 
-    async def is_marked(self, partition: int, group: str) -> bool:
-        """Whether `mark` was called."""
-        return bool(await self._wire.call("SISMEMBER", self._keys.groups(partition), group))
+        Interrupted, it begins anew, and events appended meanwhile are work already: such an event may be handled twice, to
+        the same effect, since effects are keyed. Returns how many were added.
+        """
+        calls, mark = self._log.calls_in(partition), f"{group}:history"
+        if await calls.call("SISMEMBER", self._keys.groups(partition), mark):
+            return 0
+        wanted, count = {name.encode() for name in types}, 0
+        async for channel in self._channels(partition):
+            after = START
+            while page := await self._log.page(channel, after):
+                after = page[-1].id.decode()
+                found = [entry for entry in page if entry.type in wanted]
+                await self._add(calls, partition, channel, found, group)
+                count += len(found)
+        await calls.call("SADD", self._keys.groups(partition), mark)
+        return count
 
-    async def add(self, partition: int, rows: Iterable[tuple[str, str, str]], only: str) -> None:
-        """Add work (channel path, event id, type) for one group: events from before that group was there."""
+    async def _channels(self, partition: int) -> AsyncIterator[Channel]:
+        pattern, at = f"{self._keys.prefix(partition)}*:meta", None
+        while at != b"0":
+            at, names = await self._log.calls_in(partition).call(
+                "SCAN", at or b"0", "MATCH", pattern, "COUNT", SCAN_COUNT
+            )
+            for name in names:
+                yield self._keys.channel_of(name.removesuffix(b":meta"))
+
+    async def _add(
+        self, calls: Calls, partition: int, channel: Channel, entries: Iterable[Entry], only: str
+    ) -> None:  # fmt: skip
         work = self._keys.work(partition)
-        for path, event, type_ in rows:
-            await self._wire.call("XADD", work, "*", "channel", path, "event", event, "type", type_, "only", only)
+        await calls.pipeline([
+            ("XADD", work, "*", "channel", channel.path, "event", entry.id, "type", entry.type, "only", only)
+            for entry in entries
+        ])  # fmt: skip
 
 
 async def _grouped(call: Awaitable[Reply]) -> Reply:
@@ -228,15 +255,15 @@ async def _grouped(call: Awaitable[Reply]) -> Reply:
     """
     try:
         return await call
-    except hiredis.ReplyError as error:
-        if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
+    except CommandRefused as error:
+        if error.code not in {"NOGROUP", "UNBLOCKED"}:
             raise
         raise GroupLost(str(error)) from error
 
 
 def _read_parked(partition: int, raw: Sequence[Reply]) -> Parked:
-    fields = {name: value.decode() for name, value in _pairs(raw[1]).items()}
+    fields = text_pairs(raw[1])
     return Parked(
-        f"{partition}:{raw[0].decode()}", fields[b"group"], fields[b"channel"], fields[b"event"], fields[b"type"],
-        fields[b"reason"], int(fields[b"attempts"]),
+        f"{partition}:{raw[0].decode()}", fields["group"], fields["channel"], fields["event"], fields["type"],
+        fields["reason"], int(fields["attempts"]),
     )  # fmt: skip

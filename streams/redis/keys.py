@@ -1,14 +1,24 @@
-"""Every key of the log. No key is written anywhere else, and `{pNN}` keeps a partition's keys in one cluster slot. Pure."""
+"""Every key of the hub. No key is written anywhere else. Pure.
+
+A partition's hash tag, such as `{p07-0bq}`, keeps its keys in one slot of a cluster, so one script may touch them. The end of the
+tag is chosen so that the partitions lie evenly over the 16,384 slots: a plain `{p07}` puts 8 partitions on 3 primaries as 2, 2, 4.
+"""
 
 from __future__ import annotations
 
+import string
+from binascii import crc_hqx
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
 from streams.channel import Channel, channel_from_path
 
+SLOTS: Final = 16_384
+"""Slots of a Redis Cluster."""
 CONFIG: Final = "hub:config"
-"""Hash: `partitions`, fixed at first start, and `life`, the identity of this whole log."""
+"""Hash: `partitions` and their `tags`, fixed at first start, and `life`, the identity of this whole log."""
 
 WORKERS: Final = "hub:workers"
 """Sorted set: worker → when its sign of life ends, milliseconds."""
@@ -24,6 +34,35 @@ _CHANNELS_KEPT: Final = 16_384
 longest names: 24 MB."""
 
 
+def slot_of(key: str | bytes) -> int:
+    """The cluster slot of a key: CRC16 (XMODEM) of its hash tag, or of all of it where it has none."""
+    name = key.encode() if isinstance(key, str) else key
+    _, opening, rest = name.partition(b"{")
+    tag, closing, _ = rest.partition(b"}")
+    return crc_hqx(tag if opening and closing and tag else name, 0) % SLOTS
+
+
+@cache
+def spread_tags(partitions: int) -> tuple[str, ...]:
+    """The tags of so many partitions: number `i` lies at slot i·16384/partitions, or as near after it as an ending brings it.
+
+    CRC16 is linear, so that one table of endings serves all numbers: an ending moves every tag's slot by the same XOR.
+    """
+    letters = string.digits + string.ascii_lowercase
+    endings: dict[int, str] = {}
+    for ending in (a + b + c for a in letters for b in letters for c in letters):
+        endings.setdefault(crc_hqx(ending.encode(), 0) % SLOTS, ending)
+    return tuple(_spread_tag(number, number * SLOTS // partitions, endings) for number in range(partitions))
+
+
+def _spread_tag(number: int, slot: int, endings: dict[int, str]) -> str:
+    start = f"p{number:02d}-"
+    moved = crc_hqx(bytes(3), crc_hqx(start.encode(), 0))
+    while (ending := endings.get((slot ^ moved) % SLOTS)) is None:
+        slot += 1
+    return start + ending
+
+
 class ChannelKeys(NamedTuple):
     """The keys of one channel, encoded once."""
 
@@ -35,15 +74,20 @@ class ChannelKeys(NamedTuple):
 
 
 class Keys:
-    """Names keys for a fixed number of partitions."""
+    """Names keys for a fixed number of partitions.
 
-    def __init__(self, partitions: int) -> None:
+    Args:
+        tags: their hash tags as the log was begun with them; found anew for a log that begins.
+    """
+
+    def __init__(self, partitions: int, tags: Sequence[str] = ()) -> None:
         self.partitions = partitions
-        self._prefixes = tuple(f"hub:{{p{number:02d}}}:" for number in range(partitions))
+        self.tags = tuple(tags) or spread_tags(partitions)
+        self._prefixes = tuple(f"hub:{{{tag}}}:" for tag in self.tags)
         self._channels: dict[Channel, ChannelKeys] = {}
 
     def prefix(self, partition: int) -> str:
-        """`hub:{p07}:`, what every key of a partition begins with."""
+        """`hub:{p07-0bq}:`, what every key of a partition begins with."""
         return self._prefixes[partition]
 
     def of(self, channel: Channel) -> ChannelKeys:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-import hiredis
-
-from streams.errors import ConfigurationRefused
+from streams.errors import CommandRefused, ConfigurationRefused, RightMissing
+from streams.redis.calls import Calls
 from streams.redis.durability import ServerFacts
-from streams.redis.keys import CONFIG
-from streams.redis.wire import Wire
+from streams.redis.keys import CONFIG, Keys, spread_tags
 
 OLDEST_VERSION: Final = (6, 2)
 """XRANGE with an exclusive start and XTRIM MINID came with 6.2."""
 
 
-async def read_facts(wire: Wire) -> ServerFacts:
+async def read_facts(calls: Calls) -> ServerFacts:
     """INFO and CONFIG, as far as the server lets us read them (managed servers may hide CONFIG)."""
-    info = _parse_info(await wire.call("INFO"))
-    config = await _config(wire)
+    info = _parse_info(await calls.call("INFO"))
+    config = await _config(calls)
     version = tuple(int(part) for part in info.get("redis_version", "0").split("."))
     is_append_only = info.get("aof_enabled") == "1"
     is_fsync_always = is_append_only and config.get("appendfsync") == "always"
@@ -42,19 +40,29 @@ def check_facts(facts: ServerFacts) -> None:
         )
 
 
-async def fix_partitions(wire: Wire, partitions: int) -> None:
-    """Write the number of partitions at the first start, and hold every later start to it.
+async def kept_keys(calls: Calls) -> Keys | None:
+    """The keys of the log that is there; None where there is none yet."""
+    partitions, tags = await calls.call("HMGET", CONFIG, "partitions", "tags")
+    return Keys(int(partitions), tags.decode().split()) if partitions and tags else None
+
+
+async def fix_keys(calls: Calls, partitions: int) -> Keys:
+    """Write partitions and hash tags at the first start, and hold every later start to the number; the tags are kept.
 
     Raises:
         ConfigurationRefused: the log was begun with another number; changing it would hide every channel.
     """
-    await wire.call("HSETNX", CONFIG, "partitions", partitions)
-    await wire.call("HSETNX", CONFIG, "life", secrets.token_hex(8))
-    begun_with = int(await wire.call("HGET", CONFIG, "partitions"))
-    if begun_with != partitions:
+    await calls.call("HSETNX", CONFIG, "partitions", partitions)
+    await calls.call("HSETNX", CONFIG, "life", secrets.token_hex(8))
+    begun_with, tags = await calls.call("HMGET", CONFIG, "partitions", "tags")
+    if int(begun_with) != partitions:
         raise ConfigurationRefused(
-            f"HUB_PARTITIONS is {partitions}, but this log was begun with {begun_with}; set it to that"
+            f"HUB_PARTITIONS is {partitions}, but this log was begun with {int(begun_with)}; set it to that"
         )
+    if tags is None:
+        await calls.call("HSETNX", CONFIG, "tags", " ".join(spread_tags(partitions)))
+        tags = await calls.call("HGET", CONFIG, "tags")
+    return Keys(partitions, tags.decode().split())
 
 
 def _parse_info(text: bytes) -> dict[str, str]:
@@ -62,12 +70,12 @@ def _parse_info(text: bytes) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-async def _config(wire: Wire) -> dict[str, str]:
+async def _config(calls: Calls) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in ("maxmemory-policy", "appendfsync"):
         try:
-            reply = await wire.call("CONFIG", "GET", name)
-        except hiredis.ReplyError:  # a managed server without CONFIG: INFO tells the policy
+            reply = await calls.call("CONFIG", "GET", name)
+        except (CommandRefused, RightMissing):  # a managed server without CONFIG: INFO tells the policy
             return found
         if reply:
             found[reply[0].decode()] = reply[1].decode()

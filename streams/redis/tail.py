@@ -14,20 +14,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from streams.channel import Channel
 from streams.cursor import Position
-from streams.envelope import Entry
+from streams.envelope import Entry, read_entry, read_live_entry, unbroken
 from streams.ids import id_order
 from streams.redis.bells import Bells
 from streams.redis.keys import Keys
 from streams.redis.limits import DEFAULT_LIMITS, Limits
-from streams.redis.replay import read_entry, read_live_entry, unbroken
-from streams.redis.watched import Listener, Watched
 from streams.redis.wire import Reply, Wire
-
-__all__ = ["Listener", "Tail", "Watched"]
 
 READ_EVENTS_MAX: Final = 500
 """Events a channel gets in one read; the rest follow in the next."""
@@ -36,6 +32,38 @@ READ_TOTAL_MAX: Final = 20_000
 READ_EVENTS_MIN: Final = 10
 
 _log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Who is told what a watched channel did."""
+
+    def events(self, entries: list[Entry]) -> None:
+        """New events, dense in seq after the position the tail stood at."""
+
+    def live(self, entries: list[Entry]) -> None:
+        """New live entries."""
+
+    def is_of(self, epoch: str) -> bool:
+        """Whether `epoch` is the life of the channel that it was told of."""
+
+    def broken(self) -> None:
+        """The log did not continue where the tail stood: hold every cursor against it again."""
+
+
+class Watched:
+    """One watched channel: where the tail stands in its two lanes."""
+
+    __slots__ = ("channel", "is_suspended", "listener", "live_id", "live_key", "position", "stream_key")
+
+    def __init__(self, channel: Channel, keys: Keys, position: Position, live_id: str, listener: Listener) -> None:
+        names = keys.of(channel)
+        self.channel = channel
+        self.stream_key = names.stream
+        self.live_key = names.live
+        self.position = position
+        self.live_id = live_id
+        self.listener = listener
+        self.is_suspended = False
 
 
 class Tail:

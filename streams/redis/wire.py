@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -18,13 +18,13 @@ import hiredis
 from redis.asyncio.connection import ConnectionPool, parse_url
 
 from streams.errors import ConfigurationRefused, LogUnavailable
-from streams.redis.scripts import Script
 
 Reply = Any  # what RESP can say: bytes, int, None, lists of these, hiredis.ReplyError
+Argument = bytes | str | int
 OnReply = Callable[[Reply], None]
 
 CONNECT_TIMEOUT_S: Final = 2.0
-_pack = cast("Callable[[tuple[bytes | str | int, ...]], bytes]", hiredis.pack_command)  # its stub allows one argument
+_pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)  # its stub allows one argument
 
 
 class Wire(asyncio.Protocol):
@@ -52,7 +52,7 @@ class Wire(asyncio.Protocol):
         """Commands sent and not yet answered."""
         return len(self._waiting)
 
-    def send(self, on_reply: OnReply, *args: bytes | str | int) -> None:
+    def send(self, on_reply: OnReply, *args: Argument) -> None:
         """Send one command. `on_reply` gets the reply, a `hiredis.ReplyError`, or a `LogUnavailable`."""
         if self._transport is None:
             on_reply(LogUnavailable("Redis is away"))
@@ -84,7 +84,7 @@ class Wire(asyncio.Protocol):
         self._has_heard = False
         return self._silent_checks
 
-    async def call(self, *args: bytes | str | int, timeout_s: float = 5.0) -> Reply:
+    async def call(self, *args: Argument, timeout_s: float = 5.0) -> Reply:
         """Send one command and wait for its reply.
 
         Raises:
@@ -93,24 +93,43 @@ class Wire(asyncio.Protocol):
         """
         waiter: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.send(lambda reply: None if waiter.done() else waiter.set_result(reply), *args)
-        try:
-            async with asyncio.timeout(timeout_s):
-                reply = await waiter
-        except TimeoutError as error:
-            self.abort()  # what hangs must not leave its answer to the next caller
-            raise LogUnavailable(f"Redis did not answer within {timeout_s} s") from error
+        reply = await self._answered(waiter, timeout_s)
         if isinstance(reply, Exception):
             raise reply
         return reply
 
-    async def run_script(self, script: Script, *args: bytes | str | int) -> Reply:
-        """EVALSHA, and EVAL where Redis has forgotten the script (it forgets on restart)."""
+    async def call_all(self, commands: Sequence[Sequence[Argument]], *, timeout_s: float) -> list[Reply]:
+        """Send several commands in one write and wait for all replies; a refusal is a `hiredis.ReplyError` among them.
+
+        Raises:
+            LogUnavailable: not all replies came within `timeout_s`, or the connection was lost.
+        """
+        if not commands:
+            return []
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        replies: list[Reply] = []
+
+        def take(reply: Reply) -> None:
+            replies.append(reply)
+            if len(replies) == len(commands) and not waiter.done():
+                waiter.set_result(None)
+
+        with self.in_one_write():
+            for args in commands:
+                self.send(take, *args)
+        await self._answered(waiter, timeout_s)
+        for reply in replies:
+            if isinstance(reply, LogUnavailable):
+                raise reply
+        return replies
+
+    async def _answered(self, waiter: asyncio.Future[Reply], timeout_s: float) -> Reply:
         try:
-            return await self.call(b"EVALSHA", script.digest, *args)
-        except hiredis.ReplyError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise
-            return await self.call(b"EVAL", script.text, *args)
+            async with asyncio.timeout(timeout_s):
+                return await waiter
+        except TimeoutError as error:
+            self.abort()  # what hangs must not leave its answer to the next caller
+            raise LogUnavailable(f"Redis did not answer within {timeout_s} s") from error
 
     def abort(self) -> None:
         """Close at once. Every waiting callback is told."""

@@ -93,7 +93,7 @@ class AppendCases:
 
     async def test_what_is_submitted_while_a_batch_is_under_way_is_the_next(self, log: Log, tenant: str) -> None:
         """Ten waves, each submitted in a tick of its own: order holds, and fewer calls than drafts were made."""
-        before = log.appender.batch_count
+        before = log.batch_count
         waves = []
         for wave in range(10):
             waves += [asyncio.ensure_future(outcome(log, said(place(tenant), f"{wave}-{n}"))) for n in range(20)]
@@ -103,7 +103,7 @@ class AppendCases:
 
         texts = [entry.payload["text"] for entry in await everything(log, place(tenant))]
         assert texts == [f"{wave}-{n}" for wave in range(10) for n in range(20)]
-        assert log.appender.batch_count - before < 10
+        assert log.batch_count - before < 10
 
     async def test_a_stored_event_is_told_in_the_agreed_fields(self, log: Log, tenant: str) -> None:
         """Always the same fields in the same order; what is absent is left out of the JSON."""

@@ -14,7 +14,6 @@ from streams.channel import parse_channel
 from streams.envelope import Actor, Draft
 from streams.records.agents import AgentDirectory
 from streams.redis.log import Log
-from streams.redis.own_wire import OwnWire
 from support.run_rig import Client, check_rules, conversation, options, wait_until
 
 MINUTE_MS = 60_000
@@ -200,13 +199,11 @@ async def test_mentions_and_important_activity_reach_people(log: Log, client: Cl
 
 async def test_served_agents_are_announced_and_withdrawn(log: Log) -> None:
     """What nodes ask before they accept a command (4007), and what agent.list shows."""
-    wire = OwnWire(log.url, "node")
 
     def directory() -> AgentDirectory:
-        return AgentDirectory(wire.call)  # a new one each time: it caches for a second
+        return AgentDirectory(log)  # a new one each time: it caches for a second
 
     async with running(options(log.url, {"parrot-x": parrot}), log):
         assert await directory().is_available("parrot-x")
         assert "parrot-x" in [card.name for card in await directory().cards()]
     assert not await directory().is_available("parrot-x")
-    wire.close()

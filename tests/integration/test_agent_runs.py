@@ -10,11 +10,9 @@ import pytest
 from consumers.agents.agent import AgentFailed, EndMessage, Output, Question, Reasoning, Result, ToolCall
 from consumers.worker import running
 from streams.errors import GuardRefused
-from streams.records.run_cancel import cancel_unbegun, is_unbegun
 from streams.records.run_store import RunStore
-from streams.records.runs import run_guard_name, steering
+from streams.records.runs import cancel_unbegun, is_unbegun, run_guard_name, steering
 from streams.redis.log import Log
-from streams.redis.own_wire import OwnWire
 from support.lived_time import lived_time
 from support.run_rig import POLL_S, Client, check_rules, conversation, options, wait_until
 
@@ -400,9 +398,7 @@ async def test_a_queued_run_is_cancelled_with_no_worker_alive(log: Log, client: 
     """The edge ends it; a worker that comes later adds nothing, and gives the channel's turn to the next run."""
     run_id = await client.ask("x")
     await client.cancel(run_id)
-    wire = OwnWire(log.url, "edge")
-    run = await RunStore(wire, log.keys).run(client.channel, run_id)
-    wire.close()
+    run = await RunStore(log).run(client.channel, run_id)
     assert run is not None
     assert is_unbegun(run)
     for draft in cancel_unbegun(client.channel, run, run.cause):

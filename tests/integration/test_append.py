@@ -84,7 +84,7 @@ async def test_a_node_does_not_wait_for_one_batch_to_send_the_next(own_redis: Re
     log = await Log.open(own_redis.url)
     first = [asyncio.ensure_future(log.append(said(tenant, channel))) for channel in range(3)]
     await asyncio.gather(*first)
-    sent = log.appender.batch_count
+    sent = log.batch_count
     own_redis.stop()
     again = [asyncio.ensure_future(log.append(said(tenant, channel))) for channel in (0, 0, 1)]
     await asyncio.sleep(0)
@@ -92,7 +92,7 @@ async def test_a_node_does_not_wait_for_one_batch_to_send_the_next(own_redis: Re
     more = [asyncio.ensure_future(log.append(said(tenant, channel))) for channel in (0, 2)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    on_their_way = log.appender.batch_count - sent
+    on_their_way = log.batch_count - sent
     own_redis.resume()
     seqs = [answer.seq for answer in await asyncio.gather(*again, *more)]
     await log.close()

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import hiredis
 import pytest
 
-from streams.errors import LogUnavailable
-from streams.redis.own_wire import OwnWire
+from streams.errors import CommandRefused, LogUnavailable
+from streams.redis.calls import Calls
 from streams.redis.scripts import load
-from streams.redis.wire import Wire, open_wire
+from streams.redis.wire import open_wire
 from support.redis_server import RedisServer
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -168,38 +168,63 @@ async def test_a_server_that_never_greets_is_given_up(monkeypatch: pytest.Monkey
 
 async def test_a_script_that_redis_forgot_is_sent_whole(own_redis: RedisServer) -> None:
     """EVALSHA, and EVAL on NOSCRIPT; another error stays that error."""
-    wire = await open_wire(own_redis.url, "t")
-    look = load("look")
+    calls = Calls.at(own_redis.url, "t")
+    look, keys = load("look"), ("s", "m", "l", "b")
 
-    asked = (4, "s", "m", "l", "b")
-    first = await wire.run_script(look, *asked, "epoch", "", 10, "a:team:1")
-    known = await wire.call("SCRIPT", "EXISTS", look.digest)
-    again = await wire.run_script(look, *asked, "other", "", 10, "a:team:1")
-    with pytest.raises(hiredis.ReplyError):
-        await wire.run_script(look, 0)
-    wire.abort()
+    first = await calls.run(look, keys, "epoch", "", 10, "a:team:1")
+    known = await calls.call("SCRIPT", "EXISTS", look.digest)
+    again = await calls.run(look, keys, "other", "", 10, "a:team:1")
+    with pytest.raises(CommandRefused):
+        await calls.run(look, ())
+    calls.close()
 
     assert (first[0], again[0], known) == (b"epoch", b"epoch", [1])
 
 
-async def test_an_own_wire_comes_back_by_itself(own_redis: RedisServer) -> None:
-    """Its owner's next call finds a new connection after each loss, and calls at once share one."""
-    own = OwnWire(own_redis.url, "t")
-    one, other = await asyncio.gather(own.get(), own.get())
+async def test_calls_come_back_by_themselves(own_redis: RedisServer) -> None:
+    """The next call finds a new connection after each loss, and calls at once share one."""
+    calls = Calls.at(own_redis.url, "t")
+    await asyncio.gather(calls.call("PING"), calls.call("PING"))
+    listed = await calls.call("CLIENT", "LIST")
     with own_redis.killed():
         with pytest.raises(LogUnavailable):
-            await own.call("PING")
+            await calls.call("PING")
     again = None
     while again is None:
         with contextlib.suppress(LogUnavailable):  # it may still be loading
-            again = await own.call("PING")
-    with pytest.raises(hiredis.ReplyError):
-        await own.call("NOSUCH")
-    own.close()
+            again = await calls.call("PING")
+    with pytest.raises(CommandRefused) as refused:
+        await calls.call("NOSUCH")
+    calls.close()
 
-    assert one is other
-    assert isinstance(one, Wire)
+    assert listed.count(b"name=t ") == 1
     assert again == b"PONG"
+    assert refused.value.code == "ERR"
+
+
+async def test_several_commands_in_one_write(redis_url: str, tenant: str) -> None:
+    """All replies in order; the first refusal is raised although what follows it was carried out; none asked, none answered."""
+    calls = Calls.at(redis_url, "t")
+    replies = await calls.pipeline([("SET", tenant, 1), ("INCR", tenant), ("GET", tenant)])
+    with pytest.raises(CommandRefused) as refused:
+        await calls.pipeline([("HGET", tenant, "x"), ("INCR", tenant)])
+    nothing, after = await calls.pipeline([]), await calls.call("GET", tenant)
+    calls.close()
+
+    assert replies == [b"OK", 2, b"2"]
+    assert (refused.value.code, nothing, after) == ("WRONGTYPE", [], b"3")
+
+
+async def test_a_transaction_is_carried_out_whole_or_not_at_all(redis_url: str, tenant: str) -> None:
+    """A command that Redis does not take leaves the others undone."""
+    calls = Calls.at(redis_url, "t")
+    both = await calls.transaction([("SET", tenant, 1), ("INCR", tenant)])
+    with pytest.raises(CommandRefused):
+        await calls.transaction([("INCR", tenant), ("NOSUCH",)])
+    after = await calls.call("GET", tenant)
+    calls.close()
+
+    assert (both, after) == ([b"OK", 2], b"2")
 
 
 async def test_silence_is_counted_only_while_an_answer_is_due() -> None:

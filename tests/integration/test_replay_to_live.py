@@ -83,7 +83,7 @@ async def test_who_was_replayed_further_than_the_tail_is_judged_by_its_own_place
     ):
         await live.subscribe(ROOM)
         log = node.hub.log
-        wire = log.tail._bells.wire
+        wire = log.servers.of(0).tail._bells.wire
         assert wire is not None
         assert wire._transport is not None
         wire._transport.pause_reading()  # the tail lags
@@ -147,7 +147,7 @@ async def test_a_hole_ahead_of_the_tail_is_named_and_passed(redis_url: str, tena
     ):
         await reader.subscribe(ROOM)
         log = node.hub.log
-        wire = log.tail._bells.wire
+        wire = log.servers.of(0).tail._bells.wire
         assert wire is not None
         assert wire._transport is not None
         wire._transport.pause_reading()
@@ -158,10 +158,10 @@ async def test_a_hole_ahead_of_the_tail_is_named_and_passed(redis_url: str, tena
         await log.redis.xdel(log.keys.of(channel).stream, ids[2])
         wire._transport.resume_reading()
         told = await reader.expect("channel.subscribed", channel=ROOM)
-        reads = log.tail.read_count
+        reads = log.read_count
         await log.append(Draft(channel, "chat.message", b'{"text":"x"}', Actor("user", "a")))
         (event,) = await reader.events(1)
-        spun = log.tail.read_count - reads
+        spun = log.read_count - reads
 
     assert told["payload"]["gap"] == {"reason": "trimmed", "from_seq": 3, "to_seq": 3}
     assert [frame["seq"] for frame in reader.seen if "seq" in frame] == [1, 2, 6]

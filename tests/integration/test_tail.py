@@ -45,7 +45,7 @@ async def stored_at_last(log: Log, draft: Draft) -> Appended:
 @contextmanager
 def deaf(log: Log) -> Iterator[None]:
     """The tail of `log` hears no bell meanwhile."""
-    wire = log.tail._bells.wire
+    wire = log.servers.of(0).tail._bells.wire
     assert wire is not None
     assert wire._transport is not None
     wire._transport.pause_reading()
@@ -99,7 +99,7 @@ async def test_a_thousand_channels_are_told_completely(log: Log, other: Log, ten
     watchers = [TailRecorder(log, place(tenant, n)) for n in range(1_000)]
     for watcher in watchers:
         await watcher.watch()
-    reads = log.tail.read_count
+    reads = log.read_count
 
     await stored(other, *(said(watcher.channel) for watcher in watchers))
     await stored(other, *(said(watcher.channel) for watcher in watchers))
@@ -107,7 +107,7 @@ async def test_a_thousand_channels_are_told_completely(log: Log, other: Log, ten
         await watcher.until(events=2)
 
     assert {tuple(watcher.seqs) for watcher in watchers} == {(1, 2)}
-    assert log.tail.read_count - reads < 400
+    assert log.read_count - reads < 400
 
 
 async def test_a_burst_larger_than_a_read_is_told_whole(log: Log, other: Log, tenant: str) -> None:
@@ -131,7 +131,7 @@ async def test_a_bell_that_was_trimmed_past_the_tail_loses_nothing(redis_url: st
         names = (place(tenant, n) for n in range(1_000))
         quiet = TailRecorder(log, next(c for c in names if log.keys.of(c).partition == partition))
         await quiet.watch()
-        wire = log.tail._bells.wire
+        wire = log.tail_of(loud.channel)._bells.wire
         assert wire is not None
         assert wire._transport is not None
         wire._transport.pause_reading()  # as a loop that is busy elsewhere
@@ -332,12 +332,12 @@ async def test_what_is_appended_here_needs_no_bell(log: Log, other: Log, tenant:
     with deaf(log):
         await stored(log, *(said(place(tenant), n) for n in range(3)), said(place(tenant), lane=Lane.LIVE))
         await here.until(events=3, signals=1)
-        reads = log.tail.read_count
+        reads = log.read_count
     await stored(other, said(place(tenant, "elsewhere")))
     await there.until(events=1)
 
     assert (here.seqs, len(here.signals), there.seqs) == ([1, 2, 3], 1, [1])
-    assert log.tail.read_count == reads + 1
+    assert log.read_count == reads + 1
 
 
 async def test_an_answer_and_its_event_come_in_one_tick(log: Log, tenant: str) -> None:
@@ -405,10 +405,12 @@ async def test_who_watches_while_a_batch_is_on_its_way_gets_its_events(
     log: Log, other: Log, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch is sent, a channel of it is watched and read, and only then the batch comes to Redis: its bell is news."""
-    label = log.tail.begin_batch()
+    label = log.tail_of(place(tenant)).begin_batch()
     seen = TailRecorder(log, place(tenant))
     await seen.watch()
-    monkeypatch.setattr(other.tail, "begin_batch", lambda: label)  # the batch, over a wire that took its time
+    monkeypatch.setattr(
+        other.tail_of(place(tenant)), "begin_batch", lambda: label
+    )  # the batch, over a wire that took its time
     await stored(other, said(place(tenant)))
     await seen.until(events=1)
 

@@ -9,7 +9,6 @@ import pytest
 from consumers.worker import running
 from streams.records.leases import Leases
 from streams.redis.log import Log
-from streams.redis.own_wire import OwnWire
 from support.redis_server import RedisServer
 from support.run_rig import Client, check_rules, conversation, options
 
@@ -25,8 +24,7 @@ async def test_what_is_asked_before_the_first_lease_of_a_partition_is_done(tenan
     server = RedisServer()
     try:
         log = await Log.open(server.url)
-        wire = OwnWire(log.url, "holder")
-        holder = Leases(wire, log.keys, "holder")
+        holder = Leases(log, "holder")
         for partition in range(log.keys.partitions):
             assert await holder.acquire_partition(partition, 60_000)
         client = Client(log, conversation(tenant))
@@ -35,7 +33,6 @@ async def test_what_is_asked_before_the_first_lease_of_a_partition_is_done(tenan
             for partition in range(log.keys.partitions):
                 await holder.release_partition(partition)
             complete = await client.end(run_id)
-        wire.close()
         events = await client.events()
         await log.close()
     finally:

@@ -18,7 +18,6 @@ from streams.envelope import Actor, Draft
 from streams.records.leases import Leases
 from streams.redis.groups import Groups
 from streams.redis.log import Log
-from streams.redis.own_wire import OwnWire
 
 QUICK = RetryPolicy(attempts_max=3, first_s=0.01, factor=1.0, longest_s=0.01)
 
@@ -91,16 +90,15 @@ class Rig:
         self.log = log
         self.worker = f"w{uuid.uuid4().hex[:8]}"
         self.metrics = WorkerMetrics()
-        self.wire = OwnWire(log.url, "rig")
-        self.reads = [OwnWire(log.url, "rig-read") for _ in handlers]
-        self.groups = Groups(self.wire, log.keys)
+        self.reads = [log.own_calls("rig-read") for _ in handlers]
+        self.groups = Groups(log)
         self.readers = [
             GroupReader(
-                Delivery(log, self.groups, handler, QUICK, faults, self.metrics, self.worker), self.groups, wire, 100
+                Delivery(log, self.groups, handler, QUICK, faults, self.metrics, self.worker), self.groups, calls, 100
             )
-            for handler, wire in zip(handlers, self.reads, strict=True)
+            for handler, calls in zip(handlers, self.reads, strict=True)
         ]
-        leases = Leases(self.wire, log.keys, self.worker)
+        leases = Leases(log, self.worker)
         self.partitions = Partitions(leases, log.keys.partitions, self.readers, life_ms)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -117,8 +115,8 @@ class Rig:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        for wire in (self.wire, *self.reads):
-            wire.close()
+        for calls in self.reads:
+            calls.close()
 
     async def __aexit__(self, *_: object) -> None:
         if self._tasks:

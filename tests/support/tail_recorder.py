@@ -8,7 +8,7 @@ from streams.channel import Channel
 from streams.cursor import Look
 from streams.envelope import Entry
 from streams.redis.log import Log
-from streams.redis.watched import Watched
+from streams.redis.tail import Watched
 
 
 class TailRecorder:
@@ -34,13 +34,13 @@ class TailRecorder:
         """Watch from the head."""
         look = await self.log.look(self.channel)
         self.epoch = look.epoch
-        self.watched = self.log.tail.watch(self.channel, look.head, look.live_id, self)
+        self.watched = self.log.tail_of(self.channel).watch(self.channel, look.head, look.live_id, self)
         return look
 
     def unwatch(self) -> None:
         """Stop."""
         assert self.watched is not None
-        self.log.tail.unwatch(self.watched)
+        self.log.tail_of(self.channel).unwatch(self.watched)
         self.watched = None
 
     def events(self, entries: list[Entry]) -> None:
@@ -62,7 +62,7 @@ class TailRecorder:
         self.break_count += 1
         self._news.set()
         if self._is_mending and self.watched is not None:
-            self.log.tail.move(self.watched, self.watched.position, self.watched.live_id)
+            self.log.tail_of(self.channel).move(self.watched, self.watched.position, self.watched.live_id)
 
     async def until(self, *, events: int = 0, signals: int = 0, breaks: int = 0, timeout_s: float = 30.0) -> None:
         """Wait until so many were told."""

@@ -10,7 +10,7 @@ import typer
 
 from hub.config import Settings
 from ops.cli.app import new_app
-from ops.cli.log_access import partitions_of, redis_at
+from ops.cli.log_access import keys_at, redis_at
 from ops.cli.named_channel import channel_of
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
 from ops.embedded_redis.binary import cli_line
@@ -29,8 +29,8 @@ def key(
     """Print the key alone on the first line, then lines to paste into a shell."""
     place = channel_of(tenant, channel)
     with redis_at(redis, data) as url:
-        partitions = asyncio.run(partitions_of(url)) or Settings.from_env(os.environ).partitions
-    names = Keys(partitions).of(place)
+        keys = asyncio.run(keys_at(url)) or Keys(Settings.from_env(os.environ).partitions)
+    names = keys.of(place)
     stream = names.stream.decode()
     print(stream)
     for question in (

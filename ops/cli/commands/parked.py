@@ -15,7 +15,6 @@ from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.log_access import log_at
 from ops.cli.options import DEFAULT_DATA, Data, Redis
 from streams.redis.groups import Groups
-from streams.redis.own_wire import OwnWire
 
 app = new_app()
 
@@ -65,8 +64,4 @@ async def _retry(parked_id: str, handler: str, redis: str, data: Path) -> None:
 @asynccontextmanager
 async def _groups(redis: str, data: Path) -> AsyncIterator[Groups]:
     async with log_at(redis, data) as log:
-        wire = OwnWire(log.url, "parked")
-        try:
-            yield Groups(wire, log.keys)
-        finally:
-            wire.close()
+        yield Groups(log)

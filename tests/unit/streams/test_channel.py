@@ -51,7 +51,7 @@ def test_the_partition_is_redis_clusters_crc16() -> None:
 def test_every_key_of_a_channel_has_its_partitions_hash_tag() -> None:
     """Redis Cluster keeps keys of one tag in one slot: only then may one script touch them."""
     keys, channel = Keys(8), Channel("acme", Kind.CONVERSATION, "42")
-    tag = f"hub:{{p{channel.partition(8):02d}}}:".encode()
+    tag = f"hub:{{{keys.tags[channel.partition(8)]}}}:".encode()
     partition = keys.of(channel).partition
     names = [
         keys.of(channel).stream, keys.of(channel).meta, keys.of(channel).live, keys.of(channel).open, keys.bell(partition),

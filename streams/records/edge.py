@@ -1,0 +1,151 @@
+"""What nodes share about their edge, as bytes: reports of rates, totals of stored bytes, revocations, claims of sessions.
+
+One round trip a round writes this node's news and reads everybody's. What the bytes say is the edge's business
+(`hub.limits`). The keys lie in one slot; streams are cut to what a node still reads, and the hash of revocations is tidied by
+whoever loads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
+
+from streams.ids import START, id_order, ms_of_id
+from streams.redis.calls import Calls, pairs
+from streams.redis.keys import edge_keys
+from streams.redis.wire import Argument, Reply
+
+LOOK_BACK_S: Final = 60
+"""How far back a node that starts reads reports: as long as the slowest bucket (10 failures a minute) takes to fill."""
+_REVOCATIONS_MAX: Final = 10_000
+_CLAIMS_MAX: Final = 1_000
+"""Entries of claimed sessions that are kept; a node reads them within a round or two."""
+_PAGE: Final = 1_000
+
+
+class StampedReport(NamedTuple):
+    """A report of rates and when Redis took it in, in milliseconds since 1970."""
+
+    at_ms: int
+    data: bytes
+
+
+class EdgeNews(NamedTuple):
+    """What one round brought.
+
+    Attributes:
+        totals: bytes stored by tenant, for those of whom this node told something.
+        revocation_count: how many are stored; fewer than a node knows means that Redis lost some.
+        redis_s: Redis's clock, seconds since 1970.
+    """
+
+    totals: Mapping[str, int]
+    reports: list[StampedReport]
+    revocations: list[bytes]
+    claims: list[bytes]
+    revocation_count: int
+    redis_s: float
+
+
+class EdgeRecords:
+    """One node's view: it stands at a place in each stream, from `load` on.
+
+    Args:
+        prefix: keeps deployments on one Redis apart.
+    """
+
+    def __init__(self, calls: Calls, prefix: str = "hub") -> None:
+        self._calls = calls
+        self._keys = edge_keys(prefix)
+        self._rates_after: str | None = None
+        self._revoked_after = self._claimed_after = START
+
+    async def load(self) -> dict[str, bytes]:
+        """All revocations by field, and where their news begins: the place is noted first, so that nothing falls between.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
+        keys = self._keys
+        self._revoked_after = await self._last(keys.bell)
+        self._claimed_after = await self._last(keys.sessions)
+        if self._rates_after is None:
+            seconds, _ = await self._calls.call("TIME")
+            self._rates_after = f"{(int(seconds) - LOOK_BACK_S) * 1000}-0"
+        else:  # a promoted replica may be behind what was read: go on from its end
+            self._rates_after = min(self._rates_after, await self._last(keys.rates), key=id_order)
+        found: dict[str, bytes] = {}
+        at: bytes | None = None
+        while at != b"0":
+            at, raw = await self._calls.call("HSCAN", keys.revocations, at or b"0", "COUNT", _PAGE)
+            found |= {field.decode(): entry for field, entry in pairs(raw).items()}
+        return found
+
+    async def exchange(self, stored: Mapping[str, int], reports: Iterable[bytes], claims: bytes | None) -> EdgeNews:
+        """One round: add what was stored by tenant, tell this round's reports and claims, and read everybody's news.
+
+        Raises:
+            LogUnavailable: Redis is away; some of it may have been told.
+        """
+        keys = self._keys
+        commands: list[list[Argument]] = [["HINCRBY", keys.bytes_stored, *added] for added in stored.items()]
+        for report in reports:
+            await asyncio.sleep(0)  # writing many reports must not hold up the sockets
+            commands.append(["XADD", keys.rates, "MINID", "~", self._oldest_kept_ms(), "*", "r", report])
+        if claims is not None:
+            commands.append(["XADD", keys.sessions, "MAXLEN", "~", _CLAIMS_MAX, "*", "s", claims])
+        places = {
+            keys.rates: self._rates_after or START, keys.bell: self._revoked_after, keys.sessions: self._claimed_after,
+        }  # fmt: skip
+        commands.append(["XREAD", "COUNT", _PAGE, "STREAMS", *places, *places.values()])
+        commands += [["HLEN", keys.revocations], ["TIME"]]
+        replies = await self._calls.pipeline(commands)
+        (seconds, microseconds), count = replies[-1], replies[-2]
+        totals = {tenant: int(total) for tenant, total in zip(stored, replies, strict=False)}
+        return self._news(totals, replies[-3] or (), int(count), int(seconds) + int(microseconds) / 1e6)
+
+    def _news(self, totals: Mapping[str, int], raw: Iterable[Reply], count: int, redis_s: float) -> EdgeNews:
+        news = EdgeNews(totals, [], [], [], count, redis_s)
+        for key, entries in raw:
+            last = entries[-1][0].decode()
+            if key.decode() == self._keys.rates:
+                self._rates_after = last
+                news.reports.extend(StampedReport(ms_of_id(entry_id), fields[1]) for entry_id, fields in entries)
+            elif key.decode() == self._keys.bell:
+                self._revoked_after = last
+                news.revocations.extend(fields[1] for _, fields in entries)
+            else:
+                self._claimed_after = last
+                news.claims.extend(fields[1] for _, fields in entries)
+        return news
+
+    async def revoke(self, field: str, entry: bytes) -> None:
+        """Store a revocation and tell every node, both or neither.
+
+        Raises:
+            LogUnavailable: the outcome is open; it may be repeated.
+        """
+        await self._calls.transaction((
+            ("HSET", self._keys.revocations, field, entry),
+            ("XADD", self._keys.bell, "MAXLEN", "~", _REVOCATIONS_MAX, "*", "r", entry),
+        ))  # fmt: skip
+
+    async def tidy(self, dead: Collection[str], lost: Mapping[str, bytes]) -> None:
+        """Drop revocations that have run out, and put back those that Redis lost."""
+        if dead:
+            await self._calls.call("HDEL", self._keys.revocations, *dead)
+        if lost:
+            flat = [item for pair in lost.items() for item in pair]
+            await self._calls.call("HSET", self._keys.revocations, *flat)
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._calls.close()
+
+    def _oldest_kept_ms(self) -> int:
+        return max(0, ms_of_id(self._rates_after or START) - LOOK_BACK_S * 2_000)
+
+    async def _last(self, key: str) -> str:
+        found = await self._calls.call("XREVRANGE", key, "+", "-", "COUNT", 1)
+        return found[0][0].decode() if found else START

@@ -1,0 +1,43 @@
+"""The folded state of a channel, kept beside its log so that a node need not fold from the beginning."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streams.channel import Channel
+from streams.redis.log import Log
+
+
+class Snapshot(NamedTuple):
+    """A state as its projection dumps it, and the life of the channel it is of."""
+
+    epoch: str
+    state: bytes
+
+
+class Snapshots:
+    """Reads and writes them; there is one a channel, and it is as old as it is."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    async def load(self, channel: Channel) -> Snapshot | None:
+        """The channel's snapshot; None when there is none.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
+        raw = await self._log.calls_of(channel).call("GET", self._log.keys.snapshot(channel))
+        if raw is None:
+            return None
+        epoch, _, state = raw.partition(b"\n")
+        return Snapshot(epoch.decode(), state)
+
+    async def save(self, channel: Channel, snapshot: Snapshot) -> None:
+        """Keep it in place of the one before.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
+        value = snapshot.epoch.encode() + b"\n" + snapshot.state
+        await self._log.calls_of(channel).call("SET", self._log.keys.snapshot(channel), value)

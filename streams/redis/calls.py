@@ -1,0 +1,173 @@
+"""Calls to Redis: one command, one script, or several commands in one write, with one map of what Redis may answer instead.
+
+Everything but the append and the tail goes this way: the stores of `streams.records`, groups, leases, replay. The hot wire is
+inside it (`streams.redis.wire`), so calls made at the same time share round trips.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+import hiredis
+from redis.exceptions import RedisError
+
+from streams.errors import CommandRefused, LogUnavailable, RightMissing, StreamsError
+from streams.redis.scripts import Script
+from streams.redis.wire import Argument, Reply, Wire, open_wire
+
+CALL_TIMEOUT_S: Final = 5.0
+"""Longest wait for a reply. Smaller gives a Redis up that is only busy; larger lets callers hang on a dead one."""
+
+_MOVED: Final = frozenset({"READONLY", "MASTERDOWN"})
+_PASSES: Final = frozenset({"LOADING", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "OOM", "MISCONF", "NOREPLICAS", "UNKILLABLE"})
+"""Refusals that end by themselves or by an operator: the same call may be made again."""
+_NEEDS_A_RIGHT: Final = frozenset({"NOPERM", "NOAUTH", "WRONGPASS"})
+_INNER: Final = re.compile(r"(?:^|[\s:])-?(" + "|".join(_MOVED | _PASSES | _NEEDS_A_RIGHT | {"WRONGTYPE"}) + r")\b")
+_WRAPPED: Final = "ERR Error running script"
+_NOT_ALLOWED_IN_SCRIPT: Final = "The user executing the script can't"
+
+
+def code_of(error: Exception) -> str:
+    """The code of an error reply, such as OOM. Redis 6.2 wraps what a script met in one of its own: the inner one counts."""
+    text = str(error)
+    if _NOT_ALLOWED_IN_SCRIPT in text:
+        return "NOPERM"
+    if text.startswith(_WRAPPED) and (inner := _INNER.search(text, len(_WRAPPED))) is not None:
+        return inner[1]
+    return text.partition(" ")[0]
+
+
+def is_moved(error: Exception) -> bool:
+    """Whether the server is a replica now: the connection is of no use, the master has to be looked for anew."""
+    return code_of(error) in _MOVED
+
+
+def in_our_words(error: hiredis.ReplyError | RedisError | OSError) -> StreamsError:
+    """The one map of errors: the same reply means the same whoever called."""
+    code = code_of(error)
+    if code in _NEEDS_A_RIGHT:
+        return RightMissing(f"Redis refuses the hub's user; grant it the right to do this: {error}")
+    if isinstance(error, hiredis.ReplyError) and code not in _MOVED and code not in _PASSES:
+        return CommandRefused(code, str(error))
+    return LogUnavailable(f"Redis cannot do this now: {error or type(error).__name__}")
+
+
+@contextmanager
+def in_our_errors() -> Iterator[None]:
+    """For code that uses Redis through somebody else's client, as arq does: its errors in our words.
+
+    Raises:
+        LogUnavailable: Redis is away, or refused.
+    """
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise in_our_words(error) from error
+
+
+def pairs(raw: Sequence[Reply]) -> dict[bytes, Reply]:
+    """A reply of names and values in turn as a mapping."""
+    return dict(zip(raw[::2], raw[1::2], strict=True))
+
+
+def text_pairs(raw: Sequence[Reply]) -> dict[str, str]:
+    """The same as text."""
+    return {name.decode(): value.decode() for name, value in pairs(raw).items()}
+
+
+class Calls:
+    """Calls one Redis over a wire that is opened when it is first needed, and again after it was lost.
+
+    A call fails by itself; the next one finds a new connection.
+
+    Args:
+        open_: makes a new wire.
+        timeout_s: longest wait for a reply, unless a call says otherwise.
+    """
+
+    def __init__(self, open_: Callable[[], Awaitable[Wire]], timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self._open = open_
+        self._timeout_s = timeout_s
+        self._wire: Wire | None = None
+        self._opening = asyncio.Lock()
+
+    @classmethod
+    def at(cls, url: str, name: str, timeout_s: float = CALL_TIMEOUT_S) -> Calls:
+        """Calls over a connection of their own; `CLIENT LIST` shows the name. Nothing is sent before the first."""
+        return cls(partial(open_wire, url, name), timeout_s)
+
+    async def call(self, *args: Argument, timeout_s: float | None = None) -> Reply:
+        """One command and its reply.
+
+        Raises:
+            LogUnavailable: Redis is away, too slow, or cannot serve now; the call may be made again.
+            CommandRefused: Redis took the command for wrong.
+        """
+        wire = await self._get()
+        try:
+            return await wire.call(*args, timeout_s=self._timeout_s if timeout_s is None else timeout_s)
+        except hiredis.ReplyError as error:
+            raise _refusal(wire, error) from error
+
+    async def run(self, script: Script, keys: Sequence[bytes | str], *args: Argument) -> Reply:
+        """One script: by its digest, and by its text where Redis has forgotten it (it forgets on restart).
+
+        Raises:
+            LogUnavailable, CommandRefused: as `call`.
+        """
+        wire = await self._get()
+        try:
+            try:
+                return await wire.call(b"EVALSHA", script.digest, len(keys), *keys, *args, timeout_s=self._timeout_s)
+            except hiredis.ReplyError as error:
+                if code_of(error) != "NOSCRIPT":
+                    raise
+                return await wire.call(b"EVAL", script.text, len(keys), *keys, *args, timeout_s=self._timeout_s)
+        except hiredis.ReplyError as error:
+            raise _refusal(wire, error) from error
+
+    async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
+        """Several commands in one write; their replies in order.
+
+        Raises:
+            LogUnavailable, CommandRefused: by the first reply that is an error; the other commands were carried out.
+        """
+        wire = await self._get()
+        replies = await wire.call_all(commands, timeout_s=self._timeout_s)
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                raise _refusal(wire, reply) from reply
+        return replies
+
+    async def transaction(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
+        """Several commands that are carried out together or not at all (MULTI); their replies in order.
+
+        Raises:
+            LogUnavailable, CommandRefused: as `pipeline`; nothing was carried out if Redis refused one of them.
+        """
+        replies: list[Reply] = (await self.pipeline([(b"MULTI",), *commands, (b"EXEC",)]))[-1]
+        return replies
+
+    def close(self) -> None:
+        """Let the connection go."""
+        if self._wire is not None:
+            self._wire.abort()
+
+    async def _get(self) -> Wire:
+        if self._wire is not None and self._wire.is_open:
+            return self._wire
+        async with self._opening:
+            if self._wire is None or not self._wire.is_open:
+                self._wire = await self._open()
+            return self._wire
+
+
+def _refusal(wire: Wire, error: hiredis.ReplyError) -> StreamsError:
+    if is_moved(error):
+        wire.abort()
+    return in_our_words(error)

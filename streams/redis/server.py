@@ -1,0 +1,188 @@
+"""One Redis server as one process is connected to it: its wires, kept alive, and append, tail and calls over them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+import hiredis
+
+from streams.channel import Kind
+from streams.envelope import Durability
+from streams.errors import ConfigurationRefused, LogUnavailable
+from streams.redis.append import Appender
+from streams.redis.calls import Calls, in_our_words
+from streams.redis.durability import DurabilityPolicy
+from streams.redis.keys import Keys
+from streams.redis.limits import DEFAULT_LIMITS, Limits
+from streams.redis.server_check import check_facts, fix_keys, read_facts
+from streams.redis.tail import Tail
+from streams.redis.wire import Wire, open_wire
+
+RECONNECT_MIN_S: Final = 0.05
+RECONNECT_MAX_S: Final = 1.0
+CHECK_INTERVAL_S: Final = 0.5
+HUNG_AFTER_CHECKS: Final = {"append": 10, "query": 10, "bell": 6, "tail": 4}
+"""Checks in a row without a byte on a wire that waits for an answer: the socket is half-open. A bell is silent for `BLOCK_MS`."""
+
+_log = logging.getLogger(__name__)
+
+
+class Server:
+    """Append, tail and calls on one Redis. Reconnects by itself; while Redis is away appends and calls are refused at once.
+
+    Attributes:
+        calls: over one pipelined wire, so that a thousand resumes share round trips.
+    """
+
+    def __init__(self, url: str, keys: Keys, policy: DurabilityPolicy, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.url = url
+        self.tail = Tail(keys, new_epoch(), limits)
+        self.appender = Appender(keys, policy, new_epoch, self.tail, limits)
+        self.calls = Calls(self._query_wire)
+        self._keys = keys
+        self._policy = policy
+        self._query: Wire | None = None
+        self._wires: list[Wire] = []
+        self._supervisor: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+
+    @classmethod
+    async def open(
+        cls, url: str, partitions: int, durability: Mapping[Kind, Durability], limits: Limits
+    ) -> tuple[Server, Keys]:
+        """Connect, check the server, fix the partitions; the keys go by what is kept there.
+
+        Raises:
+            LogUnavailable: Redis could not be reached.
+            ConfigurationRefused: it must not be used as it is set up.
+        """
+        calls = Calls.at(url, "hub-check")
+        try:
+            facts = await read_facts(calls)
+            check_facts(facts)
+            keys = await fix_keys(calls, partitions)
+        finally:
+            calls.close()
+        server = cls(url, keys, DurabilityPolicy(durability, facts), limits)
+        await server._connect()
+        server._supervisor = asyncio.create_task(server._supervise(), name="log-supervisor")
+        return server, keys
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the wires stand. `ping` also notices a Redis that hangs."""
+        return self._query is not None
+
+    async def ping(self, timeout_s: float) -> None:
+        """One round trip.
+
+        Raises:
+            LogUnavailable: Redis is away, or hangs for longer than `timeout_s`.
+        """
+        await self.calls.call("PING", timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """Let go of every connection. Appends not yet confirmed are failed."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        self._disconnect()
+
+    async def _query_wire(self) -> Wire:
+        if self._query is None:
+            raise LogUnavailable("Redis is away")
+        return self._query
+
+    async def _connect(self) -> None:
+        self._lost.clear()
+        wires: list[Wire] = []
+        try:
+            wires.extend([await open_wire(self.url, f"hub-{name}") for name in HUNG_AFTER_CHECKS])
+            await self._recheck(wires[1])
+            self._wires = wires
+            append, self._query, bell, read = wires
+            await self.tail.attach(bell, read)
+        except BaseException as error:
+            self._query = None
+            for wire in wires:
+                wire.abort()
+            if isinstance(error, hiredis.ReplyError):  # LOADING after a restart, READONLY after a failover
+                raise in_our_words(error) from error
+            raise
+        for wire in wires:
+            wire.on_lost = self._lost.set
+        self.appender.attach(append)
+        if not all(wire.is_open for wire in wires):
+            self._lost.set()
+
+    async def _recheck(self, wire: Wire) -> None:
+        """A failover may have brought another server: acks must not promise what only the former one gave."""
+
+        async def this() -> Wire:
+            return wire
+
+        calls = Calls(this)
+        facts = await read_facts(calls)
+        check_facts(facts)
+        self._policy.rebase(facts)
+        if (await fix_keys(calls, self._keys.partitions)).tags != self._keys.tags:
+            raise ConfigurationRefused("the log was exchanged for one with other hash tags: start this process anew")
+
+    def _disconnect(self) -> None:
+        self._query = None
+        self.tail.detach()
+        for wire in self._wires:
+            wire.on_lost = _ignore  # we know; it must not be taken for the loss of its successor
+            wire.abort()
+        self.appender.attach(None)
+
+    async def _supervise(self) -> None:
+        while True:
+            await self._loss()
+            _log.warning("lost Redis at %s; reconnecting", _without_password(self.url))
+            self._disconnect()
+            await self._reconnect()
+            _log.info("Redis is back")
+
+    async def _loss(self) -> None:
+        """Wait until a wire is lost, and give up those that hang."""
+        while not self._lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_INTERVAL_S):
+                    await self._lost.wait()
+            for wire, limit in zip(self._wires, HUNG_AFTER_CHECKS.values(), strict=True):
+                if wire.check() >= limit:
+                    wire.abort()
+
+    async def _reconnect(self) -> None:
+        delay_s = RECONNECT_MIN_S
+        while True:
+            try:
+                await self._connect()
+            except (LogUnavailable, OSError) as error:
+                _log.debug("Redis is still away: %s", error)
+            except Exception:
+                _log.exception("Redis cannot be used as it came back; trying again")
+            else:
+                return
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # jitter: nodes must not come back in step
+            delay_s = min(delay_s * 2, RECONNECT_MAX_S)
+
+
+def new_epoch() -> str:
+    """A random identity of one life of a channel, or of one process's batches."""
+    return secrets.token_hex(8)
+
+
+def _ignore() -> None:
+    """Nothing is to be done."""
+
+
+def _without_password(url: str) -> str:
+    return url.rpartition("@")[2]

@@ -23,9 +23,9 @@ from streams.channel import Channel, channel_from_path
 from streams.errors import LogUnavailable
 from streams.records.runs import RunView
 from streams.redis.calls import in_our_errors
+from streams.redis.keys import JOBS
 from streams.redis.log import Log
 
-QUEUE: Final = "hub:jobs"
 JOB: Final = "take_segment"
 POLL_S: Final = 0.05
 """Between looks for jobs of an agent: half of it is the mean cost to the first token."""
@@ -54,13 +54,13 @@ def job_id(channel: Channel, run: RunView) -> str:
 
 def queue_of(agent: str) -> str:
     """The agent's queue: one each, so that no worker takes a job it does not serve."""
-    return f"{QUEUE}:{agent}"
+    return f"{JOBS}:{agent}"
 
 
 def arq_pool(log: Log) -> ArqRedis:
     """Arq's client, over the connections of the log's general client."""
     return ArqRedis(
-        log.redis.connection_pool, job_serializer=dump_job, job_deserializer=load_job, default_queue_name=QUEUE
+        log.redis.connection_pool, job_serializer=dump_job, job_deserializer=load_job, default_queue_name=JOBS
     )
 
 

@@ -99,6 +99,16 @@ IMPURE: Final = frozenset({
 """What a module that calls itself pure must not import: I/O, clocks, randomness."""
 CLOCK_CALLS: Final = frozenset({"now", "utcnow", "today"})
 
+REDIS_ROOMS: Final = ("streams/redis/", "streams/records/")
+REDIS_COMMAND: Final = re.compile(
+    r"(AUTH|BGSAVE|CLIENT|CONFIG|DEL|EVAL|EVALSHA|EXEC|EXISTS|P?EXPIRE|FLUSHALL|INFO|INCR(BY)?|H(DEL|EXISTS|GET|GETALL|INCRBY|LEN|MGET"
+    r"|SCAN|SET|SETNX|VALS)|MGET|MULTI|PING|PUBLISH|SADD|SCAN|SCRIPT|SELECT|SET|SISMEMBER|SMEMBERS|SREM|SUBSCRIBE|TIME|TTL|WAIT|WAITAOF"
+    r"|X(ACK|ADD|AUTOCLAIM|CLAIM|DEL|GROUP|INFO|LEN|PENDING|RANGE|READ|READGROUP|REVRANGE|TRIM)"
+    r"|Z(ADD|CARD|RANGE|RANGEBYLEX|RANGEBYSCORE|REM|REMRANGEBYSCORE|SCORE))( |$|\r)"
+)
+"""A command as it begins a text; not GET, which is HTTP's as well."""
+REDIS_KEY: Final = re.compile(r"hub:(\{|config|nodes|workers|agents|control|jobs|$)")
+
 FORBIDDEN_NAMES: Final = frozenset({"utils", "util", "helpers", "helper", "base", "manager", "common", "misc"})
 TIMED_SLEEP: Final = re.compile(r"\bsleep\(\s*[0-9.]*[1-9]")
 
@@ -211,6 +221,40 @@ def test_third_party_packages_stay_in_their_place(third_party: str) -> None:
     ]
 
     assert wrong == []
+
+
+def constants_of(file: Path) -> Iterator[tuple[int, str]]:
+    """Every text of a file that is no docstring, f-strings piece by piece."""
+    words = {id(node.value) for node in ast.walk(tree_of(file)) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in words:
+            yield node.lineno, node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+
+
+@pytest.mark.parametrize("literal", [REDIS_COMMAND, REDIS_KEY], ids=["command", "key"])
+def test_redis_is_spoken_in_its_rooms_only(literal: re.Pattern[str]) -> None:
+    """Elsewhere a store with named methods is asked: its keys and its scripts are nobody else's business."""
+    found = [
+        f"{name_of(file)}:{line}: {text[:40]}"
+        for file in SOURCES
+        for line, text in constants_of(file)
+        if literal.match(text)
+    ]
+
+    assert any(one.startswith(REDIS_ROOMS) for one in found)
+    assert [one for one in found if not one.startswith(REDIS_ROOMS)] == []
+
+
+def test_the_general_client_is_the_job_queues_alone() -> None:
+    """arq takes no other; all else goes through `streams.redis.calls`."""
+    wrong = [
+        name_of(file)
+        for file in SOURCES
+        for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.Attribute) and node.attr == "redis" and ast.unparse(node.value).endswith("log")
+    ]
+
+    assert wrong == ["consumers/jobs.py"]
 
 
 def test_pure_modules_do_no_io_and_read_no_clock() -> None:

@@ -31,6 +31,7 @@ from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.cluster import NodeProcess
 from streams.channel import parse_channel
 from streams.redis.log import Log
+from streams.redis.server_check import count_commands
 
 TENANT: Final = "bench"
 _WITHIN_S: Final = 120.0
@@ -135,8 +136,7 @@ class Bench:
 
     async def _added(self) -> int:
         """Stream entries so far: events, deltas, bells and work together."""
-        stats = await self._log.redis.info("commandstats")
-        return int(stats["cmdstat_xadd"]["calls"])
+        return (await count_commands(self._log.servers.of(0).calls))["xadd"]
 
     def _cpu_s(self) -> dict[str, float]:
         return {name: node_cpu_s(pid) for name, pid in self._pids.items()}

@@ -20,6 +20,7 @@ from ops.bench import load_client
 from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.cluster import NodeProcess
 from streams.redis.log import Log
+from streams.redis.server_check import count_commands
 
 TENANT: Final = "bench"
 _IDLE_WARM: Final = 1_000
@@ -79,11 +80,11 @@ class Bench:
         """Commands Redis got from clients so far; what a script calls inside is not a call."""
         log = await Log.open(self._redis.url)
         try:
-            stats = await log.redis.info("commandstats")
+            counts = await count_commands(log.servers.of(0).calls)
         finally:
             await log.close()
         # Redis counts what scripts call as well; of these three only what the node itself sends.
-        return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in ("evalsha", "eval", "xread"))
+        return sum(counts.get(name, 0) for name in ("evalsha", "eval", "xread"))
 
 
 def machine() -> str:

@@ -1,4 +1,4 @@
-"""Who answers at an address of this machine, and which ports are free. Uses no client library."""
+"""The server that answers at an address of this machine, and the ports that are free."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from streams.redis.server_check import read_greeting
 
 _LISTENING_PORTS: Final = range(15_000, 30_000)
 
@@ -21,21 +23,17 @@ class RunningRedis:
 
 
 def probe(port: int, unix_socket: Path | None) -> RunningRedis | None:
-    """Ask a server who it is; None while it refuses, hangs, or loads its file. Two commands, no client library."""
+    """Ask a server who it is; None while it refuses, hangs, or loads its file."""
     family, address = (socket.AF_UNIX, str(unix_socket)) if unix_socket else (socket.AF_INET, ("127.0.0.1", port))
-    told = b""
     try:
         with socket.socket(family, socket.SOCK_STREAM) as asked:
             asked.settimeout(1)
             asked.connect(address)
-            asked.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
-            while part := asked.recv(65_536):
-                told += part
+            facts = read_greeting(asked)
     except OSError:
         return None
-    if not told.startswith(b"+PONG"):
-        return None  # -LOADING: the append-only file is being read
-    facts = dict(line.split(":", 1) for line in told.decode(errors="replace").splitlines() if ":" in line)
+    if facts is None:
+        return None
     return RunningRedis(url_of(port, unix_socket), int(facts["process_id"]), facts["redis_version"])
 
 

@@ -55,4 +55,4 @@ class OpenUploads:
         await self._log.calls_of(upload.channel).run(_LIST, keys, how, upload.id, to_json(shown), LIFE_S)
 
     def _key(self, channel: Channel) -> bytes:
-        return self._keys.of(channel).stream + b":uploads"
+        return self._keys.open_uploads(channel)

@@ -70,13 +70,13 @@ class PresenceStore:
         args: list[str | bytes | int] = [kept.live_entries, kept.bell_entries, len(self._keys.prefix(partition))]
         for c in changes:
             names = self._keys.of(c.channel)
-            keys += [names.stream + b":people", names.stream + b":devices", names.live]
+            keys += [self._keys.people(c.channel), self._keys.devices(c.channel), names.live]
             args += [c.operation, c.device, c.user, c.status, c.channel.path]
         await self._log.calls_in(partition).run(PRESENCE, keys, *args)
 
     async def people(self, channel: Channel) -> list[Present] | int:
         """Who is there; their number alone when they are more than 200."""
-        key = self._keys.of(channel).stream + b":people"
+        key = self._keys.people(channel)
         calls = self._log.calls_of(channel)
         count = int(await calls.call("HLEN", key))
         if count > LISTED_MAX:

@@ -12,15 +12,13 @@ from streams.records.scripts import load
 from streams.records.upload_record import Upload, from_fields
 from streams.records.upload_states import UploadState, sources
 from streams.redis.calls import text_pairs
-from streams.redis.keys import edge_keys
+from streams.redis.keys import UPLOADS_DUE, edge_keys, upload_home, upload_ledger
 from streams.redis.log import Log
 
 FAILED_LIFE_S: Final = 86_400
 """How long a failed upload can be asked about. A file's record stays as long as the file."""
 SLOT_GRACE_MS: Final = 3_600_000
 """How long after an upload's deadline its slot lapses by itself: the reaper comes first, unless it is down."""
-_DUE: Final = b"hub:{uploads}:due"
-"""Sorted set of all tenants: `<channel path> <event id of the request>` → when to look, Unix ms."""
 _OPEN, _CHANGE, _RESERVE, _RELEASE = (load(name) for name in ("open", "change", "reserve", "release"))
 
 
@@ -48,10 +46,6 @@ def guard_name(upload_id: str) -> str:
     return f"upload:{upload_id}"
 
 
-def _home_key(tenant: str, upload_id: str) -> str:
-    return f"hub:{{uploads:{tenant}}}:home:{upload_id}"
-
-
 class UploadBook:
     """Reads and changes records. Every method raises LogUnavailable while Redis is away."""
 
@@ -72,7 +66,7 @@ class UploadBook:
             self._resume_key(upload.channel, upload.user, resume_key or ""),
         )
         flat = [item for pair in upload.to_fields().items() for item in pair]
-        home = _home_key(upload.channel.tenant, upload.id)
+        home = upload_home(upload.channel.tenant, upload.id)
         await self._log.calls_at(home).call("SET", home, upload.channel.path, "EX", life_s)
         calls = self._log.calls_of(upload.channel)
         is_new = await calls.run(_OPEN, keys, upload.id, life_s if resume_key else 0, *flat)
@@ -93,7 +87,7 @@ class UploadBook:
 
     async def home(self, tenant: str, upload_id: str) -> Channel | None:
         """The channel of an open upload that names only itself."""
-        key = _home_key(tenant, upload_id)
+        key = upload_home(tenant, upload_id)
         path = await self._log.calls_at(key).call("GET", key)
         return channel_from_path(path.decode()) if path else None
 
@@ -119,13 +113,13 @@ class UploadBook:
         """Take a slot, if the user has one and the tenant has room."""
         lapses_ms = upload.expires_ms + SLOT_GRACE_MS
         args: list[str | int] = [upload.user, upload.slot, now_ms, lapses_ms, open_max, upload.size, tenant_max_bytes]
-        keys = self._ledger_keys(upload)
+        keys = upload_ledger(upload.channel.tenant, upload.user)
         answer, change = await self._log.calls_at(keys[0]).run(_RESERVE, keys, *args)
         return Reserved(answer.decode(), await self._weigh(upload, change))
 
     async def release(self, upload: Upload, *, is_kept: bool) -> int:
         """Give the slot back, and the bytes too unless the file stays; what the tenant has stored now. Again: nothing."""
-        keys = self._ledger_keys(upload)
+        keys = upload_ledger(upload.channel.tenant, upload.user)
         freed = await self._log.calls_at(keys[0]).run(_RELEASE, keys, upload.user, upload.slot, int(is_kept))
         return await self._weigh(upload, -freed)
 
@@ -140,21 +134,17 @@ class UploadBook:
         total = await self._log.calls_at(key).call("HINCRBY", key, tenant, change_bytes)
         return int(total)
 
-    def _ledger_keys(self, upload: Upload) -> tuple[bytes, bytes, bytes]:
-        prefix = f"hub:{{uploads:{upload.channel.tenant}}}:"
-        return f"{prefix}open:{upload.user}".encode(), f"{prefix}sizes".encode(), f"{prefix}total".encode()
-
     async def watch(self, channel: Channel, event_id: str, at_ms: int, *, is_moved: bool = False) -> None:
         """Have somebody look at an upload at a time. One that is watched already keeps its time unless `is_moved`."""
         member = f"{channel.path} {event_id}"
-        await self._log.calls_at(_DUE).call("ZADD", _DUE, *(() if is_moved else ("NX",)), at_ms, member)
+        await self._log.calls_at(UPLOADS_DUE).call("ZADD", UPLOADS_DUE, *(() if is_moved else ("NX",)), at_ms, member)
 
     async def unwatch(self, channel: Channel, event_id: str) -> None:
         """Nobody needs to look at it any more."""
-        await self._log.calls_at(_DUE).call("ZREM", _DUE, f"{channel.path} {event_id}")
+        await self._log.calls_at(UPLOADS_DUE).call("ZREM", UPLOADS_DUE, f"{channel.path} {event_id}")
 
     async def due(self, now_ms: int, limit: int) -> list[Due]:
         """Uploads to look at, the longest due first. They stay on the list until `unwatch`."""
-        rows = await self._log.calls_at(_DUE).call("ZRANGEBYSCORE", _DUE, 0, now_ms, "LIMIT", 0, limit)
+        rows = await self._log.calls_at(UPLOADS_DUE).call("ZRANGEBYSCORE", UPLOADS_DUE, 0, now_ms, "LIMIT", 0, limit)
         found = (row.decode().rpartition(" ") for row in rows)
         return [Due(channel_from_path(path), event_id) for path, _, event_id in found]

@@ -20,12 +20,14 @@ SLOTS: Final = 16_384
 CONFIG: Final = "hub:config"
 """Hash: `partitions` and their `tags`, fixed at first start, and `life`, the identity of this whole log."""
 
+JOBS: Final = "hub:jobs"
+"""The beginning of the job queues' keys, one sorted set an agent; arq keeps its own keys beside them (`arq:…`)."""
 WORKERS: Final = "hub:workers"
 """Sorted set: worker → when its sign of life ends, milliseconds."""
 AGENTS: Final = "hub:agents"
 """Hash: agent → JSON of what it is and until when some worker serves it."""
 CONTROL: Final = "hub:control"
-"""Pub/sub channel on which workers are told to look at a run at once. A hint: the run's hash is polled anyway."""
+"""Stream, short, that tells workers to look at a run at once. Hints: the run's hash is polled anyway."""
 
 NODES: Final = b"hub:nodes"
 """Sorted set of live nodes by the millisecond their lease ends."""
@@ -71,6 +73,14 @@ class ChannelKeys(NamedTuple):
     meta: bytes
     live: bytes
     open: bytes
+
+
+def questions(names: ChannelKeys) -> tuple[str, ...]:
+    """Commands that show an operator what a channel holds, as redis-cli takes them."""
+    stream, meta = names.stream.decode(), names.meta.decode()
+    return (
+        f"XLEN '{stream}'", f"XRANGE '{stream}' - + COUNT 10", f"XREVRANGE '{stream}' + - COUNT 1", f"HGETALL '{meta}'",
+    )  # fmt: skip
 
 
 class Keys:
@@ -144,6 +154,18 @@ class Keys:
         """What a node's devices did in a partition, to be undone when it dies."""
         return f"{self._prefixes[partition]}node:{node}".encode()
 
+    def people(self, channel: Channel) -> bytes:
+        """The hash of who is in a channel: devices and status by user."""
+        return self.of(channel).stream + b":people"
+
+    def devices(self, channel: Channel) -> bytes:
+        """The hash of the devices in a channel: user by device."""
+        return self.of(channel).stream + b":devices"
+
+    def open_uploads(self, channel: Channel) -> bytes:
+        """The hash of the channel's open uploads as its state shows them."""
+        return self.of(channel).stream + b":uploads"
+
     def snapshot(self, channel: Channel) -> bytes:
         """The channel's folded state with the cursor it stands at."""
         return self.of(channel).stream + b":snapshot"
@@ -155,7 +177,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class EdgeKeys:
-    """The keys, in one slot of a cluster."""
+    """What the nodes share, in one slot of a cluster."""
 
     rates: str
     bytes_stored: str
@@ -168,3 +190,32 @@ def edge_keys(prefix: str = "hub") -> EdgeKeys:
     """Names the keys; `prefix` keeps deployments on one Redis apart."""
     tag = f"{prefix}:{{edge}}"
     return EdgeKeys(f"{tag}:rates", f"{tag}:bytes", f"{tag}:revocations", f"{tag}:revocations:bell", f"{tag}:sessions")
+
+
+UPLOADS_DUE: Final = b"hub:{uploads}:due"
+"""Sorted set of all tenants: `<channel path> <event id of the request>` → when to look, Unix ms."""
+
+
+class UploadLedger(NamedTuple):
+    """What a tenant's uploads have reserved, in one slot.
+
+    Attributes:
+        open: sorted set of a user's open uploads: slot → when it lapses.
+        sizes: hash of the tenant's uploads and files: user and slot → bytes.
+        total: the sum of the sizes.
+    """
+
+    open: bytes
+    sizes: bytes
+    total: bytes
+
+
+def upload_ledger(tenant: str, user: str) -> UploadLedger:
+    """Names the ledger's keys."""
+    prefix = f"hub:{{uploads:{tenant}}}:"
+    return UploadLedger(f"{prefix}open:{user}".encode(), f"{prefix}sizes".encode(), f"{prefix}total".encode())
+
+
+def upload_home(tenant: str, upload_id: str) -> str:
+    """The string that names an open upload's channel."""
+    return f"hub:{{uploads:{tenant}}}:home:{upload_id}"

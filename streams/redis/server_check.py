@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from typing import Final
 
 from streams.errors import CommandRefused, ConfigurationRefused, RightMissing
@@ -24,6 +25,27 @@ async def read_facts(calls: Calls) -> ServerFacts:
     policy = config.get("maxmemory-policy", info.get("maxmemory_policy", "unknown"))
     replicas = int(info.get("connected_slaves", 0))
     return ServerFacts(version, info.get("run_id", ""), is_fsync_always, is_append_only, replicas, policy)
+
+
+def read_greeting(connected: socket.socket) -> dict[str, str] | None:
+    """What INFO says of the server at the other end of a blocking socket; None while it loads its file. Ends the connection.
+
+    For whoever has just started a server and has no event loop yet.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    connected.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
+    answer = b""
+    while part := connected.recv(65_536):
+        answer += part
+    return _parse_info(answer) if answer.startswith(b"+PONG") else None  # else -LOADING
+
+
+async def count_commands(calls: Calls) -> dict[str, int]:
+    """How often each command was called since the server started, scripts' own calls included, by its name in lower case."""
+    stats = _parse_info(await calls.call("INFO", "commandstats"))
+    return {name.removeprefix("cmdstat_"): int(row.partition("=")[2].partition(",")[0]) for name, row in stats.items()}
 
 
 def check_facts(facts: ServerFacts) -> None:
@@ -66,7 +88,7 @@ async def fix_keys(calls: Calls, partitions: int) -> Keys:
 
 
 def _parse_info(text: bytes) -> dict[str, str]:
-    pairs = (line.partition(":") for line in text.decode().splitlines() if ":" in line)
+    pairs = (line.partition(":") for line in text.decode(errors="replace").splitlines() if ":" in line)
     return {name: value for name, _, value in pairs}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable
 
 import pytest
 
@@ -14,6 +15,10 @@ from streams.channel import Channel, Kind
 from streams.cursor import Cursor, Gap, GapReason, Position, Resumable, judge
 from streams.envelope import Actor, Appended, Draft, Durability, Entry, Guard, Lane, OpenText
 from streams.errors import ConfigurationRefused, GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
+from streams.records.leases import Leases
+from streams.records.presence import Change, PresenceStore
+from streams.records.run_store import RunStore
+from streams.redis.groups import Groups
 from streams.redis.limits import Limits
 from streams.redis.log import Log
 from support.redis_server import RedisServer
@@ -50,6 +55,31 @@ async def outcome(log: Log, draft: Draft) -> Appended | StreamsError:
 async def together(log: Log, drafts: list[Draft]) -> list[Appended | StreamsError]:
     """Append in one tick, so that they share their batches; the answers in order."""
     return await asyncio.gather(*(outcome(log, draft) for draft in drafts))
+
+
+def ways(log: Log, channel: Channel) -> list[Awaitable[object]]:
+    """One write over each way there is to Redis."""
+    calls, key = log.calls_of(channel), log.keys.guard(channel, "any")
+    add = ("XADD", log.keys.work(log.keys.of(channel).partition), "*", "channel", channel.path)
+    return [
+        log.append(said(channel)),
+        log.append(said(channel, lane=Lane.LIVE)),
+        RunStore(log).add_steer(channel, "r1", "1-1"),
+        Leases(log, "w").acquire_run(channel, "r1", "w", 1_000),
+        PresenceStore(log).apply("n", [Change("join", channel, "d", "alice")]),
+        Groups(log).ensure(log.keys.of(channel).partition, "g"),
+        calls.call("HSET", key, "a", 1),
+        calls.pipeline([("HSET", key, "a", 1), add]),
+        calls.transaction([("HSET", key, "a", 1), add]),
+    ]
+
+
+async def failure(way: Awaitable[object]) -> StreamsError | None:
+    try:
+        await way
+    except StreamsError as error:
+        return error
+    return None
 
 
 async def everything(log: Log, channel: Channel) -> list[Entry]:
@@ -567,6 +597,35 @@ class RefusalCases:
             (0, False),
         ]
         assert duplicate.is_duplicate
+
+    async def test_a_full_redis_means_the_same_on_every_way(self, tenant: str, own_server: RedisServer) -> None:
+        """Appends, calls, scripts, pipelines, transactions and groups are told that Redis cannot, and go on after."""
+        log = await Log.open(own_server.url)
+        try:
+            await log.redis.config_set("maxmemory", "1mb")
+            full = [await failure(way) for way in ways(log, place(tenant))]
+            await log.redis.config_set("maxmemory", "0")
+            after = [await failure(way) for way in ways(log, place(tenant))]
+        finally:
+            await log.close()
+
+        assert [type(error) for error in full] == [LogUnavailable] * len(full)
+        assert all("OOM" in str(error) for error in full)
+        assert after == [None] * len(full)
+
+    async def test_a_missing_right_means_the_same_on_every_way(self, tenant: str, own_server: RedisServer) -> None:
+        """A user that may not write to streams and hashes: the log is unavailable until an operator grants it."""
+        log = await Log.open(own_server.url)
+        try:
+            await log.redis.execute_command("ACL", "SETUSER", "default", "-xadd", "-hset", "-xgroup")  # type: ignore[no-untyped-call]
+            refused = [await failure(way) for way in ways(log, place(tenant))]
+            await log.redis.execute_command("ACL", "SETUSER", "default", "+@all")  # type: ignore[no-untyped-call]
+            after = [await failure(way) for way in ways(log, place(tenant))]
+        finally:
+            await log.close()
+
+        assert [isinstance(error, LogUnavailable) for error in refused] == [True] * len(refused)
+        assert after == [None] * len(refused)
 
 
 class ServerCases:

@@ -14,7 +14,7 @@ from ops.cli.log_access import keys_at, redis_at
 from ops.cli.named_channel import channel_of
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
 from ops.embedded_redis.binary import cli_line
-from streams.redis.keys import Keys
+from streams.redis.keys import Keys, questions
 
 app = new_app()
 
@@ -33,10 +33,5 @@ def key(
     names = keys.of(place)
     stream = names.stream.decode()
     print(stream)
-    for question in (
-        f"XLEN '{stream}'",
-        f"XRANGE '{stream}' - + COUNT 10",
-        f"XREVRANGE '{stream}' + - COUNT 1",
-        f"HGETALL '{names.meta.decode()}'",
-    ):
+    for question in questions(names):
         print(f"{cli_line(url)} {question}")

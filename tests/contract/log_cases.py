@@ -602,7 +602,7 @@ class RefusalCases:
         """Appends, calls, scripts, pipelines, transactions and groups are told that Redis cannot, and go on after."""
         log = await Log.open(own_server.url)
         try:
-            await log.redis.config_set("maxmemory", "1mb")
+            await log.redis.config_set("maxmemory", "1kb")
             full = [await failure(way) for way in ways(log, place(tenant))]
             await log.redis.config_set("maxmemory", "0")
             after = [await failure(way) for way in ways(log, place(tenant))]

@@ -8,7 +8,7 @@ from hub.errors import ErrorDetail, HubError
 from hub.handlers.history import HistoryQuery, read_history
 from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Nothing, Outcome, Reply
-from hub.protocol.messages import reply
+from hub.protocol.replies import reply
 from hub.protocol.session import channel_of
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from streams.cursor import LIVE, Cursor

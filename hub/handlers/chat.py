@@ -42,7 +42,8 @@ class ChatCommands:
     def message(self, command: Command, connection: ClientConnection | None) -> Any:
         """A person's message. When an agent answers, the run is opened by the script that stores the message."""
         payload = cast("ChatMessage", command.payload)
-        agent = payload.agent or self._conversations.known_agent(command.place)
+        followed = self._node.fanouts.get(command.place)
+        agent = payload.agent or (None if followed is None else followed.default_agent)
         if agent in {"", NOBODY} and payload.parent_id is None:
             return Append(command.draft(is_wanted=bool(payload.parts)), _STORED)
         return self._message(command, payload)

@@ -12,7 +12,7 @@ from hub.errors import HubError
 from hub.handlers.channels import request_of
 from hub.ports import ClientConnection, NodePort, Upgrade
 from hub.protocol.commands import Caller, Command, Nothing, Outcome, Reply
-from hub.protocol.messages import reply
+from hub.protocol.replies import reply
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from streams.channel import Channel, Kind

@@ -39,11 +39,6 @@ class Conversations:
             followed.remember_agent(agent, seen)
         return agent
 
-    def known_agent(self, channel: Channel) -> str | None:
-        """As `agent_of` where no look-up is needed, else None."""
-        followed = self._node.fanouts.get(channel)
-        return None if followed is None else followed.default_agent
-
     def settings_changed(self, channel: Channel) -> None:
         """A change of the settings was stored here: a client that is told so must not meet the agent of before."""
         followed = self._node.fanouts.get(channel)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from hub.errors import ErrorDetail, HubError
 from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Caller, Command, Nothing, Outcome, Reply
-from hub.protocol.messages import error_message, reply
+from hub.protocol.replies import error_message, reply
 from hub.storage.store import StoreError, UploadGone
 from hub.uploads.chunks import Chunk, MalformedChunk, decode_binary, decode_text
 from hub.uploads.content_types import presentation

@@ -14,9 +14,8 @@ from hub.http.requests import caller_of, charge_scan, limit, read_body, readable
 from hub.http.sse import event_id, open_stream
 from hub.node.hub import Hub
 from hub.protocol.commands import Append, Caller, Command, Reply
-from hub.protocol.messages import ID, ClientMessage, read_values
 from hub.protocol.replies import log_error, stored_payload
-from hub.protocol.session import check_command, known_event
+from hub.protocol.session import ID, ClientMessage, check_command, known_event, read_values
 from hub.protocol.subscription import SubscribeRequest
 from streams.channel import Channel
 from streams.cursor import LIVE, Cursor

@@ -18,8 +18,7 @@ from hub.limits.admission import address_of
 from hub.node.fanout import Sub
 from hub.ports import ConnectionOwner, SocketTransport, Upgrade
 from hub.protocol.commands import Append, Caller, Command, Outcome, Reply
-from hub.protocol.messages import error_message, reply
-from hub.protocol.replies import append_error, stored_payload, unless_stored
+from hub.protocol.replies import append_error, error_message, reply, stored_payload, unless_stored
 from hub.protocol.session import Dropped, Received, Refused, Session, SessionState
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.websocket.codec import encode_text
@@ -43,6 +42,28 @@ PACE_REST_S: Final = 0.05
 """How long nothing is taken of a user whose messages come faster than all limits together allow (`RateLimiter.is_in_pace`)."""
 ANSWER_BEFORE_RESTART_S: Final = 1.0
 """How long a restart waits for a command under way. A replay may take longer: its client comes back with its cursor."""
+
+
+class FlushQueue:
+    """The connections of a node that have something to write at the end of this tick."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[Connection] = []
+        self._is_scheduled = False
+
+    def add(self, connection: Connection) -> None:
+        """Write what was pushed to a connection at the end of this tick."""
+        self._waiting.append(connection)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_scheduled = False
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            connection.flush()
 
 
 class Connection:

@@ -12,7 +12,7 @@ from hub.errors import HubError
 from hub.node.connection import Connection
 from hub.ports import Clock
 from hub.protocol.commands import Caller
-from hub.protocol.messages import reply
+from hub.protocol.replies import reply
 from streams.json_bytes import to_json
 
 EXPIRY_NOTICE_S: Final = 60.0

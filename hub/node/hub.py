@@ -21,7 +21,7 @@ from hub.handlers.router import EVENT_HANDLERS, build_handlers
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge
 from hub.metrics import NodeMetrics
-from hub.node.connection import Connection
+from hub.node.connection import Connection, FlushQueue
 from hub.node.deadlines import Deadlines
 from hub.node.late_cursors import LateCursors
 from hub.node.presence import PresenceTracker
@@ -93,9 +93,8 @@ class Hub:
         self.streams: Counter[tuple[str, str]] = Counter()
         """Streams and long polls open here, by tenant and user."""
         self.is_draining = False
-        self._dirty: list[Connection] = []
-        self._is_flush_scheduled = False
         self._loop = asyncio.get_running_loop()
+        self.flush_soon = FlushQueue(self._loop).add
         self._tasks: set[asyncio.Task[None]] = set()
         self.sessions = LiveSessions(parts.edge.store.claims)
         self.late_cursors = LateCursors(self.limiter, self.clock, self.route_message)
@@ -302,19 +301,6 @@ class Hub:
             LogUnavailable: not confirmed.
         """
         return await self.broadcast(Channel(tenant, Kind.USER, user), type_, payload, actor)
-
-    def flush_soon(self, connection: Connection) -> None:
-        """Write what was pushed to a connection at the end of this tick."""
-        self._dirty.append(connection)
-        if not self._is_flush_scheduled:
-            self._is_flush_scheduled = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._is_flush_scheduled = False
-        dirty, self._dirty = self._dirty, []
-        for connection in dirty:
-            connection.flush()
 
     # Time
 

@@ -1,14 +1,18 @@
-"""The messages a connection is answered with: results of appends, errors of the log, openings of subscriptions. Pure."""
+"""The messages a connection is answered with, as JSON bytes: results, errors, openings of subscriptions. Pure.
+
+Encoding joins bytes; JSON is written for what is new only. Stored events are never encoded here: see `streams.envelope.Entry.wire`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from json.encoder import encode_basestring as _quoted  # as json.dumps writes a text with ensure_ascii=False
 from typing import Any, Final
 
 from hub.errors import ErrorDetail, HubError
 from hub.protocol.commands import Append, Command
-from hub.protocol.messages import reply
 from streams.channel import Channel
 from streams.cursor import Gap, Look, Position
 from streams.envelope import Appended, Guard, Lane
@@ -22,6 +26,33 @@ BY_STATE: Final = frozenset({4007, 4018, 4021, 4022})
 """Refusals that stand after idempotency in the order of checks."""
 _BOOL: Final = (b"false", b"true")
 _NEVER: Final = Guard("never", checks=(("never", "eq", "met"),))
+
+
+def reply(type_: str, re: str | None, channel: str | None, payload: bytes) -> bytes:
+    """A reply or notice as JSON; `payload` is JSON already. Types, ids and channels need no escaping."""
+    answered = f',"re":"{re}"' if re else ""
+    place = f',"channel":"{channel}"' if channel else ""
+    return b'{"type":"%b"%b%b,"payload":%b}' % (type_.encode(), answered.encode(), place.encode(), payload)
+
+
+def error_message(error: HubError, re: str | None = None, channel: str | None = None) -> bytes:
+    """`connection.error` as JSON. The channel may be any text a client sent, so it is escaped here."""
+    answered = f',"re":"{re}"' if re is not None else ""
+    place = f',"channel":{_quoted(channel)}' if channel is not None else ""
+    wait = f',"retry_after_ms":{error.retry_after_ms}' if error.retry_after_ms is not None else ""
+    details = b""
+    if error.details:
+        details = b',"details":' + to_json([{"field": d.field, "problem": d.problem} for d in error.details])
+    head = f'{{"type":"connection.error"{answered}{place},"payload":'.encode()
+    row = error.row
+    told = _error_head(row.code, row.name, error.message, error.retry.value)
+    return b"%b%b%b%b}}" % (head, told, wait.encode(), details)
+
+
+@lru_cache(maxsize=256)
+def _error_head(code: int, name: str, message: str, retry: str) -> bytes:
+    """The part that refusals of one kind share, written once; without its closing brace."""
+    return to_json({"code": code, "name": name, "message": message, "retry": retry})[:-1]
 
 
 # Results of appends

@@ -12,25 +12,59 @@ AUTHENTICATING or a command that needs the log is under way.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
+
+from pydantic_core import from_json
 
 from hub.auth.tokens import Principal
 from hub.errors import ErrorDetail, HubError
 from hub.limits.rates import RateLimiter, RefusalWindow
 from hub.protocol.commands import Caller, Command
-from hub.protocol.messages import BadMessage, ClientMessage, Unreadable, read_message, read_values
 from streams.channel import Channel, parse_channel
 from streams.envelope import Lane
 from streams.errors import MalformedChannel
 from streams.events import CATALOGUE, EventType, Payload
 from streams.events.validation import InvalidPayload, validate
 
+ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+ARRAY_MAX: Final = 100
+_FIELDS: Final = frozenset({"type", "id", "channel", "payload"})
+_READABLE_ID: Final = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_.:-]{1,64})"')
+_NO_PAYLOAD: Final[Mapping[str, object]] = {}
 HANDSHAKES: Final = frozenset({"connection.init", "connection.reconnect"})
 _SENDABLE: Final = {name: event for name, event in CATALOGUE.items() if event.is_inbound and event.is_served}
 UNREADABLE_MAX: Final = 3
 """Messages in a row that are not JSON objects: a client that speaks another protocol is sent away."""
+
+
+class ClientMessage(NamedTuple):
+    """One message of a client, its fields checked; `payload` is still unchecked."""
+
+    type: str
+    id: str | None
+    channel: str | None
+    payload: Mapping[str, object]
+    has_unknown_fields: bool = False
+
+
+class Unreadable(HubError):
+    """Not JSON, not an object, or too deep: three in a row close the socket. `re` is the id if one could be read."""
+
+    def __init__(self, message: str, re: str | None) -> None:
+        super().__init__(4005, message)
+        self.re = re
+
+
+class BadMessage(HubError):
+    """A JSON object that is no message."""
+
+    def __init__(self, field: str, problem: str, re: str | None) -> None:
+        super().__init__(4005, f"{field} {problem}", details=(ErrorDetail(field, problem),))
+        self.re = re
 
 
 class SessionState(Enum):
@@ -195,6 +229,57 @@ class Session:
         self._unreadable_count += 1
         error.amended(closes=self._unreadable_count >= UNREADABLE_MAX)
         return self._refuse(error, error.re)
+
+
+def read_values(data: bytes) -> list[object]:
+    """The JSON values of one text message: the object, or the elements of the array.
+
+    Raises:
+        Unreadable: not JSON, neither object nor array, nested too deep, or an array of none or more than 100.
+    """
+    try:
+        value = from_json(data, allow_inf_nan=False)
+    except (ValueError, RecursionError) as error:
+        is_deep = "recursion" in str(error)
+        sentence = (
+            "the message is nested too deep" if is_deep else "send one JSON object, or an array of them, in UTF-8"
+        )
+        raise Unreadable(sentence, _readable_id(data)) from None
+    if isinstance(value, list):
+        if not 1 <= len(value) <= ARRAY_MAX:
+            raise Unreadable("an array holds 1 to 100 messages", None)
+        return value
+    return [value]
+
+
+def read_message(value: object) -> ClientMessage:
+    """The message in one JSON value.
+
+    Raises:
+        Unreadable: not an object.
+        BadMessage: a field of the message is missing or of the wrong type.
+    """
+    if not isinstance(value, dict):
+        raise Unreadable("a message is a JSON object", None)
+    given_id = value.get("id")
+    re_id = given_id if isinstance(given_id, str) and ID.fullmatch(given_id) else None
+    if given_id is not None and re_id is None:
+        raise BadMessage("id", "must be 1 to 64 of A-Z a-z 0-9 _ . : -", None)
+    kind = value.get("type")
+    if not isinstance(kind, str):
+        raise BadMessage("type", "must be a string", re_id)
+    channel = value.get("channel")
+    if channel is not None and not isinstance(channel, str):
+        raise BadMessage("channel", "must be a string", re_id)
+    payload = value.get("payload", _NO_PAYLOAD)
+    if not isinstance(payload, dict) and payload is not _NO_PAYLOAD:
+        raise BadMessage("payload", "must be an object", re_id)
+    return ClientMessage(kind, re_id, channel, payload, not _FIELDS.issuperset(value))
+
+
+def _readable_id(data: bytes) -> str | None:
+    found = _READABLE_ID.search(data, 0, 4096)
+    return found[1].decode() if found else None
 
 
 def known_event(type_: str) -> EventType:

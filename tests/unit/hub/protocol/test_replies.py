@@ -8,8 +8,7 @@ import pytest
 
 from hub.errors import HubError
 from hub.protocol.commands import Append
-from hub.protocol.messages import error_message, reply
-from hub.protocol.replies import append_error, log_error, stored_payload
+from hub.protocol.replies import append_error, error_message, log_error, reply, stored_payload
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Appended, Draft, Durability
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, MalformedCursor, StreamsError

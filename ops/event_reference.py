@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from hub.protocol.schemas import errors_of
 from ops.event_examples import example_of
 from streams.envelope import Lane
-from streams.events import CATALOGUE, Direction, EventType, Payload, types
+from streams.events import CATALOGUE, Direction, EventType, Payload, values
 from streams.events.declaration import ALL_KINDS
 from streams.events.schemas import Schema, schema_of
 
@@ -36,7 +36,7 @@ the [values](protocol.md#values) that the tables name, the [lanes](protocol.md#l
 _DIRECTIONS: Final = {Direction.IN: "to the hub", Direction.OUT: "from the hub", Direction.BOTH: "both"}
 _NAMED: Final = {
     "EventId": "event id",
-    "Position": "position",
+    "IdOrZero": "position",
     "Start": 'position or `"$"`',
     "ChannelName": "channel",
     "Name": "name",
@@ -156,8 +156,8 @@ def _kind(field: Node) -> str:
         return known
     if "$ref" in field:
         return _spoken(field["$ref"].removeprefix("#/$defs/"))
-    if values := field.get("enum") or ("const" in field and [field["const"]]):
-        return ", ".join(f"`{value}`" for value in values)
+    if allowed := field.get("enum") or ("const" in field and [field["const"]]):
+        return ", ".join(f"`{value}`" for value in allowed)
     if options := field.get("anyOf") or field.get("oneOf"):
         return " or ".join(dict.fromkeys(_kind(option) for option in options))
     return _KINDS[field.get("type", "")](field)
@@ -178,8 +178,8 @@ def _text(field: Node) -> str:
 def _number(field: Node) -> str:
     low, high = field.get("minimum"), field.get("maximum")
     word = "integer" if field["type"] == "integer" else "number"
-    low_shown = low is not None and low > -types.INT_MAX
-    high_shown = high is not None and high < types.INT_MAX
+    low_shown = low is not None and low > -values.INT_MAX
+    high_shown = high is not None and high < values.INT_MAX
     if low_shown and high_shown:
         return f"{word}, {low:,} to {high:,}"
     return f"{word} ≥ {low:,}" if low_shown else word
@@ -193,9 +193,9 @@ def _list(field: Node) -> str:
 
 def _object(field: Node) -> str:
     patterns: Any = field.get("patternProperties") or {}
-    values = next(iter(patterns.values()), None) or field.get("additionalProperties")
+    inner = next(iter(patterns.values()), None) or field.get("additionalProperties")
     most = f", ≤ {field['maxProperties']:,}" if "maxProperties" in field else ""
-    return f"object of {_kind(values)}{most}" if isinstance(values, dict) else f"object{most}"
+    return f"object of {_kind(inner)}{most}" if isinstance(inner, dict) else f"object{most}"
 
 
 _KINDS: Final[Mapping[str, Callable[[Node], str]]] = {
@@ -222,7 +222,7 @@ def _spoken(name: str) -> str:
 
 
 _ALIASES: Final[Mapping[str, str]] = {
-    _shape(TypeAdapter(getattr(types, alias)).json_schema()): spoken for alias, spoken in _NAMED.items()
+    _shape(TypeAdapter(getattr(values, alias)).json_schema()): spoken for alias, spoken in _NAMED.items()
 }
 """The constraints of a value that has a name → that name."""
 

@@ -16,7 +16,7 @@ from projections.projection import Dumped, Home, Projection, kind_of
 from projections.recorded import Recorded, broken, number, text
 from streams.channel import Kind
 from streams.events.declaration import Payload
-from streams.events.types import Count, Maybe, MessageId, RunId, Time
+from streams.events.values import Count, Maybe, MessageId, RunId, Time
 from streams.json_bytes import Json, JsonObject
 from streams.run_states import FINAL_STATES, TRANSITIONS, RunState
 from streams.times import rfc3339

@@ -22,7 +22,7 @@ from projections.projection import Dumped, Home, Projection, kind_of
 from projections.recorded import Recorded, actor_id, broken, number, object_field, optional_list, optional_text, text
 from streams.channel import Kind
 from streams.events.declaration import Payload
-from streams.events.types import Count, Maybe
+from streams.events.values import Count, Maybe
 from streams.json_bytes import Json, JsonObject
 
 _TEXT_FILE: Final[dict[str, Json]] = {"mime": "text/plain; charset=utf-8", "name": "answer.txt"}

@@ -16,7 +16,7 @@ from projections.json_patch import Patched, apply_patch
 from projections.projection import Dumped, Home, Projection
 from projections.recorded import Recorded, broken, optional_list, optional_text
 from streams.events.declaration import Payload
-from streams.events.types import EventId, Int, Maybe
+from streams.events.values import EventId, Int, Maybe
 from streams.json_bytes import Json, JsonObject, weigh
 
 CONTENT_WEIGHT_MAX: Final = 4 * 1024 * 1024

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from projections.recorded import Recorded, number, optional_text, optional_time_ms, text
 from streams.channel import Kind
 from streams.events.declaration import Payload
-from streams.events.types import Count, EventId, Maybe, MessageId, Ordinal, RunId
+from streams.events.values import Count, EventId, Maybe, MessageId, Ordinal, RunId
 from streams.json_bytes import JsonObject
 
 CURSOR_LIFE_MS: Final = 600_000

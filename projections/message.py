@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict
 
 from streams.events.declaration import Payload
-from streams.events.types import Count, Maybe, MessageId, RunId
+from streams.events.values import Count, Maybe, MessageId, RunId
 from streams.json_bytes import Json, JsonObject, weigh
 
 USER: Final = "user"

@@ -10,7 +10,7 @@ from projections.channel_state import PROJECTIONS
 from projections.live import LiveStateFields
 from streams.events.declaration import Payload
 from streams.events.schemas import Schema, schema_of
-from streams.events.types import Count
+from streams.events.values import Count
 
 
 class CommonFields(Payload):

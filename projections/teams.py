@@ -14,7 +14,7 @@ from projections.projection import Dumped, Home, Projection
 from projections.recorded import Recorded, broken, object_field, optional_list, optional_text, optional_time_ms, text
 from streams.errors import MalformedCursor
 from streams.events.declaration import Payload
-from streams.events.types import Count, Maybe
+from streams.events.values import Count, Maybe
 from streams.ids import id_order
 from streams.json_bytes import Json, JsonObject
 

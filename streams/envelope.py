@@ -158,7 +158,7 @@ class Entry(NamedTuple):
     meta: bytes
 
     def wire(self, channel: bytes) -> bytes:
-        """The event as JSON on the wire (PROTOCOL 1), by joining bytes; `channel` is its `kind:name`."""
+        """The event as JSON on the wire (docs/protocol.md#messages), by joining bytes; `channel` is its `kind:name`."""
         meta = b"" if self.meta == b"{}" else b',"meta":' + self.meta
         head = b'{"id":"%b","seq":%d,' % (self.id, self.seq) if self.seq else b"{"
         return b'%b"channel":"%b","type":"%b","v":%b,"actor":%b%b,"payload":%b}' % (

@@ -12,8 +12,14 @@ from hub.protocol.replies import reply
 from hub.protocol.session import channel_of
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from streams.cursor import LIVE, Cursor
-from streams.events.channels import ChannelHistory, ChannelPresence, ChannelRead, ChannelSubscribe, ChannelUnsubscribe
-from streams.events.subscription import Subscription
+from streams.events.channels import (
+    ChannelHistory,
+    ChannelPresence,
+    ChannelRead,
+    ChannelSubscribe,
+    ChannelUnsubscribe,
+    Subscription,
+)
 from streams.ids import id_order
 from streams.json_bytes import to_json
 from streams.records.read_marks import ReadMarks, marking

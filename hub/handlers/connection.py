@@ -17,8 +17,8 @@ from hub.protocol.session import SessionState
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from streams.channel import Channel, Kind
 from streams.cursor import LIVE, Cursor
+from streams.events.channels import Subscription
 from streams.events.connection import ConnectionInit, ConnectionReconnect, ConnectionRefresh
-from streams.events.subscription import Subscription
 from streams.json_bytes import to_json
 from streams.times import rfc3339
 

@@ -1,4 +1,4 @@
-"""The event catalogue: every event type, declared once (EVENTS). Pure.
+"""The event catalogue: every event type, declared once. Pure.
 
 Validation, permissions, limits, documents and the tests that enumerate "every event" read `CATALOGUE`. Adding an event
 is a payload model and a row in its family's file.
@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from streams.events import agents, assistant, channels, chat, connection, documents, files, stored, teams, tools
+from streams.events import ack as stored
+from streams.events import agents, assistant, channels, chat, connection, documents, files, teams, tools
 from streams.events.declaration import Action, Direction, EventType, Payload
 
 _FAMILIES: Final = (stored, connection, channels, chat, assistant, tools, files, teams, agents, documents)

@@ -1,4 +1,4 @@
-"""The payloads of agent.* (EVENTS 10): runs, their states, outputs and end. Pure."""
+"""The payloads of agent.* (docs/events.md#agent): runs, their states, outputs and end. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pydantic import Field, model_validator
 from streams.channel import Kind
 from streams.envelope import Lane
 from streams.events.chat import Writing
-from streams.events.declaration import NO_CHANNEL, Action, Direction, EventType, Payload
-from streams.events.json_patch import check_patch
+from streams.events.declaration import NO_CHANNEL, Action, Direction, EventType, Payload, broken
+from streams.events.json_limits import check_patch
 from streams.events.parts import Failure, InParts, ModelSettings, Usage
-from streams.events.problem_texts import broken
-from streams.events.types import (
+from streams.events.values import (
     Count,
     FileId,
     Json16K,
@@ -79,7 +78,7 @@ class Step(Payload):
 
 
 class AgentStatus(Payload):
-    """The state a run entered (EVENTS 12)."""
+    """The state a run entered."""
 
     run_id: RunId
     agent: Name
@@ -171,7 +170,7 @@ class AgentInfo(Payload):
     interactive: bool
 
 
-class AgentList(Payload):
+class AgentListAnswer(Payload):
     """The agents that the asker's grants allow."""
 
     agents: list[AgentInfo]
@@ -196,6 +195,6 @@ EVENTS: tuple[EventType, ...] = (
     _from_hub(name="agent.subagent", model=AgentSubagent, ag_ui="SUBAGENT_STARTED, SUBAGENT_FINISHED",
               summary="A run that a run started."),
     EventType(name="agent.list", model=AgentListQuestion, direction=Direction.IN, lane=Lane.CONNECTION,
-              kinds=NO_CHANNEL, reply="agent.list", reply_model=AgentList, rate="history", ag_ui="capabilities",
+              kinds=NO_CHANNEL, reply="agent.list", reply_model=AgentListAnswer, rate="history", ag_ui="capabilities",
               summary="Which agents there are."),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The payloads of assistant.* (EVENTS 6): a streamed answer, from its start over deltas to its end. Pure.
+"""The payloads of assistant.* (docs/events.md#assistant): a streamed answer, from its start over deltas to its end. Pure.
 
 The hub and its workers write these; clients only receive them. Offsets count Unicode code points of one track in one
 attempt.
@@ -13,10 +13,9 @@ from pydantic import Field, model_validator
 
 from streams.channel import Kind
 from streams.envelope import Lane
-from streams.events.declaration import Direction, EventType, Payload
+from streams.events.declaration import Direction, EventType, Payload, broken
 from streams.events.parts import Failure, OutPart, Usage
-from streams.events.problem_texts import broken
-from streams.events.types import (
+from streams.events.values import (
     Count,
     FileId,
     Maybe,

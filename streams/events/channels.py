@@ -1,17 +1,109 @@
-"""The payloads of channel.* (EVENTS 4): subscribing, resuming, history, state, presence. Pure."""
+"""The payloads of channel.* (docs/events.md#channel): subscribing, resuming, history, state, presence. Pure.
+
+The channel of a subscription is any text here: a malformed one is refused alone, with 4006, and not the whole command.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from streams.envelope import Lane
-from streams.events.declaration import ALL_KINDS, NO_CHANNEL, Action, Direction, EventType, Payload
-from streams.events.problem_texts import broken
-from streams.events.subscription import ChannelText, Gap, Mark, Presence, StoredEvent, SubscriptionItem
-from streams.events.types import Count, EventId, Maybe, Position, Text64, Text128, Time
+from streams.events.declaration import ALL_KINDS, NO_CHANNEL, Action, Direction, EventType, Payload, broken
+from streams.events.values import Count, EventId, IdOrZero, Maybe, Start, Text64, Text128, Time
+
+ChannelText = Annotated[str, Field(max_length=1024, examples=["conversation:42"])]
+"""A channel as a client names it, before it is checked against the grammar."""
+Rewind = Annotated[int, Field(ge=0, le=1000)]
+
+
+class Subscription(Payload):
+    """One channel to follow, and from where.
+
+    Attributes:
+        after: the cursor: everything after it is replayed; "0" replays all, "$" (the default) nothing.
+        rewind: replay so many of the newest events instead.
+        state: include the channel's state in the answer.
+        presence: receive who joins and leaves.
+    """
+
+    channel: ChannelText
+    after: Start = "$"
+    seq: Maybe[Count] = None
+    epoch: Maybe[Text64] = None
+    rewind: Maybe[Rewind] = None
+    state: bool = True
+    presence: bool = False
+
+
+class OpeningSubscription(Subscription):
+    """A subscription within `connection.init`, where unknown fields are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+def _spelled_out(value: object) -> object:
+    """A bare channel name is a subscription with every default."""
+    return {"channel": value} if isinstance(value, str) else value
+
+
+SubscriptionItem = Annotated[
+    Subscription, BeforeValidator(_spelled_out, json_schema_input_type=Subscription | ChannelText)
+]  # fmt: skip
+"""A subscription, or only the channel's name. It is stored and read spelled out."""
+OpeningItem = Annotated[
+    OpeningSubscription, BeforeValidator(_spelled_out, json_schema_input_type=OpeningSubscription | ChannelText)
+]  # fmt: skip
+
+
+class CursorGiven(Payload):
+    """Where a client stands in one channel. `seq` proves that nothing is missing, `epoch` the same stream."""
+
+    model_config = ConfigDict(extra="ignore", title="Cursor")
+
+    after: IdOrZero
+    seq: Maybe[Count] = None
+    epoch: Maybe[Text64] = None
+
+
+class Mark(Payload):
+    """A place in a stream: the head, or the floor. Of an empty channel: "0" and 0."""
+
+    id: IdOrZero
+    seq: Count
+
+
+class GapTold(Payload):
+    """What a reader misses and cannot be given. The range is null where it cannot be known."""
+
+    model_config = ConfigDict(title="Gap")
+
+    reason: Literal["trimmed", "epoch_changed", "cursor_unknown", "too_far"]
+    from_seq: Count | None
+    to_seq: Count | None
+
+
+class Presence(Payload):
+    """One person in a channel, however many devices."""
+
+    user: str
+    status: Literal["joined", "left", "active", "away", "dnd"]
+    devices: Count
+
+
+class StoredEvent(Payload):
+    """An event as it is on the wire, where a payload carries events."""
+
+    id: EventId
+    seq: Count
+    channel: str
+    type: str
+    v: Count
+    actor: dict[str, str]
+    payload: dict[str, object]
+    meta: Maybe[dict[str, str]] = None
 
 
 class OpenState(Payload):
@@ -37,7 +129,7 @@ class ChannelSubscribed(Payload):
     floor: Mark
     recovered: bool
     replay: Count
-    gap: Gap | None
+    gap: GapTold | None
     state: Maybe[OpenState] = None
     state_at: Count
 
@@ -48,7 +140,7 @@ class ChannelResumed(Payload):
     from_seq: Count | None
     to_seq: Count | None
     count: Count
-    gap: Gap | None
+    gap: GapTold | None
 
 
 class ChannelUnsubscribe(Payload):
@@ -73,8 +165,8 @@ class ChannelPresence(Payload):
 class ChannelHistory(Payload):
     """A page of what is kept: forwards from `after`, or backwards from `before`, within times and types."""
 
-    after: Maybe[Position] = None
-    before: Maybe[Position] = None
+    after: Maybe[IdOrZero] = None
+    before: Maybe[IdOrZero] = None
     from_time: Maybe[Time] = None
     to_time: Maybe[Time] = None
     types: Maybe[Annotated[list[Text128], Field(max_length=32)]] = None
@@ -92,7 +184,7 @@ class HistoryPage(Payload):
 
     events: list[StoredEvent]
     next: EventId | None
-    gap: Gap | None
+    gap: GapTold | None
 
 
 class ChannelStateQuestion(Payload):

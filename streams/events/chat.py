@@ -1,4 +1,4 @@
-"""The payloads of chat.*, message.* and conversation.* (EVENTS 5): what people write in a conversation. Pure."""
+"""The payloads of chat.*, message.* and conversation.* (docs/events.md#chat): what people write in a conversation. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pydantic import Field, model_validator
 
 from streams.channel import Kind
 from streams.envelope import Lane
-from streams.events.declaration import Action, Direction, EventType, Payload
+from streams.events.ack import Stored
+from streams.events.declaration import Action, Direction, EventType, Payload, broken
 from streams.events.parts import InParts, ModelSettings
-from streams.events.problem_texts import broken
-from streams.events.stored import Stored
-from streams.events.types import (
+from streams.events.values import (
     Count,
     Maybe,
     MessageId,

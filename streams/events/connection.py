@@ -1,4 +1,4 @@
-"""The payloads of connection.* (EVENTS 3): handshake, heartbeat, refresh, errors. Pure.
+"""The payloads of connection.* (docs/events.md#connection): handshake, heartbeat, refresh, errors. Pure.
 
 Alone among inbound payloads, init and reconnect pass over unknown fields, so that a newer client can negotiate down.
 """
@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from streams.envelope import Lane
+from streams.events.channels import ChannelText, CursorGiven, OpeningItem
 from streams.events.declaration import NO_CHANNEL, Direction, EventType, Payload
-from streams.events.subscription import ChannelText, Cursor, OpeningItem
-from streams.events.types import Count, EventId, Int, Maybe, Name, Ordinal, Text32, Text64, Time
+from streams.events.values import Count, EventId, Int, Maybe, Name, Ordinal, Text32, Text64, Time
 
 Token = Annotated[str, Field(max_length=8192)]
 HANDSHAKE_ERRORS = (4001, 4002, 4008, 4010, 4014, 4019, 4023, 4024)
@@ -45,7 +45,7 @@ class ConnectionReconnect(ConnectionInit):
     """The first frame of a client that has cursors: authenticates and resumes in one round trip."""
 
     session_id: Maybe[Text64] = None
-    cursors: Annotated[dict[ChannelText, Cursor], Field(max_length=200)]
+    cursors: Annotated[dict[ChannelText, CursorGiven], Field(max_length=200)]
 
 
 class ReconnectPolicy(Payload):
@@ -85,8 +85,10 @@ class HeartbeatAnswer(Payload):
     cursors: Maybe[dict[str, EventId]] = None
 
 
-class ErrorDetail(Payload):
+class ErrorField(Payload):
     """One field and what is wrong with it."""
+
+    model_config = ConfigDict(title="ErrorDetail")
 
     field: str
     problem: str
@@ -100,7 +102,7 @@ class ConnectionError_(Payload):  # noqa: N801 - ConnectionError is Python's own
     message: str
     retry: Literal["no", "refresh", "backoff", "now"]
     retry_after_ms: Maybe[Count] = None
-    details: Maybe[list[ErrorDetail]] = None
+    details: Maybe[list[ErrorField]] = None
 
 
 class ConnectionRefresh(Payload):

@@ -7,12 +7,15 @@ from enum import StrEnum
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
 from streams.channel import Kind
 from streams.envelope import Lane
 
 ALL_KINDS: Final = frozenset(Kind)
 NO_CHANNEL: Final[frozenset[Kind]] = frozenset()
+RULE: Final = "rule"
+"""The type of the errors that our own rules raise, beside pydantic's."""
 
 
 class Direction(StrEnum):
@@ -24,7 +27,7 @@ class Direction(StrEnum):
 
 
 class Action(StrEnum):
-    """What a grant allows (PROTOCOL 5)."""
+    """What a grant allows (docs/protocol.md#tokens)."""
 
     READ = "read"
     WRITE = "write"
@@ -48,7 +51,7 @@ class EventType:
         delivered: the payload as subscribers get it, where the hub adds to it (`user`); None when it is `model`.
         kinds: the kinds of channel it may be sent to; empty for those that have no channel.
         action: what the sender's grant must allow; None when nothing is asked.
-        rate: its rate class (EVENTS 14); None for what clients never send.
+        rate: its rate class (docs/protocol.md#rates); None for what clients never send.
         reply: the type that answers it; "ack" when it has no name of its own, None when there is no answer.
         reply_model: the reply's payload where it is not the model of the type that `reply` names.
         results: the fields that the reply adds to `Stored` for this command.
@@ -98,3 +101,8 @@ class EventType:
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of what its sender writes."""
         return self.model.model_json_schema()
+
+
+def broken(text: str, **limits: int) -> PydanticCustomError:
+    """The error that a rule of ours raises; `text` completes "<field> …" and names at most the limits."""
+    return PydanticCustomError(RULE, text, dict(limits))

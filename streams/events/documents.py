@@ -1,4 +1,4 @@
-"""The payloads of document.* (EVENTS 10): shared documents, as JSON patches or opaque updates. Pure."""
+"""The payloads of document.* (docs/events.md#document): shared documents, as JSON patches or opaque updates. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pydantic import model_validator
 
 from streams.channel import Kind
 from streams.envelope import Lane
-from streams.events.declaration import Action, Direction, EventType, Payload
-from streams.events.json_patch import Patch
-from streams.events.problem_texts import broken
-from streams.events.types import Bytes256K, Count, Json2K, Maybe, Text16
+from streams.events.declaration import Action, Direction, EventType, Payload, broken
+from streams.events.json_limits import Patch
+from streams.events.values import Bytes256K, Count, Json2K, Maybe, Text16
 
 
 class DocumentUpdate(Payload):

@@ -1,4 +1,4 @@
-"""The payloads of file.* (EVENTS 8): uploads and what becomes of them. Pure.
+"""The payloads of file.* (docs/events.md#file): uploads and what becomes of them. Pure.
 
 URLs and file bytes pass through here on one connection only; they are in no lane.
 """
@@ -12,9 +12,8 @@ from pydantic import Field, model_validator
 
 from streams.channel import Kind
 from streams.envelope import Lane
-from streams.events.declaration import ALL_KINDS, Action, Direction, EventType, Payload
-from streams.events.problem_texts import broken
-from streams.events.types import (
+from streams.events.declaration import ALL_KINDS, Action, Direction, EventType, Payload, broken
+from streams.events.values import (
     Bytes512K,
     Count,
     EventId,
@@ -30,7 +29,6 @@ from streams.events.types import (
     Text500,
     Time,
 )
-from streams.events.upload_ways import MultipartWay, SingleWay, SocketWay, UploadDone
 
 PartNumber = Annotated[int, Field(ge=1, le=10_000)]
 UploadState = Literal["requested", "uploading", "verifying", "scanning", "ready", "failed"]
@@ -46,6 +44,53 @@ class FileUploadRequest(Payload):
     sha256: Maybe[Sha256] = None
     purpose: Literal["attachment", "document", "avatar"] = "attachment"
     resume_key: Maybe[Text128] = None
+
+
+class SingleWay(Payload):
+    """One request; the headers are signed and must be sent exactly."""
+
+    method: Literal["PUT", "POST"]
+    url: str
+    headers: dict[str, str]
+    fields: Maybe[dict[str, str]] = None
+
+
+class SignedPart(Payload):
+    """The URL of one part."""
+
+    n: Ordinal
+    url: str
+    headers: dict[str, str]
+
+
+class MultipartWay(Payload):
+    """Parts of `part_size` bytes (the last may be smaller), and the URLs signed so far."""
+
+    part_size: Ordinal
+    part_count: Ordinal
+    parts: Annotated[list[SignedPart], Field(max_length=50)]
+
+
+class SocketWay(Payload):
+    """Chunks over the socket: their greatest size in bytes, and how many may be on their way."""
+
+    chunk_size: Ordinal
+    window: Count
+
+
+class DonePart(Payload):
+    """A part that is stored."""
+
+    n: Ordinal
+    size: Count
+    sha256: Maybe[Sha256] = None
+
+
+class UploadDone(Payload):
+    """What is there already: parts, and where the socket goes on, in bytes."""
+
+    parts: list[DonePart]
+    next_offset: Count
 
 
 class FileUploadAuthorized(Payload):

@@ -1,4 +1,4 @@
-"""The parts of a message, usage and failure: values that several families share (EVENTS 2). Pure."""
+"""The parts of a message, usage and failure: values that several families share (docs/protocol.md#values). Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from streams.events.declaration import Payload
-from streams.events.types import (
+from streams.events.values import (
     Count,
     FileId,
     Json32K,

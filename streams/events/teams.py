@@ -1,4 +1,4 @@
-"""The payloads of team.* (EVENTS 9): the activity feed, who is there, notifications. Pure."""
+"""The payloads of team.* (docs/events.md#team): the activity feed, who is there, notifications. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pydantic import Field, model_validator
 
 from streams.channel import Kind
 from streams.envelope import Lane
-from streams.events.declaration import Action, Direction, EventType, Payload
-from streams.events.problem_texts import broken
-from streams.events.types import (
+from streams.events.declaration import Action, Direction, EventType, Payload, broken
+from streams.events.values import (
     Count,
     EventId,
     Link,

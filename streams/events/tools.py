@@ -1,4 +1,4 @@
-"""The payloads of tool.call.* (EVENTS 7): calls, their progress and end, questions to people and their answers. Pure.
+"""The payloads of tool.call.* (docs/events.md#tool): calls, their progress and end, questions to people and their answers. Pure.
 
 Whether a request is open, who may answer it and whether arguments may be edited is checked where the request is known.
 """
@@ -12,9 +12,8 @@ from pydantic import Field, model_validator
 
 from streams.channel import Kind
 from streams.envelope import Lane
-from streams.events.declaration import Action, Direction, EventType, Payload
-from streams.events.problem_texts import broken
-from streams.events.types import (
+from streams.events.declaration import Action, Direction, EventType, Payload, broken
+from streams.events.values import (
     FLOAT_MAX,
     Count,
     FileId,

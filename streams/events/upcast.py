@@ -1,4 +1,4 @@
-"""Lifting old payloads: `(type, v) → v + 1`, applied where state is folded (EVENTS 16). Pure.
+"""Lifting old payloads: `(type, v) → v + 1`, applied where state is folded (docs/protocol.md#versions). Pure.
 
 Stored bytes are never rewritten and replay sends them as they are; only readers that fold see the lifted form.
 """

@@ -8,21 +8,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticSerializationError
 
 from streams.errors import StreamsError
-from streams.events.declaration import EventType, Payload
-from streams.events.problem_texts import problem_text
+from streams.events.declaration import RULE, EventType, Payload
 
 PROBLEMS_MAX: Final = 10
 """More would only repeat the same mistake; a client mends these first."""
 _WHOLE: Final = "payload"
+_OTHERWISE: Final = "is not valid"
+_TEXTS: Final[Mapping[str, str]] = MappingProxyType({
+    "missing": "is required",
+    "extra_forbidden": "has an unknown field",
+    "string_type": "must be a string",
+    "string_unicode": "must hold no lone surrogates",
+    "string_too_long": "must be at most {max_length} characters",
+    "string_too_short": "must be at least {min_length} characters",
+    "string_pattern_mismatch": "has characters or a form that is not allowed",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "int_parsing_size": "must be an integer of 64 bits",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be one of {expected}",
+    "list_type": "must be a list",
+    "too_long": "must have at most {max_length} items",
+    "too_short": "must have at least {min_length} items",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "union_tag_not_found": "needs a type",
+    "union_tag_invalid": "must be of type {expected_tags}",
+})  # fmt: skip
+"""pydantic's error type → our own short sentence, which completes "<field> …". pydantic's texts are not used: they are
+written for programmers, change between releases, and may repeat the input."""
 
 
-class Problem(NamedTuple):
+class FieldProblem(NamedTuple):
     """A field, as a path such as `parts.0.file_id`, and what is wrong with it."""
 
     field: str
@@ -36,7 +65,7 @@ class InvalidPayload(StreamsError):
         problems: at most ten, in the order of the fields.
     """
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, problems: tuple[FieldProblem, ...]) -> None:
         super().__init__("; ".join(f"{p.field} {p.problem}" for p in problems))
         self.problems = problems
 
@@ -55,11 +84,11 @@ def validate(event_type: EventType, payload: Mapping[str, object]) -> tuple[Payl
         raise InvalidPayload(_problems(model, error)) from None
     except PydanticSerializationError:
         # Only a lone surrogate in the key of a dict gets past the constraints: keys are not re-encoded on the way in.
-        raise InvalidPayload((Problem(_WHOLE, "must hold only text that can be written as UTF-8"),)) from None
+        raise InvalidPayload((FieldProblem(_WHOLE, "must hold only text that can be written as UTF-8"),)) from None
 
 
 def read(event_type: EventType, payload: Mapping[str, object]) -> Payload:
-    """A stored payload as a model. Unknown fields are passed over: a newer hub may have written them (EVENTS 16).
+    """A stored payload as a model. Unknown fields are passed over: a newer hub may have written them (docs/protocol.md#versions).
 
     Raises:
         InvalidPayload: what the declaration does know is broken.
@@ -76,14 +105,21 @@ def to_json(payload: Payload) -> bytes:
     return payload.__pydantic_serializer__.to_json(payload, exclude_unset=True)
 
 
-def _problems(model: type[Payload], error: ValidationError) -> tuple[Problem, ...]:
+def _problems(model: type[Payload], error: ValidationError) -> tuple[FieldProblem, ...]:
     """Our own words for what pydantic found, once per field."""
     found: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_input=False):
-        found.setdefault(_field(model, detail), problem_text(detail))
+        found.setdefault(_field(model, detail), _sentence(detail))
         if len(found) == PROBLEMS_MAX:
             break
-    return tuple(Problem(field, problem) for field, problem in found.items())
+    return tuple(FieldProblem(field, problem) for field, problem in found.items())
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    """The sentence for one error, with the limits that the declaration sets and nothing of the input."""
+    if detail["type"] == RULE:
+        return detail["msg"]
+    return _TEXTS.get(detail["type"], _OTHERWISE).format_map(detail.get("ctx", {}))
 
 
 def _field(model: type[Payload], detail: ErrorDetails) -> str:

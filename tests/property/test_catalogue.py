@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from streams.envelope import Actor, Entry
 from streams.events import CATALOGUE, EventType
+from streams.events.channels import Subscription
 from streams.events.chat import Writing
-from streams.events.subscription import Subscription
 from streams.events.validation import InvalidPayload, read, to_json, validate
 from support.examples import examples
 from support.payload_strategies import JSON, payloads

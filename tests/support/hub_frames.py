@@ -11,8 +11,8 @@ from typing import Any
 from projections.state_schema import CHANNEL_STATE
 from streams.envelope import Lane
 from streams.events import CATALOGUE, EventType, Payload
-from streams.events.types import EventId
 from streams.events.validation import InvalidPayload, validate
+from streams.events.values import EventId
 
 Json = dict[str, Any]
 EVENT_FIELDS = ("id", "seq", "channel", "type", "v", "actor", "meta", "payload")

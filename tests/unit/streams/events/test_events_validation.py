@@ -9,13 +9,13 @@ import pytest
 
 from streams.events import CATALOGUE
 from streams.events.json_limits import DEPTH_MAX
-from streams.events.validation import InvalidPayload, Problem, read, to_json, validate
+from streams.events.validation import FieldProblem, InvalidPayload, read, to_json, validate
 from support.payloads import broken_payloads
 
 SECRET = "hunter2-hunter2"
 
 
-def refusal(name: str, payload: dict[str, Any]) -> tuple[Problem, ...]:
+def refusal(name: str, payload: dict[str, Any]) -> tuple[FieldProblem, ...]:
     with pytest.raises(InvalidPayload) as error:
         validate(CATALOGUE[name], payload)
     return error.value.problems
@@ -40,7 +40,7 @@ def test_unset_fields_are_not_stored() -> None:
 def test_a_setting_can_be_reset_with_null() -> None:
     """In settings null means something, so it is stored; everywhere else it is refused."""
     assert stored("chat.configure", {"settings": {"title": None}}) == b'{"settings":{"title":null}}'
-    assert refusal("chat.cancel", {"reason": None}) == (Problem("reason", "must be a string"),)
+    assert refusal("chat.cancel", {"reason": None}) == (FieldProblem("reason", "must be a string"),)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_at_most_ten_problems_are_told() -> None:
 
 def test_unknown_fields_are_named_by_their_place() -> None:
     """An unknown field is reported at the object that holds it."""
-    assert refusal("chat.message", {"text": "a", "x": 1, "y": 2}) == (Problem("payload", "has an unknown field"),)
+    assert refusal("chat.message", {"text": "a", "x": 1, "y": 2}) == (FieldProblem("payload", "has an unknown field"),)
 
 
 def test_text_limits_count_code_points() -> None:
@@ -154,7 +154,7 @@ def test_json_holds_no_lone_surrogates(value: object) -> None:
 def test_json_may_be_null_where_null_is_a_value() -> None:
     """A client's tool may return nothing; a run must be given something."""
     assert stored("tool.call.response", {"request_id": "q", "result": None}) == b'{"request_id":"q","result":null}'
-    assert refusal("agent.invoke", {"input": None}) == (Problem("input", "must not be null"),)
+    assert refusal("agent.invoke", {"input": None}) == (FieldProblem("input", "must not be null"),)
     assert refusal("tool.call.response", {"request_id": "q", "edited_args": None})
 
 
@@ -186,7 +186,7 @@ def test_other_times_are_refused(time: str) -> None:
 def test_numbers_are_not_guessed() -> None:
     """Strict: no integer from a float, a string or a truth value."""
     for value in (1.0, "1", True):
-        assert refusal("channel.history", {"limit": value}) == (Problem("limit", "must be an integer"),)
+        assert refusal("channel.history", {"limit": value}) == (FieldProblem("limit", "must be an integer"),)
 
 
 def test_a_bare_channel_is_a_subscription() -> None:

@@ -1,4 +1,4 @@
-"""What the hub answers once a command is in the stream: `Stored` and `ack` (EVENTS 2). Pure."""
+"""What the hub answers once a command is in the stream: `Stored` and `ack` (docs/protocol.md#values). Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Literal
 from pydantic import model_validator
 
 from streams.envelope import Lane
-from streams.events.declaration import NO_CHANNEL, Direction, EventType, Payload
-from streams.events.problem_texts import broken
-from streams.events.types import ChannelName, Count, EventId, Maybe, Ordinal, RunId
+from streams.events.declaration import NO_CHANNEL, Direction, EventType, Payload, broken
+from streams.events.values import ChannelName, Count, EventId, Maybe, Ordinal, RunId
 from streams.run_states import RunState
 
 Level = Literal["memory", "fsync", "replicated"]

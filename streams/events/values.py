@@ -1,4 +1,4 @@
-"""The type aliases of the catalogue (EVENTS 2), as constraints that pydantic-core checks itself. Pure.
+"""The type aliases of the catalogue (docs/protocol.md#values), as constraints that pydantic-core checks itself. Pure.
 
 Every string refuses NUL and lone surrogates; other control and format characters are stored as they were sent, because
 text is data and the page that shows it decides how. Lengths count code points, sizes count bytes of JSON. Python code
@@ -15,8 +15,8 @@ from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from streams.events.declaration import broken
 from streams.events.json_limits import JsonValue
-from streams.events.problem_texts import broken
 from streams.times import milliseconds_of_text
 
 T = TypeVar("T")
@@ -84,10 +84,10 @@ TextOrJson64K = Annotated[object, JsonValue(65_536, is_null_allowed=False, text_
 EventId = Annotated[
     str, Field(max_length=32, pattern=r"^[0-9]{1,15}-[0-9]{1,10}$", examples=["1795367479511-0"])
 ]  # fmt: skip
-Position = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0)$", examples=["0"])]
+IdOrZero = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0)$", examples=["0"])]
 """An `EventId`, or "0": before everything."""
 Start = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0|\$)$", examples=["0", "$"])]
-"""A `Position`, or "$": live only."""
+"""An `IdOrZero`, or "$": live only."""
 ChannelName = Annotated[
     str, Field(max_length=141, pattern=rf"^(?:conversation|team|document|agent|user):{_NAME}$", examples=["conversation:42"])
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from projections.state_schema import state_schema
 from streams.envelope import Lane
 from streams.events.declaration import Direction, EventType
 from streams.events.schemas import schema_of
@@ -93,7 +94,7 @@ _OF_AGENTS: Final = frozenset({"agent", "assistant", "tool"})
 
 def payload_of(row: EventType) -> dict[str, object]:
     """A payload that the type's model takes."""
-    schema = schema_of(row.model)
+    schema = schema_of(row.model, state_schema())
     maker = _Maker(schema.get("$defs", {}))
     return {**maker.fields(schema), **_MORE.get(row.name, {})}
 

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from hub.protocol.schemas import errors_of
 from ops.event_examples import example_of
+from projections.state_schema import state_schema
 from streams.envelope import Lane
 from streams.events import CATALOGUE, Direction, EventType, Payload, values
 from streams.events.declaration import ALL_KINDS
@@ -108,7 +109,7 @@ def _reply(row: EventType) -> str:
 
 def _payload(title: str, model: type[Payload]) -> list[str]:
     """A table of the payload's fields, and one for each object within it."""
-    schema = schema_of(model)
+    schema = schema_of(model, state_schema())
     if not schema.get("properties"):
         return [f"The {title} is empty.\n"]
     inner: Any = schema.get("$defs", {})

@@ -20,7 +20,7 @@ from streams.events.values import EventId, Int, Maybe
 from streams.json_bytes import Json, JsonObject, weigh
 
 CONTENT_WEIGHT_MAX: Final = 4 * 1024 * 1024
-"""What a document may weigh, in characters (`json_bytes.weigh`). It is sent with every state that shows it."""
+"""The largest weight of a document, in characters (`json_bytes.weigh`). It is sent with every state that shows it."""
 JSON_MODE: Final = "json"
 OPAQUE_MODE: Final = "opaque"
 

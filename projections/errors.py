@@ -1,4 +1,4 @@
-"""What can go wrong with a fold, as types. Pure."""
+"""The errors of a fold. Pure."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from projections.errors import PatchRefused
 from streams.json_bytes import Json, JsonObject, weigh
 
 WEIGHT_MAX: Final = 4 * 1024 * 1024
-"""What one patch may put into a document, in characters (`json_value.weigh`): sixteen patches of the largest size."""
+"""The most that one patch may put into a document, in characters (`json_bytes.weigh`): sixteen patches of the largest size."""
 DEPTH_MAX: Final = 128
 """Containers within containers that a document may have: JSON readers recurse."""
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)

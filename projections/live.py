@@ -140,7 +140,7 @@ def _put(held: dict[str, Passing], name: str, item: Passing, now_ms: int) -> Non
 
 
 def _presence(state: Live, event: Recorded) -> None:
-    """Whoever is gone types, points and is a member no more."""
+    """Drops the typing, the cursors and the membership of whoever has left."""
     user, devices = text(event, "user"), number(event, "devices")
     if devices < 1:
         state.typing.pop(user, None)
@@ -166,7 +166,7 @@ def _cursor(state: Live, event: Recorded) -> None:
 
 
 def _member(state: Live, event: Recorded) -> None:
-    """How a member is, until a time if one is given; one who is offline is not listed."""
+    """A member's status, until a time if one is given; one who is offline is not listed."""
     user, status, devices = text(event, "user"), text(event, "status"), number(event, "devices")
     message, until_ms = optional_text(event, "message"), optional_time_ms(event, "until")
     shown: JsonObject = {"user": user, "status": status}

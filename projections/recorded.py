@@ -38,7 +38,7 @@ class Recorded(NamedTuple):
 
     @property
     def at_ms(self) -> int:
-        """When it was appended, in milliseconds since 1970."""
+        """The time it was appended, in milliseconds since 1970."""
         return ms_of_id(self.id)
 
     def item(self) -> JsonObject:
@@ -139,7 +139,7 @@ def optional_time_ms(event: Recorded, name: str) -> int | None:
 
 
 def actor_id(event: Recorded) -> str:
-    """Who caused the event."""
+    """The ID of whoever caused the event."""
     value = event.actor.get("id")
     if isinstance(value, str):
         return value

@@ -22,9 +22,10 @@ class CommonFields(Payload):
 
 def _all_fields() -> type[Payload]:
     models = dict.fromkeys(projection.model for several in PROJECTIONS.values() for projection in several)
+    bases: tuple[type[Payload], ...] = (CommonFields, *models, LiveStateFields)
     return create_model(
         "ChannelState",
-        __base__=(CommonFields, *models, LiveStateFields),
+        __base__=bases[::-1],  # pydantic lists the fields of the last base first
         __doc__="The state of one channel: facts exact at `state_at`, the live part as of now.",
     )
 

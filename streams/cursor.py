@@ -1,4 +1,4 @@
-"""Cursors, and the decision what one is worth. Pure.
+"""Cursors, and the judgement whether one can be resumed. Pure.
 
 A stream ID alone cannot prove that nothing is missing: IDs are sparse, and a promoted replica may mint IDs below ones that
 clients hold. The dense `seq` beside it can. `judge` holds a cursor against what one look at the log found.
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from streams.ids import START, id_order
 
 LIVE: Final = "$"
-"""Only what comes from now on."""
+"""The cursor of whoever wants only later events."""
 
 
 class Position(NamedTuple):
@@ -34,7 +34,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the log showed in one moment.
+    """A look at the log in one moment.
 
     Attributes:
         head: the newest event, or the floor where none is kept; `("0", 0)` for an empty channel.
@@ -53,7 +53,7 @@ class Look:
 
 
 class GapReason(StrEnum):
-    """Why a cursor cannot be resumed."""
+    """The reasons for which a cursor cannot be resumed."""
 
     TRIMMED = "trimmed"
     EPOCH_CHANGED = "epoch_changed"
@@ -63,7 +63,7 @@ class GapReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What is missing: `from_seq` to `to_seq`, both included; None where it cannot be known."""
+    """The events missing: `from_seq` to `to_seq`, both included; None where it cannot be known."""
 
     reason: GapReason
     from_seq: int | None = None
@@ -81,7 +81,7 @@ _UNKNOWN: Final = Gap(GapReason.CURSOR_UNKNOWN)
 
 
 def judge(cursor: Cursor, look: Look) -> Resumable | Gap:
-    """What a cursor is worth against a look at the log (the rows of `tests/unit/streams/test_cursor.py`).
+    """Judges a cursor against a look at the log (the rows of `tests/unit/streams/test_cursor.py`).
 
     Raises:
         MalformedCursor: `after` is not an ID.

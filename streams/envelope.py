@@ -1,4 +1,4 @@
-"""What goes into the log and what comes out of it. Pure.
+"""Events on their way into the log and out of it. Pure.
 
 A `Draft` is an event on its way in. An `Entry` is an event read back: its fields are the stored bytes, and
 `Entry.wire` joins them into the JSON every reader gets, so any two readers see equal bytes for one seq.
@@ -17,7 +17,7 @@ from streams.channel import Channel
 
 
 class Lane(StrEnum):
-    """Where an event goes: the durable stream, the short live stream beside it, or one connection only."""
+    """The destination of an event: the durable stream, the short live stream beside it, or one connection only."""
 
     EVENTS = "events"
     LIVE = "live"
@@ -25,7 +25,7 @@ class Lane(StrEnum):
 
 
 class Durability(StrEnum):
-    """What an acknowledged event survives. The ack names it."""
+    """The failures that an acknowledged event survives. The ack names it."""
 
     MEMORY = "memory"
     FSYNC = "fsync"
@@ -33,7 +33,7 @@ class Durability(StrEnum):
 
 
 class Actor(NamedTuple):
-    """Who caused the event."""
+    """The cause of an event: a person, an agent or the hub."""
 
     kind: str
     id: str
@@ -78,7 +78,7 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class OpenText:
-    """What an append does to the text kept of an answer in progress (the channel's `…:open` hash).
+    """The effect of an append on the text kept of an answer in progress (the channel's `…:open` hash).
 
     A delta extends the text of its track, and only when its `offset` is what is held, so that a repeated delta changes
     nothing. `text=None` drops all that is kept of the message: its end was appended. A reset passes `is_reset`, which cuts the

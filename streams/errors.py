@@ -1,4 +1,4 @@
-"""What can go wrong with the log, as types. Pure."""
+"""The errors of the log. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class MalformedCursor(StreamsError):
 
 
 class LogUnavailable(StreamsError):
-    """Redis is away or too slow. Nothing was stored, or the same command id may safely be sent again."""
+    """Redis is unreachable or too slow. Nothing was stored, or the same command id may safely be sent again."""
 
 
 class RightMissing(LogUnavailable):

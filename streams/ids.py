@@ -13,7 +13,7 @@ _ID: Final = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
 
 
 def is_id(text: str) -> bool:
-    """Whether the text is a full id, `ms-n`."""
+    """True for a full id, `ms-n`."""
     return _ID.fullmatch(text) is not None
 
 
@@ -32,5 +32,5 @@ def id_order(event_id: str) -> tuple[int, int]:
 
 
 def ms_of_id(event_id: str | bytes) -> int:
-    """When Redis took the entry in, in milliseconds since 1970 by its clock."""
+    """The time Redis took the entry in, in milliseconds since 1970 by its clock."""
     return int(event_id.partition("-")[0] if isinstance(event_id, str) else event_id.partition(b"-")[0])

@@ -68,7 +68,7 @@ def to_json(value: object) -> bytes:
 
 
 def weigh(value: Json, weight_max: int) -> tuple[int, int]:
-    """How heavy and how deep a value is: characters of text plus 8 for each node, and containers within containers.
+    """The weight and the depth of a value: characters of text plus 8 for each node, and containers within containers.
 
     Walks level by level and stops beyond `weight_max`, so that no value exhausts our time or stack.
     """

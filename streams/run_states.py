@@ -43,9 +43,9 @@ OUTCOMES: Final[Mapping[str, RunState]] = MappingProxyType(
 QUEUED_MS_MAX: Final = 600_000
 """A run nobody took within ten minutes has no worker to wait for."""
 RUNNING_MS_DEFAULT: Final = 600_000
-"""Where the invoker gave no `deadline_ms`."""
+"""The limit of a segment whose invoker gave no `deadline_ms`."""
 WAITING_MS_DEFAULT: Final = 86_400_000
-"""Where no open request has an `expires_at`: a person may answer tomorrow."""
+"""The limit of a wait without an `expires_at`: a person may answer tomorrow."""
 CANCELLING_MS_MAX: Final = 15_000
 """5 s of good will, a hard stop, and the reaper for a worker that is gone."""
 

@@ -1,4 +1,4 @@
-"""What the hub answers once a command is in the stream: `Stored` and `ack` (docs/protocol.md#values). Pure."""
+"""The hub's answers once a command is in the stream: `Stored` and `ack` (docs/protocol.md#values). Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STORED = frozenset({"id", "seq", "duplicate", "durability"})
 
 
 class Stored(Payload):
-    """Where a command stands in its channel, and what it would survive."""
+    """The place of a command in its channel, and the failures it would survive."""
 
     id: EventId
     seq: Ordinal

@@ -70,7 +70,7 @@ class AgentInvoke(Payload):
 
 
 class Step(Payload):
-    """Where in its work a run is."""
+    """The step a run is at."""
 
     name: Text128
     index: Maybe[Count] = None
@@ -196,5 +196,5 @@ EVENTS: tuple[EventType, ...] = (
               summary="A run that a run started."),
     EventType(name="agent.list", model=AgentListQuestion, direction=Direction.IN, lane=Lane.CONNECTION,
               kinds=NO_CHANNEL, reply="agent.list", reply_model=AgentListAnswer, rate="history", ag_ui="capabilities",
-              summary="Which agents there are."),
+              summary="Lists the agents that the asker may invoke."),
 )  # fmt: skip

@@ -31,7 +31,7 @@ from streams.events.values import (
 
 
 class _OfMessage(Payload):
-    """Which message, in which attempt of which run."""
+    """The message, its run and its attempt."""
 
     message_id: MessageId
     run_id: RunId

@@ -59,7 +59,7 @@ OpeningItem = Annotated[
 
 
 class CursorGiven(Payload):
-    """Where a client stands in one channel. `seq` proves that nothing is missing, `epoch` the same stream."""
+    """A client's place in one channel. `seq` proves that nothing is missing, `epoch` the same stream."""
 
     model_config = ConfigDict(extra="ignore", title="Cursor")
 
@@ -76,7 +76,7 @@ class Mark(Payload):
 
 
 class GapTold(Payload):
-    """What a reader misses and cannot be given. The range is null where it cannot be known."""
+    """The events that a reader misses and cannot be given. The range is null where it cannot be known."""
 
     model_config = ConfigDict(title="Gap")
 
@@ -119,7 +119,7 @@ class ChannelSubscribe(Payload):
 
 
 class ChannelSubscribed(Payload):
-    """What follows: whether the cursor held, how many events are replayed, and the state if asked or needed.
+    """Announces what follows: a resume or a gap, the number of events replayed, and the state if asked or needed.
 
     Sent again without `re` when the log breaks under a live subscription.
     """
@@ -157,7 +157,7 @@ class ChannelUnsubscribed(Payload):
 
 
 class ChannelPresence(Payload):
-    """How the sender is, in this channel."""
+    """The sender's status in this channel."""
 
     status: Literal["active", "away", "dnd"]
 
@@ -226,11 +226,11 @@ EVENTS: tuple[EventType, ...] = (
               rate="subscribe", action=None, errors=(4006,), summary="Leave channels."),
     _row(name="channel.presence", model=ChannelPresence, delivered=Presence, direction=Direction.BOTH, lane=Lane.LIVE,
          reply="ack", action=Action.WRITE, errors=(4021,), ag_ui="CUSTOM", limit_bytes=16_384,
-         summary="How a person is, told to those who subscribed with presence."),
+         summary="A person's status, told to those who subscribed with presence."),
     _question(name="channel.history", model=ChannelHistory, reply="channel.history", reply_model=HistoryPage,
               rate="history", summary="A page of the events that are kept."),
     _question(name="channel.state", model=ChannelStateQuestion, reply="channel.state", reply_model=ChannelStateAnswer,
               rate="history", ag_ui="STATE_SNAPSHOT + MESSAGES_SNAPSHOT", summary="The channel's state as it is now."),
     _row(name="channel.read", model=ChannelRead, delivered=ChannelReadDelivered, direction=Direction.BOTH,
-         lane=Lane.LIVE, reply="ack", ag_ui="CUSTOM", limit_bytes=16_384, summary="How far a person has read."),
+         lane=Lane.LIVE, reply="ack", ag_ui="CUSTOM", limit_bytes=16_384, summary="A person has read up to here."),
 )  # fmt: skip

@@ -61,7 +61,7 @@ class MessageReceived(Stored):
 
 
 class MessageStatus(Payload):
-    """What became of a message that waited for a run or steered one."""
+    """The fate of a message that waited for a run or steered one."""
 
     message_id: MessageId
     status: Literal["applied", "deferred", "rejected"]
@@ -142,7 +142,7 @@ class ChatReact(Payload):
 
 
 class ChatFeedback(Payload):
-    """What a person thinks of an answer."""
+    """A person's rating of an answer."""
 
     message_id: MessageId
     rating: Literal["up", "down", "none"]
@@ -157,7 +157,7 @@ class ChatBranch(Payload):
 
 
 class ConversationChanges(Payload):
-    """What changed; null where it was reset."""
+    """The changes; null where something was reset."""
 
     title: Text200 | None = None
     settings: Maybe[ConversationSettings] = None
@@ -183,7 +183,7 @@ EVENTS: tuple[EventType, ...] = (
     _row(name="message.received", model=MessageReceived, direction=Direction.OUT, lane=Lane.CONNECTION,
          summary="The message is in the stream."),
     _row(name="message.status", model=MessageStatus, direction=Direction.OUT, ag_ui="CUSTOM",
-         summary="What became of a waiting or steering message."),
+         summary="The fate of a waiting or steering message."),
     _command(name="chat.typing", model=ChatTyping, delivered=ChatTypingDelivered, lane=Lane.LIVE, rate="live",
              is_id_required=False, limit_bytes=16_384, ag_ui="CUSTOM", summary="Somebody types."),
     _command(name="chat.configure", model=ChatConfigure, results=("revision",), action=Action.MANAGE,

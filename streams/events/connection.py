@@ -20,7 +20,7 @@ HANDSHAKE_ERRORS = (4001, 4002, 4008, 4010, 4014, 4019, 4023, 4024)
 
 
 class ClientInfo(Payload):
-    """What the client says it is, for logs and support."""
+    """The client's name for itself, for logs and support."""
 
     model_config = ConfigDict(extra="ignore")
 

@@ -1,4 +1,4 @@
-"""How an event type is declared: once, as data, read by everything that enumerates events. Pure."""
+"""The declaration of an event type: once, as data, read by everything that enumerates events. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RULE: Final = "rule"
 
 
 class Direction(StrEnum):
-    """Who sends it: a client, the hub, or a client first and then the hub to every subscriber."""
+    """The sender: a client, the hub, or a client first and then the hub to every subscriber."""
 
     IN = "in"
     OUT = "out"
@@ -27,7 +27,7 @@ class Direction(StrEnum):
 
 
 class Action(StrEnum):
-    """What a grant allows (docs/protocol.md#tokens)."""
+    """The actions a grant may allow (docs/protocol.md#tokens)."""
 
     READ = "read"
     WRITE = "write"
@@ -90,12 +90,12 @@ class EventType:
 
     @property
     def is_inbound(self) -> bool:
-        """Whether a client may send it."""
+        """True when a client may send it."""
         return self.direction is not Direction.OUT
 
     @property
     def is_stored(self) -> bool:
-        """Whether it is a fact of the events lane."""
+        """True for a fact of the events lane."""
         return self.lane is Lane.EVENTS
 
     def schema(self) -> dict[str, Any]:

@@ -29,14 +29,14 @@ class DocumentUpdate(Payload):
 
 
 class DocumentCursor(Payload):
-    """Where the sender's cursor is; what a selection means is the clients' matter."""
+    """The place of the sender's cursor; the meaning of a selection is the clients' matter."""
 
     selection: Json2K
     colour: Maybe[Text16] = None
 
 
 class DocumentCursorDelivered(DocumentCursor):
-    """The same, with whose it is."""
+    """The same, with its owner."""
 
     user: str
     client: str
@@ -50,5 +50,5 @@ EVENTS: tuple[EventType, ...] = (
     _row(name="document.update", model=DocumentUpdate, lane=Lane.EVENTS, results=("version",), rate="document",
          errors=(4021,), ag_ui="STATE_DELTA", summary="Changes a document."),
     _row(name="document.cursor", model=DocumentCursor, delivered=DocumentCursorDelivered, lane=Lane.LIVE,
-         rate="cursor", is_id_required=False, limit_bytes=16_384, summary="Where somebody's cursor is."),
+         rate="cursor", is_id_required=False, limit_bytes=16_384, summary="The place of somebody's cursor."),
 )  # fmt: skip

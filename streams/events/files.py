@@ -1,4 +1,4 @@
-"""The payloads of file.* (docs/events.md#file): uploads and what becomes of them. Pure.
+"""The payloads of file.* (docs/events.md#file): uploads, their progress and their end. Pure.
 
 URLs and file bytes pass through here on one connection only; they are in no lane.
 """
@@ -87,14 +87,14 @@ class DonePart(Payload):
 
 
 class UploadDone(Payload):
-    """What is there already: parts, and where the socket goes on, in bytes."""
+    """The parts that are there already, and the offset at which the socket goes on, in bytes."""
 
     parts: list[DonePart]
     next_offset: Count
 
 
 class FileUploadAuthorized(Payload):
-    """How to bring the bytes, and what is there already. After a request it also has the fields of Stored."""
+    """The way to bring the bytes, and what is there already. After a request it also has the fields of Stored."""
 
     upload_id: FileId
     strategy: Literal["single", "multipart", "socket"]
@@ -139,7 +139,7 @@ class FileChunk(Payload):
 
 
 class ChunkAnswer(Payload):
-    """What is held after a chunk: where to go on, and how much may be sent before the next answer (0: pause)."""
+    """The hub's holdings after a chunk: the offset to go on at, and how much may be sent before the next answer (0: pause)."""
 
     upload_id: FileId
     accepted: bool
@@ -150,14 +150,14 @@ class ChunkAnswer(Payload):
 
 
 class FileUploadProgress(Payload):
-    """How much the uploader has sent, in bytes."""
+    """The bytes that the uploader has sent."""
 
     upload_id: FileId
     sent: Count
 
 
 class FileUploadProgressDelivered(Payload):
-    """How far somebody's upload is, in bytes; at most once a second."""
+    """The progress of somebody's upload, in bytes; at most once a second."""
 
     upload_id: FileId
     user: str
@@ -218,7 +218,7 @@ class Checksum(Payload):
 
 
 class Scan(Payload):
-    """Who looked into the file, and what was found."""
+    """The scanner that looked into the file, and its verdict."""
 
     engine: Text64
     verdict: Literal["clean", "skipped"]
@@ -263,17 +263,17 @@ EVENTS: tuple[EventType, ...] = (
     _command(name="file.upload.request", model=FileUploadRequest, reply="file.upload.authorized", errors=(4017, 4024),
              summary="Asks for a place to put a file."),
     _row(name="file.upload.authorized", model=FileUploadAuthorized, direction=Direction.OUT, lane=Lane.CONNECTION,
-         summary="How to bring the bytes."),
+         summary="The way to bring the bytes."),
     _question(name="file.upload.sign", model=FileUploadSign, errors=(4018, 4021, 4022),
               summary="Asks for the URLs of further parts."),
     _question(name="file.chunk", model=FileChunk, reply="file.upload.progress", reply_model=ChunkAnswer, rate="chunk",
               errors=(4017, 4018, 4021, 4022), summary="A piece of a file over the socket."),
     _row(name="file.upload.progress", model=FileUploadProgress, delivered=FileUploadProgressDelivered,
          direction=Direction.BOTH, lane=Lane.LIVE, reply="ack", action=Action.UPLOAD, rate="live",
-         is_id_required=False, limit_bytes=16_384, ag_ui="ACTIVITY_SNAPSHOT", summary="How far an upload is."),
+         is_id_required=False, limit_bytes=16_384, ag_ui="ACTIVITY_SNAPSHOT", summary="The progress of an upload."),
     _command(name="file.upload.complete", model=FileUploadComplete, errors=(4018, 4021, 4022),
              summary="The uploader says that all is there."),
-    _question(name="file.upload.status", model=FileUploadStatus, errors=(4018, 4022), summary="How an upload stands."),
+    _question(name="file.upload.status", model=FileUploadStatus, errors=(4018, 4022), summary="Asks how an upload stands."),
     _command(name="file.upload.cancel", model=FileUploadCancel, errors=(4018, 4021), summary="Gives an upload up."),
     _row(name="file.upload.failed", model=FileUploadFailed, direction=Direction.OUT, lane=Lane.EVENTS, ag_ui="CUSTOM",
          summary="An upload came to nothing."),

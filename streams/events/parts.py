@@ -57,7 +57,7 @@ InParts = Annotated[list[InPart], Field(max_length=32)]
 
 
 class SourceOut(Payload):
-    """Where an answer has something from."""
+    """A source of an answer."""
 
     type: Literal["source"]
     url: Maybe[Text2048] = None
@@ -84,7 +84,7 @@ class DataOut(Payload):
 
 
 class RefusalOut(Payload):
-    """What the model said instead of answering."""
+    """The model's words instead of an answer."""
 
     type: Literal["refusal"]
     text: Text4000
@@ -101,7 +101,7 @@ OutPart = Annotated[SourceOut | FileOut | DataOut | RefusalOut | ToolCallOut, Fi
 
 
 class Usage(Payload):
-    """What a model response consumed, in tokens."""
+    """The tokens that a model's response consumed."""
 
     provider: Maybe[Text128] = None
     model: Maybe[Text128] = None
@@ -113,7 +113,7 @@ class Usage(Payload):
 
 
 class Failure(Payload):
-    """Why something failed, and whether trying again may help."""
+    """The cause of a failure, and whether trying again may help."""
 
     code: Text64
     message: Text2000
@@ -121,7 +121,7 @@ class Failure(Payload):
 
 
 class ModelSettings(Payload):
-    """What one run may set for itself."""
+    """The settings that one run may have of its own."""
 
     model: Maybe[Text128] = None
     temperature: Maybe[Temperature] = None

@@ -1,4 +1,4 @@
-"""The payloads of team.* (docs/events.md#team): the activity feed, who is there, notifications. Pure."""
+"""The payloads of team.* (docs/events.md#team): the activity feed, members' statuses, notifications. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Importance = Literal["low", "normal", "high"]
 
 
 class TeamObject(Payload):
-    """What an activity is about."""
+    """The subject of an activity."""
 
     type: Text32
     id: Text128
@@ -47,7 +47,7 @@ class TeamActivity(Payload):
 
 
 class TeamPresenceUpdate(Payload):
-    """How the sender is; `invisible` is delivered as `offline`."""
+    """The sender's status; `invisible` is delivered as `offline`."""
 
     status: Literal["online", "away", "busy", "offline", "invisible"]
     message: Maybe[Text140] = None
@@ -55,7 +55,7 @@ class TeamPresenceUpdate(Payload):
 
 
 class TeamPresenceDelivered(Payload):
-    """How a member is, over all devices."""
+    """A member's status over all devices."""
 
     status: Literal["online", "away", "busy", "offline"]
     message: Maybe[Text140] = None
@@ -98,7 +98,7 @@ EVENTS: tuple[EventType, ...] = (
     _row(name="team.activity", model=TeamActivity, action=Action.WRITE, is_wanted=True,
          summary="Somebody did something."),
     _row(name="team.presence.update", model=TeamPresenceUpdate, delivered=TeamPresenceDelivered, lane=Lane.LIVE,
-         action=Action.WRITE, rate="live", limit_bytes=16_384, summary="How a member is."),
+         action=Action.WRITE, rate="live", limit_bytes=16_384, summary="A member's status."),
     _row(name="team.notification", model=TeamNotification, kinds=frozenset({Kind.TEAM, Kind.USER}),
          action=Action.MANAGE, is_wanted=True, summary="A notice to a team or a person."),
     _row(name="team.notification.read", model=TeamNotificationRead, kinds=frozenset({Kind.USER}), action=Action.READ,

@@ -1,6 +1,7 @@
 """The payloads of tool.call.* (docs/events.md#tool): calls, their progress and end, questions to people and their answers. Pure.
 
-Whether a request is open, who may answer it and whether arguments may be edited is checked where the request is known.
+That a request is open, that the sender may answer it and that arguments may be edited is checked against the request
+itself, elsewhere.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Amount = Annotated[float, Field(ge=0, le=FLOAT_MAX)]
 
 
 class _OfCall(Payload):
-    """Which call of which run."""
+    """The call and its run."""
 
     tool_call_id: ToolCallId
     run_id: RunId
@@ -76,7 +77,7 @@ class ToolCallArgs(_OfCall):
 
 
 class ToolCallProgress(_OfCall):
-    """How far a call is; `progress` never falls."""
+    """The progress of a call; `progress` never falls."""
 
     progress: Amount
     total: Maybe[Amount] = None
@@ -158,7 +159,7 @@ EVENTS: tuple[EventType, ...] = (
     _from_hub(name="tool.call.args", model=ToolCallArgs, lane=Lane.LIVE, ag_ui="TOOL_CALL_ARGS",
               summary="A piece of a call's arguments."),
     _from_hub(name="tool.call.progress", model=ToolCallProgress, lane=Lane.LIVE, ag_ui="ACTIVITY_SNAPSHOT",
-              summary="How far a call is."),
+              summary="The progress of a call."),
     _from_hub(name="tool.call.complete", model=ToolCallComplete, ag_ui="TOOL_CALL_RESULT", summary="A call's result."),
     _from_hub(name="tool.call.error", model=ToolCallError, ag_ui="TOOL_CALL_RESULT", summary="A call that failed."),
     _from_hub(name="tool.call.request", model=ToolCallRequest, ag_ui="RUN_FINISHED{outcome: interrupt}",

@@ -1,9 +1,12 @@
 """One abusive user beside many polite ones, on one node: `python -m ops.bench.abuse [--polite 500] [--windows 20] [--seconds 4]`.
 
-The polite say something every few seconds and wait for the answer, without a pause between windows. Calm and attacked windows
-alternate; in the attacked ones a process of its own sends as one user at 50 times the limit, ignores every advice and comes back
-whenever it is closed. What else the machine does falls on both kinds alike. Told are the p99 over all answers of each kind, the
-median of the windows' p99, and their ratio with a bootstrap interval over windows. It measures; `ops.bench.abuser` attacks.
+The polite users send a message every second and wait for the reply, without a pause between windows. Calm and attacked windows
+alternate; in the attacked ones a separate process sends as one user at 50 times the limit, ignores all advice and reconnects
+whenever it is closed. Other load on the machine falls on both kinds alike. Reported are the p99 over all replies of each kind,
+the median of the windows' p99, and their ratio with a bootstrap interval over windows.
+
+The attacker runs as `python -m ops.bench.abuse --attack URL`: stdin has its token, then `go` and `stop` lines; at its end it
+prints its counts as JSON.
 """
 
 from __future__ import annotations
@@ -25,22 +28,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
 from hub.auth.tokens import sign
+from hub.limits.rates import DEFAULT_RATES
 from ops.bench.abuse_figures import Windows
-from ops.bench.abuser import opened
 from ops.embedded_redis.probe import free_port
 from ops.embedded_redis.server import EmbeddedRedis
 
 SAY_EVERY_S: Final = 1.0
 WARM_UP_S: Final = 5.0
 NODES_CORE: Final = frozenset({0})
-"""The node has this core for itself; Redis, the polite and the abuser share the others, so that only the node is fought for."""
+"""The node has this core for itself; Redis, the polite users and the attacker share the others: only the node is contended."""
+TIMES_THE_LIMIT: Final = 50
+"""The attacker sends this many times what the limit of chat allows."""
+TICK_S: Final = 0.01
 SETTLE_S: Final = 0.5
-"""What is answered so long after a switch counts for neither side: the last of an attack is still being refused."""
+"""Replies this soon after a switch count for neither side: the last of an attack is still being refused."""
 
 
 def token(secret: str, user: str) -> str:
-    """Who may talk in conversations."""
+    """A token that may write in conversations."""
     return sign(secret, user, "bench", {"conversation:*": ["read", "write"]}, 86_400, time.time())
 
 
@@ -52,14 +61,14 @@ class Node:
     pid: int
 
     def cpu_s(self) -> float:
-        """Processor time it has used (proc(5), stat)."""
+        """The processor time it has used (proc(5), stat)."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.asynccontextmanager
 async def node(secret: str) -> AsyncIterator[Node]:
-    """Start it, and Redis beside it; stop both."""
+    """Starts a node and its Redis; stops both at the end."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         redis = EmbeddedRedis(Path(folder), unix_socket=Path(folder) / "s")
@@ -89,7 +98,7 @@ async def _until_up(url: str, text: str) -> None:
 
 
 async def polite(url: str, secret: str, number: int, all_in: asyncio.Barrier, found: Windows) -> None:
-    """Say something about once a second, and wait for the answer each time; until cancelled."""
+    """Sends a message about once a second and waits for each reply, until cancelled."""
     async with await opened(url, token(secret, f"p{number}")) as socket:
         await all_in.wait()
         await asyncio.sleep(secrets.randbelow(1_000) / 1_000 * SAY_EVERY_S)
@@ -107,40 +116,40 @@ async def polite(url: str, secret: str, number: int, all_in: asyncio.Barrier, fo
 
 @dataclass(slots=True)
 class Attack:
-    """The attacker's process: told to begin and to pause; says what it met at its end."""
+    """The attacker's process: begins and pauses on command; returns its counts at its end."""
 
     process: Process
-    met: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     async def start(cls, url: str, text: str) -> Attack:
-        """Start it, calm."""
-        command = (sys.executable, "-m", "ops.bench.abuser", url)
+        """Starts it, paused."""
+        command = (sys.executable, "-m", "ops.bench.abuse", "--attack", url)
         process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         attack = cls(process)
-        await attack.say(text)
+        await attack.command(text)
         return attack
 
-    async def say(self, line: str) -> None:
-        """`go` or `stop`."""
+    async def command(self, line: str) -> None:
+        """Sends `go` or `stop`."""
         if self.process.stdin is not None:
             self.process.stdin.write(line.encode() + b"\n")
             await self.process.stdin.drain()
 
     async def end(self) -> None:
-        """Let it go, and learn what it met."""
+        """Ends it, and reads its counts."""
         if self.process.stdin is not None:
             self.process.stdin.close()  # communicate() leaves it open when it has nothing to say
         out, _ = await self.process.communicate()
-        self.met = Counter(json.loads(out or b"{}"))
+        self.counts = Counter(json.loads(out or b"{}"))
 
 
 async def alternate(hub: Node, attack: Attack, found: Windows, count: int, seconds: float) -> None:
-    """Calm, attacked, calm, attacked …: `count` of each."""
+    """Measures `count` calm and `count` attacked windows in turns."""
     await asyncio.sleep(WARM_UP_S)
     for number in range(2 * count):
         is_attacked = number % 2 == 1
-        await attack.say("go" if is_attacked else "stop")
+        await attack.command("go" if is_attacked else "stop")
         await asyncio.sleep(SETTLE_S)
         cpu_s, began = hub.cpu_s(), time.perf_counter()
         found.open(is_attacked, began)
@@ -151,7 +160,7 @@ async def alternate(hub: Node, attack: Attack, found: Windows, count: int, secon
 
 
 async def run(polite_count: int, count: int, seconds: float) -> None:
-    """Everybody in, then window after window, then the figures."""
+    """Connects everybody, measures window after window, prints the figures."""
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
           f"load {', '.join(f'{load:.2f}' for load in os.getloadavg())} before", flush=True)  # fmt: skip
     found, secret = Windows(), secrets.token_hex(32)
@@ -169,17 +178,105 @@ async def run(polite_count: int, count: int, seconds: float) -> None:
                 task.cancel()
             await asyncio.gather(*people, return_exceptions=True)
     print("\n".join(found.summary()))
-    print(f"the abuser met {dict(attack.met)}; load {', '.join(f'{load:.2f}' for load in os.getloadavg())} after")
+    print(
+        f"the attacker counted {dict(attack.counts)}; load {', '.join(f'{load:.2f}' for load in os.getloadavg())} after"
+    )
+
+
+async def opened(url: str, token: str) -> ClientConnection:
+    """An authenticated socket.
+
+    Raises:
+        ConnectionClosed, OSError: it was refused.
+    """
+    found = await connect(url, compression=None)
+    payload = {"token": token, "versions": [1]}
+    await found.send(json.dumps({"type": "connection.init", "id": "i", "payload": payload}))
+    while '"connection.ack"' not in str(await found.recv()):
+        pass
+    return found
+
+
+class Attacker:
+    """One user who ignores every reply."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url, self._token = url, token
+        self.counts: Counter[str] = Counter()
+        self.is_attacking = asyncio.Event()
+        self.is_over = False
+
+    async def run(self) -> None:
+        """Attacks while it is told to, until it is over."""
+        while not self.is_over:
+            await self.is_attacking.wait()
+            try:
+                socket = await opened(self._url, self._token)
+            except (ConnectionClosed, OSError):
+                self.counts["refused at connect"] += 1
+                await asyncio.sleep(TICK_S)
+                continue
+            await self._flood(socket)
+            self.counts["closed"] += 1
+            await socket.close()
+
+    async def _flood(self, socket: ClientConnection) -> None:
+        reading = asyncio.create_task(self._count(socket))
+        due, per_s = time.monotonic(), DEFAULT_RATES["chat"].per_s * TIMES_THE_LIMIT
+        with contextlib.suppress(ConnectionClosed):
+            while self.is_attacking.is_set() and not self.is_over:
+                for _ in range(int(per_s * TICK_S)):
+                    self.counts["sent"] += 1
+                    frame = {"type": "chat.message", "id": f"a{self.counts['sent']}", "channel": "conversation:m"}
+                    await socket.send(json.dumps(frame | {"payload": {"text": "x"}}))
+                due += TICK_S
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+        await socket.close()
+        await reading
+
+    async def _count(self, socket: ClientConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for message in socket:
+                text = str(message)
+                is_refused = '"code":4004' in text
+                self.counts["refused" if is_refused else "stored" if '"message.received"' in text else "other"] += 1
+
+
+async def attack_from(url: str) -> None:
+    """Follows the commands on stdin until it ends."""
+    os.nice(
+        5
+    )  # it stands for another machine: it must not take the processor from the polite users, whose clock runs here
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    attacker = Attacker(url, (await reader.readline()).decode().strip())
+    running = asyncio.create_task(attacker.run())
+    while line := (await reader.readline()).strip():
+        if line == b"go":
+            attacker.is_attacking.set()
+        else:
+            attacker.is_attacking.clear()
+    attacker.is_over = True
+    attacker.is_attacking.set()
+    await running
+    print(json.dumps(attacker.counts))
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--polite", type=int, default=500)
-    parser.add_argument("--windows", type=int, default=20, help="calm ones, and as many attacked ones")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each")
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--polite", type=int, default=500, help="users who wait for each reply (default: %(default)s)")
+    parser.add_argument(
+        "--windows", type=int, default=20, help="calm windows, and as many attacked ones (default: %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each window (default: %(default)s)")
+    parser.add_argument("--attack", metavar="URL", help="be the attacker: commands come on stdin")
     given = parser.parse_args()
-    asyncio.run(run(given.polite, given.windows, given.seconds))
+    if given.attack:
+        asyncio.run(attack_from(given.attack))
+    else:
+        asyncio.run(run(given.polite, given.windows, given.seconds))
 
 
 if __name__ == "__main__":

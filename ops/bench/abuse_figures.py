@@ -1,7 +1,7 @@
-"""What calm and attacked windows measured, and what their difference is worth. Pure, but for the random draws of the bootstrap.
+"""Figures of calm and attacked windows, with bootstrap intervals of their ratios. Pure, but for the random draws.
 
 A ratio of two 99th percentiles is noise until it has an interval: windows are drawn with replacement, calm and attacked apart, and
-the ratio is taken of each draw. Windows, not answers, are drawn, as answers of one moment share its disturbance.
+the ratio is taken of each draw. Windows are drawn, not replies: replies of one moment share its disturbance.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def p99(values: list[float]) -> float:
 
 @dataclass(slots=True)
 class Window:
-    """One window: answers asked for within it, in ms, and how busy the node was (1.0: one core)."""
+    """One window: the times of the requests sent within it, in ms, and the load of the node (1.0: one core)."""
 
     is_attacked: bool
     from_s: float
@@ -35,27 +35,27 @@ class Window:
 
 
 class Windows:
-    """All windows of one run. An answer belongs to the window in which it was asked for; between windows it counts for none."""
+    """All windows of one run. A reply belongs to the window in which its request was sent; between windows it counts for none."""
 
     def __init__(self) -> None:
         self._all: list[Window] = []
         self._current: Window | None = None
 
     def open(self, is_attacked: bool, at_s: float) -> None:
-        """A window begins."""
+        """Begins a window."""
         self._current = Window(is_attacked, at_s)
         self._all.append(self._current)
 
     def close(self, busy: float) -> None:
-        """It ends."""
+        """Ends the window."""
         if self._current is not None:
             self._current.busy = busy
             self._current.took_ms.sort()  # once here, so that each draw of the bootstrap merges what is sorted
         self._current = None
 
-    def add(self, asked_at_s: float, took_ms: float) -> None:
-        """An answer came."""
-        if self._current is not None and asked_at_s >= self._current.from_s:
+    def add(self, sent_at_s: float, took_ms: float) -> None:
+        """Counts a reply."""
+        if self._current is not None and sent_at_s >= self._current.from_s:
             self._current.took_ms.append(took_ms)
 
     def last_line(self) -> str:
@@ -63,13 +63,13 @@ class Windows:
         w = self._all[-1]
         p50 = statistics.median(w.took_ms or [0.0])
         kind = "attacked" if w.is_attacked else "calm    "
-        return f"{kind} {len(w.took_ms):6} answers, p50 {p50:6.2f} ms, p99 {p99(w.took_ms):7.2f} ms, node {w.busy:4.0%} busy"
+        return f"{kind} {len(w.took_ms):6} replies, p50 {p50:6.2f} ms, p99 {p99(w.took_ms):7.2f} ms, node {w.busy:4.0%} busy"
 
     def summary(self) -> list[str]:
         """The figures of the run: each kind, then the two ratios with the middle 95 % of their draws."""
         calm, attacked = self._kind(is_attacked=False), self._kind(is_attacked=True)
         lines = [_about("calm    ", calm), _about("attacked", attacked)]
-        for name, figure in (("median of the windows' p99", median_p99), ("p99 of all answers", pooled_p99)):
+        for name, figure in (("median of the windows' p99", median_p99), ("p99 of all replies", pooled_p99)):
             low, high = interval(calm, attacked, figure)
             ratio = figure(attacked) / figure(calm)
             lines.append(
@@ -87,7 +87,7 @@ def median_p99(windows: list[Window]) -> float:
 
 
 def pooled_p99(windows: list[Window]) -> float:
-    """The p99 of all answers together: one disturbed window can make it."""
+    """The p99 of all replies together: one disturbed window can make it."""
     return p99([took_ms for window in windows for took_ms in window.took_ms])
 
 
@@ -104,9 +104,9 @@ def interval(
 
 
 def _about(kind: str, windows: list[Window]) -> str:
-    answers = [took_ms for window in windows for took_ms in window.took_ms]
+    replies = [took_ms for window in windows for took_ms in window.took_ms]
     busy = statistics.mean(window.busy for window in windows)
     return (
-        f"{kind} {len(windows)} windows, {len(answers)} answers: p50 {statistics.median(answers):.2f} ms, median p99 "
+        f"{kind} {len(windows)} windows, {len(replies)} replies: p50 {statistics.median(replies):.2f} ms, median p99 "
         f"{median_p99(windows):.2f} ms, p99 {pooled_p99(windows):.2f} ms, node {busy:.1%} busy"
     )

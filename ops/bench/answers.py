@@ -1,8 +1,8 @@
-"""How soon streamed answers begin, and what they cost: `python -m ops.bench.answers --help`.
+"""Latency and cost of streamed answers: `python -m ops.bench.answers --help`.
 
 A Redis, one node and one worker of their own; a socket and a conversation for each answer. The agent says its first word at
-once, and that word is the time (CLOCK_MONOTONIC, the same for every process of a machine), so the hub's share can be told from
-the agent's. What the sockets received is only kept while it runs; it is taken apart and checked afterwards.
+once, and that word is the time (CLOCK_MONOTONIC, the same for every process of a machine), so the hub's share can be separated from
+the agent's. Received bytes are only kept while it runs; they are parsed and checked afterwards.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from consumers.agents.agent import AgentInput, Item
-from consumers.agents.context import Context
+from consumers.agents import AgentInput, Context, Item
 from hub.auth.tokens import sign
 from ops.bench.load_client import LoadSocket, connect_many, line
-from ops.bench.received import Received
 from ops.bench.run import commit, machine, node_cpu_s
 from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.cluster import NodeProcess
@@ -38,7 +37,7 @@ _WITHIN_S: Final = 120.0
 
 
 async def agent(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, None]:  # noqa: ARG001 - what an agent takes
-    """Says the time, and then word after word: the question names how many, and the milliseconds between them."""
+    """Streams the time, then word after word: the question holds their number and the milliseconds between them."""
     count, pace_ms = (int(word) for word in given.text.split())
     yield f"{time.monotonic_ns()} "
     for number in range(1, count):
@@ -48,7 +47,7 @@ async def agent(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, None]: 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked: so many answers, of so many words, one every `pace_ms`, begun evenly over `ramp_s` seconds."""
+    """The load: `answers` of `words` each, a word every `pace_ms`, begun evenly over `ramp_s` seconds."""
 
     answers: int
     words: int
@@ -57,8 +56,8 @@ class Load:
 
 
 @dataclass(slots=True)
-class Answer:
-    """One answer: when it was asked for, and what its socket received."""
+class TimedAnswer:
+    """One answer: the time of its question, and the bytes its socket received."""
 
     channel: str
     received: Received
@@ -73,7 +72,7 @@ class Bench:
         self._pids = {"node": node.pid, "worker": worker_pid, "redis": redis_pid}
 
     async def run(self) -> dict[str, object]:
-        """Warm up with one answer, then all of them; the figures."""
+        """Warms up with one answer, then measures all of them."""
         await self._answers("warm", Load(1, 3, 1, 0))
         before, cpu_s, began_s = await self._added(), self._cpu_s(), time.perf_counter()
         answers = await self._answers("a", self._load)
@@ -85,11 +84,11 @@ class Bench:
         figures |= {f"{name}_cpu_percent": round(100 * used_s / took_s) for name, used_s in spent.items()}
         return figures
 
-    async def _answers(self, name: str, load: Load) -> list[Answer]:
-        """Ask for all, and wait until each has ended."""
+    async def _answers(self, name: str, load: Load) -> list[TimedAnswer]:
+        """Asks for all, and waits until each has ended."""
         channels = [f"conversation:{name}{number}" for number in range(load.answers)]
         sockets = await connect_many(self._node.port, self._token, [[channel] for channel in channels])
-        answers = [Answer(channel, Received()) for channel in channels]
+        answers = [TimedAnswer(channel, Received()) for channel in channels]
         waits: list[Coroutine[Any, Any, None]] = []
         for socket, answer in zip(sockets, answers, strict=True):
             socket.on_data = answer.received.take
@@ -100,7 +99,7 @@ class Bench:
             socket.abort()
         return answers
 
-    async def _ask(self, socket: LoadSocket, answer: Answer, load: Load, after_s: float) -> None:
+    async def _ask(self, socket: LoadSocket, answer: TimedAnswer, load: Load, after_s: float) -> None:
         await asyncio.sleep(after_s)
         payload = {"text": f"{load.words} {load.pace_ms}", "agent": "bench"}
         frame = line("chat.message", f"q-{answer.channel}", payload, answer.channel)
@@ -108,25 +107,25 @@ class Bench:
         socket.send(frame)
         await answer.received.over.wait()
 
-    def _figures(self, answers: Sequence[Answer]) -> dict[str, object]:
-        whole, own, rests, counts = [], [], [], []
+    def _figures(self, answers: Sequence[TimedAnswer]) -> dict[str, object]:
+        totals, befores, afters, counts = [], [], [], []
         for answer in answers:
             deltas = answer.received.deltas()
             text = "".join(delta["delta"] for _, delta in deltas)
             if text != answer.received.ended_text() or len(text.split()) != self._load.words:
                 raise AssertionError(f"{answer.channel}: the deltas are not the text of the end")
-            first_s, said_s = deltas[0][0], int(text.split()[0]) / 1e9
-            whole.append((first_s - answer.asked_s) * 1000)
-            own.append((said_s - answer.asked_s) * 1000)
-            rests.append((first_s - said_s) * 1000)
+            first_s, agent_s = deltas[0][0], int(text.split()[0]) / 1e9
+            totals.append((first_s - answer.asked_s) * 1000)
+            befores.append((agent_s - answer.asked_s) * 1000)
+            afters.append((first_s - agent_s) * 1000)
             counts.append(len(deltas))
         return {
-            "question_to_first_delta_ms": _spread(whole), "question_to_agent_ms": _spread(own),
-            "agent_to_first_delta_ms": _spread(rests), "deltas_per_answer": round(sum(counts) / len(counts), 1),
+            "question_to_first_delta_ms": _spread(totals), "question_to_agent_ms": _spread(befores),
+            "agent_to_first_delta_ms": _spread(afters), "deltas_per_answer": round(sum(counts) / len(counts), 1),
         }  # fmt: skip
 
-    async def _lanes(self, answers: Sequence[Answer]) -> dict[str, object]:
-        """Entries of the two lanes, as the channels have them afterwards."""
+    async def _lanes(self, answers: Sequence[TimedAnswer]) -> dict[str, object]:
+        """Entries in the two lanes of the channels afterwards."""
         events = live = 0
         for answer in answers:
             channel = parse_channel(TENANT, answer.channel)
@@ -216,3 +215,52 @@ def main(given: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
+
+
+_DONE: Final = b'"type":"agent.complete"'
+_TWO_BYTES: Final = 126
+_EIGHT_BYTES: Final = 127
+
+
+class Received:
+    """A socket's bytes from the moment it is listened to.
+
+    Attributes:
+        over: set when an `agent.complete` has arrived.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._ends: list[int] = []
+        self._times_s: list[float] = []
+        self._last = b""
+        self.over = asyncio.Event()
+
+    def take(self, _socket: LoadSocket, data: bytes) -> None:
+        """Keeps a piece; it may begin or end within a frame."""
+        self._pieces.append(data)
+        self._ends.append((self._ends[-1] if self._ends else 0) + len(data))
+        self._times_s.append(time.monotonic())
+        if _DONE in self._last + data:
+            self.over.set()
+        self._last = data[-len(_DONE) :]
+
+    def deltas(self) -> list[tuple[float, dict[str, Any]]]:
+        """The deltas of the answer with the time at which each was complete (CLOCK_MONOTONIC, seconds)."""
+        return [(at_s, f["payload"]) for at_s, f in self._frames() if f["type"] == "assistant.message.delta"]
+
+    def ended_text(self) -> str:
+        """The texts of the ended messages."""
+        return "".join(f["payload"]["text"] for _, f in self._frames() if f["type"] == "assistant.message.end")
+
+    def _frames(self) -> Iterator[tuple[float, dict[str, Any]]]:
+        """Text frames of a server: never masked, and not in parts (RFC 6455, 5.2)."""
+        data, at = b"".join(self._pieces), 0
+        while at < len(data):
+            size, start = data[at + 1], at + 2
+            if size == _TWO_BYTES:
+                size, start = int.from_bytes(data[start : start + 2], "big"), start + 2
+            elif size == _EIGHT_BYTES:
+                size, start = int.from_bytes(data[start : start + 8], "big"), start + 8
+            at = start + size
+            yield self._times_s[bisect_left(self._ends, at)], json.loads(data[start:at])

@@ -40,7 +40,7 @@ class Echo:
         self._transport.write(encode_binary(data))
 
     def heard(self) -> None:
-        """Nothing here waits for signs of life."""
+        """Does nothing: no timeout depends on it."""
 
     def writable(self, is_writable: bool) -> None:
         """Let a peer send no faster than it reads."""
@@ -50,11 +50,11 @@ class Echo:
             self._transport.pause_reading()
 
     def draining(self) -> None:
-        """Say goodbye when the server stops."""
+        """Closes the socket when the server stops."""
         self._transport.close(1012, "restart")
 
     def closed(self, code: int) -> None:
-        """Nothing to give back."""
+        """Does nothing: there is nothing to release."""
 
 
 def echo_protocol(
@@ -74,7 +74,7 @@ async def not_found(
     receive: Callable[[], Awaitable[MutableMapping[str, object]]],  # noqa: ARG001 (ASGI's shape)
     send: Callable[[MutableMapping[str, object]], Awaitable[None]],
 ) -> None:
-    """What plain HTTP gets: one sentence that says what this server is for."""
+    """Answers plain HTTP with one sentence about the server."""
     if scope["type"] != "http":
         return
     body = b"This server echoes WebSocket messages; connect with ws://.\n"

@@ -1,4 +1,4 @@
-"""How fast state is folded: `python -m ops.bench.fold [--data FOLDER]`. No Redis, one core, by its processor time.
+"""Speed of folding state: `python -m ops.bench.fold [--data FOLDER]`. No Redis; one core's processor time.
 
 With a folder of IRC logs, their messages, joins and leaves are folded, a channel a file, as `hub import irc` stores them;
 each channel is also taken through snapshots, and must end with equal bytes. Without one, generated events of each kind.
@@ -15,8 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ops.importing.irc import date_in, parse
-from ops.importing.irc_drafts import drafts, source_id
+from ops.importing.irc import date_in, drafts, parse, source_id
 from projections.channel_state import ChannelState
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Draft, Entry
@@ -98,7 +97,7 @@ def answers(channel: Channel) -> Iterator[Draft]:
 
 
 def notices(channel: Channel) -> Iterator[Draft]:
-    """A person's inbox, read now and then."""
+    """A person's inbox, read from time to time."""
     while True:
         for _ in range(20):
             yield _draft(channel, "team.notification", _ALICE, kind="mention", title="bob mentioned you", link="/x")

@@ -1,7 +1,7 @@
-"""The load generator: bare sockets that count what arrives without parsing it. Runs in a process of its own.
+"""The load generator: bare sockets that count what arrives without parsing it. Runs in a separate process.
 
-Frames are counted by searching the bytes for what every stored event has once (`"seq":` before its payload), which is fast enough
-not to be the limit below about three million events a second. It never sends to any address but 127.0.0.1.
+Events are counted by searching the bytes for a part that each event has once, which is fast enough not to be the limit below about
+three million events a second. It never sends to any address but 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def masked(text: bytes) -> bytes:
 
 
 class LoadSocket(asyncio.Protocol):
-    """One socket that says its lines and counts events."""
+    """One socket that sends its lines and counts events."""
 
     __slots__ = ("_is_open", "_lines", "_transport", "events", "on_data", "ready")
 
@@ -60,17 +60,17 @@ class LoadSocket(asyncio.Protocol):
             self.on_data(self, data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
-        """asyncio: gone; whoever waits for it is told."""
+        """asyncio: closed; fails `ready` if it still waits."""
         if not self.ready.done():
             self.ready.set_exception(ConnectionError("the hub closed the socket"))
 
     def send(self, text: bytes) -> None:
-        """One text message."""
+        """Sends one text message."""
         if self._transport is not None:
             self._transport.write(masked(text))
 
     def abort(self) -> None:
-        """Cut."""
+        """Closes it at once."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -84,8 +84,8 @@ def line(type_: str, id_: str, payload: dict[str, Any], channel: str | None = No
 async def connect(port: int, token: str, channels: list[str]) -> LoadSocket:
     """A socket that is subscribed to the channels."""
     lines = [line("connection.init", "init", {"token": token, "versions": [1]})]
-    wishes = [{"channel": channel, "state": False} for channel in channels]
-    lines.append(line("channel.subscribe", "first", {"channels": wishes}))
+    subscriptions = [{"channel": channel, "state": False} for channel in channels]
+    lines.append(line("channel.subscribe", "first", {"channels": subscriptions}))
     lines.append(line("connection.heartbeat", "last", {}))
     _, protocol = await asyncio.get_running_loop().create_connection(lambda: LoadSocket(lines), "127.0.0.1", port)
     await protocol.ready
@@ -93,7 +93,7 @@ async def connect(port: int, token: str, channels: list[str]) -> LoadSocket:
 
 
 async def connect_many(port: int, token: str, channels: list[list[str]], at_once: int = 100) -> list[LoadSocket]:
-    """Many, a hundred at a time."""
+    """Opens many sockets, a hundred at a time."""
     found: list[LoadSocket] = []
     for start in range(0, len(channels), at_once):
         some = channels[start : start + at_once]
@@ -102,7 +102,7 @@ async def connect_many(port: int, token: str, channels: list[list[str]], at_once
 
 
 async def latency_ms(port: int, token: str, count: int) -> list[float]:
-    """Publish, one at a time, and wait for one's own event: milliseconds, sorted."""
+    """Publishes one message at a time and waits for its event: milliseconds, sorted."""
     socket = await connect(port, token, ["conversation:latency"])
     taken: list[float] = []
     for number in range(count):
@@ -124,7 +124,7 @@ async def latency_ms(port: int, token: str, count: int) -> list[float]:
 
 
 async def round_trips(port: int, token: str, sockets: int, seconds: float) -> float:
-    """Sockets that each write into a channel of their own and write again when their event arrives: events a second."""
+    """Lets each socket write to its own channel, and write again when its event arrives: events per second."""
     run = f"{os.getpid()}-{time.monotonic_ns()}"
     channels = [f"conversation:rt{number}" for number in range(sockets)]
     many = await connect_many(port, token, [[channel] for channel in channels])
@@ -155,7 +155,7 @@ async def round_trips(port: int, token: str, sockets: int, seconds: float) -> fl
 async def deliveries(
     port: int, token: str, sockets: int, writers: int, window: int, seconds: float
 ) -> tuple[float, float]:
-    """All sockets follow one channel that some of them keep full: deliveries and events a second."""
+    """Lets all sockets follow one channel that some of them keep full: deliveries and events per second."""
     run = f"{os.getpid()}-{time.monotonic_ns()}".encode()
     many = await connect_many(port, token, [["conversation:all"]] * sockets)
     number = 0
@@ -190,6 +190,6 @@ async def _rate(many: list[LoadSocket], seconds: float) -> float:
 
 
 async def idle(port: int, token: str, sockets: int) -> list[LoadSocket]:
-    """Sockets with three subscriptions each that say nothing."""
+    """Silent sockets with three subscriptions each."""
     wanted = [[f"conversation:i{n % 500}", f"team:i{n % 500}", f"document:i{n % 500}"] for n in range(sockets)]
     return await connect_many(port, token, wanted)

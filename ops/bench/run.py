@@ -29,7 +29,7 @@ Tell = Callable[[str, object], None]
 
 
 class Bench:
-    """One run. Each figure is told as soon as it is known."""
+    """One run. Each figure is reported as soon as it is measured."""
 
     def __init__(self, redis: EmbeddedRedis, node: NodeProcess, token: str, tell: Tell, seconds: float) -> None:
         self._redis = redis
@@ -39,7 +39,7 @@ class Bench:
         self._seconds = seconds
 
     async def run(self, idle_sockets: int) -> None:
-        """Everything, in an order in which nothing warms up for something else."""
+        """Measures everything, in an order in which nothing warms up for something else."""
         self._tell("machine", machine())
         self._tell("redis", self._redis.version)
         await self._memory(idle_sockets)
@@ -74,7 +74,7 @@ class Bench:
         self._tell("bytes_per_idle_connection", round((resident_bytes(self._node.pid) - before) / sockets))
         for socket in (*warm, *many):
             socket.abort()
-        await asyncio.sleep(1)  # the node lets go of eleven thousand sockets before anything is timed
+        await asyncio.sleep(1)  # the node releases eleven thousand sockets before anything is timed
 
     async def _calls(self) -> int:
         """Commands Redis got from clients so far; what a script calls inside is not a call."""
@@ -88,7 +88,7 @@ class Bench:
 
 
 def machine() -> str:
-    """What these figures were measured on."""
+    """The machine these figures were measured on."""
     return f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}"
 
 
@@ -104,7 +104,7 @@ def node_cpu_s(pid: int) -> float:
 
 
 @contextlib.asynccontextmanager
-async def stage(tell: Tell, seconds: float) -> AsyncIterator[Bench]:
+async def bench_setup(tell: Tell, seconds: float) -> AsyncIterator[Bench]:
     """An embedded Redis and a node of one core; this process, the generator, takes the other."""
     cores = sorted(os.sched_getaffinity(0))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,9 +1,9 @@
 """A file by one PUT through the hub, against boto3's own `put_object`: `python -m ops.bench.upload_single [MB] [ROUNDS]`.
 
-They take turns, and who goes first changes each round, so that all meet the same machine; the ratios of their medians are what
-counts. boto3 goes twice: with its defaults, a CRC32, and with the SHA-256 that the hub always has the store verify.
+They take turns, and the order changes each round, so that all meet the same machine; the ratios of their medians are the result.
+boto3 goes twice: with its defaults, a CRC32, and with the SHA-256 that the hub always has the store verify.
 `S3_ENDPOINT_URL`, `S3_BUCKET` and credentials come from the environment, as the hub takes them; for the server of the tests:
-`python tests/support/s3_server.py serve`. Our side is everything a person waits for: hashing, asking, the PUT, and `file.ready`
+`python tests/support/s3_server.py serve`. Our side is everything a user waits for: hashing, asking, the PUT, and `file.ready`
 after the worker has verified what is stored.
 """
 
@@ -33,7 +33,7 @@ _WORK: Final = "from ops.cli import main; main(['worker'])"
 
 
 @contextlib.asynccontextmanager
-async def stage(folder: Path) -> AsyncIterator[tuple[HubClient, Callable[[], float]]]:
+async def client_setup(folder: Path) -> AsyncIterator[tuple[HubClient, Callable[[], float]]]:
     """A node and a worker on a Redis of their own; a client, and the CPU seconds the two have used."""
     port = free_port()
     with EmbeddedRedis(folder / "redis") as redis:
@@ -53,7 +53,7 @@ async def stage(folder: Path) -> AsyncIterator[tuple[HubClient, Callable[[], flo
 
 
 class Plain:
-    """boto3 as its documentation shows it, every setting at its default but what `options` gives `put_object`."""
+    """boto3 as documented, with default settings except for the `options` of `put_object`."""
 
     def __init__(self, environment: Mapping[str, str], **options: str) -> None:
         self._options = options
@@ -77,7 +77,7 @@ class Plain:
 
 @dataclass(slots=True)
 class Way:
-    """One way to bring the file, and what each round took: wall clock, and CPU of this process."""
+    """One way to upload the file, with wall clock and CPU time of this process for each round."""
 
     job: Callable[[], Awaitable[object]]
     wall_s: list[float] = field(default_factory=list)
@@ -104,7 +104,7 @@ async def main(megabytes: int = 200, rounds: int = 7) -> None:
     ):
         path = Path(name) / "file.bin"
         path.write_bytes(os.urandom(megabytes * 1_000_000))
-        async with stage(Path(name)) as (hub, servers_cpu_s):
+        async with client_setup(Path(name)) as (hub, servers_cpu_s):
             ways = {
                 "boto3": Way(lambda: plain.put(path)),
                 "boto3_sha256": Way(lambda: verified.put(path)),

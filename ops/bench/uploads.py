@@ -1,4 +1,4 @@
-"""How fast one node takes files over its socket, and what that costs it. `python -m ops.bench.uploads [UPLOADS] [MB]`.
+"""Speed and cost of uploads over one node's socket: `python -m ops.bench.uploads [UPLOADS] [MB]`.
 
 A node of its own on a Redis of its own, on this machine; the client is this process. It measures the node, not the network.
 """
@@ -56,8 +56,8 @@ async def _answer(wire: ClientConnection, frame: dict[str, Any]) -> dict[str, An
             return found
 
 
-async def bring(url: str, user: str, size: int, *, is_binary: bool) -> None:
-    """Upload so many bytes, with four chunks on their way."""
+async def upload(url: str, user: str, size: int, *, is_binary: bool) -> None:
+    """Uploads `size` bytes, with four chunks in flight."""
     token = sign(SECRET, user, "bench", {"conversation:*": ["*"]}, 600, time.time())
     async with connect(url, compression=None, max_size=None) as wire:
         hello = {"token": token, "versions": [1], "capabilities": ["binary_chunks"] if is_binary else []}
@@ -83,7 +83,7 @@ async def bring(url: str, user: str, size: int, *, is_binary: bool) -> None:
 async def _measure(url: str, pid: int, uploads: int, size: int, *, is_binary: bool) -> None:
     _forget_peak(pid)
     before, used_s, began = _status_mib(pid, "VmRSS"), cpu_s(pid), time.perf_counter()
-    await asyncio.gather(*[bring(url, f"u{n}", size, is_binary=is_binary) for n in range(uploads)])
+    await asyncio.gather(*[upload(url, f"u{n}", size, is_binary=is_binary) for n in range(uploads)])
     wall_s, used_s = time.perf_counter() - began, cpu_s(pid) - used_s
     megabytes = uploads * size / 1e6
     print(
@@ -93,7 +93,7 @@ async def _measure(url: str, pid: int, uploads: int, size: int, *, is_binary: bo
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -101,7 +101,7 @@ def free_port() -> int:
 
 
 async def wait_for(port: int) -> None:
-    """Until somebody listens on the port."""
+    """Waits until a server listens on the port."""
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -113,17 +113,17 @@ async def wait_for(port: int) -> None:
 
 
 def process(program: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Python, running this."""
+    """Starts Python with this program."""
     return subprocess.Popen([sys.executable, "-c", program], env=environment)
 
 
 def node(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A node as a process of its own."""
+    """Starts a node as a separate process."""
     return process(_RUN, environment)
 
 
 async def main(uploads: int = 1, megabytes: int = 200) -> None:
-    """Measure both forms of chunks."""
+    """Measures both forms of chunks."""
     size = megabytes * 1_000_000 // len(CHUNK) * len(CHUNK)
     with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder) / "redis") as redis:
         port = free_port()

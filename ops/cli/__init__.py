@@ -1,4 +1,4 @@
-"""The `hub` command: finds the command's file, runs it, and turns what goes wrong into one line and an exit code.
+"""The `hub` command: finds the command's file, runs it, and turns errors into one line and an exit code.
 
 Every file in `ops/cli/commands` is a command, named like the file, with a Typer `app`; its docstring's first line is
 its help. To add a command, add a file. Only the command that is asked for is imported, so that help is quick.
@@ -18,7 +18,7 @@ from typing import Final
 from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, one_line
 
 STARTED: Final = time.monotonic()
-"""When this process began its work, before anything large was imported."""
+"""The start of this process, before anything large was imported."""
 _FOLDER: Final = Path(__file__).parent / "commands"
 _OUR_PACKAGES: Final = frozenset({"hub", "streams", "projections", "consumers", "ops"})
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def known_commands() -> Mapping[str, str]:
-    """Name → what it does, read from the files' first lines without importing them."""
+    """Name → one-line help, read from the files' first lines without importing them."""
     return {
         file.stem.rstrip("_"): _first_line(file)  # `import_.py` is the command `import`
         for file in sorted(_FOLDER.glob("*.py"))

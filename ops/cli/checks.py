@@ -1,4 +1,4 @@
-"""What `hub doctor` looks at, each as a finding with the operator's next step. Changes nothing."""
+"""The checks of `hub doctor`: read-only, each with the operator's next step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streams.redis.keys import Keys
 from streams.redis.server_check import check_facts, kept_keys, read_facts
 
 OF_SETTINGS: Final = frozenset({"settings", "partitions", "durability"})
-"""Findings that another value of a setting would mend; others are the server's."""
+"""Findings that another value of a setting would fix; the others concern the server."""
 _ALSO_READ: Final = frozenset({"HUB_URL", "HUB_TOKEN"})
 """Variables that commands read and nodes do not."""
 _SPARE_FILES: Final = 200
@@ -33,7 +33,7 @@ _READ_KEY: Final[Mapping[str, Callable[[str], object]]] = {
 
 
 class Level(StrEnum):
-    """How grave a finding is. `fail` makes the command exit with 1."""
+    """The severity of a finding. `fail` makes the command exit with 1."""
 
     OK = "ok"
     WARN = "warn"
@@ -68,14 +68,14 @@ def check_settings(env: Mapping[str, str]) -> Iterator[Finding]:
     elif (problem := key_problem(settings)) is not None:
         yield Finding(Level.FAIL, "tokens", problem)
     elif settings.jwt_secret == DEV_SECRET:
-        yield Finding(Level.WARN, "tokens", "HUB_JWT_SECRET is the public dev secret: anybody can sign tokens")
+        yield Finding(Level.WARN, "tokens", "HUB_JWT_SECRET is the public dev secret: anybody can sign tokens with it")
     else:
         yield Finding(Level.OK, "tokens", "a key to verify them is set")
     yield check_files(settings.max_connections)
 
 
 def key_problem(settings: Settings) -> str | None:
-    """Why tokens cannot be checked with the key that is set, with the variable's name; None when they can."""
+    """The reason tokens cannot be verified with the key that is set, naming its variable; None when they can."""
     name, text = next(
         (name, text)
         for name, text in (
@@ -92,7 +92,7 @@ def key_problem(settings: Settings) -> str | None:
 
 
 def check_files(max_connections: int) -> Finding:
-    """Whether this process may open as many sockets as the settings allow."""
+    """Compares the limit of open files with the sockets the settings allow."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= max_connections + _SPARE_FILES:
         return Finding(Level.OK, "files", f"up to {soft} may be open")
@@ -145,7 +145,7 @@ def _of_settings(facts: ServerFacts, keys: Keys | None, settings: Settings) -> I
 
 
 def check_node(url: str) -> Finding:
-    """Whether a node answers at `url` and calls itself ready. No node at all is only worth knowing."""
+    """Asks the node at `url` whether it is ready. No node at all is only a warning."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=_NODE_TIMEOUT_S) as answer:  # noqa: S310 - the operator's URL
             return Finding(Level.OK, "node", f"{url} is ready ({answer.status})")

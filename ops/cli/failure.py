@@ -1,4 +1,4 @@
-"""What a command says when it cannot go on, and the exit codes."""
+"""Errors that end a command, as one line, and the exit codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXIT_INTERRUPTED: Final = 130
 
 
 class CommandFailed(Exception):
-    """A command cannot go on; the text is the one line the operator reads."""
+    """Ends a command; the text is the one line the operator reads."""
 
     def __init__(self, text: str, code: int = EXIT_FAILED) -> None:
         super().__init__(text)
@@ -19,7 +19,7 @@ class CommandFailed(Exception):
 
 
 def one_line(error: Exception) -> tuple[str, int] | None:
-    """The line and exit code of an error that was foreseen; None for one that was not, whose traceback is needed."""
+    """The line and exit code of an expected error; None for any other, whose traceback is needed."""
     import typer
 
     if isinstance(error, CommandFailed):
@@ -28,22 +28,22 @@ def one_line(error: Exception) -> tuple[str, int] | None:
         return error.format_message().rstrip("."), error.exit_code
     if isinstance(error, typer.Abort):
         return "aborted", EXIT_FAILED
-    settings, foreseen = _settings(), _foreseen()
-    if not isinstance(error, foreseen):
+    settings, expected = _settings(), _expected()
+    if not isinstance(error, expected):
         return None
     return str(error) or type(error).__name__, EXIT_USAGE if isinstance(error, settings) else EXIT_FAILED
 
 
 def _settings() -> tuple[type[Exception], ...]:
-    """What is wrong with the environment is wrong input, like a wrong option."""
+    """Errors of the environment: wrong input, like a wrong option."""
     from hub.setting import SettingRefused
     from streams.errors import ConfigurationRefused
 
     return (SettingRefused, ConfigurationRefused)
 
 
-def _foreseen() -> tuple[type[Exception], ...]:
-    """Imported only when something went wrong."""
+def _expected() -> tuple[type[Exception], ...]:
+    """The errors a command expects, imported only when something went wrong."""
     from hub.client.errors import ClientError
     from hub.errors import HubError
     from streams.errors import StreamsError

@@ -1,4 +1,4 @@
-"""The token a command shows: the one it was given, or one it signs itself (PROTOCOL 7)."""
+"""The token a command uses: the one it was given, or one it signs itself."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def signed(
     """A token for `user` of `tenant`, with the audience and issuer this environment checks.
 
     Raises:
-        CommandFailed: a name, a grant or the life is not what a token may hold.
+        CommandFailed: a name, a grant or the lifetime is invalid.
     """
     if not re.fullmatch(NAME_PATTERN, user):
         raise CommandFailed("--user must be 1 to 128 of A-Z a-z 0-9 _ . @ | + ~ -", EXIT_USAGE)

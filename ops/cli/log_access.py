@@ -1,4 +1,4 @@
-"""The log itself, for commands that read it beside the hub: on the Redis given, or on the embedded one's data."""
+"""Access to the log for commands that read it directly: on the given Redis, or on the data of the embedded one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streams.redis.server_check import kept_keys
 
 @contextlib.contextmanager
 def redis_at(url: str, data: Path) -> Iterator[str]:
-    """The URL to read from: `url`, or the embedded Redis of `data`, started for the moment if it is not running."""
+    """The URL to read from: `url`, or the embedded Redis of `data`, started for the duration if it is not running."""
     if url:
         yield url
         return
@@ -27,7 +27,7 @@ def redis_at(url: str, data: Path) -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def log_at(url: str, data: Path) -> AsyncIterator[Log]:
-    """The log on that Redis, with as many partitions as it was begun with, whatever this environment says."""
+    """The log on that Redis, with as many partitions as it was created with, whatever this environment says."""
     settings = Settings.from_env(os.environ)
     with redis_at(url, data) as address:
         keys = await keys_at(address)
@@ -39,7 +39,7 @@ async def log_at(url: str, data: Path) -> AsyncIterator[Log]:
 
 
 async def keys_at(url: str) -> Keys | None:
-    """The keys of the log there, with the partitions it was begun with; None where there is none yet."""
+    """The keys of the log there, with the partitions it was created with; None when there is no log yet."""
     calls = Calls.at(url, "hub-cli")
     try:
         return await kept_keys(calls)

@@ -1,14 +1,23 @@
-"""Options that several commands share, each declared once."""
+"""Things that commands share: the app, the event loop, options, and how their values are read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import re
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import typer
 
 from hub.setting import Reader, redis_url, url
+from ops.cli.failure import EXIT_USAGE, CommandFailed
+from streams.channel import Channel, parse_channel
+from streams.errors import MalformedChannel, MalformedCursor
+from streams.ids import id_order
+from streams.times import milliseconds_of
 
 
 def _checked(reader: Reader[str | None]) -> Callable[[str], str]:
@@ -52,3 +61,99 @@ DEFAULT_DATA = Path(".hub")
 DEFAULT_TENANT = "acme"
 """The tenant of tokens that `hub dev` prints and that commands sign for themselves."""
 DEFAULT_USER = "alice"
+
+
+T = TypeVar("T")
+
+
+def new_app() -> typer.Typer:
+    """An app with plain help and plain errors: output must be the same on a terminal, in a log and in a pipe."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def run(job: Coroutine[Any, Any, T]) -> T:
+    """Run an async command on uvloop; Ctrl-C cancels it and comes out as KeyboardInterrupt."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(job)
+
+
+def milliseconds(text: str, option: str) -> int:
+    """A time in milliseconds since 1970; without an offset it is UTC.
+
+    Raises:
+        CommandFailed: it is not a time.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as refused:
+        raise CommandFailed(f"{option}: write a time like 2026-11-23T04:59:00Z", EXIT_USAGE) from refused
+    return milliseconds_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def event_id(text: str, option: str) -> str:
+    """An event's id, or 0.
+
+    Raises:
+        CommandFailed: it is neither.
+    """
+    try:
+        id_order(text)
+    except MalformedCursor as refused:
+        raise CommandFailed(f"{option}: {refused}", EXIT_USAGE) from refused
+    return text
+
+
+def last_of(text: str, option: str) -> str:
+    """The end of a range given as an id or a time, inclusive: a bare millisecond covers all of its events."""
+    return str(milliseconds(text, option)) if "T" in text or text.count("-") > 1 else event_id(text, option)
+
+
+def channel_of(tenant: str, wire: str) -> Channel:
+    """The channel an operator named.
+
+    Raises:
+        CommandFailed: the name is invalid; the line says how one is written.
+    """
+    try:
+        return parse_channel(tenant, wire)
+    except MalformedChannel as refused:
+        raise CommandFailed(str(refused), EXIT_USAGE) from refused
+
+
+_TIMES: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)x")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Recorded seconds per second; 0 is as fast as possible."""
+
+    times: float
+
+    @property
+    def is_limited(self) -> bool:
+        """True unless it is as fast as possible."""
+        return self.times > 0
+
+    def due(self, begun: float, offset_s: float) -> float:
+        """The loop's time of an event `offset_s` after the beginning."""
+        return begun + offset_s / self.times if self.times else begun
+
+    async def wait_until(self, begun: float, offset_s: float) -> None:
+        """Sleep until then."""
+        wait_s = self.due(begun, offset_s) - asyncio.get_running_loop().time()
+        if self.is_limited and wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+
+def pace_of(text: str) -> Pace:
+    """Read `max`, `1x` or `10x`.
+
+    Raises:
+        CommandFailed: it is none of these.
+    """
+    found = _TIMES.fullmatch(text)
+    if text != "max" and (found is None or not float(found[1])):
+        raise CommandFailed("--speed must be max, or a number followed by x, such as 1x or 10x", EXIT_USAGE)
+    return Pace(float(found[1]) if found else 0.0)

@@ -1,13 +1,15 @@
-"""How events look: sentences on a terminal, JSON lines in a pipe."""
+"""Output of commands: sentences and a progress bar on a terminal, JSON lines in a pipe."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final, Self
 
 
 class Format(StrEnum):
@@ -18,12 +20,12 @@ class Format(StrEnum):
 
 
 def is_terminal() -> bool:
-    """Whether a person reads our output."""
+    """True when stdout is a terminal."""
     return sys.stdout.isatty()
 
 
 def line(raw: bytes, form: Format | None = None) -> str:
-    """One event as a line; without a format, the one that suits who reads."""
+    """One event as a line; without a format, text on a terminal and JSON in a pipe."""
     if (form or (Format.TEXT if is_terminal() else Format.JSONL)) is Format.JSONL:
         return raw.decode()
     return sentence(json.loads(raw))
@@ -33,12 +35,12 @@ def sentence(event: Mapping[str, Any]) -> str:
     """`2026-11-23 04:59:01  #12  alice: hello` for messages; other types show their payload."""
     payload, who = event.get("payload", {}), event.get("actor", {}).get("id", "hub")
     number = f"#{event['seq']}" if "seq" in event else "live"
-    said = (
+    text = (
         f"{who}: {payload['text']}"
         if event["type"] == "chat.message"
         else f"{event['type']} by {who} {_brief(payload)}"
     )
-    return f"{_moment(event)}  {number:>6}  {_printable(said)}"
+    return f"{_moment(event)}  {number:>6}  {_printable(text)}"
 
 
 def _moment(event: Mapping[str, Any]) -> str:
@@ -55,3 +57,45 @@ def _brief(payload: Mapping[str, Any]) -> str:
 def _printable(text: str) -> str:
     """Without control characters: a message must not be able to rewrite an operator's screen."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+_LINE_EVERY_S: Final = 1.0
+
+
+class ProgressBar:
+    """Shows the progress of long work: `show(done)` as it goes, `finish(facts)` at the end. Leaving the block removes the bar."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name = name
+        self._total = total
+        self._shown_at = time.monotonic()
+        self._stack = contextlib.ExitStack()
+        self._bar = self._open_bar() if is_terminal() else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def show(self, done: int) -> None:
+        """Shows `done` of the total; in a pipe at most once a second."""
+        if self._bar is not None:
+            self._bar(done)
+        elif time.monotonic() - self._shown_at >= _LINE_EVERY_S:
+            self._shown_at = time.monotonic()
+            print(json.dumps({"progress": self._name, "done": done, "total": self._total}), flush=True)
+
+    def finish(self, facts: Mapping[str, object]) -> None:
+        """Prints the result: one sentence, or one JSON line."""
+        if self._bar is not None:
+            print(", ".join(f"{name} {value}" for name, value in facts.items()))
+        else:
+            print(json.dumps(facts), flush=True)
+
+    def _open_bar(self) -> Callable[[int], None]:
+        from rich.progress import Progress as Bar
+
+        bar = self._stack.enter_context(Bar(transient=True))
+        task = bar.add_task(self._name, total=self._total)
+        return lambda done: bar.update(task, completed=done)

@@ -1,1 +1,1 @@
-"""Other people's logs, read and appended as events. Knows nothing of the command line."""
+"""Imports of other logs as events, without the command line."""

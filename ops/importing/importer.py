@@ -1,7 +1,7 @@
 """Appends a long sequence of drafts exactly once and in order, many at a time, from wherever an earlier run stopped.
 
 Each append carries the number of the one before it as its condition, checked in the append script. So a hole cannot
-arise, whatever fails, and a second run is told by its first append how far the first one came, however long ago.
+arise, whatever fails, and the first append of a second run returns how far the first one came, however long ago.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streams.envelope import Appended, Draft, Guard
 from streams.errors import GuardRefused, LogUnavailable, StreamsError
 
 IN_FLIGHT_MAX: Final = 500
-"""Fewer leave the log idle between batches; more only wait in it."""
+"""Fewer leave the log idle between batches; more would only wait in it."""
 RETRY_AFTER_S: Final = 0.2
 _FIELD: Final = "done"
 
@@ -29,7 +29,7 @@ class Appends(Protocol):
 
 
 class Import:
-    """One import: `name` is the source's within the channel.
+    """One import. `name` identifies the source within the channel.
 
     Attributes:
         added: events this run stored.
@@ -54,20 +54,20 @@ class Import:
 
         Args:
             due: the loop's time at which draft number n may go; None lets all go at once.
-            on_progress: told `done` from time to time.
+            on_progress: called with `done` from time to time.
 
         Raises:
-            StreamsError: an append was refused for a reason that trying again does not cure.
+            StreamsError: an append was refused for a reason that a retry does not cure.
         """
         while self.done < len(self._drafts):
-            wait_s = self._submit_what_is_due(due)
-            await self._something_moves(wait_s)
+            wait_s = self._submit_due(due)
+            await self._wait_for_result(wait_s)
             if self._failure is not None:
                 await self._recover()
             on_progress(self.done)
 
-    def _submit_what_is_due(self, due: Callable[[int], float] | None) -> float | None:
-        """How long until the next one is due; None when only an answer can open the way for more."""
+    def _submit_due(self, due: Callable[[int], float] | None) -> float | None:
+        """Seconds until the next draft is due; None when more can be sent only after a result."""
         now = asyncio.get_running_loop().time()
         while self._failure is None and self._next < len(self._drafts) and self._in_flight < IN_FLIGHT_MAX:
             if due is not None and due(self._next) > now:
@@ -97,14 +97,14 @@ class Import:
         if isinstance(result, GuardRefused):
             self.done = int(result.present or 0)
 
-    async def _something_moves(self, wait_s: float | None) -> None:
+    async def _wait_for_result(self, wait_s: float | None) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._moved.wait()
         self._moved.clear()
 
     async def _recover(self) -> None:
-        """Let what is on its way come back, then go on from where the log says it stands."""
+        """Waits for the results in flight, then continues where the log says it stands."""
         while self._in_flight:
             await self._moved.wait()
             self._moved.clear()

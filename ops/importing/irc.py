@@ -1,21 +1,27 @@
-"""IRC logs as irssi and the #ubuntu corpus write them, read line by line. Pure.
+"""IRC logs as irssi and the #ubuntu corpus write them, read line by line and turned into drafts of the log. Pure.
 
 It reads `[HH:MM] <nick> text`, `[HH:MM] * nick action`, `=== nick [host] has joined #c`, `… has left #c` and `=== nick is now
-known as other`. Every other line (topics, modes, services) is passed over and counted, never guessed at.
+known as other`. Every other line (topics, modes, services) is skipped. Messages become `chat.message`, joins and leaves
+`channel.presence`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Final
 
-_SAID: Final = re.compile(r"\[(\d\d):(\d\d)\] <([^>]+)>(?: (.*))?")
+from streams.channel import Channel
+from streams.envelope import Actor, Draft, Lane
+from streams.json_bytes import to_json
+
+_MESSAGE: Final = re.compile(r"\[(\d\d):(\d\d)\] <([^>]+)>(?: (.*))?")
 _RELAYED: Final = re.compile(r"\[(\d\d):(\d\d)\] \(([^/)\s]+)/[^)\s]+\) (.*)")
 _ACTION: Final = re.compile(r"\[(\d\d):(\d\d)\] +\* (\S+) ?(.*)")
-_MOVED: Final = re.compile(r"=== (\S.*?) +\[[^@]*@[^\]]*\] +has (joined|left) .*")
+_MOVE: Final = re.compile(r"=== (\S.*?) +\[[^@]*@[^\]]*\] +has (joined|left) .*")
 _RENAMED: Final = re.compile(r"=== (\S+) is now known as (\S+)")
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 _HALF_A_DAY: Final = timedelta(hours=12)
@@ -23,8 +29,8 @@ _NO_DATE: Final = date(1, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """Somebody wrote `text`; as an action (`/me`) where `is_action`. The text may be empty."""
+class IrcMessage:
+    """A message of `text`, which may be empty; `is_action` for `/me`."""
 
     line: int
     at: datetime
@@ -34,8 +40,8 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """Somebody came or went. Such lines carry no time: `at` is that of the message before."""
+class IrcMove:
+    """A join or a leave. Such lines carry no time: `at` is that of the message before."""
 
     line: int
     at: datetime
@@ -43,11 +49,11 @@ class Moved:
     is_join: bool
 
 
-IrcEvent = Said | Moved
+IrcEvent = IrcMessage | IrcMove
 
 
 def date_in(file_name: str) -> date | None:
-    """The day a log begins, where its name tells: `2005-02-27.train-c.raw.txt`."""
+    """The day a log begins, from a file name such as `2005-02-27.train-c.raw.txt`; None when it has no date."""
     found = _DATE.search(file_name)
     try:
         return date(int(found[1]), int(found[2]), int(found[3])) if found else None
@@ -60,15 +66,15 @@ def parse(lines: Iterable[str], first_day: date | None = None) -> Iterator[IrcEv
     clock = _Clock(first_day or _NO_DATE)
     for number, raw in enumerate(lines, 1):
         line = raw.rstrip("\r\n").replace("\x00", "\N{REPLACEMENT CHARACTER}")
-        if said := _SAID.fullmatch(line) or _RELAYED.fullmatch(line):
-            yield Said(number, clock.read(said), _nick(said[3]), said[4] or "")
+        if message := _MESSAGE.fullmatch(line) or _RELAYED.fullmatch(line):
+            yield IrcMessage(number, clock.read(message), _nick(message[3]), message[4] or "")
         elif action := _ACTION.fullmatch(line):
-            yield Said(number, clock.read(action), action[3], action[4], is_action=True)
-        elif moved := _MOVED.fullmatch(line):
-            yield Moved(number, clock.now, _nick(moved[1]), moved[2] == "joined")
+            yield IrcMessage(number, clock.read(action), action[3], action[4], is_action=True)
+        elif moved := _MOVE.fullmatch(line):
+            yield IrcMove(number, clock.now, _nick(moved[1]), moved[2] == "joined")
         elif renamed := _RENAMED.fullmatch(line):
-            yield Moved(number, clock.now, renamed[1], is_join=False)
-            yield Moved(number, clock.now, renamed[2], is_join=True)
+            yield IrcMove(number, clock.now, renamed[1], is_join=False)
+            yield IrcMove(number, clock.now, renamed[2], is_join=True)
 
 
 def _nick(text: str) -> str:
@@ -77,7 +83,7 @@ def _nick(text: str) -> str:
 
 
 class _Clock:
-    """Turns the log's hours and minutes into moments that never go back: a fall of half a day is midnight."""
+    """Turns hours and minutes into times that never go back: a fall of half a day is midnight."""
 
     def __init__(self, first_day: date) -> None:
         self.now = datetime.combine(first_day, time())
@@ -92,7 +98,7 @@ class _Clock:
 
 
 def offsets_s(events: Sequence[IrcEvent]) -> list[float]:
-    """When each event is due, in seconds after the first: those of one minute are spread evenly over it."""
+    """Seconds from the first event to each: those of one minute are spread evenly over it."""
     due: list[float] = []
     begin = 0
     while begin < len(events):
@@ -120,3 +126,38 @@ def _is_name_letter(letter: str) -> bool:
 
 def _escaped(letter: str) -> str:
     return "".join(f"~{byte:02x}" for byte in letter.encode())
+
+
+_PREFIX_LENGTH = 16
+
+
+def source_id(file_name: str, first_line: str) -> str:
+    """The log's name in idempotency keys: from its file name and first line, so that a log that grew stays the same log."""
+    return hashlib.sha256(f"{file_name}\n{first_line}".encode()).hexdigest()[:_PREFIX_LENGTH]
+
+
+def drafts(events: Iterable[IrcEvent], channel: Channel, source: str) -> Iterator[Draft]:
+    """One draft for each event; the command id is the log's and the line's, with `b` for a rename's second event."""
+    line_before = 0
+    for event in events:
+        again = "b" if event.line == line_before else ""
+        line_before = event.line
+        draft = _message(event, channel) if isinstance(event, IrcMessage) else _presence(event, channel)
+        draft.command = f"irc:{source}:{event.line}{again}"
+        yield draft
+
+
+def _message(event: IrcMessage, channel: Channel) -> Draft:
+    payload: dict[str, object] = {"text": event.text}
+    if not event.text:  # a message may be without text only when it has a part
+        payload["parts"] = [{"type": "data", "mime": "text/plain", "value": ""}]
+    moment = event.at.isoformat(timespec="minutes") if event.at.year > 1 else event.at.strftime("%H:%M")
+    payload["metadata"] = {"said_at": moment} | ({"form": "action"} if event.is_action else {})
+    return Draft(channel, "chat.message", to_json(payload), Actor("user", user_of(event.nick)))
+
+
+def _presence(event: IrcMove, channel: Channel) -> Draft:
+    """Joins and leaves as history: events of the durable lane."""
+    user = user_of(event.nick)
+    payload = {"user": user, "status": "joined" if event.is_join else "left", "devices": int(event.is_join)}
+    return Draft(channel, "channel.presence", to_json(payload), Actor("user", user), Lane.EVENTS)

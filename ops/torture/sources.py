@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from ops.importing.irc import date_in, parse
-from ops.importing.irc_drafts import drafts, source_id
+from ops.importing.irc import date_in, drafts, parse, source_id
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Draft
 from streams.json_bytes import to_json

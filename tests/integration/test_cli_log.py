@@ -13,8 +13,7 @@ import pytest
 
 from ops.cli import main
 from ops.importing.importer import IN_FLIGHT_MAX, Import
-from ops.importing.irc import parse
-from ops.importing.irc_drafts import drafts
+from ops.importing.irc import drafts, parse
 from streams.channel import parse_channel
 from streams.redis.log import Log
 from support.redis_server import RedisServer

@@ -34,7 +34,7 @@ class Server:
         )
         assert self.process.stdout is not None
         self.banner = ""
-        while "ends it" not in self.banner and (line := self.process.stdout.readline()):
+        while "Ctrl-C" not in self.banner and (line := self.process.stdout.readline()):
             self.banner += line
             if "serve" in arguments:
                 break

@@ -1,6 +1,6 @@
 """What anybody can make a node keep is bounded: each table that grows with names, and what is left of who is gone.
 
-`python -m ops.bench.rude` shows the same by resident memory and objects, with 100,000 of each.
+`python -m ops.bench.memory_growth` shows the same by resident memory and objects, with 100,000 of each.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ops.cli.app import new_app, run
+from ops.cli.options import new_app, run
 from ops.cli.output import is_terminal
 
 app = new_app()
@@ -15,7 +15,7 @@ app = new_app()
 
 @app.command()
 def bench(
-    seconds: Annotated[float, typer.Option(help="How long each rate is measured.", min=0.5)] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Duration of each measurement.", min=0.5)] = 5.0,
     idle: Annotated[int, typer.Option(help="Idle connections whose memory is measured.", min=100)] = 10_000,
 ) -> None:
     """Start a separate Redis and node, put load on them, and print each figure as soon as it is known."""
@@ -23,7 +23,7 @@ def bench(
 
 
 async def _bench(seconds: float, idle: int) -> None:
-    from ops.bench.run import commit, stage
+    from ops.bench.run import bench_setup, commit
 
     facts: dict[str, object] = {"commit": commit()}
 
@@ -32,7 +32,7 @@ async def _bench(seconds: float, idle: int) -> None:
         if is_terminal():
             print(f"{name:<28} {value}", flush=True)
 
-    async with stage(tell, seconds) as found:
+    async with bench_setup(tell, seconds) as found:
         await found.run(idle)
     if not is_terminal():
         print(json.dumps(facts))

@@ -16,13 +16,10 @@ import typer
 
 from hub.config import DEV_SECRET, Settings
 from ops.cli import STARTED
-from ops.cli.app import new_app, run
 from ops.cli.identity import ALL_GRANTS, DAY_S, signed
-from ops.cli.listening import bind, url_of
-from ops.cli.node import refuse_unusable_redis, run_node
-from ops.cli.options import DEFAULT_TENANT, DEFAULT_USER
-from ops.cli.worker_options import worker_options
-from ops.cli.worker_process import running_worker
+from ops.cli.node_process import bind, refuse_unusable_redis, run_node, url_of
+from ops.cli.options import DEFAULT_TENANT, DEFAULT_USER, new_app, run
+from ops.cli.worker_process import running_worker, worker_options
 from ops.embedded_redis.binary import cli_line
 from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy
 from streams.envelope import Durability
@@ -35,9 +32,7 @@ def dev(
     port: Annotated[
         int | None, typer.Option(help="The port to listen on.  [default: HUB_PORT, 8000]", min=0, max=65_535)
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Where Redis and uploads keep their files.  [default: HUB_DATA, .hub]")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of Redis and uploads.  [default: HUB_DATA, .hub]")] = None,
 ) -> None:
     """Run until Ctrl-C. The data is kept; REDIS_URL, if set, takes the place of the embedded Redis."""
     settings = _settings(Settings.from_env(os.environ), port, data)
@@ -51,7 +46,7 @@ def dev(
 
 
 async def _supervised(settings: Settings, bound: socket.socket, embedded: EmbeddedRedis) -> None:
-    watch = asyncio.create_task(embedded.supervise(lambda now: _say(f"Redis died and was restarted, pid {now.pid}")))
+    watch = asyncio.create_task(embedded.supervise(lambda now: _warn(f"Redis died and was restarted, pid {now.pid}")))
     try:
         await _serve(settings, bound, f"Redis {embedded.version}, data in {embedded.data_dir}")
     finally:
@@ -59,10 +54,10 @@ async def _supervised(settings: Settings, bound: socket.socket, embedded: Embedd
 
 
 async def _serve(settings: Settings, bound: socket.socket, about: str) -> None:
-    """The worker outlives the node, so that what clients asked for while they were drained is still taken."""
+    """Runs worker and node. The worker outlives the node: commands sent while clients are drained are still handled."""
     await refuse_unusable_redis(settings)
     async with running_worker(settings, worker_options(settings, has_demo=True)):
-        await run_node(settings, bound, lambda: _greet(settings, bound, about), logging.WARNING)
+        await run_node(settings, bound, lambda: _print_addresses(settings, bound, about), logging.WARNING)
 
 
 def _settings(settings: Settings, port: int | None, data: Path | None) -> Settings:
@@ -78,7 +73,7 @@ def _fsync(settings: Settings) -> FsyncPolicy:
     return "always" if Durability.FSYNC in settings.durability.values() else "everysec"
 
 
-def _greet(settings: Settings, bound: socket.socket, about: str) -> None:
+def _print_addresses(settings: Settings, bound: socket.socket, about: str) -> None:
     url = url_of(bound)
     has_secret = settings.jwt_secret is not None
     token = signed(settings, DEFAULT_USER, DEFAULT_TENANT, ALL_GRANTS, DAY_S) if has_secret else ""
@@ -96,5 +91,5 @@ def _greet(settings: Settings, bound: socket.socket, about: str) -> None:
     print("\n".join([*lines, "Press Ctrl-C to stop."]), flush=True)
 
 
-def _say(text: str) -> None:
+def _warn(text: str) -> None:
     print(f"hub dev: {text}", file=sys.stderr, flush=True)

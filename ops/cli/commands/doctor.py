@@ -7,11 +7,10 @@ import os
 
 from hub.config import Settings
 from hub.setting import SettingRefused
-from ops.cli.app import new_app, run
 from ops.cli.checks import Finding, Level, check_node, check_redis, check_settings
 from ops.cli.failure import CommandFailed
 from ops.cli.log_access import redis_at
-from ops.cli.options import DEFAULT_DATA, DEFAULT_URL, Data, Redis, Url
+from ops.cli.options import DEFAULT_DATA, DEFAULT_URL, Data, Redis, Url, new_app, run
 from ops.cli.output import is_terminal
 from streams.errors import StreamsError
 
@@ -39,4 +38,4 @@ def _settings() -> Settings | None:
     try:
         return Settings.from_env(os.environ)
     except SettingRefused:
-        return None  # told by check_settings
+        return None  # reported by check_settings

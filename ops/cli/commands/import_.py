@@ -9,16 +9,12 @@ from typing import Annotated
 
 import typer
 
-from ops.cli.app import new_app, run
 from ops.cli.failure import CommandFailed
 from ops.cli.log_access import log_at
-from ops.cli.named_channel import channel_of
-from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
-from ops.cli.progress import Progress
-from ops.cli.speed import Pace, pace_of
+from ops.cli.options import DEFAULT_DATA, Data, Pace, Redis, Tenant, channel_of, new_app, pace_of, run
+from ops.cli.output import ProgressBar
 from ops.importing.importer import Import
-from ops.importing.irc import IrcEvent, date_in, offsets_s, parse
-from ops.importing.irc_drafts import drafts, source_id
+from ops.importing.irc import IrcEvent, date_in, drafts, offsets_s, parse, source_id
 from streams.channel import Channel
 
 app = new_app()
@@ -55,7 +51,7 @@ async def _import(redis: str, data: Path, channel: Channel, events: list[IrcEven
         job = Import(log, list(drafts(events, channel, source)), f"import:{channel.path}:{source}")
         loop_begun = asyncio.get_running_loop().time()
         due = (lambda number: pace.due(loop_begun, due_s[number])) if pace.is_limited else None
-        with Progress("import", len(events)) as progress:
+        with ProgressBar("import", len(events)) as progress:
             await job.run(due, progress.show)
     took_s = time.monotonic() - begun
     progress.finish({

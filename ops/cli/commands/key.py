@@ -9,10 +9,8 @@ from typing import Annotated
 import typer
 
 from hub.config import Settings
-from ops.cli.app import new_app
 from ops.cli.log_access import keys_at, redis_at
-from ops.cli.named_channel import channel_of
-from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
+from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app
 from ops.embedded_redis.binary import cli_line
 from streams.redis.keys import Keys, questions
 
@@ -26,7 +24,7 @@ def key(
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print the key alone on the first line, then lines to paste into a shell."""
+    """Print the key alone on the first line, then commands to paste into a shell."""
     place = channel_of(tenant, channel)
     with redis_at(redis, data) as url:
         keys = asyncio.run(keys_at(url)) or Keys(Settings.from_env(os.environ).partitions)

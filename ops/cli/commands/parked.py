@@ -10,10 +10,9 @@ from typing import Annotated
 
 import typer
 
-from ops.cli.app import new_app
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.log_access import log_at
-from ops.cli.options import DEFAULT_DATA, Data, Redis
+from ops.cli.options import DEFAULT_DATA, Data, Redis, new_app
 from streams.redis.groups import Groups
 
 app = new_app()
@@ -25,7 +24,7 @@ Handler = Annotated[
 
 @app.callback(invoke_without_command=True)
 def parked(context: typer.Context, handler: Handler = "", redis: Redis = "", data: Data = DEFAULT_DATA) -> None:
-    """One line each: id, handler, channel, event, type, attempts, reason. `hub parked retry ID` puts one back."""
+    """Print one line per event: id, handler, channel, event, type, attempts, reason. `hub parked retry ID` retries one."""
     if context.invoked_subcommand is None:
         asyncio.run(_list(handler, redis, data))
 

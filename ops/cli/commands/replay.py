@@ -11,14 +11,22 @@ from typing import Annotated, Final
 
 import typer
 
-from ops.cli.app import new_app, run
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.log_access import log_at
-from ops.cli.moment import event_id, milliseconds
-from ops.cli.named_channel import channel_of
-from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
+from ops.cli.options import (
+    DEFAULT_DATA,
+    Data,
+    Pace,
+    Redis,
+    Tenant,
+    channel_of,
+    event_id,
+    milliseconds,
+    new_app,
+    pace_of,
+    run,
+)
 from ops.cli.output import Format, line
-from ops.cli.speed import Pace, pace_of
 from streams.channel import Channel
 from streams.envelope import Entry
 from streams.ids import START, id_order
@@ -32,14 +40,14 @@ _LAST_OF_MS: Final = 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events: after a cursor, up to a moment (milliseconds since 1970, inclusive), of some types."""
+    """The events to print: after a cursor, up to a moment (milliseconds since 1970, inclusive), of some types."""
 
     after: str
     upto: str
     types: tuple[str, ...]
 
     def takes(self, entry: Entry) -> bool:
-        """Whether the event's type is asked for; a trailing `*` stands for any rest."""
+        """True when the event's type is selected; `*` matches any text."""
         return not self.types or any(fnmatchcase(entry.type.decode(), pattern) for pattern in self.types)
 
 

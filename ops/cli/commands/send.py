@@ -8,10 +8,19 @@ from typing import Annotated
 import typer
 
 from hub.client import HubClient
-from ops.cli.app import new_app, run
 from ops.cli.identity import token_of
-from ops.cli.named_channel import channel_of
-from ops.cli.options import DEFAULT_TENANT, DEFAULT_URL, DEFAULT_USER, Tenant, Token, Url, User
+from ops.cli.options import (
+    DEFAULT_TENANT,
+    DEFAULT_URL,
+    DEFAULT_USER,
+    Tenant,
+    Token,
+    Url,
+    User,
+    channel_of,
+    new_app,
+    run,
+)
 from ops.cli.output import is_terminal
 
 app = new_app()

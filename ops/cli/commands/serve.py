@@ -10,12 +10,10 @@ from typing import Annotated
 import typer
 
 from hub.config import Settings
-from ops.cli.app import new_app, run
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.listening import bind, url_of
 from ops.cli.log_access import redis_at
-from ops.cli.node import refuse_unusable_redis, run_node
-from ops.cli.nodes import Nodes
+from ops.cli.node_process import Nodes, bind, refuse_unusable_redis, run_node, url_of
+from ops.cli.options import new_app, run
 
 app = new_app()
 
@@ -28,11 +26,11 @@ def serve(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1, max=256)] = 1,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, then send clients to other nodes over HUB_DRAIN_SECONDS."""
+    """Serve until SIGTERM or Ctrl-C, then move clients to other nodes within HUB_DRAIN_SECONDS."""
     settings = Settings.from_env(os.environ)
     if not settings.has_token_key:
         raise CommandFailed(
-            "set HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY or HUB_JWKS_URL: a node must be able to check tokens", EXIT_USAGE
+            "set HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY or HUB_JWKS_URL: a node must be able to verify tokens", EXIT_USAGE
         )
     settings = dataclasses.replace(settings, host=host or settings.host, port=settings.port if port is None else port)
     with redis_at(settings.redis_url or "", Path(settings.data_dir)) as redis_url:

@@ -9,11 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.cli.app import new_app, run
 from ops.cli.log_access import log_at
-from ops.cli.moment import last_of
-from ops.cli.named_channel import channel_of
-from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant
+from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, last_of, new_app, run
 from ops.cli.output import is_terminal
 from projections.channel_state import ChannelState
 from projections.errors import BrokenEvent

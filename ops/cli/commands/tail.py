@@ -10,11 +10,20 @@ from typing import Annotated
 import typer
 
 from hub.client import Event, Gap, HubClient, Signal
-from ops.cli.app import new_app, run
 from ops.cli.identity import token_of
-from ops.cli.moment import event_id
-from ops.cli.named_channel import channel_of
-from ops.cli.options import DEFAULT_TENANT, DEFAULT_URL, DEFAULT_USER, Tenant, Token, Url, User
+from ops.cli.options import (
+    DEFAULT_TENANT,
+    DEFAULT_URL,
+    DEFAULT_USER,
+    Tenant,
+    Token,
+    Url,
+    User,
+    channel_of,
+    event_id,
+    new_app,
+    run,
+)
 from ops.cli.output import Format, line
 from streams.cursor import LIVE
 
@@ -34,11 +43,11 @@ def tail(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Print events as they come, until Ctrl-C. Lost connections are resumed; gaps are reported on stderr."""
-    output, start = Output(format, count), after if after == LIVE else event_id(after, "--after")
+    output, start = TailFormat(format, count), after if after == LIVE else event_id(after, "--after")
     run(_tail(url, token_of(token, user, tenant), channel_of(tenant, channel).wire, start, signals, output))
 
 
-async def _tail(url: str, token: str, channel: str, after: str, signals: bool, output: Output) -> None:
+async def _tail(url: str, token: str, channel: str, after: str, signals: bool, output: TailFormat) -> None:
     async with HubClient(url, token) as hub:
         feed = hub.subscribe(channel, after=after, state=False, presence=signals, signals=signals, on_gap="report")
         async for item in feed:
@@ -50,15 +59,15 @@ async def _tail(url: str, token: str, channel: str, after: str, signals: bool, o
 
 
 @dataclass(slots=True)
-class Output:
-    """Prints events, and knows when there were enough."""
+class TailFormat:
+    """Prints events up to a count."""
 
     form: Format | None
     count: int
     printed: int = 0
 
     def is_last(self, item: Event | Signal) -> bool:
-        """Print one; whether it was the last that was asked for."""
+        """Prints one event; True when it was the last to print."""
         print(line(item.raw, self.form), flush=True)
         self.printed += 1
         return self.printed == self.count

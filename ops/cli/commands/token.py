@@ -9,9 +9,9 @@ import typer
 
 from hub.auth.tokens import parse_grants
 from hub.config import Settings
-from ops.cli.app import new_app
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.identity import signed
+from ops.cli.options import new_app
 
 app = new_app()
 

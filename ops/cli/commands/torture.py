@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from ops.cli.app import new_app, run
 from ops.cli.failure import CommandFailed
+from ops.cli.options import new_app, run
 from ops.embedded_redis.server import EmbeddedRedis
 from ops.torture.plan import Plan, Report
 from ops.torture.run import Torture

@@ -9,17 +9,26 @@ from typing import Annotated, NamedTuple
 import typer
 
 from hub.client import HubClient
-from ops.cli.app import new_app, run
 from ops.cli.identity import token_of
-from ops.cli.named_channel import channel_of
-from ops.cli.options import DEFAULT_TENANT, DEFAULT_URL, DEFAULT_USER, Tenant, Token, Url, User
-from ops.cli.progress import Progress
+from ops.cli.options import (
+    DEFAULT_TENANT,
+    DEFAULT_URL,
+    DEFAULT_USER,
+    Tenant,
+    Token,
+    Url,
+    User,
+    channel_of,
+    new_app,
+    run,
+)
+from ops.cli.output import ProgressBar
 
 app = new_app()
 
 
-class Strategy(StrEnum):
-    """What may be asked for (EVENTS 8)."""
+class UploadChoice(StrEnum):
+    """The way of the upload; see docs/events.md#file."""
 
     AUTO = "auto"
     SINGLE = "single"
@@ -31,7 +40,7 @@ class Strategy(StrEnum):
 def upload(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     file: Annotated[Path, typer.Argument(help="The file.", exists=True, dir_okay=False, readable=True)],
-    strategy: Annotated[Strategy, typer.Option(help="How the file is sent.")] = Strategy.AUTO,
+    strategy: Annotated[UploadChoice, typer.Option(help="How the file is sent.")] = UploadChoice.AUTO,
     resume: Annotated[
         str | None, typer.Option(help="A key of your choice; running again with it continues the upload.")
     ] = None,
@@ -42,19 +51,19 @@ def upload(
 ) -> None:
     """Upload, show the progress, and print the file's id and checksum once the hub has verified it."""
     place = channel_of(tenant, channel).wire
-    with Progress(file.name, file.stat().st_size) as progress:
-        run(_upload(url, token_of(token, user, tenant), place, Wish(file, strategy, resume), progress))
+    with ProgressBar(file.name, file.stat().st_size) as progress:
+        run(_upload(url, token_of(token, user, tenant), place, UploadOrder(file, strategy, resume), progress))
 
 
-class Wish(NamedTuple):
-    """What to upload, and how."""
+class UploadOrder(NamedTuple):
+    """The file to upload and the way to do it."""
 
     file: Path
     strategy: str
     resume_key: str | None
 
 
-async def _upload(url: str, token: str, channel: str, wish: Wish, progress: Progress) -> None:
+async def _upload(url: str, token: str, channel: str, wish: UploadOrder, progress: ProgressBar) -> None:
     async with HubClient(url, token) as hub:
         stored = await hub.upload(
             channel, wish.file, strategy=wish.strategy, resume_key=wish.resume_key,

@@ -14,13 +14,10 @@ import typer
 
 from hub.config import Settings
 from hub.logs import configure_logging
-from ops.cli.app import new_app, run
 from ops.cli.log_access import redis_at
-from ops.cli.node import refuse_unusable_redis
-from ops.cli.pauses import forget_startup
-from ops.cli.worker_metrics import served_metrics
-from ops.cli.worker_options import worker_options
-from ops.cli.worker_process import running_worker
+from ops.cli.node_process import forget_startup, refuse_unusable_redis
+from ops.cli.options import new_app, run
+from ops.cli.worker_process import running_worker, served_metrics, worker_options
 
 app = new_app()
 
@@ -34,7 +31,7 @@ def worker(
         ),
     ] = None,
 ) -> None:
-    """Work until SIGTERM or Ctrl-C. Answers not finished HUB_DRAIN_SECONDS later are handed over to another worker."""
+    """Work until SIGTERM or Ctrl-C. Answers unfinished after HUB_DRAIN_SECONDS are handed over to other workers."""
     settings = Settings.from_env(os.environ)
     with redis_at(settings.redis_url or "", Path(settings.data_dir)) as redis_url:
         run(_work(dataclasses.replace(settings, redis_url=redis_url), metrics_port))
@@ -46,10 +43,10 @@ async def _work(settings: Settings, metrics_port: int | None) -> None:
     logging.getLogger("arq").setLevel(logging.WARNING)  # it writes a line for every job
     options = worker_options(settings)
     stop = asyncio.Event()
-    told: set[int] = set()
+    signals: set[int] = set()
 
     def end(number: int) -> None:
-        told.add(number)
+        signals.add(number)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,5 +57,5 @@ async def _work(settings: Settings, metrics_port: int | None) -> None:
             about = f"agents: {', '.join(options.agents) or 'none'}" + (f"; metrics on port {port}" if port else "")
             print(f"worker {process.name} is up; {about}", flush=True)
             await stop.wait()
-    if signal.SIGINT in told:
+    if signal.SIGINT in signals:
         raise KeyboardInterrupt

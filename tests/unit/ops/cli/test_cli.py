@@ -15,8 +15,8 @@ import pytest
 
 from hub.config import DEV_SECRET
 from ops.cli import known_commands, main
+from ops.cli.options import pace_of
 from ops.cli.output import Format, line
-from ops.cli.speed import pace_of
 
 ROOT = Path(__file__).parents[4]
 Hub = Callable[..., tuple[int, str, str]]

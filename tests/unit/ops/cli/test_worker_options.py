@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consumers.worker import WorkerOptions
 from hub.config import Settings
-from ops.cli.worker_options import worker_options
+from ops.cli.worker_process import worker_options
 
 
 def test_the_default_lease_gives_the_default_times() -> None:

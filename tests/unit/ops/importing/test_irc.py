@@ -6,8 +6,7 @@ from datetime import date, datetime
 
 import pytest
 
-from ops.importing.irc import Moved, Said, date_in, offsets_s, parse, user_of
-from ops.importing.irc_drafts import drafts, source_id
+from ops.importing.irc import IrcMessage, IrcMove, date_in, drafts, offsets_s, parse, source_id, user_of
 from streams.channel import parse_channel
 from streams.events import CATALOGUE
 
@@ -21,7 +20,7 @@ def at(hour: int, minute: int, day: int = 27) -> datetime:
 
 def test_a_message_has_its_nick_its_time_and_its_text() -> None:
     """`[HH:MM] <nick> text`, the text kept as it is, trailing blanks and all."""
-    assert list(parse(["[04:59] <ra>  ok, so [x] <y> \n"], DAY)) == [Said(1, at(4, 59), "ra", " ok, so [x] <y> ")]
+    assert list(parse(["[04:59] <ra>  ok, so [x] <y> \n"], DAY)) == [IrcMessage(1, at(4, 59), "ra", " ok, so [x] <y> ")]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +37,7 @@ def test_forms_of_saying(line: str, nick: str, text: str, is_action: bool) -> No
     """Empty messages, padded nicks, relayed messages and actions occur in real logs."""
     event = next(parse([line], DAY))
 
-    assert event == Said(1, at(int(line[1:3]), int(line[4:6])), nick, text, is_action)
+    assert event == IrcMessage(1, at(int(line[1:3]), int(line[4:6])), nick, text, is_action)
 
 
 def test_joins_leaves_and_renames_carry_the_time_before_them() -> None:
@@ -55,11 +54,11 @@ def test_joins_leaves_and_renames_carry_the_time_before_them() -> None:
     )
 
     assert list(events)[1:] == [
-        Moved(2, at(5, 0), "robertj", is_join=True),
-        Moved(3, at(5, 0), "mre", is_join=False),
-        Moved(4, at(5, 0), "komA", is_join=False),
-        Moved(4, at(5, 0), "koma", is_join=True),
-        Moved(5, at(5, 0), "[cc]smart", is_join=True),
+        IrcMove(2, at(5, 0), "robertj", is_join=True),
+        IrcMove(3, at(5, 0), "mre", is_join=False),
+        IrcMove(4, at(5, 0), "komA", is_join=False),
+        IrcMove(4, at(5, 0), "koma", is_join=True),
+        IrcMove(5, at(5, 0), "[cc]smart", is_join=True),
     ]
 
 

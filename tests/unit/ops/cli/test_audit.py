@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops.auditing import FAULTS_TOLD_MAX, Audit
+from ops.cli.commands.audit import FAULTS_TOLD_MAX, Audit
 
 
 def audited(*events: tuple[str, int], floor: int = 0, head: int | None = None) -> Audit:

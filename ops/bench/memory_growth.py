@@ -1,8 +1,8 @@
-"""What a rude client can make a node keep: `python -m ops.bench.rude [--count 100000]`. Needs nothing running; takes minutes.
+"""The memory a hostile client can make a node keep: `python -m ops.bench.memory_growth [--count 100000]`. It takes minutes.
 
-A hub in this process, on a Redis of its own, is fed so many distinct channels, users, addresses and ids, in each way there is,
-twice: the first time fills what is bounded, the second must leave memory as it was. Told for each way are the growth of resident
-memory and the types of which there are more objects. Ends with 1 when one grew by more than TOLERANCE_MB.
+A hub in this process, on its own Redis, is fed that many distinct channels, users, addresses and ids in every possible way, twice:
+the first round fills the bounded tables, the second must leave memory as it was. For each way it prints the growth of resident
+memory and the types of which there are more objects. Exits with 1 when one grew by more than TOLERANCE_MB.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from hub.websocket.codec import TEXT, split_frames
 from ops.embedded_redis.server import EmbeddedRedis
 
 TOLERANCE_MB: Final = 8.0
-"""A table of 16,384 entries that is dropped and filled again, or doubled by Python, moves by so much without growing; 100,000
-entries that were kept would be 30 MB and more."""
+"""A table of 16,384 entries that is cleared and filled again, or doubled by Python, moves by this much without growing; 100,000
+entries kept would be 30 MB or more."""
 OBJECTS_SHOWN: Final = 5
 OBJECTS_MIN: Final = 2_000
 _BATCH: Final = 100
@@ -43,7 +43,7 @@ _CLASSES: Final = ("subscribe", "history", "chat", "command", "live", "signals",
 
 
 class Sink:
-    """A transport that keeps nothing but which ids were answered last."""
+    """A transport that discards everything but the reply it waits for."""
 
     is_writable = True
 
@@ -53,37 +53,37 @@ class Sink:
         self._came = asyncio.Event()
 
     def write(self, frames: bytes, /) -> None:
-        """Look for the answer that is waited for."""
+        """Looks for the awaited reply."""
         mark = f'"re":"{self._awaited}"'.encode()
         if any(opcode == TEXT and mark in payload for opcode, payload in split_frames(frames)):
             self._came.set()
 
     async def answer(self, id_: str) -> None:
-        """Until it came, or the socket was closed."""
+        """Waits until it arrives, or the socket is closed."""
         self._awaited = id_
         self._came.clear()
         await self._came.wait()
 
     def close(self, code: int = 1000, reason: str = "") -> None:  # noqa: ARG002  # the port's signature
-        """No more answers."""
+        """Ends the wait for a reply."""
         self.is_closed = True
         self._came.set()
 
     def abort(self) -> None:
-        """No more answers."""
+        """Ends the wait for a reply."""
         self.close()
 
     def trust(self) -> None:
-        """Messages of any size come from here."""
+        """Does nothing: messages of any size come from here."""
 
     def pause_reading(self) -> None:
-        """Who feeds waits for answers anyway."""
+        """Nothing to do: the client waits for each reply."""
 
     def resume_reading(self) -> None:
-        """See above."""
+        """Nothing to do, as in `pause_reading`."""
 
 
-class Rude:
+class HostileClient:
     """One client that never uses a name twice."""
 
     def __init__(self, hub: Hub, secret: str) -> None:
@@ -92,22 +92,22 @@ class Rude:
         self._connection, self._sink = hub.connect(), Sink()
 
     def name(self) -> str:
-        """A new one, of the full length."""
+        """A new name of the full length."""
         self._number += 1
         return f"{self._number:09}".ljust(120, "x")
 
     async def enter(self) -> None:
-        """Say who it is."""
-        await self._open(self._connection, self._sink, "rude")
+        """Authenticates."""
+        await self._open(self._connection, self._sink, "hostile")
 
     async def _open(self, connection: Connection, sink: Sink, user: str, token: str = "", address: str = "::1") -> None:
         connection.opened(sink, Upgrade("/ws", "", {}, (address, 1), None))
         token = token or sign(self._secret, user, "t", _EVERYTHING, 86_400, time.time())
-        self._say(connection, "connection.init", "i", {"token": token, "versions": [1], "client_id": user})
+        self._send(connection, "connection.init", "i", {"token": token, "versions": [1], "client_id": user})
         if not sink.is_closed:
             await sink.answer("i")
 
-    def _say(
+    def _send(
         self, to: Connection, type_: str, id_: str, payload: dict[str, object], channel: str | None = None
     ) -> None:
         frame: dict[str, object] = {"type": type_, "id": id_, "payload": payload}
@@ -116,7 +116,7 @@ class Rude:
     async def _each(self, type_: str, payload: dict[str, object], channels: list[str]) -> None:
         for channel in channels:
             id_ = f"n{self.name()[:12]}"
-            self._say(self._connection, type_, id_, payload, channel)
+            self._send(self._connection, type_, id_, payload, channel)
         await self._sink.answer(id_)
 
     async def signals(self) -> None:
@@ -140,19 +140,19 @@ class Rude:
         channels: list[object] = [f"conversation:{self.name()}" for _ in range(_BATCH)]
         for type_ in ("channel.subscribe", "channel.unsubscribe"):
             id_ = f"s{self.name()[:12]}"
-            self._say(self._connection, type_, id_, {"channels": channels})
-            self._say(self._connection, "connection.heartbeat", f"h{id_}", {})
+            self._send(self._connection, type_, id_, {"channels": channels})
+            self._send(self._connection, "connection.heartbeat", f"h{id_}", {})
             await self._sink.answer(f"h{id_}")
 
     async def users(self) -> None:
-        """New people with new clients, each for a moment."""
+        """Connects new users with new clients, each briefly."""
         for _ in range(_BATCH):
             connection, sink = self._hub.connect(), Sink()
             await self._open(connection, sink, self.name())
             connection.closed(1000)
 
     async def strangers(self) -> None:
-        """Tokens that are none, from new addresses."""
+        """Sends invalid tokens from new addresses."""
         for _ in range(_BATCH):
             self._number += 1
             address = ".".join(str(part) for part in (10, *self._number.to_bytes(3, "big")))
@@ -163,9 +163,9 @@ class Rude:
     async def refreshes(self) -> None:
         """New tokens on one connection."""
         for _ in range(_BATCH):
-            token = sign(self._secret, "rude", "t", _EVERYTHING, 86_400, time.time(), jti=self.name()[:60])
+            token = sign(self._secret, "hostile", "t", _EVERYTHING, 86_400, time.time(), jti=self.name()[:60])
             id_ = f"r{self._number}"
-            self._say(self._connection, "connection.refresh", id_, {"token": token})
+            self._send(self._connection, "connection.refresh", id_, {"token": token})
             await self._sink.answer(id_)
 
     def ways(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -189,12 +189,12 @@ def census() -> Counter[str]:
 
 
 async def compare(way: Callable[[], Awaitable[None]], count: int) -> tuple[float, Counter[str]]:
-    """Fill, measure, do it all again with new names, measure: growth in MB, and what there is more of."""
+    """Fills, measures, repeats with new names and measures: growth in MB, and the types with more objects."""
 
     async def all_of_it() -> None:
         for _ in range(count // _BATCH):
             await way()
-        await asyncio.sleep(1.5)  # what is told to other nodes, and looked at in ticks, is done
+        await asyncio.sleep(1.5)  # messages to other nodes and periodic work are done
 
     await all_of_it()
     before, before_mb = census(), resident_mb()
@@ -204,7 +204,7 @@ async def compare(way: Callable[[], Awaitable[None]], count: int) -> tuple[float
 
 
 async def run(count: int, only: list[str]) -> int:
-    """Every way; how many grew."""
+    """Tries every way; returns how many grew."""
     failed, secret = 0, secrets.token_hex(32)
     with tempfile.TemporaryDirectory() as folder:
         redis = EmbeddedRedis(Path(folder), unix_socket=Path(folder) / "s")
@@ -212,9 +212,9 @@ async def run(count: int, only: list[str]) -> int:
         settings = Settings(redis_url=redis.start(), jwt_secret=secret, data_dir=folder, rate_limits=limits)
         try:
             async with open_hub(settings) as hub:
-                rude = Rude(hub, secret)
-                await rude.enter()
-                for name, way in rude.ways().items():
+                client = HostileClient(hub, secret)
+                await client.enter()
+                for name, way in client.ways().items():
                     if only and name not in only:
                         continue
                     began = time.monotonic()
@@ -229,7 +229,7 @@ async def run(count: int, only: list[str]) -> int:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--only", nargs="*", default=[], help="some of the ways")

@@ -106,7 +106,7 @@ async def test_parked_events_are_listed_and_put_back(own_redis: RedisServer, log
     assert listed.rstrip().endswith("no way")
     assert (code, told.strip()) == (0, f"{parked[0].id} will be retried")
     assert (again, empty) == (1, "")
-    assert "no parked event" in err
+    assert "nothing is parked" in err
 
 
 async def test_a_wrong_parked_id_is_refused(own_redis: RedisServer) -> None:

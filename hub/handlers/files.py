@@ -30,10 +30,8 @@ from streams.events.files import (
     FileUrlQuestion,
 )
 from streams.json_bytes import to_json
-from streams.records.upload_plan import CHUNK_MAX_BYTES, Strategy
-from streams.records.upload_record import Upload
-from streams.records.upload_states import OPEN, FailReason, UploadState, sources
-from streams.records.uploads import guard_name
+from streams.records.upload_store import guard_name
+from streams.records.uploads import CHUNK_MAX_BYTES, OPEN, FailReason, Strategy, UploadRecord, UploadState, sources
 from streams.times import rfc3339
 
 _RETRY_MS: Final = 1_000
@@ -168,7 +166,7 @@ class FileCommands:
         }  # fmt: skip
         return Reply("file.url", to_json(answer))
 
-    async def _finish_socket(self, upload: Upload) -> str:
+    async def _finish_socket(self, upload: UploadRecord) -> str:
         """Let every chunk of a socket upload arrive in the store; the digest of them all where this node saw them all.
 
         Raises:
@@ -222,7 +220,7 @@ class _StoreAway:
             raise HubError(4013, text, retry_after_ms=_RETRY_MS) from error
 
 
-def _guard(upload: Upload, state: UploadState, sets: tuple[tuple[str, str], ...]) -> Guard:
+def _guard(upload: UploadRecord, state: UploadState, sets: tuple[tuple[str, str], ...]) -> Guard:
     return Guard(guard_name(upload.id), (("state", "in", sources(state)),), sets)
 
 

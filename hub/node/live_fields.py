@@ -11,9 +11,9 @@ from projections.recorded import recorded
 from streams.channel import Channel, Kind
 from streams.ids import START, id_order
 from streams.json_bytes import to_json
-from streams.records.open_uploads import OpenUploads
 from streams.records.presence import PresenceStore
 from streams.records.read_marks import ReadMarks
+from streams.records.upload_store import OpenUploads
 from streams.redis.log import Log
 
 FOLDS_MAX: Final = 1_000

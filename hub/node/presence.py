@@ -15,7 +15,7 @@ from typing import Final
 from hub.ports import ClientConnection
 from streams.channel import Channel, Kind
 from streams.errors import StreamsError
-from streams.records.presence import LEASE_MS, Change, PresenceStore
+from streams.records.presence import LEASE_MS, PresenceChange, PresenceStore
 from streams.redis.log import Log
 
 GRACE_S: Final = 10.0
@@ -37,7 +37,7 @@ class PresenceTracker:
         self._numbers = itertools.count(1)
         self._here: dict[tuple[ClientConnection, Channel], str] = {}
         self._vanished: dict[_Place, tuple[str, asyncio.TimerHandle]] = {}
-        self._changes: list[Change] = []
+        self._changes: list[PresenceChange] = []
         self._is_due = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._steady_since: float | None = None
@@ -71,13 +71,13 @@ class PresenceTracker:
             return
         device = f"{self._node}.{next(self._numbers)}"
         self._here[(connection, channel)] = device
-        self._change(Change("join", channel, device, place[1]))
+        self._change(PresenceChange("join", channel, device, place[1]))
 
     def left(self, connection: ClientConnection, channel: Channel) -> None:
         """A connection left a channel of its own will: told at once."""
         device = self._here.pop((connection, channel), None)
         if device is not None:
-            self._change(Change("leave", channel, device, connection.session.principal.user))
+            self._change(PresenceChange("leave", channel, device, connection.session.principal.user))
 
     def vanished(self, connection: ClientConnection, channel: Channel) -> None:
         """A connection is gone without a word: told unless it is back in time."""
@@ -87,7 +87,7 @@ class PresenceTracker:
         place = _place(connection, channel)
         if (former := self._vanished.pop(place, None)) is not None:
             former[1].cancel()
-            self._change(Change("leave", channel, former[0], place[1]))
+            self._change(PresenceChange("leave", channel, former[0], place[1]))
         timer = asyncio.get_running_loop().call_later(self._grace_s, self._gone, place, channel)
         self._vanished[place] = (device, timer)
 
@@ -95,13 +95,13 @@ class PresenceTracker:
         """A person says how they are."""
         device = self._here.get((connection, channel))
         if device is not None:
-            self._change(Change("status", channel, device, connection.session.principal.user, status))
+            self._change(PresenceChange("status", channel, device, connection.session.principal.user, status))
 
     def _gone(self, place: _Place, channel: Channel) -> None:
         device, _ = self._vanished.pop(place)
-        self._change(Change("leave", channel, device, place[1]))
+        self._change(PresenceChange("leave", channel, device, place[1]))
 
-    def _change(self, change: Change) -> None:
+    def _change(self, change: PresenceChange) -> None:
         self._changes.append(change)
         self._is_due.set()
 
@@ -136,7 +136,7 @@ class PresenceTracker:
             self._steady_since = time.monotonic()
         if not had_lease:
             for (connection, channel), device in self._here.items():
-                self._change(Change("join", channel, device, connection.session.principal.user))
+                self._change(PresenceChange("join", channel, device, connection.session.principal.user))
         for node in dead:
             count = await self.store.reap(node)
             _log.info("node %s is gone; %d of its devices left", node, count)

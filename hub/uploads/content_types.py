@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from hub.storage.store import Download
 from hub.uploads.limits import INLINE_TYPES, REFUSED_TYPES, plain_type
-from streams.records.upload_record import Upload
+from streams.records.uploads import UploadRecord
 
 SNIFFED_BYTES: Final = 4096
 """Bytes examined: tar's mark stands at 257, an MP4's brand at 8, text needs a sample."""
@@ -156,7 +156,7 @@ _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9!#$&+.^_`|~ ()\[\],;=@-]")
 """Characters old clients cannot read in the quoted name; they get an underscore, all others the whole name by `filename*`."""
 
 
-def presentation(upload: Upload, disposition: str) -> Download:
+def presentation(upload: UploadRecord, disposition: str) -> Download:
     """The headers to serve a ready file with.
 
     In place only when that was requested, the detected type is on the inline list, and the declared type agrees. Everything

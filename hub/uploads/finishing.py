@@ -32,11 +32,8 @@ from streams.channel import Channel
 from streams.envelope import SYSTEM, Draft, Guard
 from streams.errors import GuardRefused, StreamsError
 from streams.json_bytes import to_json
-from streams.records.open_uploads import OpenUploads
-from streams.records.upload_plan import make_plan
-from streams.records.upload_record import Upload, file_id_of
-from streams.records.upload_states import FINAL, FailReason, UploadState, sources
-from streams.records.uploads import FAILED_LIFE_S, UploadBook, guard_name
+from streams.records.upload_store import FAILED_LIFE_S, OpenUploads, UploadStore, guard_name
+from streams.records.uploads import FINAL, FailReason, UploadRecord, UploadState, file_id_of, make_plan, sources
 from streams.redis.log import Log
 
 SWEEP_AFTER_MS: Final = 60_000
@@ -62,7 +59,7 @@ class UploadFinisher:
         self, log: Log, store: ObjectStore, limits: UploadLimits, scanner: Scanner, clock: Callable[[], float]
     ) -> None:
         self._log = log
-        self._book = UploadBook(log)
+        self._book = UploadStore(log)
         self._listed = OpenUploads(log)
         self._store = store
         self._limits = limits
@@ -110,7 +107,7 @@ class UploadFinisher:
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    async def _judge(self, upload: Upload, claim: UploadClaim) -> None:
+    async def _judge(self, upload: UploadRecord, claim: UploadClaim) -> None:
         try:
             verified = await verify(self._store, upload, claim)
             if await self._book.move(upload, UploadState.SCANNING) is not None:
@@ -121,13 +118,13 @@ class UploadFinisher:
         else:
             await self._make_ready(upload, verified, scan)
 
-    async def _scan(self, upload: Upload) -> ScanResult:
+    async def _scan(self, upload: UploadRecord) -> ScanResult:
         scan = await self._scanner.scan(upload, self._store.read(upload.key))
         if scan.verdict is ScanVerdict.INFECTED:
             raise Rejected(FailReason.INFECTED, f"{scan.engine} rejected the file: {scan.detail}"[:500])
         return scan
 
-    async def _make_ready(self, upload: Upload, verified: Verified, scan: ScanResult) -> None:
+    async def _make_ready(self, upload: UploadRecord, verified: Verified, scan: ScanResult) -> None:
         payload = {
             "file_id": upload.id, "filename": upload.filename, "size": upload.size, "mime": upload.mime,
             "detected_mime": verified.detected,
@@ -142,13 +139,13 @@ class UploadFinisher:
             await self._book.release(upload, is_kept=True)
             await self._book.unwatch(upload.channel, upload.event_id)
 
-    async def _fail(self, upload: Upload, reason: FailReason, message: str) -> None:
+    async def _fail(self, upload: UploadRecord, reason: FailReason, message: str) -> None:
         """Decide that it failed, unless the opposite was decided, and see it through."""
         failing = self._book.move(upload, UploadState.FAILING, reason=reason.value, message=message, cause=upload.cause)
         if await failing is None:
             await self._finish_failing(replace(upload, reason=reason, message=message))
 
-    async def _finish_failing(self, upload: Upload) -> None:
+    async def _finish_failing(self, upload: UploadRecord) -> None:
         retry_ms = (
             self._now_ms() + VERIFY_LIFE_MS
         )  # by the reaper, should the store be away for longer than we are asked again
@@ -162,13 +159,13 @@ class UploadFinisher:
         again_ms = self._now_ms() + self._limits.url_life_s * 1000 + SWEEP_AFTER_MS
         await self._book.watch(upload.channel, upload.event_id, again_ms, is_moved=True)
 
-    async def _remove(self, upload: Upload) -> None:
+    async def _remove(self, upload: UploadRecord) -> None:
         """Remove everything: the object, the parts, and multipart uploads whose handle was never recorded."""
         for pending in await self._store.pending(upload.key):
             await self._store.abort(pending.key, pending.handle)
         await self._store.delete(upload.key)
 
-    async def _append(self, upload: Upload, type_: str, payload: Mapping[str, object], ending: Guard) -> bool:
+    async def _append(self, upload: UploadRecord, type_: str, payload: Mapping[str, object], ending: Guard) -> bool:
         """Append the event that ends it, if the record still allows that. No later snapshot shows it as open."""
         await self._listed.drop(upload)
         cause = upload.cause or upload.event_id
@@ -198,7 +195,7 @@ class UploadFinisher:
             reason = FailReason.STORAGE if is_claimed else FailReason.EXPIRED
             await self._fail(upload, reason, _MESSAGES[reason])
 
-    async def _lost(self, channel: Channel, event_id: str) -> Upload | None:
+    async def _lost(self, channel: Channel, event_id: str) -> UploadRecord | None:
         """Make the record of an upload whose node died between event and record; None without the event."""
         entries = await self._log.page(channel, _before(event_id), limit=1)
         if not entries or entries[0].id.decode() != event_id or entries[0].type != b"file.upload.request":
@@ -206,7 +203,7 @@ class UploadFinisher:
         return await self._book.open(_bare(channel, event_id, entries[0].payload), None, 1)
 
 
-def _ending(upload: Upload, state: UploadState, life_s: int = 0, **fields: str) -> Guard:
+def _ending(upload: UploadRecord, state: UploadState, life_s: int = 0, **fields: str) -> Guard:
     """The guard that lets one event end the upload, from a state that allows it, into its final state."""
     checks = (("state", "in", sources(state)),)
     return Guard(guard_name(upload.id), checks, (("state", state.value), *fields.items()), ttl_s=life_s)
@@ -218,11 +215,11 @@ def _before(event_id: str) -> str:
     return f"{ms}-{int(n) - 1}" if int(n) else f"{int(ms) - 1}-{2**64 - 1}"
 
 
-def _bare(channel: Channel, event_id: str, payload: Mapping[str, object]) -> Upload:
+def _bare(channel: Channel, event_id: str, payload: Mapping[str, object]) -> UploadRecord:
     """Make a record of the event alone. Its slot is unknown and lapses by itself."""
     size = payload["size"]
     plan = make_plan("auto", size if isinstance(size, int) else 0, takes_binary=False)
-    return Upload(
+    return UploadRecord(
         id=file_id_of(channel, event_id), channel=channel, user="", filename=str(payload["filename"]),
         mime=str(payload["mime"]), plan=plan, event_id=event_id, slot="", expires_ms=0,
     )  # fmt: skip

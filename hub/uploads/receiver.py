@@ -26,8 +26,7 @@ from hub.storage.store import (
 )
 from hub.storage.threads import Threads
 from hub.uploads.chunks import Chunk, ChunkProblem, ChunkVerdict, PartSlice, judge, slices
-from streams.records.upload_plan import WINDOW_CHUNKS
-from streams.records.upload_record import Upload
+from streams.records.uploads import WINDOW_CHUNKS, UploadRecord
 
 
 class RunningHash(Protocol):
@@ -101,7 +100,7 @@ class ChunkTaken:
     window: int
 
 
-async def stored_bytes(store: ObjectStore, upload: Upload) -> int:
+async def stored_bytes(store: ObjectStore, upload: UploadRecord) -> int:
     """Count the bytes from the start that are in the store: any node can continue there."""
     if not upload.plan.is_multipart:
         stored = await store.look(upload.key)
@@ -114,7 +113,7 @@ async def stored_bytes(store: ObjectStore, upload: Upload) -> int:
     return offset
 
 
-async def put_empty(store: ObjectStore, upload: Upload) -> None:
+async def put_empty(store: ObjectStore, upload: UploadRecord) -> None:
     """Store a file of no bytes, which no chunk brings."""
     path = store.spool / f"{secrets.token_hex(16)}.part"
     path.touch()
@@ -133,7 +132,7 @@ class UploadReceiver:
         stored_offset: bytes from the start that are in the store.
     """
 
-    def __init__(self, store: ObjectStore, upload: Upload, threads: Threads, stored_offset: int) -> None:
+    def __init__(self, store: ObjectStore, upload: UploadRecord, threads: Threads, stored_offset: int) -> None:
         self.upload = upload
         self.next_offset = self.stored_offset = stored_offset
         self._store = store

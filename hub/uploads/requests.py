@@ -22,16 +22,24 @@ from streams.envelope import Appended, Draft
 from streams.errors import GuardRefused, IdempotencyConflict
 from streams.events.declaration import Action
 from streams.events.files import FileUploadRequest, FileUploadSign, FileUploadStatus
-from streams.records.open_uploads import OpenUploads
-from streams.records.upload_plan import CHUNK_BYTES, SIGNED_PARTS_MAX, WINDOW_CHUNKS, Strategy, make_plan
-from streams.records.upload_record import Upload, file_id_of
-from streams.records.upload_states import OPEN, FailReason, UploadState
-from streams.records.uploads import UploadBook
+from streams.records.upload_store import OpenUploads, UploadStore
+from streams.records.uploads import (
+    CHUNK_BYTES,
+    OPEN,
+    SIGNED_PARTS_MAX,
+    WINDOW_CHUNKS,
+    FailReason,
+    Strategy,
+    UploadRecord,
+    UploadState,
+    file_id_of,
+    make_plan,
+)
 from streams.redis.log import Log
 from streams.times import rfc3339
 
 
-def own(upload: Upload | None, user: str) -> Upload:
+def own(upload: UploadRecord | None, user: str) -> UploadRecord:
     """Require the upload to be this user's.
 
     Raises:
@@ -44,7 +52,7 @@ def own(upload: Upload | None, user: str) -> Upload:
     return upload
 
 
-def not_expired(upload: Upload, now: float) -> Upload:
+def not_expired(upload: UploadRecord, now: float) -> UploadRecord:
     """Require the upload not to have expired at `now` (Unix seconds).
 
     Raises:
@@ -56,7 +64,7 @@ def not_expired(upload: Upload, now: float) -> Upload:
     return upload
 
 
-def taking(upload: Upload, now: float) -> Upload:
+def taking(upload: UploadRecord, now: float) -> UploadRecord:
     """Require the upload to take bytes still.
 
     Raises:
@@ -91,7 +99,7 @@ class UploadAuthorizer:
     limits: UploadLimits
 
     async def authorize(
-        self, upload: Upload, origin: str, now_ms: int, wanted: Sequence[StoredPart] | None = None, held: int | None = None,
+        self, upload: UploadRecord, origin: str, now_ms: int, wanted: Sequence[StoredPart] | None = None, held: int | None = None,
         *, is_new: bool = False,
     ) -> Json:  # fmt: skip
         """Make the whole answer.
@@ -119,12 +127,12 @@ class UploadAuthorizer:
             answer["socket"] = {"chunk_size": CHUNK_BYTES, "window": WINDOW_CHUNKS if is_open else 0}
         return answer | {"done": done}
 
-    async def _single(self, upload: Upload, origin: str, life_s: int) -> Json:
+    async def _single(self, upload: UploadRecord, origin: str, life_s: int) -> Json:
         new = NewObject(upload.key, upload.size, upload.mime, upload.sha256)
         signed = await self.store.sign_put(new, life_s)
         return {"method": signed.method, "url": absolute(origin, signed.url), "headers": dict(signed.headers)}
 
-    async def _multipart(self, upload: Upload, origin: str, life_s: int, parts: Sequence[StoredPart]) -> Json:
+    async def _multipart(self, upload: UploadRecord, origin: str, life_s: int, parts: Sequence[StoredPart]) -> Json:
         signed: list[SignedRequest] = []
         if parts and upload.state in OPEN:
             signed = await self.store.sign_parts(upload.key, upload.handle, parts, life_s)
@@ -135,7 +143,7 @@ class UploadAuthorizer:
         return {"part_size": upload.plan.part_size, "part_count": upload.plan.part_count, "parts": rows}
 
     @staticmethod
-    def _missing(upload: Upload, done: Json) -> list[StoredPart]:
+    def _missing(upload: UploadRecord, done: Json) -> list[StoredPart]:
         """The first missing parts, to be put without digests. Only an upload whose parts need none can have them."""
         if upload.is_checked:
             return []
@@ -145,7 +153,7 @@ class UploadAuthorizer:
             StoredPart(n, upload.plan.part_bytes(n)) for n, _ in zip(numbers, range(SIGNED_PARTS_MAX), strict=False)
         ]
 
-    async def _done(self, upload: Upload, held: int | None) -> Json:
+    async def _done(self, upload: UploadRecord, held: int | None) -> Json:
         """The parts in the store already, and the next offset."""
         if upload.state not in OPEN:
             return {"parts": [], "next_offset": upload.size}
@@ -197,7 +205,7 @@ class UploadRequests:
         self.limits = limits
         self._quotas = quotas or Quotas()
         self.store = store
-        self.book = UploadBook(log)
+        self.book = UploadStore(log)
         self._log = log
         self._clock = clock
         self._authorizer = UploadAuthorizer(store, limits)
@@ -216,7 +224,7 @@ class UploadRequests:
         """
         self.limits.check(payload.filename, payload.size, payload.mime)
         plan = make_plan(payload.strategy, payload.size, takes_binary="binary_chunks" in caller.capabilities)
-        wish = Upload(
+        wish = UploadRecord(
             id="", channel=draft.channel, user=caller.principal.user, filename=payload.filename, mime=payload.mime, plan=plan,
             event_id="", slot=draft.command or secrets.token_hex(8), sha256=payload.sha256,
             expires_ms=self.now_ms() + self.limits.life_s * 1000,
@@ -272,7 +280,7 @@ class UploadRequests:
             )
         return await self._authorizer.authorize(upload, origin, self.now_ms(), held=self.sockets.position(upload))
 
-    async def admit(self, channel: Channel, upload_id: str, user: str) -> Upload:
+    async def admit(self, channel: Channel, upload_id: str, user: str) -> UploadRecord:
         """Read the upload, and require that this user may bring bytes to it now.
 
         Raises:
@@ -286,7 +294,7 @@ class UploadRequests:
         await self._progress.close()
         await self.store.close()
 
-    async def _admit_chunk(self, channel: Channel | None, upload_id: str, caller: Caller) -> Upload:
+    async def _admit_chunk(self, channel: Channel | None, upload_id: str, caller: Caller) -> UploadRecord:
         """As `admit`; for a chunk that names no channel the permission is checked here."""
         user, tenant = caller.principal.user, caller.principal.tenant
         if channel is None:
@@ -300,14 +308,14 @@ class UploadRequests:
             await self.book.move(upload, UploadState.UPLOADING)
         return upload
 
-    def _note_chunk(self, upload: Upload, taken: ChunkTaken) -> None:
+    def _note_chunk(self, upload: UploadRecord, taken: ChunkTaken) -> None:
         self._progress.report(upload, taken.next_offset)
 
     def now_ms(self) -> int:
         """Unix milliseconds."""
         return int(self._clock() * 1000)
 
-    async def _append(self, draft: Draft, wish: Upload) -> Appended:
+    async def _append(self, draft: Draft, wish: UploadRecord) -> Appended:
         answer = await self._reserve(wish)
         if answer in _REFUSALS:
             raise HubError(
@@ -320,7 +328,7 @@ class UploadRequests:
                 await self.book.release(wish, is_kept=False)
             raise  # else it is unknown whether it was stored: the slot stays, for the same command again, or lapses
 
-    async def _reserve(self, wish: Upload) -> str:
+    async def _reserve(self, wish: UploadRecord) -> str:
         """Reserve in the records; "quota" when the file would not fit beside everything stored."""
         tenant = wish.channel.tenant
         answer, stored_bytes = await self.book.reserve(
@@ -334,7 +342,7 @@ class UploadRequests:
         self._quotas.note_total(tenant, await self.book.release(wish, is_kept=False))
         return "quota"
 
-    async def _open(self, wish: Upload, appended: Appended, resume_key: str | None) -> Upload:
+    async def _open(self, wish: UploadRecord, appended: Appended, resume_key: str | None) -> UploadRecord:
         """Open the record of the upload this request began, now or when it was sent first."""
         event_ms = int(appended.id.partition("-")[0])
         upload = replace(
@@ -350,7 +358,7 @@ class UploadRequests:
             await self.listed.put(opened)
         return opened
 
-    async def _begin(self, upload: Upload, *, is_checked: bool, handle: str = "") -> Upload:
+    async def _begin(self, upload: UploadRecord, *, is_checked: bool, handle: str = "") -> UploadRecord:
         """Have the store begin an upload in parts, if it needs one and `handle` is still the record's."""
         if not upload.plan.is_multipart or upload.handle != handle or upload.state not in OPEN:
             return upload
@@ -361,7 +369,7 @@ class UploadRequests:
         await self.store.abort(upload.key, new)  # another node was faster
         return await self.book.read(upload.channel, upload.id) or upload
 
-    async def _prefer_digests(self, upload: Upload, payload: FileUploadSign) -> Upload:
+    async def _prefer_digests(self, upload: UploadRecord, payload: FileUploadSign) -> UploadRecord:
         """Have the store verify each part, where the client brings digests before any part has arrived.
 
         Its first URLs were signed before any digest was known, so it was begun without, and AWS takes no digests then: it is

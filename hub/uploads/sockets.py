@@ -22,10 +22,8 @@ from streams.channel import Channel
 from streams.envelope import Actor, Draft, Lane
 from streams.errors import LogUnavailable
 from streams.json_bytes import to_json
-from streams.records.open_uploads import OpenUploads
-from streams.records.upload_plan import WINDOW_CHUNKS, Strategy
-from streams.records.upload_record import Upload
-from streams.records.upload_states import UploadState
+from streams.records.upload_store import OpenUploads
+from streams.records.uploads import WINDOW_CHUNKS, Strategy, UploadRecord, UploadState
 from streams.redis.log import Log
 
 REPORT_EVERY_S: Final = 1.0
@@ -33,7 +31,7 @@ _REPORTED_MAX: Final = 4_096
 """Uploads whose last report is remembered; beyond it the oldest is forgotten and may be reported once too often."""
 
 
-def progress_json(upload: Upload, sent: int, state: UploadState) -> bytes:
+def progress_json(upload: UploadRecord, sent: int, state: UploadState) -> bytes:
     """The payload of `file.upload.progress`."""
     payload = {
         "upload_id": upload.id, "user": upload.user, "sent": min(sent, upload.size), "total": upload.size,
@@ -58,7 +56,7 @@ class ProgressReporter:
         self._reported_at: dict[tuple[Channel, str], float] = {}
         self._listing: set[asyncio.Task[None]] = set()
 
-    def report(self, upload: Upload, sent: int) -> None:
+    def report(self, upload: UploadRecord, sent: int) -> None:
         """Report, unless it was reported within the last second. The last byte is always reported."""
         now, key = self._monotonic(), (upload.channel, upload.id)
         if sent < upload.size and now - self._reported_at.get(key, -REPORT_EVERY_S) < REPORT_EVERY_S:
@@ -78,7 +76,7 @@ class ProgressReporter:
         """Wait for writes under way."""
         await asyncio.gather(*self._listing)
 
-    async def _list(self, upload: Upload, sent: int) -> None:
+    async def _list(self, upload: UploadRecord, sent: int) -> None:
         with contextlib.suppress(LogUnavailable):  # the next progress brings it
             await self._listed.change(upload, sent, UploadState.UPLOADING)
 
@@ -93,7 +91,7 @@ REST_S: Final = 0.025
 """A queue idle for this long reads the record at once: its client may have continued, and finished, on another node."""
 
 OnAnswer = Callable[[ChunkTaken | Exception], None]
-Admit = Callable[[Channel | None, str, Caller], Awaitable[Upload]]
+Admit = Callable[[Channel | None, str, Caller], Awaitable[UploadRecord]]
 """Channel (None: not named), upload and caller → the upload, if the caller may send to it now; raises HubError if not."""
 
 
@@ -132,7 +130,7 @@ class SocketUploads:
         self,
         store: ObjectStore,
         admit: Admit,
-        on_taken: Callable[[Upload, ChunkTaken], None],
+        on_taken: Callable[[UploadRecord, ChunkTaken], None],
         monotonic: Callable[[], float],
     ) -> None:
         self._store = store
@@ -158,18 +156,18 @@ class SocketUploads:
         if lane.task is None:
             lane.task = asyncio.create_task(self._run(key, lane))
 
-    def position(self, upload: Upload) -> int | None:
+    def position(self, upload: UploadRecord) -> int | None:
         """This node's next offset; None when it holds nothing of the upload."""
         lane = self._lanes.get(_key(upload))
         return lane.receiver.next_offset if lane is not None and lane.receiver is not None else None
 
-    def recheck(self, upload: Upload) -> None:
+    def recheck(self, upload: UploadRecord) -> None:
         """Have the next chunk taken only after another look: the upload is about to change."""
         lane = self._lanes.get(_key(upload))
         if lane is not None:
             lane.checked_at = -RECHECK_S
 
-    async def finish(self, upload: Upload) -> Arrived:
+    async def finish(self, upload: UploadRecord) -> Arrived:
         """Wait for everything sent to arrive, and return the bytes in the store."""
         if upload.size == 0:
             await put_empty(self._store, upload)
@@ -265,10 +263,10 @@ class SocketUploads:
                 task.add_done_callback(self._closing.discard)
 
 
-def _key(upload: Upload) -> tuple[str, str]:
+def _key(upload: UploadRecord) -> tuple[str, str]:
     return upload.channel.tenant, upload.id
 
 
-def _is_for(upload: Upload, offer: _Offer) -> bool:
+def _is_for(upload: UploadRecord, offer: _Offer) -> bool:
     """True if the check of the upload's last chunk holds for this one: same person, same channel."""
     return upload.user == offer.caller.principal.user and offer.channel in {None, upload.channel}

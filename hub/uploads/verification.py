@@ -23,8 +23,7 @@ from hub.storage.store import (
 )
 from hub.uploads.content_types import SNIFFED_BYTES, contradicts, detect
 from hub.uploads.limits import REFUSED_TYPES, plain_type
-from streams.records.upload_record import Upload
-from streams.records.upload_states import FailReason
+from streams.records.uploads import FailReason, UploadRecord
 
 
 class ScanVerdict(StrEnum):
@@ -47,14 +46,14 @@ class ScanResult:
 class Scanner(Protocol):
     """Scans a file before anybody may read it."""
 
-    async def scan(self, upload: Upload, content: AsyncIterator[bytes]) -> ScanResult:
+    async def scan(self, upload: UploadRecord, content: AsyncIterator[bytes]) -> ScanResult:
         """Scan. May be called again for the same file. After an exception it is retried; in the end the upload fails."""
 
 
 class NoScanner:
     """Scans nothing."""
 
-    async def scan(self, upload: Upload, content: AsyncIterator[bytes]) -> ScanResult:  # noqa: ARG002
+    async def scan(self, upload: UploadRecord, content: AsyncIterator[bytes]) -> ScanResult:  # noqa: ARG002
         """Skip the file."""
         return SKIPPED
 
@@ -87,7 +86,7 @@ class Verified:
     detected: str
 
 
-async def verify(store: ObjectStore, upload: Upload, claim: UploadClaim) -> Verified:
+async def verify(store: ObjectStore, upload: UploadRecord, claim: UploadClaim) -> Verified:
     """Verify the stored bytes; make the object first if it is still in parts. May be repeated.
 
     Raises:
@@ -105,7 +104,7 @@ async def verify(store: ObjectStore, upload: Upload, claim: UploadClaim) -> Veri
     return Verified(checksum, is_composite, detected)
 
 
-async def _assemble(store: ObjectStore, upload: Upload, claim: UploadClaim) -> list[str]:
+async def _assemble(store: ObjectStore, upload: UploadRecord, claim: UploadClaim) -> list[str]:
     """Make the object of its parts; returns their digests where the store knows them, none after an earlier attempt."""
     try:
         parts = await store.parts(upload.key, upload.handle)
@@ -118,7 +117,7 @@ async def _assemble(store: ObjectStore, upload: Upload, claim: UploadClaim) -> l
     return [part.sha256 for part in parts if part.sha256]
 
 
-def _check_parts(upload: Upload, parts: Sequence[StoredPart], claim: UploadClaim) -> None:
+def _check_parts(upload: UploadRecord, parts: Sequence[StoredPart], claim: UploadClaim) -> None:
     """Compare the parts with the plan: numbers without holes, sizes, and the sender's digests."""
     plan = upload.plan
     if [part.n for part in parts] != list(range(1, plan.part_count + 1)):
@@ -136,7 +135,7 @@ def _check_parts(upload: Upload, parts: Sequence[StoredPart], claim: UploadClaim
 
 
 async def _checksum(
-    store: ObjectStore, upload: Upload, claim: UploadClaim, stored: StoredObject, digests: Sequence[str]
+    store: ObjectStore, upload: UploadRecord, claim: UploadClaim, stored: StoredObject, digests: Sequence[str]
 ) -> tuple[str, bool]:  # fmt: skip
     """The checksum to publish. The bytes are read only where the store cannot vouch for what is claimed."""
     claims = {digest for digest in (upload.sha256, claim.sha256) if digest}
@@ -175,7 +174,7 @@ async def _read_digests(content: AsyncIterator[bytes], part_size: int) -> tuple[
     return encode_digest(whole.digest()), parts
 
 
-async def _detect(store: ObjectStore, upload: Upload) -> str:
+async def _detect(store: ObjectStore, upload: UploadRecord) -> str:
     """Detect the content type by the first bytes."""
     head = b"".join([piece async for piece in store.read(upload.key, 0, SNIFFED_BYTES)]) if upload.size else b""
     detected = detect(head)

@@ -24,7 +24,7 @@ LISTED_MAX: Final = 200
 """People named in a snapshot; a larger channel shows their number."""
 
 
-class Change(NamedTuple):
+class PresenceChange(NamedTuple):
     """One device that comes, goes, or changes its person's status."""
 
     operation: Literal["join", "leave", "status"]
@@ -51,20 +51,20 @@ class PresenceStore:
         self._keys = log.keys
         self._nodes = log.calls_at(NODES)
 
-    async def apply(self, node: str, changes: Iterable[Change]) -> None:
+    async def apply(self, node: str, changes: Iterable[PresenceChange]) -> None:
         """Carry out changes of one node's devices. Repeating them changes nothing.
 
         Raises:
             LogUnavailable: some may have been carried out.
         """
-        by_partition: dict[int, list[Change]] = {}
+        by_partition: dict[int, list[PresenceChange]] = {}
         for change in changes:
             by_partition.setdefault(self._keys.of(change.channel).partition, []).append(change)
         for partition, several in by_partition.items():
             for start in range(0, len(several), BATCH_CHANGES):
                 await self._apply(node, partition, several[start : start + BATCH_CHANGES])
 
-    async def _apply(self, node: str, partition: int, changes: list[Change]) -> None:
+    async def _apply(self, node: str, partition: int, changes: list[PresenceChange]) -> None:
         keys: list[bytes] = [self._keys.bell(partition), self._keys.node(partition, node)]
         kept = self._limits
         args: list[str | bytes | int] = [kept.live_entries, kept.bell_entries, len(self._keys.prefix(partition))]
@@ -108,6 +108,6 @@ class PresenceStore:
         await self._nodes.call("ZADD", NODES, 0, node)
 
 
-def _leave(field: str, user: str) -> Change:
+def _leave(field: str, user: str) -> PresenceChange:
     device, _, path = field.partition(" ")
-    return Change("leave", channel_from_path(path), device, user)
+    return PresenceChange("leave", channel_from_path(path), device, user)

@@ -29,8 +29,8 @@ from streams.redis.keys import CONTROL
 from streams.redis.log import Log
 from streams.redis.wire import Reply
 
-_TURN: Final = load("turn")
-_HOLD_SET: Final = load("hold_set")
+_TURN: Final = load("run_turn")
+_SET: Final = load("run_set")
 HINTS_KEPT: Final = 1_000
 """Length of the stream of hints, approximate. A worker that fell further behind polls the run's hash anyway."""
 HINT_BLOCK_MS: Final = 10_000
@@ -121,7 +121,7 @@ class RunStore:
     async def save_checkpoint(self, channel: Channel, run_id: str, holder: str, value: str) -> bool:
         """Keep an agent's own checkpoint (JSON) with the run. False when the run has another holder."""
         return bool(
-            await self._calls(channel).run(_HOLD_SET, (self._run_key(channel, run_id),), holder, "checkpoint", value)
+            await self._calls(channel).run(_SET, (self._run_key(channel, run_id),), holder, "checkpoint", value)
         )
 
     async def checkpoint(self, channel: Channel, run_id: str) -> str | None:

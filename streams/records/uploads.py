@@ -1,150 +1,243 @@
-"""Where uploads are remembered: one hash each beside its channel, and the lists of what is due and what is reserved.
+"""An upload: its states, the plan by which its bytes come, and its record: one small hash, kept for as long as the file. Pure.
 
-Changes are compare-and-sets, so several nodes and workers may act on one upload. Not here: what the changes mean.
+    requested ──▶ uploading ──▶ verifying ──▶ scanning ──▶ ready
+        └─────────────┴─────────────┴─────────────┴──▶ failing ──▶ failed
+
+`failing` is ours and is shown as `failed`: the outcome is decided and the bytes are being removed; the event that says
+`failed` is appended when they are gone. Every change is a compare-and-set on the upload's record, so that of two that
+decide at once only one does, and exactly one of `file.ready` and `file.upload.failed` is ever appended.
+
+Limits of plans are S3's (user guide, "Multipart upload limits"): 10,000 parts, each of 5 MiB to 5 GiB but the last.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Final
 
 from streams.channel import Channel, channel_from_path
-from streams.records.scripts import load
-from streams.records.upload_record import Upload, from_fields
-from streams.records.upload_states import UploadState, sources
-from streams.redis.calls import text_pairs
-from streams.redis.keys import UPLOADS_DUE, edge_keys, upload_home, upload_ledger
-from streams.redis.log import Log
-
-FAILED_LIFE_S: Final = 86_400
-"""How long a failed upload can be asked about. A file's record stays as long as the file."""
-SLOT_GRACE_MS: Final = 3_600_000
-"""How long after an upload's deadline its slot lapses by itself: the reaper comes first, unless it is down."""
-_OPEN, _CHANGE, _RESERVE, _RELEASE = (load(name) for name in ("open", "change", "reserve", "release"))
 
 
-class Due(NamedTuple):
-    """An upload somebody has to look at: its channel and the event of its request."""
+class UploadState(StrEnum):
+    """Where an upload stands."""
 
-    channel: Channel
-    event_id: str
+    REQUESTED = "requested"
+    UPLOADING = "uploading"
+    VERIFYING = "verifying"
+    SCANNING = "scanning"
+    READY = "ready"
+    FAILING = "failing"
+    FAILED = "failed"
+
+    @property
+    def shown(self) -> str:
+        """The state as clients know it."""
+        return "failed" if self is UploadState.FAILING else self.value
 
 
-class Reserved(NamedTuple):
-    """What a reservation came to.
+_S = UploadState
+COMES_FROM: Final = MappingProxyType(
+    {
+        _S.UPLOADING: (_S.REQUESTED, _S.UPLOADING),
+        _S.VERIFYING: (_S.REQUESTED, _S.UPLOADING),
+        _S.SCANNING: (_S.VERIFYING, _S.SCANNING),
+        _S.READY: (_S.SCANNING,),
+        _S.FAILING: (_S.REQUESTED, _S.UPLOADING, _S.VERIFYING, _S.SCANNING),
+        _S.FAILED: (_S.FAILING,),
+    }
+)
+"""State → the states it may be entered from. A state among its own: a repeated step is no error."""
+OPEN: Final = (_S.REQUESTED, _S.UPLOADING)
+"""Bytes are still taken."""
+FINAL: Final = (_S.READY, _S.FAILED)
+
+
+def may_enter(state: UploadState, present: UploadState) -> bool:
+    """Whether an upload that is `present` may become `state`."""
+    return present in COMES_FROM.get(state, ())
+
+
+def sources(state: UploadState) -> str:
+    """The states `state` may be entered from, comma-separated, as a guard's `in` wants them."""
+    return ",".join(COMES_FROM[state])
+
+
+class FailReason(StrEnum):
+    """The reason of a `file.upload.failed`."""
+
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    CHECKSUM = "checksum"
+    SIZE = "size"
+    TYPE = "type"
+    STORAGE = "storage"
+    INFECTED = "infected"
+
+
+MIB: Final = 1024 * 1024
+PART_MIN_BYTES: Final = 5 * MIB
+PART_BYTES: Final = 8 * MIB
+"""Smallest planned part of a multipart upload. Smaller: more requests and URLs; larger: more to repeat after a cut."""
+PARTS_WANTED_MAX: Final = 9_000
+"""Parts a plan uses at most; a tenth of S3's 10,000 stays free."""
+SINGLE_MAX_BYTES: Final = PART_BYTES
+"""Largest file that `auto` sends by one PUT: no larger than a part, so that a cut costs no more than a lost part would."""
+CHUNK_BYTES: Final = 256 * 1024
+"""Chunk of a socket upload: as base64 it is 350 KB, well under the default message limit of 1 MiB."""
+CHUNK_MAX_BYTES: Final = 512 * 1024
+WINDOW_CHUNKS: Final = 4
+"""Chunks on their way at a time: 1 MiB covers 100 ms at 10 MB/s and is what a node holds for one upload."""
+SIGNED_PARTS_MAX: Final = 50
+"""URLs signed in one go (20 ms of CPU)."""
+
+
+class Strategy(StrEnum):
+    """How the bytes come."""
+
+    SINGLE = "single"
+    MULTIPART = "multipart"
+    SOCKET = "socket"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPlan:
+    """What was decided. `part_size` is the size of every part but the last; one part holds a file no larger than it."""
+
+    strategy: Strategy
+    size: int
+    part_size: int
+
+    @property
+    def part_count(self) -> int:
+        """How many parts; an empty file has none."""
+        return -(-self.size // self.part_size)
+
+    def part_bytes(self, n: int) -> int:
+        """The size of part `n`, counted from 1.
+
+        Raises:
+            ValueError: the plan has no such part.
+        """
+        if not 1 <= n <= self.part_count:
+            raise ValueError(f"parts are numbered 1 to {self.part_count}")
+        return min(self.part_size, self.size - (n - 1) * self.part_size)
+
+    @property
+    def is_multipart(self) -> bool:
+        """Whether the store is given parts. A socket upload of one part is put whole."""
+        return self.strategy is Strategy.MULTIPART or (self.strategy is Strategy.SOCKET and self.part_count > 1)
+
+
+def part_size(size: int, smallest: int = PART_BYTES) -> int:
+    """Bytes a part: `smallest`, or what keeps the file within 9,000 parts, in whole MiB."""
+    needed = -(-size // PARTS_WANTED_MAX)
+    return max(smallest, -(-needed // MIB) * MIB)
+
+
+def choose(wanted: str, size: int, *, takes_binary: bool) -> Strategy:
+    """The strategy of a file of `size` bytes.
+
+    `auto`: over the socket when the whole file is one chunk and the client announced `binary_chunks` (no second connection,
+    no base64); by one PUT up to a part's size; in parts above. An empty file has no parts, so `multipart` becomes one PUT.
+    """
+    if wanted == Strategy.SOCKET or (wanted == "auto" and takes_binary and 0 < size <= CHUNK_BYTES):
+        return Strategy.SOCKET
+    if size == 0 or wanted == Strategy.SINGLE:
+        return Strategy.SINGLE
+    if wanted == "auto" and size <= SINGLE_MAX_BYTES:
+        return Strategy.SINGLE
+    return Strategy.MULTIPART
+
+
+def make_plan(wanted: str, size: int, *, takes_binary: bool) -> UploadPlan:
+    """Strategy and part size of a file of `size` bytes. The socket's parts are small: the node spools one at a time."""
+    strategy = choose(wanted, size, takes_binary=takes_binary)
+    return UploadPlan(strategy, size, part_size(size, PART_MIN_BYTES if strategy is Strategy.SOCKET else PART_BYTES))
+
+
+_FILE_ID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadRecord:
+    """One upload, as its record says. Only the record is changed.
 
     Attributes:
-        answer: "new", or "held" before; else what there is too much of: "open" uploads of the user, "bytes" of the tenant.
-        stored_bytes: what the tenant has stored of everything, this upload included if it is new.
+        event_id: of its `file.upload.request`.
+        slot: the name its reservation goes by.
+        sha256: of the whole file, as its sender announced it.
+        expires_ms: when it fails unless it was completed, in Unix milliseconds.
+        handle: the store's name for the multipart upload; "" where there is none (yet).
+        is_checked: whether every part comes with its digest.
+        reason, message: why it failed; only in `failing` and `failed`.
+        streamed: SHA-256 of the whole as the node saw it that every chunk came to; "" when there was no such node.
+        cause: the event that decided (complete, cancel); "" when time did.
+        detected: the content type its bytes have, once ready.
     """
 
-    answer: str
-    stored_bytes: int
+    id: str
+    channel: Channel
+    user: str
+    filename: str
+    mime: str
+    plan: UploadPlan
+    event_id: str
+    slot: str
+    expires_ms: int
+    sha256: str | None = None
+    state: UploadState = UploadState.REQUESTED
+    handle: str = ""
+    is_checked: bool = False
+    reason: FailReason | None = None
+    message: str = ""
+    cause: str = ""
+    streamed: str = ""
+    detected: str = ""
+
+    @property
+    def key(self) -> str:
+        """Where its bytes are stored. Ours, never the sender's words."""
+        return f"{self.channel.tenant}/{self.id}"
+
+    @property
+    def size(self) -> int:
+        """Bytes announced."""
+        return self.plan.size
+
+    def to_fields(self) -> dict[str, str | int]:
+        """The hash."""
+        return {
+            "channel": self.channel.path, "user": self.user, "filename": self.filename, "mime": self.mime,
+            "strategy": self.plan.strategy.value, "size": self.plan.size, "part_size": self.plan.part_size,
+            "event_id": self.event_id, "slot": self.slot, "expires_ms": self.expires_ms, "sha256": self.sha256 or "",
+            "state": self.state.value, "handle": self.handle, "is_checked": int(self.is_checked),
+            "reason": self.reason.value if self.reason else "", "message": self.message, "cause": self.cause,
+            "detected": self.detected, "streamed": self.streamed,
+        }  # fmt: skip
 
 
-def guard_name(upload_id: str) -> str:
-    """The name of the record as a guard knows it."""
-    return f"upload:{upload_id}"
+def from_fields(upload_id: str, fields: Mapping[str, str]) -> UploadRecord:
+    """The upload a hash holds."""
+    plan = UploadPlan(Strategy(fields["strategy"]), int(fields["size"]), int(fields["part_size"]))
+    reason = fields.get("reason")
+    return UploadRecord(
+        id=upload_id, channel=channel_from_path(fields["channel"]), user=fields["user"], filename=fields["filename"],
+        mime=fields["mime"], plan=plan, event_id=fields["event_id"], slot=fields["slot"],
+        expires_ms=int(fields["expires_ms"]), sha256=fields["sha256"] or None, state=UploadState(fields["state"]),
+        handle=fields["handle"], is_checked=fields["is_checked"] == "1",
+        reason=FailReason(reason) if reason else None, message=fields.get("message", ""),
+        cause=fields.get("cause", ""), detected=fields.get("detected", ""),
+        streamed=fields.get("streamed", ""),
+    )  # fmt: skip
 
 
-class UploadBook:
-    """Reads and changes records. Every method raises LogUnavailable while Redis is away."""
+def file_id_of(channel: Channel, event_id: str) -> str:
+    """The `upload_id`, later the `file_id`, of the `file.upload.request` with this ID: 32 hex digits.
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._keys = log.keys
-
-    def _record_key(self, channel: Channel, upload_id: str) -> bytes:
-        return self._keys.guard(channel, guard_name(upload_id))
-
-    def _resume_key(self, channel: Channel, user: str, resume_key: str) -> bytes:
-        return self._keys.guard(channel, f"upload-key:{channel.wire}:{user}:{resume_key}")
-
-    async def open(self, upload: Upload, resume_key: str | None, life_s: int) -> Upload:
-        """Write the record unless it is there; the one that is there."""
-        keys = (
-            self._record_key(upload.channel, upload.id),
-            self._resume_key(upload.channel, upload.user, resume_key or ""),
-        )
-        flat = [item for pair in upload.to_fields().items() for item in pair]
-        home = upload_home(upload.channel.tenant, upload.id)
-        await self._log.calls_at(home).call("SET", home, upload.channel.path, "EX", life_s)
-        calls = self._log.calls_of(upload.channel)
-        is_new = await calls.run(_OPEN, keys, upload.id, life_s if resume_key else 0, *flat)
-        return upload if is_new else (await self.read(upload.channel, upload.id)) or upload
-
-    async def read(self, channel: Channel, upload_id: str) -> Upload | None:
-        """The upload of this channel; None for one of another channel, and for none."""
-        raw = await self._log.calls_of(channel).call("HGETALL", self._record_key(channel, upload_id))
-        if not raw:
-            return None
-        upload = from_fields(upload_id, text_pairs(raw))
-        return upload if upload.channel == channel else None
-
-    async def find(self, channel: Channel, user: str, resume_key: str) -> Upload | None:
-        """The user's upload in this channel that was requested with this key."""
-        upload_id = await self._log.calls_of(channel).call("GET", self._resume_key(channel, user, resume_key))
-        return await self.read(channel, upload_id.decode()) if upload_id else None
-
-    async def home(self, tenant: str, upload_id: str) -> Channel | None:
-        """The channel of an open upload that names only itself."""
-        key = upload_home(tenant, upload_id)
-        path = await self._log.calls_at(key).call("GET", key)
-        return channel_from_path(path.decode()) if path else None
-
-    async def move(self, upload: Upload, state: UploadState, life_s: int = 0, **fields: str) -> str | None:
-        """Change the state, from one it may be entered from. None when that was done, else the present state."""
-        fields["state"] = state.value
-        return await self._change(upload, "state", sources(state), life_s, fields)
-
-    async def set_handle(self, upload: Upload, handle: str, *, is_checked: bool) -> str | None:
-        """Name the multipart upload, in place of the one the record was read with. None when that was done."""
-        fields = {"handle": handle, "is_checked": str(int(is_checked))}
-        return await self._change(upload, "handle", upload.handle, 0, fields)
-
-    async def _change(
-        self, upload: Upload, field: str, allowed: str, life_s: int, fields: dict[str, str]
-    ) -> str | None:  # fmt: skip
-        key = self._record_key(upload.channel, upload.id)
-        flat = [item for pair in fields.items() for item in pair]
-        present = await self._log.calls_of(upload.channel).run(_CHANGE, (key,), field, allowed, life_s, *flat)
-        return None if present is None else present.decode()
-
-    async def reserve(self, upload: Upload, now_ms: int, open_max: int, tenant_max_bytes: int) -> Reserved:
-        """Take a slot, if the user has one and the tenant has room."""
-        lapses_ms = upload.expires_ms + SLOT_GRACE_MS
-        args: list[str | int] = [upload.user, upload.slot, now_ms, lapses_ms, open_max, upload.size, tenant_max_bytes]
-        keys = upload_ledger(upload.channel.tenant, upload.user)
-        answer, change = await self._log.calls_at(keys[0]).run(_RESERVE, keys, *args)
-        return Reserved(answer.decode(), await self._weigh(upload, change))
-
-    async def release(self, upload: Upload, *, is_kept: bool) -> int:
-        """Give the slot back, and the bytes too unless the file stays; what the tenant has stored now. Again: nothing."""
-        keys = upload_ledger(upload.channel.tenant, upload.user)
-        freed = await self._log.calls_at(keys[0]).run(_RELEASE, keys, upload.user, upload.slot, int(is_kept))
-        return await self._weigh(upload, -freed)
-
-    async def _weigh(self, upload: Upload, change_bytes: int) -> int:
-        """Add to what the tenant has stored of everything, events included: the total that HUB_QUOTA_BYTES bounds.
-
-        Not in one script with the ledger, since the two are kept in different slots: a process that dies right between them
-        leaves the total off by one file.
-        """
-        tenant = upload.channel.tenant
-        key = edge_keys().bytes_stored
-        total = await self._log.calls_at(key).call("HINCRBY", key, tenant, change_bytes)
-        return int(total)
-
-    async def watch(self, channel: Channel, event_id: str, at_ms: int, *, is_moved: bool = False) -> None:
-        """Have somebody look at an upload at a time. One that is watched already keeps its time unless `is_moved`."""
-        member = f"{channel.path} {event_id}"
-        await self._log.calls_at(UPLOADS_DUE).call("ZADD", UPLOADS_DUE, *(() if is_moved else ("NX",)), at_ms, member)
-
-    async def unwatch(self, channel: Channel, event_id: str) -> None:
-        """Nobody needs to look at it any more."""
-        await self._log.calls_at(UPLOADS_DUE).call("ZREM", UPLOADS_DUE, f"{channel.path} {event_id}")
-
-    async def due(self, now_ms: int, limit: int) -> list[Due]:
-        """Uploads to look at, the longest due first. They stay on the list until `unwatch`."""
-        rows = await self._log.calls_at(UPLOADS_DUE).call("ZRANGEBYSCORE", UPLOADS_DUE, 0, now_ms, "LIMIT", 0, limit)
-        found = (row.decode().rpartition(" ") for row in rows)
-        return [Due(channel_from_path(path), event_id) for path, _, event_id in found]
+    The hub that answers the request and the worker that verifies derive the same one without asking.
+    """
+    return blake2b(f"{channel.path}:{event_id}".encode(), digest_size=_FILE_ID_BYTES).hexdigest()

@@ -16,7 +16,7 @@ from streams.cursor import Cursor, Gap, GapReason, Position, Resumable, judge
 from streams.envelope import Actor, Appended, Draft, Durability, Entry, Guard, Lane, OpenText
 from streams.errors import ConfigurationRefused, GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
 from streams.records.leases import Leases
-from streams.records.presence import Change, PresenceStore
+from streams.records.presence import PresenceChange, PresenceStore
 from streams.records.run_store import RunStore
 from streams.redis.groups import Groups
 from streams.redis.limits import Limits
@@ -66,7 +66,7 @@ def ways(log: Log, channel: Channel) -> list[Awaitable[object]]:
         log.append(said(channel, lane=Lane.LIVE)),
         RunStore(log).add_steer(channel, "r1", "1-1"),
         Leases(log, "w").acquire_run(channel, "r1", "w", 1_000),
-        PresenceStore(log).apply("n", [Change("join", channel, "d", "alice")]),
+        PresenceStore(log).apply("n", [PresenceChange("join", channel, "d", "alice")]),
         Groups(log).ensure(log.keys.of(channel).partition, "g"),
         calls.call("HSET", key, "a", 1),
         calls.pipeline([("HSET", key, "a", 1), add]),

@@ -147,12 +147,12 @@ async def told_until(watcher: SocketClient, expected: dict[str, int]) -> dict[st
 
 async def test_a_channel_of_more_than_200_people_shows_their_number(redis_url: str, tenant: str) -> None:
     """Names would cost more than they are worth."""
-    from streams.records.presence import Change
+    from streams.records.presence import PresenceChange
 
     async with running_node(redis_url) as node:
         place = parse_channel(tenant, CHANNEL)
         await node.hub.presence.store.apply(
-            node.hub.name, [Change("join", place, f"d{n}", f"u{n}") for n in range(201)]
+            node.hub.name, [PresenceChange("join", place, f"d{n}", f"u{n}") for n in range(201)]
         )
         async with client(node.ws_url, token("a", tenant)) as a:
             state = (await a.subscribe(CHANNEL))["state"]

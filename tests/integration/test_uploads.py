@@ -12,7 +12,7 @@ import pytest
 
 from hub.storage.store import sha256_of
 from hub.uploads.verification import ScanResult, ScanVerdict
-from streams.records.upload_record import Upload
+from streams.records.uploads import UploadRecord
 from support.socket_client import client
 from support.uploads import (
     CHANNEL,
@@ -298,7 +298,7 @@ async def test_inline_is_for_harmless_types(hub: FileHub) -> None:
 class Suspicious:
     """A scanner that finds what it is told to find."""
 
-    async def scan(self, upload: Upload, content: AsyncIterator[bytes]) -> ScanResult:
+    async def scan(self, upload: UploadRecord, content: AsyncIterator[bytes]) -> ScanResult:
         found = b"EICAR" in b"".join([piece async for piece in content])
         return ScanResult("suspicious", ScanVerdict.INFECTED if found else ScanVerdict.CLEAN, "EICAR")
 

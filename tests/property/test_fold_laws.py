@@ -19,7 +19,7 @@ from streams.channel import Channel, Kind
 from streams.envelope import Entry
 from streams.events import CATALOGUE
 from streams.json_bytes import JsonObject
-from streams.records.upload_record import file_id_of
+from streams.records.uploads import file_id_of
 from streams.run_states import OUTCOMES, TRANSITIONS
 from support.examples import examples
 from support.payload_strategies import payloads

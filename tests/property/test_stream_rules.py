@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from projections.channel_state import ChannelState
 from streams.channel import parse_channel
-from streams.records.upload_record import file_id_of
+from streams.records.uploads import file_id_of
 from support.socket_rules import socket_violations
 from support.stream_rules import log_violations, record_of
 

@@ -13,9 +13,22 @@ from hub.uploads.chunks import HEAD, Chunk, ChunkVerdict, MalformedChunk, decode
 from hub.uploads.content_types import detect
 from hub.uploads.limits import UploadLimits, name_problem
 from streams.channel import Channel, Kind
-from streams.records.upload_plan import MIB, PART_MIN_BYTES, PARTS_WANTED_MAX, Strategy, choose, make_plan, part_size
-from streams.records.upload_record import Upload, from_fields
-from streams.records.upload_states import COMES_FROM, FINAL, FailReason, UploadState, may_enter
+from streams.records.uploads import (
+    COMES_FROM,
+    FINAL,
+    MIB,
+    PART_MIN_BYTES,
+    PARTS_WANTED_MAX,
+    FailReason,
+    Strategy,
+    UploadRecord,
+    UploadState,
+    choose,
+    from_fields,
+    make_plan,
+    may_enter,
+    part_size,
+)
 
 SIZES = st.integers(0, 5 * 1024**4)
 WANTED = st.sampled_from(["auto", "single", "multipart", "socket"])
@@ -184,7 +197,7 @@ def test_record_round_trips(
     wanted: str, size: int, filename: str, state: UploadState, reason: FailReason | None, is_checked: bool
 ) -> None:
     """The hash gives back the upload it was written from."""
-    upload = Upload(
+    upload = UploadRecord(
         id="ab" * 16, channel=Channel("acme", Kind.TEAM, "blue"), user="alice", filename=filename, mime="text/plain",
         plan=make_plan(wanted, size, takes_binary=False), event_id="1-0", slot="s", expires_ms=5, state=state,
         reason=reason, is_checked=is_checked,

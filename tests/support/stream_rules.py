@@ -22,7 +22,7 @@ from streams.events import CATALOGUE
 from streams.events.validation import InvalidPayload, read
 from streams.ids import id_order
 from streams.records.settings import CHANGING
-from streams.records.upload_record import file_id_of
+from streams.records.uploads import file_id_of
 from support.run_rules import Violation, run_violations
 
 Json = dict[str, Any]

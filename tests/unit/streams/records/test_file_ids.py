@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.channel import Channel, Kind
-from streams.records.upload_record import file_id_of
+from streams.records.uploads import file_id_of
 
 
 def test_ids_are_of_the_tenant_the_channel_and_the_event() -> None:

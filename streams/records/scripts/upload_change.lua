@@ -1,4 +1,4 @@
--- change: compare-and-set on the record of an upload.
+-- upload_change: compare-and-set on the record of an upload.
 --
 -- KEYS[1]  the record (hash)
 -- ARGV[1]  field to look at   ARGV[2]  the values it may have, comma-separated; "" is absent

@@ -1,4 +1,4 @@
--- reserve: room for one more upload of a user, within the user's count and the tenant's bytes.
+-- upload_reserve: room for one more upload of a user, within the user's count and the tenant's bytes.
 --
 -- KEYS[1]  open uploads of the user (sorted set: slot → when it lapses)
 -- KEYS[2]  sizes of the tenant's uploads and files (hash: user and slot → bytes)   KEYS[3]  their sum (string)

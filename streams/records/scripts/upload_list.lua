@@ -1,4 +1,4 @@
--- list: put, change or drop an upload in its channel's list of open uploads.
+-- upload_list: put, change or drop an upload in its channel's list of open uploads.
 --
 -- KEYS[1]  the list (hash: upload id → what the snapshot shows of it, JSON)
 -- ARGV[1]  "put", "change" or "drop"   ARGV[2]  upload id   ARGV[3]  JSON   ARGV[4]  life of the list from now, seconds

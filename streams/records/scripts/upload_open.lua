@@ -1,4 +1,4 @@
--- open: write the record of an upload, once.
+-- upload_open: write the record of an upload, once.
 --
 -- KEYS[1]  the record (hash)          KEYS[2]  the uploader's resume key (string), in the same partition
 -- ARGV[1]  upload id   ARGV[2]  life of the resume key in seconds, 0 when there is none

@@ -1,4 +1,4 @@
--- turn: one run of a channel at a time; the others wait in the order of the events that began them.
+-- run_turn: one run of a channel at a time; the others wait in the order of the events that began them.
 --
 -- KEYS[1]  the channel's home hash: active (run id), waiting:<event id> (run id) for each that waits
 -- ARGV[1]  event id of a run that wants its turn, or ""      ARGV[2]  its run id

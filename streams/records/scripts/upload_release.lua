@@ -1,6 +1,6 @@
--- release: an upload is over; its slot is free again, and its bytes too unless a file came of it.
+-- upload_release: an upload is over; its slot is free again, and its bytes too unless a file came of it.
 --
--- KEYS[1..3]  as in reserve.lua
+-- KEYS[1..3]  as in upload_reserve.lua
 -- ARGV[1]  user   ARGV[2]  slot   ARGV[3]  "1" when the file stays
 --
 -- Reply: the bytes that are free again, 0 for none. Atomic, and doing it again changes nothing.

@@ -1,4 +1,4 @@
--- hold_set: write one field of a run, if the one who asks still holds it.
+-- run_set: write one field of a run, if the one who asks still holds it.
 --
 -- KEYS[1]  the run's hash
 -- ARGV[1]  holder      ARGV[2]  field      ARGV[3]  value

@@ -1,0 +1,197 @@
+"""The records of uploads: one hash each beside its channel, the lists of what is due and what is reserved, and the open ones.
+
+Changes are compare-and-sets, so several nodes and workers may act on one upload.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NamedTuple
+
+from streams.channel import Channel, channel_from_path
+from streams.json_bytes import to_json
+from streams.records.scripts import load
+from streams.records.uploads import UploadRecord, UploadState, from_fields, sources
+from streams.redis.calls import text_pairs
+from streams.redis.keys import UPLOADS_DUE, edge_keys, upload_home, upload_ledger
+from streams.redis.log import Log
+
+FAILED_LIFE_S: Final = 86_400
+"""How long a failed upload can be asked about. A file's record stays as long as the file."""
+LIST_LIFE_S: Final = 90_000
+"""A day and an hour from the last change: the reaper ends an upload within a day."""
+SHOWN_MAX: Final = 1_000
+"""Open uploads of a channel that its state shows."""
+SLOT_GRACE_MS: Final = 3_600_000
+"""How long after an upload's deadline its slot lapses by itself: the reaper comes first, unless it is down."""
+_OPEN, _CHANGE, _RESERVE, _RELEASE, _LIST = (
+    load(f"upload_{name}") for name in ("open", "change", "reserve", "release", "list")
+)
+
+
+class Due(NamedTuple):
+    """An upload somebody has to look at: its channel and the event of its request."""
+
+    channel: Channel
+    event_id: str
+
+
+class Reserved(NamedTuple):
+    """What a reservation came to.
+
+    Attributes:
+        answer: "new", or "held" before; else what there is too much of: "open" uploads of the user, "bytes" of the tenant.
+        stored_bytes: what the tenant has stored of everything, this upload included if it is new.
+    """
+
+    answer: str
+    stored_bytes: int
+
+
+def guard_name(upload_id: str) -> str:
+    """The name of the record as a guard knows it."""
+    return f"upload:{upload_id}"
+
+
+class UploadStore:
+    """Reads and changes records. Every method raises LogUnavailable while Redis is away."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._keys = log.keys
+
+    def _record_key(self, channel: Channel, upload_id: str) -> bytes:
+        return self._keys.guard(channel, guard_name(upload_id))
+
+    def _resume_key(self, channel: Channel, user: str, resume_key: str) -> bytes:
+        return self._keys.guard(channel, f"upload-key:{channel.wire}:{user}:{resume_key}")
+
+    async def open(self, upload: UploadRecord, resume_key: str | None, life_s: int) -> UploadRecord:
+        """Write the record unless it is there; the one that is there."""
+        keys = (
+            self._record_key(upload.channel, upload.id),
+            self._resume_key(upload.channel, upload.user, resume_key or ""),
+        )
+        flat = [item for pair in upload.to_fields().items() for item in pair]
+        home = upload_home(upload.channel.tenant, upload.id)
+        await self._log.calls_at(home).call("SET", home, upload.channel.path, "EX", life_s)
+        calls = self._log.calls_of(upload.channel)
+        is_new = await calls.run(_OPEN, keys, upload.id, life_s if resume_key else 0, *flat)
+        return upload if is_new else (await self.read(upload.channel, upload.id)) or upload
+
+    async def read(self, channel: Channel, upload_id: str) -> UploadRecord | None:
+        """The upload of this channel; None for one of another channel, and for none."""
+        raw = await self._log.calls_of(channel).call("HGETALL", self._record_key(channel, upload_id))
+        if not raw:
+            return None
+        upload = from_fields(upload_id, text_pairs(raw))
+        return upload if upload.channel == channel else None
+
+    async def find(self, channel: Channel, user: str, resume_key: str) -> UploadRecord | None:
+        """The user's upload in this channel that was requested with this key."""
+        upload_id = await self._log.calls_of(channel).call("GET", self._resume_key(channel, user, resume_key))
+        return await self.read(channel, upload_id.decode()) if upload_id else None
+
+    async def home(self, tenant: str, upload_id: str) -> Channel | None:
+        """The channel of an open upload that names only itself."""
+        key = upload_home(tenant, upload_id)
+        path = await self._log.calls_at(key).call("GET", key)
+        return channel_from_path(path.decode()) if path else None
+
+    async def move(self, upload: UploadRecord, state: UploadState, life_s: int = 0, **fields: str) -> str | None:
+        """Change the state, from one it may be entered from. None when that was done, else the present state."""
+        fields["state"] = state.value
+        return await self._change(upload, "state", sources(state), life_s, fields)
+
+    async def set_handle(self, upload: UploadRecord, handle: str, *, is_checked: bool) -> str | None:
+        """Name the multipart upload, in place of the one the record was read with. None when that was done."""
+        fields = {"handle": handle, "is_checked": str(int(is_checked))}
+        return await self._change(upload, "handle", upload.handle, 0, fields)
+
+    async def _change(
+        self, upload: UploadRecord, field: str, allowed: str, life_s: int, fields: dict[str, str]
+    ) -> str | None:  # fmt: skip
+        key = self._record_key(upload.channel, upload.id)
+        flat = [item for pair in fields.items() for item in pair]
+        present = await self._log.calls_of(upload.channel).run(_CHANGE, (key,), field, allowed, life_s, *flat)
+        return None if present is None else present.decode()
+
+    async def reserve(self, upload: UploadRecord, now_ms: int, open_max: int, tenant_max_bytes: int) -> Reserved:
+        """Take a slot, if the user has one and the tenant has room."""
+        lapses_ms = upload.expires_ms + SLOT_GRACE_MS
+        args: list[str | int] = [upload.user, upload.slot, now_ms, lapses_ms, open_max, upload.size, tenant_max_bytes]
+        keys = upload_ledger(upload.channel.tenant, upload.user)
+        answer, change = await self._log.calls_at(keys[0]).run(_RESERVE, keys, *args)
+        return Reserved(answer.decode(), await self._weigh(upload, change))
+
+    async def release(self, upload: UploadRecord, *, is_kept: bool) -> int:
+        """Give the slot back, and the bytes too unless the file stays; what the tenant has stored now. Again: nothing."""
+        keys = upload_ledger(upload.channel.tenant, upload.user)
+        freed = await self._log.calls_at(keys[0]).run(_RELEASE, keys, upload.user, upload.slot, int(is_kept))
+        return await self._weigh(upload, -freed)
+
+    async def _weigh(self, upload: UploadRecord, change_bytes: int) -> int:
+        """Add to what the tenant has stored of everything, events included: the total that HUB_QUOTA_BYTES bounds.
+
+        Not in one script with the ledger, since the two are kept in different slots: a process that dies right between them
+        leaves the total off by one file.
+        """
+        tenant = upload.channel.tenant
+        key = edge_keys().bytes_stored
+        total = await self._log.calls_at(key).call("HINCRBY", key, tenant, change_bytes)
+        return int(total)
+
+    async def watch(self, channel: Channel, event_id: str, at_ms: int, *, is_moved: bool = False) -> None:
+        """Have somebody look at an upload at a time. One that is watched already keeps its time unless `is_moved`."""
+        member = f"{channel.path} {event_id}"
+        await self._log.calls_at(UPLOADS_DUE).call("ZADD", UPLOADS_DUE, *(() if is_moved else ("NX",)), at_ms, member)
+
+    async def unwatch(self, channel: Channel, event_id: str) -> None:
+        """Nobody needs to look at it any more."""
+        await self._log.calls_at(UPLOADS_DUE).call("ZREM", UPLOADS_DUE, f"{channel.path} {event_id}")
+
+    async def due(self, now_ms: int, limit: int) -> list[Due]:
+        """Uploads to look at, the longest due first. They stay on the list until `unwatch`."""
+        rows = await self._log.calls_at(UPLOADS_DUE).call("ZRANGEBYSCORE", UPLOADS_DUE, 0, now_ms, "LIMIT", 0, limit)
+        found = (row.decode().rpartition(" ") for row in rows)
+        return [Due(channel_from_path(path), event_id) for path, _, event_id in found]
+
+
+class OpenUploads:
+    """The open uploads of a channel as its state shows them: the last value of what the events and the progress signals say.
+
+    Every method raises LogUnavailable while Redis is away.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._keys = log.keys
+
+    async def put(self, upload: UploadRecord) -> None:
+        """List a new upload."""
+        await self._change("put", upload, 0, upload.state)
+
+    async def change(self, upload: UploadRecord, sent: int, state: UploadState) -> None:
+        """Note how far it is, if it is still listed. `sent` in bytes."""
+        await self._change("change", upload, min(sent, upload.size), state)
+
+    async def drop(self, upload: UploadRecord) -> None:
+        """It has ended."""
+        await self._change("drop", upload, 0, upload.state)
+
+    async def read(self, channel: Channel) -> list[dict[str, Any]]:
+        """The channel's open uploads, by upload id."""
+        rows = await self._log.calls_of(channel).call("HVALS", self._key(channel))
+        shown: list[dict[str, Any]] = [json.loads(row) for row in rows[:SHOWN_MAX]]
+        return sorted(shown, key=lambda upload: str(upload["upload_id"]))
+
+    async def _change(self, how: str, upload: UploadRecord, sent: int, state: UploadState) -> None:
+        shown = {
+            "upload_id": upload.id, "user": upload.user, "filename": upload.filename, "sent": sent, "total": upload.size,
+            "state": state.shown,
+        }  # fmt: skip
+        keys = (self._key(upload.channel),)
+        await self._log.calls_of(upload.channel).run(_LIST, keys, how, upload.id, to_json(shown), LIST_LIFE_S)
+
+    def _key(self, channel: Channel) -> bytes:
+        return self._keys.open_uploads(channel)

@@ -21,7 +21,7 @@ from streams.envelope import Appended, OpenText
 from streams.errors import GuardRefused
 from streams.json_bytes import Json, JsonObject
 from streams.records.runs import message_id_of
-from streams.redis.append_call import Result
+from streams.redis.append import Result
 
 TEXT_BYTES_MAX: Final = 512 * 1024
 """The catalogue's limit of a message's text as UTF-8: a message that reaches it ends with `length`."""

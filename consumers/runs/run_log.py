@@ -19,8 +19,7 @@ from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable
 from streams.events import CATALOGUE
 from streams.json_bytes import JsonObject, to_json
 from streams.records.runs import RUN_TTL_S, RunView, run_guard_name
-from streams.redis.append import Done
-from streams.redis.append_call import Result
+from streams.redis.append import Done, Result
 from streams.redis.log import Log
 
 RETRY_S: Final = 0.25

@@ -23,7 +23,7 @@ from consumers.runs.run_log import DeltaWriter, RunLog
 from consumers.runs.storable import Unstorable, checked, storable, storable_text
 from consumers.tasks import CANCEL_WAIT_S, end_or_close
 from streams.json_bytes import Json, JsonObject, to_json
-from streams.redis.append_call import Result
+from streams.redis.append import Result
 
 ARGS_BYTES_MAX = 64 * 1024
 """The catalogue's limit of `args`."""

@@ -135,7 +135,7 @@ class Bench:
 
     async def _added(self) -> int:
         """Stream entries so far: events, deltas, bells and work together."""
-        return (await count_commands(self._log.servers.of(0).calls))["xadd"]
+        return (await count_commands(self._log.servers.by_partition[0].calls))["xadd"]
 
     def _cpu_s(self) -> dict[str, float]:
         return {name: node_cpu_s(pid) for name, pid in self._pids.items()}

@@ -80,7 +80,7 @@ class Bench:
         """Commands Redis got from clients so far; what a script calls inside is not a call."""
         log = await Log.open(self._redis.url)
         try:
-            counts = await count_commands(log.servers.of(0).calls)
+            counts = await count_commands(log.servers.by_partition[0].calls)
         finally:
             await log.close()
         # Redis counts what scripts call as well; of these three only what the node itself sends.

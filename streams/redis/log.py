@@ -11,8 +11,7 @@ from redis.asyncio import Redis
 from streams.channel import Channel, Kind
 from streams.cursor import Look
 from streams.envelope import Appended, Draft, Durability, Entry
-from streams.redis.append import Done
-from streams.redis.append_call import Result
+from streams.redis.append import Done, Result
 from streams.redis.calls import CALL_TIMEOUT_S, Calls
 from streams.redis.keys import Keys
 from streams.redis.limits import DEFAULT_LIMITS, Limits
@@ -128,7 +127,7 @@ class Log:
 
     def calls_in(self, partition: int) -> Calls:
         """Calls to the server of a partition."""
-        return self.servers.of(partition).calls
+        return self.servers.by_partition[partition].calls
 
     def calls_of(self, channel: Channel) -> Calls:
         """Calls to the server of a channel."""
@@ -150,7 +149,7 @@ class Log:
             await self._redis.aclose()
 
     def _server(self, channel: Channel) -> Server:
-        return self.servers.of(self.keys.of(channel).partition)
+        return self.servers.by_partition[self.keys.of(channel).partition]
 
 
 def _client(url: str) -> Redis:

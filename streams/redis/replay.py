@@ -36,7 +36,7 @@ class Replay:
     async def look(self, channel: Channel, after: str | None = None) -> Look:
         """Head, floor, epoch, and the events around `after`, all of one moment. Fixes the epoch of a new channel."""
         keys = self._keys.of(channel)
-        r = await self._servers.of(keys.partition).calls.run(
+        r = await self._servers.by_partition[keys.partition].calls.run(
             LOOK, (keys.stream, keys.meta, keys.live, self._keys.bell(keys.partition)), self._new_epoch(), after or "",
             self._limits.bell_entries, channel.path,
         )  # fmt: skip
@@ -75,11 +75,11 @@ class Replay:
     async def trim(self, channel: Channel, upto: str) -> int:
         """Drop every event up to and with `upto` and move the floor. Returns how many went."""
         keys = self._keys.of(channel)
-        reply = await self._servers.of(keys.partition).calls.run(TRIM, (keys.stream, keys.meta), upto)
+        reply = await self._servers.by_partition[keys.partition].calls.run(TRIM, (keys.stream, keys.meta), upto)
         return int(reply[0])
 
     async def _call(self, channel: Channel, *args: Argument) -> Reply:
-        return await self._servers.of(self._keys.of(channel).partition).calls.call(*args)
+        return await self._servers.by_partition[self._keys.of(channel).partition].calls.call(*args)
 
 
 def _position(event_id: bytes, seq: bytes) -> Position:

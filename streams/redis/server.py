@@ -7,7 +7,8 @@ import contextlib
 import logging
 import random
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import hiredis
@@ -29,6 +30,9 @@ RECONNECT_MAX_S: Final = 1.0
 CHECK_INTERVAL_S: Final = 0.5
 HUNG_AFTER_CHECKS: Final = {"append": 10, "query": 10, "bell": 6, "tail": 4}
 """Checks in a row without a byte on a wire that waits for an answer: the socket is half-open. A bell is silent for `BLOCK_MS`."""
+
+new_epoch: Final[Callable[[], str]] = partial(secrets.token_hex, 8)
+"""Makes the random identity of one life of a channel, or of one process's batches."""
 
 _log = logging.getLogger(__name__)
 
@@ -173,11 +177,6 @@ class Server:
                 return
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # jitter: nodes must not come back in step
             delay_s = min(delay_s * 2, RECONNECT_MAX_S)
-
-
-def new_epoch() -> str:
-    """A random identity of one life of a channel, or of one process's batches."""
-    return secrets.token_hex(8)
 
 
 def _ignore() -> None:

@@ -15,23 +15,22 @@ S = TypeVar("S")
 
 
 class Servers(Generic[S]):
-    """Which server keeps a partition, or a key of no partition.
+    """The servers of a hub, by the slots they keep.
 
     Args:
         ranges: the first slot of each range and its server, from slot 0 upwards.
+
+    Attributes:
+        by_partition: the server that keeps each partition's keys.
     """
 
     def __init__(self, keys: Keys, ranges: Sequence[tuple[int, S]]) -> None:
         self._firsts = [first for first, _ in ranges]
         self._servers = [server for _, server in ranges]
-        self._by_partition = [self.keeping(keys.prefix(number)) for number in range(keys.partitions)]
+        self.by_partition = tuple(self.keeping(keys.prefix(number)) for number in range(keys.partitions))
 
     def __iter__(self) -> Iterator[S]:
         return iter(dict.fromkeys(self._servers))
-
-    def of(self, partition: int) -> S:
-        """The server that keeps the partition's keys."""
-        return self._by_partition[partition]
 
     def keeping(self, key: str | bytes) -> S:
         """The server that keeps this key."""

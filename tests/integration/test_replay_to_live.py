@@ -83,7 +83,7 @@ async def test_who_was_replayed_further_than_the_tail_is_judged_by_its_own_place
     ):
         await live.subscribe(ROOM)
         log = node.hub.log
-        wire = log.servers.of(0).tail._bells.wire
+        wire = log.servers.by_partition[0].tail._bells.wire
         assert wire is not None
         assert wire._transport is not None
         wire._transport.pause_reading()  # the tail lags
@@ -147,7 +147,7 @@ async def test_a_hole_ahead_of_the_tail_is_named_and_passed(redis_url: str, tena
     ):
         await reader.subscribe(ROOM)
         log = node.hub.log
-        wire = log.servers.of(0).tail._bells.wire
+        wire = log.servers.by_partition[0].tail._bells.wire
         assert wire is not None
         assert wire._transport is not None
         wire._transport.pause_reading()

@@ -45,7 +45,7 @@ async def stored_at_last(log: Log, draft: Draft) -> Appended:
 @contextmanager
 def deaf(log: Log) -> Iterator[None]:
     """The tail of `log` hears no bell meanwhile."""
-    wire = log.servers.of(0).tail._bells.wire
+    wire = log.servers.by_partition[0].tail._bells.wire
     assert wire is not None
     assert wire._transport is not None
     wire._transport.pause_reading()
@@ -219,7 +219,7 @@ async def test_a_slow_link_is_only_slow(port_server: RedisServer, tenant: str) -
         with link.delayed(0.05):
             await stored(log, *(said(place(tenant), n) for n in range(50)))
             await seen.until(events=50)
-        breaks, wires = seen.break_count, log.servers.of(0)._wires
+        breaks, wires = seen.break_count, log.servers.by_partition[0]._wires
         await log.close()
 
     assert seen.seqs == list(range(1, 51))

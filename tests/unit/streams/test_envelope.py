@@ -9,7 +9,7 @@ import pytest
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Draft, Durability, Entry
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable
-from streams.redis.append_call import read_answer
+from streams.redis.append import read_answer
 
 PLACE = Channel("acme", Kind.CONVERSATION, "42")
 

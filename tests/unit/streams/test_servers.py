@@ -31,7 +31,7 @@ def test_tags_lie_evenly_over_the_slots(partitions: int) -> None:
 def test_no_master_has_more_than_one_partition_more_than_another(partitions: int, count: int) -> None:
     """Plain numbers put 8 partitions on 3 masters as 2, 2, 4, and on 6 as 0, 2, 2, 0, 2, 2."""
     servers = masters(Keys(partitions), count)
-    shares = Counter(servers.of(number) for number in range(partitions))
+    shares = Counter(servers.by_partition[number] for number in range(partitions))
 
     assert set(servers) == set(range(count))
     assert max(shares.values()) - min(shares[number] for number in range(count)) <= 1
@@ -47,7 +47,7 @@ def test_a_partition_is_where_its_keys_are() -> None:
         found = {
             servers.keeping(key) for key in (names.stream, names.meta, keys.guard(channel, "g"), keys.snapshot(channel))
         }
-        assert found == {servers.of(names.partition)}
+        assert found == {servers.by_partition[names.partition]}
 
 
 def test_keys_that_one_script_touches_share_a_slot() -> None:

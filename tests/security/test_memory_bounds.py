@@ -39,7 +39,7 @@ async def test_folded_states_are_bounded_by_what_they_weigh(
     redis_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those asked for longest ago make room, and are folded again to the same bytes when they are asked for."""
-    monkeypatch.setattr(hub.states, "FOLDS_BYTES_MAX", 50_000)
+    monkeypatch.setattr(hub.node.states, "FOLDS_BYTES_MAX", 50_000)
     channels = [f"conversation:{number}" for number in range(10)]
     async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
         for channel in channels:

@@ -1,9 +1,9 @@
 """The ports between the rooms of a node, as Protocols. Pure.
 
 - `SocketTransport` and `SocketReceiver`: a wire (WebSocket on uvicorn, the ASGI adapter) and the connection behind it.
-- `Subscriber`: what a subscription may ask of its connection.
-- `ClientConnection` and `NodePort`: what a handler may ask of the connection a command came on, and of the node.
-- `ConnectionOwner`: what a connection asks of the node it is on.
+- `Subscriber`: the connection of a subscription.
+- `ClientConnection` and `NodePort`: the connection a command came on and its node, as a handler sees them.
+- `ConnectionOwner`: the node a connection is on, as the connection sees it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Upgrade:
 
     Attributes:
         path: the request target before `?`, percent-encoding kept.
-        query: what follows `?`, without it; empty when absent.
+        query: the part after `?`; empty when absent.
         headers: lower-case names; repeated fields joined by a comma (RFC 9110 section 5.3).
         client: address and port of the peer, None on a Unix socket.
         subprotocol: the one chosen of those the client offered, None when none fits.
@@ -66,7 +66,7 @@ class UpgradeRefused(Exception):
 
 
 class SocketTransport(Protocol):
-    """What a receiver may do to its socket. Every call is allowed at any time; after the end each does nothing."""
+    """A socket as its receiver sees it. Every call is allowed at any time; after the end each does nothing."""
 
     @property
     def is_writable(self) -> bool:
@@ -105,7 +105,7 @@ class SocketTransport(Protocol):
 
 
 class SocketReceiver(Protocol):
-    """What a wire calls, always from the event loop, never after `closed`.
+    """The calls of a wire, always from the event loop, never after `closed`.
 
     An exception out of any of these is logged once and closes the socket with 1011; the node goes on.
     """
@@ -171,7 +171,7 @@ class AgentCard(Protocol):
         ...
 
 
-class AgentList(Protocol):
+class ServedAgents(Protocol):
     """The agents that workers serve now."""
 
     async def is_available(self, name: str) -> bool:
@@ -204,7 +204,7 @@ class ChannelStates(Protocol):
 
 
 class FollowedChannel(Protocol):
-    """What a node remembers of a conversation for as long as somebody follows it there.
+    """A node's memory of a conversation, kept for as long as somebody follows it there.
 
     Attributes:
         default_agent: the agent its settings name, "" for nobody; None where it is not known.
@@ -224,7 +224,7 @@ class FollowedChannel(Protocol):
 
 
 class NodePort(Protocol):
-    """What a handler may ask of its node."""
+    """The node, as a handler sees it."""
 
     @property
     def name(self) -> str:
@@ -262,7 +262,7 @@ class NodePort(Protocol):
         ...
 
     @property
-    def agents(self) -> AgentList:
+    def agents(self) -> ServedAgents:
         """The agents that are served now."""
         ...
 
@@ -286,7 +286,7 @@ class NodePort(Protocol):
 
 
 class Subscriber(Protocol):
-    """What a subscription may ask of its connection.
+    """A connection, as its subscriptions see it.
 
     Attributes:
         is_writable: false while the write buffer is full: events then stay in the log.
@@ -320,7 +320,7 @@ class Subscriber(Protocol):
 
 
 class ClientConnection(Protocol):
-    """What a handler may ask of the connection a command came on.
+    """The connection a command came on, as a handler sees it.
 
     Attributes:
         session: the state of the protocol: caller, grants, capabilities.
@@ -365,7 +365,7 @@ class ClientConnection(Protocol):
         ...
 
     def tell_status(self, channel: Channel, status: str) -> None:
-        """Tell the followers of a channel how the person is."""
+        """Tell the followers of a channel the person's status."""
         ...
 
     def cursor_moved(self, wire: str) -> None:
@@ -377,7 +377,7 @@ C_contra = TypeVar("C_contra", contravariant=True)
 
 
 class ConnectionOwner(Protocol[C_contra]):
-    """What a connection asks of the node it is on."""
+    """The node, as its connections see it."""
 
     @property
     def clock(self) -> Clock:
@@ -449,7 +449,7 @@ class ConnectionOwner(Protocol[C_contra]):
         ...
 
     def tell_status(self, connection: C_contra, channel: Channel, status: str) -> None:
-        """Tell the followers of a channel how a person is."""
+        """Tell the followers of a channel a person's status."""
         ...
 
     def catch_up(self, connection: C_contra) -> None:

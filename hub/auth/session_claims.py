@@ -22,7 +22,7 @@ class SessionClaim:
     """One socket that resumed a session.
 
     Attributes:
-        at: when, in seconds of Redis's clock, which is the one clock all nodes see; off by half a round trip at most.
+        at: seconds of Redis's clock, which is the one clock all nodes see; off by half a round trip at most.
     """
 
     node: str
@@ -41,7 +41,7 @@ class SessionClaims:
         self._waiting: list[SessionClaim] = []
 
     def set_clock(self, asked_at: float, answered_at: float, redis_now: float) -> None:
-        """Redis said its time between two moments here."""
+        """Redis gave its time between two moments here."""
         self._ahead_s = redis_now - (asked_at + answered_at) / 2
 
     def now(self) -> float:

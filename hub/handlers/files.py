@@ -45,17 +45,17 @@ class FileCommands:
         self._node = node
 
     @property
-    def _desk(self) -> UploadRequests:
-        desk = self._node.uploads
-        if desk is None:
+    def _uploads(self) -> UploadRequests:
+        uploads = self._node.uploads
+        if uploads is None:
             raise HubError(4024, "this node does not accept files")
-        return desk
+        return uploads
 
     async def request(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Store the request, and authorise its bytes."""
         payload = cast("FileUploadRequest", command.payload)
         with _StoreAway():
-            answer, appended = await self._desk.request(
+            answer, appended = await self._uploads.request(
                 command.draft(), payload, command.caller, self._origin(command.caller)
             )
         answer |= {
@@ -68,14 +68,14 @@ class FileCommands:
         """The URLs of further parts."""
         payload = cast("FileUploadSign", command.payload)
         with _StoreAway():
-            answer = await self._desk.sign(command.place, payload, command.caller, self._origin(command.caller))
+            answer = await self._uploads.sign(command.place, payload, command.caller, self._origin(command.caller))
         return Reply("file.upload.authorized", to_json(answer))
 
     async def status(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """The parts that are there, and fresh URLs for the rest."""
         payload = cast("FileUploadStatus", command.payload)
         with _StoreAway():
-            answer = await self._desk.status(command.place, payload, command.caller, self._origin(command.caller))
+            answer = await self._uploads.status(command.place, payload, command.caller, self._origin(command.caller))
         return Reply("file.upload.authorized", to_json(answer))
 
     def chunk(self, command: Command, connection: ClientConnection | None) -> Outcome:
@@ -86,7 +86,7 @@ class FileCommands:
         chunk = decode_text(payload.upload_id, payload.offset, payload.data, payload.sha256)
         place = command.place
         answer = self._chunk_reply(connection, chunk, command.id, place.wire)
-        self._desk.sockets.offer(place, command.caller, chunk, answer)
+        self._uploads.sockets.offer(place, command.caller, chunk, answer)
         return Nothing()
 
     def binary(self, connection: ClientConnection, data: bytes) -> bool:
@@ -103,15 +103,15 @@ class FileCommands:
         if len(chunk.data) > CHUNK_MAX_BYTES:
             answer(HubError(4011, f"a chunk may have at most {CHUNK_MAX_BYTES} bytes"))
         else:
-            self._desk.sockets.offer(None, caller, chunk, answer)
+            self._uploads.sockets.offer(None, caller, chunk, answer)
         return True
 
     async def progress(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """The bytes the uploader has sent, told to everybody who follows the channel."""
         payload = cast("FileUploadProgress", command.payload)
-        upload = await self._desk.admit(command.place, payload.upload_id, command.caller.principal.user)
-        await self._desk.book.move(upload, UploadState.UPLOADING)
-        await self._desk.listed.change(upload, payload.sent, UploadState.UPLOADING)
+        upload = await self._uploads.admit(command.place, payload.upload_id, command.caller.principal.user)
+        await self._uploads.book.move(upload, UploadState.UPLOADING)
+        await self._uploads.listed.change(upload, payload.sent, UploadState.UPLOADING)
         return Append(command.draft(data=progress_json(upload, payload.sent, UploadState.UPLOADING)))
 
     async def complete(self, command: Command, connection: ClientConnection | None) -> Outcome:
@@ -121,7 +121,7 @@ class FileCommands:
             HubError: 4003, 4018, 4021 (bytes are missing), 4022.
         """
         upload_id = cast("FileUploadComplete", command.payload).upload_id
-        upload = own(await self._desk.book.read(command.place, upload_id), command.caller.principal.user)
+        upload = own(await self._uploads.book.read(command.place, upload_id), command.caller.principal.user)
         streamed = ""
         if upload.state in OPEN:  # else the guard decides, so that a repeated command gets its first answer
             not_expired(upload, self._node.clock.now())
@@ -137,10 +137,10 @@ class FileCommands:
             HubError: 4003 unless it is the caller's, or the caller may manage the channel; 4018.
         """
         payload, caller = cast("FileUploadCancel", command.payload), command.caller
-        found = await self._desk.book.read(command.place, payload.upload_id)
+        found = await self._uploads.book.read(command.place, payload.upload_id)
         may_manage = caller.principal.grants.allows(command.place.wire, Action.MANAGE)
         upload = own(found, found.user if found and may_manage else caller.principal.user)
-        self._desk.sockets.recheck(upload)
+        self._uploads.sockets.recheck(upload)
         sets = (
             ("state", UploadState.FAILING.value), ("reason", FailReason.CANCELLED.value),
             ("message", payload.reason or ""), ("cause", "@id"),
@@ -153,16 +153,16 @@ class FileCommands:
         Raises:
             HubError: 4018, 4021 not ready.
         """
-        payload, desk = cast("FileUrlQuestion", command.payload), self._desk
-        upload = await desk.book.read(command.place, payload.file_id)
+        payload, uploads = cast("FileUrlQuestion", command.payload), self._uploads
+        upload = await uploads.book.read(command.place, payload.file_id)
         if upload is None:
             raise HubError(4018, "there is no such file in this channel")
         if upload.state is not UploadState.READY:
             raise wrong_state(upload.state)
-        life_s = desk.limits.url_life_s
-        address = await desk.store.sign_get(upload.key, presentation(upload, payload.disposition), life_s)
+        life_s = uploads.limits.url_life_s
+        address = await uploads.store.sign_get(upload.key, presentation(upload, payload.disposition), life_s)
         answer = {
-            "url": absolute(self._origin(command.caller), address), "expires_at": rfc3339(desk.now_ms() + life_s * 1000),
+            "url": absolute(self._origin(command.caller), address), "expires_at": rfc3339(uploads.now_ms() + life_s * 1000),
         }  # fmt: skip
         return Reply("file.url", to_json(answer))
 
@@ -174,7 +174,7 @@ class FileCommands:
         """
         if upload.plan.strategy is not Strategy.SOCKET:
             return ""
-        arrived = await self._desk.sockets.finish(upload)
+        arrived = await self._uploads.sockets.finish(upload)
         if arrived.size < upload.size:
             problem = ErrorDetail("next_offset", f"is {arrived.size}")
             raise HubError(4021, "bytes are missing; continue from next_offset", details=(problem,))

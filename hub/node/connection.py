@@ -39,9 +39,9 @@ UNREAD_BYTES_MAX: Final = 1_048_576
 """Answers written to a client that does not read, beyond a full write buffer, before nothing more is taken of it. One may go over
 it. Without it fifty questions for history cost fifty pages of memory."""
 PACE_REST_S: Final = 0.05
-"""How long nothing is taken of a user whose messages come faster than all limits together allow (`RateLimiter.is_in_pace`)."""
+"""The rest of a user whose messages come faster than all limits together allow (`RateLimiter.is_in_pace`)."""
 ANSWER_BEFORE_RESTART_S: Final = 1.0
-"""How long a restart waits for a command under way. A replay may take longer: its client comes back with its cursor."""
+"""The time a restart waits for a command under way. A replay may take longer: its client comes back with its cursor."""
 
 
 class FlushQueue:
@@ -311,7 +311,7 @@ class Connection:
         return self._owner.unsubscribe(self, channel, is_asked=is_asked)
 
     def tell_status(self, channel: Channel, status: str) -> None:
-        """Tell the followers of a channel how the person is."""
+        """Tell the followers of a channel the person's status."""
         self._owner.tell_status(self, channel, status)
 
     def cursor_moved(self, wire: str) -> None:

@@ -57,7 +57,7 @@ class Fanout:
     Attributes:
         default_agent: the agent a conversation's settings name, "" for nobody; None where it is not known.
         settings_count: changes of the settings seen so far.
-        move_count: how often the log was found to continue elsewhere.
+        move_count: moves to another head, because the log did not continue.
     """
 
     __slots__ = (

@@ -29,7 +29,7 @@ from hub.node.recovery import Recovery
 from hub.node.sessions import LiveSessions
 from hub.node.states import StateReader
 from hub.node.subscribing import Subscriptions
-from hub.ports import AgentList, SocketTransport
+from hub.ports import ServedAgents, SocketTransport
 from hub.protocol.commands import Append, Caller, Command, Outcome
 from hub.protocol.replies import append_error, log_error, unless_stored
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
@@ -65,7 +65,7 @@ class NodeParts:
     admission: Admission
     verifier: TokenVerifier
     states: StateReader
-    agents: AgentList
+    agents: ServedAgents
     uploads: UploadRequests | None
     clock: NodeClock
 
@@ -195,7 +195,7 @@ class Hub:
         self.recovery.catch_up(connection)
 
     def tell_status(self, connection: Connection, channel: Channel, status: str) -> None:
-        """Tell the followers of a channel how a person is."""
+        """Tell the followers of a channel a person's status."""
         self.presence.changed(connection, channel, status)
 
     def devices_of(self, principal: Principal) -> int:

@@ -96,7 +96,7 @@ _IPV6_KEPT_BITS: Final = 64
 
 
 class CountedConnection(Protocol):
-    """The fields admission keeps with each connection.
+    """A connection, as admission sees it.
 
     Attributes:
         address: failures count against it.
@@ -107,6 +107,10 @@ class CountedConnection(Protocol):
     address: str
     is_pending: bool
     held_tenant: str | None
+
+    def counted(self, *, is_pending: bool, held_tenant: str | None) -> None:
+        """Keep what is counted for it, to be given back when it is gone."""
+        ...
 
 
 class Admission:
@@ -128,17 +132,16 @@ class Admission:
         self.is_metered = quota.publishes_per_s is not None or quota.bytes_stored is not None
         self._is_weighed = quota.bytes_stored is not None
 
-    def opened(self, visitor: CountedConnection, address: str) -> None:
+    def opened(self, connection: CountedConnection) -> None:
         """Count a socket that has opened and must authenticate.
 
         Raises:
             HubError: 4004 or 4010, too many of this address.
         """
-        visitor.address = address
-        self._connects.open(address, self._monotonic())
-        visitor.is_pending = True
+        self._connects.open(connection.address, self._monotonic())
+        connection.counted(is_pending=True, held_tenant=None)
 
-    def entered(self, visitor: CountedConnection, principal: Principal) -> None:
+    def entered(self, connection: CountedConnection, principal: Principal) -> None:
         """Count a connection that has authenticated, unless there are too many.
 
         Raises:
@@ -146,19 +149,19 @@ class Admission:
         """
         self._connects.admit(principal.tenant, principal.user, self._monotonic())
         self._quotas.open_connection(principal.tenant)
-        visitor.held_tenant = principal.tenant
-        self._identified(visitor)
+        self._identified(connection)
+        connection.counted(is_pending=False, held_tenant=principal.tenant)
 
     def punish(self, principal: Principal) -> None:
         """Delay the next connections of a user whose connection is closed for ignoring refusals."""
         self._connects.punish(principal.tenant, principal.user, self._monotonic())
 
-    def left(self, visitor: CountedConnection) -> None:
+    def left(self, connection: CountedConnection) -> None:
         """Give back everything a closed connection held."""
-        self._identified(visitor)
-        if visitor.held_tenant is not None:
-            self._quotas.close_connection(visitor.held_tenant)
-            visitor.held_tenant = None
+        self._identified(connection)
+        if connection.held_tenant is not None:
+            self._quotas.close_connection(connection.held_tenant)
+        connection.counted(is_pending=False, held_tenant=None)
 
     def refusal(self, address: str, error: HubError) -> HubError:
         """The answer to a refused token: `error`, or 4004 when the address fails too often."""
@@ -197,10 +200,9 @@ class Admission:
         if self._is_weighed and draft.lane is Lane.EVENTS and not is_new:
             self._quotas.note_stored(draft.channel.tenant, -len(draft.data))
 
-    def _identified(self, visitor: CountedConnection) -> None:
-        if visitor.is_pending:
-            visitor.is_pending = False
-            self._connects.identified(visitor.address)
+    def _identified(self, connection: CountedConnection) -> None:
+        if connection.is_pending:
+            self._connects.identified(connection.address)
 
 
 def address_of(client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:

@@ -239,6 +239,10 @@ class Connection:
         """`connection.expiring` was sent, or a newer token makes it due again."""
         self.is_expiry_told = is_told
 
+    def counted(self, *, is_pending: bool, held_tenant: str | None) -> None:
+        """Keep what admission counts for it, to be given back when it is gone."""
+        self.is_pending, self.held_tenant = is_pending, held_tenant
+
     def established(self, session_id: str, caller: Caller, adopted_at: float = 0.0) -> None:
         """The handshake was accepted."""
         self.session.established(session_id, caller)

@@ -134,7 +134,7 @@ class Hub:
         self.deadlines.add(connection)
         try:
             self._refuse_when_full()
-            self.admission.opened(connection, connection.address)
+            self.admission.opened(connection)
         except HubError as error:
             connection.fail(error)
 

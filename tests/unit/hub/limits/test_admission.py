@@ -1,4 +1,4 @@
-"""Who is counted at the door, by which address, and who is told what."""
+"""Who is counted at the admission, by which address, and who is told what."""
 
 from __future__ import annotations
 
@@ -18,51 +18,53 @@ from streams.errors import LogUnavailable
 ALICE = Principal("alice", "acme", compile_grants({}, "alice"), 1e12)
 
 
-class Visitor:
-    """What the door keeps with a connection."""
+class Counted:
+    """The counts of one connection of an address."""
 
     def __init__(self) -> None:
-        self.address = ""
-        self.is_pending = False
-        self.held_tenant: str | None = None
+        self.address = "192.0.2.1"
+        self.counted(is_pending=False, held_tenant=None)
+
+    def counted(self, *, is_pending: bool, held_tenant: str | None) -> None:
+        self.is_pending, self.held_tenant = is_pending, held_tenant
 
 
 class Rig:
-    """A door with a clock that stands still."""
+    """An admission with a clock that stands still."""
 
     def __init__(self, quota: Quota | None = None) -> None:
         self.connects = ConnectLimits(RateLimiter(), pending_per_address_max=2)
         self.quotas = Quotas(quota)
-        self.door = Admission(self.connects, self.quotas, quota or Quota(), OriginPolicy(), lambda: 1.0)
+        self.admission = Admission(self.connects, self.quotas, quota or Quota(), OriginPolicy(), lambda: 1.0)
 
 
 @pytest.mark.parametrize("ending", ["entered", "left", "both"])
-def test_a_visitor_is_waited_for_once(ending: str) -> None:
+def test_a_connection_is_waited_for_once(ending: str) -> None:
     """Authenticated, gone or both: the address owes nothing in the end."""
-    rig, visitor = Rig(Quota(connections=5)), Visitor()
-    rig.door.opened(visitor, "192.0.2.1")
+    rig, connection = Rig(Quota(connections=5)), Counted()
+    rig.admission.opened(connection)
     assert rig.connects.pending_count() == 1
     if ending != "left":
-        rig.door.entered(visitor, ALICE)
+        rig.admission.entered(connection, ALICE)
         assert rig.quotas.usage()["acme"].connections == 1
     if ending != "entered":
-        rig.door.left(visitor)
-        rig.door.left(visitor)
+        rig.admission.left(connection)
+        rig.admission.left(connection)
         assert rig.quotas.usage() == {}
 
     assert rig.connects.pending_count() == 0
 
 
-def test_who_was_refused_at_the_door_is_counted_nowhere() -> None:
+def test_a_refused_connection_is_counted_nowhere() -> None:
     """A refused socket that closes takes nothing from those who wait."""
     rig = Rig()
-    waiting = [Visitor(), Visitor()]
-    for visitor in waiting:
-        rig.door.opened(visitor, "192.0.2.1")
-    late = Visitor()
+    waiting = [Counted(), Counted()]
+    for connection in waiting:
+        rig.admission.opened(connection)
+    late = Counted()
     with pytest.raises(HubError) as refused:
-        rig.door.opened(late, "192.0.2.1")
-    rig.door.left(late)
+        rig.admission.opened(late)
+    rig.admission.left(late)
 
     assert refused.value.row.code == 4010
     assert rig.connects.pending_count() == 2
@@ -70,14 +72,14 @@ def test_who_was_refused_at_the_door_is_counted_nowhere() -> None:
 
 def test_only_failed_tokens_count_against_an_address() -> None:
     """The eleventh 4001 is 4004; a wrong version is not an attempt."""
-    door = Rig().door
-    other = [door.refusal("192.0.2.1", HubError(4014, "x")).row.code for _ in range(30)]
-    failed = [door.refusal("192.0.2.1", HubError(4001, "x")) for _ in range(11)]
+    admission = Rig().admission
+    other = [admission.refusal("192.0.2.1", HubError(4014, "x")).row.code for _ in range(30)]
+    failed = [admission.refusal("192.0.2.1", HubError(4001, "x")) for _ in range(11)]
 
     assert set(other) == {4014}
     assert [error.row.code for error in failed] == [4001] * 10 + [4004]
     assert failed[-1].closes
-    assert door.refusal("192.0.2.2", HubError(4001, "x")).row.code == 4001
+    assert admission.refusal("192.0.2.2", HubError(4001, "x")).row.code == 4001
 
 
 def test_bytes_are_given_back_for_what_was_not_stored_anew() -> None:
@@ -87,14 +89,14 @@ def test_bytes_are_given_back_for_what_was_not_stored_anew() -> None:
     live = Draft(parse_channel("acme", "team:1"), "chat.typing", b"x" * 600, Actor("user", "alice"), lane=Lane.LIVE)
     old = Appended("1-0", 1, is_duplicate=True, durability=Durability.MEMORY)
     for result in (old, LogUnavailable("away"), None):
-        rig.door.charge(draft)
-        rig.door.settle(draft, result)
-    rig.door.charge(live)
-    rig.door.charge(draft)
-    rig.door.settle(draft, Appended("2-0", 2, is_duplicate=False, durability=Durability.MEMORY))
+        rig.admission.charge(draft)
+        rig.admission.settle(draft, result)
+    rig.admission.charge(live)
+    rig.admission.charge(draft)
+    rig.admission.settle(draft, Appended("2-0", 2, is_duplicate=False, durability=Durability.MEMORY))
 
     with pytest.raises(HubError) as full:
-        rig.door.charge(draft)
+        rig.admission.charge(draft)
     assert full.value.row.code == 4011
 
 

@@ -145,6 +145,21 @@ OUTER_CITATION: Final = re.compile(r"\b(?:PROTOCOL|EVENTS|NOTES|DESIGN|STYLE)(?:
 DOCS_CITATION: Final = re.compile(r"\b(docs/[\w/-]+\.md)(?:#([\w-]+))?")
 TEXT_SUFFIXES: Final = frozenset({".conf", ".css", ".html", ".js", ".lua", ".md", ".py", ".toml"})
 LINK: Final = re.compile(r"\]\(([\w./-]*\.md)?(?:#([\w-]+))?\)")
+COUNTERS: Final = frozenset({"metrics", "_metrics", "report"})
+"""Objects of plain counters, which whoever counts moves."""
+LIBRARY_OBJECTS: Final = frozenset(
+    {"hub/app.py", "hub/logs.py", "hub/client/subscription.py", "consumers/jobs.py", "ops/bench/answers.py"}
+)
+"""Files that set attributes of objects of a library (Starlette, logging, weakref, arq), whose interface that is."""
+SETTERS_LEFT: Final = frozenset({
+    "hub/client/driver.py", "hub/client/feeds.py", "hub/websocket/protocol.py",
+    "consumers/handlers/tools.py", "consumers/runs/flow.py", "consumers/runs/reaper.py", "consumers/runs/segment.py",
+    "streams/redis/server.py", "streams/redis/tail.py",
+    "projections/conversation.py", "projections/message_tree.py",
+    "ops/importing/irc_drafts.py",
+})  # fmt: skip
+"""Files that set attributes of objects whose class is elsewhere; none may be added."""
+
 FORBIDDEN_NAMES: Final = frozenset({"utils", "util", "helpers", "helper", "base", "manager", "common", "misc"})
 TIMED_SLEEP: Final = re.compile(r"\bsleep\(\s*[0-9.]*[1-9]")
 
@@ -250,6 +265,33 @@ def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
             del left[name]
 
     assert sorted(left) == []
+
+
+def attributes_set_by(file: Path) -> Iterator[str]:
+    """Assignments to attributes that no class of the file declares, to another object than `self`."""
+    declared: set[str] = set()
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            declared.add(node.target.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_self(node.value):
+            declared.add(node.attr)
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and not _is_self(node.value):
+            owner = ast.unparse(node.value).rpartition(".")[2]
+            if node.attr not in declared and owner not in COUNTERS:
+                yield f"{name_of(file)}:{node.lineno} sets {ast.unparse(node)}"
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in {"self", "cls"}
+
+
+def test_no_object_sets_attributes_of_another() -> None:
+    """A state that others set has no owner: it is passed to the constructor, or there is a method."""
+    wrong = {name_of(file): found for file in SOURCES if (found := list(attributes_set_by(file)))}
+
+    assert {name: found for name, found in wrong.items() if name not in LIBRARY_OBJECTS | SETTERS_LEFT} == {}
+    assert wrong.keys() >= SETTERS_LEFT | LIBRARY_OBJECTS
 
 
 @pytest.mark.parametrize("third_party", PLACES)

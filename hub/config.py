@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from hub.limits.quotas import Quota
 from hub.limits.rates import RateClass, over_defaults
-from hub.setting import (
+from hub.readers import (
     AGENTS,
     DURABILITIES,
     METADATA_KEY,
@@ -67,41 +67,41 @@ class Settings:
         "HUB_JWKS_URL", url("https", "http"), "tokens are checked with the keys found here", default=None, shown="",
     )  # fmt: skip
     jwt_audience: str = setting(
-        "HUB_JWT_AUDIENCE", words("a word"), "what a token's `aud` must be", default="hub", shown="hub"
+        "HUB_JWT_AUDIENCE", words("a word"), "the `aud` a token must have", default="hub", shown="hub"
     )
     jwt_issuer: str | None = setting(
-        "HUB_JWT_ISSUER", optional_words("a word"), "what a token's `iss` must be", default=None, shown="not checked"
+        "HUB_JWT_ISSUER", optional_words("a word"), "the `iss` a token must have", default=None, shown="not checked"
     )
     jwt_max_age_s: float | None = setting(
         "HUB_JWT_MAX_AGE", optional(seconds(1, 315_360_000)),
-        "seconds after its `iat` at which a token ends, whatever its `exp` says", default=None, shown="not checked",
+        "seconds after its `iat` at which a token ends, even if its `exp` is later", default=None, shown="not checked",
     )  # fmt: skip
     allowed_origins: frozenset[str] = setting(
-        "HUB_ALLOWED_ORIGINS", ORIGINS, "pages that may open sockets and call the API, beside the hub's own; `*` for all",
+        "HUB_ALLOWED_ORIGINS", ORIGINS, "pages that may open sockets and call the API besides the hub's own; `*` for all",
         default=frozenset(), shown="the hub's own",
     )  # fmt: skip
     metrics_token: str | None = setting(
         "HUB_METRICS_TOKEN", optional_words("a secret of at least 16 characters", r"[\x21-\x7e]{16,}"),
-        "what `/metrics` must be asked with, as `Authorization: Bearer`", default=None, shown="open", is_secret=True,
+        "`/metrics` requires this as `Authorization: Bearer`", default=None, shown="open", is_secret=True,
     )  # fmt: skip
     quota_connections: int | None = setting(
         "HUB_QUOTA_CONNECTIONS", optional(whole(1, 10_000_000)),
-        "connections a tenant may have on all nodes together (4010)", default=None, shown="without bound",
+        "connections a tenant may have on all nodes together (4010)", default=None, shown="unlimited",
     )  # fmt: skip
     quota_channels: int | None = setting(
         "HUB_QUOTA_CHANNELS", optional(whole(1, 100_000_000)),
-        "channels a tenant may follow at once, counted by node (4015)", default=None, shown="without bound",
+        "channels a tenant may follow at once, counted by node (4015)", default=None, shown="unlimited",
     )  # fmt: skip
     quota_publishes_per_s: int | None = setting(
         "HUB_QUOTA_PUBLISH_RATE", optional(whole(1, 10_000_000)),
-        "events a second a tenant may store through one node (4004)", default=None, shown="without bound",
+        "events a second a tenant may store through one node (4004)", default=None, shown="unlimited",
     )  # fmt: skip
     quota_bytes_stored: int | None = setting(
         "HUB_QUOTA_BYTES", optional(whole(1, 2**60)),
-        "bytes a tenant may have stored: payloads (4011), files and open uploads (4017)", default=None, shown="without bound",
+        "bytes a tenant may have stored: payloads (4011), files and open uploads (4017)", default=None, shown="unlimited",
     )  # fmt: skip
     partitions: int = setting(
-        "HUB_PARTITIONS", whole(1, 1_024), "into how many parts channels are hashed; fixed at the first start",
+        "HUB_PARTITIONS", whole(1, 1_024), "number of partitions channels are hashed into; fixed at the first start",
         default=8, shown="8",
     )  # fmt: skip
     host: str = setting(
@@ -123,7 +123,7 @@ class Settings:
         default=10_000, shown="10000",
     )  # fmt: skip
     message_size_limit_bytes: int = setting(
-        "WEBSOCKET_MESSAGE_SIZE_LIMIT", size_bytes(1_024, 64 * _MB), "the largest frame of a client (1009)",
+        "WEBSOCKET_MESSAGE_SIZE_LIMIT", size_bytes(1_024, 64 * _MB), "the largest message of a client (1009)",
         default=_MB, shown="1MB",
     )  # fmt: skip
     max_subscriptions: int = setting(
@@ -131,15 +131,15 @@ class Settings:
     )
     max_lag_events: int = setting(
         "HUB_MAX_LAG_EVENTS", whole(1, 1_000_000_000),
-        "how many events behind a slow client may fall before it is closed (4012)",
+        "events a slow client may fall behind before it is closed (4012)",
         default=100_000, shown="100000",
     )  # fmt: skip
     handshake_timeout_s: float = setting(
-        "HUB_HANDSHAKE_TIMEOUT", seconds(0.05, 300), "seconds until the first frame must be there (4008)",
+        "HUB_HANDSHAKE_TIMEOUT", seconds(0.05, 300), "seconds until the first message must have arrived (4008)",
         default=10.0, shown="10",
     )  # fmt: skip
     drain_s: float = setting(
-        "HUB_DRAIN_SECONDS", seconds(0, 3_600), "seconds over which clients are sent away at a restart",
+        "HUB_DRAIN_SECONDS", seconds(0, 3_600), "seconds over which clients are disconnected at a restart",
         default=5.0, shown="5",
     )  # fmt: skip
     agents: tuple[AgentSpec, ...] = setting(
@@ -147,19 +147,19 @@ class Settings:
     )
     run_lease_s: float = setting(
         "HUB_RUN_LEASE", seconds(0.5, 3_600),
-        "seconds without a sign of life after which another worker takes over an answer", default=15.0, shown="15",
+        "seconds without a sign of life after which another worker takes over a run", default=15.0, shown="15",
     )  # fmt: skip
     rate_limits: Mapping[str, RateOverride] | None = setting(
         "HUB_RATE_LIMITS", RATES, "`off`, or `class=rate/burst,…` over the defaults", default=_NO_OVERRIDES,
         shown="the defaults",
     )  # fmt: skip
     durability: Mapping[Kind, Durability] = setting(
-        "HUB_DURABILITY", DURABILITIES, "what an acknowledged event survives: one level, or `kind=level,…`",
+        "HUB_DURABILITY", DURABILITIES, "durability of an acknowledged event: one level, or `kind=level,…`",
         default=every_kind(Durability.MEMORY), shown="memory",
     )  # fmt: skip
     s3_bucket: str | None = setting(
         "S3_BUCKET", optional_words("a bucket's name", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
-        "where uploads go", default=None, shown="the data folder",
+        "the bucket for uploads", default=None, shown="the data folder",
     )  # fmt: skip
     s3_endpoint_url: str | None = setting(
         "S3_ENDPOINT_URL", url("https", "http"), "an S3 other than Amazon's", default=None, shown="Amazon's"
@@ -170,7 +170,7 @@ class Settings:
     )  # fmt: skip
     s3_path_style: str = setting(
         "S3_PATH_STYLE", words("auto, yes or no", r"auto|yes|no"),
-        "the bucket in the path of addresses; auto: for any S3 but Amazon's", default="auto", shown="auto",
+        "put the bucket into the path of addresses; auto: for any S3 but Amazon's", default="auto", shown="auto",
     )  # fmt: skip
     upload_size_limit_bytes: int = setting(
         "HUB_UPLOAD_SIZE_LIMIT", size_bytes(1, 5 * 1_048_576 * _MB), "the largest file (4017)",
@@ -178,13 +178,13 @@ class Settings:
     )  # fmt: skip
     upload_tenant_limit_bytes: int = setting(
         "HUB_UPLOAD_TENANT_LIMIT", size_bytes(0, 1_048_576 * 1_024 * _MB),
-        "what a tenant's files and open uploads may add up to (4017); 0 is without bound", default=0,
-        shown="without bound",
+        "sum of a tenant's files and open uploads (4017); 0 is unlimited", default=0,
+        shown="unlimited",
     )  # fmt: skip
     upload_types: str = setting(
         "HUB_UPLOAD_TYPES",
         words("content types such as image/*,application/pdf", r"[\w.+*-]+/[\w.+*-]+(\s*,\s*[\w.+*-]+/[\w.+*-]+)*"),
-        "content types taken (4017); HTML never is", default="*/*", shown="*/*",
+        "content types accepted (4017); HTML never is", default="*/*", shown="*/*",
     )  # fmt: skip
     data_dir: str = setting(
         "HUB_DATA",
@@ -255,5 +255,5 @@ def _token_problems(env: Mapping[str, str]) -> list[SettingProblem]:
     """One source of keys, hence one family of algorithms: a hub that took two could be talked into the weaker."""
     given = [name for name in ("HUB_JWT_SECRET", "HUB_JWT_PUBLIC_KEY", "HUB_JWKS_URL") if env.get(name, "").strip()]
     return [
-        SettingProblem(name, f"unset when {given[0]} is set: tokens are checked in one way only") for name in given[1:]
+        SettingProblem(name, f"unset when {given[0]} is set: tokens are verified in one way only") for name in given[1:]
     ]

@@ -27,7 +27,7 @@ from hub.config import Settings
 from hub.node.connection import Connection
 from hub.node.hub import Hub
 from hub.ports import Upgrade
-from hub.setting import RateOverride
+from hub.readers import RateOverride
 from hub.websocket.codec import TEXT, split_frames
 from ops.embedded_redis.server import EmbeddedRedis
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from hub.auth.keys import from_pem, from_secret, parse_jwks_url
 from hub.config import DEV_SECRET, Settings, declarations
-from hub.setting import SettingRefused
+from hub.readers import SettingRefused
 from streams.errors import ConfigurationRefused, StreamsError
 from streams.redis.calls import Calls
 from streams.redis.durability import DurabilityPolicy, ServerFacts

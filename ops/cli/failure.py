@@ -36,7 +36,7 @@ def one_line(error: Exception) -> tuple[str, int] | None:
 
 def _settings() -> tuple[type[Exception], ...]:
     """Errors of the environment: wrong input, like a wrong option."""
-    from hub.setting import SettingRefused
+    from hub.readers import SettingRefused
     from streams.errors import ConfigurationRefused
 
     return (SettingRefused, ConfigurationRefused)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import typer
 
-from hub.setting import Reader, redis_url, url
+from hub.readers import Reader, redis_url, url
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from streams.channel import Channel, parse_channel
 from streams.errors import MalformedChannel, MalformedCursor

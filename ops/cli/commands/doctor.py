@@ -6,7 +6,7 @@ import json
 import os
 
 from hub.config import Settings
-from hub.setting import SettingRefused
+from hub.readers import SettingRefused
 from ops.cli.checks import Finding, Level, check_node, check_redis, check_settings
 from ops.cli.failure import CommandFailed
 from ops.cli.log_access import redis_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.config import DEV_SECRET, Settings, declarations
-from hub.setting import AgentSpec, RateOverride, SettingRefused
+from hub.readers import AgentSpec, RateOverride, SettingRefused
 from streams.channel import Kind
 from streams.envelope import Durability
 
@@ -18,7 +18,7 @@ def refused(**env: str) -> list[str]:
 
 
 def test_an_empty_environment_gives_the_protocols_defaults() -> None:
-    """PROTOCOL 7 fixes these."""
+    """The defaults of docs/protocol.md#settings-and-commands."""
     settings = Settings.from_env({})
 
     assert (settings.redis_url, settings.partitions, settings.port) == (None, 8, 8000)

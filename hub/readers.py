@@ -1,7 +1,7 @@
-"""How one setting is declared and how its text is read. Pure.
+"""Declares settings and reads their texts; `hub.config` lists them. Pure.
 
-Which settings there are is said in `hub.config`. A reader takes the variable's text and raises ValueError when it is
-not what `allowed` says; it never shows the text back, which may be a secret.
+A reader takes a variable's text and raises ValueError when it is not as `allowed` says. It never repeats the text, which may
+be a secret. Our own, and not pydantic-settings: ops/decisions/0009-settings.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RATE: Final = re.compile(r"([a-z]+)=(\d{1,9}(?:\.\d{1,6})?)/(\d{1,9})")
 
 
 class SettingProblem(NamedTuple):
-    """A variable and what it must be."""
+    """A variable, and the sentence it must satisfy."""
 
     env: str
     must: str
@@ -44,10 +44,10 @@ class SettingRefused(ValueError):
 
 
 class Reader(NamedTuple, Generic[T]):
-    """How a variable's text becomes a value.
+    """Turns a variable's text into a value.
 
     Attributes:
-        read: raises ValueError for anything but what is allowed.
+        read: raises ValueError for any text that is not allowed.
         allowed: completes the sentence "HUB_X must be …".
     """
 
@@ -57,10 +57,10 @@ class Reader(NamedTuple, Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The declaration of one setting: what README's table, `--help` and the refusal texts are made from.
+    """The declaration of one setting: the source of README's table, `--help` and the refusal texts.
 
     Attributes:
-        shown_default: the default as an operator would write it, or words for what happens when it is unset.
+        shown_default: the default as an operator would write it, or words for the case that it is unset.
     """
 
     env: str
@@ -77,7 +77,7 @@ def setting(env: str, reader: Reader[T], description: str, *, default: T, shown:
 
 
 class AgentSpec(NamedTuple):
-    """One entry of HUB_AGENTS: the agent's name and where its object is."""
+    """One entry of HUB_AGENTS: the agent's name and the place of its object."""
 
     name: str
     module: str
@@ -85,14 +85,14 @@ class AgentSpec(NamedTuple):
 
 
 class RateOverride(NamedTuple):
-    """One entry of HUB_RATE_LIMITS: tokens a second, and how many may be spent at once."""
+    """One entry of HUB_RATE_LIMITS: tokens a second, and the burst."""
 
     rate_per_s: float
     burst: int
 
 
 def _refuse(text: str) -> ValueError:
-    return ValueError(f"{len(text)} characters that are not what is allowed")
+    return ValueError(f"{len(text)} characters that are not allowed")
 
 
 def whole(lowest: int, highest: int) -> Reader[int]:
@@ -146,7 +146,7 @@ def url(*schemes: str) -> Reader[str | None]:
 
 
 def redis_url() -> Reader[str | None]:
-    """Where a Redis is. Only the place: what options a query may hold is known to who connects."""
+    """The address of a Redis; the options in its query are left to the client that connects."""
     of_server = url("redis", "rediss")
 
     def read(text: str) -> str | None:

@@ -1,7 +1,7 @@
 """Keys that verify tokens: a configured one, or those of a JWKS, fetched and kept by key id.
 
 A key carries the only algorithms it may be used with, so that a public key can never serve as an HMAC secret. PyJWT's own
-JWKS client is not used (ops/decisions): it follows redirects, reads documents of any size, and sets no deadline.
+JWKS client is not used (ops/decisions/0012-jwks.md): it reads documents of any size, sets no deadline, and blocks the loop.
 """
 
 from __future__ import annotations

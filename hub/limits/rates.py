@@ -1,6 +1,6 @@
 """Rate limits: the classes, their token buckets, doubling advice, and a tenant's ceiling. Pure.
 
-A bucket is GCRA, one number a key (ops/decisions/0041-rate-limits.md). Decisions are this node's alone; `hub.limits.sharing` adds
+A bucket is GCRA, one number a key (ops/decisions/0011-rate-limits.md). Decisions are this node's alone; `hub.limits.sharing` adds
 what other nodes let through, and `hub.readers` reads the text of `HUB_RATE_LIMITS`.
 """
 

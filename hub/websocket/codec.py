@@ -3,7 +3,7 @@
 It does not answer pings, close sockets or keep time: it reports what arrived, and the protocol acts. Frames a server sends are
 unmasked and never fragmented, so one encoding serves every socket. Rules kept on receipt: reserved bits and opcodes, masking,
 lengths in their shortest form, control frames whole and short, fragments in order, UTF-8, close codes, and the message size
-limit, which is decided from a frame's head, before a byte of its payload is kept. Our own: ops/decisions/0040-websocket-codec.md.
+limit, which is decided from a frame's head, before a byte of its payload is kept. Our own: ops/decisions/0010-websocket-codec.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 
 from hub.auth.revocations import DenyList
 from hub.errors import HubError
-from hub.limits.edge_store import EdgeStore
+from hub.limits.edge import EdgeStore
 from hub.limits.quotas import Quota, Quotas
 from hub.limits.rates import RateClass, RateLimiter
 from support.lived_time import lived_time

@@ -11,7 +11,7 @@ import pytest
 from hub.auth.permissions import compile_grants
 from hub.auth.revocations import DenyList, Revocation, revoke_subject, revoke_token
 from hub.auth.tokens import Principal
-from hub.limits.edge_store import EdgeStore
+from hub.limits.edge import EdgeStore
 from hub.limits.quotas import Quotas
 from hub.limits.rates import RateLimiter
 from streams.errors import LogUnavailable

@@ -87,7 +87,7 @@ async def test_nodes_put_back_what_redis_lost(own_redis: RedisServer, tenant: st
     async with AsyncExitStack() as stack:
         here = await started(stack, own_redis.url, "a", tenant)
         await here.store.revoke(revoke_token(tenant, "j1", time.time()))
-        await here.store._redis.flushall()
+        await here.store._records._calls.call("FLUSHALL")
         await here.store.wait_round()
         await here.store.wait_round()
         late = await started(stack, own_redis.url, "b", tenant)

@@ -1,11 +1,30 @@
-"""What tests of workers and runs share."""
+"""Shared by these tests: a node, somebody who asks agents, a Redis for one file."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from streams.redis.log import Log
+from support.nodes import Node, running_node
+from support.redis_server import RedisServer
 from support.run_rig import Client, conversation
+
+
+@pytest.fixture(scope="module")
+def module_redis() -> Iterator[RedisServer]:
+    """A Redis of one file alone: who serves which agent is known to all tenants of a server."""
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def node(redis_url: str) -> AsyncIterator[Node]:
+    """A node in this loop, on the test's Redis."""
+    async with running_node(redis_url) as node:
+        yield node
 
 
 @pytest.fixture

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from consumers.agents.agent import Question, ToolCall
 from consumers.worker import running
-from streams.redis.log import Log
-from support.nodes import Node, running_node, token
+from support import socket_client
+from support.nodes import Node, token
 from support.redis_server import RedisServer
 from support.run_rig import POLL_S, options
-from support.socket_client import Json, SocketClient, client
+from support.socket_client import Json, SocketClient
 
 PLACE = "conversation:c"
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    """A Redis of this file alone: who serves which agent is known to all tenants of one."""
-    server = RedisServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-async def node(server: RedisServer) -> AsyncIterator[Node]:
-    """The node all devices are on."""
-    async with running_node(server.url) as node:
-        yield node
+def redis_url(module_redis: RedisServer) -> str:
+    """A Redis of this file alone."""
+    return module_redis.url
 
 
 async def talk(ctx: Any, given: Any) -> Any:
@@ -62,37 +52,23 @@ async def repeat(ctx: Any, given: Any) -> Any:
     yield json.dumps(given.settings)
 
 
+AGENTS = {"talk": talk, "act": act, "repeat": repeat}
+
+
 @asynccontextmanager
 async def devices(node: Node, tenant: str, count: int = 1) -> AsyncIterator[list[SocketClient]]:
     """Sockets of one person that follow the conversation, and a worker behind them."""
-    async with AsyncExitStack() as stack:
-        log = await Log.open(node.hub.log.url)
-        stack.push_async_callback(log.close)
-        await stack.enter_async_context(running(options(log.url, {"talk": talk, "act": act, "repeat": repeat}), log))
-        found = []
-        for number in range(count):
-            socket = await stack.enter_async_context(client(node.ws_url, token("alice", tenant)))
-            socket._ids = itertools.count(1000 * (number + 1))
-            await socket.subscribe(PLACE, after="0")
-            found.append(socket)
+    log = node.hub.log
+    async with (
+        running(options(log.url, AGENTS), log),
+        socket_client.devices(node.ws_url, [token("alice", tenant)] * count, PLACE) as found,
+    ):
         yield found
 
 
 async def ask(socket: SocketClient, agent: str, **more: Any) -> Json:
     """The reply to a message that an agent is to answer."""
     return await socket.answer("chat.message", {"text": "go", "agent": agent, **more}, PLACE)
-
-
-async def event(socket: SocketClient, type_: str, **fields: Any) -> Json:
-    """The payload of the first event of this type with these fields, seen before or still to come."""
-    looked = 0
-    while True:
-        for frame in socket.seen[looked:]:
-            if frame["type"] == type_ and "re" not in frame and fields.items() <= frame["payload"].items():
-                found: Json = frame["payload"]
-                return found
-        looked = len(socket.seen)
-        await socket.next()
 
 
 async def again(socket: SocketClient, channel: str = PLACE) -> Json:
@@ -105,15 +81,15 @@ async def test_a_cancel_that_names_no_run_is_answered_again_as_it_was(node: Node
     """Also when its run is over, and when another run has its turn by then: which goes on (EVENTS 15)."""
     async with devices(node, tenant, 2) as (asking, stopping):
         first = (await ask(asking, "talk"))["payload"]["run_id"]
-        await event(asking, "agent.status", run_id=first, state="running")
+        await asking.event("agent.status", run_id=first, state="running")
         cancelled = await stopping.answer("chat.cancel", {}, PLACE)
-        await event(asking, "agent.complete", run_id=first)
+        await asking.event("agent.complete", run_id=first)
         after_its_end = await again(stopping)
         second = (await ask(asking, "talk"))["payload"]["run_id"]
-        await event(asking, "agent.status", run_id=second, state="running")
+        await asking.event("agent.status", run_id=second, state="running")
         beside_another = await again(stopping)
         last = await asking.answer("chat.cancel", {}, PLACE)
-        await event(asking, "agent.complete", run_id=second)
+        await asking.event("agent.complete", run_id=second)
         refused = await asking.answer("chat.cancel", {}, PLACE)
 
     repeated = {**cancelled, "payload": {**cancelled["payload"], "duplicate": True}}
@@ -134,7 +110,7 @@ async def test_what_to_do_while_busy_may_be_a_setting(node: Node, tenant: str) -
         by_default = await ask(socket, "talk")
         for run_id in (by_default["payload"]["run_id"], waiting["payload"]["run_id"], first):
             await socket.answer("agent.cancel", {"run_id": run_id, "mode": "force"}, PLACE)
-            await event(socket, "agent.complete", run_id=run_id)
+            await socket.event("agent.complete", run_id=run_id)
 
     assert (by_setting["type"], by_setting["payload"]["code"]) == ("connection.error", 4021)
     assert [frame["payload"]["disposition"] for frame in (waiting, by_default)] == ["queued", "queued"]
@@ -145,12 +121,12 @@ async def test_edited_arguments_are_an_object(node: Node, tenant: str, edited: A
     """Anything else is refused and not stored: an approval of other arguments never runs the first ones."""
     async with devices(node, tenant) as (socket,):
         run_id = (await ask(socket, "act"))["payload"]["run_id"]
-        request_id = (await event(socket, "tool.call.request", run_id=run_id))["request_id"]
+        request_id = (await socket.event("tool.call.request", run_id=run_id))["request_id"]
         answer = {"request_id": request_id, "decision": "approve"}
         refused = await socket.answer("tool.call.response", {**answer, "edited_args": edited}, PLACE)
         await socket.answer("tool.call.response", {**answer, "edited_args": {}}, PLACE)
-        done = await event(socket, "tool.call.complete", run_id=run_id)
-        await event(socket, "agent.complete", run_id=run_id)
+        done = await socket.event("tool.call.complete", run_id=run_id)
+        await socket.event("agent.complete", run_id=run_id)
 
     assert refused["payload"]["code"] == 4005
     assert [problem["field"] for problem in refused["payload"]["details"]] == ["edited_args"]
@@ -161,11 +137,11 @@ async def test_what_is_denied_was_not_edited(node: Node, tenant: str) -> None:
     """`edited` says that the tool ran with other arguments."""
     async with devices(node, tenant) as (socket,):
         run_id = (await ask(socket, "act"))["payload"]["run_id"]
-        request_id = (await event(socket, "tool.call.request", run_id=run_id))["request_id"]
+        request_id = (await socket.event("tool.call.request", run_id=run_id))["request_id"]
         answer = {"request_id": request_id, "decision": "deny", "edited_args": {"n": 2}}
         await socket.answer("tool.call.response", answer, PLACE)
-        resolved = await event(socket, "tool.call.resolved", run_id=run_id)
-        await event(socket, "agent.complete", run_id=run_id)
+        resolved = await socket.event("tool.call.resolved", run_id=run_id)
+        await socket.event("agent.complete", run_id=run_id)
 
     assert (resolved["resolution"], resolved["edited"]) == ("denied", False)
 
@@ -175,11 +151,11 @@ async def test_an_agent_is_given_the_settings_of_its_conversation(node: Node, te
     async with devices(node, tenant) as (socket,):
 
         async def said(run_id: str) -> list[Json]:
-            request = await event(socket, "tool.call.request", run_id=run_id)
+            request = await socket.event("tool.call.request", run_id=run_id)
             await socket.answer("chat.configure", {"settings": {"model": "another"}}, PLACE)
             await socket.answer("tool.call.response", {"request_id": request["request_id"], "result": 1}, PLACE)
-            ends = [await event(socket, "assistant.message.end", message_id=f"{run_id}.{n}") for n in (0, 1)]
-            await event(socket, "agent.complete", run_id=run_id)
+            ends = [await socket.event("assistant.message.end", message_id=f"{run_id}.{n}") for n in (0, 1)]
+            await socket.event("agent.complete", run_id=run_id)
             return [json.loads(end["text"]) for end in ends]
 
         settings = {"model": "m", "instructions": "be “brief”", "temperature": 0.5, "title": "T", "tools": ["a"]}

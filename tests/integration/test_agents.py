@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,10 +14,11 @@ from consumers.agents.demo import DemoAgent
 from consumers.worker import Worker, running
 from streams.channel import parse_channel
 from streams.redis.log import Log
+from support import socket_client
 from support.nodes import Node, running_node, token
 from support.redis_server import RedisServer
 from support.run_rig import POLL_S, Client, options
-from support.socket_client import Json, SocketClient, client
+from support.socket_client import Json, SocketClient
 from support.stream_rules import lines_of, log_violations
 
 PLACE = "conversation:c"
@@ -29,26 +29,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    """A Redis of this file alone: who serves which agent is known to all tenants of one."""
-    server = RedisServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-async def node(server: RedisServer) -> AsyncIterator[Node]:
-    """The node most devices are on."""
-    async with running_node(server.url) as node:
-        yield node
-
-
-@pytest.fixture
-async def log(server: RedisServer) -> AsyncIterator[Log]:
-    """The log itself."""
-    log = await Log.open(server.url)
-    yield log
-    await log.close()
+def redis_url(module_redis: RedisServer) -> str:
+    """A Redis of this file alone."""
+    return module_redis.url
 
 
 @pytest.fixture(autouse=True)
@@ -96,17 +79,11 @@ async def served(log: Log) -> AsyncIterator[Worker]:
         yield worker
 
 
-@asynccontextmanager
-async def devices(node: Node, tenant: str, *users: str, grants: Any = None) -> AsyncIterator[list[SocketClient]]:
+def devices(
+    node: Node, tenant: str, *users: str, grants: Any = None
+) -> AbstractAsyncContextManager[list[SocketClient]]:
     """A socket for each user, following the conversation from its beginning."""
-    async with AsyncExitStack() as stack:
-        found = []
-        for number, user in enumerate(users):
-            socket = await stack.enter_async_context(client(node.ws_url, token(user, tenant, grants)))
-            socket._ids = itertools.count(1000 * (number + 1))  # one person's devices share no command ids
-            await socket.subscribe(PLACE, after="0")
-            found.append(socket)
-        yield found
+    return socket_client.devices(node.ws_url, [token(user, tenant, grants) for user in users], PLACE)
 
 
 async def ask(socket: SocketClient, text: str, agent: str | None = "demo", **more: Any) -> Json:
@@ -130,21 +107,9 @@ async def refused(socket: SocketClient, type_: str, payload: Json) -> Json:
     return found
 
 
-async def event(socket: SocketClient, type_: str, **fields: Any) -> Json:
-    """The payload of the first event or signal of this type with these fields, seen already or to come."""
-    at = 0
-    while True:
-        while at < len(socket.seen):
-            frame, at = socket.seen[at], at + 1
-            if frame["type"] == type_ and "re" not in frame and fields.items() <= frame["payload"].items():
-                found: Json = frame["payload"]
-                return found
-        await socket.next()
-
-
 async def end(socket: SocketClient, run_id: str) -> Json:
     """The run's `agent.complete`."""
-    return await event(socket, "agent.complete", run_id=run_id)
+    return await socket.event("agent.complete", run_id=run_id)
 
 
 def text(socket: SocketClient, run_id: str) -> str:
@@ -231,12 +196,12 @@ async def test_the_first_answer_from_any_device_wins(node: Node, log: Log, tenan
     ):
         run_id = (await ask(phone, "export"))["run_id"]
         everybody = [phone, laptop, bob]
-        prompts = [await event(socket, "tool.call.request", run_id=run_id) for socket in everybody]
+        prompts = [await socket.event("tool.call.request", run_id=run_id) for socket in everybody]
         for socket in everybody:
-            await event(socket, "agent.status", run_id=run_id, state="waiting")
+            await socket.event("agent.status", run_id=run_id, state="waiting")
         yes = {"request_id": prompts[0]["request_id"], "decision": "approve"}
         replies = await asyncio.gather(*(socket.answer("tool.call.response", yes, PLACE) for socket in everybody))
-        closed = [await event(socket, "tool.call.resolved", run_id=run_id) for socket in everybody]
+        closed = [await socket.event("tool.call.resolved", run_id=run_id) for socket in everybody]
         completes = [await end(socket, run_id) for socket in everybody]
         late = await refused(bob, "tool.call.response", yes)
         state = (await bob.answer("channel.state", {}, PLACE))["payload"]["state"]
@@ -251,7 +216,7 @@ async def test_the_first_answer_from_any_device_wins(node: Node, log: Log, tenan
     assert [(one["resolution"], one["by"]) for one in closed] == [("approved", by)] * 3
     assert [one["outcome"] for one in completes] == ["success"] * 3
     assert sum(frame["type"] == "tool.call.response" for frame in bob.seen if "seq" in frame) == 1
-    assert (await event(bob, "agent.output", run_id=run_id, kind="artifact"))["name"] == "history.csv"
+    assert (await bob.event("agent.output", run_id=run_id, kind="artifact"))["name"] == "history.csv"
     assert state["pending_requests"] == state["active_runs"] == []
 
 
@@ -259,7 +224,7 @@ async def test_no_decision_is_a_denial(node: Node, log: Log, tenant: str) -> Non
     """An answer that does not say yes means no; what was not asked for cannot be answered."""
     async with served(log), devices(node, tenant, "alice") as [alice]:
         run_id = (await ask(alice, "export"))["run_id"]
-        request = await event(alice, "tool.call.request", run_id=run_id)
+        request = await alice.event("tool.call.request", run_id=run_id)
         unknown = await refused(alice, "tool.call.response", {"request_id": f"{run_id}.q9", "decision": "approve"})
         edited = {"request_id": request["request_id"], "decision": "approve", "edited_args": {"messages": 0}}
         not_editable = await refused(alice, "tool.call.response", edited)
@@ -267,8 +232,8 @@ async def test_no_decision_is_a_denial(node: Node, log: Log, tenant: str) -> Non
         complete = await end(alice, run_id)
 
     assert (unknown["code"], not_editable["code"]) == (4018, 4005)
-    assert (await event(alice, "tool.call.resolved"))["resolution"] == "denied"
-    assert (await event(alice, "tool.call.complete"))["outcome"] == "denied"
+    assert (await alice.event("tool.call.resolved"))["resolution"] == "denied"
+    assert (await alice.event("tool.call.complete"))["outcome"] == "denied"
     assert (complete["outcome"], text(alice, run_id).endswith("Then I leave it.")) == ("success", True)
 
 
@@ -276,7 +241,7 @@ async def test_only_those_who_were_asked_may_answer(node: Node, log: Log, tenant
     """`assignees` binds; edited arguments replace those of the call where that was offered."""
     async with served(log), devices(node, tenant, "alice", "bob", grants=MEMBER) as [alice, bob]:
         run_id = (await ask(bob, "edit", agent="careful"))["run_id"]
-        request = await event(bob, "tool.call.request", run_id=run_id)
+        request = await bob.event("tool.call.request", run_id=run_id)
         answer = {"request_id": request["request_id"], "decision": "approve", "edited_args": {"n": 7}}
         not_asked = await refused(bob, "tool.call.response", answer)
         await _fine(alice, "tool.call.response", answer)
@@ -284,7 +249,7 @@ async def test_only_those_who_were_asked_may_answer(node: Node, log: Log, tenant
 
     assert not_asked["code"] == 4003
     assert text(alice, run_id).endswith("acted on 7")
-    assert (await event(bob, "tool.call.resolved"))["edited"] is True
+    assert (await bob.event("tool.call.resolved"))["edited"] is True
 
 
 @pytest.mark.parametrize("command", ["chat.cancel", "agent.cancel"])
@@ -316,7 +281,7 @@ async def test_a_running_answer_is_cancelled_from_another_device(node: Node, log
     """`chat.cancel` without a run stops the active one; another person's device sees the partial text as its end."""
     async with served(log), devices(node, tenant, "alice", "bob") as [alice, bob]:
         run_id = (await ask(alice, "talk", agent="talkative"))["run_id"]
-        await event(bob, "assistant.message.delta", run_id=run_id)
+        await bob.event("assistant.message.delta", run_id=run_id)
         reply = await _fine(bob, "chat.cancel", {})
         complete = await end(alice, run_id)
         final = await refused(alice, "chat.cancel", {"run_id": run_id})
@@ -324,7 +289,7 @@ async def test_a_running_answer_is_cancelled_from_another_device(node: Node, log
 
     assert (reply["run_id"], reply["state"]) == (run_id, "cancelling")
     assert complete["outcome"] == "cancelled"
-    message = await event(alice, "assistant.message.end", run_id=run_id)
+    message = await alice.event("assistant.message.end", run_id=run_id)
     assert (message["finish_reason"], message["text"].startswith("word ")) == ("cancelled", True)
     assert (final["code"], none_active["code"]) == (4021, 4018)
 
@@ -353,12 +318,12 @@ async def test_a_busy_channel_refuses_who_will_not_wait(node: Node, log: Log, te
     """`on_busy: reject` is 4021 and stores nothing; by default a run waits its turn."""
     async with served(log), devices(node, tenant, "alice", "bob") as [alice, bob]:
         running_id = (await ask(alice, "talk", agent="talkative"))["run_id"]
-        await event(alice, "assistant.message.start", run_id=running_id)
+        await alice.event("assistant.message.start", run_id=running_id)
         before = (await bob.answer("channel.state", {}, PLACE))["payload"]["state_at"]
         busy = await refused(bob, "chat.message", {"text": "me!", "agent": "demo", "on_busy": "reject"})
         after = (await bob.answer("channel.state", {}, PLACE))["payload"]["state_at"]
         waiting = (await ask(bob, "how many?"))["run_id"]
-        await event(bob, "agent.status", run_id=waiting, state="queued")
+        await bob.event("agent.status", run_id=waiting, state="queued")
         await _fine(alice, "agent.cancel", {"run_id": running_id, "mode": "force"})
         completes = [await end(bob, one) for one in (running_id, waiting)]
 
@@ -407,13 +372,13 @@ async def test_words_reach_a_run_that_is_under_way(node: Node, log: Log, tenant:
     """`agent.steer` from another person: the agent hears it, and its sender is told that it was applied."""
     async with served(log), devices(node, tenant, "alice", "bob") as [alice, bob]:
         run_id = (await ask(alice, "go", agent="listening"))["run_id"]
-        await event(bob, "assistant.message.delta", run_id=run_id)
+        await bob.event("assistant.message.delta", run_id=run_id)
         steered = await _fine(bob, "agent.steer", {"run_id": run_id, "text": "left"})
         await end(bob, run_id)
         too_late = await refused(bob, "agent.steer", {"run_id": run_id, "text": "right"})
 
     assert steered["disposition"] == "steering"
-    assert (await event(bob, "message.status", run_id=run_id))["status"] == "applied"
+    assert (await bob.event("message.status", run_id=run_id))["status"] == "applied"
     assert text(bob, run_id) == "listening. heard: left"
     assert too_late["code"] == 4021
 

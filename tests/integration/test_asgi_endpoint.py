@@ -1,10 +1,12 @@
-"""The plain ASGI endpoint: the same session on a server that knows nothing of our protocol class."""
+"""The plain ASGI endpoint: the same session and limits on a server that knows nothing of our protocol class."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import uvicorn
@@ -15,10 +17,10 @@ from support.socket_client import client, raw_client
 
 
 @contextlib.asynccontextmanager
-async def plain_server(redis_url: str, ws: str) -> AsyncIterator[str]:
+async def plain_server(redis_url: str, ws: str, **changes: Any) -> AsyncIterator[str]:
     """uvicorn with one of its own WebSocket implementations."""
     bound = free_socket()
-    config = uvicorn.Config(create_app(settings(redis_url)), ws=ws, log_level="error", lifespan="on")
+    config = uvicorn.Config(create_app(settings(redis_url, **changes)), ws=ws, log_level="error", lifespan="on")
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve([bound]))
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
@@ -52,3 +54,21 @@ async def test_the_same_conversation_over_plain_asgi(redis_url: str, tenant: str
 
     assert (subscribed["replay"], [event["seq"] for event in replayed], live["seq"]) == (3, [1, 2, 3], 4)
     assert (code, refused) == (1003, 4001)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", [str, str.encode])
+async def test_a_message_over_the_limit_closes_with_1009(redis_url: str, tenant: str, kind: type) -> None:
+    """One of the limit is taken; a longer one, text or binary, ends the socket, and nothing behind it is taken."""
+    async with (
+        plain_server(redis_url, "websockets-sansio", message_size_limit_bytes=2_000) as url,
+        client(url, token("a", tenant)) as alice,
+    ):
+        await alice.send_raw(json.dumps({"type": "connection.heartbeat"}).ljust(2_000))
+        await alice.expect("connection.heartbeat")
+        await alice.send_raw(kind(json.dumps({"type": "connection.heartbeat"}).ljust(2_001)))
+        await alice.send_raw(json.dumps({"type": "connection.heartbeat", "id": "late"}))
+        code = await alice.closed()
+
+    assert code == 1009
+    assert not [frame for frame in alice.seen if frame.get("re") == "late"]

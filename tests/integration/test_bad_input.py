@@ -19,13 +19,6 @@ DEEP = "[" * 10_000 + "]" * 10_000
 CHANNEL = "conversation:1"
 
 
-@pytest.fixture
-async def node(redis_url: str) -> AsyncIterator[Node]:
-    """A node."""
-    async with running_node(redis_url) as found:
-        yield found
-
-
 @contextlib.asynccontextmanager
 async def going_on(node: Node, tenant: str) -> AsyncIterator[None]:
     """Whatever happens inside, somebody else is served before and after, and nothing is appended."""

@@ -18,13 +18,6 @@ EVENTS = f"/v1/channels/{CHANNEL}/events"
 
 
 @pytest.fixture
-async def node(redis_url: str) -> AsyncIterator[Node]:
-    """A node."""
-    async with running_node(redis_url) as found:
-        yield found
-
-
-@pytest.fixture
 async def web(node: Node, tenant: str) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client with a token for everything."""
     headers = {"Authorization": f"Bearer {token('web', tenant)}"}
@@ -227,3 +220,80 @@ async def test_health_readiness_metrics_and_documents(web: httpx.AsyncClient) ->
     assert 'hub_commands_total{type="chat.message"} 1.0' in metrics
     assert asyncapi["asyncapi"].startswith("3.")
     assert EVENTS.replace(CHANNEL, "{channel}") in (await web.get("/openapi.json")).json()["paths"]
+
+
+@pytest.mark.parametrize("size", [1_048_600, 20_000_000])
+async def test_a_body_over_the_limit_is_answered_and_not_cut_off(web: httpx.AsyncClient, size: int) -> None:
+    """Whoever sends all before it reads sees the 413, with its code, and not a reset connection."""
+    answer = await web.post(EVENTS, content=b'{"type":"' + b"x" * size)
+
+    assert (answer.status_code, answer.json()["code"]) == (413, 4011)
+
+
+async def test_the_connection_after_a_413_is_a_new_one(web: httpx.AsyncClient) -> None:
+    """The refused connection is said to end, and the client goes on with another."""
+    refused = await web.post(EVENTS, content=bytes(2_000_000))
+
+    assert refused.headers["connection"] == "close"
+    assert (await say(web, "still here")).status_code == 201
+
+
+@pytest.mark.parametrize(("method", "path", "status", "code"), [
+    ("GET", "/nowhere", 404, 4018), ("GET", "/v1/channels", 404, 4018), ("GET", EVENTS + "/", 404, 4018),
+    ("DELETE", EVENTS, 405, 4005), ("POST", "/healthz", 405, 4005),
+])  # fmt: skip
+async def test_what_is_not_there_has_a_code_and_a_name_too(
+    web: httpx.AsyncClient, method: str, path: str, status: int, code: int
+) -> None:
+    """Every HTTP error is a problem document with `code` and `name`; no path redirects to another."""
+    answer = await web.request(method, path)
+
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert problem["name"] in {"not_found", "invalid_message"}
+
+
+async def test_every_429_says_when_to_come_back(redis_url: str, tenant: str) -> None:
+    """Also where nobody can know: another's connection may end at any time."""
+    headers = {"Authorization": f"Bearer {token('alice', tenant)}"}
+    path = "/v1/channels/conversation:one/stream"
+    async with (
+        running_node(redis_url, quota_connections=1) as node,
+        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as web,
+        web.stream("GET", path) as first,
+    ):
+        await anext(first.aiter_lines())
+        second = await web.get(path)
+
+    assert (second.status_code, second.json()["code"]) == (429, 4010)
+    assert int(second.headers["retry-after"]) >= 1
+
+
+async def test_a_poll_waits_for_the_types_it_asked_for(web: httpx.AsyncClient) -> None:
+    """An event of another type does not end it; the one that was asked for does."""
+    first = (await say(web, "one")).json()["id"]
+    asked = {"after": first, "types": "chat.react", "wait_ms": "20000"}
+    poll = asyncio.create_task(web.get(EVENTS, params=asked))
+    await _followed(web)
+    await say(web, "another type")
+    payload = {"message_id": first, "reaction": "👍", "op": "add"}
+    reaction = await web.post(EVENTS, json={"type": "chat.react", "payload": payload})
+    page = (await poll).json()
+
+    assert reaction.status_code == 201, reaction.text
+    assert [event["type"] for event in page["events"]] == ["chat.react"]
+
+
+async def _followed(web: httpx.AsyncClient) -> None:
+    """Until somebody follows the channel: the poll's subscription stands."""
+    while not (await web.get(f"/v1/channels/{CHANNEL}/presence")).json()["presence"]:
+        continue
+
+
+async def test_a_poll_ends_empty_when_its_time_is_over(web: httpx.AsyncClient) -> None:
+    """Events of other types were there and came; none that was asked for."""
+    first = (await say(web, "one")).json()["id"]
+    page = (await web.get(EVENTS, params={"after": first, "types": "chat.edit", "wait_ms": 200})).json()
+
+    assert (page["events"], page["gap"]) == ([], None)

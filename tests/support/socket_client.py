@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -63,6 +63,17 @@ class SocketClient:
             frame = await self.next()
             if frame["type"] == type_ and all(frame.get(name) == value for name, value in fields.items()):
                 return frame
+
+    async def event(self, type_: str, **fields: Any) -> Json:
+        """The payload of the first event or signal of this type with these fields, seen before or still to come."""
+        at = 0
+        while True:
+            for frame in self.seen[at:]:
+                if frame["type"] == type_ and "re" not in frame and fields.items() <= frame["payload"].items():
+                    found: Json = frame["payload"]
+                    return found
+            at = len(self.seen)
+            await self.next()
 
     async def answer(self, type_: str, payload: Json | None = None, channel: str | None = None) -> Json:
         """Send a frame and return the reply or error to it."""
@@ -121,4 +132,19 @@ async def client(ws_url: str, token: str, **payload: Any) -> AsyncIterator[Socke
         ack = await found.answer("connection.init", {"token": token, "versions": [1], **payload})
         assert ack["type"] == "connection.ack", ack
         await found.expect("channel.subscribed")
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def devices(
+    ws_url: str, tokens: Iterable[str], channel: str, **payload: Any
+) -> AsyncIterator[list[SocketClient]]:
+    """A socket for each token, following the channel from its beginning; no two of them use one command id."""
+    async with contextlib.AsyncExitStack() as stack:
+        found = []
+        for number, token in enumerate(tokens, 1):
+            socket = await stack.enter_async_context(client(ws_url, token, **payload))
+            socket._ids = itertools.count(1000 * number)
+            await socket.subscribe(channel, after="0")
+            found.append(socket)
         yield found

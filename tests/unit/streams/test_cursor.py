@@ -28,7 +28,7 @@ def look(prev: Position | None, following: Position | None, floor: Position = FL
     return Look("e", head, floor, prev, following)
 
 
-AT_5, AT_6, AT_4 = Position("500-0", 5), Position("600-0", 6), Position("400-0", 4)
+AT_4, AT_5, AT_6, AT_7 = (Position(f"{n}00-0", n) for n in (4, 5, 6, 7))
 ROWS = {
     "exists": (Cursor("500-0", 5, "e"), look(AT_5, AT_6), Resumable(AT_5)),
     "exists, no seq given": (Cursor("500-0"), look(AT_5, AT_6), Resumable(AT_5)),
@@ -103,3 +103,23 @@ def test_what_is_not_an_id_is_refused(text: str) -> None:
 def test_ids_are_ordered_as_numbers() -> None:
     """9-0 comes before 10-0, and 10-9 before 10-10."""
     assert sorted(["10-10", "10-9", "9-0", "0"], key=id_order) == ["0", "9-0", "10-9", "10-10"]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "prev", "following", "verdict"),
+    [
+        (Cursor("500-0", 5, "e"), AT_4, AT_6, Resumable(Position("500-0", 5))),
+        (Cursor("500-0", 5), AT_4, AT_7, UNKNOWN),
+        (Cursor("500-0", 5), AT_4, None, UNKNOWN),
+        (Cursor("500-0", 5), Position("450-0", 5), AT_6, UNKNOWN),
+        (Cursor("400-0", 5), AT_4, AT_6, UNKNOWN),
+        (Cursor("500-0"), AT_4, AT_6, UNKNOWN),
+        (Cursor("400-0", 4, "e"), AT_4, AT_7, Gap(GapReason.TRIMMED, 5, 6)),
+        (Cursor("400-0"), AT_4, AT_7, Gap(GapReason.TRIMMED, 5, 6)),
+    ],
+)
+def test_an_entry_that_is_gone_from_the_middle(
+    cursor: Cursor, prev: Position, following: Position | None, verdict: Resumable | Gap
+) -> None:
+    """Recovered when the next event has the next seq and no other event has the cursor's."""
+    assert judge(cursor, look(prev, following, NEVER_TRIMMED)) == verdict

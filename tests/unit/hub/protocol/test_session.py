@@ -215,3 +215,49 @@ def test_a_session_without_a_caller_has_no_principal() -> None:
     """Asking too early is our fault, and said as such."""
     with pytest.raises(ValueError, match="not established"):
         _ = opened().principal
+
+
+def send(session: Session, text: str) -> Refused | None:
+    """The refusal of the only value in a message, or of the whole."""
+    values = session.read(text.encode())
+    taken = values if isinstance(values, Refused) else session.take(values[0], 1.0)
+    return taken if isinstance(taken, Refused) else None
+
+
+@pytest.mark.parametrize("broken", [{"id": "q"}, SAY | {"id": "x" * 65}, SAY | {"extra": 1}, SAY | {"payload": 5}])
+def test_an_object_that_is_no_frame_ends_a_row_of_unreadable_messages(broken: dict[str, object]) -> None:
+    """Three in a row close: what is JSON and an object is refused too, but the client speaks our protocol."""
+    session = ready()
+
+    refusals = [send(session, text) for text in ("x", "x", json.dumps(broken), "x", "x")]
+
+    last = send(session, "x")
+
+    assert [refusal is not None and refusal.error.row.code for refusal in refusals] == [4005] * 5
+    assert [refusal is not None and refusal.error.closes for refusal in [*refusals, last]] == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "state"),
+    [
+        (SAY | {"extra": 1}, 4005, SessionState.OPENING),
+        (SAY | {"id": "x" * 65}, 4005, SessionState.OPENING),
+        (SAY, 4001, SessionState.CLOSED),
+    ],
+)
+def test_a_frame_is_looked_at_before_its_turn(frame: dict[str, object], code: int, state: SessionState) -> None:
+    """The frame's own fields come first, then whether it is the one that opens (EVENTS 15)."""
+    session = opened()
+
+    refused = session.take(frame, 0.0)
+
+    assert isinstance(refused, Refused)
+    assert (refused.error.row.code, session.state) == (code, state)
+
+
+def test_a_second_handshake_of_a_newer_client_is_one_too_many() -> None:
+    """Unknown fields of a handshake are passed over, so it is refused for coming twice."""
+    refused = ready().take(INIT | {"extra": 1}, 1.0)
+
+    assert isinstance(refused, Refused)
+    assert refused.error.row.code == 4023

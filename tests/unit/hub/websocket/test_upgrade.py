@@ -89,3 +89,13 @@ def test_a_refusal_is_a_whole_response() -> None:
     assert body.decode() == "später"
     assert b"content-length: 7" in head
     assert b"connection: close" in head
+
+
+@pytest.mark.parametrize("host", [None, "hub\r\nhost: other"])
+def test_an_upgrade_names_one_host(host: str | None) -> None:
+    """None or two are a bad request; the same with one is taken."""
+    assert read(request({"host": "hub"})).path == "/ws"
+    with pytest.raises(UpgradeRefused) as refused:
+        read(request({"host": host}))
+
+    assert refused.value.status == 400

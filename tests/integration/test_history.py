@@ -1,30 +1,19 @@
-"""What a node counts, and which pages of history it answers with."""
+"""Pages of history: forward and back, by type and time, at their bounds, and what is said of a gap."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from hub.handlers.history import HistoryQuery, read_history
-from hub.metrics import LATENCY_BOUNDS_MS, NodeMetrics
+from hub.handlers.history import HistoryQuery, Page, read_history
 from streams.channel import Channel, Kind
 from streams.cursor import Gap, GapReason
 from streams.envelope import Actor, Draft
 from streams.events.channels import ChannelHistory
 from streams.redis.log import Log
 
-
-@pytest.mark.parametrize(("latency_ms", "bucket"), [(0, 0), (1, 0), (1.5, 1), (5_000, 10), (5_001, 11), (-40, 0)])
-def test_a_latency_falls_into_the_bucket_that_bounds_it(latency_ms: float, bucket: int) -> None:
-    """Bounds are inclusive, beyond the last is +Inf, and a clock that is behind counts as nothing."""
-    meters = NodeMetrics()
-
-    meters.delivered(3, 1_000_000, (1_000_000 + latency_ms) / 1000)
-
-    assert meters.latency_counts.index(1) == bucket
-    assert sum(meters.latency_counts) == 1
-    assert len(meters.latency_counts) == len(LATENCY_BOUNDS_MS) + 1
-    assert meters.events_out == 3
-    assert meters.latency_sum_ms >= 0
+TRIMMED = Gap(GapReason.TRIMMED, 1, 2)
 
 
 async def fill(log: Log, tenant: str, count: int) -> tuple[Channel, list[str]]:
@@ -113,3 +102,58 @@ def test_a_query_is_read_from_the_payload() -> None:
     )
 
     assert HistoryQuery.of(payload) == HistoryQuery("1-0", None, 2_500, 3_000, ("chat.*",), payload.limit)
+
+
+async def kept(log: Log, tenant: str, *seqs: int) -> Channel:
+    """A channel that keeps these events, one a second."""
+    channel = Channel(tenant, Kind.CONVERSATION, "1")
+    for seq in seqs:
+        fields = {"seq": seq, "type": "chat.message", "v": 1, "actor": "{}", "data": "{}", "meta": "{}"}
+        await log.redis.xadd(log.keys.of(channel).stream, fields, id=f"{seq}000-0")  # type: ignore[arg-type]  # redis-py's stubs want one type of value
+    return channel
+
+
+def told(page: Page) -> tuple[list[int], str | None, Gap | None]:
+    return [entry.seq for entry in page.events], page.next, page.gap
+
+
+async def test_a_full_page_back_to_the_first_time_asked_is_the_last(log: Log, tenant: str) -> None:
+    """What is older than `from_time` is no next page."""
+    channel = await kept(log, tenant, 1, 2, 3, 4, 5)
+
+    full = await read_history(log.replay, channel, HistoryQuery(before="5000-0", from_ms=2_000, limit=3))
+    short = await read_history(log.replay, channel, HistoryQuery(before="5000-0", from_ms=2_000, limit=2))
+
+    assert told(full) == ([2, 3, 4], None, None)
+    assert told(short) == ([3, 4], "3000-0", None)
+
+
+async def test_who_reads_from_the_beginning_is_told_that_it_is_not_there(log: Log, tenant: str) -> None:
+    """The oldest event kept is not taken for the first, whichever way one reads."""
+    channel = await kept(log, tenant, 3, 4, 5)
+
+    async def page(**query: Any) -> tuple[list[int], str | None, Gap | None]:
+        return told(await read_history(log.replay, channel, HistoryQuery(**query)))
+
+    assert await page(limit=2) == ([3, 4], "4000-0", TRIMMED)
+    assert await page(before="5000-0", limit=1) == ([4], "4000-0", None)
+    assert await page(before="5000-0", limit=2) == ([3, 4], None, TRIMMED)
+    assert await page(before="5000-0") == ([3, 4], None, TRIMMED)
+    assert await page(from_ms=1_000) == ([3, 4, 5], None, None)
+
+
+async def test_a_page_of_large_events_ends_early_and_goes_on(
+    log: Log, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand of the largest events would be half a gigabyte in one answer; `next` leads through all, either way."""
+    monkeypatch.setattr("hub.handlers.history.PAGE_BYTES_MAX", 4)  # the events here have two bytes each
+    channel = await kept(log, tenant, 1, 2, 3, 4, 5)
+
+    async def page(**query: Any) -> tuple[list[int], str | None, Gap | None]:
+        return told(await read_history(log.replay, channel, HistoryQuery(**query)))
+
+    assert await page(limit=1_000) == ([1, 2], "2000-0", None)
+    assert await page(after="2000-0") == ([3, 4], "4000-0", None)
+    assert await page(after="4000-0", types=("chat.*",)) == ([5], None, None)
+    assert await page(before="5000-0") == ([3, 4], "3000-0", None)
+    assert await page(before="3000-0") == ([1, 2], None, None)

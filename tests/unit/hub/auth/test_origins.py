@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub.auth.origins import OriginPolicy, parse_origins
+from hub.auth.origins import ANY_ORIGIN, OriginPolicy, parse_origins
 
 POLICY = OriginPolicy(parse_origins("https://app.example.com, http://localhost:3000"))
 
@@ -35,6 +35,13 @@ def test_pages_on_the_list_and_programs_may(origin: bytes | None) -> None:
 def test_every_other_page_may_not(origin: bytes) -> None:
     """Other schemes, ports, hosts that begin or end alike, several origins, none that can be named."""
     assert not POLICY.allows(origin, b"hub.example")
+
+
+def test_without_a_list_only_the_hubs_own_pages_may() -> None:
+    """A page cannot choose the host it asks; `*` is every page."""
+    assert OriginPolicy().allows(b"https://hub.example", b"hub.example")
+    assert not OriginPolicy().allows(b"https://anybody.example", b"hub.example")
+    assert OriginPolicy(frozenset({ANY_ORIGIN})).allows(b"https://anybody.example", b"hub.example")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Named places where a test may make a worker fail. Pure: in production nothing happens there.
+"""Named points where a test may make a worker fail. Pure: in production nothing happens there.
 
-Each await after which a crash must not double or lose an effect passes its name. Tests pass an object that raises, or
-kills the process, at one of them.
+Each await after which a crash must not double or lose an effect has its point. Tests pass an object that raises, or kills the
+process, at one of them.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ POINTS: Final = (
     "run_after_ask", "run_before_wait", "run_after_wait", "run_before_complete", "run_after_complete",
     "run_after_turn",
 )  # fmt: skip
-"""Every name; a test enumerates them."""
+"""Every point; a test enumerates them."""
 
 
 class Faults(Protocol):
-    """What happens at a named place."""
+    """Reacts to a point that is reached."""
 
     def hit(self, point: str) -> None:
-        """The worker is at `point` now."""
+        """Called when the worker reaches `point`."""
 
 
 class NoFaults:
-    """Nothing ever happens."""
+    """Does nothing at any point."""
 
     def hit(self, point: str) -> None:
-        """Go on."""
+        """Does nothing."""
 
 
 NO_FAULTS: Final = NoFaults()

@@ -28,9 +28,9 @@ from streams.redis.log import Log
 
 JOB: Final = "take_segment"
 POLL_S: Final = 0.05
-"""Between looks for jobs of an agent: half of it is the mean cost to the first token."""
+"""Between polls for jobs of an agent: half of it is the mean delay of the first token."""
 POLLS_PER_S: Final = 100
-"""Looks a second, of all agents together: with more than five agents each is looked after less often."""
+"""Polls per second, of all agents together: with more than five agents each is polled less often."""
 TAKE_TIMEOUT_S: Final = 30
 RETRY_S: Final = 0.5
 _log = logging.getLogger(__name__)
@@ -87,10 +87,10 @@ class ArqJobs:
 
 
 class LocalJobs:
-    """Implements `Jobs` for one worker: it takes what it serves and has room for at once; the queue carries the rest to others.
+    """Implements `Jobs` for one worker: it takes at once the segments it serves and has room for; the queue holds the rest.
 
-    arq looks at one job after the other, four round trips each: of 200 questions in one instant the last would wait for it
-    for most of a second (ops/decisions/0007-arq.md).
+    arq takes one job after the other, four round trips each: of 200 questions in one instant the last would wait for most
+    of a second (ops/decisions/0007-arq.md).
 
     Args:
         take: takes the run's segment; False when it is not for this worker: it does not serve the agent, is full, or is
@@ -111,10 +111,10 @@ class LocalJobs:
 
 
 class JobTaker:
-    """Looks for queued jobs of one agent.
+    """Takes queued jobs of one agent.
 
     Args:
-        agents: how many agents this worker serves; they share the looks a second.
+        agents: the number of agents this worker serves; they share the polls per second.
         take: takes a segment, given its channel, run id, segment and attempt.
     """
 
@@ -136,15 +136,15 @@ class JobTaker:
 
     @property
     def is_allowed(self) -> bool:
-        """Whether it takes jobs now."""
+        """True while it takes jobs."""
         return self._worker.allow_pick_jobs
 
     def allow(self, *, is_allowed: bool) -> None:
-        """Take jobs from now on, or leave them to other workers."""
+        """Takes jobs from now on, or leaves them to other workers."""
         self._worker.allow_pick_jobs = is_allowed
 
     async def run(self) -> None:
-        """Take jobs until cancelled."""
+        """Takes jobs until cancelled."""
         while True:
             try:
                 with in_our_errors():

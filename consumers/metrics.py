@@ -1,6 +1,6 @@
-"""What a worker counts. Plain integers where the work is done; Prometheus reads them when it asks.
+"""The metrics of a worker. Plain integers are counted where the work is done; Prometheus reads them when it asks.
 
-Every metric is declared here with its unit and when it moves. A label never holds a tenant, user or channel.
+Every metric is declared here with its unit and meaning. A label never holds a tenant, user or channel.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class WorkerMetrics:
         self.handled: Counter[tuple[str, str]] = Counter()
         """(handler, done | retry | park) → events."""
         self.backlog: dict[str, int] = {}
-        """Handler → events not done in the partitions this worker has."""
+        """Handler → events not done in this worker's partitions."""
         self.oldest_s: dict[str, float] = {}
         """Handler → age of the oldest event that was read and is not done, seconds."""
         self.runs_ended: Counter[str] = Counter()
         self.runs_active = 0
         self.runs_lost: Counter[str] = Counter()
-        """What the reaper found: again | failed | expired | cancelled | requeued."""
+        """Runs the reaper took over: again | failed | expired | cancelled."""
         self.deltas = 0
         self.deltas_joined = 0
         self.fenced = 0
@@ -37,7 +37,7 @@ class WorkerMetrics:
         self.first_delta_sum_s = 0.0
 
     def first_delta(self, after_s: float) -> None:
-        """A first delta was stored this long after the agent gave it."""
+        """Counts a first delta that was stored `after_s` after the agent gave its text."""
         self.first_delta_counts[bisect_left(FIRST_DELTA_BOUNDS_S, after_s)] += 1
         self.first_delta_sum_s += after_s
 
@@ -52,19 +52,19 @@ class ConsumerCollector(Collector):
         """Every metric of the worker."""
         metrics = self._metrics
         yield from self._handlers()
-        yield GaugeMetricFamily("hub_runs_active", "Segments of runs this worker is at.", metrics.runs_active)
-        ended = CounterMetricFamily("hub_runs_ended", "Runs ended here, by outcome.", labels=["outcome"])
+        yield GaugeMetricFamily(
+            "hub_runs_active", "Runs whose segments are under way on this worker.", metrics.runs_active
+        )
+        ended = CounterMetricFamily("hub_runs_ended", "Runs ended by this worker, by outcome.", labels=["outcome"])
         for outcome, count in metrics.runs_ended.items():
             ended.add_metric([outcome], count)
         yield ended
-        lost = CounterMetricFamily("hub_runs_reaped", "Runs the reaper took in hand, by what it did.", labels=["did"])
+        lost = CounterMetricFamily("hub_runs_reaped", "Runs the reaper took over, by what it did.", labels=["did"])
         for did, count in metrics.runs_lost.items():
             lost.add_metric([did], count)
         yield lost
         yield CounterMetricFamily("hub_deltas", "Deltas appended.", metrics.deltas)
-        yield CounterMetricFamily(
-            "hub_deltas_joined", "Pieces of text that went out within them.", metrics.deltas_joined
-        )
+        yield CounterMetricFamily("hub_deltas_joined", "Pieces of text joined into deltas.", metrics.deltas_joined)
         yield CounterMetricFamily("hub_fenced", "Appends refused because the run had a new holder.", metrics.fenced)
         yield self._first_delta()
 
@@ -73,11 +73,13 @@ class ConsumerCollector(Collector):
         for (handler, outcome), count in self._metrics.handled.items():
             handled.add_metric([handler, outcome], count)
         yield handled
-        backlog = GaugeMetricFamily("hub_handler_backlog", "Events a handler has before it.", labels=["handler"])
+        backlog = GaugeMetricFamily("hub_handler_backlog", "Events a handler has not done yet.", labels=["handler"])
         for handler, count in self._metrics.backlog.items():
             backlog.add_metric([handler], count)
         yield backlog
-        oldest = GaugeMetricFamily("hub_handler_oldest_seconds", "Age of the oldest unfinished.", labels=["handler"])
+        oldest = GaugeMetricFamily(
+            "hub_handler_oldest_seconds", "Age of the oldest unfinished event, seconds.", labels=["handler"]
+        )
         for handler, age_s in self._metrics.oldest_s.items():
             oldest.add_metric([handler], age_s)
         yield oldest
@@ -87,5 +89,5 @@ class ConsumerCollector(Collector):
         for bound, count in zip((*map(str, FIRST_DELTA_BOUNDS_S), "+Inf"), metrics.first_delta_counts, strict=True):
             total += count
             buckets.append((bound, total))
-        text = "From the agent's first text to its delta being stored, seconds."
+        text = "Seconds from the agent's first text until its delta is stored."
         return HistogramMetricFamily("hub_first_delta_seconds", text, buckets, metrics.first_delta_sum_s)

@@ -1,7 +1,7 @@
-"""Ending tasks for certain.
+"""Ends tasks reliably.
 
-A cancellation can be lost: where it meets a timeout that fires in the same turn, or a client library that turns it into a
-connection error. So a task that goes on is cancelled again.
+A cancellation can be lost: when it meets a timeout that fires in the same turn, or a client library that turns it into a
+connection error. So a task that continues is cancelled again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Final, cast
 AGAIN_S: Final = 0.5
 ROUNDS_MAX: Final = 20
 CANCEL_WAIT_S: Final = 2.0
-"""How long a cancelled agent or tool may refuse to end before it is forsaken."""
+"""Time a cancelled agent or tool has to end before its coroutine is closed."""
 _log = logging.getLogger(__name__)
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel the tasks and wait until they are over, whatever they come to."""
+    """Cancels the tasks and waits until they have ended, with whatever result."""
     left = {task for task in tasks if not task.done()}
     for _ in range(ROUNDS_MAX):
         if not left:
@@ -34,11 +34,11 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 async def end_or_close(tasks: Iterable[asyncio.Task[Any]], within_s: float) -> None:
-    """Cancel tasks that run other people's code; what refuses to end is forsaken. What they raise is not ours to tell."""
+    """Cancels tasks that run other people's code, and closes those that do not end. Their exceptions are discarded."""
     left = set(tasks)
     for task in left:
         task.cancel()
-        task.add_done_callback(_taken_note_of)
+        task.add_done_callback(_retrieve_exception)
     if left:
         _, left = await asyncio.wait(left, timeout=within_s)
     for task in left:
@@ -46,20 +46,20 @@ async def end_or_close(tasks: Iterable[asyncio.Task[Any]], within_s: float) -> N
 
 
 def close_coroutine(task: asyncio.Task[Any]) -> None:
-    """End a task that ignores its cancellation by closing its coroutine where it stands.
+    """Ends a task that ignores its cancellation by closing its coroutine.
 
-    Left alone it would keep its process from ever ending: the loop is not closed before its last task.
+    Left alone it would keep its process from ending: the loop is not closed before its last task.
     """
-    _log.error("%s ignores its cancellation; it is closed where it stands", task.get_name())
-    task.add_done_callback(_taken_note_of)
+    _log.error("%s ignores its cancellation; its coroutine is closed", task.get_name())
+    task.add_done_callback(_retrieve_exception)
     try:
         cast("Coroutine[Any, Any, Any]", task.get_coro()).close()
-    except (RuntimeError, ValueError) as error:  # it ignored this as well, or is running
+    except (RuntimeError, ValueError) as error:  # it ignored this, too, or is running
         _log.error("%s cannot be closed: %s", task.get_name(), error)
     task.cancel()
 
 
-def _taken_note_of(task: asyncio.Task[Any]) -> None:
-    """Ask for the exception, so that asyncio does not log it as lost."""
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
+    """Retrieves the exception, so that asyncio does not log it as lost."""
     if not task.cancelled():
         task.exception()

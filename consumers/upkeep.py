@@ -1,4 +1,4 @@
-"""What a worker does beside its work: trims what is done, counts what is left, says which agents it serves."""
+"""Housekeeping of a worker: trims finished work, counts what is left, announces its agents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """One worker's housekeeping, in its own partitions."""
+    """The housekeeping in one worker's partitions."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Upkeep:
         self._groups, self._readers, self._partitions, self._metrics = groups, readers, partitions, metrics
 
     async def run(self) -> None:
-        """Trim, count and reclaim, for ever."""
+        """Trims, counts and reclaims until cancelled."""
         while True:
             await asyncio.sleep(TURN_S)
             try:
@@ -40,7 +40,7 @@ class Upkeep:
                 _log.debug("upkeep waits for Redis: %s", error)
 
     async def turn(self) -> None:
-        """Once."""
+        """Trims, counts and reclaims once."""
         partitions = list(self._partitions())
         for partition in partitions:
             await self._groups.trim(partition)
@@ -61,7 +61,7 @@ class Upkeep:
 
 
 async def announce_always(directory: AgentDirectory, worker: str, notices: Sequence[AgentNotice]) -> None:
-    """Say which agents are served, for ever; cancelled, it takes that back."""
+    """Announces the served agents until cancelled, then withdraws them."""
     try:
         while True:
             with contextlib.suppress(LogUnavailable):

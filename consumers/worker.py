@@ -46,18 +46,18 @@ from streams.redis.groups import Groups
 from streams.redis.log import Log
 
 AGAIN_S: Final = 1.0
-"""Before a part of the worker that failed begins again."""
+"""Delay before a part of the worker that failed is restarted."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What a worker runs with.
+    """The options of a worker.
 
     Attributes:
         handlers: further handlers, such as those of files.
-        segments_max: segments at once; further jobs stay in the queue for other workers.
-        drain_s: how long segments may finish at the end before they are handed over.
+        segments_max: concurrent segments; further jobs stay in the queue for other workers.
+        drain_s: time for segments to finish at the end before they are handed over.
         lease_ms: life of a run's lease. `partition_life_ms`: of a partition's. Tests shorten them.
     """
 
@@ -79,7 +79,7 @@ class WorkerOptions:
 
 
 class Worker:
-    """One consumer process's parts, put together. `open` starts them; they end in the reverse order."""
+    """The parts of one worker. `start` starts them, `stop` hands over and ends them."""
 
     def __init__(self, options: WorkerOptions, log: Log) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -122,9 +122,9 @@ class Worker:
         return GroupReader(delivery, self.groups, calls, options.block_ms)
 
     async def start(self) -> None:
-        """Start everything. Returns when this worker has its first partitions and says which agents it serves."""
+        """Starts everything. Returns when this worker has its first partitions and has announced its agents."""
         notices = [AgentNotice(a.name, a.description, a.is_interactive) for a in self._options.agents.values()]
-        await self._found_groups()
+        await self._create_groups()
         await self._directory.announce(self.name, notices)
         upkeep = Upkeep(self.groups, self.readers, lambda: self.partitions.held, self.metrics)
         self._start("partitions", self.partitions.run)
@@ -138,17 +138,17 @@ class Worker:
             self._start("jobs", taker.run)
         await self.partitions.settled.wait()
 
-    async def _found_groups(self) -> None:
-        """Every handler's group, in all partitions, before anybody is told that an agent is served.
+    async def _create_groups(self) -> None:
+        """Creates every handler's group in all partitions, before any agent is announced.
 
-        A new group begins with what comes after it: made only with the first lease of its partition, it would miss what was
-        asked for since.
+        A new group begins after the events of the moment: created only with the first lease of its partition, it would miss what
+        was asked for since.
         """
         partitions = range(self.log.keys.partitions)
         await asyncio.gather(*(self.groups.ensure(at, one.name) for at in partitions for one in self.readers))
 
     async def stop(self) -> None:
-        """Take no more, let segments finish for a while, hand over the rest, give up the partitions."""
+        """Takes no more segments, lets those under way finish for a while, hands over the rest, gives up the partitions."""
         self.allow_jobs(is_allowed=False)
         await self.partitions.close()
         await self.held_runs.drain(self._options.drain_s)
@@ -157,7 +157,7 @@ class Worker:
         await self.abandon()
 
     async def abandon(self) -> None:
-        """Be gone at once: nothing is handed over or given up, as if the process had been killed."""
+        """Ends at once: nothing is handed over or given up, as if the process had been killed."""
         await end_tasks([*self._tasks, *self._segments, *(task for taker in self._takers for task in taker.tasks)])
         for calls in self._own_calls:
             calls.close()
@@ -168,14 +168,14 @@ class Worker:
         self._tasks.append(task)
 
     async def _take_here(self, channel: Channel, run: RunView) -> bool:
-        """Take a segment without a job. False when it is for others: not our agent, no room, about to stop."""
+        """Takes a segment without a job. False when it is for others: the agent is not served here, no room, about to stop."""
         if run.agent not in self._options.agents or not self._has_room:
             return False
         await self._begin(channel, run.run_id, run.segment, run.attempt)
         return True
 
     async def _begin(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
-        """Take a segment, and let it go on by itself, also when whoever waits here is cancelled."""
+        """Takes a segment and runs it as a task, which continues when the caller is cancelled."""
         taking = asyncio.create_task(self.runner.take(channel, run_id, segment, attempt), name=f"take {run_id}")
         self._segments.add(taking)
         taking.add_done_callback(self._taken)
@@ -185,17 +185,17 @@ class Worker:
         self._segments.discard(taking)
         if taking.cancelled() or taking.exception() is not None or (taken := taking.result()) is None:
             return
-        task = asyncio.create_task(self.runner.perform(taken), name=f"segment {taken.kept.run_id}")
+        task = asyncio.create_task(self.runner.execute(taken), name=f"segment {taken.held.run_id}")
         self._segments.add(task)
         task.add_done_callback(self._segment_over)
-        self._gate()
+        self._update_takers()
 
     def _segment_over(self, task: asyncio.Task[None]) -> None:
         self._segments.discard(task)
         _report(task)
-        self._gate()
+        self._update_takers()
 
-    def _gate(self) -> None:
+    def _update_takers(self) -> None:
         for taker in self._takers:
             taker.allow(is_allowed=self._has_room)
 
@@ -204,18 +204,18 @@ class Worker:
         return self._may_take and len(self._segments) < self._options.segments_max
 
     def allow_jobs(self, *, is_allowed: bool) -> None:
-        """Take jobs while there is room, or leave them all to other workers."""
+        """Takes jobs while there is room, or leaves them all to other workers."""
         self._may_take = is_allowed
-        self._gate()
+        self._update_takers()
 
 
 async def _always(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Keep a part going: what it did not foresee is logged, and it begins again. Its state is in its object."""
+    """Runs a part for ever: an unexpected error is logged and the part restarted. Its state is in its object."""
     while True:
         try:
             await work()
         except Exception:
-            _log.exception("%s failed; it begins again", name)
+            _log.exception("%s failed; restarting it", name)
         await asyncio.sleep(AGAIN_S)
 
 
@@ -243,12 +243,8 @@ async def running(options: WorkerOptions, log: Log | None = None) -> AsyncIterat
 
 
 async def run(options: WorkerOptions, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
-    """A worker until `stop` is set: what `hub worker` does. `ready` is set when it works."""
+    """Runs a worker until `stop` is set. `ready` is set when it works."""
     async with running(options):
         if ready is not None:
             ready.set()
         await stop.wait()
-
-
-run_embedded = run
-"""The same beside a node in one process: what `hub dev` does."""

@@ -1,1 +1,1 @@
-"""Adapters that serve agents of other frameworks."""
+"""Adapters that serve models and agents of other frameworks."""

@@ -1,6 +1,6 @@
-"""An agent over any OpenAI-compatible server: streamed chat completions, with tools of ours and of the client.
+"""An agent over any OpenAI-compatible server: streamed chat completions, with tools of the agent and of the client.
 
-Each response is recorded as a step, so a run that is repeated asks the model only for what it has not said yet.
+Each response is recorded as a step, so a repeated run asks the model only for responses it does not have.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from consumers.agents.context import Context
 from streams.json_bytes import Json, JsonObject, to_json
 
 STALL_S: Final = 30.0
-"""A server that sends nothing for so long is taken for lost."""
+"""A server that sends nothing for this long counts as lost."""
 CONNECT_S: Final = 10.0
 TRIES_MAX: Final = 3
-"""Tries before the first piece of text; after it, trying again would say things twice."""
+"""Tries before the first piece of text; after it, a retry would repeat text."""
 ROUNDS_MAX: Final = 16
-"""Responses in one run: a model that calls tools for ever is stopped."""
+"""Responses in one run: a model that calls tools without end is stopped."""
 RECORDED_CHARACTERS: Final = 10_000
-"""Text of a response that is recorded with its step: what later rounds of a repeated run show the model."""
+"""Text of a response recorded with its step, which later rounds of a repeated run show to the model."""
 _AGAIN: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 _FINISH: Final[Mapping[str, FinishReason]] = {
     "stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter",
@@ -46,7 +46,7 @@ _FINISH: Final[Mapping[str, FinishReason]] = {
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call. `parameters` is its JSON Schema; `prompt` asks before each call, when given."""
+    """A function the model may call. `parameters` is its JSON Schema; with a `prompt` each call needs approval."""
 
     name: str
     description: str
@@ -61,8 +61,8 @@ class OpenAIAgent:
     """Answers with a model behind an OpenAI-compatible server.
 
     Attributes:
-        base_url: up to and with `/v1`.
-        history: messages of the branch the model is shown.
+        base_url: including `/v1`.
+        history: the number of messages of the branch to show to the model.
     """
 
     base_url: str
@@ -77,7 +77,7 @@ class OpenAIAgent:
     is_interactive: bool = True
 
     async def run(self, ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
-        """Ask the model, run the tools it calls, until it has answered."""
+        """Asks the model and runs the tools it calls, until it has answered."""
         messages = await self._messages(ctx, given)
         timeout = httpx.Timeout(self.stall_s, connect=CONNECT_S)
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
@@ -91,7 +91,7 @@ class OpenAIAgent:
                         yield piece
                     known = response.recorded(RECORDED_CHARACTERS)
                 elif isinstance(known, dict) and known["text"]:
-                    yield str(known["text"])  # said before: the replay passes over it
+                    yield str(known["text"])  # the log has it: the replay skips it
                 found = await ctx.step(key, _Recorded(known))
                 calls = _calls(found, self.tools, given.client_tools)
                 if not calls:
@@ -105,12 +105,12 @@ class OpenAIAgent:
     async def _messages(self, ctx: Context, given: AgentInput) -> list[Json]:
         instructions = str(given.settings.get("instructions") or self.instructions)
         messages: list[Json] = [{"role": "system", "content": instructions}] if instructions else []
-        messages += [  # data, never instructions: it speaks as the user's material
+        messages += [  # data, never instructions: it is shown as material of the user
             {"role": "user", "content": f"{item.get('description')}:\n{item.get('value')}"} for item in given.context
         ]
-        said = await ctx.history(self.history) if given.parent else []
-        messages += [{"role": one.role, "content": one.text} for one in said]
-        if not said:
+        past = await ctx.history(self.history) if given.parent else []
+        messages += [{"role": one.role, "content": one.text} for one in past]
+        if not past:
             content = given.text or to_json(given.value).decode()
             messages.append({"role": "user", "content": content})
         return messages
@@ -166,7 +166,7 @@ def _check(reply: httpx.Response) -> None:
 
 
 def _failure(error: Exception) -> AgentFailed:
-    """What is told of it: never the URL, the key or the server's own words."""
+    """The error for users: never with the URL, the key or the server's own text."""
     if isinstance(error, AgentFailed):
         return error
     if isinstance(error, httpx.ReadTimeout):
@@ -175,12 +175,12 @@ def _failure(error: Exception) -> AgentFailed:
         return AgentFailed(
             "provider_broke_off", "the model's server could not be reached or broke off", is_retryable=True
         )
-    return AgentFailed("provider_garbled", "the model's server sent something else than a response")
+    return AgentFailed("provider_garbled", "the model's server sent no valid response")
 
 
 @dataclass(frozen=True, slots=True)
 class _Recorded:
-    """A step that only records what is known by now."""
+    """A step that only records a known value."""
 
     value: Json
 
@@ -212,7 +212,7 @@ async def _never(_args: JsonObject, _tool: object) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """Arguments that cannot be used: the call ends in `invalid_args`, and the model is told."""
+    """Rejects arguments: the call ends in `invalid_args`, and the model gets the reason."""
 
     why: str
 
@@ -221,22 +221,22 @@ class _Refusal:
 
 
 def _as_messages(found: Json, outcomes: Back) -> list[Json]:
-    """The response and what came of its calls, as the model is shown them."""
+    """The response and the outcomes of its calls, as messages for the model."""
     rows = found.get("calls") if isinstance(found, dict) else []
     calls: list[Json] = [
         {"id": row["id"], "type": "function", "function": {"name": row["name"], "arguments": row["arguments"]}}
         for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict)
     ]  # fmt: skip
     text = found.get("text") if isinstance(found, dict) else None
-    said: list[Json] = [{"role": "assistant", "content": text or None, "tool_calls": calls}]
-    said += [
-        {"role": "tool", "tool_call_id": outcome.tool_call_id, "content": _told(outcome)}
+    messages: list[Json] = [{"role": "assistant", "content": text or None, "tool_calls": calls}]
+    messages += [
+        {"role": "tool", "tool_call_id": outcome.tool_call_id, "content": _outcome_text(outcome)}
         for outcome in (outcomes if isinstance(outcomes, list) else [])
     ]
-    return said
+    return messages
 
 
-def _told(outcome: ToolOutcome) -> str:
+def _outcome_text(outcome: ToolOutcome) -> str:
     if outcome.error is not None:
         return f"error: {outcome.message}"
     if outcome.is_denied:
@@ -262,7 +262,7 @@ class CallInProgress:
 
 @dataclass(slots=True)
 class Response:
-    """What has arrived. `feed` takes the lines of the event stream."""
+    """A streamed response so far. `feed` takes the lines of the event stream."""
 
     text: str = ""
     calls: dict[int, CallInProgress] = field(default_factory=dict)
@@ -271,10 +271,10 @@ class Response:
     is_done: bool = False
 
     def feed(self, line: str) -> tuple[str, str]:
-        """Take in one line; returns the text and the reasoning it brought.
+        """Takes one line; returns its text and reasoning.
 
         Raises:
-            ValueError: not what such a server sends.
+            ValueError: the line is not valid.
         """
         if not line.startswith("data:"):
             return "", ""
@@ -284,7 +284,7 @@ class Response:
             return "", ""
         chunk = json.loads(data)
         if not isinstance(chunk, dict):
-            raise ValueError("a chunk is not an object")  # noqa: TRY004 - it is the server's fault, not a type error of ours
+            raise ValueError("a chunk is not an object")  # noqa: TRY004 - the server's error, not a type error here
         if isinstance(usage := chunk.get("usage"), dict):
             self.usage = _usage(usage)
         choices = chunk.get("choices") or [{}]
@@ -317,7 +317,7 @@ class Response:
 
 
 def arguments_of(text: str) -> JsonObject | None:
-    """A call's arguments; None when they are not a JSON object, which models do produce."""
+    """A call's arguments; None when they are not a JSON object, which happens with models."""
     try:
         value = json.loads(text or "{}")
     except ValueError:

@@ -1,7 +1,7 @@
 """Serves any pydantic-ai `Agent`. Needs the extra `pydantic-ai`; nothing else of the hub imports this module.
 
-pydantic-ai runs its tools itself, so an agent is not replayed: its message history is its checkpoint. It is kept before a tool's
-result is told, so that a call whose result stands in the log is never run again (ops/decisions/0006-runs.md).
+pydantic-ai runs its tools itself, so an agent is not replayed: its message history is its checkpoint. It is saved before a tool's
+outcome is recorded, so that a call whose outcome is in the log is never run again (ops/decisions/0006-runs.md).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ OUTPUT_BYTES_MAX = 64 * 1024
 
 @dataclass(slots=True)
 class _Turn:
-    """What one run of the framework has brought so far: it is translated with this state, one object a run."""
+    """The state of translating one run of the framework, one object a run."""
 
     called: list[str] = field(default_factory=list)
     returned: list[ToolReturnPart] = field(default_factory=list)
@@ -82,7 +82,7 @@ class PydanticAgent:
     Args:
         agent: for approvals and external tools its `output_type` must include `DeferredToolRequests`.
         deps: makes the agent's dependencies for a run.
-        history: messages of the branch the model is shown.
+        history: the number of messages of the branch to show to the model.
     """
 
     resumes = True
@@ -98,7 +98,7 @@ class PydanticAgent:
         self.description = description or f"{agent.name or 'An agent'} (pydantic-ai)"
 
     async def run(self, ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
-        """Run the agent on its history, or on from its checkpoint."""
+        """Runs the agent on its history, or continues from its checkpoint."""
         turn, token = _Turn(), CancellationToken()
         options = await self._options(ctx, given)
         stopping = asyncio.create_task(_cancel_when(ctx.cancelled, token))
@@ -136,16 +136,16 @@ class PydanticAgent:
             options["deferred_tool_results"] = _results(kept, ctx.answers)
             return options
         prompt = given.text or to_json(given.value).decode()
-        said = await ctx.history(self._history) if given.parent else []
-        options["user_prompt"] = said[-1].text if said else prompt
-        options["message_history"] = [_as_message(one.role, one.text) for one in said[:-1]]
+        past = await ctx.history(self._history) if given.parent else []
+        options["user_prompt"] = past[-1].text if past else prompt
+        options["message_history"] = [_as_message(one.role, one.text) for one in past[:-1]]
         return options
 
     async def _translate(
         self, ctx: Context, turn: _Turn, event: Any, all_messages: Callable[[], list[ModelMessage]]
     ) -> list[Item]:
         if isinstance(event, PartStartEvent) and event.index == 0:
-            turn.returned = []  # a new response: what was returned before is in its history
+            turn.returned = []  # a new response: earlier returns are in its history
         match event:
             case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
                 return [text]
@@ -157,10 +157,10 @@ class PydanticAgent:
                 turn.called.append(part.tool_call_id)
             case FunctionToolCallEvent():
                 turn.begun_s[event.tool_call_id] = time.monotonic()
-                told, turn.called = tuple(turn.called), []
+                calls, turn.called = tuple(turn.called), []
                 part = event.part
                 return [
-                    CallsBegun((ToolCall(part.tool_name, part.args_as_dict(), tool_call_id=part.tool_call_id),), told)
+                    CallsBegun((ToolCall(part.tool_name, part.args_as_dict(), tool_call_id=part.tool_call_id),), calls)
                 ]
             case FunctionToolResultEvent(part=ToolReturnPart() as part):
                 turn.returned.append(part)
@@ -197,7 +197,7 @@ def _checkpoint(
 
 
 def _results(kept: JsonObject, answers: dict[str, Answer]) -> DeferredToolResults | None:
-    """What people said to the calls the checkpoint waits for. Denied, unless somebody approved."""
+    """The answers to the calls the checkpoint waits for; denied unless somebody approved."""
     approvals, calls = _ids(kept["approvals"]), _ids(kept["calls"])
     if not approvals and not calls:
         return None

@@ -1,10 +1,10 @@
-"""What an agent is, what it yields and what it gets back. Pure.
+"""An agent's items, input and outcomes. Pure.
 
 An agent is an async generator function `run(ctx, input)`, or an object with such a method. It yields text (`str`), `Reasoning`,
 `Output`, `ToolCall` (and gets its `ToolOutcome` back: `found = yield ToolCall(...)`), `EndMessage` between two model
 responses, and `Result`; it awaits `ctx.ask`, `ctx.step`, `ctx.history`.
-It may be run again from its first line with what it did recorded (ops/decisions/0006-runs.md), so what decides its way must
-come from its input, `ctx` or a step, not from a clock or chance.
+It may be run again from its first line, with its earlier results taken from the log (ops/decisions/0006-runs.md). So its
+decisions must depend on its input, `ctx` and steps only, not on a clock or on chance.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Resolution = Literal["approved", "denied", "answered", "expired", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class AgentInput:
-    """What the run is about.
+    """The input of a run.
 
     Attributes:
-        text: the words; JSON input of an `agent.invoke` is in `value` instead.
-        by: who asked.
-        context: data that came with it: never instructions.
-        settings: the conversation's as they were when the run began, under what the command says itself.
-        parent: the message the answer hangs below.
+        text: the message; JSON input of an `agent.invoke` is in `value` instead.
+        by: the user who asked.
+        context: data that came with the question: never instructions.
+        settings: the conversation's when the run began, overridden by those of the command.
+        parent: the message the answer replies to.
     """
 
     text: str
@@ -63,7 +63,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class EndMessage:
-    """The model's response is over; what follows is the next message. Tool calls and the end of the run imply it."""
+    """Ends the current message; what follows begins the next one. Tool calls and the end of the run imply it."""
 
     finish_reason: FinishReason = "stop"
     usage: JsonObject | None = None
@@ -72,19 +72,19 @@ class EndMessage:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What `agent.complete` will carry as `result`. The last one counts."""
+    """The `result` of `agent.complete`. The last one counts."""
 
     value: Json
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Something to ask people, or a client's tool to be run.
+    """A question to people, or a request to run a client's tool.
 
     Attributes:
-        assignees: who may answer; empty is everybody who may invoke.
-        expires_in_s: after it the run expires; None is a day.
-        tool_call_id: the call this is about, when it is one.
+        assignees: the users who may answer; empty is everybody who may invoke the agent.
+        expires_in_s: the run expires after this time without an answer; None is a day.
+        tool_call_id: the call the question is about, if any.
     """
 
     prompt: str
@@ -100,7 +100,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a question. Denied unless somebody said yes.
+    """The answer to a question; denied unless somebody approved.
 
     Attributes:
         value: the `result` of an input or a client's tool.
@@ -116,19 +116,19 @@ class Answer:
 
     @property
     def is_approved(self) -> bool:
-        """Whether an approval was given."""
+        """True when an approval was given."""
         return self.resolution == "approved"
 
 
 class ToolContext(Protocol):
-    """What a tool may use while it runs."""
+    """The interface a tool uses while it runs."""
 
     @property
     def idempotency_key(self) -> str:
-        """The same on every attempt: pass it to whatever must not happen twice."""
+        """A key that is the same on every attempt: pass it to a service that must not act twice."""
 
     def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Tell how far it is; at most two a second are sent on, and it never falls."""
+        """Report progress; at most two reports a second are sent, and the value never falls."""
 
 
 ToolFunction: TypeAlias = "Callable[[JsonObject, ToolContext], Awaitable[Json]]"
@@ -136,14 +136,14 @@ ToolFunction: TypeAlias = "Callable[[JsonObject, ToolContext], Awaitable[Json]]"
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool to be called.
+    """A call of a tool.
 
     Attributes:
-        run: does it; None for tools that a client runs (`executor` client).
-        tool_call_id: the provider's; None numbers the calls of the run.
-        is_idempotent: whether it may run again after its worker was lost in the middle of it.
-        approval: ask before it runs; denied means it does not.
-        validate: looks at the arguments before each use, edited ones included, and returns those to use; raises ValueError.
+        run: the function; None for tools that a client runs (`executor` client).
+        tool_call_id: the provider's id; None numbers the calls of the run.
+        is_idempotent: the call may run again if its worker is lost while it runs.
+        approval: asked before the call runs; if denied, it does not run.
+        validate: checks the arguments before each use, edited ones included, and returns those to use; raises ValueError.
     """
 
     name: str
@@ -161,7 +161,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutcome:
-    """What came of a call: output, or denied, or an error by the reasons of `tool.call.error`."""
+    """The outcome of a call: output, denied, or an error with a reason of `tool.call.error`."""
 
     tool_call_id: str
     output: Json = None
@@ -171,13 +171,13 @@ class ToolOutcome:
 
     @property
     def is_ok(self) -> bool:
-        """Whether the tool ran to its end."""
+        """True when the tool ran to its end."""
         return not self.is_denied and self.error is None
 
 
 @dataclass(frozen=True, slots=True)
 class CallsBegun:
-    """Calls that a framework runs by itself: told, not run by us. What each comes to is a `CallEnded`.
+    """Calls that a framework runs itself: the hub only records them. A `CallEnded` follows for each.
 
     Attributes:
         message_calls: ids of all calls of the response, with its first; () for those that follow within the same response.
@@ -189,7 +189,7 @@ class CallsBegun:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """What came of a call of a `CallsBegun`."""
+    """The outcome of a call of a `CallsBegun`."""
 
     outcome: ToolOutcome
     duration_ms: int = 0
@@ -200,19 +200,19 @@ Back: TypeAlias = "ToolOutcome | list[ToolOutcome] | None"
 
 
 class Suspended(BaseException):
-    """The segment ends here, until people have answered. Not an Exception: an agent's `except Exception` must let it pass."""
+    """Ends the segment until people have answered. Not an Exception: an agent's `except Exception` must let it pass."""
 
 
 class Stopped(Exception):
-    """Raise it in an agent that was asked to stop and has: the run ends as cancelled."""
+    """Raise it in an agent that has stopped on request: the run ends as cancelled."""
 
 
 class AgentFailed(Exception):
-    """Raise it in an agent to say how the run failed: `agent.complete.error`.
+    """Raise it in an agent to fail the run with this `agent.complete.error`.
 
     Attributes:
         code: a short word for programs.
-        is_retryable: whether asking again may help.
+        is_retryable: asking again may help.
     """
 
     def __init__(self, code: str, message: str, *, is_retryable: bool = False) -> None:
@@ -223,7 +223,7 @@ class AgentFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PastMessage:
-    """A message as it was said: who, when (milliseconds since 1970), and the words."""
+    """A message of the channel's history: author, time (milliseconds since 1970) and text."""
 
     message_id: str
     role: Literal["user", "assistant"]

@@ -1,7 +1,7 @@
-"""The demo agent: answers about the channel's own history, without any model. `hub dev` serves it as `demo`.
+"""The demo agent: answers questions about the channel's own history, without a model. `hub dev` serves it as `demo`.
 
-Deterministic, so that it can be tested word by word; it streams, searches with one tool and exports with another that asks
-first. It shows how an agent is written, and is used the same way as one with a model.
+It is deterministic, so that tests can compare every word; it streams, searches with one tool and exports with another that asks
+first. It is an example of an agent, and is used in the same way as one with a model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
-from consumers.agents import demo_language as say
+from consumers.agents import demo_language as language
 from consumers.agents.agent import (
     AgentInput,
     Back,
@@ -34,40 +34,40 @@ EXPORT_BYTES_MAX: Final = 48 * 1024
 
 
 class DemoAgent:
-    """Answers who said what, when and how often in this channel. Ask it for help."""
+    """Answers who wrote what, when and how often in this channel. Ask it for help."""
 
-    description = "Answers about this channel's own history: who said what, when, how often; summary and export."
+    description = "Answers questions about this channel's history: who wrote what, when, how often; summary and export."
     is_interactive = True
 
     def __init__(self, pace_s: float = PACE_S) -> None:
         self._pace_s = pace_s
 
     async def run(self, ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
-        """Read the question, look, answer."""
+        """Reads the question, searches, answers."""
         match read_question(given.text or str(given.value or ""), given.by):
             case Find(words, who, is_last):
                 yield "Let me look. "
                 outcome = yield _search(ctx, given, words, who)
-                answer = _told(outcome, words, who, is_last=is_last)
+                answer = _worded(outcome, words, who, is_last=is_last)
             case Count(who):
-                answer = say.told_count(await _all(ctx, given), who)
+                answer = language.count_text(await _messages(ctx, given), who)
             case Summary():
-                answer = say.told_summary(await _all(ctx, given))
+                answer = language.summary_text(await _messages(ctx, given))
             case Export():
-                said = await _all(ctx, given)
-                yield f"That would show {len(said)} messages as one table to everybody here. "
-                outcome = yield _export(said)
+                messages = await _messages(ctx, given)
+                yield f"That would show {len(messages)} messages as one table to everybody here. "
+                outcome = yield _export(messages)
                 answer = "Then I leave it."
                 if isinstance(outcome, ToolOutcome) and outcome.is_ok:
                     yield Output("artifact", outcome.output, "history.csv")
                     answer = "Here it is, as the output history.csv."
             case Help():
-                answer = say.HELP
-        async for piece in self._spoken(answer):
+                answer = language.HELP
+        async for piece in self._streamed(answer):
             yield piece
 
-    async def _spoken(self, text: str) -> AsyncIterator[str]:
-        """Word by word, blanks with the word before."""
+    async def _streamed(self, text: str) -> AsyncIterator[str]:
+        """The text word by word, blanks with the word before."""
         for piece in re.findall(r"\S+\s*|\s+", text):
             yield piece
             await asyncio.sleep(self._pace_s)
@@ -75,10 +75,10 @@ class DemoAgent:
 
 def _search(ctx: Context, given: AgentInput, words: str, who: str | None) -> ToolCall:
     async def search(args: JsonObject, tool: ToolContext) -> Json:
-        said = await _all(ctx, given)
-        tool.progress(len(said), len(said), "read")
+        messages = await _messages(ctx, given)
+        tool.progress(len(messages), len(messages), "read")
         name = args.get("who")
-        return say.found_json(say.find(said, str(args["words"]), name if isinstance(name, str) else None))
+        return language.found_json(language.find(messages, str(args["words"]), name if isinstance(name, str) else None))
 
     args: JsonObject = {"words": words}
     if who:
@@ -86,30 +86,30 @@ def _search(ctx: Context, given: AgentInput, words: str, who: str | None) -> Too
     return ToolCall("search_history", args, search, title=f"Search for “{words}”"[:200], is_idempotent=True)
 
 
-def _export(said: list[PastMessage]) -> ToolCall:
+def _export(messages: list[PastMessage]) -> ToolCall:
     async def export(args: JsonObject, tool: ToolContext) -> Json:  # noqa: ARG001 - the table was made for the question
-        text = say.table(said)
+        text = language.table(messages)
         raw = text.encode()[:EXPORT_BYTES_MAX]
         return {"mime": "text/csv", "text": raw.decode("utf-8", "ignore"), "is_whole": len(raw) == len(text.encode())}
 
-    ask = Question(f"Export {len(said)} messages of this channel as a table?", "approval")
-    return ToolCall("export_history", {"messages": len(said)}, export, approval=ask, is_idempotent=True)
+    ask = Question(f"Export {len(messages)} messages of this channel as a table?", "approval")
+    return ToolCall("export_history", {"messages": len(messages)}, export, approval=ask, is_idempotent=True)
 
 
-def _told(outcome: Back, words: str, who: str | None, *, is_last: bool) -> str:
+def _worded(outcome: Back, words: str, who: str | None, *, is_last: bool) -> str:
     if isinstance(outcome, ToolOutcome) and isinstance(outcome.output, dict):
-        return say.told_hits(outcome.output, words, who, is_last=is_last)
+        return language.hits_text(outcome.output, words, who, is_last=is_last)
     return "The search did not come to an end; ask me again."
 
 
-async def _all(ctx: Context, given: AgentInput) -> list[PastMessage]:
-    """Everything said before the question itself, also when it is asked again."""
-    said: list[PastMessage] = []
+async def _messages(ctx: Context, given: AgentInput) -> list[PastMessage]:
+    """Every message before the question itself, also when it is asked again."""
+    messages: list[PastMessage] = []
     async for one in ctx.all_messages():
         if one.message_id == given.parent:
             break
-        said.append(one)
-    return said
+        messages.append(one)
+    return messages
 
 
 agent = DemoAgent()

@@ -1,4 +1,4 @@
-"""What the demo agent says: counted from what was said, in plain sentences. Pure."""
+"""The language of the demo agent: reads questions, and words the answers. Pure."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _COMMON: Final = frozenset(
 )  # fmt: skip
 
 
-def told_time(at_ms: int) -> str:
-    """A time as people read it, in UTC."""
+def time_text(at_ms: int) -> str:
+    """A time in UTC, for people."""
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
-def find(said: Iterable[PastMessage], words: str, who: str | None) -> list[PastMessage]:
-    """Messages of people that hold the words, whatever their case; of one person if one is named."""
+def find(messages: Iterable[PastMessage], words: str, who: str | None) -> list[PastMessage]:
+    """Messages of people that contain the words in any case; of one person if one is named."""
     wanted = words.lower()
     name = who.lower() if who else None
     return [
-        one for one in said
+        one for one in messages
         if one.role == "user" and wanted in one.text.lower() and (name is None or one.by.lower() == name)
     ]  # fmt: skip
 
 
 def found_json(hits: Sequence[PastMessage]) -> JsonObject:
-    """The result of the search tool: how many, and the newest few."""
+    """The result of the search tool: the count, and the newest few."""
     rows: list[Json] = [
         {"by": hit.by, "at_ms": hit.at_ms, "text": hit.text[:EXCERPT_CHARACTERS], "message_id": hit.message_id}
         for hit in hits[-SHOWN_MAX:]
@@ -47,7 +47,7 @@ def found_json(hits: Sequence[PastMessage]) -> JsonObject:
     return {"count": len(hits), "newest": rows}
 
 
-def told_hits(found: JsonObject, words: str, who: str | None, *, is_last: bool) -> str:
+def hits_text(found: JsonObject, words: str, who: str | None, *, is_last: bool) -> str:
     """The search's result in sentences."""
     count, rows = found["count"], found["newest"]
     about = f" about “{words}”" if words else ""
@@ -66,12 +66,12 @@ def told_hits(found: JsonObject, words: str, who: str | None, *, is_last: bool) 
 
 def _at(row: JsonObject) -> str:
     at_ms = row["at_ms"]
-    return told_time(at_ms) if isinstance(at_ms, int) else ""
+    return time_text(at_ms) if isinstance(at_ms, int) else ""
 
 
-def told_count(said: Iterable[PastMessage], who: str | None) -> str:
-    """How many messages, and whose."""
-    by_author = Counter(one.by for one in said if one.role == "user")
+def count_text(messages: Iterable[PastMessage], who: str | None) -> str:
+    """The number of messages, by author."""
+    by_author = Counter(one.by for one in messages if one.role == "user")
     total = sum(by_author.values())
     if who is not None:
         own = sum(count for name, count in by_author.items() if name.lower() == who.lower())
@@ -81,9 +81,9 @@ def told_count(said: Iterable[PastMessage], who: str | None) -> str:
     return f"{total} messages by {len(by_author)} people. Most of them: {first}."
 
 
-def told_summary(said: Sequence[PastMessage]) -> str:
-    """The channel in numbers: when, who, about what, the busiest hour, the longest silence."""
-    people = [one for one in said if one.role == "user"]
+def summary_text(messages: Sequence[PastMessage]) -> str:
+    """The channel in numbers: period, authors, frequent words, the busiest hour, the longest silence."""
+    people = [one for one in messages if one.role == "user"]
     if not people:
         return "Nothing has been said here yet."
     times = [one.at_ms for one in people]
@@ -95,21 +95,21 @@ def told_summary(said: Sequence[PastMessage]) -> str:
     words = Counter(word for one in people for word in _WORD.findall(one.text.lower()) if word not in _COMMON)
     about = ", ".join(f"{word} ({count})" for word, count in words.most_common(6))
     return "\n".join([
-        told_count(people, None),
-        (f"From {told_time(times[0])} to {told_time(times[-1])} UTC; the busiest hour began {told_time(busiest * 3_600_000)} "
+        count_text(people, None),
+        (f"From {time_text(times[0])} to {time_text(times[-1])} UTC; the busiest hour began {time_text(busiest * 3_600_000)} "
         f"with {most} messages."),
-        f"The longest silence lasted {silence_ms // 60_000} minutes, from {told_time(since_ms)}.",
+        f"The longest silence lasted {silence_ms // 60_000} minutes, from {time_text(since_ms)}.",
         f"Words used most: {about or 'none of four letters'}.",
     ])  # fmt: skip
 
 
-def table(said: Sequence[PastMessage]) -> str:
+def table(messages: Sequence[PastMessage]) -> str:
     """The history as comma-separated lines, quotes doubled."""
-    rows = [f'{told_time(one.at_ms)},{one.by},"{one.text.replace(chr(34), chr(34) * 2)}"' for one in said]
+    rows = [f'{time_text(one.at_ms)},{one.by},"{one.text.replace(chr(34), chr(34) * 2)}"' for one in messages]
     return "\n".join(["time,by,text", *rows])
 
 
-HELP: Final = """I answer about this channel, by looking and counting. Try:
+HELP: Final = """I answer questions about this channel, by searching and counting. Try:
 - who said “redis”?
 - what did alice say about the deadline?
 - when did bob last write?
@@ -120,14 +120,14 @@ HELP: Final = """I answer about this channel, by looking and counting. Try:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many messages, of one person or of all."""
+    """The number of messages, of one person or of all."""
 
     who: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    """Who said something; `who` narrows it to one person, `is_last` asks for the newest time only."""
+    """The authors of messages with `words`; `who` narrows it to one person, `is_last` to the newest time."""
 
     words: str
     who: str | None = None
@@ -136,12 +136,12 @@ class Find:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What has been going on, by counting."""
+    """The channel in numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The history as a table: shown to whoever can read the channel, so it is asked for first."""
+    """The history as a table. Everybody who can read the channel sees it, so approval is asked for first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ _NOBODY: Final = frozenset(
 
 
 def read_question(text: str, by: str) -> Asked:
-    """The first kind that fits. "I" and "me" are the one who asks."""
+    """The first kind of question that fits. "I" and "me" are the user who asks."""
     for pattern, kind in _PATTERNS:
         if (found := pattern.search(text)) is not None:
             given = found.groupdict()

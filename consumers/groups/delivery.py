@@ -1,6 +1,6 @@
-"""One piece of work from reading its event to acknowledging it: attempts, delays and parking.
+"""Handles one event from reading it to acknowledging it: attempts, delays, parking, and effects appended once.
 
-Which worker does it, and in which order, is the subscription's business.
+The group reader decides which worker does it, and in which order.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from streams.json_bytes import JsonObject, to_json
 from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log
 
-AWAY_DELAY_S = 0.25
-"""Between tries while Redis is away. It is nobody's fault, so it does not count as an attempt."""
+UNAVAILABLE_DELAY_S = 0.25
+"""Between tries while Redis is unreachable, which does not count as an attempt."""
 CHANNELS_MAX = 64
-"""Events handled at once. More would only queue at Redis; handlers wait there, not on the processor."""
+"""Events handled concurrently. More would only queue at Redis; handlers wait there, not on the processor."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Settles work for one handler, under one worker's name."""
+    """Handles the work of one handler, under one worker's name."""
 
     log: Log
     groups: Groups
@@ -44,9 +44,9 @@ class Delivery:
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHANNELS_MAX))
 
     async def settle(self, work: Work, token: int) -> bool:
-        """Handle until it is done or parked. False when another worker has taken the partition over.
+        """Handles an event until it is done or parked. False when another worker has taken the partition over.
 
-        Cancelled at any await, it leaves the work pending: whoever has the partition next does it again.
+        Cancelled at any await, it leaves the work pending: the next worker of the partition does it again.
         """
         attempt = work.deliveries
         while True:
@@ -58,7 +58,7 @@ class Delivery:
                 await asyncio.sleep(outcome.after_s or 0)
                 attempt = await self.groups.count_attempt(work.partition, self.handler.name, self.worker, work.id)
             except (LogUnavailable, GroupLost):
-                await asyncio.sleep(AWAY_DELAY_S * random.uniform(0.5, 1))
+                await asyncio.sleep(UNAVAILABLE_DELAY_S * random.uniform(0.5, 1))
 
     async def _carry_out(self, work: Work, token: int, attempt: int, outcome: Done | Park) -> bool:
         if isinstance(outcome, Park):
@@ -74,8 +74,8 @@ class Delivery:
 
     async def _decide(self, work: Work, attempt: int) -> Outcome:
         if attempt > self.policy.attempts_max:
-            return Park(f"given up after {attempt - 1} deliveries: none of them came to an end")
-        async with self.slots:  # not while it sleeps: many failing channels must not stop the others
+            return Park(f"gave up after {attempt - 1} deliveries, none of which ended")
+        async with self.slots:  # not while it sleeps: many failing channels must not block the others
             outcome = await self._attempt(work)
         if isinstance(outcome, Retry):
             return self.policy.decide(FailureContext(attempt, outcome.reason), random.random(), outcome.after_s)
@@ -85,7 +85,7 @@ class Delivery:
         channel = channel_from_path(work.path)
         entry = await self.log.entry(channel, work.event)
         if entry is None:
-            return Park("the event is not in the stream any more: it was trimmed before this handler came to it")
+            return Park("the event was trimmed from the stream before this handler reached it")
         self.faults.hit("before_handle")
         try:
             source = Source(channel, recorded(entry))
@@ -101,9 +101,10 @@ class Delivery:
 
 
 class KeyedEffects:
-    """What `handler.Effects` promises. A new one is made for every attempt, so that places count from 0 again.
+    """Implements `handler.Effects`: the key of each append is derived from handler, channel, event and position.
 
-    Keys have a slash, which ids chosen by clients cannot have: nobody can use up a handler's key beforehand.
+    One is made for every attempt, so that positions count from 0 again. Keys have a slash, which ids chosen by clients cannot
+    have: nobody can use up a handler's key beforehand.
     """
 
     def __init__(self, log: Log, faults: Faults, handler: str, source: Source) -> None:

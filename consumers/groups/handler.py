@@ -1,7 +1,7 @@
-"""What a handler is: it takes one event and ends in a decision, which the subscription carries out. Pure.
+"""The interface of handlers: each takes one event and returns a decision, which the delivery carries out. Pure.
 
-A handler never acknowledges, sleeps or parks. Everything it adds to the log goes through `Effects`, which derives the
-idempotency key, so handling an event again adds nothing.
+A handler never acknowledges, sleeps or parks. It adds to the log only through `Effects`, which derives the idempotency key, so
+handling an event again adds nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from streams.json_bytes import JsonObject
 
 
 class StartFrom(StrEnum):
-    """Where a handler begins that was never there before."""
+    """The position a new handler starts from."""
 
     NOW = "now"
     BEGINNING = "beginning"
@@ -25,12 +25,12 @@ class StartFrom(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The event is handled, or was none of ours."""
+    """The event is handled, or needed no reaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again. `after_s` None leaves the delay to the policy; later events of the channel wait, other channels do not."""
+    """Handle the event again, after the policy's delay if `after_s` is None; later events of the channel wait meanwhile."""
 
     reason: str
     after_s: float | None = None
@@ -38,7 +38,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Give it up and keep it with the reason, for somebody to look at."""
+    """Give up on the event, and keep it with the reason for an operator."""
 
     reason: str
 
@@ -49,7 +49,7 @@ DONE = Done()
 
 @dataclass(frozen=True, slots=True)
 class FailureContext:
-    """What the attempts so far came to. `attempt` counts from 1 and outlives the worker."""
+    """The failure of an attempt. `attempt` counts from 1 and outlives the worker."""
 
     attempt: int
     reason: str
@@ -57,35 +57,35 @@ class FailureContext:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The event to be handled."""
+    """The event to handle."""
 
     channel: Channel
     event: Recorded
 
     @property
     def id(self) -> str:
-        """The event's id: the `causation` of what follows from it."""
+        """The event's id, which is the `causation` of its effects."""
         return self.event.id
 
     @property
     def correlation(self) -> str:
-        """The event that began it all: its own correlation, else itself."""
+        """The first event of the chain: the event's correlation, or its own id."""
         found = self.event.meta.get("correlation")
         return found if isinstance(found, str) else self.event.id
 
     @property
     def actor(self) -> str:
-        """Who caused it."""
+        """The id of the actor."""
         return str(self.event.actor.get("id", ""))
 
     @property
     def payload(self) -> JsonObject:
-        """The payload, at its newest version."""
+        """The payload in its newest version."""
         return self.event.payload
 
 
 class Effects(Protocol):
-    """How a handler adds to the log: each append once, however often the event is handled."""
+    """Appends the effects of a handler: each once, however often the event is handled."""
 
     async def append(
         self,
@@ -96,43 +96,43 @@ class Effects(Protocol):
         actor: Actor = SYSTEM,
         guards: tuple[Guard, ...] = (),
     ) -> Appended:
-        """Append an event that follows from the source.
+        """Appends an event that follows from the source.
 
         Raises:
             GuardRefused: a guard did not hold.
-            IdempotencyConflict: this handler appended something else at this place before: it is not deterministic.
+            IdempotencyConflict: this handler appended something else at this position before: it is not deterministic.
             LogUnavailable: not confirmed; the event will be handled again.
         """
 
 
 class EventHandler(Protocol):
-    """A reaction to some types of event. One event of a channel at a time, in the channel's order."""
+    """Reacts to some types of event: one event of a channel at a time, in the channel's order."""
 
     @property
     def name(self) -> str:
-        """Names the consumer group, metrics and keys: never change it."""
+        """The name of the consumer group, metrics and keys: never change it."""
 
     @property
     def types(self) -> frozenset[str]:
-        """The event types it wants; all must be `is_wanted` in the catalogue."""
+        """The event types it handles; all must be `is_wanted` in the catalogue."""
 
     @property
     def start_from(self) -> StartFrom:
-        """Where it begins when it is new."""
+        """The position it starts from when it is new."""
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
-        """React. What it raises counts as a failed attempt, and the policy decides."""
+        """Reacts to the event. An exception counts as a failed attempt, and the policy decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Delays that grow to a bound, and a bound on attempts.
+    """Retries with growing, bounded delays and a bound on attempts. Pure: the jitter is passed in.
 
     Attributes:
         attempts_max: deliveries before the work is parked. Five cover about 40 s: a Redis failover, a restarted provider.
         first_s: delay before the second attempt.
-        factor: what each further delay is multiplied by.
-        longest_s: no delay is longer; the channel stands still meanwhile.
+        factor: multiplies each further delay.
+        longest_s: the longest delay, during which the channel stands still.
     """
 
     attempts_max: int = 5
@@ -146,7 +146,7 @@ class RetryPolicy:
         return whole * (0.5 + jitter / 2)
 
     def decide(self, context: FailureContext, jitter: float, after_s: float | None = None) -> Retry | Park:
-        """Retry with its delay, or park once the attempts are used up."""
+        """A retry with its delay, or parking when the attempts are used up."""
         if context.attempt >= self.attempts_max:
             return Park(f"{context.reason} (attempt {context.attempt} of {self.attempts_max})")
         return Retry(context.reason, self.delay_s(context.attempt, jitter) if after_s is None else after_s)

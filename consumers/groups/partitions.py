@@ -1,7 +1,6 @@
-"""Which partitions this worker handles: leases with a TTL, shared out evenly among the workers that live.
+"""The partitions a worker handles: leases with a TTL, shared evenly among the live workers.
 
-A channel's events are handled one at a time because its partition has one worker; a worker that dies is replaced when
-its leases end.
+A channel's events are handled one at a time because its partition has one worker; a dead worker is replaced when its leases end.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from streams.errors import LogUnavailable
 from streams.records.leases import Leases
 
 LIFE_MS: Final = 6_000
-"""How long a partition stands still after its worker was killed. Shorter would be lost to a long garbage collection."""
+"""Time a partition stands still after its worker was killed. A shorter lease could end during a long garbage collection."""
 RENEWALS: Final = 1 / 3
-"""The part of its life after which a lease is renewed: two renewals may fail before it is lost."""
+"""The fraction of its life after which a lease is renewed: two renewals may fail before it is lost."""
 _log = logging.getLogger(__name__)
 
 
 class PartitionWorker(Protocol):
-    """Who works in the partitions: subscriptions and the reaper."""
+    """A part of the worker that works in its partitions: a group reader or the reaper."""
 
     async def take(self, partition: int, token: int) -> None:
-        """Begin with a partition; `token` rises with each new worker it has."""
+        """Begins with a partition; its `token` rises with each new worker."""
 
     async def leave(self, partition: int, *, is_lost: bool) -> None:
-        """Stop with it: at once when it was lost, else after finishing what is in hand."""
+        """Stops with a partition: at once if it was lost, else after the work under way."""
 
 
 class Partitions:
-    """Keeps this worker's share.
+    """Takes and keeps this worker's share of the partitions.
 
     Args:
         life_ms: life of a lease; tests shorten it.
@@ -49,10 +48,10 @@ class Partitions:
         self._turning = asyncio.Lock()
         self.held: dict[int, int] = {}
         self.settled = asyncio.Event()
-        """Set once this worker has looked for its share for the first time."""
+        """Set once this worker has tried to take its share for the first time."""
 
     async def run(self) -> None:
-        """Take and keep the share, for ever; `close` gives it up."""
+        """Takes and keeps the share until `close` gives it up."""
         while not self._is_closing:
             try:
                 async with self._turning:
@@ -62,10 +61,10 @@ class Partitions:
             await asyncio.sleep(self._life_ms / 1000 * RENEWALS)
 
     async def close(self) -> None:
-        """Finish what is in hand and let every partition go, so that the others need not wait."""
+        """Finishes the work under way and gives up every partition, so that other workers need not wait."""
         self._is_closing = True
         with contextlib.suppress(LogUnavailable):
-            async with self._turning:  # a turn under way would take again what is given up here
+            async with self._turning:  # a turn under way would retake what is given up here
                 await self._leases.sign_out()
                 await asyncio.gather(*map(self._release, list(self.held)))
 
@@ -76,7 +75,7 @@ class Partitions:
             if await self._leases.renew_partition(partition, self._life_ms) != token:
                 _log.warning("partition %d was taken over", partition)
                 del self.held[partition]
-                await self._tell_left(partition, is_lost=True)
+                await self._notify_left(partition, is_lost=True)
         await asyncio.gather(*map(self._release, list(self.held)[share:]))
         await self._fill(share)
         self.settled.set()
@@ -90,20 +89,20 @@ class Partitions:
                 continue
             if token := await self._leases.acquire_partition(partition, self._life_ms):
                 self.held[partition] = token
-                await self._tell_taken(partition, token)
+                await self._notify_taken(partition, token)
 
-    async def _tell_taken(self, partition: int, token: int) -> None:
+    async def _notify_taken(self, partition: int, token: int) -> None:
         try:
             await asyncio.gather(*(member.take(partition, token) for member in self._members))
         except BaseException:
-            del self.held[partition]  # half taken is not taken: it is tried again at the next turn
+            del self.held[partition]  # half taken is not taken: the next turn tries again
             await self._leases.release_partition(partition)
             raise
 
-    async def _tell_left(self, partition: int, *, is_lost: bool) -> None:
+    async def _notify_left(self, partition: int, *, is_lost: bool) -> None:
         await asyncio.gather(*(member.leave(partition, is_lost=is_lost) for member in self._members))
 
     async def _release(self, partition: int) -> None:
         del self.held[partition]
-        await self._tell_left(partition, is_lost=False)
+        await self._notify_left(partition, is_lost=False)
         await self._leases.release_partition(partition)

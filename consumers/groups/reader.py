@@ -1,4 +1,4 @@
-"""One handler's deliveries: a channel's events one at a time and in order, channels in parallel, all of it bounded."""
+"""Reads one handler's work: a channel's events one at a time and in order, channels concurrently, within bounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 
-from consumers.groups.delivery import AWAY_DELAY_S, Delivery
+from consumers.groups.delivery import UNAVAILABLE_DELAY_S, Delivery
 from consumers.groups.handler import StartFrom
 from consumers.tasks import end_tasks
 from streams.errors import LogUnavailable
@@ -16,17 +16,17 @@ from streams.redis.calls import Calls
 from streams.redis.groups import GroupLost, Groups, Work
 
 IN_HAND_MAX = 1_000
-"""Work read and not done. A worker that dies leaves at most this to its successor."""
+"""Work read and not done. A worker that dies leaves at most this much to its successor."""
 READ_MAX = 200
 BLOCK_MS = 1_000
-"""Longest wait for work; a partition that is given up waits so long for the read that may still bring some of it."""
+"""Longest wait for work; giving up a partition waits this long for a read that may still return some of its work."""
 ORPHAN_IDLE_MS = 15_000
-"""Work of ours that nobody has in hand after this long was lost between Redis and a dead connection."""
+"""Work delivered to this worker and under way nowhere after this time was lost between Redis and a dead connection."""
 _log = logging.getLogger(__name__)
 
 
 class GroupReader:
-    """Reads one group's work in the partitions its worker has, and settles it."""
+    """Reads one group's work in its worker's partitions, and has it handled."""
 
     def __init__(self, delivery: Delivery, groups: Groups, calls: Calls, block_ms: int = BLOCK_MS) -> None:
         self._delivery = delivery
@@ -52,7 +52,7 @@ class GroupReader:
         return tuple(self._tokens)
 
     async def take(self, partition: int, token: int) -> None:
-        """Begin with a partition: first what the one before left unfinished, then what is new."""
+        """Begins with a partition: first the unfinished work of its last worker, then new work."""
         await self._groups.ensure(partition, self.name)
         if self._delivery.handler.start_from is StartFrom.BEGINNING:
             await self._groups.add_history(partition, self.name, self._delivery.handler.types)
@@ -61,7 +61,7 @@ class GroupReader:
         self._changed.set()
 
     async def leave(self, partition: int, *, is_lost: bool) -> None:
-        """Stop with a partition. One that was lost is dropped at once; else what is in hand is finished first."""
+        """Stops with a partition: at once if it was lost, else after the work under way."""
         self._tokens.pop(partition, None)
         prefix = f"{partition}:"
         tasks = [task for key, task in self._tasks.items() if key.startswith(prefix)]
@@ -69,30 +69,30 @@ class GroupReader:
             await asyncio.wait(tasks, timeout=5.0)
         await end_tasks(tasks)
         if not is_lost:
-            async with self._reading:  # a read under way may still bring work of it, which the next one then claims
+            async with self._reading:  # a read under way may still return its work, which the next worker then claims
                 pass
 
     async def run(self) -> None:
-        """Read and hand out, for ever. Cancelled, it leaves what is in hand pending."""
+        """Reads and hands out work until cancelled, which leaves the work under way pending."""
         try:
             while True:
                 await self._wait_until_useful()
                 try:
                     await self._read()
                 except GroupLost:
-                    _log.warning("the group %s was lost; making it again", self.name)
+                    _log.warning("the group %s was lost; creating it again", self.name)
                     self._may_have_lost = True
                 except LogUnavailable:
                     self._may_have_lost = True
-                    await asyncio.sleep(AWAY_DELAY_S)
+                    await asyncio.sleep(UNAVAILABLE_DELAY_S)
         finally:
             self._may_have_lost = True
             await end_tasks(list(self._tasks.values()))
 
     async def reclaim_orphans(self) -> None:
-        """Take in hand what was delivered to this group long ago and is nobody's now."""
+        """Claims work that was delivered to this group long ago and is under way nowhere."""
         for partition in self.partitions:
-            with contextlib.suppress(GroupLost):  # the reading loop finds out for itself
+            with contextlib.suppress(GroupLost):  # the reading loop will notice it, too
                 await self._reclaim(partition, ORPHAN_IDLE_MS)
 
     async def _wait_until_useful(self) -> None:
@@ -101,7 +101,7 @@ class GroupReader:
             await self._changed.wait()
 
     async def _read(self) -> None:
-        if self._may_have_lost:  # a reply that never came may have been a delivery
+        if self._may_have_lost:  # a lost reply may have been a delivery
             for partition in self.partitions:
                 await self._groups.ensure(partition, self.name, was_there=True)
                 await self._reclaim(partition, idle_ms=0)

@@ -1,4 +1,4 @@
-"""What follows from agent.invoke, agent.cancel and agent.steer."""
+"""Reactions to agent.invoke, agent.cancel and agent.steer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streams.records.runs import run_id_of
 
 
 class AgentReactions:
-    """Sets invoked runs going, stops them, hands them words."""
+    """Begins, cancels and steers invoked runs."""
 
     name = "agents"
     types = frozenset({"agent.invoke", "agent.cancel", "agent.steer"})
@@ -19,7 +19,7 @@ class AgentReactions:
         self._flow = flow
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
-        """React to one event."""
+        """Reacts to one event."""
         named, channel = source.payload.get("run_id"), source.channel
         run_id = named if isinstance(named, str) else run_id_of(channel, source.id)
         if source.event.type == "agent.cancel":

@@ -1,7 +1,7 @@
-"""What follows from chat.message, chat.regenerate, chat.edit and chat.cancel: runs begin, are steered, are stopped.
+"""Reactions to chat.message, chat.regenerate, chat.edit and chat.cancel: runs begin, are steered or stopped.
 
-The edge has decided whether an agent answers: then the run's hash is there, set by the script that stored the command. This
-handler only sets it going.
+The hub has decided whether an agent answers: then the run's hash exists, written by the script that stored the command. This
+handler only begins the run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from streams.records.runs import run_id_of
 
 
 class ChatReactions:
-    """Sets runs going that a conversation's events asked for."""
+    """Begins, steers and cancels the runs that a conversation's events ask for."""
 
     name = "chat"
     types = frozenset({"chat.message", "chat.regenerate", "chat.edit", "chat.cancel"})
@@ -22,7 +22,7 @@ class ChatReactions:
         self._flow = flow
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
-        """React to one event; see the module."""
+        """Reacts to one event; see the module."""
         store, channel = self._flow.parts.store, source.channel
         if source.event.type == "chat.cancel":
             await self._cancel(source)
@@ -35,7 +35,7 @@ class ChatReactions:
         return DONE
 
     async def _cancel(self, source: Source) -> None:
-        """Stop the run that was meant: the edge marked it. The one that is active by now may be the next, and goes on."""
+        """Cancels the run that was meant, which the hub has marked. The active run may by now be the next one, which continues."""
         store, channel, named = self._flow.parts.store, source.channel, source.payload.get("run_id")
         run_id = named if isinstance(named, str) else (await store.home(channel)).active
         run = await store.run(channel, run_id) if run_id else None

@@ -1,6 +1,6 @@
-"""file.*: what follows when an upload was asked for, claimed to be complete, or given up.
+"""Reactions to file.upload.request, file.upload.complete and file.upload.cancel.
 
-The work itself needs the object store, which belongs to the edge: whoever composes a worker hands it in as a `Settler`.
+The work itself needs the object store, which belongs to the hub: the composition of a worker passes it in as an `UploadEnder`.
 """
 
 from __future__ import annotations
@@ -13,51 +13,51 @@ from projections.recorded import text
 from streams.channel import Channel
 
 REAP_EVERY_S: Final = 10.0
-"""How often a worker should call `Settler.reap`: an abandoned upload ends so much after its time at the latest."""
+"""Interval of `UploadEnder.reap`: an abandoned upload ends at most this long after its time."""
 
 
-class Settler(Protocol):
-    """Ends uploads. Every method may be called again about the same upload, by any worker; what raises is tried again."""
+class UploadEnder(Protocol):
+    """Ends uploads. Any worker may call a method again for the same upload; after an exception it is called again."""
 
     async def requested(self, channel: Channel, event_id: str, at_ms: int) -> None:
-        """A `file.upload.request` was stored at this Unix time: it must end some day."""
+        """Notes a `file.upload.request` stored at `at_ms`, so that it ends at the latest when it expires."""
 
     async def completed(
         self, channel: Channel, upload_id: str, cause: str, sha256: str | None, parts: Mapping[int, str]
     ) -> None:
-        """A `file.upload.complete` was stored: append `file.ready` or `file.upload.failed`.
+        """Appends `file.ready` or `file.upload.failed` for a stored `file.upload.complete`.
 
         Args:
-            channel: where it was stored.
-            upload_id: as its payload names it.
+            channel: the channel of the event.
+            upload_id: from its payload.
             cause: the event's id.
-            sha256: of the whole file, as its sender claims.
-            parts: SHA-256 by part number, as its sender claims.
+            sha256: of the whole file, as the sender claims.
+            parts: SHA-256 by part number, as the sender claims.
         """
 
     async def cancelled(self, channel: Channel, upload_id: str) -> None:
-        """A `file.upload.cancel` was stored: remove what arrived, then append `file.upload.failed`."""
+        """Removes what arrived of a cancelled upload, then appends `file.upload.failed`."""
 
     async def reap(self) -> int:
-        """End what is past its time; how many were looked at."""
+        """Ends uploads past their time; returns how many were inspected."""
 
 
 class FileReactions:
-    """Sees uploads through to their end."""
+    """Ends uploads."""
 
     name: Final = "files"
     types: Final = frozenset({"file.upload.request", "file.upload.complete", "file.upload.cancel"})
     start_from: Final = StartFrom.BEGINNING
 
-    def __init__(self, settler: Settler) -> None:
-        self._settler = settler
+    def __init__(self, ender: UploadEnder) -> None:
+        self._ender = ender
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:  # noqa: ARG002 - guards make it append once
-        """Have the upload settled."""
+        """Has the upload ended."""
         if source.event.type == "file.upload.request":
-            await self._settler.requested(source.channel, source.id, int(source.id.partition("-")[0]))
+            await self._ender.requested(source.channel, source.id, int(source.id.partition("-")[0]))
         elif source.event.type == "file.upload.cancel":
-            await self._settler.cancelled(source.channel, text(source.event, "upload_id"))
+            await self._ender.cancelled(source.channel, text(source.event, "upload_id"))
         else:
             await self._completed(source)
         return DONE
@@ -69,4 +69,4 @@ class FileReactions:
             if isinstance(part, dict) and isinstance(part.get("n"), int):
                 claimed[int(str(part["n"]))] = str(part.get("sha256"))
         digest = sha256 if isinstance(sha256, str) else None
-        await self._settler.completed(source.channel, text(source.event, "upload_id"), source.id, digest, claimed)
+        await self._ender.completed(source.channel, text(source.event, "upload_id"), source.id, digest, claimed)

@@ -1,4 +1,4 @@
-"""What follows from chat.configure and chat.branch: `conversation.updated`, which says who changed what, and the revision."""
+"""Reactions to chat.configure and chat.branch: `conversation.updated`, with the changes, their author and the revision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.redis.log import Log
 
 
 class SettingsReactions:
-    """Tells everybody what a conversation has become."""
+    """Appends `conversation.updated` for each change of a conversation."""
 
     name: Final = "settings"
     types: Final = CHANGING
@@ -23,7 +23,7 @@ class SettingsReactions:
         self._log = log
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
-        """Tell one change, unless it was told before."""
+        """Appends the update of one change, unless it was appended before."""
         told = await SettingsRecords(self._log).told(source.channel)
         if told.covers(source.id):
             return DONE
@@ -33,11 +33,11 @@ class SettingsReactions:
         try:
             await effects.append(source.channel, "conversation.updated", payload, guards=(guard,))
         except GuardRefused:
-            return Retry("another worker told a change meanwhile")
+            return Retry("another worker appended a change meanwhile")
         return DONE
 
     async def _count_before(self, source: Source) -> int:
-        """Changes older than this one, of a conversation of which nothing was told yet."""
+        """The number of changes older than this one, of a conversation without an update yet."""
         count, before = 0, source.id
         while page := await self._log.replay.page_back(source.channel, before):
             before = page[-1].id.decode()
@@ -46,7 +46,7 @@ class SettingsReactions:
 
 
 def changes_of(source: Source) -> JsonObject:
-    """The change as `conversation.updated` words it; null where something was reset."""
+    """The `changes` of `conversation.updated`; null where something was reset."""
     if source.event.type == "chat.branch":
         return {"active_leaf": text(source.event, "leaf_id")}
     settings = dict(object_field(source.event, "settings"))

@@ -1,4 +1,4 @@
-"""What follows for people's inboxes: mentions in messages, and what a team marks as important."""
+"""Reactions to chat.message and team.activity: notifications for mentions and important activity."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from streams.errors import MalformedChannel
 from streams.json_bytes import Json, JsonObject
 
 EXCERPT_CHARACTERS = 140
-"""What an inbox shows of a message: the limit of a notification's title."""
+"""The limit of a notification's title."""
 
 
 class TeamReactions:
-    """Notifies those who are meant: mentioned people, and the members a team's metadata names for important activity."""
+    """Notifies mentioned people, and a team of its important activity."""
 
     name = "teams"
     types = frozenset({"chat.message", "team.activity"})
     start_from = StartFrom.NOW
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
-        """React to one event."""
+        """Reacts to one event."""
         if source.event.type == "team.activity":
             await self._activity(source, effects)
         else:
@@ -27,7 +27,7 @@ class TeamReactions:
         return DONE
 
     async def _activity(self, source: Source, effects: Effects) -> None:
-        """Important activity is a notification of the team, which every member's client shows."""
+        """Appends a notification to the team for important activity; every member's client shows it."""
         if source.payload.get("importance") != "high":
             return
         title = f"{source.actor} {source.payload.get('verb', '')}"
@@ -50,7 +50,7 @@ class TeamReactions:
 
 
 def mentioned(parts: Json) -> list[str]:
-    """The people a message's parts mention, each once, in their order."""
+    """The users mentioned in a message's parts, each once, in their order."""
     found = [
         str(part["id"])
         for part in (parts if isinstance(parts, list) else [])

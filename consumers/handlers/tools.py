@@ -1,6 +1,6 @@
-"""What follows from tool.call.response: the question is resolved on every device, and the run goes on after the last one.
+"""Reactions to tool.call.response: the question is resolved on every device, and the run continues after the last one.
 
-The edge let the first answer through; a missing or malformed decision is a denial here, whatever was sent.
+The hub let the first answer through; a missing or malformed decision is a denial here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ToolReactions:
         self._flow = flow
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:  # noqa: ARG002 - a run's events have its keys
-        """React to one answer."""
+        """Reacts to one answer."""
         store, channel = self._flow.parts.store, source.channel
         request_id = str(source.payload.get("request_id"))
         request = await store.request(channel, request_id)
@@ -49,9 +49,9 @@ class ToolReactions:
 
 
 def resolution(request: RequestView, payload: JsonObject) -> Resolution:
-    """What an answer amounts to. An approval needs the word `approve`; everything else is a denial.
+    """The resolution of an answer. An approval needs the word `approve`; everything else is a denial.
 
-    Edited arguments that are none deny as well: what was approved with others must not run with the first ones.
+    Malformed edited arguments deny, too: a call approved with other arguments must not run with the original ones.
     """
     if request.kind in {"approval", "confirmation"}:
         is_approved = payload.get("decision") == "approve" and isinstance(payload.get("edited_args", {}), dict)

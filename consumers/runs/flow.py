@@ -1,6 +1,6 @@
-"""How a run moves on: begun, given its turn, resumed, cancelled, closed. Handlers, workers and the reaper all use this.
+"""The moves of a run: begun, given its turn, resumed, cancelled, closed. Handlers, workers and the reaper all use them.
 
-Every move is one append whose guard lets one through; asking for the same move again changes nothing.
+Every move is one append whose guard lets one writer through; repeating a move changes nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from streams.records.runs import RunView, cancel_unbegun, is_unbegun
 from streams.run_states import CANCELLING_MS_MAX
 
 _CANCEL_TRIES = 5
-"""A run changes state under us at most a few times: queued, running, waiting, queued …"""
+"""A run changes its state at most a few times meanwhile: queued, running, waiting, queued …"""
 _log = logging.getLogger(__name__)
 
 
 def status_payload(
     run: RunView, state: str, previous: str | None = None, *, reason: str = "", pending: list[Json] | None = None
 ) -> JsonObject:
-    """The payload of `agent.status`; the same from everybody, so that its key gives one event."""
+    """The payload of `agent.status`; the same from every writer, so that its key gives one event."""
     payload: JsonObject = {
         "run_id": run.run_id, "agent": run.agent, "state": state, "attempt": run.attempt, "segment": run.segment,
     }  # fmt: skip
@@ -47,20 +47,20 @@ def status_key(run: RunView, state: str) -> str:
 
 
 class Flow:
-    """The moves of runs, over one worker's parts."""
+    """Moves runs, with the parts of one worker."""
 
     def __init__(self, parts: WorkerParts) -> None:
         self.parts = parts
 
     async def run_log(self, channel: Channel, run: RunView, holder: str = "") -> RunLog:
-        """A way to append for the run; its journal is empty until `read_journal`."""
+        """The log of the run; its journal is empty until `read_journal`."""
         cause = await self.cause(channel, run)
         found = cause.meta.get("correlation") if cause else None
         correlation = found if isinstance(found, str) else run.cause
         return RunLog(self.parts.log, channel, run, Journal(run.run_id), correlation, holder)
 
     async def cause(self, channel: Channel, run: RunView) -> Recorded | None:
-        """The event that began the run; None when it was trimmed away."""
+        """The event that began the run; None when it was trimmed."""
         entry = await self.parts.log.entry(channel, run.cause)
         return recorded(entry) if entry else None
 
@@ -76,7 +76,7 @@ class Flow:
         return journal
 
     async def begin(self, channel: Channel, run: RunView) -> None:
-        """A run was asked for: list it, say that it is queued, give it its turn when it is its turn."""
+        """Begins a run that was asked for: lists it, appends that it is queued, and joins the queue for the channel's turn."""
         parts = self.parts
         await parts.store.register(channel, run.run_id, parts.now_ms())
         writes = await self.run_log(channel, run)
@@ -91,18 +91,18 @@ class Flow:
         await self.take_turn(channel, run)
 
     async def take_turn(self, channel: Channel, run: RunView) -> None:
-        """Queue up for the channel's turn; whoever has it gets a job."""
+        """Joins the queue for the channel's turn, and puts a job for the run that has it."""
         active = await self.parts.store.turn(channel, joining=(run.cause, run.run_id))
         await self.put_job(channel, active)
 
     async def put_job(self, channel: Channel, run_id: str, again: str = "") -> None:
-        """Have the run's segment done, if it is queued."""
+        """Puts a job for the run's segment, if it is queued."""
         run = await self.parts.store.run(channel, run_id) if run_id else None
         if run is not None and run.state == "queued":
             await self.parts.jobs.put(channel, run, again=again)
 
     async def resume(self, channel: Channel, run_id: str) -> bool:
-        """Begin the next segment, if the run waits and every question is answered."""
+        """Begins the next segment, if the run waits and every question is answered."""
         run = await self.parts.store.run(channel, run_id)
         if run is None or run.state != "waiting" or run.answered < run.asked:
             return False
@@ -114,17 +114,17 @@ class Flow:
         )  # fmt: skip
         payload = status_payload(following, "queued", "waiting", reason="all questions are answered")
         await writes.append_unless_done("agent.status", payload, status_key(following, "queued"), change)
-        # While it waited it was looked at every 30 s; a worker lost from here on is to be seen when its lease is over.
+        # While it waited it was inspected every 30 s; from here on a lost worker must be noticed when its lease ends.
         await self.parts.store.register(channel, run_id, self.parts.now_ms() + self.parts.lease_ms)
         await self.put_job(channel, run_id)
         return True
 
     async def cancel(self, channel: Channel, run_id: str) -> None:
-        """Carry out a cancel that was accepted, in whatever state the run is."""
+        """Carries out a cancel that was accepted, in any state of the run."""
         for _ in range(_CANCEL_TRIES):
             run = await self.parts.store.run(channel, run_id)
             if run is None or run.is_final:
-                await self.leave(channel, run_id)  # the edge may have ended it, which knows nothing of turns
+                await self.leave(channel, run_id)  # the hub may have ended it, which does not know of turns
                 return
             if is_unbegun(run) and await self._cancel_unbegun(channel, run):
                 return
@@ -136,7 +136,7 @@ class Flow:
                 return
 
     async def enter_cancelling(self, writes: RunLog) -> bool:
-        """Say that a running run is being stopped. False when it is neither running nor being stopped."""
+        """Appends that a running run is being cancelled. False when it is neither running nor being cancelled."""
         run = writes.run
         if run.state == "cancelling":
             return True
@@ -150,12 +150,12 @@ class Flow:
         return True
 
     async def close(self, writes: RunLog, ending: RunEnding) -> bool:
-        """Append what the run still owes and its `agent.complete`. False when its state did not allow it.
+        """Appends the events missing at the run's end, and its `agent.complete`. False when its state did not allow it.
 
         Raises:
-            Fenced: another holder closes it.
+            Fenced: the run has another holder.
         """
-        await self._turn_down_steering(writes)
+        await self._reject_steering(writes)
         *before, complete = closing(writes.channel, writes.journal, writes.run, ending)
         for planned in before:
             await writes.append_unless_done(*planned)
@@ -163,7 +163,7 @@ class Flow:
         try:
             await writes.append(*complete)
         except IdempotencyConflict:
-            _log.info("run %s was closed by somebody else", writes.run.run_id)
+            _log.info("run %s was closed by another writer", writes.run.run_id)
         except GuardRefused as error:
             return error.present in {"completed", "failed", "cancelled", "expired"}
         else:
@@ -172,34 +172,34 @@ class Flow:
         await self.leave(writes.channel, writes.run.run_id)
         return True
 
-    async def _turn_down_steering(self, writes: RunLog) -> None:
-        """Tell whoever sent a word the run never took; one it took was told so under the same key."""
+    async def _reject_steering(self, writes: RunLog) -> None:
+        """Rejects steering texts the run never took; for those it took the same key holds `applied`."""
         store, run_id = self.parts.store, writes.run.run_id
         (flags,) = await store.flags([(writes.channel, run_id)])
         for number in range(1, flags.steers + 1):
             event_id = await store.steer(writes.channel, run_id, number)
             payload: JsonObject = {
-                "message_id": event_id, "status": "rejected", "run_id": run_id, "reason": "the run ended before it took it",
+                "message_id": event_id, "status": "rejected", "run_id": run_id, "reason": "the run ended before it read this",
             }  # fmt: skip
             await writes.append_unless_done("message.status", payload, f"steer/{event_id}")
 
     async def leave(self, channel: Channel, run_id: str) -> None:
-        """A final run gives up its turn and is taken off the list; the next one gets its job."""
+        """Gives up the turn of a final run and takes it off the list; puts a job for the next run."""
         active = await self.parts.store.turn(channel, leaving=run_id)
         self.parts.faults.hit("run_after_turn")
         await self.put_job(channel, active)
         await self.parts.store.forget(channel, run_id)
 
     async def expire_idle(self, channel: Channel, run: RunView) -> bool:
-        """End a run that was queued or waited for too long."""
+        """Ends a run that was queued or waited for too long."""
         return await self._close_idle(channel, run, "expired")
 
     async def _close_idle(self, channel: Channel, run: RunView, outcome: str) -> bool:
-        """Close a run that no worker is at: queued or waiting."""
+        """Closes a run that no worker holds: queued or waiting."""
         writes = await self.run_log(channel, run)
         if run.state == "queued":
             key, payload = status_key(run, "queued"), status_payload(run, "queued")
-            if run.segment == run.attempt == 1:  # the edge may have been faster than the handler that says so
+            if run.segment == run.attempt == 1:  # the hub may have been faster than the handler that appends it
                 await writes.append_unless_done("agent.status", payload, key, RunChange(states=("queued",)))
         if run.segment > 1 or run.attempt > 1 or run.state == "waiting":
             writes.journal = await self.read_journal(channel, run)
@@ -207,13 +207,13 @@ class Flow:
         text, reasoning = "", ""
         if (message := writes.journal.open_message) is not None:
             text, reasoning = await self.parts.store.open_text(channel, message.message_id)
-        kind: RunEnding = RunEnding(
+        ending = RunEnding(
             "expired" if outcome == "expired" else "cancelled", duration_ms, text=text, reasoning=reasoning
         )
-        return await self.close(writes, kind)
+        return await self.close(writes, ending)
 
     async def _cancel_unbegun(self, channel: Channel, run: RunView) -> bool:
-        """End a run that nobody has begun, in the very words of the edge."""
+        """Ends a run that has not begun, with the same events the hub would append."""
         writes = await self.run_log(channel, run)
         for draft in cancel_unbegun(channel, run, writes.correlation):
             with contextlib.suppress(IdempotencyConflict, GuardRefused):

@@ -1,4 +1,4 @@
-"""What was said in a channel before a run, for its agent to read."""
+"""The channel before a run, for its agent: the input that began the run, and the messages so far."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from streams.redis.log import Log
 
 BRANCH_EVENTS_MAX: Final = 5_000
 """Events folded to find a branch: half a second at most. A conversation that an agent answers in is shorter."""
-_SAID: Final = frozenset({b"chat.message", b"assistant.message.end"})
+_MESSAGES: Final = frozenset({b"chat.message", b"assistant.message.end"})
 
 
 class ChannelHistory:
     """The channel up to the event that began the run.
 
     Args:
-        upto: that event's id.
-        parent: the message the answer hangs below, and so the end of its branch.
+        upto: the id of that event.
+        parent: the message the answer replies to, which is the end of its branch.
     """
 
     def __init__(self, log: Log, channel: Channel, upto: str, parent: str) -> None:
         self._log, self._channel, self._upto, self._parent = log, channel, upto, parent
 
     async def all_messages(self) -> AsyncIterator[PastMessage]:
-        """Every message, oldest first; edits and deletions are not applied: it is what was said."""
+        """Every message, oldest first, as first sent: edits and deletions are not applied."""
         after = "0"
         while entries := await self._log.page(self._channel, after, upto=self._upto):
             after = entries[-1].id.decode()
             for entry in entries:
-                if entry.type in _SAID:
-                    yield _said(recorded(entry))
+                if entry.type in _MESSAGES:
+                    yield _as_sent(recorded(entry))
 
     async def branch(self, limit: int) -> list[PastMessage]:
-        """The last messages up to `parent`, oldest first, as they read now: edited, without deleted ones."""
+        """The last messages up to `parent`, oldest first, with edits applied and without deleted ones."""
         state = CONVERSATION.initial(self._channel)
         for entry in await self._recent():
             try:
@@ -61,7 +61,7 @@ class ChannelHistory:
         while message is not None and len(found) < limit:
             found.insert(0, message)
             message = state.tree.messages.get(message.parent_id or "")
-        return [_of_message(message) for message in found if message.text and not message.is_deleted]
+        return [_as_edited(message) for message in found if message.text and not message.is_deleted]
 
     async def _recent(self) -> list[Entry]:
         entries: list[Entry] = []
@@ -76,7 +76,7 @@ class ChannelHistory:
         return entries
 
 
-def _said(event: Recorded) -> PastMessage:
+def _as_sent(event: Recorded) -> PastMessage:
     role: Literal["user", "assistant"] = "user" if event.type == "chat.message" else "assistant"
     message_id = event.id if role == "user" else str(event.payload.get("message_id"))
     return PastMessage(
@@ -84,21 +84,21 @@ def _said(event: Recorded) -> PastMessage:
     )
 
 
-def _of_message(message: Message) -> PastMessage:
+def _as_edited(message: Message) -> PastMessage:
     role: Literal["user", "assistant"] = "user" if message.role == "user" else "assistant"
     at_ms = ms_of_id(message.message_id) if role == "user" else 0
     return PastMessage(message.message_id, role, str(message.actor.get("id", "")), message.text, at_ms)
 
 
 class NoInput(StreamsError):
-    """What the run was asked cannot be read any more."""
+    """The input of the run can no longer be read."""
 
 
 async def read_input(flow: Flow, writes: RunLog) -> AgentInput:
     """The input of a run.
 
     Raises:
-        NoInput: the event that began it, or the message it regenerates, is gone.
+        NoInput: the event that began it, or the message it regenerates, was trimmed.
     """
     run = writes.run
     cause = await flow.cause(writes.channel, run)
@@ -120,13 +120,13 @@ async def read_input(flow: Flow, writes: RunLog) -> AgentInput:
 
 
 async def _regenerated(flow: Flow, channel: Channel, message_id: str) -> tuple[Recorded, str]:
-    """The event the old answer answered, and the message it hangs below."""
+    """The event the old answer replied to, and the parent of that answer."""
     run_id = run_of_message(message_id)
     old = await flow.parts.store.run(channel, run_id)
     cause_id = old.cause if old else event_of_run(channel, run_id)
     entry = await flow.parts.log.entry(channel, cause_id) if cause_id else None
     if entry is None:
-        raise NoInput("what the message answered was trimmed away")
+        raise NoInput("the question of the message was trimmed away")
     cause = recorded(entry)
     if cause.type == "chat.regenerate":
         return await _regenerated(flow, channel, str(cause.payload["message_id"]))

@@ -1,7 +1,7 @@
-"""What a run has done so far: a fold of its own events. Pure.
+"""The record of a run so far: a fold of its own events. Pure.
 
-A new segment or attempt replays the agent with it; closing reads from it what is still open. It is folded from the log,
-and kept up to date by the worker with every event it appends, so both ways lead to the same journal.
+A new segment or attempt replays the agent with it, and closing a run reads from it what is still open. It is folded from the log,
+and the worker applies every event it appends, so both ways lead to the same journal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STEP_PREFIX: Final = "step:"
 
 @dataclass(slots=True)
 class MessageRecord:
-    """A message of the run. `kept` is the text that a recorded step stands behind; `last_step` is that step."""
+    """A message of the run. `kept` is the length of the text before `last_step`, its last recorded step."""
 
     message_id: str
     attempt: int
@@ -30,7 +30,7 @@ class MessageRecord:
 
 @dataclass(slots=True)
 class CallRecord:
-    """A tool call: open until `outcome` says ok, denied or error."""
+    """A tool call: open until its `outcome` is ok, denied or error."""
 
     tool_call_id: str
     name: str
@@ -44,7 +44,7 @@ class CallRecord:
 
 @dataclass(slots=True)
 class RequestRecord:
-    """A question: open until it is resolved; answered by the stored response."""
+    """A question: open until it is resolved; the stored response is its answer."""
 
     request_id: str
     kind: str
@@ -54,20 +54,20 @@ class RequestRecord:
     by: str = ""
 
     def answer(self) -> Answer | None:
-        """What the agent gets; None while it is open."""
+        """The answer for the agent; None while it is open."""
         if self.resolution is None:
             return None
-        said = self.response or {}
-        edited = said.get("edited_args")
+        response = self.response or {}
+        edited = response.get("edited_args")
         return Answer(
-            self.resolution, self.by, said.get("result"), edited if isinstance(edited, dict) else None,
-            str(said.get("reason", "")), str(said.get("error", "")),
+            self.resolution, self.by, response.get("result"), edited if isinstance(edited, dict) else None,
+            str(response.get("reason", "")), str(response.get("error", "")),
         )  # fmt: skip
 
 
 @dataclass(slots=True)
 class Journal:
-    """One run's record. `apply` takes the events in order."""
+    """The record of one run. `apply` takes the events in order."""
 
     run_id: str
     messages: list[MessageRecord] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Journal:
 
     @property
     def open_calls(self) -> list[CallRecord]:
-        """Calls without a result, in the order they were begun."""
+        """Calls without an outcome, in the order they began."""
         return [call for call in self.calls.values() if call.outcome is None]
 
     @property
@@ -101,7 +101,7 @@ class Journal:
         return [message_id_of(self.run_id, number) for number in range(len(self.messages))]
 
     def apply(self, type_: str, payload: JsonObject) -> None:
-        """Take in one event; one of another run, or of no interest, changes nothing."""
+        """Applies one event; events of other runs or types change nothing."""
         if type_ == "tool.call.response":
             request = self.requests.get(str(payload.get("request_id")))
             if request is not None and request.response is None:

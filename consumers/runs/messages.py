@@ -1,7 +1,7 @@
-"""The messages of a run: begun, streamed, ended. Giving it text never waits for Redis.
+"""The messages of a run: begun, streamed, ended. Adding text never waits for Redis.
 
-While the agent is replayed it swallows what was said before: whole messages that have ended, and the text of the open one up
-to its last recorded step. From there on the message is begun again (`assistant.message.reset`) and said anew.
+While the agent is replayed, text that the log already has is skipped: messages that have ended, and the text of the open one up to
+its last recorded step. From there on the message is begun again (`assistant.message.reset`) and written anew.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REASONING_BYTES_MAX: Final = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class MessageEnding:
-    """How a message ends."""
+    """The end of a message."""
 
     finish_reason: FinishReason = "stop"
     usage: JsonObject | None = None
@@ -42,7 +42,7 @@ def checked_ending(ending: MessageEnding) -> MessageEnding:
     """An ending as it can be stored.
 
     Raises:
-        AgentFailed: its reason, usage or parts are not as the catalogue has them.
+        AgentFailed: its reason, usage or parts do not match the catalogue.
     """
     parts: list[Json] = [*ending.parts]
     payload: JsonObject = {
@@ -55,12 +55,12 @@ def checked_ending(ending: MessageEnding) -> MessageEnding:
 
 
 class RunMessages:
-    """Says the messages of one segment.
+    """Writes the messages of one segment.
 
     Args:
-        parent: what the first message hangs below; each further one hangs below the one before.
-        kept: the text that stays of a message an earlier attempt left open.
-        is_replayed: whether the agent begins from its first line again.
+        parent: the parent of the first message; each further one has the one before as its parent.
+        kept: the text of a message an earlier attempt left open, as far as it was stored.
+        is_replayed: the agent begins from its first line again.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class RunMessages:
         self._held = kept
         has_kept = is_replayed and opened is not None and len(kept) >= opened.kept > 0
         self._kept = kept[: opened.kept] if opened and has_kept else ""
-        self._swallow_until = opened.last_step if opened and has_kept else None
+        self._skip_until = opened.last_step if opened and has_kept else None
         self._joiner: Joiner | None = None
         self._beginning: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._moved = asyncio.Event()
+        self._progressed = asyncio.Event()
         self._is_begun = False
         self._left = {"text": TEXT_BYTES_MAX, "reasoning": REASONING_BYTES_MAX}
         self._first_s = 0.0
@@ -89,26 +89,26 @@ class RunMessages:
 
     @property
     def message_id(self) -> str:
-        """The message being said, or the next one."""
+        """The id of the open message, or of the next one."""
         return message_id_of(self._run.run.run_id, self.number)
 
     @property
     def is_open(self) -> bool:
-        """Whether a message is being said, in this segment or in the one that is replayed."""
+        """True while a message is open, in this segment or in the one that is replayed."""
         return self._joiner is not None or self._is_begun
 
     @property
     def is_replaying(self) -> bool:
-        """Whether what is said now was said before."""
-        return self.number < self._done or self._swallow_until is not None
+        """True while the text that comes is in the log already."""
+        return self.number < self._done or self._skip_until is not None
 
     @property
     def text_length(self) -> int:
-        """Code points of the open message's text so far: where a step that is recorded now stands."""
+        """Code points of the open message's text so far: the position of a step recorded now."""
         return len(self._joiner.whole("text")) if self._joiner else len(self._kept)
 
     def add(self, text: str, track: Track = "text") -> None:
-        """Give a piece of text. It is sent when it is due; nothing waits for it."""
+        """Adds a piece of text. It is sent when it is due; nothing waits for it."""
         if not text:
             return
         self._is_begun = True
@@ -116,15 +116,15 @@ class RunMessages:
             return
         joiner = self._open()
         joiner.add(track, self._fitting(text, track))
-        self._pump()
+        self._send_due()
 
     def passed_step(self, key: str) -> None:
-        """The replayed agent came to a recorded step: what it says after the last one is new."""
-        if self.number == self._done and key == self._swallow_until:
-            self._swallow_until = None
+        """Notes that the replayed agent passed a recorded step: text after the last one is new."""
+        if self.number == self._done and key == self._skip_until:
+            self._skip_until = None
 
     async def flush(self) -> None:
-        """Send what waits, and wait until it is stored: before any other event of the run.
+        """Sends the text that waits, and waits until it is stored; called before any other event of the run.
 
         Raises:
             Fenced: the run has another holder.
@@ -132,16 +132,16 @@ class RunMessages:
         if self._beginning is not None:
             await self._beginning
             self._check_fence()
-        while self._joiner is not None and not self._joiner.is_quiet:
-            self._moved.clear()
-            self._pump(is_forced=True)
-            await self._moved.wait()
+        while self._joiner is not None and not self._joiner.is_stored:
+            self._progressed.clear()
+            self._send_due(is_forced=True)
+            await self._progressed.wait()
             self._check_fence()
 
     async def end(self, ending: MessageEnding, *, is_forced: bool = False) -> str:
-        """End the message, if one is open; `is_forced` ends an empty one, for a tool call that needs one to belong to.
+        """Ends the message, if one is open; `is_forced` ends an empty one, for a tool call that must belong to a message.
 
-        Returns the id of the message that is ended now.
+        Returns the id of the message that has ended.
         """
         message_id = self.message_id
         if self.number < self._done:
@@ -151,7 +151,7 @@ class RunMessages:
         is_left_open = self._opened is not None and self.number == self._done
         if not (self.is_open or is_forced or (is_left_open and ending.finish_reason != "tool_calls")):
             return message_id
-        self._swallow_until = None
+        self._skip_until = None
         self._open()
         await self.flush()
         await self._append_end(message_id, ending)
@@ -160,13 +160,13 @@ class RunMessages:
         return message_id
 
     def open_texts(self) -> tuple[str, str]:
-        """Text and reasoning of the message that is open, as far as it was said."""
+        """Text and reasoning of the open message so far."""
         if self._joiner is None:
             return self._held if self._opened is not None else "", ""
         return self._joiner.whole("text"), self._joiner.whole("reasoning")
 
     def close(self) -> None:
-        """Let go of timers: the segment is over, whatever was said."""
+        """Cancels timers and tasks at the end of the segment."""
         if self._timer is not None:
             self._timer.cancel()
         if self._beginning is not None:
@@ -185,7 +185,7 @@ class RunMessages:
             await (self._append_reset() if self._opened is not None else self._append_start())
         except Fenced:
             self._control.request(Stop.FENCED)
-        self._pump()
+        self._send_due()
 
     async def _append_start(self) -> None:
         run = self._run.run
@@ -226,14 +226,14 @@ class RunMessages:
         self._faults.hit("run_after_end")
 
     def _fitting(self, text: str, track: Track) -> str:
-        """The text as it may be stored: no NUL, no lone surrogates, and no more of it than a message may hold."""
+        """The text as it may be stored: without NUL and lone surrogates, cut at the limit of a message."""
         text = text.replace("\x00", "\ufffd")
         raw = text.encode("utf-8", "replace")
         left = self._left[track]
         self._left[track] = left - len(raw)
         return raw[: max(0, left)].decode("utf-8", "ignore")
 
-    def _pump(self, *, is_forced: bool = False) -> None:
+    def _send_due(self, *, is_forced: bool = False) -> None:
         joiner = self._joiner
         if joiner is None or self._beginning is None or not self._beginning_done():
             return
@@ -244,7 +244,7 @@ class RunMessages:
             if self._timer is None:
                 self._timer = self._loop.call_later(due_s, self._on_timer)
         elif not self._writer.has_room:
-            self._writer.when_room(self, self._pump)
+            self._writer.when_room(self, self._send_due)
         else:
             self._send(joiner, joiner.take(self._loop.time()))
 
@@ -254,7 +254,7 @@ class RunMessages:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._pump()
+        self._send_due()
 
     def _send(self, joiner: Joiner, delta: Delta) -> None:
         run = self._run.run
@@ -271,13 +271,13 @@ class RunMessages:
                 if delta.offset == len(self._kept):
                     self._metrics.first_delta(self._loop.time() - self._first_s)
                 joiner.stored()
-                self._moved.set()
-                self._pump()
+                self._progressed.set()
+                self._send_due()
             elif isinstance(result, GuardRefused):
                 self._metrics.fenced += 1
                 self._control.request(Stop.FENCED)
-                self._moved.set()
-            else:  # the same delta again: who has it already ignores it by its offset
+                self._progressed.set()
+            else:  # the same delta again: readers that have it ignore it by its offset
                 self._loop.call_later(RETRY_S, self._writer.submit, draft, settled)
 
         self._writer.submit(draft, settled)

@@ -1,7 +1,7 @@
-"""Questions of a segment: numbered as the agent comes to them, answered from the journal, else the segment ends here.
+"""Questions of a segment: numbered in the order the agent asks them, answered from the journal; without an answer the segment ends.
 
-The batch rule: a segment ends with all its questions open, and the next begins when all are answered. Otherwise calls that
-ran beside each other would lose their answers (NOTES 3).
+A segment ends with all its questions open, and the next begins when all are answered: otherwise calls that ran concurrently would
+lose their answers.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from streams.times import rfc3339
 
 
 class Questions:
-    """Puts questions, and remembers those that were not answered yet.
+    """Asks questions, and keeps those without an answer.
 
     Args:
-        first: the number of the first question: 0 for an agent that is replayed, else those that were put before.
+        first: the number of the first question: 0 for an agent that is replayed, else the number asked before.
     """
 
     def __init__(self, run: RunLog, faults: Faults, now_ms: Callable[[], int], first: int = 0) -> None:
@@ -37,8 +37,8 @@ class Questions:
         """The answers, in order.
 
         Raises:
-            Suspended: some are not answered yet; the segment ends and the agent is run again when they are.
-            AgentFailed: one is not as the catalogue has questions.
+            Suspended: some have no answer yet; the segment ends, and the agent is run again when all have.
+            AgentFailed: a question does not match the catalogue.
         """
         answers: list[Answer] = []
         for question in questions:
@@ -56,7 +56,7 @@ class Questions:
         return answers
 
     async def put(self) -> int:
-        """Append the open questions. Returns when the first of them expires, in milliseconds since 1970."""
+        """Appends the open questions. Returns the earliest expiry, in milliseconds since 1970."""
         now_ms = self._now_ms()
         earliest = now_ms + WAITING_MS_DEFAULT
         for request_id, question in self.open:

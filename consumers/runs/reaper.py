@@ -1,7 +1,7 @@
-"""Looks at every run that is not final: deadlines of all states, lost workers, jobs that never came.
+"""The reaper inspects every run that is not final: deadlines of all states, lost workers, lost jobs.
 
-It takes a run's lease before it changes anything, writes itself in as holder, and from then on the old worker is refused. Two
-reapers, or a reaper and a worker that was only slow, write each event once.
+Before it changes a run it takes the run's lease and makes itself its holder, so that the old worker is refused from then on. Two
+reapers, or a reaper and a worker that was only slow, still write each event once.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from streams.run_states import QUEUED_MS_MAX, WAITING_MS_DEFAULT
 TURN_S: Final = 1.0
 DUE_MAX: Final = 200
 LOOK_AGAIN_MS: Final = 3_000
-"""How often a run is looked at: what a lost worker costs beyond the life of its lease."""
+"""Interval between inspections of a run: the delay of a lost worker beyond the life of its lease."""
 WAITING_LOOK_MS: Final = 30_000
 JOB_PATIENCE_MS: Final = 20_000
-"""A run that has its turn and was not taken for so long gets another job: its first one may have died with a worker."""
+"""A run that has its turn and was not taken for this long gets another job: the first may have died with a worker."""
 DEADLINE_GRACE_MS: Final = 20_000
-"""The worker keeps the deadline itself; the reaper only when that did not help."""
+"""The worker enforces the deadline; the reaper does this much later if the worker did not."""
 _log = logging.getLogger(__name__)
 
 
 class Reaper:
-    """Takes care of the runs in this worker's partitions."""
+    """Inspects the runs in this worker's partitions."""
 
     def __init__(
         self, parts: WorkerParts, turn_s: float = TURN_S, look_again_ms: int = LOOK_AGAIN_MS,
@@ -48,15 +48,15 @@ class Reaper:
         self._partitions: set[int] = set()
 
     async def take(self, partition: int, token: int) -> None:  # noqa: ARG002 - runs have leases of their own
-        """Look after the runs of a partition from now on."""
+        """Inspects the runs of a partition from now on."""
         self._partitions.add(partition)
 
-    async def leave(self, partition: int, *, is_lost: bool) -> None:  # noqa: ARG002 - nothing is in hand between turns
-        """Look after them no more."""
+    async def leave(self, partition: int, *, is_lost: bool) -> None:  # noqa: ARG002 - nothing is under way between turns
+        """Stops inspecting the runs of a partition."""
         self._partitions.discard(partition)
 
     async def run(self) -> None:
-        """Look, for ever."""
+        """Inspects due runs until cancelled."""
         while True:
             await asyncio.sleep(self._turn_s)
             try:
@@ -64,23 +64,23 @@ class Reaper:
                     await self.look(partition)
             except LogUnavailable as error:
                 _log.debug("the reaper waits for Redis: %s", error)
-            except Exception:  # one run that cannot be read must not keep the others from their end
+            except Exception:  # one run that cannot be read must not delay the others
                 _log.exception("the reaper failed on a run")
 
     async def look(self, partition: int) -> None:
-        """Look at the runs that are due."""
+        """Inspects the runs of a partition that are due."""
         for channel, run_id in await self._parts.store.due(partition, self._parts.now_ms(), DUE_MAX):
             wait_ms = self._look_again_ms
             try:
                 wait_ms = await self.inspect(channel, run_id)
             except Fenced:
-                _log.info("run %s is in other hands", run_id)
+                _log.info("run %s has another holder", run_id)
             finally:
                 if wait_ms:
                     await self._parts.store.register(channel, run_id, self._parts.now_ms() + wait_ms)
 
     async def inspect(self, channel: Channel, run_id: str) -> int:
-        """Do what the run needs. Returns in how many milliseconds to look again, 0 when it is over."""
+        """Does the next thing the run needs. Returns milliseconds until the next inspection, 0 when it is over."""
         run = await self._parts.store.run(channel, run_id)
         if run is None or run.is_final:
             await self._flow.leave(channel, run_id)
@@ -112,7 +112,7 @@ class Reaper:
             await self._flow.put_job(channel, run.run_id, again)
 
     async def _check_turn(self, channel: Channel, active: str) -> None:
-        """The turn belongs to another run. If that one is over, it goes on."""
+        """Passes the turn on if the run that has it is over."""
         other = await self._parts.store.run(channel, active)
         if other is None or other.is_final:
             await self._flow.leave(channel, active)
@@ -130,7 +130,7 @@ class Reaper:
         return self._look_again_ms
 
     async def _lost(self, channel: Channel, run_id: str) -> None:
-        """The worker gives no sign of life: a new attempt, or the end."""
+        """Begins a new attempt of a run whose worker is lost, or ends it."""
         holder = await self._acquire(channel, run_id)
         if holder is None:
             return
@@ -161,7 +161,7 @@ class Reaper:
             await self._flow.put_job(channel, run.run_id)
 
     async def _overdue(self, channel: Channel, run_id: str) -> None:
-        """It lives, and does not end: take it away from its worker."""
+        """Ends a run past its deadline, taking it from its worker."""
         run = await self._parts.store.run(channel, run_id)
         if run is None or run.state not in {"running", "cancelling"}:
             return
@@ -180,8 +180,8 @@ class Reaper:
         duration_ms = max(0, self._parts.now_ms() - run.began_ms)
         ending = RunEnding("cancelled", duration_ms, "cancelled", None, text, reasoning)
         if outcome == "failed":
-            told = failure("worker_lost", message, is_retryable=True)
-            ending = replace(ending, outcome="failed", tool_reason="worker_lost", failure=told)
+            problem = failure("worker_lost", message, is_retryable=True)
+            ending = replace(ending, outcome="failed", tool_reason="worker_lost", failure=problem)
         elif outcome == "expired":
             ending = replace(ending, outcome="expired", tool_reason="timeout")
         await self._flow.close(writes, ending)

@@ -1,7 +1,7 @@
-"""Appending for one run: every event with the run's guard, its key, its causation, and the journal kept up to date.
+"""Appends for a run: durable events with the run's guard, key, causation and journal, and deltas within a bound.
 
-A durable append is repeated until it is confirmed or refused: the key makes that safe, and the guard stops a worker that
-was overtaken.
+A durable append is repeated until it is confirmed or refused: the key makes that safe, and the guard stops a worker that has lost
+the run.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ RETRY_S: Final = 0.25
 
 
 class Fenced(Exception):
-    """The run has another holder: this worker must not append for it any more."""
+    """The run has another holder: this worker must no longer append for it."""
 
 
 @dataclass(slots=True)
 class RunLog:
-    """Appends for one run. With a `holder` every append compares it; without, only what `RunChange` says.
+    """Appends for one run. With a `holder` every append checks it; without, only the conditions of its `RunChange`.
 
     Attributes:
-        correlation: the event that began it all; the run's events share it.
+        correlation: the first event of the chain; all events of the run share it.
     """
 
     log: Log
@@ -46,7 +46,7 @@ class RunLog:
 
     @property
     def actor(self) -> Actor:
-        """The agent: it answers under its own name."""
+        """The agent, which answers under its own name."""
         return Actor("agent", self.run.agent)
 
     def draft(
@@ -57,7 +57,7 @@ class RunLog:
         change: RunChange = NO_CHANGE,
         open_text: OpenText | None = None,
     ) -> Draft:
-        """The event as it goes to the log. `key` is what it is within the run; live events have none."""
+        """The event as it is appended. `key` identifies it within the run; live events have none."""
         declared = CATALOGUE[type_]
         return Draft(
             self.channel, type_, to_json(payload), self.actor, declared.lane, declared.version,
@@ -78,7 +78,7 @@ class RunLog:
         Raises:
             Fenced: the run has another holder, or is gone.
             GuardRefused: another condition did not hold.
-            IdempotencyConflict: somebody else has written this event of the run already, in other words.
+            IdempotencyConflict: this event of the run was already written with another payload.
         """
         draft = self.draft(type_, payload, key, change, open_text)
         while True:
@@ -102,7 +102,7 @@ class RunLog:
         change: RunChange = NO_CHANGE,
         open_text: OpenText | None = None,
     ) -> bool:
-        """As `append`; False when somebody else came first with this event."""
+        """As `append`; False when the event was written before, or its guard refused it."""
         try:
             await self.append(type_, payload, key, change, open_text)
         except (GuardRefused, IdempotencyConflict):
@@ -120,11 +120,11 @@ class RunLog:
 
 
 IN_FLIGHT_MAX: Final = 256
-"""Deltas on their way at once. When it is reached, text is joined longer instead of queued (NOTES 3)."""
+"""Deltas in flight at once. At this bound text is joined longer instead of queued."""
 
 
 class DeltaWriter:
-    """Submits deltas of all runs of a worker to the appender, whose batches are the queue."""
+    """Submits the deltas of all runs of a worker, up to a bound and without waiting; the appender's batches are the queue."""
 
     def __init__(self, log: Log, in_flight_max: int = IN_FLIGHT_MAX) -> None:
         self._log = log
@@ -133,15 +133,15 @@ class DeltaWriter:
 
     @property
     def has_room(self) -> bool:
-        """Whether a delta may be submitted now."""
+        """True when a delta may be submitted now."""
         return self._room > 0
 
     def when_room(self, who: object, wake: Callable[[], None]) -> None:
-        """Call `wake` once when there is room; the one who waits longest comes first."""
+        """Calls `wake` once when there is room, in the order of arrival."""
         self._waiting.setdefault(who, wake)
 
     def submit(self, draft: Draft, done: Done) -> None:
-        """Send; `done` gets the answer. Only when `has_room`."""
+        """Submits a draft; `done` gets the result. Allowed only when `has_room`."""
         self._room -= 1
 
         def settled(result: Result) -> None:

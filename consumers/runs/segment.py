@@ -1,7 +1,7 @@
-"""One segment of a run, from taking it to its end: what an arq job does.
+"""Runs one segment of a run, from taking it to its end.
 
-It takes the run by appending `agent.status running` with its own token as holder, plays the agent, and ends in one of: complete,
-waiting for people, handed over to a new attempt, or, when somebody else has the run, silence.
+It takes the run by appending `agent.status running` with its own token as holder, executes the agent, and ends in one of four ways:
+complete, waiting for people, handed over to a new attempt, or silently when another worker has the run.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _log = logging.getLogger(__name__)
 
 
 class Taken(NamedTuple):
-    """A segment this worker has: its way to the log, and what looks after it."""
+    """A segment this worker has taken: its log, and its entry among the held runs."""
 
     writes: RunLog
-    kept: HeldRun
+    held: HeldRun
 
 
 class SegmentRunner:
@@ -49,13 +49,13 @@ class SegmentRunner:
         self._held_runs = held_runs
 
     async def run(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
-        """Take and do this segment. Never raises for what an agent does."""
+        """Takes and runs this segment. Never raises for an agent's failure."""
         taken = await self.take(channel, run_id, segment, attempt)
         if taken is not None:
-            await self.perform(taken)
+            await self.execute(taken)
 
     async def take(self, channel: Channel, run_id: str, segment: int, attempt: int) -> Taken | None:
-        """Become the holder of this segment; None when it is not to be done any more, or somebody else does it."""
+        """Becomes the holder of this segment; None when it is over, or another worker has it."""
         parts = self.parts
         view = await parts.store.run(channel, run_id)
         if view is None or (view.state, view.segment, view.attempt) != ("queued", segment, attempt):
@@ -72,20 +72,20 @@ class SegmentRunner:
             await parts.leases.release_run(channel, run_id, holder)
             return None
         taken = Taken(writes, HeldRun(channel, run_id, holder, Control()))
-        self._held_runs.add(taken.kept)
+        self._held_runs.add(taken.held)
         return taken
 
-    async def perform(self, taken: Taken) -> None:
-        """Do a segment that was taken, to one of its ends."""
-        kept = taken.kept
+    async def execute(self, taken: Taken) -> None:
+        """Runs a segment that was taken, to one of its ends."""
+        held = taken.held
         try:
             self.parts.faults.hit("run_after_take")
-            await self._perform(taken.writes, kept.control)
+            await self._execute(taken.writes, held.control)
         except Fenced:
-            _log.warning("run %s has a new holder; this worker leaves it", kept.run_id)
+            _log.warning("run %s has a new holder; this worker stops its segment", held.run_id)
         finally:
-            self._held_runs.remove(kept)
-            await self.parts.leases.release_run(kept.channel, kept.run_id, kept.holder)
+            self._held_runs.remove(held)
+            await self.parts.leases.release_run(held.channel, held.run_id, held.holder)
 
     async def _take(self, channel: Channel, view: RunView, holder: str) -> RunLog | None:
         now_ms = self.parts.now_ms()
@@ -117,12 +117,12 @@ class SegmentRunner:
         return writes
 
     async def _settings(self, channel: Channel) -> str:
-        """The conversation's settings now. The run keeps them: a replay must be given what the first play was."""
+        """The conversation's settings now. The run keeps them: a replay must get the same as the first execution."""
         if channel.kind is not Kind.CONVERSATION:
             return ""
         return await SettingsRecords(self.parts.log).for_agents(channel)
 
-    async def _perform(self, writes: RunLog, control: Control) -> None:
+    async def _execute(self, writes: RunLog, control: Control) -> None:
         agent = self.parts.agents.get(writes.run.agent)
         if agent is None:
             await self._fail(writes, "agent_unavailable", "this worker does not serve the agent", is_retryable=True)
@@ -132,9 +132,9 @@ class SegmentRunner:
         except NoInput as error:
             await self._fail(writes, "no_input", str(error), is_retryable=False)
             return
-        await self._play(writes, agent, control, given)
+        await self._run_agent(writes, agent, control, given)
 
-    async def _play(self, writes: RunLog, agent: ServedAgent, control: Control, given: AgentInput) -> None:
+    async def _run_agent(self, writes: RunLog, agent: ServedAgent, control: Control, given: AgentInput) -> None:
         kept = ""
         if (message := writes.journal.open_message) is not None:
             kept, _ = await self.parts.store.open_text(writes.channel, message.message_id)
@@ -148,7 +148,7 @@ class SegmentRunner:
             execution.messages.close()
 
     async def _watch(self, task: asyncio.Task[None], control: Control, run: RunView) -> bool:
-        """Wait for the agent's end, or bring it about. True when its deadline did."""
+        """Waits for the agent to end, or ends it. True when its deadline ended it."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + max(0, run.deadline_ms - self.parts.now_ms()) / 1000
         is_expired = False
@@ -170,7 +170,7 @@ class SegmentRunner:
         return is_expired
 
     async def _finish(self, execution: Execution, task: asyncio.Task[None], *, is_expired: bool) -> None:
-        """Do what the agent's end asks for."""
+        """Acts on the agent's end."""
         control, writes = execution.control, execution.run_log
         error = task.exception() if task.done() and not task.cancelled() else asyncio.CancelledError()
         if control.stop is Stop.FENCED or isinstance(error, Fenced):
@@ -186,17 +186,17 @@ class SegmentRunner:
         elif control.stop is not None:
             await self._close_cancelled(execution)
         elif isinstance(error, AgentFailed):
-            told = failure(error.code, str(error), is_retryable=error.is_retryable)
-            await self._close(execution, RunEnding("failed", self._duration_ms(writes.run), "failed", told))
+            problem = failure(error.code, str(error), is_retryable=error.is_retryable)
+            await self._close(execution, RunEnding("failed", self._duration_ms(writes.run), "failed", problem))
         elif isinstance(error, Exception | asyncio.CancelledError | GeneratorExit):
             _log.error("agent %s failed in run %s", writes.run.agent, writes.run.run_id, exc_info=error)
-            told = failure("agent_error", "the agent failed; the worker's log says how", is_retryable=True)
-            await self._close(execution, RunEnding("failed", self._duration_ms(writes.run), "failed", told))
+            problem = failure("agent_error", "the agent failed; see the worker's log", is_retryable=True)
+            await self._close(execution, RunEnding("failed", self._duration_ms(writes.run), "failed", problem))
         else:
             raise error
 
     async def _wait(self, execution: Execution) -> None:
-        """End the job until people have answered."""
+        """Ends the segment until people have answered."""
         writes, faults = execution.run_log, self.parts.faults
         await execution.messages.end(MessageEnding("tool_calls"))
         deadline_ms = await execution.questions.put()
@@ -220,7 +220,7 @@ class SegmentRunner:
         await self.flow.resume(writes.channel, run.run_id)  # the last answer may have come before we waited
 
     async def _hand_over(self, execution: Execution) -> None:
-        """Give the run to another worker as a new attempt, which is nobody's failure."""
+        """Hands the run over to another worker as a new attempt, which is not counted as a loss."""
         writes = execution.run_log
         await execution.messages.flush()
         verdict = judge(writes.journal, losses=0)
@@ -247,16 +247,16 @@ class SegmentRunner:
         ending = replace(ending, text=text, reasoning=reasoning)
         if await self.flow.close(writes, ending):
             return
-        if ending.outcome in {"expired", "success"}:  # a cancel came in between, and from there they are not allowed
+        if ending.outcome in {"expired", "success"}:  # a cancel came in between, after which these are not allowed
             await self.flow.close(writes, replace(ending, outcome="cancelled", result=None))
 
     async def _fail(self, writes: RunLog, code: str, message: str, *, is_retryable: bool) -> None:
-        told = failure(code, message, is_retryable=is_retryable)
-        await self.flow.close(writes, RunEnding("failed", self._duration_ms(writes.run), "failed", told))
+        problem = failure(code, message, is_retryable=is_retryable)
+        await self.flow.close(writes, RunEnding("failed", self._duration_ms(writes.run), "failed", problem))
 
     def _duration_ms(self, run: RunView) -> int:
         return max(0, self.parts.now_ms() - run.began_ms)
 
     def _lost(self, run: RunView, verdict: Lost) -> RunEnding:
-        told: JsonObject = failure("worker_lost", verdict.message, is_retryable=True)
-        return RunEnding("failed", self._duration_ms(run), "worker_lost", told)
+        problem: JsonObject = failure("worker_lost", verdict.message, is_retryable=True)
+        return RunEnding("failed", self._duration_ms(run), "worker_lost", problem)

@@ -1,7 +1,7 @@
-"""What an agent gives, held against the catalogue before it is stored. Pure.
+"""Checks payloads of agents against the catalogue before they are stored. Pure.
 
-Agents are other people's code, and models write half of what they give. What the catalogue does not allow would be refused by
-every reader of the log, for ever; so it is refused here, where somebody can still be told why.
+Agents are other people's code, and models write half of their payloads. Every reader of the log would refuse an invalid payload for
+ever; so it is refused here, where the agent can still be told the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from streams.json_bytes import JsonObject, parse, to_json
 
 
 class Unstorable(Exception):
-    """A payload is not what the catalogue declares; says which field, and what it must be."""
+    """A payload does not match the catalogue; the text names the field and the rule."""
 
 
 def storable_text(text: str, length_max: int) -> str:
@@ -24,10 +24,10 @@ def storable_text(text: str, length_max: int) -> str:
 
 
 def storable(type_: str, payload: JsonObject) -> JsonObject:
-    """The payload in plain JSON, as any reader will find it: tuples are lists, keys are text.
+    """The payload in plain JSON, as readers will find it: tuples are lists, keys are text.
 
     Raises:
-        Unstorable: it is no JSON, or not as declared.
+        Unstorable: it is not JSON, or does not match the catalogue.
     """
     try:
         plain = cast("JsonObject", parse(to_json(payload)))
@@ -40,10 +40,10 @@ def storable(type_: str, payload: JsonObject) -> JsonObject:
 
 
 def checked(type_: str, payload: JsonObject) -> JsonObject:
-    """As `storable`, for what ends the run if it cannot be stored.
+    """As `storable`, for payloads without which the run cannot continue.
 
     Raises:
-        AgentFailed: `bad_item`, with the field and what it must be.
+        AgentFailed: `bad_item`, with the field and the rule.
     """
     try:
         return storable(type_, payload)

@@ -1,7 +1,7 @@
-"""Tool calls of a segment: told, approved, run, and told again. Each runs once, or the log says that it did not.
+"""Tool calls of a segment: recorded, approved, run, and their outcome recorded. Each runs once, or the log says that it did not.
 
-A call with a recorded result is not run again. One that was begun and has none is run again only when it is idempotent,
-and then with the same key; the reaper ends a run whose call may not be repeated.
+A call with a recorded outcome is not run again. One that began without an outcome is run again only if it is idempotent, and then
+with the same key; the reaper ends a run whose call must not be repeated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class ToolRunner:
-    """Carries out the calls an agent yields."""
+    """Runs the calls an agent yields."""
 
     def __init__(
         self, run: RunLog, messages: RunMessages, questions: Questions, writer: DeltaWriter, faults: Faults
@@ -45,19 +45,19 @@ class ToolRunner:
         )
         self._count = 0
         self._uses: Counter[str] = Counter()
-        self._foreign_message: str | None = None
+        self._framework_message: str | None = None
 
     async def call_all(self, calls: Sequence[ToolCall]) -> list[ToolOutcome]:
-        """Run the calls beside each other; the outcomes come in their order.
+        """Runs the calls concurrently; the outcomes come in their order.
 
         Raises:
-            Suspended: people or a client must say something first.
+            Suspended: people or a client must answer first.
         """
         named = [replace(call, tool_call_id=self._name(call)) for call in calls]
         starts = [self._start(call, self._messages.message_id) for call in named]
         await self._end_message([call.tool_call_id for call in named])
         for start in starts:
-            await self._tell_start(start)
+            await self._append_start(start)
         answers = await self._answers(named)
         pairs = zip(named, answers, strict=True)
         tasks = [
@@ -71,17 +71,17 @@ class ToolRunner:
             await end_or_close(tasks, CANCEL_WAIT_S / 2)  # one that raised (fenced, cancelled) ends the others with it
 
     async def append_begun(self, begun: CallsBegun) -> None:
-        """Tell of calls that a framework runs; those told before, as when it goes on after an approval, are passed over."""
+        """Records calls that a framework runs; those recorded before, as when it continues after an approval, are skipped."""
         fresh = [call for call in begun.calls if call.tool_call_id not in self._run.journal.calls]
         if not fresh:
             return
-        if self._messages.is_open or self._foreign_message is None or begun.message_calls:
-            self._foreign_message = await self._end_message(begun.message_calls)
+        if self._messages.is_open or self._framework_message is None or begun.message_calls:
+            self._framework_message = await self._end_message(begun.message_calls)
         for call in fresh:
-            await self._tell_start(self._start(call, self._foreign_message))
+            await self._append_start(self._start(call, self._framework_message))
 
     async def append_ended(self, ended: CallEnded) -> None:
-        """Tell what came of such a call, once."""
+        """Records the outcome of such a call, once."""
         outcome = ended.outcome
         record = self._run.journal.calls.get(outcome.tool_call_id)
         if record is None or record.outcome is not None:
@@ -92,7 +92,7 @@ class ToolRunner:
             await self._complete(outcome.tool_call_id, ended.duration_ms, outcome.output, is_denied=outcome.is_denied)
 
     def _name(self, call: ToolCall) -> str:
-        """The call's id in the log. Some providers begin anew with each response: an id used again gets a number behind it."""
+        """The call's id in the log. Some providers restart their ids with each response: a repeated id gets a number appended."""
         if call.tool_call_id is None:
             self._count += 1
             return f"{self._run.run.run_id}.c{self._count - 1}"
@@ -105,7 +105,7 @@ class ToolRunner:
         return await self._messages.end(checked_ending(MessageEnding("tool_calls", parts=tuple(parts))), is_forced=True)
 
     def _start(self, call: ToolCall, message_id: str) -> JsonObject:
-        """What is told of a call. Arguments too large to be told are left out; the tool gets them all the same."""
+        """The payload of `tool.call.start`. Arguments too large for an event are left out; the tool still gets them."""
         is_hidden = call.is_redacted or is_too_large(call.args)
         payload: JsonObject = {
             "tool_call_id": call.tool_call_id, "run_id": self._run.run.run_id, "message_id": message_id, "name": call.name,
@@ -119,13 +119,13 @@ class ToolRunner:
         payload |= {name: value for name, value in optional.items() if value is not None}
         return checked("tool.call.start", payload)
 
-    async def _tell_start(self, payload: JsonObject) -> None:
+    async def _append_start(self, payload: JsonObject) -> None:
         call_id = str(payload["tool_call_id"])
         if call_id not in self._run.journal.calls:
             await self._run.append("tool.call.start", payload, f"call/{call_id}")
 
     async def _answers(self, calls: Sequence[ToolCall]) -> list[Answer | None]:
-        """What people said to each call; None where nobody had to be asked."""
+        """The answer to each call; None where nobody had to be asked."""
         asked = [(call, question) for call in calls if (question := self._question(call)) is not None]
         answers = await self._questions.ask_all([question for _, question in asked])
         by_call = {call.tool_call_id: answer for (call, _), answer in zip(asked, answers, strict=True)}
@@ -160,8 +160,8 @@ class ToolRunner:
 
     async def _client_result(self, call: ToolCall, answer: Answer | None, started_s: float) -> ToolOutcome:
         if answer is None or answer.error:
-            said = answer.error if answer else "nobody answered"
-            return await self._fail(str(call.tool_call_id), "failed", said, is_retryable=False)
+            problem = answer.error if answer else "nobody answered"
+            return await self._fail(str(call.tool_call_id), "failed", problem, is_retryable=False)
         return await self._complete(str(call.tool_call_id), _since_ms(started_s), answer.value)
 
     async def _run_tool(self, call: ToolCall, args: JsonObject, started_s: float) -> ToolOutcome:
@@ -193,7 +193,7 @@ class ToolRunner:
         try:
             payload = storable("tool.call.complete", payload)
         except Unstorable as error:
-            return await self._fail(call_id, "failed", f"the output cannot be told: {error}", is_retryable=False)
+            return await self._fail(call_id, "failed", f"the output cannot be stored: {error}", is_retryable=False)
         await self._run.append("tool.call.complete", payload, f"result/{call_id}")
         return ToolOutcome(call_id, payload["output"], is_denied)
 
@@ -207,7 +207,7 @@ class ToolRunner:
 
 
 async def _all_of(tasks: Sequence[asyncio.Task[ToolOutcome]]) -> list[ToolOutcome]:
-    """The results, or what one raised. A cancellation is passed on at once, which `gather` holds up until all have ended."""
+    """The results, or the first exception. A cancellation is passed on at once, which `gather` delays until all have ended."""
     if tasks:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
@@ -221,7 +221,7 @@ def _as_named(outcome: ToolOutcome, call: ToolCall) -> ToolOutcome:
 
 
 def is_too_large(args: JsonObject) -> bool:
-    """Whether arguments do not fit an event."""
+    """True when the arguments do not fit into an event."""
     return len(to_json(args)) > ARGS_BYTES_MAX
 
 
@@ -238,7 +238,7 @@ INTERVAL_S: Final = 0.5
 
 
 class ToolProgress:
-    """What a running tool is given: its idempotency key, and a way to tell how far it is."""
+    """Implements `ToolContext`: reports progress at most twice a second; a report lost is superseded by the next."""
 
     def __init__(self, run: RunLog, writer: DeltaWriter, tool_call_id: str) -> None:
         self._run, self._writer, self._call_id = run, writer, tool_call_id
@@ -247,11 +247,11 @@ class ToolProgress:
 
     @property
     def idempotency_key(self) -> str:
-        """`<run>/<segment>/<call>`, the same on every attempt (NOTES 3)."""
+        """`<run>/<segment>/<call>`, the same on every attempt."""
         return f"{self._run.run.run_id}/{self._run.run.segment}/{self._call_id}"
 
     def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Tell how far it is. What comes too soon, or when the way is full, is left out."""
+        """See `ToolContext.progress`. A report is left out when it comes too soon, or when too many deltas are in flight."""
         if not math.isfinite(progress):
             return
         now_s = asyncio.get_running_loop().time()
@@ -266,8 +266,8 @@ class ToolProgress:
             payload["total"] = total
         if message is not None:
             payload["message"] = storable_text(message, 500)
-        self._writer.submit(self._run.draft("tool.call.progress", payload), _unheard)
+        self._writer.submit(self._run.draft("tool.call.progress", payload), _ignore)
 
 
-def _unheard(_result: Result) -> None:
+def _ignore(_result: Result) -> None:
     """ToolProgress is superseded by the next one; whether this one arrived does not matter."""

@@ -1,7 +1,6 @@
-"""Which events a run still owes before it is over, in the order of NOTES 3. Pure.
+"""The events and changes of a run's transitions: how it closes, and how a run continues that lost its worker. Pure.
 
-Worker, handler and reaper call this with the same journal and use the keys it gives, so each event is written once whoever
-comes first.
+Worker, handler and reaper compute them from the same journal with the same keys, so each event is written once, whoever writes it.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ class Planned(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunEnding:
-    """How a run ends.
+    """The end of a run.
 
     Attributes:
-        tool_reason: why calls that are still open came to nothing.
-        failure: `Failure` of a run that failed.
-        text, reasoning: what was said of the message that is still open.
+        tool_reason: the reason in the errors of calls that are still open.
+        failure: the catalogue's `Failure`, for a run that failed.
+        text, reasoning: the text so far of the message that is still open.
     """
 
     outcome: Outcome
@@ -56,7 +55,7 @@ def failure(code: str, message: str, *, is_retryable: bool) -> JsonObject:
 
 
 def closing(channel: Channel, journal: Journal, run: RunView, ending: RunEnding) -> list[Planned]:
-    """The missing events: errors of open calls, resolutions, the message's end, `agent.complete` last."""
+    """The events missing at a run's end: errors of open calls, resolutions, the message's end, `agent.complete` last."""
     planned = [_call_error(journal.run_id, call.tool_call_id, ending) for call in journal.open_calls]
     planned += [
         _resolved(channel, journal.run_id, request.request_id, request.tool_call_id, ending)
@@ -118,10 +117,10 @@ def _complete(channel: Channel, journal: Journal, run: RunView, ending: RunEndin
 
 
 _TOOL_TEXTS = {
-    "cancelled": "the run was stopped before the call came to an end",
-    "worker_lost": "the worker was lost while the call was running; whether it had an effect is not known",
-    "timeout": "the run came to its deadline before the call came to an end",
-    "failed": "the run failed before the call came to an end",
+    "cancelled": "the run was stopped before the call ended",
+    "worker_lost": "the worker was lost while the call was running; it is not known whether the call took effect",
+    "timeout": "the run reached its deadline before the call ended",
+    "failed": "the run failed before the call ended",
 }
 
 
@@ -130,11 +129,11 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
-    """What an event does to its run's hash, in the same script.
+    """The change an event makes to its run's hash, in the script that appends it.
 
     Attributes:
-        states: the run must be in one of these; empty is any.
-        sets: fields written.
+        states: the states the run may be in; empty is any.
+        sets: fields to write.
         checks: further conditions.
         guards: guards on other hashes.
     """
@@ -150,17 +149,17 @@ NO_CHANGE = RunChange()
 
 
 ATTEMPTS_MAX: Final = 2
-"""Workers a run may use up. A run that killed two is likely to kill the third."""
+"""Workers a run may lose. A run that killed two is likely to kill the third."""
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A new attempt goes on after the last mark."""
+    """A new attempt continues after the last recorded step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """It cannot go on; a person may ask again."""
+    """The run cannot continue; a user may ask again."""
 
     message: str
 
@@ -169,23 +168,23 @@ Verdict: TypeAlias = Again | Lost
 
 
 def judge(journal: Journal, losses: int) -> Verdict:
-    """Whether the run may go on. `losses` counts this worker too, where it was lost and did not hand over."""
+    """Decides if the run may continue. `losses` counts this worker if it was lost, not if it handed over."""
     for call in journal.open_calls:
         if not (call.is_idempotent or call.executor in {"client", "human"} or _is_asked(journal, call.tool_call_id)):
-            return Lost(f"the worker was lost while the tool {call.name} was running, which may not be repeated")
+            return Lost(f"the worker was lost while the tool {call.name} was running, which must not be repeated")
     if losses >= ATTEMPTS_MAX:
         return Lost(f"{losses} workers were lost with this run")
     return Again()
 
 
 def requeue(run: RunView, now_ms: int, *, is_loss: bool) -> RunChange:
-    """What `agent.status queued` of a new attempt does to the run's hash."""
+    """The change that `agent.status queued` of a new attempt makes to the run's hash."""
     sets = (("state", "queued"), ("attempt", str(run.attempt + 1)), ("holder", ""), ("since_ms", str(now_ms)))
     increments = ("losses",) if is_loss else ()
     return RunChange(("running",), sets, increments, checks=(("attempt", "eq", str(run.attempt)),))
 
 
 def _is_asked(journal: Journal, call_id: str) -> bool:
-    """Whether the call was still waiting for people: then it has not begun."""
+    """True while the call waits for people: then it has not begun."""
     requests = [request for request in journal.requests.values() if request.tool_call_id == call_id]
     return bool(requests) and any(request.resolution is None for request in requests)

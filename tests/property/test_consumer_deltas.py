@@ -46,7 +46,7 @@ def test_deltas_add_up_to_what_was_given(pieces: list[tuple[Track, str, float]],
         held[delta.track] += delta.text
     assert held["text"] == kept + "".join(text for track, text, _ in pieces if track == "text") == joiner.whole("text")
     assert held["reasoning"] == "".join(text for track, text, _ in pieces if track == "reasoning")
-    assert joiner.is_quiet
+    assert joiner.is_stored
 
 
 @given(PIECES)

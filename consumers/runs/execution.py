@@ -31,7 +31,7 @@ from consumers.agents.agent import (
 from consumers.agents.context import Context
 from consumers.agents.loading import ServedAgent
 from consumers.runs.held_runs import Control
-from consumers.runs.history import ChannelHistory
+from consumers.runs.history import PastMessages
 from consumers.runs.journal import STEP_PREFIX
 from consumers.runs.messages import MessageEnding, RunMessages, checked_ending
 from consumers.runs.parts import WorkerParts
@@ -65,7 +65,7 @@ class Execution(Context):
         first = 0 if is_replayed else len(run_log.journal.requests)
         self.questions = Questions(run_log, parts.faults, parts.now_ms, first)
         self._tools = ToolRunner(run_log, self.messages, self.questions, parts.writer, parts.faults)
-        self._history = ChannelHistory(parts.log, run_log.channel, run.cause, parent)
+        self._history = PastMessages(parts.log, run_log.channel, run.cause, parent)
         self.result: Json = None
         self._outputs_before = run_log.journal.agent_output_count if is_replayed else 0
         self._output_number = 0

@@ -25,7 +25,7 @@ BRANCH_EVENTS_MAX: Final = 5_000
 _MESSAGES: Final = frozenset({b"chat.message", b"assistant.message.end"})
 
 
-class ChannelHistory:
+class PastMessages:
     """The channel up to the event that began the run.
 
     Args:

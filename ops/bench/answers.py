@@ -64,7 +64,7 @@ class TimedAnswer:
     asked_s: float = 0.0
 
 
-class Bench:
+class AnswerBench:
     """One run over processes that are up."""
 
     def __init__(self, log: Log, node: NodeProcess, worker_pid: int, redis_pid: int, token: str, load: Load) -> None:
@@ -162,7 +162,7 @@ async def measure(load: Load) -> dict[str, object]:
             await asyncio.gather(node.ready(), asyncio.to_thread(_until_up, worker))
             log = await Log.open(redis.url)
             try:
-                found = await Bench(log, node, worker.pid, redis.pid, token, load).run()
+                found = await AnswerBench(log, node, worker.pid, redis.pid, token, load).run()
             finally:
                 await log.close()
         finally:

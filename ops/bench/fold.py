@@ -28,23 +28,23 @@ _ALICE: Final = Actor("user", "alice", "c-1")
 _DEMO: Final = Actor("agent", "demo")
 
 
-class Log(NamedTuple):
+class ChannelLog(NamedTuple):
     """One channel's events, as they are read from its stream."""
 
     channel: Channel
     entries: list[Entry]
 
 
-def stored(channel: Channel, events: Iterable[Draft]) -> Log:
+def stored(channel: Channel, events: Iterable[Draft]) -> ChannelLog:
     """Drafts as the log would give them back, half a second apart."""
     entries = []
     for seq, draft in enumerate(events, 1):
         event_id, actor, meta = b"%d-0" % (START_MS + seq * 500), draft.actor.to_json(), draft.meta_json()
         entries.append(Entry(event_id, seq, draft.type.encode(), b"1", actor, draft.data, meta))
-    return Log(channel, entries)
+    return ChannelLog(channel, entries)
 
 
-def irc_logs(folder: Path) -> list[Log]:
+def irc_logs(folder: Path) -> list[ChannelLog]:
     """Each file of the folder as a conversation."""
     logs = []
     for file in sorted(folder.glob("*.txt")):
@@ -122,7 +122,7 @@ GENERATED: Final[dict[str, tuple[Kind, Callable[[Channel], Iterator[Draft]]]]] =
 }  # fmt: skip
 
 
-def rebuild(logs: list[Log]) -> list[ChannelState]:
+def rebuild(logs: list[ChannelLog]) -> list[ChannelState]:
     """Every channel folded from zero."""
     states = []
     for log in logs:
@@ -133,7 +133,7 @@ def rebuild(logs: list[Log]) -> list[ChannelState]:
     return states
 
 
-def through_snapshots(log: Log) -> ChannelState:
+def through_snapshots(log: ChannelLog) -> ChannelState:
     """The channel folded as nodes come and go: a snapshot, another process, the next stretch."""
     state = ChannelState.begin(log.channel)
     for number, entry in enumerate(log.entries):
@@ -143,7 +143,7 @@ def through_snapshots(log: Log) -> ChannelState:
     return state
 
 
-def measure(name: str, logs: list[Log], rounds: int) -> None:
+def measure(name: str, logs: list[ChannelLog], rounds: int) -> None:
     """Fold the logs `rounds` times; print the median rate, and the cost of showing and keeping the largest state."""
     seconds: list[float] = []
     for _ in range(rounds):

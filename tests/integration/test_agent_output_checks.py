@@ -98,7 +98,7 @@ async def test_an_output_that_cannot_be_told_fails_its_call_alone(log: Log, clie
         end = await client.end(run_id)
 
     assert end["outcome"] == "success"
-    assert "failed: the output cannot be told" in await client.text(run_id)
+    assert "failed: the output cannot be stored" in await client.text(run_id)
     check_rules(await client.events())
 
 

@@ -57,7 +57,7 @@ def test_small_deltas_keep_their_distance(pieces: list[tuple[Track, str, float]]
         joiner.add(track, text)
         now_s += pause_s
         while joiner.due_in_s(now_s) == 0:
-            waits = max(tape.waiting_count for tape in joiner._tapes.values())
+            waits = max(buffer.waiting_count for buffer in joiner._buffers.values())
             joiner.take(now_s)
             joiner.stored()
             assert last_s is None or now_s - last_s >= JOIN_S - 1e-9 or waits >= JOIN_CHARACTERS
@@ -66,7 +66,7 @@ def test_small_deltas_keep_their_distance(pieces: list[tuple[Track, str, float]]
 
 
 @given(st.text(min_size=1))
-def test_one_delta_is_on_its_way_at_a_time(text: str) -> None:
+def test_one_delta_is_in_flight_at_a_time(text: str) -> None:
     """Until it is stored nothing else is due, so offsets cannot overtake each other."""
     joiner = Joiner()
     joiner.add("text", text)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hub.limits.admission import Admission
     from hub.limits.rates import RateLimiter
     from hub.metrics import NodeMetrics
-    from hub.protocol.commands import Caller, Command
+    from hub.protocol.commands import Caller, Command, Outcome
     from hub.protocol.replies import StateAt
     from hub.protocol.session import Session
     from hub.protocol.subscription import RefusedChannel, SubscribeRequest
@@ -373,6 +373,10 @@ class ClientConnection(Protocol):
         ...
 
 
+Handler = Callable[["Command", ClientConnection | None], "Outcome | Coroutine[Any, Any, Outcome]"]
+"""Takes a command and the connection it came on (None: over HTTP); decides its outcome."""
+BinaryTaker = Callable[[ClientConnection, bytes], bool]
+"""Takes a binary message; false where the client may send none."""
 C_contra = TypeVar("C_contra", contravariant=True)
 
 
@@ -404,6 +408,11 @@ class ConnectionOwner(Protocol[C_contra]):
         """The log."""
         ...
 
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handler of each event a client may send."""
+        ...
+
     def opened(self, connection: C_contra) -> None:
         """The socket of a connection is open: count it, and give it its first deadline."""
         ...
@@ -422,10 +431,6 @@ class ConnectionOwner(Protocol[C_contra]):
 
     def token_changed(self, connection: C_contra) -> None:
         """Look at a connection's deadlines soon: its token has changed."""
-        ...
-
-    def route_message(self, connection: C_contra, command: Command) -> None:
-        """Carry out a command, in order with the connection's others."""
         ...
 
     def keep_cursor(self, connection: C_contra, command: Command) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from hub.handlers.agents import AgentCommands
 from hub.handlers.channels import ChannelCommands
@@ -14,13 +14,7 @@ from hub.handlers.documents import DocumentCommands
 from hub.handlers.files import FileCommands
 from hub.handlers.teams import TeamCommands
 from hub.handlers.tools import ToolCommands
-from hub.ports import ClientConnection, NodePort
-from hub.protocol.commands import Command, Outcome
-
-Handler = Callable[[Command, ClientConnection | None], Outcome | Coroutine[Any, Any, Outcome]]
-"""Takes a command and the connection it came on (None: over HTTP); decides its outcome."""
-BinaryTaker = Callable[[ClientConnection, bytes], bool]
-"""Takes a binary message; false where the client may send none."""
+from hub.ports import BinaryTaker, Handler, NodePort
 
 EVENT_HANDLERS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
     {

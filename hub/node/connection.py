@@ -7,6 +7,7 @@ An idle connection has no task, queue or timer of its own. Messages are taken on
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import sys
 from collections import deque
@@ -253,6 +254,22 @@ class Connection:
         if self._backlog is not None and not self._is_backlog_full() and self._transport is not None:
             self._transport.resume_reading()  # a stranger's socket rested; see `_wait_behind`
 
+    def route(self, command: Command) -> None:
+        """Have the command's handler decide, and carry it out in order with the others of this connection."""
+        owner, name = self._owner, command.event.name
+        owner.metrics.commands_in[name] += 1
+        try:
+            try:
+                outcome = owner.handlers[name](command, self)
+            except HubError as refusal:
+                outcome = unless_stored(command, refusal)
+            if inspect.iscoroutine(outcome):
+                self.run(command, outcome)
+            else:
+                self.carry_out(command, outcome)  # type: ignore[arg-type]  # a handler returns either
+        except Exception as error:
+            self.refuse(owner.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
+
     def carry_out(self, command: Command, outcome: Outcome) -> None:
         """Do what a handler decided: append and answer when it is in the stream, answer at once, or nothing."""
         if isinstance(outcome, Append):
@@ -326,7 +343,7 @@ class Connection:
 
     def _handle(self, received: Received) -> None:
         if isinstance(received, Command):
-            self._owner.route_message(self, received)
+            self.route(received)
         elif isinstance(received, Refused):
             self.refuse(received.error, received.re, received.channel)
         elif isinstance(received, Dropped):

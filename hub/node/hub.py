@@ -97,7 +97,7 @@ class Hub:
         self.flush_soon = FlushQueue(self._loop).add
         self._tasks: set[asyncio.Task[None]] = set()
         self.sessions = LiveSessions(parts.edge.store.claims)
-        self.late_cursors = LateCursors(self.limiter, self.clock, self.route_message)
+        self.late_cursors = LateCursors(self.limiter, self.clock)
         self.presence = PresenceTracker(log, self.name)
         self.deadlines = Deadlines(settings, self.verifier, self.clock, self.connections)
         self.recovery = Recovery(log, self.states, self.metrics, settings.max_lag_events, self.spawn, self.as_hub_error)
@@ -218,18 +218,7 @@ class Hub:
 
     def route_message(self, connection: Connection, command: Command) -> None:
         """Carry out a command of a connection, in order with its others."""
-        self.metrics.commands_in[command.event.name] += 1
-        try:
-            try:
-                outcome = self.handlers[command.event.name](command, connection)
-            except HubError as refusal:
-                outcome = unless_stored(command, refusal)
-            if inspect.iscoroutine(outcome):
-                connection.run(command, outcome)
-            else:
-                connection.carry_out(command, outcome)  # type: ignore[arg-type]  # a handler returns either
-        except Exception as error:
-            connection.refuse(self.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
+        connection.route(command)
 
     async def execute(self, command: Command) -> tuple[Outcome, Appended | None]:
         """Carry out a command that came without a socket, and wait until it is stored.

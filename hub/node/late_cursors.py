@@ -7,7 +7,6 @@ cursor a client and document, and a newer one takes its place.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from hub.limits.rates import RateLimiter
@@ -23,16 +22,11 @@ DOCUMENTS_MAX: Final = 16
 
 
 class LateCursors:
-    """The cursors kept on one node, with one timer that runs only while there are some.
+    """The cursors kept on one node, with one timer that runs only while there are some."""
 
-    Args:
-        route: carries a command of a connection out.
-    """
-
-    def __init__(self, limiter: RateLimiter, clock: Clock, route: Callable[[Connection, Command], None]) -> None:
+    def __init__(self, limiter: RateLimiter, clock: Clock) -> None:
         self._limiter = limiter
         self._clock = clock
-        self._route = route
         self._is_closed = False
         self._kept: dict[Connection, dict[str, Command]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -85,5 +79,5 @@ class LateCursors:
             return True
         if self._limiter.take((principal.tenant, principal.user), "cursor", self._clock.monotonic()) is not None:
             return False
-        self._route(connection, command._replace(caller=caller))
+        connection.route(command._replace(caller=caller))
         return True

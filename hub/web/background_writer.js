@@ -1,9 +1,9 @@
-/** Somebody else who writes: a client with a socket of its own, so that it goes on while the page's is cut. @module background_writer */
+/** A second writer: a client with a socket of its own, which goes on while the page's is cut. @module background_writer */
 
 import { HubClient } from "./hub.js";
 
 const EVERY_MS = 200;
-const UNANSWERED_MAX = 20; // beyond it the hub is away; more would only come as a burst afterwards
+const UNANSWERED_MAX = 20; // beyond it the hub is unreachable; more would only come as a burst afterwards
 
 /** Writes numbered messages until it is stopped. */
 export class BackgroundWriter {
@@ -25,7 +25,7 @@ export class BackgroundWriter {
     this.#timer = setInterval(() => this.#write(), EVERY_MS);
   }
 
-  /** Stop, and let the socket go. */
+  /** Stop, and close the socket. */
   stop() {
     clearInterval(this.#timer);
     this.#client.close();

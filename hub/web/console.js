@@ -1,7 +1,7 @@
 /**
  * The console: follow a channel, write into it, cut the socket and see what is replayed.
  *
- * Wiring only. What came over the network is shown through `textContent` alone.
+ * Wiring only. Texts from the network are shown through `textContent` alone.
  *
  * @module console
  */
@@ -107,9 +107,9 @@ function onError(found) {
 
 // The channel
 
-/** @returns {import("./hub_feed.js").Wish} */
+/** @returns {import("./hub_feed.js").SubscribeOptions} */
 function chosenStart() {
-  /** @type {Record<string, import("./hub_feed.js").Wish>} */
+  /** @type {Record<string, import("./hub_feed.js").SubscribeOptions>} */
   const starts = { rewind: { rewind: REWIND }, all: { after: "0" }, live: { after: "$" }, stored: {} };
   return starts[at("start").value];
 }
@@ -134,7 +134,7 @@ function onItem(channel, item) {
   if (channel !== subscription?.channel) return; // handed out while another one was chosen
   if (item.kind === "event") onEvent(item);
   else if (item.kind === "subscribed") onSubscribed(item);
-  else if (item.kind === "gap") log.mark(`Gap: ${item.reason}. What is missing cannot be replayed.`, "warn");
+  else if (item.kind === "gap") log.mark(`Gap: ${item.reason}. The missing events cannot be replayed.`, "warn");
   else if (item.kind === "receipt") onReceipt(item);
   showFacts();
 }
@@ -220,7 +220,7 @@ function showWriter() {
   if (writer) at("writer-note").textContent = `${writer.stored.toLocaleString("en")} messages stored by the second writer.`;
 }
 
-// What is shown
+// The view
 
 /** @param {number} [delayMs] */
 function showConnection(delayMs) {

@@ -1,9 +1,9 @@
-/** The errors a person should know of, with what to do about each. @module error_list */
+/** The errors a person should know of, with a next step for each. @module error_list */
 
 import { HubError } from "./hub.js";
 
 const SHOWN_MAX = 20;
-/** Where the general advice would not help a person at this page. @type {Record<number, string>} */
+/** Advice by code where the general one would not help a person at this page. @type {Record<number, string>} */
 const ADVICE = {
   4001: "Sign out and paste another token.",
   4002: "The token is too old: get a new one and connect again.",
@@ -12,7 +12,7 @@ const ADVICE = {
   4020: "Another socket took this session over. Connect again to take it back.",
 };
 
-/** What to do next. @param {Error} error @param {boolean} willRetry @returns {string} */
+/** The next step. @param {Error} error @param {boolean} willRetry @returns {string} */
 export function adviceFor(error, willRetry) {
   if (willRetry) return "Nothing to do: the console retries by itself.";
   if (!(error instanceof HubError)) return "";
@@ -20,7 +20,7 @@ export function adviceFor(error, willRetry) {
   return error.retry === "no" ? "Sending the same again would be refused again." : "Try again in a moment.";
 }
 
-/** Shows the newest first; the same again is counted, not repeated. */
+/** Shows the newest first; repetitions are counted. */
 export class ErrorList {
   #list;
   #empty;

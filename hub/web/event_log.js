@@ -18,7 +18,7 @@ export class EventLog {
 
   /**
    * @param {{body: HTMLElement, region: HTMLElement, count: HTMLElement, empty: HTMLElement}} parts
-   * @param {() => boolean} isStuck whether the newest row is to be kept in view
+   * @param {() => boolean} isStuck true if the newest row is to be kept in view
    */
   constructor({ body, region, count, empty }, isStuck) {
     this.#body = body;
@@ -53,7 +53,7 @@ export class EventLog {
     this.#push(row);
   }
 
-  /** Begin anew. */
+  /** Clear the table. */
   clear() {
     [this.#waiting, this.#total] = [[], 0];
     this.#body.replaceChildren();
@@ -66,7 +66,7 @@ export class EventLog {
     if (this.#waiting.length > ROWS_MAX) this.#waiting.shift();
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    // A hidden page draws no frames; what waits is bounded, and is drawn when somebody looks again.
+    // A hidden page draws no frames; the waiting rows are bounded, and drawn when the page is shown again.
     requestAnimationFrame(() => this.#draw());
   }
 
@@ -96,7 +96,7 @@ function cell(row, name, text) {
   return made;
 }
 
-/** When the hub stored it. @param {string} id Redis's "ms-n" */
+/** The time the hub stored it. @param {string} id Redis's "ms-n" */
 function timeOf(id) {
   const at = new Date(Number(id.split("-")[0]));
   return `${at.toLocaleTimeString("en-GB")}.${String(at.getMilliseconds()).padStart(3, "0")}`;

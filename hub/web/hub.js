@@ -1,8 +1,8 @@
 /**
- * The hub's client for JavaScript: follow channels without a hole, send commands once, come back after every loss.
+ * The hub's client for JavaScript: follows channels without a hole, sends commands once, reconnects after every loss.
  *
- * Plain ES modules for browsers (and Node 22 or newer): no dependencies, no build. It is deliberately no store of state:
- * it hands out events, gaps and receipts in order and leaves what they add up to to its user.
+ * Plain ES modules for browsers (and Node 22 or newer): no dependencies, no build. It keeps no state of channels:
+ * it hands out events, gaps and receipts in order and leaves their sum to its user.
  *
  *     const hub = new HubClient("wss://hub.example/ws", () => fetchToken());
  *     hub.connect();
@@ -24,14 +24,14 @@ export { LocalCursors } from "./local_cursors.js";
 export { HubError };
 
 /** @typedef {import("./hub_feed.js").Cursor} Cursor */
-/** @typedef {import("./hub_feed.js").Wish} Wish */
+/** @typedef {import("./hub_feed.js").SubscribeOptions} SubscribeOptions */
 /** @typedef {import("./hub_outbox.js").Command} Command */
 /** @typedef {import("./hub_outbox.js").Reply} Reply */
 /** @typedef {{load(channel: string): Cursor|null, save(channel: string, cursor: Cursor): void}} CursorStore */
 /** @typedef {"offline"|"connecting"|"ready"|"waiting"|"closed"} ConnectionState */
 
-const ASKED_MAX = 100; // subscriptions in one message (EVENTS 3 and 4)
-const CURSORS_MAX = 200; // cursors in one connection.reconnect (EVENTS 3)
+const ASKED_MAX = 100; // subscriptions in one message (docs/events.md#connection, #channel)
+const CURSORS_MAX = 200; // cursors in one connection.reconnect (docs/events.md#connection)
 
 /**
  * One user's connection. Fires `state` with the detail `{state, delayMs?}` (in `waiting`: until the next try), and `error`
@@ -53,13 +53,13 @@ export class HubClient extends EventTarget {
   /** @type {any} */ #welcome = null;
   /** @type {any} */ #ready = null;
   /** @type {any} Until the next try. */ #timer;
-  /** @type {HubError|null} Why the hub is about to close. */ #refusal = null;
-  /** The request that opened the present socket. */ #greeting = "";
+  /** @type {HubError|null} The reason the hub is about to close. */ #refusal = null;
+  /** The request that opened the present socket. */ #handshake = "";
 
   /**
    * @param {string} url such as "wss://hub.example/ws"
    * @param {string | (() => string | Promise<string>)} token a token, or a function that is asked for one at each connect
-   * @param {{name?: string, cursors?: CursorStore}} [options] `cursors`: where they outlive the page
+   * @param {{name?: string, cursors?: CursorStore}} [options] `cursors`: a store that outlives the page
    */
   constructor(url, token, { name = "hub.js", cursors } = {}) {
     super();
@@ -84,12 +84,12 @@ export class HubClient extends EventTarget {
     return this.#welcome;
   }
 
-  /** Connect and stay connected. @returns {Promise<any>} the `connection.ack`; fails with what coming back cannot cure */
+  /** Connect and stay connected. @returns {Promise<any>} the `connection.ack`; fails with an error that reconnecting cannot cure */
   connect() {
     if (!this.#ready) {
       const ready = (this.#ready = /** @type {any} */ ({}));
       ready.promise = new Promise((resolve, reject) => Object.assign(ready, { resolve, reject }));
-      ready.promise.catch(() => {}); // `error` tells it too, so nobody has to wait here
+      ready.promise.catch(() => {}); // also reported by `error`, so nobody has to wait here
     }
     if (this.#state === "offline") this.#open();
     return this.#ready.promise;
@@ -103,16 +103,16 @@ export class HubClient extends EventTarget {
     this.#become("offline");
   }
 
-  /** Leave for good: iterations end, unanswered commands fail. */
+  /** Close for good: iterations end, unanswered commands fail. */
   close() {
     this.#end(null);
   }
 
-  /** Follow a channel. @param {string} channel @param {Wish} [wish] @returns {Subscription} */
-  subscribe(channel, wish = {}) {
+  /** Follow a channel. @param {string} channel @param {SubscribeOptions} [options] @returns {Subscription} */
+  subscribe(channel, options = {}) {
     if (this.#feeds.has(channel)) throw new Error(`${channel} is followed already; close that subscription first`);
-    const isPlaced = wish.after !== undefined || wish.rewind !== undefined;
-    const feed = new Feed(channel, isPlaced ? wish : { ...wish, ...this.#store?.load(channel) });
+    const isPlaced = options.after !== undefined || options.rewind !== undefined;
+    const feed = new Feed(channel, isPlaced ? options : { ...options, ...this.#store?.load(channel) });
     this.#feeds.set(channel, feed);
     if (this.#state === "closed") this.#over(feed, new Error("the client is closed"));
     else this.#ask([feed]);
@@ -155,18 +155,18 @@ export class HubClient extends EventTarget {
     }
   }
 
-  /** Say who this is, and resume everything, in one message. @param {string} token */
+  /** Authenticate and resume everything, in one message. @param {string} token */
   #greet(token) {
     const feeds = [...this.#feeds.values()].filter((feed) => !feed.isSpilled);
     const plain = feeds.filter((feed) => feed.isPlain).slice(0, CURSORS_MAX);
     const others = feeds.filter((feed) => !feed.isPlain).slice(0, ASKED_MAX);
-    this.#greeting = this.#newId();
-    for (const feed of [...plain, ...others]) feed.asked = this.#greeting;
+    this.#handshake = this.#newId();
+    for (const feed of [...plain, ...others]) feed.asked = this.#handshake;
     const { client_id, session_id } = this.#welcome ?? {};
     const who = { token, versions: [1], capabilities: ["batch"], client: { name: this.#name, version: "1" } };
     const cursors = Object.fromEntries(plain.map((feed) => [feed.channel, feed.position]));
     const payload = { ...who, client_id, session_id, cursors, channels: others.map((feed) => feed.request) };
-    this.#write({ type: "connection.reconnect", id: this.#greeting, payload });
+    this.#write({ type: "connection.reconnect", id: this.#handshake, payload });
   }
 
   /** @param {any} welcome the payload of `connection.ack` */
@@ -180,7 +180,7 @@ export class HubClient extends EventTarget {
     this.#ready?.resolve(welcome);
   }
 
-  /** @param {HubError} error why the socket is gone */
+  /** @param {HubError} error the reason the socket is gone */
   #lost(error) {
     const delayMs = this.#recovery.lost(error);
     this.#report(error, delayMs !== null);
@@ -220,7 +220,7 @@ export class HubClient extends EventTarget {
     for (const feed of touched) if (feed) this.#save(feed);
   }
 
-  /** @param {any} frame @returns {Feed|undefined} whose it was */
+  /** @param {any} frame @returns {Feed|undefined} the feed it was for */
   #take(frame) {
     const { type, re, channel, payload } = frame;
     const feed = this.#feeds.get(channel);
@@ -232,14 +232,14 @@ export class HubClient extends EventTarget {
     else if (type === "connection.heartbeat") this.#recovery.progressed();
     else if (type === "connection.drain") this.#recovery.drained(payload.reconnect_after_ms);
     else if (type === "connection.expiring") this.#refresh();
-    else if (type === "channel.subscribed") feed?.expects(re, this.#greeting) && feed.answered(payload);
+    else if (type === "channel.subscribed") feed?.expects(re, this.#handshake) && feed.answered(payload);
     else if (type === "channel.resumed") this.#offered(feed, feed?.resumed(payload));
     else if (type === "channel.unsubscribed") re === undefined && feed && this.#unfollowed(feed, payload.reason);
     else if (re === undefined) feed?.signal(frame);
     return feed;
   }
 
-  /** A feed was handed something. @param {Feed|undefined} feed @param {boolean|undefined} isWhole false: a hole came before it */
+  /** Act on the outcome of a frame handed to a feed. @param {Feed|undefined} feed @param {boolean|undefined} isWhole false: a hole came before it */
   #offered(feed, isWhole) {
     if (!feed) return;
     if (!isWhole) return this.#socket?.drop(`${feed.channel}: the hub left out what follows seq ${feed.seq}`);
@@ -255,10 +255,10 @@ export class HubClient extends EventTarget {
   }
 
   /** @param {any} frame a `connection.error` @param {Command} [command] that it answers */
-  #refused({ re = this.#greeting, channel, payload }, command) {
+  #refused({ re = this.#handshake, channel, payload }, command) {
     const error = new HubError(payload, channel ?? command?.channel);
     if (command) return this.#report(error, this.#outbox.refuse(command, error, this.#recovery.pauseMs(error, command.attempts)));
-    if (re === this.#greeting && !channel) return (this.#refusal = error); // the hub closes next; `#lost` reports it
+    if (re === this.#handshake && !channel) return (this.#refusal = error); // the hub closes next; `#lost` reports it
     const feeds = [...this.#feeds.values()].filter((feed) => feed.asked === re && (channel ?? feed.channel) === feed.channel);
     this.#report(error, error.isPassing && feeds.length > 0);
     for (const feed of feeds) error.isPassing ? this.#askLater(feed, error) : this.#over(feed, error);
@@ -296,7 +296,7 @@ export class HubClient extends EventTarget {
     feed.end(error);
   }
 
-  /** The reader took an item. @param {Feed} feed */
+  /** Note that the reader took an item. @param {Feed} feed */
   #taken(feed) {
     this.#save(feed);
     if (!feed.isSpilled || feed.items.length) return;
@@ -304,7 +304,7 @@ export class HubClient extends EventTarget {
     this.#ask([feed]);
   }
 
-  /** The reader has gone. @param {Feed} feed */
+  /** Unsubscribe a feed whose reader has gone. @param {Feed} feed */
   #leave(feed) {
     if (this.#feeds.get(feed.channel) !== feed) return;
     this.#feeds.delete(feed.channel);
@@ -326,7 +326,7 @@ export class HubClient extends EventTarget {
     }
   }
 
-  // Small things
+  // Parts
 
   async #refresh() {
     if (typeof this.#token !== "function") return;

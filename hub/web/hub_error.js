@@ -1,8 +1,8 @@
-/** What the hub refuses, and what its advice means for who was refused. @module hub_error */
+/** The hub's refusals, with its advice. @module hub_error */
 
 /** @typedef {"no"|"refresh"|"backoff"|"now"} Retry The hub's advice: never, with a new token, after a pause, at once. */
 
-/** Close code → advice, for when the hub's own word got lost. Any other code: "backoff". @type {Record<number, Retry>} */
+/** Close code → advice, for a lost error message. Any other code: "backoff". @type {Record<number, Retry>} */
 const CLOSE_ADVICE = {
   ...{ 4001: "no", 4003: "no", 4005: "no", 4014: "no", 4019: "no", 4020: "no", 4023: "no", 4024: "no" },
   ...{ 4002: "refresh", 4012: "now", 4016: "now" },
@@ -10,7 +10,7 @@ const CLOSE_ADVICE = {
 
 /** A refusal. By the time a caller sees it, the client has followed the advice in `retry`. */
 export class HubError extends Error {
-  /** @param {Record<string, any>} told the payload of `connection.error` @param {string} [channel] what it concerns */
+  /** @param {Record<string, any>} told the payload of `connection.error` @param {string} [channel] the channel it concerns */
   constructor(told, channel) {
     super(told.message ?? "the hub gave no reason");
     this.name = String(told.name ?? "internal_error");
@@ -24,13 +24,13 @@ export class HubError extends Error {
     this.channel = channel;
   }
 
-  /** Whether the same thing may succeed by itself, later. */
+  /** True if the same thing may succeed by itself, later. */
   get isPassing() {
     return this.retry === "backoff" || this.retry === "now";
   }
 }
 
-/** A socket ended without the hub saying why. @param {number} code the close code @param {string} [message] @returns {HubError} */
+/** Make the error of a socket that ended without a reason from the hub. @param {number} code the close code @param {string} [message] @returns {HubError} */
 export function connectionLost(code, message = `the socket was closed (${code})`) {
   return new HubError({ code, name: "connection_lost", message, retry: CLOSE_ADVICE[code] });
 }

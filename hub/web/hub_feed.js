@@ -1,14 +1,14 @@
 /**
- * One channel as its reader sees it: from the wish, through the replay, to live; exact order or an explicit gap.
+ * One channel as its reader sees it: asked for, replayed, then live; exact order or an explicit gap.
  *
- * No sockets and no timers: `HubClient` asks, feeds it frames, and carries out what its answers mean.
+ * No sockets and no timers: `HubClient` asks, feeds it frames, and acts on its answers.
  *
  * @module hub_feed
  */
 
 /** @typedef {{after: string, seq?: number, epoch?: string}} Cursor The last event seen in one channel. */
 /** @typedef {{id: string, seq: number}} Position */
-/** @typedef {{reason: string, from_seq: number|null, to_seq: number|null}} Missing What cannot be replayed, and why. */
+/** @typedef {{reason: string, from_seq: number|null, to_seq: number|null}} Missing Events that cannot be replayed, and the reason. */
 /** @typedef {{id: string, seq: number, channel: string, type: string, v: number, actor: {kind: string, id: string,
  *    client?: string}, meta?: Record<string, string>, payload: any}} HubEvent A stored event, as on the wire. */
 /** @typedef {{kind: "subscribed", epoch: string, head: Position, floor: Position, recovered: boolean, replay: number,
@@ -17,26 +17,26 @@
 /** @typedef {Missing & {kind: "gap", head: Position, state?: any}} Gap Events are lost to this reader; `state` stands in. */
 /** @typedef {{kind: "receipt", from_seq: number|null, to_seq: number|null, count: number, gap: Missing|null}} Receipt */
 /** @typedef {{kind: "signal", event: any}} Signal An event that is not stored: typing, presence, a part of an answer. */
-/** @typedef {(Subscribed|EventItem|Gap|Receipt|Signal) & {cursor?: Cursor}} Item `cursor`: what stands behind the item. */
-/** @typedef {Partial<Cursor> & {rewind?: number, state?: boolean, presence?: boolean, onItem?: (item: Item) => void}} Wish
- *    From where (default: the stored cursor, else live only) and with what. `onItem` takes the place of iteration. */
+/** @typedef {(Subscribed|EventItem|Gap|Receipt|Signal) & {cursor?: Cursor}} Item `cursor`: the place behind the item. */
+/** @typedef {Partial<Cursor> & {rewind?: number, state?: boolean, presence?: boolean, onItem?: (item: Item) => void}} SubscribeOptions
+ *    The start (default: the stored cursor, else live only) and the extras. `onItem` takes the place of iteration. */
 
 /** Items that a slow `for await` may leave waiting. Beyond it the rest stays in the hub's log until it has caught up. */
 const BUFFER_MAX = 10_000;
-/** Holes in a row, from one cursor, after which the hub is called broken instead of being asked again. */
+/** Holes in a row, from one cursor, after which the hub counts as broken instead of being asked again. */
 const HOLES_MAX = 5;
 
 /** Accepts the next `seq` and nothing else. */
 export class Feed {
-  /** @param {string} channel @param {Wish} wish */
-  constructor(channel, wish) {
+  /** @param {string} channel @param {SubscribeOptions} options */
+  constructor(channel, options) {
     this.channel = channel;
-    this.wish = wish;
-    this.after = wish.after ?? "$";
+    this.options = options;
+    this.after = options.after ?? "$";
     /** @type {number|null} */
-    this.seq = wish.after === "0" ? 0 : (wish.seq ?? null);
+    this.seq = options.after === "0" ? 0 : (options.seq ?? null);
     /** @type {string|null} */
-    this.epoch = wish.epoch ?? null;
+    this.epoch = options.epoch ?? null;
     /** @type {string|null} The id of the request that is not answered yet. */
     this.asked = null;
     this.isLive = false;
@@ -45,7 +45,7 @@ export class Feed {
     this.refusals = 0;
     /** @type {Item[]} */
     this.items = [];
-    /** @type {Cursor|undefined} Behind what was handed out last. */
+    /** @type {Cursor|undefined} Behind the item handed out last. */
     this.cursor = undefined;
     /** @type {Error|null} */
     this.error = null;
@@ -54,29 +54,29 @@ export class Feed {
     this.holes = 0;
   }
 
-  /** @returns {Cursor|undefined} what to go on from; none while only the live end or a rewind was asked for */
+  /** @returns {Cursor|undefined} the place to continue from; none while only the live end or a rewind was asked for */
   get position() {
     if (this.after === "$") return undefined;
     return { after: this.after, seq: this.seq ?? undefined, epoch: this.epoch ?? undefined };
   }
 
-  /** Whether a cursor alone asks for everything that is wanted. */
+  /** True if a cursor alone asks for everything. */
   get isPlain() {
-    return this.after !== "$" && this.wish.state !== false && !this.wish.presence;
+    return this.after !== "$" && this.options.state !== false && !this.options.presence;
   }
 
-  /** The subscription object for what is wanted now. */
+  /** The subscription object to ask with now. */
   get request() {
-    const { rewind, state, presence } = this.wish;
+    const { rewind, state, presence } = this.options;
     return { channel: this.channel, ...(this.position ?? { rewind }), state, presence };
   }
 
-  /** Whether a `channel.subscribed` is its own: the answer, or word that the log broke. @param {string|undefined} re @param {string} greeting */
-  expects(re, greeting) {
-    return this.asked === (re ?? greeting) || (this.isLive && re === undefined);
+  /** True if a `channel.subscribed` is its own: the answer, or news that the log broke. @param {string|undefined} re @param {string} handshake */
+  expects(re, handshake) {
+    return this.asked === (re ?? handshake) || (this.isLive && re === undefined);
   }
 
-  /** The socket is gone. */
+  /** Note the loss of the socket. */
   pause() {
     [this.asked, this.isLive] = [null, false];
   }
@@ -106,7 +106,7 @@ export class Feed {
     return true;
   }
 
-  /** @param {any} told the payload of `channel.resumed` @returns {boolean} false: less came than it vouches for */
+  /** @param {any} told the payload of `channel.resumed` @returns {boolean} false: fewer events came than it states */
   resumed(told) {
     if (!this.isLive) return true;
     if (told.count && told.to_seq > (this.seq ?? 0)) return this.#hole();
@@ -114,12 +114,12 @@ export class Feed {
     return true;
   }
 
-  /** @param {any} frame an event that is not stored; a reader who is behind does without */
+  /** @param {any} frame an event that is not stored; a reader that is behind does without */
   signal(frame) {
     if (this.isLive && this.items.length < BUFFER_MAX) this.#put({ kind: "signal", event: frame });
   }
 
-  /** @param {Error|null} error raised once what waits was handed out; null just ends the iteration */
+  /** @param {Error|null} error raised after the waiting items; null just ends the iteration */
   end(error) {
     [this.isLive, this.isEnded] = [false, true];
     this.error ??= error;
@@ -133,7 +133,7 @@ export class Feed {
     return isHopeless;
   }
 
-  /** Why an answer without a gap cannot go on from here: a hole is never taken for continuity. @param {any} told */
+  /** The reason an answer without a gap cannot continue from here: a hole is never taken for continuity. @param {any} told */
   #contradiction(told) {
     const isOtherLife = this.epoch !== null && told.epoch !== this.epoch;
     const isAhead = !told.recovered || (this.seq !== null && told.head.seq < this.seq);
@@ -144,13 +144,13 @@ export class Feed {
   /** @param {Item} item */
   #put(item) {
     item.cursor = this.position;
-    if (!this.wish.onItem) {
+    if (!this.options.onItem) {
       this.items.push(item);
       return this.wake();
     }
     this.cursor = item.cursor ?? this.cursor;
     try {
-      this.wish.onItem(item);
+      this.options.onItem(item);
     } catch (problem) {
       reportError(problem); // a fault of the page must not cost it the events that follow
     }
@@ -173,7 +173,7 @@ export class Subscription {
     return this.#feed.channel;
   }
 
-  /** The cursor behind the last item handed out: what a later `subscribe` goes on from. */
+  /** The cursor behind the last item handed out, for a later `subscribe` to continue from. */
   get cursor() {
     return this.#feed.cursor;
   }
@@ -184,7 +184,7 @@ export class Subscription {
     this.#owner.left();
   }
 
-  /** The items in order; throws what ended the subscription, if the reader did not. @returns {AsyncGenerator<Item>} */
+  /** The items in order; throws the error that ended the subscription, if any. @returns {AsyncGenerator<Item>} */
   async *[Symbol.asyncIterator]() {
     const feed = this.#feed;
     try {

@@ -1,7 +1,7 @@
 /**
  * Commands until they are answered: sent again on every new socket, under the same id, in the order given.
  *
- * Each settles once. When the hub says "later" to one, its channel's commands wait together, so that none overtakes it.
+ * Each settles once. After a "later" to one, its channel's commands wait together, so that none overtakes it.
  *
  * @module hub_outbox
  */
@@ -41,13 +41,13 @@ export class Outbox {
     if (this.#isOpen && !this.#pauses.has(command.channel)) this.#send(command);
   }
 
-  /** A socket is ready: send everything. @param {number} limitBytes the hub's limit for a message */
+  /** Send everything over a socket that is ready. @param {number} limitBytes the hub's limit for a message */
   open(limitBytes) {
     [this.#isOpen, this.#limitBytes] = [true, limitBytes];
     for (const command of [...this.#pending.values()]) this.#send(command);
   }
 
-  /** The socket is gone: whatever was sent over it has to be sent again. */
+  /** Note the loss of the socket: commands sent over it have to be sent again. */
   close() {
     this.#isOpen = false;
     for (const pause of this.#pauses.values()) clearTimeout(pause.timer);
@@ -55,14 +55,14 @@ export class Outbox {
     for (const command of this.#pending.values()) command.isSent = false;
   }
 
-  /** The answer came. @param {Command} command @param {Reply} reply */
+  /** Settle a command by its answer. @param {Command} command @param {Reply} reply */
   settle(command, reply) {
     this.#forget(command);
     command.resolve(reply);
   }
 
-  /** An error came. @param {Command} command @param {HubError} error @param {number} delayMs until it is tried again
-   *  @returns {boolean} whether it is */
+  /** Handle an error. @param {Command} command @param {HubError} error @param {number} delayMs until it is tried again
+   *  @returns {boolean} true if it is */
   refuse(command, error, delayMs) {
     const isAgain = error.isPassing && ++command.attempts < ATTEMPTS_MAX;
     if (isAgain) this.#hold(command, delayMs);
@@ -70,7 +70,7 @@ export class Outbox {
     return isAgain;
   }
 
-  /** No answer will come any more. @param {Error} error */
+  /** Settle everything: no answer will come any more. @param {Error} error */
   end(error) {
     this.close();
     for (const command of [...this.#pending.values()]) this.#fail(command, error);
@@ -84,7 +84,7 @@ export class Outbox {
     this.#pauses.set(command.channel, { timer: setTimeout(() => this.#probe(command.channel), delayMs) });
   }
 
-  /** The pause is over: the oldest goes alone, the rest follows its answer. @param {string|undefined} channel */
+  /** End a pause: the oldest is sent alone, the rest follows its answer. @param {string|undefined} channel */
   #probe(channel) {
     const oldest = [...this.#pending.values()].find((command) => command.channel === channel && !command.isSent);
     if (!oldest) return this.#pauses.delete(channel);
@@ -92,7 +92,7 @@ export class Outbox {
     this.#send(oldest);
   }
 
-  /** Send what waits in a channel. @param {string|undefined} channel */
+  /** Send the commands that wait in a channel. @param {string|undefined} channel */
   #dispatch(channel) {
     const waiting = [...this.#pending.values()].filter((command) => command.channel === channel && !command.isSent);
     for (const command of waiting) this.#send(command);

@@ -1,6 +1,6 @@
 /**
- * One socket from its opening to its end: signs of life, and an end that is told once and soon, even where the network
- * swallows it. It reads no frames beyond taking arrays apart; what they mean is `HubClient`'s.
+ * One socket from its opening to its end: heartbeats, and an end that is reported once and soon, even where the network
+ * swallows it. It reads no messages beyond taking arrays apart; `HubClient` handles them.
  *
  * @module hub_socket
  */
@@ -12,7 +12,7 @@ import { connectionLost } from "./hub_error.js";
 
 const HANDSHAKE_MS = 10_000; // the hub gives a new socket as long (4008)
 const PROBE_MS = 3_000; // slower than this, a socket is of no use after a change of network
-const SILENT_BEATS_MAX = 2; // unanswered signs of life, half an interval apart; the hub itself waits for two intervals
+const SILENT_BEATS_MAX = 2; // unanswered heartbeats, half an interval apart; the hub itself waits for two intervals
 
 /** Opens at once. */
 export class HubSocket {
@@ -39,25 +39,25 @@ export class HubSocket {
     if (!this.#isOver) this.#socket.send(text);
   }
 
-  /** The handshake is done: from now on a sign of life twice an interval. @param {number} intervalMs */
+  /** Begin heartbeats, two an interval, after the handshake. @param {number} intervalMs */
   begin(intervalMs) {
     clearTimeout(this.#timer);
     this.#timer = setInterval(() => this.#beat(), intervalMs / 2);
   }
 
-  /** The network may have changed: find out soon whether anybody is still there. */
+  /** Test soon if the hub is still there: the network may have changed. */
   probe() {
     this.#ping();
     clearTimeout(this.#probing);
     this.#probing = setTimeout(() => this.#wasHeard || this.drop("nothing answers any more"), PROBE_MS);
   }
 
-  /** Let it go at once, without waiting for the other side to agree. @param {string} why */
+  /** Drop it at once, without a closing handshake. @param {string} why */
   drop(why) {
     this.#end(connectionLost(1006, why));
   }
 
-  /** Close it; nobody is told. */
+  /** Close it without a report. */
   close() {
     this.#isOver = true;
     clearTimeout(this.#timer);

@@ -2,7 +2,7 @@
 
 /** @typedef {import("./hub_feed.js").Cursor} Cursor */
 
-/** A cursor store for `HubClient`; anything with these two methods will do instead. */
+/** A cursor store for `HubClient`; any object with these two methods will do. */
 export class LocalCursors {
   #prefix;
 

@@ -1,8 +1,8 @@
-/** The receipt of a replay, held against what really arrived on this page. @module receipt_card */
+/** The receipt of a replay, compared with the events that arrived on this page. @module receipt_card */
 
 /** @typedef {import("./hub_feed.js").Missing} Missing */
 
-/** Counts what is replayed, then compares. */
+/** Counts the replayed events, then compares. */
 export class ReceiptCard {
   #card;
   #parts;
@@ -16,7 +16,7 @@ export class ReceiptCard {
     this.#parts = parts;
   }
 
-  /** There is no receipt, or not yet. @param {string} why */
+  /** Show that there is no receipt, or not yet. @param {string} why */
   clear(why) {
     this.begin();
     this.#card.dataset.verdict = "none";
@@ -24,7 +24,7 @@ export class ReceiptCard {
     for (const name of /** @type {const} */ (["from", "to", "count", "gap"])) this.#parts[name].textContent = "–";
   }
 
-  /** A replay begins. */
+  /** Begin a replay. */
   begin() {
     [this.#first, this.#last, this.#count] = [0, 0, 0];
   }

@@ -1,4 +1,4 @@
-/** What a token says of its bearer, for display: nothing is verified here, the hub does that. @module token_claims */
+/** A token's claims, for display: nothing is verified here, the hub does that. @module token_claims */
 
 /** @typedef {{user: string, tenant: string, expiresAt: Date|null}} Claims */
 

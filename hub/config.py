@@ -52,20 +52,35 @@ class Settings:
     """
 
     redis_url: str | None = setting(
-        "REDIS_URL", redis_url(), "the Redis to use", default=None,
-        shown="embedded Redis", is_secret=True,
-    )  # fmt: skip
+        "REDIS_URL",
+        redis_url(),
+        "the Redis to use",
+        default=None,
+        shown="embedded Redis",
+        is_secret=True,
+    )
     jwt_secret: str | None = setting(
-        "HUB_JWT_SECRET", optional_words("a secret of at least 32 characters", r"[^\x00]{32,}"),
-        "tokens are signed with this secret (HS256)", default=None, shown="", is_secret=True,
-    )  # fmt: skip
+        "HUB_JWT_SECRET",
+        optional_words("a secret of at least 32 characters", r"[^\x00]{32,}"),
+        "tokens are signed with this secret (HS256)",
+        default=None,
+        shown="",
+        is_secret=True,
+    )
     jwt_public_key: str | None = setting(
-        "HUB_JWT_PUBLIC_KEY", optional_words("a public key in PEM form", r"\s*-----BEGIN [^\x00]*"),
-        "tokens are checked with this key (RS256, ES256, EdDSA)", default=None, shown="",
-    )  # fmt: skip
+        "HUB_JWT_PUBLIC_KEY",
+        optional_words("a public key in PEM form", r"\s*-----BEGIN [^\x00]*"),
+        "tokens are checked with this key (RS256, ES256, EdDSA)",
+        default=None,
+        shown="",
+    )
     jwks_url: str | None = setting(
-        "HUB_JWKS_URL", url("https", "http"), "tokens are checked with the keys found here", default=None, shown="",
-    )  # fmt: skip
+        "HUB_JWKS_URL",
+        url("https", "http"),
+        "tokens are checked with the keys found here",
+        default=None,
+        shown="",
+    )
     jwt_audience: str = setting(
         "HUB_JWT_AUDIENCE", words("a word"), "the `aud` a token must have", default="hub", shown="hub"
     )
@@ -73,119 +88,191 @@ class Settings:
         "HUB_JWT_ISSUER", optional_words("a word"), "the `iss` a token must have", default=None, shown="not checked"
     )
     jwt_max_age_s: float | None = setting(
-        "HUB_JWT_MAX_AGE", optional(seconds(1, 315_360_000)),
-        "seconds after its `iat` at which a token ends, even if its `exp` is later", default=None, shown="not checked",
-    )  # fmt: skip
+        "HUB_JWT_MAX_AGE",
+        optional(seconds(1, 315_360_000)),
+        "seconds after its `iat` at which a token ends, even if its `exp` is later",
+        default=None,
+        shown="not checked",
+    )
     allowed_origins: frozenset[str] = setting(
-        "HUB_ALLOWED_ORIGINS", ORIGINS, "pages that may open sockets and call the API besides the hub's own; `*` for all",
-        default=frozenset(), shown="the hub's own",
-    )  # fmt: skip
+        "HUB_ALLOWED_ORIGINS",
+        ORIGINS,
+        "pages that may open sockets and call the API besides the hub's own; `*` for all",
+        default=frozenset(),
+        shown="the hub's own",
+    )
     metrics_token: str | None = setting(
-        "HUB_METRICS_TOKEN", optional_words("a secret of at least 16 characters", r"[\x21-\x7e]{16,}"),
-        "`/metrics` requires this as `Authorization: Bearer`", default=None, shown="open", is_secret=True,
-    )  # fmt: skip
+        "HUB_METRICS_TOKEN",
+        optional_words("a secret of at least 16 characters", r"[\x21-\x7e]{16,}"),
+        "`/metrics` requires this as `Authorization: Bearer`",
+        default=None,
+        shown="open",
+        is_secret=True,
+    )
     quota_connections: int | None = setting(
-        "HUB_QUOTA_CONNECTIONS", optional(whole(1, 10_000_000)),
-        "connections a tenant may have on all nodes together (4010)", default=None, shown="unlimited",
-    )  # fmt: skip
+        "HUB_QUOTA_CONNECTIONS",
+        optional(whole(1, 10_000_000)),
+        "connections a tenant may have on all nodes together (4010)",
+        default=None,
+        shown="unlimited",
+    )
     quota_channels: int | None = setting(
-        "HUB_QUOTA_CHANNELS", optional(whole(1, 100_000_000)),
-        "channels a tenant may follow at once, counted by node (4015)", default=None, shown="unlimited",
-    )  # fmt: skip
+        "HUB_QUOTA_CHANNELS",
+        optional(whole(1, 100_000_000)),
+        "channels a tenant may follow at once, counted by node (4015)",
+        default=None,
+        shown="unlimited",
+    )
     quota_publishes_per_s: int | None = setting(
-        "HUB_QUOTA_PUBLISH_RATE", optional(whole(1, 10_000_000)),
-        "events a second a tenant may store through one node (4004)", default=None, shown="unlimited",
-    )  # fmt: skip
+        "HUB_QUOTA_PUBLISH_RATE",
+        optional(whole(1, 10_000_000)),
+        "events a second a tenant may store through one node (4004)",
+        default=None,
+        shown="unlimited",
+    )
     quota_bytes_stored: int | None = setting(
-        "HUB_QUOTA_BYTES", optional(whole(1, 2**60)),
-        "bytes a tenant may have stored: payloads (4011), files and open uploads (4017)", default=None, shown="unlimited",
-    )  # fmt: skip
+        "HUB_QUOTA_BYTES",
+        optional(whole(1, 2**60)),
+        "bytes a tenant may have stored: payloads (4011), files and open uploads (4017)",
+        default=None,
+        shown="unlimited",
+    )
     partitions: int = setting(
-        "HUB_PARTITIONS", whole(1, 1_024), "number of partitions channels are hashed into; fixed at the first start",
-        default=8, shown="8",
-    )  # fmt: skip
+        "HUB_PARTITIONS",
+        whole(1, 1_024),
+        "number of partitions channels are hashed into; fixed at the first start",
+        default=8,
+        shown="8",
+    )
     host: str = setting(
-        "HUB_HOST", words("an address or a host name", r"[A-Za-z0-9_.:%-]{1,255}"), "the address to listen on",
-        default="127.0.0.1", shown="127.0.0.1",
-    )  # fmt: skip
+        "HUB_HOST",
+        words("an address or a host name", r"[A-Za-z0-9_.:%-]{1,255}"),
+        "the address to listen on",
+        default="127.0.0.1",
+        shown="127.0.0.1",
+    )
     port: int = setting("HUB_PORT", whole(0, 65_535), "the port to listen on", default=8_000, shown="8000")
     websocket_url: str | None = setting(
-        "WEBSOCKET_URL", url("ws", "wss"), "the public address, for the URLs clients are given", default=None,
+        "WEBSOCKET_URL",
+        url("ws", "wss"),
+        "the public address, for the URLs clients are given",
+        default=None,
         shown="the request's own host",
-    )  # fmt: skip
+    )
     heartbeat_interval_s: float = setting(
-        "WEBSOCKET_HEARTBEAT_INTERVAL", seconds(0.05, 3_600),
+        "WEBSOCKET_HEARTBEAT_INTERVAL",
+        seconds(0.05, 3_600),
         "seconds; a client silent for two of them is closed (4016)",
-        default=30.0, shown="30",
-    )  # fmt: skip
+        default=30.0,
+        shown="30",
+    )
     max_connections: int = setting(
-        "WEBSOCKET_MAX_CONNECTIONS", whole(1, 10_000_000), "sockets per node; further ones are refused (4010)",
-        default=10_000, shown="10000",
-    )  # fmt: skip
+        "WEBSOCKET_MAX_CONNECTIONS",
+        whole(1, 10_000_000),
+        "sockets per node; further ones are refused (4010)",
+        default=10_000,
+        shown="10000",
+    )
     message_size_limit_bytes: int = setting(
-        "WEBSOCKET_MESSAGE_SIZE_LIMIT", size_bytes(1_024, 64 * _MB), "the largest message of a client (1009)",
-        default=_MB, shown="1MB",
-    )  # fmt: skip
+        "WEBSOCKET_MESSAGE_SIZE_LIMIT",
+        size_bytes(1_024, 64 * _MB),
+        "the largest message of a client (1009)",
+        default=_MB,
+        shown="1MB",
+    )
     max_subscriptions: int = setting(
         "HUB_MAX_SUBSCRIPTIONS", whole(1, 10_000), "channels per connection (4015)", default=200, shown="200"
     )
     max_lag_events: int = setting(
-        "HUB_MAX_LAG_EVENTS", whole(1, 1_000_000_000),
+        "HUB_MAX_LAG_EVENTS",
+        whole(1, 1_000_000_000),
         "events a slow client may fall behind before it is closed (4012)",
-        default=100_000, shown="100000",
-    )  # fmt: skip
+        default=100_000,
+        shown="100000",
+    )
     handshake_timeout_s: float = setting(
-        "HUB_HANDSHAKE_TIMEOUT", seconds(0.05, 300), "seconds until the first message must have arrived (4008)",
-        default=10.0, shown="10",
-    )  # fmt: skip
+        "HUB_HANDSHAKE_TIMEOUT",
+        seconds(0.05, 300),
+        "seconds until the first message must have arrived (4008)",
+        default=10.0,
+        shown="10",
+    )
     drain_s: float = setting(
-        "HUB_DRAIN_SECONDS", seconds(0, 3_600), "seconds over which clients are disconnected at a restart",
-        default=5.0, shown="5",
-    )  # fmt: skip
+        "HUB_DRAIN_SECONDS",
+        seconds(0, 3_600),
+        "seconds over which clients are disconnected at a restart",
+        default=5.0,
+        shown="5",
+    )
     agents: tuple[AgentSpec, ...] = setting(
         "HUB_AGENTS", AGENTS, "the agents this hub serves, as `name=module:object,…`", default=(), shown="none"
     )
     run_lease_s: float = setting(
-        "HUB_RUN_LEASE", seconds(0.5, 3_600),
-        "seconds without a sign of life after which another worker takes over a run", default=15.0, shown="15",
-    )  # fmt: skip
+        "HUB_RUN_LEASE",
+        seconds(0.5, 3_600),
+        "seconds without a sign of life after which another worker takes over a run",
+        default=15.0,
+        shown="15",
+    )
     rate_limits: Mapping[str, RateOverride] | None = setting(
-        "HUB_RATE_LIMITS", RATES, "`off`, or `class=rate/burst,…` over the defaults", default=_NO_OVERRIDES,
+        "HUB_RATE_LIMITS",
+        RATES,
+        "`off`, or `class=rate/burst,…` over the defaults",
+        default=_NO_OVERRIDES,
         shown="the defaults",
-    )  # fmt: skip
+    )
     durability: Mapping[Kind, Durability] = setting(
-        "HUB_DURABILITY", DURABILITIES, "durability of an acknowledged event: one level, or `kind=level,…`",
-        default=every_kind(Durability.MEMORY), shown="memory",
-    )  # fmt: skip
+        "HUB_DURABILITY",
+        DURABILITIES,
+        "durability of an acknowledged event: one level, or `kind=level,…`",
+        default=every_kind(Durability.MEMORY),
+        shown="memory",
+    )
     s3_bucket: str | None = setting(
-        "S3_BUCKET", optional_words("a bucket's name", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
-        "the bucket for uploads", default=None, shown="the data folder",
-    )  # fmt: skip
+        "S3_BUCKET",
+        optional_words("a bucket's name", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
+        "the bucket for uploads",
+        default=None,
+        shown="the data folder",
+    )
     s3_endpoint_url: str | None = setting(
         "S3_ENDPOINT_URL", url("https", "http"), "an S3 other than Amazon's", default=None, shown="Amazon's"
     )
     s3_region: str | None = setting(
-        "S3_REGION", optional_words("a region's name", r"[a-z0-9-]{1,64}"), "the bucket's region", default=None,
+        "S3_REGION",
+        optional_words("a region's name", r"[a-z0-9-]{1,64}"),
+        "the bucket's region",
+        default=None,
         shown="us-east-1",
-    )  # fmt: skip
+    )
     s3_path_style: str = setting(
-        "S3_PATH_STYLE", words("auto, yes or no", r"auto|yes|no"),
-        "put the bucket into the path of addresses; auto: for any S3 but Amazon's", default="auto", shown="auto",
-    )  # fmt: skip
+        "S3_PATH_STYLE",
+        words("auto, yes or no", r"auto|yes|no"),
+        "put the bucket into the path of addresses; auto: for any S3 but Amazon's",
+        default="auto",
+        shown="auto",
+    )
     upload_size_limit_bytes: int = setting(
-        "HUB_UPLOAD_SIZE_LIMIT", size_bytes(1, 5 * 1_048_576 * _MB), "the largest file (4017)",
-        default=5 * 1_024 * _MB, shown="5120MB",
-    )  # fmt: skip
+        "HUB_UPLOAD_SIZE_LIMIT",
+        size_bytes(1, 5 * 1_048_576 * _MB),
+        "the largest file (4017)",
+        default=5 * 1_024 * _MB,
+        shown="5120MB",
+    )
     upload_tenant_limit_bytes: int = setting(
-        "HUB_UPLOAD_TENANT_LIMIT", size_bytes(0, 1_048_576 * 1_024 * _MB),
-        "sum of a tenant's files and open uploads (4017); 0 is unlimited", default=0,
+        "HUB_UPLOAD_TENANT_LIMIT",
+        size_bytes(0, 1_048_576 * 1_024 * _MB),
+        "sum of a tenant's files and open uploads (4017); 0 is unlimited",
+        default=0,
         shown="unlimited",
-    )  # fmt: skip
+    )
     upload_types: str = setting(
         "HUB_UPLOAD_TYPES",
         words("content types such as image/*,application/pdf", r"[\w.+*-]+/[\w.+*-]+(\s*,\s*[\w.+*-]+/[\w.+*-]+)*"),
-        "content types accepted (4017); HTML never is", default="*/*", shown="*/*",
-    )  # fmt: skip
+        "content types accepted (4017); HTML never is",
+        default="*/*",
+        shown="*/*",
+    )
     data_dir: str = setting(
         "HUB_DATA",
         words("a folder"),
@@ -224,9 +311,7 @@ class Settings:
     @property
     def quota(self) -> Quota:
         """The quota of each tenant."""
-        return Quota(
-            self.quota_connections, self.quota_channels, self.quota_publishes_per_s, self.quota_bytes_stored
-        )  # fmt: skip
+        return Quota(self.quota_connections, self.quota_channels, self.quota_publishes_per_s, self.quota_bytes_stored)
 
     @property
     def secrets(self) -> list[str]:

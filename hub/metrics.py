@@ -23,9 +23,16 @@ class NodeMetrics:
     """The counters of one node."""
 
     __slots__ = (
-        "commands_in", "errors", "events_out", "gaps", "latency_counts", "latency_sum_ms", "resumes", "signals_out",
+        "commands_in",
+        "errors",
+        "events_out",
+        "gaps",
+        "latency_counts",
+        "latency_sum_ms",
+        "resumes",
+        "signals_out",
         "slow_closes",
-    )  # fmt: skip
+    )
 
     def __init__(self) -> None:
         self.commands_in: Counter[str] = Counter()

@@ -33,7 +33,7 @@ _SECRET_TEXT: Final = (
         ),
         rf"\1{REDACTED}",
     ),
-)  # fmt: skip
+)
 
 TEXT_CHARS_MAX: Final = 4_096
 """A longer text is cut: one hostile frame must not fill a disk of logs."""

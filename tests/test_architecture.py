@@ -111,9 +111,9 @@ REDIS_COMMAND: Final = re.compile(
 REDIS_KEY: Final = re.compile(r"hub:(\{|config|nodes|workers|agents|control|jobs|$)")
 
 NOT_YET: Final[Mapping[str, Mapping[str, int]]] = {
-    "interrogative docstrings": {"consumers": 66, "hub": 14, "ops": 72, "projections": 6, "streams": 116, "tests": 186},
-    "citations": {"consumers": 5, "hub": 2, "ops": 4, "streams": 27, "tests": 33},
-    "unexplained fmt: skip": {"consumers": 49, "hub": 99, "ops": 23, "projections": 5, "streams": 46, "tests": 139},
+    "interrogative docstrings": {"consumers": 66, "ops": 72, "projections": 6, "streams": 116, "tests": 186},
+    "citations": {"consumers": 5, "ops": 4, "streams": 27, "tests": 33},
+    "unexplained fmt: skip": {"consumers": 49, "hub": 23, "ops": 23, "projections": 5, "streams": 46, "tests": 139},
 }
 """Rule → package → how often it is still broken there. The figures only fall, and go when they are 0."""
 CLASSES_TWICE: Final = frozenset({
@@ -152,7 +152,6 @@ LIBRARY_OBJECTS: Final = frozenset(
 )
 """Files that set attributes of objects of a library (Starlette, logging, weakref, arq), whose interface that is."""
 SETTERS_LEFT: Final = frozenset({
-    "hub/client/driver.py", "hub/client/feeds.py", "hub/websocket/protocol.py",
     "consumers/handlers/tools.py", "consumers/runs/flow.py", "consumers/runs/reaper.py", "consumers/runs/segment.py",
     "streams/redis/server.py", "streams/redis/tail.py",
     "projections/conversation.py", "projections/message_tree.py",

@@ -104,9 +104,12 @@ class DenyList:
             return False
         if known is not None:
             revocation = Revocation(
-                revocation.tenant, revocation.jti, revocation.user,
-                max(known.before, revocation.before), max(known.until, revocation.until),
-            )  # fmt: skip
+                revocation.tenant,
+                revocation.jti,
+                revocation.user,
+                max(known.before, revocation.before),
+                max(known.until, revocation.until),
+            )
         self._entries[revocation.field] = revocation
         return True
 

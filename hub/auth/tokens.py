@@ -144,9 +144,14 @@ def read_principal(claims: Mapping[str, object], now: float, policy: TokenPolicy
     if now >= expires_at:
         expires_at += policy.leeway_s
     return Principal(
-        user, tenant, _grants(claims, user), expires_at, issued_at,
-        _text(claims, "jti", JTI_CHARS_MAX), _text(claims, "name", _DISPLAY_NAME_MAX),
-    )  # fmt: skip
+        user,
+        tenant,
+        _grants(claims, user),
+        expires_at,
+        issued_at,
+        _text(claims, "jti", JTI_CHARS_MAX),
+        _text(claims, "name", _DISPLAY_NAME_MAX),
+    )
 
 
 def _check_times(
@@ -208,9 +213,15 @@ def decode_claims(token: str, key: VerifyingKey, audience: str, issuer: str | No
     """
     required = ["exp", "sub", "aud"] if issuer is None else ["exp", "sub", "aud", "iss"]
     options: Any = {
-        "require": required, "strict_aud": True, "enforce_minimum_key_length": True,
-        "verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_sub": False, "verify_jti": False,
-    }  # fmt: skip
+        "require": required,
+        "strict_aud": True,
+        "enforce_minimum_key_length": True,
+        "verify_exp": False,
+        "verify_nbf": False,
+        "verify_iat": False,
+        "verify_sub": False,
+        "verify_jti": False,
+    }
     try:
         whole = jwt.decode_complete(
             token, key.material, algorithms=list(key.algorithms), audience=audience, issuer=issuer, options=options
@@ -256,9 +267,13 @@ class TokenVerifier:
     """
 
     def __init__(
-        self, policy: TokenPolicy, *, key: VerifyingKey | None = None, fetch: Fetch | None = None,
+        self,
+        policy: TokenPolicy,
+        *,
+        key: VerifyingKey | None = None,
+        fetch: Fetch | None = None,
         ring: KeyRing | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if (key is None) == (fetch is None):
             raise ValueError("a verifier has either a static key or a way to fetch keys")
         self._policy = policy
@@ -355,10 +370,12 @@ def _kid(token: str) -> str | None:
 
 def _refuse_unknown_key(unknown: UnknownKey) -> NoReturn:
     raise HubError(
-        4001, "the key that signed the token is not known here yet; try again later",
-        details=(ErrorDetail("kid", "names no published key"),), retry=RetryAdvice.BACKOFF,
+        4001,
+        "the key that signed the token is not known here yet; try again later",
+        details=(ErrorDetail("kid", "names no published key"),),
+        retry=RetryAdvice.BACKOFF,
         retry_after_ms=math.ceil(unknown.retry_after_s * 1000),
-    )  # fmt: skip
+    )
 
 
 def sign(  # the order of the claims, as the command line names them
@@ -385,8 +402,13 @@ def sign(  # the order of the claims, as the command line names them
     claim = {pattern: list(actions) for pattern, actions in grants.items()}
     compile_grants(claim, user)
     claims: dict[str, object] = {
-        "sub": user, "tenant": tenant, "aud": audience, "iat": int(now), "exp": int(now + ttl_s), "grants": claim,
-    }  # fmt: skip
+        "sub": user,
+        "tenant": tenant,
+        "aud": audience,
+        "iat": int(now),
+        "exp": int(now + ttl_s),
+        "grants": claim,
+    }
     claims |= {k: v for k, v in (("iss", issuer), ("jti", jti), ("name", name)) if v is not None}
     return jwt.encode(claims, key.material, algorithm="HS256")  # type: ignore[arg-type]  # bytes for HS256
 

@@ -121,9 +121,17 @@ class HubClient:
 
     @overload
     def subscribe(
-        self, channel: str, *, after: str | Cursor | None = None, rewind: int | None = None, state: bool = True,
-        presence: bool = False, signals: bool = False, on_gap: OnGap = "raise", with_receipts: bool = False,
-    ) -> Subscription[Item]: ...  # fmt: skip
+        self,
+        channel: str,
+        *,
+        after: str | Cursor | None = None,
+        rewind: int | None = None,
+        state: bool = True,
+        presence: bool = False,
+        signals: bool = False,
+        on_gap: OnGap = "raise",
+        with_receipts: bool = False,
+    ) -> Subscription[Item]: ...
 
     def subscribe(
         self,
@@ -182,8 +190,13 @@ class HubClient:
             HubError: refused.
         """
         asked: dict[str, object] = {
-            "after": after, "before": before, "from_time": from_time, "to_time": to_time, "types": types, "limit": limit,
-        }  # fmt: skip
+            "after": after,
+            "before": before,
+            "from_time": from_time,
+            "to_time": to_time,
+            "types": types,
+            "limit": limit,
+        }
         wanted = {name: value for name, value in asked.items() if value is not None}
         reply = await self.command("channel.history", channel, wanted)
         text = reply.raw.decode()
@@ -237,9 +250,16 @@ class HubClient:
     ) -> UploadedFile:
         """Upload a file and wait until the hub has verified it; see `hub.client.uploads.upload`."""
         return await upload(
-            self, channel, path, on_progress=on_progress, filename=filename, mime=mime, strategy=strategy,
-            purpose=purpose, resume_key=resume_key,
-        )  # fmt: skip
+            self,
+            channel,
+            path,
+            on_progress=on_progress,
+            filename=filename,
+            mime=mime,
+            strategy=strategy,
+            purpose=purpose,
+            resume_key=resume_key,
+        )
 
     def submit(
         self, kind: str, channel: str | None = None, payload: Payload | None = None, *, command_id: str | None = None

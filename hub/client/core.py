@@ -102,6 +102,10 @@ class Core:
             self.outgoing.append(wire)
         return self.socket_state is SocketState.READY
 
+    def token_request_seen(self) -> None:
+        """Note that the owner has taken up `wants_token`."""
+        self.wants_token = False
+
     def refresh(self, token: str) -> None:
         """Exchange the token on the open socket."""
         if self.socket_state is SocketState.READY:

@@ -152,9 +152,14 @@ class Driver:
         self._urls.append(self._urls.pop(0))
         try:
             return await connect(
-                url, subprotocols=[_SUBPROTOCOL], compression=None, max_size=None, open_timeout=_OPEN_S,
-                close_timeout=_CLOSE_S, ping_interval=None,
-            )  # fmt: skip
+                url,
+                subprotocols=[_SUBPROTOCOL],
+                compression=None,
+                max_size=None,
+                open_timeout=_OPEN_S,
+                close_timeout=_CLOSE_S,
+                ping_interval=None,
+            )
         except InvalidStatus as answer:
             status = answer.response.status_code
             if status >= _SERVER_FAULT or status in _TEMPORARY:
@@ -243,7 +248,7 @@ class Driver:
             self.stir()
 
     def _renew(self) -> None:
-        self._core.wants_token = False
+        self._core.token_request_seen()
         if self._token.renewable and self._refreshing is None:
             self._refreshing = asyncio.create_task(self._refresh())
 

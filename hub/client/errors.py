@@ -18,11 +18,24 @@ class Retry(StrEnum):
     NOW = "now"
 
 
-CLOSE_ADVICE: Final = MappingProxyType({
-    4001: Retry.NO, 4002: Retry.REFRESH, 4003: Retry.NO, 4004: Retry.BACKOFF, 4005: Retry.NO, 4008: Retry.BACKOFF,
-    4010: Retry.BACKOFF, 4012: Retry.NOW, 4014: Retry.NO, 4016: Retry.NOW, 4019: Retry.NO, 4020: Retry.NO,
-    4023: Retry.NO, 4024: Retry.NO,
-})  # fmt: skip
+CLOSE_ADVICE: Final = MappingProxyType(
+    {
+        4001: Retry.NO,
+        4002: Retry.REFRESH,
+        4003: Retry.NO,
+        4004: Retry.BACKOFF,
+        4005: Retry.NO,
+        4008: Retry.BACKOFF,
+        4010: Retry.BACKOFF,
+        4012: Retry.NOW,
+        4014: Retry.NO,
+        4016: Retry.NOW,
+        4019: Retry.NO,
+        4020: Retry.NO,
+        4023: Retry.NO,
+        4024: Retry.NO,
+    }
+)
 """Close code → advice, for sockets whose last `connection.error` got lost. Other codes: come back with back-off."""
 
 

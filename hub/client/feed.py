@@ -135,7 +135,7 @@ class Feed:
         "phase",
         "spill",
         "woken",
-    )  # fmt: skip
+    )
 
     def __init__(self, options: SubscribeOptions, buffer: int, woken: Callable[[], None]) -> None:
         start = options.start
@@ -185,6 +185,15 @@ class Feed:
         """Note that the command of this id asks for it."""
         self.phase = Phase.ASKED
         self.asked_as = command_id
+
+    def lost(self) -> None:
+        """Note the loss of the socket: the next one has to be asked again."""
+        self.phase = Phase.IDLE
+
+    def dropped(self, error: ClientError) -> None:
+        """End a feed that the hub no longer holds: there is nothing to unsubscribe."""
+        self.asked_as = None
+        self.end(error)
 
     def subscribed(self, frame: Frame) -> None:
         """Take the hub's answer, or its news that the log broke under a live feed."""

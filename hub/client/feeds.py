@@ -149,7 +149,7 @@ class Feeds:
         self.ready = False
         self._later.clear()
         for feed in self._by_channel.values():
-            feed.phase = Phase.IDLE
+            feed.lost()
 
     def tick(self, now: float) -> None:
         """Ask again for channels the hub delayed until now."""
@@ -237,8 +237,7 @@ class Feeds:
 
     def _close(self, feed: Feed, error: ClientError) -> None:
         """End a feed that the hub no longer holds."""
-        feed.asked_as = None
-        feed.end(error)
+        feed.dropped(error)
         self._forget(feed)
 
     def _forget(self, feed: Feed) -> None:

@@ -63,9 +63,7 @@ class PutRefused(Exception):
         self.status = status
 
 
-async def put(
-    signed: Mapping[str, Any], path: Path, offset: int, size: int, on_sent: Callable[[int], None]
-) -> None:  # fmt: skip
+async def put(signed: Mapping[str, Any], path: Path, offset: int, size: int, on_sent: Callable[[int], None]) -> None:
     """PUT `size` bytes of a file from `offset`, repeated where that helps. Bytes already there count as done.
 
     Args:
@@ -100,7 +98,7 @@ async def put(
 
 def _put_once(
     signed: Mapping[str, Any], path: Path, offset: int, size: int, tell: Callable[[int], None]
-) -> tuple[int, str]:  # fmt: skip
+) -> tuple[int, str]:
     url = urlsplit(signed["url"])
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
     connection = kind(url.netloc, timeout=TIMEOUT_S)
@@ -119,7 +117,7 @@ def _put_once(
 
 def _send(
     connection: http.client.HTTPConnection, path: Path, offset: int, size: int, tell: Callable[[int], None]
-) -> None:  # fmt: skip
+) -> None:
     """From the page cache to the socket without passing through Python where there is no TLS (sendfile(2))."""
     sent = 0
     with path.open("rb") as file:

@@ -160,11 +160,14 @@ async def upload(
     job.size, job.sha256 = await asyncio.to_thread(measure, job.path)
     name = filename or job.path.name
     wanted = {
-        "filename": name, "size": job.size, "strategy": strategy, "purpose": purpose,
+        "filename": name,
+        "size": job.size,
+        "strategy": strategy,
+        "purpose": purpose,
         "mime": mime or mimetypes.guess_type(name)[0] or "application/octet-stream",
         **({"sha256": job.sha256} if strategy == "single" or job.size <= CLAIMED_MAX_BYTES else {}),
         **({"resume_key": resume_key} if resume_key else {}),
-    }  # fmt: skip
+    }
     authorized = await job.resumed(resume_key) if resume_key else None
     if authorized is None:
         authorized = dict((await client.command("file.upload.request", channel, wanted)).payload)

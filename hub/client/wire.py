@@ -119,17 +119,30 @@ def read_event(frame: Frame, raw: bytes, epoch: str | None) -> Event:
         KeyError: a field that every event has is missing.
     """
     return Event(
-        frame["id"], frame["seq"], frame["channel"], frame["type"], frame.get("v", 1), frame.get("actor", _NOTHING),
-        frame.get("meta", _NOTHING), frame.get("payload", _NOTHING), raw, epoch,
-    )  # fmt: skip
+        frame["id"],
+        frame["seq"],
+        frame["channel"],
+        frame["type"],
+        frame.get("v", 1),
+        frame.get("actor", _NOTHING),
+        frame.get("meta", _NOTHING),
+        frame.get("payload", _NOTHING),
+        raw,
+        epoch,
+    )
 
 
 def read_signal(frame: Frame, raw: bytes) -> Signal:
     """The frame of something that is not stored, as a value."""
     return Signal(
-        frame["channel"], frame["type"], frame.get("v", 1), frame.get("actor", _NOTHING), frame.get("meta", _NOTHING),
-        frame.get("payload", _NOTHING), raw,
-    )  # fmt: skip
+        frame["channel"],
+        frame["type"],
+        frame.get("v", 1),
+        frame.get("actor", _NOTHING),
+        frame.get("meta", _NOTHING),
+        frame.get("payload", _NOTHING),
+        raw,
+    )
 
 
 def encode(frame: Mapping[str, object]) -> bytes:

@@ -73,11 +73,16 @@ def _query(**given: Any) -> HistoryQuery:
 
 @router.get("/v1/channels/{channel}/events")
 async def events(
-    request: Request, channel: str, after: str | None = None, before: str | None = None,
-    from_time: str | None = None, to_time: str | None = None,
+    request: Request,
+    channel: str,
+    after: str | None = None,
+    before: str | None = None,
+    from_time: str | None = None,
+    to_time: str | None = None,
     types: Annotated[str | None, Query(description="comma-separated; a trailing * matches any ending")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100, wait_ms: Annotated[int, Query(ge=0, le=MAX_WAIT_MS)] = 0,
-) -> Response:  # fmt: skip
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    wait_ms: Annotated[int, Query(ge=0, le=MAX_WAIT_MS)] = 0,
+) -> Response:
     """A page of events; with `wait_ms` and `after` it waits for the first one when there is none yet."""
     hub, caller = await caller_of(request)
     place = readable_channel(hub, caller, channel)

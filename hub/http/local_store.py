@@ -102,8 +102,10 @@ def _answer(store: LocalStore, ticket: LocalRequest, span: ByteRange | None, siz
     if span is None:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
     headers = {
-        **_SAFE_HEADERS, "Content-Disposition": ticket.query["disposition"], "Content-Length": str(span.size),
-    }  # fmt: skip
+        **_SAFE_HEADERS,
+        "Content-Disposition": ticket.query["disposition"],
+        "Content-Length": str(span.size),
+    }
     if span.is_partial:
         headers["Content-Range"] = f"bytes {span.start}-{span.start + span.size - 1}/{size}"
     body = store.read(ticket.key, span.start, span.size)

@@ -108,9 +108,14 @@ def install_problems(app: FastAPI) -> None:
         code = _OF_STATUS.get(error.status_code, 4005 if error.status_code < 500 else 4030)  # noqa: PLR2004 - client or server
         row = ERROR_CODES[code]
         document = {
-            "type": "about:blank", "title": row.name, "status": error.status_code, "detail": str(error.detail),
-            "code": code, "name": row.name, "retry": row.retry.value,
-        }  # fmt: skip
+            "type": "about:blank",
+            "title": row.name,
+            "status": error.status_code,
+            "detail": str(error.detail),
+            "code": code,
+            "name": row.name,
+            "retry": row.retry.value,
+        }
         return Response(json.dumps(document), error.status_code, error.headers, PROBLEM_TYPE)
 
     @app.exception_handler(ClientDisconnect)

@@ -125,9 +125,13 @@ class Admission:
     """
 
     def __init__(
-        self, connects: ConnectLimits, quotas: Quotas, quota: Quota, origins: OriginPolicy,
+        self,
+        connects: ConnectLimits,
+        quotas: Quotas,
+        quota: Quota,
+        origins: OriginPolicy,
         monotonic: Callable[[], float],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._connects, self._quotas, self.origins, self._monotonic = connects, quotas, origins, monotonic
         self.is_metered = quota.publishes_per_s is not None or quota.bytes_stored is not None
         self._is_weighed = quota.bytes_stored is not None

@@ -48,10 +48,17 @@ class EdgeStore:
     """
 
     def __init__(
-        self, records: EdgeRecords, node: str, *, limiter: RateLimiter, quotas: Quotas, deny: DenyList,
+        self,
+        records: EdgeRecords,
+        node: str,
+        *,
+        limiter: RateLimiter,
+        quotas: Quotas,
+        deny: DenyList,
         on_revoked: Callable[[Revocation], None] = lambda _revocation: None,
-        now: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._records, self._node = records, node
         self._limiter, self._quotas, self._deny = limiter, quotas, deny
         self._on_revoked = on_revoked

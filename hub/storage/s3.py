@@ -35,10 +35,20 @@ _GONE: Final = frozenset({"NoSuchUpload"})
 _MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound", "InvalidRange", "416"})
 _STORED: Final = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
 _BAD: Final = frozenset(
-    {"BadDigest", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "InvalidDigest",
-     "IncompleteBody", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidRequest",
-     "MalformedXML"}
-)  # fmt: skip
+    {
+        "BadDigest",
+        "InvalidPart",
+        "InvalidPartOrder",
+        "EntityTooSmall",
+        "EntityTooLarge",
+        "InvalidDigest",
+        "IncompleteBody",
+        "XAmzContentSHA256Mismatch",
+        "XAmzContentChecksumMismatch",
+        "InvalidRequest",
+        "MalformedXML",
+    }
+)
 _RETRY: Final = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "OperationAborted"})
 _SERVER_ERROR: Final = 500
 
@@ -145,9 +155,12 @@ class S3Store:
     async def sign_put(self, new: NewObject, life_s: int) -> SignedRequest:
         """See ObjectStore."""
         arguments = {
-            "Key": new.key, "ContentLength": new.size, "ContentType": new.mime, "IfNoneMatch": "*",
+            "Key": new.key,
+            "ContentLength": new.size,
+            "ContentType": new.mime,
+            "IfNoneMatch": "*",
             **({"ChecksumSHA256": new.sha256} if new.sha256 else {}),
-        }  # fmt: skip
+        }
         headers = {"content-length": str(new.size), "content-type": new.mime, "if-none-match": "*"}
         url = await self._sign("put_object", arguments, life_s)
         return SignedRequest("PUT", url, headers | _checksum_header(new.sha256))
@@ -157,9 +170,12 @@ class S3Store:
         signed = []
         for part in parts:
             arguments = {
-                "Key": key, "UploadId": handle, "PartNumber": part.n, "ContentLength": part.size,
+                "Key": key,
+                "UploadId": handle,
+                "PartNumber": part.n,
+                "ContentLength": part.size,
                 **({"ChecksumSHA256": part.sha256} if part.sha256 else {}),
-            }  # fmt: skip
+            }
             url = await self._sign("upload_part", arguments, life_s)
             signed.append(SignedRequest("PUT", url, {"content-length": str(part.size)} | _checksum_header(part.sha256)))
         return signed
@@ -167,8 +183,10 @@ class S3Store:
     async def sign_get(self, key: str, download: Download, life_s: int) -> str:
         """See ObjectStore."""
         arguments = {
-            "Key": key, "ResponseContentDisposition": download.disposition, "ResponseContentType": download.mime,
-        }  # fmt: skip
+            "Key": key,
+            "ResponseContentDisposition": download.disposition,
+            "ResponseContentType": download.mime,
+        }
         return await self._sign("get_object", arguments, life_s)
 
     async def begin(self, key: str, mime: str, *, is_checked: bool) -> str:
@@ -185,9 +203,14 @@ class S3Store:
     def _upload_part(self, key: str, handle: str, part: StoredPart, source: Path) -> None:
         with source.open("rb") as body:
             self._client.upload_part(
-                Bucket=self._bucket, Key=key, UploadId=handle, PartNumber=part.n, Body=body, ContentLength=part.size,
+                Bucket=self._bucket,
+                Key=key,
+                UploadId=handle,
+                PartNumber=part.n,
+                Body=body,
+                ContentLength=part.size,
                 **({"ChecksumSHA256": part.sha256} if part.sha256 else {}),
-            )  # fmt: skip
+            )
 
     async def parts(self, key: str, handle: str) -> list[StoredPart]:
         """See ObjectStore. 1,000 a page."""
@@ -207,9 +230,13 @@ class S3Store:
             for part in parts
         ]
         await self._call(
-            "complete_multipart_upload", Key=key, UploadId=handle, MultipartUpload={"Parts": listed}, IfNoneMatch="*",
+            "complete_multipart_upload",
+            Key=key,
+            UploadId=handle,
+            MultipartUpload={"Parts": listed},
+            IfNoneMatch="*",
             MpuObjectSize=sum(part.size for part in parts),
-        )  # fmt: skip
+        )
 
     async def abort(self, key: str, handle: str) -> None:
         """See ObjectStore."""
@@ -237,9 +264,14 @@ class S3Store:
     def _put_object(self, new: NewObject, source: Path) -> None:
         with source.open("rb") as body:
             self._client.put_object(
-                Bucket=self._bucket, Key=new.key, Body=body, ContentLength=new.size, ContentType=new.mime,
-                IfNoneMatch="*", **({"ChecksumSHA256": new.sha256} if new.sha256 else {}),
-            )  # fmt: skip
+                Bucket=self._bucket,
+                Key=new.key,
+                Body=body,
+                ContentLength=new.size,
+                ContentType=new.mime,
+                IfNoneMatch="*",
+                **({"ChecksumSHA256": new.sha256} if new.sha256 else {}),
+            )
 
     async def look(self, key: str) -> StoredObject | None:
         """See ObjectStore."""

@@ -72,7 +72,7 @@ class UploadFinisher:
 
     async def completed(
         self, channel: Channel, upload_id: str, cause: str, sha256: str | None, parts: Mapping[int, str]
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Verify and scan an upload whose `file.upload.complete` was stored, and append the outcome. A repeat does nothing more.
 
         The digests are the sender's claims. An upload that cannot be verified for a quarter of an hour is reaped.
@@ -126,14 +126,18 @@ class UploadFinisher:
 
     async def _make_ready(self, upload: UploadRecord, verified: Verified, scan: ScanResult) -> None:
         payload = {
-            "file_id": upload.id, "filename": upload.filename, "size": upload.size, "mime": upload.mime,
+            "file_id": upload.id,
+            "filename": upload.filename,
+            "size": upload.size,
+            "mime": upload.mime,
             "detected_mime": verified.detected,
             "checksum": {
-                "algorithm": "sha256", "type": "composite" if verified.is_composite else "full",
+                "algorithm": "sha256",
+                "type": "composite" if verified.is_composite else "full",
                 "value": verified.checksum,
             },
             "scan": {"engine": scan.engine, "verdict": scan.verdict.value},
-        }  # fmt: skip
+        }
         ending = _ending(upload, UploadState.READY, detected=verified.detected, cause=upload.cause)
         if await self._append(upload, "file.ready", payload, ending):
             await self._book.release(upload, is_kept=True)
@@ -170,9 +174,14 @@ class UploadFinisher:
         await self._listed.drop(upload)
         cause = upload.cause or upload.event_id
         draft = Draft(
-            upload.channel, type_, to_json(payload), SYSTEM,
-            correlation=cause, causation=cause, guards=(ending,),
-        )  # fmt: skip
+            upload.channel,
+            type_,
+            to_json(payload),
+            SYSTEM,
+            correlation=cause,
+            causation=cause,
+            guards=(ending,),
+        )
         try:
             await self._log.append(draft)
         except GuardRefused:
@@ -220,9 +229,16 @@ def _bare(channel: Channel, event_id: str, payload: Mapping[str, object]) -> Upl
     size = payload["size"]
     plan = make_plan("auto", size if isinstance(size, int) else 0, takes_binary=False)
     return UploadRecord(
-        id=file_id_of(channel, event_id), channel=channel, user="", filename=str(payload["filename"]),
-        mime=str(payload["mime"]), plan=plan, event_id=event_id, slot="", expires_ms=0,
-    )  # fmt: skip
+        id=file_id_of(channel, event_id),
+        channel=channel,
+        user="",
+        filename=str(payload["filename"]),
+        mime=str(payload["mime"]),
+        plan=plan,
+        event_id=event_id,
+        slot="",
+        expires_ms=0,
+    )
 
 
 REAP_EVERY_S: Final = 10.0

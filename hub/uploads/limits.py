@@ -23,9 +23,21 @@ _MIME: Final = re.compile(
 REFUSED_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
 """Documents that run in the origin that serves them."""
 INLINE_TYPES: Final = frozenset(
-    {"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "audio/mpeg", "audio/ogg", "audio/wav", "video/mp4",
-     "video/webm", "application/pdf", "text/plain"}
-)  # fmt: skip
+    {
+        "image/png",
+        "image/jpeg",
+        "image/gif",
+        "image/webp",
+        "image/avif",
+        "audio/mpeg",
+        "audio/ogg",
+        "audio/wav",
+        "video/mp4",
+        "video/webm",
+        "application/pdf",
+        "text/plain",
+    }
+)
 """Types a browser may show in place; everything else is a download. SVG is not among them: it can hold scripts."""
 _RESERVED: Final = frozenset({".", ".."})
 _FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})

@@ -99,9 +99,15 @@ class UploadAuthorizer:
     limits: UploadLimits
 
     async def authorize(
-        self, upload: UploadRecord, origin: str, now_ms: int, wanted: Sequence[StoredPart] | None = None, held: int | None = None,
-        *, is_new: bool = False,
-    ) -> Json:  # fmt: skip
+        self,
+        upload: UploadRecord,
+        origin: str,
+        now_ms: int,
+        wanted: Sequence[StoredPart] | None = None,
+        held: int | None = None,
+        *,
+        is_new: bool = False,
+    ) -> Json:
         """Make the whole answer.
 
         Args:
@@ -199,9 +205,14 @@ class UploadRequests:
     """
 
     def __init__(
-        self, log: Log, store: ObjectStore, limits: UploadLimits, clock: Callable[[], float],
-        monotonic: Callable[[], float], quotas: Quotas | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        log: Log,
+        store: ObjectStore,
+        limits: UploadLimits,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        quotas: Quotas | None = None,
+    ) -> None:
         self.limits = limits
         self._quotas = quotas or Quotas()
         self.store = store
@@ -225,10 +236,17 @@ class UploadRequests:
         self.limits.check(payload.filename, payload.size, payload.mime)
         plan = make_plan(payload.strategy, payload.size, takes_binary="binary_chunks" in caller.capabilities)
         wish = UploadRecord(
-            id="", channel=draft.channel, user=caller.principal.user, filename=payload.filename, mime=payload.mime, plan=plan,
-            event_id="", slot=draft.command or secrets.token_hex(8), sha256=payload.sha256,
+            id="",
+            channel=draft.channel,
+            user=caller.principal.user,
+            filename=payload.filename,
+            mime=payload.mime,
+            plan=plan,
+            event_id="",
+            slot=draft.command or secrets.token_hex(8),
+            sha256=payload.sha256,
             expires_ms=self.now_ms() + self.limits.life_s * 1000,
-        )  # fmt: skip
+        )
         appended = await self._append(draft, wish)
         upload = await self._open(wish, appended, payload.resume_key)
         upload = await self._begin(upload, is_checked=False)
@@ -346,9 +364,11 @@ class UploadRequests:
         """Open the record of the upload this request began, now or when it was sent first."""
         event_ms = int(appended.id.partition("-")[0])
         upload = replace(
-            wish, id=file_id_of(wish.channel, appended.id), event_id=appended.id,
+            wish,
+            id=file_id_of(wish.channel, appended.id),
+            event_id=appended.id,
             expires_ms=event_ms + self.limits.life_s * 1000,
-        )  # fmt: skip
+        )
         await self.book.watch(upload.channel, upload.event_id, upload.expires_ms)
         opened = await self.book.open(upload, resume_key, self.limits.life_s)
         if opened.state in {UploadState.READY, UploadState.FAILED}:

@@ -34,9 +34,12 @@ _REPORTED_MAX: Final = 4_096
 def progress_json(upload: UploadRecord, sent: int, state: UploadState) -> bytes:
     """The payload of `file.upload.progress`."""
     payload = {
-        "upload_id": upload.id, "user": upload.user, "sent": min(sent, upload.size), "total": upload.size,
+        "upload_id": upload.id,
+        "user": upload.user,
+        "sent": min(sent, upload.size),
+        "total": upload.size,
         "state": state.shown,
-    }  # fmt: skip
+    }
     return to_json(payload)
 
 

@@ -136,7 +136,7 @@ def _check_parts(upload: UploadRecord, parts: Sequence[StoredPart], claim: Uploa
 
 async def _checksum(
     store: ObjectStore, upload: UploadRecord, claim: UploadClaim, stored: StoredObject, digests: Sequence[str]
-) -> tuple[str, bool]:  # fmt: skip
+) -> tuple[str, bool]:
     """The checksum to publish. The bytes are read only where the store cannot vouch for what is claimed."""
     claims = {digest for digest in (upload.sha256, claim.sha256) if digest}
     is_composite_enough = stored.composite is not None and not claims and len(claim.parts) <= len(digests)

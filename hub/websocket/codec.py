@@ -363,6 +363,10 @@ class FrameDecoder:
         self._limit = self._trusted_limit
         self.is_one_a_feed = False
 
+    def hand_out_all(self) -> None:
+        """Hand out all messages of a `feed` at once, still by the smaller limit."""
+        self.is_one_a_feed = False
+
     def _stop(self, events: list[FrameEvent], kind: int, payload: bytes) -> None:
         events.append((kind, payload))
         self._is_done = True

@@ -102,9 +102,15 @@ def lean_protocol(
     class Bound(LeanWebSocket):
         __slots__ = ()
         settings = WireSettings(
-            factory, subprotocols, message_size_limit_bytes, write_high_bytes, write_low_bytes, close_timeout_s,
-            handshake_size_limit_bytes=handshake_size_limit_bytes, is_deflate_accepted=is_deflate_accepted,
-        )  # fmt: skip
+            factory,
+            subprotocols,
+            message_size_limit_bytes,
+            write_high_bytes,
+            write_low_bytes,
+            close_timeout_s,
+            handshake_size_limit_bytes=handshake_size_limit_bytes,
+            is_deflate_accepted=is_deflate_accepted,
+        )
 
     return Bound
 
@@ -251,7 +257,7 @@ class LeanWebSocket(asyncio.Protocol):
         self.write = _discard
         self._phase = _CLOSING
         if self._decoder is not None:
-            self._decoder.is_one_a_feed = False  # nobody learns anything more from what comes
+            self._decoder.hand_out_all()  # messages are thrown away from here on
         self._close_code = code
         self._transport.resume_reading()  # or the peer's Close would never be read
         self._start_deadline()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from binascii import crc_hqx
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final
+from typing import Final, Self
 
 from streams.errors import MalformedChannel
 
@@ -30,34 +29,40 @@ class Kind(StrEnum):
     USER = "user"
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(str):
     """Tenant, kind and name. Two tenants' channels of one name are two channels.
+
+    As text it is its path, `tenant:kind:name`, the form in keys and bell entries. No part may hold a colon, so that is
+    unambiguous; and a text's hash is computed once, for what is looked up in several tables for every event.
 
     Attributes:
         wire: the form on the wire, `kind:name`; the tenant comes from the token and is never written there.
-        path: the form in keys and bell entries, `tenant:kind:name`. No part may hold a colon, so it is unambiguous.
+        path: itself, as a plain text.
     """
+
+    __slots__ = ("kind", "name", "path", "tenant", "wire")
 
     tenant: str
     kind: Kind
     name: str
-    wire: str = field(init=False, compare=False, repr=False)
-    path: str = field(init=False, compare=False, repr=False)
-    _hash: int = field(init=False, compare=False, repr=False)
+    wire: str
+    path: str
 
-    def __post_init__(self) -> None:
-        # Written once: a channel is looked up in several tables for every event.
-        object.__setattr__(self, "wire", f"{self.kind.value}:{self.name}")
-        object.__setattr__(self, "path", f"{self.tenant}:{self.wire}")
-        object.__setattr__(self, "_hash", hash(self.path))
+    def __new__(cls, tenant: str, kind: Kind, name: str) -> Self:
+        """Put one together; `parse_channel` checks its parts."""
+        path = f"{tenant}:{kind.value}:{name}"
+        made = super().__new__(cls, path)
+        made.tenant, made.kind, made.name = tenant, kind, name
+        made.wire, made.path = f"{kind.value}:{name}", path
+        return made
 
-    def __hash__(self) -> int:
-        return self._hash
+    def __getnewargs__(self) -> tuple[str, Kind, str]:  # type: ignore[override]  # a text's own are one text
+        """The arguments that make it anew: for copies."""
+        return self.tenant, self.kind, self.name
 
-    def partition(self, count: int) -> int:
+    def partition_of(self, count: int) -> int:
         """The partition of `count` this channel lives in: CRC16 (XMODEM, as Redis Cluster uses) of the path."""
-        return crc_hqx(self.path.encode(), 0) % count
+        return crc_hqx(self.encode(), 0) % count
 
 
 @lru_cache(maxsize=_INTERNED_MAX)

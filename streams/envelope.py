@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from streams.channel import Channel
@@ -38,16 +37,6 @@ class Actor(NamedTuple):
     kind: str
     id: str
     client: str | None = None
-
-    def to_json(self) -> bytes:
-        """The stored and sent form, absent fields left out. The grammar of names needs no escaping."""
-        return _actor_json(self)
-
-
-@lru_cache(maxsize=16_384)
-def _actor_json(actor: Actor) -> bytes:
-    client = f',"client":"{actor.client}"' if actor.client else ""
-    return f'{{"kind":"{actor.kind}","id":"{actor.id}"{client}}}'.encode()
 
 
 SYSTEM: Final = Actor("system", "hub")
@@ -122,14 +111,6 @@ class Draft:
     guards: tuple[Guard, ...] = ()
     open_text: OpenText | None = None
     is_wanted: bool = False
-
-    def meta_json(self) -> bytes:
-        """`meta` as stored, absent fields left out. A key with a slash, which no client's can have, is our own: not shown."""
-        command = None if self.command and "/" in self.command else self.command
-        if self.correlation is None and self.causation is None:
-            return b'{"command":"%b"}' % command.encode() if command else b"{}"
-        pairs = (("command", command), ("correlation", self.correlation), ("causation", self.causation))
-        return ("{" + ",".join(f'"{k}":"{v}"' for k, v in pairs if v) + "}").encode()
 
 
 class Appended(NamedTuple):

@@ -20,6 +20,7 @@ from projections.channel_state import ChannelState
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Draft, Entry
 from streams.json_bytes import to_json
+from streams.redis.append import actor_json, meta_json
 
 START_MS: Final = 1_795_367_479_000
 SNAPSHOT_EVERY: Final = 1_000
@@ -39,7 +40,7 @@ def stored(channel: Channel, events: Iterable[Draft]) -> ChannelLog:
     """Drafts as the log would give them back, half a second apart."""
     entries = []
     for seq, draft in enumerate(events, 1):
-        event_id, actor, meta = b"%d-0" % (START_MS + seq * 500), draft.actor.to_json(), draft.meta_json()
+        event_id, actor, meta = b"%d-0" % (START_MS + seq * 500), actor_json(draft.actor), meta_json(draft)
         entries.append(Entry(event_id, seq, draft.type.encode(), b"1", actor, draft.data, meta))
     return ChannelLog(channel, entries)
 

@@ -110,7 +110,7 @@ class Keys:
         return keys
 
     def _name(self, channel: Channel) -> ChannelKeys:
-        partition = channel.partition(self.partitions)
+        partition = channel.partition_of(self.partitions)
         stream = f"{self._prefixes[partition]}{channel.path}".encode()
         return ChannelKeys(partition, stream, stream + b":meta", stream + b":live", stream + b":open")
 

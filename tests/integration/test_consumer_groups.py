@@ -192,7 +192,7 @@ async def test_work_is_trimmed_behind_every_group(log: Log, tenant: str) -> None
     """The work stream keeps what some group still needs, and nothing else."""
     handler = Recorder(tenant=tenant)
     channel = conversation(tenant, "a")
-    partition = channel.partition(log.keys.partitions)
+    partition = channel.partition_of(log.keys.partitions)
 
     async with Rig(log, handler) as rig:
         for row in await log.redis.xinfo_groups(log.keys.work(partition)):

@@ -13,6 +13,7 @@ from streams.events import CATALOGUE, EventType
 from streams.events.channels import Subscription
 from streams.events.chat import Writing
 from streams.events.validation import InvalidPayload, read, to_json, validate
+from streams.redis.append import actor_json
 from support.examples import examples
 from support.payload_strategies import JSON, payloads
 
@@ -74,7 +75,7 @@ def test_one_field_of_any_value_is_taken_or_refused_in_words(
 def test_a_message_survives_the_way_to_the_wire(payload: dict[str, object]) -> None:
     """Joined into a frame as bytes, a payload is the same JSON as before."""
     stored = to_json(read(CATALOGUE["chat.message"], payload)) if payload["text"] else b"{}"
-    entry = Entry(b"1-0", 1, b"chat.message", b"1", Actor("user", "alice").to_json(), stored, b"{}")
+    entry = Entry(b"1-0", 1, b"chat.message", b"1", actor_json(Actor("user", "alice")), stored, b"{}")
     assert json.loads(entry.wire(b"conversation:42"))["payload"] == json.loads(stored)
 
 

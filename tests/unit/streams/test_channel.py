@@ -44,14 +44,14 @@ def test_the_partition_is_redis_clusters_crc16() -> None:
     channels = [Channel("acme", Kind.TEAM, str(n)) for n in range(200)]
 
     assert crc_hqx(b"123456789", 0) == 0x31C3
-    assert {channel.partition(8) for channel in channels} == set(range(8))
-    assert [channel.partition(8) for channel in channels] == [crc_hqx(c.path.encode(), 0) % 8 for c in channels]
+    assert {channel.partition_of(8) for channel in channels} == set(range(8))
+    assert [channel.partition_of(8) for channel in channels] == [crc_hqx(c.path.encode(), 0) % 8 for c in channels]
 
 
 def test_every_key_of_a_channel_has_its_partitions_hash_tag() -> None:
     """Redis Cluster keeps keys of one tag in one slot: only then may one script touch them."""
     keys, channel = Keys(8), Channel("acme", Kind.CONVERSATION, "42")
-    tag = f"hub:{{{keys.tags[channel.partition(8)]}}}:".encode()
+    tag = f"hub:{{{keys.tags[channel.partition_of(8)]}}}:".encode()
     partition = keys.of(channel).partition
     names = [
         keys.of(channel).stream, keys.of(channel).meta, keys.of(channel).live, keys.of(channel).open, keys.bell(partition),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
 
-from streams.channel import Channel, channel_from_path
+from streams.channel import Channel, Kind, channel_from_path
 
 SLOTS: Final = 16_384
 """Slots of a Redis Cluster."""
@@ -149,6 +149,10 @@ class Keys:
     def guard(self, channel: Channel, name: str) -> bytes:
         """The hash a guard of that name compares and sets."""
         return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:guard:{name}".encode()
+
+    def directory(self, partition: int, tenant: str, kind: Kind) -> bytes:
+        """The sorted set of the names of a tenant's channels of one kind, all with score 0."""
+        return f"{self._prefixes[partition]}{tenant}:channels:{kind.value}".encode()
 
     def node(self, partition: int, node: str) -> bytes:
         """What a node's devices did in a partition, to be undone when it dies."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from redis.asyncio import Redis
@@ -128,6 +128,11 @@ class Log:
     def calls_in(self, partition: int) -> Calls:
         """Calls to the server of a partition."""
         return self.servers.by_partition[partition].calls
+
+    def by_server(self) -> Iterator[tuple[Sequence[int], Calls]]:
+        """The partitions of each server with its calls, to ask all of them in one write a server."""
+        for server in self.servers:
+            yield [at for at in range(self.keys.partitions) if self.servers.of(at) is server], server.calls
 
     def calls_of(self, channel: Channel) -> Calls:
         """Calls to the server of a channel."""

@@ -15,12 +15,15 @@ from streams.channel import Channel, Kind
 from streams.cursor import Cursor, Gap, GapReason, Position, Resumable, judge
 from streams.envelope import Actor, Appended, Draft, Durability, Entry, Guard, Lane, OpenText
 from streams.errors import ConfigurationRefused, GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
+from streams.ids import ms_of_id
+from streams.records.directory import ChannelDirectory, ListedChannel
 from streams.records.leases import Leases
 from streams.records.presence import PresenceChange, PresenceStore
 from streams.records.run_store import RunStore
 from streams.redis.groups import Groups
 from streams.redis.limits import Limits
 from streams.redis.log import Log
+from streams.redis.server_check import count_commands
 from support.redis_server import RedisServer
 
 ALICE = Actor("user", "alice")
@@ -661,7 +664,101 @@ class ServerCases:
             await Log.open(own_server.url, durability={Kind.TEAM: Durability.FSYNC})
 
 
+class DirectoryCases:
+    """The directory of channels by tenant and kind."""
+
+    async def test_a_channel_is_listed_with_its_first_event(self, log: Log, tenant: str) -> None:
+        """Not when it is looked at, nor by a signal of its live lane; with the newest seq and the minute it was active in."""
+        directory = ChannelDirectory(log)
+        await log.look(place(tenant))
+        await log.append(said(place(tenant), lane=Lane.LIVE))
+        before = await directory.channels(tenant, Kind.CONVERSATION)
+        first = await log.append(said(place(tenant)))
+        await together(log, [said(place(tenant), str(n)) for n in range(9)])
+
+        assert before == []
+        assert await directory.channels(tenant, Kind.CONVERSATION) == [
+            ListedChannel(place(tenant), 10, ms_of_id(first.id))
+        ]
+
+    async def test_events_within_a_minute_write_to_it_once(self, own_server: RedisServer, tenant: str) -> None:
+        """A busy channel costs the directory nothing; a minute later it is put in again, should it have been lost."""
+        log = await Log.open(own_server.url)
+        try:
+            for n in range(50):
+                await log.append(said(place(tenant), str(n)))
+            counts = await count_commands(log.servers.of(0).calls)
+            meta, partition = log.keys.of(place(tenant)).meta, log.keys.of(place(tenant)).partition
+            listed = int(await log.redis.hget(meta, "listed") or 0)
+            await log.redis.delete(log.keys.directory(partition, tenant, Kind.CONVERSATION))
+            await log.redis.hset(meta, "listed", str(listed - 60_000))
+            again = await log.append(said(place(tenant)))
+            found = await ChannelDirectory(log).channels(tenant, Kind.CONVERSATION)
+        finally:
+            await log.close()
+
+        assert counts["zadd"] == 1
+        assert found == [ListedChannel(place(tenant), 51, ms_of_id(again.id))]
+
+    async def test_pages_go_on_where_the_last_one_ended(self, log: Log, tenant: str) -> None:
+        """In the order of names over all partitions, each channel once, whatever the page's size; by prefix as well."""
+        names = sorted([f"a{n:03d}" for n in range(150)] + [f"b.{n}" for n in range(30)] + ["~last", "A", "+"])
+        await together(log, [said(place(tenant, name)) for name in names])
+        directory = ChannelDirectory(log)
+
+        async def walked(limit: int, **which: str) -> list[str]:
+            found: list[str] = []
+            while page := await directory.channels(
+                tenant, Kind.CONVERSATION, limit=limit, after=(found or [""])[-1], **which
+            ):
+                found += [one.channel.name for one in page]
+                assert len(page) <= limit
+                if len(page) < limit:
+                    break
+            return found
+
+        assert [await walked(limit) for limit in (1, 7, 100, 1_000)] == [names] * 4
+        assert await walked(4, prefix="b.") == [name for name in names if name.startswith("b.")]
+        assert await walked(4, prefix="c") == []
+        one_before = await directory.channels(tenant, Kind.CONVERSATION, prefix="b.", after="a", limit=1)
+        assert [one.channel.name for one in one_before] == ["b.0"]
+
+    async def test_tenants_and_kinds_have_directories_of_their_own(self, log: Log, tenant: str) -> None:
+        """A name in one is not seen in another."""
+        team, stranger = Channel(tenant, Kind.TEAM, "1"), Channel(f"{tenant}x", Kind.TEAM, "1")
+        await together(log, [said(channel) for channel in (place(tenant), team, stranger)])
+        directory = ChannelDirectory(log)
+        found = [await directory.channels(*which) for which in ((tenant, Kind.TEAM), (stranger.tenant, Kind.TEAM))]
+
+        assert [[one.channel for one in page] for page in found] == [[team], [stranger]]
+        assert await directory.channels(stranger.tenant, Kind.CONVERSATION) == []
+
+    async def test_a_channel_that_is_gone_drops_out(self, log: Log, tenant: str) -> None:
+        """And does not make a page shorter that has more behind it."""
+        names = [f"{n:02d}" for n in range(40)]
+        await together(log, [said(place(tenant, name)) for name in names])
+        for name in names[:30]:
+            await log.redis.delete(log.keys.of(place(tenant, name)).stream, log.keys.of(place(tenant, name)).meta)
+        directory = ChannelDirectory(log)
+        found = await directory.channels(tenant, Kind.CONVERSATION, limit=5)
+        left = [
+            await log.redis.zcard(log.keys.directory(partition, tenant, Kind.CONVERSATION))
+            for partition in range(log.keys.partitions)
+        ]
+
+        assert [one.channel.name for one in found] == names[30:35]
+        assert sum(left) < 40
+
+
 class LogCases(
-    AppendCases, IdempotencyCases, GuardCases, OpenTextCases, EpochCases, RetentionCases, RefusalCases, ServerCases
+    AppendCases,
+    IdempotencyCases,
+    GuardCases,
+    OpenTextCases,
+    EpochCases,
+    RetentionCases,
+    RefusalCases,
+    ServerCases,
+    DirectoryCases,
 ):
     """All of them."""

@@ -25,9 +25,13 @@
 --
 -- Order for each event: idempotency, then guards, then XADD, and only after XADD succeeded the seq, the guards' effects and the
 -- command id are written: an entry that Redis refuses leaves no hole.
+--
+-- At a channel's first event, and then at most once a minute, its name is put into the directory of its tenant and kind, and the
+-- time into its meta hash. The directory's key follows from the stream's and has the same hash tag (`Keys.directory`).
 
 local prefix_bytes = tonumber(ARGV[6])
 local replies, seqs, moved, moved_live, idems, has_older = {}, {}, {}, {}, {}, {}
+local listed, newest = {}, {}
 local events_bell, live_bell, begun_bell = {}, {}, {}
 
 -- Begin another life of a channel: it has no epoch yet, or its meta hash and its stream do not belong together any more.
@@ -48,7 +52,8 @@ end
 local function add(stream, meta, at)
   local seq = seqs[meta]
   if not seq then
-    local known = redis.call('HMGET', meta, 'epoch', 'seq')
+    local known = redis.call('HMGET', meta, 'epoch', 'seq', 'listed')
+    listed[meta] = tonumber(known[3] or '0')
     seq = known[1] and tonumber(known[2]) or begin_epoch(stream, meta)
   end
   local id = redis.pcall('XADD', stream, 'NOMKSTREAM', '*', 'seq', seq + 1,
@@ -166,7 +171,7 @@ local function append_event(at, extra)
   if refused then return refused end
   local id, seq = add(stream, meta, at)
   if type(id) == 'table' then return 'E ' .. id.err end
-  seqs[meta] = seq
+  seqs[meta], newest[meta] = seq, id
   redis.call('HSET', meta, 'seq', seq)
   ring(stream, moved, events_bell, -1)
   local results = extra and extra.g and carry_out(extra.g, id, seq) or ''
@@ -189,6 +194,14 @@ for at = 8, #ARGV, 13 do
   replies[#replies + 1] = is_done and answer or refused_by_redis(answer)
 end
 
+for meta, id in pairs(newest) do
+  local now_ms = tonumber(string.match(id, '^%d+'))
+  if now_ms - listed[meta] >= 60000 or now_ms < listed[meta] then
+    local tenant, kind, name = string.match(meta, '^([^:]+):([^:]+):(.+):meta$', prefix_bytes + 1)
+    redis.call('ZADD', string.sub(meta, 1, prefix_bytes) .. tenant .. ':channels:' .. kind, 0, name)
+    redis.call('HSET', meta, 'listed', now_ms)
+  end
+end
 for idem in pairs(idems) do
   if redis.call('HLEN', KEYS[idem]) >= tonumber(ARGV[2]) then redis.call('RENAME', KEYS[idem], KEYS[idem + 1]) end
   redis.call('EXPIRE', KEYS[idem], ARGV[3])

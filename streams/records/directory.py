@@ -1,0 +1,93 @@
+"""The directory of channels by tenant and kind: every channel that ever had an event, for quotas, listings and retention.
+
+The append script writes it: at a channel's first event, and then at most once a minute. So it is bounded as the channels are, and
+an entry that was lost comes back with the next event. A channel whose log is gone drops out when it is next read.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from streams.channel import Channel, Kind
+from streams.redis.log import Log
+from streams.redis.wire import Argument, Reply
+
+PAGE_MAX: Final = 1_000
+"""Channels in one answer at most: about 100 KB from Redis."""
+_SPARE: Final = 16
+"""Names asked of a partition beyond its share, so that an uneven one seldom costs a second round trip."""
+
+
+class ListedChannel(NamedTuple):
+    """A channel of the directory.
+
+    Attributes:
+        seq: of its newest event; 0 in a log that begins anew.
+        active_ms: when it had an event, in milliseconds since 1970; up to a minute before its newest.
+    """
+
+    channel: Channel
+    seq: int
+    active_ms: int
+
+
+class ChannelDirectory:
+    """Reads the directory. Every method raises LogUnavailable while Redis is away."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._keys = log.keys
+
+    async def channels(
+        self, tenant: str, kind: Kind, *, prefix: str = "", after: str = "", limit: int = 100
+    ) -> list[ListedChannel]:
+        """A tenant's channels of one kind by name: the first after the name `after` that begin with `prefix`.
+
+        At most `limit`, and never more than 1,000; fewer than `limit` are the last.
+        """
+        limit = min(limit, PAGE_MAX)
+        found: list[ListedChannel] = []
+        until: str | None = after
+        while until is not None and len(found) < limit:
+            names, until = await self._names(tenant, kind, prefix, until, limit - len(found))
+            found += await self._living([Channel(tenant, kind, name) for name in names])
+        return found[:limit]
+
+    async def _names(
+        self, tenant: str, kind: Kind, prefix: str, after: str, limit: int
+    ) -> tuple[list[str], str | None]:
+        """The next names, merged, and the name they are complete up to: None at the end.
+
+        A partition that gave as many as it was asked for may hold further names right behind its last.
+        """
+        count = min(limit, 2 * limit // self._keys.partitions + _SPARE)
+        start = f"({after}" if after and after >= prefix else f"[{prefix}" if prefix else "-"
+        end = b"(" + prefix.encode() + b"\xff" if prefix else b"+"
+        pages: list[list[str]] = []
+        for partitions, calls in self._log.by_server():
+            keys = [self._keys.directory(partition, tenant, kind) for partition in partitions]
+            replies = await calls.pipeline([("ZRANGEBYLEX", key, start, end, "LIMIT", 0, count) for key in keys])
+            pages += [[name.decode() for name in reply] for reply in replies]
+        until = min((page[-1] for page in pages if len(page) == count), default=None)
+        return [name for name in heapq.merge(*pages) if until is None or name <= until], until
+
+    async def _living(self, channels: Sequence[Channel]) -> list[ListedChannel]:
+        """Those whose log is there; the others are taken out."""
+        found: list[ListedChannel] = []
+        for partitions, calls in self._log.by_server():
+            here = [channel for channel in channels if self._keys.of(channel).partition in partitions]
+            commands: list[tuple[Argument, ...]] = [("HMGET", self._keys.of(c).meta, "seq", "listed") for c in here]
+            listed = list(zip(here, await calls.pipeline(commands), strict=True))
+            found += [_read(channel, seq, at) for channel, (seq, at) in listed if at is not None]
+            await calls.pipeline([self._removal(channel) for channel, (_, at) in listed if at is None])
+        return sorted(found, key=lambda one: one.channel.name)
+
+    def _removal(self, channel: Channel) -> tuple[Argument, ...]:
+        key = self._keys.directory(self._keys.of(channel).partition, channel.tenant, channel.kind)
+        return ("ZREM", key, channel.name)
+
+
+def _read(channel: Channel, seq: Reply, at: Reply) -> ListedChannel:
+    return ListedChannel(channel, int(seq or 0), int(at))

@@ -132,7 +132,7 @@ class Log:
     def by_server(self) -> Iterator[tuple[Sequence[int], Calls]]:
         """The partitions of each server with its calls, to ask all of them in one write a server."""
         for server in self.servers:
-            yield [at for at in range(self.keys.partitions) if self.servers.of(at) is server], server.calls
+            yield [at for at in range(self.keys.partitions) if self.servers.by_partition[at] is server], server.calls
 
     def calls_of(self, channel: Channel) -> Calls:
         """Calls to the server of a channel."""

@@ -80,7 +80,9 @@ class Recorder:
         self._known: set[str] = set()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Add a record that happened now."""
+        """Add a record that happened now. After `close` nothing is recorded: what happens then is no part of the run."""
+        if self._file.closed:
+            return
         self._file.write(json.dumps({"t": now_ms(), "k": kind, **fields}, separators=(",", ":")) + "\n")
 
     def name(self) -> str:

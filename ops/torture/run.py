@@ -1,182 +1,340 @@
-"""One torture run: importers write, followers are cut, nodes and Redis are killed; then every list must equal its stream."""
+"""One run: a cluster, people in two tenants, a schedule of faults, a history, a verdict."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import os
-import secrets
-import signal
+import json
+import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
 
-from hub.auth.tokens import sign
-from ops.embedded_redis.server import EmbeddedRedis
-from ops.importing.importer import Import
-from ops.torture.cluster import NodeProcess
-from ops.torture.follower import Follower
-from ops.torture.plan import Fault, Plan, Report, Seen, compare
-from streams.channel import Channel
-from streams.envelope import Draft, Entry
-from streams.errors import LogUnavailable
-from streams.redis.log import Log
+from ops.torture.cluster import SECRET, Cluster
+from ops.torture.history import Recorder, merge
+from ops.torture.load import ClientProcess
+from ops.torture.nemesis import Nemesis, stream_key
+from ops.torture.people import ASK, CREW, FILES, NOTES, TALK
+from ops.torture.resp import RedisRefused, Resp
+from ops.torture.schedule import Schedule, kinds_of, make_schedule
 
-Source = tuple[Channel, list[Draft]]
-_SECRET_BYTES: Final = 24
-_TOKEN_TTL_S: Final = 86_400
+TENANTS: Final = {"acme": "⟦acme⟧", "beta": "⟦beta⟧"}
+USERS: Final = ("ann", "ben", "cem", "dee")
+PRESENCE_MS: Final = 25_000
+"""15 s until the people of a dead node are gone, 10 s in which a closed socket may come back."""
+BOUNDS: Final = {
+    "presence_ms": PRESENCE_MS, "heal_ms": 12_000, "settle_ms": 2_000, "array_events": 100, "expiry_ms": 35_000,
+    "revocation_ms": 5_000,
+}  # fmt: skip
+SETTLE_TIMEOUT_S: Final = 60.0
+EXPECTED: Final = (
+    "acknowledged", "commands", "deliveries", "states", "presence lists", "resumes", "receipts of continuity", "pages", "runs",
+    "answers", "deltas", "uploads", "seqs compared", "readers followed to the end", "repeated answers", "read marks",
+)  # fmt: skip
 _PAGE: Final = 1_000
-_READS_MAX: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is asked to do.
+
+    Attributes:
+        seconds: how long things are broken; before and after it takes about a minute.
+        groups: of faults, as `schedule.GROUPS` has them.
+        rate_per_s: things a person begins each second.
+        expects: what must be looked at, or the run shows nothing.
+    """
+
+    seed: int
+    server: str
+    seconds: float = 60.0
+    groups: tuple[str, ...] = ("process", "client", "link", "redis", "clock", "disk")
+    has_sentinels: bool = False
+    rate_per_s: float = 12.0
+    durability: str = "fsync"
+    people: int = len(USERS)
+    expects: tuple[str, ...] = EXPECTED
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a run."""
+
+    plan: Plan
+    version: str = ""
+    seconds: float = 0.0
+    fired: Counter[str] = field(default_factory=Counter)
+    hits: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    verdict: dict[str, Any] = field(default_factory=dict)
+    proof: str = ""
+    error: str = ""
+    history: Path | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """It ran to its end, was judged, and nothing is wrong."""
+        return not self.error and bool(self.verdict.get("is_whole"))
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of wrong that were found."""
+        return [wrong["kind"] for wrong in self.verdict.get("wrong", [])]
+
+    def sentence(self) -> str:
+        """The run in one sentence."""
+        looked = self.verdict.get("looked", {})
+        did = (
+            f"{looked.get('commands', 0):,} commands, {looked.get('deliveries', 0):,} deliveries, "
+            f"{self.fired.total()} faults of {len(self.fired)} kinds"
+        )
+        if self.error:
+            return f"NOT FINISHED: {self.error} ({did})"
+        if self.is_whole:
+            return f"WHOLE: {did}, 0 wrong"
+        wrong = sum(one["count"] for one in self.verdict.get("wrong", []))
+        return f"BROKEN: {did}, {wrong} wrong: {', '.join(self.kinds)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain data, as it is kept."""
+        plan = self.plan
+        return {
+            "seed": plan.seed, "server": plan.server, "version": self.version, "seconds": plan.seconds, "took_s": self.seconds,
+            "groups": list(plan.groups), "has_sentinels": plan.has_sentinels, "durability": plan.durability,
+            "is_whole": self.is_whole, "error": self.error, "fired": dict(self.fired), "hits": self.hits,
+            "skipped": self.skipped, "verdict": self.verdict,
+        }  # fmt: skip
 
 
 class Torture:
-    """Puts sources into an embedded Redis of its own while breaking everything around it.
+    """Carries out a plan.
 
     Args:
-        sources: what is written: each channel's drafts, in order. Their command ids make a repeated append harmless.
-        tell: told what goes on, for a progress display.
+        binary: the Redis.
+        folder: where processes write and the history is made; kept by the caller or removed.
+        tree: the modules nodes and workers run.
+        tell: told what goes on.
     """
 
     def __init__(
-        self, plan: Plan, redis: EmbeddedRedis, sources: Sequence[Source], tell: Callable[[str], None]
+        self, plan: Plan, binary: Path, folder: Path, tell: Callable[[str], None], tree: Path | None = None
     ) -> None:
-        self._plan = plan
-        self._redis = redis
-        self._sources = sources
-        self._tell = tell
-        secret = secrets.token_hex(_SECRET_BYTES)
-        self._nodes = [NodeProcess(redis.url, secret, HUB_DATA=str(redis.data_dir)) for _ in range(plan.nodes)]
-        tenant = sources[0][0].tenant
-        token = sign(secret, "torture", tenant, {"conversation:*": ["read"]}, _TOKEN_TTL_S, time.time())
-        urls = [node.url for node in self._nodes]
-        channels = itertools.cycle(channel for channel, _ in sources)
-        self._followers = [
-            Follower(number, urls, token, next(channels).wire, plan.seed) for number in range(plan.clients)
-        ]
+        self._plan, self._folder, self._tell = plan, folder, tell
+        more = {"tree": tree} if tree else {}
+        self._cluster = Cluster(folder, binary, has_sentinels=plan.has_sentinels, durability=plan.durability, **more)
         self.report = Report(plan)
+        self._clients: list[ClientProcess] = []
+        self._recorder: Recorder | None = None
 
     async def run(self) -> Report:
-        """Do it all and compare."""
+        """Do it all. It never raises: what goes wrong with the run itself is in the report."""
         begun = time.monotonic()
-        calm = asyncio.Event()
-        watch = asyncio.create_task(self._redis.supervise())  # to the end: Redis may be killed at the very last
         try:
-            await self._start_nodes()
-            following = [asyncio.create_task(f.run(self._plan.cut_every_s, calm)) for f in self._followers]
-            try:
-                await self._torment(calm)
-                await self._check(following)
-            finally:
-                for task in following:
-                    task.cancel()
-                await asyncio.gather(*following, return_exceptions=True)
+            await self._run()
+        except asyncio.CancelledError:
+            self.report.error = "it was interrupted"
+        except BaseException as error:  # the report must say it, whatever it is
+            self.report.error = f"{type(error).__name__}: {_flat(error)}"
+            if not isinstance(error, Exception):
+                raise
         finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-            for node in self._nodes:
-                node.kill()
-        self.report.cuts = sum(follower.cuts for follower in self._followers)
-        self.report.seconds = round(time.monotonic() - begun, 1)
+            await self._clean()
+            self.report.seconds = round(time.monotonic() - begun, 1)
         return self.report
 
-    async def _start_nodes(self) -> None:
-        for node in self._nodes:
-            node.start()
-        await asyncio.gather(*(node.ready() for node in self._nodes))
+    async def _clean(self) -> None:
+        await asyncio.gather(*(client.end() for client in self._clients), return_exceptions=True)
+        with contextlib.suppress(Exception):
+            await self._cluster.stop()
 
-    async def _torment(self, calm: asyncio.Event) -> None:
-        """Write everything, spread over the time; break things meanwhile; at the end leave all in peace."""
-        writing = asyncio.create_task(self._write_all())
-        breaking = [asyncio.create_task(self._kill_nodes())]
-        if self._plan.redis_kill_every_s:
-            breaking.append(asyncio.create_task(self._kill_redis()))
-        try:
-            await asyncio.gather(asyncio.sleep(self._plan.seconds), writing)
-        finally:
-            calm.set()
-            writing.cancel()
-            for task in breaking:
-                task.cancel()
-            await asyncio.gather(writing, *breaking, return_exceptions=True)
-        for node in self._nodes:
-            node.kill()  # whatever state it is in, the last life begins now
-            node.start()
-        await asyncio.gather(*(node.ready() for node in self._nodes))
+    async def _run(self) -> None:
+        self._tell("starting the cluster")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._recorder = Recorder(self._folder / "nemesis.jsonl", "nemesis")
+        await self._cluster.start()
+        self.report.version = await self._version()
+        for tenant, mark in TENANTS.items():
+            for number in range(2 if tenant == "acme" else 1):
+                self._clients.append(self._client(f"{tenant}{number}", tenant, mark, number))
+        nemesis = Nemesis(self._cluster, self._clients, self._recorder, self._tell)
+        schedule = self._schedule(nemesis)
+        self._recorder.write(
+            "head", seed=self._plan.seed, tenants=TENANTS, bounds=BOUNDS, expects=list(self._plan.expects),
+            faults=schedule.names, about={"server": self._plan.server, "version": self.report.version},
+        )  # fmt: skip
+        for client in self._clients:
+            client.start()
+        await asyncio.sleep(3)
+        await nemesis.carry_out(schedule)
+        await self._come_to_rest()
+        self._judge_history()
+        await self._judge()
 
-    async def _write_all(self) -> None:
-        log = await Log.open(self._redis.url)
-        try:
-            pause_s = self._plan.seconds / (len(self._sources) + 1)
-            jobs = [asyncio.create_task(self._write(log, s, pause_s * n)) for n, s in enumerate(self._sources)]
-            await asyncio.gather(*jobs)
-        finally:
-            await log.close()
+    def _client(self, name: str, tenant: str, mark: str, number: int) -> ClientProcess:
+        users = [user if number == 0 else f"{user}{number}" for user in USERS[: self._plan.people]]
+        return ClientProcess(name, self._folder, {
+            "tenant": tenant, "mark": mark, "urls": self._cluster.urls, "secret": SECRET, "seed": self._plan.seed,
+            "rate_per_s": self._plan.rate_per_s, "users": users,
+        })  # fmt: skip
 
-    async def _write(self, log: Log, source: Source, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        channel, drafts = source
-        await Import(log, drafts, f"torture:{channel.path}").run()
-        self.report.events_stored += len(drafts)
-        self._tell(f"{self.report.events_stored} events stored")
+    def _schedule(self, nemesis: Nemesis) -> Schedule:
+        kinds = kinds_of(self._plan.groups, has_sentinels=self._plan.has_sentinels)
+        possible = nemesis.possible(list(kinds))
+        return make_schedule(self._plan.seed, self._plan.seconds, {name: kinds[name] for name in possible})
 
-    async def _kill_nodes(self) -> None:
-        if not self._plan.kill_every_s:
+    async def _version(self) -> str:
+        connection = await Resp.connect(self._cluster.redis.port)
+        text = (await connection.call("INFO", "server")).decode()
+        connection.close()
+        fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        return str(fields.get("valkey_version") or fields.get("redis_version"))
+
+    async def _come_to_rest(self) -> None:
+        """Nothing is broken any more: everybody finishes, everything is read, and the end is recorded."""
+        assert self._recorder is not None  # noqa: S101 - it is made before anything begins
+        self._tell("calm: waiting until all is ready")
+        await self._cluster.ready()
+        self._recorder.write("calm")
+        calm = time.monotonic()
+        await self._say("calm")
+        await asyncio.sleep(4)
+        self._tell("finishing what was begun")
+        await self._say("quiet")
+        await self._settled()
+        self._tell("reading states")
+        await self._say("look")
+        rest_s = PRESENCE_MS / 1000 + 1 - (time.monotonic() - calm)
+        self._tell("waiting for presence")
+        await asyncio.sleep(max(0.0, rest_s))
+        await self._say("people")
+        await asyncio.sleep(2)
+        self._tell("reading the logs")
+        for tenant, channel in self._places():
+            await self._read_log(tenant, channel)
+        await self._say("exit")
+        self._recorder.write("end")
+
+    def _places(self) -> Iterable[tuple[str, str]]:
+        inboxes = [f"user:{user}" for user in USERS]
+        return [(tenant, channel) for tenant in TENANTS for channel in (TALK, *ASK, FILES, CREW, NOTES, *inboxes)]
+
+    async def _say(self, word: str) -> None:
+        await asyncio.gather(*(client.say(word) for client in self._clients))
+
+    async def _settled(self) -> None:
+        """Until every run, upload and change has its end; the checker names those that never have."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        while time.monotonic() < deadline:
+            open_things = 0
+            for tenant, channel in self._places():
+                if channel in {TALK, *ASK, FILES}:
+                    open_things += unsettled([event async for event in self._events(tenant, channel)])
+            if not open_things:
+                return
+            self._tell(f"{open_things} runs, uploads and changes are open")
+            await asyncio.sleep(1)
+
+    async def _events(self, tenant: str, channel: str) -> Any:
+        """The channel as it lies in Redis, event by event, in the form readers get it."""
+        port = self._cluster.redis.port
+        key = await stream_key(port, tenant, channel)
+        if key is None:
             return
-        for node in itertools.cycle(self._nodes):
-            await asyncio.sleep(self._plan.kill_every_s)
-            node.kill()
-            self.report.node_kills += 1
-            self._tell(f"node on port {node.port} killed")
-            node.start()
-            await node.ready()
-
-    async def _kill_redis(self) -> None:
-        while True:
-            await asyncio.sleep(self._plan.redis_kill_every_s)
-            os.kill(self._redis.pid, signal.SIGKILL)
-            self.report.redis_kills += 1
-            self._tell("Redis killed")
-
-    async def _check(self, following: Sequence[asyncio.Task[None]]) -> None:
-        log = await Log.open(self._redis.url)
+        connection = await Resp.connect(port)
         try:
-            stored = {channel.wire: await read_all(log, channel) for channel, _ in self._sources}
+            after = "-"
+            while page := await connection.call("XRANGE", key, after, "+", "COUNT", _PAGE, timeout_s=30):
+                for event_id, fields in page:
+                    yield wire_event(channel, event_id, dict(zip(fields[::2], fields[1::2], strict=True)))
+                after = "(" + page[-1][0].decode()
         finally:
-            await log.close()
-        self._tell("waiting for the clients to reach the head")
-        waits = [follower.reached(len(stored[follower.channel])) for follower in self._followers]
-        done, late = await asyncio.wait([asyncio.ensure_future(w) for w in waits], timeout=self._plan.settle_s)
-        del done
-        for wait in late:
-            wait.cancel()
-        for follower, task in zip(self._followers, following, strict=True):
-            self.report.faults += self._faults_of(follower, task, stored[follower.channel])
-            self.report.events_checked += len(follower.seen)
+            connection.close()
 
-    def _faults_of(self, follower: Follower, task: asyncio.Task[None], stored: list[Seen]) -> list[Fault]:
-        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            return [Fault(follower.number, follower.channel, len(follower.seen), f"the client gave up: {error!r}")]
-        holes, repeats = follower.hub_faults
-        if holes or repeats:
-            problem = f"the hub sent {holes} holes and {repeats} repeats"
-            return [Fault(follower.number, follower.channel, len(follower.seen), problem)]
-        return compare(follower.number, follower.channel, follower.seen, stored)
+    async def _read_log(self, tenant: str, channel: str) -> None:
+        assert self._recorder is not None  # noqa: S101
+        entries = []
+        try:
+            async for raw in self._events(tenant, channel):
+                event = json.loads(raw)
+                entries.append([event["seq"], event["id"], self._recorder.bytes_of(raw)])
+        except (OSError, TimeoutError, RedisRefused) as error:
+            raise RuntimeError(f"the log of {channel} could not be read: {error!r}") from error
+        for at in range(0, max(1, len(entries)), _PAGE):
+            self._recorder.write("log", tenant=tenant, channel=channel, source="redis", e=entries[at : at + _PAGE])
+
+    def _judge_history(self) -> None:
+        """Join what every process wrote."""
+        assert self._recorder is not None  # noqa: S101
+        self._recorder.close()
+        parts = [self._folder / "nemesis.jsonl", *(file for client in self._clients for file in client.files)]
+        effects = self._folder / "effects.jsonl"
+        if effects.exists():
+            parts.append(effects)
+        self.report.history = self._folder / "history.jsonl"
+        merge([part for part in parts if part.exists()], self.report.history)
+        for line in (self._folder / "nemesis.jsonl").read_text().splitlines():
+            record = json.loads(line)
+            if record["k"] == "fault" and record["phase"] == "end":
+                self.report.fired[record["name"]] += 1
+                self.report.hits.append(f"{record['name']}: {record['hit']}")
+            elif record["k"] == "skipped":
+                self.report.skipped[record["name"]] = record["why"]
+
+    async def _judge(self) -> None:
+        """Have the history judged by the checker, a program of its own."""
+        self._tell("judging")
+        command = [sys.executable, "-m", "ops.torture.check", str(self.report.history)]
+        root = Path(__file__).parents[2]
+        told = await asyncio.create_subprocess_exec(
+            *command, "--json", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=root
+        )
+        out, err = await told.communicate()
+        if told.returncode not in {0, 1}:
+            raise RuntimeError(f"the history cannot be judged: {err.decode()[-1_000:]}")
+        self.report.verdict = json.loads(out)
+        if told.returncode:
+            again = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=root)
+            self.report.proof = (await again.communicate())[0].decode()
 
 
-async def read_all(log: Log, channel: Channel) -> list[Seen]:
-    """The channel as Redis holds it: what every reader must have seen."""
-    found: list[Seen] = []
-    after, wire = "0", channel.wire.encode()
-    while page := await _page(log, channel, after):
-        found += [(entry.seq, entry.id.decode(), entry.wire(wire)) for entry in page]
-        after = page[-1].id.decode()
-    return found
+def wire_event(channel: str, event_id: bytes, fields: dict[bytes, bytes]) -> bytes:
+    """A stored entry in the form readers get it."""
+    meta = b"" if fields[b"meta"] == b"{}" else b',"meta":' + fields[b"meta"]
+    return b'{"id":"%b","seq":%b,"channel":"%b","type":"%b","v":%b,"actor":%b%b,"payload":%b}' % (
+        event_id, fields[b"seq"], channel.encode(), fields[b"type"], fields[b"v"], fields[b"actor"], meta, fields[b"data"],
+    )  # fmt: skip
 
 
-async def _page(log: Log, channel: Channel, after: str) -> list[Entry]:
-    """A page of the channel; again, should Redis be too busy with what was done to it."""
-    for _ in range(_READS_MAX):
-        with contextlib.suppress(LogUnavailable):
-            return await log.page(channel, after, _PAGE)
-    return await log.page(channel, after, _PAGE)
+def unsettled(events: list[bytes]) -> int:
+    """How many runs, uploads and changes of a channel have no end yet."""
+    begun: set[str] = set()
+    ended: set[str] = set()
+    for raw in events:
+        event = json.loads(raw)
+        payload, kind = event["payload"], event["type"]
+        if kind == "agent.status" and payload["state"] == "queued":
+            begun.add(payload["run_id"])
+        elif kind == "agent.complete":
+            ended.add(payload["run_id"])
+        elif kind == "file.upload.complete":
+            begun.add(payload["upload_id"])
+        elif kind in {"file.ready", "file.upload.failed"}:
+            ended.add(payload.get("file_id") or payload["upload_id"])
+        elif kind == "chat.configure":
+            begun.add(event["id"])
+        elif kind == "conversation.updated":
+            ended.add(event.get("meta", {}).get("causation", ""))
+        elif kind == "chat.message" and payload.get("agent"):
+            begun.add(f"asked {event['id']}")
+        if kind == "agent.status" and (cause := event.get("meta", {}).get("causation")):
+            ended.add(f"asked {cause}")
+    return len(begun - ended)
+
+
+def _flat(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(f"{type(one).__name__}: {_flat(one)}" for one in error.exceptions)
+    return str(error)

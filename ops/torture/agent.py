@@ -1,0 +1,38 @@
+"""The agent that answers in a torture run: `HUB_AGENTS="torture=ops.torture.agent:run"`.
+
+Its answer is a function of the question. In the middle it calls a tool that must never run twice; each time the tool runs, a
+line is added to the file `TORTURE_EFFECTS` names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, Final
+
+from consumers.agents.agent import AgentInput, ToolCall
+from consumers.agents.context import Context
+from ops.torture.answer_text import pieces_of
+from ops.torture.history import now_ms
+
+PACE_S: Final = 0.03
+
+
+async def run(ctx: Context, given: AgentInput) -> AsyncGenerator[Any, Any]:
+    """The answer in pieces. The tool comes first, so that the answer is one message."""
+
+    async def pay(_args: Any, _tool: Any) -> Any:
+        effect = {"t": now_ms(), "k": "effect", "run": ctx.run_id, "key": "pay"}
+        with Path(os.environ["TORTURE_EFFECTS"]).open("a") as file:  # noqa: ASYNC230 - one short line, appended at once
+            file.write(json.dumps(effect) + "\n")
+        await asyncio.sleep(PACE_S)
+        return "paid"
+
+    if "pay" in given.text:
+        yield ToolCall("pay", {}, pay, is_idempotent=False)
+    for piece in pieces_of(given.text):
+        yield piece
+        await asyncio.sleep(PACE_S)

@@ -1,0 +1,98 @@
+"""A process of people: `python -m ops.torture.client CONFIG`. It is told on its standard input what the time is.
+
+Words it knows, one a line: `calm` (nothing is broken any more), `quiet` (finish what you began), `look` (read the states),
+`people` (read who is there), `revoke`, `expire` (a token), `exit`. Each is answered by a line with the same word when it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+from ops.torture.history import Recorder
+from ops.torture.people import ASK, CREW, FILES, NOTES, TALK, Person, Setting, follow_by_sse
+
+
+class Client:
+    """All people of one process."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._recorder = Recorder(Path(config["file"]), config["process"])
+        self._setting = Setting(
+            config["tenant"], config["mark"], config["urls"], config["secret"], config["seed"], config["rate_per_s"]
+        )
+        run = config["run"]
+        self.people = []
+        for number, user in enumerate(config["users"]):
+            chance = random.Random(f"{config['seed']}:{config['process']}:{user}")
+            follows: dict[str, Any] = {
+                TALK: {},
+                CREW: {"presence": True},
+                ASK[number % len(ASK)]: {},
+                FILES: {"state": False},
+            }
+            if number % 2:
+                follows[NOTES] = {}
+            self.people.append(Person(self._recorder, self._setting, user, run, follows, chance))
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Until told to exit."""
+        self._tasks += [asyncio.create_task(person.stay()) for person in self.people]
+        self._tasks += [asyncio.create_task(person.live()) for person in self.people]
+        self._tasks.append(asyncio.create_task(follow_by_sse(self.people[0], TALK)))
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while (line := (await reader.readline()).decode().strip()) not in {"exit", ""}:
+            await self._told(line)
+            print(line, flush=True)
+        self._recorder.close()  # first: that connections end now is no part of the run
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        print("exit", flush=True)
+
+    async def _told(self, word: str) -> None:
+        failed = [task for task in self._tasks if task.done() and not task.cancelled() and task.exception()]
+        for task in failed:
+            raise RuntimeError("a person's task ended") from task.exception()
+        match word:
+            case "calm":
+                self._setting.is_calm = True
+            case "quiet":
+                self._setting.is_quiet = True
+                await asyncio.gather(*(person.idle() for person in self.people))
+            case "look":
+                await self._look()
+            case "people":
+                await self._count()
+            case "revoke":
+                person = self.people[-1]
+                person.spawn(person.revoke())
+            case "expire":
+                person = self.people[0]
+                person.spawn(person.expire())
+            case _:
+                raise ValueError(f"unknown word: {word}")
+
+    async def _look(self) -> None:
+        """The state of every channel from every node."""
+        person = self.people[0]
+        for channel in (TALK, *ASK, CREW, NOTES, FILES, *(f"user:{user.user}" for user in self.people)):
+            reader = next((one for one in self.people if channel == f"user:{one.user}"), person)
+            for node in sorted(self._setting.urls):
+                await reader.get("read.state", f"/v1/channels/{channel}/state", channel, {}, node)
+
+    async def _count(self) -> None:
+        """Who is where, from every node."""
+        for channel in (TALK, *ASK, CREW, FILES):
+            for node in sorted(self._setting.urls):
+                await self.people[0].get("read.presence", f"/v1/channels/{channel}/presence", channel, {}, node)
+
+
+if __name__ == "__main__":
+    asyncio.run(Client(json.loads(Path(sys.argv[1]).read_text())).run())

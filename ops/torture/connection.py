@@ -1,0 +1,346 @@
+"""One WebSocket connection of a run's client: sends commands, follows channels, writes down every message."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from ops.torture.history import Recorder, now_ms
+
+Json = dict[str, Any]
+OPEN_TIMEOUT_S: Final = 6.0
+_OPEN_CODES: Final = frozenset({4004, 4013, 4030})
+"""Errors that leave it open whether the event was stored, or ask to send the same again."""
+
+
+class Lost(Exception):
+    """The connection is gone, or was never made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an operation: `ok` with the reply's payload, `fail`, or `unknown`."""
+
+    kind: str
+    payload: Json = field(default_factory=dict)
+    code: int = 0
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Where a client stands in a channel, and when it got there."""
+
+    id: str
+    seq: int
+    epoch: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """Who speaks: what every record of a connection says."""
+
+    tenant: str
+    user: str
+    node: str
+    token: str
+
+
+def pieces(text: str) -> Iterator[tuple[str, Json]]:
+    """The messages in what came over a socket, each with its own bytes."""
+    if not text.startswith("["):
+        yield text, json.loads(text)
+        return
+    yield from elements(text, 1)
+
+
+_DECODER: Final = json.JSONDecoder()
+
+
+def elements(text: str, at: int) -> Iterator[tuple[str, Json]]:
+    """The elements of a JSON array from a place behind its bracket, each with its own bytes."""
+    while text[at] != "]":
+        value, end = _DECODER.raw_decode(text, at)
+        yield text[at:end], value
+        at = end + (text[end] == ",")
+
+
+class Connection:
+    """A socket after its handshake.
+
+    Args:
+        cursors: where the client stands; kept up to date as events come.
+    """
+
+    def __init__(self, recorder: Recorder, who: Self, cursors: dict[str, Cursor]) -> None:
+        self.who = who
+        self.session_id = ""
+        self.ended = asyncio.Event()
+        self.close_code = 0
+        self._recorder, self._cursors = recorder, cursors
+        self._waiting: dict[str, asyncio.Future[Json]] = {}
+        self._readers: dict[str, str] = {}
+        self._socket: ClientConnection | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._numbers = 0
+        self.files: dict[str, asyncio.Future[str]] = {}
+
+    async def open(
+        self, url: str, token: str, *, resumes: dict[str, Cursor] | None = None, capabilities: list[str]
+    ) -> None:
+        """Connect and say who it is; with `resumes`, take up these channels at once.
+
+        Raises:
+            Lost: it did not come about.
+        """
+        address = url.replace("http", "ws", 1) + "/ws"
+        greeting: Json = {"token": token, "versions": [1], "capabilities": capabilities}
+        inbox = f"user:{self.who.user}"
+        if resumes is not None:
+            greeting["cursors"] = {
+                name: {"after": held.id, "seq": held.seq, "epoch": held.epoch} for name, held in resumes.items()
+            }
+        for channel in {inbox, *(resumes or {})}:
+            self._begin(channel, resumes.get(channel) if resumes else None, {})
+        kind = "connection.init" if resumes is None else "connection.reconnect"
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                self._socket = await connect(
+                    address, subprotocols=["hub.v1.json"], compression=None, max_size=2**26, ping_interval=None,  # type: ignore[list-item]
+                    open_timeout=OPEN_TIMEOUT_S, close_timeout=0.5, proxy=None,
+                )  # fmt: skip
+                self._reading = asyncio.create_task(self._read())
+                answer = await self._ask(kind, greeting, None, "hello")
+        except (OSError, TimeoutError, WebSocketException, EOFError) as error:
+            await self.close("never open", is_own=False)
+            raise Lost(repr(error)) from error
+        if answer["type"] != "connection.ack":
+            await self.close(f"refused {answer['payload'].get('code')}", is_own=False)
+            raise Lost(str(answer["payload"]))
+        self.session_id = answer["payload"]["session_id"]
+
+    async def subscribe(self, channels: dict[str, Json]) -> None:
+        """Follow channels; what each entry says goes into its subscription.
+
+        Raises:
+            Lost: the connection is gone.
+        """
+        wishes = []
+        for channel, wish in channels.items():
+            held = self._cursors.get(channel)
+            is_behind = "after" not in wish and held is not None
+            cursor = {"after": held.id, "seq": held.seq, "epoch": held.epoch} if is_behind and held else {}
+            self._begin(channel, held if is_behind else None, wish)
+            wishes.append({"channel": channel, **cursor, **wish})
+        await self._ask("channel.subscribe", {"channels": wishes}, None, self._recorder.name())
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Leave a channel.
+
+        Raises:
+            Lost: the connection is gone.
+        """
+        await self._ask("channel.unsubscribe", {"channels": [channel]}, None, self._recorder.name())
+
+    def _begin(self, channel: str, held: Cursor | None, wish: Json) -> None:
+        """Record that a subscription begins."""
+        reader = self._recorder.name()
+        self._end(channel, "begun again", is_own=True)
+        self._readers[channel] = reader
+        cursor: Json | None = None
+        if held is not None:
+            cursor = {"after": held.id, "seq": held.seq, "since": held.since}
+        elif "after" in wish:
+            cursor = {name: wish[name] for name in ("after", "rewind") if name in wish}
+        self._recorder.write(
+            "subscribe", r=reader, p=self._recorder.process, tenant=self.who.tenant, user=self.who.user, node=self.who.node,
+            via="socket", channel=channel, cursor=cursor, token=self.who.token, there=not channel.startswith("user:"),
+            presence=bool(wish.get("presence") and wish.get("state", True)),
+        )  # fmt: skip
+
+    def _end(self, channel: str, why: str, *, is_own: bool) -> None:
+        reader = self._readers.pop(channel, None)
+        if reader is not None:
+            self._recorder.write("left", r=reader, why=why, is_own=is_own)
+
+    async def command(self, kind: str, payload: Json, channel: str, command_id: str, timeout_s: float = 8.0) -> Outcome:
+        """A command and what became of it, both recorded."""
+        op = self._recorder.invoke(
+            tenant=self.who.tenant, user=self.who.user, node=self.who.node, via="socket", type=kind, channel=channel,
+            id=command_id, payload=payload, token=self.who.token,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._ask(kind, payload, channel, command_id)
+        except (Lost, TimeoutError) as error:
+            self._recorder.write("unknown", op=op, why=repr(error))
+            return Outcome("unknown")
+        return self._settle(op, answer)
+
+    def _settle(self, op: str, answer: Json) -> Outcome:
+        payload = answer["payload"]
+        if answer["type"] != "connection.error":
+            self._recorder.write("ok", op=op, reply={"type": answer["type"], "payload": payload})
+            return Outcome("ok", payload)
+        if payload["code"] in _OPEN_CODES:
+            self._recorder.write("unknown", op=op, why=str(payload["code"]))
+            return Outcome("unknown", code=payload["code"])
+        self._recorder.write("fail", op=op, code=payload["code"])
+        return Outcome("fail", code=payload["code"])
+
+    async def read(self, kind: str, wire: str, payload: Json, channel: str, timeout_s: float = 8.0) -> Outcome:
+        """A question (`channel.state`, `channel.history`), recorded as an operation of the type `kind`."""
+        op = self._recorder.invoke(
+            tenant=self.who.tenant, user=self.who.user, node=self.who.node, via="socket", type=kind, channel=channel,
+            payload=payload, token=self.who.token,
+        )  # fmt: skip
+        asked = {name: value for name, value in payload.items() if name != "after_seq"}
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._ask(wire, asked, channel, self._recorder.name())
+        except (Lost, TimeoutError) as error:
+            self._recorder.write("unknown", op=op, why=repr(error))
+            return Outcome("unknown")
+        if kind == "read.page" and answer["type"] != "connection.error":
+            answer = {**answer, "payload": self.page_of(answer["raw"], answer["payload"])}
+        return self._settle(op, answer)
+
+    def page_of(self, raw: str, payload: Json) -> Json:
+        """A page as the history has it: hashes in place of events."""
+        found = elements(raw, raw.index('"events":[') + len('"events":['))
+        entries = [[event["seq"], event["id"], self._recorder.bytes_of(text.encode())] for text, event in found]
+        return {"e": entries, "gap": payload.get("gap"), "next": payload.get("next"), "n": len(raw.encode())}
+
+    async def say(self, kind: str, payload: Json, channel: str | None = None) -> None:
+        """Something that is not answered, such as a heartbeat or that one is typing.
+
+        Raises:
+            Lost: the connection is gone.
+        """
+        message = {"type": kind, "payload": payload} | ({"channel": channel} if channel else {})
+        await self._send(message)
+
+    async def ask(self, kind: str, payload: Json, channel: str | None = None) -> Json:
+        """A question whose answer is not recorded.
+
+        Raises:
+            Lost: the connection is gone.
+        """
+        return await self._ask(kind, payload, channel, self._recorder.name())
+
+    async def _ask(self, kind: str, payload: Json, channel: str | None, re: str) -> Json:
+        answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        self._waiting[re] = answer
+        try:
+            await self._send({"type": kind, "id": re, "payload": payload} | ({"channel": channel} if channel else {}))
+            return await answer
+        finally:
+            self._waiting.pop(re, None)
+
+    async def _send(self, message: Json) -> None:
+        if self._socket is None or self.ended.is_set():
+            raise Lost("closed")
+        try:
+            await self._socket.send(json.dumps(message, ensure_ascii=False))
+        except (OSError, WebSocketException) as error:
+            raise Lost(repr(error)) from error
+
+    async def close(self, why: str, *, is_own: bool = True) -> None:
+        """Hang up: cleanly when it is our own will."""
+        if self._socket is not None:
+            if is_own:
+                with contextlib.suppress(OSError, TimeoutError, WebSocketException):
+                    await self._socket.close()
+            else:
+                self._socket.transport.abort()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+        self._lost(why, is_own=is_own)
+
+    def _lost(self, why: str, *, is_own: bool) -> None:
+        for channel in list(self._readers):
+            self._end(channel, why, is_own=is_own)
+        self.ended.set()
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(Lost(why))
+
+    async def _read(self) -> None:
+        assert self._socket is not None  # noqa: S101 - it is read once it is open
+        try:
+            async for message in self._socket:
+                text = message if isinstance(message, str) else message.decode()
+                self._take(text)
+        except (OSError, WebSocketException, EOFError):
+            pass
+        self.close_code = self._socket.close_code or 1006
+        self._lost(f"closed {self.close_code}", is_own=False)
+
+    def _take(self, text: str) -> None:
+        """Everything in one message: events by channel, then the rest, each where it stands."""
+        size, events = len(text.encode()), dict[str, list[Any]]()
+        for raw, message in pieces(text):
+            if "seq" in message:
+                entry = [message["seq"], message["id"], self._recorder.bytes_of(raw.encode())]
+                events.setdefault(message["channel"], []).append(entry)
+                self._moved(message)
+                continue
+            self._flush(events, size)
+            self._other(raw, message, size)
+        self._flush(events, size)
+
+    def _flush(self, events: dict[str, list[Any]], size: int) -> None:
+        for channel, entries in events.items():
+            reader = self._readers.get(channel)
+            if reader is not None:
+                self._recorder.write("got", r=reader, n=size, e=entries)
+        events.clear()
+
+    def _moved(self, event: Json) -> None:
+        held = self._cursors.get(event["channel"])
+        self._cursors[event["channel"]] = Cursor(event["id"], event["seq"], held.epoch if held else "", now_ms())
+        if event["type"] in {"file.ready", "file.upload.failed"}:
+            name = event["payload"].get("file_id") or event["payload"]["upload_id"]
+            waiting = self.files.pop(name, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(event["type"])
+
+    def _other(self, raw: str, message: Json, size: int) -> None:
+        kind, channel, re = message["type"], message.get("channel", ""), message.get("re")
+        if kind == "channel.subscribed":
+            self._subscribed(channel, message["payload"], size)
+        elif kind == "channel.resumed" and channel in self._readers:
+            self._recorder.write("resumed", r=self._readers[channel], payload=message["payload"])
+        elif kind == "channel.unsubscribed":
+            self._end(channel, message["payload"]["reason"], is_own=message["payload"]["reason"] == "requested")
+        elif kind == "connection.error":
+            code = message["payload"]["code"]
+            if channel and code != 4013 and channel in self._readers and (re is None or kind == "channel.subscribe"):  # noqa: PLR2004
+                self._end(channel, f"refused {code}", is_own=False)
+            if re is None:
+                self._recorder.write("note", p=self._recorder.process, what=message["payload"], channel=channel)
+        elif re is None and channel in self._readers:
+            self._recorder.write("signal", r=self._readers[channel], raw=raw)
+        answer = self._waiting.get(re or "")
+        if answer is not None and not answer.done():
+            answer.set_result({**message, "raw": raw})
+
+    def _subscribed(self, channel: str, payload: Json, size: int) -> None:
+        reader = self._readers.get(channel)
+        if reader is None:
+            return
+        self._recorder.write("subscribed", r=reader, n=size, payload=payload)
+        held = self._cursors.get(channel)
+        head = payload["head"]
+        if held is None or payload.get("gap") or not payload.get("recovered"):
+            self._cursors[channel] = Cursor(head["id"], head["seq"], payload["epoch"], now_ms())
+        else:
+            held.epoch = payload["epoch"]

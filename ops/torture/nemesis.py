@@ -1,0 +1,461 @@
+"""Carries out a schedule: breaks a cluster, mends it, and records what it did to what."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from ops.torture.cluster import Cluster, Process
+from ops.torture.history import Recorder, now_ms
+from ops.torture.load import ClientProcess
+from ops.torture.people import CREW, TALK
+from ops.torture.proxy import Proxy, Way
+from ops.torture.resp import RedisRefused, Resp, ask
+from ops.torture.schedule import Planned, Schedule
+from ops.torture.servers import Server
+
+ALL_LEVELS: Final = ["memory", "fsync", "replicated"]
+T = TypeVar("T")
+_FAILOVER_TIMEOUT_S: Final = 30.0
+_ENDLESS: Final = "while true do end"
+_REDIS_ERRORS: Final = (OSError, TimeoutError, RedisRefused)
+
+
+class Nemesis:
+    """Breaks one cluster.
+
+    Args:
+        tell: told what goes on, for the live line.
+    """
+
+    def __init__(
+        self, cluster: Cluster, clients: list[ClientProcess], recorder: Recorder, tell: Callable[[str], None]
+    ) -> None:
+        self._cluster, self._clients, self._recorder, self._tell = cluster, clients, recorder, tell
+        self._doings: dict[str, Callable[[Planned], Awaitable[str]]] = {
+            "node killed": self._node_killed, "node stopped": self._node_stopped,
+            "worker killed": self._worker_killed, "worker stopped": self._worker_stopped,
+            "redis killed": self._redis_killed, "redis stopped": self._redis_stopped, "rolling restart": self._rolling,
+            "client killed": self._client_killed, "client stopped": self._client_stopped,
+            "token revoked": self._token_revoked, "token expired": self._token_expired, "link cut": self._link_cut,
+            "link swallows upwards": lambda fault: self._swallow(fault, "up"),
+            "link swallows downwards": lambda fault: self._swallow(fault, "down"),
+            "link swallows both ways": lambda fault: self._swallow(fault, "up", "down"),
+            "link slow": self._link_slow, "chunk torn": self._torn, "link refuses": self._refuses,
+            "redis full": self._full, "redis read-only": self._read_only, "redis loading": self._loading,
+            "redis busy": self._busy, "scripts flushed": self._scripts, "clients killed": self._connections_killed,
+            "configuration changed": self._configuration, "all flushed": self._flushed,
+            "channel deleted": self._deleted, "channel trimmed": self._trimmed, "failover": self._failover,
+            "failover that loses": self._failover_losing, "redis clock moved": self._redis_clock,
+            "node clock moved": self._node_clock, "disk full": self._disk_full,
+        }  # fmt: skip
+
+    def possible(self, names: list[str]) -> list[str]:
+        """Those of the kinds that can be done here; the others are recorded as skipped, with the reason."""
+        found = []
+        for name in names:
+            why = self._why_not(name)
+            if why:
+                self._recorder.write("skipped", name=name, why=why)
+                self._tell(f"SKIPPED: {name}: {why}")
+            else:
+                found.append(name)
+        return found
+
+    def _why_not(self, name: str) -> str:
+        if name == "disk full" and not self._cluster.disk.mounted:
+            return f"no small disk could be mounted: {self._cluster.disk.why_not}"
+        if name.endswith("clock moved") and not self._cluster.redis_clock.is_there:
+            return "no C compiler: a process's clock cannot be moved"
+        return ""
+
+    async def carry_out(self, schedule: Schedule) -> None:
+        """Both tracks to their ends."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._track(schedule.alone))
+            group.create_task(self._track(schedule.beside))
+
+    async def _track(self, faults: tuple[Planned, ...]) -> None:
+        for fault in faults:
+            await asyncio.sleep(fault.pause_s)
+            await self._fire(fault)
+
+    async def _fire(self, fault: Planned) -> None:
+        name = self._recorder.name()
+        loses = await self._losses(fault)
+        self._tell(f"{fault.name} ({fault.duration_s:.1f} s)")
+        self._recorder.write(
+            "fault",
+            f=name,
+            name=fault.name,
+            target=f"{fault.aim:.3f}",
+            phase="begin",
+            **({"loses": loses} if loses else {}),
+        )
+        hit = ""
+        try:
+            hit = await self._doings[fault.name](fault)
+        finally:
+            self._recorder.write("fault", f=name, name=fault.name, phase="end", hit=hit)
+
+    async def _losses(self, fault: Planned) -> dict[str, Any] | None:
+        """What the fault may destroy; told before it begins."""
+        match fault.name:
+            case "all flushed":
+                return {"levels": ALL_LEVELS, "since": None, "places": None}
+            case "channel deleted" | "channel trimmed":
+                return {"levels": ALL_LEVELS, "since": None, "places": [list(self._victim(fault))]}
+            case "failover that loses":
+                await self._cluster.replicated()
+                return {"levels": ["memory", "fsync"], "since": now_ms(), "places": None}
+        return None
+
+    def _victim(self, fault: Planned) -> tuple[str, str]:
+        tenants = sorted({client.tenant for client in self._clients})
+        return tenants[int(fault.aim * len(tenants))], TALK if fault.name == "channel deleted" else CREW
+
+    # processes
+
+    async def _down(self, child: Process | Server, duration_s: float) -> None:
+        self._cluster.held_down.add(child)
+        child.kill()
+        await asyncio.sleep(duration_s)
+        child.start()
+        self._cluster.held_down.discard(child)
+
+    async def _node_killed(self, fault: Planned) -> str:
+        node = pick(self._cluster.nodes, fault)
+        await self._down(node.process, fault.duration_s)
+        await node.ready()
+        return node.process.name
+
+    async def _node_stopped(self, fault: Planned) -> str:
+        return await self._stopped(pick(self._cluster.nodes, fault).process, fault.duration_s)
+
+    async def _worker_killed(self, fault: Planned) -> str:
+        worker = pick(self._cluster.workers, fault)
+        await self._down(worker.process, fault.duration_s)
+        return worker.process.name
+
+    async def _worker_stopped(self, fault: Planned) -> str:
+        return await self._stopped(pick(self._cluster.workers, fault).process, fault.duration_s)
+
+    async def _stopped(self, process: Process, duration_s: float) -> str:
+        process.send(signal.SIGSTOP)
+        await asyncio.sleep(duration_s)
+        process.send(signal.SIGCONT)
+        return process.name
+
+    async def _redis_killed(self, fault: Planned) -> str:
+        await self._down(self._cluster.redis, fault.duration_s)
+        await self._cluster.redis.ready()
+        return "redis"
+
+    async def _redis_stopped(self, fault: Planned) -> str:
+        server = self._cluster.redis
+        server.freeze()
+        await asyncio.sleep(fault.duration_s)
+        server.thaw()
+        return "redis"
+
+    async def _rolling(self, fault: Planned) -> str:
+        """Every node and every worker is told to end, waited for and started again, one after the other."""
+        del fault
+        for process in self._cluster.processes:
+            self._cluster.held_down.add(process)
+            await process.end()
+            process.start()
+            self._cluster.held_down.discard(process)
+            for node in self._cluster.nodes:
+                if node.process is process:
+                    await node.ready()
+        return f"{len(self._cluster.processes)} processes"
+
+    # clients
+
+    async def _client_killed(self, fault: Planned) -> str:
+        client = pick(self._clients, fault)
+        client.kill()
+        self._recorder.write("died", p=client.process)
+        await asyncio.sleep(fault.duration_s)
+        client.start()
+        return client.process
+
+    async def _client_stopped(self, fault: Planned) -> str:
+        client = pick(self._clients, fault)
+        client.send(signal.SIGSTOP)
+        await asyncio.sleep(fault.duration_s)
+        client.send(signal.SIGCONT)
+        return client.process
+
+    async def _token_revoked(self, fault: Planned) -> str:
+        client = pick(self._clients, fault)
+        await client.say("revoke")
+        return client.process
+
+    async def _token_expired(self, fault: Planned) -> str:
+        client = pick(self._clients, fault)
+        await client.say("expire")
+        return client.process
+
+    # links
+
+    def _proxies(self) -> list[Proxy]:
+        return [node.front for node in self._cluster.nodes] + self._cluster.redis_proxies
+
+    async def _link_cut(self, fault: Planned) -> str:
+        proxy = pick(self._proxies(), fault)
+        before = proxy.hits
+        proxy.cut()
+        return f"{proxy.name}: {proxy.hits - before} connections"
+
+    async def _swallow(self, fault: Planned, *ways: Way) -> str:
+        proxy = pick(self._proxies(), fault)
+        before = proxy.hits
+        with proxy.swallowing(*ways):
+            await asyncio.sleep(fault.duration_s)
+            swallowed = proxy.hits - before
+        return f"{proxy.name}: {swallowed} bytes"
+
+    async def _link_slow(self, fault: Planned) -> str:
+        proxy = pick(self._proxies(), fault)
+        before, proxy.delay_s = proxy.hits, 0.01 + fault.aim / 5
+        await asyncio.sleep(fault.duration_s)
+        proxy.delay_s = 0.0
+        return f"{proxy.name}: {proxy.hits - before} chunks"
+
+    async def _torn(self, fault: Planned) -> str:
+        proxy = pick(self._proxies(), fault)
+        before, proxy.tear_bytes = proxy.hits, int(fault.aim * 1_000)
+        await asyncio.sleep(fault.duration_s)
+        proxy.tear_bytes = None
+        return f"{proxy.name}: {proxy.hits - before} connections"
+
+    async def _refuses(self, fault: Planned) -> str:
+        proxy = pick(self._proxies(), fault)
+        before, proxy.is_refusing = proxy.hits, True
+        proxy.cut()
+        await asyncio.sleep(fault.duration_s)
+        proxy.is_refusing = False
+        return f"{proxy.name}: {proxy.hits - before} connections"
+
+    # Redis
+
+    async def _ask(self, *words: str | int) -> Any:
+        return await ask(self._cluster.redis.port, *words)
+
+    async def _surely(self, *words: str | int) -> None:
+        """A command that must be carried out: what it mends would stay broken."""
+        for _ in range(200):
+            try:
+                await self._ask(*words)
+            except _REDIS_ERRORS:
+                await asyncio.sleep(0.1)
+            else:
+                return
+        raise TimeoutError(f"Redis does not carry out {words}")
+
+    async def _full(self, fault: Planned) -> str:
+        await self._ask("CONFIG", "SET", "maxmemory", "1mb")
+        await asyncio.sleep(fault.duration_s)
+        await self._surely("CONFIG", "SET", "maxmemory", "0")
+        return "redis"
+
+    async def _read_only(self, fault: Planned) -> str:
+        """It is made the replica of a master that is not there: it keeps what it has and takes nothing."""
+        await self._ask("REPLICAOF", "127.0.0.1", 1)
+        await asyncio.sleep(fault.duration_s)
+        await self._surely("REPLICAOF", "NO", "ONE")
+        return "redis"
+
+    async def _loading(self, fault: Planned) -> str:
+        """It is started anew, so slow that clients find it loading."""
+        server = self._cluster.redis
+        with contextlib.suppress(*_REDIS_ERRORS):
+            await self._ask("BGREWRITEAOF")
+            await asyncio.sleep(0.3)
+        keys = max(1, int(await self._ask("DBSIZE")))
+        self._cluster.held_down.add(server)
+        server.kill()
+        delay_us = int(fault.duration_s * 1_500_000 / keys)
+        server.start("--key-load-delay", str(delay_us), "--loading-process-events-interval-bytes", "512")
+        self._cluster.held_down.discard(server)
+        told = await self._count_loading(server, fault.duration_s * 2)
+        await server.ready()
+        return f"redis: {told} times found loading"
+
+    async def _count_loading(self, server: Server, seconds: float) -> int:
+        told, deadline = 0, time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                await ask(server.port, "GET", "nothing", timeout_s=1)
+            except RedisRefused:
+                told += 1
+            except (OSError, TimeoutError):
+                pass
+            else:
+                return told
+            await asyncio.sleep(0.05)
+        return told
+
+    async def _busy(self, fault: Planned) -> str:
+        """A script that does not end, until it is killed."""
+        connection = await Resp.connect(self._cluster.redis.port)
+        running = asyncio.create_task(connection.call("EVAL", _ENDLESS, 0, timeout_s=fault.duration_s + 30))
+        await asyncio.sleep(fault.duration_s)
+        with contextlib.suppress(*_REDIS_ERRORS):
+            await self._ask("SCRIPT", "KILL")
+        await asyncio.gather(running, return_exceptions=True)
+        connection.close()
+        return "redis"
+
+    async def _scripts(self, fault: Planned) -> str:
+        del fault
+        await self._ask("SCRIPT", "FLUSH")
+        return "redis"
+
+    async def _connections_killed(self, fault: Planned) -> str:
+        del fault
+        count = await self._ask("CLIENT", "KILL", "TYPE", "normal")
+        return f"{count} connections"
+
+    async def _configuration(self, fault: Planned) -> str:
+        changes = (("timeout", "1", "0"), ("stream-node-max-entries", "3", "100"), ("tcp-keepalive", "1", "300"))
+        for name, value, _ in changes:
+            await self._ask("CONFIG", "SET", name, value)
+        await asyncio.sleep(fault.duration_s)
+        for name, _, value in changes:
+            await self._surely("CONFIG", "SET", name, value)
+        return "redis"
+
+    # losses
+
+    async def _flushed(self, fault: Planned) -> str:
+        del fault
+        count = await self._ask("DBSIZE")
+        await self._ask("FLUSHALL")
+        return f"{count} keys"
+
+    async def _deleted(self, fault: Planned) -> str:
+        tenant, channel = self._victim(fault)
+        key = await self._key(tenant, channel)
+        return f"{channel} of {tenant}: {await self._ask('DEL', key) if key else 0} streams"
+
+    async def _trimmed(self, fault: Planned) -> str:
+        tenant, channel = self._victim(fault)
+        key = await self._key(tenant, channel)
+        count = await self._ask("XTRIM", key, "MAXLEN", int(fault.aim * 30)) if key else 0
+        return f"{channel} of {tenant}: {count} events"
+
+    async def _key(self, tenant: str, channel: str) -> str | None:
+        return await stream_key(self._cluster.redis.port, tenant, channel)
+
+    # failovers
+
+    async def _failover(self, fault: Planned) -> str:
+        """Nothing reaches the master any more, the replica has everything, the master dies: nothing may be lost."""
+        del fault
+        cluster = self._cluster
+        for proxy in cluster.redis_proxies:
+            proxy.is_held = True
+        try:
+            await asyncio.sleep(0.2)
+            await cluster.replicated()
+            return await self._promote()
+        finally:
+            for proxy in cluster.redis_proxies:
+                proxy.is_held = False
+                proxy.cut()
+
+    async def _failover_losing(self, fault: Planned) -> str:
+        """The replica hears nothing for a while, then the master dies."""
+        front = self._cluster.fronts[self._cluster.master]
+        front.is_replication_swallowed = True
+        try:
+            await asyncio.sleep(fault.duration_s)
+            return await self._promote()
+        finally:
+            front.is_replication_swallowed = False
+
+    async def _promote(self) -> str:
+        """Kill the master, wait for the Sentinels, point the names at the new one, let the old one follow it."""
+        cluster = self._cluster
+        old, new = cluster.master, 1 - cluster.master
+        server = cluster.servers[old]
+        cluster.held_down.add(server)
+        server.kill()
+        cluster.fronts[old].cut()
+        deadline = time.monotonic() + _FAILOVER_TIMEOUT_S
+        while True:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the Sentinels promoted nobody")
+            with contextlib.suppress(*_REDIS_ERRORS):
+                named = await ask(cluster.sentinels[0].port, "SENTINEL", "get-master-addr-by-name", "hub")
+                role = await ask(cluster.servers[new].port, "ROLE")
+                if int(named[1]) == cluster.fronts[new].port and role[0] == b"master":
+                    break
+            await asyncio.sleep(0.05)
+        cluster.point_at_master(new)
+        server.start()
+        cluster.held_down.discard(server)
+        await server.ready()
+        await cluster.replicated(_FAILOVER_TIMEOUT_S)
+        return f"redis{old} to redis{new}"
+
+    # clocks and disks
+
+    async def _redis_clock(self, fault: Planned) -> str:
+        by_s = (fault.aim - 0.5) * 60
+        self._cluster.redis_clock.move(by_s)
+        await asyncio.sleep(fault.duration_s)
+        self._cluster.redis_clock.move(0.0)
+        return f"{by_s:+.1f} s"
+
+    async def _node_clock(self, fault: Planned) -> str:
+        by_s = (fault.aim - 0.5) * 40
+        self._cluster.node_clock.move(by_s)
+        await asyncio.sleep(fault.duration_s)
+        self._cluster.node_clock.move(0.0)
+        return f"{by_s:+.1f} s"
+
+    async def _disk_full(self, fault: Planned) -> str:
+        """A file takes all the room beside the append-only file; then it goes, and Redis is there again."""
+        filler = self._cluster.disk.folder / "filler"
+        size = await asyncio.to_thread(fill, filler)
+        await asyncio.sleep(fault.duration_s)
+        filler.unlink()
+        await self._cluster.redis.ready()
+        return f"{size} bytes"
+
+
+def fill(path: Path) -> int:
+    """Write a file until there is no room; its size."""
+    size = 0
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            size += file.write(b"\0" * 65_536)
+    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            size += file.write(b"\0")
+    return size
+
+
+async def stream_key(port: int, tenant: str, channel: str) -> str | None:
+    """The key of a channel's stream, found without knowing how keys are made."""
+    cursor = b"0"
+    while True:
+        cursor, keys = await ask(port, "SCAN", cursor, "MATCH", f"hub:*:{tenant}:{channel}", "COUNT", 10_000)
+        if keys:
+            return str(keys[0].decode())
+        if cursor == b"0":
+            return None
+
+
+def pick(things: Sequence[T], fault: Planned) -> T:
+    """The thing the fault aims at."""
+    return things[int(fault.aim * len(things))]

@@ -1,0 +1,151 @@
+"""A TCP proxy between two processes, with the faults of a network: cut, swallowed, late, torn in the middle of a chunk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Final, Literal
+
+Way = Literal["up", "down"]
+"""Up is towards the server."""
+_CHUNK_BYTES: Final = 65_536
+_FIRST_BYTES: Final = 4_096
+
+
+class Carried:
+    """One connection through the proxy. `first` holds the first bytes its client sent, to tell connections apart."""
+
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        self.first = b""
+        self.is_torn = False
+        self._writers = (client, server)
+
+    def cut(self) -> None:
+        """Reset both ends."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    @property
+    def is_replication(self) -> bool:
+        """A replica follows its master by it."""
+        return b"PSYNC" in self.first
+
+
+class Proxy:
+    """Listens on a port of its own and carries each connection to `target`, as it is when the connection is made.
+
+    Attributes:
+        target: a port of this machine.
+        swallowed: the ways on which bytes vanish; nobody is told, as on a link that is broken in the middle.
+        is_replication_swallowed: what a replica and its master say to each other vanishes.
+        is_held: nothing reaches the server any more, its answers still come.
+        delay_s: how late each chunk arrives.
+        tear_bytes: every connection is reset after so many further bytes from the server; None tears nothing.
+        is_refusing: new connections are reset.
+        hits: bytes swallowed, chunks delayed, connections cut, torn or refused: what the faults reached.
+    """
+
+    def __init__(self, name: str, target: int) -> None:
+        self.name = name
+        self.target = target
+        self.port = 0
+        self.swallowed: frozenset[Way] = frozenset()
+        self.is_replication_swallowed = False
+        self.is_held = False
+        self.delay_s = 0.0
+        self.tear_bytes: int | None = None
+        self.is_refusing = False
+        self.hits = 0
+        self._carried: set[Carried] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Cut everything and end."""
+        if self._server is not None:
+            self._server.close()
+        self.cut()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        self.hits += len(self._carried)
+        for carried in list(self._carried):
+            carried.cut()
+
+    @contextlib.contextmanager
+    def swallowing(self, *ways: Way) -> Iterator[None]:
+        """What is sent on these ways vanishes. In the end the connections are reset: their streams have holes."""
+        self.swallowed = frozenset(ways)
+        try:
+            yield
+        finally:
+            self.swallowed = frozenset()
+            self.cut()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_refusing:
+            self.hits += 1
+            writer.transport.abort()
+            return
+        try:
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        carried = Carried(writer, to_server)
+        self._carried.add(carried)
+        ways: tuple[tuple[Way, asyncio.StreamReader, asyncio.StreamWriter], ...] = (
+            ("up", reader, to_server),
+            ("down", from_server, writer),
+        )
+        for way, source, sink in ways:
+            task = asyncio.create_task(self._carry(carried, way, source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(
+        self, carried: Carried, way: Way, source: asyncio.StreamReader, sink: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(_CHUNK_BYTES):
+                if way == "up" and len(carried.first) < _FIRST_BYTES:
+                    carried.first += data
+                if self.delay_s:
+                    self.hits += 1
+                    await asyncio.sleep(self.delay_s)
+                if (
+                    way in self.swallowed
+                    or (way == "up" and self.is_held)
+                    or (self.is_replication_swallowed and carried.is_replication)
+                ):
+                    self.hits += len(data)
+                    continue
+                if way == "down" and self.tear_bytes is not None and not carried.is_torn:
+                    self._tear(carried, data, sink)
+                    await asyncio.sleep(0)
+                    break
+                sink.write(data)
+                await sink.drain()
+        if way in self.swallowed:
+            return  # whoever is behind a broken link is not told that the other side is gone
+        carried.cut()
+        self._carried.discard(carried)
+
+    def _is_silenced(self, carried: Carried, way: Way) -> bool:
+        """Whether this part of the traffic alone vanishes."""
+        return (way == "up" and self.is_held) or (self.is_replication_swallowed and carried.is_replication)
+
+    def _tear(self, carried: Carried, data: bytes, sink: asyncio.StreamWriter) -> None:
+        """Let the beginning of a chunk through and reset the connection."""
+        carried.is_torn = True
+        self.hits += 1
+        sink.write(data[: min(self.tear_bytes or 0, len(data) // 2)])

@@ -1,0 +1,70 @@
+"""A Redis client of a few lines, for breaking things and for reading at the end: it shares nothing with the hub's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+TIMEOUT_S: Final = 10.0
+
+
+class RedisRefused(Exception):
+    """Redis answered with an error."""
+
+
+class Resp:
+    """One connection to a server on this machine."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def connect(cls, port: int, host: str = "127.0.0.1") -> Resp:
+        """A connection.
+
+        Raises:
+            OSError: nobody listens.
+        """
+        async with asyncio.timeout(TIMEOUT_S):
+            return cls(*await asyncio.open_connection(host, port, limit=2**26))
+
+    async def call(self, *words: str | bytes | int, timeout_s: float = TIMEOUT_S) -> Any:
+        """A command's reply.
+
+        Raises:
+            RedisRefused: an error reply.
+            OSError, TimeoutError: the server is gone, or silent.
+        """
+        parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        frame = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+        self._writer.write(frame)
+        async with asyncio.timeout(timeout_s):
+            await self._writer.drain()
+            return await self._reply()
+
+    async def _reply(self) -> Any:
+        try:
+            line = await self._reader.readuntil(b"\r\n")
+            head, rest = line[:1], line[1:-2]
+            if head == b"-":
+                raise RedisRefused(rest.decode())
+            if head == b"$":
+                return None if rest == b"-1" else (await self._reader.readexactly(int(rest) + 2))[:-2]
+        except asyncio.IncompleteReadError as error:
+            raise ConnectionResetError("Redis closed the connection") from error
+        if head == b"*":
+            return None if rest == b"-1" else [await self._reply() for _ in range(int(rest))]
+        return int(rest) if head == b":" else rest
+
+    def close(self) -> None:
+        """Hang up."""
+        self._writer.transport.abort()
+
+
+async def ask(port: int, *words: str | bytes | int, timeout_s: float = TIMEOUT_S) -> Any:
+    """One command on a connection of its own; see `Resp.call`."""
+    connection = await Resp.connect(port)
+    try:
+        return await connection.call(*words, timeout_s=timeout_s)
+    finally:
+        connection.close()

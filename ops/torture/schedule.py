@@ -1,0 +1,110 @@
+"""What will be broken, and when: one seed, one schedule. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+PROCESS: Final = {
+    "node killed": (0.2, 1.5), "node stopped": (0.5, 3.0), "worker killed": (0.2, 2.0), "worker stopped": (0.5, 5.0),
+    "redis killed": (0.1, 1.0), "redis stopped": (0.3, 2.5), "rolling restart": (0.0, 0.0),
+}  # fmt: skip
+CLIENT: Final = {
+    "client killed": (0.1, 1.0),
+    "client stopped": (0.5, 3.0),
+    "token revoked": (0.0, 0.0),
+    "token expired": (0.0, 0.0),
+}
+LINK: Final = {
+    "link cut": (0.0, 0.0), "link swallows upwards": (0.5, 3.0), "link swallows downwards": (0.5, 3.0),
+    "link swallows both ways": (0.5, 3.0), "link slow": (1.0, 3.0), "chunk torn": (0.2, 1.0), "link refuses": (0.2, 1.5),
+}  # fmt: skip
+REDIS: Final = {
+    "redis full": (0.5, 2.0), "redis read-only": (0.5, 1.5), "redis loading": (0.5, 1.0), "redis busy": (0.5, 2.0),
+    "scripts flushed": (0.0, 0.0), "clients killed": (0.0, 0.0), "configuration changed": (0.5, 2.0),
+}  # fmt: skip
+LOSS: Final = {"all flushed": (0.0, 0.0), "channel deleted": (0.0, 0.0), "channel trimmed": (0.0, 0.0)}
+FAILOVER: Final = {"failover": (0.0, 0.0), "failover that loses": (0.5, 1.5)}
+CLOCK: Final = {"redis clock moved": (1.0, 3.0), "node clock moved": (1.0, 3.0)}
+DISK: Final = {"disk full": (0.5, 1.5)}
+GROUPS: Final = {
+    "process": PROCESS, "client": CLIENT, "link": LINK, "redis": REDIS, "loss": LOSS, "failover": FAILOVER, "clock": CLOCK,
+    "disk": DISK,
+}  # fmt: skip
+ALONE: Final = frozenset({*PROCESS, *REDIS, *LOSS, *FAILOVER, *CLOCK, *DISK})
+"""Kinds that go on one after another; those of links and clients go on beside them."""
+NOT_WITH_SENTINELS: Final = frozenset({
+    "redis killed", "redis stopped", "redis read-only", "redis loading", "redis busy", "disk full", "redis full",
+    "redis clock moved",
+})  # fmt: skip
+"""A Sentinel would take them for the master's end: they would be failovers nobody counted."""
+_PAUSE_S: Final = (0.2, 1.2)
+_EXPECTED_S: Final = {"rolling restart": 6.0, "failover": 5.0, "failover that loses": 6.0, "redis loading": 2.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One fault to come.
+
+    Attributes:
+        pause_s: after the one before it on the same track.
+        name: the kind.
+        aim: between 0 and 1: which of the things it may hit.
+        duration_s: how long it goes on.
+    """
+
+    pause_s: float
+    name: str
+    aim: float
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Two tracks that go on beside each other."""
+
+    alone: tuple[Planned, ...]
+    beside: tuple[Planned, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Every kind that is to fire."""
+        return sorted({planned.name for planned in (*self.alone, *self.beside)})
+
+
+def kinds_of(groups: Iterable[str], *, has_sentinels: bool) -> dict[str, tuple[float, float]]:
+    """Kind → shortest and longest duration, of these groups.
+
+    Raises:
+        KeyError: there is no such group.
+    """
+    found = {name: times for group in groups for name, times in GROUPS[group].items()}
+    if has_sentinels:
+        return {name: times for name, times in found.items() if name not in NOT_WITH_SENTINELS}
+    return {name: times for name, times in found.items() if name not in FAILOVER}
+
+
+def make_schedule(seed: int, seconds: float, kinds: dict[str, tuple[float, float]]) -> Schedule:
+    """Every kind at least once if there is time, in an order that is the seed's; then any of them again."""
+    chance = random.Random(seed)
+    alone = [name for name in kinds if name in ALONE]
+    beside = [name for name in kinds if name not in ALONE]
+    return Schedule(_track(chance, seconds, alone, kinds), _track(chance, seconds, beside, kinds))
+
+
+def _track(
+    chance: random.Random, seconds: float, names: Sequence[str], kinds: dict[str, tuple[float, float]]
+) -> tuple[Planned, ...]:
+    found: list[Planned] = []
+    used_s = 0.0
+    order: list[str] = []
+    while names and used_s < seconds:
+        if not order:
+            order = chance.sample(list(names), len(names))
+        name = order.pop()
+        planned = Planned(chance.uniform(*_PAUSE_S), name, chance.random(), chance.uniform(*kinds[name]))
+        used_s += planned.pause_s + planned.duration_s + _EXPECTED_S.get(name, 0.3)
+        found.append(planned)
+    return tuple(found)

@@ -25,9 +25,9 @@ from typing import Any, Final
 from consumers.agents import AgentInput, Context, Item
 from hub.auth.tokens import sign
 from ops.bench.load_client import LoadSocket, connect_many, line
+from ops.bench.node_process import NodeProcess
 from ops.bench.run import commit, machine, node_cpu_s
 from ops.embedded_redis.server import EmbeddedRedis
-from ops.torture.cluster import NodeProcess
 from streams.channel import parse_channel
 from streams.redis.log import Log
 from streams.redis.server_check import count_commands

@@ -17,8 +17,8 @@ from typing import Final
 
 from hub.auth.tokens import sign
 from ops.bench import load_client
+from ops.bench.node_process import NodeProcess
 from ops.embedded_redis.server import EmbeddedRedis
-from ops.torture.cluster import NodeProcess
 from streams.redis.log import Log
 from streams.redis.server_check import count_commands
 

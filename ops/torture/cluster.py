@@ -24,7 +24,7 @@ from ops.torture.servers import Server, build_shim, free_port
 READY_TIMEOUT_S: Final = 120.0
 DISK_MB: Final = 96
 SECRET: Final = "the-torture-signs-its-tokens-with-this"  # noqa: S105 - of a cluster that lives for a minute
-_LIBRARY: Final = Path(__file__).parents[2]
+LIBRARY: Final = Path(__file__).parents[2]
 SENTINEL_NAME: Final = "hub"
 
 
@@ -74,7 +74,7 @@ class Process:
         """SIGTERM, and SIGKILL when that does not help."""
         self.send(signal.SIGTERM)
         deadline = time.monotonic() + timeout_s
-        while self.is_running and time.monotonic() < deadline:
+        while self.is_running and time.monotonic() < deadline:  # noqa: ASYNC110 - another process raises no event
             await asyncio.sleep(0.02)
         self.kill()
 
@@ -182,7 +182,7 @@ class Cluster:
 
     folder: Path
     binary: Path
-    tree: Path = _LIBRARY
+    tree: Path = LIBRARY
     has_sentinels: bool = False
     durability: str = "fsync"
     nodes_count: int = 2
@@ -329,7 +329,8 @@ class Cluster:
         """Start again what ended by itself, as a process manager would. What a fault keeps down is the fault's business."""
         while True:
             await asyncio.sleep(0.2)
-            for child in [*self.processes, *self.servers, *self.sentinels]:
+            children: list[Process | Server] = [*self.processes, *self.servers, *self.sentinels]
+            for child in children:
                 if not child.is_running and child not in self.held_down:
                     self.deaths += 1
                     child.start()

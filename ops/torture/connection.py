@@ -77,6 +77,9 @@ class Connection:
 
     Args:
         cursors: where the client stands; kept up to date as events come.
+
+    Attributes:
+        refused: channels that are not followed because the hub could not: to be asked for again.
     """
 
     def __init__(self, recorder: Recorder, who: Self, cursors: dict[str, Cursor]) -> None:
@@ -90,7 +93,8 @@ class Connection:
         self._socket: ClientConnection | None = None
         self._reading: asyncio.Task[None] | None = None
         self._numbers = 0
-        self.files: dict[str, asyncio.Future[str]] = {}
+        self.refused: list[str] = []
+        self._subscribing: set[str] = set()
 
     async def open(
         self, url: str, token: str, *, resumes: dict[str, Cursor] | None = None, capabilities: list[str]
@@ -139,7 +143,9 @@ class Connection:
             cursor = {"after": held.id, "seq": held.seq, "epoch": held.epoch} if is_behind and held else {}
             self._begin(channel, held if is_behind else None, wish)
             wishes.append({"channel": channel, **cursor, **wish})
-        await self._ask("channel.subscribe", {"channels": wishes}, None, self._recorder.name())
+        name = self._recorder.name()
+        self._subscribing.add(name)
+        await self._ask("channel.subscribe", {"channels": wishes}, None, name)
 
     async def unsubscribe(self, channel: str) -> None:
         """Leave a channel.
@@ -307,11 +313,6 @@ class Connection:
     def _moved(self, event: Json) -> None:
         held = self._cursors.get(event["channel"])
         self._cursors[event["channel"]] = Cursor(event["id"], event["seq"], held.epoch if held else "", now_ms())
-        if event["type"] in {"file.ready", "file.upload.failed"}:
-            name = event["payload"].get("file_id") or event["payload"]["upload_id"]
-            waiting = self.files.pop(name, None)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(event["type"])
 
     def _other(self, raw: str, message: Json, size: int) -> None:
         kind, channel, re = message["type"], message.get("channel", ""), message.get("re")
@@ -322,9 +323,7 @@ class Connection:
         elif kind == "channel.unsubscribed":
             self._end(channel, message["payload"]["reason"], is_own=message["payload"]["reason"] == "requested")
         elif kind == "connection.error":
-            code = message["payload"]["code"]
-            if channel and code != 4013 and channel in self._readers and (re is None or kind == "channel.subscribe"):  # noqa: PLR2004
-                self._end(channel, f"refused {code}", is_own=False)
+            self._refused(channel, message["payload"], is_answer=re in self._subscribing or re is None)
             if re is None:
                 self._recorder.write("note", p=self._recorder.process, what=message["payload"], channel=channel)
         elif re is None and channel in self._readers:
@@ -333,10 +332,17 @@ class Connection:
         if answer is not None and not answer.done():
             answer.set_result({**message, "raw": raw})
 
+    def _refused(self, channel: str, error: Json, *, is_answer: bool) -> None:
+        """A channel is not followed, or no more: until it is asked for again, or the hub takes it up by itself."""
+        if channel and is_answer and channel in self._readers:
+            self._end(channel, f"refused {error['code']}", is_own=False)
+            if error["code"] in _OPEN_CODES:
+                self.refused.append(channel)
+
     def _subscribed(self, channel: str, payload: Json, size: int) -> None:
-        reader = self._readers.get(channel)
-        if reader is None:
-            return
+        if channel not in self._readers:
+            self._begin(channel, self._cursors.get(channel), {})
+        reader = self._readers[channel]
         self._recorder.write("subscribed", r=reader, n=size, payload=payload)
         held = self._cursors.get(channel)
         head = payload["head"]

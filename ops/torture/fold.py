@@ -75,6 +75,12 @@ class _Talk:
         self.title = event["payload"]["settings"].get("title", self.title)
         self.revision += 1
 
+    def updated(self, event: Json) -> None:
+        """What a change was told as; only where the change itself is not among the events it says something new."""
+        if event["payload"]["revision"] > self.revision:
+            self.title = event["payload"]["changes"].get("title", self.title)
+            self.revision = event["payload"]["revision"]
+
     def begin(self, event: Json) -> None:
         payload = event["payload"]
         if payload["message_id"] in self.messages:
@@ -126,7 +132,8 @@ class _Talk:
 
 _CHANGES = {
     "chat.message": _Talk.message, "chat.edit": _Talk.edit, "chat.delete": _Talk.delete, "chat.react": _Talk.react,
-    "chat.configure": _Talk.configure, "assistant.message.start": _Talk.begin, "assistant.message.end": _Talk.end,
+    "chat.configure": _Talk.configure,
+    "conversation.updated": _Talk.updated, "assistant.message.start": _Talk.begin, "assistant.message.end": _Talk.end,
 }  # fmt: skip
 
 

@@ -147,12 +147,16 @@ class Person:
             await asyncio.gather(beat, return_exceptions=True)
 
     async def _beat(self, connection: Connection) -> None:
-        """Signs of life; a connection whose heartbeats are not answered is given up."""
+        """Signs of life, and channels asked for again; a connection that does not answer is given up."""
         while True:
             await asyncio.sleep(1.5)
+            again, connection.refused = connection.refused, []
             try:
                 async with asyncio.timeout(4):
                     await connection.ask("connection.heartbeat", {})
+                    if again:
+                        wishes = {name: self._wish(name, self.follows.get(name, {})) for name in again}
+                        await connection.subscribe(wishes)
             except (Lost, TimeoutError):
                 await connection.close("no heartbeat", is_own=False)
                 return

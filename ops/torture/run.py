@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ops.torture.cluster import SECRET, Cluster
+from ops.torture.cluster import LIBRARY, SECRET, Cluster
 from ops.torture.history import Recorder, merge
 from ops.torture.load import ClientProcess
 from ops.torture.nemesis import Nemesis, stream_key
@@ -123,8 +123,9 @@ class Torture:
         self, plan: Plan, binary: Path, folder: Path, tell: Callable[[str], None], tree: Path | None = None
     ) -> None:
         self._plan, self._folder, self._tell = plan, folder, tell
-        more = {"tree": tree} if tree else {}
-        self._cluster = Cluster(folder, binary, has_sentinels=plan.has_sentinels, durability=plan.durability, **more)
+        self._cluster = Cluster(
+            folder, binary, tree or LIBRARY, has_sentinels=plan.has_sentinels, durability=plan.durability
+        )
         self.report = Report(plan)
         self._clients: list[ClientProcess] = []
         self._recorder: Recorder | None = None
@@ -144,6 +145,10 @@ class Torture:
             await self._clean()
             self.report.seconds = round(time.monotonic() - begun, 1)
         return self.report
+
+    def remove(self) -> None:
+        """Delete what the run wrote."""
+        self._cluster.remove()
 
     async def _clean(self) -> None:
         await asyncio.gather(*(client.end() for client in self._clients), return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What will be broken, and when: one seed, one schedule. Pure."""
+"""The faults of a run: one seed, one schedule, as values."""
 
 from __future__ import annotations
 

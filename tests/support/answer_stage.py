@@ -20,8 +20,8 @@ from typing import Any
 
 from hub.auth.tokens import sign
 from hub.client import ChannelClosed, HubClient, HubClosed
+from ops.bench.node_process import NodeProcess
 from ops.embedded_redis.server import EmbeddedRedis
-from ops.torture.cluster import NodeProcess
 from streams.channel import Channel
 from streams.records.runs import run_guard_name
 from streams.redis.log import Log

@@ -1,4 +1,4 @@
-"""Prove that nothing is lost: cut clients and kill nodes while real logs are imported."""
+"""Prove that nothing is lost: break everything around the hub while people use it, and judge what they saw."""
 
 from __future__ import annotations
 
@@ -6,45 +6,63 @@ import json
 import random
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ops.cli.failure import CommandFailed
+from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.options import new_app, run
-from ops.embedded_redis.server import EmbeddedRedis
-from ops.torture.plan import Plan, Report
-from ops.torture.run import Torture
-from ops.torture.sources import irc_sources, made_up_sources
+from ops.torture.run import Plan, Torture
+from ops.torture.schedule import GROUPS
+from ops.torture.servers import find_servers
 
 app = new_app()
-TENANT = "torture"
+DEFAULT_GROUPS = "process,client,link,redis,clock,disk"
 
 
 @app.command()
 def torture(
     seconds: Annotated[float, typer.Option(help="How long things are broken.", min=1)] = 60.0,
-    clients: Annotated[int, typer.Option(help="SDK clients that follow.", min=1)] = 50,
-    nodes: Annotated[int, typer.Option(help="Hub nodes.", min=1)] = 2,
-    cut_every: Annotated[
-        float, typer.Option(help="Seconds between two cuts of one client, on average.", min=0.05)
-    ] = 1.0,
-    kill_every: Annotated[float, typer.Option(help="Seconds between two SIGKILLs of a node; 0 for none.", min=0)] = 5.0,
-    redis_kill_every: Annotated[
-        float, typer.Option(help="Seconds between two SIGKILLs of Redis; 0 for none.", min=0)
-    ] = 0.0,
-    data: Annotated[
-        Path | None, typer.Option(help="A folder of IRC logs; made-up talk without it.", exists=True)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Repeat an earlier run's choices.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeat an earlier run's schedule.")] = None,
+    server: Annotated[str, typer.Option(help="The Redis: redis-6.2, redis-7.0, valkey-9 …  [default: any]")] = "",
+    faults: Annotated[str, typer.Option(help=f"Groups of faults: {', '.join(GROUPS)}; or all.")] = DEFAULT_GROUPS,
+    sentinels: Annotated[bool, typer.Option(help="With a replica, three Sentinels and real failovers.")] = False,
+    durability: Annotated[str, typer.Option(help="HUB_DURABILITY of nodes and workers.")] = "fsync",
+    rate: Annotated[float, typer.Option(help="Things each person begins a second.", min=0.1)] = 12.0,
+    keep: Annotated[Path | None, typer.Option(help="Keep the history and the logs here in any case.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the report as JSON here.")] = None,
 ) -> None:
-    """Exit with 0 when every client's list of (seq, id, bytes) equals its stream; with 1, and where it differs, when not."""
+    """Exit with 0 when the history is whole, with 1 and the proof when it is not."""
     chosen = random.SystemRandom().randrange(2**32) if seed is None else seed
-    plan = Plan(seconds, clients, nodes, cut_every, kill_every, redis_kill_every, seed=chosen)
-    sources = irc_sources(data, TENANT) if data else made_up_sources(38, 1_200, TENANT, chosen)
-    with tempfile.TemporaryDirectory(prefix="hub-torture-") as folder, EmbeddedRedis(folder, fsync="always") as redis:
-        report: Report = run(Torture(plan, redis, sources, lambda text: print(text, file=sys.stderr)).run())
-    print(json.dumps(report.to_json()))
-    if not report.is_whole:
-        raise CommandFailed(f"{len(report.faults)} clients saw something else than the stream (seed {chosen})")
+    servers = find_servers()
+    name = server or next(iter(sorted(servers)), "")
+    if name not in servers:
+        raise CommandFailed(
+            f"there is no {name or 'Redis'} here; found: {', '.join(sorted(servers)) or 'none'}", EXIT_USAGE
+        )
+    groups = tuple(GROUPS) if faults == "all" else tuple(faults.split(","))
+    if unknown := set(groups) - GROUPS.keys():
+        raise CommandFailed(f"no such faults: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}", EXIT_USAGE)
+    plan = Plan(
+        chosen, name, seconds, groups, has_sentinels=sentinels, durability=durability, rate_per_s=rate,
+    )  # fmt: skip
+    folder = keep or Path(tempfile.mkdtemp(prefix="hub-torture-"))
+    begun = time.monotonic()
+
+    def tell(text: str) -> None:
+        print(f"{time.monotonic() - begun:7.1f} s  {text}", file=sys.stderr)
+
+    tell(f"seed {chosen}, {name}, faults: {', '.join(groups)}")
+    attempt = Torture(plan, servers[name], folder, tell)
+    found = run(attempt.run())
+    if report is not None:
+        report.write_text(json.dumps(found.to_json(), indent=1) + "\n")
+    if found.is_whole:
+        print(found.sentence())
+        if keep is None:
+            attempt.remove()
+        return
+    print(found.proof)
+    raise CommandFailed(f"{found.sentence()}; seed {chosen}; the history is in {folder}")

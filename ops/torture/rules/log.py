@@ -68,7 +68,10 @@ def order_of(event_id: str) -> tuple[int, int]:
 
 def _acknowledged(history: History, verdict: Verdict, commands: list[Op]) -> None:
     """What was acknowledged is there, as it was sent, at the place the receipt names."""
+    first_sent: dict[tuple[str, str, str], float] = {}
     for op in commands:
+        key = (op.invoke["tenant"], op.invoke["user"], op.invoke.get("id", ""))
+        sent_ms = first_sent.setdefault(key, op.began_ms)
         if not op.is_ok or not is_stored_receipt(op.reply):
             continue
         verdict.look("acknowledged")
@@ -78,7 +81,8 @@ def _acknowledged(history: History, verdict: Verdict, commands: list[Op]) -> Non
         if log is None:
             continue  # the channel could not be read at the end; that has a rule of its own
         found = _at(history, place, int(receipt["seq"]))
-        is_excused = any(loss.excuses(place, receipt["durability"], op.ended_ms) for loss in history.losses)
+        stored_ms = sent_ms if receipt["duplicate"] else op.ended_ms
+        is_excused = any(loss.excuses(place, receipt["durability"], stored_ms) for loss in history.losses)
         if found is None or found[1] != receipt["id"]:
             if is_excused:
                 verdict.tell("acknowledged and destroyed by a fault that may")

@@ -153,8 +153,8 @@ def _different_bytes(history: History, verdict: Verdict) -> None:
                 continue
             found = sorted(held.values(), key=lambda sighting: sighting[1])
             for one, two in itertools.pairwise(found):
-                (one_id, _, one_last, one_line), (two_id, two_first, _, two_line) = one, two
-                is_new_life = one_id != two_id and history.has_loss(place, min(one_last, two_first), two_first)
+                (one_id, one_first, _, one_line), (two_id, two_first, _, two_line) = one, two
+                is_new_life = one_id != two_id and history.has_loss(place, one_first, two_first)
                 if not is_new_life:
                     sentence = f"seq {seq} of {place[1]} of {place[0]} has different bytes for two readers"
                     verdict.add("different bytes", two_first, sentence, one_line, two_line)

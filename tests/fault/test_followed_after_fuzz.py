@@ -1,6 +1,6 @@
 """After hostile frames the main promise holds: a fuzzed node's channels, followed from the first event while all is killed.
 
-`FUZZ_FRAMES=1000000 pytest tests/fault/test_torture_after_fuzz.py` does it for as long as one likes.
+`FUZZ_FRAMES=1000000 pytest tests/fault/test_followed_after_fuzz.py` does it for as long as one likes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ import pytest
 from fuzz.frames import CHANNELS
 from fuzz.run import outside
 from ops.embedded_redis.server import EmbeddedRedis
-from ops.torture.plan import Plan
-from ops.torture.run import Source, Torture, read_all
-from ops.torture.sources import made_up_sources
 from streams.channel import Channel, Kind, parse_channel
 from streams.redis.log import Log
 from support.nodes import NodeProcess, token
+from support.sdk_followers import Followed, Plan, Source, made_up_sources, read_all
 
 TENANT = "t"
 FRAMES = int(os.environ.get("FUZZ_FRAMES", "4000"))
@@ -43,7 +41,7 @@ async def stored_in(redis_url: str, channels: list[Channel]) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_fuzzed_channels_are_followed_without_a_hole(tmp_path: Path) -> None:
-    """A live node is fuzzed, then its Redis tortured: each list, fuzzed events and later ones, equals its stream."""
+    """A live node is fuzzed, then its Redis killed: each list, fuzzed events and later ones, equals its stream."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     fuzzed = [found for name in CHANNELS if (found := parse_channel(TENANT, name)).kind is Kind.CONVERSATION]
@@ -60,7 +58,7 @@ async def test_fuzzed_channels_are_followed_without_a_hole(tmp_path: Path) -> No
         talk = made_up_sources(len(fuzzed), 200, TENANT, seed)
         plan = Plan(seconds=8, clients=10, kill_every_s=3, redis_kill_every_s=4, settle_s=200, seed=seed)
         sources = [into(channel, source) for channel, source in zip(fuzzed, talk, strict=True)]
-        report = await Torture(plan, redis, sources, print).run()
+        report = await Followed(plan, redis, sources, print).run()
 
     assert faults == 0
     assert before >= len(fuzzed)

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from ops.embedded_redis.server import EmbeddedRedis
-from ops.torture.plan import Plan, compare
-from ops.torture.run import Torture
-from ops.torture.sources import irc_sources, made_up_sources
+from support.sdk_followers import Followed, Plan, compare, irc_sources, made_up_sources
 
 IRC = Path(__file__).parents[3] / "shared" / "data" / "irc"
 
@@ -20,12 +18,12 @@ IRC = Path(__file__).parents[3] / "shared" / "data" / "irc"
 async def test_no_client_misses_or_repeats_a_byte_while_everything_is_killed(tmp_path: Path) -> None:
     """50 SDK clients, cut every second or so; a node killed every 4 s, Redis every 7 s; 48,745 real messages where they are."""
     seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")  # repeat with `hub torture --seed`
+    print(f"seed {seed}")
     sources = irc_sources(IRC, "t") if IRC.is_dir() else made_up_sources(20, 1_000, "t", seed)
     plan = Plan(seconds=20, kill_every_s=4, redis_kill_every_s=7, settle_s=250, seed=seed)
 
     with EmbeddedRedis(tmp_path, fsync="always") as redis:
-        report = await Torture(plan, redis, sources, print).run()
+        report = await Followed(plan, redis, sources, print).run()
 
     assert report.faults == []
     assert report.events_checked >= sum(len(drafts) for _, drafts in sources)

@@ -33,7 +33,7 @@ def judge(history: History) -> Verdict:
 
 
 def _unseen(history: History, verdict: Verdict) -> None:
-    """What the run was to show and never did: "whole" would be said without having looked."""
+    """Names all that the run was to show and never did: "whole" would be said without having looked."""
     for name in history.head.get("expects", []):
         if not verdict.looked[name]:
             verdict.add("nothing looked at", history.end_ms, f"the run has nothing of this kind: {name}", 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.torture.history import Recorder
-from ops.torture.people import ASK, CREW, FILES, NOTES, TALK, Person, Setting, follow_by_sse
+from ops.torture.people import ASK, CREW, FILES, NOTES, TALK, ClientSettings, Participant, follow_by_sse
 
 
 class Client:
@@ -22,7 +22,7 @@ class Client:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._recorder = Recorder(Path(config["file"]), config["process"])
-        self._setting = Setting(
+        self._setting = ClientSettings(
             config["tenant"], config["mark"], config["urls"], config["secret"], config["seed"], config["rate_per_s"]
         )
         run = config["run"]
@@ -37,7 +37,7 @@ class Client:
             }
             if number % 2:
                 follows[NOTES] = {}
-            self.people.append(Person(self._recorder, self._setting, user, run, follows, chance))
+            self.people.append(Participant(self._recorder, self._setting, user, run, follows, chance))
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
@@ -88,7 +88,7 @@ class Client:
                 await reader.get("read.state", f"/v1/channels/{channel}/state", channel, {}, node)
 
     async def _count(self) -> None:
-        """Who is where, from every node."""
+        """Read the presence lists of every node."""
         for channel in (TALK, *ASK, CREW, FILES):
             for node in sorted(self._setting.urls):
                 await self.people[0].get("read.presence", f"/v1/channels/{channel}/presence", channel, {}, node)

@@ -19,7 +19,7 @@ from typing import Final
 
 from ops.torture.proxy import Proxy
 from ops.torture.resp import RedisRefused, ask
-from ops.torture.servers import Server, build_shim, free_port
+from ops.torture.servers import RedisChild, build_shim, free_port
 
 READY_TIMEOUT_S: Final = 120.0
 DISK_MB: Final = 96
@@ -54,9 +54,14 @@ class Process:
         program = f"import sys; sys.path.insert(0, {str(self._tree)!r}); from ops.cli import main; main()"
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-c", program, *self._arguments], env=env, cwd=self._tree, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-c", program, *self._arguments],
+                env=env,
+                cwd=self._tree,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self.starts += 1
 
     def send(self, number: signal.Signals) -> None:
@@ -80,7 +85,7 @@ class Process:
 
 
 @dataclass(slots=True)
-class Node:
+class NodeChild:
     """A hub node: its process, the proxy clients reach it by, the proxy it reaches Redis by."""
 
     process: Process
@@ -106,7 +111,7 @@ class Node:
 
 
 def is_ready(url: str) -> bool:
-    """Whether a node takes traffic."""
+    """True if a node takes traffic."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 - our own loopback URL
             return bool(answer.status == 200)  # noqa: PLR2004
@@ -115,7 +120,7 @@ def is_ready(url: str) -> bool:
 
 
 @dataclass(slots=True)
-class Worker:
+class WorkerChild:
     """A worker and the proxy it reaches Redis by."""
 
     process: Process
@@ -135,8 +140,10 @@ class Disk:
         self.folder.mkdir(parents=True, exist_ok=True)
         made = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(self.folder)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         self.mounted, self.why_not = made.returncode == 0, made.stderr.strip()
 
     def unmount(self) -> None:
@@ -147,7 +154,7 @@ class Disk:
 
 
 @dataclass(slots=True)
-class Clock:
+class WallClock:
     """A wall clock that can be moved under processes that run with the shim. Nobody's without a compiler."""
 
     path: Path
@@ -187,21 +194,21 @@ class Cluster:
     durability: str = "fsync"
     nodes_count: int = 2
     workers_count: int = 2
-    servers: list[Server] = field(default_factory=list)
+    servers: list[RedisChild] = field(default_factory=list)
     fronts: list[Proxy] = field(default_factory=list)
-    sentinels: list[Server] = field(default_factory=list)
-    nodes: list[Node] = field(default_factory=list)
-    workers: list[Worker] = field(default_factory=list)
+    sentinels: list[RedisChild] = field(default_factory=list)
+    nodes: list[NodeChild] = field(default_factory=list)
+    workers: list[WorkerChild] = field(default_factory=list)
     disk: Disk = field(default_factory=lambda: Disk(Path()))
-    redis_clock: Clock = field(default_factory=lambda: Clock(Path()))
-    node_clock: Clock = field(default_factory=lambda: Clock(Path()))
+    redis_clock: WallClock = field(default_factory=lambda: WallClock(Path()))
+    node_clock: WallClock = field(default_factory=lambda: WallClock(Path()))
     master: int = 0
     held_down: set[object] = field(default_factory=set)
     deaths: int = 0
     _watch: asyncio.Task[None] | None = None
 
     @property
-    def redis(self) -> Server:
+    def redis(self) -> RedisChild:
         """The server that is the master now."""
         return self.servers[self.master]
 
@@ -225,7 +232,10 @@ class Cluster:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.disk = Disk(self.folder / "disk")
         self.disk.mount()
-        self.redis_clock, self.node_clock = Clock(self.folder / "redis-clock"), Clock(self.folder / "node-clock")
+        self.redis_clock, self.node_clock = (
+            WallClock(self.folder / "redis-clock"),
+            WallClock(self.folder / "node-clock"),
+        )
         await self._start_redis(self.redis_clock.prepare())
         node_env = self.node_clock.prepare()
         for number in range(self.nodes_count):
@@ -260,7 +270,7 @@ class Cluster:
             await front.start()
             announced = (f"replica-announce-port {front.port}", "replica-announce-ip 127.0.0.1")
             extra = announced if self.has_sentinels else ()
-            server = Server(self.binary, place / f"redis{number}", *extra, env=env)
+            server = RedisChild(self.binary, place / f"redis{number}", *extra, env=env)
             front.target = server.port
             self.servers.append(server)
             self.fronts.append(front)
@@ -275,7 +285,7 @@ class Cluster:
                     f"sentinel down-after-milliseconds {SENTINEL_NAME} 800",
                     f"sentinel failover-timeout {SENTINEL_NAME} 4000",
                 )
-                sentinel = Server(self.binary, self.folder / f"sentinel{number}", *lines, is_sentinel=True)
+                sentinel = RedisChild(self.binary, self.folder / f"sentinel{number}", *lines, is_sentinel=True)
                 self.sentinels.append(sentinel)
                 sentinel.start()
                 await sentinel.ready()
@@ -298,11 +308,18 @@ class Cluster:
 
     def _env(self, proxy: Proxy) -> dict[str, str]:
         return {
-            "REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0", "HUB_JWT_SECRET": SECRET, "HUB_RATE_LIMITS": "off",
-            "HUB_DRAIN_SECONDS": "1", "HUB_DURABILITY": self.durability, "HUB_DATA": str(self.folder / "files"),
-            "HUB_AGENTS": "torture=ops.torture.agent:run", "HUB_RUN_LEASE": "3", "WEBSOCKET_HEARTBEAT_INTERVAL": "5",
-            "TORTURE_EFFECTS": str(self.folder / "effects.jsonl"), "HUB_PARTITIONS": "8",
-        }  # fmt: skip
+            "REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0",
+            "HUB_JWT_SECRET": SECRET,
+            "HUB_RATE_LIMITS": "off",
+            "HUB_DRAIN_SECONDS": "1",
+            "HUB_DURABILITY": self.durability,
+            "HUB_DATA": str(self.folder / "files"),
+            "HUB_AGENTS": "torture=ops.torture.agent:run",
+            "HUB_RUN_LEASE": "3",
+            "WEBSOCKET_HEARTBEAT_INTERVAL": "5",
+            "TORTURE_EFFECTS": str(self.folder / "effects.jsonl"),
+            "HUB_PARTITIONS": "8",
+        }
 
     async def _proxy_to_redis(self, name: str) -> Proxy:
         proxy = Proxy(f"{name}-redis", self.redis.port)
@@ -315,28 +332,28 @@ class Cluster:
         await front.start()
         arguments = ["serve", "--host", "127.0.0.1", "--port", str(port)]
         process = Process(name, arguments, self._env(to_redis) | env, self.tree, self.folder / f"{name}.log")
-        self.nodes.append(Node(process, front, to_redis))
+        self.nodes.append(NodeChild(process, front, to_redis))
         process.start()
 
     async def _add_worker(self, number: int) -> None:
         name = f"w{number}"
         to_redis = await self._proxy_to_redis(name)
         process = Process(name, ["worker"], self._env(to_redis), self.tree, self.folder / f"{name}.log")
-        self.workers.append(Worker(process, to_redis))
+        self.workers.append(WorkerChild(process, to_redis))
         process.start()
 
     async def _supervise(self) -> None:
         """Start again what ended by itself, as a process manager would. What a fault keeps down is the fault's business."""
         while True:
             await asyncio.sleep(0.2)
-            children: list[Process | Server] = [*self.processes, *self.servers, *self.sentinels]
+            children: list[Process | RedisChild] = [*self.processes, *self.servers, *self.sentinels]
             for child in children:
                 if not child.is_running and child not in self.held_down:
                     self.deaths += 1
                     child.start()
 
     def point_at_master(self, number: int) -> None:
-        """What a failover does to a name: from now on connections go to the new master, those that are there end."""
+        """Send connections to the new master from now on and end those that are there, as a failover does to a name."""
         self.master = number
         for proxy in self.redis_proxies:
             proxy.target = self.redis.port
@@ -353,7 +370,7 @@ class Cluster:
 
 
 async def _offset(port: int, *, is_replica: bool = False) -> int | None:
-    """How far a server's replication stands; None when it follows nobody."""
+    """The offset a server's replication stands at; None if it follows nobody."""
     text = (await ask(port, "INFO", "replication", timeout_s=3)).decode()
     pairs = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     if is_replica:

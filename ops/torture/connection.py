@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
+from websockets.typing import Subprotocol
 
 from ops.torture.history import Recorder, now_ms
 
@@ -20,13 +21,13 @@ _OPEN_CODES: Final = frozenset({4004, 4013, 4030})
 """Errors that leave it open whether the event was stored, or ask to send the same again."""
 
 
-class Lost(Exception):
+class SocketLost(Exception):
     """The connection is gone, or was never made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an operation: `ok` with the reply's payload, `fail`, or `unknown`."""
+    """The outcome of an operation: `ok` with the reply's payload, `fail`, or `unknown`."""
 
     kind: str
     payload: Json = field(default_factory=dict)
@@ -34,8 +35,8 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Cursor:
-    """Where a client stands in a channel, and when it got there."""
+class HeldCursor:
+    """A client's place in a channel, and the time it got there."""
 
     id: str
     seq: int
@@ -45,7 +46,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Self:
-    """Who speaks: what every record of a connection says."""
+    """The speaker, as every record of a connection names it."""
 
     tenant: str
     user: str
@@ -72,7 +73,7 @@ def elements(text: str, at: int) -> Iterator[tuple[str, Json]]:
         at = end + (text[end] == ",")
 
 
-class Connection:
+class PersonSocket:
     """A socket after its handshake.
 
     Args:
@@ -82,7 +83,7 @@ class Connection:
         refused: channels that are not followed because the hub could not: to be asked for again.
     """
 
-    def __init__(self, recorder: Recorder, who: Self, cursors: dict[str, Cursor]) -> None:
+    def __init__(self, recorder: Recorder, who: Self, cursors: dict[str, HeldCursor]) -> None:
         self.who = who
         self.session_id = ""
         self.ended = asyncio.Event()
@@ -97,12 +98,12 @@ class Connection:
         self._subscribing: set[str] = set()
 
     async def open(
-        self, url: str, token: str, *, resumes: dict[str, Cursor] | None = None, capabilities: list[str]
+        self, url: str, token: str, *, resumes: dict[str, HeldCursor] | None = None, capabilities: list[str]
     ) -> None:
         """Connect and say who it is; with `resumes`, take up these channels at once.
 
         Raises:
-            Lost: it did not come about.
+            SocketLost: it did not come about.
         """
         address = url.replace("http", "ws", 1) + "/ws"
         greeting: Json = {"token": token, "versions": [1], "capabilities": capabilities}
@@ -117,24 +118,30 @@ class Connection:
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 self._socket = await connect(
-                    address, subprotocols=["hub.v1.json"], compression=None, max_size=2**26, ping_interval=None,  # type: ignore[list-item]
-                    open_timeout=OPEN_TIMEOUT_S, close_timeout=0.5, proxy=None,
-                )  # fmt: skip
+                    address,
+                    subprotocols=[Subprotocol("hub.v1.json")],
+                    compression=None,
+                    max_size=2**26,
+                    ping_interval=None,
+                    open_timeout=OPEN_TIMEOUT_S,
+                    close_timeout=0.5,
+                    proxy=None,
+                )
                 self._reading = asyncio.create_task(self._read())
                 answer = await self._ask(kind, greeting, None, "hello")
         except (OSError, TimeoutError, WebSocketException, EOFError) as error:
             await self.close("never open", is_own=False)
-            raise Lost(repr(error)) from error
+            raise SocketLost(repr(error)) from error
         if answer["type"] != "connection.ack":
             await self.close(f"refused {answer['payload'].get('code')}", is_own=False)
-            raise Lost(str(answer["payload"]))
+            raise SocketLost(str(answer["payload"]))
         self.session_id = answer["payload"]["session_id"]
 
     async def subscribe(self, channels: dict[str, Json]) -> None:
         """Follow channels; what each entry says goes into its subscription.
 
         Raises:
-            Lost: the connection is gone.
+            SocketLost: the connection is gone.
         """
         wishes = []
         for channel, wish in channels.items():
@@ -151,11 +158,11 @@ class Connection:
         """Leave a channel.
 
         Raises:
-            Lost: the connection is gone.
+            SocketLost: the connection is gone.
         """
         await self._ask("channel.unsubscribe", {"channels": [channel]}, None, self._recorder.name())
 
-    def _begin(self, channel: str, held: Cursor | None, wish: Json) -> None:
+    def _begin(self, channel: str, held: HeldCursor | None, wish: Json) -> None:
         """Record that a subscription begins."""
         reader = self._recorder.name()
         self._end(channel, "begun again", is_own=True)
@@ -166,10 +173,19 @@ class Connection:
         elif "after" in wish:
             cursor = {name: wish[name] for name in ("after", "rewind") if name in wish}
         self._recorder.write(
-            "subscribe", r=reader, p=self._recorder.process, tenant=self.who.tenant, user=self.who.user, node=self.who.node,
-            via="socket", channel=channel, cursor=cursor, token=self.who.token, there=not channel.startswith("user:"),
+            "subscribe",
+            r=reader,
+            p=self._recorder.process,
+            tenant=self.who.tenant,
+            user=self.who.user,
+            node=self.who.node,
+            via="socket",
+            channel=channel,
+            cursor=cursor,
+            token=self.who.token,
+            there=not channel.startswith("user:"),
             presence=bool(wish.get("presence") and wish.get("state", True)),
-        )  # fmt: skip
+        )
 
     def _end(self, channel: str, why: str, *, is_own: bool) -> None:
         reader = self._readers.pop(channel, None)
@@ -179,13 +195,20 @@ class Connection:
     async def command(self, kind: str, payload: Json, channel: str, command_id: str, timeout_s: float = 8.0) -> Outcome:
         """A command and what became of it, both recorded."""
         op = self._recorder.invoke(
-            tenant=self.who.tenant, user=self.who.user, node=self.who.node, via="socket", type=kind, channel=channel,
-            id=command_id, payload=payload, token=self.who.token,
-        )  # fmt: skip
+            tenant=self.who.tenant,
+            user=self.who.user,
+            node=self.who.node,
+            via="socket",
+            type=kind,
+            channel=channel,
+            id=command_id,
+            payload=payload,
+            token=self.who.token,
+        )
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self._ask(kind, payload, channel, command_id)
-        except (Lost, TimeoutError) as error:
+        except (SocketLost, TimeoutError) as error:
             self._recorder.write("unknown", op=op, why=repr(error))
             return Outcome("unknown")
         return self._settle(op, answer)
@@ -204,14 +227,20 @@ class Connection:
     async def read(self, kind: str, wire: str, payload: Json, channel: str, timeout_s: float = 8.0) -> Outcome:
         """A question (`channel.state`, `channel.history`), recorded as an operation of the type `kind`."""
         op = self._recorder.invoke(
-            tenant=self.who.tenant, user=self.who.user, node=self.who.node, via="socket", type=kind, channel=channel,
-            payload=payload, token=self.who.token,
-        )  # fmt: skip
+            tenant=self.who.tenant,
+            user=self.who.user,
+            node=self.who.node,
+            via="socket",
+            type=kind,
+            channel=channel,
+            payload=payload,
+            token=self.who.token,
+        )
         asked = {name: value for name, value in payload.items() if name != "after_seq"}
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self._ask(wire, asked, channel, self._recorder.name())
-        except (Lost, TimeoutError) as error:
+        except (SocketLost, TimeoutError) as error:
             self._recorder.write("unknown", op=op, why=repr(error))
             return Outcome("unknown")
         if kind == "read.page" and answer["type"] != "connection.error":
@@ -228,7 +257,7 @@ class Connection:
         """Something that is not answered, such as a heartbeat or that one is typing.
 
         Raises:
-            Lost: the connection is gone.
+            SocketLost: the connection is gone.
         """
         message = {"type": kind, "payload": payload} | ({"channel": channel} if channel else {})
         await self._send(message)
@@ -237,7 +266,7 @@ class Connection:
         """A question whose answer is not recorded.
 
         Raises:
-            Lost: the connection is gone.
+            SocketLost: the connection is gone.
         """
         return await self._ask(kind, payload, channel, self._recorder.name())
 
@@ -252,11 +281,11 @@ class Connection:
 
     async def _send(self, message: Json) -> None:
         if self._socket is None or self.ended.is_set():
-            raise Lost("closed")
+            raise SocketLost("closed")
         try:
             await self._socket.send(json.dumps(message, ensure_ascii=False))
         except (OSError, WebSocketException) as error:
-            raise Lost(repr(error)) from error
+            raise SocketLost(repr(error)) from error
 
     async def close(self, why: str, *, is_own: bool = True) -> None:
         """Hang up: cleanly when it is our own will."""
@@ -277,7 +306,7 @@ class Connection:
         self.ended.set()
         for answer in self._waiting.values():
             if not answer.done():
-                answer.set_exception(Lost(why))
+                answer.set_exception(SocketLost(why))
 
     async def _read(self) -> None:
         assert self._socket is not None  # noqa: S101 - it is read once it is open
@@ -312,7 +341,7 @@ class Connection:
 
     def _moved(self, event: Json) -> None:
         held = self._cursors.get(event["channel"])
-        self._cursors[event["channel"]] = Cursor(event["id"], event["seq"], held.epoch if held else "", now_ms())
+        self._cursors[event["channel"]] = HeldCursor(event["id"], event["seq"], held.epoch if held else "", now_ms())
 
     def _other(self, raw: str, message: Json, size: int) -> None:
         kind, channel, re = message["type"], message.get("channel", ""), message.get("re")
@@ -347,6 +376,6 @@ class Connection:
         held = self._cursors.get(channel)
         head = payload["head"]
         if held is None or payload.get("gap") or not payload.get("recovered"):
-            self._cursors[channel] = Cursor(head["id"], head["seq"], payload["epoch"], now_ms())
+            self._cursors[channel] = HeldCursor(head["id"], head["seq"], payload["epoch"], now_ms())
         else:
             held.epoch = payload["epoch"]

@@ -76,7 +76,7 @@ class _Talk:
         self.revision += 1
 
     def updated(self, event: Json) -> None:
-        """What a change was told as; only where the change itself is not among the events it says something new."""
+        """The telling of a change; it says something new only if the change itself is not among the events."""
         if event["payload"]["revision"] > self.revision:
             self.title = event["payload"]["changes"].get("title", self.title)
             self.revision = event["payload"]["revision"]
@@ -98,7 +98,7 @@ class _Talk:
             answer["text"] = "" if answer["deleted"] else event["payload"]["text"]
 
     def _place(self, event: Json) -> tuple[str | None, bool]:
-        """Where an answer hangs: beside the one it is an alternative to, else at the end of its question's branch."""
+        """The place of an answer: beside the one it is an alternative to, else at the end of its question's branch."""
         given, meta = event["payload"].get("parent_id"), event.get("meta", {})
         for command in (meta.get("correlation"), meta.get("causation"), given):
             if command in self.reruns:
@@ -131,10 +131,15 @@ class _Talk:
 
 
 _CHANGES = {
-    "chat.message": _Talk.message, "chat.edit": _Talk.edit, "chat.delete": _Talk.delete, "chat.react": _Talk.react,
+    "chat.message": _Talk.message,
+    "chat.edit": _Talk.edit,
+    "chat.delete": _Talk.delete,
+    "chat.react": _Talk.react,
     "chat.configure": _Talk.configure,
-    "conversation.updated": _Talk.updated, "assistant.message.start": _Talk.begin, "assistant.message.end": _Talk.end,
-}  # fmt: skip
+    "conversation.updated": _Talk.updated,
+    "assistant.message.start": _Talk.begin,
+    "assistant.message.end": _Talk.end,
+}
 
 
 def conversation(events: Sequence[Json]) -> Json:
@@ -145,13 +150,16 @@ def conversation(events: Sequence[Json]) -> Json:
         if change is not None:
             change(talk, event)
     return {
-        "title": talk.title, "revision": talk.revision, "active_leaf": talk.leaf, "messages": talk.branch(),
+        "title": talk.title,
+        "revision": talk.revision,
+        "active_leaf": talk.leaf,
+        "messages": talk.branch(),
         "count": len(events),
-    }  # fmt: skip
+    }
 
 
 def inbox(events: Sequence[Json]) -> Json:
-    """How many notifications are unread, and which; without expiry, which the workload does not use."""
+    """The number of unread notifications and their ids; without expiry, which the workload does not use."""
     unread: list[str] = []
     for event in events:
         payload = event["payload"]

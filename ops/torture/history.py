@@ -157,7 +157,7 @@ class Op:
 
     @property
     def place(self) -> Place:
-        """Where it happened."""
+        """The tenant and the channel."""
         return self.invoke["tenant"], self.invoke["channel"]
 
     @property
@@ -187,17 +187,17 @@ class Loss:
     places: frozenset[Place] | None
 
     def touches(self, place: Place) -> bool:
-        """Whether it reached this channel."""
+        """True if it reached this channel."""
         return self.places is None or place in self.places
 
     def excuses(self, place: Place, level: str, at_ms: float) -> bool:
-        """Whether what was acknowledged then at that durability may be missing."""
+        """True if an event acknowledged then at that durability may be missing."""
         is_early = self.since_ms is not None and at_ms < self.since_ms
         return self.touches(place) and level in self.levels and not is_early and at_ms <= self.end_ms
 
 
 @dataclass(slots=True)
-class Stored:
+class StoredChannel:
     """A channel as it was read at the end: (seq, id, hash, line) in order."""
 
     entries: list[tuple[int, str, str, int]] = field(default_factory=list)
@@ -298,14 +298,19 @@ class History:
         for _, record in self.of("fault"):
             if record["phase"] == "begin" and (loses := record.get("loses")):
                 places = loses.get("places")
-                found.append(Loss(
-                    record["t"], ends.get(record["f"], float("inf")), frozenset(loses["levels"]), loses.get("since"),
-                    None if places is None else frozenset((tenant, channel) for tenant, channel in places),
-                ))  # fmt: skip
+                found.append(
+                    Loss(
+                        record["t"],
+                        ends.get(record["f"], float("inf")),
+                        frozenset(loses["levels"]),
+                        loses.get("since"),
+                        None if places is None else frozenset((tenant, channel) for tenant, channel in places),
+                    )
+                )
         return found
 
     def has_loss(self, place: Place, after_ms: float, before_ms: float) -> bool:
-        """Whether something may have been destroyed in the channel in that time."""
+        """True if something may have been destroyed in the channel in that time."""
         return any(
             loss.touches(place) and loss.begin_ms <= before_ms and loss.end_ms >= after_ms for loss in self.losses
         )
@@ -318,16 +323,16 @@ class History:
         return [(record["t"], ends.get(record["f"], float("inf"))) for record in begins]
 
     def is_disturbed(self, from_ms: float, to_ms: float) -> bool:
-        """Whether anything was broken in that time, or a second before."""
+        """True if anything was broken in that time, or a second before."""
         return any(begin <= to_ms and end >= from_ms - 1_000 for begin, end in self._broken)
 
     @cached_property
-    def logs(self) -> dict[Place, Stored]:
+    def logs(self) -> dict[Place, StoredChannel]:
         """Channel → what it held at the end, from the source nearest to the disk."""
-        found: dict[Place, dict[str, Stored]] = {}
+        found: dict[Place, dict[str, StoredChannel]] = {}
         for line, record in self.of("log"):
             sources = found.setdefault((record["tenant"], record["channel"]), {})
-            entries = sources.setdefault(record["source"], Stored()).entries
+            entries = sources.setdefault(record["source"], StoredChannel()).entries
             entries += [(seq, event_id, name, line) for seq, event_id, name in record["e"]]
         return {place: sources.get("redis") or next(iter(sources.values())) for place, sources in found.items()}
 

@@ -13,7 +13,7 @@ _LINE_BYTES: Final = 2**24
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpAnswer:
     """An answer, read whole."""
 
     status: int
@@ -29,7 +29,7 @@ class Response:
 
 async def request(
     method: str, url: str, headers: Mapping[str, str], body: bytes = b"", timeout_s: float = 10.0
-) -> Response:
+) -> HttpAnswer:
     """One request.
 
     Raises:
@@ -39,7 +39,7 @@ async def request(
         reader, writer = await _send(method, url, {**headers, "Connection": "close"}, body)
         try:
             status, found = await _head(reader)
-            return Response(status, await _body(reader, found))
+            return HttpAnswer(status, await _body(reader, found))
         finally:
             writer.transport.abort()
 

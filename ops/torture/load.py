@@ -52,9 +52,17 @@ class ClientProcess:
         log = (self._folder / f"{self.process}.log").open("ab")
         with log:
             self._child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "ops.torture.client", str(config), stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE, stderr=log, cwd=_LIBRARY, start_new_session=True, env={**os.environ},
-            )  # fmt: skip
+                sys.executable,
+                "-m",
+                "ops.torture.client",
+                str(config),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                cwd=_LIBRARY,
+                start_new_session=True,
+                env={**os.environ},
+            )
 
     def send(self, number: signal.Signals) -> None:
         """A signal."""

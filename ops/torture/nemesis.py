@@ -16,8 +16,8 @@ from ops.torture.load import ClientProcess
 from ops.torture.people import CREW, TALK
 from ops.torture.proxy import Proxy, Way
 from ops.torture.resp import RedisRefused, Resp, ask
-from ops.torture.schedule import Planned, Schedule
-from ops.torture.servers import Server
+from ops.torture.schedule import PlannedFault, Schedule
+from ops.torture.servers import RedisChild
 
 ALL_LEVELS: Final = ["memory", "fsync", "replicated"]
 T = TypeVar("T")
@@ -37,23 +37,41 @@ class Nemesis:
         self, cluster: Cluster, clients: list[ClientProcess], recorder: Recorder, tell: Callable[[str], None]
     ) -> None:
         self._cluster, self._clients, self._recorder, self._tell = cluster, clients, recorder, tell
-        self._doings: dict[str, Callable[[Planned], Awaitable[str]]] = {
-            "node killed": self._node_killed, "node stopped": self._node_stopped,
-            "worker killed": self._worker_killed, "worker stopped": self._worker_stopped,
-            "redis killed": self._redis_killed, "redis stopped": self._redis_stopped, "rolling restart": self._rolling,
-            "client killed": self._client_killed, "client stopped": self._client_stopped,
-            "token revoked": self._token_revoked, "token expired": self._token_expired, "link cut": self._link_cut,
+        self._doings: dict[str, Callable[[PlannedFault], Awaitable[str]]] = {
+            "node killed": self._node_killed,
+            "node stopped": self._node_stopped,
+            "worker killed": self._worker_killed,
+            "worker stopped": self._worker_stopped,
+            "redis killed": self._redis_killed,
+            "redis stopped": self._redis_stopped,
+            "rolling restart": self._rolling,
+            "client killed": self._client_killed,
+            "client stopped": self._client_stopped,
+            "token revoked": self._token_revoked,
+            "token expired": self._token_expired,
+            "link cut": self._link_cut,
             "link swallows upwards": lambda fault: self._swallow(fault, "up"),
             "link swallows downwards": lambda fault: self._swallow(fault, "down"),
             "link swallows both ways": lambda fault: self._swallow(fault, "up", "down"),
-            "link slow": self._link_slow, "chunk torn": self._torn, "link refuses": self._refuses,
-            "redis full": self._full, "redis read-only": self._read_only, "redis loading": self._loading,
-            "redis busy": self._busy, "scripts flushed": self._scripts, "clients killed": self._connections_killed,
-            "configuration changed": self._configuration, "all flushed": self._flushed,
-            "channel deleted": self._deleted, "channel trimmed": self._trimmed, "failover": self._failover,
-            "failover that loses": self._failover_losing, "redis clock moved": self._redis_clock,
-            "node clock moved": self._node_clock, "disk full": self._disk_full,
-        }  # fmt: skip
+            "link slow": self._link_slow,
+            "chunk torn": self._torn,
+            "link refuses": self._refuses,
+            "redis full": self._full,
+            "redis read-only": self._read_only,
+            "redis loading": self._loading,
+            "redis busy": self._busy,
+            "scripts flushed": self._scripts,
+            "clients killed": self._connections_killed,
+            "configuration changed": self._configuration,
+            "all flushed": self._flushed,
+            "channel deleted": self._deleted,
+            "channel trimmed": self._trimmed,
+            "failover": self._failover,
+            "failover that loses": self._failover_losing,
+            "redis clock moved": self._redis_clock,
+            "node clock moved": self._node_clock,
+            "disk full": self._disk_full,
+        }
 
     def possible(self, names: list[str]) -> list[str]:
         """Those of the kinds that can be done here; the others are recorded as skipped, with the reason."""
@@ -80,12 +98,12 @@ class Nemesis:
             group.create_task(self._track(schedule.alone))
             group.create_task(self._track(schedule.beside))
 
-    async def _track(self, faults: tuple[Planned, ...]) -> None:
+    async def _track(self, faults: tuple[PlannedFault, ...]) -> None:
         for fault in faults:
             await asyncio.sleep(fault.pause_s)
             await self._fire(fault)
 
-    async def _fire(self, fault: Planned) -> None:
+    async def _fire(self, fault: PlannedFault) -> None:
         name = self._recorder.name()
         loses = await self._losses(fault)
         self._tell(f"{fault.name} ({fault.duration_s:.1f} s)")
@@ -103,8 +121,8 @@ class Nemesis:
         finally:
             self._recorder.write("fault", f=name, name=fault.name, phase="end", hit=hit)
 
-    async def _losses(self, fault: Planned) -> dict[str, Any] | None:
-        """What the fault may destroy; told before it begins."""
+    async def _losses(self, fault: PlannedFault) -> dict[str, Any] | None:
+        """All that the fault may destroy; recorded before it begins."""
         match fault.name:
             case "all flushed":
                 return {"levels": ALL_LEVELS, "since": None, "places": None}
@@ -115,34 +133,34 @@ class Nemesis:
                 return {"levels": ["memory", "fsync"], "since": now_ms(), "places": None}
         return None
 
-    def _victim(self, fault: Planned) -> tuple[str, str]:
+    def _victim(self, fault: PlannedFault) -> tuple[str, str]:
         tenants = sorted({client.tenant for client in self._clients})
         return tenants[int(fault.aim * len(tenants))], TALK if fault.name == "channel deleted" else CREW
 
     # processes
 
-    async def _down(self, child: Process | Server, duration_s: float) -> None:
+    async def _down(self, child: Process | RedisChild, duration_s: float) -> None:
         self._cluster.held_down.add(child)
         child.kill()
         await asyncio.sleep(duration_s)
         child.start()
         self._cluster.held_down.discard(child)
 
-    async def _node_killed(self, fault: Planned) -> str:
+    async def _node_killed(self, fault: PlannedFault) -> str:
         node = pick(self._cluster.nodes, fault)
         await self._down(node.process, fault.duration_s)
         await node.ready()
         return node.process.name
 
-    async def _node_stopped(self, fault: Planned) -> str:
+    async def _node_stopped(self, fault: PlannedFault) -> str:
         return await self._stopped(pick(self._cluster.nodes, fault).process, fault.duration_s)
 
-    async def _worker_killed(self, fault: Planned) -> str:
+    async def _worker_killed(self, fault: PlannedFault) -> str:
         worker = pick(self._cluster.workers, fault)
         await self._down(worker.process, fault.duration_s)
         return worker.process.name
 
-    async def _worker_stopped(self, fault: Planned) -> str:
+    async def _worker_stopped(self, fault: PlannedFault) -> str:
         return await self._stopped(pick(self._cluster.workers, fault).process, fault.duration_s)
 
     async def _stopped(self, process: Process, duration_s: float) -> str:
@@ -151,19 +169,19 @@ class Nemesis:
         process.send(signal.SIGCONT)
         return process.name
 
-    async def _redis_killed(self, fault: Planned) -> str:
+    async def _redis_killed(self, fault: PlannedFault) -> str:
         await self._down(self._cluster.redis, fault.duration_s)
         await self._cluster.redis.ready()
         return "redis"
 
-    async def _redis_stopped(self, fault: Planned) -> str:
+    async def _redis_stopped(self, fault: PlannedFault) -> str:
         server = self._cluster.redis
         server.freeze()
         await asyncio.sleep(fault.duration_s)
         server.thaw()
         return "redis"
 
-    async def _rolling(self, fault: Planned) -> str:
+    async def _rolling(self, fault: PlannedFault) -> str:
         """Every node and every worker is told to end, waited for and started again, one after the other."""
         del fault
         for process in self._cluster.processes:
@@ -178,7 +196,7 @@ class Nemesis:
 
     # clients
 
-    async def _client_killed(self, fault: Planned) -> str:
+    async def _client_killed(self, fault: PlannedFault) -> str:
         client = pick(self._clients, fault)
         client.kill()
         self._recorder.write("died", p=client.process)
@@ -186,19 +204,19 @@ class Nemesis:
         client.start()
         return client.process
 
-    async def _client_stopped(self, fault: Planned) -> str:
+    async def _client_stopped(self, fault: PlannedFault) -> str:
         client = pick(self._clients, fault)
         client.send(signal.SIGSTOP)
         await asyncio.sleep(fault.duration_s)
         client.send(signal.SIGCONT)
         return client.process
 
-    async def _token_revoked(self, fault: Planned) -> str:
+    async def _token_revoked(self, fault: PlannedFault) -> str:
         client = pick(self._clients, fault)
         await client.say("revoke")
         return client.process
 
-    async def _token_expired(self, fault: Planned) -> str:
+    async def _token_expired(self, fault: PlannedFault) -> str:
         client = pick(self._clients, fault)
         await client.say("expire")
         return client.process
@@ -208,13 +226,13 @@ class Nemesis:
     def _proxies(self) -> list[Proxy]:
         return [node.front for node in self._cluster.nodes] + self._cluster.redis_proxies
 
-    async def _link_cut(self, fault: Planned) -> str:
+    async def _link_cut(self, fault: PlannedFault) -> str:
         proxy = pick(self._proxies(), fault)
         before = proxy.hits
         proxy.cut()
         return f"{proxy.name}: {proxy.hits - before} connections"
 
-    async def _swallow(self, fault: Planned, *ways: Way) -> str:
+    async def _swallow(self, fault: PlannedFault, *ways: Way) -> str:
         proxy = pick(self._proxies(), fault)
         before = proxy.hits
         with proxy.swallowing(*ways):
@@ -222,21 +240,21 @@ class Nemesis:
             swallowed = proxy.hits - before
         return f"{proxy.name}: {swallowed} bytes"
 
-    async def _link_slow(self, fault: Planned) -> str:
+    async def _link_slow(self, fault: PlannedFault) -> str:
         proxy = pick(self._proxies(), fault)
         before, proxy.delay_s = proxy.hits, 0.01 + fault.aim / 5
         await asyncio.sleep(fault.duration_s)
         proxy.delay_s = 0.0
         return f"{proxy.name}: {proxy.hits - before} chunks"
 
-    async def _torn(self, fault: Planned) -> str:
+    async def _torn(self, fault: PlannedFault) -> str:
         proxy = pick(self._proxies(), fault)
         before, proxy.tear_bytes = proxy.hits, int(fault.aim * 1_000)
         await asyncio.sleep(fault.duration_s)
         proxy.tear_bytes = None
         return f"{proxy.name}: {proxy.hits - before} connections"
 
-    async def _refuses(self, fault: Planned) -> str:
+    async def _refuses(self, fault: PlannedFault) -> str:
         proxy = pick(self._proxies(), fault)
         before, proxy.is_refusing = proxy.hits, True
         proxy.cut()
@@ -260,20 +278,20 @@ class Nemesis:
                 return
         raise TimeoutError(f"Redis does not carry out {words}")
 
-    async def _full(self, fault: Planned) -> str:
+    async def _full(self, fault: PlannedFault) -> str:
         await self._ask("CONFIG", "SET", "maxmemory", "1mb")
         await asyncio.sleep(fault.duration_s)
         await self._surely("CONFIG", "SET", "maxmemory", "0")
         return "redis"
 
-    async def _read_only(self, fault: Planned) -> str:
+    async def _read_only(self, fault: PlannedFault) -> str:
         """It is made the replica of a master that is not there: it keeps what it has and takes nothing."""
         await self._ask("REPLICAOF", "127.0.0.1", 1)
         await asyncio.sleep(fault.duration_s)
         await self._surely("REPLICAOF", "NO", "ONE")
         return "redis"
 
-    async def _loading(self, fault: Planned) -> str:
+    async def _loading(self, fault: PlannedFault) -> str:
         """It is started anew, so slow that clients find it loading."""
         server = self._cluster.redis
         with contextlib.suppress(*_REDIS_ERRORS):
@@ -289,7 +307,7 @@ class Nemesis:
         await server.ready()
         return f"redis: {told} times found loading"
 
-    async def _count_loading(self, server: Server, seconds: float) -> int:
+    async def _count_loading(self, server: RedisChild, seconds: float) -> int:
         told, deadline = 0, time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -303,7 +321,7 @@ class Nemesis:
             await asyncio.sleep(0.05)
         return told
 
-    async def _busy(self, fault: Planned) -> str:
+    async def _busy(self, fault: PlannedFault) -> str:
         """A script that does not end, until it is killed."""
         connection = await Resp.connect(self._cluster.redis.port)
         running = asyncio.create_task(connection.call("EVAL", _ENDLESS, 0, timeout_s=fault.duration_s + 30))
@@ -314,17 +332,17 @@ class Nemesis:
         connection.close()
         return "redis"
 
-    async def _scripts(self, fault: Planned) -> str:
+    async def _scripts(self, fault: PlannedFault) -> str:
         del fault
         await self._ask("SCRIPT", "FLUSH")
         return "redis"
 
-    async def _connections_killed(self, fault: Planned) -> str:
+    async def _connections_killed(self, fault: PlannedFault) -> str:
         del fault
         count = await self._ask("CLIENT", "KILL", "TYPE", "normal")
         return f"{count} connections"
 
-    async def _configuration(self, fault: Planned) -> str:
+    async def _configuration(self, fault: PlannedFault) -> str:
         changes = (("timeout", "1", "0"), ("stream-node-max-entries", "3", "100"), ("tcp-keepalive", "1", "300"))
         for name, value, _ in changes:
             await self._ask("CONFIG", "SET", name, value)
@@ -335,18 +353,18 @@ class Nemesis:
 
     # losses
 
-    async def _flushed(self, fault: Planned) -> str:
+    async def _flushed(self, fault: PlannedFault) -> str:
         del fault
         count = await self._ask("DBSIZE")
         await self._ask("FLUSHALL")
         return f"{count} keys"
 
-    async def _deleted(self, fault: Planned) -> str:
+    async def _deleted(self, fault: PlannedFault) -> str:
         tenant, channel = self._victim(fault)
         key = await self._key(tenant, channel)
         return f"{channel} of {tenant}: {await self._ask('DEL', key) if key else 0} streams"
 
-    async def _trimmed(self, fault: Planned) -> str:
+    async def _trimmed(self, fault: PlannedFault) -> str:
         tenant, channel = self._victim(fault)
         key = await self._key(tenant, channel)
         count = await self._ask("XTRIM", key, "MAXLEN", int(fault.aim * 30)) if key else 0
@@ -357,7 +375,7 @@ class Nemesis:
 
     # failovers
 
-    async def _failover(self, fault: Planned) -> str:
+    async def _failover(self, fault: PlannedFault) -> str:
         """Nothing reaches the master any more, the replica has everything, the master dies: nothing may be lost."""
         del fault
         cluster = self._cluster
@@ -372,7 +390,7 @@ class Nemesis:
                 proxy.is_held = False
                 proxy.cut()
 
-    async def _failover_losing(self, fault: Planned) -> str:
+    async def _failover_losing(self, fault: PlannedFault) -> str:
         """The replica hears nothing for a while, then the master dies."""
         front = self._cluster.fronts[self._cluster.master]
         front.is_replication_swallowed = True
@@ -409,21 +427,21 @@ class Nemesis:
 
     # clocks and disks
 
-    async def _redis_clock(self, fault: Planned) -> str:
+    async def _redis_clock(self, fault: PlannedFault) -> str:
         by_s = (fault.aim - 0.5) * 60
         self._cluster.redis_clock.move(by_s)
         await asyncio.sleep(fault.duration_s)
         self._cluster.redis_clock.move(0.0)
         return f"{by_s:+.1f} s"
 
-    async def _node_clock(self, fault: Planned) -> str:
+    async def _node_clock(self, fault: PlannedFault) -> str:
         by_s = (fault.aim - 0.5) * 40
         self._cluster.node_clock.move(by_s)
         await asyncio.sleep(fault.duration_s)
         self._cluster.node_clock.move(0.0)
         return f"{by_s:+.1f} s"
 
-    async def _disk_full(self, fault: Planned) -> str:
+    async def _disk_full(self, fault: PlannedFault) -> str:
         """A file takes all the room beside the append-only file; then it goes, and Redis is there again."""
         filler = self._cluster.disk.folder / "filler"
         size = await asyncio.to_thread(fill, filler)
@@ -456,6 +474,6 @@ async def stream_key(port: int, tenant: str, channel: str) -> str | None:
             return None
 
 
-def pick(things: Sequence[T], fault: Planned) -> T:
+def pick(things: Sequence[T], fault: PlannedFault) -> T:
     """The thing the fault aims at."""
     return things[int(fault.aim * len(things))]

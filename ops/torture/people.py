@@ -9,16 +9,17 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import hmac
 import json
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ops.torture import http_client
-from ops.torture.connection import Connection, Cursor, Json, Lost, Outcome, Self
+from ops.torture.connection import HeldCursor, Json, Outcome, PersonSocket, Self, SocketLost
 from ops.torture.history import Recorder, now_ms
-from ops.torture.tokens import sign
 
 TALK: Final = "conversation:talk"
 ASK: Final = ("conversation:ask-0", "conversation:ask-1", "conversation:ask-2")
@@ -30,9 +31,37 @@ TRIES_MAX: Final = 60
 _HTTP_ERRORS: Final = (OSError, TimeoutError, EOFError, ValueError)
 
 
+KINDS: Final = ("conversation", "team", "document", "agent", "user")
+
+
+def sign(secret: str, user: str, tenant: str, token_id: str, ttl_s: float) -> str:
+    """A token (HS256, RFC 7515 and 7519) that may do everything in its tenant, signed without the hub's code."""
+    now = time.time()
+    claims = {
+        "sub": user,
+        "tenant": tenant,
+        "aud": "hub",
+        "iat": int(now),
+        "exp": int(now + ttl_s),
+        "jti": token_id,
+        "grants": {**{f"{kind}:*": ["*"] for kind in KINDS}, "*": ["*"]},
+    }
+    signed = f"{_part({'alg': 'HS256', 'typ': 'JWT'})}.{_part(claims)}"
+    mac = hmac.digest(secret.encode(), signed.encode(), hashlib.sha256)
+    return f"{signed}.{_base64(mac)}"
+
+
+def _part(value: object) -> str:
+    return _base64(json.dumps(value, separators=(",", ":")).encode())
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
 @dataclass(slots=True)
-class Setting:
-    """What a process of people runs with."""
+class ClientSettings:
+    """The settings of a process of people."""
 
     tenant: str
     mark: str
@@ -45,7 +74,7 @@ class Setting:
 
 
 @dataclass(slots=True)
-class Person:
+class Participant:
     """Somebody in one tenant.
 
     Args:
@@ -54,13 +83,13 @@ class Person:
     """
 
     recorder: Recorder
-    setting: Setting
+    setting: ClientSettings
     user: str
     run: int
     follows: dict[str, Json]
     chance: random.Random
-    cursors: dict[str, Cursor] = field(default_factory=dict)
-    connection: Connection | None = None
+    cursors: dict[str, HeldCursor] = field(default_factory=dict)
+    connection: PersonSocket | None = None
     busy: int = 0
     own_messages: list[str] = field(default_factory=list)
     seen_ids: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
@@ -96,13 +125,13 @@ class Person:
             if not self.token or self.token_ends_ms < now_ms() + 2_000:
                 self.renew_token()
             node, url = self.chance.choice(sorted(self.setting.urls.items()))
-            connection = Connection(self.recorder, self.who(node), self.cursors)
+            connection = PersonSocket(self.recorder, self.who(node), self.cursors)
             try:
                 await self._open(connection, url)
                 self.connection = connection
                 self._there.set()
                 await self._while_open(connection)
-            except Lost:
+            except SocketLost:
                 await asyncio.sleep(self.chance.uniform(0.05, 0.4))
             finally:
                 self._there.clear()
@@ -111,7 +140,7 @@ class Person:
             if connection.close_code in {4002, 4019}:
                 self.renew_token()
 
-    async def _open(self, connection: Connection, url: str) -> None:
+    async def _open(self, connection: PersonSocket, url: str) -> None:
         capabilities = ["batch"] if self.chance.random() < 0.7 else []  # noqa: PLR2004
         known = {
             name: held for name, held in self.cursors.items() if name in self.follows or name == f"user:{self.user}"
@@ -130,7 +159,7 @@ class Person:
         """A subscription: from the cursor, or, the first time, from the beginning."""
         return wish if channel in self.cursors else {**wish, "after": "0"}
 
-    async def _while_open(self, connection: Connection) -> None:
+    async def _while_open(self, connection: PersonSocket) -> None:
         """Until it is cut, or, while things are broken, until this person has had enough of it."""
         patience_s = self.chance.expovariate(1 / 7)
         beat = asyncio.create_task(self._beat(connection))
@@ -146,7 +175,7 @@ class Person:
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)
 
-    async def _beat(self, connection: Connection) -> None:
+    async def _beat(self, connection: PersonSocket) -> None:
         """Signs of life, and channels asked for again; a connection that does not answer is given up."""
         while True:
             await asyncio.sleep(1.5)
@@ -157,11 +186,11 @@ class Person:
                     if again:
                         wishes = {name: self._wish(name, self.follows.get(name, {})) for name in again}
                         await connection.subscribe(wishes)
-            except (Lost, TimeoutError):
+            except (SocketLost, TimeoutError):
                 await connection.close("no heartbeat", is_own=False)
                 return
 
-    async def connected(self) -> Connection:
+    async def connected(self) -> PersonSocket:
         """The connection, as soon as there is one."""
         while self.connection is None or self.connection.ended.is_set():
             await self._there.wait()
@@ -215,7 +244,7 @@ class Person:
             return Outcome("unknown")
         return self._settle(op, answer)
 
-    def _settle(self, op: str, answer: http_client.Response) -> Outcome:
+    def _settle(self, op: str, answer: http_client.HttpAnswer) -> Outcome:
         found = answer.json()
         if answer.status in {200, 201} and isinstance(found, dict):
             self.recorder.write("ok", op=op, reply={"type": "http", "payload": found})
@@ -234,9 +263,16 @@ class Person:
 
     def _invoke(self, node: str, kind: str, channel: str, payload: Json, **more: Any) -> str:
         return self.recorder.invoke(
-            tenant=self.setting.tenant, user=self.user, node=node, via="http", type=kind, channel=channel, payload=payload,
-            token=self.token_id, **more,
-        )  # fmt: skip
+            tenant=self.setting.tenant,
+            user=self.user,
+            node=node,
+            via="http",
+            type=kind,
+            channel=channel,
+            payload=payload,
+            token=self.token_id,
+            **more,
+        )
 
     async def get(self, kind: str, path: str, channel: str, payload: Json, node: str | None = None) -> Outcome:
         """A question by HTTP, recorded as an operation of the type `kind`."""
@@ -250,7 +286,7 @@ class Person:
             return Outcome("unknown")
         if kind == "read.page" and answer.status == 200:  # noqa: PLR2004
             text = answer.body.decode()
-            page = Connection(self.recorder, self.who(node), {}).page_of(text, json.loads(text))
+            page = PersonSocket(self.recorder, self.who(node), {}).page_of(text, json.loads(text))
             self.recorder.write("ok", op=op, reply={"type": "http", "payload": page})
             return Outcome("ok", page)
         return self._settle(op, answer)
@@ -276,12 +312,11 @@ class Person:
 
     async def live(self) -> None:
         """Do things until it is quiet, a few at a time."""
-        doings = _DOINGS
-        weights = [weight for weight, _ in doings]
+        doings, weights = list(_DOINGS), list(_DOINGS.values())
         while not self.setting.is_quiet:
             await asyncio.sleep(self.chance.expovariate(self.setting.rate_per_s))
             if len(self._tasks) < 6 and not self.setting.is_quiet:  # noqa: PLR2004
-                (_, doing) = self.chance.choices(doings, weights)[0]
+                doing = self.chance.choices(doings, weights)[0]
                 self.spawn(doing(self))
 
     async def talk(self) -> None:
@@ -366,7 +401,7 @@ class Person:
 
     async def typing(self) -> None:
         """Say that one types; nobody answers that."""
-        with contextlib.suppress(Lost):
+        with contextlib.suppress(SocketLost):
             await (await self.connected()).say("chat.typing", {"state": "start", "ttl_ms": 2_000}, TALK)
 
     async def ask(self) -> None:
@@ -402,7 +437,7 @@ class Person:
     async def refresh(self) -> None:
         """A new token on a living connection; the old one stays good, too."""
         connection = await self.connected()
-        with contextlib.suppress(Lost, TimeoutError):
+        with contextlib.suppress(SocketLost, TimeoutError):
             async with asyncio.timeout(ANSWER_S):
                 await connection.ask("connection.refresh", {"token": self.token})
 
@@ -414,9 +449,12 @@ class Person:
         strategy = self.chance.choice(("single", "socket"))
         digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
         asked = {
-            "filename": f"{self.setting.mark}{self._numbers}.bin", "size": len(data), "mime": "application/octet-stream",
-            "strategy": strategy, "sha256": digest,
-        }  # fmt: skip
+            "filename": f"{self.setting.mark}{self._numbers}.bin",
+            "size": len(data),
+            "mime": "application/octet-stream",
+            "strategy": strategy,
+            "sha256": digest,
+        }
         request_id = self.new_id()
         authorized = await self.store("file.upload.request", FILES, asked, request_id)
         if authorized is None:
@@ -433,7 +471,7 @@ class Person:
             for _ in range(TRIES_MAX):
                 try:
                     is_there = await self._carry(authorized, data)
-                except (Lost, *_HTTP_ERRORS):
+                except (SocketLost, *_HTTP_ERRORS):
                     is_there = False
                 if is_there or is_corrupt:
                     break
@@ -490,7 +528,7 @@ class Person:
                             self.recorder.write("ok", op=op, reply={"type": "file", "payload": {"sha256": digest}})
                             return
                         self.recorder.write("fail", op=op, code=found.status)
-                except (Lost, *_HTTP_ERRORS):
+                except (SocketLost, *_HTTP_ERRORS):
                     pass
                 await asyncio.sleep(self.chance.uniform(0.2, 0.8))
         finally:
@@ -535,9 +573,15 @@ class Person:
         """A token that has ended is tried at every node."""
         for node, url in sorted(self.setting.urls.items()):
             op = self.recorder.invoke(
-                tenant=self.setting.tenant, user=self.user, node=node, via="http", type="read.state", channel=TALK,
-                payload={}, token=gone,
-            )  # fmt: skip
+                tenant=self.setting.tenant,
+                user=self.user,
+                node=node,
+                via="http",
+                type="read.state",
+                channel=TALK,
+                payload={},
+                token=gone,
+            )
             try:
                 answer = await http_client.request(
                     "GET", f"{url}/v1/channels/{TALK}/state", {"Authorization": f"Bearer {old}"}, b"", ANSWER_S
@@ -548,26 +592,47 @@ class Person:
                 self._settle(op, answer)
 
 
-Doing = Callable[[Person], Awaitable[None]]
-_DOINGS: Final[list[tuple[float, Callable[[Person], Coroutine[Any, Any, None]]]]] = [
-    (60, Person.talk), (10, Person.change), (1, Person.configure), (8, Person.act), (4, Person.note), (4, Person.notify),
-    (2, Person.clear_inbox), (4, Person.mark), (4, Person.typing), (2, Person.ask), (4, Person.look), (4, Person.page),
-    (1, Person.refresh), (1, Person.upload),
-]  # fmt: skip
+_DOINGS: Final[dict[Callable[[Participant], Coroutine[Any, Any, None]], float]] = {
+    Participant.talk: 60,
+    Participant.change: 10,
+    Participant.act: 8,
+    Participant.note: 4,
+    Participant.notify: 4,
+    Participant.mark: 4,
+    Participant.typing: 4,
+    Participant.look: 4,
+    Participant.page: 4,
+    Participant.clear_inbox: 2,
+    Participant.ask: 2,
+    Participant.configure: 1,
+    Participant.refresh: 1,
+    Participant.upload: 1,
+}
+"""Things people do, and how often, compared with each other."""
 
 
-async def follow_by_sse(person: Person, channel: str) -> None:
+async def follow_by_sse(person: Participant, channel: str) -> None:
     """Follow a channel over Server-Sent Events, from stream to stream by its last event id."""
-    cursor: Cursor | None = None
+    cursor: HeldCursor | None = None
     while True:
         node, url = person.chance.choice(sorted(person.setting.urls.items()))
         headers = person._headers()  # noqa: SLF001 - one of the ways a person follows
         reader = person.recorder.name()
         told = {"after": cursor.id, "seq": cursor.seq, "since": cursor.since} if cursor else {"after": "0"}
         person.recorder.write(
-            "subscribe", r=reader, p=person.recorder.process, tenant=person.setting.tenant, user=person.user, node=node,
-            via="sse", channel=channel, cursor=told, token=person.token_id, there=True, presence=False,
-        )  # fmt: skip
+            "subscribe",
+            r=reader,
+            p=person.recorder.process,
+            tenant=person.setting.tenant,
+            user=person.user,
+            node=node,
+            via="sse",
+            channel=channel,
+            cursor=told,
+            token=person.token_id,
+            there=True,
+            presence=False,
+        )
         patience_s = person.chance.expovariate(1 / 10)
         why = "closed"
         try:
@@ -596,7 +661,7 @@ async def _sse(url: str, headers: dict[str, str]) -> Any:
             kind, data = "", ""
 
 
-def _taken(person: Person, reader: str, kind: str, data: str, cursor: Cursor | None) -> Cursor | None:
+def _taken(person: Participant, reader: str, kind: str, data: str, cursor: HeldCursor | None) -> HeldCursor | None:
     """Record one event of the stream; the cursor after it."""
     message = json.loads(data)
     size = len(data.encode())
@@ -604,13 +669,13 @@ def _taken(person: Person, reader: str, kind: str, data: str, cursor: Cursor | N
         person.recorder.write("subscribed", r=reader, n=size, payload=message["payload"])
         head = message["payload"]["head"]
         if message["payload"].get("gap"):
-            return Cursor(head["id"], head["seq"], message["payload"]["epoch"], now_ms())
+            return HeldCursor(head["id"], head["seq"], message["payload"]["epoch"], now_ms())
     elif kind == "channel.resumed":
         person.recorder.write("resumed", r=reader, payload=message["payload"])
     elif "seq" in message:
         name = person.recorder.bytes_of(data.encode())
         person.recorder.write("got", r=reader, n=size, e=[[message["seq"], message["id"], name]])
-        return Cursor(message["id"], message["seq"], "", now_ms())
+        return HeldCursor(message["id"], message["seq"], "", now_ms())
     elif not kind:
         person.recorder.write("signal", r=reader, raw=data)
     return cursor

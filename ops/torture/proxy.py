@@ -83,7 +83,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def swallowing(self, *ways: Way) -> Iterator[None]:
-        """What is sent on these ways vanishes. In the end the connections are reset: their streams have holes."""
+        """Lets all that is sent on these ways vanish. In the end the connections are reset: their streams have holes."""
         self.swallowed = frozenset(ways)
         try:
             yield
@@ -141,7 +141,7 @@ class Proxy:
         self._carried.discard(carried)
 
     def _is_silenced(self, carried: Carried, way: Way) -> bool:
-        """Whether this part of the traffic alone vanishes."""
+        """True for the part of the traffic that a fault silences."""
         return (way == "up" and self.is_held) or (self.is_replication_swallowed and carried.is_replication)
 
     def _tear(self, carried: Carried, data: bytes, sink: asyncio.StreamWriter) -> None:

@@ -26,20 +26,38 @@ USERS: Final = ("ann", "ben", "cem", "dee")
 PRESENCE_MS: Final = 25_000
 """15 s until the people of a dead node are gone, 10 s in which a closed socket may come back."""
 BOUNDS: Final = {
-    "presence_ms": PRESENCE_MS, "heal_ms": 12_000, "settle_ms": 2_000, "array_events": 100, "expiry_ms": 35_000,
+    "presence_ms": PRESENCE_MS,
+    "heal_ms": 12_000,
+    "settle_ms": 2_000,
+    "array_events": 100,
+    "expiry_ms": 35_000,
     "revocation_ms": 5_000,
-}  # fmt: skip
+}
 SETTLE_TIMEOUT_S: Final = 60.0
 EXPECTED: Final = (
-    "acknowledged", "commands", "deliveries", "states", "presence lists", "resumes", "receipts of continuity", "pages", "runs",
-    "answers", "deltas", "uploads", "seqs compared", "readers followed to the end", "repeated answers", "read marks",
-)  # fmt: skip
+    "acknowledged",
+    "commands",
+    "deliveries",
+    "states",
+    "presence lists",
+    "resumes",
+    "receipts of continuity",
+    "pages",
+    "runs",
+    "answers",
+    "deltas",
+    "uploads",
+    "seqs compared",
+    "readers followed to the end",
+    "repeated answers",
+    "read marks",
+)
 _PAGE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run is asked to do.
+    """A run as it is asked for.
 
     Attributes:
         seconds: how long things are broken; before and after it takes about a minute.
@@ -61,7 +79,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Report:
-    """What came of a run."""
+    """A run as it went."""
 
     plan: Plan
     version: str = ""
@@ -102,11 +120,21 @@ class Report:
         """The report as plain data, as it is kept."""
         plan = self.plan
         return {
-            "seed": plan.seed, "server": plan.server, "version": self.version, "seconds": plan.seconds, "took_s": self.seconds,
-            "groups": list(plan.groups), "has_sentinels": plan.has_sentinels, "durability": plan.durability,
-            "is_whole": self.is_whole, "error": self.error, "fired": dict(self.fired), "hits": self.hits,
-            "skipped": self.skipped, "verdict": self.verdict,
-        }  # fmt: skip
+            "seed": plan.seed,
+            "server": plan.server,
+            "version": self.version,
+            "seconds": plan.seconds,
+            "took_s": self.seconds,
+            "groups": list(plan.groups),
+            "has_sentinels": plan.has_sentinels,
+            "durability": plan.durability,
+            "is_whole": self.is_whole,
+            "error": self.error,
+            "fired": dict(self.fired),
+            "hits": self.hits,
+            "skipped": self.skipped,
+            "verdict": self.verdict,
+        }
 
 
 class Torture:
@@ -167,9 +195,14 @@ class Torture:
         nemesis = Nemesis(self._cluster, self._clients, self._recorder, self._tell)
         schedule = self._schedule(nemesis)
         self._recorder.write(
-            "head", seed=self._plan.seed, tenants=TENANTS, bounds=BOUNDS, expects=list(self._plan.expects),
-            faults=schedule.names, about={"server": self._plan.server, "version": self.report.version},
-        )  # fmt: skip
+            "head",
+            seed=self._plan.seed,
+            tenants=TENANTS,
+            bounds=BOUNDS,
+            expects=list(self._plan.expects),
+            faults=schedule.names,
+            about={"server": self._plan.server, "version": self.report.version},
+        )
         for client in self._clients:
             client.start()
         await asyncio.sleep(3)
@@ -180,10 +213,19 @@ class Torture:
 
     def _client(self, name: str, tenant: str, mark: str, number: int) -> ClientProcess:
         users = [user if number == 0 else f"{user}{number}" for user in USERS[: self._plan.people]]
-        return ClientProcess(name, self._folder, {
-            "tenant": tenant, "mark": mark, "urls": self._cluster.urls, "secret": SECRET, "seed": self._plan.seed,
-            "rate_per_s": self._plan.rate_per_s, "users": users,
-        })  # fmt: skip
+        return ClientProcess(
+            name,
+            self._folder,
+            {
+                "tenant": tenant,
+                "mark": mark,
+                "urls": self._cluster.urls,
+                "secret": SECRET,
+                "seed": self._plan.seed,
+                "rate_per_s": self._plan.rate_per_s,
+                "users": users,
+            },
+        )
 
     def _schedule(self, nemesis: Nemesis) -> Schedule:
         kinds = kinds_of(self._plan.groups, has_sentinels=self._plan.has_sentinels)
@@ -309,12 +351,19 @@ def wire_event(channel: str, event_id: bytes, fields: dict[bytes, bytes]) -> byt
     """A stored entry in the form readers get it."""
     meta = b"" if fields[b"meta"] == b"{}" else b',"meta":' + fields[b"meta"]
     return b'{"id":"%b","seq":%b,"channel":"%b","type":"%b","v":%b,"actor":%b%b,"payload":%b}' % (
-        event_id, fields[b"seq"], channel.encode(), fields[b"type"], fields[b"v"], fields[b"actor"], meta, fields[b"data"],
-    )  # fmt: skip
+        event_id,
+        fields[b"seq"],
+        channel.encode(),
+        fields[b"type"],
+        fields[b"v"],
+        fields[b"actor"],
+        meta,
+        fields[b"data"],
+    )
 
 
 def unsettled(events: list[bytes]) -> int:
-    """How many runs, uploads and changes of a channel have no end yet."""
+    """The number of runs, uploads and changes of a channel that have no end yet."""
     begun: set[str] = set()
     ended: set[str] = set()
     for raw in events:

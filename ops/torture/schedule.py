@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 PROCESS: Final = {
-    "node killed": (0.2, 1.5), "node stopped": (0.5, 3.0), "worker killed": (0.2, 2.0), "worker stopped": (0.5, 5.0),
-    "redis killed": (0.1, 1.0), "redis stopped": (0.3, 2.5), "rolling restart": (0.0, 0.0),
-}  # fmt: skip
+    "node killed": (0.2, 1.5),
+    "node stopped": (0.5, 3.0),
+    "worker killed": (0.2, 2.0),
+    "worker stopped": (0.5, 5.0),
+    "redis killed": (0.1, 1.0),
+    "redis stopped": (0.3, 2.5),
+    "rolling restart": (0.0, 0.0),
+}
 CLIENT: Final = {
     "client killed": (0.1, 1.0),
     "client stopped": (0.5, 3.0),
@@ -18,34 +23,58 @@ CLIENT: Final = {
     "token expired": (0.0, 0.0),
 }
 LINK: Final = {
-    "link cut": (0.0, 0.0), "link swallows upwards": (0.5, 3.0), "link swallows downwards": (0.5, 3.0),
-    "link swallows both ways": (0.5, 3.0), "link slow": (1.0, 3.0), "chunk torn": (0.2, 1.0), "link refuses": (0.2, 1.5),
-}  # fmt: skip
+    "link cut": (0.0, 0.0),
+    "link swallows upwards": (0.5, 3.0),
+    "link swallows downwards": (0.5, 3.0),
+    "link swallows both ways": (0.5, 3.0),
+    "link slow": (1.0, 3.0),
+    "chunk torn": (0.2, 1.0),
+    "link refuses": (0.2, 1.5),
+}
 REDIS: Final = {
-    "redis full": (0.5, 2.0), "redis read-only": (0.5, 1.5), "redis loading": (0.5, 1.0), "redis busy": (0.5, 2.0),
-    "scripts flushed": (0.0, 0.0), "clients killed": (0.0, 0.0), "configuration changed": (0.5, 2.0),
-}  # fmt: skip
+    "redis full": (0.5, 2.0),
+    "redis read-only": (0.5, 1.5),
+    "redis loading": (0.5, 1.0),
+    "redis busy": (0.5, 2.0),
+    "scripts flushed": (0.0, 0.0),
+    "clients killed": (0.0, 0.0),
+    "configuration changed": (0.5, 2.0),
+}
 LOSS: Final = {"all flushed": (0.0, 0.0), "channel deleted": (0.0, 0.0), "channel trimmed": (0.0, 0.0)}
 FAILOVER: Final = {"failover": (0.0, 0.0), "failover that loses": (0.5, 1.5)}
 CLOCK: Final = {"redis clock moved": (1.0, 3.0), "node clock moved": (1.0, 3.0)}
 DISK: Final = {"disk full": (0.5, 1.5)}
 GROUPS: Final = {
-    "process": PROCESS, "client": CLIENT, "link": LINK, "redis": REDIS, "loss": LOSS, "failover": FAILOVER, "clock": CLOCK,
+    "process": PROCESS,
+    "client": CLIENT,
+    "link": LINK,
+    "redis": REDIS,
+    "loss": LOSS,
+    "failover": FAILOVER,
+    "clock": CLOCK,
     "disk": DISK,
-}  # fmt: skip
+}
 ALONE: Final = frozenset({*PROCESS, *REDIS, *LOSS, *FAILOVER, *CLOCK, *DISK})
 """Kinds that go on one after another; those of links and clients go on beside them."""
-NOT_WITH_SENTINELS: Final = frozenset({
-    "redis killed", "redis stopped", "redis read-only", "redis loading", "redis busy", "disk full", "redis full",
-    "redis clock moved",
-})  # fmt: skip
+NOT_WITH_SENTINELS: Final = frozenset(
+    {
+        "redis killed",
+        "redis stopped",
+        "redis read-only",
+        "redis loading",
+        "redis busy",
+        "disk full",
+        "redis full",
+        "redis clock moved",
+    }
+)
 """A Sentinel would take them for the master's end: they would be failovers nobody counted."""
 _PAUSE_S: Final = (0.2, 1.2)
 _EXPECTED_S: Final = {"rolling restart": 6.0, "failover": 5.0, "failover that loses": 6.0, "redis loading": 2.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedFault:
     """One fault to come.
 
     Attributes:
@@ -65,8 +94,8 @@ class Planned:
 class Schedule:
     """Two tracks that go on beside each other."""
 
-    alone: tuple[Planned, ...]
-    beside: tuple[Planned, ...]
+    alone: tuple[PlannedFault, ...]
+    beside: tuple[PlannedFault, ...]
 
     @property
     def names(self) -> list[str]:
@@ -96,15 +125,15 @@ def make_schedule(seed: int, seconds: float, kinds: dict[str, tuple[float, float
 
 def _track(
     chance: random.Random, seconds: float, names: Sequence[str], kinds: dict[str, tuple[float, float]]
-) -> tuple[Planned, ...]:
-    found: list[Planned] = []
+) -> tuple[PlannedFault, ...]:
+    found: list[PlannedFault] = []
     used_s = 0.0
     order: list[str] = []
     while names and used_s < seconds:
         if not order:
             order = chance.sample(list(names), len(names))
         name = order.pop()
-        planned = Planned(chance.uniform(*_PAUSE_S), name, chance.random(), chance.uniform(*kinds[name]))
+        planned = PlannedFault(chance.uniform(*_PAUSE_S), name, chance.random(), chance.uniform(*kinds[name]))
         used_s += planned.pause_s + planned.duration_s + _EXPECTED_S.get(name, 0.3)
         found.append(planned)
     return tuple(found)

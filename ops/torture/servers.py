@@ -22,10 +22,18 @@ from ops.torture.resp import RedisRefused, ask
 START_TIMEOUT_S: Final = 30.0
 SHIM_SOURCE: Final = Path(__file__).with_name("shim.c")
 BASE_SETTINGS: Final = (
-    "bind 127.0.0.1", "appendonly yes", "appendfsync always", 'save ""', "maxmemory-policy noeviction", "loglevel notice",
-    "stop-writes-on-bgsave-error no", "repl-diskless-sync yes", "repl-diskless-sync-delay 0", "lua-time-limit 150",
+    "bind 127.0.0.1",
+    "appendonly yes",
+    "appendfsync always",
+    'save ""',
+    "maxmemory-policy noeviction",
+    "loglevel notice",
+    "stop-writes-on-bgsave-error no",
+    "repl-diskless-sync yes",
+    "repl-diskless-sync-delay 0",
+    "lua-time-limit 150",
     "repl-timeout 10",
-)  # fmt: skip
+)
 
 
 def find_servers() -> dict[str, Path]:
@@ -80,7 +88,7 @@ def free_port() -> int:
     raise OSError("no free port between 10,000 and 30,000")
 
 
-class Server:
+class RedisChild:
     """One redis-server, or a Sentinel.
 
     Args:
@@ -126,9 +134,13 @@ class Server:
         if self._is_sentinel:
             arguments.append("--sentinel")
         self._child = subprocess.Popen(
-            arguments, env={**os.environ, **self._env}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            arguments,
+            env={**os.environ, **self._env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     async def ready(self) -> None:
         """Until it answers and has loaded.

@@ -1,4 +1,4 @@
-"""What the checker found: what is wrong, and how much it looked at. Pure."""
+"""The checker's findings: all that is wrong, and how much it looked at. Pure."""
 
 from __future__ import annotations
 
@@ -82,13 +82,15 @@ class Verdict:
 
 
 def percentiles(samples: Sequence[float]) -> dict[str, float]:
-    """How many there are, the middle one, the 99th of a hundred and the largest."""
+    """The number of samples, the middle one, the 99th of a hundred and the largest."""
     ordered = sorted(samples)
     last = len(ordered) - 1
     return {
-        "count": len(ordered), "p50": round(ordered[last // 2], 1), "p99": round(ordered[last * 99 // 100], 1),
+        "count": len(ordered),
+        "p50": round(ordered[last // 2], 1),
+        "p99": round(ordered[last * 99 // 100], 1),
         "max": round(ordered[last], 1),
-    }  # fmt: skip
+    }
 
 
 def shown(records: Sequence[dict[str, Any]], wrong: Wrong) -> str:

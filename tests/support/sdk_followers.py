@@ -37,7 +37,7 @@ Seen = tuple[int, str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How hard to try.
+    """The length and strength of a run.
 
     Attributes:
         seconds: how long faults go on; then everybody may catch up.
@@ -70,7 +70,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Report:
-    """What happened. `faults` is empty when the promise held."""
+    """A run's outcome. `faults` is empty if the promise held."""
 
     plan: Plan
     events_stored: int = 0
@@ -84,7 +84,7 @@ class Report:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every client's list equals its stream, and there was something to compare."""
+        """True if every client's list equals its stream, and there was something to compare."""
         return not self.faults and self.events_checked > 0
 
     def to_json(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Report:
 
 
 def compare(client: int, channel: str, seen: list[Seen], stored: list[Seen]) -> list[Fault]:
-    """Where a client's list first differs from the stream: missing, twice, out of order, or other bytes."""
+    """The first place where a client's list differs from the stream: missing, twice, out of order, or other bytes."""
     for at, (mine, true) in enumerate(zip(seen, stored, strict=False)):
         if mine == true:
             continue

@@ -1,4 +1,4 @@
-"""What was acknowledged against what is stored: lost, stored twice, phantom, altered, out of order, receipts that lie."""
+"""Receipts against the log: lost, stored twice, phantom, altered, out of order, receipts that lie."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def judge_log(history: History, verdict: Verdict) -> None:
 
 
 def is_stored_receipt(payload: Record) -> bool:
-    """Whether an answer says that an event was stored."""
+    """True if an answer says that an event was stored."""
     return "seq" in payload and "id" in payload and "durability" in payload
 
 
@@ -67,7 +67,7 @@ def order_of(event_id: str) -> tuple[int, int]:
 
 
 def _acknowledged(history: History, verdict: Verdict, commands: list[Op]) -> None:
-    """What was acknowledged is there, as it was sent, at the place the receipt names."""
+    """Every acknowledged event is there, as it was sent, at the place its receipt names."""
     first_sent: dict[tuple[str, str, str], float] = {}
     for op in commands:
         key = (op.invoke["tenant"], op.invoke["user"], op.invoke.get("id", ""))
@@ -111,7 +111,7 @@ def _compare_content(history: History, verdict: Verdict, op: Op, found: tuple[in
 
 
 def contains(stored: Any, sent: Any) -> bool:
-    """Whether everything that was sent is in what is stored."""
+    """True if everything that was sent is in the stored payload."""
     if isinstance(sent, dict) and isinstance(stored, dict):
         return all(name in stored and contains(stored[name], value) for name, value in sent.items())
     return bool(stored == sent)
@@ -159,7 +159,7 @@ def _answers(history: History, verdict: Verdict, commands: list[Op]) -> None:
 
 
 def _first_answers(history: History, verdict: Verdict, commands: list[Op]) -> None:
-    """What is sent for the first time, with nothing broken, is no duplicate."""
+    """A command sent for the first time, with nothing broken, is no duplicate."""
     sent: set[tuple[str, str, str]] = set()
     for op in commands:
         key = (op.invoke["tenant"], op.invoke["user"], op.invoke.get("id", ""))
@@ -239,7 +239,7 @@ def _real_time(history: History, verdict: Verdict, commands: list[Op]) -> None:
 
 
 def _open_after_calm(history: History, verdict: Verdict) -> None:
-    """When nothing is broken any more, everything is answered, and nothing with "try again later"."""
+    """Once nothing is broken any more, everything is answered, and nothing with "try again later"."""
     grace_ms = history.bound("heal_ms", 10_000)
     for op in history.ops:
         if op.began_ms < history.calm_ms + grace_ms:

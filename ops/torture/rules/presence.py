@@ -1,4 +1,4 @@
-"""Who is there: every list converges on who really is, within the bound that is promised."""
+"""Presence: every list converges on the people who really are there, within the bound that is promised."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _list(history: History, verdict: Verdict, op: Op, spans: list[Span], bound_m
 def _differences(
     held: dict[str, int], spans: list[Span], began_ms: float, ended_ms: float, bound_ms: float
 ) -> list[tuple[str, int]]:
-    """Who must be listed and is not; who must not be and is."""
+    """People who must be listed and are not, and people who must not be and are."""
     found = []
     for user in sorted({span[2] for span in spans}):
         of_user = [span for span in spans if span[2] == user]
@@ -79,7 +79,7 @@ def _differences(
 
 
 def _told(history: History, verdict: Verdict, spans: dict[Place, list[Span]], bound_ms: float) -> None:
-    """What a reader of presence added up at the end is who is there."""
+    """Compares the people a reader of presence was told of with those who are there at the end."""
     if history.end_ms - history.calm_ms < bound_ms:
         return
     for name, lines in history.readers.items():

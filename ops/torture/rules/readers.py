@@ -1,4 +1,4 @@
-"""What each reader got: nothing left out, nothing twice, nothing else than the others, gaps told when there are gaps only."""
+"""Deliveries: nothing left out, nothing twice, the same bytes for every reader, gaps told if there are gaps and only then."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def _text_of(history: History, op: Op) -> str:
 
 
 def _silent(history: History, verdict: Verdict) -> None:
-    """Who still follows at the end has got everything there is."""
+    """A reader that still follows at the end has got everything there is."""
     settle_ms = history.bound("settle_ms", 2_000)
     for name, lines in history.readers.items():
         begin, first = lines[0]

@@ -85,9 +85,11 @@ class _Runs:
             self._add("run without an end", self._queued[run], run, " never ended")
 
     _CHANGES: ClassVar = {
-        "agent.status": _status, "assistant.message.start": _begin, "assistant.message.end": _end,
+        "agent.status": _status,
+        "assistant.message.start": _begin,
+        "assistant.message.end": _end,
         "agent.complete": _complete,
-    }  # fmt: skip
+    }
 
 
 def _ends(history: History, verdict: Verdict, place: Place, events: list[tuple[int, Record]]) -> None:

@@ -62,9 +62,9 @@ class Client:
             raise RuntimeError("a person's task ended") from task.exception()
         match word:
             case "calm":
-                self._setting.is_calm = True
+                self._setting.become_calm()
             case "quiet":
-                self._setting.is_quiet = True
+                self._setting.become_quiet()
                 await asyncio.gather(*(person.idle() for person in self.people))
             case "look":
                 await self._look()

@@ -271,7 +271,7 @@ class Cluster:
             announced = (f"replica-announce-port {front.port}", "replica-announce-ip 127.0.0.1")
             extra = announced if self.has_sentinels else ()
             server = RedisChild(self.binary, place / f"redis{number}", *extra, env=env)
-            front.target = server.port
+            front.point_at(server.port)
             self.servers.append(server)
             self.fronts.append(front)
             server.start()
@@ -356,8 +356,7 @@ class Cluster:
         """Send connections to the new master from now on and end those that are there, as a failover does to a name."""
         self.master = number
         for proxy in self.redis_proxies:
-            proxy.target = self.redis.port
-            proxy.cut()
+            proxy.point_at(self.redis.port)
 
     def logs(self) -> dict[str, str]:
         """The end of every process's log, for a report."""

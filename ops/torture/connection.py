@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -78,9 +79,6 @@ class PersonSocket:
 
     Args:
         cursors: where the client stands; kept up to date as events come.
-
-    Attributes:
-        refused: channels that are not followed because the hub could not: to be asked for again.
     """
 
     def __init__(self, recorder: Recorder, who: Self, cursors: dict[str, HeldCursor]) -> None:
@@ -94,7 +92,7 @@ class PersonSocket:
         self._socket: ClientConnection | None = None
         self._reading: asyncio.Task[None] | None = None
         self._numbers = 0
-        self.refused: list[str] = []
+        self._refused_channels: list[str] = []
         self._subscribing: set[str] = set()
 
     async def open(
@@ -153,6 +151,11 @@ class PersonSocket:
         name = self._recorder.name()
         self._subscribing.add(name)
         await self._ask("channel.subscribe", {"channels": wishes}, None, name)
+
+    def take_refused(self) -> list[str]:
+        """Channels that are not followed because the hub could not: to be asked for again."""
+        found, self._refused_channels = self._refused_channels, []
+        return found
 
     async def unsubscribe(self, channel: str) -> None:
         """Leave a channel.
@@ -366,7 +369,7 @@ class PersonSocket:
         if channel and is_answer and channel in self._readers:
             self._end(channel, f"refused {error['code']}", is_own=False)
             if error["code"] in _OPEN_CODES:
-                self.refused.append(channel)
+                self._refused_channels.append(channel)
 
     def _subscribed(self, channel: str, payload: Json, size: int) -> None:
         if channel not in self._readers:
@@ -378,4 +381,4 @@ class PersonSocket:
         if held is None or payload.get("gap") or not payload.get("recovered"):
             self._cursors[channel] = HeldCursor(head["id"], head["seq"], payload["epoch"], now_ms())
         else:
-            held.epoch = payload["epoch"]
+            self._cursors[channel] = dataclasses.replace(held, epoch=payload["epoch"])

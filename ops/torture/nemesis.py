@@ -242,24 +242,23 @@ class Nemesis:
 
     async def _link_slow(self, fault: PlannedFault) -> str:
         proxy = pick(self._proxies(), fault)
-        before, proxy.delay_s = proxy.hits, 0.01 + fault.aim / 5
-        await asyncio.sleep(fault.duration_s)
-        proxy.delay_s = 0.0
+        before = proxy.hits
+        with proxy.slowed(0.01 + fault.aim / 5):
+            await asyncio.sleep(fault.duration_s)
         return f"{proxy.name}: {proxy.hits - before} chunks"
 
     async def _torn(self, fault: PlannedFault) -> str:
         proxy = pick(self._proxies(), fault)
-        before, proxy.tear_bytes = proxy.hits, int(fault.aim * 1_000)
-        await asyncio.sleep(fault.duration_s)
-        proxy.tear_bytes = None
+        before = proxy.hits
+        with proxy.tearing(int(fault.aim * 1_000)):
+            await asyncio.sleep(fault.duration_s)
         return f"{proxy.name}: {proxy.hits - before} connections"
 
     async def _refuses(self, fault: PlannedFault) -> str:
         proxy = pick(self._proxies(), fault)
-        before, proxy.is_refusing = proxy.hits, True
-        proxy.cut()
-        await asyncio.sleep(fault.duration_s)
-        proxy.is_refusing = False
+        before = proxy.hits
+        with proxy.refusing():
+            await asyncio.sleep(fault.duration_s)
         return f"{proxy.name}: {proxy.hits - before} connections"
 
     # Redis
@@ -378,27 +377,18 @@ class Nemesis:
     async def _failover(self, fault: PlannedFault) -> str:
         """Nothing reaches the master any more, the replica has everything, the master dies: nothing may be lost."""
         del fault
-        cluster = self._cluster
-        for proxy in cluster.redis_proxies:
-            proxy.is_held = True
-        try:
+        with contextlib.ExitStack() as held:
+            for proxy in self._cluster.redis_proxies:
+                held.enter_context(proxy.holding())
             await asyncio.sleep(0.2)
-            await cluster.replicated()
+            await self._cluster.replicated()
             return await self._promote()
-        finally:
-            for proxy in cluster.redis_proxies:
-                proxy.is_held = False
-                proxy.cut()
 
     async def _failover_losing(self, fault: PlannedFault) -> str:
         """The replica hears nothing for a while, then the master dies."""
-        front = self._cluster.fronts[self._cluster.master]
-        front.is_replication_swallowed = True
-        try:
+        with self._cluster.fronts[self._cluster.master].silencing_replication():
             await asyncio.sleep(fault.duration_s)
             return await self._promote()
-        finally:
-            front.is_replication_swallowed = False
 
     async def _promote(self) -> str:
         """Kill the master, wait for the Sentinels, point the names at the new one, let the old one follow it."""

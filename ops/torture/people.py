@@ -72,6 +72,14 @@ class ClientSettings:
     is_calm: bool = False
     is_quiet: bool = False
 
+    def become_calm(self) -> None:
+        """Nothing is broken any more: connections stay."""
+        self.is_calm = True
+
+    def become_quiet(self) -> None:
+        """Nothing new is begun."""
+        self.is_quiet = True
+
 
 @dataclass(slots=True)
 class Participant:
@@ -179,7 +187,7 @@ class Participant:
         """Signs of life, and channels asked for again; a connection that does not answer is given up."""
         while True:
             await asyncio.sleep(1.5)
-            again, connection.refused = connection.refused, []
+            again = connection.take_refused()
             try:
                 async with asyncio.timeout(4):
                     await connection.ask("connection.heartbeat", {})

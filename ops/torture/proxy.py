@@ -21,6 +21,10 @@ class Carried:
         self.is_torn = False
         self._writers = (client, server)
 
+    def tear(self) -> None:
+        """From now on it is torn: nothing more of it is let through."""
+        self.is_torn = True
+
     def cut(self) -> None:
         """Reset both ends."""
         for writer in self._writers:
@@ -81,6 +85,11 @@ class Proxy:
         for carried in list(self._carried):
             carried.cut()
 
+    def point_at(self, port: int) -> None:
+        """Carry connections there from now on; those that are there end."""
+        self.target = port
+        self.cut()
+
     @contextlib.contextmanager
     def swallowing(self, *ways: Way) -> Iterator[None]:
         """Lets all that is sent on these ways vanish. In the end the connections are reset: their streams have holes."""
@@ -90,6 +99,53 @@ class Proxy:
         finally:
             self.swallowed = frozenset()
             self.cut()
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Lets nothing reach the server; its answers still come."""
+        self.is_held = True
+        try:
+            yield
+        finally:
+            self.is_held = False
+            self.cut()
+
+    @contextlib.contextmanager
+    def silencing_replication(self) -> Iterator[None]:
+        """Lets all vanish that a replica and its master say to each other."""
+        self.is_replication_swallowed = True
+        try:
+            yield
+        finally:
+            self.is_replication_swallowed = False
+
+    @contextlib.contextmanager
+    def slowed(self, delay_s: float) -> Iterator[None]:
+        """Delivers every chunk so much later."""
+        self.delay_s = delay_s
+        try:
+            yield
+        finally:
+            self.delay_s = 0.0
+
+    @contextlib.contextmanager
+    def tearing(self, after_bytes: int) -> Iterator[None]:
+        """Resets every connection in the middle of the server's next chunk."""
+        self.tear_bytes = after_bytes
+        try:
+            yield
+        finally:
+            self.tear_bytes = None
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Resets every connection, those that are there and those that come."""
+        self.is_refusing = True
+        self.cut()
+        try:
+            yield
+        finally:
+            self.is_refusing = False
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.is_refusing:
@@ -146,6 +202,6 @@ class Proxy:
 
     def _tear(self, carried: Carried, data: bytes, sink: asyncio.StreamWriter) -> None:
         """Let the beginning of a chunk through and reset the connection."""
-        carried.is_torn = True
+        carried.tear()
         self.hits += 1
         sink.write(data[: min(self.tear_bytes or 0, len(data) // 2)])

@@ -24,6 +24,7 @@ from streams.redis.groups import Groups
 from streams.redis.limits import Limits
 from streams.redis.log import Log
 from streams.redis.server_check import count_commands
+from support.appending import outcome
 from support.redis_server import RedisServer
 
 ALICE = Actor("user", "alice")
@@ -46,13 +47,6 @@ def said(
     channel: Channel, text: str = "hi", command: str | None = None, actor: Actor = ALICE, **fields: object
 ) -> Draft:
     return Draft(channel, "chat.message", f'{{"text":"{text}"}}'.encode(), actor, command=command, **fields)  # type: ignore[arg-type]
-
-
-async def outcome(log: Log, draft: Draft) -> Appended | StreamsError:
-    try:
-        return await log.append(draft)
-    except StreamsError as error:
-        return error
 
 
 async def together(log: Log, drafts: list[Draft]) -> list[Appended | StreamsError]:

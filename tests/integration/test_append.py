@@ -8,31 +8,16 @@ import pytest
 
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Appended, Draft
-from streams.errors import LogUnavailable, StreamsError
+from streams.errors import LogUnavailable
 from streams.redis.append import EARLY_CHANNELS, PENDING_EVENTS_MAX
 from streams.redis.log import Log
+from support.appending import outcome, stored_at_last
 from support.redis_server import RedisServer
 from support.replica import command, replicated
 
 
 def said(tenant: str, name: object = 1, id_: str | None = None) -> Draft:
     return Draft(Channel(tenant, Kind.CONVERSATION, str(name)), "chat.message", b"{}", Actor("user", "a"), command=id_)
-
-
-async def outcome(log: Log, draft: Draft) -> Appended | StreamsError:
-    try:
-        return await log.append(draft)
-    except StreamsError as error:
-        return error
-
-
-async def stored_at_last(log: Log, draft: Draft) -> Appended:
-    """Append as a client would: again until it is confirmed."""
-    while True:
-        try:
-            return await log.append(draft)
-        except StreamsError:
-            await asyncio.sleep(0)
 
 
 async def test_too_much_at_once_is_refused_at_once(redis_url: str, tenant: str) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Appended, Draft, Durability
-from streams.errors import ConfigurationRefused, LogUnavailable, StreamsError
+from streams.errors import ConfigurationRefused, LogUnavailable
 from streams.redis.durability import BARRIER_TIMEOUT_MS
 from streams.redis.log import Log
+from support.appending import outcome, stored_at_last
 from support.link import linked
 from support.nodes import running_node, token
 from support.redis_server import RedisServer
@@ -25,22 +26,6 @@ def said(tenant: str, name: object, command: str | None = None, kind: Kind = Kin
     return Draft(
         Channel(tenant, kind, str(name)), "chat.message", b'{"text":"hi"}', Actor("user", "alice"), command=command
     )
-
-
-async def outcome(log: Log, draft: Draft) -> Appended | StreamsError:
-    try:
-        return await log.append(draft)
-    except StreamsError as error:
-        return error
-
-
-async def stored_at_last(log: Log, draft: Draft) -> Appended:
-    """Append as a client would: again until it is confirmed."""
-    while True:
-        try:
-            return await log.append(draft)
-        except StreamsError:
-            await asyncio.sleep(0)
 
 
 async def test_replicated_means_that_a_replica_has_it(tenant: str) -> None:

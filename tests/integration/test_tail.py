@@ -14,8 +14,10 @@ from streams.envelope import Actor, Appended, Draft, Lane
 from streams.errors import StreamsError
 from streams.redis.limits import Limits
 from streams.redis.log import Log
+from support.appending import stored_at_last
 from support.link import Wire, linked
 from support.redis_server import RedisServer
+from support.replica import port_of
 from support.tail_recorder import TailRecorder
 
 ALICE = Actor("user", "alice")
@@ -33,15 +35,6 @@ async def stored(log: Log, *drafts: Draft) -> list[Appended]:
     return await asyncio.gather(*(log.append(draft) for draft in drafts))
 
 
-async def stored_at_last(log: Log, draft: Draft) -> Appended:
-    """Append as a client would: again until it is confirmed."""
-    while True:
-        try:
-            return await log.append(draft)
-        except StreamsError:
-            await asyncio.sleep(0)
-
-
 @contextmanager
 def deaf(log: Log) -> Iterator[None]:
     """The tail of `log` hears no bell meanwhile."""
@@ -53,13 +46,6 @@ def deaf(log: Log) -> Iterator[None]:
         yield
     finally:
         wire._transport.resume_reading()
-
-
-@pytest.fixture
-async def log(redis_url: str) -> AsyncIterator[Log]:
-    log = await Log.open(redis_url)
-    yield log
-    await log.close()
 
 
 @pytest.fixture
@@ -75,10 +61,6 @@ def port_server() -> Iterator[RedisServer]:
     server = RedisServer(on_port=True)
     yield server
     server.close()
-
-
-def port_of(server: RedisServer) -> int:
-    return int(server.url.rpartition(":")[2].partition("/")[0])
 
 
 async def test_events_and_signals_of_another_node_are_told_in_order(log: Log, other: Log, tenant: str) -> None:

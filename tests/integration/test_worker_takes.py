@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from consumers.jobs import queue_of
-from consumers.worker import Worker
+from consumers.worker import Worker, running
+from streams.records.leases import Leases
 from streams.redis.log import Log
 from support.redis_server import RedisServer
-from support.run_rig import POLL_S, Client, conversation, options
+from support.run_rig import POLL_S, Client, check_rules, conversation, options
 
 pytestmark = pytest.mark.slow
 
@@ -91,3 +92,23 @@ async def test_what_a_full_worker_cannot_take_waits_in_the_queue(log: Log, tenan
     assert jobs == [f"{two.channel.path}:{second}:1:1".encode()]
     assert states == ["queued"]
     assert [(complete["outcome"], complete["attempts"]) for complete in completes] == [("success", 1)] * 2
+
+
+async def test_what_is_asked_before_the_first_lease_of_a_partition_is_done(log: Log, client: Client) -> None:
+    """The first worker ever announces its agents, and others hold the partitions: the run waits and is not forgotten."""
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        yield given.text
+
+    holder = Leases(log, "holder")
+    for partition in range(log.keys.partitions):
+        assert await holder.acquire_partition(partition, 60_000)
+    async with running(options(log.url, {"a": agent}), log):
+        run_id = await client.ask("hello")
+        for partition in range(log.keys.partitions):
+            await holder.release_partition(partition)
+        complete = await client.end(run_id)
+    events = await client.events()
+
+    assert complete["outcome"] == "success"
+    check_rules(events)

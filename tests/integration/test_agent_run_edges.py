@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -11,12 +12,15 @@ import pytest
 from consumers.agents.agent import Output, ToolCall
 from consumers.worker import Worker, running
 from streams.channel import parse_channel
-from streams.envelope import Actor, Draft
+from streams.envelope import Actor, Draft, Guard
 from streams.records.agents import AgentDirectory
+from streams.records.runs import run_guard_name
 from streams.redis.log import Log
-from support.run_rig import Client, check_rules, conversation, options, wait_until
+from support.run_rig import POLL_S, Client, check_rules, conversation, options, wait_until
 
 MINUTE_MS = 60_000
+SOON_S = 10.0
+"""Well below the half minute between two looks at a run that waits for people."""
 
 
 async def parrot(ctx: Any, given: Any) -> Any:
@@ -207,3 +211,64 @@ async def test_served_agents_are_announced_and_withdrawn(log: Log) -> None:
         assert await directory().is_available("parrot-x")
         assert "parrot-x" in [card.name for card in await directory().cards()]
     assert not await directory().is_available("parrot-x")
+
+
+async def test_a_late_cancel_does_not_stop_the_next_run(log: Log, client: Client) -> None:
+    """The edge marked the first run, which ended before a worker came to the cancel; the second one had its turn by then."""
+    go = asyncio.Event()
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        if given.text == "second":
+            await go.wait()
+        yield given.text
+
+    async with running(options(log.url, {"a": agent}), log):
+        first = await client.ask("first")
+        second = await client.ask("second")
+        await client.end(first)
+        await client.until("agent.status", run_id=second, state="running")
+        await client.command(
+            "chat.cancel", {}, Guard(run_guard_name(client.channel, first), sets=(("cancel", "graceful"),))
+        )
+        third = await client.ask("third")
+        await client.until("agent.status", run_id=third, state="queued")  # the same handler, so the cancel is behind it
+        go.set()
+        complete = await client.end(second)
+        await client.end(third)
+        states = [e.payload["state"] for e in await client.events() if e.type == b"agent.status"]
+
+    assert complete["outcome"] == "success"
+    assert "cancelling" not in states
+
+
+async def test_a_run_that_goes_on_is_looked_at_again_soon(log: Log, client: Client) -> None:
+    """Looked at rarely while it waits, it is due again when the lease of its next worker could be over."""
+
+    async def agent(ctx: Any, given: Any) -> Any:
+        await ctx.ask("?")
+        yield "on"
+        await asyncio.Event().wait()
+
+    chosen = options(log.url, {"a": agent}, look_again_ms=60_000)
+
+    async def due_in_ms() -> float:
+        key = log.keys.runs(log.keys.of(client.channel).partition)
+        found = await log.redis.zscore(key, f"{client.channel.path} {run_id}")
+        assert found is not None
+        return float(found) - time.time() * 1000
+
+    async with running(chosen, log):
+        run_id = await client.ask("x")
+        request = await client.until("tool.call.request", run_id=run_id)
+        await client.until("agent.status", run_id=run_id, state="waiting")
+        await log.redis.zadd(
+            log.keys.runs(log.keys.of(client.channel).partition),
+            {f"{client.channel.path} {run_id}": time.time() * 1000 + 30_000},
+        )  # as a reaper leaves it that has just looked
+        await client.answer(request["request_id"], result="yes")
+        await client.until("agent.status", run_id=run_id, state="running", segment=2)
+        async with asyncio.timeout(SOON_S):
+            while await due_in_ms() > chosen.lease_ms:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(POLL_S)
+        await client.cancel(run_id, "force")
+        await client.end(run_id)

@@ -110,7 +110,7 @@ class FileCommands:
         """The bytes the uploader has sent, told to everybody who follows the channel."""
         payload = cast("FileUploadProgress", command.payload)
         upload = await self._uploads.admit(command.place, payload.upload_id, command.caller.principal.user)
-        await self._uploads.book.move(upload, UploadState.UPLOADING)
+        await self._uploads.records.move(upload, UploadState.UPLOADING)
         await self._uploads.listed.change(upload, payload.sent, UploadState.UPLOADING)
         return Append(command.draft(data=progress_json(upload, payload.sent, UploadState.UPLOADING)))
 
@@ -121,7 +121,7 @@ class FileCommands:
             HubError: 4003, 4018, 4021 (bytes are missing), 4022.
         """
         upload_id = cast("FileUploadComplete", command.payload).upload_id
-        upload = own(await self._uploads.book.read(command.place, upload_id), command.caller.principal.user)
+        upload = own(await self._uploads.records.read(command.place, upload_id), command.caller.principal.user)
         streamed = ""
         if upload.state in OPEN:  # else the guard decides, so that a repeated command gets its first answer
             not_expired(upload, self._node.clock.now())
@@ -137,7 +137,7 @@ class FileCommands:
             HubError: 4003 unless it is the caller's, or the caller may manage the channel; 4018.
         """
         payload, caller = cast("FileUploadCancel", command.payload), command.caller
-        found = await self._uploads.book.read(command.place, payload.upload_id)
+        found = await self._uploads.records.read(command.place, payload.upload_id)
         may_manage = caller.principal.grants.allows(command.place.wire, Action.MANAGE)
         upload = own(found, found.user if found and may_manage else caller.principal.user)
         self._uploads.sockets.recheck(upload)
@@ -154,7 +154,7 @@ class FileCommands:
             HubError: 4018, 4021 not ready.
         """
         payload, uploads = cast("FileUrlQuestion", command.payload), self._uploads
-        upload = await uploads.book.read(command.place, payload.file_id)
+        upload = await uploads.records.read(command.place, payload.file_id)
         if upload is None:
             raise HubError(4018, "there is no such file in this channel")
         if upload.state is not UploadState.READY:

@@ -59,7 +59,7 @@ class UploadFinisher:
         self, log: Log, store: ObjectStore, limits: UploadLimits, scanner: Scanner, clock: Callable[[], float]
     ) -> None:
         self._log = log
-        self._book = UploadStore(log)
+        self._records = UploadStore(log)
         self._listed = OpenUploads(log)
         self._store = store
         self._limits = limits
@@ -68,7 +68,7 @@ class UploadFinisher:
 
     async def requested(self, channel: Channel, event_id: str, at_ms: int) -> None:
         """Watch an upload requested at this time, so that it ends even if its node died on the spot."""
-        await self._book.watch(channel, event_id, at_ms + self._limits.life_s * 1000)
+        await self._records.watch(channel, event_id, at_ms + self._limits.life_s * 1000)
 
     async def completed(
         self, channel: Channel, upload_id: str, cause: str, sha256: str | None, parts: Mapping[int, str]
@@ -81,25 +81,25 @@ class UploadFinisher:
             StoreUnavailable: nothing was decided; do it again later.
             LogUnavailable: the same.
         """
-        upload = await self._book.read(channel, upload_id)
+        upload = await self._records.read(channel, upload_id)
         if upload is None or upload.state in FINAL:
             return
         if upload.state is UploadState.FAILING:
             await self._finish_failing(upload)
         elif upload.state in {UploadState.VERIFYING, UploadState.SCANNING}:
-            await self._book.watch(channel, upload.event_id, self._now_ms() + VERIFY_LIFE_MS, is_moved=True)
+            await self._records.watch(channel, upload.event_id, self._now_ms() + VERIFY_LIFE_MS, is_moved=True)
             await self._listed.change(upload, upload.size, UploadState.VERIFYING)
             await self._judge(replace(upload, cause=cause), UploadClaim(sha256, parts))
 
     async def cancelled(self, channel: Channel, upload_id: str) -> None:
         """Finish an upload whose `file.upload.cancel` was stored: remove the bytes, then append the failure."""
-        upload = await self._book.read(channel, upload_id)
+        upload = await self._records.read(channel, upload_id)
         if upload is not None and upload.state is UploadState.FAILING:
             await self._finish_failing(upload)
 
     async def reap(self) -> int:
         """End uploads past their deadline; returns the number examined. Any worker calls it every few seconds."""
-        due = await self._book.due(self._now_ms(), REAPED_AT_ONCE)
+        due = await self._records.due(self._now_ms(), REAPED_AT_ONCE)
         for channel, event_id in due:
             await self._reap_one(channel, event_id)
         return len(due)
@@ -110,7 +110,7 @@ class UploadFinisher:
     async def _judge(self, upload: UploadRecord, claim: UploadClaim) -> None:
         try:
             verified = await verify(self._store, upload, claim)
-            if await self._book.move(upload, UploadState.SCANNING) is not None:
+            if await self._records.move(upload, UploadState.SCANNING) is not None:
                 return  # somebody else ended it meanwhile
             scan = await self._scan(upload)
         except Rejected as rejected:
@@ -140,12 +140,14 @@ class UploadFinisher:
         }
         ending = _ending(upload, UploadState.READY, detected=verified.detected, cause=upload.cause)
         if await self._append(upload, "file.ready", payload, ending):
-            await self._book.release(upload, is_kept=True)
-            await self._book.unwatch(upload.channel, upload.event_id)
+            await self._records.release(upload, is_kept=True)
+            await self._records.unwatch(upload.channel, upload.event_id)
 
     async def _fail(self, upload: UploadRecord, reason: FailReason, message: str) -> None:
         """Decide that it failed, unless the opposite was decided, and see it through."""
-        failing = self._book.move(upload, UploadState.FAILING, reason=reason.value, message=message, cause=upload.cause)
+        failing = self._records.move(
+            upload, UploadState.FAILING, reason=reason.value, message=message, cause=upload.cause
+        )
         if await failing is None:
             await self._finish_failing(replace(upload, reason=reason, message=message))
 
@@ -153,15 +155,15 @@ class UploadFinisher:
         retry_ms = (
             self._now_ms() + VERIFY_LIFE_MS
         )  # by the reaper, should the store be away for longer than we are asked again
-        await self._book.watch(upload.channel, upload.event_id, retry_ms, is_moved=True)
+        await self._records.watch(upload.channel, upload.event_id, retry_ms, is_moved=True)
         await self._remove(upload)
         reason = upload.reason or FailReason.STORAGE
         payload = {"upload_id": upload.id, "reason": reason.value, "message": upload.message or _MESSAGES[reason]}
         ending = _ending(upload, UploadState.FAILED, FAILED_LIFE_S)
         await self._append(upload, "file.upload.failed", payload, ending)
-        await self._book.release(upload, is_kept=False)
+        await self._records.release(upload, is_kept=False)
         again_ms = self._now_ms() + self._limits.url_life_s * 1000 + SWEEP_AFTER_MS
-        await self._book.watch(upload.channel, upload.event_id, again_ms, is_moved=True)
+        await self._records.watch(upload.channel, upload.event_id, again_ms, is_moved=True)
 
     async def _remove(self, upload: UploadRecord) -> None:
         """Remove everything: the object, the parts, and multipart uploads whose handle was never recorded."""
@@ -189,14 +191,14 @@ class UploadFinisher:
         return True
 
     async def _reap_one(self, channel: Channel, event_id: str) -> None:
-        upload = await self._book.read(channel, file_id_of(channel, event_id))
+        upload = await self._records.read(channel, file_id_of(channel, event_id))
         if upload is None:
             upload = await self._lost(channel, event_id)
         if upload is None or upload.state is UploadState.READY:
-            await self._book.unwatch(channel, event_id)
+            await self._records.unwatch(channel, event_id)
         elif upload.state is UploadState.FAILED:
             await self._remove(upload)
-            await self._book.unwatch(channel, event_id)
+            await self._records.unwatch(channel, event_id)
         elif upload.state is UploadState.FAILING:
             await self._finish_failing(upload)
         else:
@@ -209,7 +211,7 @@ class UploadFinisher:
         entries = await self._log.page(channel, _before(event_id), limit=1)
         if not entries or entries[0].id.decode() != event_id or entries[0].type != b"file.upload.request":
             return None
-        return await self._book.open(_bare(channel, event_id, entries[0].payload), None, 1)
+        return await self._records.open(_bare(channel, event_id, entries[0].payload), None, 1)
 
 
 def _ending(upload: UploadRecord, state: UploadState, life_s: int = 0, **fields: str) -> Guard:

@@ -216,7 +216,7 @@ class UploadRequests:
         self.limits = limits
         self._quotas = quotas or Quotas()
         self.store = store
-        self.book = UploadStore(log)
+        self.records = UploadStore(log)
         self._log = log
         self._clock = clock
         self._authorizer = UploadAuthorizer(store, limits)
@@ -272,7 +272,7 @@ class UploadRequests:
                 f"there are {upload.plan.part_count} parts",
                 details=(ErrorDetail("parts", "has a part too many"),),
             )
-        await self.book.move(upload, UploadState.UPLOADING)
+        await self.records.move(upload, UploadState.UPLOADING)
         upload = await self._prefer_digests(upload, payload)
         wanted = [StoredPart(part.n, upload.plan.part_bytes(part.n), part.sha256) for part in payload.parts]
         return await self._authorizer.authorize(upload, origin, self.now_ms(), wanted)
@@ -285,9 +285,9 @@ class UploadRequests:
         """
         user = caller.principal.user
         if payload.upload_id is not None:
-            found = await self.book.read(channel, payload.upload_id)
+            found = await self.records.read(channel, payload.upload_id)
         else:
-            found = await self.book.find(channel, user, payload.resume_key or "")
+            found = await self.records.find(channel, user, payload.resume_key or "")
         upload = own(found, user)
         if upload.state in OPEN:
             taking(upload, self._clock())
@@ -304,7 +304,7 @@ class UploadRequests:
         Raises:
             HubError: 4003, 4018, 4021, 4022.
         """
-        return taking(own(await self.book.read(channel, upload_id), user), self._clock())
+        return taking(own(await self.records.read(channel, upload_id), user), self._clock())
 
     async def close(self) -> None:
         """Stop taking chunks, and close the store."""
@@ -316,14 +316,14 @@ class UploadRequests:
         """As `admit`; for a chunk that names no channel the permission is checked here."""
         user, tenant = caller.principal.user, caller.principal.tenant
         if channel is None:
-            channel = await self.book.home(tenant, upload_id)
+            channel = await self.records.home(tenant, upload_id)
             if channel is None:
                 raise HubError(4018, "there is no such upload")
             if not caller.principal.grants.allows(channel.wire, Action.UPLOAD):
                 raise HubError(4003, "your token does not allow upload in this channel")
         upload = await self.admit(channel, upload_id, user)
         if upload.state is UploadState.REQUESTED:
-            await self.book.move(upload, UploadState.UPLOADING)
+            await self.records.move(upload, UploadState.UPLOADING)
         return upload
 
     def _note_chunk(self, upload: UploadRecord, taken: ChunkTaken) -> None:
@@ -343,13 +343,13 @@ class UploadRequests:
             return await self._log.append(draft)
         except (GuardRefused, IdempotencyConflict):
             if answer == "new":
-                await self.book.release(wish, is_kept=False)
+                await self.records.release(wish, is_kept=False)
             raise  # else it is unknown whether it was stored: the slot stays, for the same command again, or lapses
 
     async def _reserve(self, wish: UploadRecord) -> str:
         """Reserve in the records; "quota" when the file would not fit beside everything stored."""
         tenant = wish.channel.tenant
-        answer, stored_bytes = await self.book.reserve(
+        answer, stored_bytes = await self.records.reserve(
             wish, self.now_ms(), self.limits.open_max, self.limits.tenant_max_bytes
         )
         if self._quotas.of(tenant).bytes_stored is None:
@@ -357,7 +357,7 @@ class UploadRequests:
         self._quotas.note_total(tenant, stored_bytes)
         if answer != "new" or not self._quotas.is_full(tenant):
             return answer
-        self._quotas.note_total(tenant, await self.book.release(wish, is_kept=False))
+        self._quotas.note_total(tenant, await self.records.release(wish, is_kept=False))
         return "quota"
 
     async def _open(self, wish: UploadRecord, appended: Appended, resume_key: str | None) -> UploadRecord:
@@ -369,11 +369,11 @@ class UploadRequests:
             event_id=appended.id,
             expires_ms=event_ms + self.limits.life_s * 1000,
         )
-        await self.book.watch(upload.channel, upload.event_id, upload.expires_ms)
-        opened = await self.book.open(upload, resume_key, self.limits.life_s)
+        await self.records.watch(upload.channel, upload.event_id, upload.expires_ms)
+        opened = await self.records.open(upload, resume_key, self.limits.life_s)
         if opened.state in {UploadState.READY, UploadState.FAILED}:
-            await self.book.release(wish, is_kept=opened.state is UploadState.READY)
-            await self.book.unwatch(upload.channel, upload.event_id)
+            await self.records.release(wish, is_kept=opened.state is UploadState.READY)
+            await self.records.unwatch(upload.channel, upload.event_id)
         elif not appended.is_duplicate:
             await self.listed.put(opened)
         return opened
@@ -384,10 +384,10 @@ class UploadRequests:
             return upload
         checked = is_checked or upload.plan.strategy is Strategy.SOCKET
         new = await self.store.begin(upload.key, upload.mime, is_checked=checked)
-        if await self.book.set_handle(upload, new, is_checked=checked) is None:
+        if await self.records.set_handle(upload, new, is_checked=checked) is None:
             return replace(upload, handle=new, is_checked=checked)
         await self.store.abort(upload.key, new)  # another node was faster
-        return await self.book.read(upload.channel, upload.id) or upload
+        return await self.records.read(upload.channel, upload.id) or upload
 
     async def _prefer_digests(self, upload: UploadRecord, payload: FileUploadSign) -> UploadRecord:
         """Have the store verify each part, where the client brings digests before any part has arrived.

@@ -253,8 +253,8 @@ async def test_node_died_before_the_record(hub: FileHub) -> None:
     """A request whose node died on the spot still ends: the reaper fails it from the event alone."""
     async with uploader(hub) as socket:
         authorized = await request(socket, 3)
-        channel, book = _channel(hub), hub.node.hub.uploads.book
-        await hub.node.hub.log.redis.delete(book._record_key(channel, authorized["upload_id"]))
+        channel, records = _channel(hub), hub.node.hub.uploads.records
+        await hub.node.hub.log.redis.delete(records._record_key(channel, authorized["upload_id"]))
         tomorrow = hub.finisher._clock() + UploadLimits().life_s + 1
         hub.finisher._clock = lambda: tomorrow
 

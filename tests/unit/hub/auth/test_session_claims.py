@@ -16,9 +16,9 @@ def test_times_are_of_the_clock_all_nodes_share() -> None:
 
 def test_claims_arrive_as_they_were_told() -> None:
     """Any text is a session's name."""
-    book = SessionClaims(lambda: 1.0)
-    book.add('"\\\r\n💥', "acme", "alice", 7.5)
-    told = book.drain()
+    claims = SessionClaims(lambda: 1.0)
+    claims.add('"\\\r\n💥', "acme", "alice", 7.5)
+    told = claims.drain()
     (heard,) = decode_claims(encode_claims("n-1", told))
 
     assert (heard.node, heard.session_id, heard.tenant, heard.user, heard.at) == (
@@ -28,18 +28,18 @@ def test_claims_arrive_as_they_were_told() -> None:
         "alice",
         7.5,
     )
-    assert book.drain() == []
+    assert claims.drain() == []
 
 
 def test_what_could_not_be_told_is_told_later_and_bounded() -> None:
     """Redis away for long forgets the oldest first."""
-    book = SessionClaims(lambda: 1.0)
+    claims = SessionClaims(lambda: 1.0)
     for number in range(WAITING_MAX + 5):
-        book.add(str(number), "acme", "alice", 1.0)
-    kept = book.drain()
-    book.add("new", "acme", "alice", 1.0)
-    book.restore(kept)
-    again = book.drain()
+        claims.add(str(number), "acme", "alice", 1.0)
+    kept = claims.drain()
+    claims.add("new", "acme", "alice", 1.0)
+    claims.restore(kept)
+    again = claims.drain()
 
     assert len(kept) == len(again) == WAITING_MAX
     assert (kept[0].session_id, again[-1].session_id) == ("5", "new")

@@ -125,16 +125,16 @@ def listed(heading: str) -> list[str]:
     return re.findall(r"^\d+\. `([^`]+)`", rest.partition("\n## ")[0], re.MULTILINE)
 
 
-def common(lists: Sequence[list[str]]) -> list[str]:
-    """The files that every publish ran through, in the order of the first."""
-    return [file for file in lists[0] if all(file in others for others in lists)]
+def common(lists: Sequence[list[str]]) -> set[str]:
+    """The files that every publish ran through. A callback that came in between may change their order, hence none is kept."""
+    return set.intersection(*map(set, lists))
 
 
 async def test_the_page_names_the_files_a_message_runs_through(redis_url: str, tenant: str) -> None:
-    """In their order, and no more of them than were aimed at."""
+    """All of them, and no more than were aimed at."""
     to_stream, to_subscriber = map(common, zip(*await ways(redis_url, tenant), strict=True))
 
-    assert listed("From the socket to the stream") == to_stream
-    assert listed("From the stream to a subscriber") == to_subscriber
+    assert set(listed("From the socket to the stream")) == to_stream
+    assert set(listed("From the stream to a subscriber")) == to_subscriber
     assert len(to_stream) <= SOCKET_TO_STREAM_MAX
     assert len(to_subscriber) <= STREAM_TO_SUBSCRIBER_MAX

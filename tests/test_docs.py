@@ -1,0 +1,79 @@
+"""The documentation holds together: links and citations lead somewhere, decisions stand in a row."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+DECISIONS: Final = sorted((ROOT / "ops" / "decisions").glob("0*.md"))
+LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CITATION: Final = re.compile(r"\b((?:docs|ops/decisions)/[\w./-]+\.md)(#[\w-]+)?")
+CODE: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [ROOT / name for name in listed.splitlines()]
+
+
+TEXTS: Final = [
+    f for f in tracked() if f.suffix in {".py", ".js", ".lua", ".md", ".html", ".toml", ".yml", ".conf"} and f.is_file()
+]
+PAGES: Final = [file for file in TEXTS if file.suffix == ".md"]
+
+
+@cache
+def anchors_of(page: Path) -> frozenset[str]:
+    """The anchors of a page's headings, by GitHub's rule."""
+    text = CODE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return frozenset(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)
+
+
+def leads_somewhere(file: Path, anchor: str) -> bool:
+    return file.exists() and (not anchor or (file.suffix == ".md" and anchor.removeprefix("#") in anchors_of(file)))
+
+
+def broken_links(page: Path) -> Iterator[str]:
+    for target in LINK.findall(CODE.sub("", page.read_text(encoding="utf-8"))):
+        path, mark, anchor = target.partition("#")
+        if not path.startswith(("http:", "https:")) and not leads_somewhere(
+            (page.parent / path).resolve() if path else page, mark + anchor
+        ):
+            yield target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each link to a file of ours, and to a heading in it."""
+    assert list(broken_links(page)) == []
+
+
+def test_citations_lead_somewhere() -> None:
+    """Each `docs/…md#…` and `ops/decisions/…md` in code and texts."""
+    broken = [
+        f"{file.relative_to(ROOT)}: {name}{anchor}"
+        for file in TEXTS
+        for name, anchor in CITATION.findall(file.read_text(encoding="utf-8"))
+        if not leads_somewhere(ROOT / name, anchor)
+    ]
+
+    assert broken == []
+
+
+def test_decisions_stand_in_a_row() -> None:
+    """0001, 0002 … without a hole, each under its own number and in the index."""
+    index = (ROOT / "ops" / "decisions" / "README.md").read_text(encoding="utf-8")
+
+    assert [page.name[:4] for page in DECISIONS] == [f"{number:04d}" for number in range(1, len(DECISIONS) + 1)]
+    assert [
+        page.name for page in DECISIONS if not page.read_text(encoding="utf-8").startswith(f"# {page.name[:4]} ")
+    ] == []
+    assert [page.name for page in DECISIONS if f"]({page.name})" not in index] == []

@@ -1,6 +1,6 @@
 """S3 keeps the object store's contract: against an endpoint over HTTP that enforces, and the plain cases against moto in process.
 
-moto checks no signature, checksum or expiry (NOTES 8), so it runs the plain cases only.
+moto checks no signature, checksum or expiry, so it runs the plain cases only.
 """
 
 from __future__ import annotations

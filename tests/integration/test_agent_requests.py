@@ -78,7 +78,7 @@ async def again(socket: SocketClient, channel: str = PLACE) -> Json:
 
 
 async def test_a_cancel_that_names_no_run_is_answered_again_as_it_was(node: Node, tenant: str) -> None:
-    """Also when its run is over, and when another run has its turn by then: which goes on (EVENTS 15)."""
+    """Also when its run is over, and when another run has its turn by then: which goes on."""
     async with devices(node, tenant, 2) as (asking, stopping):
         first = (await ask(asking, "talk"))["payload"]["run_id"]
         await asking.event("agent.status", run_id=first, state="running")

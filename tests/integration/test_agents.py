@@ -36,7 +36,7 @@ def redis_url(module_redis: RedisServer) -> str:
 
 @pytest.fixture(autouse=True)
 async def _rules(log: Log, tenant: str) -> AsyncIterator[None]:
-    """Whatever a test does here, the log keeps the rules of EVENTS 13."""
+    """Whatever a test does here, the log keeps the rules of docs/protocol.md#stream-rules."""
     yield
     channel = parse_channel(tenant, PLACE)
     events = await Client(log, channel).events()

@@ -1,4 +1,4 @@
-"""Commands as an operator types them from PROTOCOL 7 alone: `audit verify`, and wrong input to those that ask a hub."""
+"""`hub audit verify`, and wrong input to commands that ask a hub."""
 
 from __future__ import annotations
 

@@ -279,7 +279,7 @@ async def open_hub(redis_url: str, tenant: str, tmp_path: Path) -> AsyncIterator
 
 @pytest.mark.parametrize("name", ["é" * 255, "😀" * 255])
 async def test_a_name_has_255_characters_however_many_bytes(hub: FileHub, name: str) -> None:
-    """EVENTS 8 counts code points: such a file goes in, and comes out under its whole name."""
+    """The limit counts code points: such a file goes in, and comes out under its whole name."""
     async with uploader(hub) as alice:
         authorized = await request(alice, 3, filename=name)
         async with httpx.AsyncClient(timeout=30) as http:
@@ -372,7 +372,7 @@ async def test_a_page_of_another_origin_may_put_and_get(open_hub: FileHub) -> No
 
 @pytest.mark.parametrize("header", ["content-md5", "x-amz-checksum-sha256", "if-none-match", "content-type", "range"])
 async def test_a_page_may_send_what_stores_take(open_hub: FileHub, header: str) -> None:
-    """Each header S3 takes with a PUT passes the preflight of the local store too (NOTES 8)."""
+    """Each header S3 takes with a PUT passes the preflight of the local store too."""
     async with httpx.AsyncClient(base_url=open_hub.node.url, timeout=30) as http:
         answer = await http.options("/_store/t/f", headers=PREFLIGHT | {"Access-Control-Request-Headers": header})
 

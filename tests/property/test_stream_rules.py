@@ -1,4 +1,4 @@
-"""The checker of EVENTS 13 finds every way in which a story can break a rule, and nothing in one that keeps them all.
+"""The checker of docs/protocol.md#stream-rules finds each way to break a rule, and nothing in a story that keeps them.
 
 A checker that cannot fail proves nothing: each violation it knows is made here on purpose.
 """

@@ -1,4 +1,4 @@
-"""Every row of PROTOCOL 4, met over a real socket and, where it applies, over HTTP."""
+"""Every row of docs/protocol.md#errors, met over a real socket and, where it applies, over HTTP."""
 
 from __future__ import annotations
 

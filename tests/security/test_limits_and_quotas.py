@@ -153,7 +153,7 @@ async def test_ten_failed_handshakes_a_minute_and_address_then_4004(redis_url: s
 
 
 async def test_refreshing_is_free_and_failing_to_is_not(redis_url: str, tenant: str) -> None:
-    """EVENTS 14: only failures take from `auth`; an address that goes on failing loses the socket."""
+    """Only failures take from `auth`; an address that goes on failing loses the socket."""
     async with (
         running_node(redis_url, rate_limits={}) as node,
         raw_client(node.ws_url, additional_headers=an_address()) as a,

@@ -98,7 +98,7 @@ class Stranger:
         return next(text for text in reversed(self.known_ids) if text.replace("-", "").isdecimal())
 
     async def by_http(self, count: int) -> None:
-        """Every call of PROTOCOL 6, with the other's ids and cursors."""
+        """Every call of docs/protocol.md#http, with the other's ids and cursors."""
         headers = {"Authorization": f"Bearer {token('stranger', self.home, {'*': ['*']})}"}
         async with httpx.AsyncClient(base_url=self.node.url, headers=headers, timeout=20) as http:
             for _ in range(count):

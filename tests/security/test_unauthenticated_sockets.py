@@ -81,7 +81,7 @@ async def test_fragments_of_a_stranger_add_up(redis_url: str) -> None:
 async def test_behind_a_handshake_messages_have_the_full_size(
     redis_url: str, tenant: str, *, is_one_write: bool
 ) -> None:
-    """PROTOCOL 1: a client may pipeline, so what follows is judged by the limit that the handshake earned."""
+    """A client may pipeline, so what follows is judged by the limit that the handshake earned."""
     hello = {"type": "connection.init", "id": "i", "payload": {"token": token("a", tenant), "versions": [1]}}
     large = {"type": "nonsense", "id": "large", "payload": {"text": "x" * (MESSAGE_SIZE_LIMIT_BYTES - 100)}}
     frames = [

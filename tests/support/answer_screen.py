@@ -1,7 +1,7 @@
-"""What a device shows of streamed answers: EVENTS 6 written a second time, from the contract, sharing no code with the hub.
+"""What a device shows of streamed answers: docs/events.md#assistant written a second time, sharing no code with the hub.
 
 A screen also keeps a tape of each message, made by deltas alone, and holds everything it ever showed against the end: rule 9 of
-EVENTS 13. What is wrong is collected in `faults`.
+docs/protocol.md#stream-rules. What is wrong is collected in `faults`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _WITH_STATE = frozenset({"channel.subscribed", "channel.state"})
 
 
 class _Event(Payload):
-    """An event or signal as PROTOCOL 1 has it, but for its payload."""
+    """An event or signal as docs/protocol.md#messages has it, but for its payload."""
 
     id: EventId | None = None
     seq: int | None = None

@@ -1,4 +1,4 @@
-"""Runs in tests: asked for as the edge asks, followed to their end, and held against the rules of EVENTS 13."""
+"""Runs in tests: asked for as the edge asks, followed to their end, and held against docs/protocol.md#stream-rules."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _now_ms() -> int:
 
 
 def check_rules(entries: Iterable[Entry]) -> None:
-    """Hold a channel's events against EVENTS 13, rules 1, 5, 7, 8, 10 and 11, and every payload against the catalogue."""
+    """Hold a channel's events against docs/protocol.md#stream-rules (1, 5, 7, 8, 10, 11), and payloads against the catalogue."""
     events = list(entries)
     by_id = {event.id.decode(): event for event in events}
     assert [event.seq for event in events] == list(range(1, len(events) + 1))

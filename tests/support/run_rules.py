@@ -1,4 +1,4 @@
-"""The rules of one run: its states, messages, tool calls, questions and outputs (EVENTS 13, rules 7, 8, 10, 11). Pure."""
+"""The rules of one run, docs/protocol.md#stream-rules 7, 8, 10, 11: states, messages, calls, questions, outputs. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 
 class Violation(NamedTuple):
-    """A rule of EVENTS 13 by its number, and how it was broken."""
+    """A rule of docs/protocol.md#stream-rules by its number, and how it was broken."""
 
     rule: int
     problem: str

@@ -1,4 +1,4 @@
-"""The rules of EVENTS 13, as far as one socket can see them: what it was sent, against the logs. Pure."""
+"""The rules of docs/protocol.md#stream-rules, as far as one socket can see them: what it was sent, against the logs. Pure."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class _Watch:
                     held.tracks[track], held.has_missed = text, False
 
     def _delta(self, payload: Json) -> Iterator[Violation]:
-        """The offset rule of EVENTS 6. What comes twice must be the same."""
+        """The offset rule of docs/protocol.md#deltas. What comes twice must be the same."""
         message, track, offset, delta = (
             payload["message_id"], payload.get("track", "text"), payload["offset"], payload["delta"],
         )  # fmt: skip

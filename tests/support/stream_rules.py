@@ -1,4 +1,4 @@
-"""The rules of EVENTS 13, as far as they can be seen in stored logs: `log_violations`. Pure.
+"""The rules of docs/protocol.md#stream-rules, as far as they can be seen in stored logs: `log_violations`. Pure.
 
 What a socket saw is `socket_rules`'s; together they are what a test of any story may end with. Both give every violation
 they find, with its rule's number, and nothing for a story that keeps the rules.

@@ -22,7 +22,7 @@ def talk() -> History:
 
 
 def test_an_empty_conversation_shows_every_field(talk: History) -> None:
-    """A joiner of a new channel finds the fields of EVENTS 11, empty."""
+    """A joiner of a new channel finds the fields of docs/protocol.md#state, empty."""
     assert talk.state.render() == (
         b'{"metadata":{},"count":0,"title":null,"settings":{},"revision":0,"active_leaf":null,"messages":[],'
         b'"active_runs":[],"pending_requests":[]}'

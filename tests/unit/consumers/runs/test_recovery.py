@@ -1,4 +1,4 @@
-"""What becomes of a run whose worker is gone: the table of NOTES 3."""
+"""Recovery of a run whose worker is gone, row by row."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_what_is_no_token_is_4001(token: object) -> None:
 
 
 def test_token_of_the_greatest_length_is_taken_and_one_more_is_not() -> None:
-    """8,192 characters are the limit of EVENTS 3; beyond it nothing is decoded."""
+    """8,192 characters are the limit; beyond it nothing is decoded."""
     filler = 1
     while len(good(filler="x" * filler)) < TOKEN_CHARS_MAX:
         filler += 1

@@ -140,7 +140,7 @@ def test_twenty_refusals_in_ten_seconds_close_and_slower_ones_do_not() -> None:
 
 
 def test_overrides_replace_only_what_they_name() -> None:
-    """`chat=200/2000` changes chat and leaves the rest as EVENTS 14 has it."""
+    """`chat=200/2000` changes chat and leaves the rest as it is."""
     rates = over_defaults({"chat": (200, 2000), "chunk": (1, 1)})
 
     assert rates is not None

@@ -246,7 +246,7 @@ def test_an_object_that_is_no_frame_ends_a_row_of_unreadable_messages(broken: di
     ],
 )
 def test_a_frame_is_looked_at_before_its_turn(frame: dict[str, object], code: int, state: SessionState) -> None:
-    """The frame's own fields come first, then whether it is the one that opens (EVENTS 15)."""
+    """The frame's own fields come first, then whether it is the one that opens (docs/protocol.md#order-of-checks)."""
     session = opened()
 
     refused = session.take(frame, 0.0)

@@ -14,7 +14,7 @@ from hub.uploads.limits import UploadLimits, name_problem
     "sep\u2028arator", "\ud800",
 ])  # fmt: skip
 def test_bad_names(name: str) -> None:
-    """Paths, control and direction characters, names longer than EVENTS 8 says: 255 characters, however many bytes."""
+    """Paths, control and direction characters, names longer than 255 characters, however many bytes."""
     assert name_problem(name) is not None
 
 

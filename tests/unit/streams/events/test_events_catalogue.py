@@ -54,7 +54,7 @@ def test_the_catalogue_cannot_be_changed() -> None:
 
 
 def test_four_commands_need_no_id() -> None:
-    """PROTOCOL 1 names the commands that may go without an id; no others may."""
+    """docs/protocol.md#messages names the commands that may go without an id; no others may."""
     free = {name for name, row in CATALOGUE.items() if not row.is_id_required}
     assert free == {"connection.heartbeat", "chat.typing", "document.cursor", "file.upload.progress"}
 

@@ -1,6 +1,6 @@
 """Every key of the hub. No key is written anywhere else. Pure.
 
-A partition's hash tag, such as `{p07-0bq}`, keeps its keys in one slot of a cluster, so one script may touch them. The end of the
+A partition's hash tag, such as `{p01-71m}`, keeps its keys in one slot of a cluster, so one script may touch them. The end of the
 tag is chosen so that the partitions lie evenly over the 16,384 slots: a plain `{p07}` puts 8 partitions on 3 primaries as 2, 2, 4.
 """
 
@@ -97,7 +97,7 @@ class Keys:
         self._channels: dict[Channel, ChannelKeys] = {}
 
     def prefix(self, partition: int) -> str:
-        """`hub:{p07-0bq}:`, what every key of a partition begins with."""
+        """`hub:{p01-71m}:`, what every key of a partition begins with."""
         return self._prefixes[partition]
 
     def of(self, channel: Channel) -> ChannelKeys:

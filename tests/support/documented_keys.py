@@ -14,11 +14,11 @@ _ROW: Final = re.compile(r"^\| `([^`]+)` \| ([a-z ]+) \|", re.MULTILINE)
 _PLACE: Final = re.compile(r"<(\w+)>")
 _PLACES: Final = {"kind": "(?:conversation|team|document|agent|user)", "command": ".+", "key": ".+", "job": ".+"}
 """Of what stands for a text with colons, or for few texts; names, ids and tenants have no colons."""
-PARTITION: Final = "{p07-0bq}"
+PARTITION: Final = "{p01-71m}"
 
 
 def documented_keys() -> dict[str, str]:
-    """Pattern → type, as the tables have them: `hub:{p07-0bq}:<tenant>:<kind>:<name>`, a stream."""
+    """Pattern → type, as the tables have them: `hub:{p01-71m}:<tenant>:<kind>:<name>`, a stream."""
     return dict(_ROW.findall(PAGE.read_text(encoding="utf-8")))
 
 

@@ -235,7 +235,7 @@ class UploadRequests:
         """
         self.limits.check(payload.filename, payload.size, payload.mime)
         plan = make_plan(payload.strategy, payload.size, takes_binary="binary_chunks" in caller.capabilities)
-        wish = UploadRecord(
+        planned = UploadRecord(
             id="",
             channel=draft.channel,
             user=caller.principal.user,
@@ -247,8 +247,8 @@ class UploadRequests:
             sha256=payload.sha256,
             expires_ms=self.now_ms() + self.limits.life_s * 1000,
         )
-        appended = await self._append(draft, wish)
-        upload = await self._open(wish, appended, payload.resume_key)
+        appended = await self._append(draft, planned)
+        upload = await self._open(planned, appended, payload.resume_key)
         upload = await self._begin(upload, is_checked=False)
         is_new = not appended.is_duplicate
         return await self._authorizer.authorize(upload, origin, self.now_ms(), is_new=is_new), appended
@@ -333,8 +333,8 @@ class UploadRequests:
         """Unix milliseconds."""
         return int(self._clock() * 1000)
 
-    async def _append(self, draft: Draft, wish: UploadRecord) -> Appended:
-        answer = await self._reserve(wish)
+    async def _append(self, draft: Draft, planned: UploadRecord) -> Appended:
+        answer = await self._reserve(planned)
         if answer in _REFUSALS:
             raise HubError(
                 4017, _REFUSALS[answer], details=(ErrorDetail("upload" if answer == "open" else "size", "is too much"),)
@@ -343,36 +343,36 @@ class UploadRequests:
             return await self._log.append(draft)
         except (GuardRefused, IdempotencyConflict):
             if answer == "new":
-                await self.records.release(wish, is_kept=False)
+                await self.records.release(planned, is_kept=False)
             raise  # else it is unknown whether it was stored: the slot stays, for the same command again, or lapses
 
-    async def _reserve(self, wish: UploadRecord) -> str:
+    async def _reserve(self, planned: UploadRecord) -> str:
         """Reserve in the records; "quota" when the file would not fit beside everything stored."""
-        tenant = wish.channel.tenant
+        tenant = planned.channel.tenant
         answer, stored_bytes = await self.records.reserve(
-            wish, self.now_ms(), self.limits.open_max, self.limits.tenant_max_bytes
+            planned, self.now_ms(), self.limits.open_max, self.limits.tenant_max_bytes
         )
         if self._quotas.of(tenant).bytes_stored is None:
             return answer
         self._quotas.note_total(tenant, stored_bytes)
         if answer != "new" or not self._quotas.is_full(tenant):
             return answer
-        self._quotas.note_total(tenant, await self.records.release(wish, is_kept=False))
+        self._quotas.note_total(tenant, await self.records.release(planned, is_kept=False))
         return "quota"
 
-    async def _open(self, wish: UploadRecord, appended: Appended, resume_key: str | None) -> UploadRecord:
+    async def _open(self, planned: UploadRecord, appended: Appended, resume_key: str | None) -> UploadRecord:
         """Open the record of the upload this request began, now or when it was sent first."""
         event_ms = int(appended.id.partition("-")[0])
         upload = replace(
-            wish,
-            id=file_id_of(wish.channel, appended.id),
+            planned,
+            id=file_id_of(planned.channel, appended.id),
             event_id=appended.id,
             expires_ms=event_ms + self.limits.life_s * 1000,
         )
         await self.records.watch(upload.channel, upload.event_id, upload.expires_ms)
         opened = await self.records.open(upload, resume_key, self.limits.life_s)
         if opened.state in {UploadState.READY, UploadState.FAILED}:
-            await self.records.release(wish, is_kept=opened.state is UploadState.READY)
+            await self.records.release(planned, is_kept=opened.state is UploadState.READY)
             await self.records.unwatch(upload.channel, upload.event_id)
         elif not appended.is_duplicate:
             await self.listed.put(opened)

@@ -141,77 +141,77 @@ class SocketUploads:
         self._on_taken = on_taken
         self._monotonic = monotonic
         self._threads = Threads("upload-spool", 4)
-        self._lanes: dict[tuple[str, str], _ChunkQueue] = {}
+        self._queues: dict[tuple[str, str], _ChunkQueue] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def offer(self, channel: Channel | None, caller: Caller, chunk: Chunk, answer: OnAnswer) -> None:
         """Take a chunk when its turn comes; `answer` is called exactly once. A binary chunk names no channel."""
         key = (caller.principal.tenant, chunk.upload_id)
-        lane = self._lanes.get(key)
-        if lane is None:
+        queue = self._queues.get(key)
+        if queue is None:
             self._drop_idle()
-            lane = self._lanes[key] = _ChunkQueue()
-        if len(lane.waiting) >= WAITING_MAX:
-            held = lane.receiver.held() if lane.receiver else ChunkTaken(None, 0, 0, 0)
+            queue = self._queues[key] = _ChunkQueue()
+        if len(queue.waiting) >= WAITING_MAX:
+            held = queue.receiver.held() if queue.receiver else ChunkTaken(None, 0, 0, 0)
             answer(ChunkTaken(ChunkProblem.OFFSET, held.next_offset, held.stored_offset, 0))
             return
-        lane.waiting.append(_Offer(channel, caller, chunk, answer))
-        if lane.task is None:
-            lane.task = asyncio.create_task(self._run(key, lane))
+        queue.waiting.append(_Offer(channel, caller, chunk, answer))
+        if queue.task is None:
+            queue.task = asyncio.create_task(self._run(key, queue))
 
     def position(self, upload: UploadRecord) -> int | None:
         """This node's next offset; None when it holds nothing of the upload."""
-        lane = self._lanes.get(_key(upload))
-        return lane.receiver.next_offset if lane is not None and lane.receiver is not None else None
+        queue = self._queues.get(_key(upload))
+        return queue.receiver.next_offset if queue is not None and queue.receiver is not None else None
 
     def recheck(self, upload: UploadRecord) -> None:
         """Have the next chunk taken only after another look: the upload is about to change."""
-        lane = self._lanes.get(_key(upload))
-        if lane is not None:
-            lane.checked_at = -RECHECK_S
+        queue = self._queues.get(_key(upload))
+        if queue is not None:
+            queue.checked_at = -RECHECK_S
 
     async def finish(self, upload: UploadRecord) -> Arrived:
         """Wait for everything sent to arrive, and return the bytes in the store."""
         if upload.size == 0:
             await put_empty(self._store, upload)
-        lane = self._lanes.pop(_key(upload), None)
-        if lane is None:
+        queue = self._queues.pop(_key(upload), None)
+        if queue is None:
             return Arrived(await stored_bytes(self._store, upload))
-        while lane.task is not None:
-            await asyncio.wait({lane.task})
-        if lane.receiver is not None:
-            await lane.receiver.drain()
-            if lane.receiver.stored_offset < upload.size:
-                self._lanes.setdefault(_key(upload), lane)
-            return Arrived(lane.receiver.stored_offset, lane.receiver.streamed_sha256)
+        while queue.task is not None:
+            await asyncio.wait({queue.task})
+        if queue.receiver is not None:
+            await queue.receiver.drain()
+            if queue.receiver.stored_offset < upload.size:
+                self._queues.setdefault(_key(upload), queue)
+            return Arrived(queue.receiver.stored_offset, queue.receiver.streamed_sha256)
         return Arrived(await stored_bytes(self._store, upload))
 
     async def close(self) -> None:
         """Stop taking chunks; parts on their way into the store arrive."""
-        lanes, self._lanes = self._lanes, {}
-        for lane in lanes.values():
-            if lane.task is not None:
-                lane.task.cancel()
-                await asyncio.wait({lane.task})
-            if lane.receiver is not None:
-                await lane.receiver.close()
+        queues, self._queues = self._queues, {}
+        for queue in queues.values():
+            if queue.task is not None:
+                queue.task.cancel()
+                await asyncio.wait({queue.task})
+            if queue.receiver is not None:
+                await queue.receiver.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
         await self._threads.close()
 
-    async def _run(self, key: tuple[str, str], lane: _ChunkQueue) -> None:
+    async def _run(self, key: tuple[str, str], queue: _ChunkQueue) -> None:
         try:
-            while lane.waiting:
-                offer = lane.waiting.popleft()
-                offer.answer(await self._answer(lane, offer))
-                lane.used_at = self._monotonic()
+            while queue.waiting:
+                offer = queue.waiting.popleft()
+                offer.answer(await self._answer(queue, offer))
+                queue.used_at = self._monotonic()
         finally:
-            lane.task = None
-            if lane.receiver is None and self._lanes.get(key) is lane and not lane.waiting:
-                del self._lanes[key]
+            queue.task = None
+            if queue.receiver is None and self._queues.get(key) is queue and not queue.waiting:
+                del self._queues[key]
 
-    async def _answer(self, lane: _ChunkQueue, offer: _Offer) -> ChunkTaken | Exception:
+    async def _answer(self, queue: _ChunkQueue, offer: _Offer) -> ChunkTaken | Exception:
         try:
-            receiver = await self._receiver(lane, offer)
+            receiver = await self._receiver(queue, offer)
             taken = await receiver.take(offer.chunk)
         except ChunkBeyondEnd:
             return HubError(
@@ -220,22 +220,22 @@ class SocketUploads:
                 details=(ErrorDetail("offset", "is too large"),),
             )
         except UploadGone:
-            await self._forget(lane)
+            await self._forget(queue)
             return HubError(4022, "the upload has ended; request another one")
         except StoreError:
             return HubError(4013, "the file store is unreachable; send the same chunk again", retry_after_ms=1_000)
         except Exception as error:
-            await self._forget(lane)
+            await self._forget(queue)
             return error
         if taken.problem is None:
             self._on_taken(receiver.upload, taken)
         return taken
 
-    async def _receiver(self, lane: _ChunkQueue, offer: _Offer) -> UploadReceiver:
+    async def _receiver(self, queue: _ChunkQueue, offer: _Offer) -> UploadReceiver:
         """The queue's receiver, once it is checked that this user may (still) send."""
         now = self._monotonic()
-        receiver = lane.receiver
-        is_fresh = now - lane.checked_at < RECHECK_S and now - lane.used_at < REST_S
+        receiver = queue.receiver
+        is_fresh = now - queue.checked_at < RECHECK_S and now - queue.used_at < REST_S
         if receiver is not None and is_fresh and _is_for(receiver.upload, offer):
             return receiver
         upload = await self._admit(offer.channel, offer.chunk.upload_id, offer.caller)
@@ -245,23 +245,23 @@ class SocketUploads:
                 "this upload takes no chunks; use its signed addresses",
                 details=(ErrorDetail("strategy", upload.plan.strategy),),
             )
-        lane.checked_at = now
+        queue.checked_at = now
         if receiver is None:
             stored = 0 if upload.state is UploadState.REQUESTED else await stored_bytes(self._store, upload)
-            receiver = lane.receiver = UploadReceiver(self._store, upload, self._threads, stored)
+            receiver = queue.receiver = UploadReceiver(self._store, upload, self._threads, stored)
         return receiver
 
-    async def _forget(self, lane: _ChunkQueue) -> None:
-        receiver, lane.receiver = lane.receiver, None
+    async def _forget(self, queue: _ChunkQueue) -> None:
+        receiver, queue.receiver = queue.receiver, None
         if receiver is not None:
             await receiver.close()
 
     def _drop_idle(self) -> None:
         deadline = self._monotonic() - IDLE_S
-        for key, lane in list(self._lanes.items()):
-            if lane.task is None and lane.used_at < deadline:
-                del self._lanes[key]
-                task = asyncio.create_task(self._forget(lane))
+        for key, queue in list(self._queues.items()):
+            if queue.task is None and queue.used_at < deadline:
+                del self._queues[key]
+                task = asyncio.create_task(self._forget(queue))
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
 

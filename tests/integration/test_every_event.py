@@ -58,9 +58,9 @@ async def hub(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Async
     """For the whole file: what a test is about is its tenant's alone."""
     log = await Log.open(redis_url)
     async with running_node(redis_url, data_dir=str(tmp_path_factory.mktemp("files"))) as node:
-        desk = node.hub.uploads
-        assert desk is not None
-        files = FileReactions(UploadFinisher(log, desk.store, UploadLimits(), NoScanner(), time.time))
+        uploads = node.hub.uploads
+        assert uploads is not None
+        files = FileReactions(UploadFinisher(log, uploads.store, UploadLimits(), NoScanner(), time.time))
         async with running(options(redis_url, {"a": agent}, handlers=(files,)), log):
             yield Hub(node, log)
     await log.close()

@@ -206,9 +206,9 @@ async def late_upload(bench: Bench) -> Seen:
 
 def jump_two_days(node: Node) -> None:
     """Let the node's uploads see a later time."""
-    desk = node.hub.uploads
-    assert desk is not None
-    desk._clock = lambda: time.time() + 2 * 86_400
+    uploads = node.hub.uploads
+    assert uploads is not None
+    uploads._clock = lambda: time.time() + 2 * 86_400
 
 
 async def second_init(bench: Bench) -> Seen:

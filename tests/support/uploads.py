@@ -47,9 +47,9 @@ class FileHub:
 
     @property
     def store(self) -> ObjectStore:
-        desk = self.node.hub.uploads
-        assert desk is not None
-        return desk.store
+        uploads = self.node.hub.uploads
+        assert uploads is not None
+        return uploads.store
 
     def token(self, user: str = "alice", **claims: Any) -> str:
         return token(user, self.tenant, **claims)
@@ -80,9 +80,9 @@ async def file_hub(
 ) -> AsyncIterator[FileHub]:
     """A node and a worker on one store."""
     async with running_node(redis_url, data_dir=str(folder), **settings) as node:
-        desk = node.hub.uploads
-        assert desk is not None
-        async with finishing_uploads(redis_url, desk.store, scanner=scanner) as finisher:
+        uploads = node.hub.uploads
+        assert uploads is not None
+        async with finishing_uploads(redis_url, uploads.store, scanner=scanner) as finisher:
             yield FileHub(node, finisher, tenant)
 
 

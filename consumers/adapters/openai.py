@@ -13,10 +13,11 @@ from typing import Final
 
 import httpx
 
-from consumers.agents.agent import (
+from consumers.agents import (
     AgentFailed,
     AgentInput,
     Back,
+    Context,
     EndMessage,
     FinishReason,
     Item,
@@ -26,7 +27,6 @@ from consumers.agents.agent import (
     ToolFunction,
     ToolOutcome,
 )
-from consumers.agents.context import Context
 from streams.json_bytes import Json, JsonObject, to_json
 
 STALL_S: Final = 30.0

@@ -44,13 +44,14 @@ from pydantic_ai.messages import (
 )
 from pydantic_core import to_jsonable_python
 
-from consumers.agents.agent import (
+from consumers.agents import (
     AgentFailed,
     AgentInput,
     Answer,
     Back,
     CallEnded,
     CallsBegun,
+    Context,
     EndMessage,
     Item,
     Question,
@@ -60,7 +61,6 @@ from consumers.agents.agent import (
     ToolCall,
     ToolOutcome,
 )
-from consumers.agents.context import Context
 from streams.json_bytes import Json, JsonObject, to_json
 
 OUTPUT_BYTES_MAX = 64 * 1024

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consumers.agents.agent import Output, Result, ToolCall
+from consumers.agents import Output, Result, ToolCall
 from consumers.faults import POINTS
 from consumers.worker import running
 from streams.redis.log import Log
@@ -137,7 +137,7 @@ async def test_a_zombie_is_refused(log: Log, tenant: str) -> None:
         run_id = await client.ask("x")
         await client.until("assistant.message.start", run_id=run_id)
         for task in first._tasks:  # it stands still: no renewing, no polling, no reaper
-            if task.get_name() in {"worker-keeper", "worker-reaper", "worker-partitions", "worker-jobs"}:
+            if task.get_name() in {"worker-held-runs", "worker-reaper", "worker-partitions", "worker-jobs"}:
                 task.cancel()
         async with running(chosen, log):
             await client.end(run_id, within_s=30)

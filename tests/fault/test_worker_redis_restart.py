@@ -26,7 +26,7 @@ async def test_an_answer_survives_a_restart_of_redis(own_redis: RedisServer, ten
         return "seen"
 
     async def agent(ctx: Any, given: Any) -> Any:
-        from consumers.agents.agent import ToolCall
+        from consumers.agents import ToolCall
 
         yield "before "
         await ctx.step("s", _one)

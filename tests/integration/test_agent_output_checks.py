@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from consumers.agents.agent import AgentFailed, EndMessage, Output, Question, Result, ToolCall
+from consumers.agents import AgentFailed, EndMessage, Output, Question, Result, ToolCall
 from consumers.worker import running
 from streams.redis.log import Log
 from support.run_rig import Client, check_rules, options

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from consumers.agents.agent import Question, ToolCall
+from consumers.agents import Question, ToolCall
 from consumers.worker import running
 from support import socket_client
 from support.nodes import Node, token

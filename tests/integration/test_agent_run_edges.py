@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from consumers.agents.agent import Output, ToolCall
+from consumers.agents import Output, ToolCall
 from consumers.worker import Worker, running
 from streams.channel import parse_channel
 from streams.envelope import Actor, Draft, Guard

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consumers.agents.agent import AgentFailed, EndMessage, Output, Question, Reasoning, Result, ToolCall
+from consumers.agents import AgentFailed, EndMessage, Output, Question, Reasoning, Result, ToolCall
 from consumers.worker import running
 from streams.errors import GuardRefused
 from streams.records.run_store import RunStore

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from consumers.agents.agent import Question, ToolCall
+from consumers.agents import Question, ToolCall
 from consumers.agents.demo import DemoAgent
 from consumers.worker import Worker, running
 from streams.channel import parse_channel

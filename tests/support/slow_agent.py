@@ -11,8 +11,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
-from consumers.agents.agent import AgentInput, Back, Item, ToolCall, ToolContext, ToolOutcome
-from consumers.agents.context import Context
+from consumers.agents import AgentInput, Back, Context, Item, ToolCall, ToolContext, ToolOutcome
 from streams.json_bytes import Json, JsonObject
 
 PACE_S = 0.025

@@ -25,7 +25,7 @@ class Actor:
 
     async def run(self, ctx: Any, given: Any) -> Any:
         """What the input says."""
-        from consumers.agents.agent import Output, Reasoning, Result, ToolCall
+        from consumers.agents import Output, Reasoning, Result, ToolCall
 
         if given.text == "hang":
             yield "So far so "

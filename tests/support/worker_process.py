@@ -21,7 +21,7 @@ class Talker:
     """
 
     async def run(self, ctx: Any, given: Any) -> Any:
-        from consumers.agents.agent import ToolCall
+        from consumers.agents import ToolCall
 
         for word in WORDS[:20]:
             yield word

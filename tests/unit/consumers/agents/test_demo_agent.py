@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from consumers.agents import PastMessage
 from consumers.agents import demo_language as language
-from consumers.agents.agent import PastMessage
 from consumers.agents.demo_language import Asked, Count, Export, Find, Help, Summary, read_question
 
 MINUTE = 60_000

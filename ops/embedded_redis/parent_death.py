@@ -13,7 +13,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def end_with(parent_pid: int) -> Callable[[], None]:
-    """What a child calls first: asks Linux for SIGTERM when the *thread* that started it ends (prctl(2)).
+    """The first call of a child: asks Linux for SIGTERM when the *thread* that started it ends (prctl(2)).
 
     Made before a fork, so that after it nothing is loaded or allocated. Elsewhere than on Linux it does nothing.
     """

@@ -62,7 +62,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of 127.0.0.1 now. Port 0 is never free."""
+    """True when a server could listen on this port of 127.0.0.1 now. Port 0 is never free."""
     if not port:
         return False
     with socket.socket() as asked:

@@ -86,7 +86,7 @@ class EmbeddedRedis:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this object started the server, so that `stop` ends it."""
+        """True when this object started the server, so that `stop` ends it."""
         return self._child is not None
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> str:
@@ -121,7 +121,7 @@ class EmbeddedRedis:
             child.wait()
 
     def is_alive(self) -> bool:
-        """Whether the process exists (it may be stopped or loading)."""
+        """True while the process exists (it may be stopped or loading)."""
         if self._child is not None:
             return self._child.poll() is None
         return self._running is not None and _is_process(self._running.pid)

@@ -1,4 +1,4 @@
-"""Which agents some living worker serves: what `agent.list` shows and what 4007 is decided by."""
+"""The directory of the agents that living workers serve, for `agent.list` and for error 4007."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from streams.redis.keys import AGENTS
 from streams.redis.log import Log
 
 NOTICE_MS: Final = 15_000
-"""How long an agent counts as served after its worker's last sign; renewed three times as often."""
+"""Life of an announcement, which is renewed three times as often."""
 CACHE_S: Final = 1.0
-"""How old the directory may be that a command is decided by."""
+"""Age up to which the directory is used again without asking Redis."""
 
 
 class AgentNotice(NamedTuple):
@@ -45,19 +45,19 @@ class AgentDirectory:
         self._cached_until_s = 0.0
 
     async def announce(self, worker: str, notices: Iterable[AgentNotice]) -> None:
-        """Say that this worker serves these agents, for the next 15 s."""
+        """Announce that this worker serves these agents, for the next 15 s."""
         until_ms = self._now_ms() + NOTICE_MS
         for notice in notices:
             told = json.dumps([until_ms, notice.description, notice.is_interactive])
             await self._calls.call("HSET", AGENTS, f"{notice.name} {worker}", told)
 
     async def withdraw(self, worker: str, names: Iterable[str]) -> None:
-        """Say that it does not any more."""
+        """Take the announcement back."""
         for name in names:
             await self._calls.call("HDEL", AGENTS, f"{name} {worker}")
 
     async def agents(self) -> Mapping[str, AgentNotice]:
-        """Every agent somebody serves, at most a second old.
+        """Every agent that some worker serves, as it was at most a second ago.
 
         Raises:
             LogUnavailable: Redis is away.
@@ -68,11 +68,11 @@ class AgentDirectory:
         return self._cached
 
     async def is_available(self, name: str) -> bool:
-        """Whether some worker serves the agent now."""
+        """True when some worker serves the agent now."""
         return name in await self.agents()
 
     async def cards(self) -> Sequence[AgentNotice]:
-        """The same, in the order of their names."""
+        """The agents in the order of their names."""
         found = await self.agents()
         return [found[name] for name in sorted(found)]
 

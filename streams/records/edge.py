@@ -1,8 +1,7 @@
-"""What nodes share about their edge, as bytes: reports of rates, totals of stored bytes, revocations, claims of sessions.
+"""Records that nodes share about their edge, as bytes: rates, totals of stored bytes, revocations, claims of sessions.
 
-One round trip a round writes this node's news and reads everybody's. What the bytes say is the edge's business
-(`hub.limits`). The keys lie in one slot; streams are cut to what a node still reads, and the hash of revocations is tidied by
-whoever loads it.
+One round trip writes this node's news and reads everybody's; `hub.limits` reads the bytes. The keys lie in one slot; the streams
+are cut to what a node still reads, and each node that loads the revocations removes those that have run out.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from streams.redis.keys import edge_keys
 from streams.redis.wire import Argument, Reply
 
 LOOK_BACK_S: Final = 60
-"""How far back a node that starts reads reports: as long as the slowest bucket (10 failures a minute) takes to fill."""
+"""Age of the oldest report that a node reads at its start: as long as the slowest bucket (10 failures a minute) takes to fill."""
 _REVOCATIONS_MAX: Final = 10_000
 _CLAIMS_MAX: Final = 1_000
 """Entries of claimed sessions that are kept; a node reads them within a round or two."""
@@ -32,10 +31,10 @@ class StampedReport(NamedTuple):
 
 
 class EdgeNews(NamedTuple):
-    """What one round brought.
+    """The news of one round.
 
     Attributes:
-        totals: bytes stored by tenant, for those of whom this node told something.
+        totals: bytes stored by each tenant that this node reported on.
         revocation_count: how many are stored; fewer than a node knows means that Redis lost some.
         redis_s: Redis's clock, seconds since 1970.
     """
@@ -49,7 +48,7 @@ class EdgeNews(NamedTuple):
 
 
 class EdgeRecords:
-    """One node's view: it stands at a place in each stream, from `load` on.
+    """The records as one node reads them: from a place in each stream that `load` sets.
 
     Args:
         prefix: keeps deployments on one Redis apart.
@@ -62,7 +61,7 @@ class EdgeRecords:
         self._revoked_after = self._claimed_after = START
 
     async def load(self) -> dict[str, bytes]:
-        """All revocations by field, and where their news begins: the place is noted first, so that nothing falls between.
+        """Reads all revocations by field. The place where their news begins is noted first, so that none is missed.
 
         Raises:
             LogUnavailable: Redis is away.
@@ -83,10 +82,10 @@ class EdgeRecords:
         return found
 
     async def exchange(self, stored: Mapping[str, int], reports: Iterable[bytes], claims: bytes | None) -> EdgeNews:
-        """One round: add what was stored by tenant, tell this round's reports and claims, and read everybody's news.
+        """One round: adds the bytes stored by tenant, writes this node's reports and claims, and reads everybody's.
 
         Raises:
-            LogUnavailable: Redis is away; some of it may have been told.
+            LogUnavailable: Redis is away; some of it may have been written.
         """
         keys = self._keys
         commands: list[list[Argument]] = [["HINCRBY", keys.bytes_stored, *added] for added in stored.items()]
@@ -121,7 +120,7 @@ class EdgeRecords:
         return news
 
     async def revoke(self, field: str, entry: bytes) -> None:
-        """Store a revocation and tell every node, both or neither.
+        """Store a revocation and announce it to every node, both or neither.
 
         Raises:
             LogUnavailable: the outcome is open; it may be repeated.

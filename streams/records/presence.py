@@ -1,6 +1,6 @@
-"""Who is in a channel, kept beside its log: devices by node, people by device, and the leases nodes live by.
+"""Presence, kept beside a channel's log: devices by node, people by device, and the nodes' leases.
 
-It knows devices and nodes, not sockets; when a device comes or goes is for the edge to say.
+It knows devices and nodes, not sockets; the edge says when a device comes or goes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streams.redis.log import Log
 PRESENCE: Final = load("presence")
 NODE_LEASE: Final = load("node_lease")
 LEASE_MS: Final = 8_000
-"""A node's life without renewal. Shorter takes a stalled node's people away; longer keeps a dead one's: 15 s is the promise."""
+"""Life of a node's lease. Shorter takes a stalled node's people away; longer keeps a dead one's: 15 s is the promise."""
 BATCH_CHANGES: Final = 200
 LISTED_MAX: Final = 200
 """People named in a snapshot; a larger channel shows their number."""
@@ -75,7 +75,7 @@ class PresenceStore:
         await self._log.calls_in(partition).run(PRESENCE, keys, *args)
 
     async def people(self, channel: Channel) -> list[Present] | int:
-        """Who is there; their number alone when they are more than 200."""
+        """The people in the channel; only their number when they are more than 200."""
         key = self._keys.people(channel)
         calls = self._log.calls_of(channel)
         count = int(await calls.call("HLEN", key))
@@ -88,12 +88,12 @@ class PresenceStore:
         return sorted(found)
 
     async def renew(self, node: str, *, wants_dead: bool) -> tuple[bool, list[str]]:
-        """Renew the node's lease. Returns whether it had not ended, and the nodes whose lease has."""
+        """Renew the node's lease. Returns True if it had not ended meanwhile, and the nodes whose lease has."""
         reply = await self._nodes.run(NODE_LEASE, (NODES,), node, LEASE_MS, int(wants_dead))
         return bool(reply[0]), [name.decode() for name in reply[1:]]
 
     async def reap(self, node: str) -> int:
-        """Undo what a dead node left behind: its devices leave. Returns how many. Two reapers do no harm."""
+        """Make the devices of a dead node leave. Returns their number. Two reapers do no harm."""
         count = 0
         for partition in range(self._keys.partitions):
             raw = await self._log.calls_in(partition).call("HGETALL", self._keys.node(partition, node))
@@ -104,7 +104,7 @@ class PresenceStore:
         return count
 
     async def forget(self, node: str) -> None:
-        """Let a node's lease end now: others reap it with their next look."""
+        """End a node's lease now: the other nodes reap it at their next renewal."""
         await self._nodes.call("ZADD", NODES, 0, node)
 
 

@@ -1,4 +1,4 @@
-"""Where people have read to: the last mark of each is kept beside the channel, for its state."""
+"""Read marks: the last event each person has read, kept beside the channel for its state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MARKS_TTL_S: Final = 90 * 86_400
 
 
 def marking(channel: Channel, user: str, up_to: str) -> Guard:
-    """Keep the mark with the live entry that tells of it."""
+    """The guard that keeps the mark with the live entry that announces it."""
     return Guard(_guard_name(channel), sets=((user, up_to),), ttl_s=MARKS_TTL_S)
 
 

@@ -1,4 +1,4 @@
-"""Reading what is kept of runs beside the log: their hashes, turns, and the list of those that are not final.
+"""The records of runs beside the log: their hashes, their turns, and the list of those that are not final.
 
 `state` is never written here: only the script that appends the event that says so does that (`streams.records.runs`).
 """
@@ -39,7 +39,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Flags(NamedTuple):
-    """What a worker asks each second about a run it is at. `holder` None: the run's hash is gone."""
+    """The part of a run that its worker polls each second. `holder` None: the run's hash is gone."""
 
     holder: str | None
     cancel: str
@@ -47,7 +47,7 @@ class Flags(NamedTuple):
 
 
 class Home(NamedTuple):
-    """A channel's runs: how many are not final, whose turn it is, who waits (oldest first)."""
+    """A channel's runs: the number that are not final, the active one, and those that wait, oldest first."""
 
     open: int
     active: str
@@ -62,11 +62,11 @@ class RunStore:
         self._keys = log.keys
 
     async def run(self, channel: Channel, run_id: str) -> RunView | None:
-        """The run as its hash says; None when there is none of that id in this channel, or it ended long ago."""
+        """The run; None when there is none of that id in this channel, or it ended long ago."""
         return read_run(run_id, await self._hash(channel, run_guard_name(channel, run_id)))
 
     async def request(self, channel: Channel, request_id: str) -> RequestView | None:
-        """The question as its hash says."""
+        """The question; None when there is none of that id in this channel."""
         return read_request(request_id, await self._hash(channel, request_guard_name(channel, request_id)))
 
     async def home(self, channel: Channel) -> Home:
@@ -90,7 +90,7 @@ class RunStore:
         return (await self._calls(channel).call("HGET", key, "run_id") or b"").decode()
 
     async def flags(self, runs: Sequence[tuple[Channel, str]]) -> list[Flags]:
-        """Holder, cancel and the number of steering words of several runs; one after the other on one wire."""
+        """Holder, cancel and the number of steering messages of several runs."""
         return [
             _flags(
                 await self._calls(channel).call("HMGET", self._run_key(channel, run_id), "holder", "cancel", "steers")
@@ -99,17 +99,17 @@ class RunStore:
         ]
 
     async def ask_to_stop(self, channel: Channel, run_id: str, mode: str) -> None:
-        """Set the flag that an accepted cancel sets, on the hub's own account (`on_busy: interrupt`)."""
+        """Set the flag that an accepted cancel sets, for `on_busy: interrupt`."""
         await self._calls(channel).call("HSET", self._run_key(channel, run_id), "cancel", mode)
 
     async def add_steer(self, channel: Channel, run_id: str, event_id: str) -> None:
-        """Note that the event with this id is a word to the run."""
+        """Note that the event with this id is a steering message to the run."""
         key = self._run_key(channel, run_id)
         number = await self._calls(channel).call("HINCRBY", key, "steers", 1)
         await self._calls(channel).call("HSET", key, f"steer:{number}", event_id)
 
     async def steer(self, channel: Channel, run_id: str, number: int) -> str:
-        """The event id of the run's steering word `number`, from 1."""
+        """The event id of the run's steering message `number`, from 1."""
         found = await self._calls(channel).call("HGET", self._run_key(channel, run_id), f"steer:{number}")
         return found.decode() if found else ""
 
@@ -125,12 +125,12 @@ class RunStore:
         )
 
     async def checkpoint(self, channel: Channel, run_id: str) -> str | None:
-        """What `save_checkpoint` kept last."""
+        """The newest checkpoint that `save_checkpoint` kept."""
         found = await self._calls(channel).call("HGET", self._run_key(channel, run_id), "checkpoint")
         return found.decode() if found is not None else None
 
     async def turn(self, channel: Channel, *, joining: tuple[str, str] = ("", ""), leaving: str = "") -> str:
-        """Whose turn it is in the channel, after (event id, run id) joined or a run left. "" is nobody's."""
+        """The run that has its turn in the channel, after (event id, run id) joined or a run left; "" for none."""
         key = self._keys.guard(channel, home_guard_name(channel))
         found: bytes = await self._calls(channel).run(_TURN, (key,), *joining, leaving)
         return found.decode()
@@ -161,7 +161,7 @@ class RunStore:
         return (text or b"").decode(), (reasoning or b"").decode()
 
     async def hint(self, channel: Channel, run_id: str) -> None:
-        """Tell the workers to look at a run at once."""
+        """Ask the workers to look at a run at once."""
         entry = ("channel", channel.path, "run", run_id)
         await self._log.calls_at(CONTROL).call("XADD", CONTROL, "MAXLEN", "~", HINTS_KEPT, "*", *entry)
 

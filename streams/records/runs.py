@@ -1,4 +1,4 @@
-"""What the edge and the consumers must agree on about an agent's run: its id, and the hashes that guard its state. Pure.
+"""An agent's run, as the edge and the consumers agree on it: its id, and the hashes that guard its state. Pure.
 
 Three hashes in the home channel's partition, changed only by the script that appends the event that says so:
 
@@ -25,10 +25,10 @@ from streams.json_bytes import to_json
 from streams.run_states import FINAL_STATES, OPEN_STATES
 
 RUN_TTL_S: Final = 7 * 86_400
-"""How long a run's hash outlives its last change. A run waits for people for a day by default; a week leaves room for
+"""Life of a run's hash after its last change. A run waits for people for a day by default; a week leaves room for
 `expires_at`, and for a cancel of a finished run to be told `4021 completed` and not `4018`."""
 MEANT_TTL_S: Final = 3_600
-"""How long it is known which run a cancel without a name stopped: as long as the command's id is."""
+"""Life of the record of the run that a cancel without a name stopped: as long as the command's id is known."""
 HOME_TTL_S: Final = 90 * 86_400
 NEW_ID: Final = "@id"
 """Stands for the id of the event that is being appended (see `Guard`)."""
@@ -183,7 +183,7 @@ class RunView:
 
     @property
     def is_final(self) -> bool:
-        """Whether its `agent.complete` was appended."""
+        """True when its `agent.complete` was appended."""
         return self.state in FINAL_STATES
 
 
@@ -238,7 +238,7 @@ def read_request(request_id: str, fields: Mapping[str, str]) -> RequestView | No
 
 
 def is_unbegun(run: RunView) -> bool:
-    """Whether nobody has ever worked on it, so that nothing but its end is missing."""
+    """True when no worker has begun it, so that nothing but its end is missing."""
     return run.state == "queued" and not run.began_ms
 
 

@@ -32,7 +32,7 @@ def settings_guard_name(channel: Channel) -> str:
 
 
 def for_agents(changes: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    """What a change of settings sets in the hash; None resets one."""
+    """The fields that a change of settings sets in the hash; None resets one."""
     return tuple(
         (f"set:{name}", "" if changes[name] is None else json.dumps(changes[name]))
         for name in FOR_AGENTS
@@ -47,13 +47,13 @@ def of_agents(values: Sequence[bytes | None]) -> str:
 
 
 class Told(NamedTuple):
-    """What was told last: the revision, and the id of the command that brought it (0 and "" if nothing was)."""
+    """The newest `conversation.updated`: its revision, and the id of the command behind it (0 and "" if there was none)."""
 
     revision: int
     event: str
 
     def covers(self, event_id: str) -> bool:
-        """Whether this command, or a later one, was told already."""
+        """True when this command, or a later one, was told already."""
         return self.event != "" and id_order(event_id) <= id_order(self.event)
 
 
@@ -76,7 +76,7 @@ class SettingsRecords:
         return (agent or b"").decode()
 
     async def on_busy(self, channel: Channel) -> str:
-        """What a message does by default while an answer is under way; "" when the settings do not say."""
+        """The default of `on_busy` in this conversation; "" when the settings name none."""
         (on_busy,) = await self._read(channel, "on_busy")
         return (on_busy or b"").decode()
 

@@ -17,13 +17,13 @@ from streams.redis.keys import UPLOADS_DUE, edge_keys, upload_home, upload_ledge
 from streams.redis.log import Log
 
 FAILED_LIFE_S: Final = 86_400
-"""How long a failed upload can be asked about. A file's record stays as long as the file."""
+"""Life of a failed upload's record. A file's record stays as long as the file."""
 LIST_LIFE_S: Final = 90_000
 """A day and an hour from the last change: the reaper ends an upload within a day."""
 SHOWN_MAX: Final = 1_000
 """Open uploads of a channel that its state shows."""
 SLOT_GRACE_MS: Final = 3_600_000
-"""How long after an upload's deadline its slot lapses by itself: the reaper comes first, unless it is down."""
+"""Time from an upload's deadline to the end of its slot by itself: the reaper comes first, unless it is down."""
 _OPEN, _CHANGE, _RESERVE, _RELEASE, _LIST = (
     load(f"upload_{name}") for name in ("open", "change", "reserve", "release", "list")
 )
@@ -37,11 +37,11 @@ class Due(NamedTuple):
 
 
 class Reserved(NamedTuple):
-    """What a reservation came to.
+    """The outcome of a reservation.
 
     Attributes:
-        answer: "new", or "held" before; else what there is too much of: "open" uploads of the user, "bytes" of the tenant.
-        stored_bytes: what the tenant has stored of everything, this upload included if it is new.
+        answer: "new", or "held" before; "open" when the user has too many open uploads, "bytes" when the tenant has too many bytes.
+        stored_bytes: all that the tenant has stored, this upload included if it is new.
     """
 
     answer: str

@@ -23,7 +23,7 @@ from streams.channel import Channel, channel_from_path
 
 
 class UploadState(StrEnum):
-    """Where an upload stands."""
+    """The state of an upload."""
 
     REQUESTED = "requested"
     UPLOADING = "uploading"
@@ -54,11 +54,6 @@ COMES_FROM: Final = MappingProxyType(
 OPEN: Final = (_S.REQUESTED, _S.UPLOADING)
 """Bytes are still taken."""
 FINAL: Final = (_S.READY, _S.FAILED)
-
-
-def may_enter(state: UploadState, present: UploadState) -> bool:
-    """Whether an upload that is `present` may become `state`."""
-    return present in COMES_FROM.get(state, ())
 
 
 def sources(state: UploadState) -> str:
@@ -96,7 +91,7 @@ SIGNED_PARTS_MAX: Final = 50
 
 
 class Strategy(StrEnum):
-    """How the bytes come."""
+    """The way the bytes come."""
 
     SINGLE = "single"
     MULTIPART = "multipart"
@@ -105,7 +100,7 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UploadPlan:
-    """What was decided. `part_size` is the size of every part but the last; one part holds a file no larger than it."""
+    """Strategy and part size of an upload: the size of every part but the last. One part holds a file no larger than it."""
 
     strategy: Strategy
     size: int
@@ -113,7 +108,7 @@ class UploadPlan:
 
     @property
     def part_count(self) -> int:
-        """How many parts; an empty file has none."""
+        """The number of parts; an empty file has none."""
         return -(-self.size // self.part_size)
 
     def part_bytes(self, n: int) -> int:
@@ -128,7 +123,7 @@ class UploadPlan:
 
     @property
     def is_multipart(self) -> bool:
-        """Whether the store is given parts. A socket upload of one part is put whole."""
+        """True when the store is given parts. A socket upload of one part is put whole."""
         return self.strategy is Strategy.MULTIPART or (self.strategy is Strategy.SOCKET and self.part_count > 1)
 
 
@@ -200,7 +195,7 @@ class UploadRecord:
 
     @property
     def key(self) -> str:
-        """Where its bytes are stored. Ours, never the sender's words."""
+        """The key its bytes are stored under, never the sender's words."""
         return f"{self.channel.tenant}/{self.id}"
 
     @property

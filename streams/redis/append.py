@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 class ReadBack(Protocol):
-    """Who reads back what a batch appends (see `streams.redis.tail.Tail`)."""
+    """Reads back the events that a batch appends; `streams.redis.tail.Tail` does it."""
 
     def begin_batch(self) -> bytes:
         """The label of the next batch, which its bells bear."""
@@ -222,7 +222,7 @@ class Appender:
         self._reply_came(batch)
 
     def _take(self, free: list[Channel], batch: _Batch) -> dict[int, list[_Waiting]]:
-        """What goes with this batch, by partition; a channel's rest waits until the batch is through."""
+        """The drafts that go with this batch, by partition; a channel's rest waits until the batch is through."""
         groups: dict[int, list[_Waiting]] = {}
         for channel in free:
             group = groups.setdefault(self._keys.of(channel).partition, [])

@@ -1,4 +1,4 @@
-"""Calls to Redis: one command, one script, or several commands in one write, with one map of what Redis may answer instead.
+"""Calls to Redis: one command, one script, or several commands in one write, with one map of errors.
 
 Everything but the append and the tail goes this way: the stores of `streams.records`, groups, leases, replay. The hot wire is
 inside it (`streams.redis.wire`), so calls made at the same time share round trips.
@@ -33,7 +33,7 @@ _NOT_ALLOWED_IN_SCRIPT: Final = "The user executing the script can't"
 
 
 def code_of(error: Exception) -> str:
-    """The code of an error reply, such as OOM. Redis 6.2 wraps what a script met in one of its own: the inner one counts."""
+    """The code of an error reply, such as OOM. Redis 6.2 wraps the error that a script met: the inner one counts."""
     text = str(error)
     if _NOT_ALLOWED_IN_SCRIPT in text:
         return "NOPERM"
@@ -43,7 +43,7 @@ def code_of(error: Exception) -> str:
 
 
 def is_moved(error: Exception) -> bool:
-    """Whether the server is a replica now: the connection is of no use, the master has to be looked for anew."""
+    """True when the server is a replica now: the connection is of no use, and the master has to be looked for anew."""
     return code_of(error) in _MOVED
 
 
@@ -59,7 +59,7 @@ def in_our_words(error: hiredis.ReplyError | RedisError | OSError) -> StreamsErr
 
 @contextmanager
 def in_our_errors() -> Iterator[None]:
-    """For code that uses Redis through somebody else's client, as arq does: its errors in our words.
+    """Turns the errors of another client of Redis, such as arq's, into ours.
 
     Raises:
         LogUnavailable: Redis is away, or refused.

@@ -1,4 +1,4 @@
-"""What an ack may promise: the level each channel kind asks for against what this Redis gives.
+"""Durability of an ack: the level that a channel kind asks for, and the one this Redis gives.
 
 WAIT and WAITAOF count the writes of their own connection and do not block inside a script, so one barrier follows each
 script call on the append wire (redis.io/commands/waitaof). Their number is checked: a timeout leaves the outcome open.
@@ -21,7 +21,7 @@ _RANK: Final = {Durability.MEMORY: 0, Durability.FSYNC: 1, Durability.REPLICATED
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What INFO and CONFIG say of the server."""
+    """The server's version and set-up, from INFO and CONFIG."""
 
     version: tuple[int, ...]
     run_id: str
@@ -56,12 +56,12 @@ class DurabilityPolicy:
         self._levels = levels
 
     def level_of(self, kind: Kind) -> Durability:
-        """What an ack of this kind of channel says."""
+        """The level that an ack of this kind of channel names."""
         return self._levels[kind]
 
     @property
     def has_barriers(self) -> bool:
-        """Whether any kind needs more than the script's reply."""
+        """True when some kind needs more than the script's reply."""
         return bool(self._barriers)
 
     def barrier_of(self, kind: Kind) -> Barrier | None:
@@ -70,7 +70,7 @@ class DurabilityPolicy:
 
     @staticmethod
     def reached(barrier: Barrier, counts: object) -> bool:
-        """Whether the barrier's reply has the numbers it asked for."""
+        """True when the barrier's reply has the numbers it asked for."""
         if barrier[0] == b"WAITAOF":
             return isinstance(counts, list) and counts[0] >= int(barrier[1]) and counts[1] >= int(barrier[2])
         return isinstance(counts, int) and counts >= int(barrier[1])

@@ -1,8 +1,7 @@
 """Consumer groups on the work streams: read, acknowledge, take over, park, put back.
 
 Every handler has its own group on every partition's work stream. Which worker reads a partition is decided by leases;
-acknowledging and parking pass the lease's token, so a worker that was overtaken settles nothing. What a piece of work
-means is not known here.
+acknowledging and parking pass the lease's token, so a worker that was overtaken settles nothing.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ LAG_MAX: Final = 10_000
 
 
 class GroupLost(StreamsError):
-    """A group is not there any more."""
+    """A consumer group no longer exists."""
 
 
 class Work(NamedTuple):
-    """One event that some handler wants. `only` names the one group it was put back for; "" is all of them."""
+    """One event that some handler wants. `only` names the group it was put back for; "" is all of them."""
 
     partition: int
     id: str
@@ -47,7 +46,7 @@ class Work(NamedTuple):
 
 
 class Parked(NamedTuple):
-    """Work that was given up. `id` is `<partition>:<stream id>`."""
+    """Work that a handler gave up on. `id` is `<partition>:<stream id>`."""
 
     id: str
     group: str
@@ -59,7 +58,7 @@ class Parked(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """What a group still has before it: not yet read, read and not done, and the oldest of these as a stream id."""
+    """Work that a group has not done: not yet read, read and not acknowledged, and the oldest of these as a stream id."""
 
     unread: int
     pending: int
@@ -81,7 +80,7 @@ class Groups:
         self._keys = log.keys
 
     async def ensure(self, partition: int, group: str, *, was_there: bool = False) -> bool:
-        """Make the group if it is not there. Returns whether it is new; `was_there` when the caller knows that it is not.
+        """Make the group if it is not there. Returns True for a new one. `was_there`: the caller knows that it existed before.
 
         A new one begins with what is added from now on. One that was made before and is gone was lost, with its stream or
         alone: it begins with all the work there is, because some of it may not be done; effects are keyed, so doing it
@@ -103,7 +102,7 @@ class Groups:
     async def read(
         self, calls: Calls, group: str, consumer: str, partitions: Iterable[int], *, limit: int, block_ms: int
     ) -> list[Work]:
-        """The next work of these partitions nobody of the group has read; waits up to `block_ms` for the first.
+        """Reads work of these partitions that nobody of the group has read; waits up to `block_ms` for the first.
 
         Raises:
             GroupLost: it is gone, alone or with its stream; `ensure` makes it again.
@@ -117,14 +116,14 @@ class Groups:
         return [read_work(streams[key], raw) for key, entries in reply or () for raw in entries]
 
     async def ack(self, partition: int, group: str, token: int, ids: Sequence[str]) -> bool:
-        """The work is done. False when the partition was taken over: whoever has it now does the work again."""
+        """Acknowledge work. False when the partition was taken over: whoever has it now does the work again."""
         keys = (self._keys.lease(partition), self._keys.work(partition))
         return int(await self._log.calls_in(partition).run(_ACK, keys, group, token, *ids)) >= 0
 
     async def claim(
         self, partition: int, group: str, consumer: str, *, idle_ms: int = 0, skip: Container[str] = ()
     ) -> list[Work]:
-        """Take over what the group has read and not done, oldest first, with how often each was delivered.
+        """Take over the work that the group has read and not done, oldest first, with the number of deliveries of each.
 
         XPENDING and XCLAIM, not XAUTOCLAIM: one's own work in hand (`skip`) must not be claimed again, because each claim
         counts as a delivery, and Redis 6.2 does not say which claimed entries are gone.
@@ -160,7 +159,7 @@ class Groups:
         return int(rows[0][3]) if rows else 0
 
     async def park(self, work: Work, group: str, token: int, reason: str, attempts: int) -> str:
-        """Give the work up and keep it with the reason. Returns its parked id, "" when it was not ours any more."""
+        """Give up on the work and keep it with the reason. Returns its parked id; "" when it was no longer ours."""
         number = work.partition
         keys = (self._keys.lease(number), self._keys.work(number), self._keys.parked(number))
         args = (group, token, work.id, work.path, work.event, work.type, reason, attempts)
@@ -168,7 +167,7 @@ class Groups:
         return f"{number}:{stream_id}" if stream_id else ""
 
     async def parked(self, group: str | None = None) -> list[Parked]:
-        """Everything that is parked, oldest first in each partition; of one group or of all."""
+        """Lists the parked work of one group or of all, oldest first in each partition."""
         found: list[Parked] = []
         for number in range(self._keys.partitions):
             rows = await self._log.calls_in(number).call("XRANGE", self._keys.parked(number), "-", "+")
@@ -176,7 +175,7 @@ class Groups:
         return [row for row in found if group in {None, row.group}]
 
     async def put_back(self, parked_id: str) -> bool:
-        """Make parked work work again, for the group that gave it up. False when nothing is parked under that id.
+        """Put parked work back, for the group that gave up on it. False when nothing is parked under that id.
 
         Raises:
             ValueError: not an id as `parked` gives it.
@@ -189,7 +188,7 @@ class Groups:
         return bool(await self._log.calls_in(partition).run(_PUT_BACK, keys, stream_id))
 
     async def backlog(self, partition: int, group: str) -> Backlog:
-        """What the group has before it in one partition; `unread` is counted up to 10,000."""
+        """The group's backlog in one partition; `unread` is counted up to 10,000."""
         work = self._keys.work(partition)
         if not await self._log.calls_in(partition).call("EXISTS", work):
             return Backlog(0, 0, None)

@@ -23,9 +23,9 @@ CONFIG: Final = "hub:config"
 JOBS: Final = "hub:jobs"
 """The beginning of the job queues' keys, one sorted set an agent; arq keeps its own keys beside them (`arq:…`)."""
 WORKERS: Final = "hub:workers"
-"""Sorted set: worker → when its sign of life ends, milliseconds."""
+"""Sorted set: worker → the millisecond its lease ends."""
 AGENTS: Final = "hub:agents"
-"""Hash: agent → JSON of what it is and until when some worker serves it."""
+"""Hash: agent → its description and the end of its worker's announcement, as JSON."""
 CONTROL: Final = "hub:control"
 """Stream, short, that tells workers to look at a run at once. Hints: the run's hash is polled anyway."""
 
@@ -115,7 +115,7 @@ class Keys:
         return ChannelKeys(partition, stream, stream + b":meta", stream + b":live", stream + b":open")
 
     def bell(self, partition: int) -> bytes:
-        """The stream that tells which channels moved."""
+        """The stream that announces the channels that moved."""
         return f"{self._prefixes[partition]}bell".encode()
 
     def work(self, partition: int) -> bytes:
@@ -131,7 +131,7 @@ class Keys:
         return f"{self._prefixes[partition]}groups".encode()
 
     def lease(self, partition: int) -> bytes:
-        """The hash that says which worker handles the partition's work."""
+        """The hash with the worker that handles the partition's work."""
         return f"{self._prefixes[partition]}lease".encode()
 
     def runs(self, partition: int) -> bytes:
@@ -139,7 +139,7 @@ class Keys:
         return f"{self._prefixes[partition]}runs".encode()
 
     def run_lease(self, channel: Channel, run_id: str) -> bytes:
-        """The sign of life of the worker that has the run."""
+        """The lease of the worker that has the run."""
         return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:lease:{channel.wire}:{run_id}".encode()
 
     def idempotency(self, partition: int, tenant: str, user: str) -> bytes:
@@ -155,7 +155,7 @@ class Keys:
         return f"{self._prefixes[partition]}{tenant}:channels:{kind.value}".encode()
 
     def node(self, partition: int, node: str) -> bytes:
-        """What a node's devices did in a partition, to be undone when it dies."""
+        """The hash of a node's devices in a partition, undone when the node dies."""
         return f"{self._prefixes[partition]}node:{node}".encode()
 
     def people(self, channel: Channel) -> bytes:
@@ -181,7 +181,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class EdgeKeys:
-    """What the nodes share, in one slot of a cluster."""
+    """The keys of what the nodes share, in one slot of a cluster."""
 
     rates: str
     bytes_stored: str
@@ -197,11 +197,11 @@ def edge_keys(prefix: str = "hub") -> EdgeKeys:
 
 
 UPLOADS_DUE: Final = b"hub:{uploads}:due"
-"""Sorted set of all tenants: `<channel path> <event id of the request>` → when to look, Unix ms."""
+"""Sorted set of all tenants: `<channel path> <event id of the request>` → the millisecond to look at it."""
 
 
 class UploadLedger(NamedTuple):
-    """What a tenant's uploads have reserved, in one slot.
+    """The keys of what a tenant's uploads have reserved, in one slot.
 
     Attributes:
         open: sorted set of a user's open uploads: slot → when it lapses.

@@ -1,4 +1,4 @@
-"""How much the log keeps beside its facts, and for how long. Pure."""
+"""Sizes and lives of what the log keeps beside its events. Pure."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Log:
 
     @property
     def is_available(self) -> bool:
-        """Whether the wires stand. `ping` also notices a Redis that hangs."""
+        """True while the connections stand. `ping` also notices a Redis that hangs."""
         return all(server.is_available for server in self.servers)
 
     @property

@@ -63,13 +63,13 @@ class Replay:
         return [read_entry(entry) for entry in raw]
 
     async def live_entries(self, channel: Channel, after: str = "0") -> list[Entry]:
-        """What the live lane holds after `after`, oldest first; the lane itself is short."""
+        """The entries of the live lane after `after`, oldest first; the lane itself is short."""
         start = "-" if after == "0" else f"({after}"
         raw = await self._call(channel, b"XRANGE", self._keys.of(channel).live, start, b"+")
         return [read_live_entry(entry) for entry in raw]
 
     async def open_texts(self, channel: Channel) -> dict[str, str]:
-        """The hash kept of answers in progress (fields as scripts/append.lua writes them)."""
+        """The texts of answers in progress, in the fields that scripts/append.lua writes."""
         return text_pairs(await self._call(channel, b"HGETALL", self._keys.of(channel).open))
 
     async def trim(self, channel: Channel, upto: str) -> int:

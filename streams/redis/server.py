@@ -80,7 +80,7 @@ class Server:
 
     @property
     def is_available(self) -> bool:
-        """Whether the wires stand. `ping` also notices a Redis that hangs."""
+        """True while the connections stand. `ping` also notices a Redis that hangs."""
         return self._query is not None
 
     async def ping(self, timeout_s: float) -> None:

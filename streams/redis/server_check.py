@@ -1,4 +1,4 @@
-"""What a Redis server must be like before facts are trusted to it, and what is fixed at its first start."""
+"""Checks of a Redis server before events are trusted to it, and the partitions fixed at its first start."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ async def read_facts(calls: Calls) -> ServerFacts:
 
 
 def read_greeting(connected: socket.socket) -> dict[str, str] | None:
-    """What INFO says of the server at the other end of a blocking socket; None while it loads its file. Ends the connection.
+    """The server's INFO over a blocking socket; None while it loads its file. Ends the connection.
 
-    For whoever has just started a server and has no event loop yet.
+    For a caller that has just started a server and has no event loop yet.
 
     Raises:
         OSError: nobody answers.
@@ -43,7 +43,7 @@ def read_greeting(connected: socket.socket) -> dict[str, str] | None:
 
 
 async def count_commands(calls: Calls) -> dict[str, int]:
-    """How often each command was called since the server started, scripts' own calls included, by its name in lower case."""
+    """The number of calls of each command since the server started, those of scripts included, by its name in lower case."""
     stats = _parse_info(await calls.call("INFO", "commandstats"))
     return {name.removeprefix("cmdstat_"): int(row.partition("=")[2].partition(",")[0]) for name, row in stats.items()}
 

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """Who is told what a watched channel did."""
+    """Hears the events of a watched channel."""
 
     def events(self, entries: list[Entry]) -> None:
         """New events, dense in seq after the position the tail stood at."""
@@ -47,7 +47,7 @@ class Listener(Protocol):
         """New live entries."""
 
     def is_of(self, epoch: str) -> bool:
-        """Whether `epoch` is the life of the channel that it was told of."""
+        """True when `epoch` is the life of the channel that it knows."""
 
     def broken(self) -> None:
         """The log did not continue where the tail stood: hold every cursor against it again."""
@@ -70,7 +70,7 @@ class Watched:
 
 
 class Hearer(Protocol):
-    """Who is told what rang."""
+    """Hears the bells."""
 
     def rung(self, event_paths: bytes, live_paths: bytes) -> None:
         """These channels moved in their events lane, these in their live lane (paths, with blanks between)."""
@@ -154,7 +154,7 @@ class Bells:
             self._hearer.begun(path, epoch.decode())
 
     def _is_known(self, label: bytes) -> bool:
-        """Whether everything this bell could name was, or is being, read back behind its batch."""
+        """True when all that this bell could name was, or is being, read back behind its batch."""
         name, _, number = label.partition(b":")
         return name == self._name and int(number) >= self._trusted_from
 

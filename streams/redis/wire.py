@@ -1,7 +1,7 @@
 """One pipelined connection to Redis whose replies arrive as callbacks.
 
 The hot path needs two things the general client does not give: no task, lock or future per call, and a callback in the
-same tick in which the reply was read. Everything that is not append, tail or replay uses redis-py.
+same tick in which the reply was read. `streams.redis.calls` puts commands with one reply on it.
 See ops/decisions/0002-own-redis-wire.md for the figures.
 """
 
@@ -44,7 +44,7 @@ class Wire(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether commands can be sent."""
+        """True while commands can be sent."""
         return self._transport is not None
 
     @property
@@ -75,10 +75,10 @@ class Wire(asyncio.Protocol):
                 self._transport.write(b"".join(held))
 
     def check(self) -> int:
-        """How many checks in a row, this one included, found an answer due and nothing come since the one before.
+        """Counts the checks in a row, this one included, that found an answer due and no byte since the check before.
 
-        Who checks at an interval counts turns of the loop and not the clock: after a stall of its own the process reads what
-        lies in its sockets before it calls a connection dead. An answer that comes in pieces is progress.
+        A caller that checks at an interval counts turns of the loop and not the clock: after a stall of its own the process reads
+        its sockets before it calls a connection dead. An answer that comes in pieces is progress.
         """
         self._silent_checks = 0 if self._has_heard or not self._waiting else self._silent_checks + 1
         self._has_heard = False

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import random
 import uuid
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import pytest
 from hypothesis import settings
 
 import support.examples  # noqa: F401 - registers the profiles
+from ops.cli import main
 from streams.redis.log import Log
 from support.redis_server import RedisServer
 
@@ -72,6 +73,24 @@ async def log(redis_url: str) -> AsyncIterator[Log]:
 def tenant() -> str:
     """A tenant nobody else uses: what keeps tests on one server apart."""
     return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs `hub ARGS` in this process: its exit code, output and errors. The environment is empty of our variables."""
+    for name in list(os.environ):
+        if name.startswith(("HUB_", "S3_", "WEBSOCKET_", "REDIS_")):
+            monkeypatch.delenv(name)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,7 +1,8 @@
-"""Commands that read and write the log itself: import, replay, state, key, doctor; on a real Redis."""
+"""Commands that read and write the log itself: import, replay, state, key, doctor, audit; on a real Redis."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from ops.cli import main
 from ops.importing.importer import IN_FLIGHT_MAX, Import
 from ops.importing.irc import drafts, parse
 from streams.channel import parse_channel
+from streams.envelope import Actor, Draft
 from streams.redis.log import Log
 from support.redis_server import RedisServer
 
@@ -29,17 +31,16 @@ LOG = """\
 [00:01]  * rob waves
 """
 Json = Callable[..., list[dict[str, object]]]
+CommandLine = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str], redis_url: str) -> Callable[..., list[str]]:
+def lines(command_line: CommandLine, redis_url: str) -> Callable[..., list[str]]:
     """Runs `hub ARGS --redis …` and gives its lines."""
 
     def run(*arguments: str) -> list[str]:
-        with pytest.raises(SystemExit) as ended:
-            main([*arguments, "--redis", redis_url])
-        out, err = capsys.readouterr()
-        assert (ended.value.code, err) == (0, "")
+        code, out, err = command_line(*arguments, "--redis", redis_url)
+        assert (code, err) == (0, "")
         return out.splitlines()
 
     return run
@@ -225,3 +226,44 @@ def test_ctrl_c_ends_a_long_replay_with_130(redis_url: str, tenant: str, irc_fil
 
     assert json.loads(first)["progress"] == "import"
     assert (slow.returncode, err) == (130, "")
+
+
+async def write_audited(redis_url: str, tenant: str, *, removed: int | None = None) -> None:
+    """Five messages; the one with this number is then taken out of the stream by hand."""
+    channel = parse_channel(tenant, "conversation:audited")
+    log = await Log.open(redis_url)
+    try:
+        for number in range(1, 6):
+            appended = await log.append(Draft(channel, "chat.message", b'{"text":"hello"}', Actor("user", "alice")))
+            if number == removed:
+                await log.redis.xdel(log.keys.of(channel).stream, appended.id)
+    finally:
+        await log.close()
+
+
+def test_audit_verify_finds_a_whole_channel_whole(command_line: CommandLine, redis_url: str, tenant: str) -> None:
+    """One JSON object: how many events, from where to where."""
+    asyncio.run(write_audited(redis_url, tenant))
+    code, out, err = command_line("audit", "verify", "conversation:audited", "--tenant", tenant, "--redis", redis_url)
+
+    report = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (report["events"], report["from_seq"], report["to_seq"], report["whole"]) == (5, 1, 5, True)
+
+
+def test_audit_verify_finds_an_event_that_was_taken_out(command_line: CommandLine, redis_url: str, tenant: str) -> None:
+    """The report names the place, the command fails with one line."""
+    asyncio.run(write_audited(redis_url, tenant, removed=3))
+    code, out, err = command_line("audit", "verify", "conversation:audited", "--tenant", tenant, "--redis", redis_url)
+
+    assert code == 1
+    assert not json.loads(out)["whole"]
+    assert "follows 2" in err
+    assert err.count("\n") == 1
+
+
+def test_a_channel_without_events_is_whole(command_line: CommandLine, redis_url: str, tenant: str) -> None:
+    """There is nothing to miss."""
+    code, out, _ = command_line("audit", "verify", "conversation:nothing", "--tenant", tenant, "--redis", redis_url)
+
+    assert (code, json.loads(out)["events"]) == (0, 0)

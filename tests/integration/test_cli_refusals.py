@@ -1,13 +1,11 @@
-"""Wrong settings, whichever command meets them: one line with the variable's name and what is allowed, exit code 2."""
+"""Wrong settings and wrong input, whichever command meets them: exit code 2, one line, the name and what is allowed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-
-from ops.cli import main
 
 Hub = Callable[..., tuple[int, str]]
 WEAK_KEY = """-----BEGIN PUBLIC KEY-----
@@ -19,20 +17,15 @@ SECRET = "a-secret-for-tests-of-more-than-32-bytes"
 
 
 @pytest.fixture
-def hub(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> Hub:
+def hub(command_line: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
     """Runs `hub ARGS` here with these variables: its exit code and errors."""
-    for name in list(os.environ):
-        if name.startswith(("HUB_", "S3_", "WEBSOCKET_", "REDIS_")):
-            monkeypatch.delenv(name)
     monkeypatch.setenv("HUB_DATA", str(tmp_path))
 
     def run(*arguments: str, **env: str) -> tuple[int, str]:
         for name, value in env.items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, capsys.readouterr().err
+        code, _, err = command_line(*arguments)
+        return code, err
 
     return run
 
@@ -102,3 +95,16 @@ def test_partitions_of_another_log_are_a_wrong_setting(hub: Hub, redis_url: str)
 
     assert code == 2
     assert "HUB_PARTITIONS must be 8" in told
+
+
+@pytest.mark.parametrize("arguments", [
+    ("tail", "conversation:1", "--after", "yesterday"), ("upload", "conversation:1", __file__, "--strategy", "pigeon"),
+    ("audit", "verify", "nonsense", "--tenant", "acme"),
+])  # fmt: skip # a row a command
+def test_wrong_input_is_told_before_anybody_is_asked(
+    command_line: Callable[..., tuple[int, str, str]], arguments: tuple[str, ...]
+) -> None:
+    """One line and 2, though no hub is there."""
+    code, out, err = command_line(*arguments)
+
+    assert (code, out, err.count("\n")) == (2, "", 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ import jwt
 import pytest
 
 from hub.config import DEV_SECRET
-from ops.cli import known_commands, main
+from ops.cli import known_commands
 from ops.cli.options import pace_of
 from ops.cli.output import Format, line
 
@@ -23,20 +22,9 @@ Hub = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def hub(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """Runs `hub ARGS` here: its exit code, output and errors. The environment is empty of our variables."""
-    for name in list(os.environ):
-        if name.startswith(("HUB_", "S3_", "WEBSOCKET_", "REDIS_")):
-            monkeypatch.delenv(name)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        out, err = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, out, err
-
-    return run
+def hub(command_line: Hub) -> Hub:
+    """The command line."""
+    return command_line
 
 
 def test_help_lists_every_command_file(hub: Hub) -> None:

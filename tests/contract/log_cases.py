@@ -266,7 +266,7 @@ GUARD_ROWS = [
     ("in", "ab,c", "a", False), ("in", "a.b", "axb", False),
     ("lt", "5", "4", True), ("lt", "5", "5", False), ("lt", "5", "10", False), ("lt", "1", None, True), ("lt", "0", None, False),
     ("le", "5", "5", True), ("le", "5", "6", False), ("le", "0", None, True), ("le", "10", "9", True),
-]  # fmt: skip
+]  # fmt: skip # a table
 
 
 class GuardCases:
@@ -320,7 +320,7 @@ class GuardCases:
         assert again == second._replace(is_duplicate=True)
         assert await log.redis.hgetall(key) == {
             b"at": second.id.encode(), b"number": b"2", b"plain": b"x", b"a": b"2", b"b": b"2", b"c": b"-2",
-        }  # fmt: skip
+        }  # fmt: skip # a table
         assert 90 < await log.redis.ttl(key) <= 100
 
     async def test_a_guard_may_name_the_hash_of_the_new_event(self, log: Log, tenant: str) -> None:
@@ -532,7 +532,7 @@ class RefusalCases:
         wrong = {
             "stream": keys.stream, "meta": keys.meta, "guard": log.keys.guard(channel, "g"),
             "idempotency": log.keys.idempotency(keys.partition, tenant, "alice"),
-        }  # fmt: skip
+        }  # fmt: skip # a table
         await log.redis.set(wrong[broken], "not what it should be")
         guard = Guard("g", (("x", "eq", ""),))
         poisoned = said(channel, "bad", "c-1", guards=(guard,))

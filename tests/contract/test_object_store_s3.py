@@ -87,7 +87,7 @@ async def test_store_away_is_unavailable() -> None:
     (S3Settings("files", "eu-west-1"), "files.s3.eu-west-1.amazonaws.com"),
     (S3Settings("files", endpoint_url="http://minio:9000"), "minio:9000/files/"),
     (S3Settings("files", endpoint_url="http://minio:9000", is_path_style=False), "files.minio:9000/"),
-])  # fmt: skip
+])  # fmt: skip # a case a row
 async def test_addresses(settings: S3Settings, host: str) -> None:
     """AWS gets the bucket in the host of its region, other stores in the path, unless told otherwise; SigV4 always."""
     store = S3Store(settings)

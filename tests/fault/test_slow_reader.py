@@ -33,11 +33,14 @@ async def publish(log: Log, channel: Channel, count: int) -> None:
     for start in range(0, count, 1_000):
         drafts = (
             Draft(
-                channel, "chat.message", json.dumps({"text": f"{n} {BODY}"}).encode(), Actor("user", "loud"),
+                channel,
+                "chat.message",
+                json.dumps({"text": f"{n} {BODY}"}).encode(),
+                Actor("user", "loud"),
                 command=f"{batch}.{n}",
             )
             for n in range(start, min(start + 1_000, count))
-        )  # fmt: skip
+        )
         await asyncio.gather(*(stored(log, draft) for draft in drafts))
 
 

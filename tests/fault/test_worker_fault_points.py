@@ -93,8 +93,10 @@ async def test_a_tool_that_may_not_be_repeated_is_not(log: Log, tenant: str) -> 
         complete = await client.end(run_id, within_s=30)
 
     assert (complete["outcome"], complete["error"]["code"], complete["error"]["retryable"]) == (
-        "failed", "worker_lost", True,
-    )  # fmt: skip
+        "failed",
+        "worker_lost",
+        True,
+    )
     assert (await client.until("tool.call.error", run_id=run_id))["reason"] == "worker_lost"
     assert list(agent.effects.values()) == [1]
     check_rules(await client.events())

@@ -17,18 +17,18 @@ LARGE_BYTES = 4_096
 KINDS = ("conversation", "team", "document", "agent", "user")
 CHANNELS = [f"{kind}:{name}" for kind in KINDS for name in ("1", "2", "fuzz.x", "a|b~c+d@e-f", "z" * 128)]
 BAD_CHANNELS = ["", ":", "conversation", "conversation:", "room:1", "conversation:../x", "user:{p00}", "team:a b", "team:\u202e",
-                "conversation:" + "x" * 129, "conversation:a\0b", "conversation:*", "CONVERSATION:1"]  # fmt: skip
+                "conversation:" + "x" * 129, "conversation:a\0b", "conversation:*", "CONVERSATION:1"]  # fmt: skip # texts
 JUNK: list[object] = [
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63) - 1, 2**64, 1e308, 0.1, "", "\0", "\u202e\u2066", "\ud800", "a" * 300,
     "💥" * 50, "0-0", "1-1", "99999999999999999999-0", "../../etc/passwd", "<script>", "{{7*7}}", "' OR 1=1", "\r\nX: y",
     [], [[]], {}, {"": ""}, {"__proto__": 1}, [None] * 101, {"a": {"b": {"c": [1]}}}, "9999-12-31T23:59:59.999Z",
     "2027-02-30T00:00:00Z", "NaN",
-]  # fmt: skip
+]  # fmt: skip # a table
 RAW = [
     b"", b"{", b"[]", b"{}", b"null", b"0", b'"x"', b"[1]", b"[[]]", b"[{}]", b'{"id":"r1"', b"\xef\xbb\xbf{}", b"{}{}",
     b"[" * 5_000, b'{"a":' * 3_000, b"[" + b"{}," * 200 + b"{}]", b'{"id":"r2","id":"r3","type":1}', b'[null,{},1,""]', b"\x00",
     b"1e999",
-]  # fmt: skip
+]  # fmt: skip # a table
 
 
 class Message(NamedTuple):
@@ -56,7 +56,7 @@ class FrameSource:
             (0.50, lambda: self._framed(self._valid)), (0.72, lambda: self._framed(self._broken)),
             (0.86, lambda: self._framed(self._mutated)), (0.91, self._array), (0.96, self._bent_frame), (0.99, self._bent_bytes),
             (1.0, self._raw),
-        ]  # fmt: skip
+        ]  # fmt: skip # a table
 
     def learn(self, text: str) -> None:
         """Something the hub said that may be worth saying back: an id, a revision, a run."""

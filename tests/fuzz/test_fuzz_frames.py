@@ -97,8 +97,9 @@ FRAMES = st.lists(
     st.sampled_from([name for name in INBOUND if name not in {"connection.init", "connection.reconnect"}]).flatmap(
         lambda name: st.tuples(st.just(name), payloads(CATALOGUE[name]), st.sampled_from(CHANNELS))
     ),
-    min_size=1, max_size=12,
-)  # fmt: skip
+    min_size=1,
+    max_size=12,
+)
 
 
 def test_valid_payloads_in_any_order(live: Live) -> None:

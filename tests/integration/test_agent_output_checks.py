@@ -45,7 +45,7 @@ BAD_ITEMS: dict[str, Any] = {
     "a question to too many": ToolCall("n", {}, nothing, approval=Question("?", assignees=("u",) * 21)),
     "a question to no name": ToolCall("n", {}, nothing, approval=Question("?", assignees=("a,b",))),
     "a question with a large schema": ToolCall("n", {}, nothing, approval=Question("?", response_schema={"x": "y" * 16_384})),
-}  # fmt: skip
+}  # fmt: skip # a table
 
 
 async def test_what_cannot_be_stored_ends_the_run_and_is_not_stored(log: Log, client: Client) -> None:

@@ -111,7 +111,7 @@ async def test_tools_fail_in_words(log: Log, client: Client) -> None:
         outcomes = yield [
             ToolCall("bad", {}, bad), ToolCall("slow", {}, slow, timeout_s=0.05), ToolCall("large", {}, large),
             ToolCall("refused", {}, bad, validate=refuse),
-        ]  # fmt: skip
+        ]  # fmt: skip # a table
         yield ",".join(str(outcome.error) for outcome in outcomes)
 
     async with running(options(log.url, {"a": agent}), log):

@@ -35,7 +35,7 @@ async def test_an_answer_is_streamed_and_ends_once(log: Log, client: Client) -> 
     assert await client.text(run_id) == "one two three "
     assert await client.types(of=run_id) == [
         "agent.status", "agent.status", "assistant.message.start", "assistant.message.end", "agent.complete",
-    ]  # fmt: skip
+    ]  # fmt: skip # a table
     start = await client.until("assistant.message.start", run_id=run_id)
     assert start["parent_id"] == (await client.events())[0].id.decode()
     deltas = [entry.payload for entry in await log.replay.live_entries(client.channel)]
@@ -274,9 +274,10 @@ async def test_runs_of_a_channel_take_turns(log: Log, client: Client) -> None:
 
     assert refused.value.field == "open"
     moves = [
-        (e.payload["run_id"], e.payload.get("state", "complete")) for e in await client.events()
+        (e.payload["run_id"], e.payload.get("state", "complete"))
+        for e in await client.events()
         if e.type in {b"agent.status", b"agent.complete"}
-    ]  # fmt: skip
+    ]
     assert moves.index((first, "complete")) < moves.index((third, "running"))
     assert (await client.text(first), await client.text(third)) == ("first", "third")
     check_rules(await client.events())

@@ -152,7 +152,7 @@ async def test_a_message_to_an_agent_is_answered_on_every_device(node: Node, log
     assert types == [
         "agent.status", "agent.status", "assistant.message.start", "assistant.message.end", "tool.call.start",
         "tool.call.complete", "assistant.message.start", "assistant.message.end", "agent.complete",
-    ]  # fmt: skip
+    ]  # fmt: skip # a table
 
 
 async def test_the_settings_name_the_agent_that_answers(node: Node, log: Log, tenant: str) -> None:

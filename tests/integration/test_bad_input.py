@@ -72,7 +72,7 @@ BAD_FRAMES = {
         frame(type="document.cursor", channel="document:1", payload={"selection": [2**64]}), 4005,
     ),
     "NaN": ('{"type":"document.cursor","id":"m1","channel":"document:1","payload":{"selection":NaN}}', 4005),
-}  # fmt: skip
+}  # fmt: skip # a table
 
 
 @pytest.mark.parametrize("case", BAD_FRAMES)

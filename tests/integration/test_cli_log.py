@@ -68,7 +68,7 @@ def test_an_imported_log_is_replayed_in_order(hub: Json, irc_file: Path, tenant:
     assert [event["seq"] for event in events] == list(range(1, 8))
     assert [event["actor"]["id"] for event in events] == [
         "ra", "robertj", "robertj", "D~5b4~5dni", "robertj", "rob", "rob",
-    ]  # fmt: skip
+    ]  # fmt: skip # a table
     assert events[-1]["payload"] == {"text": "waves", "metadata": {"said_at": "2005-02-28T00:01", "form": "action"}}
 
 
@@ -217,8 +217,10 @@ def test_ctrl_c_ends_a_long_replay_with_130(redis_url: str, tenant: str, irc_fil
     where = ["--tenant", tenant, "--redis", redis_url]
     with subprocess.Popen(
         [*hub, "import", "irc", irc_file, "--channel", "conversation:u", "--speed", "10x", *where],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as slow:  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as slow:
         assert slow.stdout is not None
         first = slow.stdout.readline()
         slow.send_signal(2)

@@ -34,14 +34,15 @@ def hub(command_line: Callable[..., tuple[int, str, str]], monkeypatch: pytest.M
 def test_a_wrong_setting_is_wrong_input(hub: Hub, command: tuple[str, ...]) -> None:
     """As a wrong option is: 2, by every command that reads the settings."""
     assert hub(*command, HUB_PARTITIONS="many") == (
-        2, f"hub {command[0]}: HUB_PARTITIONS must be a whole number from 1 to 1024\n",
-    )  # fmt: skip
+        2,
+        f"hub {command[0]}: HUB_PARTITIONS must be a whole number from 1 to 1024\n",
+    )
 
 
 @pytest.mark.parametrize("url", [
     "redis://host:port/0", "redis://host:99999/0", "redis://[::1", "redis://127.0.0.1:1/zero", "localhost:6379",
     "redis://127.0.0.1:1/0?socket_timeout=soon", "redis://127.0.0.1:1/0?no_such_option=1",
-])  # fmt: skip
+])  # fmt: skip # a case a row
 @pytest.mark.parametrize("command", [READ, ("worker",)])
 def test_a_malformed_redis_url_is_named(hub: Hub, command: tuple[str, ...], url: str) -> None:
     """Before anybody connects, and without the text: it may hold a password."""
@@ -62,7 +63,7 @@ def test_a_redis_that_is_away_is_no_wrong_input(hub: Hub) -> None:
 
 @pytest.mark.parametrize(("key", "allowed"), [
     ("-----BEGIN PUBLIC KEY-----", "must be a public key in PEM"), (WEAK_KEY, "RSA of at least 2048 bits"),
-])  # fmt: skip
+])  # fmt: skip # a case a row
 def test_a_key_that_checks_no_token_is_named(hub: Hub, redis_url: str, key: str, allowed: str) -> None:
     """In one line, not in a traceback of the server."""
     code, told = hub("serve", "--port", "0", REDIS_URL=redis_url, HUB_JWT_PUBLIC_KEY=key)

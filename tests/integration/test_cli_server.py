@@ -120,7 +120,7 @@ async def test_serving_processes_share_a_port_and_are_replaced(redis_url: str, t
     """A node that is killed is started again on the same port; SIGTERM ends all of them."""
     env = {
         "REDIS_URL": redis_url, "HUB_JWT_SECRET": DEV_SECRET, "HUB_DRAIN_SECONDS": "0", "HUB_DATA": data_folder(),
-    }  # fmt: skip
+    }  # fmt: skip # a table
     server = Server("serve", "--workers", "2", "--port", "0", env=env)
     try:
         async with HubClient(server.url, a_token(tenant), connect_timeout_s=100) as hub:

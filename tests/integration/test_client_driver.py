@@ -648,7 +648,7 @@ async def test_control_c_ends_without_a_word_of_complaint(server):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTED, server.url,
         cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    )  # fmt: skip # many arguments
     await server.until_seen("chat.message")
     process.send_signal(signal.SIGINT)
     _, complaints = await process.communicate()

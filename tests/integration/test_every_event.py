@@ -41,8 +41,9 @@ COMMANDS = [pytest.param(row, id=name) for name, row in SERVED.items() if name n
 STORED = [pytest.param(row, id=name) for name, row in SERVED.items() if row.is_stored]
 
 OTHERS: Mapping[str, Json] = {
-    "file.upload.request": {"filename": "b.bin", "size": 4, "mime": "text/plain"}, "agent.invoke": {"input": "other"},
-}  # fmt: skip
+    "file.upload.request": {"filename": "b.bin", "size": 4, "mime": "text/plain"},
+    "agent.invoke": {"input": "other"},
+}
 """Valid payloads that are not the case's, where the least one would be refused for what it says."""
 
 

@@ -34,7 +34,7 @@ async def test_a_response_is_streamed_with_usage(log: Log, client: Client) -> No
     assert complete["usage"] == [{"model": "m", "input_tokens": 7, "output_tokens": 2, "total_tokens": 9}]
     assert [(m["role"], m["content"]) for m in server.requests[1]["messages"]] == [
         ("system", "Be kind."), ("user", "hi"), ("assistant", "Hello"), ("user", "again"),
-    ]  # fmt: skip
+    ]  # fmt: skip # a table
     assert server.authorizations == ["Bearer sk-secret"] * 2
     check_rules(await client.events())
 
@@ -63,8 +63,9 @@ async def test_tools_are_called_and_their_results_shown_to_the_model(log: Log, c
     assert await client.text(run_id) == "Let me see. |It is 42."
     told = [m for m in server.requests[1]["messages"] if m["role"] == "tool"]
     assert [(m["tool_call_id"], m["content"]) for m in told] == [
-        ("c1", "42"), ("c2", "error: there is no tool nothing"),
-    ]  # fmt: skip
+        ("c1", "42"),
+        ("c2", "error: there is no tool nothing"),
+    ]
     check_rules(await client.events())
 
 

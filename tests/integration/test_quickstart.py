@@ -56,7 +56,7 @@ class Terminal:
         self.process = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", code], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=side, stderr=side,
             start_new_session=True,
-        )  # fmt: skip
+        )  # fmt: skip # many arguments
         os.close(side)
         self._text = ""
         self._grew = threading.Condition()

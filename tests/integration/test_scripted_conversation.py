@@ -38,12 +38,12 @@ CHANNELS = (TALK, TEAM, NOTES, ACTOR, "user:alice", "user:bob")
 LATER = frozenset({
     "message.status", "channel.read", "tool.call.args", "chat.edit", "chat.delete", "chat.react", "chat.feedback",
     "chat.branch", "agent.steer", "agent.subagent",
-})  # fmt: skip
+})  # fmt: skip # a table
 """What the first version need not have (no star in the catalogue's document). Everything else is in the story."""
 SELDOM = (
     "arq:", "hub:jobs:<agent>", "hub:{edge}:rates", "hub:{edge}:revocations", ":idem:<user>:old", ":parked", ":snapshot",
     ":guard:marks:", ":guard:upload-key:",
-)  # fmt: skip
+)  # fmt: skip # many arguments
 """Of the keys of docs/redis-keys.md, those that the story does not come to, or that are there for a moment only."""
 FOLLOWED = [{"channel": name, "after": "0", "presence": True} for name in (TALK, TEAM, NOTES, ACTOR)]
 

@@ -54,7 +54,7 @@ async def hub(redis_url: str, tenant: str, tmp_path: Path) -> AsyncIterator[File
     ({"size": 10**15}, 4017, "size"),
     ({"size": -1}, 4005, "size"),
     ({"sha256": "abc"}, 4005, "sha256"),
-])  # fmt: skip
+])  # fmt: skip # a case a row
 async def test_bad_requests(hub: FileHub, changes: dict[str, Any], code: int, field: str) -> None:
     """A name, type or size that is not taken is refused before anything is stored."""
     payload = {"filename": "a", "size": 1, "mime": "text/plain"} | changes
@@ -117,8 +117,9 @@ async def test_wrong_size(hub: FileHub) -> None:
     assert refused.status_code == 403
     assert beyond["code"] == 4017
     assert (missing["payload"]["code"], missing["payload"]["details"]) == (
-        4021, [{"field": "next_offset", "problem": "is 0"}],
-    )  # fmt: skip
+        4021,
+        [{"field": "next_offset", "problem": "is 0"}],
+    )
     assert await hub.left() == []
 
 

@@ -140,7 +140,7 @@ async def test_the_story_as_events(hub: FileHub) -> None:
         (progress,) = [f["payload"] for f in follower.seen if f["type"] == "file.upload.progress"]
         assert progress == {
             "upload_id": authorized["upload_id"], "user": "alice", "sent": 1000, "total": 1000, "state": "uploading",
-        }  # fmt: skip
+        }  # fmt: skip # a table
         assert not any("_store" in text for text in follower.raw)
 
 
@@ -194,9 +194,11 @@ async def test_cancel(hub: FileHub) -> None:
         assert end["payload"] == {"upload_id": authorized["upload_id"], "reason": "cancelled", "message": "wrong file"}
         assert end["meta"]["causation"] == answer["payload"]["id"]
         for type_, payload in (
-            ("file.upload.complete", {}), ("file.upload.cancel", {}),
-            ("file.upload.sign", {"parts": [{"n": 1}]}), ("file.url", {}),
-        ):  # fmt: skip
+            ("file.upload.complete", {}),
+            ("file.upload.cancel", {}),
+            ("file.upload.sign", {"parts": [{"n": 1}]}),
+            ("file.url", {}),
+        ):
             name = "file_id" if type_ == "file.url" else "upload_id"
             refused = await socket.answer(type_, payload | {name: authorized["upload_id"]}, CHANNEL)
             assert refused["payload"]["code"] == 4021, refused
@@ -255,7 +257,7 @@ async def test_progress_of_a_direct_upload(hub: FileHub) -> None:
 
     assert told == {
         "upload_id": authorized["upload_id"], "user": "alice", "sent": 40, "total": 100, "state": "uploading",
-    }  # fmt: skip
+    }  # fmt: skip # a table
 
 
 async def test_downloads_are_for_readers(hub: FileHub) -> None:
@@ -291,7 +293,7 @@ async def test_inline_is_for_harmless_types(hub: FileHub) -> None:
 
     assert [answer.headers["content-disposition"] for answer in served] == [
         'inline; filename="a.png"', 'attachment; filename="b.jpg"', "attachment; filename=\"_.svg\"; filename*=UTF-8''%C3%9C.svg",
-    ]  # fmt: skip
+    ]  # fmt: skip # a table
     assert all(answer.headers["x-content-type-options"] == "nosniff" for answer in served)
 
 

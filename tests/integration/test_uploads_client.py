@@ -177,7 +177,7 @@ async def test_command_line(hub: FileHub, tmp_path: Path) -> None:
         sys.executable, "-c", code, "upload", CHANNEL, str(path), "--url", hub.node.url, "--tenant", hub.tenant,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env=os.environ | {"HUB_JWT_SECRET": SECRET, "PYTHONPATH": os.getcwd()},
-    )  # fmt: skip
+    )  # fmt: skip # many arguments
     out, err = await process.communicate()
 
     assert process.returncode == 0, err.decode()

@@ -30,7 +30,7 @@ EVENTS = st.lists(
 ENDINGS = st.sampled_from([
     RunEnding("success", 1), RunEnding("cancelled", 1), RunEnding("expired", 1, "timeout", text="so far"),
     RunEnding("failed", 1, "worker_lost", failure("worker_lost", "m", is_retryable=True), text="so far", reasoning="hm"),
-])  # fmt: skip
+])  # fmt: skip # a table
 
 
 def left_at(events: list[tuple[str, JsonObject]]) -> Journal:

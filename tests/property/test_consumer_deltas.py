@@ -14,7 +14,7 @@ PIECES = st.lists(
         st.floats(0, 0.1),
     ),
     max_size=40,
-)  # fmt: skip
+)
 
 
 def sent(joiner: Joiner, now_s: float) -> list[Delta]:

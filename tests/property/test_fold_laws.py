@@ -88,13 +88,13 @@ def _about(data: st.DataObject, ids: list[str]) -> Step:
         Step("chat.feedback", {"message_id": message_id, "rating": "up", "comment": "so"}),
         Step("chat.branch", {"leaf_id": message_id}),
         Step("chat.regenerate", {"message_id": message_id}),
-    ]))  # fmt: skip
+    ]))  # fmt: skip # a table
 
 
 def _settings(data: st.DataObject, _ids: list[str]) -> Step:
     given_ = data.draw(st.fixed_dictionaries({}, optional={
         "title": st.none() | WORDS, "model": st.none() | WORDS, "temperature": st.none() | st.floats(0, 2),
-    }))  # fmt: skip
+    }))  # fmt: skip # a table
     if data.draw(st.booleans()):
         return Step("chat.configure", {"settings": given_})
     changes: JsonObject = {"settings": given_, "title": data.draw(WORDS)}
@@ -105,7 +105,7 @@ def _answer(data: st.DataObject, ids: list[str]) -> Step:
     run_id = data.draw(st.sampled_from(RUNS))
     payload: JsonObject = {
         "message_id": f"{run_id}.{data.draw(st.integers(0, 1))}", "run_id": run_id, "attempt": data.draw(st.integers(1, 3)),
-    }  # fmt: skip
+    }  # fmt: skip # a table
     name = data.draw(st.sampled_from(["start", "reset", "end"]))
     if name == "start":
         payload |= {"agent": "demo"}
@@ -124,15 +124,15 @@ def _run(data: st.DataObject, _ids: list[str]) -> Step:
     status: JsonObject = {
         "run_id": run_id, "agent": "demo", "state": data.draw(st.sampled_from(list(TRANSITIONS))),
         "attempt": data.draw(st.integers(1, 3)), "segment": data.draw(st.integers(1, 3)),
-    }  # fmt: skip
+    }  # fmt: skip # a table
     complete: JsonObject = {
         "run_id": run_id, "agent": "demo", "outcome": data.draw(st.sampled_from(list(OUTCOMES))),
         "message_ids": [], "duration_ms": 1, "attempts": 1, "result": data.draw(JSON),
-    }  # fmt: skip
+    }  # fmt: skip # a table
     output: JsonObject = {"run_id": run_id, "index": 0, "kind": "json", "value": data.draw(JSON)}
     return data.draw(st.sampled_from([
         Step("agent.status", status), Step("agent.complete", complete), Step("agent.output", output),
-    ]))  # fmt: skip
+    ]))  # fmt: skip # a table
 
 
 def _tool(data: st.DataObject, _ids: list[str]) -> Step:
@@ -146,7 +146,7 @@ def _tool(data: st.DataObject, _ids: list[str]) -> Step:
         Step("tool.call.request", {**asked, "batch_id": "b", "kind": "approval", "prompt": "May I?", "args": {"n": 1}}),
         Step("tool.call.response", {"request_id": asked["request_id"], "decision": "approve"}),
         Step("tool.call.resolved", {**asked, "resolution": "approved", "edited": False}),
-    ]))  # fmt: skip
+    ]))  # fmt: skip # a table
 
 
 def _upload(data: st.DataObject, ids: list[str]) -> Step:
@@ -158,7 +158,7 @@ def _upload(data: st.DataObject, ids: list[str]) -> Step:
         Step("file.upload.cancel", {"upload_id": upload_id}),
         Step("file.upload.failed", {"upload_id": upload_id, "reason": "size", "message": "too large"}),
         Step("file.ready", {"file_id": upload_id, "filename": "a.txt", "size": 3}),
-    ]))  # fmt: skip
+    ]))  # fmt: skip # a table
 
 
 def _activity(data: st.DataObject, _ids: list[str]) -> Step:
@@ -177,7 +177,7 @@ def _notice(data: st.DataObject, ids: list[str]) -> Step:
         read = {"up_to": event_id(2)}
     return data.draw(st.sampled_from([
         Step("team.notification", payload), Step("team.notification", payload), Step("team.notification.read", read),
-    ]))  # fmt: skip
+    ]))  # fmt: skip # a table
 
 
 def _document(data: st.DataObject, _ids: list[str]) -> Step:
@@ -192,7 +192,7 @@ def _passed_over(data: st.DataObject, _ids: list[str]) -> Step:
     return data.draw(st.sampled_from([
         Step("channel.presence", {"user": "alice", "status": "joined", "devices": 1}),
         Step("later.event", {"text": 7}), Step("message.status", {"message_id": "1-0"}),
-    ]))  # fmt: skip
+    ]))  # fmt: skip # a table
 
 
 MAKERS: dict[Kind, tuple[Make, ...]] = {

@@ -40,7 +40,7 @@ class Story:
         event: Json = {
             "id": f"{START_MS + self._count}-0", "seq": len(self.logs[channel]) + 1, "channel": channel, "type": type_,
             "v": 1, "actor": AGENT if cause else USER,
-        }  # fmt: skip
+        }  # fmt: skip # a table
         if cause:
             correlation = cause.get("meta", {}).get("correlation", cause["id"])
             event["meta"] = {"correlation": correlation, "causation": cause["id"]}
@@ -310,7 +310,7 @@ def subscribed(logs: dict[str, list[str]], at: int) -> Json:
     payload = {
         "epoch": "e", "head": mark, "floor": {"id": "0", "seq": 0}, "recovered": True, "replay": at, "gap": None,
         "state_at": at, "state": json.loads(fold.render()),
-    }  # fmt: skip
+    }  # fmt: skip # a table
     return {"type": "channel.subscribed", "re": "s1", "channel": HOME, "payload": payload}
 
 
@@ -387,7 +387,8 @@ SOCKET_FAULTS: dict[str, tuple[int, Callable[[Socket], None]]] = {
     "a reply to a command that is not in the log": (4, change("message.received", seq=5)),
     "a delta at another place": (9, change("assistant.message.delta", 1, delta="other!")),
     "a delta that says something else the second time": (
-        9, lambda s: s.frames.insert(s.at("assistant.message.delta", 2), delta("x" * 30, 6, 12)),
+        9,
+        lambda s: s.frames.insert(s.at("assistant.message.delta", 2), delta("x" * 30, 6, 12)),
     ),
     "a last delta that did not come": (9, drop("assistant.message.delta", 3)),
     "a token in the live lane": (6, change("tool.call.progress", message=JWT)),
@@ -396,7 +397,7 @@ SOCKET_FAULTS: dict[str, tuple[int, Callable[[Socket], None]]] = {
     "progress that falls": (10, swap("tool.call.progress", "agent.complete")),
     "a state that is not the fold": (13, wrong_state),
     "a state of another place": (13, change("channel.subscribed", state_at=1)),
-}  # fmt: skip
+}
 
 
 def test_a_socket_that_saw_what_it_should_has_no_violation() -> None:

@@ -191,7 +191,7 @@ def test_composite_names_its_parts(parts: list[bytes]) -> None:
 @given(
     WANTED, SIZES, st.text(min_size=1, max_size=20), st.sampled_from(list(UploadState)),
     st.sampled_from([None, *FailReason]), st.booleans(),
-)  # fmt: skip
+)  # fmt: skip # many arguments
 def test_record_round_trips(
     wanted: str, size: int, filename: str, state: UploadState, reason: FailReason | None, is_checked: bool
 ) -> None:
@@ -200,7 +200,7 @@ def test_record_round_trips(
         id="ab" * 16, channel=Channel("acme", Kind.TEAM, "blue"), user="alice", filename=filename, mime="text/plain",
         plan=make_plan(wanted, size, takes_binary=False), event_id="1-0", slot="s", expires_ms=5, state=state,
         reason=reason, is_checked=is_checked,
-    )  # fmt: skip
+    )  # fmt: skip # many arguments
 
     assert from_fields(upload.id, {name: str(value) for name, value in upload.to_fields().items()}) == upload
 

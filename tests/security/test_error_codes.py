@@ -254,7 +254,7 @@ SOCKET: dict[int, Callable[[Bench], Awaitable[Seen]]] = {
     4014: unknown_version, 4015: many_channels, 4016: silence, 4017: refused_file,
     4018: lambda bench: ask(bench, "chat.edit", {"message_id": "1-0", "text": "x"}), 4019: live_revocation,
     4020: replaced, 4021: stale_version, 4022: late_upload, 4023: second_init, 4024: no_files_here, 4030: our_fault,
-}  # fmt: skip
+}  # fmt: skip # a table
 
 
 def test_every_code_has_a_scenario() -> None:
@@ -366,7 +366,7 @@ HTTP: dict[int, Call] = {
     4018: lambda b: post(b, {"type": "chat.edit", "payload": {"message_id": "1-0", "text": "x"}}), 4019: http_revoked,
     4021: lambda b: post(b, STALE, "/v1/channels/document:1/events"), 4022: http_late_upload, 4024: http_no_files,
     4030: http_our_fault,
-}  # fmt: skip
+}  # fmt: skip # a table
 SMALL = {"message_size_limit_bytes": 1_024}
 STALE = {
     "type": "document.update",

@@ -263,10 +263,11 @@ async def test_a_hostile_client_writes_no_line_and_no_secret(redis_url: str, ten
             hello = {"token": text, "versions": [1], "client_id": mark, "client": {"name": mark, "version": mark}}
             await a.answer("connection.init", hello)
             for frame in (
-                {"type": evil, "id": "1"}, {"type": "chat.message", "id": "2", "channel": evil, "payload": {"text": evil}},
+                {"type": evil, "id": "1"},
+                {"type": "chat.message", "id": "2", "channel": evil, "payload": {"text": evil}},
                 {"type": "chat.message", "id": "3", "channel": CHANNEL, "payload": {evil: evil}},
                 {"type": "connection.refresh", "id": "4", "payload": {"token": evil}},
-            ):  # fmt: skip
+            ):
                 await a.send_raw(json.dumps(frame))
                 await a.expect("connection.error", re=frame["id"])
         async with httpx.AsyncClient(base_url=node.url, timeout=30) as http:
@@ -297,7 +298,7 @@ async def test_error_texts_repeat_nothing_a_client_sent(redis_url: str, tenant: 
         {"type": "chat.edit", "channel": CHANNEL, "payload": {"message_id": "1-1", "text": script}},
         {"type": "channel.subscribe", "payload": {"channels": [{"channel": CHANNEL, "after": script}]}},
         {"type": "connection.refresh", "payload": {"token": script}},
-    ]  # fmt: skip
+    ]  # fmt: skip # a table
     async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
         told = []
         for number, frame in enumerate(frames):

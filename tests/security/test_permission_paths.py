@@ -118,7 +118,7 @@ async def test_subscribing_asks_for_read_each_channel_anew(redis_url: str, tenan
                 stack, node, "connection.reconnect",
                 {"token": text, "session_id": "s", "cursors": {"team:blue": cursor, "team:red": cursor}},
             ),
-        ]  # fmt: skip
+        ]  # fmt: skip # a table
         a = await stack.enter_async_context(client(node.ws_url, text))
         answers = [await a.answer("channel.subscribe", {"channels": [name]}) for name in ("team:blue", "team:red")]
         codes.append({frame["channel"]: frame["payload"].get("code", 0) for frame in answers})
@@ -164,9 +164,10 @@ async def test_everybody_reads_their_own_inbox_and_nobody_elses(redis_url: str, 
         codes = {}
         for name in ("user:a", "user:b"):
             answers = [
-                await a.answer("channel.subscribe", {"channels": [name]}), await a.answer("channel.history", {}, name),
+                await a.answer("channel.subscribe", {"channels": [name]}),
+                await a.answer("channel.history", {}, name),
                 await a.answer("channel.state", {}, name),
-            ]  # fmt: skip
+            ]
             codes[name] = [frame["payload"].get("code", 0) for frame in answers]
             codes[name] += [(await http.get(f"/v1/channels/{name}/{path}")).status_code for path in READS[:3]]
         body = {"type": "team.notification", "payload": {"kind": "k", "title": "t"}}

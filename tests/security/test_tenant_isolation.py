@@ -129,7 +129,7 @@ PATHS: list[Callable[[Stranger], tuple[str, Json]]] = [
     reading("presence"),
     *(lambda _, path=path: (path, {}) for path in (
         "/metrics", "/readyz", "/healthz", "/openapi.json", "/asyncapi.json", "/console", "/v1/channels/team:shared/state")),
-]  # fmt: skip
+]  # fmt: skip # a table
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -25,7 +25,7 @@ def longest_reconnect(text: str) -> dict[str, Any]:
         "token": text, "client_id": "c" * 128, "versions": [1] * 8, "capabilities": ["c" * 32] * 32, "session_id": "s" * 64,
         "client": {"name": "n" * 64, "version": "v" * 32}, "cursors": dict.fromkeys(names, cursor),
         "channels": [{"channel": name} | channel for name in names[:100]],
-    }  # fmt: skip
+    }  # fmt: skip # a table
 
 
 async def test_the_longest_handshake_fits(redis_url: str, tenant: str) -> None:

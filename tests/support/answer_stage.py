@@ -44,7 +44,7 @@ class WorkerProcess:
         self._env = os.environ | {
             "REDIS_URL": redis_url, "HUB_AGENTS": agents, "HUB_RUN_LEASE": str(LEASE_S), "HUB_DATA": str(folder),
             "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "SLOW_AGENT_EFFECTS": str(folder / "effects"),
-        }  # fmt: skip
+        }  # fmt: skip # a table
         self._log = folder / f"worker-{next(_numbers)}.log"
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -58,8 +58,11 @@ class WorkerProcess:
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
                 [sys.executable, "-c", "from ops.cli import main; main()", "worker"],
-                env=self._env, cwd=ROOT, stdout=subprocess.PIPE, stderr=log,
-            )  # fmt: skip
+                env=self._env,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
 
     def ready(self) -> None:
         """Until it works. Blocks."""

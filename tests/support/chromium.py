@@ -15,7 +15,7 @@ QUIET: Final = (
     # root has no sandbox; the rest keeps Chromium from calling home, which a closed network makes slow
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-)  # fmt: skip
+)  # fmt: skip # many arguments
 
 
 def chromium_path() -> str:

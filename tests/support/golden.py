@@ -59,7 +59,7 @@ def _content(row: EventType) -> dict[str, object]:
         "id": "1795367479511-0", "seq": 42, "channel": f"{min(row.kinds).value}:42", "type": row.name, "v": row.version,
         "actor": {"kind": "user", "id": "alice", "client": "c-1"}, "meta": {"command": "m-1"},
         "payload": short_payload(row),
-    }  # fmt: skip
+    }  # fmt: skip # a table
     return {"schema_sha256": schema_hash(row), "event": event}
 
 

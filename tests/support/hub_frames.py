@@ -20,7 +20,7 @@ STORED_FIELDS = frozenset({"id", "seq", "duplicate", "durability"})
 UNASKED = frozenset({
     "connection.error", "connection.expiring", "connection.drain", "channel.subscribed", "channel.resumed",
     "channel.unsubscribed", "file.upload.progress",
-})  # fmt: skip
+})  # fmt: skip # a table
 """Replies that also come without `re`: nobody asked, or a binary chunk did, which has no id."""
 
 _WITH_STATE = frozenset({"channel.subscribed", "channel.state"})

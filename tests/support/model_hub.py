@@ -160,7 +160,7 @@ class ModelSession:
             "tenant": "acme", "version": 1, "capabilities": payload["capabilities"], "heartbeat_interval_ms": 30_000,
             "message_size_limit_bytes": 1_048_576, "max_subscriptions": 1000, "token_expires_at": "2030-01-01T00:00:00.000Z",
             "node": "n1", "server_time": "2026-01-01T00:00:00.000Z", "reconnect": {"min_ms": 1, "max_ms": 4},
-        }  # fmt: skip
+        }  # fmt: skip # a table
         self.send({"type": "connection.ack", "re": frame["id"], "payload": ack | self.hub.ack})
         for channel, cursor in payload.get("cursors", {}).items():
             self.subscribe({"channel": channel, **cursor}, None)
@@ -216,7 +216,7 @@ class ModelSession:
             "epoch": log.epoch, "head": {"id": log.head[0], "seq": log.head[1]},
             "floor": {"id": log.floor[0], "seq": log.floor[1]}, "recovered": gap is None, "replay": replay, "gap": gap,
             "state": {"count": log.head[1]}, "state_at": log.head[1],
-        }  # fmt: skip
+        }  # fmt: skip # a table
         frame: Frame = {"type": "channel.subscribed", "channel": channel, "payload": payload}
         self.send(frame if re is None else frame | {"re": re})
 

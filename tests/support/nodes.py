@@ -126,7 +126,7 @@ class NodeProcess:
         self._env = os.environ | {
             "REDIS_URL": redis_url, "HUB_JWT_SECRET": SECRET, "HUB_PORT": str(self.port), "HUB_RATE_LIMITS": "off",
             "HUB_DRAIN_SECONDS": "0", "HUB_DATA": data_folder(), "PYTHONPATH": os.getcwd(),
-        } | env  # fmt: skip
+        } | env  # fmt: skip # a table
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

@@ -14,11 +14,14 @@ Strategy = st.SearchStrategy
 TEXT_MAX = 40
 """Longer texts are the unit tests' (limits); here it is the shapes that vary."""
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=3), inner, max_size=3),
     max_leaves=8,
-)  # fmt: skip
+)
 """Any JSON value, small; deeper than a payload may be only by great ill luck of the draw. No NUL: a bare text may hold none."""
 
 

@@ -64,7 +64,7 @@ BROKEN_RULES: dict[str, dict[str, Fields]] = {
                                         "delta": "\U0001f600"}},
     "agent.output": {"neither": {"run_id": "r", "index": 0, "kind": "text"}, "no patch": {
         "run_id": "r", "index": 0, "kind": "state_delta", "value": [{"op": "jump", "path": "/a"}]}},
-}  # fmt: skip
+}  # fmt: skip # a table
 """Payloads whose fields are each valid and together are not."""
 
 

@@ -30,7 +30,7 @@ def options(url: str, agents: dict[str, Any], **more: Any) -> WorkerOptions:
         "partition_life_ms": 900, "lease_ms": 2_000,
         "look_again_ms": 300, "job_patience_ms": 800, "block_ms": 100, "drain_s": 0.2, "grace_s": 1.0,
         "retry": RetryPolicy(attempts_max=5, first_s=0.02, factor=1.0, longest_s=0.02),
-    }  # fmt: skip
+    }  # fmt: skip # a table
     found = {name: served(name, agent) for name, agent in agents.items()}
     return WorkerOptions(redis_url=url, agents=found, **(quick | more))
 
@@ -54,7 +54,7 @@ class Client:
         draft = Draft(
             self.channel, type_, json.dumps(payload).encode(), Actor("user", self.user), command=f"t{next(_numbers)}",
             guards=guards, is_wanted=True,
-        )  # fmt: skip
+        )  # fmt: skip # many arguments
         return (await self.log.append(draft)).id
 
     async def ask(self, text: str, agent: str = "a", shift_ms: int = 0, **more: Any) -> str:

@@ -70,12 +70,12 @@ class S3Server:
             "S3_SKIP_SIGNATURE_VALIDATION": "0", "DISABLE_EVENTS": "1", "SKIP_SSL_CERT_DOWNLOAD": "1", "DNS_ADDRESS": "0",
             "FILESYSTEM_ROOT": str(self.folder), "LOCALSTACK_VOLUME_DIR": str(self.folder / "volume"),
             "TMPDIR": str(self.folder), "S3_DIR": str(self.folder / "s3"), "CONFIG_DIR": str(self.folder / "config"),
-        }  # fmt: skip
+        }  # fmt: skip # a table
         with (self.folder / "log").open("ab") as log:
             self._child = subprocess.Popen(
                 [VENV / "bin" / "python", "-m", "localstack.runtime.main"],
                 env=environment, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
-            )  # fmt: skip
+            )  # fmt: skip # many arguments
         self._wait()
 
     def _wait(self) -> None:

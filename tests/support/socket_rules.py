@@ -197,8 +197,11 @@ class _Watch:
     def _delta(self, payload: Json) -> Iterator[Violation]:
         """The offset rule of docs/protocol.md#deltas. What comes twice must be the same."""
         message, track, offset, delta = (
-            payload["message_id"], payload.get("track", "text"), payload["offset"], payload["delta"],
-        )  # fmt: skip
+            payload["message_id"],
+            payload.get("track", "text"),
+            payload["offset"],
+            payload["delta"],
+        )
         held = self._held[message]
         if offset == 0:
             held = self._open(message, payload["attempt"])

@@ -22,7 +22,7 @@ def claims(**changes: object) -> dict[str, Any]:
     """Claims of a good token of alice; `...` leaves one out."""
     whole: dict[str, Any] = {
         "sub": "alice", "tenant": "acme", "aud": "hub", "exp": NOW + 600, "iat": NOW, "grants": {"conversation:*": ["read"]},
-    }  # fmt: skip
+    }  # fmt: skip # a table
     return {name: value for name, value in (whole | changes).items() if value is not ...}
 
 

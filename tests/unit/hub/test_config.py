@@ -57,7 +57,7 @@ def test_sizes_have_units(text: str, size: int) -> None:
         ("HUB_DURABILITY", "disk"), ("HUB_DURABILITY", "room=fsync"),
         ("HUB_JWT_SECRET", "too short"), ("HUB_JWT_PUBLIC_KEY", "not pem"), ("S3_BUCKET", "No Bucket"),
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_a_wrong_value_is_refused_by_name(env: str, text: str) -> None:
     """The refusal names the variable and what is allowed, and never repeats the value."""
     with pytest.raises(SettingRefused) as raised:

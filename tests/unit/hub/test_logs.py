@@ -82,7 +82,7 @@ def test_no_canary_is_written_in_any_field(canary: object, shape: str) -> None:
         "token", "Token", "jwt", "HUB_JWT_SECRET", "authorization", "Authorization", "cookie", "Set-Cookie", "password",
         "api_key", "apikey", "aws_secret_access_key", "X-Amz-Signature", "credentials", "presigned_url", "auth", "sig",
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_fields_named_like_a_secret_lose_their_value(name: str) -> None:
     """Whatever the value looks like, the name is enough."""
     assert "hunter2" not in written({name: "hunter2"})

@@ -29,7 +29,7 @@ class Story:
         self.add(
             "head", seed=1, tenants={TENANT: MARK, "other": "⟦other⟧"}, expects=[], faults=[],
             bounds={"array_bytes": 262_144, "presence_ms": 1_000, "heal_ms": 0, "settle_ms": 0},
-        )  # fmt: skip
+        )  # fmt: skip # many arguments
 
     def add(self, kind: str, **fields: Any) -> dict[str, Any]:
         self.t += 10
@@ -52,7 +52,7 @@ class Story:
         event = {
             "id": f"{1_000_000 + len(events)}-0", "seq": len(events) + 1, "channel": place[1], "type": kind, "v": 1,
             "actor": who, **({"meta": meta} if meta else {}), "payload": payload,
-        }  # fmt: skip
+        }  # fmt: skip # a table
         events.append(event)
         return event
 
@@ -76,14 +76,14 @@ class Story:
         self.add(
             "subscribe", r=reader, p="c1", tenant=TENANT, user="alice", node="n0", via="socket", channel=ROOM,
             cursor=cursor, **more,
-        )  # fmt: skip
+        )  # fmt: skip # many arguments
 
     def told(self, reader: str, **more: Any) -> None:
         head = len(self.seqs.get((TENANT, ROOM), []))
         payload = {
             "epoch": "e", "head": {"id": "0", "seq": head}, "floor": {"id": "0", "seq": 0}, "recovered": True,
             "replay": 0, "gap": None, "state_at": head,
-        }  # fmt: skip
+        }  # fmt: skip # a table
         self.add("subscribed", r=reader, n=300, payload=payload | more)
 
     def got(self, reader: str, *events: dict[str, Any], n: int = 200) -> None:
@@ -284,7 +284,7 @@ def message_of(event: dict[str, Any], before: dict[str, Any] | None) -> dict[str
     return {
         "message_id": event["id"], "role": "user", "actor": event["actor"], "text": event["payload"]["text"], **parent,
         "revision": 0, "deleted": False,
-    }  # fmt: skip
+    }  # fmt: skip # a table
 
 
 def state_of(messages: list[dict[str, Any]]) -> dict[str, Any]:
@@ -292,7 +292,7 @@ def state_of(messages: list[dict[str, Any]]) -> dict[str, Any]:
         "metadata": {}, "count": len(messages), "title": None, "settings": {}, "revision": 0,
         "active_leaf": messages[-1]["message_id"], "messages": messages, "active_runs": [], "pending_requests": [],
         "read_markers": {},
-    }  # fmt: skip
+    }  # fmt: skip # a table
 
 
 def test_a_right_state_is_whole() -> None:
@@ -329,7 +329,7 @@ def stream(story: Story, pieces: list[str], shift: int = 0) -> None:
         payload = {
             "message_id": "run-1.0", "run_id": "run-1", "attempt": 1, "track": "text", "offset": offset,
             "end": offset + len(piece), "delta": piece,
-        }  # fmt: skip
+        }  # fmt: skip # a table
         story.add("signal", r="r1", raw=json.dumps({"type": "assistant.message.delta", "payload": payload}))
         at += len(piece)
 

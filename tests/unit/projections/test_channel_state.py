@@ -77,7 +77,7 @@ class TestAdvance:
             {"data": b"[" * 100_000}, {"data": b'{"text":Infinity}'}, {"data": b'{"text":"a"} x'}, {"data": b'{"n":1e999}'},
         ],
         ids=str,
-    )  # fmt: skip
+    )  # fmt: skip # a case a row
     def test_entries_that_cannot_be_read_are_broken(self, talk: History, change: dict[str, bytes]) -> None:
         """Fields that are not JSON objects, and versions this program does not know (docs/protocol.md#versions)."""
         entry = talk.entry("chat.message", {"text": "x"})._replace(**change)

@@ -39,7 +39,7 @@ class TestMessages:
         assert talk.shown["messages"] == [{
             "message_id": message_id, "role": "user", "actor": {"kind": "user", "id": "alice"}, "text": "hello",
             "revision": 0, "deleted": False,
-        }]  # fmt: skip
+        }]  # fmt: skip # a table
         assert talk.shown["active_leaf"] == message_id
 
     def test_the_default_parent_is_the_active_leaf(self, talk: History) -> None:
@@ -373,7 +373,7 @@ class TestAnswers:
         assert agent.texts == ["one", "two"]
         assert list(agent.shown) == [
             "metadata", "count", "messages", "active_runs", "outputs", "completed", "pending_requests",
-        ]  # fmt: skip
+        ]  # fmt: skip # a table
 
 
 class TestForgetting:

@@ -43,7 +43,7 @@ APPENDIX_A: list[tuple[str, Json, list[Json], Json]] = [
     ("A.11", {"foo": "bar"}, [{"op": "add", "path": "/baz", "value": "qux", "xyz": 123}], {"foo": "bar", "baz": "qux"}),
     ("A.14", {"/": 9, "~1": 10}, [{"op": "test", "path": "/~01", "value": 10}], {"/": 9, "~1": 10}),
     ("A.16", {"foo": ["bar"]}, [{"op": "add", "path": "/foo/-", "value": ["abc", "def"]}], {"foo": ["bar", ["abc", "def"]]}),
-]  # fmt: skip
+]  # fmt: skip # a table
 
 REFUSED: list[tuple[str, Json, list[Json]]] = [
     ("A.9", {"baz": "qux"}, [{"op": "test", "path": "/baz", "value": "bar"}]),
@@ -155,7 +155,7 @@ def test_the_weight_reported_bounds_the_growth() -> None:
         ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True), ({"a": 1}, {"a": 1, "b": 2}, False), ("1", 1, False),
         (None, None, True), ({"a": [True]}, {"a": [1]}, False), (None, False, False),
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_equality_is_that_of_section_4_6(one: Json, other: Json, *, expected: bool) -> None:
     """Numbers compare by value, booleans are no numbers, arrays have an order and objects none."""
     assert expected is equals(one, other)

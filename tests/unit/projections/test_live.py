@@ -48,9 +48,11 @@ class TestTyping:
         """Who is gone types no more."""
         state = live(
             Kind.CONVERSATION,
-            signal("chat.typing", user="alice", state="start"), signal("chat.typing", user="bob", state="start"),
-            signal("chat.typing", user="alice", state="stop"), present("bob", "left", 0),
-        )  # fmt: skip
+            signal("chat.typing", user="alice", state="start"),
+            signal("chat.typing", user="bob", state="start"),
+            signal("chat.typing", user="alice", state="stop"),
+            present("bob", "left", 0),
+        )
 
         assert state.render(NOW_MS)["typing"] == []
 
@@ -68,8 +70,9 @@ def test_cursors_are_the_newest_of_each_device() -> None:
         signal("document.cursor", user="alice", client="c-1", selection={"at": 1}),
         signal("document.cursor", user="alice", client="c-2", selection=None, colour="red"),
         signal("document.cursor", NOW_MS + 10, user="alice", client="c-1", selection={"at": 2}),
-        signal("document.cursor", NOW_MS + 10, user="bob", client="c-3", selection=3), present("bob", "left", 0),
-    )  # fmt: skip
+        signal("document.cursor", NOW_MS + 10, user="bob", client="c-3", selection=3),
+        present("bob", "left", 0),
+    )
 
     assert state.render(NOW_MS + 10)["cursors"] == [
         {"user": "alice", "client": "c-2", "selection": None, "colour": "red"},
@@ -87,7 +90,7 @@ def test_members_say_how_they_are_for_as_long_as_they_said() -> None:
         signal("team.presence.update", user="carol", status="away", devices=1),
         signal("team.presence.update", user="carol", status="offline", devices=0),
         signal("team.presence.update", user="dave", status="away", devices=1), present("dave", "left", 0),
-    )  # fmt: skip
+    )  # fmt: skip # many arguments
 
     assert state.render(NOW_MS)["members"] == [
         {"user": "alice", "status": "online", "devices": 2},

@@ -25,7 +25,7 @@ def status(run_id: str, state: str, attempt: int = 1, segment: int = 1, **more: 
 def complete(run_id: str, **more: Any) -> dict[str, Any]:
     return {
         "run_id": run_id, "agent": "demo", "outcome": "success", "message_ids": [], "duration_ms": 5, "attempts": 1, **more,
-    }  # fmt: skip
+    }  # fmt: skip # a table
 
 
 class TestRuns:
@@ -41,7 +41,7 @@ class TestRuns:
         assert talk.shown["active_runs"] == [{
             "run_id": "r1", "agent": "demo", "state": "running", "attempt": 2, "segment": 3, "message_id": "r1.0",
             "started_at": "2026-11-22T17:11:20.000Z",
-        }]  # fmt: skip
+        }]  # fmt: skip # a table
 
         talk.add("agent.complete", complete("r1"))
         assert talk.shown["active_runs"] == []

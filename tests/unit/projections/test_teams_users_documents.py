@@ -28,7 +28,7 @@ class TestTeam:
         assert feed[-1] == {
             "id": last, "actor": {"kind": "user", "id": "bob"}, "verb": "closed", "object": {"type": "task", "id": "59"},
             "summary": "s",
-        }  # fmt: skip
+        }  # fmt: skip # a table
 
     def test_notifications_of_a_team_are_no_activities(self) -> None:
         """They are in its log, and in the inboxes of those they are for."""
@@ -65,7 +65,7 @@ class TestInbox:
 
         assert inbox.shown["notifications"][0] == {
             "id": event_id, "actor": {"kind": "user", "id": "bob"}, "kind": "k", "title": "t",
-        }  # fmt: skip
+        }  # fmt: skip # a table
 
     def test_read_by_id(self, inbox: History) -> None:
         """Those named go, unknown ones do no harm, twice is once."""
@@ -155,7 +155,7 @@ class TestDocument:
 
         assert document.shown == {
             "metadata": {}, "count": 2, "mode": "json", "version": 2, "content": {"title": "Plan", "steps": [1]},
-        }  # fmt: skip
+        }  # fmt: skip # a table
 
     def test_a_patch_that_does_not_apply_counts_and_changes_nothing(self, document: History) -> None:
         """The append script counted it, so the fold does; half of it is none of it."""

@@ -23,7 +23,7 @@ def test_names_by_the_grammar_are_read_and_written_alike(wire: str) -> None:
     "wire",
     ["", ":", "conversation", "conversation:", "room:1", "Conversation:1", "team:" + "x" * 129, "team:a b", "team:a\n", "team:é",
      "team:a:b", "team:{x}", "team:*", "team:a/b", "team:a\x00", "conversation: 1"],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_everything_else_is_refused(wire: str) -> None:
     """A name can hold nothing that has a meaning in keys, patterns or JSON."""
     with pytest.raises(MalformedChannel):
@@ -58,7 +58,7 @@ def test_every_key_of_a_channel_has_its_partitions_hash_tag() -> None:
         keys.work(partition), keys.idempotency(partition, "acme", "alice"), keys.guard(channel, "run:1"), keys.snapshot(channel),
         keys.parked(partition), keys.groups(partition), keys.lease(partition), keys.runs(partition),
         keys.run_lease(channel, "r1"), keys.node(partition, "n1"),
-    ]  # fmt: skip
+    ]  # fmt: skip # a table
 
     assert all(name.startswith(tag) for name in names)
     assert len(set(names)) == len(names)

@@ -74,7 +74,7 @@ ROWS = {
     "trimmed to nothing, cursor before the floor": (
         Cursor("800-0", 8, "e"), look(None, None, HEAD, HEAD), Gap(GapReason.TRIMMED, 9, 9),
     ),
-}  # fmt: skip
+}  # fmt: skip # a table
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -24,7 +24,7 @@ PLACE = Channel("acme", Kind.CONVERSATION, "42")
         ({"command": "c", "correlation": "1-0", "causation": "2-0"}, {"command": "c", "correlation": "1-0", "causation": "2-0"}),
         ({"command": "chat/1-0/2", "causation": "2-0"}, {"causation": "2-0"}),
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_meta_holds_what_is_there_and_no_key_of_our_own(fields: dict[str, str], meta: dict[str, str]) -> None:
     """Absent fields are left out; a key with a slash is derived by the hub and is nobody's command."""
     draft = Draft(PLACE, "chat.message", b"{}", Actor("user", "alice"), **fields)  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def test_an_entry_is_joined_without_parsing() -> None:
     assert json.loads(wire) == {
         "id": "5-0", "seq": 7, "channel": "conversation:42", "type": "chat.message", "v": 2,
         "actor": {"kind": "user", "id": "al", "client": "c-1"}, "payload": entry.payload,
-    }  # fmt: skip
+    }  # fmt: skip # a table
 
 
 def test_a_live_entry_has_neither_id_nor_seq() -> None:
@@ -66,5 +66,5 @@ def test_every_answer_of_the_script_is_read() -> None:
     assert isinstance(read_answer(b"C", Durability.MEMORY), IdempotencyConflict)
     assert [(g.field, g.present) for g in (nothing, spaced, empty) if isinstance(g, GuardRefused)] == [
         ("state", None), ("answer", "a b c"), ("state", ""),
-    ]  # fmt: skip
+    ]  # fmt: skip # a table
     assert isinstance(read_answer(b"E OOM command not allowed", Durability.MEMORY), LogUnavailable)

@@ -23,7 +23,7 @@ def delta(offset: int, text: str, attempt: int = 1) -> Signal:
     payload = {
         "message_id": "r.0", "run_id": "r", "attempt": attempt, "track": "text", "offset": offset,
         "end": offset + len(text), "delta": text,
-    }  # fmt: skip
+    }  # fmt: skip # a table
     return Signal(PLACE, "assistant.message.delta", 1, {}, {}, payload, b"")
 
 

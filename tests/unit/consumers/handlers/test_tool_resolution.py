@@ -42,7 +42,7 @@ def test_people_are_mentioned_once_and_agents_never() -> None:
         {"type": "mention", "kind": "user", "id": "bob"}, {"type": "mention", "kind": "agent", "id": "demo"},
         {"type": "file", "file_id": "f"}, {"type": "mention", "kind": "user", "id": "bob"},
         {"type": "mention", "kind": "user", "id": "amy"},
-    ]  # fmt: skip
+    ]  # fmt: skip # a table
 
     assert mentioned(parts) == ["bob", "amy"]  # type: ignore[arg-type]  # JSON
     assert mentioned(None) == []

@@ -50,7 +50,7 @@ def test_absent_grants_allow_nothing_but_the_own_inbox() -> None:
         ("grants", None), ("grants", []), ("grants", {"conversation:*": "read"}), ("grants", {"conversation:*": ["fly"]}),
         ("grants", {"a b": ["read"]}), ("grants", {"a*b": ["read"]}), ("grants", {"": ["read"]}), ("grants", {"x": [1]}),
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_claim_outside_its_grammar_is_4001_and_named(field: str, value: object) -> None:
     """A malformed claim is refused by name, and the refusal never quotes it."""
     refused = refusal(**{field: value})

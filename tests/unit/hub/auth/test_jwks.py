@@ -243,7 +243,7 @@ def test_keys_that_must_not_sign_are_passed_over() -> None:
             {"kty": "RSA", "kid": "f", "n": "AQAB", "e": "AQAB"},
             {"kid": "g"}, None, 7, [], jwk("EdDSA", kid="h", alg=...), jwk("RS256", kid=["i"]), {"kty": ["RSA"]}, {"kty": {}},
         )
-    )  # fmt: skip
+    )  # fmt: skip # many arguments
 
     assert {kid: key.algorithms for kid, key in keys.items()} == {"h": ("EdDSA",), "": ("RS256",)}
 
@@ -255,7 +255,7 @@ def test_keys_that_must_not_sign_are_passed_over() -> None:
         b"[" * 100_000, b'{"keys":' + b"[" * 100_000,
         document(*[{}] * (KEYS_MAX + 1)),
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_what_is_no_key_set_is_refused_whole(body: bytes) -> None:
     """No document, however odd, raises anything else."""
     with pytest.raises(JwksUnavailable):
@@ -322,7 +322,7 @@ def test_redirects_are_not_followed(issuer: Issuer, status: int) -> None:
         "https://user:secret@example.com/jwks", "https://example.com/a b", "https://example.com/\r\nX: y", "https://example.com/ü",
         "http://2130706433/", "http://127.1/",
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_urls_that_reach_where_they_should_not_are_refused_at_start(url: str) -> None:
     """SSRF by setting: https, or plain http to a literal loopback address; no other scheme, no credentials."""
     with pytest.raises(ValueError, match="HUB_JWKS_URL"):

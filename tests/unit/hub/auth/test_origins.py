@@ -31,7 +31,7 @@ def test_pages_on_the_list_and_programs_may(origin: bytes | None) -> None:
         b"https://evil.example/https://app.example.com", b"https://app.example.com@evil.example", b"https://xapp.example.com",
         b"https://app.example.com:444", b"http://localhost", b"http://localhost:30000", b"https://app.example.com, https://evil.example",
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_every_other_page_may_not(origin: bytes) -> None:
     """Other schemes, ports, hosts that begin or end alike, several origins, none that can be named."""
     assert not POLICY.allows(origin, b"hub.example")

@@ -12,16 +12,16 @@ from streams.events.declaration import Action
 INBOUND = sorted(event.name for event in CATALOGUE.values() if event.is_inbound)
 ASK_NOTHING = {
     "connection.init", "connection.reconnect", "connection.heartbeat", "connection.refresh", "channel.unsubscribe", "agent.list",
-}  # fmt: skip
+}  # fmt: skip # a table
 """Events without an action. A new event is not in here, so it needs one."""
 FAMILIES = {
     "channel": Action.READ, "chat": Action.WRITE, "tool": Action.INVOKE, "agent": Action.INVOKE, "file": Action.UPLOAD,
     "document": Action.WRITE, "team": Action.WRITE,
-}  # fmt: skip
+}  # fmt: skip # a table
 OWN_ROWS = {
     "channel.presence": Action.WRITE, "chat.regenerate": Action.INVOKE, "chat.configure": Action.MANAGE,
     "team.notification": Action.MANAGE, "team.notification.read": Action.READ, "file.url": Action.READ,
-}  # fmt: skip
+}  # fmt: skip # a table
 """An event's own row wins over its family."""
 
 

@@ -58,7 +58,7 @@ def test_anything_less_than_all_on_all_is_4003(grants: dict[str, list[str]]) -> 
         b'{"jti":"a","sub":"b"}', b'{"jti":"a","tenant":"other"}', b'{"exp":1}', b"\xff", b"[" * 4000,
         b'{"jti":"' + b"x" * 5000 + b'"}',
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_other_bodies_are_4005(body: bytes) -> None:
     """Strict: one known field, well-formed."""
     assert refusal(body) == 4005

@@ -75,7 +75,7 @@ def test_other_paddings_and_hashes_of_the_same_rsa_key_are_refused() -> None:
         "../../../../dev/null", "/dev/null", "/proc/self/environ", "' OR '1'='1", "x' UNION SELECT 'secret';--", "$(id)",
         "http://169.254.169.254/latest/meta-data/", "file:///etc/passwd", "\x00", "a\nb", "k" * 4000, "", [], {}, 7, None,
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 @pytest.mark.parametrize("secret", [b"", b"\x00", b"secret", None])
 def test_kid_is_no_path_no_query_and_no_key(kid: object, secret: bytes | None) -> None:
     """With a static key `kid` is not looked at; nothing it points to becomes a key."""
@@ -126,7 +126,7 @@ def test_unencoded_payload_is_refused() -> None:
         good().replace(".", ""), "Bearer " + good(), good() + "\n", " " + good(), good() + "\x00", "Ünïcödé.a.b", "\ud800.a.b",
         None, 7, [], {}, True, b"bytes",
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_what_is_no_token_is_4001(token: object) -> None:
     """Any other text, and any other type."""
     assert refusal(token).row.code == 4001
@@ -206,7 +206,7 @@ def test_expired_key_material_does_not_outlive_a_change_of_secret() -> None:
         forge(HEADER, claims(aud="canary 7f3a")), forge({"alg": "canary 7f3a"}, claims()), "canary.7f3a.canary",
         forge(HEADER, claims(jti="canary\n7f3a")),
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_refusals_never_quote_the_token(token: str) -> None:
     """Neither in what the client is told nor in the exceptions behind it."""
     refused = refusal(token)
@@ -225,7 +225,7 @@ def test_refusals_never_quote_the_token(token: str) -> None:
         st.sampled_from(["sub", "tenant", "aud", "exp", "iat", "nbf", "grants", "jti", "name", "iss"]), st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just("alice"),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6)),
-)  # fmt: skip
+)  # fmt: skip # many arguments
 def test_signed_nonsense_is_taken_or_refused_and_never_raises_anything_else(
     header: dict[str, object], changes: dict[str, object]
 ) -> None:

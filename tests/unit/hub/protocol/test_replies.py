@@ -42,7 +42,7 @@ def test_a_live_event_has_no_place() -> None:
         (LogUnavailable("x"), 4013), (IdempotencyConflict("x"), 4009), (MalformedCursor("x"), 4005),
         (GuardRefused("state", "done"), 4021),
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_every_error_of_the_log_has_a_code(error: StreamsError, code: int) -> None:
     """Unavailable may be sent again, a conflict not; a guard says the present state."""
     assert append_error(Append(DRAFT), error).row.code == code

@@ -56,8 +56,10 @@ def test_the_handshake_is_a_command_and_then_frames_are() -> None:
     assert (shaken.id, shaken.event.name) == ("i1", "connection.init")
     assert isinstance(said, Command)
     assert (said.place.path, said.data, said.caller.actor) == (
-        "acme:conversation:1", b'{"text":"hi"}', ("user", "alice", "c-1"),
-    )  # fmt: skip
+        "acme:conversation:1",
+        b'{"text":"hi"}',
+        ("user", "alice", "c-1"),
+    )
     assert [*states, session.state] == [SessionState.OPENING, SessionState.AUTHENTICATING, SessionState.READY]
     assert session.principal.user == "alice"
 
@@ -114,7 +116,7 @@ def test_a_second_handshake_is_4023() -> None:
         ([], 4005, None),
         (None, 4005, None),
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_each_fault_has_its_code_and_leaves_the_session_open(frame: object, code: int, re: str | None) -> None:
     """Answered under the frame's id where it has a readable one."""
     session = ready()
@@ -185,7 +187,7 @@ FRAMES = st.one_of(
         "type": st.sampled_from(["connection.init", "chat.message", "channel.subscribe", "x"]) | JSON,
         "id": st.text(max_size=70) | JSON, "channel": st.just("conversation:1") | JSON, "payload": JSON,
     }),
-)  # fmt: skip
+)  # fmt: skip # many arguments
 
 
 @given(st.lists(FRAMES, max_size=12))

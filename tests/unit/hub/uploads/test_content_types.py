@@ -52,7 +52,7 @@ def tar_of(name: str) -> bytes:
     (b"a\x00b", UNKNOWN),
     (b"\xfe\xdc" * 50, UNKNOWN),
     (b"", UNKNOWN),
-])  # fmt: skip
+])  # fmt: skip # a case a row
 def test_detect(head: bytes, expected: str) -> None:
     """A file is what its first bytes say."""
     assert detect(head) == expected
@@ -74,7 +74,7 @@ def test_many_comments_take_no_longer() -> None:
     ("application/octet-stream", "image/png", False),
     ("text/csv", "text/plain", False),
     ("application/vnd.ms-excel", "application/zip", False),
-])  # fmt: skip
+])  # fmt: skip # a case a row
 def test_contradicts(declared: str, detected: str, expected: bool) -> None:
     """Only what is surely something else is a contradiction."""
     assert contradicts(declared, detected) is expected

@@ -12,7 +12,7 @@ from hub.uploads.limits import UploadLimits, name_problem
     "../../etc/passwd", "a/b", "a\\b", "nul\x00byte", "line\nbreak",
     "a" * 256, "é" * 256, "gpj.\u202eexe", "\u2066x", "..", ".", "  ", "",
     "sep\u2028arator", "\ud800",
-])  # fmt: skip
+])  # fmt: skip # a case a row
 def test_bad_names(name: str) -> None:
     """Paths, control and direction characters, names longer than 255 characters, however many bytes."""
     assert name_problem(name) is not None
@@ -44,7 +44,7 @@ def test_good_names(name: str) -> None:
     (1, "application/xhtml+xml", 4017, "mime"),
     (1, "nonsense", 4005, "mime"),
     (1, "image/png\r\nX-Injected: 1", 4005, "mime"),
-])  # fmt: skip
+])  # fmt: skip # a case a row
 def test_refusals(size: int, mime: str, code: int, field: str) -> None:
     """Each refusal has its code and names its field."""
     with pytest.raises(HubError) as raised:

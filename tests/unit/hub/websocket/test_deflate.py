@@ -100,7 +100,7 @@ class TestReceiving:
 
         assert decode(whole + client_frame(TEXT, b"as it is") + fragments) == [
             (opcode, plain), (TEXT, b"as it is"), (opcode, plain),
-        ]  # fmt: skip
+        ]  # fmt: skip # a table
         assert decode(*(whole[at : at + 1] for at in range(len(whole)))) == [(opcode, plain)]
 
     def test_the_example_of_section_7_2_3_4(self) -> None:

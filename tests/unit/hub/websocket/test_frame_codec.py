@@ -320,7 +320,7 @@ class TestEncoding:
         """125 bytes and no more."""
         assert split_frames(encode_ping(b"a") + encode_pong() + frame_close(b"\x03\xe8")) == [
             (PING, b"a"), (PONG, b""), (CLOSE, b"\x03\xe8"),
-        ]  # fmt: skip
+        ]  # fmt: skip # a table
         with pytest.raises(ValueError, match="125"):
             encode_ping(b"x" * 126)
 

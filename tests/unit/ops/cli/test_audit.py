@@ -22,7 +22,7 @@ def test_a_whole_channel_has_no_faults() -> None:
 
     assert report == {
         "channel": "conversation:1", "epoch": "e", "events": 3, "from_seq": 1, "to_seq": 3, "whole": True, "faults": [],
-    }  # fmt: skip
+    }  # fmt: skip # a table
 
 
 def test_what_was_trimmed_is_no_hole() -> None:
@@ -36,7 +36,7 @@ def test_what_was_trimmed_is_no_hole() -> None:
     ((("2-0", 1), ("1-0", 2)), 0, 2, "event 1-0 stands behind 2-0"),
     ((("9-0", 42),), 40, 42, "seq 42 (9-0) follows 40"),
     ((("1-0", 1),), 0, 2, "the head is 2, the last event 1"),
-])  # fmt: skip
+])  # fmt: skip # a case a row
 def test_faults(events: tuple[tuple[str, int], ...], floor: int, head: int, fault: str) -> None:
     """A hole, a repetition, a wrong order, a hole behind the floor, a missing end: each is said with the place."""
     found = audited(*events, floor=floor, head=head)

@@ -16,7 +16,7 @@ WANTED = {
     "agent.invoke", "agent.cancel", "agent.steer",
     "tool.call.response", "team.activity", "team.notification", "file.upload.complete", "file.upload.cancel",
     "file.upload.request",
-}  # fmt: skip
+}  # fmt: skip # a table
 FAMILIES = {
     "ack",
     "connection",

@@ -48,7 +48,7 @@ def test_a_chunk_of_the_greatest_size_fits_a_frame() -> None:
     too_large = [
         (name, case.name) for name in INBOUND for case in broken_payloads(CATALOGUE[name])
         if len(json.dumps(case.payload)) > 1_000_000
-    ]  # fmt: skip
+    ]  # fmt: skip # a table
     assert too_large == []
 
 

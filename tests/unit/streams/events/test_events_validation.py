@@ -194,7 +194,7 @@ def test_a_bare_channel_is_a_subscription() -> None:
     subscribe, _ = validate(CATALOGUE["channel.subscribe"], {"channels": ["conversation:42"]})
     assert subscribe.model_dump() == {"channels": [{
         "channel": "conversation:42", "after": "$", "seq": None, "epoch": None, "rewind": None, "state": True,
-        "presence": False}]}  # fmt: skip
+        "presence": False}]}  # fmt: skip # many arguments
 
 
 def test_a_malformed_channel_is_not_the_whole_command() -> None:

@@ -80,7 +80,7 @@ def test_a_refused_reconnect_changes_nothing() -> None:
         (WAIT, 1, True), (WAIT, 2, True), (WAIT, 0, False), (WAIT, RuntimeError("lost"), False),
         (WAITAOF, [1, 0], True), (WAITAOF, [1, 3], True), (WAITAOF, [0, 1], False), (WAITAOF, RuntimeError("lost"), False),
     ],
-)  # fmt: skip
+)  # fmt: skip # a case a row
 def test_the_numbers_of_a_barrier_are_checked(barrier: tuple[bytes, ...], counts: object, is_reached: bool) -> None:
     """A barrier that timed out answers too, with fewer."""
     assert DurabilityPolicy.reached(barrier, counts) is is_reached

@@ -1,4 +1,4 @@
-"""What every test may use: one private redis-server per test process, a tenant of one's own; and hypothesis without a clock."""
+"""Shared by all tests: one private redis-server per test process, a tenant of one's own, and the seed of the run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def redis_url(redis_server: RedisServer) -> str:
-    """Where the shared server listens (a unix socket)."""
+    """The URL of the shared server (a unix socket)."""
     return redis_server.url
 
 
@@ -95,7 +95,7 @@ def command_line(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What a test logs may hold what UTF-8 cannot (lone surrogates); such a report would take an xdist worker down."""
+    """A test's log may hold lone surrogates, which UTF-8 cannot; such a report would take an xdist worker down."""
     report = yield
     report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
     return report

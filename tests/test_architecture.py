@@ -97,7 +97,7 @@ IMPURE: Final = frozenset({
     "select", "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib.request", "uuid",
     "websockets", "fastapi", "starlette", "uvicorn", "arq", "boto3",
 })  # fmt: skip
-"""What a module that calls itself pure must not import: I/O, clocks, randomness."""
+"""Imports that a module that calls itself pure must not have: I/O, clocks, randomness."""
 CLOCK_CALLS: Final = frozenset({"now", "utcnow", "today"})
 
 REDIS_ROOMS: Final = ("streams/redis/", "streams/records/", "ops/torture/")
@@ -284,7 +284,7 @@ def test_no_object_sets_attributes_of_another() -> None:
 
 @pytest.mark.parametrize("third_party", PLACES)
 def test_third_party_packages_stay_in_their_place(third_party: str) -> None:
-    """What would be costly to exchange is imported in few files."""
+    """A package that would be costly to exchange is imported in few files."""
     wrong = [
         name_of(file)
         for file in SOURCES
@@ -402,7 +402,7 @@ def test_nothing_unfinished_is_left_in_the_tree() -> None:
 
 
 def is_over(rule: str, found: list[str]) -> list[str]:
-    """What breaks a rule, but for packages that break it no more often than was known."""
+    """Violations of a rule, but for packages that break it no more often than was known."""
     known, counts = NOT_YET[rule], Counter(place.partition("/")[0] for place in found)
     return [place for place in found if counts[place.partition("/")[0]] > known.get(place.partition("/")[0], 0)]
 
@@ -447,7 +447,7 @@ def test_a_class_name_means_one_thing_in_the_server() -> None:
 
 
 def test_no_document_outside_the_repository_is_cited() -> None:
-    """Who reads this has nothing else."""
+    """A reader of this repository has nothing else."""
     found = [
         f"{name_of(file)}:{number}"
         for file in texts()

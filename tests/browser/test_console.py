@@ -120,7 +120,7 @@ async def test_a_refused_token_is_explained_with_what_to_do(node: Node, context:
 
 
 async def test_a_message_that_is_sent_appears(node: Node, context: BrowserContext, tenant: str) -> None:
-    """What is written here comes back from the log with its seq and actor, and the fragment's token is gone from the URL."""
+    """A message written here comes back from the log with its seq and actor, and the fragment's token is gone from the URL."""
     async with console(context, node, token("alice", tenant)) as tab:
         await tab.send("hello from the console")
 
@@ -161,7 +161,7 @@ async def test_exactly_what_was_missed_is_replayed_when_the_plug_is_back(
 async def test_a_message_written_while_unplugged_is_stored_once_afterwards(
     node: Node, context: BrowserContext, tenant: str
 ) -> None:
-    """What is written without a socket waits, and is sent when there is one."""
+    """A message written without a socket waits, and is sent when there is one."""
     async with console(context, node, token("alice", tenant)) as tab:
         await tab.unplug()
         await tab.page.get_by_label("Message").fill("kept")

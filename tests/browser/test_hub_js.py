@@ -125,7 +125,7 @@ async def test_a_hub_that_keeps_leaving_out_is_given_up(hub: ModelHubServer, js:
 
 
 async def test_a_gap_is_told_before_what_follows_it(hub: ModelHubServer, js: JsClient) -> None:
-    """What was trimmed away meanwhile is an item of its own, with the state; then live events follow."""
+    """Events trimmed away meanwhile are an item of its own, with the state; then live events follow."""
     await js.start(hub.url)
     await js.follow(CHANNEL, after="0")
     await js.items("subscribed", 1)
@@ -200,7 +200,7 @@ async def test_a_refused_command_fails_with_its_code(hub: ModelHubServer, js: Js
 
 
 async def test_a_message_over_the_hubs_limit_is_refused_here(hub: ModelHubServer, js: JsClient) -> None:
-    """What would cost the socket (1009) is not sent at all; the limit counts bytes, not letters."""
+    """A message that would cost the socket (1009) is not sent at all; the limit counts bytes, not letters."""
     hub.hub.ack = {"message_size_limit_bytes": 1_000}
     await js.start(hub.url)
     await js.begin("(channel) => lab.client.send(channel, 'é'.repeat(480))", CHANNEL)
@@ -305,7 +305,7 @@ async def test_a_reader_that_falls_behind_leaves_the_rest_in_the_log(hub: ModelH
 
 
 async def test_a_store_that_fails_does_not_cost_the_connection(hub: ModelHubServer, js: JsClient, page: Page) -> None:
-    """Where the browser refuses to keep cursors, events go on and the page is told."""
+    """A browser that refuses to keep cursors costs no event, and the page is told."""
     await js.start(hub.url, is_kept=True)
     await js.read("Storage.prototype.setItem = () => { throw new Error('no room'); }")
     async with page.expect_event("pageerror") as fault:

@@ -1,4 +1,4 @@
-"""What the console's files may not contain, read without a browser."""
+"""The console's files hold nothing forbidden, read without a browser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARKUP = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|src
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_make_no_markup_out_of_text(script: Path) -> None:
-    """What came over the network reaches the page as text, whatever somebody changes later."""
+    """Data from the network reaches the page as text, whatever somebody changes later."""
     assert MARKUP.findall(script.read_text()) == []
 
 

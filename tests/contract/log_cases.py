@@ -1,4 +1,4 @@
-"""What the log promises, as cases run on every Redis release it is built for.
+"""The promises of the log, as cases run on every Redis release it is built for.
 
 A test class gives the fixtures `server` (a redis-server of its own, whose other tests may run beside), `log` and `tenant`.
 """
@@ -330,7 +330,7 @@ class GuardCases:
         assert await log.redis.hgetall(log.keys.guard(place(tenant), f"message:{appended.id}")) == {b"by": b"alice"}
 
     async def test_a_duplicate_is_answered_before_guards_are_held(self, log: Log, tenant: str) -> None:
-        """Who sends the command that made the state again gets its first answer, not "already done"."""
+        """The command that made the state, sent again, gets its first answer, not "already done"."""
         guard = Guard("r", (("state", "eq", ""),), (("state", "done"),))
         first = await log.append(said(place(tenant), "hi", "c-1", guards=(guard,)))
         again = await log.append(said(place(tenant), "hi", "c-1", guards=(guard,)))
@@ -479,7 +479,7 @@ class EpochCases:
 
 
 class RetentionCases:
-    """What is trimmed moves the floor."""
+    """Trimming moves the floor."""
 
     async def test_a_trim_moves_the_floor_and_cursors_are_judged_by_it(self, log: Log, tenant: str) -> None:
         """At the floor: unbroken. Before it: a gap with its range. Nobody skips silently."""
@@ -522,7 +522,7 @@ class RetentionCases:
 
 
 class RefusalCases:
-    """What Redis refuses fails alone, and leaves nothing half-done."""
+    """An entry that Redis refuses fails alone, and leaves nothing half-done."""
 
     @pytest.mark.parametrize("broken", ["stream", "meta", "idempotency", "guard"])
     async def test_a_refused_entry_harms_no_other_of_its_batch(self, log: Log, tenant: str, broken: str) -> None:
@@ -626,7 +626,7 @@ class RefusalCases:
 
 
 class ServerCases:
-    """Which servers the log refuses, and what it remembers of its first start."""
+    """The log refuses servers it cannot use, and remembers its first start."""
 
     async def test_an_evicting_policy_is_refused(self, own_server: RedisServer) -> None:
         """An evicted stream is lost history: the error says which setting, and to what."""

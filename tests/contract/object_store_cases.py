@@ -1,4 +1,4 @@
-"""What every ObjectStore keeps, as cases run on the local folder, on a real S3 endpoint and, where it is faithful enough, on moto.
+"""The contract of every ObjectStore, as cases run on the local folder, a real S3 endpoint and, where it is faithful enough, moto.
 
 A test class gives the fixtures `store` and `http` (a client that reaches signed addresses).
 """
@@ -50,10 +50,10 @@ async def send(http: httpx.AsyncClient, signed: SignedRequest, data: bytes, **ch
 
 
 class PlainCases:
-    """What needs no enforcement: moto passes these too."""
+    """Cases that need no enforcement: moto passes these too."""
 
     async def test_object_put_is_there(self, store: ObjectStore) -> None:
-        """What was put can be looked at, read and listed, and is gone after delete."""
+        """A stored object can be looked at, read and listed, and is gone after delete."""
         key = new_key()
 
         await store.put(NewObject(key, len(PNG), "image/png", sha256_of(PNG)), spooled(store, PNG))
@@ -154,7 +154,7 @@ class PlainCases:
 
 
 class EnforcingCases(PlainCases):
-    """What a store verifies. moto does not."""
+    """Cases of what a store verifies. moto does not."""
 
     async def test_wrong_checksum_is_not_stored(self, store: ObjectStore) -> None:
         """Bytes with another digest than announced leave nothing behind, as object and as part."""

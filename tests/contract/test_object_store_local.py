@@ -49,7 +49,7 @@ class TestLocalStore(EnforcingCases):
     async def test_two_processes_share_a_folder(
         self, store: LocalStore, http: httpx.AsyncClient, tmp_path: Path
     ) -> None:
-        """What one node signs another serves: the signing key is the folder's."""
+        """A URL signed by one node is served by another: the signing key is the folder's."""
         other = LocalStore(tmp_path, time.time)
         signed = await other.sign_put(NewObject(new_key(), 3, "text/plain"), 60)
 

@@ -125,7 +125,7 @@ def lost_cursors(seen: list[dict[str, Any]], epoch: str) -> list[dict[str, Any]]
 
 
 async def resume(node: Node, tenant: str, cursor: dict[str, Any]) -> dict[str, Any]:
-    """What a client that comes back with this cursor is told."""
+    """The hub's answer to a client that comes back with this cursor."""
     async with client(node.ws_url, token("back", tenant)) as back:
         return await back.subscribe(ROOM, **cursor)
 

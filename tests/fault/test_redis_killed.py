@@ -90,7 +90,7 @@ async def test_a_hanging_redis_is_unready_and_heals(own_redis: RedisServer, tena
 
 
 def ready_status(node: Node) -> int:
-    """What /readyz says now."""
+    """The present answer of /readyz."""
     try:
         with urllib.request.urlopen(f"{node.url}/readyz", timeout=30) as answer:
             return int(answer.status)

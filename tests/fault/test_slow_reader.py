@@ -169,7 +169,7 @@ async def test_a_command_and_a_catch_up_may_wait_for_one_buffer(redis_url: str, 
 
 
 async def test_trimmed_under_a_slow_reader_is_a_gap_it_is_told(redis_url: str, tenant: str) -> None:
-    """What it stands before is trimmed away while it does not read: the missing range and the state, then live events."""
+    """Events it has yet to read are trimmed away: it gets the missing range and the state, then live events."""
     channel = parse_channel(tenant, ROOM)
     async with running_node(redis_url) as node:
         async with client(node.ws_url, token("slow", tenant)) as slow:

@@ -157,7 +157,7 @@ class Act:
         assert log_violations({self.channel.wire: lines}, self.channel.tenant) == []
 
     def in_time(self, complete_ms: float) -> int:
-        """How many strikes hit before the answer was over."""
+        """The number of strikes that hit before the answer was over."""
         return sum(struck_ms < complete_ms for struck_ms in self.struck_ms)
 
 

@@ -1,4 +1,4 @@
-"""What a node holds in memory while it takes files: chunks on their way, never parts."""
+"""A node that takes files holds chunks on their way in memory, never parts."""
 
 from __future__ import annotations
 

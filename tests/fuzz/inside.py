@@ -23,7 +23,7 @@ ANSWERS_WITHIN_S = 60.0
 
 @dataclass(slots=True)
 class Tally:
-    """What was seen. A fault is a sentence with the message that brought it about."""
+    """Everything that was seen. A fault is a sentence with the message that brought it about."""
 
     frames: int = 0
     closes: Counter[int] = field(default_factory=Counter)

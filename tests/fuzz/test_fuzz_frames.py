@@ -75,7 +75,7 @@ def live(redis_url: str, tenant: str, tmp_path: Path) -> Iterator[Live]:
 
 
 def without_fault(tally: Tally) -> None:
-    """What every run must show."""
+    """Checks that every run must pass."""
     assert tally.faults == []
     assert not tally.codes[4030]
     assert {*tally.codes} <= {*ERROR_CODES}

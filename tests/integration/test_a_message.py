@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "a-message.md"
 CHANNEL: Final = "conversation:42"
 PUBLISHES: Final = 5
-"""What only some of them run through, such as a timer that was due just then, is not part of the way."""
+"""A line that only some of them run through, such as a timer that was due just then, is not part of the way."""
 SOCKET_TO_STREAM_MAX: Final = 16
 STREAM_TO_SUBSCRIBER_MAX: Final = 9
 

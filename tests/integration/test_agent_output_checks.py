@@ -1,4 +1,4 @@
-"""What an agent gives is held against the catalogue before it is stored: no reader ever meets what it could not read."""
+"""An agent's items are held against the catalogue before they are stored: no reader ever meets one that it could not read."""
 
 from __future__ import annotations
 

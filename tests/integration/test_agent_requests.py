@@ -1,4 +1,4 @@
-"""What people say to agents over sockets: cancels that name nobody, edits of arguments, what to do while one answers."""
+"""Requests of people to agents over sockets: cancels that name nobody, edits of arguments, messages while one answers."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ async def test_mentions_and_important_activity_reach_people(log: Log, client: Cl
 
 
 async def test_served_agents_are_announced_and_withdrawn(log: Log) -> None:
-    """What nodes ask before they accept a command (4007), and what agent.list shows."""
+    """The directory that nodes ask before they accept a command (4007), and that agent.list shows."""
 
     def directory() -> AgentDirectory:
         return AgentDirectory(log)  # a new one each time: it caches for a second

@@ -83,7 +83,7 @@ async def _forty_two() -> int:
 
 
 async def test_an_agent_that_fails_ends_its_run(log: Log, client: Client) -> None:
-    """What an agent raises on purpose is told; what it raises by accident is not shown to anybody."""
+    """An error raised on purpose is told; one raised by accident is not shown to anybody."""
 
     async def agent(ctx: Any, given: Any) -> Any:
         yield "so "

@@ -113,7 +113,7 @@ async def end(socket: SocketClient, run_id: str) -> Json:
 
 
 def text(socket: SocketClient, run_id: str) -> str:
-    """What the run said, by the ends of its messages."""
+    """The text of a run, by the ends of its messages."""
     ends = [f["payload"] for f in socket.seen if f["type"] == "assistant.message.end"]
     return "|".join(end["text"] for end in ends if end["run_id"] == run_id)
 

@@ -126,7 +126,7 @@ def test_state_is_folded_up_to_an_event(hub: Json, irc_file: Path, tenant: str) 
 def test_the_key_is_alone_on_its_line_and_the_lines_below_work(
     lines: Callable[..., list[str]], irc_file: Path, tenant: str
 ) -> None:
-    """What `hub key` prints can be pasted into a shell."""
+    """The output of `hub key` can be pasted into a shell."""
     lines("import", "irc", str(irc_file), "--channel", "conversation:ubuntu", "--tenant", tenant)
 
     key, length, *_ = lines("key", "conversation:ubuntu", "--tenant", tenant)

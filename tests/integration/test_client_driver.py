@@ -147,7 +147,7 @@ async def test_a_refused_command_raises_what_the_hub_said(server):
 
 
 async def test_a_gap_is_raised_where_the_events_would_have_come(server):
-    """What was trimmed while the reader was away ends the iterator, with the state to go on from."""
+    """Events trimmed while the reader was away end the iterator, with the state to go on from."""
     await server.append(CHANNEL, count=9)
     server.hub.trim(CHANNEL, 2)
     async with connected(server) as hub:
@@ -238,7 +238,7 @@ async def test_a_full_reader_does_not_hold_up_commands(server):
 
 
 async def test_signals_come_only_to_those_who_asked(server):
-    """What is not stored is handed out on demand, and is never taken for an event."""
+    """A signal, which is not stored, is handed out on demand, and is never taken for an event."""
     typing = '{"channel":"conversation:42","type":"chat.typing","v":1,"payload":{"state":"start","user":"bob"}}'
     async with connected(server) as hub, connected(server) as deaf:
         reader, other = hub.subscribe(CHANNEL, signals=True), deaf.subscribe(CHANNEL)
@@ -387,7 +387,7 @@ async def test_too_far_behind_reconnects_at_once(server):
 
 
 async def test_a_message_that_is_no_message_breaks_the_socket_only(server):
-    """What cannot be read is not guessed at: the client reconnects from its cursor."""
+    """A message that cannot be read is not guessed at: the client reconnects from its cursor."""
     async with connected(server) as hub:
         reader = hub.subscribe(CHANNEL, after="0")
         await reader.ready()
@@ -521,7 +521,7 @@ async def test_the_outbox_is_bounded(server):
 
 
 async def test_presence_and_other_wishes_reach_the_hub(server):
-    """What a cursor cannot say is asked for by a subscription object, also when resuming."""
+    """Options that a cursor cannot hold are asked for by a subscription object, also when resuming."""
     async with connected(server) as hub:
         reader = hub.subscribe(CHANNEL, after="0", presence=True, state=False)
         await server.append(CHANNEL)

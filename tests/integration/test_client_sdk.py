@@ -39,7 +39,7 @@ async def take(subscription, count: int) -> list:
 
 
 async def stored(node: Node, tenant: str, channel: str = CHANNEL) -> list[tuple[int, str, bytes]]:
-    """What the log holds, as the wire says it."""
+    """The events of the log, as the wire writes them."""
     entries = await node.hub.log.page(parse_channel(tenant, channel), after="0", limit=10_000)
     return [(entry.seq, entry.id.decode(), entry.wire(channel.encode())) for entry in entries]
 

@@ -92,7 +92,7 @@ async def test_a_channel_named_with_its_cursor_and_among_the_channels_goes_on_at
 
 
 async def test_a_cursor_whose_entry_was_taken_out_is_resumed(redis_url: str, tenant: str) -> None:
-    """What follows it has the next seq, so nothing is missing; who has not seen the entry is told the hole."""
+    """The entry behind it has the next seq, so nothing is missing; a reader that has not seen the entry is told the hole."""
     async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as alice:
         ids = await say(alice, 5)
         await node.hub.log.redis.xdel(await stream_of(node, tenant), ids[2])
@@ -188,7 +188,7 @@ async def test_a_subscription_that_cannot_start_over_stays_as_it_was(own_redis: 
 
 
 async def test_a_catch_up_that_lost_redis_goes_on_when_it_is_back(own_redis: RedisServer, tenant: str) -> None:
-    """Who stood behind when the log went away gets all of it with the next event, though its socket was never full again."""
+    """A reader behind when the log went away gets all of it with the next event, though its socket was never full again."""
     async with (
         running_node(own_redis.url) as node,
         client(node.ws_url, token("a", tenant)) as alice,

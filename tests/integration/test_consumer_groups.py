@@ -26,7 +26,7 @@ async def test_events_of_a_channel_are_handled_in_order(log: Log, tenant: str) -
 
 
 async def test_a_poison_event_is_parked_and_delays_only_its_channel(log: Log, tenant: str) -> None:
-    """What always fails is parked after its attempts; other channels are handled meanwhile, its own goes on after it."""
+    """An event that always fails is parked after its attempts; other channels are handled meanwhile, its own goes on after it."""
     calm = asyncio.Event()
 
     async def react(source: Source, _effects: Effects) -> None:

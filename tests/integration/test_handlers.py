@@ -1,4 +1,4 @@
-"""What each family's commands do at the edge, over a real socket."""
+"""Each family's commands at the edge, over a real socket."""
 
 from __future__ import annotations
 

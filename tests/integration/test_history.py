@@ -77,7 +77,7 @@ async def test_times_bound_a_page_inclusively(log: Log, tenant: str) -> None:
 
 
 async def test_a_page_after_a_lost_cursor_names_the_gap(log: Log, tenant: str) -> None:
-    """What was trimmed before the page is said beside it."""
+    """A gap before the page is named beside it."""
     channel, ids = await fill(log, tenant, 6)
     await log.replay.trim(channel, ids[2])
 
@@ -118,7 +118,7 @@ def told(page: Page) -> tuple[list[int], str | None, Gap | None]:
 
 
 async def test_a_full_page_back_to_the_first_time_asked_is_the_last(log: Log, tenant: str) -> None:
-    """What is older than `from_time` is no next page."""
+    """Events older than `from_time` are no next page."""
     channel = await kept(log, tenant, 1, 2, 3, 4, 5)
 
     full = await read_history(log.replay, channel, HistoryQuery(before="5000-0", from_ms=2_000, limit=3))

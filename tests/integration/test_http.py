@@ -68,7 +68,7 @@ async def sse(stream: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]
 
 
 async def test_an_event_stream_resumes_by_last_event_id(web: httpx.AsyncClient) -> None:
-    """What was missed comes first, then what is new."""
+    """Missed events come first, then new ones."""
     ids = [(await say(web, f"m{n}")).json()["id"] for n in range(3)]
     headers = {"Last-Event-ID": ids[0]}
     async with web.stream("GET", f"/v1/channels/{CHANNEL}/stream", headers=headers) as stream:
@@ -210,7 +210,7 @@ async def test_append_refuses_what_the_socket_refuses(web: httpx.AsyncClient) ->
 
 
 async def test_health_readiness_metrics_and_documents(web: httpx.AsyncClient) -> None:
-    """What operators look at."""
+    """Health, readiness, metrics and documents, as operators use them."""
     await say(web, "counted")
     metrics = (await web.get("/metrics")).text
     asyncapi = (await web.get("/asyncapi.json")).json()

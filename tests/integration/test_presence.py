@@ -22,7 +22,7 @@ BEAT_S = 5.0
 
 
 async def statuses(watcher: SocketClient, user: str, last: str) -> list[tuple[str, int]]:
-    """What the watcher is told of a user, up to and with `last`."""
+    """The watcher's news of a user, up to and with `last`."""
     found: list[tuple[str, int]] = []
     while not found or found[-1][0] != last:
         frame = await watcher.expect("channel.presence")
@@ -131,7 +131,7 @@ async def test_a_thousand_joins_and_leaves_on_two_nodes_converge_to_the_truth(re
 
 
 async def told_until(watcher: SocketClient, expected: dict[str, int]) -> dict[str, int]:
-    """What the watcher was told, folded, once it is what is expected; what it is when nothing more comes."""
+    """The watcher's news, folded, once they are as expected, or as they are when nothing more comes."""
     told: dict[str, int] = {}
     while told != expected:
         try:

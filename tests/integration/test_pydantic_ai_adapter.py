@@ -194,7 +194,7 @@ async def test_a_lost_worker_repeats_no_finished_tool(log: Log, client: Client) 
 
 
 async def test_a_worker_killed_before_the_result_is_told_ends_the_run(log: Log, client: Client) -> None:
-    """Whether the tool had its effect is not known: the run fails rather than repeat it."""
+    """The tool may have had its effect: the run fails rather than repeat it."""
     calls: Counter[str] = Counter()
     chosen = options(log.url, {"a": acting(calls)})
 

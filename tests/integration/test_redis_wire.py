@@ -66,7 +66,7 @@ async def test_every_form_of_reply_is_told(redis_url: str, tenant: str) -> None:
 
 
 async def test_a_name_a_database_and_a_password_are_used(own_redis: RedisServer) -> None:
-    """What the URL says: logged in, in that database, under a name that CLIENT LIST shows."""
+    """The URL's options hold: logged in, in that database, under a name that CLIENT LIST shows."""
     admin = await open_wire(own_redis.url, "admin")
     await admin.call("CONFIG", "SET", "requirepass", "s3cret")
     path = own_redis.url.removeprefix("unix://").partition("?")[0]

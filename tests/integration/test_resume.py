@@ -94,7 +94,7 @@ async def test_a_vanished_stream_is_a_new_epoch_never_empty_and_up_to_date(redis
 
 
 async def test_a_trimmed_cursor_gets_a_gap_with_its_range_and_the_state(redis_url: str, tenant: str) -> None:
-    """What was trimmed away is named, and the state stands in for it."""
+    """The trimmed range is named, and the state stands in for it."""
     async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as live:
         ids = [(await live.say("conversation:1", f"m{n}"))["payload"]["id"] for n in range(1, 6)]
         subscribed = await live.subscribe("conversation:1")

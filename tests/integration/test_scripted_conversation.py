@@ -39,7 +39,7 @@ LATER = frozenset({
     "message.status", "channel.read", "tool.call.args", "chat.edit", "chat.delete", "chat.react", "chat.feedback",
     "chat.branch", "agent.steer", "agent.subagent",
 })  # fmt: skip # a table
-"""What the first version need not have (no star in the catalogue's document). Everything else is in the story."""
+"""Events that the first version need not have. Everything else is in the story."""
 SELDOM = (
     "arq:", "hub:jobs:<agent>", "hub:{edge}:rates", "hub:{edge}:revocations", ":idem:<user>:old", ":parked", ":snapshot",
     ":guard:marks:", ":guard:upload-key:",
@@ -50,7 +50,7 @@ FOLLOWED = [{"channel": name, "after": "0", "presence": True} for name in (TALK,
 
 @dataclass(slots=True)
 class Story:
-    """Who is connected, and everything that was seen."""
+    """The connected people and devices, and everything they saw."""
 
     nodes: tuple[NodeProcess, NodeProcess]
     tenant: str
@@ -321,7 +321,7 @@ def test_the_story_with_every_event(
 
 
 def replayed(channel: str, tenant: str, redis_url: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What `hub replay` prints."""
+    """The output of `hub replay`."""
     with pytest.raises(SystemExit) as ended:
         main(["replay", channel, "--tenant", tenant, "--redis", redis_url, "--format", "jsonl"])
     out, err = capsys.readouterr()

@@ -55,7 +55,7 @@ async def test_what_one_node_let_through_counts_on_the_other(nodes: tuple[Node, 
 
 
 async def test_two_buckets_emptied_at_once_are_repaid_on_both(nodes: tuple[Node, Node], tenant: str) -> None:
-    """What passed twice before the news arrived is a debt on both nodes, so the rate holds over time."""
+    """Commands that passed twice before the news arrived are a debt on both nodes, so the rate holds over time."""
     for node in nodes:
         assert [node.take(tenant) for _ in range(20)] == [None] * 20
     for node in nodes:

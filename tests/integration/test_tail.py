@@ -323,7 +323,7 @@ async def test_what_is_appended_here_needs_no_bell(log: Log, other: Log, tenant:
 
 
 async def test_an_answer_and_its_event_come_in_one_tick(log: Log, tenant: str) -> None:
-    """Who appends and follows hears both before anything else runs, so a node writes them to a socket at once."""
+    """A follower that appends hears both before anything else runs, so a node writes them to a socket at once."""
     seen = TailRecorder(log, place(tenant))
     await seen.watch()
     told: list[int] = []

@@ -42,7 +42,7 @@ async def test_an_open_upload_counts_as_what_it_was_authorised_for(hub: FileHub)
 
 
 async def test_a_failed_upload_gives_its_bytes_back(hub: FileHub) -> None:
-    """What was cancelled has room again; a refused request never took any."""
+    """A cancelled upload gives its room back; a refused request never took any."""
     async with uploader(hub) as alice:
         authorized = await request(alice, 90_000)
         refused = [(await asked(alice, 90_000)).get("code") for _ in range(3)]

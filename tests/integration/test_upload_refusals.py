@@ -1,4 +1,4 @@
-"""What must not get through: each its code or its reason, and nothing left behind in the store."""
+"""Uploads that must not get through: each its code or its reason, and nothing left behind in the store."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ async def hub(redis_url: str, tenant: str, tmp_path: Path) -> AsyncIterator[File
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("strategy", WAYS)
 async def test_a_file_arrives(hub: FileHub, strategy: str, size: int) -> None:
-    """What was sent is what is stored, verified before it is ready, whatever the way and the size."""
+    """The bytes sent are the bytes stored, verified before the file is ready, whatever the way and the size."""
     data = some_bytes(size)
     async with uploader(hub) as socket:
         authorized = await request(socket, size, strategy=strategy, sha256=sha256_of(data))
@@ -248,7 +248,7 @@ async def test_resume_parts(hub: FileHub) -> None:
 
 
 async def test_progress_of_a_direct_upload(hub: FileHub) -> None:
-    """Who puts bytes past the hub says so, and followers are told with name and total."""
+    """A sender that puts bytes past the hub reports its progress, and followers are told with name and total."""
     async with uploader(hub, "bob") as follower, uploader(hub) as socket:
         authorized = await request(socket, 100)
 
@@ -320,7 +320,7 @@ async def test_scanner(redis_url: str, tenant: str, tmp_path: Path) -> None:
 
 
 async def test_uploads_in_the_snapshot(hub: FileHub) -> None:
-    """Who joins is told which uploads are open and how far they are; an ended one is not among them."""
+    """A joiner is told of the open uploads and their progress; an ended one is not among them."""
     data = some_bytes(1000)
     async with uploader(hub) as socket, client(hub.node.ws_url, hub.token("bob")) as bob:
         authorized = await request(socket, len(data), strategy="socket", filename="b.txt")

@@ -30,7 +30,7 @@ def a_file(tmp_path: Path, size: int, name: str = "a file.bin") -> tuple[Path, b
 
 
 def checksum_of(data: bytes, type_: str) -> str:
-    """What `file.ready` must say of these bytes."""
+    """The checksum that `file.ready` must give for these bytes."""
     parts = [sha256_of(data[start : start + 8 * MIB]) for start in range(0, len(data), 8 * MIB)]
     return composite(parts) if type_ == "composite" else sha256_of(data)
 
@@ -140,7 +140,7 @@ async def test_file_that_changes_meanwhile(hub: FileHub, tmp_path: Path) -> None
 
 
 async def test_refusals_are_errors(hub: FileHub, tmp_path: Path) -> None:
-    """What the hub refuses is raised with its code."""
+    """A refusal of the hub is raised with its code."""
     page, _ = a_file(tmp_path, 10, "page.html")
     async with HubClient(hub.node.url, hub.token()) as client:
         with pytest.raises(HubError) as raised:

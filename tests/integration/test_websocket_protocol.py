@@ -138,7 +138,7 @@ class TestUpgrade:
 
 
 class TestMessages:
-    """What comes in goes to the receiver, what it writes goes out."""
+    """Messages that come in go to the receiver, those it writes go out."""
 
     def test_text_and_binary_echo_through_the_websockets_client(self, server: WireServer) -> None:
         """An independent client agrees on every length form."""
@@ -303,7 +303,7 @@ class TestClosing:
         assert client.ending() == "fin"
 
     def test_no_frame_follows_a_close(self, server: WireServer, client: RawSocket) -> None:
-        """What the receiver writes after it closed is dropped, and it gets no more messages."""
+        """A receiver's writes after it closed are dropped, and it gets no more messages."""
         client.send(client_frame(TEXT, b"close then write"), client_frame(TEXT, b"late"), close_frame(1000))
         receiver = server.next_receiver()
 

@@ -1,4 +1,4 @@
-"""What a worker takes and what it leaves to others: while it stops, and while it is full."""
+"""Work that a worker takes or leaves to others: before its first lease, while it stops, and while it is full."""
 
 from __future__ import annotations
 

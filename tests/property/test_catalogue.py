@@ -1,4 +1,4 @@
-"""What holds for every payload of every event type, whatever its values."""
+"""Laws of every payload of every event type, whatever its values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ few = examples(15)
 
 
 def problem_count(row: EventType, payload: dict[str, object]) -> int:
-    """How many problems a payload is refused with; 0 if it is taken, and then what is stored is JSON."""
+    """The number of problems a payload is refused with; 0 if it is taken, and then its stored form is JSON."""
     try:
         _, stored = validate(row, payload)
     except InvalidPayload as refusal:

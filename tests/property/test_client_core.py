@@ -23,7 +23,7 @@ from support.model_hub import ModelHub, ModelSession, counted_ids
 CHANNELS = ("conversation:a", "conversation:b", "team:c")
 BUFFER = 3
 EVENT = re.compile(r'\[?\{"id"')
-"""What a message of events begins with, in the model hub."""
+"""The beginning of a message of events, in the model hub."""
 
 
 @dataclass
@@ -157,7 +157,7 @@ class World:
 
 
 def check_reader(world: World, channel: str, start: Cursor | None) -> None:
-    """What was taken is the log's own sequence, each byte of it, holes only where a gap stands."""
+    """The reader took the log's own sequence, each byte of it, with holes only where a gap stands."""
     expected: int | None = None if start is None else start.seq
     last_epoch = None
     for item in world.readers[channel].taken:

@@ -78,7 +78,7 @@ def _edit(data: st.DataObject, ids: list[str]) -> Step:
 
 
 def _about(data: st.DataObject, ids: list[str]) -> Step:
-    """What people do to messages."""
+    """Everything people do to messages."""
     message_id = _known(data, ids)
     return data.draw(st.sampled_from([
         Step("chat.delete", {"message_id": message_id, "scope": "subtree"}),
@@ -399,7 +399,7 @@ def test_a_hole_is_refused_and_changes_nothing(history: tuple[Kind, list[Entry]]
 @LAWS
 @given(st.data())
 def test_every_payload_the_catalogue_allows_can_be_folded(data: st.DataObject) -> None:
-    """What validation lets in is never broken: each durable type, any of its valid payloads, each of its kinds."""
+    """A payload that validation lets in is never broken: each durable type, any of its valid payloads, each of its kinds."""
     row = data.draw(st.sampled_from([row for row in CATALOGUE.values() if row.is_stored]))
     payload = data.draw(payloads(row))
     for kind in row.kinds:

@@ -124,7 +124,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(may_take)
     @rule(data=unreadable)
     def send_garbage(self, data: bytes) -> None:
-        """What is no frame: three in a row close."""
+        """Three messages in a row that are no frame close."""
         values = self.session.read(data)
         if isinstance(values, Refused):
             self.note(values)

@@ -227,7 +227,7 @@ LOG_FAULTS: dict[str, tuple[int, Callable[[Story], None]]] = {
     "an end of nobody's upload": (12, edit("file.upload.failed", upload_id="0" * 32)),
     "an event no fold can read": (13, edit("chat.configure", settings=7)),
 }
-"""What goes wrong → the rule it breaks, and how."""
+"""Fault → the rule it breaks, and how."""
 
 
 def test_a_story_that_keeps_the_rules_has_no_violation() -> None:
@@ -290,7 +290,7 @@ class Socket:
         return {violation.rule for violation in violations}
 
     def at(self, type_: str, nth: int = 0) -> int:
-        """Where a frame of this type is."""
+        """The place of the first frame of this type."""
         kinds = [json.loads(f)["type"] if isinstance(f, str) else f["type"] for f in self.frames]
         return [place for place, kind in enumerate(kinds) if kind == type_][nth]
 
@@ -457,7 +457,7 @@ def test_any_event_lost_doubled_or_changed_on_the_way_is_found(data: st.DataObje
 
 
 def test_a_replayed_answer_need_not_have_deltas() -> None:
-    """Who comes later gets the start and the end from the log, and no deltas: nothing was lost."""
+    """A latecomer gets the start and the end from the log, and no deltas: nothing was lost."""
     socket = Socket()
     events = socket.logs[HOME]
     socket.frames = [subscribed(socket.logs, len(events)), *events, resumed(len(events))]

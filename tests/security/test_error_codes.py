@@ -24,7 +24,7 @@ FILE = {"filename": "a.txt", "size": 5, "mime": "text/plain"}
 
 
 class Bench:
-    """What a scenario may use; everything it opens is closed with it."""
+    """The tools of a scenario; everything it opens is closed with it."""
 
     def __init__(self, redis_url: str, tenant: str, folder: Path, stack: AsyncExitStack) -> None:
         self.redis_url, self.tenant, self._folder, self._stack = redis_url, tenant, folder, stack

@@ -30,7 +30,7 @@ EVENTS = f"/v1/channels/{CHANNEL}/events"
 
 
 async def may_open(node: Node, origin: str | None) -> bool:
-    """Whether a page of this origin gets a socket."""
+    """True when a page of this origin gets a socket."""
     try:
         async with connect(node.ws_url, origin=origin):  # type: ignore[arg-type]  # a NewType of str
             return True
@@ -139,7 +139,7 @@ async def drip(count: int, piece: bytes = b" " * 1_024) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("path", [EVENTS, "/v1/users/bob/events", "/v1/revocations"])
 async def test_a_body_over_the_limit_is_413_declared_or_not(redis_url: str, tenant: str, path: str) -> None:
-    """Whether `Content-Length` says so or it is sent in chunks without end; the node goes on."""
+    """Announced by `Content-Length` or sent in chunks without end; the node goes on."""
     headers = {"Authorization": f"Bearer {token('root', tenant, {'*': ['*']})}"}
     async with (
         running_node(redis_url, message_size_limit_bytes=4_096) as node,

@@ -122,7 +122,7 @@ async def test_who_reads_no_answers_is_asked_for_no_more_questions(redis_url: st
 
 
 async def test_big_messages_behind_a_slow_command_are_not_read(redis_url: str, tenant: str) -> None:
-    """What waits is bounded in bytes, not only in messages, and is carried out all the same."""
+    """Waiting messages are bounded in bytes, not only in number, and are carried out all the same."""
     big = json.dumps({"type": "nonsense", "id": "big", "payload": {"text": "x" * 900_000}})
     async with (
         running_node(redis_url, rate_limits={}) as node,
@@ -150,7 +150,7 @@ async def _send_all(a: SocketClient, messages: list[str]) -> None:
 
 
 async def test_a_stranger_is_not_read_while_keys_are_fetched(redis_url: str, tenant: str) -> None:
-    """What comes behind a handshake waits unread until it is known who sends it; then it is carried out in order."""
+    """Messages behind a handshake wait unread until it is known who sends them; then they are carried out in order."""
     async with running_node(redis_url) as node, raw_client(node.ws_url) as a:
         may_go = asyncio.Event()
         verify = node.hub.verifier.verify

@@ -64,7 +64,7 @@ async def test_a_state_of_the_past_costs_what_it_reads(redis_url: str, tenant: s
 
 
 def raw_answer(port: int, request: bytes) -> bytes:
-    """What comes back before the node closes, or for two seconds."""
+    """The bytes that come back before the node closes, or for two seconds."""
     with socket.create_connection(("127.0.0.1", port), timeout=2) as found:
         found.sendall(request)
         came = b""
@@ -137,7 +137,7 @@ async def test_requests_that_two_servers_could_read_in_two_ways_are_refused(
 
 
 OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/console", "/console/{name}"}
-"""What SECURITY.md says is open by default; every other route asks for a token or a signature."""
+"""The routes that SECURITY.md lists are open by default; every other route asks for a token or a signature."""
 NOT_FOUND_BUT_OPEN = {"/console/{name}"}
 
 

@@ -49,7 +49,7 @@ async def test_waiting_exactly_as_told_is_enough_and_not_waiting_doubles(redis_u
 
 
 async def test_twenty_refusals_in_ten_seconds_close_the_socket(redis_url: str, tenant: str) -> None:
-    """What was accepted before is answered first; then 4004 as the close code."""
+    """Commands accepted before are answered first; then 4004 as the close code."""
     async with running_node(redis_url, rate_limits={"chat": (0.01, 3)}) as node:
         NodeClock(node)  # ten seconds do not pass
         async with client(node.ws_url, token("a", tenant)) as a:
@@ -87,7 +87,7 @@ async def test_who_comes_back_only_to_be_closed_again_must_wait(redis_url: str, 
 
 
 async def test_two_devices_on_two_nodes_share_one_limit_within_a_second(redis_url: str, tenant: str) -> None:
-    """What one node let through, the other refuses."""
+    """A command that one node let through is counted by the other."""
     limits = {"chat": (0.01, 4)}
     async with AsyncExitStack() as stack:
         here, there = [await stack.enter_async_context(running_node(redis_url, rate_limits=limits)) for _ in "ab"]

@@ -1,4 +1,4 @@
-"""What anybody can make a node keep is bounded: each table that grows with names, and what is left of who is gone.
+"""Bounds of all that anybody can make a node keep: each table that grows with names, and the remains of who is gone.
 
 `python -m ops.bench.memory_growth` shows the same by resident memory and objects, with 100,000 of each.
 """
@@ -66,7 +66,7 @@ def test_cursors_of_made_up_clients_are_bounded() -> None:
 
 
 async def test_large_events_are_held_few_and_small_ones_many(redis_url: str, tenant: str) -> None:
-    """What a channel keeps encoded is bounded in bytes; nobody misses any of it."""
+    """A channel's encoded events are bounded in bytes; nobody misses any of them."""
     async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
         await a.subscribe("conversation:1", state=False)
         (fanout,) = [one for channel, one in node.hub.fanouts.items() if channel.kind is Kind.CONVERSATION]

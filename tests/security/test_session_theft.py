@@ -144,7 +144,7 @@ async def test_a_cursor_of_another_tenant_tells_nothing(redis_url: str, tenant: 
 async def told_about(
     stack: AsyncExitStack, node: Node, home: str, path: str, cursor: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """What a stranger is told about the channel when they show a cursor, without the epoch of their own empty channel."""
+    """The hub's answer to a stranger's cursor, without the epoch of their own empty channel."""
     if path == "reconnect":
         b, _ = await resume(stack, node, token("b", home), "s", {CHANNEL: cursor})
         frames = [await b.expect("channel.subscribed", channel=CHANNEL)]

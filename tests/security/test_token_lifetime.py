@@ -1,4 +1,4 @@
-"""What a token's end, narrowing or revocation does to who is connected by it, over the wire."""
+"""The end, narrowing and revocation of a token, seen by connections that use it, over the wire."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def test_a_malformed_revocation_is_4005(redis_url: str, tenant: str, body:
 
 
 async def test_narrowed_grants_end_subscriptions_with_a_reason(redis_url: str, tenant: str) -> None:
-    """What the new token does not allow is left before the answer; the rest goes on without a hole."""
+    """Channels that the new token does not allow are left before the answer; the rest goes on without a hole."""
     narrow = token("a", tenant, {"team:*": ["read"]})
     async with (
         running_node(redis_url) as node,

@@ -1,4 +1,4 @@
-"""What a socket may send before it has said who it is: one handshake of a bounded size, however it is cut into frames."""
+"""Before it has said who it is, a socket may send one handshake of a bounded size, however it is cut into frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a device shows of streamed answers: docs/events.md#assistant written a second time, sharing no code with the hub.
+"""A device's view of streamed answers: docs/events.md#assistant written a second time, sharing no code with the hub.
 
 A screen also keeps a tape of each message, made by deltas alone, and holds everything it ever showed against the end: rule 9 of
 docs/protocol.md#stream-rules. What is wrong is collected in `faults`.
@@ -27,7 +27,7 @@ class Shown:
 
     @property
     def text(self) -> str:
-        """What a person reads."""
+        """The text a person reads."""
         return self.tape if self.final is None else self.final
 
 

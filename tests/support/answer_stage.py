@@ -94,7 +94,7 @@ class Stage:
 
     @property
     def effects(self) -> Path:
-        """Where the agents' effects are."""
+        """The file of the agents' effects."""
         return self.folder / "effects"
 
     def token(self, user: str) -> str:
@@ -194,7 +194,7 @@ class Device:
 
     @property
     def trouble(self) -> str:
-        """What ended the reading, if something did."""
+        """The error that ended the reading, if one did."""
         task = self._reading
         if task is None or not task.done() or task.cancelled() or task.exception() is None:
             return ""

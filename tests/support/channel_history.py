@@ -56,7 +56,7 @@ class History:
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What `render` shows."""
+        """The rendered state."""
         shown: dict[str, Any] = json.loads(self.state.render())
         return shown
 

@@ -19,7 +19,7 @@ QUIET: Final = (
 
 
 def chromium_path() -> str:
-    """Where Chromium is. Without it the test is skipped, or, in CI, where it must be, fails."""
+    """The path of Chromium. Without it the test is skipped, or, in CI, where it must be, fails."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if path is None:
         reason = "needs Chromium: apt-get install chromium, or set CHROMIUM to its path"

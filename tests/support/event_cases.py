@@ -93,7 +93,7 @@ Prepare = Callable[[Stage, str], Awaitable[Json]]
 
 
 class Case(NamedTuple):
-    """Where the event is sent (None: it has no channel), and what makes its payload."""
+    """The channel of the event (None: it has none), and the maker of its payload."""
 
     channel: str | None
     prepare: Prepare

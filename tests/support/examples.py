@@ -1,4 +1,4 @@
-"""How many examples a property is tried with: all of them, or a few where the `quick` profile is on (`make quick`)."""
+"""The number of examples a property is tried with: all of them, or a few where the `quick` profile is on (`make quick`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a hub sends, frame by frame: taken out of the socket's texts as bytes, and held against the catalogue. Pure."""
+"""The frames of a hub: taken out of the socket's texts as bytes, and held against the catalogue. Pure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def frames_of(text: str) -> Iterator[str]:
 
 
 def problems_of(frame: Json, commands: Mapping[str, str]) -> list[str]:
-    """What is wrong with a frame of the hub.
+    """The problems of a frame of the hub.
 
     Args:
         frame: the frame, parsed.

@@ -127,7 +127,7 @@ class JsClient:
         )
 
     async def outcome(self) -> Any:
-        """What came of it: its value, or `{"error": code or text}`."""
+        """The result: its value, or `{"error": code or text}`."""
         return await self._run("() => lab.outcome.catch((error) => ({ error: error.code ?? error.message }))")
 
     async def read(self, code: str) -> Any:

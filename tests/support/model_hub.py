@@ -194,7 +194,7 @@ class ModelSession:
             self.send({"type": "channel.resumed", "channel": channel, "payload": told})
 
     def _worth(self, log: ModelLog, wanted: Frame) -> tuple[Frame | None, int]:
-        """What the cursor is worth: (gap or None, the seq after which to replay)."""
+        """The verdict on a cursor: (gap or None, the seq after which to replay)."""
         if "rewind" in wanted and "after" not in wanted:
             return None, max(log.floor[1], log.head[1] - wanted["rewind"])
         after, seq = wanted.get("after", "$"), wanted.get("seq")

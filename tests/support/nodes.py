@@ -39,7 +39,7 @@ def token(
 
 @cache
 def data_folder() -> str:
-    """Where this process's nodes keep files: one folder for all, as nodes on one Redis share theirs. Gone with the process."""
+    """The folder of this process's nodes: one for all, as nodes on one Redis share theirs. Gone with the process."""
     folder = tempfile.TemporaryDirectory(prefix="hub-nodes-")
     atexit.register(folder.cleanup)
     return folder.name

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from support.samples import FILLER, Samples, Schema, entries_of, is_free
 
 Fault = tuple[str, object]
-"""What is wrong, as `path:fault`, and the value with only that wrong."""
+"""A fault as `path:fault`, and the value with only that wrong."""
 _NO_NUL = r"^[^\x00]*$"
 UNKNOWN_FIELD = "surprise"
 _OTHER_TYPE = {"string": 7, "integer": "7", "number": "7", "boolean": "true", "array": {}, "object": []}
@@ -89,7 +89,7 @@ def _item_schema(faults: Faults, branch: Schema, index: int) -> Schema:
 
 
 def _fits(fields: Schema, value: object) -> bool:
-    """Whether the value is of the alternative with these fields: its tag says so."""
+    """True when the value is of the alternative with these fields: its tag says so."""
     tags = [(name, fields[name]) for name in ("type", "op") if name in fields]
     return isinstance(value, dict) and all(value.get(name) in tag.get("enum", [tag.get("const")]) for name, tag in tags)
 
@@ -125,7 +125,7 @@ def _text_faults(branch: Schema, value: str) -> Iterator[Fault]:
 
 
 def _free_faults(branch: Schema) -> Iterator[Fault]:
-    """What even free JSON may not be."""
+    """Values that even free JSON may not be."""
     nested: object = 1
     for _ in range(40):
         nested = [nested]

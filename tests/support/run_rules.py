@@ -19,7 +19,7 @@ class Violation(NamedTuple):
 
 
 def run_violations(run_id: str, events: Sequence[Json], *, is_quiet: bool) -> Iterator[Violation]:
-    """What a run's events break.
+    """The rules that a run's events break.
 
     Args:
         run_id: the run.
@@ -37,7 +37,7 @@ def run_violations(run_id: str, events: Sequence[Json], *, is_quiet: bool) -> It
 
 
 def may(previous: RunState | None, following: RunState) -> bool:
-    """Whether a run in state `previous` may become `following`; None is a run that does not exist yet."""
+    """True when a run in state `previous` may become `following`; None is a run that does not exist yet."""
     return following == "queued" if previous is None else following in TRANSITIONS[previous]
 
 

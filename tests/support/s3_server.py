@@ -37,7 +37,7 @@ _START_S = 150.0
 
 
 def why_missing() -> str | None:
-    """Why there is no server to start; None when there is one."""
+    """The reason that there is no server to start; None when there is one."""
     if (VENV / "complete").exists():
         return None
     return "no S3 server here: build it with `python tests/support/s3_server.py` (needs PyPI, 25 s)"

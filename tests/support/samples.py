@@ -33,7 +33,7 @@ class Samples:
         return [self.resolve(option) for option in options if option.get("type") != "null"]
 
     def allows_null(self, schema: Schema) -> bool:
-        """Whether null is a value of the schema."""
+        """True when null is a value of the schema."""
         schema = self.resolve(schema)
         if "anyOf" in schema:
             return {"type": "null"} in schema["anyOf"]
@@ -95,5 +95,5 @@ def entries_of(schema: Schema) -> Schema | None:
 
 
 def is_free(schema: Schema) -> bool:
-    """Whether any JSON is allowed, within bounds of size."""
+    """True when any JSON is allowed, within bounds of size."""
     return not {"type", "const", "enum", "$ref", "anyOf", "oneOf"} & schema.keys()

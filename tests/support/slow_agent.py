@@ -24,7 +24,7 @@ _LETTERS = ("plain", "naïve", "a😀b", "日本", "e\N{COMBINING ACUTE ACCENT}"
 
 
 def words(question: str, part: int) -> list[str]:
-    """What is said in one part of the answer to a question."""
+    """The words of one part of the answer to a question."""
     return [f"{question}.{part}.{number}{_LETTERS[number % len(_LETTERS)]} " for number in range(PARTS[part])]
 
 

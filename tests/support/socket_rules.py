@@ -33,7 +33,7 @@ class _Followed:
 
 @dataclass(slots=True)
 class _Held:
-    """What a reader holds of one message by the offset rule, track by track; `has_missed` after a delta too far ahead."""
+    """A reader's copy of one message by the offset rule, track by track; `has_missed` after a delta too far ahead."""
 
     attempt: int = 0
     tracks: dict[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class _Held:
 def socket_violations(
     texts: Iterable[str], sent: Sequence[Json], logs: Logs, tenant: str, *, is_quiet: bool = True
 ) -> list[Violation]:
-    """What one socket saw that breaks rules 1 to 4, 6, 9, 10 or 13.
+    """Frames of one socket that break rules 1 to 4, 6, 9, 10 or 13.
 
     Args:
         texts: every text message it received, in order.

@@ -24,7 +24,7 @@ class Actor:
         self._is_lost = is_lost
 
     async def run(self, ctx: Any, given: Any) -> Any:
-        """What the input says."""
+        """The text of the input."""
         from consumers.agents import Output, Reasoning, Result, ToolCall
 
         if given.text == "hang":

@@ -32,7 +32,7 @@ SECRETS = {
     "a token": re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}"),
     "a signed URL": re.compile(r"[?&](X-Amz-Signature|signature|Signature|sig)="),
 }
-"""What must be in no lane."""
+"""Events that must be in no lane."""
 SNAPSHOTS = 40
 
 
@@ -42,7 +42,7 @@ def lines_of(channel: Channel, entries: Iterable[Entry]) -> list[str]:
 
 
 def log_violations(logs: Logs, tenant: str, *, is_quiet: bool = True) -> list[Violation]:
-    """What the logs break, of rules 1, 4 to 8 and 10 to 13.
+    """Violations in the logs of rules 1, 4 to 8 and 10 to 13.
 
     Args:
         logs: whole channels of one tenant, from their first event.
@@ -151,7 +151,7 @@ def _runs(events: Sequence[Json]) -> dict[str, list[Json]]:
 
 
 def _is_begun(events: Sequence[Json]) -> bool:
-    """Whether more is there than a refused word to a run: the run itself."""
+    """True when more is there than a refused word to a run: the run itself."""
     return any(event["type"] != "message.status" for event in events)
 
 

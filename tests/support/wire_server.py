@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Boom(Exception):
-    """What a receiver that is told to fail raises."""
+    """Raised by a receiver that is told to fail."""
 
 
 class Recorder:
@@ -122,7 +122,7 @@ class WireServer:
 
     @property
     def live(self) -> int:
-        """How many connections uvicorn would wait for at shutdown."""
+        """The number of connections uvicorn would wait for at shutdown."""
         return len(self._server.server_state.connections)
 
     def stop(self) -> None:

@@ -78,7 +78,7 @@ def test_only_one_way_of_checking_tokens_may_be_set() -> None:
 
 
 def test_durability_may_differ_by_kind() -> None:
-    """What is not named stays at memory; a bare level counts for all, later entries win."""
+    """A kind that is not named stays at memory; a bare level counts for all, later entries win."""
     settings = Settings.from_env({"HUB_DURABILITY": "fsync,team=memory"})
 
     assert settings.durability[Kind.CONVERSATION] is Durability.FSYNC
@@ -105,7 +105,7 @@ def test_secrets_stay_out_of_the_repr() -> None:
 
 
 def test_every_shown_default_is_the_default() -> None:
-    """What the table shows for a plain value reads back as the field's default."""
+    """The table's text for a plain value reads back as the field's default."""
     for name, declared in declarations().items():
         try:
             shown = declared.reader.read(declared.shown_default)

@@ -45,7 +45,7 @@ class TestAdvance:
         assert talk.texts == ["one"]
 
     def test_a_log_may_begin_anywhere(self, talk: History) -> None:
-        """What was trimmed without an archive is counted and not known."""
+        """Events trimmed without an archive are counted and not known."""
         talk.state.advance(talk.entry("chat.message", {"text": "late"})._replace(seq=1_000))
 
         assert (talk.shown["count"], talk.texts) == (1_000, ["late"])

@@ -43,7 +43,7 @@ class TestMessages:
         assert talk.shown["active_leaf"] == message_id
 
     def test_the_default_parent_is_the_active_leaf(self, talk: History) -> None:
-        """Who just writes goes on where the conversation is."""
+        """A message without a parent goes on where the conversation is."""
         first, second = talk.say("one"), talk.say("two", "bob")
 
         assert talk.message(second)["parent_id"] == first
@@ -59,7 +59,7 @@ class TestMessages:
         assert talk.texts == ["one", "two"]
 
     def test_an_unknown_parent_begins_anew(self, talk: History) -> None:
-        """What is not held cannot be hung below; so no cycle can come about."""
+        """A message cannot hang below one that is not held; so no cycle can come about."""
         talk.say("one")
         talk.say("two", parent_id="r9.0")
 
@@ -74,7 +74,7 @@ class TestMessages:
         assert talk.texts == [str(number) for number in range(10, 60)]
 
     def test_parts_are_shown_as_sent(self, talk: History) -> None:
-        """What stands beside the text belongs to the message."""
+        """Parts beside the text belong to the message."""
         parts = [{"type": "file", "file_id": "0" * 32}]
         message_id = talk.say("", parts=parts)
 
@@ -121,7 +121,7 @@ class TestEdits:
         assert talk.message(first)["parts"] == []
 
     def test_an_edited_answer_is_an_answer_and_finished(self, talk: History) -> None:
-        """Who writes an answer anew writes an answer, and nobody waits for its end."""
+        """An answer written anew by a person is an answer, and nobody waits for its end."""
         talk.say("why?")
         talk.answer("r1.0")
         edit = talk.add("chat.edit", {"message_id": "r1.0", "text": "because"})
@@ -212,7 +212,7 @@ class TestSettings:
     """`chat.configure` and `conversation.updated`."""
 
     def test_each_configure_raises_the_revision(self, talk: History) -> None:
-        """What is left out stays, null resets, the title stands apart."""
+        """A setting left out stays, null resets it, the title stands apart."""
         talk.add("chat.configure", {"settings": {"title": "Train", "model": "m", "temperature": 0.5}})
         talk.add("chat.configure", {"settings": {"model": None, "agent": "demo"}})
 
@@ -237,7 +237,7 @@ class TestSettings:
         assert (talk.shown["title"], talk.shown["revision"]) == ("two", 2)
 
     def test_a_newer_revision_is_taken_over(self, talk: History) -> None:
-        """What the hub changed without a command, title, settings and leaf, counts."""
+        """Changes by the hub without a command (title, settings, leaf) count."""
         first = talk.say("one")
         talk.say("two")
         changes = {"title": "T", "settings": {"model": "m"}, "active_leaf": first, "archived": True}
@@ -377,7 +377,7 @@ class TestAnswers:
 
 
 class TestForgetting:
-    """What keeps a channel of 100,000 messages small (ops/decisions/0005-what-state-forgets.md)."""
+    """Bounds that keep a channel of 100,000 messages small (ops/decisions/0005-what-state-forgets.md)."""
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ REFUSED: list[tuple[str, Json, list[Json]]] = [
     ("document", "patch", "expected"), [row[1:] for row in APPENDIX_A], ids=[r[0] for r in APPENDIX_A]
 )
 def test_appendix_a_applies(document: Json, patch: list[Json], expected: Json) -> None:
-    """What the RFC says comes of its examples, does."""
+    """The RFC's examples have the results that it gives."""
     assert equals(expected, apply_patch(document, patch).document)
 
 
@@ -142,7 +142,7 @@ def test_a_document_cannot_become_deeper_than_readers_can_follow() -> None:
 
 
 def test_the_weight_reported_bounds_the_growth() -> None:
-    """What a patch puts somewhere is counted with its names, so a document's weight can be bounded by adding up."""
+    """A patch's values are counted with their names, so a document's weight can be bounded by adding up."""
     patched = apply_patch({}, [{"op": "add", "path": "/" + "k" * 100, "value": "v" * 1000}])
 
     assert 1100 <= patched.weight < 1200 < WEIGHT_MAX

@@ -29,7 +29,7 @@ def present(user: str, status: str, devices: int) -> Recorded:
 
 
 class TestTyping:
-    """Who types."""
+    """People who are typing."""
 
     def test_typing_ends_by_itself(self) -> None:
         """After its `ttl_ms`, six seconds unless said otherwise; the newest sign counts."""
@@ -45,7 +45,7 @@ class TestTyping:
         assert state.render(NOW_MS + 6_000)["typing"] == []
 
     def test_stopping_and_leaving_end_it_at_once(self) -> None:
-        """Who is gone types no more."""
+        """A user who is gone types no more."""
         state = live(
             Kind.CONVERSATION,
             signal("chat.typing", user="alice", state="start"),

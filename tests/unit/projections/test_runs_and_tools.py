@@ -32,7 +32,7 @@ class TestRuns:
     """`active_runs`, `outputs` and `completed`."""
 
     def test_a_run_is_active_from_queued_to_complete(self, talk: History) -> None:
-        """What is shown is the newest status, since when it is, and the message it writes."""
+        """A run shows its newest status, the time since it has it, and the message it writes."""
         talk.add("agent.status", status("r1", "queued"))
         talk.add("agent.status", status("r1", "running", 2, 3))
         head = {"message_id": "r1.0", "run_id": "r1", "attempt": 2, "agent": "demo"}

@@ -190,7 +190,7 @@ class TestDocument:
         assert document.shown["content"] == {"a": 1}
 
     def test_a_document_stops_growing_at_its_bound(self, document: History, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What would be too large is refused; what only looked so is weighed and taken."""
+        """A document that would be too large is refused; one that only looked so is weighed and taken."""
         monkeypatch.setattr(documents, "CONTENT_WEIGHT_MAX", 1_000)
         for _ in range(10):
             self.patch(document, {"op": "add", "path": "/a", "value": "x" * 300})

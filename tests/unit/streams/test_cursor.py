@@ -1,4 +1,4 @@
-"""What a cursor is worth: one row for each thing a look at the log can find."""
+"""The verdict on a cursor: one row for each thing a look at the log can find."""
 
 from __future__ import annotations
 

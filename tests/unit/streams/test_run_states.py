@@ -38,6 +38,6 @@ def test_every_final_state_has_an_outcome() -> None:
 
 
 def test_sources_are_the_table_read_backwards() -> None:
-    """What a guard compares with before it sets a state."""
+    """The states that a guard compares with before it sets one."""
     assert sources("queued") == ("running", "waiting")
     assert all(following in TRANSITIONS[source] for following in TRANSITIONS for source in sources(following))

@@ -51,7 +51,7 @@ def test_a_partition_is_where_its_keys_are() -> None:
 
 
 def test_keys_that_one_script_touches_share_a_slot() -> None:
-    """What the nodes share, and a tenant's uploads, belong to no partition but to one slot each."""
+    """Keys that the nodes share, and a tenant's uploads, belong to no partition but to one slot each."""
     edge = edge_keys()
     ledger = upload_ledger("acme", "alice")
 

@@ -1,4 +1,4 @@
-"""What the demo agent understands, and what it says."""
+"""The demo agent's understanding and answers."""
 
 from __future__ import annotations
 

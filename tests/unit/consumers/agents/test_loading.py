@@ -36,7 +36,7 @@ def test_functions_and_objects_are_agents() -> None:
 
 
 def test_the_demo_agent_loads_by_its_path() -> None:
-    """What `hub dev` serves."""
+    """The agents that `hub dev` serves."""
     assert "history" in load_agents({"demo": "consumers.agents.demo:agent"})["demo"].description
 
 

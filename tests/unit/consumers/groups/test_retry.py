@@ -1,4 +1,4 @@
-"""When a handler tries again, and when work is parked."""
+"""Retries of a handler, and the parking of work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer amounts to: denied by default."""
+"""The resolution of an answer: denied by default."""
 
 from __future__ import annotations
 

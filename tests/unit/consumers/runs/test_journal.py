@@ -44,7 +44,7 @@ def test_an_ended_message_is_not_open() -> None:
 
 
 def test_a_step_marks_the_place_in_its_open_message() -> None:
-    """What stands before the last recorded step stays after a lost worker."""
+    """Text before the last recorded step stays after a lost worker."""
     made = journal(start(0), step("a", 0, message_id="r1.0", kept=5), step("b", 1, message_id="r1.0", kept=9))
 
     assert made.open_message is not None

@@ -1,4 +1,4 @@
-"""What a token's claims must be, and which refusal each fault gets."""
+"""A token's claims, and the refusal that each fault gets."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_expired_is_4002_and_asks_for_a_refresh() -> None:
 
 
 def test_leeway_forgives_clocks_that_differ_and_extends_the_connection() -> None:
-    """Who is let in within the leeway is not sent away by the next timer."""
+    """A user let in within the leeway is not sent away by the next timer."""
     principal = read_principal(claims(exp=NOW - 29, nbf=NOW + 29, iat=NOW + 29), NOW, TokenPolicy())
 
     assert principal.expires_at == NOW + 1

@@ -333,7 +333,7 @@ def test_urls_that_reach_where_they_should_not_are_refused_at_start(url: str) ->
     "url", ["https://id.example/keys", "http://127.0.0.1:8000/k", "http://localhost/k", "http://[::1]:1/k"]
 )
 def test_urls_that_are_allowed(url: str) -> None:
-    """What operators and tests use."""
+    """Addresses that operators and tests use."""
     assert parse_jwks_url(url).target.startswith("/k")
 
 

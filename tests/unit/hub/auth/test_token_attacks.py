@@ -107,7 +107,7 @@ def test_other_kinds_of_token_of_the_same_issuer_are_refused(typ: object) -> Non
 
 @pytest.mark.parametrize("crit", [["b64"], ["exp"], [], "b64", [1], ["\x00"]])
 def test_critical_extensions_are_refused(crit: object) -> None:
-    """What the header calls critical and we do not know is refused (RFC 7515 section 4.1.11)."""
+    """An unknown extension that the header calls critical is refused (RFC 7515 section 4.1.11)."""
     assert refusal(forge(HEADER | {"crit": crit}, claims())).row.code == 4001
 
 
@@ -171,7 +171,7 @@ def test_audience_must_be_ours_alone(aud: object) -> None:
 
 @pytest.mark.parametrize("iss", [..., "https://evil.example", "", None, ["https://id.example"], "https://id.example/"])
 def test_issuer_must_be_the_configured_one(iss: object) -> None:
-    """Where an issuer is configured no other will do."""
+    """A configured issuer is the only one that will do."""
     verifier = open_verifier(TokenPolicy(issuer="https://id.example"), secret=SECRET)
 
     assert verifier.verify_nowait(good(iss="https://id.example"), NOW).user == "alice"

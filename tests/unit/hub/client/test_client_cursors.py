@@ -29,7 +29,7 @@ def test_a_cursor_is_kept_by_channel(store):
 
 
 def test_a_file_outlives_its_store(tmp_path):
-    """What was flushed is there for the next process."""
+    """A flushed cursor is there for the next process."""
     store = FileCursors(tmp_path / "c")
     store.save("team:a", CURSOR)
     store.save("team:b", Cursor("0"))

@@ -35,7 +35,7 @@ def test_losses_without_progress_wait_longer():
 
 @pytest.mark.parametrize("code", [4001, 4003, 4005, 4014, 4019, 4020, 4023, 4024])
 def test_codes_that_end_it(code):
-    """Where coming back cannot help, the client does not come back, whether or not the words arrived."""
+    """The client does not come back if that cannot help, with or without the words that say so."""
     verdict = recovery().lost(code, 0.0)
 
     assert isinstance(verdict, Over)

@@ -1,4 +1,4 @@
-"""What the hub's answer to a cursor means, row by row; an answer that contradicts itself is a gap."""
+"""The hub's answers to a cursor, row by row; an answer that contradicts itself is a gap."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_reported_gap_goes_on_from_the_head():
 
 
 def test_nothing_is_taken_before_the_answer():
-    """What comes before `channel.subscribed` belongs to an older subscription."""
+    """An event before `channel.subscribed` belongs to an older subscription."""
     feed = Feed(SubscribeOptions(CHANNEL, HELD), 100, lambda: None)
     assert fed(feed, 6) == [Taken.PASSED_OVER]
     feed.ask("c1")

@@ -1,4 +1,4 @@
-"""Who is counted at the admission, by which address, and who is told what."""
+"""Admission: who is counted, by which address, and the answers."""
 
 from __future__ import annotations
 

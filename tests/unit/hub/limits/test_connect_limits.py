@@ -18,7 +18,7 @@ def limits(pending_max: int = 3, connects: float = 5) -> ConnectLimits:
 
 
 def test_ten_failures_are_free_and_the_eleventh_is_4004() -> None:
-    """Who tries tokens is slowed down to ten a minute, by address."""
+    """Guessing tokens is slowed down to ten a minute, by address."""
     guard = limits()
     for _ in range(10):
         guard.fail("192.0.2.1", NOW)

@@ -1,4 +1,4 @@
-"""What a tenant may use: each bound alone, other nodes' counts, nothing left behind."""
+"""A tenant's quotas: each bound alone, other nodes' counts, nothing left behind."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_first_advice_is_exact() -> None:
 
 
 def test_advice_doubles_with_each_repeat_up_to_thirty_seconds() -> None:
-    """Who keeps coming too early is told longer and longer waits."""
+    """A client that keeps coming too early is told longer and longer waits."""
     limits = limiter(1, 1)
     limits.take(ALICE, "chat", NOW)
 
@@ -91,7 +91,7 @@ def test_cost_above_the_burst_needs_a_full_bucket() -> None:
 
 
 def test_charge_from_another_node_can_empty_a_bucket_below_zero() -> None:
-    """What another node let through is paid back here before anything more passes."""
+    """Commands that another node let through are paid back here before anything more passes."""
     limits = limiter(5, 5)
 
     limits.charge(ALICE, "chat", NOW, 10)

@@ -1,4 +1,4 @@
-"""What a client is told of an append, and of everything that can go wrong with it."""
+"""Replies to an append, and to everything that can go wrong with it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHERE = {"id": "5-0", "seq": 7, "duplicate": True, "durability": "fsync"}
     [(None, {}), ({}, {}), ({"a": "ü"}, {"a": "ü"}), (b'"a":1', {"a": 1}), (lambda a: {"n": a.results[0]}, {"n": 3})],
 )
 def test_a_stored_event_is_answered_with_its_place(results: object, added: dict[str, object]) -> None:
-    """Where it stands, whether it was there before, what it survives, and what the handler adds."""
+    """The reply has the event's place, `duplicate`, its durability, and the fields that the handler adds."""
     payload = stored_payload(CATALOGUE["chat.message"], Append(DRAFT, results), STORED)  # type: ignore[arg-type]
 
     assert json.loads(payload) == WHERE | added

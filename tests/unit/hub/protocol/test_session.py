@@ -128,7 +128,7 @@ def test_each_fault_has_its_code_and_leaves_the_session_open(frame: object, code
 
 
 def test_permission_is_asked_before_the_payload() -> None:
-    """Who may not write learns nothing about the payload; who may not even read is answered alike."""
+    """A user who may not write learns nothing about the payload; one who may not even read is answered alike."""
     session = ready({"conversation:*": ["read"]})
 
     assert code_of(session.take(SAY | {"payload": {}}, 1.0)) == 4003

@@ -1,4 +1,4 @@
-"""What files are by their first bytes, and what they may not pretend to be."""
+"""Types of files by their first bytes, and those they may not pretend to be."""
 
 from __future__ import annotations
 

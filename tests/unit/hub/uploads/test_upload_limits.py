@@ -1,4 +1,4 @@
-"""What may be uploaded, case by case."""
+"""Limits of uploads, case by case."""
 
 from __future__ import annotations
 

@@ -334,7 +334,7 @@ class TestEncoding:
 
 
 class TestMemory:
-    """What ten thousand idle sockets pay."""
+    """The memory that ten thousand idle sockets pay for."""
 
     def test_an_idle_decoder_is_one_small_object(self) -> None:
         """No dictionary, no buffer: also after it has been used."""

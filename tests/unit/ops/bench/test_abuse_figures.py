@@ -27,7 +27,7 @@ def kinds(found: Windows) -> tuple[list[object], list[object]]:
 
 
 def test_an_answer_belongs_to_the_window_it_was_asked_in() -> None:
-    """What was asked before it began, or between windows, counts for none."""
+    """A question asked before a window began, or between windows, counts for none."""
     found = Windows()
     found.add(0.5, 1.0)
     found.open(is_attacked=False, at_s=1.0)

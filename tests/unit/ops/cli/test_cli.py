@@ -120,7 +120,7 @@ def test_wrong_settings_are_refused_together(hub: Hub, monkeypatch: pytest.Monke
 
 
 def test_a_missing_server_extra_names_the_remedy(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who installed only the client is told what to install."""
+    """A user who installed only the client is told what to install."""
     monkeypatch.setitem(sys.modules, "typer.main", None)
 
     code, _, err = hub("token")

@@ -1,4 +1,4 @@
-"""What must hold for every row of the catalogue, whoever adds it."""
+"""Rules of every row of the catalogue, whoever adds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was ever stored can still be read, and a schema does not change unnoticed."""
+"""Every version ever stored can still be read, and a schema does not change unnoticed."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ INBOUND = [name for name in ALL if CATALOGUE[name].is_inbound]
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_valid_payload_is_stored_as_it_was_sent(name: str) -> None:
-    """What is stored is the payload as sent: no default added, nothing left out, nothing renamed."""
+    """The payload is stored as sent: no default added, nothing left out, nothing renamed."""
     for case in valid_payloads(CATALOGUE[name]):
         payload, stored = validate(CATALOGUE[name], case.payload)
         assert (
@@ -53,7 +53,7 @@ def test_a_chunk_of_the_greatest_size_fits_a_frame() -> None:
 
 
 def problem_count(row: EventType, payload: dict[str, object]) -> int:
-    """How many problems the payload is refused with; 0 if it is taken."""
+    """The number of problems the payload is refused with; 0 if it is taken."""
     try:
         validate(row, payload)
     except InvalidPayload as refusal:

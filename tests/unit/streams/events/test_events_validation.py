@@ -141,13 +141,13 @@ def test_json_holds_only_numbers_that_others_can_read(number: float) -> None:
 
 @pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 1.5, -0.0, 1e308])
 def test_json_keeps_numbers(number: float) -> None:
-    """What fits is stored as it is."""
+    """A payload that fits is stored as it is."""
     assert json.loads(stored("document.cursor", {"selection": number})) == {"selection": number}
 
 
 @pytest.mark.parametrize("value", ["\ud800", {"\udfff": 1}, ["a\udc00"]])
 def test_json_holds_no_lone_surrogates(value: object) -> None:
-    """What cannot be written as UTF-8 is refused, in values and in keys."""
+    """Text that cannot be written as UTF-8 is refused, in values and in keys."""
     assert refusal("document.cursor", {"selection": value})
 
 
@@ -215,7 +215,7 @@ def test_the_handshake_passes_over_what_it_does_not_know() -> None:
 
 
 def test_reading_passes_over_unknown_fields() -> None:
-    """What a newer hub stored is readable; what is broken in the known fields is not."""
+    """An event of a newer hub is readable; one broken in the known fields is not."""
     row = CATALOGUE["chat.message"]
     assert to_json(
         read(row, {"text": "a", "new": 1, "parts": [{"type": "mention", "kind": "user", "id": "b", "new": 1}]})

@@ -1,4 +1,4 @@
-"""What an ack may promise, and which barrier it takes: on servers that are not there as well (WAITAOF is Redis 7.2's)."""
+"""The promise of an ack and the barrier it takes, on servers that are not there as well (WAITAOF is Redis 7.2's)."""
 
 from __future__ import annotations
 

@@ -67,7 +67,8 @@ class PresenceStore:
     async def _apply(self, node: str, partition: int, changes: list[PresenceChange]) -> None:
         keys: list[bytes] = [self._keys.bell(partition), self._keys.node(partition, node)]
         kept = self._limits
-        args: list[str | bytes | int] = [kept.live_entries, kept.bell_entries, len(self._keys.prefix(partition))]
+        prefix_bytes = len(self._keys.prefix(partition))
+        args: list[str | bytes | int] = [kept.live_entries, kept.bell_entries, prefix_bytes, kept.live_ttl_s]
         for c in changes:
             names = self._keys.of(c.channel)
             keys += [self._keys.people(c.channel), self._keys.devices(c.channel), names.live]

@@ -65,7 +65,7 @@ class AppendCall:
     """Packs drafts as KEYS and ARGV of scripts/append.lua.
 
     Args:
-        new_epoch: makes the random identity a channel gets with its first event.
+        new_epoch: makes the random identity of a life that follows another.
     """
 
     def __init__(self, keys: Keys, new_epoch: Callable[[], str], limits: Limits) -> None:
@@ -73,8 +73,8 @@ class AppendCall:
         self._new_epoch = new_epoch
         self._limits = limits
 
-    def arguments(self, partition: int, drafts: list[Draft], label: bytes) -> list[bytes | str | int]:
-        """KEYS and ARGV of scripts/append.lua, their number first; `label` is what the bell bears."""
+    def arguments(self, partition: int, drafts: list[Draft], label: bytes, life: str) -> list[bytes | str | int]:
+        """KEYS and ARGV of scripts/append.lua, their number first; `label` is what the bell bears, `life` the log's."""
         keys: list[bytes] = [self._keys.bell(partition), self._keys.work(partition)]
         places: dict[bytes, int] = {}
 
@@ -89,7 +89,7 @@ class AppendCall:
         kept = self._limits
         argv: list[bytes | str | int] = [
             self._new_epoch(), kept.idempotency_entries, kept.idempotency_ttl_s, kept.live_entries, kept.bell_entries,
-            len(self._keys.prefix(partition)), label,
+            len(self._keys.prefix(partition)), label, life, kept.live_ttl_s,
         ]  # fmt: skip
         for draft in drafts:
             argv.extend(self._record(draft, place))
@@ -148,7 +148,7 @@ class Appender:
     """Collects drafts and commits them in batches over one wire.
 
     Args:
-        new_epoch: makes the random identity a channel gets with its first event.
+        new_epoch: makes the random identity of a life that follows another.
         reader: reads each batch back behind it.
     """
 
@@ -166,14 +166,15 @@ class Appender:
         self._moving: set[Channel] = set()
         self._under_way = 0
         self._wire: Wire | None = None
+        self._life = ""
         self._is_flush_scheduled = False
         self._loop = asyncio.get_running_loop()
         self.appended_count = 0
         self.batch_count = 0
 
-    def attach(self, wire: Wire | None) -> None:
-        """Use this wire from now on; None fails what is waiting and refuses what comes, until the next wire."""
-        self._wire = wire
+    def attach(self, wire: Wire | None, life: str) -> None:
+        """Use this wire, to a log of this life; None fails what is waiting and refuses what comes, until the next wire."""
+        self._wire, self._life = wire, life
         self._moving.clear()
         self._under_way = 0
         if wire is None:
@@ -248,7 +249,7 @@ class Appender:
         return names.stream if draft.lane is Lane.EVENTS else names.live
 
     def _send(self, batch: _Batch, partition: int, group: list[_Waiting]) -> None:
-        args = self._call.arguments(partition, [draft for draft, _ in group], batch.label)
+        args = self._call.arguments(partition, [draft for draft, _ in group], batch.label, self._life)
         self.batch_count += 1
         batch.due += 1
 

@@ -14,12 +14,14 @@ class Limits:
             bound a user to about 5 MB.
         idempotency_ttl_s: life of a user's command ids after the last.
         live_entries: length of a live lane, approximate.
+        live_ttl_s: life of a live lane after its last entry. What it says longest is a cursor's place, for 10 minutes.
         bell_entries: length of a bell, approximate; it never has fewer once it had so many.
     """
 
     idempotency_entries: int = 30_000
     idempotency_ttl_s: int = 3_600
     live_entries: int = 1_000
+    live_ttl_s: int = 900
     bell_entries: int = 1_000
 
 

@@ -34,11 +34,13 @@ class Replay:
         self._new_epoch = new_epoch
 
     async def look(self, channel: Channel, after: str | None = None) -> Look:
-        """Head, floor, epoch, and the events around `after`, all of one moment. Fixes the epoch of a new channel."""
+        """Head, floor, epoch, and the events around `after`, all of one moment. A channel nobody wrote stays without a key."""
         keys = self._keys.of(channel)
-        r = await self._servers.by_partition[keys.partition].calls.run(
-            LOOK, (keys.stream, keys.meta, keys.live, self._keys.bell(keys.partition)), self._new_epoch(), after or "",
-            self._limits.bell_entries, channel.path,
+        server = self._servers.by_partition[keys.partition]
+        directory = self._keys.directory(keys.partition, channel.tenant, channel.kind)
+        r = await server.calls.run(
+            LOOK, (keys.stream, keys.meta, keys.live, self._keys.bell(keys.partition), directory), self._new_epoch(),
+            after or "", self._limits.bell_entries, channel.path, channel.name, server.life,
         )  # fmt: skip
         head, floor = _position(r[1], r[2]), _position(r[3], r[4])
         return Look(r[0].decode(), head, floor, _maybe(r[5], r[6]), _maybe(r[7], r[8]), r[9].decode())

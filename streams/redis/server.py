@@ -21,7 +21,7 @@ from streams.redis.calls import Calls, in_our_words
 from streams.redis.durability import DurabilityPolicy
 from streams.redis.keys import Keys
 from streams.redis.limits import DEFAULT_LIMITS, Limits
-from streams.redis.server_check import check_facts, fix_keys, read_facts
+from streams.redis.server_check import FixedLog, check_facts, fix_keys, read_facts
 from streams.redis.tail import Tail
 from streams.redis.wire import Wire, open_wire
 
@@ -32,7 +32,7 @@ HUNG_AFTER_CHECKS: Final = {"append": 10, "query": 10, "bell": 6, "tail": 4}
 """Checks in a row without a byte on a wire that waits for an answer: the socket is half-open. A bell is silent for `BLOCK_MS`."""
 
 new_epoch: Final[Callable[[], str]] = partial(secrets.token_hex, 8)
-"""Makes the random identity of one life of a channel, or of one process's batches."""
+"""Makes the random identity of a life of a channel that follows another, or of one process's batches."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,10 +42,13 @@ class Server:
 
     Attributes:
         calls: over one pipelined wire, so that a thousand resumes share round trips.
+        life: the identity of the data there.
     """
 
-    def __init__(self, url: str, keys: Keys, policy: DurabilityPolicy, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, url: str, fixed: FixedLog, policy: DurabilityPolicy, limits: Limits = DEFAULT_LIMITS) -> None:
+        keys = fixed.keys
         self.url = url
+        self.life = fixed.life
         self.tail = Tail(keys, new_epoch(), limits)
         self.appender = Appender(keys, policy, new_epoch, self.tail, limits)
         self.calls = Calls(self._query_wire)
@@ -70,13 +73,13 @@ class Server:
         try:
             facts = await read_facts(calls)
             check_facts(facts)
-            keys = await fix_keys(calls, partitions)
+            fixed = await fix_keys(calls, partitions)
         finally:
             calls.close()
-        server = cls(url, keys, DurabilityPolicy(durability, facts), limits)
+        server = cls(url, fixed, DurabilityPolicy(durability, facts), limits)
         await server._connect()
         server._supervisor = asyncio.create_task(server._supervise(), name="log-supervisor")
-        return server, keys
+        return server, fixed.keys
 
     @property
     def is_available(self) -> bool:
@@ -121,7 +124,7 @@ class Server:
             raise
         for wire in wires:
             wire.on_lost = self._lost.set
-        self.appender.attach(append)
+        self.appender.attach(append, self.life)
         if not all(wire.is_open for wire in wires):
             self._lost.set()
 
@@ -135,8 +138,10 @@ class Server:
         facts = await read_facts(calls)
         check_facts(facts)
         self._policy.rebase(facts)
-        if (await fix_keys(calls, self._keys.partitions)).tags != self._keys.tags:
+        fixed = await fix_keys(calls, self._keys.partitions)
+        if fixed.keys.tags != self._keys.tags:
             raise ConfigurationRefused("the log was exchanged for one with other hash tags: start this process anew")
+        self.life = fixed.life
 
     def _disconnect(self) -> None:
         self._query = None
@@ -144,7 +149,7 @@ class Server:
         for wire in self._wires:
             wire.on_lost = _ignore  # we know; it must not be taken for the loss of its successor
             wire.abort()
-        self.appender.attach(None)
+        self.appender.attach(None, self.life)
 
     async def _supervise(self) -> None:
         while True:

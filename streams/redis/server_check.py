@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from typing import Final
+from typing import Final, NamedTuple
 
 from streams.errors import CommandRefused, ConfigurationRefused, RightMissing
 from streams.redis.calls import Calls
@@ -13,6 +13,17 @@ from streams.redis.keys import CONFIG, Keys, spread_tags
 
 OLDEST_VERSION: Final = (6, 2)
 """XRANGE with an exclusive start and XTRIM MINID came with 6.2."""
+
+
+class FixedLog(NamedTuple):
+    """The facts fixed at a log's first start.
+
+    Attributes:
+        life: the identity of the server's data: another one after a flush.
+    """
+
+    keys: Keys
+    life: str
 
 
 async def read_facts(calls: Calls) -> ServerFacts:
@@ -68,15 +79,15 @@ async def kept_keys(calls: Calls) -> Keys | None:
     return Keys(int(partitions), tags.decode().split()) if partitions and tags else None
 
 
-async def fix_keys(calls: Calls, partitions: int) -> Keys:
-    """Write partitions and hash tags at the first start, and hold every later start to the number; the tags are kept.
+async def fix_keys(calls: Calls, partitions: int) -> FixedLog:
+    """Write partitions, hash tags and life at the first start, and hold every later start to the number; the others are kept.
 
     Raises:
         ConfigurationRefused: the log was begun with another number; changing it would hide every channel.
     """
     await calls.call("HSETNX", CONFIG, "partitions", partitions)
     await calls.call("HSETNX", CONFIG, "life", secrets.token_hex(8))
-    begun_with, tags = await calls.call("HMGET", CONFIG, "partitions", "tags")
+    begun_with, tags, life = await calls.call("HMGET", CONFIG, "partitions", "tags", "life")
     if int(begun_with) != partitions:
         raise ConfigurationRefused(
             f"HUB_PARTITIONS is {partitions}, but this log was begun with {int(begun_with)}; set it to that"
@@ -84,7 +95,7 @@ async def fix_keys(calls: Calls, partitions: int) -> Keys:
     if tags is None:
         await calls.call("HSETNX", CONFIG, "tags", " ".join(spread_tags(partitions)))
         tags = await calls.call("HGET", CONFIG, "tags")
-    return Keys(partitions, tags.decode().split())
+    return FixedLog(Keys(partitions, tags.decode().split()), life.decode())
 
 
 def _parse_info(text: bytes) -> dict[str, str]:

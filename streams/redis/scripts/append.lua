@@ -4,13 +4,15 @@
 -- KEYS[2]  work stream of the partition
 -- KEYS[3+] every other key the events name; ARGV refers to them by position
 --
--- ARGV[1]  candidate epoch, used where a channel has none yet
+-- ARGV[1]  epoch of a life that follows another; the first life's is derived from ARGV[8], as look.lua derives it
 -- ARGV[2]  entries one generation of a user's command ids holds
 -- ARGV[3]  life of a user's command ids, seconds
 -- ARGV[4]  length of a live lane, entries (approximate)
 -- ARGV[5]  length of the bell, entries (approximate)
 -- ARGV[6]  length of the key prefix "hub:{pNN}:", bytes
 -- ARGV[7]  label of the batch: the bell bears it, so that its sender knows what it has read back already
+-- ARGV[8]  life of this log
+-- ARGV[9]  life of a live lane without entries, seconds
 -- then 13 per event:
 --   lane "E" (events) or "L" (live) · position of the lane's stream · position of the meta hash (events only)
 --   position of the user's idempotency hash, its older generation follows it (0: no look-up) · command id · body hash
@@ -34,17 +36,26 @@ local replies, seqs, moved, moved_live, idems, has_older = {}, {}, {}, {}, {}, {
 local listed, newest = {}, {}
 local events_bell, live_bell, begun_bell = {}, {}, {}
 
--- Begin another life of a channel: it has no epoch yet, or its meta hash and its stream do not belong together any more.
+-- The directory a channel is listed in, and its name there.
+local function directory_of(meta)
+  local tenant, kind, name = string.match(meta, '^([^:]+):([^:]+):(.+):meta$', prefix_bytes + 1)
+  return string.sub(meta, 1, prefix_bytes) .. tenant .. ':channels:' .. kind, name
+end
+
+-- Begin a life of a channel: it has no epoch yet, or its meta hash and its stream do not belong together any more.
 -- Returns the newest seq of what is there. The HSET is the first write: out of memory, Redis refuses it and nothing was done
 -- (it stops refusing once a script has written, and a DEL would count).
-local function begin_epoch(stream, meta)
-  local seq, floor_seq, last = 0, 0, redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+local function begin_epoch(stream, meta, is_another)
+  local seq, floor_seq, epoch, last = 0, 0, ARGV[1], redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  local path = string.sub(stream, prefix_bytes + 1)
   if last then
     local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
     seq, floor_seq = tonumber(last[2][2]), tonumber(first[2][2]) - 1
+  elseif not is_another and not redis.call('ZSCORE', directory_of(meta)) then
+    epoch = string.sub(redis.sha1hex(ARGV[8] .. ' ' .. path), 1, 16)
   end
-  redis.call('HSET', meta, 'epoch', ARGV[1], 'seq', seq, 'floor_id', '0', 'floor_seq', floor_seq)
-  begun_bell[#begun_bell + 1] = string.sub(stream, prefix_bytes + 1) .. ' ' .. ARGV[1]
+  redis.call('HSET', meta, 'epoch', epoch, 'seq', seq, 'floor_id', '0', 'floor_seq', floor_seq)
+  begun_bell[#begun_bell + 1] = path .. ' ' .. epoch
   return seq
 end
 
@@ -54,12 +65,12 @@ local function add(stream, meta, at)
   if not seq then
     local known = redis.call('HMGET', meta, 'epoch', 'seq', 'listed')
     listed[meta] = tonumber(known[3] or '0')
-    seq = known[1] and tonumber(known[2]) or begin_epoch(stream, meta)
+    seq = known[1] and tonumber(known[2]) or begin_epoch(stream, meta, false)
   end
   local id = redis.pcall('XADD', stream, 'NOMKSTREAM', '*', 'seq', seq + 1,
     'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10])
   if not id then
-    if seq > 0 then seq = begin_epoch(stream, meta) end
+    if seq > 0 then seq = begin_epoch(stream, meta, true) end
     id = redis.pcall('XADD', stream, '*', 'seq', seq + 1,
       'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10])
   end
@@ -149,6 +160,7 @@ local function append_live(at, extra)
   if type(id) == 'table' then return 'E ' .. id.err end
   if extra and extra.o then keep_text(extra.o) end
   local results = extra and extra.g and carry_out(extra.g, id, 0) or ''
+  if not moved_live[stream] then redis.call('EXPIRE', stream, ARGV[9]) end
   ring(stream, moved_live, live_bell, -6)
   return 'A ' .. id .. ' 0 ' .. results
 end
@@ -187,7 +199,7 @@ local function append_event(at, extra)
   return 'A ' .. stored
 end
 
-for at = 8, #ARGV, 13 do
+for at = 10, #ARGV, 13 do
   local extra = ARGV[at + 12] ~= '' and cjson.decode(ARGV[at + 12]) or nil
   local append = ARGV[at] == 'L' and append_live or append_event
   local is_done, answer = pcall(append, at, extra)
@@ -197,8 +209,8 @@ end
 for meta, id in pairs(newest) do
   local now_ms = tonumber(string.match(id, '^%d+'))
   if now_ms - listed[meta] >= 60000 or now_ms < listed[meta] then
-    local tenant, kind, name = string.match(meta, '^([^:]+):([^:]+):(.+):meta$', prefix_bytes + 1)
-    redis.call('ZADD', string.sub(meta, 1, prefix_bytes) .. tenant .. ':channels:' .. kind, 0, name)
+    local directory, name = directory_of(meta)
+    redis.call('ZADD', directory, 0, name)
     redis.call('HSET', meta, 'listed', now_ms)
   end
 end

@@ -1,8 +1,14 @@
--- look: what a cursor is held against, read in one moment. Fixes the channel's epoch if it has none.
+-- look: what a cursor is held against, read in one moment.
 --
 -- KEYS[1]  the channel's events stream     KEYS[2]  its meta hash     KEYS[3]  its live lane     KEYS[4]  bell of the partition
--- ARGV[1]  candidate epoch     ARGV[2]  the cursor's id, or "" for none     ARGV[3]  length of the bell, entries (approximate)
--- ARGV[4]  the channel's path, told by the bell when a life begins
+-- KEYS[5]  the directory of the channels of its tenant and kind
+-- ARGV[1]  epoch of a life that follows another     ARGV[2]  the cursor's id, or "" for none
+-- ARGV[3]  length of the bell, entries (approximate)     ARGV[4]  the channel's path     ARGV[5]  its name
+-- ARGV[6]  life of this log
+--
+-- It writes only where a channel that was written has lost its stream or its meta hash. The epoch of a channel that nobody wrote
+-- follows from the log's life and the channel's path, and is stored by the first append (append.lua): following a channel keeps
+-- nothing in Redis.
 --
 -- Reply: epoch, head id, head seq, floor id, floor seq, prev id, prev seq, next id, next seq, newest id of the live lane.
 --   prev: the newest entry at or before the cursor; next: the oldest after it; "" where there is none.
@@ -18,6 +24,9 @@ if epoch and not last and seq ~= floor_seq and redis.call('EXISTS', stream) == 1
     if info[at] == 'last-generated-id' then floor_id, floor_seq = info[at + 1], seq end
   end
 end
+
+local is_unwritten = not epoch and not last and not redis.call('ZSCORE', KEYS[5], ARGV[5])
+if is_unwritten then epoch = string.sub(redis.sha1hex(ARGV[6] .. ' ' .. ARGV[4]), 1, 16) end
 
 -- A meta hash without its stream (it was deleted), or a stream without meta, is another life of the log.
 if not epoch or (not last and seq ~= floor_seq) then

@@ -42,6 +42,7 @@ _AGAIN: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 _FINISH: Final[Mapping[str, FinishReason]] = {
     "stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter",
 }  # fmt: skip
+END: Final = "[DONE]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +247,6 @@ def _outcome_text(outcome: ToolOutcome) -> str:
 
 def _with_model(usage: JsonObject | None, model: str) -> JsonObject | None:
     return None if usage is None else {"model": model[:128], **usage}
-
-
-END: Final = "[DONE]"
 
 
 @dataclass(slots=True)

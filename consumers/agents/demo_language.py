@@ -22,6 +22,26 @@ _COMMON: Final = frozenset(
      "then", "know", "dont", "them", "some", "will", "here", "want", "which", "been", "does", "should", "could", "into"]
 )  # fmt: skip
 
+_NAME: Final = r"(?P<who>[\w.@|+~-]+)"
+_PATTERNS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), kind)
+    for pattern, kind in (
+        (r"\b(export|csv|download)\b", "export"),
+        (r"\b(summar\w*|overview|what happened|what is going on)\b", "summary"),
+        (rf"\bhow (many|often|much)\b.*?\b(did|has|have|does|from|by|of)\s+{_NAME}", "count_who"),
+        (r"\bhow (many|often|much)\b", "count"),
+        (rf"\bwhen did\s+{_NAME}\s+(last\s+)?(say|write|mention)\s+(about\s+)?(?P<words>.+)", "last"),
+        (rf"\b(when did|when was)\s+{_NAME}\s+(last\s+)?(here|around|seen|write|say|speak)", "last_any"),
+        (rf"\bwhat did\s+{_NAME}\s+(say|write)\s+about\s+(?P<words>.+)", "find_who"),
+        (rf"\bwhat did\s+{_NAME}\s+(say|write)", "find_any"),
+        (r"\bwho (said|wrote|mentioned|talked about)\s+(?P<words>.+)", "find"),
+        (r"\b(search|find|look for|grep)\s+(for\s+)?(?P<words>.+)", "find"),
+    )
+)
+_NOBODY: Final = frozenset(
+    {"anyone", "anybody", "everyone", "everybody", "people", "messages", "we", "you", "there", "i"}
+)
+
 
 def time_text(at_ms: int) -> str:
     """A time in UTC, for people."""
@@ -150,26 +170,6 @@ class Help:
 
 
 Asked: TypeAlias = Count | Find | Summary | Export | Help
-
-_NAME: Final = r"(?P<who>[\w.@|+~-]+)"
-_PATTERNS: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE), kind)
-    for pattern, kind in (
-        (r"\b(export|csv|download)\b", "export"),
-        (r"\b(summar\w*|overview|what happened|what is going on)\b", "summary"),
-        (rf"\bhow (many|often|much)\b.*?\b(did|has|have|does|from|by|of)\s+{_NAME}", "count_who"),
-        (r"\bhow (many|often|much)\b", "count"),
-        (rf"\bwhen did\s+{_NAME}\s+(last\s+)?(say|write|mention)\s+(about\s+)?(?P<words>.+)", "last"),
-        (rf"\b(when did|when was)\s+{_NAME}\s+(last\s+)?(here|around|seen|write|say|speak)", "last_any"),
-        (rf"\bwhat did\s+{_NAME}\s+(say|write)\s+about\s+(?P<words>.+)", "find_who"),
-        (rf"\bwhat did\s+{_NAME}\s+(say|write)", "find_any"),
-        (r"\bwho (said|wrote|mentioned|talked about)\s+(?P<words>.+)", "find"),
-        (r"\b(search|find|look for|grep)\s+(for\s+)?(?P<words>.+)", "find"),
-    )
-)
-_NOBODY: Final = frozenset(
-    {"anyone", "anybody", "everyone", "everybody", "people", "messages", "we", "you", "there", "i"}
-)
 
 
 def read_question(text: str, by: str) -> Asked:

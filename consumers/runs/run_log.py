@@ -23,6 +23,8 @@ from streams.redis.append import Done, Result
 from streams.redis.log import Log
 
 RETRY_S: Final = 0.25
+IN_FLIGHT_MAX: Final = 256
+"""Deltas in flight at once. At this bound text is joined longer instead of queued."""
 
 
 class Fenced(Exception):
@@ -117,10 +119,6 @@ class RunLog:
             checks = (*checks, ("state", "in", ",".join(change.states)))
         name = run_guard_name(self.channel, self.run.run_id)
         return Guard(name, tuple(checks), change.sets, change.increments, ttl_s=RUN_TTL_S)
-
-
-IN_FLIGHT_MAX: Final = 256
-"""Deltas in flight at once. At this bound text is joined longer instead of queued."""
 
 
 class DeltaWriter:

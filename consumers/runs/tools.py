@@ -28,6 +28,7 @@ from streams.redis.append import Result
 ARGS_BYTES_MAX = 64 * 1024
 """The catalogue's limit of `args`."""
 _log = logging.getLogger(__name__)
+INTERVAL_S: Final = 0.5
 
 
 class ToolRunner:
@@ -232,9 +233,6 @@ def _since_ms(started_s: float) -> int:
 def _recorded(record: CallRecord) -> ToolOutcome:
     is_denied = record.outcome == "denied"
     return ToolOutcome(record.tool_call_id, record.output, is_denied, record.error, record.message)
-
-
-INTERVAL_S: Final = 0.5
 
 
 class ToolProgress:

@@ -17,6 +17,30 @@ from streams.records.runs import RunView, home_guard_name, request_guard_name
 from streams.run_states import OUTCOMES, sources
 
 Outcome = Literal["success", "cancelled", "failed", "expired"]
+Pairs = tuple[tuple[str, str], ...]
+ATTEMPTS_MAX: Final = 2
+"""Workers a run may lose. A run that killed two is likely to kill the third."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """The change an event makes to its run's hash, in the script that appends it.
+
+    Attributes:
+        states: the states the run may be in; empty is any.
+        sets: fields to write.
+        checks: further conditions.
+        guards: guards on other hashes.
+    """
+
+    states: tuple[str, ...] = ()
+    sets: Pairs = ()
+    increments: tuple[str, ...] = ()
+    checks: tuple[tuple[str, str, str], ...] = ()
+    guards: tuple[Guard, ...] = ()
+
+
+NO_CHANGE = RunChange()
 
 
 class Planned(NamedTuple):
@@ -122,34 +146,6 @@ _TOOL_TEXTS = {
     "timeout": "the run reached its deadline before the call ended",
     "failed": "the run failed before the call ended",
 }
-
-
-Pairs = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RunChange:
-    """The change an event makes to its run's hash, in the script that appends it.
-
-    Attributes:
-        states: the states the run may be in; empty is any.
-        sets: fields to write.
-        checks: further conditions.
-        guards: guards on other hashes.
-    """
-
-    states: tuple[str, ...] = ()
-    sets: Pairs = ()
-    increments: tuple[str, ...] = ()
-    checks: tuple[tuple[str, str, str], ...] = ()
-    guards: tuple[Guard, ...] = ()
-
-
-NO_CHANGE = RunChange()
-
-
-ATTEMPTS_MAX: Final = 2
-"""Workers a run may lose. A run that killed two is likely to kill the third."""
 
 
 @dataclass(frozen=True, slots=True)

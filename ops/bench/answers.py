@@ -34,6 +34,9 @@ from streams.redis.server_check import count_commands
 
 TENANT: Final = "bench"
 _WITHIN_S: Final = 120.0
+_DONE: Final = b'"type":"agent.complete"'
+_TWO_BYTES: Final = 126
+_EIGHT_BYTES: Final = 127
 
 
 async def agent(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, None]:  # noqa: ARG001 - what an agent takes
@@ -53,6 +56,50 @@ class Load:
     words: int
     pace_ms: int
     ramp_s: float
+
+
+class Received:
+    """A socket's bytes from the moment it is listened to.
+
+    Attributes:
+        over: set when an `agent.complete` has arrived.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._ends: list[int] = []
+        self._times_s: list[float] = []
+        self._last = b""
+        self.over = asyncio.Event()
+
+    def take(self, _socket: LoadSocket, data: bytes) -> None:
+        """Keeps a piece; it may begin or end within a frame."""
+        self._pieces.append(data)
+        self._ends.append((self._ends[-1] if self._ends else 0) + len(data))
+        self._times_s.append(time.monotonic())
+        if _DONE in self._last + data:
+            self.over.set()
+        self._last = data[-len(_DONE) :]
+
+    def deltas(self) -> list[tuple[float, dict[str, Any]]]:
+        """The deltas of the answer with the time at which each was complete (CLOCK_MONOTONIC, seconds)."""
+        return [(at_s, f["payload"]) for at_s, f in self._frames() if f["type"] == "assistant.message.delta"]
+
+    def ended_text(self) -> str:
+        """The texts of the ended messages."""
+        return "".join(f["payload"]["text"] for _, f in self._frames() if f["type"] == "assistant.message.end")
+
+    def _frames(self) -> Iterator[tuple[float, dict[str, Any]]]:
+        """Text frames of a server: never masked, and not in parts (RFC 6455, 5.2)."""
+        data, at = b"".join(self._pieces), 0
+        while at < len(data):
+            size, start = data[at + 1], at + 2
+            if size == _TWO_BYTES:
+                size, start = int.from_bytes(data[start : start + 2], "big"), start + 2
+            elif size == _EIGHT_BYTES:
+                size, start = int.from_bytes(data[start : start + 8], "big"), start + 8
+            at = start + size
+            yield self._times_s[bisect_left(self._ends, at)], json.loads(data[start:at])
 
 
 @dataclass(slots=True)
@@ -215,52 +262,3 @@ def main(given: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
-
-
-_DONE: Final = b'"type":"agent.complete"'
-_TWO_BYTES: Final = 126
-_EIGHT_BYTES: Final = 127
-
-
-class Received:
-    """A socket's bytes from the moment it is listened to.
-
-    Attributes:
-        over: set when an `agent.complete` has arrived.
-    """
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._ends: list[int] = []
-        self._times_s: list[float] = []
-        self._last = b""
-        self.over = asyncio.Event()
-
-    def take(self, _socket: LoadSocket, data: bytes) -> None:
-        """Keeps a piece; it may begin or end within a frame."""
-        self._pieces.append(data)
-        self._ends.append((self._ends[-1] if self._ends else 0) + len(data))
-        self._times_s.append(time.monotonic())
-        if _DONE in self._last + data:
-            self.over.set()
-        self._last = data[-len(_DONE) :]
-
-    def deltas(self) -> list[tuple[float, dict[str, Any]]]:
-        """The deltas of the answer with the time at which each was complete (CLOCK_MONOTONIC, seconds)."""
-        return [(at_s, f["payload"]) for at_s, f in self._frames() if f["type"] == "assistant.message.delta"]
-
-    def ended_text(self) -> str:
-        """The texts of the ended messages."""
-        return "".join(f["payload"]["text"] for _, f in self._frames() if f["type"] == "assistant.message.end")
-
-    def _frames(self) -> Iterator[tuple[float, dict[str, Any]]]:
-        """Text frames of a server: never masked, and not in parts (RFC 6455, 5.2)."""
-        data, at = b"".join(self._pieces), 0
-        while at < len(data):
-            size, start = data[at + 1], at + 2
-            if size == _TWO_BYTES:
-                size, start = int.from_bytes(data[start : start + 2], "big"), start + 2
-            elif size == _EIGHT_BYTES:
-                size, start = int.from_bytes(data[start : start + 8], "big"), start + 8
-            at = start + size
-            yield self._times_s[bisect_left(self._ends, at)], json.loads(data[start:at])

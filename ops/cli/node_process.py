@@ -26,6 +26,10 @@ from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CommandFa
 from ops.embedded_redis.parent_death import end_with
 
 _LOOK_EVERY_S = 0.01
+RESTART_AFTER_S: Final = 1.0
+"""Sooner, a node that cannot start would spin; later, its share of connections would wait."""
+GRACE_S: Final = 5.0
+"""Time a node gets beyond its drain before it is killed."""
 
 
 async def run_node(
@@ -80,12 +84,6 @@ def _signals_raised_again() -> Iterator[set[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-RESTART_AFTER_S: Final = 1.0
-"""Sooner, a node that cannot start would spin; later, its share of connections would wait."""
-GRACE_S: Final = 5.0
-"""Time a node gets beyond its drain before it is killed."""
 
 
 class Nodes:

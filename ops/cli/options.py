@@ -19,6 +19,9 @@ from streams.errors import MalformedChannel, MalformedCursor
 from streams.ids import id_order
 from streams.times import milliseconds_of
 
+T = TypeVar("T")
+_TIMES: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)x")
+
 
 def _checked(reader: Reader[str | None]) -> Callable[[str], str]:
     def read(given: str) -> str:
@@ -61,9 +64,6 @@ DEFAULT_DATA = Path(".hub")
 DEFAULT_TENANT = "acme"
 """The tenant of tokens that `hub dev` prints and that commands sign for themselves."""
 DEFAULT_USER = "alice"
-
-
-T = TypeVar("T")
 
 
 def new_app() -> typer.Typer:
@@ -120,9 +120,6 @@ def channel_of(tenant: str, wire: str) -> Channel:
         return parse_channel(tenant, wire)
     except MalformedChannel as refused:
         raise CommandFailed(str(refused), EXIT_USAGE) from refused
-
-
-_TIMES: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)x")
 
 
 @dataclass(frozen=True, slots=True)

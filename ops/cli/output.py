@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
+_LINE_EVERY_S: Final = 1.0
+
 
 class Format(StrEnum):
     """`jsonl` is one wire event a line; `text` is for people."""
@@ -57,9 +59,6 @@ def _brief(payload: Mapping[str, Any]) -> str:
 def _printable(text: str) -> str:
     """Without control characters: a message must not be able to rewrite an operator's screen."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
-_LINE_EVERY_S: Final = 1.0
 
 
 class ProgressBar:

@@ -25,6 +25,7 @@ from ops.cli.failure import EXIT_USAGE, CommandFailed
 from streams.errors import StreamsError
 
 DEMO_PATH: Final = "consumers.agents.demo:agent"
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 @asynccontextmanager
@@ -88,9 +89,6 @@ def lease_times(run_lease_s: float) -> LeaseTimes:
         "lease_ms": lease_ms, "partition_life_ms": lease_ms * 2 // 5, "look_again_ms": lease_ms // 5,
         "job_patience_ms": lease_ms * 4 // 3,
     }  # fmt: skip
-
-
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 @contextlib.contextmanager

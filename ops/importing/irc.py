@@ -26,6 +26,7 @@ _RENAMED: Final = re.compile(r"=== (\S+) is now known as (\S+)")
 _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 _HALF_A_DAY: Final = timedelta(hours=12)
 _NO_DATE: Final = date(1, 1, 1)
+_PREFIX_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,6 @@ def _is_name_letter(letter: str) -> bool:
 
 def _escaped(letter: str) -> str:
     return "".join(f"~{byte:02x}" for byte in letter.encode())
-
-
-_PREFIX_LENGTH = 16
 
 
 def source_id(file_name: str, first_line: str) -> str:

@@ -15,6 +15,8 @@ from streams.channel import Channel
 from streams.ids import id_order
 
 app = new_app()
+FAULTS_TOLD_MAX: Final = 100
+"""A broken stream may be broken at every event; the first errors say where to look."""
 
 
 @app.callback()
@@ -47,10 +49,6 @@ async def _verify(redis: str, data: Path, channel: Channel) -> Audit:
             after = page[-1].id.decode()
         found.end(look.head.seq)
     return found
-
-
-FAULTS_TOLD_MAX: Final = 100
-"""A broken stream may be broken at every event; the first errors say where to look."""
 
 
 class Audit:

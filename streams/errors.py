@@ -23,18 +23,6 @@ class RightMissing(LogUnavailable):
     """Redis refuses the hub's user until an operator grants it the right. The same call may be made again then."""
 
 
-class CommandRefused(StreamsError):
-    """Redis took a command for wrong: what lies under a key is not ours, or a group or a stream is gone.
-
-    Attributes:
-        code: the first word of the reply, such as WRONGTYPE.
-    """
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(f"Redis refused a command: {text}")
-        self.code = code
-
-
 class ConfigurationRefused(StreamsError):
     """The Redis server must not be used as it is set up; the text names the setting and what is needed."""
 
@@ -55,3 +43,17 @@ class GuardRefused(StreamsError):
         super().__init__(f"{field} is {present!r}")
         self.field = field
         self.present = present
+
+
+class CommandRefused(Exception):
+    """Redis took a command for wrong: what lies under a key is not ours, or a group or a stream is gone.
+
+    No `StreamsError`: a caller that does not expect it has met a fault, and a client is told no more than that.
+
+    Attributes:
+        code: the first word of the reply, such as WRONGTYPE.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"Redis refused a command: {text}")
+        self.code = code

@@ -16,7 +16,7 @@ from typing import Final
 import hiredis
 from redis.exceptions import RedisError
 
-from streams.errors import CommandRefused, LogUnavailable, RightMissing, StreamsError
+from streams.errors import CommandRefused, LogUnavailable, RightMissing
 from streams.redis.scripts import Script
 from streams.redis.wire import Argument, Reply, Wire, open_wire
 
@@ -47,7 +47,7 @@ def is_moved(error: Exception) -> bool:
     return code_of(error) in _MOVED
 
 
-def in_our_words(error: hiredis.ReplyError | RedisError | OSError) -> StreamsError:
+def in_our_words(error: hiredis.ReplyError | RedisError | OSError) -> LogUnavailable | CommandRefused:
     """The one map of errors: the same reply means the same whoever called."""
     code = code_of(error)
     if code in _NEEDS_A_RIGHT:
@@ -167,7 +167,7 @@ class Calls:
             return self._wire
 
 
-def _refusal(wire: Wire, error: hiredis.ReplyError) -> StreamsError:
+def _refusal(wire: Wire, error: hiredis.ReplyError) -> Exception:
     if is_moved(error):
         wire.abort()
     return in_our_words(error)

@@ -98,7 +98,7 @@ def test_it_dies_with_its_parent(data_dir: Path) -> None:
     """A killed hub leaves no redis-server behind."""
     program = f"""
 import sys
-from streams.redis.embedded import EmbeddedRedis
+from ops.embedded_redis.server import EmbeddedRedis
 server = EmbeddedRedis({str(data_dir)!r})
 server.start()
 print(server.pid, flush=True)

@@ -10,11 +10,14 @@ from contextlib import asynccontextmanager
 import hiredis
 import pytest
 
+from streams.channel import parse_channel
 from streams.errors import CommandRefused, LogUnavailable
 from streams.redis.calls import Calls
 from streams.redis.scripts import load
 from streams.redis.wire import open_wire
+from support.nodes import running_node, token
 from support.redis_server import RedisServer
+from support.socket_client import client
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -257,3 +260,18 @@ async def test_silence_is_counted_only_while_an_answer_is_due() -> None:
 
     assert (idle, waiting, after_a_piece, answered) == ([0, 0, 0], [1, 2, 3], [1, 2], [0, 0])
     assert found == b"halfhalf"
+
+
+async def test_foreign_data_under_a_key_is_a_fault_that_tells_nothing_of_redis(redis_url: str, tenant: str) -> None:
+    """A client gets an internal error, and nothing of Redis's reply; the channel goes on where the key is not needed."""
+    channel = parse_channel(tenant, "conversation:1")
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
+        appended = await a.say("conversation:1", "hello")
+        log = node.hub.log
+        await log.redis.set(log.keys.guard(channel, f"marks:{channel.wire}"), "not a hash")
+        refused = await a.answer("channel.read", {"up_to": appended["payload"]["id"]}, "conversation:1")
+        again = await a.say("conversation:1", "again")
+
+    assert refused["payload"]["code"] == 4030
+    assert "WRONGTYPE" not in str(refused)
+    assert again["payload"]["seq"] == 2

@@ -117,11 +117,13 @@ class Subscriptions:
             self._admission.unfollow(fanout.channel.tenant)
 
     async def _subscribe_group(self, connection: Connection, group: Mapping[Channel, SubscribeRequest]) -> None:
-        room = self._max_subscriptions - len(connection.subscriptions)
+        inbox = f"user:{connection.session.principal.user}"  # followed without being asked for, so it takes no place
+        room = self._max_subscriptions - len(connection.subscriptions) + (inbox in connection.subscriptions)
         questions = []
         for request in group.values():
-            room -= request.channel.wire not in connection.subscriptions
-            questions.append(self._prepare(connection, request, has_room=room >= 0))
+            wire = request.channel.wire
+            room -= wire != inbox and wire not in connection.subscriptions
+            questions.append(self._prepare(connection, request, has_room=wire == inbox or room >= 0))
         prepared = await asyncio.gather(*questions, return_exceptions=True)
         try:
             for request, found in zip(group.values(), prepared, strict=True):

@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from support.nodes import SECRET, Node, running_node, token
-from support.socket_client import client, raw_client
+from support.socket_client import SocketClient, client, raw_client
 
 DEEP = "[" * 10_000 + "]" * 10_000
 CHANNEL = "conversation:1"
@@ -230,15 +230,32 @@ async def test_a_full_node_says_so_after_the_upgrade(redis_url: str, tenant: str
 
 
 async def test_too_many_subscriptions_are_4015_each(redis_url: str, tenant: str) -> None:
-    """Those that fit are followed; the others are refused one by one."""
+    """As many fit as `connection.ack` says, the own inbox not counted; the others are refused one by one."""
     async with running_node(redis_url, max_subscriptions=2) as node, client(node.ws_url, token("a", tenant)) as a:
-        await a.send("channel.subscribe", {"channels": ["team:1", "team:2", "team:3"]})
-        answers = {}
-        while len(answers) < 3:
-            frame = await a.next()
-            answers[frame["channel"]] = frame["payload"].get("code", frame["type"])
+        answers = await _subscribe_each(a, ["team:1", "team:2", "team:3"])
 
-    assert answers == {"team:1": "channel.subscribed", "team:2": 4015, "team:3": 4015}
+    assert answers == {"team:1": "channel.subscribed", "team:2": "channel.subscribed", "team:3": 4015}
+
+
+async def test_the_inbox_can_be_left_and_followed_again_when_all_places_are_taken(redis_url: str, tenant: str) -> None:
+    """It takes no place, whichever way it is followed, and gives none when it is left."""
+    async with running_node(redis_url, max_subscriptions=2) as node, client(node.ws_url, token("a", tenant)) as a:
+        await _subscribe_each(a, ["team:1", "team:2"])
+        await a.send("channel.unsubscribe", {"channels": ["user:a"]})
+        assert (await a.expect("channel.unsubscribed"))["channel"] == "user:a"
+        answers = await _subscribe_each(a, ["team:3", "user:a"])
+
+    assert answers == {"team:3": 4015, "user:a": "channel.subscribed"}
+
+
+async def _subscribe_each(a: SocketClient, channels: list[str]) -> dict[str, object]:
+    await a.send("channel.subscribe", {"channels": channels})
+    answers: dict[str, object] = {}
+    while len(answers) < len(channels):
+        frame = await a.next()
+        if frame["type"] in {"channel.subscribed", "connection.error"}:
+            answers[frame["channel"]] = frame["payload"].get("code", frame["type"])
+    return answers
 
 
 async def test_another_tenants_channel_looks_like_an_empty_one(node: Node, tenant: str) -> None:

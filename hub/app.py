@@ -16,7 +16,9 @@ from hub.auth.origins import origin_policy
 from hub.auth.tokens import TokenPolicy, TokenVerifier, open_verifier
 from hub.config import Settings
 from hub.http import api as http
-from hub.http import local_store, service, sse
+from hub.http import documents, local_store, service, sse
+from hub.http.documents import Documents
+from hub.http.headers import DefaultHeaders
 from hub.http.problems import install_problems
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge, make_edge
@@ -146,15 +148,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 app.state.hub = None
 
     app = FastAPI(
-        title="Realtime hub", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False,
+        title="Realtime hub", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None,
+        redirect_slashes=False,
     )  # fmt: skip
     app.state.hub = None
     app.state.make_receiver = receiver_factory(lambda: app.state.hub)
+    app.state.documents = Documents(app, settings.websocket_url)
     install_problems(app)
+    app.add_middleware(DefaultHeaders)
     allow_pages(app, settings)
     app.include_router(http.router)
     app.include_router(sse.router)
     app.include_router(service.router)
+    app.include_router(documents.router)
     app.include_router(local_store.router)
 
     @app.websocket(SOCKET_PATH)

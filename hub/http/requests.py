@@ -38,9 +38,26 @@ async def caller_of(request: Request) -> tuple[Hub, Caller]:
     try:
         principal = await hub.verifier.verify(bearer_token(request), hub.clock.now())
     except HubError as error:
-        client = (request.client.host, request.client.port) if request.client else None
-        raise hub.admission.refusal(address_of(client, dict(request.headers.raw)), error) from None
+        raise hub.admission.refusal(address(request), error) from None
     return hub, Caller(principal, origin=str(request.base_url).rstrip("/"))
+
+
+def address(request: Request) -> str:
+    """The address a request counts against."""
+    client = (request.client.host, request.client.port) if request.client else None
+    return address_of(client, dict(request.headers.raw))
+
+
+async def limit_address(request: Request) -> None:
+    """Limit requests that carry no token by their address.
+
+    Raises:
+        HubError: 4004 with `Retry-After`; 4013, the node is starting or stopping.
+    """
+    hub = hub_of(request)
+    retry_after_ms = hub.limiter.take(("@address", address(request)), "open", hub.clock.monotonic())
+    if retry_after_ms is not None:
+        raise HubError(4004, "too many requests from your address; retry later", retry_after_ms=retry_after_ms)
 
 
 def bearer_token(request: Request) -> str:

@@ -1,25 +1,25 @@
-"""Service routes for operators and tools: health, readiness, metrics, documents, the console."""
+"""Service routes for operators and tools: health, readiness, metrics, the console. None but /metrics asks for a token."""
 
 from __future__ import annotations
 
 import json
 from hmac import compare_digest
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from hub.errors import HubError
-from hub.http.requests import bearer_token, hub_of
+from hub.http.requests import bearer_token, hub_of, limit_address
 from hub.metrics import HubCollector
-from hub.protocol.schemas import asyncapi_document
 from streams.errors import StreamsError
-from streams.events import CATALOGUE
 
 router = APIRouter()
+_OPEN: Final = [Depends(limit_address)]
+"""Routes without a token are limited by address; /healthz is not, since a probe that is refused ends the process."""
 PAGE_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; "
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -39,7 +39,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", dependencies=_OPEN)
 async def readyz(request: Request) -> Response:
     """Report readiness for traffic, with the missing parts if there are any."""
     missing = []
@@ -58,7 +58,7 @@ async def readyz(request: Request) -> Response:
     return Response(json.dumps(body), 503 if missing else 200, media_type="application/json")
 
 
-@router.get("/metrics")
+@router.get("/metrics", dependencies=_OPEN)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics; where HUB_METRICS_TOKEN is set, only with it as `Authorization: Bearer`."""
     hub = hub_of(request)
@@ -70,20 +70,13 @@ async def metrics(request: Request) -> Response:
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/asyncapi.json")
-async def asyncapi(request: Request) -> dict[str, Any]:
-    """The socket's catalogue as an AsyncAPI 3 document."""
-    url = hub_of(request).settings.websocket_url or str(request.base_url).rstrip("/").replace("http", "ws", 1) + "/ws"
-    return asyncapi_document(CATALOGUE, url)
-
-
-@router.get("/console", include_in_schema=False)
+@router.get("/console", include_in_schema=False, dependencies=_OPEN)
 async def console() -> Response:
     """The console's page."""
     return _web_file("console.html")
 
 
-@router.get("/console/{name}", include_in_schema=False)
+@router.get("/console/{name}", include_in_schema=False, dependencies=_OPEN)
 async def console_file(name: str) -> Response:
     """A file the page loads."""
     return _web_file(name)

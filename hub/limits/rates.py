@@ -55,13 +55,15 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
         # Ours. High enough for a node's every client to come back at once through one proxy.
         "connect": RateClass(1_000, 20_000, has_tenant_ceiling=False),  # by user
         "address": RateClass(2_000, 40_000, has_tenant_ceiling=False),  # connects by address
+        # Ours. Requests without a token, by address: a page of the console is some twenty, a probe or a scrape one a second.
+        "open": RateClass(50, 400, has_tenant_ceiling=False, is_shared=False),
     }
 )
 
 PACE_FLOOR: Final = RateClass(1_000, 5_000, has_tenant_ceiling=False, is_shared=False)
 """Least rate at which one node takes messages of one user, refused ones and nonsense included. A refusal costs some 15 µs, so
 this is 1.5 % of a node's core; all classes together let through less than half of it."""
-_NOT_FRAMES: Final = frozenset({"auth", "connect", "address"})
+_NOT_FRAMES: Final = frozenset({"auth", "connect", "address", "open"})
 
 UNMETERED: Final = frozenset({"chunk"})
 """Classes bounded by something else: chunks by the window of their upload (`window` times `chunk_size`)."""

@@ -96,7 +96,7 @@ async def test_a_token_is_pasted_and_the_page_works_without_a_complaint(
     await page.goto(f"{node.url}/console")
     await page.get_by_label("Token").fill("nonsense")
     await page.get_by_role("button", name="Connect").click()
-    await expect(page.locator("#token-note")).to_contain_text("This is no token")
+    await expect(page.locator("#token-note")).to_contain_text("This is not a token")
     await page.get_by_label("Token").fill(token("alice", tenant))
     await page.get_by_label("Token").press("Enter")
     await tab.ready()

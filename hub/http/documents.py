@@ -20,14 +20,14 @@ _HOST_CHARS_MAX: Final = 300
 """A host name has at most 253 characters; a longer `Host` header names no server."""
 
 
-class Document(NamedTuple):
+class EncodedDocument(NamedTuple):
     """A document as bytes, with the digest its `ETag` is made of."""
 
     body: bytes
     digest: str
 
     @classmethod
-    def of(cls, content: object) -> Document:
+    def of(cls, content: object) -> EncodedDocument:
         """Encode a document. Slow for large ones: call it in a thread."""
         body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
         return cls(body, sha256(body).hexdigest()[:16])
@@ -39,18 +39,18 @@ class Documents:
     def __init__(self, app: FastAPI, socket_url: str | None) -> None:
         self._app = app
         self._socket_url = socket_url
-        self._building: asyncio.Future[tuple[Document, Document]] | None = None
+        self._building: asyncio.Future[tuple[EncodedDocument, EncodedDocument]] | None = None
 
-    async def socket(self, host: str, protocol: str) -> Document:
+    async def socket(self, host: str, protocol: str) -> EncodedDocument:
         """The AsyncAPI document, of the configured server or, without one, of the server a request names."""
         document = (await self._built())[0]
         return document if self._socket_url else for_server(document, host, protocol)
 
-    async def http(self) -> Document:
+    async def http(self) -> EncodedDocument:
         """The OpenAPI document."""
         return (await self._built())[1]
 
-    async def _built(self) -> tuple[Document, Document]:
+    async def _built(self) -> tuple[EncodedDocument, EncodedDocument]:
         if self._building is None:
             self._building = asyncio.ensure_future(asyncio.to_thread(self._build))
         try:
@@ -59,16 +59,16 @@ class Documents:
             self._building = None  # the next request tries again
             raise
 
-    def _build(self) -> tuple[Document, Document]:
+    def _build(self) -> tuple[EncodedDocument, EncodedDocument]:
         socket = asyncapi_document(CATALOGUE, self._socket_url or f"ws://{_ANY_HOST}/ws")
-        return Document.of(socket), Document.of(self._app.openapi())
+        return EncodedDocument.of(socket), EncodedDocument.of(self._app.openapi())
 
 
-def for_server(document: Document, host: str, protocol: str) -> Document:
+def for_server(document: EncodedDocument, host: str, protocol: str) -> EncodedDocument:
     """Put the server's own name into the AsyncAPI document. A host may be any text a client sent, so it is escaped here."""
     server = f'"host":{json.dumps(host[:_HOST_CHARS_MAX])},"protocol":"{protocol}"'.encode()
     digest = sha256(document.digest.encode() + server).hexdigest()[:16]
-    return Document(document.body.replace(_ANY_SERVER, server, 1), digest)
+    return EncodedDocument(document.body.replace(_ANY_SERVER, server, 1), digest)
 
 
 @router.get("/asyncapi.json", dependencies=[Depends(limit_address)])
@@ -91,7 +91,7 @@ def _documents_of(request: Request) -> Documents:
     return documents
 
 
-def _answer(request: Request, document: Document) -> Response:
+def _answer(request: Request, document: EncodedDocument) -> Response:
     etag = f'"{document.digest}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     if etag in request.headers.get("if-none-match", ""):

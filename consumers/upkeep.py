@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from consumers.groups.reader import GroupReader
 from consumers.metrics import WorkerMetrics
 from streams.errors import LogUnavailable
+from streams.ids import ms_of_id
 from streams.records.agents import NOTICE_MS, AgentDirectory, AgentNotice
 from streams.redis.groups import Groups
 
@@ -54,7 +55,7 @@ class Upkeep:
             found = await self._groups.backlog(partition, name)
             total += found.unread + found.pending
             if found.oldest is not None:
-                at_ms = int(found.oldest.partition("-")[0])
+                at_ms = ms_of_id(found.oldest)
                 oldest_ms = at_ms if oldest_ms is None else min(oldest_ms, at_ms)
         self._metrics.backlog[name] = total
         self._metrics.oldest_s[name] = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
 from projections.recorded import text
 from streams.channel import Channel
+from streams.ids import ms_of_id
 
 REAP_EVERY_S: Final = 10.0
 """Interval of `UploadEnder.reap`: an abandoned upload ends at most this long after its time."""
@@ -55,7 +56,7 @@ class FileReactions:
     async def handle(self, source: Source, effects: Effects) -> Outcome:  # noqa: ARG002 - guards make it append once
         """Has the upload ended."""
         if source.event.type == "file.upload.request":
-            await self._ender.requested(source.channel, source.id, int(source.id.partition("-")[0]))
+            await self._ender.requested(source.channel, source.id, ms_of_id(source.id))
         elif source.event.type == "file.upload.cancel":
             await self._ender.cancelled(source.channel, text(source.event, "upload_id"))
         else:

@@ -10,7 +10,7 @@ from streams.channel import Channel
 from streams.cursor import Cursor, Gap, GapReason, Look, judge
 from streams.envelope import Entry
 from streams.events.channels import ChannelHistory
-from streams.ids import START, id_order
+from streams.ids import START, id_order, ms_of_id
 from streams.json_bytes import to_json
 from streams.redis.replay import PAGE_EVENTS, Replay
 from streams.times import milliseconds_of_text
@@ -146,7 +146,7 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> P
         count = query.read_count(found)
         page = await replay.page_back(channel, before, count)
         for entry in page:
-            if query.from_ms is not None and _ms_of(entry) < query.from_ms:
+            if query.from_ms is not None and ms_of_id(entry.id) < query.from_ms:
                 return Page(found[::-1], None, None)
             oldest, before = entry, entry.id.decode()
             scanned += 1
@@ -155,17 +155,13 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> P
                 size_bytes += len(entry.data)
                 if query.is_full(found, size_bytes):
                     more = await replay.page_back(channel, before, 1)
-                    if more and query.from_ms is not None and _ms_of(more[0]) < query.from_ms:
+                    if more and query.from_ms is not None and ms_of_id(more[0].id) < query.from_ms:
                         return Page(found[::-1], None, None)
                     gap = None if more else _trimmed_before(oldest)
                     return Page(found[::-1], before if more else None, gap)
         if len(page) < count:
             return Page(found[::-1], None, _trimmed_before(oldest))
     return Page(found[::-1], before, None)
-
-
-def _ms_of(entry: Entry) -> int:
-    return int(entry.id.partition(b"-")[0])
 
 
 def _ms(time: str | None) -> int | None:

@@ -16,6 +16,7 @@ from hub.websocket.codec import encode_text
 from streams.channel import Channel
 from streams.cursor import Look, Position
 from streams.envelope import Entry
+from streams.ids import ms_of_id
 from streams.redis.tail import Tail, Watched
 
 HELD_EVENTS_MAX: Final = 128
@@ -165,7 +166,7 @@ class Fanout:
             else:
                 connection.push(single)
             sent += len(wires) - start
-        self._metrics.delivered(sent, int(entries[0].id.partition(b"-")[0]), time.time())
+        self._metrics.delivered(sent, ms_of_id(entries[0].id), time.time())
 
     def _hold(self, first_seq: int, wires: list[bytes]) -> None:
         """Keep the newest, as many as may be kept."""

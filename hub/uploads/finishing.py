@@ -208,22 +208,16 @@ class UploadFinisher:
 
     async def _lost(self, channel: Channel, event_id: str) -> UploadRecord | None:
         """Make the record of an upload whose node died between event and record; None without the event."""
-        entries = await self._log.page(channel, _before(event_id), limit=1)
-        if not entries or entries[0].id.decode() != event_id or entries[0].type != b"file.upload.request":
+        entry = await self._log.entry(channel, event_id)
+        if entry is None or entry.type != b"file.upload.request":
             return None
-        return await self._records.open(_bare(channel, event_id, entries[0].payload), None, 1)
+        return await self._records.open(_bare(channel, event_id, entry.payload), None, 1)
 
 
 def _ending(upload: UploadRecord, state: UploadState, life_s: int = 0, **fields: str) -> Guard:
     """The guard that lets one event end the upload, from a state that allows it, into its final state."""
     checks = (("state", "in", sources(state)),)
     return Guard(guard_name(upload.id), checks, (("state", state.value), *fields.items()), ttl_s=life_s)
-
-
-def _before(event_id: str) -> str:
-    """The greatest stream ID below this one."""
-    ms, _, n = event_id.partition("-")
-    return f"{ms}-{int(n) - 1}" if int(n) else f"{int(ms) - 1}-{2**64 - 1}"
 
 
 def _bare(channel: Channel, event_id: str, payload: Mapping[str, object]) -> UploadRecord:

@@ -22,6 +22,7 @@ from streams.envelope import Appended, Draft
 from streams.errors import GuardRefused, IdempotencyConflict
 from streams.events.declaration import Action
 from streams.events.files import FileUploadRequest, FileUploadSign, FileUploadStatus
+from streams.ids import ms_of_id
 from streams.records.upload_store import OpenUploads, UploadStore
 from streams.records.uploads import (
     CHUNK_BYTES,
@@ -362,7 +363,7 @@ class UploadRequests:
 
     async def _open(self, planned: UploadRecord, appended: Appended, resume_key: str | None) -> UploadRecord:
         """Open the record of the upload this request began, now or when it was sent first."""
-        event_ms = int(appended.id.partition("-")[0])
+        event_ms = ms_of_id(appended.id)
         upload = replace(
             planned,
             id=file_id_of(planned.channel, appended.id),

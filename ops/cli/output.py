@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from streams.ids import ms_of_id
+
 _LINE_EVERY_S: Final = 1.0
 
 
@@ -48,7 +50,7 @@ def sentence(event: Mapping[str, Any]) -> str:
 def _moment(event: Mapping[str, Any]) -> str:
     if "id" not in event:
         return " " * 19
-    written = datetime.fromtimestamp(int(event["id"].partition("-")[0]) / 1000, UTC)
+    written = datetime.fromtimestamp(ms_of_id(event["id"]) / 1000, UTC)
     return written.strftime("%Y-%m-%d %H:%M:%S")
 
 

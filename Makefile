@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup run test quick check bench
+.PHONY: setup run test quick check coverage bench
 
 setup: $(READY)
 
@@ -30,6 +30,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_architecture.py
+
+# Counted in the test processes alone: nodes and workers that are processes of their own are not, nor are tests marked slow.
+coverage: setup
+	$(BIN)/pytest -q -n 2 --dist loadscope -m 'not slow' --cov --cov-report term tests/unit tests/property tests/contract tests/integration
 
 bench: setup
 	$(BIN)/hub bench

@@ -56,8 +56,11 @@ async def test_an_answer_survives_a_restart_of_redis(own_redis: RedisServer, ten
     check_rules(events)
 
 
-async def test_new_questions_are_answered_after_a_restart(own_redis: RedisServer, tenant: str) -> None:
-    """Groups, leases, the job queue and the hints come back without a restart of the worker."""
+@pytest.mark.parametrize("is_flushed", [False, True], ids=["restarted", "flushed"])
+async def test_new_questions_are_answered_after_a_loss(
+    own_redis: RedisServer, tenant: str, *, is_flushed: bool
+) -> None:
+    """Groups, leases, the job queue and the hints come back without a restart of the worker, after FLUSHALL as well."""
 
     async def agent(ctx: Any, given: Any) -> Any:
         yield given.text
@@ -66,8 +69,11 @@ async def test_new_questions_are_answered_after_a_restart(own_redis: RedisServer
     client = Client(log, conversation(tenant))
     async with running(options(own_redis.url, {"a": agent}), log):
         await client.end(await client.ask("one"))
-        with own_redis.killed():
-            pass
+        if is_flushed:
+            await log.redis.flushall()
+        else:
+            with own_redis.killed():
+                pass
         async with asyncio.timeout(40):
             run_id = await _asked_at_last(client, "two")
         await client.end(run_id, within_s=40)
@@ -88,22 +94,3 @@ async def _asked_at_last(client: Client, text: str) -> str:
             return await client.ask(text)
         except LogUnavailable:
             await asyncio.sleep(0)
-
-
-async def test_a_worker_goes_on_after_everything_was_lost(own_redis: RedisServer, tenant: str) -> None:
-    """FLUSHALL takes groups, leases, jobs and runs; what is asked afterwards is answered all the same."""
-
-    async def agent(ctx: Any, given: Any) -> Any:
-        yield given.text
-
-    log = await Log.open(own_redis.url)
-    client = Client(log, conversation(tenant))
-    async with running(options(own_redis.url, {"a": agent}), log):
-        await client.end(await client.ask("one"))
-        await log.redis.flushall()
-        run_id = await client.ask("two")
-        await client.end(run_id, within_s=30)
-        text = await client.text(run_id)
-    await log.close()
-
-    assert text == "two"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -18,7 +17,7 @@ from support.appending import stored_at_last
 from support.link import Wire, linked
 from support.redis_server import RedisServer
 from support.replica import port_of
-from support.tail_recorder import TailRecorder
+from support.tail_recorder import TailRecorder, deaf
 
 ALICE = Actor("user", "alice")
 
@@ -33,19 +32,6 @@ def said(channel: Channel, text: object = "hi", lane: Lane = Lane.EVENTS) -> Dra
 
 async def stored(log: Log, *drafts: Draft) -> list[Appended]:
     return await asyncio.gather(*(log.append(draft) for draft in drafts))
-
-
-@contextmanager
-def deaf(log: Log) -> Iterator[None]:
-    """The tail of `log` hears no bell meanwhile."""
-    wire = log.servers.by_partition[0].tail._bells.wire
-    assert wire is not None
-    assert wire._transport is not None
-    wire._transport.pause_reading()
-    try:
-        yield
-    finally:
-        wire._transport.resume_reading()
 
 
 @pytest.fixture
@@ -113,17 +99,12 @@ async def test_a_bell_that_was_trimmed_past_the_tail_loses_nothing(redis_url: st
         names = (place(tenant, n) for n in range(1_000))
         quiet = TailRecorder(log, next(c for c in names if log.keys.of(c).partition == partition))
         await quiet.watch()
-        wire = log.tail_of(loud.channel)._bells.wire
-        assert wire is not None
-        assert wire._transport is not None
-        wire._transport.pause_reading()  # as a loop that is busy elsewhere
-
-        await stored(other, said(loud.channel, "answers the read that is under way"))
-        await stored(other, said(quiet.channel))
-        for number in range(400):  # one bell each
-            await stored(other, said(loud.channel, number))
-        bell = await other.redis.xrange(log.keys.bell(partition))
-        wire._transport.resume_reading()
+        with deaf(log):
+            await stored(other, said(loud.channel, "answers the read that is under way"))
+            await stored(other, said(quiet.channel))
+            for number in range(400):  # one bell each
+                await stored(other, said(loud.channel, number))
+            bell = await other.redis.xrange(log.keys.bell(partition))
         await loud.until(events=401)
         await quiet.until(events=1)
     finally:

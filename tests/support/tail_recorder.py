@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from streams.channel import Channel
 from streams.cursor import Look
@@ -70,3 +72,17 @@ class TailRecorder:
             while len(self.entries) < events or len(self.signals) < signals or self.break_count < breaks:
                 self._news.clear()
                 await self._news.wait()
+
+
+@contextmanager
+def deaf(log: Log) -> Iterator[None]:
+    """The tail of `log` hears no bell meanwhile, as in a loop that is busy elsewhere."""
+    wire = log.servers.by_partition[0].tail._bells.wire
+    assert wire is not None
+    transport = wire._transport
+    assert transport is not None
+    transport.pause_reading()
+    try:
+        yield
+    finally:
+        transport.resume_reading()  # also of a wire that was given up as hung meanwhile

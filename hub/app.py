@@ -56,7 +56,9 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         raise ValueError("a node needs REDIS_URL; `hub dev` starts a Redis of its own")
     log = await Log.open(settings.redis_url, partitions=settings.partitions, durability=settings.durability)
     try:
-        edge = make_edge(settings.redis_url, f"n-{secrets.token_hex(4)}", rates=settings.rates, quota=settings.quota)
+        edge = make_edge(
+            settings.redis_url, f"n-{secrets.token_hex(4)}", rates=settings.rates, quota=settings.quota, loops=log.loops
+        )
         uploads = make_uploads(settings, log, edge.quotas)
         verifier = make_verifier(settings, edge)
         try:

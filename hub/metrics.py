@@ -92,6 +92,11 @@ class HubCollector(Collector):
         yield _counter("hub_commands", "Commands taken, by event type.", "type", metrics.commands_in)
         yield _counter("hub_errors", "Errors sent to clients, by code.", "code", metrics.errors)
         yield _counter("hub_gaps", "Cursors that could not be resumed, by reason.", "reason", metrics.gaps)
+        yield _counter("hub_loop_failures", "Failures of background loops.", "loop", hub.log.loops.failures)
+        up = GaugeMetricFamily("hub_loop_up", "1 while the background loop works.", labels=["loop"])
+        for name, is_working in hub.log.loops.working.items():
+            up.add_metric([name], float(is_working))
+        yield up
         yield CounterMetricFamily("hub_events_appended", "Drafts answered by the log.", value=hub.log.appended_count)
         yield CounterMetricFamily("hub_append_batches", "Script calls that carried them.", value=hub.log.batch_count)
         yield CounterMetricFamily("hub_tail_reads", "Reads of channels that moved.", value=hub.log.read_count)

@@ -47,8 +47,7 @@ async def readyz(request: Request) -> Response:
         hub = hub_of(request)
         if hub.is_draining:
             missing.append("the node is draining")
-        if (edge_error := hub.edge.store.error) is not None:
-            missing.append(f"limits and revocations are not shared: {edge_error}")
+        missing += hub.log.loops.troubles()
         if (fetch_error := hub.verifier.fetch_error) is not None:
             missing.append(f"keys of tokens could not be fetched: {fetch_error}")
         await hub.log.ping()

@@ -21,6 +21,7 @@ from hub.limits.quotas import Quota, Quotas, TenantUsage
 from hub.limits.rates import DEFAULT_RATES, RateClass, RateLimiter
 from hub.limits.sharing import RateReport, decode_report, merge, reports
 from streams.errors import LogUnavailable
+from streams.loops import Loop, Loops
 from streams.records.edge import EdgeNews, EdgeRecords, StampedReport
 from streams.redis.calls import Calls
 
@@ -56,6 +57,7 @@ class EdgeStore:
         quotas: Quotas,
         deny: DenyList,
         on_revoked: Callable[[Revocation], None] = lambda _revocation: None,
+        loops: Loops | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,19 +71,20 @@ class EdgeStore:
         self._is_loaded = False
         self._round = 0
         self._told: Mapping[str, TenantUsage] = {}
-        self._task: asyncio.Task[None] | None = None
-        self._is_closing = asyncio.Event()
-        self._finished = asyncio.Condition()
-        self.error: str | None = None
-        """The error of the last round, for readiness and metrics; None when it worked."""
+        self._loops = loops or Loops()
+        self._loop: Loop | None = None
+        self._in_round = asyncio.Lock()
+        self._over = asyncio.Event()
+        """Set at the end of the round; the next one has its own."""
 
     @classmethod
     def connect(
-        cls, url: str, node: str, *, limiter: RateLimiter, quotas: Quotas, deny: DenyList, prefix: str = "hub"
-    ) -> EdgeStore:
+        cls, url: str, node: str, *, limiter: RateLimiter, quotas: Quotas, deny: DenyList, prefix: str = "hub",
+        loops: Loops | None = None,
+    ) -> EdgeStore:  # fmt: skip # as the other constructors
         """A store with a connection of its own. Nothing is sent before `start`."""
         records = EdgeRecords(Calls.at(url, f"hub-edge-{node}", REDIS_TIMEOUT_S), prefix)
-        return cls(records, node, limiter=limiter, quotas=quotas, deny=deny)
+        return cls(records, node, limiter=limiter, quotas=quotas, deny=deny, loops=loops)
 
     def listen(self, on_revoked: Callable[[Revocation], None], on_claimed: Callable[[SessionClaim], None]) -> None:
         """Set the functions called with each revocation that is new here, and with each session taken over on another node."""
@@ -97,15 +100,15 @@ class EdgeStore:
             await self._sync()
         except LogUnavailable as error:
             raise LogUnavailable(f"the revocations could not be loaded: {error}") from error
-        self._task = asyncio.create_task(self._run(), name="edge-store")
+        self._loop = self._loops.every("edge", self._turn, ROUND_S, retry_max_s=ROUND_S)
 
     async def close(self) -> None:
         """Stop; costs let through since the last round are not reported."""
-        self._is_closing.set()
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=2 * REDIS_TIMEOUT_S)
-            self._task.cancel()  # a round that goes on for longer
-            await asyncio.wait({self._task}, timeout=REDIS_TIMEOUT_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * REDIS_TIMEOUT_S), self._in_round:
+                pass  # a round under way is ended
+        if self._loop is not None:
+            await self._loops.stop(self._loop)
         self._records.close()
 
     async def revoke(self, revocation: Revocation) -> None:
@@ -122,31 +125,31 @@ class EdgeStore:
 
     async def wait_round(self) -> None:
         """Wait for a round that begins after this call: reports made before it have then been read here."""
-        async with self._finished:
-            seen = self._round
-            await self._finished.wait_for(lambda: self._round >= seen + 2)
+        seen = self._round
+        while self._round < seen + 2:
+            await self._over.wait()
 
-    async def _run(self) -> None:
-        while not self._is_closing.is_set():
-            try:
+    @property
+    def error(self) -> str | None:
+        """The error of the last round; None when it worked."""
+        return None if self._loop is None else self._loop.error
+
+    async def _turn(self) -> None:
+        try:
+            async with self._in_round:
                 await self._sync()
-                self.error = None
-            except LogUnavailable as error:
-                self._note_failure(error)
-            except Exception as error:  # revocations must go on arriving whatever one round met
-                self._note_failure(error)
-                _log.exception("a round of sharing limits and revocations failed")
-            async with self._finished:
-                self._round += 1
-                self._finished.notify_all()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ROUND_S):
-                    await self._is_closing.wait()
+        except Exception:
+            self._limiter.drain()  # no longer reported; kept, it would grow for as long as Redis is unreachable
+            self._is_loaded = False  # history may have changed while we were away
+            raise
+        finally:
+            asyncio.get_running_loop().call_soon(self._round_over)
 
-    def _note_failure(self, error: Exception) -> None:
-        self.error = type(error).__name__
-        self._limiter.drain()  # no longer reported; kept, it would grow for as long as Redis is unreachable
-        self._is_loaded = False  # history may have changed while we were away
+    def _round_over(self) -> None:
+        """The outcome stands in `error` now."""
+        self._round += 1
+        over, self._over = self._over, asyncio.Event()
+        over.set()
 
     async def _sync(self) -> None:
         """One round. Cancelled halfway it leaves a report unsent or unread, which only makes limits a little wider."""
@@ -242,6 +245,7 @@ def make_edge(
     *,
     rates: Mapping[str, RateClass] | None = DEFAULT_RATES,
     quota: Quota | None = None,
+    loops: Loops | None = None,
 ) -> Edge:
     """Make the edge of `node`, shared through the Redis at `redis_url`. Nothing is sent before `store.start()`.
 
@@ -250,8 +254,9 @@ def make_edge(
         node: a name no other node has.
         rates: None switches rate limits off.
         quota: each tenant's quota; None is unlimited.
+        loops: supervises the rounds.
     """
     limiter = RateLimiter(rates, is_shared=True)
     quotas, deny = Quotas(quota), DenyList()
-    store = EdgeStore.connect(redis_url, node, limiter=limiter, quotas=quotas, deny=deny)
+    store = EdgeStore.connect(redis_url, node, limiter=limiter, quotas=quotas, deny=deny, loops=loops)
     return Edge(node, limiter, ConnectLimits(limiter), quotas, deny, store)

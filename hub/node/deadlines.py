@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 from typing import Final, Generic, TypeVar
 
@@ -17,6 +16,8 @@ from streams.json_bytes import to_json
 
 EXPIRY_NOTICE_S: Final = 60.0
 """`connection.expiring` is sent so long before the token ends."""
+AGAIN_S: Final = 1.0
+"""The next look at a connection whose look failed."""
 
 T = TypeVar("T")
 
@@ -87,14 +88,24 @@ class Deadlines:
         if connection.look_at > (now := self._clock.monotonic()):
             self._look_at(connection, now)
 
-    async def watch(self) -> None:
-        """Look at each connection when its next deadline has come, for ever."""
-        while True:
-            await asyncio.sleep(self._wheel.tick_s)
-            now = self._clock.monotonic()
-            for connection in self._wheel.due(now):
-                if connection.look_at <= now and connection in self._connections:
+    @property
+    def tick_s(self) -> float:
+        """The pause between two looks."""
+        return self._wheel.tick_s
+
+    async def look(self) -> None:
+        """Look at each connection whose next deadline has come."""
+        now = self._clock.monotonic()
+        failures: list[Exception] = []
+        for connection in self._wheel.due(now):
+            if connection.look_at <= now and connection in self._connections:
+                try:
                     self._check(connection, now)
+                except Exception as error:  # one connection's fault must not leave the others unwatched
+                    failures.append(error)
+                    self._look_at(connection, now + AGAIN_S)
+        if failures:
+            raise failures[0]
 
     def _check(self, connection: Connection, now: float) -> None:
         caller = connection.session.caller

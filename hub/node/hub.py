@@ -38,6 +38,7 @@ from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
 from streams.errors import StreamsError
 from streams.json_bytes import to_json
+from streams.loops import Loop
 from streams.redis.log import Log
 
 _log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self.flush_soon = FlushQueue(self._loop).add
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loops: list[Loop] = []
         self.sessions = LiveSessions(parts.edge.store.claims)
         self.late_cursors = LateCursors(self.limiter, self.clock)
         self.presence = PresenceTracker(log, self.name)
@@ -110,13 +112,14 @@ class Hub:
 
     async def start(self) -> None:
         """Begin to watch deadlines and presence."""
-        self.spawn(self.deadlines.watch())
+        self._loops.append(self.log.loops.every("deadlines", self.deadlines.look, self.deadlines.tick_s))
         await self.presence.start()
 
     async def stop(self) -> None:
         """Let go: presence leaves are handed over, background work ends. The log is closed by whoever opened it."""
         self.is_draining = True
         self.late_cursors.close()
+        await self.log.loops.stop(*self._loops)
         await self.presence.stop()
         for task in list(self._tasks):
             task.cancel()
@@ -301,5 +304,10 @@ class Hub:
         """Run something owned by the hub: it ends with it at the latest."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("background work failed: %s", task.get_name(), exc_info=error)

@@ -10,11 +10,13 @@ import asyncio
 import itertools
 import logging
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from hub.ports import ClientConnection
 from streams.channel import Channel, Kind
 from streams.errors import StreamsError
+from streams.loops import Loop
 from streams.records.presence import LEASE_MS, PresenceChange, PresenceStore
 from streams.redis.log import Log
 
@@ -36,24 +38,28 @@ class PresenceTracker:
         self._grace_s = grace_s
         self._numbers = itertools.count(1)
         self._here: dict[tuple[ClientConnection, Channel], str] = {}
-        self._vanished: dict[_Place, tuple[str, asyncio.TimerHandle]] = {}
+        self._vanished: dict[_Place, tuple[str, Channel, asyncio.TimerHandle]] = {}
         self._changes: list[PresenceChange] = []
         self._is_due = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._log = log
+        self._loops: list[Loop] = []
         self._steady_since: float | None = None
+        self._told_since = log.connect_count
+        self._must_replace = False
 
     async def start(self) -> None:
         """Take the node's lease and begin to tell."""
         await self.store.renew(self._node, wants_dead=False)
         self._steady_since = time.monotonic()
-        self._tasks = [asyncio.create_task(self._tell()), asyncio.create_task(self._live())]
+        loops = self._log.loops
+        self._loops = [
+            loops.keep("presence", self._tell_always), loops.every("presence_lease", self._live, RENEW_EVERY_S),
+        ]  # fmt: skip # one loop a line is no clearer
 
     async def stop(self) -> None:
         """Stop telling. The lease is let go, so that others make the rest leave."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for _, timer in self._vanished.values():
+        await self._log.loops.stop(*self._loops)
+        for _, _, timer in self._vanished.values():
             timer.cancel()
         try:
             await self.store.forget(self._node)
@@ -66,7 +72,7 @@ class PresenceTracker:
             return
         place = _place(connection, channel)
         if (back := self._vanished.pop(place, None)) is not None:
-            back[1].cancel()
+            back[2].cancel()
             self._here[(connection, channel)] = back[0]
             return
         device = f"{self._node}.{next(self._numbers)}"
@@ -86,10 +92,10 @@ class PresenceTracker:
             return
         place = _place(connection, channel)
         if (former := self._vanished.pop(place, None)) is not None:
-            former[1].cancel()
+            former[2].cancel()
             self._change(PresenceChange("leave", channel, former[0], place[1]))
         timer = asyncio.get_running_loop().call_later(self._grace_s, self._gone, place, channel)
-        self._vanished[place] = (device, timer)
+        self._vanished[place] = (device, channel, timer)
 
     def changed(self, connection: ClientConnection, channel: Channel, status: str) -> None:
         """A person says how they are."""
@@ -98,35 +104,74 @@ class PresenceTracker:
             self._change(PresenceChange("status", channel, device, connection.session.principal.user, status))
 
     def _gone(self, place: _Place, channel: Channel) -> None:
-        device, _ = self._vanished.pop(place)
+        device, _, _ = self._vanished.pop(place)
         self._change(PresenceChange("leave", channel, device, place[1]))
 
     def _change(self, change: PresenceChange) -> None:
         self._changes.append(change)
         self._is_due.set()
 
-    async def _tell(self) -> None:
+    async def _tell_always(self) -> None:
         while True:
             await self._is_due.wait()
             await asyncio.sleep(FLUSH_EVERY_S)
             self._is_due.clear()
+            if self._must_replace:
+                await self._replace()
             changes, self._changes = self._changes, []
             try:
                 await self.store.apply(self._node, changes)
-            except StreamsError as error:
-                _log.warning("presence waits for Redis: %s", error)
-                self._changes = changes + self._changes  # repeating is harmless
-                self._is_due.set()
-                await asyncio.sleep(RENEW_EVERY_S)
+            except BaseException:
+                self._changes = changes + self._changes
+                self._replace_soon()
+                raise
+
+    def _replace_soon(self) -> None:
+        """Compare and tell anew. Joins and leaves are found by that: of what waits, only the newest statuses are kept."""
+        here = set(self._here.values())
+        statuses = {c.device: c for c in self._changes if c.operation == "status" and c.device in here}
+        self._changes = list(statuses.values())
+        self._must_replace = True
+        self._is_due.set()
+
+    async def _replace(self) -> None:
+        """Replace what this node had told by what is here now. Changes that come meanwhile are told afterwards."""
+        self._must_replace = False
+        try:
+            for partition in range(self._log.keys.partitions):
+                told = await self.store.told(self._node, partition)
+                await self.store.apply(self._node, self._differences(partition, told))
+        except BaseException:
+            self._replace_soon()
+            raise
+
+    def _differences(self, partition: int, told: Mapping[tuple[str, Channel], str]) -> list[PresenceChange]:
+        here = {
+            (device, channel): connection.session.principal.user for (connection, channel), device in self._here.items()
+        }
+        here |= {(device, channel): place[1] for place, (device, channel, _) in self._vanished.items()}
+        of = self._log.keys.of
+        changes = [
+            PresenceChange("join", channel, device, user)
+            for (device, channel), user in here.items()
+            if of(channel).partition == partition and (device, channel) not in told
+        ]
+        changes += [
+            PresenceChange("leave", channel, device, user)
+            for (device, channel), user in told.items()
+            if (device, channel) not in here
+        ]
+        return changes
 
     async def _live(self) -> None:
-        while True:
-            await asyncio.sleep(RENEW_EVERY_S)
-            try:
-                await self._renew()
-            except StreamsError as error:
-                self._steady_since = None
-                _log.warning("the node's lease could not be renewed: %s", error)
+        if self._told_since != self._log.connect_count:  # the server we are connected to may have lost what was told
+            self._told_since = self._log.connect_count
+            self._replace_soon()
+        try:
+            await self._renew()
+        except StreamsError:
+            self._steady_since = None
+            raise
 
     async def _renew(self) -> None:
         # After a time without Redis every lease has ended: reap nobody before the others could renew theirs.
@@ -134,9 +179,8 @@ class PresenceTracker:
         had_lease, dead = await self.store.renew(self._node, wants_dead=is_steady)
         if self._steady_since is None:
             self._steady_since = time.monotonic()
-        if not had_lease:
-            for (connection, channel), device in self._here.items():
-                self._change(PresenceChange("join", channel, device, connection.session.principal.user))
+        if not had_lease:  # it was lost, or others took our devices for dead
+            self._replace_soon()
         for node in dead:
             count = await self.store.reap(node)
             _log.info("node %s is gone; %d of its devices left", node, count)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 from streams.channel import Channel, channel_from_path
+from streams.errors import StreamsError
 from streams.records.scripts import load
 from streams.redis.calls import text_pairs
 from streams.redis.keys import NODES
@@ -20,6 +21,7 @@ NODE_LEASE: Final = load("node_lease")
 LEASE_MS: Final = 8_000
 """Life of a node's lease. Shorter takes a stalled node's people away; longer keeps a dead one's: 15 s is the promise."""
 BATCH_CHANGES: Final = 200
+SCAN_COUNT: Final = 1_000
 LISTED_MAX: Final = 200
 """People named in a snapshot; a larger channel shows their number."""
 
@@ -55,14 +57,33 @@ class PresenceStore:
         """Carry out changes of one node's devices. Repeating them changes nothing.
 
         Raises:
-            LogUnavailable: some may have been carried out.
+            StreamsError: some may have been carried out.
         """
         by_partition: dict[int, list[PresenceChange]] = {}
         for change in changes:
             by_partition.setdefault(self._keys.of(change.channel).partition, []).append(change)
+        failure: StreamsError | None = None
         for partition, several in by_partition.items():
-            for start in range(0, len(several), BATCH_CHANGES):
-                await self._apply(node, partition, several[start : start + BATCH_CHANGES])
+            try:
+                for start in range(0, len(several), BATCH_CHANGES):
+                    await self._apply(node, partition, several[start : start + BATCH_CHANGES])
+            except StreamsError as error:  # what one partition refuses must not hold up the others
+                failure = error
+        if failure is not None:
+            raise failure
+
+    async def told(self, node: str, partition: int) -> dict[tuple[str, Channel], str]:
+        """The devices a node has told of in a partition, each with its channel and user."""
+        found: dict[tuple[str, Channel], str] = {}
+        at: bytes | None = None
+        while at != b"0":
+            at, raw = await self._log.calls_in(partition).call(
+                "HSCAN", self._keys.node(partition, node), at or b"0", "COUNT", SCAN_COUNT
+            )
+            for field, user in text_pairs(raw).items():
+                device, _, path = field.partition(" ")
+                found[device, channel_from_path(path)] = user
+        return found
 
     async def _apply(self, node: str, partition: int, changes: list[PresenceChange]) -> None:
         keys: list[bytes] = [self._keys.bell(partition), self._keys.node(partition, node)]
@@ -97,8 +118,8 @@ class PresenceStore:
         """Make the devices of a dead node leave. Returns their number. Two reapers do no harm."""
         count = 0
         for partition in range(self._keys.partitions):
-            raw = await self._log.calls_in(partition).call("HGETALL", self._keys.node(partition, node))
-            changes = [_leave(field, user) for field, user in text_pairs(raw).items()]
+            told = await self.told(node, partition)
+            changes = [PresenceChange("leave", channel, device, user) for (device, channel), user in told.items()]
             await self.apply(node, changes)
             count += len(changes)
         await self._nodes.call("ZREM", NODES, node)
@@ -107,8 +128,3 @@ class PresenceStore:
     async def forget(self, node: str) -> None:
         """End a node's lease now: the other nodes reap it at their next renewal."""
         await self._nodes.call("ZADD", NODES, 0, node)
-
-
-def _leave(field: str, user: str) -> PresenceChange:
-    device, _, path = field.partition(" ")
-    return PresenceChange("leave", channel_from_path(path), device, user)

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from streams.channel import Channel, Kind
 from streams.cursor import Look
 from streams.envelope import Appended, Draft, Durability, Entry
+from streams.loops import Loops
 from streams.redis.append import Done, Result
 from streams.redis.calls import CALL_TIMEOUT_S, Calls
 from streams.redis.keys import Keys
@@ -30,10 +31,19 @@ class Log:
     Attributes:
         keys: the names of everything in it.
         servers: which server keeps which partition.
+        loops: the background loops over it, its own among them.
         replay: reads what is stored.
     """
 
-    def __init__(self, url: str, keys: Keys, servers: Servers[Server], limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        url: str,
+        keys: Keys,
+        servers: Servers[Server],
+        limits: Limits = DEFAULT_LIMITS,
+        loops: Loops | None = None,
+    ) -> None:
+        self.loops = loops or Loops()
         self.url = url
         self.keys = keys
         self.servers = servers
@@ -51,8 +61,9 @@ class Log:
             LogUnavailable: Redis could not be reached.
             ConfigurationRefused: it must not be used as it is set up.
         """
-        server, keys = await Server.open(url, partitions, durability or {}, limits)
-        return cls(url, keys, Servers(keys, [(0, server)]), limits)
+        loops = Loops()
+        server, keys = await Server.open(url, partitions, durability or {}, limits, loops)
+        return cls(url, keys, Servers(keys, [(0, server)]), limits, loops)
 
     @property
     def redis(self) -> Redis:
@@ -65,6 +76,11 @@ class Log:
     def is_available(self) -> bool:
         """True while the connections stand. `ping` also notices a Redis that hangs."""
         return all(server.is_available for server in self.servers)
+
+    @property
+    def connect_count(self) -> int:
+        """Connects so far. What was written before the newest may have been lost with the server it was written to."""
+        return sum(server.connect_count for server in self.servers)
 
     @property
     def appended_count(self) -> int:

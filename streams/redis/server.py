@@ -16,11 +16,12 @@ import hiredis
 from streams.channel import Kind
 from streams.envelope import Durability
 from streams.errors import ConfigurationRefused, LogUnavailable
+from streams.loops import Loop, Loops
 from streams.redis.append import Appender
 from streams.redis.calls import Calls, in_our_words
 from streams.redis.durability import DurabilityPolicy
 from streams.redis.keys import Keys
-from streams.redis.limits import DEFAULT_LIMITS, Limits
+from streams.redis.limits import Limits
 from streams.redis.server_check import FixedLog, check_facts, fix_keys, read_facts
 from streams.redis.tail import Tail
 from streams.redis.wire import Wire, open_wire
@@ -42,10 +43,11 @@ class Server:
 
     Attributes:
         calls: over one pipelined wire, so that a thousand resumes share round trips.
+        connect_count: connects so far, the first included.
         life: the identity of the data there.
     """
 
-    def __init__(self, url: str, fixed: FixedLog, policy: DurabilityPolicy, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, url: str, fixed: FixedLog, policy: DurabilityPolicy, limits: Limits, loops: Loops) -> None:
         keys = fixed.keys
         self.url = url
         self.life = fixed.life
@@ -56,12 +58,14 @@ class Server:
         self._policy = policy
         self._query: Wire | None = None
         self._wires: list[Wire] = []
-        self._supervisor: asyncio.Task[None] | None = None
+        self._loops = loops
+        self._own_loops: list[Loop] = []
+        self.connect_count = 0
         self._lost = asyncio.Event()
 
     @classmethod
     async def open(
-        cls, url: str, partitions: int, durability: Mapping[Kind, Durability], limits: Limits
+        cls, url: str, partitions: int, durability: Mapping[Kind, Durability], limits: Limits, loops: Loops
     ) -> tuple[Server, Keys]:
         """Connect, check the server, fix the partitions; the keys go by what is kept there.
 
@@ -76,9 +80,9 @@ class Server:
             fixed = await fix_keys(calls, partitions)
         finally:
             calls.close()
-        server = cls(url, fixed, DurabilityPolicy(durability, facts), limits)
+        server = cls(url, fixed, DurabilityPolicy(durability, facts), limits, loops)
         await server._connect()
-        server._supervisor = asyncio.create_task(server._supervise(), name="log-supervisor")
+        server._own_loops.append(loops.keep("log", server._supervise))
         return server, fixed.keys
 
     @property
@@ -96,9 +100,7 @@ class Server:
 
     async def close(self) -> None:
         """Let go of every connection. Appends not yet confirmed are failed."""
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
+        await self._loops.stop(*self._own_loops)
         self._disconnect()
 
     async def _query_wire(self) -> Wire:
@@ -125,6 +127,7 @@ class Server:
         for wire in wires:
             wire.on_lost = self._lost.set
         self.appender.attach(append, self.life)
+        self.connect_count += 1
         if not all(wire.is_open for wire in wires):
             self._lost.set()
 

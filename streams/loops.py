@@ -1,0 +1,164 @@
+"""The background loops of a process, supervised: a loop that fails is restarted, logged once a change, counted and told.
+
+Nodes and workers give every loop to a `Loops`. Readiness asks it which of them fail, metrics how often they did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final
+
+from streams.errors import StreamsError
+
+RETRY_MIN_S: Final = 0.25
+RETRY_MAX_S: Final = 2.0
+"""Longest pause before a loop that failed is tried again: what depends on Redis must heal well within a lease of 8 s."""
+STEADY_S: Final = 2.0
+"""A loop without turns counts as working again after so long without a failure."""
+STALLED_S: Final = 30.0
+"""A turn that takes longer is told by readiness. The longest wait inside one is a call's timeout of 5 s, a few times over."""
+_CANCELS_MAX: Final = 20
+_CANCEL_AGAIN_S: Final = 0.5
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Loop:
+    """One loop: its task, and whether it works.
+
+    Attributes:
+        error: the failure it is in, as told; None while it works.
+    """
+
+    def __init__(self, name: str, failures: Counter[str], retry_max_s: float) -> None:
+        self.name = name
+        self.error: str | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._failures = failures
+        self._failing_as: type[Exception] | None = None
+        self._retry_max_s = retry_max_s
+        self._retry_s = RETRY_MIN_S
+        self._turn_since: float | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """A sentence for readiness; None while the loop works."""
+        if self.error is not None:
+            return f"{self.name} fails: {self.error}"
+        if self.task is not None and self.task.done():
+            return f"{self.name} has ended"
+        if self._turn_since is not None and monotonic() - self._turn_since > STALLED_S:
+            return f"{self.name} stands still for {monotonic() - self._turn_since:.0f} s"
+        return None
+
+    async def stop(self) -> None:
+        """Cancel it and wait for its end. A cancellation can be lost inside a client library, so it is repeated."""
+        for _ in range(_CANCELS_MAX):
+            if self.task is None or self.task.done():
+                return
+            self.task.cancel()
+            await asyncio.wait({self.task}, timeout=_CANCEL_AGAIN_S)
+        _log.error("the loop %s does not end", self.name)
+
+    async def take_turns(self, turn: Callable[[], Awaitable[None]], every_s: float) -> None:
+        """Take a turn after each pause, for ever."""
+        pause_s = every_s
+        while True:
+            await asyncio.sleep(pause_s)
+            self._turn_since = monotonic()
+            try:
+                await turn()
+            except Exception as error:
+                pause_s = self._failed(error)
+            else:
+                self._worked()
+                pause_s = every_s
+            finally:
+                self._turn_since = None
+
+    async def keep(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run work that has no end, and run it again whenever it ends."""
+        while True:
+            steady = asyncio.get_running_loop().call_later(STEADY_S, self._worked)
+            try:
+                await work()
+                raise RuntimeError("it ended; it should go on")
+            except Exception as error:
+                pause_s = self._failed(error)
+            finally:
+                steady.cancel()
+            await asyncio.sleep(pause_s)
+
+    def _failed(self, error: Exception) -> float:
+        """Count and tell a failure. Returns the pause before the next try."""
+        self._failures[self.name] += 1
+        if self._failing_as is not type(error):
+            is_fault = not isinstance(error, StreamsError)
+            _log.log(
+                logging.ERROR if is_fault else logging.WARNING, "%s fails and is tried again: %s", self.name, error,
+                exc_info=error if is_fault else None,
+            )  # fmt: skip # one call to read at a glance
+        self._failing_as = type(error)
+        self.error = str(error) if isinstance(error, StreamsError) else "an internal error, which the log shows"
+        pause_s, self._retry_s = self._retry_s, min(self._retry_s * 2, self._retry_max_s)
+        return min(pause_s, self._retry_max_s) * random.uniform(0.75, 1.0)  # processes must not try in step
+
+    def _worked(self) -> None:
+        if self.error is not None:
+            _log.info("%s works again", self.name)
+        self.error = self._failing_as = None
+        self._retry_s = RETRY_MIN_S
+
+
+class Loops:
+    """The loops of one process.
+
+    Attributes:
+        failures: how often each loop failed, by its name.
+    """
+
+    def __init__(self) -> None:
+        self.failures: Counter[str] = Counter()
+        self._loops: list[Loop] = []
+
+    def every(
+        self, name: str, turn: Callable[[], Awaitable[None]], every_s: float, *, retry_max_s: float = RETRY_MAX_S
+    ) -> Loop:
+        """Take turns, the first one after `every_s`. A turn that raises is taken again sooner."""
+        loop = self._new(name, retry_max_s)
+        loop.task = asyncio.create_task(loop.take_turns(turn, every_s), name=name)
+        return loop
+
+    def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> Loop:
+        """Run work that has no end; it is run again when it raises or ends all the same. Its state is in its object."""
+        loop = self._new(name, RETRY_MAX_S)
+        loop.task = asyncio.create_task(loop.keep(work), name=name)
+        return loop
+
+    @property
+    def working(self) -> dict[str, bool]:
+        """The names of the loops, and whether each works."""
+        found: dict[str, bool] = {}
+        for loop in self._loops:
+            found[loop.name] = found.get(loop.name, True) and loop.trouble is None
+        return found
+
+    def troubles(self) -> list[str]:
+        """A sentence for each loop that does not work."""
+        return [trouble for loop in self._loops if (trouble := loop.trouble) is not None]
+
+    async def stop(self, *loops: Loop) -> None:
+        """End these, which then are nobody's concern any more."""
+        await asyncio.gather(*(loop.stop() for loop in loops))
+        self._loops = [loop for loop in self._loops if loop not in loops]
+
+    def _new(self, name: str, retry_max_s: float) -> Loop:
+        loop = Loop(name, self.failures, retry_max_s)
+        self._loops.append(loop)
+        self.failures[name] += 0  # shown as 0 before the first failure
+        return loop

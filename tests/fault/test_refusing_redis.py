@@ -1,0 +1,124 @@
+"""Redis refuses writes for some seconds (full, read-only, a key that is not ours): every loop of a node goes on afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.test_log_redis62 import BINARY as REDIS_62
+from streams.redis.keys import NODES
+from support.lived_time import lived_time
+from support.nodes import Node, running_node, token
+from support.redis_server import RedisServer
+from support.replica import command
+from support.socket_client import client
+
+CHANNEL = "team:1"
+REFUSES_S = 4.0
+"""Longer than the pause between two renewals of a node's lease, shorter than the lease."""
+
+
+@pytest.fixture(params=[None, REDIS_62], ids=["default", "6.2"])
+def refusing_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A server of this test alone, of the version it names."""
+    if request.param is not None and not request.param.exists():
+        pytest.skip("no Redis 6.2 here")
+    binary: Path | None = request.param
+    server = RedisServer(binary=binary)
+    yield server
+    server.close()
+
+
+@contextlib.asynccontextmanager
+async def full(redis: Any) -> AsyncIterator[None]:
+    """Redis has no room inside the block."""
+    await redis.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        await redis.config_set("maxmemory", 0)
+
+
+@contextlib.asynccontextmanager
+async def read_only(redis: Any) -> AsyncIterator[None]:
+    """Redis is a replica of nobody inside the block."""
+    await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        yield
+    finally:
+        await redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def question(node: Node, path: str) -> tuple[int, str]:
+    """Status and body."""
+    try:
+        with urllib.request.urlopen(f"{node.url}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+async def until_ready(node: Node) -> None:
+    """Until the node says that it is ready."""
+    status = 0
+    while status != 200:
+        await asyncio.sleep(0.05)  # nothing else tells
+        status, _ = await asyncio.to_thread(question, node, "/readyz")
+
+
+async def until_told(node: Node, word: str) -> list[str]:
+    """Until readiness names a part; returns all that it names."""
+    while True:
+        status, body = await asyncio.to_thread(question, node, "/readyz")
+        missing: list[str] = json.loads(body).get("missing", [])
+        if status == 503 and any(word in text for text in missing):
+            return missing
+        await asyncio.sleep(0.05)  # nothing else tells
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refusing", [full, read_only], ids=["full", "read-only"])
+async def test_presence_lives_on_after_redis_refused_writes(refusing_redis: RedisServer, refusing: Any) -> None:
+    """Who joins and leaves afterwards is told within a lease; readiness names the part meanwhile, and it is counted."""
+    async with command(refusing_redis) as redis, running_node(refusing_redis.url) as node:
+        async with client(node.ws_url, token("watcher", "t")) as watcher, client(node.ws_url, token("a", "t")) as a:
+            await watcher.subscribe(CHANNEL, presence=True)
+            await a.subscribe(CHANNEL)
+            await watcher.event("channel.presence", user="a", status="joined")
+            async with refusing(redis):
+                await a.send("channel.unsubscribe", {"channels": [CHANNEL]})
+                async with asyncio.timeout(REFUSES_S + 26):
+                    await until_told(node, "presence")
+            async with lived_time() as since:
+                await watcher.event("channel.presence", user="a", status="left")
+            await a.subscribe(CHANNEL)
+            async with asyncio.timeout(30):
+                await until_ready(node)
+            metrics = (await asyncio.to_thread(question, node, "/metrics"))[1]
+
+    assert since.passed_s < 8
+    counted = [line for line in metrics.splitlines() if line.startswith('hub_loop_failures_total{loop="presence')]
+    assert sum(float(line.rpartition(" ")[2]) for line in counted) >= 1
+
+
+@pytest.mark.slow
+async def test_a_loop_that_meets_what_is_not_ours_is_told_and_heals(lone_redis: RedisServer) -> None:
+    """Under the key of the nodes' leases lies a text: readiness names the loop, and it heals when the key is free again."""
+    async with command(lone_redis) as redis, running_node(lone_redis.url) as node:
+        await redis.set(NODES, "not ours")
+        async with asyncio.timeout(30):
+            missing = await until_told(node, "presence_lease")
+        await redis.delete(NODES)
+        async with asyncio.timeout(30):
+            await until_ready(node)
+        assert await redis.zscore(NODES, node.hub.name) is not None
+
+    assert any("WRONGTYPE" in text for text in missing)

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextlib import AsyncExitStack
 
 import pytest
 
 from streams.channel import parse_channel
-from streams.errors import LogUnavailable
+from support.asking import until_present
 from support.lived_time import lived_time
-from support.nodes import Node, running_node, token
+from support.nodes import running_node, token
 from support.replica import command, replicated
 from support.socket_client import client
 
 ROOM = "conversation:1"
-
-
-async def until_present(node: Node, tenant: str, devices: dict[str, int]) -> None:
-    """Until exactly these people are listed on the node, with so many devices each."""
-    found: object = None
-    while found != devices:
-        await asyncio.sleep(0.05)  # a list has no event
-        with contextlib.suppress(LogUnavailable):
-            people = await node.hub.presence.store.people(parse_channel(tenant, ROOM))
-            found = people if isinstance(people, int) else {one.user: one.devices for one in people}
 
 
 @pytest.mark.slow
@@ -38,16 +27,16 @@ async def test_joins_and_leaves_lost_by_a_failover_are_told_again(tenant: str) -
             joiner = await stack.enter_async_context(client(two.ws_url, token("joiner", tenant)))
             await leaver.subscribe(ROOM)
             await stays.subscribe(ROOM)
-            await until_present(one, tenant, {"leaver": 1, "stays": 1})
+            await until_present(one, parse_channel(tenant, ROOM), {"leaver": 1, "stays": 1})
             await pair.catch_up()
             pair.lag()
             await leaver.answer("channel.unsubscribe", {"channels": [ROOM]})
             await joiner.subscribe(ROOM)
-            await until_present(one, tenant, {"joiner": 1, "stays": 1})
+            await until_present(one, parse_channel(tenant, ROOM), {"joiner": 1, "stays": 1})
             await pair.fail_over()
             async with lived_time() as since, asyncio.timeout(60):
                 for node in (one, two):
-                    await until_present(node, tenant, {"joiner": 1, "stays": 1})
+                    await until_present(node, parse_channel(tenant, ROOM), {"joiner": 1, "stays": 1})
 
     assert since.passed_s < 15
 
@@ -60,8 +49,8 @@ async def test_devices_of_one_person_are_counted_anew_after_a_flush(tenant: str)
             for node in (one, two):
                 socket = await stack.enter_async_context(client(node.ws_url, token("a", tenant)))
                 await socket.subscribe(ROOM)
-            await until_present(one, tenant, {"a": 2})
+            await until_present(one, parse_channel(tenant, ROOM), {"a": 2})
             async with asyncio.timeout(60):
                 async with command(pair.master) as redis:
                     await redis.flushall()
-                await until_present(one, tenant, {"a": 2})
+                await until_present(one, parse_channel(tenant, ROOM), {"a": 2})

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +12,9 @@ import pytest
 
 from contract.test_log_redis62 import BINARY as REDIS_62
 from streams.redis.keys import NODES
+from support.asking import question, until_ready, until_told
 from support.lived_time import lived_time
-from support.nodes import Node, running_node, token
+from support.nodes import running_node, token
 from support.redis_server import RedisServer
 from support.replica import command
 from support.socket_client import client
@@ -53,33 +51,6 @@ async def read_only(redis: Any) -> AsyncIterator[None]:
         yield
     finally:
         await redis.execute_command("REPLICAOF", "NO", "ONE")
-
-
-def question(node: Node, path: str) -> tuple[int, str]:
-    """Status and body."""
-    try:
-        with urllib.request.urlopen(f"{node.url}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-async def until_ready(node: Node) -> None:
-    """Until the node says that it is ready."""
-    status = 0
-    while status != 200:
-        await asyncio.sleep(0.05)  # nothing else tells
-        status, _ = await asyncio.to_thread(question, node, "/readyz")
-
-
-async def until_told(node: Node, word: str) -> list[str]:
-    """Until readiness names a part; returns all that it names."""
-    while True:
-        status, body = await asyncio.to_thread(question, node, "/readyz")
-        missing: list[str] = json.loads(body).get("missing", [])
-        if status == 503 and any(word in text for text in missing):
-            return missing
-        await asyncio.sleep(0.05)  # nothing else tells
 
 
 @pytest.mark.slow

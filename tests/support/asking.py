@@ -1,0 +1,53 @@
+"""Asking a node until it answers as expected: what it says only when it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import urllib.error
+import urllib.request
+
+from streams.channel import Channel
+from streams.errors import LogUnavailable
+from support.nodes import Node
+
+AGAIN_S = 0.05
+"""Between two questions."""
+
+
+def question(node: Node, path: str) -> tuple[int, str]:
+    """Status and body."""
+    try:
+        with urllib.request.urlopen(f"{node.url}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+async def until_ready(node: Node) -> None:
+    """Until the node says that it is ready."""
+    status = 0
+    while status != 200:
+        await asyncio.sleep(AGAIN_S)
+        status, _ = await asyncio.to_thread(question, node, "/readyz")
+
+
+async def until_told(node: Node, word: str) -> list[str]:
+    """Until readiness names a part; returns all that it names."""
+    while True:
+        status, body = await asyncio.to_thread(question, node, "/readyz")
+        missing: list[str] = json.loads(body).get("missing", [])
+        if status == 503 and any(word in text for text in missing):
+            return missing
+        await asyncio.sleep(AGAIN_S)
+
+
+async def until_present(node: Node, channel: Channel, devices: dict[str, int]) -> None:
+    """Until exactly these people are listed on the node, with so many devices each."""
+    found: object = None
+    while found != devices:
+        await asyncio.sleep(AGAIN_S)
+        with contextlib.suppress(LogUnavailable):
+            people = await node.hub.presence.store.people(channel)
+            found = people if isinstance(people, int) else {one.user: one.devices for one in people}

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final
 
-from streams.errors import StreamsError
+from streams.errors import CommandRefused, StreamsError
 
 RETRY_MIN_S: Final = 0.25
 RETRY_MAX_S: Final = 2.0
@@ -104,7 +104,9 @@ class Loop:
                 exc_info=error if is_fault else None,
             )  # fmt: skip # one call to read at a glance
         self._failing_as = type(error)
-        self.error = str(error) if isinstance(error, StreamsError) else "an internal error, which the log shows"
+        self.error = (
+            str(error) if isinstance(error, StreamsError | CommandRefused) else "an internal error, which the log shows"
+        )
         pause_s, self._retry_s = self._retry_s, min(self._retry_s * 2, self._retry_max_s)
         return min(pause_s, self._retry_max_s) * random.uniform(0.75, 1.0)  # processes must not try in step
 

@@ -169,7 +169,7 @@ class PresenceTracker:
             self._replace_soon()
         try:
             await self._renew()
-        except StreamsError:
+        except Exception:
             self._steady_since = None
             raise
 

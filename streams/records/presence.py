@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 from streams.channel import Channel, channel_from_path
-from streams.errors import StreamsError
+from streams.errors import CommandRefused, StreamsError
 from streams.records.scripts import load
 from streams.redis.calls import text_pairs
 from streams.redis.keys import NODES
@@ -57,17 +57,17 @@ class PresenceStore:
         """Carry out changes of one node's devices. Repeating them changes nothing.
 
         Raises:
-            StreamsError: some may have been carried out.
+            LogUnavailable, CommandRefused: some may have been carried out.
         """
         by_partition: dict[int, list[PresenceChange]] = {}
         for change in changes:
             by_partition.setdefault(self._keys.of(change.channel).partition, []).append(change)
-        failure: StreamsError | None = None
+        failure: Exception | None = None
         for partition, several in by_partition.items():
             try:
                 for start in range(0, len(several), BATCH_CHANGES):
                     await self._apply(node, partition, several[start : start + BATCH_CHANGES])
-            except StreamsError as error:  # what one partition refuses must not hold up the others
+            except (StreamsError, CommandRefused) as error:  # what one partition refuses must not hold up the others
                 failure = error
         if failure is not None:
             raise failure

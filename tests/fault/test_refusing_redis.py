@@ -56,7 +56,7 @@ async def read_only(redis: Any) -> AsyncIterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("refusing", [full], ids=["full"])
 async def test_presence_lives_on_after_redis_refused_writes(refusing_redis: RedisServer, refusing: Any) -> None:
-    """Who joins and leaves afterwards is told within a lease; readiness names the part meanwhile, and it is counted."""
+    """A join is told within a lease afterwards, and the leave after it; readiness names the part meanwhile, and it is counted."""
     async with command(refusing_redis) as redis, running_node(refusing_redis.url) as node:
         async with client(node.ws_url, token("watcher", "t")) as watcher, client(node.ws_url, token("a", "t")) as a:
             await watcher.subscribe(CHANNEL, presence=True)

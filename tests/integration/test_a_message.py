@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,8 +20,8 @@ from support.nodes import Node, running_node, token
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "a-message.md"
 CHANNEL: Final = "conversation:42"
-PUBLISHES: Final = 5
-"""A line that only some of them run through, such as a timer that was due just then, is not part of the way."""
+PUBLISHES: Final = 9
+"""A file that few of them run through, such as that of a timer that was due just then, is not part of the way."""
 SOCKET_TO_STREAM_MAX: Final = 16
 STREAM_TO_SUBSCRIBER_MAX: Final = 9
 
@@ -125,14 +126,15 @@ def listed(heading: str) -> list[str]:
     return re.findall(r"^\d+\. `([^`]+)`", rest.partition("\n## ")[0], re.MULTILINE)
 
 
-def common(lists: Sequence[list[str]]) -> set[str]:
-    """The files that every publish ran through. A callback that came in between may change their order, hence none is kept."""
-    return set.intersection(*map(set, lists))
+def usual(lists: Sequence[list[str]]) -> set[str]:
+    """The files that most publishes ran through: both nodes share a loop, so a callback may come in between, or begin it anew."""
+    counts = Counter(file for files in lists for file in set(files))
+    return {file for file, count in counts.items() if count > len(lists) / 2}
 
 
 async def test_the_page_names_the_files_a_message_runs_through(redis_url: str, tenant: str) -> None:
     """All of them, and no more than were aimed at."""
-    to_stream, to_subscriber = map(common, zip(*await ways(redis_url, tenant), strict=True))
+    to_stream, to_subscriber = map(usual, zip(*await ways(redis_url, tenant), strict=True))
 
     assert set(listed("From the socket to the stream")) == to_stream
     assert set(listed("From the stream to a subscriber")) == to_subscriber

@@ -33,7 +33,7 @@ check: setup
 
 # Counted in the test processes alone: nodes and workers that are processes of their own are not, nor are tests marked slow.
 coverage: setup
-	$(BIN)/pytest -q -n 2 --dist loadscope -m 'not slow' --cov --cov-report term tests/unit tests/property tests/contract tests/integration
+	$(BIN)/pytest -q -n 2 --dist loadscope --hypothesis-profile quick -m 'not slow' --cov --cov-report term tests/unit tests/property tests/contract tests/integration
 
 bench: setup
 	$(BIN)/hub bench

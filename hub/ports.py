@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     import asyncio
 
-    from hub.auth.tokens import Principal, TokenVerifier
+    from hub.auth.tokens import TokenVerifier
     from hub.config import Settings
     from hub.errors import HubError
     from hub.limits.admission import Admission
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from projections.channel_state import ChannelState
     from streams.channel import Channel
     from streams.cursor import Look
+    from streams.records.presence import MemberStatus
     from streams.redis.log import Log
 
 
@@ -276,10 +277,6 @@ class NodePort(Protocol):
         """The channels somebody follows on this node."""
         ...
 
-    def devices_of(self, principal: Principal) -> int:
-        """The number of sockets a person has on this node."""
-        ...
-
     def as_hub_error(self, error: Exception) -> HubError:
         """The error a client is told of an exception."""
         ...
@@ -366,6 +363,14 @@ class ClientConnection(Protocol):
 
     def tell_status(self, channel: Channel, status: str) -> None:
         """Tell the followers of a channel the person's status."""
+        ...
+
+    async def tell_member(self, channel: Channel, status: MemberStatus) -> None:
+        """Keep how the person is in a team, and tell its followers.
+
+        Raises:
+            LogUnavailable: Redis is unreachable; it is told when it is back.
+        """
         ...
 
     def cursor_moved(self, wire: str) -> None:
@@ -455,6 +460,10 @@ class ConnectionOwner(Protocol[C_contra]):
 
     def tell_status(self, connection: C_contra, channel: Channel, status: str) -> None:
         """Tell the followers of a channel a person's status."""
+        ...
+
+    async def tell_member(self, connection: C_contra, channel: Channel, status: MemberStatus) -> None:
+        """Keep how a person is in a team, and tell its followers."""
         ...
 
     def catch_up(self, connection: C_contra) -> None:

@@ -1,19 +1,18 @@
 """The live part of a channel's state (docs/protocol.md#state): its fields, and a fold of the live lane. Pure.
 
-The lane tells who types, where cursors are and how members are. Its clock is its own: an entry is as old as its ID says.
-What has expired is dropped when something of its kind is added, and left out when the state is shown. Presence, uploads,
-open answers and read markers are kept beside the log (`streams.records`), since the lane forgets.
+The lane tells who types and where cursors are. Its clock is its own: an entry is as old as its ID says.
+What has expired is dropped when something of its kind is added, and left out when the state is shown. Presence, members' statuses,
+uploads, open answers and read markers are kept beside the log (`streams.records`), since the lane forgets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from operator import itemgetter
 from types import MappingProxyType
 from typing import Final, Literal
 
-from projections.recorded import Recorded, number, optional_text, optional_time_ms, text
+from projections.recorded import Recorded, number, optional_text, text
 from streams.channel import Kind
 from streams.events.declaration import Payload
 from streams.events.values import Count, EventId, Maybe, MessageId, Ordinal, RunId
@@ -22,10 +21,8 @@ from streams.json_bytes import JsonObject
 CURSOR_LIFE_MS: Final = 600_000
 """A cursor that has not moved for ten minutes points at nothing anybody is looking at."""
 PASSING_MAX: Final = 200
-"""Of each kind, in one channel: people typing, cursors, members; the newest. A client may call itself anything, and each
+"""Of each kind, in one channel: people typing, cursors; the newest. A client may call itself anything, and each
 name has a cursor of its own."""
-MEMBERS_MAX: Final = 200
-"""Members listed by name."""
 _TYPING_MS_DEFAULT: Final = 6_000
 
 
@@ -98,7 +95,6 @@ class Live:
     kind: Kind
     typing: dict[str, Passing] = field(default_factory=dict)
     cursors: dict[str, Passing] = field(default_factory=dict)
-    members: dict[str, Passing] = field(default_factory=dict)
 
     def apply(self, event: Recorded) -> None:
         """Go on to the state after the event; types that are not in `LIVE_TYPES` change nothing.
@@ -115,19 +111,9 @@ class Live:
         match self.kind:
             case Kind.CONVERSATION:
                 return {"typing": [held.shown["user"] for held in self.typing.values() if not held.is_over(now_ms)]}
-            case Kind.TEAM:
-                members = [held for _, held in sorted(self.members.items(), key=itemgetter(0))]
-                return {"members": [_member_now(held, now_ms) for held in members[:MEMBERS_MAX]]}
             case Kind.DOCUMENT:
                 return {"cursors": [held.shown for held in self.cursors.values() if not held.is_over(now_ms)]}
         return {}
-
-
-def _member_now(held: Passing, now_ms: int) -> JsonObject:
-    """A status that is over is `online` again, without its message."""
-    if not held.is_over(now_ms):
-        return held.shown
-    return {"user": held.shown["user"], "status": "online", "devices": held.shown["devices"]}
 
 
 def _put(held: dict[str, Passing], name: str, item: Passing, now_ms: int) -> None:
@@ -140,12 +126,10 @@ def _put(held: dict[str, Passing], name: str, item: Passing, now_ms: int) -> Non
 
 
 def _presence(state: Live, event: Recorded) -> None:
-    """Drops the typing, the cursors and the membership of whoever has left."""
+    """Drops the typing of whoever has left. Their cursors are ended one by one: another of their clients may just have come."""
     user, devices = text(event, "user"), number(event, "devices")
     if devices < 1:
         state.typing.pop(user, None)
-        state.members.pop(user, None)
-        state.cursors = {name: held for name, held in state.cursors.items() if held.shown["user"] != user}
 
 
 def _typing(state: Live, event: Recorded) -> None:
@@ -158,25 +142,16 @@ def _typing(state: Live, event: Recorded) -> None:
 
 
 def _cursor(state: Live, event: Recorded) -> None:
+    """The newest of each client; without a selection there is none any more."""
     user, client, colour = text(event, "user"), text(event, "client"), optional_text(event, "colour")
-    shown: JsonObject = {"user": user, "client": client, "selection": event.payload.get("selection")}
+    selection = event.payload.get("selection")
+    if selection is None:
+        state.cursors.pop(f"{user} {client}", None)
+        return
+    shown: JsonObject = {"user": user, "client": client, "selection": selection}
     if colour is not None:
         shown["colour"] = colour
     _put(state.cursors, f"{user} {client}", Passing(shown, event.at_ms + CURSOR_LIFE_MS), event.at_ms)
-
-
-def _member(state: Live, event: Recorded) -> None:
-    """A member's status, until a time if one is given; one who is offline is not listed."""
-    user, status, devices = text(event, "user"), text(event, "status"), number(event, "devices")
-    message, until_ms = optional_text(event, "message"), optional_time_ms(event, "until")
-    shown: JsonObject = {"user": user, "status": status}
-    if message is not None:
-        shown["message"] = message
-    shown["devices"] = devices
-    if status in {"offline", "invisible"}:
-        state.members.pop(user, None)
-    else:
-        _put(state.members, user, Passing(shown, until_ms), event.at_ms)
 
 
 _HANDLERS: Final[Mapping[str, Callable[[Live, Recorded], None]]] = MappingProxyType(
@@ -184,7 +159,6 @@ _HANDLERS: Final[Mapping[str, Callable[[Live, Recorded], None]]] = MappingProxyT
         "channel.presence": _presence,
         "chat.typing": _typing,
         "document.cursor": _cursor,
-        "team.presence.update": _member,
     }
 )  # fmt: skip - a table
 LIVE_TYPES: Final = frozenset(name.encode() for name in _HANDLERS)

@@ -20,7 +20,7 @@ from streams.events.channels import (
     ChannelUnsubscribe,
     Subscription,
 )
-from streams.ids import id_order
+from streams.ids import START, id_order
 from streams.json_bytes import to_json
 from streams.records.read_marks import ReadMarks, marking
 
@@ -38,6 +38,18 @@ def request_of(
         return SubscribeRequest(channel, cursor or Cursor(LIVE), re=re)
     wanted = cursor or Cursor(item.after, item.seq, item.epoch)
     return SubscribeRequest(channel, wanted, item.rewind, item.state, item.presence, re)
+
+
+def require_followed(command: Command, connection: ClientConnection | None) -> ClientConnection:
+    """The connection, which follows the command's channel.
+
+    Raises:
+        HubError: 4021, it does not.
+    """
+    if connection is None or command.place not in connection.followed():
+        details = (ErrorDetail("channel", "is not subscribed"),)
+        raise HubError(4021, "subscribe to the channel first", details=details)
+    return connection
 
 
 class ChannelCommands:
@@ -76,19 +88,24 @@ class ChannelCommands:
         Raises:
             HubError: 4021, the caller does not follow the channel.
         """
-        if connection is None or command.place not in connection.followed():
-            details = (ErrorDetail("channel", "is not subscribed"),)
-            raise HubError(4021, "subscribe to the channel first", details=details)
-        status = cast("ChannelPresence", command.payload).status
-        connection.tell_status(command.place, status)
+        socket = require_followed(command, connection)
+        socket.tell_status(command.place, cast("ChannelPresence", command.payload).status)
         return Reply("ack", b"{}")
 
     async def read(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """The caller's read mark. It never moves back; an older one is passed over."""
+        """The caller's read mark. It never moves back; an older one is passed over.
+
+        Raises:
+            HubError: 4018, above the newest event.
+        """
         up_to, user, place = cast("ChannelRead", command.payload).up_to, command.caller.principal.user, command.place
-        held = await ReadMarks(self._node.log).of_user(place, user)
-        if held is not None and id_order(held) >= id_order(up_to):
+        held = await ReadMarks(self._node.log).of_user(place, user) or START
+        if id_order(held) >= id_order(up_to):
             return Reply("ack", b"{}")
+        head = (await self._node.log.look(place)).head.id
+        if id_order(up_to) > id_order(head):
+            details = (ErrorDetail("up_to", f"is above the newest event, {head}"),)
+            raise HubError(4018, "no event of this channel is that new", details=details)
         data = to_json({"up_to": up_to, "user": user})
         return Append(command.draft(data=data, guards=(marking(place, user, up_to),)))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
-from hub.errors import HubError
+from hub.errors import ErrorDetail, HubError
+from hub.handlers.channels import require_followed
 from hub.handlers.conversations import Conversations
 from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome, Reply
@@ -13,7 +14,11 @@ from projections.teams import NOTIFICATIONS
 from streams.channel import Channel, Kind
 from streams.errors import StreamsError
 from streams.events.teams import TeamPresenceUpdate
-from streams.json_bytes import to_json
+from streams.records.presence import VISIT_S, MemberStatus, PresenceChange, PresenceStore
+from streams.times import milliseconds_of_text
+
+CLOCK_SLACK_MS: Final = 5_000
+"""A client that computes `until` by a clock a little ahead of ours is not refused."""
 
 
 class TeamCommands:
@@ -27,14 +32,26 @@ class TeamCommands:
         """An activity or a notice, as it was sent."""
         return Append(command.draft())
 
-    def presence(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A member's status; the invisible are told as offline."""
-        payload, user = cast("TeamPresenceUpdate", command.payload), command.caller.principal.user
-        data = payload.model_dump(mode="json", exclude_unset=True)
-        if payload.status == "invisible":
-            data["status"] = "offline"
-        data |= {"user": user, "devices": self._node.devices_of(command.caller.principal)}
-        return Append(command.draft(data=to_json(data)))
+    async def presence(self, command: Command, connection: ClientConnection | None) -> Outcome:
+        """A member's status: until the last device leaves the team, or, said over HTTP, for some minutes.
+
+        Raises:
+            HubError: 4021, the caller does not follow the channel; 4005, over HTTP without a near `until`; 4013.
+        """
+        rest = cast("TeamPresenceUpdate", command.payload).model_dump(mode="json", exclude_unset=True)
+        until_ms = milliseconds_of_text(rest["until"]) if rest.get("until") else 0
+        said = MemberStatus(rest.pop("status"), until_ms, rest)
+        if connection is not None:
+            require_followed(command, connection)
+            await connection.tell_member(command.place, said)
+            return Reply("ack", b"{}")
+        now_ms = int(self._node.clock.now() * 1000)
+        if not 0 < until_ms <= now_ms + VISIT_S * 1000 + CLOCK_SLACK_MS:
+            details = (ErrorDetail("until", f"must be a time within {VISIT_S // 60} minutes"),)
+            raise HubError(4005, "over HTTP a status needs an end in the next minutes", details=details)
+        visit = PresenceChange("visit", command.place, "", command.caller.principal.user, said.kept)
+        await PresenceStore(self._node.log).apply(self._node.name, [visit])
+        return Reply("ack", b"{}")
 
     async def read(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Notices in the caller's own inbox were read.

@@ -141,7 +141,7 @@ async def presence(request: Request, channel: str) -> dict[str, Any]:
     hub, caller = await caller_of(request)
     place = readable_channel(hub, caller, channel)
     try:
-        people = await hub.presence.store.people(place)
+        people = await hub.presence.store.people(place, round(hub.clock.now() * 1000))
     except StreamsError as error:
         raise log_error(error) from error
     return {"presence_count": people} if isinstance(people, int) else {"presence": [p._asdict() for p in people]}

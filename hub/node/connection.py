@@ -27,6 +27,7 @@ from streams.channel import Channel
 from streams.envelope import Appended
 from streams.errors import StreamsError
 from streams.json_bytes import to_json
+from streams.records.presence import MemberStatus
 
 BACKLOG_MAX: Final = 100
 """Values waiting behind a command that needs the log; beyond it the socket is not read. One array may go over it."""
@@ -334,6 +335,10 @@ class Connection:
     def tell_status(self, channel: Channel, status: str) -> None:
         """Tell the followers of a channel the person's status."""
         self._owner.tell_status(self, channel, status)
+
+    async def tell_member(self, channel: Channel, status: MemberStatus) -> None:
+        """Keep how the person is in a team, and tell its followers."""
+        await self._owner.tell_member(self, channel, status)
 
     def cursor_moved(self, wire: str) -> None:
         """A newer cursor is told in a document: drop the one that waits."""

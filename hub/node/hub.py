@@ -14,7 +14,7 @@ from time import monotonic, time
 from typing import Any
 
 from hub.auth.revocations import Revocation
-from hub.auth.tokens import Principal, TokenVerifier
+from hub.auth.tokens import TokenVerifier
 from hub.config import Settings
 from hub.errors import HubError
 from hub.handlers.router import EVENT_HANDLERS, build_handlers
@@ -39,6 +39,7 @@ from streams.envelope import SYSTEM, Actor, Appended, Draft
 from streams.errors import StreamsError
 from streams.json_bytes import to_json
 from streams.loops import Loop
+from streams.records.presence import MemberStatus
 from streams.redis.log import Log
 
 _log = logging.getLogger(__name__)
@@ -191,6 +192,7 @@ class Hub:
             self.presence.vanished(connection, channel)
         elif was_followed:
             self.presence.left(connection, channel)
+        self.late_cursors.outdated(connection, channel.wire)
         return was_followed
 
     def catch_up(self, connection: Connection) -> None:
@@ -201,10 +203,13 @@ class Hub:
         """Tell the followers of a channel a person's status."""
         self.presence.changed(connection, channel, status)
 
-    def devices_of(self, principal: Principal) -> int:
-        """The number of sockets a person has on this node."""
-        inbox = self.fanouts.get(Channel(principal.tenant, Kind.USER, principal.user))
-        return 0 if inbox is None else len(inbox.subscribers)
+    async def tell_member(self, connection: Connection, channel: Channel, status: MemberStatus) -> None:
+        """Keep how a person is in a team, and tell its followers.
+
+        Raises:
+            LogUnavailable: Redis is unreachable; it is told when it is back.
+        """
+        await self.presence.member_changed(connection, channel, status)
 
     def revoked(self, revocation: Revocation) -> None:
         """Tokens were revoked: close every connection that came by one of them."""

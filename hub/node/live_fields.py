@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any, Final
 
 from projections.live import LIVE_TYPES, Live
 from projections.recorded import recorded
 from streams.channel import Channel, Kind
-from streams.ids import START, id_order
+from streams.ids import id_order
 from streams.json_bytes import to_json
 from streams.records.presence import PresenceStore
 from streams.records.read_marks import ReadMarks
@@ -32,8 +33,8 @@ class LiveFields:
         self._uploads = OpenUploads(log)
         self._folds: OrderedDict[Channel, tuple[Live, str]] = OrderedDict()
 
-    async def read(self, channel: Channel, now_ms: int) -> bytes:
-        """The live fields as one JSON object."""
+    async def read(self, channel: Channel, now_ms: int, members: Iterable[str] = ()) -> bytes:
+        """The live fields as one JSON object; `members` are those that the channel names."""
         if channel.kind is Kind.USER:
             return b"{}"
         shown: dict[str, Any] = {"uploads": await self._uploads.read(channel)}
@@ -42,7 +43,9 @@ class LiveFields:
         shown |= (await self._fold(channel)).render(now_ms)
         if channel.kind is Kind.CONVERSATION:
             shown["read_markers"] = await self._read_markers(channel)
-        people = await self._presence.people(channel)
+        if channel.kind is Kind.TEAM:
+            shown["members"] = await self._presence.members(channel, now_ms, members)
+        people = await self._presence.people(channel, now_ms)
         if isinstance(people, int):
             shown["presence_count"] = people
         else:
@@ -51,12 +54,18 @@ class LiveFields:
 
     async def _fold(self, channel: Channel) -> Live:
         """The live lane's passing types, folded on from this node's last place."""
-        live, after = self._folds.pop(channel, (Live(channel.kind), START))
-        for entry in await self._log.replay.live_entries(channel, after):
-            after = entry.id.decode()
+        live, last = self._folds.pop(channel, (Live(channel.kind), ""))
+        entries = await self._log.replay.live_entries(channel, last or "-")
+        if last and entries and entries[0].id.decode() == last:
+            del entries[0]
+        elif last:  # the lane was trimmed past it, or is another one: as a node that has folded nothing yet
+            live, last = Live(channel.kind), ""
+            entries = await self._log.replay.live_entries(channel)
+        for entry in entries:
+            last = entry.id.decode()
             if entry.type in LIVE_TYPES:
                 live.apply(recorded(entry))
-        self._folds[channel] = (live, after)
+        self._folds[channel] = (live, last)
         if len(self._folds) > FOLDS_MAX:
             self._folds.popitem(last=False)
         return live

@@ -11,13 +11,13 @@ import itertools
 import logging
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from hub.ports import ClientConnection
 from streams.channel import Channel, Kind
 from streams.errors import StreamsError
 from streams.loops import Loop
-from streams.records.presence import LEASE_MS, PresenceChange, PresenceStore
+from streams.records.presence import LEASE_MS, MemberStatus, PresenceChange, PresenceStore
 from streams.redis.log import Log
 
 GRACE_S: Final = 10.0
@@ -39,7 +39,9 @@ class PresenceTracker:
         self._numbers = itertools.count(1)
         self._here: dict[tuple[ClientConnection, Channel], str] = {}
         self._vanished: dict[_Place, tuple[str, Channel, asyncio.TimerHandle]] = {}
+        self._said: dict[str, dict[str, PresenceChange]] = {}
         self._changes: list[PresenceChange] = []
+        self._waiters: list[asyncio.Future[None]] = []
         self._is_due = asyncio.Event()
         self._log = log
         self._loops: list[Loop] = []
@@ -77,13 +79,13 @@ class PresenceTracker:
             return
         device = f"{self._node}.{next(self._numbers)}"
         self._here[(connection, channel)] = device
-        self._change(PresenceChange("join", channel, device, place[1]))
+        self._change(PresenceChange("join", channel, device, place[1], place[2]))
 
     def left(self, connection: ClientConnection, channel: Channel) -> None:
         """A connection left a channel of its own will: told at once."""
         device = self._here.pop((connection, channel), None)
         if device is not None:
-            self._change(PresenceChange("leave", channel, device, connection.session.principal.user))
+            self._leave(device, channel, connection.session.principal.user)
 
     def vanished(self, connection: ClientConnection, channel: Channel) -> None:
         """A connection is gone without a word: told unless it is back in time."""
@@ -93,19 +95,44 @@ class PresenceTracker:
         place = _place(connection, channel)
         if (former := self._vanished.pop(place, None)) is not None:
             former[2].cancel()
-            self._change(PresenceChange("leave", channel, former[0], place[1]))
+            self._leave(former[0], channel, place[1])
         timer = asyncio.get_running_loop().call_later(self._grace_s, self._gone, place, channel)
         self._vanished[place] = (device, channel, timer)
 
     def changed(self, connection: ClientConnection, channel: Channel, status: str) -> None:
         """A person says how they are."""
+        self._say("status", connection, channel, status)
+
+    async def member_changed(self, connection: ClientConnection, channel: Channel, status: MemberStatus) -> None:
+        """A team's member says how they are; returns when it is kept.
+
+        Raises:
+            LogUnavailable: Redis is unreachable; it is told when it is back.
+        """
+        if not self._say("member", connection, channel, status.kept):
+            return
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(told)
+        await told
+
+    def _say(
+        self, operation: Literal["status", "member"], connection: ClientConnection, channel: Channel, value: str
+    ) -> bool:
         device = self._here.get((connection, channel))
-        if device is not None:
-            self._change(PresenceChange("status", channel, device, connection.session.principal.user, status))
+        if device is None:
+            return False
+        change = PresenceChange(operation, channel, device, connection.session.principal.user, value)
+        self._said.setdefault(device, {})[operation] = change
+        self._change(change)
+        return True
 
     def _gone(self, place: _Place, channel: Channel) -> None:
         device, _, _ = self._vanished.pop(place)
-        self._change(PresenceChange("leave", channel, device, place[1]))
+        self._leave(device, channel, place[1])
+
+    def _leave(self, device: str, channel: Channel, user: str) -> None:
+        self._said.pop(device, None)
+        self._change(PresenceChange("leave", channel, device, user))
 
     def _change(self, change: PresenceChange) -> None:
         self._changes.append(change)
@@ -119,17 +146,24 @@ class PresenceTracker:
             if self._must_replace:
                 await self._replace()
             changes, self._changes = self._changes, []
+            waiters, self._waiters = self._waiters, []
             try:
                 await self.store.apply(self._node, changes)
-            except BaseException:
+            except BaseException as error:
                 self._changes = changes + self._changes
                 self._replace_soon()
+                _answer(waiters, error)
                 raise
+            _answer(waiters, None)
 
     def _replace_soon(self) -> None:
         """Compare and tell anew. Joins and leaves are found by that: of what waits, only the newest statuses are kept."""
         here = set(self._here.values())
-        statuses = {c.device: c for c in self._changes if c.operation == "status" and c.device in here}
+        statuses = {
+            (c.device, c.operation): c
+            for c in self._changes
+            if c.operation not in {"join", "leave"} and c.device in here
+        }
         self._changes = list(statuses.values())
         self._must_replace = True
         self._is_due.set()
@@ -141,21 +175,21 @@ class PresenceTracker:
             for partition in range(self._log.keys.partitions):
                 told = await self.store.told(self._node, partition)
                 await self.store.apply(self._node, self._differences(partition, told))
-        except BaseException:
+        except BaseException as error:
             self._replace_soon()
+            waiters, self._waiters = self._waiters, []
+            _answer(waiters, error)
             raise
 
     def _differences(self, partition: int, told: Mapping[tuple[str, Channel], str]) -> list[PresenceChange]:
-        here = {
-            (device, channel): connection.session.principal.user for (connection, channel), device in self._here.items()
-        }
-        here |= {(device, channel): place[1] for place, (device, channel, _) in self._vanished.items()}
+        here = {(device, channel): _place(connection, channel) for (connection, channel), device in self._here.items()}
+        here |= {(device, channel): place for place, (device, channel, _) in self._vanished.items()}
         of = self._log.keys.of
-        changes = [
-            PresenceChange("join", channel, device, user)
-            for (device, channel), user in here.items()
-            if of(channel).partition == partition and (device, channel) not in told
-        ]
+        changes: list[PresenceChange] = []
+        for (device, channel), (_, user, client) in here.items():
+            if of(channel).partition == partition and (device, channel) not in told:
+                changes.append(PresenceChange("join", channel, device, user, client))
+                changes += self._said.get(device, {}).values()
         changes += [
             PresenceChange("leave", channel, device, user)
             for (device, channel), user in told.items()
@@ -191,3 +225,15 @@ def _place(connection: ClientConnection, channel: Channel) -> _Place:
     if caller is None:
         raise ValueError("only an established session is present anywhere")
     return (channel.path, caller.principal.user, caller.client_id or "")
+
+
+def _answer(waiters: list[asyncio.Future[None]], error: BaseException | None) -> None:
+    for waiter in waiters:
+        if waiter.done():  # its socket is gone
+            continue
+        if error is None:
+            waiter.set_result(None)
+        elif isinstance(error, Exception):
+            waiter.set_exception(error)
+        else:
+            waiter.cancel()

@@ -232,5 +232,5 @@ EVENTS: tuple[EventType, ...] = (
     _question(name="channel.state", model=ChannelStateQuestion, reply="channel.state", reply_model=ChannelStateAnswer,
               rate="history", ag_ui="STATE_SNAPSHOT + MESSAGES_SNAPSHOT", summary="The channel's state as it is now."),
     _row(name="channel.read", model=ChannelRead, delivered=ChannelReadDelivered, direction=Direction.BOTH,
-         lane=Lane.LIVE, reply="ack", ag_ui="CUSTOM", limit_bytes=16_384, summary="A person has read up to here."),
+         lane=Lane.LIVE, reply="ack", errors=(4018,), ag_ui="CUSTOM", limit_bytes=16_384, summary="A person has read up to here."),
 )  # fmt: skip

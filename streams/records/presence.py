@@ -5,11 +5,13 @@ It knows devices and nodes, not sockets; the edge says when a device comes or go
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
-from streams.channel import Channel, channel_from_path
+from streams.channel import Channel, Kind, channel_from_path
 from streams.errors import CommandRefused, StreamsError
+from streams.json_bytes import to_json
 from streams.records.scripts import load
 from streams.redis.calls import text_pairs
 from streams.redis.keys import NODES
@@ -26,14 +28,22 @@ LISTED_MAX: Final = 200
 """People named in a snapshot; a larger channel shows their number."""
 
 
-class PresenceChange(NamedTuple):
-    """One device that comes, goes, or changes its person's status."""
+VISIT_S: Final = 300
+"""The longest a member's status lasts without a device that shows it."""
 
-    operation: Literal["join", "leave", "status"]
+
+class PresenceChange(NamedTuple):
+    """One device that comes, goes, or says how its person is; a "visit" says it without a device.
+
+    Attributes:
+        value: of a join the client, of a status the status, of a member or a visit `MemberStatus.kept`.
+    """
+
+    operation: Literal["join", "leave", "status", "member", "visit"]
     channel: Channel
     device: str
     user: str
-    status: str = "active"
+    value: str = ""
 
 
 class Present(NamedTuple):
@@ -42,6 +52,32 @@ class Present(NamedTuple):
     user: str
     status: str
     devices: int
+
+
+class MemberStatus(NamedTuple):
+    """A team member's status, as the member gave it.
+
+    Attributes:
+        until: its end, in ms since 1970; 0 for none.
+        rest: the payload's other fields as they are told.
+    """
+
+    status: str
+    until_ms: int
+    rest: Mapping[str, str]
+
+    @property
+    def kept(self) -> str:
+        """The form it is kept in (scripts/presence.lua)."""
+        return f"{self.status} {self.until_ms} {to_json(self.rest).decode()}"
+
+    def is_over(self, now_ms: int) -> bool:
+        """True once its end has passed."""
+        return 0 < self.until_ms <= now_ms
+
+    def hides(self, now_ms: int) -> bool:
+        """True while others must not see the member."""
+        return self.status == "invisible" and not self.is_over(now_ms)
 
 
 class PresenceStore:
@@ -89,25 +125,52 @@ class PresenceStore:
         keys: list[bytes] = [self._keys.bell(partition), self._keys.node(partition, node)]
         kept = self._limits
         prefix_bytes = len(self._keys.prefix(partition))
-        args: list[str | bytes | int] = [kept.live_entries, kept.bell_entries, prefix_bytes, kept.live_ttl_s]
+        args: list[str | bytes | int] = [kept.live_entries, kept.bell_entries, prefix_bytes, kept.live_ttl_s, VISIT_S]
         for c in changes:
             names = self._keys.of(c.channel)
-            keys += [self._keys.people(c.channel), self._keys.devices(c.channel), names.live]
-            args += [c.operation, c.device, c.user, c.status, c.channel.path]
+            keys += [
+                self._keys.people(c.channel),
+                self._keys.devices(c.channel),
+                names.live,
+                self._keys.statuses(c.channel),
+            ]
+            args += [c.operation, c.device, c.user, c.value, c.channel.path]
         await self._log.calls_in(partition).run(PRESENCE, keys, *args)
 
-    async def people(self, channel: Channel) -> list[Present] | int:
-        """The people in the channel; only their number when they are more than 200."""
+    async def people(self, channel: Channel, now_ms: int) -> list[Present] | int:
+        """The people in the channel but for the invisible; only their number when they are more than 200."""
         key = self._keys.people(channel)
         calls = self._log.calls_of(channel)
         count = int(await calls.call("HLEN", key))
         if count > LISTED_MAX:
             return count
-        found = []
-        for user, value in text_pairs(await calls.call("HGETALL", key)).items():
-            devices, _, status = value.partition(" ")
-            found.append(Present(user, status, int(devices)))
-        return sorted(found)
+        found = [_present(user, value) for user, value in text_pairs(await calls.call("HGETALL", key)).items()]
+        statuses = await self._statuses(channel) if channel.kind is Kind.TEAM else {}
+        hidden = {user for user, said in statuses.items() if said.hides(now_ms)}
+        return sorted(person for person in found if person.user not in hidden)
+
+    async def members(self, channel: Channel, now_ms: int, names: Iterable[str]) -> list[dict[str, object]]:
+        """The team's members by name: those named, and who said how they are; the first 200.
+
+        A status that is over is `online` again where the member has a device. Who is not there or invisible is `offline`,
+        and only listed where named.
+        """
+        statuses, named = await self._statuses(channel), set(names)
+        asked = sorted(named | statuses.keys())
+        if not asked:
+            return []
+        held = await self._log.calls_of(channel).call("HMGET", self._keys.people(channel), *asked)
+        found: list[dict[str, object]] = []
+        for user, value in zip(asked, held, strict=True):
+            devices = _present(user, value.decode()).devices if value else 0
+            shown = _member(user, devices, statuses.get(user), now_ms)
+            if user in named or shown["status"] != "offline":
+                found.append(shown)
+        return found[:LISTED_MAX]
+
+    async def _statuses(self, channel: Channel) -> dict[str, MemberStatus]:
+        raw = text_pairs(await self._log.calls_of(channel).call("HGETALL", self._keys.statuses(channel)))
+        return {user: _read_status(value) for user, value in raw.items()}
 
     async def renew(self, node: str, *, wants_dead: bool) -> tuple[bool, list[str]]:
         """Renew the node's lease. Returns True if it had not ended meanwhile, and the nodes whose lease has."""
@@ -128,3 +191,22 @@ class PresenceStore:
     async def forget(self, node: str) -> None:
         """End a node's lease now: the other nodes reap it at their next renewal."""
         await self._nodes.call("ZADD", NODES, 0, node)
+
+
+def _present(user: str, value: str) -> Present:
+    devices, _, status = value.partition(" ")
+    return Present(user, status, int(devices))
+
+
+def _read_status(value: str) -> MemberStatus:
+    status, until_ms, rest = value.split(" ", 2)
+    return MemberStatus(status, int(until_ms), json.loads(rest))
+
+
+def _member(user: str, devices: int, said: MemberStatus | None, now_ms: int) -> dict[str, object]:
+    if said is not None and said.hides(now_ms):
+        return {"user": user, "status": "offline", "devices": 0}
+    if said is None or said.is_over(now_ms):
+        return {"user": user, "status": "online" if devices else "offline", "devices": devices}
+    message = {"message": said.rest["message"]} if "message" in said.rest else {}
+    return {"user": user, "status": said.status, **message, "devices": devices}

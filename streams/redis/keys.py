@@ -166,6 +166,10 @@ class Keys:
         """The hash of the devices in a channel: user by device."""
         return self.of(channel).stream + b":devices"
 
+    def statuses(self, channel: Channel) -> bytes:
+        """The hash of the statuses that a team's members gave: by user."""
+        return self.of(channel).stream + b":statuses"
+
     def open_uploads(self, channel: Channel) -> bytes:
         """The hash of the channel's open uploads as its state shows them."""
         return self.of(channel).stream + b":uploads"

@@ -64,10 +64,9 @@ class Replay:
         raw = await self._call(channel, b"XREVRANGE", self._keys.of(channel).stream, end, b"-", b"COUNT", limit)
         return [read_entry(entry) for entry in raw]
 
-    async def live_entries(self, channel: Channel, after: str = "0") -> list[Entry]:
-        """The entries of the live lane after `after`, oldest first; the lane itself is short."""
-        start = "-" if after == "0" else f"({after}"
-        raw = await self._call(channel, b"XRANGE", self._keys.of(channel).live, start, b"+")
+    async def live_entries(self, channel: Channel, first: str = "-") -> list[Entry]:
+        """The entries of the live lane from `first` on, itself included, oldest first; the lane itself is short."""
+        raw = await self._call(channel, b"XRANGE", self._keys.of(channel).live, first, b"+")
         return [read_live_entry(entry) for entry in raw]
 
     async def open_texts(self, channel: Channel) -> dict[str, str]:

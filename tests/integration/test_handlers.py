@@ -121,15 +121,17 @@ async def test_typing_cursors_and_read_marks_are_signals(redis_url: str, tenant:
             typing = await a.expect("chat.typing")
             await b.answer("document.cursor", {"selection": [1, 2]}, "document:1")
             cursor = await a.expect("document.cursor")
+            await b.subscribe("team:1")
             await b.answer("team.presence.update", {"status": "invisible"}, "team:1")
             presence = await a.expect("team.presence.update")
-            await b.answer("channel.read", {"up_to": "1-1"}, "conversation:1")
+            said = (await b.say("conversation:1", "hi"))["payload"]["id"]
+            await b.answer("channel.read", {"up_to": said}, "conversation:1")
             read = await a.expect("channel.read")
 
     assert typing["payload"] == {"state": "start", "ttl_ms": 6000, "user": "b"}
     assert (cursor["payload"]["user"], cursor["payload"]["selection"]) == ("b", [1, 2])
-    assert presence["payload"] == {"status": "offline", "user": "b", "devices": 1}
-    assert read["payload"] == {"up_to": "1-1", "user": "b"}
+    assert presence["payload"] == {"status": "offline", "user": "b", "devices": 0}
+    assert read["payload"] == {"up_to": said, "user": "b"}
     assert not any("seq" in signal or "id" in signal for signal in (typing, cursor, presence, read))
 
 
@@ -137,8 +139,10 @@ async def test_what_is_passing_now_is_in_the_state_of_who_joins(redis_url: str, 
     """Typing, members, cursors and read marks: the last value of each, and a mark never moves back."""
     async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
         await a.answer("chat.typing", {"state": "start"}, "conversation:1")
-        for mark in ("5-0", "9-1", "7-0"):
+        marks = [(await a.say("conversation:1", "hi"))["payload"]["id"] for _ in range(3)]
+        for mark in (marks[0], marks[2], marks[1]):
             await a.answer("channel.read", {"up_to": mark}, "conversation:1")
+        await a.subscribe("team:1")
         await a.answer("team.presence.update", {"status": "busy", "message": "lunch"}, "team:1")
         await a.answer("document.cursor", {"selection": [3]}, "document:1")
         async with client(node.ws_url, token("b", tenant)) as b:
@@ -146,6 +150,6 @@ async def test_what_is_passing_now_is_in_the_state_of_who_joins(redis_url: str, 
             team = (await b.subscribe("team:1"))["state"]
             document = (await b.subscribe("document:1"))["state"]
 
-    assert (conversation["typing"], conversation["read_markers"]) == (["a"], {"a": "9-1"})
+    assert (conversation["typing"], conversation["read_markers"]) == (["a"], {"a": marks[2]})
     assert [(m["user"], m["status"], m["message"]) for m in team["members"]] == [("a", "busy", "lunch")]
     assert [(c["user"], c["selection"]) for c in document["cursors"]] == [("a", [3])]

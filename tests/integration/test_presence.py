@@ -124,7 +124,7 @@ async def test_a_thousand_joins_and_leaves_on_two_nodes_converge_to_the_truth(re
             for at in here:
                 expected[sockets[at][0]] = expected.get(sockets[at][0], 0) + 1
             told = await told_until(watcher, expected)
-            stored = await one.hub.presence.store.people(parse_channel(tenant, CHANNEL))
+            stored = await one.hub.presence.store.people(parse_channel(tenant, CHANNEL), 0)
 
     assert isinstance(stored, list), f"seed {seed}"
     assert {p.user: p.devices for p in stored if p.user != "watcher"} == expected == told, f"seed {seed}"

@@ -1,4 +1,4 @@
-"""The live lane folded: who types, where cursors are, how members are."""
+"""The live lane folded: who types, where cursors are."""
 
 from __future__ import annotations
 
@@ -64,41 +64,23 @@ class TestTyping:
 
 
 def test_cursors_are_the_newest_of_each_device() -> None:
-    """They expire, and go with their user."""
+    """They expire, and go when nothing is selected any more."""
     state = live(
         Kind.DOCUMENT,
         signal("document.cursor", user="alice", client="c-1", selection={"at": 1}),
-        signal("document.cursor", user="alice", client="c-2", selection=None, colour="red"),
+        signal("document.cursor", user="alice", client="c-2", selection="all", colour="red"),
         signal("document.cursor", NOW_MS + 10, user="alice", client="c-1", selection={"at": 2}),
         signal("document.cursor", NOW_MS + 10, user="bob", client="c-3", selection=3),
-        present("bob", "left", 0),
+        signal("document.cursor", NOW_MS + 10, user="carol", client="c-4", selection=4),
+        signal("document.cursor", NOW_MS + 10, user="carol", client="c-4", selection=None),
+        signal("document.cursor", NOW_MS + 10, user="bob", client="c-3", selection=None),
     )
 
     assert state.render(NOW_MS + 10)["cursors"] == [
-        {"user": "alice", "client": "c-2", "selection": None, "colour": "red"},
+        {"user": "alice", "client": "c-2", "selection": "all", "colour": "red"},
         {"user": "alice", "client": "c-1", "selection": {"at": 2}},
     ]
     assert state.render(NOW_MS + 10 + CURSOR_LIFE_MS)["cursors"] == []
-
-
-def test_members_say_how_they_are_for_as_long_as_they_said() -> None:
-    """After `until` a status is `online` again; who is offline is not listed."""
-    state = live(
-        Kind.TEAM,
-        signal("team.presence.update", user="bob", status="busy", message="lunch", until="2026-11-22T17:11:29.000Z", devices=1),
-        signal("team.presence.update", user="alice", status="online", devices=2),
-        signal("team.presence.update", user="carol", status="away", devices=1),
-        signal("team.presence.update", user="carol", status="offline", devices=0),
-        signal("team.presence.update", user="dave", status="away", devices=1), present("dave", "left", 0),
-    )  # fmt: skip # many arguments
-
-    assert state.render(NOW_MS)["members"] == [
-        {"user": "alice", "status": "online", "devices": 2},
-        {"user": "bob", "status": "busy", "message": "lunch", "devices": 1},
-    ]
-    members = state.render(NOW_MS + 20_000)["members"]
-    assert isinstance(members, list)
-    assert members[1] == {"user": "bob", "status": "online", "devices": 1}
 
 
 @pytest.mark.parametrize(
@@ -106,7 +88,7 @@ def test_members_say_how_they_are_for_as_long_as_they_said() -> None:
     [
         (Kind.CONVERSATION, ["typing"]),
         (Kind.AGENT, []),
-        (Kind.TEAM, ["members"]),
+        (Kind.TEAM, []),
         (Kind.DOCUMENT, ["cursors"]),
         (Kind.USER, []),
     ],

@@ -1,0 +1,97 @@
+"""Cursors in a document go with the connection they belong to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.nodes import NodeProcess, running_node, token
+from support.socket_client import SocketClient, client
+from support.until import until
+
+PAGE = "document:1"
+
+
+async def cursors(socket: SocketClient) -> list[tuple[str, Any]]:
+    """Client and selection of each cursor that the document's state shows now."""
+    state = (await socket.answer("channel.state", {}, PAGE))["payload"]["state"]
+    return [(cursor["client"], cursor["selection"]) for cursor in state["cursors"]]
+
+
+async def test_a_cursor_goes_when_its_tab_leaves_and_the_other_tabs_stays(redis_url: str, tenant: str) -> None:
+    """Everybody is told that nothing is selected there any more, also on another node."""
+    async with running_node(redis_url) as one, running_node(redis_url) as two:
+        async with client(one.ws_url, token("watcher", tenant)) as watcher:
+            await watcher.subscribe(PAGE)
+            async with (
+                client(one.ws_url, token("a", tenant), client_id="tab-1") as first,
+                client(two.ws_url, token("a", tenant), client_id="tab-2") as second,
+            ):
+                for number, tab in enumerate((first, second)):
+                    await tab.subscribe(PAGE)
+                    await tab.answer("document.cursor", {"selection": {"at": number}}, PAGE)
+                await watcher.event("document.cursor", client="tab-2")
+                both = sorted(await cursors(watcher))
+                await first.answer("channel.unsubscribe", {"channels": [PAGE]})
+                gone = await watcher.event("document.cursor", client="tab-1", selection=None)
+                shown = [await cursors(watcher), await cursors(second)]
+
+    assert both == [("tab-1", {"at": 0}), ("tab-2", {"at": 1})]
+    assert gone == {"selection": None, "user": "a", "client": "tab-1"}
+    assert shown == [[("tab-2", {"at": 1})]] * 2
+
+
+async def test_a_page_reloaded_five_times_has_one_cursor(redis_url: str, tenant: str) -> None:
+    """Each load is another client whose socket is cut; when their time of grace is over the last one's cursor is left."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("watcher", tenant)) as watcher:
+        await watcher.subscribe(PAGE)
+        for number in range(5):
+            async with client(node.ws_url, token("a", tenant), client_id=f"load-{number}") as page:
+                await page.subscribe(PAGE)
+                await page.answer("document.cursor", {"selection": [number]}, PAGE)
+                page.reset()
+        async with client(node.ws_url, token("a", tenant), client_id="load-5") as page:
+            await page.subscribe(PAGE)
+            await page.answer("document.cursor", {"selection": [5]}, PAGE)
+            for number in range(5):
+                await watcher.event("document.cursor", client=f"load-{number}", selection=None)
+            left = await cursors(watcher)
+
+    assert left == [("load-5", [5])]
+
+
+@pytest.mark.slow
+async def test_the_cursors_of_a_killed_node_go_with_its_devices(redis_url: str, tenant: str) -> None:
+    """Another node finds the lease ended and takes them away."""
+    doomed = NodeProcess(redis_url)
+    try:
+        await doomed.wait_ready()
+        async with running_node(redis_url) as node, client(node.ws_url, token("watcher", tenant)) as watcher:
+            await watcher.subscribe(PAGE, presence=True)
+            async with client(doomed.ws_url, token("a", tenant), client_id="tab") as a:
+                await a.subscribe(PAGE)
+                await watcher.event("channel.presence", user="a", status="joined")
+                await a.answer("document.cursor", {"selection": [1]}, PAGE)
+                await watcher.event("document.cursor", client="tab", selection=[1])
+                doomed.kill()
+                await watcher.event("document.cursor", client="tab", selection=None)
+            left = await cursors(watcher)
+    finally:
+        doomed.close()
+
+    assert left == []
+
+
+async def test_a_node_that_had_folded_a_lane_that_ended_begins_anew(redis_url: str, tenant: str) -> None:
+    """The last one leaves and the lane goes: nobody finds the cursor later, on the node that knew it least of all."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
+        await a.subscribe(PAGE)
+        await a.answer("document.cursor", {"selection": [1]}, PAGE)
+        before = await cursors(a)
+        await a.answer("channel.unsubscribe", {"channels": [PAGE]})
+        await until(lambda: not node.hub.presence._changes)
+        await a.subscribe(PAGE)
+        after = await cursors(a)
+
+    assert (len(before), after) == (1, [])

@@ -1,0 +1,137 @@
+"""Statuses of a team's members: they go with their devices, are one value on every node, and outlive the live lane."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from streams.channel import parse_channel
+from streams.envelope import Actor, Draft, Lane
+from streams.times import rfc3339
+from support.nodes import Node, running_node, token
+from support.socket_client import SocketClient, client
+
+TEAM = "team:1"
+
+
+async def members(socket: SocketClient) -> list[dict[str, Any]]:
+    """The members that the team's state shows now."""
+    found: list[dict[str, Any]] = (await socket.answer("channel.state", {}, TEAM))["payload"]["state"]["members"]
+    return found
+
+
+async def post(node: Node, who: str, payload: dict[str, Any]) -> httpx.Response:
+    """A status said over HTTP."""
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {who}"}) as http:
+        return await http.post(
+            f"{node.url}/v1/channels/{TEAM}/events", json={"type": "team.presence.update", "payload": payload}
+        )
+
+
+async def test_a_members_status_ends_with_the_last_device(redis_url: str, tenant: str) -> None:
+    """Two tabs on two nodes are two devices for everybody; when both are closed nobody is shown, and the others are told."""
+    async with running_node(redis_url) as one, running_node(redis_url) as two:
+        async with client(one.ws_url, token("watcher", tenant)) as watcher:
+            await watcher.subscribe(TEAM)
+            async with client(two.ws_url, token("a", tenant)) as second:
+                async with client(one.ws_url, token("a", tenant)) as first:
+                    await first.subscribe(TEAM)
+                    await second.subscribe(TEAM)
+                    await second.answer("team.presence.update", {"status": "busy", "message": "lunch"}, TEAM)
+                    both = await members(watcher)
+                left_one = await watcher.event("team.presence.update", devices=1)
+                alone = await members(second)
+                await second.answer("channel.unsubscribe", {"channels": [TEAM]})
+            gone = await watcher.event("team.presence.update", devices=0)
+            nobody = await members(watcher)
+
+    assert both == [{"user": "a", "status": "busy", "message": "lunch", "devices": 2}]
+    assert (left_one["status"], alone) == ("busy", [{**both[0], "devices": 1}])
+    assert gone == {"user": "a", "status": "offline", "devices": 0}
+    assert nobody == []
+
+
+async def test_without_a_subscription_a_status_is_refused(redis_url: str, tenant: str) -> None:
+    """4021 over a socket that does not follow the team; over HTTP it needs an end within five minutes."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
+        now_ms = int(node.hub.clock.now() * 1000)
+        refused = await a.answer("team.presence.update", {"status": "online"}, TEAM)
+        endless = await post(node, token("b", tenant), {"status": "away"})
+        long = await post(node, token("b", tenant), {"status": "away", "until": rfc3339(now_ms + 600_000)})
+        short = await post(node, token("b", tenant), {"status": "away", "until": rfc3339(now_ms + 240_000)})
+        over = await post(node, token("c", tenant), {"status": "away", "until": rfc3339(now_ms - 1)})
+        shown = await members(a)
+        key = node.hub.log.keys.statuses(parse_channel(tenant, TEAM))
+        life_s = await node.hub.log.redis.ttl(key)
+
+    assert refused["payload"]["code"] == 4021
+    assert [answer.json()["code"] for answer in (endless, long)] == [4005, 4005]
+    assert (short.status_code, over.status_code) == (200, 200)
+    assert shown == [{"user": "b", "status": "away", "devices": 0}]
+    assert 0 < life_s <= 300
+
+
+async def test_a_status_outlives_the_live_lane_and_a_restart(redis_url: str, tenant: str) -> None:
+    """2,500 other entries later, a node that has just started shows it; when its time is over the member is online."""
+    place = parse_channel(tenant, TEAM)
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
+        await a.subscribe(TEAM, state=False)
+        await a.answer("team.presence.update", {"status": "busy", "message": "m"}, TEAM)
+        for _ in range(2_500):
+            node.hub.log.submit(Draft(place, "x.y", b"{}", Actor("user", "x"), lane=Lane.LIVE), lambda _: None)
+        await node.hub.log.append(Draft(place, "x.y", b"{}", Actor("user", "x"), lane=Lane.LIVE))
+        async with running_node(redis_url) as cold, client(cold.ws_url, token("b", tenant)) as b:
+            shown = await members(b)
+            until = rfc3339(int(node.hub.clock.now() * 1000) + 1)
+            await a.answer("team.presence.update", {"status": "away", "until": until}, TEAM)
+            over = await members(b)
+
+    assert shown == [{"user": "a", "status": "busy", "message": "m", "devices": 1}]
+    assert over == [{"user": "a", "status": "online", "devices": 1}]
+
+
+async def test_the_invisible_are_gone_for_everybody_else(redis_url: str, tenant: str) -> None:
+    """Neither members nor presence show them, over sockets and HTTP; who follows is told they left, and later that they joined."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("watcher", tenant)) as watcher:
+        await watcher.subscribe(TEAM, presence=True)
+        async with client(node.ws_url, token("a", tenant)) as a:
+            await a.subscribe(TEAM)
+            await watcher.event("channel.presence", user="a", status="joined")
+            await a.answer("team.presence.update", {"status": "invisible"}, TEAM)
+            told = await watcher.event("team.presence.update", user="a")
+            left = await watcher.event("channel.presence", user="a", status="left")
+            await a.answer("channel.presence", {"status": "dnd"}, TEAM)
+            state = (await watcher.answer("channel.state", {}, TEAM))["payload"]["state"]
+            headers = {"Authorization": f"Bearer {token('watcher', tenant)}"}
+            async with httpx.AsyncClient(headers=headers) as http:
+                listed = (await http.get(f"{node.url}/v1/channels/{TEAM}/presence")).json()["presence"]
+            await a.answer("team.presence.update", {"status": "online"}, TEAM)
+            back = await watcher.event("team.presence.update", status="online")
+            dnd = [f["payload"] for f in watcher.seen if f["payload"].get("status") == "dnd"]
+
+    assert (told["status"], left["devices"], back["devices"]) == ("offline", 0, 1)
+    assert [p["user"] for p in state["presence"]] == [p["user"] for p in listed] == ["watcher"]
+    assert state["members"] == []
+    assert len(dnd) == 1  # told with the return, not before
+
+
+@pytest.mark.parametrize("up_to", ["999999999999999-0", "1-1"])
+async def test_a_read_mark_lies_in_the_log(redis_url: str, tenant: str, up_to: str) -> None:
+    """Above the newest event it is 4018, in an empty channel too, and nothing is kept; below the oldest it is taken."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
+        empty = await a.answer("channel.read", {"up_to": up_to}, "conversation:1")
+        nothing = await a.answer("channel.read", {"up_to": "0-0"}, "conversation:1")
+        keys = await node.hub.log.redis.keys(f"*{tenant}:guard:marks*")
+        said = [(await a.say("conversation:1", "hi"))["payload"]["id"] for _ in range(2)]
+        place = parse_channel(tenant, "conversation:1")
+        await node.hub.log.replay.trim(place, said[0])
+        later = await a.answer("channel.read", {"up_to": up_to}, "conversation:1")
+        trimmed = await a.answer("channel.read", {"up_to": said[0]}, "conversation:1")
+        newest = await a.answer("channel.read", {"up_to": said[1]}, "conversation:1")
+        marks = (await a.answer("channel.state", {}, "conversation:1"))["payload"]["state"]["read_markers"]
+
+    assert (empty["payload"]["code"], nothing["type"], keys) == (4018, "ack", [])
+    assert (later["payload"].get("code") == 4018) == (up_to > said[1])
+    assert (trimmed["type"], newest["type"], marks) == ("ack", "ack", {"a": said[1]})

@@ -12,13 +12,14 @@ from typing import Any, Final
 from fastapi import FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 
-from hub.auth.origins import origin_policy
+from hub.auth.origins import HostPolicy, host_policy, origin_policy
 from hub.auth.tokens import TokenPolicy, TokenVerifier, open_verifier
 from hub.config import Settings
 from hub.http import api as http
 from hub.http import documents, local_store, service, sse
 from hub.http.documents import Documents
 from hub.http.headers import DefaultHeaders
+from hub.http.hosts import REFUSAL, HostCheck
 from hub.http.problems import install_problems
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge, make_edge
@@ -99,7 +100,9 @@ def make_parts(settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier
     return NodeParts(
         edge=edge,
         verifier=verifier,
-        admission=Admission(edge.connects, edge.quotas, settings.quota, origins, time.monotonic),
+        admission=Admission(
+            edge.connects, edge.quotas, settings.quota, origins, time.monotonic, settings.trusted_proxies
+        ),
         states=StateReader(log, LiveFields(log)),
         agents=AgentDirectory(log),
         uploads=uploads,
@@ -107,8 +110,15 @@ def make_parts(settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier
     )
 
 
-def receiver_factory(hub_now: Callable[[], Hub | None]) -> ReceiverFactory:
-    """Makes the receivers of sockets; other paths are 404, a node that goes down is 503, a foreign page 403."""
+def make_host_policy(settings: Settings) -> HostPolicy:
+    """The host names of a node. With the dev secret all requests are judged: a page that read answers could sign a token."""
+    urls = [settings.websocket_url or "", *settings.allowed_origins]
+    is_for_all = settings.has_dev_secret or bool(settings.allowed_hosts)
+    return host_policy({settings.host, *settings.allowed_hosts}, urls, is_for_all=is_for_all)
+
+
+def receiver_factory(hub_now: Callable[[], Hub | None], hosts: HostPolicy) -> ReceiverFactory:
+    """Makes the receivers of sockets; other paths are 404, a node that goes down is 503, a foreign page or host 403."""
 
     def make(upgrade: Upgrade) -> SocketReceiver:
         hub = hub_now()
@@ -116,6 +126,8 @@ def receiver_factory(hub_now: Callable[[], Hub | None]) -> ReceiverFactory:
             raise UpgradeRefused(404, f"sockets are at {SOCKET_PATH}")
         if hub is None or hub.is_draining:
             raise UpgradeRefused(503, "the node is not ready; try another one")
+        if hosts.is_for_all and not hosts.allows(upgrade.headers.get(b"host")):
+            raise UpgradeRefused(403, REFUSAL)
         if not hub.admission.origins.allows(upgrade.headers.get(b"origin"), upgrade.headers.get(b"host")):
             raise UpgradeRefused(403, "this page may not open sockets here; see HUB_ALLOWED_ORIGINS")
         return hub.connect()
@@ -137,7 +149,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     For any ASGI server (`uvicorn hub.app:create_app --factory`). `hub serve` runs it with sockets that cost far less.
     """
-    settings = Settings.from_env(os.environ) if settings is None else settings
+    settings = Settings.for_any_server(os.environ) if settings is None else settings
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -153,12 +165,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Realtime hub", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None,
         redirect_slashes=False,
     )  # fmt: skip
+    hosts = make_host_policy(settings)
     app.state.hub = None
-    app.state.make_receiver = receiver_factory(lambda: app.state.hub)
+    app.state.make_receiver = receiver_factory(lambda: app.state.hub, hosts)
     app.state.documents = Documents(app, settings.websocket_url)
     install_problems(app)
     app.add_middleware(DefaultHeaders)
     allow_pages(app, settings)
+    app.add_middleware(HostCheck, policy=hosts)
     app.include_router(http.router)
     app.include_router(sse.router)
     app.include_router(service.router)

@@ -11,12 +11,15 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
+from hub.addresses import LOOPBACK, Network
 from hub.limits.quotas import Quota
 from hub.limits.rates import RateClass, over_defaults
 from hub.readers import (
     AGENTS,
     DURABILITIES,
+    HOSTS,
     METADATA_KEY,
+    NETWORKS,
     ORIGINS,
     RATES,
     AgentSpec,
@@ -40,6 +43,9 @@ from streams.envelope import Durability
 
 DEV_SECRET: Final = "dev-secret-change-me-32-bytes-min"  # noqa: S105 - public on purpose: `hub dev` only
 """Used by `hub dev`, and by commands that sign their own token, when HUB_JWT_SECRET is unset."""
+OWN_KEY: Final = (
+    "a secret of your own, such as `openssl rand -base64 48` prints: with the public dev secret anybody can sign tokens"
+)
 _MB: Final = 1_048_576
 _NO_OVERRIDES: Final[Mapping[str, RateOverride] | None] = MappingProxyType({})
 
@@ -100,6 +106,21 @@ class Settings:
         "pages that may open sockets and call the API besides the hub's own; `*` for all",
         default=frozenset(),
         shown="the hub's own",
+    )
+    allowed_hosts: frozenset[str] = setting(
+        "HUB_ALLOWED_HOSTS",
+        HOSTS,
+        "host names requests may be addressed to, besides addresses, `localhost` and the names of `HUB_HOST`, "
+        "`WEBSOCKET_URL` and `HUB_ALLOWED_ORIGINS`; set, it holds for all requests but health and metrics",
+        default=frozenset(),
+        shown="checked for the console, and for all of a hub with the dev secret",
+    )
+    trusted_proxies: tuple[Network, ...] = setting(
+        "HUB_TRUSTED_PROXIES",
+        NETWORKS,
+        "networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are read",
+        default=LOOPBACK,
+        shown="127.0.0.0/8,::1/128",
     )
     metrics_token: str | None = setting(
         "HUB_METRICS_TOKEN",
@@ -303,6 +324,18 @@ class Settings:
             raise SettingRefused(tuple(problems))
         return cls(**values)  # type: ignore[arg-type]  # each value came from the reader declared with its field
 
+    @classmethod
+    def for_any_server(cls, env: Mapping[str, str]) -> Settings:
+        """As `from_env`, for a node on a server which may listen on any address.
+
+        Raises:
+            SettingRefused: also for the public dev secret.
+        """
+        settings = cls.from_env(env)
+        if settings.has_dev_secret:
+            raise SettingRefused((SettingProblem("HUB_JWT_SECRET", OWN_KEY),))
+        return settings
+
     @property
     def rates(self) -> Mapping[str, RateClass] | None:
         """Every rate class with its overrides; None when limits are off."""
@@ -318,6 +351,11 @@ class Settings:
         """Texts that must never stand in a log line."""
         password = urlsplit(self.redis_url or "").password
         return [text for text in (self.jwt_secret, self.metrics_token, password) if text]
+
+    @property
+    def has_dev_secret(self) -> bool:
+        """True if anybody can sign tokens for this hub."""
+        return self.jwt_secret == DEV_SECRET
 
     @property
     def has_token_key(self) -> bool:

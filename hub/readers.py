@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
+from hub.addresses import Network
 from hub.auth.origins import ANY_ORIGIN, parse_origins
 from hub.limits.rates import DEFAULT_RATES, UNMETERED
 from streams.channel import NAME_PATTERN, Kind
@@ -24,6 +26,7 @@ _RATE_NAMES: Final = (*DEFAULT_RATES, *UNMETERED)
 _SIZE: Final = re.compile(r"(\d{1,12})\s*(B|KB|MB)?", re.IGNORECASE)
 _UNIT_BYTES: Final = {"": 1, "B": 1, "KB": 1_024, "MB": 1_048_576}
 _AGENT: Final = re.compile(rf"({NAME_PATTERN})=([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)")
+_HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,8}")
 _DATABASE: Final = re.compile(r"/\d{1,5}/?")
 _RATE: Final = re.compile(r"([a-z]+)=(\d{1,9}(?:\.\d{1,6})?)/(\d{1,9})")
 
@@ -224,6 +227,21 @@ def _read_durability(text: str) -> Mapping[Kind, Durability]:
 
 
 AGENTS: Final = Reader(_read_agents, "name=module:object, several divided by commas, each name once")
+
+
+def _read_networks(text: str) -> tuple[Network, ...]:
+    return () if text == "none" else tuple(ip_network(entry) for entry in _entries(text))
+
+
+def _read_hosts(text: str) -> frozenset[str]:
+    hosts = frozenset(entry.lower() for entry in _entries(text))
+    if not all(_HOST.fullmatch(host) for host in hosts):
+        raise _refuse(text)
+    return hosts
+
+
+NETWORKS: Final = Reader(_read_networks, "`none`, or addresses and networks such as 10.0.0.0/8, divided by commas")
+HOSTS: Final = Reader(_read_hosts, "host names without port, such as hub.example.com, divided by commas")
 ORIGINS: Final = Reader(_read_origins, "`*`, or https://host or https://host:port, several divided by commas")
 RATES: Final = Reader(
     _read_rates, "off, or class=rate/burst, several divided by commas; classes are " + " ".join(_RATE_NAMES)

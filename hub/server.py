@@ -30,6 +30,7 @@ def make_server(settings: Settings, *, log_level: str = "warning") -> uvicorn.Se
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, ws=protocol, http=bounded_http(settings.handshake_timeout_s),
         log_level=log_level, access_log=False, backlog=BACKLOG,
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         lifespan="on", timeout_graceful_shutdown=int(settings.drain_s) + 1, server_header=False, date_header=False,
         log_config=uvicorn_log_config(),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The web pages that may open sockets. Pure.
+"""The web pages that may open sockets, and the host names requests may be addressed to. Pure.
 
 The hub keeps no cookies, so a foreign page gains nothing by opening a socket: the list only narrows the field. Programs send
 no `Origin` and are not concerned.
@@ -7,9 +7,12 @@ no `Origin` and are not concerned.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
+
+from hub.addresses import is_address, is_loopback
 
 ANY_ORIGIN: Final = "*"
 """As the whole list: every page is allowed."""
@@ -58,6 +61,41 @@ class OriginPolicy:
         place = page.partition("://")[2]
         own = {_host(host.decode("latin-1")) if host else "", self.public_host} - {""}
         return place in own or page in self.listed
+
+
+@dataclass(frozen=True, slots=True)
+class HostPolicy:
+    """The host names requests may be addressed to.
+
+    A page whose own name was pointed at the hub's address (DNS rebinding) is of the hub's origin for its browser, and is
+    told by `Host` alone. Addresses and `localhost` cannot be pointed elsewhere.
+
+    Attributes:
+        names: host names besides those.
+        is_for_all: every request is judged, not only the console's.
+    """
+
+    names: frozenset[str] = frozenset()
+    is_for_all: bool = False
+
+    def allows(self, host: bytes | None) -> bool:
+        """Judge a request by its `Host` header."""
+        name = _host_name((host or b"").decode("latin-1"))
+        return name in self.names or is_loopback(name) or name.endswith(".localhost") or is_address(name)
+
+
+def host_policy(names: Iterable[str], urls: Iterable[str], *, is_for_all: bool) -> HostPolicy:
+    """Make the policy of a node known by these names and by the hosts of these URLs."""
+    known = {name.lower() for name in names} | {urlsplit(url).hostname or "" for url in urls}
+    return HostPolicy(frozenset(known - {""}), is_for_all)
+
+
+def _host_name(netloc: str) -> str:
+    """Strip the port and the brackets of an IPv6 address."""
+    try:
+        return urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def origin_policy(listed: frozenset[str], public_url: str | None) -> OriginPolicy:

@@ -8,7 +8,6 @@ from typing import Final
 from fastapi import Request
 
 from hub.errors import HubError
-from hub.limits.admission import address_of
 from hub.node.hub import Hub
 from hub.protocol.commands import Caller
 from hub.protocol.session import channel_of
@@ -45,7 +44,7 @@ async def caller_of(request: Request) -> tuple[Hub, Caller]:
 def address(request: Request) -> str:
     """The address a request counts against."""
     client = (request.client.host, request.client.port) if request.client else None
-    return address_of(client, dict(request.headers.raw))
+    return hub_of(request).admission.address_of(client, dict(request.headers.raw))
 
 
 async def limit_address(request: Request) -> None:

@@ -5,10 +5,10 @@ It counts; the caller closes sockets and answers. `charge` alone is called per e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from hub.addresses import LOOPBACK, Network, address_of
 from hub.auth.origins import OriginPolicy
 from hub.auth.tokens import Principal
 from hub.errors import HubError
@@ -91,8 +91,8 @@ class ConnectLimits:
 
 AUTH_FAILURES: Final = frozenset({4001, 4002, 4019})
 """Codes that count against an address."""
-_IPV6_KEPT_BITS: Final = 64
-"""One customer has at least a /64 (RFC 6177): its addresses count as one."""
+_WELL_SIGNED: Final = frozenset({4002, 4019})
+"""Of these, the codes of tokens whose signature was good: whoever sends one guesses nothing, and must learn what to do."""
 
 
 class CountedConnection(Protocol):
@@ -122,6 +122,7 @@ class Admission:
         quota: the quota of every tenant; a field without bound is not counted per event.
         origins: the pages that may open sockets.
         monotonic: the limiter's clock.
+        proxies: the networks whose `X-Forwarded-For` is read.
     """
 
     def __init__(
@@ -131,10 +132,16 @@ class Admission:
         quota: Quota,
         origins: OriginPolicy,
         monotonic: Callable[[], float],
+        proxies: Sequence[Network] = LOOPBACK,
     ) -> None:
         self._connects, self._quotas, self.origins, self._monotonic = connects, quotas, origins, monotonic
+        self._proxies = proxies
         self.is_metered = quota.publishes_per_s is not None or quota.bytes_stored is not None
         self._is_weighed = quota.bytes_stored is not None
+
+    def address_of(self, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
+        """The address a request's failures count against."""
+        return address_of(client, headers, self._proxies)
 
     def opened(self, connection: CountedConnection) -> None:
         """Count a socket that has opened and must authenticate.
@@ -168,13 +175,17 @@ class Admission:
         connection.counted(is_pending=False, held_tenant=None)
 
     def refusal(self, address: str, error: HubError) -> HubError:
-        """The answer to a refused token: `error`, or 4004 when the address fails too often."""
+        """The answer to a refused token: `error`, or 4004 when the address fails too often.
+
+        A well-signed token that expired or was revoked counts too, and is always answered with its own code: people behind
+        one proxy are told to refresh whatever a neighbour tries.
+        """
         if error.row.code not in AUTH_FAILURES:
             return error
         try:
             self._connects.fail(address, self._monotonic())
         except HubError as limited:
-            return limited
+            return error if error.row.code in _WELL_SIGNED else limited
         return error
 
     def follow(self, tenant: str) -> None:
@@ -207,30 +218,3 @@ class Admission:
     def _identified(self, connection: CountedConnection) -> None:
         if connection.is_pending:
             self._connects.identified(connection.address)
-
-
-def address_of(client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
-    """The address a request's failures count against.
-
-    A proxy on this machine is believed in `X-Forwarded-For`, by its last entry, which is the one it wrote itself.
-    """
-    host = client[0] if client else ""
-    forwarded = headers.get(b"x-forwarded-for", b"").rpartition(b",")[2].strip().decode("latin-1")
-    if forwarded and (not host or _is_here(host)):
-        host = forwarded
-    try:
-        parsed = ip_address(host)
-    except ValueError:
-        return host[:64]
-    if not isinstance(parsed, IPv6Address):
-        return host
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(IPv6Address(int(parsed) >> _IPV6_KEPT_BITS << _IPV6_KEPT_BITS))
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

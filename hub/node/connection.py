@@ -15,7 +15,6 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, Final
 
 from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
-from hub.limits.admission import address_of
 from hub.node.fanout import Sub
 from hub.ports import ConnectionOwner, SocketTransport, Upgrade
 from hub.protocol.commands import Append, Caller, Command, Outcome, Reply
@@ -122,7 +121,7 @@ class Connection:
         """The socket is open; the client must say who it is within the handshake timeout."""
         self.attach(transport)
         self.upgrade = upgrade
-        self.address = sys.intern(address_of(upgrade.client, upgrade.headers))
+        self.address = sys.intern(self._owner.admission.address_of(upgrade.client, upgrade.headers))
         self._owner.opened(self)
 
     def text(self, data: bytes) -> None:

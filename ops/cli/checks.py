@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from hub.auth.keys import from_pem, from_secret, parse_jwks_url
-from hub.config import DEV_SECRET, Settings, declarations
+from hub.config import OWN_KEY, Settings, declarations
 from hub.readers import SettingRefused
 from streams.errors import ConfigurationRefused, StreamsError
 from streams.redis.calls import Calls
@@ -67,8 +67,8 @@ def check_settings(env: Mapping[str, str]) -> Iterator[Finding]:
         )
     elif (problem := key_problem(settings)) is not None:
         yield Finding(Level.FAIL, "tokens", problem)
-    elif settings.jwt_secret == DEV_SECRET:
-        yield Finding(Level.WARN, "tokens", "HUB_JWT_SECRET is the public dev secret: anybody can sign tokens with it")
+    elif settings.has_dev_secret:
+        yield Finding(Level.FAIL, "tokens", f"HUB_JWT_SECRET must be {OWN_KEY}")
     else:
         yield Finding(Level.OK, "tokens", "a key to verify them is set")
     yield check_files(settings.max_connections)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hub.config import DEV_SECRET, Settings
+from hub.readers import SettingRefused
+
 Hub = Callable[..., tuple[int, str]]
 WEAK_KEY = """-----BEGIN PUBLIC KEY-----
 MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf
@@ -79,6 +82,24 @@ def test_a_node_without_any_key_is_wrong_input(hub: Hub, redis_url: str) -> None
 
     assert code == 2
     assert "set HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY or HUB_JWKS_URL" in told
+
+
+@pytest.mark.parametrize(
+    ("command", "host"), [("serve", "127.0.0.1"), ("serve", "0.0.0.0"), ("dev", "0.0.0.0"), ("dev", "hub.internal")]
+)
+def test_the_public_dev_secret_is_refused_where_others_may_connect(hub: Hub, command: str, host: str) -> None:
+    """`serve` never takes it, `dev` on an address of this machine alone; the sentence says what to set."""
+    code, told = hub(command, "--port", "0", HUB_JWT_SECRET=DEV_SECRET, HUB_HOST=host)
+
+    assert (code, told.count("\n")) == (2, 1)
+    assert "HUB_JWT_SECRET must be a secret of your own" in told
+    assert DEV_SECRET not in told
+
+
+def test_the_public_dev_secret_is_refused_on_any_other_server() -> None:
+    """The application does not know which address its server listens on."""
+    with pytest.raises(SettingRefused, match="HUB_JWT_SECRET must be a secret of your own"):
+        Settings.for_any_server({"HUB_JWT_SECRET": DEV_SECRET, "REDIS_URL": "redis://127.0.0.1:1/0"})
 
 
 def test_an_agent_that_is_not_there_is_a_wrong_setting(hub: Hub, redis_url: str) -> None:

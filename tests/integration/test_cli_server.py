@@ -12,12 +12,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hub.client import HubClient
 from hub.config import DEV_SECRET, Settings
 from ops.cli.identity import ALL_GRANTS, signed
-from support.nodes import data_folder
+from support.nodes import SECRET, data_folder, token
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 PROGRAM = [sys.executable, "-c", "from ops.cli import main; main()"]
@@ -119,11 +120,11 @@ def test_a_taken_port_is_one_line(dev: Server, tmp_path: Path) -> None:
 async def test_serving_processes_share_a_port_and_are_replaced(redis_url: str, tenant: str) -> None:
     """A node that is killed is started again on the same port; SIGTERM ends all of them."""
     env = {
-        "REDIS_URL": redis_url, "HUB_JWT_SECRET": DEV_SECRET, "HUB_DRAIN_SECONDS": "0", "HUB_DATA": data_folder(),
+        "REDIS_URL": redis_url, "HUB_JWT_SECRET": SECRET, "HUB_DRAIN_SECONDS": "0", "HUB_DATA": data_folder(),
     }  # fmt: skip # a table
     server = Server("serve", "--workers", "2", "--port", "0", env=env)
     try:
-        async with HubClient(server.url, a_token(tenant), connect_timeout_s=100) as hub:
+        async with HubClient(server.url, token("alice", tenant), connect_timeout_s=100) as hub:
             await hub.send("conversation:1", "one")
             victims = server.nodes()
             for pid in victims:
@@ -136,3 +137,26 @@ async def test_serving_processes_share_a_port_and_are_replaced(redis_url: str, t
     finally:
         code, _ = server.end(signal.SIGTERM)
     assert code == 0
+
+
+async def test_dev_on_another_address_makes_and_prints_a_secret_of_its_own(tmp_path: Path, tenant: str) -> None:
+    """Others reach it, so the public secret signs nothing; the printed one does, and the token beside it is good."""
+    server = Server("dev", "--port", "0", "--data", str(tmp_path / "data"), env={"HUB_HOST": "0.0.0.0"})
+    try:
+        made = re.search(r"HUB_JWT_SECRET=(\S+)", server.banner)
+        assert made, server.banner
+        own = signed(Settings(jwt_secret=made[1]), "alice", tenant, ALL_GRANTS, 600)
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            statuses = [
+                (
+                    await http.get("/v1/channels/conversation:1/events", headers={"Authorization": f"Bearer {text}"})
+                ).status_code
+                for text in (a_token(tenant), own)
+            ]
+    finally:
+        server.process.kill()
+        server.process.communicate()
+
+    assert len(made[1]) >= 32
+    assert made[1] != DEV_SECRET
+    assert statuses == [401, 200]

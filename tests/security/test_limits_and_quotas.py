@@ -152,6 +152,22 @@ async def test_ten_failed_handshakes_a_minute_and_address_then_4004(redis_url: s
     assert served["type"] == "message.received"
 
 
+async def test_an_expired_token_is_told_so_behind_a_proxy_that_forges(redis_url: str, tenant: str) -> None:
+    """By socket and HTTP: who holds one must refresh it, and is not told to wait for what a neighbour did."""
+    address, old = an_address(), token("a", tenant, ttl_s=-600)
+    async with running_node(redis_url, rate_limits={}) as node:
+        NodeClock(node)
+        forged = [await failed_handshake(node, address) for _ in range(11)]
+        async with raw_client(node.ws_url, additional_headers=address) as a:
+            await a.send("connection.init", {"token": old, "versions": [1]})
+            by_socket = await a.closed()
+        async with httpx.AsyncClient(base_url=node.url, headers=address, timeout=30) as http:
+            by_http = await http.get(f"/v1/channels/{CHANNEL}/events", headers={"Authorization": f"Bearer {old}"})
+
+    assert forged[-1] == 4004
+    assert (by_socket, by_http.json()["code"]) == (4002, 4002)
+
+
 async def test_refreshing_is_free_and_failing_to_is_not(redis_url: str, tenant: str) -> None:
     """Only failures take from `auth`; an address that goes on failing loses the socket."""
     async with (

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import secrets
 import socket
 import sys
 import time
@@ -14,8 +15,10 @@ from typing import Annotated
 
 import typer
 
-from hub.config import DEV_SECRET, Settings
+from hub.addresses import is_loopback
+from hub.config import DEV_SECRET, OWN_KEY, Settings
 from ops.cli import STARTED
+from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.identity import ALL_GRANTS, DAY_S, signed
 from ops.cli.node_process import bind, refuse_unusable_redis, run_node, url_of
 from ops.cli.options import DEFAULT_TENANT, DEFAULT_USER, new_app, run
@@ -61,12 +64,24 @@ async def _serve(settings: Settings, bound: socket.socket, about: str) -> None:
 
 
 def _settings(settings: Settings, port: int | None, data: Path | None) -> Settings:
+    """The settings of this run.
+
+    Raises:
+        CommandFailed: the dev secret was chosen for an address that others reach.
+    """
+    if settings.has_dev_secret and not is_loopback(settings.host):
+        raise CommandFailed(f"on {settings.host} HUB_JWT_SECRET must be {OWN_KEY}", EXIT_USAGE)
     return dataclasses.replace(
         settings,
         port=settings.port if port is None else port,
         data_dir=settings.data_dir if data is None else str(data),
-        jwt_secret=settings.jwt_secret if settings.has_token_key else DEV_SECRET,
+        jwt_secret=settings.jwt_secret if settings.has_token_key else _make_secret(settings.host),
     )
+
+
+def _make_secret(host: str) -> str:
+    """The public dev secret where only this machine connects, else one of this run's own."""
+    return DEV_SECRET if is_loopback(host) else secrets.token_urlsafe(36)
 
 
 def _fsync(settings: Settings) -> FsyncPolicy:
@@ -83,6 +98,11 @@ def _print_addresses(settings: Settings, bound: socket.socket, about: str) -> No
         f"  socket   {url.replace('http', 'ws', 1)}/ws",
         f"  redis    {cli_line(settings.redis_url or '')}    ({about})",
     ]
+    if not (settings.has_dev_secret or Settings.from_env(os.environ).has_token_key):
+        lines += [
+            f"  secret   HUB_JWT_SECRET={settings.jwt_secret}",
+            "           (made for this run: set it where other commands, or the next run, are to use it)",
+        ]
     if token:
         lines += [
             f"  token    {token}",

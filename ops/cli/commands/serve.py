@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hub.config import Settings
+from hub.config import OWN_KEY, Settings
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.log_access import redis_at
 from ops.cli.node_process import Nodes, bind, refuse_unusable_redis, run_node, url_of
@@ -32,6 +32,8 @@ def serve(
         raise CommandFailed(
             "set HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY or HUB_JWKS_URL: a node must be able to verify tokens", EXIT_USAGE
         )
+    if settings.has_dev_secret:
+        raise CommandFailed(f"HUB_JWT_SECRET must be {OWN_KEY}", EXIT_USAGE)
     settings = dataclasses.replace(settings, host=host or settings.host, port=settings.port if port is None else port)
     with redis_at(settings.redis_url or "", Path(settings.data_dir)) as redis_url:
         settings = dataclasses.replace(settings, redis_url=redis_url)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from hub.addresses import address_of
 from hub.auth.origins import OriginPolicy, origin_policy
 from hub.auth.permissions import compile_grants
 from hub.auth.tokens import Principal
 from hub.errors import HubError
-from hub.limits.admission import Admission, ConnectLimits, address_of
+from hub.limits.admission import Admission, ConnectLimits
 from hub.limits.quotas import Quota, Quotas
 from hub.limits.rates import RateLimiter
+from hub.readers import NETWORKS
 from streams.channel import parse_channel
 from streams.envelope import Actor, Appended, Draft, Durability, Lane
 from streams.errors import LogUnavailable
@@ -110,6 +112,12 @@ ADDRESSES = {
         "10.0.0.1",
     ),
     "a unix socket": (None, {b"x-forwarded-for": b"10.0.0.1"}, "10.0.0.1"),
+    "a proxy here, before which another of ours stands": (
+        ("127.0.0.1", 5),
+        {b"x-forwarded-for": b"10.0.0.1, 127.0.0.2"},
+        "10.0.0.1",
+    ),
+    "a mapped proxy here": (("::ffff:127.0.0.1", 5), {b"x-forwarded-for": b"10.0.0.1"}, "10.0.0.1"),
     "one customer's addresses": (("2001:db8:1:2:ffff::7", 5), {}, "2001:db8:1:2::"),
     "a mapped address": (("::ffff:192.0.2.1", 5), {}, "192.0.2.1"),
     "no address": (("127.0.0.1", 5), {b"x-forwarded-for": b"x" * 1_000}, "x" * 64),
@@ -119,10 +127,30 @@ ADDRESSES = {
 
 @pytest.mark.parametrize("case", ADDRESSES)
 def test_whom_failures_count_against(case: str) -> None:
-    """Only a proxy on this machine is believed, and only what it wrote itself; IPv6 counts by /64."""
+    """By default a proxy on this machine is believed, and only what it wrote itself; IPv6 counts by /64."""
     client, headers, expected = ADDRESSES[case]
 
     assert address_of(client, headers) == expected
+
+
+@pytest.mark.parametrize(("peer", "forwarded", "expected"), [
+    ("10.1.2.3", b"192.0.2.1", "192.0.2.1"), ("10.1.2.3", b"6.6.6.6, 192.0.2.1, 10.9.9.9", "192.0.2.1"),
+    ("127.0.0.1", b"192.0.2.1", "127.0.0.1"), ("192.0.2.9", b"192.0.2.1", "192.0.2.9"), ("10.1.2.3", b"", "10.1.2.3"),
+])  # fmt: skip # a case a row
+def test_only_the_proxies_that_are_set_are_believed(peer: str, forwarded: bytes, expected: str) -> None:
+    """Each takes the place of this machine's; what stands left of the first that is none was written by the client."""
+    assert address_of((peer, 5), {b"x-forwarded-for": forwarded}, NETWORKS.read("10.0.0.0/8")) == expected
+
+
+def test_a_well_signed_token_keeps_its_own_code_when_its_address_has_failed_too_often() -> None:
+    """Behind one proxy somebody forges; the others, whose tokens expired or were revoked, are told so."""
+    admission = Rig().admission
+    for _ in range(12):
+        admission.refusal("192.0.2.1", HubError(4001, "x"))
+
+    answers = [admission.refusal("192.0.2.1", HubError(code, "x")).row.code for code in (4001, 4002, 4019)]
+
+    assert answers == [4004, 4002, 4019]
 
 
 @pytest.mark.parametrize(

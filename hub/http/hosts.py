@@ -1,0 +1,38 @@
+"""Refuses requests that are addressed to a host name that is not the hub's (docs/protocol.md#http)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hub.auth.origins import HostPolicy
+from hub.errors import HubError
+from hub.http.problems import problem
+
+REFUSAL: Final = "the hub is not known by this host name; list it in HUB_ALLOWED_HOSTS, or set WEBSOCKET_URL"
+_FOR_ANY_NAME: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+class HostCheck:
+    """ASGI middleware: 403 for a foreign `Host`, on the console's routes or, where the policy says so, on all."""
+
+    def __init__(self, app: ASGIApp, policy: HostPolicy) -> None:
+        self._app, self._policy = app, policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Judge one request. Sockets are judged where they are made."""
+        if scope["type"] == "http" and self._is_judged(scope):
+            host = Headers(scope=scope).get("host", "")
+            if not self._policy.allows(host.encode("latin-1")):
+                await problem(HubError(4003, REFUSAL), Request(scope, receive))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_judged(self, scope: Scope) -> bool:
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        if self._policy.is_for_all:
+            return path not in _FOR_ANY_NAME
+        return path == "/console" or path.startswith("/console/")

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic, time
-from typing import Any
+from typing import Any, Final
 
 from hub.auth.revocations import Revocation
 from hub.auth.tokens import TokenVerifier
@@ -41,6 +41,9 @@ from streams.json_bytes import to_json
 from streams.loops import Loop
 from streams.records.presence import MemberStatus
 from streams.redis.log import Log
+
+OWED_LOOK_S: Final = 0.25
+"""Between two looks whether a channel is owed to somebody and Redis is back."""
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +109,7 @@ class Hub:
         self.recovery = Recovery(log, self.states, self.metrics, settings.max_lag_events, self.spawn, self.as_hub_error)
         self.subscriptions = Subscriptions(
             log, self.states, self.metrics, self.admission, self.presence, self.recovery, settings.max_subscriptions,
-            self.as_hub_error,
+            self.spawn, self.as_hub_error,
         )  # fmt: skip
         self.fanouts = self.subscriptions.fanouts
         self.handlers, self._take_binary = build_handlers(self, EVENT_HANDLERS)
@@ -114,6 +117,7 @@ class Hub:
     async def start(self) -> None:
         """Begin to watch deadlines and presence."""
         self._loops.append(self.log.loops.every("deadlines", self.deadlines.look, self.deadlines.tick_s))
+        self._loops.append(self.log.loops.every("owed_subscriptions", self.subscriptions.subscribe_owed, OWED_LOOK_S))
         await self.presence.start()
 
     async def stop(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from hub.errors import HubError
 from hub.metrics import NodeMetrics
@@ -22,6 +22,8 @@ from streams.errors import LogUnavailable, StreamsError
 from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS
 
+AGAIN_S: Final = 0.5
+"""Pause before a channel is looked at again that Redis could not show, although it is there (BUSY, a full memory)."""
 _WITH_A_PLACE = frozenset({Phase.REPLAYING, Phase.CATCHING_UP, Phase.LIVE})
 
 
@@ -89,7 +91,9 @@ class Recovery:
                 behind.pop(sub, None)
             self._behind.pop(connection, None)
         except LogUnavailable:
-            return  # they stay noted; when the log is back the tail speaks again and the catch-up is begun anew
+            # They stay noted. When Redis is back the tail speaks again, which begins anew; was it never lost, nothing else would.
+            if self._log.is_available:
+                asyncio.get_running_loop().call_later(AGAIN_S, self.catch_up, connection)
         except Exception as error:
             connection.fail(self._as_hub_error(error))
         finally:
@@ -141,8 +145,10 @@ class Recovery:
     async def _mend(self, fanout: Fanout) -> None:
         try:
             await self.tell_break(fanout)
-        except StreamsError:
-            return  # Redis is away again: the tail says so anew when it is back
+        except StreamsError:  # when Redis is back the tail says so anew; was it never lost, nothing else would
+            if self._log.is_available and fanout.subscribers:
+                asyncio.get_running_loop().call_later(AGAIN_S, self.note_broken, fanout)
+            return
         for sub in list(fanout.subscribers):
             if sub.phase is Phase.CATCHING_UP:
                 self.note_behind(sub)

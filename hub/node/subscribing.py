@@ -2,14 +2,17 @@
 
 The order on the wire: `channel.subscribed`, the replayed events, `channel.resumed`, live events. The fence is the head named in
 `channel.subscribed`: events after it are live. Where the state is included it stands exactly at that head.
+
+While Redis is away a channel is refused with 4013 and owed: when Redis is back, it is subscribed as it was asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Final
 
 from hub.errors import HubError
 from hub.limits.admission import Admission
@@ -20,14 +23,18 @@ from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
 from hub.ports import ChannelStates
 from hub.protocol.replies import Opening, resumed, subscribed
+from hub.protocol.session import SessionState
 from hub.protocol.subscription import Phase, RefusedChannel, SubscribeRequest, SubscriptionState
 from streams.channel import Channel
 from streams.cursor import LIVE, Gap, Look, Position, Resumable, judge, limit_replay
+from streams.errors import LogUnavailable
 from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS
 
 AT_ONCE: Final = 16
 """Channels of one connection whose questions share round trips. More would let one client's resume crowd out others'."""
+OWED_AT_ONCE: Final = 256
+"""Owed channels whose questions share round trips when Redis is back."""
 REPLAY_EVENTS_MAX: Final = 1_000_000
 """Events one resume may replay; more is a gap (`too_far`), since reading them would hold up everybody."""
 
@@ -54,6 +61,7 @@ class Subscriptions:
 
     Args:
         max_subscriptions: channels a connection may follow.
+        spawn: runs work that ends with the node.
         as_hub_error: the error a client is told of an exception.
 
     Attributes:
@@ -62,7 +70,8 @@ class Subscriptions:
 
     def __init__(
         self, log: Log, states: ChannelStates, metrics: NodeMetrics, admission: Admission, presence: PresenceTracker,
-        recovery: Recovery, max_subscriptions: int, as_hub_error: Callable[[Exception], HubError],
+        recovery: Recovery, max_subscriptions: int, spawn: Callable[[Coroutine[Any, Any, None]], object],
+        as_hub_error: Callable[[Exception], HubError],
     ) -> None:  # fmt: skip
         self.fanouts: dict[Channel, Fanout] = {}
         self._log = log
@@ -72,6 +81,8 @@ class Subscriptions:
         self._presence = presence
         self._recovery = recovery
         self._max_subscriptions = max_subscriptions
+        self._spawn = spawn
+        self._owed: dict[Connection, dict[Channel, SubscribeRequest]] = {}
         self._as_hub_error = as_hub_error
 
     async def subscribe_all(
@@ -83,6 +94,7 @@ class Subscriptions:
             if isinstance(request, RefusedChannel):
                 connection.refuse(request.error, request.re, request.name)
                 continue
+            self._disown(connection, request.channel)
             if request.channel in group or len(group) == AT_ONCE:
                 await self._subscribe_group(connection, group)
                 group = {}
@@ -90,7 +102,11 @@ class Subscriptions:
         await self._subscribe_group(connection, group)
 
     def unsubscribe(self, connection: Connection, channel: Channel) -> bool:
-        """End a connection's subscription; false when it had none."""
+        """End a connection's subscription, also one that is owed; false when it had none."""
+        self._disown(connection, channel)
+        return self._leave(connection, channel)
+
+    def _leave(self, connection: Connection, channel: Channel) -> bool:
         sub = connection.subscriptions.pop(channel.wire, None)
         if sub is None:
             return False
@@ -103,7 +119,47 @@ class Subscriptions:
             self._end(sub)
             self._presence.vanished(connection, sub.fanout.channel)
         connection.subscriptions.clear()
+        self._owed.pop(connection, None)
         self._recovery.drop(connection)
+
+    async def subscribe_owed(self) -> None:
+        """Subscribe what is owed, if Redis is back.
+
+        Raises:
+            LogUnavailable: some of it is still owed.
+        """
+        failure: LogUnavailable | None = None
+        while self._owed and self._log.is_available and failure is None:
+            each = ((one, request) for one, requests in self._owed.items() for request in requests.values())
+            several = list(islice(each, OWED_AT_ONCE))
+            found = await asyncio.gather(
+                *(self._prepare(connection, request, has_room=True) for connection, request in several),
+                return_exceptions=True,
+            )
+            begun: dict[Connection, list[tuple[SubscribeRequest, Prepared | BaseException]]] = {}
+            for (connection, request), outcome in zip(several, found, strict=True):
+                if self._owed.get(connection, {}).get(request.channel) is not request:  # asked for anew, left, or gone
+                    if isinstance(outcome, Prepared):
+                        self._end(outcome.sub)
+                elif isinstance(outcome, LogUnavailable):
+                    failure = outcome
+                else:
+                    self._disown(connection, request.channel)
+                    begun.setdefault(connection, []).append((request, outcome))
+            for connection, those in begun.items():
+                self._spawn(self._begin_each(connection, those))
+        if failure is not None:
+            raise failure
+
+    def _disown(self, connection: Connection, channel: Channel) -> None:
+        requests = self._owed.get(connection)
+        if requests is not None and requests.pop(channel, None) is not None and not requests:
+            del self._owed[connection]
+
+    def _refuse(self, connection: Connection, request: SubscribeRequest, error: Exception) -> None:
+        connection.refuse(self._as_hub_error(error), request.re, request.channel.wire)
+        if isinstance(error, LogUnavailable) and connection.session.state is not SessionState.CLOSED:
+            self._owed.setdefault(connection, {})[request.channel] = replace(request, re=None)
 
     def _end(self, sub: Sub) -> None:
         """End a subscription; the last one ends the channel's tail."""
@@ -118,23 +174,29 @@ class Subscriptions:
 
     async def _subscribe_group(self, connection: Connection, group: Mapping[Channel, SubscribeRequest]) -> None:
         inbox = f"user:{connection.session.principal.user}"  # followed without being asked for, so it takes no place
-        room = self._max_subscriptions - len(connection.subscriptions) + (inbox in connection.subscriptions)
+        owed = sum(one.wire not in connection.subscriptions for one in self._owed.get(connection, ()))
+        room = self._max_subscriptions - len(connection.subscriptions) - owed + (inbox in connection.subscriptions)
         questions = []
         for request in group.values():
             wire = request.channel.wire
             room -= wire != inbox and wire not in connection.subscriptions
             questions.append(self._prepare(connection, request, has_room=wire == inbox or room >= 0))
         prepared = await asyncio.gather(*questions, return_exceptions=True)
+        await self._begin_each(connection, list(zip(group.values(), prepared, strict=True)))
+
+    async def _begin_each(
+        self, connection: Connection, prepared: Sequence[tuple[SubscribeRequest, Prepared | BaseException]]
+    ) -> None:
         try:
-            for request, found in zip(group.values(), prepared, strict=True):
+            for request, found in prepared:
                 try:
                     if isinstance(found, BaseException):
                         raise found
                     await self._begin(connection, request, found)
                 except Exception as error:
-                    connection.refuse(self._as_hub_error(error), request.re, request.channel.wire)
+                    self._refuse(connection, request, error)
         finally:  # the socket may be gone before all have begun
-            for found in prepared:
+            for _, found in prepared:
                 if isinstance(found, Prepared) and found.sub.phase is Phase.OPENING:
                     self._end(found.sub)
 
@@ -169,13 +231,13 @@ class Subscriptions:
     async def _begin(self, connection: Connection, request: SubscribeRequest, prepared: Prepared) -> None:
         """Tell how it opens, replay, and go live. Subscribing again starts over."""
         sub = prepared.sub
-        self.unsubscribe(connection, request.channel)
+        self._leave(connection, request.channel)
         connection.subscriptions[request.channel.wire] = sub
         try:
             await self._replay(sub, request, prepared.opening)
         except BaseException:
             if sub.phase is not Phase.LIVE:
-                self.unsubscribe(connection, request.channel)
+                self._leave(connection, request.channel)
             raise
         self._presence.joined(connection, request.channel)
 

@@ -54,7 +54,7 @@ async def read_only(redis: Any) -> AsyncIterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("refusing", [full], ids=["full"])
+@pytest.mark.parametrize("refusing", [full, read_only], ids=["full", "read-only"])
 async def test_presence_lives_on_after_redis_refused_writes(refusing_redis: RedisServer, refusing: Any) -> None:
     """A join is told within a lease afterwards, and the leave after it; readiness names the part meanwhile, and it is counted."""
     async with command(refusing_redis) as redis, running_node(refusing_redis.url) as node:

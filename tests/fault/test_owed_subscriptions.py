@@ -1,0 +1,84 @@
+"""Channels asked for while Redis is away are refused, owed, and subscribed by the hub itself when Redis is back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.nodes import Node, running_node, token
+from support.redis_server import RedisServer
+from support.socket_client import SocketClient, client, raw_client
+
+ROOMS = ("conversation:1", "conversation:2")
+
+
+async def written(node: Node, tenant: str) -> dict[str, dict[str, Any]]:
+    """Three messages in each room; returns the cursor after the first one of each."""
+    cursors: dict[str, dict[str, Any]] = {}
+    async with client(node.ws_url, token("writer", tenant)) as writer:
+        for room in ROOMS:
+            for number in range(3):
+                said = (await writer.say(room, f"{room} {number}"))["payload"]
+                cursors.setdefault(room, {"after": said["id"], "seq": said["seq"]})
+    return cursors
+
+
+async def refusals(socket: SocketClient, count: int) -> list[tuple[int, str, str | None]]:
+    """Code, channel and `re` of the next errors."""
+    found = []
+    while len(found) < count:
+        frame = await socket.expect("connection.error")
+        found.append((frame["payload"]["code"], frame["channel"], frame.get("re")))
+    return sorted(found)
+
+
+async def test_redis_away_during_a_reconnect_is_made_up_for(own_redis: RedisServer, tenant: str) -> None:
+    """4013 for each channel, then, on the same socket, the replay that was asked for, the receipt and live events."""
+    async with running_node(own_redis.url) as node:
+        cursors = await written(node, tenant)
+        async with raw_client(node.ws_url) as back:
+            with own_redis.killed():
+                await back.send(
+                    "connection.reconnect",
+                    {"token": token("a", tenant), "versions": [1], "session_id": "s-none", "cursors": cursors},
+                )
+                told = await refusals(back, 3)
+            while {f["channel"] for f in back.seen if f["type"] == "channel.resumed"} != set(ROOMS):
+                await back.next()
+            seqs = {room: [f["seq"] for f in back.seen if f.get("channel") == room and "seq" in f] for room in ROOMS}
+            openings = [f for f in back.seen if f["type"] == "channel.subscribed" and f["channel"] in ROOMS]
+            async with client(node.ws_url, token("later", tenant)) as writer:
+                await writer.say(ROOMS[0], "live")
+            (live,) = await back.events(1)
+
+    assert [(code, channel) for code, channel, _ in told] == [
+        (4013, "conversation:1"),
+        (4013, "conversation:2"),
+        (4013, "user:a"),
+    ]
+    assert seqs == {room: [2, 3] for room in ROOMS}
+    assert all("re" not in frame and frame["payload"]["recovered"] for frame in openings)
+    assert (live["channel"], live["seq"]) == (ROOMS[0], 4)
+
+
+async def test_asking_again_meanwhile_replaces_and_leaving_ends_it(own_redis: RedisServer, tenant: str) -> None:
+    """Of two requests for one channel the later one counts; a channel that was left meanwhile is not subscribed."""
+    async with running_node(own_redis.url) as node, client(node.ws_url, token("a", tenant)) as a:
+        cursors = await written(node, tenant)
+        with own_redis.killed():
+            for wish in ({"after": "0"}, cursors[ROOMS[0]]):
+                channels = [{"channel": ROOMS[0], **wish}, {"channel": ROOMS[1], "after": "0"}]
+                id_ = await a.send("channel.subscribe", {"channels": channels})
+                assert await refusals(a, 2) == [(4013, room, id_) for room in ROOMS]
+            await a.answer("channel.unsubscribe", {"channels": [ROOMS[1]]})
+        told = await a.expect("channel.subscribed", channel=ROOMS[0])
+        await a.expect("channel.resumed", channel=ROOMS[0])
+        seqs = [frame["seq"] for frame in a.seen if "seq" in frame]
+        async with client(node.ws_url, token("later", tenant)) as writer:
+            for room in reversed(ROOMS):
+                await writer.say(room, "live")
+        (live,) = await a.events(1)
+
+    assert "re" not in told
+    assert seqs == [2, 3]
+    assert (live["channel"], live["seq"]) == (ROOMS[0], 4)
+    assert not [f for f in a.seen if f.get("channel") == ROOMS[1] and f["type"] == "channel.subscribed"]

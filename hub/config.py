@@ -194,6 +194,20 @@ class Settings:
         default=10_000,
         shown="10000",
     )
+    max_http_connections: int = setting(
+        "HUB_HTTP_CONNECTIONS",
+        whole(1, 10_000_000),
+        "connections of plain HTTP per node, streams and long polls included; a request on a further one is refused (4010)",
+        default=2_000,
+        shown="2000",
+    )
+    max_http_connections_by_address: int = setting(
+        "HUB_HTTP_CONNECTIONS_BY_ADDRESS",
+        whole(1, 10_000_000),
+        "of them from one address; trusted proxies are not counted",
+        default=500,
+        shown="500",
+    )
     message_size_limit_bytes: int = setting(
         "WEBSOCKET_MESSAGE_SIZE_LIMIT",
         size_bytes(1_024, 64 * _MB),

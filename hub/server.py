@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
 from hub.app import create_app
 from hub.config import Settings
-from hub.http.bounded import bounded_http
+from hub.http.bounded import HttpBounds, bounded_http
 from hub.logs import configure_logging, uvicorn_log_config
+from hub.node.hub import Hub
 from hub.websocket.protocol import lean_protocol
 from hub.websocket.upgrade import HANDSHAKE_SIZE_LIMIT_BYTES
 
 BACKLOG: Final = 4_096
 """Connections the kernel holds while the node accepts: a reconnect storm after a deploy comes all at once."""
+
+
+DRAIN_MIN_S: Final = 0.5
+"""A request under way has this long even where HUB_DRAIN_SECONDS is 0."""
+
+
+class DrainingServer(uvicorn.Server):
+    """Uvicorn's server; before it waits for answers under way, those that would never end are ended."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain streams and long polls, then stop as uvicorn does, which drains the sockets."""
+        app: Any = self.config.app
+        hub = app.state.hub
+        if isinstance(hub, Hub):
+            hub.drain()
+        await super().shutdown(sockets)
 
 
 def make_server(settings: Settings, *, log_level: str = "warning") -> uvicorn.Server:
@@ -27,14 +45,19 @@ def make_server(settings: Settings, *, log_level: str = "warning") -> uvicorn.Se
         message_size_limit_bytes=settings.message_size_limit_bytes,
         handshake_size_limit_bytes=HANDSHAKE_SIZE_LIMIT_BYTES,
     )
+    drain_s = max(DRAIN_MIN_S, settings.drain_s)
+    bounds = HttpBounds(
+        settings.handshake_timeout_s, drain_s, settings.max_connections, settings.max_http_connections,
+        settings.max_http_connections_by_address, settings.trusted_proxies,
+    )  # fmt: skip # one a line says no more
     config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, ws=protocol, http=bounded_http(settings.handshake_timeout_s),
+        app, host=settings.host, port=settings.port, ws=protocol, http=bounded_http(bounds),
         log_level=log_level, access_log=False, backlog=BACKLOG,
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
-        lifespan="on", timeout_graceful_shutdown=int(settings.drain_s) + 1, server_header=False, date_header=False,
+        lifespan="on", timeout_graceful_shutdown=math.ceil(drain_s) + 1, server_header=False, date_header=False,
         log_config=uvicorn_log_config(),
     )  # fmt: skip
-    return uvicorn.Server(config)
+    return DrainingServer(config)
 
 
 async def serve(settings: Settings, sockets: Sequence[socket.socket] | None = None) -> None:

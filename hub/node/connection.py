@@ -85,7 +85,7 @@ class Connection:
     __slots__ = (
         "_all_settled", "_backlog", "_backlog_bytes", "_closing", "_drained", "_is_busy", "_out", "_owner", "_task",
         "_transport", "_unread_bytes", "_unsettled_count", "address", "adopted_at", "heard_at", "held_tenant", "is_batch",
-        "is_expiry_told", "is_pending", "is_writable", "look_at", "opened_at", "session", "subscriptions", "upgrade",
+        "is_expiry_told", "is_listener", "is_pending", "is_writable", "look_at", "opened_at", "session", "subscriptions", "upgrade",
         "wants_reasoning",
     )  # fmt: skip
 
@@ -100,6 +100,7 @@ class Connection:
         self.is_batch = self.wants_reasoning = self.is_expiry_told = self.is_pending = False
         self.is_writable = True
         self.opened_at = self.heard_at = owner.clock.monotonic()
+        self.is_listener = is_listener
         if is_listener:
             self.heard_at = math.inf
         self.look_at = math.inf

@@ -120,6 +120,12 @@ class Hub:
         self._loops.append(self.log.loops.every("owed_subscriptions", self.subscriptions.subscribe_owed, OWED_LOOK_S))
         await self.presence.start()
 
+    def drain(self) -> None:
+        """Take nobody new, and end streams and long polls as sockets are ended: told when to come back, then closed."""
+        self.is_draining = True
+        for connection in [connection for connection in self.connections if connection.is_listener]:
+            connection.draining()
+
     async def stop(self) -> None:
         """Let go: presence leaves are handed over, background work ends. The log is closed by whoever opened it."""
         self.is_draining = True
@@ -150,8 +156,10 @@ class Hub:
         """A connection without a socket, for an HTTP request's caller; it ends with the token like any other.
 
         Raises:
-            HubError: 4004 or 4010.
+            HubError: 4004 or 4010; 4013, the node goes down.
         """
+        if self.is_draining:
+            raise HubError(4013, "the node is stopping; try another one", retry_after_ms=self.drain_delay_ms())
         self._refuse_when_full()
         connection = Connection(self, is_listener=True)
         connection.attach(transport)

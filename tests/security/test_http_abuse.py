@@ -13,10 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
+from hub.http import bounded
 from hub.http.requests import BODY_TIMEOUT_S
 from streams.channel import parse_channel
 from streams.envelope import Actor, Draft
 from support.nodes import running_node, token
+from support.socket_client import client
 from support.until import until
 
 STREAM = "/v1/channels/conversation:1/stream"
@@ -178,3 +180,96 @@ async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
     }
     assert [path for path in document | hidden if not any(path.startswith(known) for known in named)] == []
     assert [known for known in named if known not in written] == []
+
+
+def head_of(body_bytes: int, *, path: str = "/v1/channels/team:1/events") -> bytes:
+    """A request without a token that announces a body."""
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {body_bytes}\r\n\r\n".encode()
+
+
+async def gone(reader: asyncio.StreamReader) -> bool:
+    """True once the other side has ended the connection; whatever it says before is passed over."""
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionResetError):
+            while await reader.read(65_536):
+                pass
+    return True
+
+
+@pytest.mark.parametrize("path", ["/v1/channels/team:1/events", "/nowhere", "/healthz"])
+async def test_a_body_that_does_not_come_ends_the_connection(
+    redis_url: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answered at once, then one byte and silence: given up after a moment, whichever route did not read it."""
+    monkeypatch.setattr(bounded, "LINGER_S", 0.3)
+    async with running_node(redis_url) as node:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+        writer.write(head_of(900_000, path=path))
+        answered = await reader.readuntil(b"\r\n")
+        writer.write(b"x")
+        ended = await gone(reader)
+        writer.close()
+
+    assert answered.split()[1] in {b"401", b"404", b"405"}
+    assert ended
+
+
+async def test_data_does_not_move_the_deadline_of_a_body(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then, behind the answer or in place of it: the deadline is that of the whole body."""
+    monkeypatch.setattr(bounded, "LINGER_S", 0.5)
+    async with running_node(redis_url) as node:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+        writer.write(head_of(900_000))
+
+        async def drip() -> None:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    writer.write(b"x")
+                    await writer.drain()
+                    await asyncio.sleep(0)
+
+        dripping = asyncio.create_task(drip())
+        ended = await gone(reader)
+        dripping.cancel()
+        writer.close()
+
+    assert ended
+
+
+async def test_a_body_that_comes_late_leaves_the_connection_open(redis_url: str) -> None:
+    """Refused before its body was there; the rest is thrown away, and the next request is answered."""
+    async with running_node(redis_url) as node:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+        writer.write(head_of(200_000))
+        first = await reader.readuntil(b"}")
+        writer.write(b"x" * 200_000 + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        second = await reader.readuntil(b"}")
+        writer.close()
+
+    assert b" 401 " in first.split(b"\r\n")[0]
+    assert b" 200 " in second.split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("bound", [
+    {"max_http_connections": 3}, {"max_http_connections_by_address": 3, "trusted_proxies": ()},
+])  # fmt: skip # a case a row
+async def test_connections_of_plain_http_are_bounded(redis_url: str, tenant: str, bound: dict[str, Any]) -> None:
+    """In total and by address: one more is told so and closed; sockets and other requests are not concerned."""
+    mine = {"Authorization": f"Bearer {token('a', tenant)}"}
+    async with running_node(redis_url, **bound) as node, AsyncExitStack() as stack:
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=node.url, timeout=BODY_TIMEOUT_S))
+        async with AsyncExitStack() as held:
+            for _ in range(3):
+                await held.enter_async_context(http.stream("GET", STREAM, headers=mine))
+            refused = await http.get("/healthz")
+            async with client(node.ws_url, token("b", tenant)) as b:
+                said = await b.say("conversation:1", "hi")
+        await until(lambda: not node.hub.streams)
+        async with asyncio.timeout(20):
+            while (again := await http.get("/healthz")).status_code != 200:
+                pass
+
+    assert (refused.status_code, refused.json()["code"]) == (429, 4010)
+    assert refused.headers["connection"] == "close"
+    assert said["type"] == "message.received"
+    assert again.status_code == 200

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeAlias
 
+from projections.newest import Lists, items_of
 from projections.projection import Dumped, Home, Projection, kind_of
 from projections.recorded import Recorded, broken, number, text
 from streams.channel import Kind
@@ -122,10 +123,11 @@ def _keep(newest: list[Any], item: object, count: int) -> None:
 
 
 def _render_runs(state: AgentRuns) -> JsonObject:
-    shown: JsonObject = {"active_runs": [run.render() for run in state.active.values()]}
-    if state.has_results:
-        shown |= {"outputs": [*state.outputs], "completed": [*state.completed]}
-    return shown
+    return {"active_runs": [run.render() for run in state.active.values()]}
+
+
+def _lists(state: AgentRuns) -> Lists:
+    return {"outputs": items_of(state.outputs), "completed": items_of(state.completed)} if state.has_results else {}
 
 
 def _dump_runs(state: AgentRuns) -> Json:
@@ -155,6 +157,7 @@ AGENT_RUNS: Final = Projection(
     render=_render_runs,
     dump=_dump_runs,
     load=_load_runs,
+    lists=_lists,
 )  # fmt: skip
 """`active_runs` of conversations and agents; `outputs` and `completed` of agents."""
 

@@ -7,7 +7,7 @@ anew and would be ignored by an old state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -15,6 +15,7 @@ from projections.agent_runs import AGENT_RUNS, PENDING_REQUESTS
 from projections.conversation import CONVERSATION
 from projections.documents import DOCUMENTS
 from projections.errors import EventsMissing, SnapshotRefused
+from projections.newest import Item, render_within
 from projections.projection import Home, Projection, StatePart, kind_of
 from projections.recorded import Recorded, recorded
 from projections.teams import NOTIFICATIONS, TEAMS
@@ -137,9 +138,11 @@ class ChannelState:
         """The durable part of `ChannelState` as JSON. Made once for each seq: many join at the same one."""
         if self._rendered is None:
             shown: JsonObject = {"metadata": {}, "count": self.seq}
+            lists: dict[str, Sequence[Item]] = {}
             for part in self._parts:
                 shown |= part.render()
-            self._rendered = to_json(shown)
+                lists |= part.lists()
+            self._rendered = render_within(shown, lists)
         return self._rendered
 
     def dump(self) -> bytes:

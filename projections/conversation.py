@@ -18,6 +18,7 @@ from typing import Final
 
 from projections.message import ASSISTANT, USER, Message, ShownMessage
 from projections.message_tree import MessageTree, load_tree
+from projections.newest import Item, Lists
 from projections.projection import Dumped, Home, Projection, kind_of
 from projections.recorded import Recorded, actor_id, broken, number, object_field, optional_list, optional_text, text
 from streams.channel import Kind
@@ -111,7 +112,7 @@ class Conversation:
 def _message(state: Conversation, event: Recorded) -> None:
     parts, given = optional_list(event, "parts"), optional_text(event, "parent_id")
     tree = state.tree
-    tree.add(Message(event.id, USER, event.actor, text(event, "text"), parts, tree.parent_for(given)))
+    tree.add(Message(event.id, USER, event.actor, text(event, "text"), parts, tree.parent_for(given), text_at=event.id))
 
 
 def _edit(state: Conversation, event: Recorded) -> None:
@@ -123,12 +124,14 @@ def _edit(state: Conversation, event: Recorded) -> None:
     parts = message.parts if parts is None else parts
     if mode == "replace":
         message.revision += 1
-        state.tree.rewrite(message, new_text, parts)
+        state.tree.rewrite(message, new_text, parts, event.id)
         if message.role == USER and event.payload.get("rerun") is not False:
             state.tree.ask_again(event.id, message.message_id)
         return
     finish = (message.finish_reason or "stop") if message.role == ASSISTANT else None
-    sibling = Message(event.id, message.role, event.actor, new_text, parts, message.parent_id, finish_reason=finish)
+    sibling = Message(
+        event.id, message.role, event.actor, new_text, parts, message.parent_id, finish_reason=finish, text_at=event.id
+    )
     state.tree.add(sibling)
 
 
@@ -174,7 +177,8 @@ def _start(state: Conversation, event: Recorded) -> None:
         is_active = parent_id == tree.active_leaf
     else:
         parent_id, is_active = tree.active_leaf, True
-    tree.add(Message(message_id, ASSISTANT, event.actor, "", None, parent_id, run_id), is_active=is_active)
+    answer = Message(message_id, ASSISTANT, event.actor, "", None, parent_id, run_id, text_at=event.id)
+    tree.add(answer, is_active=is_active)
 
 
 def _rerun_of(tree: MessageTree, event: Recorded, given: str | None) -> str | None:
@@ -204,11 +208,11 @@ def _end(state: Conversation, event: Recorded) -> None:
         parts = [*(parts or []), {"type": "file", "file_id": file_id, **_TEXT_FILE}]
     message = tree.messages.get(message_id)
     if message is None:
-        message = Message(message_id, ASSISTANT, event.actor, "", None, tree.active_leaf, run_id)
+        message = Message(message_id, ASSISTANT, event.actor, "", None, tree.active_leaf, run_id, text_at=event.id)
         tree.add(message)
     message.finish_reason = finish_reason
     if not message.is_deleted:
-        tree.rewrite(message, whole, parts)
+        tree.rewrite(message, whole, parts, event.id)
 
 
 def _configure(state: Conversation, event: Recorded) -> None:
@@ -217,12 +221,17 @@ def _configure(state: Conversation, event: Recorded) -> None:
 
 def _render(state: Conversation) -> JsonObject:
     if not state.has_branches:
-        return {"messages": [message.render() for message in state.tree.newest()]}
+        return {}
     settings = state.settings
     return {
         "title": settings.title, "settings": settings.values, "revision": settings.revision,
-        "active_leaf": state.tree.active_leaf, "messages": [message.render() for message in state.tree.branch()],
+        "active_leaf": state.tree.active_leaf,
     }  # fmt: skip
+
+
+def _lists(state: Conversation) -> Lists:
+    messages = state.tree.branch() if state.has_branches else state.tree.newest()
+    return {"messages": [Item(message.text_at, message.render()) for message in messages]}
 
 
 def _initial(home: Home) -> Conversation:
@@ -242,7 +251,7 @@ def _load(home: Home, value: Dumped) -> Conversation:
 
 CONVERSATION: Final = Projection(
     name="conversation",
-    version=2,
+    version=3,
     model=ConversationFields,
     initial=_initial,
     handlers={
@@ -253,5 +262,6 @@ CONVERSATION: Final = Projection(
     render=_render,
     dump=_dump,
     load=_load,
+    lists=_lists,
 )  # fmt: skip
 """Messages and settings of conversation channels; messages alone of agent channels."""

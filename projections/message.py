@@ -51,6 +51,7 @@ class Message:
         revision: how often its text was replaced.
         finish_reason: None while an answer is being written, and for people's messages.
         reactions: reaction → the users who gave it, in that order.
+        text_at: the ID of the event that holds its text as it is.
     """
 
     message_id: str
@@ -64,6 +65,7 @@ class Message:
     is_deleted: bool = False
     finish_reason: str | None = None
     reactions: dict[str, list[str]] | None = None
+    text_at: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -115,6 +117,8 @@ class Message:
             del kept["revision"]
         if not self.is_deleted:
             del kept["deleted"]
+        if self.text_at != self.message_id:
+            kept["text_at"] = self.text_at
         return kept
 
 
@@ -122,4 +126,5 @@ def load_message(value: dict[str, Any]) -> Message:
     """The message a dump was made of."""
     fields = dict(value)
     is_deleted = fields.pop("deleted", False)
-    return Message(is_deleted=is_deleted, **fields)
+    text_at = fields.pop("text_at", fields["message_id"])
+    return Message(is_deleted=is_deleted, text_at=text_at, **fields)

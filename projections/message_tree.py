@@ -58,10 +58,10 @@ class MessageTree:
         if len(self.messages) > HELD_MAX or self.weight > WEIGHT_MAX:
             self._forget()
 
-    def rewrite(self, message: Message, text: str, parts: list[Json] | None) -> None:
-        """Give a held message another text and other parts."""
+    def rewrite(self, message: Message, text: str, parts: list[Json] | None, event_id: str) -> None:
+        """Give a held message another text and other parts, told by this event."""
         self.weight -= message.weight
-        message.text, message.parts = text, parts
+        message.text, message.parts, message.text_at = text, parts, event_id
         self.weight += message.weight
         if self.weight > WEIGHT_MAX:
             self._forget()

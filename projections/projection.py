@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from projections.newest import Lists
 from projections.recorded import Recorded
 from streams.channel import Channel, Kind
 from streams.events.declaration import Payload
@@ -34,7 +35,8 @@ class Projection(Generic[S]):
         model: the fields that `render` gives to `ChannelState`; the published schema is made of these.
         handlers: event type → its effect on the state. A handler reads all it needs before it changes anything, and
             raises BrokenEvent for a payload that is not what its type promises.
-        render: the fields this state gives to `ChannelState` (docs/protocol.md#state).
+        render: the fields this state gives to `ChannelState` (docs/protocol.md#state), but for `lists`.
+        lists: the fields that may leave out their oldest items.
         dump: everything `load` needs, as JSON.
         load: the state a dump was made of; any other value raises KeyError, TypeError or ValueError.
     """
@@ -47,6 +49,7 @@ class Projection(Generic[S]):
     render: Callable[[S], JsonObject]
     dump: Callable[[S], Json]
     load: Callable[[Home, Dumped], S]
+    lists: Callable[[S], Lists] = lambda _state: {}
 
     def apply(self, state: S, event: Recorded) -> None:
         """Go on to the state after the event; types without a handler change nothing.
@@ -73,6 +76,10 @@ class StatePart(Generic[S]):
     def render(self) -> JsonObject:
         """The fields this part gives to `ChannelState`."""
         return self.projection.render(self.state)
+
+    def lists(self) -> Lists:
+        """The fields of this part that may leave out their oldest items."""
+        return self.projection.lists(self.state)
 
     def dump(self) -> Json:
         """Everything needed to begin again here."""

@@ -10,7 +10,13 @@ from projections.channel_state import PROJECTIONS
 from projections.live import LiveStateFields
 from streams.events.declaration import Payload
 from streams.events.schemas import Schema, schema_of
-from streams.events.values import Count
+from streams.events.values import Count, EventId, Maybe
+
+
+class LeftOut(Payload):
+    """The oldest items of a list are not shown: `channel.history` before this ID has them."""
+
+    before: EventId
 
 
 class CommonFields(Payload):
@@ -18,6 +24,7 @@ class CommonFields(Payload):
 
     metadata: dict[str, str]
     count: Count
+    truncated: Maybe[dict[str, LeftOut]] = None
 
 
 def _all_fields() -> type[Payload]:

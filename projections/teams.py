@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from projections.newest import Lists, items_of
 from projections.projection import Dumped, Home, Projection
 from projections.recorded import Recorded, broken, object_field, optional_list, optional_text, optional_time_ms, text
 from streams.errors import MalformedCursor
@@ -57,8 +58,12 @@ def _initial_feed(_home: Home) -> Feed:
     return Feed()
 
 
-def _render_feed(state: Feed) -> JsonObject:
-    return {"activities": [*state.activities]}
+def _render_feed(_state: Feed) -> JsonObject:
+    return {}
+
+
+def _feed_lists(state: Feed) -> Lists:
+    return {"activities": items_of(state.activities)}
 
 
 def _dump_feed(state: Feed) -> Json:
@@ -78,6 +83,7 @@ TEAMS: Final = Projection(
     render=_render_feed,
     dump=_dump_feed,
     load=_load_feed,
+    lists=_feed_lists,
 )
 """`activities` of team channels."""
 
@@ -164,8 +170,12 @@ def _initial_inbox(_home: Home) -> Inbox:
 
 
 def _render_inbox(state: Inbox) -> JsonObject:
+    return {"unread": len(state.unread)}
+
+
+def _inbox_lists(state: Inbox) -> Lists:
     newest = list(state.unread.values())[-SHOWN_MAX:]
-    return {"notifications": [item.shown for item in newest], "unread": len(state.unread)}
+    return {"notifications": items_of([item.shown for item in newest])}
 
 
 def _dump_inbox(state: Inbox) -> Json:
@@ -189,5 +199,6 @@ NOTIFICATIONS: Final = Projection(
     render=_render_inbox,
     dump=_dump_inbox,
     load=_load_inbox,
+    lists=_inbox_lists,
 )
 """`notifications` and `unread` of a person's inbox."""

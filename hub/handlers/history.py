@@ -94,8 +94,7 @@ async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) ->
     after, upto = _start(query), f"{query.to_ms}" if query.to_ms is not None else "+"
     scanned = size_bytes = 0
     while scanned < SCAN_EVENTS_MAX:
-        count = query.read_count(found)
-        page = await replay.page(channel, after, count, upto)
+        page = await replay.page(channel, after, query.read_count(found), upto)
         if after == START and page:
             gap = gap or _trimmed_before(page[0])
         for entry in page:
@@ -106,7 +105,7 @@ async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) ->
                 size_bytes += len(entry.data)
                 if query.is_full(found, size_bytes):
                     return Page(found, await _next(replay, channel, after, upto), gap)
-        if len(page) < count:
+        if not page:
             return Page(found, None, gap)
     return Page(found, after, gap)
 
@@ -143,8 +142,7 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> P
     if query.to_ms is not None and id_order(before)[0] > query.to_ms:
         before = f"{query.to_ms + 1}-0"
     while scanned < SCAN_EVENTS_MAX:
-        count = query.read_count(found)
-        page = await replay.page_back(channel, before, count)
+        page = await replay.page_back(channel, before, query.read_count(found))
         for entry in page:
             if query.from_ms is not None and ms_of_id(entry.id) < query.from_ms:
                 return Page(found[::-1], None, None)
@@ -159,7 +157,7 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> P
                         return Page(found[::-1], None, None)
                     gap = None if more else _trimmed_before(oldest)
                     return Page(found[::-1], before if more else None, gap)
-        if len(page) < count:
+        if not page:
             return Page(found[::-1], None, _trimmed_before(oldest))
     return Page(found[::-1], before, None)
 

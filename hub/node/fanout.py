@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Final, Protocol, TypeAlias
 
 from hub.metrics import NodeMetrics
@@ -17,6 +18,7 @@ from streams.channel import Channel
 from streams.cursor import Look, Position
 from streams.envelope import Entry
 from streams.ids import ms_of_id
+from streams.redis.replay import PAGE_BYTES
 from streams.redis.tail import Tail, Watched
 
 HELD_EVENTS_MAX: Final = 128
@@ -25,19 +27,32 @@ HELD_BYTES_MAX: Final = 131_072
 """The same in bytes, but for the newest few: events may have 256 KiB, and 200 channels of one client would hold gigabytes."""
 HELD_EVENTS_MIN: Final = 4
 ARRAY_MAX: Final = 100
+ARRAY_BYTES_MAX: Final = PAGE_BYTES
+"""An array ends before it; an event that is larger alone goes alone."""
 SIGNALS_HELD_MAX: Final = 1_000
 
 Sub: TypeAlias = "SubscriptionState[Subscriber, Fanout]"
 
 
 def encode_events(wires: list[bytes], is_batch: bool) -> bytes:
-    """Events as WebSocket frames: one each, or in arrays of up to 100 for a client that announced `batch`."""
+    """Events as WebSocket frames: one each, or in arrays of up to 100 and 256 KiB for a client that announced `batch`."""
     if len(wires) == 1:
         return encode_text(wires[0])
     if not is_batch:
         return b"".join(map(encode_text, wires))
-    arrays = (wires[at : at + ARRAY_MAX] for at in range(0, len(wires), ARRAY_MAX))
-    return b"".join(encode_text(b"[" + b",".join(array) + b"]") for array in arrays)
+    return b"".join(encode_text(b"[" + b",".join(array) + b"]") for array in _arrays(wires))
+
+
+def _arrays(wires: list[bytes]) -> Iterator[list[bytes]]:
+    array: list[bytes] = []
+    size_bytes = 1
+    for wire in wires:
+        if array and (len(array) == ARRAY_MAX or size_bytes + len(wire) + 1 > ARRAY_BYTES_MAX):
+            yield array
+            array, size_bytes = [], 1
+        array.append(wire)
+        size_bytes += len(wire) + 1
+    yield array
 
 
 class FanoutWatcher(Protocol):
@@ -138,8 +153,18 @@ class Fanout:
         self.settings_count += 1
 
     def events(self, entries: list[Entry]) -> None:
-        """Tail: new events."""
+        """Tail: new events. Many bytes of them are written page by page: a socket that does not read gets one."""
         wires = [entry.wire(self.wire) for entry in entries]
+        if len(wires) == 1 or sum(map(len, wires)) <= PAGE_BYTES:
+            self._tell(entries, wires)
+            return
+        for array in _arrays(wires):
+            self._tell(entries[: len(array)], array)
+            entries = entries[len(array) :]
+            for sub in self.subscribers:
+                sub.connection.flush()
+
+    def _tell(self, entries: list[Entry], wires: list[bytes]) -> None:
         first_seq, last_seq, last_id = entries[0].seq, entries[-1].seq, entries[-1].id.decode()
         self._hold(first_seq, wires)
         if any(entry.type == b"chat.configure" for entry in entries):

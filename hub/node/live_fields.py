@@ -55,16 +55,18 @@ class LiveFields:
     async def _fold(self, channel: Channel) -> Live:
         """The live lane's passing types, folded on from this node's last place."""
         live, last = self._folds.pop(channel, (Live(channel.kind), ""))
-        entries = await self._log.replay.live_entries(channel, last or "-")
-        if last and entries and entries[0].id.decode() == last:
-            del entries[0]
+        page = await self._log.replay.live_page(channel, last or "-")
+        if last and page and page[0].id.decode() == last:
+            page = page[1:] or await self._log.replay.live_page(channel, f"({last}")
         elif last:  # the lane was trimmed past it, or is another one: as a node that has folded nothing yet
             live, last = Live(channel.kind), ""
-            entries = await self._log.replay.live_entries(channel)
-        for entry in entries:
-            last = entry.id.decode()
-            if entry.type in LIVE_TYPES:
-                live.apply(recorded(entry))
+            page = await self._log.replay.live_page(channel)
+        while page:
+            for entry in page:
+                if entry.type in LIVE_TYPES:
+                    live.apply(recorded(entry))
+            last = page[-1].id.decode()
+            page = await self._log.replay.live_page(channel, f"({last}")
         self._folds[channel] = (live, last)
         if len(self._folds) > FOLDS_MAX:
             self._folds.popitem(last=False)

@@ -160,8 +160,6 @@ class StateReader:
             for entry in page:
                 self._fold_one(fold.state, entry)
                 fold.grown(len(entry.data))
-            if len(page) < PAGE_EVENTS:
-                return
             page = await self._log.page(channel, fold.state.id, PAGE_EVENTS)
 
     async def _fold_anew(self, channel: Channel) -> ChannelState:

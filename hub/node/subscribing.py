@@ -274,13 +274,14 @@ class Subscriptions:
         return Decision(look, gap=verdict)
 
     async def _rewind(self, channel: Channel, count: int) -> Decision:
-        newest = await self._log.replay.page_back(channel, limit=count + 1) if count else []
-        look = await self._log.look(channel)
         if not count:
+            look = await self._log.look(channel)
             return Decision(look, look.head)
-        if len(newest) > count:
-            return Decision(look, Position(newest[-1].id.decode(), newest[-1].seq))
-        return Decision(look, look.floor)
+        place, left = Position("+", 0), count + 1
+        while left and (page := await self._log.replay.page_back(channel, place.id, left)):
+            place, left = Position(page[-1].id.decode(), page[-1].seq), left - len(page)
+        look = await self._log.look(channel)
+        return Decision(look, look.floor if left else place)
 
     async def _open(self, request: SubscribeRequest, fanout: Fanout, decision: Decision) -> Opening:
         while True:

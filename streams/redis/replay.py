@@ -18,8 +18,11 @@ from streams.redis.wire import Argument, Reply
 
 LOOK: Final = load("look")
 TRIM: Final = load("trim")
+PAGE: Final = load("page")
 PAGE_EVENTS: Final = 500
 """Events read at a time: large enough to amortise the call, small enough that Redis serves others in between."""
+PAGE_BYTES: Final = 262_144
+"""Payloads read at a time, but for one event that is larger alone: what is on its way to a socket that does not read."""
 
 
 class Replay:
@@ -46,28 +49,35 @@ class Replay:
         return Look(r[0].decode(), head, floor, _maybe(r[5], r[6]), _maybe(r[7], r[8]), r[9].decode())
 
     async def page(self, channel: Channel, after: str = "0", limit: int = PAGE_EVENTS, upto: str = "+") -> list[Entry]:
-        """Up to `limit` events after `after`, oldest first, none newer than `upto`."""
+        """Events after `after`, oldest first, none newer than `upto`: up to `limit` and 256 KiB; none is the end."""
         start = "-" if after == "0" else f"({after}"
-        raw = await self._call(channel, b"XRANGE", self._keys.of(channel).stream, start, upto, b"COUNT", limit)
+        raw = await self._page(channel, self._keys.of(channel).stream, b"XRANGE", start, upto, limit)
         return [read_entry(entry) for entry in raw]
 
     async def page_from(self, channel: Channel, first: str, limit: int = PAGE_EVENTS) -> list[Entry]:
-        """Up to `limit` events from `first` on, itself included, oldest first."""
-        raw = await self._call(channel, b"XRANGE", self._keys.of(channel).stream, first, b"+", b"COUNT", limit)
+        """Events from `first` on, itself included, oldest first: as many as a page has."""
+        raw = await self._page(channel, self._keys.of(channel).stream, b"XRANGE", first, b"+", limit)
         return [read_entry(entry) for entry in raw]
 
     async def page_back(self, channel: Channel, before: str = "+", limit: int = PAGE_EVENTS) -> list[Entry]:
-        """Up to `limit` events before `before` (exclusive; `+` is the end), newest first."""
+        """Events before `before` (exclusive; `+` is the end), newest first: as many as a page has; none is the beginning."""
         if before.strip("0") in {"", "-"}:  # Redis refuses the interval before 0-0
             return []
         end = before if before == "+" else f"({before}"
-        raw = await self._call(channel, b"XREVRANGE", self._keys.of(channel).stream, end, b"-", b"COUNT", limit)
+        raw = await self._page(channel, self._keys.of(channel).stream, b"XREVRANGE", end, b"-", limit)
         return [read_entry(entry) for entry in raw]
 
-    async def live_entries(self, channel: Channel, first: str = "-") -> list[Entry]:
-        """The entries of the live lane from `first` on, itself included, oldest first; the lane itself is short."""
-        raw = await self._call(channel, b"XRANGE", self._keys.of(channel).live, first, b"+")
+    async def live_page(self, channel: Channel, start: str = "-") -> list[Entry]:
+        """Entries of the live lane from `start` on (`(` before an ID leaves it out), oldest first: as many as a page has."""
+        raw = await self._page(channel, self._keys.of(channel).live, b"XRANGE", start, b"+", PAGE_EVENTS)
         return [read_live_entry(entry) for entry in raw]
+
+    async def live_entries(self, channel: Channel) -> list[Entry]:
+        """The whole live lane, oldest first; it is short."""
+        found: list[Entry] = []
+        while page := await self.live_page(channel, f"({found[-1].id.decode()}" if found else "-"):
+            found += page
+        return found
 
     async def open_texts(self, channel: Channel) -> dict[str, str]:
         """The texts of answers in progress, in the fields that scripts/append.lua writes."""
@@ -78,6 +88,13 @@ class Replay:
         keys = self._keys.of(channel)
         reply = await self._servers.by_partition[keys.partition].calls.run(TRIM, (keys.stream, keys.meta), upto)
         return int(reply[0])
+
+    async def _page(
+        self, channel: Channel, stream: bytes, command: bytes, first: Argument, last: Argument, limit: int
+    ) -> list[Reply]:
+        calls = self._servers.by_partition[self._keys.of(channel).partition].calls
+        entries: list[Reply] = await calls.run(PAGE, (stream,), command, first, last, limit, PAGE_BYTES)
+        return entries
 
     async def _call(self, channel: Channel, *args: Argument) -> Reply:
         return await self._servers.by_partition[self._keys.of(channel).partition].calls.call(*args)

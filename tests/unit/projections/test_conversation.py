@@ -24,8 +24,8 @@ def talk() -> History:
 def test_an_empty_conversation_shows_every_field(talk: History) -> None:
     """A joiner of a new channel finds the fields of docs/protocol.md#state, empty."""
     assert talk.state.render() == (
-        b'{"metadata":{},"count":0,"title":null,"settings":{},"revision":0,"active_leaf":null,"messages":[],'
-        b'"active_runs":[],"pending_requests":[]}'
+        b'{"metadata":{},"count":0,"title":null,"settings":{},"revision":0,"active_leaf":null,'
+        b'"active_runs":[],"pending_requests":[],"messages":[]}'
     )
 
 
@@ -372,7 +372,7 @@ class TestAnswers:
 
         assert agent.texts == ["one", "two"]
         assert list(agent.shown) == [
-            "metadata", "count", "messages", "active_runs", "outputs", "completed", "pending_requests",
+            "metadata", "count", "active_runs", "pending_requests", "messages", "outputs", "completed",
         ]  # fmt: skip # a table
 
 

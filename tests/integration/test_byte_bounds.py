@@ -1,4 +1,4 @@
-"""What is read and sent is bounded in bytes as well as events: states, replays, arrays, pages."""
+"""Reads and writes are bounded in bytes as well as events: states, replays, arrays, pages."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_a_socket_that_does_not_read_holds_a_page(node: Node, log: Log, te
 
 
 async def test_live_events_of_a_burst_are_written_page_by_page(node: Node, log: Log, tenant: str) -> None:
-    """What the tail reads at once is no more than a page for a socket that does not read; it reads the rest from the log."""
+    """A socket that does not read gets a page of what the tail reads at once; the rest it reads from the log."""
     channel = await fill(log, tenant, 1, KIB)
     async with client(node.ws_url, token("alice", tenant)) as alice:
         await alice.subscribe(channel.wire)

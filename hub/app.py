@@ -17,9 +17,9 @@ from hub.auth.tokens import TokenPolicy, TokenVerifier, open_verifier
 from hub.config import Settings
 from hub.http import api as http
 from hub.http import documents, local_store, service, sse
+from hub.http.addressing import REFUSAL, HostCheck, PathPrefix
 from hub.http.documents import Documents
 from hub.http.headers import DefaultHeaders
-from hub.http.hosts import REFUSAL, HostCheck
 from hub.http.problems import install_problems
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge, make_edge
@@ -117,12 +117,12 @@ def make_host_policy(settings: Settings) -> HostPolicy:
     return host_policy({settings.host, *settings.allowed_hosts}, urls, is_for_all=is_for_all)
 
 
-def receiver_factory(hub_now: Callable[[], Hub | None], hosts: HostPolicy) -> ReceiverFactory:
+def receiver_factory(hub_now: Callable[[], Hub | None], hosts: HostPolicy, path_prefix: str = "") -> ReceiverFactory:
     """Makes the receivers of sockets; other paths are 404, a node that goes down is 503, a foreign page or host 403."""
 
     def make(upgrade: Upgrade) -> SocketReceiver:
         hub = hub_now()
-        if upgrade.path != SOCKET_PATH:
+        if upgrade.path.removeprefix(path_prefix) != SOCKET_PATH:
             raise UpgradeRefused(404, f"sockets are at {SOCKET_PATH}")
         if hub is None or hub.is_draining:
             raise UpgradeRefused(503, "the node is not ready; try another one")
@@ -147,7 +147,8 @@ def allow_pages(app: FastAPI, settings: Settings) -> None:
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The node as an ASGI application; settings come from the environment unless given.
 
-    For any ASGI server (`uvicorn hub.app:create_app --factory`). `hub serve` runs it with sockets that cost far less.
+    For any ASGI server (`uvicorn hub.app:create_app --factory`). `hub serve` runs it with sockets that cost far less. An
+    application that mounts it must run its lifespan, which Starlette does not: `hub.router.lifespan_context(hub)`.
     """
     settings = Settings.for_any_server(os.environ) if settings is None else settings
 
@@ -167,12 +168,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )  # fmt: skip
     hosts = make_host_policy(settings)
     app.state.hub = None
-    app.state.make_receiver = receiver_factory(lambda: app.state.hub, hosts)
+    app.state.make_receiver = receiver_factory(lambda: app.state.hub, hosts, settings.path_prefix)
     app.state.documents = Documents(app, settings.websocket_url)
     install_problems(app)
     app.add_middleware(DefaultHeaders)
     allow_pages(app, settings)
     app.add_middleware(HostCheck, policy=hosts)
+    if settings.path_prefix:
+        app.add_middleware(PathPrefix, prefix=settings.path_prefix)
     app.include_router(http.router)
     app.include_router(sse.router)
     app.include_router(service.router)

@@ -361,6 +361,19 @@ class Settings:
         return Quota(self.quota_connections, self.quota_channels, self.quota_publishes_per_s, self.quota_bytes_stored)
 
     @property
+    def path_prefix(self) -> str:
+        """The path before `/ws` in the public address, such as `/realtime`; everything of the hub is found under it."""
+        return urlsplit(self.websocket_url or "").path.rstrip("/").rpartition("/")[0]
+
+    @property
+    def public_origin(self) -> str:
+        """The beginning of URLs to this hub by its public address; empty without one."""
+        if self.websocket_url is None:
+            return ""
+        parts = urlsplit(self.websocket_url)
+        return f"{parts.scheme.replace('ws', 'http', 1)}://{parts.netloc}{self.path_prefix}"
+
+    @property
     def secrets(self) -> list[str]:
         """Texts that must never stand in a log line."""
         password = urlsplit(self.redis_url or "").password

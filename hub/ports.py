@@ -43,6 +43,7 @@ class Upgrade:
         headers: lower-case names; repeated fields joined by a comma (RFC 9110 section 5.3).
         client: address and port of the peer, None on a Unix socket.
         subprotocol: the one chosen of those the client offered, None when none fits.
+        prefix: the path the hub is mounted at, which `path` does not hold.
     """
 
     path: str
@@ -50,6 +51,7 @@ class Upgrade:
     headers: Mapping[bytes, bytes]
     client: tuple[str, int] | None
     subprotocol: str | None
+    prefix: str = ""
 
 
 class UpgradeRefused(Exception):

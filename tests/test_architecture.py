@@ -135,7 +135,7 @@ SMALL_MODULES: Final = {
     "hub.handlers.teams": "one file a family",
     "hub.handlers.tools": "one file a family",
     "hub.http.headers": "middleware of the whole app, no part of a route",
-    "hub.http.hosts": "a middleware of its own",
+    "hub.http.addressing": "middleware of the whole app, no part of a route",
     "hub.server": "makes the server that an operator's command only starts",
     "streams.events.upcast": "where a change of a payload is lifted: a contributor looks for it",
 }

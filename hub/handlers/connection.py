@@ -29,12 +29,13 @@ RECONNECT_MIN_MS: Final = 100
 RECONNECT_MAX_MS: Final = 10_000
 
 
-def origin_of(upgrade: Upgrade | None) -> str:
-    """The address the client reached this node by; a proxy that ends TLS says so. Interned: all sockets share a few."""
+def origin_of(upgrade: Upgrade | None, *, is_proxied: bool) -> str:
+    """The address the client reached this node by; a trusted proxy that ends TLS says so. Interned: all sockets share a few."""
     if upgrade is None or b"host" not in upgrade.headers:
         return ""
-    is_secure = upgrade.headers.get(b"x-forwarded-proto") in {b"https", b"wss"}
-    return sys.intern(f"http{'s' if is_secure else ''}://{upgrade.headers[b'host'].decode('latin-1')}")
+    is_secure = is_proxied and upgrade.headers.get(b"x-forwarded-proto") in {b"https", b"wss"}
+    host = upgrade.headers[b"host"].decode("latin-1")
+    return sys.intern(f"http{'s' if is_secure else ''}://{host}{upgrade.prefix}")
 
 
 class ConnectionCommands:
@@ -99,7 +100,8 @@ class ConnectionCommands:
             return
         client_id = payload.client_id or f"c-{secrets.token_urlsafe(9)}"
         capabilities = CAPABILITIES.intersection(payload.capabilities or ())
-        caller = Caller(principal, client_id, capabilities, origin_of(socket.upgrade))
+        is_proxied = socket.upgrade is not None and self._node.admission.trusts(socket.upgrade.client)
+        caller = Caller(principal, client_id, capabilities, origin_of(socket.upgrade, is_proxied=is_proxied))
         socket.establish(caller, session_id)
         socket.send(_ack(self._node, command.id, socket, caller))
         cursors = cursors or {}

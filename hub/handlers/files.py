@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 from hub.errors import ErrorDetail, HubError
 from hub.ports import ClientConnection, NodePort
@@ -200,10 +199,7 @@ class FileCommands:
     def _origin(self, caller: Caller) -> str:
         """The beginning of URLs to this hub: its public address, or the one the caller came to."""
         settings = self._node.settings
-        if settings.websocket_url:
-            parts = urlsplit(settings.websocket_url)
-            return f"{parts.scheme.replace('ws', 'http', 1)}://{parts.netloc}"
-        return caller.origin or f"http://{settings.host}:{settings.port}"
+        return settings.public_origin or caller.origin or f"http://{settings.host}:{settings.port}"
 
 
 class _StoreAway:

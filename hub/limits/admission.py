@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from hub.addresses import LOOPBACK, Network, address_of
+from hub.addresses import LOOPBACK, Network, address_of, is_within
 from hub.auth.origins import OriginPolicy
 from hub.auth.tokens import Principal
 from hub.errors import HubError
@@ -142,6 +142,10 @@ class Admission:
     def address_of(self, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
         """The address a request's failures count against."""
         return address_of(client, headers, self._proxies)
+
+    def trusts(self, client: tuple[str, int] | None) -> bool:
+        """True if the peer is a proxy whose headers are read."""
+        return client is None or is_within(client[0], self._proxies)
 
     def opened(self, connection: CountedConnection) -> None:
         """Count a socket that has opened and must authenticate.

@@ -128,7 +128,9 @@ async def serve_websocket(
     subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
     headers = {name.lower().encode(): value.encode("latin-1") for name, value in socket.headers.items()}
     client = (socket.client.host, socket.client.port) if socket.client else None
-    upgrade = Upgrade(socket.url.path, socket.url.query, headers, client, subprotocol)
+    prefix = socket.scope.get("root_path", "").rstrip("/")
+    path = socket.url.path.removeprefix(prefix)
+    upgrade = Upgrade(path, socket.url.query, headers, client, subprotocol, prefix)
     try:
         receiver = factory(upgrade)
     except UpgradeRefused:

@@ -1,4 +1,4 @@
-"""Refuses requests that are addressed to a host name that is not the hub's (docs/protocol.md#http)."""
+"""The address of a request: its host must be the hub's, and its path may begin with a prefix (docs/protocol.md#http)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,21 @@ from hub.http.problems import problem
 
 REFUSAL: Final = "the hub is not known by this host name; list it in HUB_ALLOWED_HOSTS, or set WEBSOCKET_URL"
 _FOR_ANY_NAME: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+class PathPrefix:
+    """ASGI middleware: takes requests at `prefix` and below as it takes them without, for a proxy that leaves it in the path."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app, self._prefix = app, prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Note the prefix as the scope's root, beneath which routes are found and from which URLs are made."""
+        if scope["type"] in {"http", "websocket"}:
+            root = scope.get("root_path", "") + self._prefix
+            if scope["path"].startswith(f"{root}/"):
+                scope = {**scope, "root_path": root}
+        await self._app(scope, receive, send)
 
 
 class HostCheck:

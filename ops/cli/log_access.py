@@ -1,4 +1,7 @@
-"""Access to the log for commands that read it directly: on the given Redis, or on the data of the embedded one."""
+"""Access to the log for commands that work on it directly: on the given Redis, or on the data of the embedded one.
+
+Commands that read begin nothing: where there is no log they say where they looked.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from hub.config import Settings
-from ops.embedded_redis.server import EmbeddedRedis
+from ops.cli.failure import CommandFailed
+from ops.embedded_redis.server import EmbeddedRedis, holds_data
+from streams.channel import Channel
 from streams.redis.calls import Calls
-from streams.redis.keys import Keys
 from streams.redis.log import Log
 from streams.redis.server_check import kept_keys
+from streams.redis.stored import ChannelRecord, StoredLog
 
 
 @contextlib.contextmanager
 def redis_at(url: str, data: Path) -> Iterator[str]:
-    """The URL to read from: `url`, or the embedded Redis of `data`, started for the duration if it is not running."""
+    """The URL to use: `url`, or the embedded Redis of `data`, started for the duration if it is not running."""
     if url:
         yield url
         return
@@ -25,12 +30,29 @@ def redis_at(url: str, data: Path) -> Iterator[str]:
         yield embedded.url
 
 
+@contextlib.contextmanager
+def present_redis_at(url: str, data: Path) -> Iterator[str]:
+    """The same, but no server is started where none has ever been.
+
+    Raises:
+        CommandFailed: there is no data in the folder.
+    """
+    if not url and not holds_data(data):
+        raise no_log(url, data)
+    with redis_at(url, data) as address:
+        yield address
+
+
 @contextlib.asynccontextmanager
 async def log_at(url: str, data: Path) -> AsyncIterator[Log]:
     """The log on that Redis, with as many partitions as it was created with, whatever this environment says."""
     settings = Settings.from_env(os.environ)
     with redis_at(url, data) as address:
-        keys = await keys_at(address)
+        calls = Calls.at(address, "hub-cli")
+        try:
+            keys = await kept_keys(calls)
+        finally:
+            calls.close()
         log = await Log.open(address, partitions=keys.partitions if keys else settings.partitions)
         try:
             yield log
@@ -38,10 +60,41 @@ async def log_at(url: str, data: Path) -> AsyncIterator[Log]:
             await log.close()
 
 
-async def keys_at(url: str) -> Keys | None:
-    """The keys of the log there, with the partitions it was created with; None when there is no log yet."""
-    calls = Calls.at(url, "hub-cli")
-    try:
-        return await kept_keys(calls)
-    finally:
-        calls.close()
+@contextlib.asynccontextmanager
+async def stored_log_at(url: str, data: Path) -> AsyncIterator[StoredLog]:
+    """The log there, to be read only.
+
+    Raises:
+        CommandFailed: there is none.
+    """
+    with present_redis_at(url, data) as address:
+        log = await StoredLog.open(address)
+        if log is None:
+            raise no_log(url, data)
+        try:
+            yield log
+        finally:
+            log.close()
+
+
+async def record_of(log: StoredLog, channel: Channel) -> ChannelRecord:
+    """The channel's record.
+
+    Raises:
+        CommandFailed: nothing tells of such a channel.
+    """
+    record = await log.record(channel)
+    if not record.is_known:
+        raise CommandFailed(f"no such channel: {channel.wire} of tenant {channel.tenant}")
+    return record
+
+
+def no_log(url: str, data: Path) -> CommandFailed:
+    """The error of a place without a log."""
+    return CommandFailed(f"no log here (looked in {without_password(url) or data.absolute()}); see --redis and --data")
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

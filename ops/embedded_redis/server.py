@@ -263,6 +263,11 @@ class EmbeddedRedis:
         raise RedisNotStarted(f"redis-server ended with code {child.returncode}: " + " / ".join(last))
 
 
+def holds_data(folder: Path) -> bool:
+    """True when a server has kept data in this folder."""
+    return any((folder / name).exists() for name in ("redis.json", "appendonlydir", "appendonly.aof"))
+
+
 def _is_process(pid: int) -> bool:
     try:
         os.kill(pid, 0)

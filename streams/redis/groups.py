@@ -6,7 +6,7 @@ acknowledging and parking pass the lease's token, so a worker that was overtaken
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from streams.channel import Channel
@@ -14,6 +14,7 @@ from streams.envelope import Entry
 from streams.errors import CommandRefused, StreamsError
 from streams.ids import START, is_id
 from streams.redis.calls import Calls, pairs, text_pairs
+from streams.redis.keys import Keys
 from streams.redis.log import Log
 from streams.redis.scripts import load
 from streams.redis.wire import Reply
@@ -168,11 +169,7 @@ class Groups:
 
     async def parked(self, group: str | None = None) -> list[Parked]:
         """Lists the parked work of one group or of all, oldest first in each partition."""
-        found: list[Parked] = []
-        for number in range(self._keys.partitions):
-            rows = await self._log.calls_in(number).call("XRANGE", self._keys.parked(number), "-", "+")
-            found += [_read_parked(number, raw) for raw in rows]
-        return [row for row in found if group in {None, row.group}]
+        return await list_parked(self._keys, self._log.calls_in, group)
 
     async def put_back(self, parked_id: str) -> bool:
         """Put parked work back, for the group that gave up on it. False when nothing is parked under that id.
@@ -244,6 +241,15 @@ class Groups:
             ("XADD", work, "*", "channel", channel.path, "event", entry.id, "type", entry.type, "only", only)
             for entry in entries
         ])  # fmt: skip
+
+
+async def list_parked(keys: Keys, calls_in: Callable[[int], Calls], group: str | None = None) -> list[Parked]:
+    """Lists the parked work as `Groups.parked` does, over any calls to the log."""
+    found: list[Parked] = []
+    for number in range(keys.partitions):
+        rows = await calls_in(number).call("XRANGE", keys.parked(number), "-", "+")
+        found += [_read_parked(number, raw) for raw in rows]
+    return [row for row in found if group in {None, row.group}]
 
 
 async def _grouped(call: Awaitable[Reply]) -> Reply:

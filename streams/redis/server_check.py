@@ -38,7 +38,7 @@ async def read_facts(calls: Calls) -> ServerFacts:
     return ServerFacts(version, info.get("run_id", ""), is_fsync_always, is_append_only, replicas, policy)
 
 
-def read_greeting(connected: socket.socket) -> dict[str, str] | None:
+def read_greeting(connected: socket.socket, password: str = "") -> dict[str, str] | None:
     """The server's INFO over a blocking socket; None while it loads its file. Ends the connection.
 
     For a caller that has just started a server and has no event loop yet.
@@ -46,11 +46,12 @@ def read_greeting(connected: socket.socket) -> dict[str, str] | None:
     Raises:
         OSError: nobody answers.
     """
-    connected.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
+    log_in = f"AUTH {password}\r\n" if password else ""
+    connected.sendall(f"{log_in}PING\r\nINFO server\r\nQUIT\r\n".encode())
     answer = b""
     while part := connected.recv(65_536):
         answer += part
-    return _parse_info(answer) if answer.startswith(b"+PONG") else None  # else -LOADING
+    return _parse_info(answer) if answer.removeprefix(b"+OK\r\n").startswith(b"+PONG") else None  # else -LOADING
 
 
 async def count_commands(calls: Calls) -> dict[str, int]:
@@ -77,6 +78,12 @@ async def kept_keys(calls: Calls) -> Keys | None:
     """The keys of the log that is there; None where there is none yet."""
     partitions, tags = await calls.call("HMGET", CONFIG, "partitions", "tags")
     return Keys(int(partitions), tags.decode().split()) if partitions and tags else None
+
+
+async def kept_life(calls: Calls) -> str:
+    """The identity of the log that is there; empty where none is recorded."""
+    life = await calls.call("HGET", CONFIG, "life")
+    return life.decode() if life else ""
 
 
 async def fix_keys(calls: Calls, partitions: int) -> FixedLog:

@@ -9,7 +9,7 @@ from hub.config import Settings
 from hub.readers import SettingRefused
 from ops.cli.checks import Finding, Level, check_node, check_redis, check_settings
 from ops.cli.failure import CommandFailed
-from ops.cli.log_access import redis_at
+from ops.cli.log_access import present_redis_at
 from ops.cli.options import DEFAULT_DATA, DEFAULT_URL, Data, Redis, Url, new_app, run
 from ops.cli.output import is_terminal
 from streams.errors import StreamsError
@@ -22,8 +22,10 @@ def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = DEFAULT_URL)
     """Print one finding per line; exit with 1 if one of them keeps a node from starting."""
     findings = [*check_settings(os.environ)]
     try:
-        with redis_at(redis, data) as address:
+        with present_redis_at(redis, data) as address:
             findings += run(check_redis(address, _settings()))
+    except CommandFailed as absent:
+        findings.append(Finding(Level.WARN, "redis", str(absent)))
     except StreamsError as refused:
         findings.append(Finding(Level.FAIL, "redis", str(refused)))
     findings.append(check_node(url))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hub.config import Settings
-from ops.cli.log_access import keys_at, redis_at
-from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app
+from ops.cli.log_access import record_of, stored_log_at
+from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, run
 from ops.embedded_redis.binary import cli_line
-from streams.redis.keys import Keys, questions
+from streams.channel import Channel
+from streams.redis.keys import questions
 
 app = new_app()
 
@@ -25,11 +24,13 @@ def key(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Print the key alone on the first line, then commands to paste into a shell."""
-    place = channel_of(tenant, channel)
-    with redis_at(redis, data) as url:
-        keys = asyncio.run(keys_at(url)) or Keys(Settings.from_env(os.environ).partitions)
-    names = keys.of(place)
-    stream = names.stream.decode()
-    print(stream)
-    for question in questions(names):
-        print(f"{cli_line(url)} {question}")
+    run(_show(redis, data, channel_of(tenant, channel)))
+
+
+async def _show(redis: str, data: Path, place: Channel) -> None:
+    async with stored_log_at(redis, data) as log:
+        await record_of(log, place)
+        names = log.keys.of(place)
+        print(names.stream.decode())
+        for question in questions(names):
+            print(f"{cli_line(log.url)} {question}")

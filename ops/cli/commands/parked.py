@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.log_access import log_at
+from ops.cli.log_access import log_at, stored_log_at
 from ops.cli.options import DEFAULT_DATA, Data, Redis, new_app
-from streams.redis.groups import Groups
+from streams.redis.groups import Groups, list_parked
 
 app = new_app()
 
@@ -41,13 +41,15 @@ def retry(
 
 
 async def _list(handler: str, redis: str, data: Path) -> None:
-    async with _groups(redis, data) as groups:
-        for row in await groups.parked(handler or None):
+    async with stored_log_at(redis, data) as log:
+        for row in await list_parked(log.keys, log.calls_in, handler or None):
             reason = row.reason.replace("\n", " ")
             print(f"{row.id}  {row.group}  {row.path}  {row.event}  {row.type}  {row.attempts}  {reason}")
 
 
 async def _retry(parked_id: str, handler: str, redis: str, data: Path) -> None:
+    async with stored_log_at(redis, data):
+        pass  # a retry begins no log where there is none
     async with _groups(redis, data) as groups:
         ids = [row.id for row in await groups.parked(handler or None)] if parked_id == "all" else [parked_id]
         for one in ids:

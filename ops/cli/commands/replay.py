@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.log_access import log_at
+from ops.cli.log_access import record_of, stored_log_at
 from ops.cli.options import (
     DEFAULT_DATA,
     Data,
@@ -30,7 +30,7 @@ from ops.cli.output import Format, line
 from streams.channel import Channel
 from streams.envelope import Entry
 from streams.ids import START, id_order
-from streams.redis.log import Log
+from streams.redis.stored import StoredLog
 
 app = new_app()
 
@@ -72,7 +72,8 @@ def replay(
 
 async def _replay(redis: str, data: Path, channel: Channel, wanted: Selection, pace: Pace, form: Format | None) -> None:
     name = channel.wire.encode()
-    async with log_at(redis, data) as log:
+    async with stored_log_at(redis, data) as log:
+        await record_of(log, channel)
         first_ms: int | None = None
         begun = asyncio.get_running_loop().time()
         async for entry in _entries(log, channel, wanted):
@@ -82,7 +83,7 @@ async def _replay(redis: str, data: Path, channel: Channel, wanted: Selection, p
             print(line(entry.wire(name), form), flush=pace.is_limited)
 
 
-async def _entries(log: Log, channel: Channel, wanted: Selection) -> AsyncIterator[Entry]:
+async def _entries(log: StoredLog, channel: Channel, wanted: Selection) -> AsyncIterator[Entry]:
     after = wanted.after
     while page := await log.page(channel, after, upto=wanted.upto):
         for entry in page:

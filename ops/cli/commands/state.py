@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.cli.log_access import log_at
+from ops.cli.log_access import record_of, stored_log_at
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, last_of, new_app, run
 from ops.cli.output import is_terminal
 from projections.channel_state import ChannelState
@@ -34,8 +34,8 @@ def state(
 
 
 async def _fold(redis: str, data: Path, channel: Channel, upto: str) -> dict[str, Any]:
-    async with log_at(redis, data) as log:
-        look = await log.look(channel)
+    async with stored_log_at(redis, data) as log:
+        record = await record_of(log, channel)
         folded = ChannelState.begin(channel)
         while page := await log.page(channel, folded.id, upto=upto):
             for entry in page:
@@ -43,4 +43,4 @@ async def _fold(redis: str, data: Path, channel: Channel, upto: str) -> dict[str
                     folded.advance(entry)
                 except BrokenEvent as broken:
                     print(f"skipped: {broken}", file=sys.stderr)
-    return {"epoch": look.epoch, "state": json.loads(folded.render()), "state_at": folded.seq}
+    return {"epoch": record.epoch, "state": json.loads(folded.render()), "state_at": folded.seq}

@@ -5,15 +5,24 @@ from __future__ import annotations
 import pytest
 
 from ops.cli.commands.audit import FAULTS_TOLD_MAX, Audit
+from streams.cursor import Position
+from streams.redis.stored import ChannelRecord
 
 
 def audited(*events: tuple[str, int], floor: int = 0, head: int | None = None) -> Audit:
     """The audit of these events."""
-    found = Audit("conversation:1", "e", floor)
+    recorded = events[-1][1] if head is None else head
+    floor_id = "0" if floor == 0 else "8-0"
+    found = Audit("conversation:1", record(recorded, Position(floor_id, floor), last_id=events[-1][0]))
     for event_id, seq in events:
         found.take(event_id, seq)
-    found.end(events[-1][1] if head is None else head)
+    found.end(recorded)
     return found
+
+
+def record(seq: int, floor: Position, *, last_id: str | None, epoch: str | None = "e") -> ChannelRecord:
+    """The record of a channel that is listed, in its first life."""
+    return ChannelRecord(epoch, "e", seq, floor, last_id, is_listed=True)
 
 
 def test_a_whole_channel_has_no_faults() -> None:
@@ -21,7 +30,8 @@ def test_a_whole_channel_has_no_faults() -> None:
     report = audited(("1-0", 1), ("1-1", 2), ("5-0", 3)).to_json()
 
     assert report == {
-        "channel": "conversation:1", "epoch": "e", "events": 3, "from_seq": 1, "to_seq": 3, "whole": True, "faults": [],
+        "channel": "conversation:1", "epoch": "e", "events": 3, "from_seq": 1, "to_seq": 3, "whole": True, "first_bad_seq": None,
+        "faults": [], "covers": "epoch, seq, floor and ids; payloads are not covered",
     }  # fmt: skip # a table
 
 
@@ -30,19 +40,38 @@ def test_what_was_trimmed_is_no_hole() -> None:
     assert audited(("9-0", 41), ("9-1", 42), floor=40).faults == []
 
 
-@pytest.mark.parametrize(("events", "floor", "head", "fault"), [
-    ((("1-0", 1), ("3-0", 3)), 0, 3, "seq 3 (3-0) follows 1"),
-    ((("1-0", 1), ("2-0", 1)), 0, 1, "seq 1 (2-0) follows 1"),
-    ((("2-0", 1), ("1-0", 2)), 0, 2, "event 1-0 stands behind 2-0"),
-    ((("9-0", 42),), 40, 42, "seq 42 (9-0) follows 40"),
-    ((("1-0", 1),), 0, 2, "the head is 2, the last event 1"),
+@pytest.mark.parametrize(("events", "floor", "head", "bad", "fault"), [
+    ((("1-0", 1), ("3-0", 3)), 0, 3, 2, "seq 3 (3-0) follows 1"),
+    ((("1-0", 1), ("2-0", 1)), 0, 1, 2, "seq 1 (2-0) follows 1"),
+    ((("2-0", 1), ("1-0", 2)), 0, 2, 2, "event 1-0 stands behind 2-0"),
+    ((("9-0", 42),), 40, 42, 41, "seq 42 (9-0) follows 40"),
+    ((("1-0", 1),), 0, 2, 2, "the head is 2, the last event 1"),
 ])  # fmt: skip # a case a row
-def test_faults(events: tuple[tuple[str, int], ...], floor: int, head: int, fault: str) -> None:
+def test_faults(events: tuple[tuple[str, int], ...], floor: int, head: int, bad: int, fault: str) -> None:
     """A hole, a repetition, a wrong order, a hole behind the floor, a missing end: each is said with the place."""
     found = audited(*events, floor=floor, head=head)
 
-    assert found.faults == [fault]
+    assert (found.faults, found.first_bad_seq) == ([fault], bad)
     assert not found.to_json()["whole"]
+
+
+def test_an_event_taken_out_with_its_count_is_told_by_the_streams_own_id() -> None:
+    """Whoever also sets the recorded seq back does not reach the newest id that the stream gave."""
+    found = Audit("conversation:1", record(1, Position("0", 0), last_id="2-0"))
+    found.take("1-0", 1)
+    found.end(1)
+
+    assert (found.faults, found.first_bad_seq) == (["the stream gave the id 2-0, the last event is 1-0"], 2)
+
+
+def test_a_record_behind_its_events_is_told() -> None:
+    """Events above the recorded seq were not appended by the hub, or the record was set back."""
+    found = Audit("conversation:1", record(1, Position("0", 0), last_id="2-0"))
+    found.take("1-0", 1)
+    found.take("2-0", 2)
+    found.end(1)
+
+    assert found.first_bad_seq == 2
 
 
 def test_a_stream_broken_everywhere_gives_a_bounded_report() -> None:

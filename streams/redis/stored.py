@@ -1,0 +1,118 @@
+"""A log that is only read: by commands without a write or a script, so that a replica, or a user who may only read, is enough."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NamedTuple
+
+from streams.channel import Channel
+from streams.cursor import Position
+from streams.envelope import Entry, read_entry
+from streams.ids import START
+from streams.redis.calls import Calls, pairs
+from streams.redis.keys import Keys
+from streams.redis.server_check import kept_keys, kept_life
+
+_PAGE_EVENTS: Final = 64
+"""Events read at a time, without a script that could bound their bytes: so many of the longest are a few megabytes."""
+
+
+class ChannelRecord(NamedTuple):
+    """The facts that Redis keeps of a channel beside its events. Reading them changes nothing.
+
+    Attributes:
+        epoch: of the life the channel is in; None when its meta hash is not there.
+        first_epoch: the epoch of a channel's first life in this log; None where the log has no identity.
+        seq: of the newest event.
+        floor: the newest event that was trimmed away.
+        last_id: the newest id the stream ever gave; None when there is no stream.
+        is_listed: it stands in the directory, as every channel that ever had an event does.
+    """
+
+    epoch: str | None
+    first_epoch: str | None
+    seq: int
+    floor: Position
+    last_id: str | None
+    is_listed: bool
+
+    @property
+    def is_known(self) -> bool:
+        """True when anything tells of the channel."""
+        return self.epoch is not None or self.last_id is not None or self.is_listed
+
+
+class StoredLog:
+    """Reads the log that is there, as it is; `open` finds it.
+
+    Args:
+        life: the identity of the log; empty where none is recorded.
+
+    Attributes:
+        url: its Redis.
+        keys: the names of everything in it.
+    """
+
+    def __init__(self, url: str, keys: Keys, life: str, calls: Calls) -> None:
+        self.url = url
+        self.keys = keys
+        self._life = life
+        self._calls = calls
+
+    @classmethod
+    async def open(cls, url: str) -> StoredLog | None:
+        """Connect, and find out how the log was begun; None when there is no log.
+
+        Raises:
+            LogUnavailable: Redis could not be reached.
+        """
+        calls = Calls.at(url, "hub-reader")
+        try:
+            keys = await kept_keys(calls)
+            if keys is not None:
+                return cls(url, keys, await kept_life(calls), calls)
+        except BaseException:
+            calls.close()
+            raise
+        calls.close()
+        return None
+
+    async def record(self, channel: Channel) -> ChannelRecord:
+        """The channel's record."""
+        keys = self.keys.of(channel)
+        directory = self.keys.directory(keys.partition, channel.tenant, channel.kind)
+        (epoch, seq, floor_id, floor_seq), listed, has_stream = await self._calls.pipeline(
+            [
+                ("HMGET", keys.meta, "epoch", "seq", "floor_id", "floor_seq"),
+                ("ZSCORE", directory, channel.name),
+                ("EXISTS", keys.stream),
+            ]
+        )
+        last_id = None
+        if has_stream:
+            last_id = pairs(await self._calls.call("XINFO", "STREAM", keys.stream))[b"last-generated-id"].decode()
+        floor = Position(floor_id.decode(), int(floor_seq)) if floor_seq else Position(START, 0)
+        first = first_epoch(self._life, channel) if self._life else None
+        return ChannelRecord(
+            epoch.decode() if epoch else None, first, int(seq or 0), floor, last_id, listed is not None
+        )
+
+    async def page(self, channel: Channel, after: str = START, upto: str = "+") -> list[Entry]:
+        """Events after `after`, oldest first, none newer than `upto`: as many as a page has; none is the end."""
+        start = "-" if after == START else f"({after}"
+        raw = await self._calls.call("XRANGE", self.keys.of(channel).stream, start, upto, "COUNT", _PAGE_EVENTS)
+        return [read_entry(entry) for entry in raw]
+
+    def calls_in(self, partition: int) -> Calls:
+        """Calls to the server of a partition."""
+        del partition  # one server keeps them all
+        return self._calls
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._calls.close()
+
+
+def first_epoch(life: str, channel: Channel) -> str:
+    """The epoch of a channel's first life, as scripts/look.lua and scripts/append.lua derive it."""
+    return hashlib.sha1(f"{life} {channel.path}".encode(), usedforsecurity=False).hexdigest()[:16]

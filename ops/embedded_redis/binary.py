@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from streams.errors import StreamsError
 
@@ -63,5 +65,5 @@ def cli_line(url: str) -> str:
     except RedisNotFound:
         command = "redis-cli"
     if url.startswith("unix://"):
-        return f"{command} -s {url.removeprefix('unix://').partition('?')[0]}"
+        return f"{command} -s {shlex.quote(unquote(urlsplit(url).path))}"
     return f"{command} -u {url}"

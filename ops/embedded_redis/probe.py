@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote, unquote, urlsplit
 
 from streams.redis.server_check import read_greeting
 
@@ -22,31 +23,45 @@ class RunningRedis:
     version: str
 
 
-def probe(port: int, unix_socket: Path | None) -> RunningRedis | None:
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A place a server listens at: a unix socket, or a port of 127.0.0.1 with or without a password."""
+
+    port: int = 0
+    unix_socket: Path | None = None
+    password: str = ""
+
+    @property
+    def url(self) -> str:
+        """The URL clients take."""
+        if self.unix_socket:
+            return f"unix://{quote(str(self.unix_socket))}?db=0"
+        secret = f":{self.password}@" if self.password else ""
+        return f"redis://{secret}127.0.0.1:{self.port}/0"
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """The address of a URL that `url` made."""
+        parts = urlsplit(url)
+        if parts.scheme == "unix":
+            return cls(unix_socket=Path(unquote(parts.path)))
+        return cls(port=parts.port or 0, password=parts.password or "")
+
+
+def probe(address: Address) -> RunningRedis | None:
     """Ask a server who it is; None while it refuses, hangs, or loads its file."""
-    family, address = (socket.AF_UNIX, str(unix_socket)) if unix_socket else (socket.AF_INET, ("127.0.0.1", port))
+    place = address.unix_socket
+    family, where = (socket.AF_UNIX, str(place)) if place else (socket.AF_INET, ("127.0.0.1", address.port))
     try:
         with socket.socket(family, socket.SOCK_STREAM) as asked:
             asked.settimeout(1)
-            asked.connect(address)
-            facts = read_greeting(asked)
+            asked.connect(where)
+            facts = read_greeting(asked, address.password)
     except OSError:
         return None
     if facts is None:
         return None
-    return RunningRedis(url_of(port, unix_socket), int(facts["process_id"]), facts["redis_version"])
-
-
-def url_of(port: int, unix_socket: Path | None) -> str:
-    """The URL clients take, of a unix socket or a port of 127.0.0.1."""
-    return f"unix://{unix_socket}?db=0" if unix_socket else f"redis://127.0.0.1:{port}/0"
-
-
-def address_of(url: str) -> tuple[int, Path | None]:
-    """The port, or the socket's path, of a URL that `url_of` made."""
-    if url.startswith("unix://"):
-        return 0, Path(url.removeprefix("unix://").partition("?")[0])
-    return int(url.rpartition(":")[2].partition("/")[0]), None
+    return RunningRedis(address.url, int(facts["process_id"]), facts["redis_version"])
 
 
 def free_port() -> int:

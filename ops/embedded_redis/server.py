@@ -11,21 +11,27 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TextIO
 
 from ops.embedded_redis.binary import binary_version, redis_binary
 from ops.embedded_redis.parent_death import end_with
-from ops.embedded_redis.probe import RunningRedis, address_of, free_port, is_free, probe, url_of
+from ops.embedded_redis.probe import Address, RunningRedis, free_port, is_free, probe
 from streams.errors import StreamsError
 
 START_TIMEOUT_S: Final = 30.0
 """A gigabyte of append-only file loads in about 10 s; shorter gives up on a server that is only busy reading it."""
 STOP_TIMEOUT_S: Final = 10.0
+SOCKET_PATH_MAX_BYTES: Final = 103
+"""The longest path of a unix socket on macOS; Linux takes 107 (unix(7))."""
+_ALLOWED: Final = "~* &* +@all -config +config|get -module -debug -acl -replicaof -slaveof -migrate"
+"""The rights of everybody who gets in: not those that write files elsewhere, load code, or give the rights back."""
 _PROBE_EVERY_S: Final = 0.01
 _WATCH_EVERY_S: Final = 0.05
 
@@ -42,12 +48,17 @@ class EmbeddedRedis:
     `start` uses the server that already runs there, so that `hub replay` works beside `hub dev`. A server started here
     ends when this process ends (Linux: also when it is killed; elsewhere the next `start` finds and uses it).
 
+    Only this account gets in: it listens on a unix socket in a folder of its own, `run` in the data directory, that nobody else may
+    enter; on a port, where the path is too long for a socket, it asks for a random password, which `redis.json` holds. Its
+    files are readable by this account alone, and CONFIG SET, MODULE, DEBUG and the like are refused to everybody.
+
     Args:
         data_dir: holds the append-only file, `redis.conf`, `redis.log` and `redis.json`; made if missing.
-        port: on 127.0.0.1; 0 takes the port used last time if it is free, else any free one.
-        unix_socket: listen here instead of on a port (at most 107 bytes, unix(7)).
+        port: listen on this port of 127.0.0.1, or on a free one if it is taken; 0 is a socket.
+        unix_socket: listen here instead.
         fsync: Redis's appendfsync; `always` is what durability `fsync` needs on servers without WAITAOF.
         is_persistent: whether there is an append-only file at all.
+        is_guarded: False for a server that tests reconfigure: every command is allowed, and a port asks for no password.
     """
 
     def __init__(
@@ -58,20 +69,21 @@ class EmbeddedRedis:
         unix_socket: Path | None = None,
         fsync: FsyncPolicy = "everysec",
         is_persistent: bool = True,
+        is_guarded: bool = True,
         binary: Path | None = None,
     ) -> None:
         self.data_dir = Path(data_dir).absolute()
         self.fsync = fsync
         self.is_persistent = is_persistent
-        self._port = port
-        self._unix_socket = unix_socket
+        self.is_guarded = is_guarded
+        self._address = Address(port, unix_socket)
         self._binary = binary
         self._child: subprocess.Popen[bytes] | None = None
         self._running: RunningRedis | None = None
 
     @property
     def url(self) -> str:
-        """`redis://127.0.0.1:N/0` or `unix:///path?db=0`; known once started."""
+        """`unix:///path?db=0` or `redis://:password@127.0.0.1:N/0`; known once started."""
         return self._known().url
 
     @property
@@ -163,20 +175,20 @@ class EmbeddedRedis:
         if self._child is None:
             return self._adopt()
         self._refuse_if_ended(self._child)
-        return self._look(self._port, self._unix_socket, self._child.pid)
+        return self._look(self._address, self._child.pid)
 
-    def _look(self, port: int, unix_socket: Path | None, pid: int) -> bool:
-        answer = probe(port, unix_socket)
+    def _look(self, address: Address, pid: int) -> bool:
+        answer = probe(address)
         if answer is None or answer.pid != pid:
             return False
-        self._port, self._unix_socket, self._running = port, unix_socket, answer
+        self._address, self._running = address, answer
         return True
 
     def _adopt(self) -> bool:
         """Use the server that `redis.json` names, if that very process answers there."""
         try:
             noted = json.loads(self._note.read_text())
-            return self._look(*address_of(noted["url"]), noted["pid"])
+            return self._look(Address.of(noted["url"]), noted["pid"])
         except (OSError, ValueError, TypeError, KeyError):
             return False  # nothing is noted yet
 
@@ -185,53 +197,63 @@ class EmbeddedRedis:
 
         The lock's descriptor is inherited, so that the server itself holds it for as long as it lives.
         """
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        with (self.data_dir / "redis.lock").open("w") as lock:
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _open_private(self.data_dir / "redis.lock") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
             self._choose_address()
             self._child = self._spawn(lock.fileno())
-            url = url_of(self._port, self._unix_socket)
-            self._note.write_text(json.dumps({"url": url, "pid": self._child.pid}))
+            _write_private(self._note, json.dumps({"url": self._address.url, "pid": self._child.pid}))
 
     def _choose_address(self) -> None:
-        if self._unix_socket is not None:
-            self._unix_socket.unlink(missing_ok=True)
-            return
-        if self._running is not None:
-            return  # clients know the address: it stays
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # the port of the last time, if any
-            self._port = self._port or address_of(json.loads(self._note.read_text())["url"])[0]
-        if not is_free(self._port):
-            self._port = free_port()
+        if self._running is None:  # else clients know the address: it stays
+            self._address = self._new_address()
+        if (place := self._address.unix_socket) is not None:
+            place.unlink(missing_ok=True)
+
+    def _new_address(self) -> Address:
+        given = self._address
+        if given.unix_socket is not None:
+            return given
+        own = self.data_dir / "run" / "redis.sock"
+        if self.is_guarded and not given.port and len(os.fsencode(own)) <= SOCKET_PATH_MAX_BYTES:
+            _make_private(own.parent)
+            return Address(unix_socket=own)
+        noted = Address()
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # what it was the last time, if any
+            noted = Address.of(json.loads(self._note.read_text())["url"])
+        port = given.port or noted.port
+        password = (noted.password or secrets.token_urlsafe(24)) if self.is_guarded else ""
+        return Address(port if is_free(port) else free_port(), None, password)
 
     def _spawn(self, lock: int) -> subprocess.Popen[bytes]:
         binary = self._binary or redis_binary()
         self._refuse_older_data(binary)
         config = self.data_dir / "redis.conf"
-        config.write_text(self._configuration())
+        _write_private(config, self._configuration())
+        _close_to_others(self.data_dir)
         return subprocess.Popen(
             [binary, config],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(lock,),
+            umask=0o077,
             start_new_session=True,  # Ctrl-C is the hub's to handle: it drains before its Redis goes
             preexec_fn=end_with(os.getpid()),  # noqa: PLW1509 - it calls one function of libc, loaded before the fork
         )
 
     def _configuration(self) -> str:
         """The server's configuration, one setting a line."""
-        listen = (
-            f'port 0\nunixsocket "{self._unix_socket}"\nunixsocketperm 700'
-            if self._unix_socket
-            else f"port {self._port}"
-        )
+        at = self._address
+        listen = f'port 0\nunixsocket "{at.unix_socket}"\nunixsocketperm 600' if at.unix_socket else f"port {at.port}"
+        login = f">{at.password}" if at.password else "nopass"
         return "\n".join((
             listen,
             "bind 127.0.0.1",
+            f"user default on {login} {_ALLOWED}" if self.is_guarded else "",
             f'dir "{self.data_dir}"',
             f'logfile "{self.data_dir / "redis.log"}"',
             "loglevel warning",
@@ -266,6 +288,37 @@ class EmbeddedRedis:
 def holds_data(folder: Path) -> bool:
     """True when a server has kept data in this folder."""
     return any((folder / name).exists() for name in ("redis.json", "appendonlydir", "appendonly.aof"))
+
+
+def _open_private(file: Path) -> TextIO:
+    """A file to be written anew, that no other account may read."""
+    opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    os.fchmod(opened, 0o600)
+    return os.fdopen(opened, "w")
+
+
+def _write_private(file: Path, text: str) -> None:
+    with _open_private(file) as opened:
+        opened.write(text)
+
+
+def _make_private(folder: Path) -> None:
+    """Makes a folder that no other account may enter.
+
+    Raises:
+        RedisNotStarted: another account made it before.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise RedisNotStarted(f"{folder} belongs to another account: remove it, or choose another data directory")
+    folder.chmod(0o700)
+
+
+def _close_to_others(data_dir: Path) -> None:
+    """Files of an earlier version may be readable by others."""
+    for file in (*data_dir.glob("redis.*"), *data_dir.glob("appendonly*"), *data_dir.glob("appendonlydir/*")):
+        file.chmod(0o700 if file.is_dir() else 0o600)
 
 
 def _is_process(pid: int) -> bool:

@@ -7,14 +7,17 @@ import os
 import select
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import redis
 
 from ops.embedded_redis.binary import RedisNotFound, redis_binary
+from ops.embedded_redis.probe import Address, free_port
 from ops.embedded_redis.server import EmbeddedRedis, RedisNotStarted
 from support.redis_server import RedisServer
 
@@ -32,7 +35,6 @@ def test_it_answers_with_the_settings_the_log_needs(data_dir: Path) -> None:
         assert said["maxmemory-policy"] == "noeviction"
         assert (said["appendonly"], said["appendfsync"], said["save"]) == ("yes", "always", "")
         assert said["stop-writes-on-bgsave-error"] == "no"
-        assert said["bind"] == "127.0.0.1"
         assert client.info("server")["redis_version"] == server.version
 
 
@@ -98,6 +100,7 @@ def test_it_dies_with_its_parent(data_dir: Path) -> None:
     """A killed hub leaves no redis-server behind."""
     program = f"""
 import sys
+from ops.embedded_redis.probe import Address, free_port
 from ops.embedded_redis.server import EmbeddedRedis
 server = EmbeddedRedis({str(data_dir)!r})
 server.start()
@@ -122,6 +125,75 @@ def test_a_taken_port_gives_way_to_a_free_one(data_dir: Path) -> None:
 
         with EmbeddedRedis(data_dir, port=port) as server:
             assert f":{port}/" not in server.url
+            assert ":0/" not in server.url
+
+
+@pytest.mark.parametrize("is_on_port", [False, True])
+def test_other_accounts_do_not_get_in(data_dir: Path, is_on_port: bool) -> None:
+    """It listened on a port without a password, and let everybody write files where root may."""
+    with EmbeddedRedis(data_dir, port=free_port() if is_on_port else 0) as server:
+        address = Address.of(server.url)
+        if is_on_port:
+            with redis.Redis(port=address.port) as stranger, pytest.raises(redis.AuthenticationError):
+                stranger.ping()
+        else:
+            assert address.unix_socket is not None
+            assert stat.S_IMODE(address.unix_socket.parent.stat().st_mode) == 0o700
+        readable = [file for file in data_dir.rglob("*") if stat.S_IMODE(file.stat().st_mode) & 0o077]
+        assert readable == []
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may become somebody else")
+def test_an_account_without_rights_cannot_connect() -> None:
+    """Tried as nobody: the socket's folder is closed, although the way to it is open."""
+    with tempfile.TemporaryDirectory() as name, EmbeddedRedis(Path(name, "data")) as server:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "data").chmod(0o755)
+        program = f"import socket; socket.socket(socket.AF_UNIX).connect({str(Address.of(server.url).unix_socket)!r})"
+
+        tried = subprocess.run(
+            ["/usr/bin/env", "python3", "-c", program], user=65534, capture_output=True, text=True, check=False
+        )
+
+    assert "PermissionError" in tried.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "CONFIG SET dir /tmp",
+        "CONFIG REWRITE",
+        "MODULE LIST",
+        "DEBUG SLEEP 0",
+        "ACL SETUSER default +config",
+        "REPLICAOF NO ONE",
+    ],
+)
+def test_nobody_reconfigures_it(data_dir: Path, command: str) -> None:
+    """Whoever gets in cannot make it write elsewhere, load code, or hand these rights back; nor can a script."""
+    with EmbeddedRedis(data_dir) as server, redis.Redis.from_url(server.url) as client:
+        with pytest.raises(redis.ResponseError):
+            client.execute_command(*command.split())
+        with pytest.raises(redis.ResponseError):
+            client.eval("return redis.call(unpack(ARGV))", 0, *command.split())
+
+
+def test_a_path_too_long_for_a_socket_gets_a_port_and_a_password(tmp_path: Path) -> None:
+    """The password is kept, so that the next start is found at the same URL."""
+    data_dir = tmp_path / ("long" * 30)
+    with EmbeddedRedis(data_dir) as server:
+        url = server.url
+        assert Address.of(url).password
+
+    with EmbeddedRedis(data_dir) as again, EmbeddedRedis(data_dir) as beside:
+        assert again.url == beside.url == url
+
+
+def test_a_path_that_needs_quoting_is_found(tmp_path: Path) -> None:
+    """A blank, a percent sign and a question mark in the name of the folder."""
+    with EmbeddedRedis(tmp_path / "a b%20?c") as server, redis.Redis.from_url(server.url) as client:
+        assert client.ping()
 
 
 def test_a_note_left_by_a_dead_server_is_not_believed(data_dir: Path) -> None:

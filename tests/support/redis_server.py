@@ -37,6 +37,7 @@ class RedisServer:
             is_persistent=is_persistent,
             fsync=fsync,
             binary=binary,
+            is_guarded=False,
         )
         self.url = self.embedded.start()
 

@@ -84,6 +84,7 @@ class PersonSocket:
     def __init__(self, recorder: Recorder, who: Self, cursors: dict[str, HeldCursor]) -> None:
         self.who = who
         self.session_id = ""
+        self.name = recorder.name()
         self.ended = asyncio.Event()
         self.close_code = 0
         self._recorder, self._cursors = recorder, cursors
@@ -207,6 +208,7 @@ class PersonSocket:
             id=command_id,
             payload=payload,
             token=self.who.token,
+            c=self.name,
         )
         try:
             async with asyncio.timeout(timeout_s):

@@ -47,7 +47,7 @@ class ClientProcess:
         file = self._folder / f"{self.process}.jsonl"
         self.files.append(file)
         config = self._folder / f"{self.process}.json"
-        told = {**self._config, "process": self.process, "run": f"{self.name}.{self.run}", "file": str(file)}
+        told = {**self._config, "process": self.process, "run": f"{self.name[-1]}.{self.run}", "file": str(file)}
         config.write_text(json.dumps(told))
         log = (self._folder / f"{self.process}.log").open("ab")
         with log:

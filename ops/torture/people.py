@@ -164,7 +164,9 @@ class Participant:
                 await connection.subscribe({name: self._wish(name, wish) for name, wish in missing.items()})
 
     def _wish(self, channel: str, wish: Json) -> Json:
-        """A subscription: from the cursor, or, the first time, from the beginning."""
+        """A subscription: from the cursor, the first time from the beginning, now and then live only."""
+        if self.chance.random() < 0.1:  # noqa: PLR2004
+            return {**wish, "after": "$"}
         return wish if channel in self.cursors else {**wish, "after": "0"}
 
     async def _while_open(self, connection: PersonSocket) -> None:

@@ -64,6 +64,7 @@ class Plan:
         groups: of faults, as `schedule.GROUPS` has them.
         rate_per_s: things a person begins each second.
         expects: what must be looked at, or the run shows nothing.
+        waits_for_presence: at the end, until who is there must be known everywhere.
     """
 
     seed: int
@@ -75,6 +76,7 @@ class Plan:
     durability: str = "fsync"
     people: int = len(USERS)
     expects: tuple[str, ...] = EXPECTED
+    waits_for_presence: bool = True
 
 
 @dataclass(slots=True)
@@ -253,10 +255,10 @@ class Torture:
         await self._settled()
         self._tell("reading states")
         await self._say("look")
-        rest_s = PRESENCE_MS / 1000 + 1 - (time.monotonic() - calm)
-        self._tell("waiting for presence")
-        await asyncio.sleep(max(0.0, rest_s))
-        await self._say("people")
+        if self._plan.waits_for_presence:
+            self._tell("waiting for presence")
+            await asyncio.sleep(max(0.0, PRESENCE_MS / 1000 + 1 - (time.monotonic() - calm)))
+            await self._say("people")
         await asyncio.sleep(2)
         self._tell("reading the logs")
         for tenant, channel in self._places():

@@ -23,6 +23,8 @@ def judge_log(history: History, verdict: Verdict) -> None:
     _phantoms(history, verdict, commands)
     _twice(history, verdict, stored)
     _real_time(history, verdict, commands)
+    _pipelines(history, verdict, commands)
+    _refusals(verdict, commands)
     _open_after_calm(history, verdict)
 
 
@@ -236,6 +238,38 @@ def _real_time(history: History, verdict: Verdict, commands: list[Op]) -> None:
                 verdict.add("real time", acked.ended_ms, sentence, *earliest.lines, begun.begin, *acked.lines)
             if earliest is None or acked.ended_ms < earliest.ended_ms:
                 earliest = acked
+
+
+def _pipelines(history: History, verdict: Verdict, commands: list[Op]) -> None:
+    """Messages sent behind each other on one connection are stored behind each other."""
+    last: dict[tuple[str, Place], Op] = {}
+    sent: set[tuple[str, str, str]] = set()
+    for op in commands:
+        key = (op.invoke["tenant"], op.invoke["user"], op.invoke.get("id", ""))
+        is_first = key not in sent
+        sent.add(key)
+        is_plain = op.invoke["type"] == "chat.message" and "agent" not in op.invoke["payload"] and "c" in op.invoke
+        if not (is_first and is_plain and op.is_ok and is_stored_receipt(op.reply)) or op.reply["duplicate"]:
+            continue
+        verdict.look("pipelined messages")
+        before = last.get((op.invoke["c"], op.place))
+        has_loss = before is not None and history.has_loss(op.place, before.began_ms, op.ended_ms)
+        if before is not None and op.reply["seq"] < before.reply["seq"] and not has_loss:
+            sentence = f"{_command(op)} was sent behind {_command(before)} on one connection and is stored before it"
+            verdict.add("pipeline order", op.ended_ms, sentence, *before.lines, *op.lines)
+        last[(op.invoke["c"], op.place)] = op
+
+
+_NEVER_DUE: Final = frozenset({4003, 4005, 4006, 4009, 4011})
+"""Refusals that no command of these people deserves."""
+
+
+def _refusals(verdict: Verdict, commands: list[Op]) -> None:
+    """A sound command of somebody who may give it is not refused as malformed, forbidden or used before."""
+    for op in commands:
+        if op.outcome is not None and op.outcome["k"] == "fail" and op.outcome["code"] in _NEVER_DUE:
+            sentence = f"{_command(op)} was refused with {op.outcome['code']}"
+            verdict.add("needless refusal", op.ended_ms, sentence, *op.lines)
 
 
 def _open_after_calm(history: History, verdict: Verdict) -> None:

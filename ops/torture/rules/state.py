@@ -31,12 +31,31 @@ class Shown:
 
 def judge_state(history: History, verdict: Verdict) -> None:
     """Every state equals the fold of the events up to its `state_at`, as they were at that time."""
+    _as_of(history, verdict)
     by_place: dict[Place, list[Shown]] = defaultdict(list)
     for shown in _states(history):
         by_place[shown.place].append(shown)
     for place, found in by_place.items():
         for life in _lives(history, place, found):
             _compare(history, verdict, place, life)
+
+
+def _as_of(history: History, verdict: Verdict) -> None:
+    """A state as of an event stands at that event."""
+    for op in history.ops:
+        at = op.invoke["payload"].get("at") if op.invoke["type"] == "read.state" else None
+        if at is None or not op.is_ok or any(loss.touches(op.place) for loss in history.losses):
+            continue
+        seqs = history.sightings.get(op.place, {})
+        due = next((seq for seq, held in seqs.items() for event_id, *_ in held.values() if event_id == at), None)
+        if due is None:
+            continue
+        verdict.look("states of the past")
+        if op.reply["state_at"] != due:
+            sentence = (
+                f"the state of {op.invoke['channel']} as of {at}, seq {due}, stands at seq {op.reply['state_at']}"
+            )
+            verdict.add("state", op.ended_ms, sentence, *op.lines)
 
 
 def _states(history: History) -> list[Shown]:

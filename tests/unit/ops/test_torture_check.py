@@ -467,6 +467,30 @@ def page_with_a_hole(story: Story, events: list[dict[str, Any]]) -> History:
     return story.end()
 
 
+def pipeline_turned(story: Story, events: list[dict[str, Any]]) -> History:
+    story.begin("m4", "four", c="c1.1")
+    story.begin("m5", "five", c="c1.1")
+    five = story.store("chat.message", {"text": MARK + "five"}, command="m5")
+    four = story.store("chat.message", {"text": MARK + "four"}, command="m4")
+    story.acknowledge("m4", four)
+    story.acknowledge("m5", five)
+    story.got("r1", five, four)
+    return story.end()
+
+
+def refused_for_nothing(story: Story, events: list[dict[str, Any]]) -> History:
+    story.begin("m4", "four")
+    story.add("fail", op="m4", code=4009)
+    return story.end()
+
+
+def state_of_another_moment(story: Story, events: list[dict[str, Any]]) -> History:
+    shown = [message_of(event, before) for event, before in zip(events, [None, *events], strict=False)]
+    at = {"at": events[1]["id"]}
+    story.read("s1", "read.state", {"epoch": "e", "state_at": 3, "state": state_of(shown)}, payload=at)
+    return story.end()
+
+
 def never_fired(story: Story, events: list[dict[str, Any]]) -> History:
     story.records[0]["faults"] = ["node killed"]
     return story.end()
@@ -501,6 +525,9 @@ CASES: list[tuple[Callable[[Story, list[dict[str, Any]]], History], str]] = [
     (oversize, "oversize"),
     (unanswered, "unanswered"),
     (state_behind, "state"),
+    (state_of_another_moment, "state"),
+    (pipeline_turned, "pipeline order"),
+    (refused_for_nothing, "needless refusal"),
     (unread_wrong, "unread"),
     (run_ended_twice, "run ended twice"),
     (run_never_ended, "run without an end"),

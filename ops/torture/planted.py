@@ -1,0 +1,157 @@
+"""Planted bugs: each is put into a copy of the tree, and the checker must name it. No switch in what is shipped.
+
+A bug is a search and a replacement in one or more files. A search that is not found exactly once is an error: a bug that no longer
+applies proves nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ops.torture.run import Plan, Report, Torture
+
+ROOT: Final = Path(__file__).parents[2]
+_PACKAGES: Final = ("streams", "projections", "hub", "consumers", "ops")
+BUGS_FILE: Final = Path(__file__).with_name("bugs.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """The circumstances a bug shows in: groups of faults, how long, with whom."""
+
+    name: str
+    seed: int
+    seconds: float
+    groups: tuple[str, ...]
+    has_sentinels: bool = False
+    waits_for_presence: bool = False
+    rate_per_s: float = 12.0
+
+    def plan(self, server: str) -> Plan:
+        """The run."""
+        return Plan(
+            self.seed,
+            server,
+            self.seconds,
+            self.groups,
+            has_sentinels=self.has_sentinels,
+            rate_per_s=self.rate_per_s,
+            people=3,
+            expects=("commands", "deliveries"),
+            waits_for_presence=self.waits_for_presence,
+        )
+
+
+SITUATIONS: Final = {
+    "links": Situation("links", 11, 8, ("link", "client")),
+    "deaths": Situation("deaths", 12, 14, ("process", "client", "link")),
+    "presence": Situation("presence", 13, 10, ("process", "client"), waits_for_presence=True),
+    "losses": Situation("losses", 14, 8, ("loss",)),
+    "failovers": Situation("failovers", 15, 10, ("failover",), has_sentinels=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A bug.
+
+    Attributes:
+        edits: (file, old, new).
+        names: kinds of wrong, any of which names it.
+        is_asked_for: the issue that asked for the checker names it.
+    """
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+    names: frozenset[str]
+    situation: Situation
+    is_asked_for: bool
+
+
+def read_bugs(path: Path = BUGS_FILE) -> list[Bug]:
+    """The bugs there are."""
+    found = tomllib.loads(path.read_text(encoding="utf-8"))["bug"]
+    return [
+        Bug(
+            one["name"],
+            tuple((edit["file"], edit["old"], edit["new"]) for edit in one["edit"]),
+            frozenset(one["names"]),
+            SITUATIONS[one["situation"]],
+            one.get("is_asked_for", False),
+        )
+        for one in found
+    ]
+
+
+class DoesNotApply(ValueError):
+    """The text a bug replaces is not in its file, or more than once."""
+
+
+def apply(bug: Bug, tree: Path) -> None:
+    """Put a bug into a tree.
+
+    Raises:
+        DoesNotApply: the tree has moved on; the bug must be written anew.
+    """
+    for name, old, new in bug.edits:
+        file = tree / name
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        if text.count(old) != 1:
+            raise DoesNotApply(f"{bug.name}: {name} has its text {text.count(old)} times")
+        file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def copy_tree(to: Path) -> None:
+    """A copy of what nodes and workers run."""
+    for package in _PACKAGES:
+        shutil.copytree(ROOT / package, to / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """What was said of a bug; of no bug, for comparison, when `bug` is None."""
+
+    bug: Bug | None
+    situation: Situation
+    report: Report
+
+    @property
+    def is_right(self) -> bool:
+        """The bug was named; without a bug, nothing was."""
+        if self.bug is None:
+            return self.report.is_whole
+        return bool(self.bug.names & set(self.report.kinds))
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept."""
+        first = next(
+            (one for one in self.report.verdict.get("wrong", []) if self.bug and one["kind"] in self.bug.names), None
+        )
+        return {
+            "bug": self.bug.name if self.bug else None,
+            "is_asked_for": bool(self.bug and self.bug.is_asked_for),
+            "situation": self.situation.name,
+            "seed": self.situation.seed,
+            "server": self.report.plan.server,
+            "is_right": self.is_right,
+            "kinds": self.report.kinds,
+            "said": f"{first['kind']}: {first['sentence']}" if first else self.report.sentence(),
+        }
+
+
+async def try_bug(
+    planted: Bug | None, situation: Situation, server: str, binary: Path, folder: Path, tell: Callable[[str], None]
+) -> Caught:
+    """One run with the bug, or, with none, of the same seed without."""
+    tree = None
+    if planted is not None:
+        tree = folder / "tree"
+        copy_tree(tree)
+        apply(planted, tree)
+    attempt = Torture(situation.plan(server), binary, folder / "run", tell, tree)
+    return Caught(planted, situation, await attempt.run())

@@ -282,7 +282,7 @@ class Cluster:
             for number in range(3):
                 lines = (
                     f"sentinel monitor {SENTINEL_NAME} 127.0.0.1 {self.fronts[0].port} 2",
-                    f"sentinel down-after-milliseconds {SENTINEL_NAME} 800",
+                    f"sentinel down-after-milliseconds {SENTINEL_NAME} 2500",
                     f"sentinel failover-timeout {SENTINEL_NAME} 4000",
                 )
                 sentinel = RedisChild(self.binary, self.folder / f"sentinel{number}", *lines, is_sentinel=True)

@@ -190,10 +190,10 @@ class Loss:
         """True if it reached this channel."""
         return self.places is None or place in self.places
 
-    def excuses(self, place: Place, level: str, at_ms: float) -> bool:
-        """True if an event acknowledged then at that durability may be missing."""
-        is_early = self.since_ms is not None and at_ms < self.since_ms
-        return self.touches(place) and level in self.levels and not is_early and at_ms <= self.end_ms
+    def excuses(self, place: Place, level: str, sent_ms: float, acked_ms: float) -> bool:
+        """True if an event sent and acknowledged then at that durability may be missing."""
+        is_early = self.since_ms is not None and acked_ms < self.since_ms
+        return self.touches(place) and level in self.levels and not is_early and sent_ms <= self.end_ms
 
 
 @dataclass(slots=True)
@@ -310,9 +310,13 @@ class History:
         return found
 
     def has_loss(self, place: Place, after_ms: float, before_ms: float) -> bool:
-        """True if something may have been destroyed in the channel in that time."""
+        """True if something may have been destroyed in the channel in that time.
+
+        What was seen at `after_ms` had been on its way for a while: it may be from before a loss that had ended by then.
+        """
+        seen_ms = after_ms - self.bound("transit_ms", 3_000)
         return any(
-            loss.touches(place) and loss.begin_ms <= before_ms and loss.end_ms >= after_ms for loss in self.losses
+            loss.touches(place) and loss.begin_ms <= before_ms and loss.end_ms >= seen_ms for loss in self.losses
         )
 
     @cached_property

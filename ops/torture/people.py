@@ -680,6 +680,8 @@ def _taken(person: Participant, reader: str, kind: str, data: str, cursor: HeldC
         head = message["payload"]["head"]
         if message["payload"].get("gap"):
             return HeldCursor(head["id"], head["seq"], message["payload"]["epoch"], now_ms())
+    elif kind == "connection.error":
+        raise PermissionError(str(message["payload"]["code"]))
     elif kind == "channel.resumed":
         person.recorder.write("resumed", r=reader, payload=message["payload"])
     elif "seq" in message:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from ops.torture.answer_text import answer_of
 from ops.torture.history import History, Place, Record
 from ops.torture.verdict import Verdict
+
+_RECORDED_MS: Final = 10_000
+"""So long before an effect the call that it belongs to was recorded, at most."""
 
 
 def judge_runs(history: History, verdict: Verdict) -> None:
@@ -249,7 +252,12 @@ def _effects(history: History, verdict: Verdict) -> None:
         lines[(record["run"], record["key"])].append(line)
     verdict.look("effects of agents", len(counts))
     for (run, key), count in counts.items():
-        if count > 1:
-            found = lines[(run, key)]
+        found = lines[(run, key)]
+        between_ms = history.records[found[0]]["t"] - _RECORDED_MS, history.records[found[-1]]["t"]
+        if count > 1 and any(
+            loss.begin_ms <= between_ms[1] and loss.end_ms >= between_ms[0] for loss in history.losses
+        ):
+            verdict.tell("effects repeated because their record was destroyed")
+        elif count > 1:
             t = history.records[found[1]]["t"]
             verdict.add("effect repeated", t, f"{key} of run {run} happened {count} times", *found)

@@ -93,7 +93,7 @@ def _lives(history: History, place: Place, found: list[Shown]) -> list[list[Show
 
 def _compare(history: History, verdict: Verdict, place: Place, life: list[Shown]) -> None:
     life.sort(key=lambda shown: shown.seq)
-    events = _events_of(history, place, max(shown.t for shown in life))
+    events = _events_of(history, place, life)
     state = ChannelState.begin(Kind(place[1].partition(":")[0]))
     known: list[Record] = []
     for shown in life:
@@ -112,16 +112,17 @@ def _compare(history: History, verdict: Verdict, place: Place, life: list[Shown]
             break
 
 
-def _events_of(history: History, place: Place, until_ms: float) -> dict[int, Record]:
-    """Seq → event, as the channel was at that time: of two events with one seq the later one that was seen before."""
-    found: dict[int, Record] = {}
-    has_loss = any(loss.touches(place) for loss in history.losses)
-    for seq, held in history.sightings.get(place, {}).items():
-        names = sorted(held.items(), key=lambda item: item[1][1])
-        known = [name for name, sighting in names if sighting[1] <= until_ms] if has_loss else [names[0][0]]
-        if known:
-            found[seq] = history.event(known[-1])
-    return found
+def _events_of(history: History, place: Place, life: list[Shown]) -> dict[int, Record]:
+    """Seq → event, as the channel was in that life: as it is stored, in the last one; before, where only one event had the seq."""
+    last_loss_ms = max((loss.end_ms for loss in history.losses if loss.touches(place)), default=0.0)
+    log = history.logs.get(place)
+    if last_loss_ms and log is not None and life[0].t > last_loss_ms:
+        return {seq: history.event(name) for seq, _, name, _ in log.entries}
+    return {
+        seq: history.event(next(iter(held)))
+        for seq, held in history.sightings.get(place, {}).items()
+        if len(held) == 1 or not last_loss_ms
+    }
 
 
 def _differences(folded: Record, events: list[Record], shown: Shown, place: Place) -> list[tuple[str, str]]:

@@ -79,16 +79,21 @@ class Flow:
         """Begins a run that was asked for: lists it, appends that it is queued, and joins the queue for the channel's turn."""
         parts = self.parts
         await parts.store.register(channel, run.run_id, parts.now_ms())
-        writes = await self.run_log(channel, run)
-        await writes.append_unless_done(
-            "agent.status", status_payload(run, "queued"), status_key(run, "queued"), RunChange(states=("queued",))
-        )
+        await self.announce(await self.run_log(channel, run))
         if run.cancel:
             await self.cancel(channel, run.run_id)
             return
         if run.on_busy == "interrupt":
             await self._interrupt(channel, run.run_id)
         await self.take_turn(channel, run)
+
+    @staticmethod
+    async def announce(writes: RunLog) -> None:
+        """Appends that a run that was asked for is queued, unless somebody did before: its first event."""
+        run = writes.run
+        await writes.append_unless_done(
+            "agent.status", status_payload(run, "queued"), status_key(run, "queued"), RunChange(states=("queued",))
+        )
 
     async def take_turn(self, channel: Channel, run: RunView) -> None:
         """Joins the queue for the channel's turn, and puts a job for the run that has it."""
@@ -197,10 +202,8 @@ class Flow:
     async def _close_idle(self, channel: Channel, run: RunView, outcome: str) -> bool:
         """Closes a run that no worker holds: queued or waiting."""
         writes = await self.run_log(channel, run)
-        if run.state == "queued":
-            key, payload = status_key(run, "queued"), status_payload(run, "queued")
-            if run.segment == run.attempt == 1:  # the hub may have been faster than the handler that appends it
-                await writes.append_unless_done("agent.status", payload, key, RunChange(states=("queued",)))
+        if run.state == "queued" and run.segment == run.attempt == 1:
+            await self.announce(writes)  # the hub may have been faster than the handler
         if run.segment > 1 or run.attempt > 1 or run.state == "waiting":
             writes.journal = await self.read_journal(channel, run)
         duration_ms = self.parts.now_ms() - run.began_ms if run.began_ms else 0

@@ -99,6 +99,8 @@ class Reaper:
 
     async def _queued(self, channel: Channel, run: RunView) -> None:
         age_ms = self._parts.now_ms() - run.since_ms
+        if run.segment == run.attempt == 1:  # the worker that listed it may have died before it appended so
+            await self._flow.announce(await self._flow.run_log(channel, run))
         active = await self._parts.store.turn(channel, joining=(run.cause, run.run_id))
         if active != run.run_id:
             await self._check_turn(channel, active)

@@ -14,7 +14,8 @@ from consumers.worker import Worker, running
 from streams.channel import parse_channel
 from streams.envelope import Actor, Draft, Guard
 from streams.records.agents import AgentDirectory
-from streams.records.runs import run_guard_name
+from streams.records.run_store import RunStore
+from streams.records.runs import Invitation, opening, run_guard_name, run_id_of
 from streams.redis.log import Log
 from support.run_rig import POLL_S, Client, check_rules, conversation, options, wait_until
 
@@ -148,6 +149,23 @@ async def test_a_run_nobody_serves_expires(log: Log, client: Client) -> None:
 
     assert complete["outcome"] == "expired"
     assert await client.text(found) == "y"
+    check_rules(await client.events())
+
+
+async def test_a_run_that_was_listed_and_never_announced_begins_as_queued(log: Log, client: Client) -> None:
+    """Its worker was stopped between the two; another one finds it in the list. Its first status says `queued` nevertheless."""
+    guards = opening(client.channel, Invitation("a", client.user, int(time.time() * 1000)))
+    draft = Draft(
+        client.channel, "chat.message", b'{"text":"x"}', Actor("user", client.user), command="t", guards=guards
+    )
+    run_id = run_id_of(client.channel, (await log.append(draft)).id)  # no handler is told of it
+
+    async with running(options(log.url, {"a": parrot}), log):
+        await RunStore(log).register(client.channel, run_id, 0)
+        await client.end(run_id)
+
+    statuses = [e.payload["state"] for e in await client.events() if e.type == b"agent.status"]
+    assert statuses == ["queued", "running"]
     check_rules(await client.events())
 
 

@@ -185,6 +185,8 @@ class Cluster:
         tree: the modules nodes and workers run.
         has_sentinels: with a replica and three Sentinels, so that a failover is a real one.
         durability: HUB_DURABILITY.
+        uses_small_disk: Redis has a disk of its own that can be filled.
+        redis_env: more of Redis's environment.
     """
 
     folder: Path
@@ -194,6 +196,8 @@ class Cluster:
     durability: str = "fsync"
     nodes_count: int = 2
     workers_count: int = 2
+    uses_small_disk: bool = True
+    redis_env: dict[str, str] = field(default_factory=dict)
     servers: list[RedisChild] = field(default_factory=list)
     fronts: list[Proxy] = field(default_factory=list)
     sentinels: list[RedisChild] = field(default_factory=list)
@@ -231,12 +235,13 @@ class Cluster:
         """Everything up and ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.disk = Disk(self.folder / "disk")
-        self.disk.mount()
+        if self.uses_small_disk:
+            self.disk.mount()
         self.redis_clock, self.node_clock = (
             WallClock(self.folder / "redis-clock"),
             WallClock(self.folder / "node-clock"),
         )
-        await self._start_redis(self.redis_clock.prepare())
+        await self._start_redis(self.redis_clock.prepare() | self.redis_env)
         node_env = self.node_clock.prepare()
         for number in range(self.nodes_count):
             await self._add_node(number, node_env)

@@ -41,7 +41,7 @@ class Situation:
             self.groups,
             has_sentinels=self.has_sentinels,
             rate_per_s=self.rate_per_s,
-            people=3,
+            people=2,
             expects=("commands", "deliveries"),
             waits_for_presence=self.waits_for_presence,
         )

@@ -33,6 +33,7 @@ BASE_SETTINGS: Final = (
     "repl-diskless-sync-delay 0",
     "lua-time-limit 150",
     "repl-timeout 10",
+    "auto-aof-rewrite-percentage 0",
 )
 
 

@@ -1,8 +1,8 @@
 /* Loaded before libc into a Redis or a node under test (LD_PRELOAD): its clock can be moved and its fdatasync watched.
  *
  * TORTURE_CLOCK  a file of one native double: seconds added to the wall clock. Mapped, so it can be changed at any time.
- * TORTURE_SYNC   a file of pairs of native 64-bit numbers. A pair (inode, size) is appended after each fdatasync or fsync
- *                that returned: up to there the file would have survived the loss of power. */
+ * TORTURE_SYNC   a file of triples of native 64-bit numbers. A triple (inode, size, monotonic ns) is appended after each
+ *                fdatasync or fsync that returned: up to there the file would have survived the loss of power. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -79,8 +79,11 @@ static int synced(sync_function real, int file) {
     int is_known = sync_file >= 0 && fstat(file, &before) == 0;
     int code = real(file);
     if (code == 0 && is_known) {
-        uint64_t pair[2] = {(uint64_t)before.st_ino, (uint64_t)before.st_size};
-        ssize_t written = write(sync_file, pair, sizeof pair);
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        uint64_t ns = (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
+        uint64_t triple[3] = {(uint64_t)before.st_ino, (uint64_t)before.st_size, ns};
+        ssize_t written = write(sync_file, triple, sizeof triple);
         (void)written;
     }
     return code;

@@ -186,6 +186,7 @@ class Cluster:
         has_sentinels: with a replica and three Sentinels, so that a failover is a real one.
         durability: HUB_DURABILITY.
         uses_small_disk: Redis has a disk of its own that can be filled.
+        heartbeat_s: WEBSOCKET_HEARTBEAT_INTERVAL.
         redis_env: more of Redis's environment.
     """
 
@@ -197,6 +198,7 @@ class Cluster:
     nodes_count: int = 2
     workers_count: int = 2
     uses_small_disk: bool = True
+    heartbeat_s: str = "5"
     redis_env: dict[str, str] = field(default_factory=dict)
     servers: list[RedisChild] = field(default_factory=list)
     fronts: list[Proxy] = field(default_factory=list)
@@ -321,7 +323,7 @@ class Cluster:
             "HUB_DATA": str(self.folder / "files"),
             "HUB_AGENTS": "torture=ops.torture.agent:run",
             "HUB_RUN_LEASE": "3",
-            "WEBSOCKET_HEARTBEAT_INTERVAL": "5",
+            "WEBSOCKET_HEARTBEAT_INTERVAL": self.heartbeat_s,
             "TORTURE_EFFECTS": str(self.folder / "effects.jsonl"),
             "HUB_PARTITIONS": "8",
         }

@@ -42,6 +42,7 @@ class Nemesis:
             "node stopped": self._node_stopped,
             "worker killed": self._worker_killed,
             "worker stopped": self._worker_stopped,
+            "worker stopped for long": self._worker_stopped,
             "redis killed": self._redis_killed,
             "redis stopped": self._redis_stopped,
             "rolling restart": self._rolling,

@@ -50,6 +50,7 @@ class Situation:
 SITUATIONS: Final = {
     "links": Situation("links", 11, 8, ("link", "client")),
     "deaths": Situation("deaths", 12, 14, ("process", "client", "link")),
+    "stops": Situation("stops", 16, 15, ("stops",)),
     "presence": Situation("presence", 13, 10, ("process", "client"), waits_for_presence=True),
     "losses": Situation("losses", 14, 8, ("loss",)),
     "failovers": Situation("failovers", 15, 10, ("failover",), has_sentinels=True),

@@ -29,10 +29,11 @@ from ops.torture.people import sign
 from ops.torture.resp import Resp
 from ops.torture.servers import RedisChild, build_shim
 
-BATCH: Final = 100
-WINDOW: Final = 12
-"""Batches a connection has on their way."""
-CONNECTIONS: Final = 4
+BATCH: Final = 20
+WINDOW: Final = 3
+"""Batches a connection has on their way. A node takes one event of a connection after the other, so many connections bring many."""
+CONNECTIONS: Final = 200
+CHANNELS: Final = 16
 CUTS: Final = 3
 _EXEC: Final = re.compile(rb"\r\nEXEC\r\n")
 _EVENT: Final = re.compile(
@@ -93,14 +94,19 @@ async def _live(binary: Path, folder: Path, events: int, report: PowerReport, ch
     syncs = folder / "syncs"
     folder.mkdir(parents=True)  # noqa: ASYNC240 - before anything runs
     cluster = Cluster(
-        folder, binary, nodes_count=1, workers_count=0, uses_small_disk=False, redis_env={"TORTURE_SYNC": str(syncs)}
+        folder,
+        binary,
+        nodes_count=1,
+        workers_count=0,
+        uses_small_disk=False,
+        heartbeat_s="600",
+        redis_env={"TORTURE_SYNC": str(syncs)},
     )
     answered = Answered()
     try:
         await cluster.start()
-        await asyncio.gather(
-            *(_publish(cluster.urls["n0"], number, events // CONNECTIONS, answered) for number in range(CONNECTIONS))
-        )
+        url = f"http://127.0.0.1:{cluster.nodes[0].front.target}"  # straight to the node: nothing is done to links here
+        await asyncio.gather(*(_publish(url, number, events // CONNECTIONS, answered) for number in range(CONNECTIONS)))
     finally:
         redis_folder = cluster.servers[0].folder if cluster.servers else folder
         await cluster.stop()  # SIGKILL: what was not synced is still in the file, and is cut off now
@@ -111,7 +117,7 @@ async def _live(binary: Path, folder: Path, events: int, report: PowerReport, ch
 
 async def _publish(url: str, number: int, events: int, answered: Answered) -> None:
     """Messages in batches, a window of batches at a time."""
-    channel = f"conversation:{number}"
+    channel = f"conversation:{number % CHANNELS}"
     token = sign(SECRET, f"user{number}", "power", f"t{number}", 86_400)
     async with connect(
         url.replace("http", "ws", 1) + "/ws",
@@ -151,7 +157,7 @@ async def _publish(url: str, number: int, events: int, answered: Answered) -> No
                     got += 1
                 elif message["type"] == "connection.error":
                     raise RuntimeError(f"refused: {message['payload']}")
-            if got % (BATCH * 50) < BATCH:
+            if got % (BATCH * 5) < 1:
                 await socket.send('{"type":"connection.heartbeat","payload":{}}')
 
 
@@ -230,7 +236,7 @@ async def _held(port: int) -> set[tuple[str, str]]:
     connection = await Resp.connect(port)
     found: set[tuple[str, str]] = set()
     try:
-        for number in range(CONNECTIONS):
+        for number in range(CHANNELS):
             channel = f"conversation:{number}"
             _, keys = await connection.call("SCAN", 0, "MATCH", f"hub:*:power:{channel}", "COUNT", 100_000)
             after = "-"

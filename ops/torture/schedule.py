@@ -44,6 +44,8 @@ LOSS: Final = {"all flushed": (0.0, 0.0), "channel deleted": (0.0, 0.0), "channe
 FAILOVER: Final = {"failover": (0.0, 0.0), "failover that loses": (0.5, 1.5)}
 CLOCK: Final = {"redis clock moved": (1.0, 3.0), "node clock moved": (1.0, 3.0)}
 DISK: Final = {"disk full": (0.5, 1.5)}
+STOPS: Final = {"worker stopped for long": (4.5, 7.0)}
+"""Longer than the lease of a run: another worker takes it over."""
 GROUPS: Final = {
     "process": PROCESS,
     "client": CLIENT,
@@ -53,8 +55,9 @@ GROUPS: Final = {
     "failover": FAILOVER,
     "clock": CLOCK,
     "disk": DISK,
+    "stops": STOPS,
 }
-ALONE: Final = frozenset({*PROCESS, *REDIS, *LOSS, *FAILOVER, *CLOCK, *DISK})
+ALONE: Final = frozenset({*PROCESS, *REDIS, *LOSS, *FAILOVER, *CLOCK, *DISK, *STOPS})
 """Kinds that go on one after another; those of links and clients go on beside them."""
 NOT_WITH_SENTINELS: Final = frozenset(
     {

@@ -21,6 +21,7 @@ def judge_presence(history: History, verdict: Verdict) -> None:
         if op.invoke["type"] == "read.presence" and op.is_ok:
             _list(history, verdict, op, spans[op.place], bound_ms)
     _told(history, verdict, spans, bound_ms)
+    _false_leaves(history, verdict, spans)
 
 
 def _spans(history: History) -> dict[Place, list[Span]]:
@@ -105,3 +106,20 @@ def _told(history: History, verdict: Verdict, spans: dict[Place, list[Span]], bo
             verdict.add(
                 "presence", end, f"{place[1]} of {place[0]}, as reader {name} was told: {sentence}", lines[0][0], line
             )
+
+
+def _false_leaves(history: History, verdict: Verdict, spans: dict[Place, list[Span]]) -> None:
+    """Nobody is said to have left whose connection stays, once nothing is broken any more."""
+    from_ms = history.calm_ms + history.bound("heal_ms", 10_000)
+    places = {record["r"]: (record["tenant"], record["channel"]) for _, record in history.of("subscribe")}
+    for line, record in history.of("signal"):
+        if record["t"] < from_ms or '"channel.presence"' not in record["raw"]:
+            continue
+        payload = json.loads(record["raw"])["payload"]
+        verdict.look("presence told while all was calm")
+        for begun, left, user, begun_line in spans[places[record["r"]]]:
+            is_there = user == payload["user"] and begun < record["t"] - 1_000 and left > record["t"] + 1_000
+            if is_there and payload["devices"] == 0:
+                sentence = f"{user} is said to have left {places[record['r']][1]} and is there"
+                verdict.add("presence", record["t"], sentence, begun_line, line)
+                break

@@ -414,6 +414,18 @@ def ghost(story: Story, events: list[dict[str, Any]]) -> History:
     return story.end()
 
 
+def false_leave(story: Story, events: list[dict[str, Any]]) -> History:
+    story.subscribe("r2", {"after": "$"}, there=True)
+    story.told("r2")
+    story.add("calm")
+    story.t += 2_000
+    payload = {"user": "alice", "status": "left", "devices": 0}
+    story.add("signal", r="r1", raw=json.dumps({"type": "channel.presence", "payload": payload}))
+    story.t += 2_000
+    story.add("left", r="r2", why="closed", is_own=True)
+    return History(story.records)
+
+
 def other_file(story: Story, events: list[dict[str, Any]]) -> History:
     upload(story, is_corrupt=False)
     story.read("g1", "file.get", {"sha256": "bb"}, payload={"file_id": "f1"})
@@ -539,6 +551,7 @@ CASES: list[tuple[Callable[[Story, list[dict[str, Any]]], History], str]] = [
     (change_never_told, "effect missing"),
     (absent, "presence"),
     (ghost, "presence"),
+    (false_leave, "presence"),
     (other_file, "upload"),
     (corrupt_file_ready, "upload"),
     (read_mark_back, "read mark"),

@@ -86,6 +86,9 @@ class Client:
             reader = next((one for one in self.people if channel == f"user:{one.user}"), person)
             for node in sorted(self._setting.urls):
                 await reader.get("read.state", f"/v1/channels/{channel}/state", channel, {}, node)
+        for person_revoked in self.people:
+            for name, token in person_revoked.revoked:
+                await person_revoked.try_ended(name, token)
 
     async def _count(self) -> None:
         """Read the presence lists of every node."""

@@ -106,6 +106,7 @@ class Participant:
     token_id: str = ""
     token_ends_ms: float = 0.0
     version: int = 0
+    revoked: list[tuple[str, str]] = field(default_factory=list)
     _numbers: int = 0
     _tokens: int = 0
     _there: asyncio.Event = field(default_factory=asyncio.Event)
@@ -555,7 +556,7 @@ class Participant:
         if self.token_id == gone:
             self.renew_token()
         await asyncio.sleep(36)
-        await self._try_revoked(gone, old)
+        await self.try_ended(gone, old)
 
     async def revoke(self) -> None:
         """Have the own token revoked; go on with another one."""
@@ -576,10 +577,11 @@ class Participant:
                 if answer.status in {200, 201}:
                     break
             await asyncio.sleep(0.3)
+        self.revoked.append((gone, old))
         await asyncio.sleep(6)
-        await self._try_revoked(gone, old)
+        await self.try_ended(gone, old)
 
-    async def _try_revoked(self, gone: str, old: str) -> None:
+    async def try_ended(self, gone: str, old: str) -> None:
         """A token that has ended is tried at every node."""
         for node, url in sorted(self.setting.urls.items()):
             op = self.recorder.invoke(

@@ -29,7 +29,7 @@ def load(folder: Path = RESULTS) -> dict[str, list[Json]]:
     for file in sorted(folder.glob("*.json")):
         value = json.loads(file.read_text(encoding="utf-8"))
         for one in value if isinstance(value, list) else [value]:
-            found[file.name.partition("-")[0].partition(".")[0]].append(one)
+            found[file.stem.partition("-")[0]].append(one)
     return found
 
 

@@ -614,9 +614,9 @@ _DOINGS: Final[dict[Callable[[Participant], Coroutine[Any, Any, None]], float]] 
     Participant.typing: 4,
     Participant.look: 4,
     Participant.page: 4,
-    Participant.clear_inbox: 2,
+    Participant.clear_inbox: 4,
     Participant.ask: 2,
-    Participant.configure: 1,
+    Participant.configure: 3,
     Participant.refresh: 1,
     Participant.upload: 1,
 }

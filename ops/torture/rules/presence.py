@@ -118,8 +118,9 @@ def _false_leaves(history: History, verdict: Verdict, spans: dict[Place, list[Sp
         payload = json.loads(record["raw"])["payload"]
         verdict.look("presence told while all was calm")
         for begun, left, user, begun_line in spans[places[record["r"]]]:
-            is_there = user == payload["user"] and begun < record["t"] - 1_000 and left > record["t"] + 1_000
-            if is_there and payload["devices"] == 0:
-                sentence = f"{user} is said to have left {places[record['r']][1]} and is there"
+            is_there = user == payload["user"] and begun < record["t"] - 5_000 and left > record["t"] + 1_000
+            if is_there and (payload["devices"] == 0 or payload["status"] == "joined"):
+                what = "left" if payload["devices"] == 0 else "come anew to"
+                sentence = f"{user} is said to have {what} {places[record['r']][1]} and was there all the time"
                 verdict.add("presence", record["t"], sentence, begun_line, line)
                 break

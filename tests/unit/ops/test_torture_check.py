@@ -418,7 +418,7 @@ def false_leave(story: Story, events: list[dict[str, Any]]) -> History:
     story.subscribe("r2", {"after": "$"}, there=True)
     story.told("r2")
     story.add("calm")
-    story.t += 2_000
+    story.t += 6_000
     payload = {"user": "alice", "status": "left", "devices": 0}
     story.add("signal", r="r1", raw=json.dumps({"type": "channel.presence", "payload": payload}))
     story.t += 2_000

@@ -1,1 +1,1 @@
-"""What an operator runs: the `hub` command line, benchmarks, the torture checker, decisions."""
+"""The tools of an operator: the `hub` command line, benchmarks, the torture checker, decisions."""

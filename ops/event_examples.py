@@ -120,7 +120,7 @@ class _Maker:
         return value if value is not None and self._takes(schema, value) else self._value(schema)
 
     def _takes(self, schema: Node, value: object) -> bool:
-        """Whether the kind of value fits; the models check the rest."""
+        """True if the kind of value fits; the models check the rest."""
         schema = self._first(schema)
         if "const" in schema or "enum" in schema:
             return value in schema.get("enum", [schema.get("const")])

@@ -19,6 +19,8 @@ from ops.torture.answer_text import pieces_of
 from ops.torture.history import now_ms
 
 PACE_S: Final = 0.03
+TOOL_S: Final = 0.5
+"""After the effect: so long a worker can be lost in the middle of the tool."""
 
 
 async def run(ctx: Context, given: AgentInput) -> AsyncGenerator[Any, Any]:
@@ -28,7 +30,7 @@ async def run(ctx: Context, given: AgentInput) -> AsyncGenerator[Any, Any]:
         effect = {"t": now_ms(), "k": "effect", "run": ctx.run_id, "key": "pay"}
         with Path(os.environ["TORTURE_EFFECTS"]).open("a") as file:  # noqa: ASYNC230 - one short line, appended at once
             file.write(json.dumps(effect) + "\n")
-        await asyncio.sleep(PACE_S)
+        await asyncio.sleep(TOOL_S)
         return "paid"
 
     if "pay" in given.text:

@@ -50,6 +50,7 @@ class Situation:
 SITUATIONS: Final = {
     "links": Situation("links", 11, 8, ("link", "client")),
     "deaths": Situation("deaths", 12, 14, ("process", "client", "link")),
+    "clients": Situation("clients", 17, 10, ("client",)),
     "stops": Situation("stops", 16, 15, ("stops",)),
     "presence": Situation("presence", 13, 10, ("process", "client"), waits_for_presence=True),
     "losses": Situation("losses", 14, 8, ("loss",)),
@@ -115,7 +116,7 @@ def copy_tree(to: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """What was said of a bug; of no bug, for comparison, when `bug` is None."""
+    """The verdict on a bug; on no bug, for comparison, when `bug` is None."""
 
     bug: Bug | None
     situation: Situation

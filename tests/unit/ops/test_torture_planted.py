@@ -25,7 +25,7 @@ def test_a_planted_bug_still_applies(bug: Bug, tmp_path: Path) -> None:
 
 
 def test_a_bug_that_does_not_apply_is_an_error(tmp_path: Path) -> None:
-    """Whatever the reason: here the file is not there."""
+    """Here the file is not there."""
     with pytest.raises(DoesNotApply, match="0 times"):
         apply(read_bugs()[0], tmp_path)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     import asyncio
 
-    from hub.auth.tokens import TokenVerifier
+    from hub.auth.tokens import Principal, TokenVerifier
     from hub.config import Settings
     from hub.errors import HubError
     from hub.limits.admission import Admission
@@ -281,6 +281,14 @@ class NodePort(Protocol):
 
     def as_hub_error(self, error: Exception) -> HubError:
         """The error a client is told of an exception."""
+        ...
+
+    def charge(self, principal: Principal, class_: str, cost: float) -> None:
+        """Charge what a command turned out to cost beside itself: the user's next ones of its rate class wait for it."""
+        ...
+
+    async def delay(self, principal: Principal, class_: str) -> None:
+        """Wait until a user is out of debt in a rate class, in bounded time."""
         ...
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from projections.errors import PatchRefused
-from projections.json_patch import Patched, apply_patch
+from projections.json_patch import Patched, Work, apply_patch
 from projections.projection import Dumped, Home, Projection
 from projections.recorded import Recorded, broken, optional_list, optional_text
 from streams.events.declaration import Payload
@@ -53,21 +53,22 @@ class Document:
     weight_bound: int = 8
 
 
-def preview(state: Document, patch: Sequence[Json]) -> Json:
-    """The content as this patch would make it.
+def preview(state: Document, patch: Sequence[Json], work: Work) -> Json:
+    """The content as this patch would make it, within the work given.
 
     Raises:
-        PatchRefused: it does not apply, or the document would be too large or nested too deeply.
+        PatchRefused: it does not apply, takes too much work, or the document would be too large or nested too deeply.
     """
-    return _patched(state, patch).document
+    return _patched(state, patch, work).document
 
 
-def _patched(state: Document, patch: Sequence[Json]) -> Patched:
+def _patched(state: Document, patch: Sequence[Json], work: Work) -> Patched:
     """The content after the patch, and a bound of its weight."""
-    content, added = apply_patch(state.content, patch)
+    content, added = apply_patch(state.content, patch, work)
     bound = state.weight_bound + added
     if bound > CONTENT_WEIGHT_MAX:
         bound, _ = weigh(content, CONTENT_WEIGHT_MAX)
+        work.note(bound // 8)
     if bound > CONTENT_WEIGHT_MAX:
         raise PatchRefused(len(patch) - 1, "the document would be too large")
     return Patched(content, bound)
@@ -83,7 +84,7 @@ def _update(state: Document, event: Recorded) -> None:
     state.version += 1
     if patch is not None and state.mode == JSON_MODE:
         try:
-            state.content, state.weight_bound = _patched(state, patch)
+            state.content, state.weight_bound = _patched(state, patch, Work())
         except PatchRefused:
             return  # it counts and changes nothing, as the head of this file says
 

@@ -17,6 +17,10 @@ from streams.json_bytes import Json, JsonObject, weigh
 
 WEIGHT_MAX: Final = 4 * 1024 * 1024
 """The most that one patch may put into a document, in characters (`json_bytes.weigh`): sixteen patches of the largest size."""
+WORK_MAX: Final = 200_000
+"""Work that one patch may take, in values looked at: about 20 ms. The largest patch that puts each value in once needs 130,000."""
+_COPIED_PER_UNIT: Final = 16
+"""Elements of a container copied for the work of one value looked at."""
 DEPTH_MAX: Final = 128
 """Containers within containers that a document may have: JSON readers recurse."""
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
@@ -33,16 +37,49 @@ class Patched(NamedTuple):
     weight: int
 
 
-def apply_patch(document: Json, operations: Sequence[Json]) -> Patched:
+class Work:
+    """The work that a patch has taken, and the most it may take; None is any.
+
+    Attributes:
+        done: values looked at so far.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.done = 0
+        self._most = most
+
+    def add(self, values: int) -> None:
+        """Count work about to be done.
+
+        Raises:
+            ValueError: it would be more than the patch may take.
+        """
+        self.done += values
+        if self._most is not None and self.done > self._most:
+            raise ValueError("the patch takes too much work; send several smaller ones")
+
+    def note(self, values: int) -> None:
+        """Count work that cannot be refused."""
+        self.done += values
+
+    def copy(self, container: Json) -> None:
+        """Count a container about to be copied; raises as `add`."""
+        if isinstance(container, list | dict):
+            self.add(1 + len(container) // _COPIED_PER_UNIT)
+
+
+def apply_patch(document: Json, operations: Sequence[Json], work: Work | None = None) -> Patched:
     """The document after all operations, in order.
+
+    A patch that is stored already is applied whatever work it takes: every reader of the log must come to the same document.
 
     Raises:
         PatchRefused: an operation is malformed, does not apply, or puts in more than is allowed. Nothing was changed.
     """
-    weight = 0
+    weight, work = 0, work or Work()
     for index, operation in enumerate(operations):
         try:
-            document, added = _apply(document, operation)
+            document, added = _apply(document, operation, work)
         except ValueError as error:
             raise PatchRefused(index, str(error)) from error
         weight += added
@@ -51,47 +88,49 @@ def apply_patch(document: Json, operations: Sequence[Json]) -> Patched:
     return Patched(document, weight)
 
 
-def _apply(document: Json, operation: Json) -> Patched:
+def _apply(document: Json, operation: Json, work: Work) -> Patched:
     """The document after one operation."""
     if not isinstance(operation, dict):
         raise ValueError("an operation is an object")  # noqa: TRY004 - the value is wrong, not a caller's type
     carry_out = _OPERATIONS.get(str(operation.get("op")))
     if carry_out is None:
         raise ValueError("op must be add, remove, replace, move, copy or test")
-    return carry_out(document, operation)
+    work.add(1)
+    return carry_out(document, operation, work)
 
 
-def _place(document: Json, path: list[str], value: Json, *, is_new: bool) -> Patched:
+def _place(document: Json, path: list[str], value: Json, work: Work, *, is_new: bool) -> Patched:
     """Put a value where `path` points: beside or over what is there (`add`), or strictly over it (`replace`)."""
     weight, depth = weigh(value, WEIGHT_MAX)
+    work.add(weight // 8)
     if len(path) + depth > DEPTH_MAX:
         raise ValueError("the document would be nested too deeply")
     if not path:
         return Patched(value, weight)
-    changed = parent_changed(document, path, lambda parent, key: parent.put(key, value, is_new=is_new))
+    changed = parent_changed(document, path, lambda parent, key: parent.put(key, value, is_new=is_new), work)
     return Patched(changed, weight + len(path[-1]))
 
 
-def _without(document: Json, path: list[str]) -> Json:
+def _without(document: Json, path: list[str], work: Work) -> Json:
     """The document without what `path` points at."""
     if not path:
         raise ValueError("the whole document cannot be removed")
-    return parent_changed(document, path, lambda parent, key: parent.drop(key))
+    return parent_changed(document, path, lambda parent, key: parent.drop(key), work)
 
 
-def _add(document: Json, operation: JsonObject) -> Patched:
-    return _place(document, _pointer(operation, "path"), _value(operation), is_new=True)
+def _add(document: Json, operation: JsonObject, work: Work) -> Patched:
+    return _place(document, _pointer(operation, "path"), _value(operation), work, is_new=True)
 
 
-def _remove(document: Json, operation: JsonObject) -> Patched:
-    return Patched(_without(document, _pointer(operation, "path")), 0)
+def _remove(document: Json, operation: JsonObject, work: Work) -> Patched:
+    return Patched(_without(document, _pointer(operation, "path"), work), 0)
 
 
-def _replace(document: Json, operation: JsonObject) -> Patched:
-    return _place(document, _pointer(operation, "path"), _value(operation), is_new=False)
+def _replace(document: Json, operation: JsonObject, work: Work) -> Patched:
+    return _place(document, _pointer(operation, "path"), _value(operation), work, is_new=False)
 
 
-def _move(document: Json, operation: JsonObject) -> Patched:
+def _move(document: Json, operation: JsonObject, work: Work) -> Patched:
     """A `remove` and an `add`; to its own place it changes nothing, into itself it cannot go."""
     source, path = _pointer(operation, "from"), _pointer(operation, "path")
     value = look_up(document, source)
@@ -99,16 +138,18 @@ def _move(document: Json, operation: JsonObject) -> Patched:
         return Patched(document, 0)
     if path[: len(source)] == source:
         raise ValueError("a value cannot be moved into itself")
-    return _place(_without(document, source), path, value, is_new=True)
+    return _place(_without(document, source, work), path, value, work, is_new=True)
 
 
-def _copy(document: Json, operation: JsonObject) -> Patched:
+def _copy(document: Json, operation: JsonObject, work: Work) -> Patched:
     value = look_up(document, _pointer(operation, "from"))
-    return _place(document, _pointer(operation, "path"), value, is_new=True)
+    return _place(document, _pointer(operation, "path"), value, work, is_new=True)
 
 
-def _test(document: Json, operation: JsonObject) -> Patched:
-    if not equals(look_up(document, _pointer(operation, "path")), _value(operation)):
+def _test(document: Json, operation: JsonObject, work: Work) -> Patched:
+    expected = _value(operation)
+    work.add(weigh(expected, WEIGHT_MAX)[0] // 8)
+    if not equals(look_up(document, _pointer(operation, "path")), expected):
         raise ValueError("the value tested for is not there")
     return Patched(document, 0)
 
@@ -127,7 +168,7 @@ def _value(operation: JsonObject) -> Json:
     return operation["value"]
 
 
-_OPERATIONS: Final[dict[str, Callable[[Json, JsonObject], Patched]]] = {
+_OPERATIONS: Final[dict[str, Callable[[Json, JsonObject, Work], Patched]]] = {
     "add": _add, "remove": _remove, "replace": _replace, "move": _move, "copy": _copy, "test": _test,
 }  # fmt: skip
 """RFC 6902 section 4."""
@@ -217,7 +258,7 @@ def look_up(document: Json, path: list[str]) -> Json:
     return document
 
 
-def parent_changed(document: Json, path: list[str], change: Callable[[Container, str], Json]) -> Json:
+def parent_changed(document: Json, path: list[str], change: Callable[[Container, str], Json], work: Work) -> Json:
     """The document with the container that holds the last token of `path` replaced by what `change` makes of it.
 
     Raises:
@@ -226,6 +267,8 @@ def parent_changed(document: Json, path: list[str], change: Callable[[Container,
     chain = [document]
     for token in path[:-1]:
         chain.append(_child(chain[-1], token))
+    for holder in chain:
+        work.copy(holder)
     changed = change(_container(chain.pop()), path[-1])
     for token, holder in zip(reversed(path[:-1]), reversed(chain), strict=True):
         changed = _container(holder).put(token, changed, is_new=False)

@@ -23,6 +23,7 @@ from streams.events.channels import (
 from streams.ids import START, id_order
 from streams.json_bytes import to_json
 from streams.records.read_marks import ReadMarks, marking
+from streams.redis.replay import PAGE_BYTES
 
 
 def request_of(
@@ -113,11 +114,13 @@ class ChannelCommands:
         """A page of the kept events."""
         query = HistoryQuery.of(cast("ChannelHistory", command.payload))
         page = await read_history(self._node.log.replay, command.place, query)
+        self._node.charge(command.caller.principal, "history", page.excess)
         return Reply("channel.history", page.to_json(command.place))
 
     async def state(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """The state as it is now."""
         look = await self._node.log.look(command.place)
         state = await self._node.states.read(command.place, look)
+        self._node.charge(command.caller.principal, "history", len(state.json) / PAGE_BYTES)
         head = to_json({"epoch": look.epoch, "state_at": state.position.seq})
         return Reply("channel.state", b'%b,"state":%b}' % (head[:-1], state.json))

@@ -132,7 +132,10 @@ class ConnectionCommands:
         ]
         if inbox.wire not in named and inbox.wire not in cursors:
             resumed.insert(0, SubscribeRequest(inbox, Cursor(LIVE)))
-        await socket.subscribe([*resumed, *requests])
+        several = [*resumed, *requests]
+        self._node.charge(principal, "subscribe", len(several))
+        await self._node.delay(principal, "subscribe")
+        await socket.subscribe(several)
 
 
 def _cursor_for(item: Subscription, cursors: Mapping[str, Cursor]) -> Cursor | None:

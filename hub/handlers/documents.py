@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import cast
+from typing import Final, cast
 
 from hub.errors import ErrorDetail, HubError
 from hub.handlers.conversations import Conversations
 from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome
-from projections.documents import DOCUMENTS, preview
+from projections.documents import DOCUMENTS, Document, preview
 from projections.errors import PatchRefused
+from projections.json_patch import WORK_MAX, Work
 from streams.envelope import Guard
 from streams.errors import GuardRefused
 from streams.events.documents import DocumentCursor, DocumentUpdate
 from streams.json_bytes import to_json
+
+WORK_PER_COST: Final = 4_000
+"""Work of a patch that costs as much as one more update, refused or not: of the largest a user may send one a second."""
 
 
 class DocumentCommands:
@@ -33,16 +37,26 @@ class DocumentCommands:
             base = payload.base_version or 0
             document = (await self._conversations.state(place)).of(DOCUMENTS)
             if document.version == base and document.mode in {None, "json"}:
-                try:
-                    preview(document, json.loads(command.data)["patch"])
-                except PatchRefused as error:
-                    raise HubError(
-                        4005, "the patch does not apply", details=(ErrorDetail("patch", str(error)),)
-                    ) from None
+                self._try(document, command)
             checks.append(("version", "eq", str(base) if base else ""))
         guard = Guard(f"document:{place.wire}", tuple(checks), (("mode", mode),), ("version",))
         draft = command.draft(guards=(guard,))
         return Append(draft, lambda appended: {"version": appended.results[0]}, _stale)
+
+    def _try(self, document: Document, command: Command) -> None:
+        """Apply the patch to see that it can be, and charge its work.
+
+        Raises:
+            HubError: 4005.
+        """
+        work = Work(WORK_MAX)
+        try:
+            preview(document, json.loads(command.data)["patch"], work)
+        except PatchRefused as error:
+            details = (ErrorDetail("patch", str(error)),)
+            raise HubError(4005, "the patch does not apply", details=details) from None
+        finally:
+            self._node.charge(command.caller.principal, "document", work.done / WORK_PER_COST)
 
     def cursor(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Told to everybody who has the document open."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from streams.channel import Channel
@@ -12,7 +12,7 @@ from streams.envelope import Entry
 from streams.events.channels import ChannelHistory
 from streams.ids import START, id_order, ms_of_id
 from streams.json_bytes import to_json
-from streams.redis.replay import PAGE_EVENTS, Replay
+from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS, Replay
 from streams.times import milliseconds_of_text
 
 SCAN_EVENTS_MAX: Final = 10_000
@@ -63,11 +63,16 @@ class HistoryQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Events oldest first, in either direction. `next` is the cursor of the following page in the direction asked."""
+    """Events oldest first, in either direction. `next` is the cursor of the following page in the direction asked.
+
+    Attributes:
+        excess: reads of the log beyond the one a question pays for, whatever of them was wanted.
+    """
 
     events: list[Entry]
     next: str | None
     gap: Gap | None
+    excess: float = 0.0
 
     def to_json(self, channel: Channel) -> bytes:
         """The page as the wire writes it; the events are the stored bytes."""
@@ -79,14 +84,30 @@ class Page:
         return b'{"events":[%b],%b' % (b",".join(entry.wire(wire) for entry in self.events), rest)
 
 
+@dataclass(slots=True)
+class _Read:
+    """The events read for a page, and their bytes."""
+
+    count: int = 0
+    size_bytes: int = 0
+
+    def note(self, page: Sequence[Entry]) -> None:
+        self.count += len(page)
+        self.size_bytes += sum(len(entry.data) for entry in page)
+
+
 async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) -> Page:
     """One page of the kept events.
 
     Raises:
         LogUnavailable: Redis is unreachable.
     """
-    if query.before is not None:
-        return await _backwards(replay, channel, query)
+    read = _Read()
+    found = await (_forwards if query.before is None else _backwards)(replay, channel, query, read)
+    return replace(found, excess=max(0.0, read.count / PAGE_EVENTS - 1, read.size_bytes / PAGE_BYTES - 1))
+
+
+async def _forwards(replay: Replay, channel: Channel, query: HistoryQuery, read: _Read) -> Page:
     gap = await _gap_before(replay, channel, query.after)
     if query.to_ms is not None and query.to_ms < 0:  # before Redis's clock begins; it refuses such an ID
         return Page([], None, gap)
@@ -95,6 +116,7 @@ async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) ->
     scanned = size_bytes = 0
     while scanned < SCAN_EVENTS_MAX:
         page = await replay.page(channel, after, query.read_count(found), upto)
+        read.note(page)
         if after == START and page:
             gap = gap or _trimmed_before(page[0])
         for entry in page:
@@ -133,7 +155,7 @@ def _trimmed_before(oldest: Entry | None) -> Gap | None:
     return Gap(GapReason.TRIMMED, 1, oldest.seq - 1) if oldest is not None and oldest.seq > 1 else None
 
 
-async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> Page:
+async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery, read: _Read) -> Page:
     found: list[Entry] = []
     before, scanned, size_bytes = query.before or "+", 0, 0
     oldest: Entry | None = None
@@ -143,6 +165,7 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery) -> P
         before = f"{query.to_ms + 1}-0"
     while scanned < SCAN_EVENTS_MAX:
         page = await replay.page_back(channel, before, query.read_count(found))
+        read.note(page)
         for entry in page:
             if query.from_ms is not None and ms_of_id(entry.id) < query.from_ms:
                 return Page(found[::-1], None, None)

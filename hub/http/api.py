@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from hub.auth.revocations import read_revocation
 from hub.errors import HubError
 from hub.handlers.history import HistoryQuery, Page, read_history
-from hub.http.requests import caller_of, charge_scan, limit, read_body, readable_channel
+from hub.http.requests import caller_of, limit, read_body, readable_channel
 from hub.http.sse import event_id, open_stream
 from hub.node.hub import Hub
 from hub.protocol.commands import Append, Caller, Command, Reply
@@ -24,6 +24,7 @@ from streams.errors import StreamsError
 from streams.events import CATALOGUE
 from streams.events.channels import ChannelHistory
 from streams.events.validation import InvalidPayload, validate
+from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
 from streams.times import rfc3339
 
 router = APIRouter()
@@ -94,6 +95,7 @@ async def events(
             page = await _wait(hub, caller, place, query, wait_ms / 1000)
     except StreamsError as error:
         raise log_error(error) from error
+    hub.charge(caller.principal, "history", page.excess)
     return Response(page.to_json(place), media_type="application/json")
 
 
@@ -129,8 +131,8 @@ async def state(request: Request, channel: str, at: str | None = None) -> Respon
         found = await (hub.states.read(place, look) if at is None else hub.states.read_at(place, at))
     except StreamsError as error:
         raise log_error(error) from error
-    if at is not None:
-        charge_scan(hub, caller, found.position.seq)
+    read = found.position.seq / PAGE_EVENTS if at is not None else 0.0
+    hub.charge(caller.principal, "history", max(read, len(found.json) / PAGE_BYTES))
     head = json.dumps({"epoch": look.epoch, "state_at": found.position.seq}).encode()
     return Response(b'%b,"state":%b}' % (head[:-1], found.json), media_type="application/json")
 

@@ -12,7 +12,6 @@ from hub.node.hub import Hub
 from hub.protocol.commands import Caller
 from hub.protocol.session import channel_of
 from streams.channel import Channel
-from streams.redis.replay import PAGE_EVENTS
 
 
 def hub_of(request: Request) -> Hub:
@@ -118,12 +117,6 @@ def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
     retry_after_ms = hub.limiter.take((principal.tenant, principal.user), rate, hub.clock.monotonic())
     if retry_after_ms is not None:
         raise HubError(4004, "too many of these; retry later", retry_after_ms=retry_after_ms)
-
-
-def charge_scan(hub: Hub, caller: Caller, events_count: int) -> None:
-    """Charge a long read as many requests as it would have taken page by page; the user's next ones wait for it."""
-    principal = caller.principal
-    hub.limiter.charge((principal.tenant, principal.user), "history", hub.clock.monotonic(), events_count / PAGE_EVENTS)
 
 
 def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:

@@ -43,6 +43,7 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
         "auth": RateClass(10 / 60, 10, has_tenant_ceiling=False),  # failures, by address
         "subscribe": RateClass(50, 500),  # cost: channels named
         "history": RateClass(10, 50),
+        "replay": RateClass(100, 1_000),  # ours: pages of 500 events or 256 KiB read for subscriptions
         "chat": RateClass(50, 500),
         "command": RateClass(20, 100),
         "agent": RateClass(1, 20),
@@ -63,7 +64,7 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
 PACE_FLOOR: Final = RateClass(1_000, 5_000, has_tenant_ceiling=False, is_shared=False)
 """Least rate at which one node takes messages of one user, refused ones and nonsense included. A refusal costs some 15 µs, so
 this is 1.5 % of a node's core; all classes together let through less than half of it."""
-_NOT_FRAMES: Final = frozenset({"auth", "connect", "address", "open"})
+_NOT_FRAMES: Final = frozenset({"auth", "connect", "address", "replay", "open"})
 
 UNMETERED: Final = frozenset({"chunk"})
 """Classes bounded by something else: chunks by the window of their upload (`window` times `chunk_size`)."""
@@ -280,6 +281,18 @@ class RateLimiter:
         self._users[class_].charge(key, now, cost)
         if class_ in self._tenants:
             self._tenants[class_].charge(key[0], now, cost)
+
+    def spend(self, key: LimitKey, class_: str, now: float, cost: float) -> None:
+        """Count a cost that is known only afterwards, here and for the other nodes: the bucket may fall below empty."""
+        self.charge(key, class_, now, cost)
+        if (taken := self._taken.get(class_)) is not None:
+            taken[key] = taken.get(key, 0.0) + cost
+
+    def debt_s(self, key: LimitKey, class_: str, now: float) -> float:
+        """Seconds until the key's bucket is no longer below empty; 0 or less when it is not."""
+        if self._users is None or class_ not in self._users or self._origin is None:
+            return 0.0
+        return self._users[class_].wait_s(key, now - self._origin, 0.0)
 
     def drain(self) -> dict[str, Taken]:
         """Take the costs let through since the last call, by class and key; classes without any are left out."""

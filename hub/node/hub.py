@@ -14,11 +14,12 @@ from time import monotonic, time
 from typing import Any, Final
 
 from hub.auth.revocations import Revocation
-from hub.auth.tokens import TokenVerifier
+from hub.auth.tokens import Principal, TokenVerifier
 from hub.config import Settings
 from hub.errors import HubError
 from hub.handlers.router import EVENT_HANDLERS, build_handlers
 from hub.limits.admission import Admission
+from hub.limits.costs import Costs
 from hub.limits.edge import Edge
 from hub.metrics import NodeMetrics
 from hub.node.connection import Connection, FlushQueue
@@ -107,9 +108,10 @@ class Hub:
         self.presence = PresenceTracker(log, self.name)
         self.deadlines = Deadlines(settings, self.verifier, self.clock, self.connections)
         self.recovery = Recovery(log, self.states, self.metrics, settings.max_lag_events, self.spawn, self.as_hub_error)
+        self.costs = Costs(self.limiter, self.clock.monotonic)
         self.subscriptions = Subscriptions(
             log, self.states, self.metrics, self.admission, self.presence, self.recovery, settings.max_subscriptions,
-            self.spawn, self.as_hub_error,
+            self.spawn, self.as_hub_error, self.costs,
         )  # fmt: skip
         self.fanouts = self.subscriptions.fanouts
         self.handlers, self._take_binary = build_handlers(self, EVENT_HANDLERS)
@@ -266,6 +268,14 @@ class Hub:
         finally:
             self.admission.settle(outcome.draft, result)
         return outcome, result
+
+    def charge(self, principal: Principal, class_: str, cost: float) -> None:
+        """Charge what a command turned out to cost beside itself."""
+        self.costs.charge(principal, class_, cost)
+
+    async def delay(self, principal: Principal, class_: str) -> None:
+        """Wait until a user is out of debt in a rate class, in bounded time."""
+        await self.costs.delay(principal, class_)
 
     def as_hub_error(self, error: Exception) -> HubError:
         """The error a client is told of an exception. A fault of ours is logged under the id it is told."""

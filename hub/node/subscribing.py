@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
+from hub.auth.tokens import Principal
 from hub.errors import HubError
 from hub.limits.admission import Admission
+from hub.limits.costs import Costs
 from hub.metrics import NodeMetrics
 from hub.node.connection import Connection
 from hub.node.fanout import Fanout, Sub
@@ -29,7 +31,7 @@ from streams.channel import Channel
 from streams.cursor import LIVE, Gap, Look, Position, Resumable, judge, limit_replay
 from streams.errors import LogUnavailable
 from streams.redis.log import Log
-from streams.redis.replay import PAGE_EVENTS
+from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
 
 AT_ONCE: Final = 16
 """Channels of one connection whose questions share round trips. More would let one client's resume crowd out others'."""
@@ -71,7 +73,7 @@ class Subscriptions:
     def __init__(
         self, log: Log, states: ChannelStates, metrics: NodeMetrics, admission: Admission, presence: PresenceTracker,
         recovery: Recovery, max_subscriptions: int, spawn: Callable[[Coroutine[Any, Any, None]], object],
-        as_hub_error: Callable[[Exception], HubError],
+        as_hub_error: Callable[[Exception], HubError], costs: Costs,
     ) -> None:  # fmt: skip
         self.fanouts: dict[Channel, Fanout] = {}
         self._log = log
@@ -84,6 +86,7 @@ class Subscriptions:
         self._spawn = spawn
         self._owed: dict[Connection, dict[Channel, SubscribeRequest]] = {}
         self._as_hub_error = as_hub_error
+        self._costs = costs
 
     async def subscribe_all(
         self, connection: Connection, requests: Iterable[SubscribeRequest | RefusedChannel]
@@ -234,7 +237,7 @@ class Subscriptions:
         self._leave(connection, request.channel)
         connection.subscriptions[request.channel.wire] = sub
         try:
-            await self._replay(sub, request, prepared.opening)
+            await self._replay(sub, request, prepared.opening, connection.session.principal)
         except BaseException:
             if sub.phase is not Phase.LIVE:
                 self._leave(connection, request.channel)
@@ -293,7 +296,7 @@ class Subscriptions:
                 return Opening(look, decision.start or head, head, decision.gap, state.json if state else None)
             decision = await self._decide(request)  # the log broke meanwhile: the decision was about another one
 
-    async def _replay(self, sub: Sub, request: SubscribeRequest, opening: Opening) -> None:
+    async def _replay(self, sub: Sub, request: SubscribeRequest, opening: Opening, principal: Principal) -> None:
         connection, head = sub.connection, opening.head
         sub.replay(opening.start.id, opening.start.seq, owes_receipt=request.is_resume)
         connection.send(subscribed(request.channel, opening, request.re))
@@ -302,7 +305,10 @@ class Subscriptions:
         while sub.phase is Phase.REPLAYING and sub.seq < head.seq:
             await connection.drained()
             seq = sub.seq
+            await self._costs.delay(principal, "replay")
             page = await self._log.page(request.channel, sub.after, PAGE_EVENTS, head.id)
+            read_bytes = sum(len(entry.data) for entry in page)
+            self._costs.charge(principal, "replay", max(len(page) / PAGE_EVENTS, read_bytes / PAGE_BYTES))
             if sub.phase is Phase.REPLAYING and not self._recovery.send_page(sub, page, seq):
                 await self._recovery.tell_lost(sub)
         if sub.phase is Phase.REPLAYING:

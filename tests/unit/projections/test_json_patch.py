@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from projections.errors import PatchRefused
-from projections.json_patch import DEPTH_MAX, WEIGHT_MAX, apply_patch, equals
+from projections.json_patch import DEPTH_MAX, WEIGHT_MAX, WORK_MAX, Work, apply_patch, equals
 from streams.json_bytes import Json, to_json
 
 APPENDIX_A: list[tuple[str, Json, list[Json], Json]] = [
@@ -159,3 +159,32 @@ def test_the_weight_reported_bounds_the_growth() -> None:
 def test_equality_is_that_of_section_4_6(one: Json, other: Json, *, expected: bool) -> None:
     """Numbers compare by value, booleans are no numbers, arrays have an order and objects none."""
     assert expected is equals(one, other)
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        [{"op": "add", "path": "/a/0", "value": 1}] * 199 + [{"op": "test", "path": "/a/0", "value": 2}],
+        [{"op": "copy", "from": "/a", "path": f"/c{n}"} for n in range(40)],
+        [{"op": "move", "from": "/a", "path": f"/b{n}"} for n in range(2)] * 20,
+        [{"op": "replace", "path": "/a/5", "value": 1}, {"op": "remove", "path": "/a/5"}] * 99,
+    ],
+    ids=["adds", "copies", "moves", "replaces and removes"],
+)
+def test_a_patch_has_a_budget_of_work(patch: list[Json]) -> None:
+    """Small patches that copy and weigh a large array again and again took up to a second; work stops at the budget."""
+    work = Work(WORK_MAX)
+
+    with pytest.raises(PatchRefused):
+        apply_patch({"a": [0] * 60_000}, patch, work)
+
+    assert work.done < WORK_MAX + 70_000
+
+
+def test_the_largest_patch_that_puts_values_in_once_is_within_the_budget() -> None:
+    """A payload of 256 KiB holds at most 130,000 values."""
+    work = Work(WORK_MAX)
+
+    apply_patch({}, [{"op": "add", "path": "/a", "value": [0] * 130_000}], work)
+
+    assert work.done <= WORK_MAX

@@ -53,13 +53,13 @@ class Document:
     weight_bound: int = 8
 
 
-def preview(state: Document, patch: Sequence[Json], work: Work) -> Json:
+def preview(state: Document, patch: Sequence[Json], work: Work | None = None) -> Json:
     """The content as this patch would make it, within the work given.
 
     Raises:
         PatchRefused: it does not apply, takes too much work, or the document would be too large or nested too deeply.
     """
-    return _patched(state, patch, work).document
+    return _patched(state, patch, work or Work()).document
 
 
 def _patched(state: Document, patch: Sequence[Json], work: Work) -> Patched:

@@ -76,21 +76,17 @@ def weigh(value: Json, weight_max: int) -> tuple[int, int]:
     level = [value]
     while level and weight <= weight_max:
         inside: list[Json] = []
-        weight += sum(map(_own_weight, level))
+        weight += 8 * len(level)
+        is_deeper = False
         for node in level:
-            if isinstance(node, dict):
+            if isinstance(node, str):
+                weight += len(node)
+            elif isinstance(node, dict):
+                is_deeper, weight = True, weight + sum(map(len, node))
                 inside.extend(node.values())
             elif isinstance(node, list):
+                is_deeper = True
                 inside.extend(node)
-        depth += any(isinstance(node, dict | list) for node in level)
+        depth += is_deeper
         level = inside
     return weight, depth
-
-
-def _own_weight(node: Json) -> int:
-    """The weight of a node without what is inside it."""
-    if isinstance(node, str):
-        return 8 + len(node)
-    if isinstance(node, dict):
-        return 8 + sum(map(len, node))
-    return 8

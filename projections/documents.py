@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from projections.errors import PatchRefused
-from projections.json_patch import Patched, Work, apply_patch
+from projections.json_patch import Patched, PatchWork, apply_patch
 from projections.projection import Dumped, Home, Projection
 from projections.recorded import Recorded, broken, optional_list, optional_text
 from streams.events.declaration import Payload
@@ -53,16 +53,16 @@ class Document:
     weight_bound: int = 8
 
 
-def preview(state: Document, patch: Sequence[Json], work: Work | None = None) -> Json:
+def preview(state: Document, patch: Sequence[Json], work: PatchWork | None = None) -> Json:
     """The content as this patch would make it, within the work given.
 
     Raises:
         PatchRefused: it does not apply, takes too much work, or the document would be too large or nested too deeply.
     """
-    return _patched(state, patch, work or Work()).document
+    return _patched(state, patch, work or PatchWork()).document
 
 
-def _patched(state: Document, patch: Sequence[Json], work: Work) -> Patched:
+def _patched(state: Document, patch: Sequence[Json], work: PatchWork) -> Patched:
     """The content after the patch, and a bound of its weight."""
     content, added = apply_patch(state.content, patch, work)
     bound = state.weight_bound + added
@@ -84,7 +84,7 @@ def _update(state: Document, event: Recorded) -> None:
     state.version += 1
     if patch is not None and state.mode == JSON_MODE:
         try:
-            state.content, state.weight_bound = _patched(state, patch, Work())
+            state.content, state.weight_bound = _patched(state, patch, PatchWork())
         except PatchRefused:
             return  # it counts and changes nothing, as the head of this file says
 

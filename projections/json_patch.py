@@ -37,7 +37,7 @@ class Patched(NamedTuple):
     weight: int
 
 
-class Work:
+class PatchWork:
     """The work that a patch has taken, and the most it may take; None is any.
 
     Attributes:
@@ -68,7 +68,7 @@ class Work:
             self.add(1 + len(container) // _COPIED_PER_UNIT)
 
 
-def apply_patch(document: Json, operations: Sequence[Json], work: Work | None = None) -> Patched:
+def apply_patch(document: Json, operations: Sequence[Json], work: PatchWork | None = None) -> Patched:
     """The document after all operations, in order.
 
     A patch that is stored already is applied whatever work it takes: every reader of the log must come to the same document.
@@ -76,7 +76,7 @@ def apply_patch(document: Json, operations: Sequence[Json], work: Work | None = 
     Raises:
         PatchRefused: an operation is malformed, does not apply, or puts in more than is allowed. Nothing was changed.
     """
-    weight, work = 0, work or Work()
+    weight, work = 0, work or PatchWork()
     for index, operation in enumerate(operations):
         try:
             document, added = _apply(document, operation, work)
@@ -88,7 +88,7 @@ def apply_patch(document: Json, operations: Sequence[Json], work: Work | None = 
     return Patched(document, weight)
 
 
-def _apply(document: Json, operation: Json, work: Work) -> Patched:
+def _apply(document: Json, operation: Json, work: PatchWork) -> Patched:
     """The document after one operation."""
     if not isinstance(operation, dict):
         raise ValueError("an operation is an object")  # noqa: TRY004 - the value is wrong, not a caller's type
@@ -99,7 +99,7 @@ def _apply(document: Json, operation: Json, work: Work) -> Patched:
     return carry_out(document, operation, work)
 
 
-def _place(document: Json, path: list[str], value: Json, work: Work, *, is_new: bool) -> Patched:
+def _place(document: Json, path: list[str], value: Json, work: PatchWork, *, is_new: bool) -> Patched:
     """Put a value where `path` points: beside or over what is there (`add`), or strictly over it (`replace`)."""
     weight, depth = weigh(value, WEIGHT_MAX)
     work.add(weight // 8)
@@ -111,26 +111,26 @@ def _place(document: Json, path: list[str], value: Json, work: Work, *, is_new: 
     return Patched(changed, weight + len(path[-1]))
 
 
-def _without(document: Json, path: list[str], work: Work) -> Json:
+def _without(document: Json, path: list[str], work: PatchWork) -> Json:
     """The document without what `path` points at."""
     if not path:
         raise ValueError("the whole document cannot be removed")
     return parent_changed(document, path, lambda parent, key: parent.drop(key), work)
 
 
-def _add(document: Json, operation: JsonObject, work: Work) -> Patched:
+def _add(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
     return _place(document, _pointer(operation, "path"), _value(operation), work, is_new=True)
 
 
-def _remove(document: Json, operation: JsonObject, work: Work) -> Patched:
+def _remove(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
     return Patched(_without(document, _pointer(operation, "path"), work), 0)
 
 
-def _replace(document: Json, operation: JsonObject, work: Work) -> Patched:
+def _replace(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
     return _place(document, _pointer(operation, "path"), _value(operation), work, is_new=False)
 
 
-def _move(document: Json, operation: JsonObject, work: Work) -> Patched:
+def _move(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
     """A `remove` and an `add`; to its own place it changes nothing, into itself it cannot go."""
     source, path = _pointer(operation, "from"), _pointer(operation, "path")
     value = look_up(document, source)
@@ -141,12 +141,12 @@ def _move(document: Json, operation: JsonObject, work: Work) -> Patched:
     return _place(_without(document, source, work), path, value, work, is_new=True)
 
 
-def _copy(document: Json, operation: JsonObject, work: Work) -> Patched:
+def _copy(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
     value = look_up(document, _pointer(operation, "from"))
     return _place(document, _pointer(operation, "path"), value, work, is_new=True)
 
 
-def _test(document: Json, operation: JsonObject, work: Work) -> Patched:
+def _test(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
     expected = _value(operation)
     work.add(weigh(expected, WEIGHT_MAX)[0] // 8)
     if not equals(look_up(document, _pointer(operation, "path")), expected):
@@ -168,7 +168,7 @@ def _value(operation: JsonObject) -> Json:
     return operation["value"]
 
 
-_OPERATIONS: Final[dict[str, Callable[[Json, JsonObject, Work], Patched]]] = {
+_OPERATIONS: Final[dict[str, Callable[[Json, JsonObject, PatchWork], Patched]]] = {
     "add": _add, "remove": _remove, "replace": _replace, "move": _move, "copy": _copy, "test": _test,
 }  # fmt: skip
 """RFC 6902 section 4."""
@@ -258,7 +258,7 @@ def look_up(document: Json, path: list[str]) -> Json:
     return document
 
 
-def parent_changed(document: Json, path: list[str], change: Callable[[Container, str], Json], work: Work) -> Json:
+def parent_changed(document: Json, path: list[str], change: Callable[[Container, str], Json], work: PatchWork) -> Json:
     """The document with the container that holds the last token of `path` replaced by what `change` makes of it.
 
     Raises:

@@ -11,7 +11,7 @@ from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome
 from projections.documents import DOCUMENTS, Document, preview
 from projections.errors import PatchRefused
-from projections.json_patch import WORK_MAX, Work
+from projections.json_patch import WORK_MAX, PatchWork
 from streams.envelope import Guard
 from streams.errors import GuardRefused
 from streams.events.documents import DocumentCursor, DocumentUpdate
@@ -49,7 +49,7 @@ class DocumentCommands:
         Raises:
             HubError: 4005.
         """
-        work = Work(WORK_MAX)
+        work = PatchWork(WORK_MAX)
         try:
             preview(document, json.loads(command.data)["patch"], work)
         except PatchRefused as error:

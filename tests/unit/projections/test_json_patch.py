@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from projections.errors import PatchRefused
-from projections.json_patch import DEPTH_MAX, WEIGHT_MAX, WORK_MAX, Work, apply_patch, equals
+from projections.json_patch import DEPTH_MAX, WEIGHT_MAX, WORK_MAX, PatchWork, apply_patch, equals
 from streams.json_bytes import Json, to_json
 
 APPENDIX_A: list[tuple[str, Json, list[Json], Json]] = [
@@ -173,7 +173,7 @@ def test_equality_is_that_of_section_4_6(one: Json, other: Json, *, expected: bo
 )
 def test_a_patch_has_a_budget_of_work(patch: list[Json]) -> None:
     """Small patches that copy and weigh a large array again and again took up to a second; work stops at the budget."""
-    work = Work(WORK_MAX)
+    work = PatchWork(WORK_MAX)
 
     with pytest.raises(PatchRefused):
         apply_patch({"a": [0] * 60_000}, patch, work)
@@ -183,7 +183,7 @@ def test_a_patch_has_a_budget_of_work(patch: list[Json]) -> None:
 
 def test_the_largest_patch_that_puts_values_in_once_is_within_the_budget() -> None:
     """A payload of 256 KiB holds at most 130,000 values."""
-    work = Work(WORK_MAX)
+    work = PatchWork(WORK_MAX)
 
     apply_patch({}, [{"op": "add", "path": "/a", "value": [0] * 130_000}], work)
 

@@ -53,6 +53,15 @@ class NodeMetrics:
         self.latency_sum_ms += latency_ms
 
 
+class StateCounts(Protocol):
+    """The counters of the reader of states."""
+
+    @property
+    def broken_count(self) -> int:
+        """Stored events that no fold could take."""
+        ...
+
+
 class MeasuredNode(Protocol):
     """The parts of a node that are measured."""
 
@@ -69,6 +78,11 @@ class MeasuredNode(Protocol):
     @property
     def log(self) -> Log:
         """The log."""
+        ...
+
+    @property
+    def states(self) -> StateCounts:
+        """The reader of states."""
         ...
 
     @property
@@ -98,6 +112,9 @@ class HubCollector(Collector):
             up.add_metric([name], float(is_working))
         yield up
         yield CounterMetricFamily("hub_events_appended", "Drafts answered by the log.", value=hub.log.appended_count)
+        yield CounterMetricFamily(
+            "hub_broken_events", "Stored events that a fold passed over as broken.", value=hub.states.broken_count
+        )
         yield CounterMetricFamily("hub_append_batches", "Script calls that carried them.", value=hub.log.batch_count)
         yield CounterMetricFamily("hub_tail_reads", "Reads of channels that moved.", value=hub.log.read_count)
         yield CounterMetricFamily("hub_events_delivered", "Events handed to sockets.", value=metrics.events_out)

@@ -18,8 +18,9 @@ from projections.recorded import recorded
 from streams.channel import Channel, channel_from_path
 from streams.envelope import SYSTEM, Actor, Appended, Draft, Guard
 from streams.errors import LogUnavailable
-from streams.events import CATALOGUE
-from streams.json_bytes import JsonObject, to_json
+from streams.events.appending import appendable
+from streams.events.validation import InvalidPayload
+from streams.json_bytes import JsonObject
 from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log
 
@@ -95,6 +96,8 @@ class Delivery:
             raise LogUnavailable(str(error)) from error
         except BrokenEvent as error:
             return Park(str(error))
+        except InvalidPayload as error:
+            return Park(f"the reaction is not what the catalogue allows: {error}")
         except Exception as error:
             _log.warning("handler %s failed on %s", self.handler.name, work.type, exc_info=True)
             return Retry(f"{type(error).__name__}: {error}")
@@ -124,9 +127,9 @@ class KeyedEffects:
         guards: tuple[Guard, ...] = (),
     ) -> Appended:
         """See `handler.Effects.append`."""
-        declared = CATALOGUE[type_]
+        declared, data = appendable(channel, type_, payload)
         draft = Draft(
-            channel, type_, to_json(payload), actor, declared.lane, declared.version,
+            channel, type_, data, actor, declared.lane, declared.version,
             command=f"{self._prefix}{self._count}", correlation=self._source.correlation, causation=self._source.id,
             guards=guards, is_wanted=declared.is_wanted,
         )  # fmt: skip

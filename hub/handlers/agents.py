@@ -7,6 +7,7 @@ from typing import cast
 from hub.errors import ErrorDetail, HubError
 from hub.handlers.chat import busy
 from hub.handlers.conversations import NOBODY, Conversations
+from hub.handlers.parts import require_files
 from hub.handlers.runs import cancel_run, no_such_run, run_results
 from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome, Reply
@@ -28,6 +29,7 @@ class AgentCommands:
         payload, place = cast("AgentInvoke", command.payload), command.place
         agent = agent_for(place, payload.agent)
         await self._conversations.require_agent(command, agent)
+        await require_files(self._node.log, command, payload.parts)
         invitation = await self._conversations.invitation(
             command, agent, payload.on_busy, run_id=payload.run_id, parent="", deadline_ms=payload.deadline_ms
         )
@@ -39,10 +41,11 @@ class AgentCommands:
         payload = cast("AgentCancel", command.payload)
         return await cancel_run(self._node.log, command, payload.run_id, payload.mode)
 
-    def steer(self, command: Command, connection: ClientConnection | None) -> Outcome:
+    async def steer(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Say something to a run that is under way."""
-        run_id = cast("AgentSteer", command.payload).run_id
-        guard = steering(command.place, run_id)
+        payload = cast("AgentSteer", command.payload)
+        await require_files(self._node.log, command, payload.parts)
+        guard = steering(command.place, payload.run_id)
         return Append(command.draft(guards=(guard,)), {"disposition": "steering"}, no_such_run)
 
     async def list(self, command: Command, connection: ClientConnection | None) -> Outcome:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from hub.errors import ErrorDetail, HubError
 from hub.handlers.conversations import NOBODY, Conversations
+from hub.handlers.parts import require_files
 from hub.handlers.runs import cancel_active, cancel_run, run_results
 from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome
@@ -44,13 +45,14 @@ class ChatCommands:
         payload = cast("ChatMessage", command.payload)
         followed = self._node.fanouts.get(command.place)
         agent = payload.agent or (None if followed is None else followed.default_agent)
-        if agent in {"", NOBODY} and payload.parent_id is None:
-            return Append(command.draft(is_wanted=bool(payload.parts)), _STORED)
+        if agent in {"", NOBODY} and payload.parent_id is None and not payload.parts:
+            return Append(command.draft(is_wanted=False), _STORED)
         return self._message(command, payload)
 
     async def _message(self, command: Command, payload: ChatMessage) -> Outcome:
         if payload.parent_id is not None:
             await self._conversations.message(command.place, payload.parent_id)
+        await require_files(self._node.log, command, payload.parts)
         agent = payload.agent or await self._conversations.agent_of(command.place)
         if agent in {"", NOBODY}:
             return Append(command.draft(is_wanted=bool(payload.parts)), _STORED)
@@ -114,6 +116,7 @@ class ChatCommands:
         if payload.expected_revision is not None and payload.expected_revision != message.revision:
             problem = ErrorDetail("expected_revision", f"is {message.revision}")
             raise HubError(4021, "the message has been edited since; details give its revision", details=(problem,))
+        await require_files(self._node.log, command, payload.parts)
         agent = await self._conversations.agent_of(command.place) if payload.rerun and message.role != ASSISTANT else ""
         if agent in {"", NOBODY}:
             return Append(command.draft(is_wanted=False))

@@ -38,7 +38,7 @@ from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
 from streams.errors import StreamsError
-from streams.json_bytes import to_json
+from streams.events.appending import appendable
 from streams.loops import Loop
 from streams.records.presence import MemberStatus
 from streams.redis.log import Log
@@ -304,12 +304,16 @@ class Hub:
     async def broadcast(
         self, channel: Channel, type_: str, payload: Mapping[str, Any], actor: Actor = SYSTEM
     ) -> Appended:
-        """Append an event; every subscriber on every node receives it.
+        """Append an event of the catalogue; every subscriber on every node receives it.
 
         Raises:
+            InvalidPayload: the catalogue has no such event, or not with this payload or in this kind of channel.
             LogUnavailable: not confirmed.
         """
-        return await self.log.append(Draft(channel, type_, to_json(payload), actor))
+        event, data = appendable(channel, type_, payload)
+        return await self.log.append(
+            Draft(channel, type_, data, actor, event.lane, event.version, is_wanted=event.is_wanted)
+        )
 
     async def send_to_user(
         self, tenant: str, user: str, type_: str, payload: Mapping[str, Any], actor: Actor = SYSTEM
@@ -317,7 +321,7 @@ class Hub:
         """Append an event to a person's inbox; every device of theirs receives it, now or when it comes back.
 
         Raises:
-            LogUnavailable: not confirmed.
+            InvalidPayload, LogUnavailable: as `broadcast`.
         """
         return await self.broadcast(Channel(tenant, Kind.USER, user), type_, payload, actor)
 

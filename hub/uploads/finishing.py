@@ -31,7 +31,7 @@ from hub.uploads.verification import (
 from streams.channel import Channel
 from streams.envelope import SYSTEM, Draft, Guard
 from streams.errors import GuardRefused, StreamsError
-from streams.json_bytes import to_json
+from streams.events.appending import appendable
 from streams.records.upload_store import FAILED_LIFE_S, OpenUploads, UploadStore, guard_name
 from streams.records.uploads import FINAL, FailReason, UploadRecord, UploadState, file_id_of, make_plan, sources
 from streams.redis.log import Log
@@ -178,7 +178,7 @@ class UploadFinisher:
         draft = Draft(
             upload.channel,
             type_,
-            to_json(payload),
+            appendable(upload.channel, type_, payload)[1],
             SYSTEM,
             correlation=cause,
             causation=cause,

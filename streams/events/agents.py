@@ -181,7 +181,8 @@ _from_hub = partial(_row, direction=Direction.OUT)
 _command = partial(_row, direction=Direction.BOTH, reply="ack", action=Action.INVOKE, is_wanted=True)
 
 EVENTS: tuple[EventType, ...] = (
-    _command(name="agent.invoke", model=AgentInvoke, results=("run_id", "channel"), rate="agent", errors=(4007, 4021),
+    _command(name="agent.invoke", model=AgentInvoke, results=("run_id", "channel"), rate="agent",
+             errors=(4007, 4018, 4021),
              ag_ui="RunAgentInput", summary="Starts a run."),
     _from_hub(name="agent.status", model=AgentStatus, ag_ui="RUN_STARTED, STEP_STARTED, STEP_FINISHED",
               summary="A run entered a state."),

@@ -70,13 +70,17 @@ class InvalidPayload(StreamsError):
         self.problems = problems
 
 
-def validate(event_type: EventType, payload: Mapping[str, object]) -> tuple[Payload, bytes]:
+def validate(
+    event_type: EventType, payload: Mapping[str, object], model: type[Payload] | None = None
+) -> tuple[Payload, bytes]:
     """The payload as a model, and as the JSON that is stored and sent: fields that were not sent are left out.
+
+    `model` is what it is held against, by default the payload as its sender writes it.
 
     Raises:
         InvalidPayload: a field is missing, null, unknown, of the wrong type or beyond its limit.
     """
-    model = event_type.model
+    model = model or event_type.model
     try:
         value: Payload = model.__pydantic_validator__.validate_python(payload)
         return value, model.__pydantic_serializer__.to_json(value, exclude_unset=True)

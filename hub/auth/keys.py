@@ -157,6 +157,23 @@ class KeyRing:
         self._failures += 1
         self._next_fetch_at = now + min(BACKOFF_MAX_S, self._cooldown_s * 2.0 ** min(self._failures - 1, 10))
 
+    def is_good(self, now: float) -> bool:
+        """True as long as the newest set may be used."""
+        return now < self._good_until
+
+    def may_fetch(self, now: float) -> bool:
+        """False during the pause after a fetch."""
+        return now >= self._next_fetch_at
+
+    @property
+    def is_set(self) -> bool:
+        """True once a set was fetched."""
+        return bool(self._good_until)
+
+    def publishes(self, key: VerifyingKey) -> bool:
+        """True if the newest set has this key, under whichever id; an issuer that cannot be asked removes none."""
+        return key in self._keys.values()
+
     def _pick(self, kid: str | None) -> VerifyingKey | None:
         if kid is not None:
             return self._keys.get(kid)

@@ -9,7 +9,7 @@ import asyncio
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -66,6 +66,8 @@ class Principal:
     issued_at: float | None = None
     jti: str | None = None
     name: str | None = None
+    key: VerifyingKey | None = field(default=None, compare=False, repr=False)
+    """The published key that verified it; None for the one key that is configured."""
 
 
 def _never(_principal: Principal) -> bool:
@@ -298,7 +300,7 @@ class TokenVerifier:
             return None
         if isinstance(found, UnknownKey):
             _refuse_unknown_key(found)
-        return self._policy.check(token, found, now)
+        return replace(self._policy.check(token, found, now), key=found)
 
     async def verify(self, token: str, now: float) -> Principal:
         """As `verify_nowait`, fetching keys where needed. Cancelling the caller leaves the fetch to the others."""
@@ -320,6 +322,20 @@ class TokenVerifier:
             HubError: 4002 expired, 4019 revoked.
         """
         self._policy.recheck(principal, now)
+
+    async def renew(self, now: float) -> None:
+        """Fetch the keys again, so that a removed one is noticed while nobody connects. Does nothing before the first fetch."""
+        if self._fetch is None or not self._ring.is_set or not self._ring.may_fetch(now):
+            return
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._refresh(now))
+        await asyncio.shield(self._fetching)
+        if self._ring.is_good(now):  # an issuer that is away for a moment costs nobody anything
+            self.fetch_error = None
+
+    def is_withdrawn(self, principal: Principal) -> bool:
+        """True if the issuer no longer publishes the key of this token."""
+        return principal.key is not None and not self._ring.publishes(principal.key)
 
     async def close(self) -> None:
         """Wait for a fetch under way; it is bounded by its timeout."""

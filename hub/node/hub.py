@@ -47,6 +47,8 @@ OWED_LOOK_S: Final = 0.25
 """Between two looks whether a channel is owed to somebody and Redis is back."""
 
 _log = logging.getLogger(__name__)
+KEYS_EVERY_S: Final = 60.0
+"""The issuer's keys are fetched as often: whoever came by a key that was removed is gone within this time."""
 
 
 @dataclass(slots=True)
@@ -120,6 +122,8 @@ class Hub:
         """Begin to watch deadlines and presence."""
         self._loops.append(self.log.loops.every("deadlines", self.deadlines.look, self.deadlines.tick_s))
         self._loops.append(self.log.loops.every("owed_subscriptions", self.subscriptions.subscribe_owed, OWED_LOOK_S))
+        if self.settings.jwks_url is not None:
+            self._loops.append(self.log.loops.every("keys", self.look_at_keys, KEYS_EVERY_S))
         await self.presence.start()
 
     def drain(self) -> None:
@@ -231,6 +235,15 @@ class Hub:
             caller = connection.session.caller
             if caller is not None and revocation.hits(caller.principal):
                 connection.fail(HubError(4019, "the token was revoked; sign in again"))
+
+    async def look_at_keys(self) -> None:
+        """Fetch the issuer's keys, and close connections whose key is no longer among them."""
+        await self.verifier.renew(self.clock.now())
+        for connection in list(self.connections):
+            caller = connection.session.caller
+            if caller is not None and self.verifier.is_withdrawn(caller.principal):
+                message = "the key that signed your token is no longer published; connect again with a new token"
+                connection.fail(HubError(4002, message))
 
     def _refuse_when_full(self) -> None:
         if len(self.connections) > self.settings.max_connections:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -24,59 +23,10 @@ from hub.auth.keys import (
 )
 from hub.auth.tokens import TokenVerifier, open_verifier
 from hub.errors import HubError, RetryAdvice
+from support.key_server import Issuer, document
 from support.token_forge import NOW, SECRET, b64, claims, forge, jwk, private_key, signed
 
 ALGORITHMS = ["RS256", "ES256", "EdDSA"]
-
-
-def document(*keys: object) -> bytes:
-    return json.dumps({"keys": keys}).encode()
-
-
-class Issuer:
-    """A key server on the loopback interface; `answer` writes each response, `paths` are those asked for."""
-
-    def __init__(self) -> None:
-        self.paths: list[str] = []
-        self.answer: Callable[[BaseHTTPRequestHandler], None] = self.publish()
-        issuer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                issuer.paths.append(self.path)
-                issuer.answer(self)
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/jwks.json?v=1"
-
-    def publish(self, *keys: object, status: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-        return self.send(document(*keys), status, **headers)
-
-    def send(self, body: bytes, status: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-        def answer(handler: BaseHTTPRequestHandler) -> None:
-            handler.send_response(status)
-            for name, value in headers.items():
-                handler.send_header(name, value)
-            handler.send_header("Content-Length", str(len(body)))
-            handler.end_headers()
-            handler.wfile.write(body)
-
-        self.answer = answer
-        return answer
-
-    def verifier(self) -> TokenVerifier:
-        return open_verifier(jwks_url=self.url)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from websockets.exceptions import ConnectionClosed
 from hub.auth.tokens import sign
 from hub.limits.rates import DEFAULT_RATES
 from ops.bench.abuse_figures import Windows
+from ops.children import module, python
 from ops.embedded_redis.probe import free_port
 from ops.embedded_redis.server import EmbeddedRedis
 
@@ -75,7 +76,7 @@ async def node(secret: str) -> AsyncIterator[Node]:
         given = {"REDIS_URL": redis.start(), "HUB_JWT_SECRET": secret, "HUB_PORT": str(port), "HUB_DATA": folder}
         command = "import asyncio,os,uvloop; from hub.config import Settings; from hub.server import serve; "
         command += "uvloop.run(serve(Settings.from_env(os.environ)))"
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", command, env=os.environ | given)
+        process = await asyncio.create_subprocess_exec(*python(command), env=os.environ | given)
         if len(NODES_CORE | os.sched_getaffinity(0)) > 1:
             os.sched_setaffinity(process.pid, NODES_CORE)
         try:
@@ -124,7 +125,7 @@ class Attack:
     @classmethod
     async def start(cls, url: str, text: str) -> Attack:
         """Starts it, paused."""
-        command = (sys.executable, "-m", "ops.bench.abuse", "--attack", url)
+        command = module("ops.bench.abuse", "--attack", url)
         process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         attack = cls(process)
         await attack.command(text)

@@ -13,13 +13,11 @@ import json
 import os
 import secrets
 import subprocess
-import sys
 import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from consumers.agents import AgentInput, Context, Item
@@ -27,6 +25,7 @@ from hub.auth.tokens import sign
 from ops.bench.load_client import LoadSocket, connect_many, line
 from ops.bench.node_process import NodeProcess
 from ops.bench.run import commit, machine, node_cpu_s
+from ops.children import hub
 from ops.embedded_redis.server import EmbeddedRedis
 from streams.channel import parse_channel
 from streams.redis.log import Log
@@ -221,14 +220,12 @@ async def measure(load: Load) -> dict[str, object]:
 
 def _worker(redis_url: str, folder: str) -> subprocess.Popen[bytes]:
     env = os.environ | {"REDIS_URL": redis_url, "HUB_AGENTS": "bench=ops.bench.answers:agent", "HUB_DATA": folder}
-    command = [sys.executable, "-c", "from ops.cli import main; main()", "worker"]
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(command, env=env, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(hub("worker"), env=env, stdout=subprocess.PIPE)
 
 
 def _until_up(worker: subprocess.Popen[bytes]) -> None:
     if worker.stdout is None or b"is up" not in worker.stdout.readline():
-        raise RuntimeError("the worker did not start; `hub worker` says why")
+        raise RuntimeError("the worker did not start; the lines above say why")
 
 
 def arguments() -> argparse.ArgumentParser:

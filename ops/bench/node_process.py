@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
+import time
 import urllib.error
 import urllib.request
 from typing import Final
 
+from ops.children import Child, hub
 from ops.embedded_redis.probe import free_port
 
 READY_TIMEOUT_S: Final = 120.0
@@ -23,7 +23,7 @@ class NodeProcess:
         self._env = os.environ | {
             "REDIS_URL": redis_url, "HUB_JWT_SECRET": secret, "HUB_RATE_LIMITS": "off", "HUB_DRAIN_SECONDS": "0", **env,
         }  # fmt: skip
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
 
     @property
     def url(self) -> str:
@@ -39,27 +39,22 @@ class NodeProcess:
 
     def start(self) -> None:
         """Start it; it listens a moment later."""
-        command = [
-            sys.executable,
-            "-c",
-            "from ops.cli import main; main()",
-            "serve",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-        ]
-        self._child = subprocess.Popen(command, env=self._env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._child = Child("the node", hub("serve", "--host", "127.0.0.1", "--port", str(self.port)), self._env)
 
     async def ready(self) -> None:
         """Until it takes traffic.
 
         Raises:
-            TimeoutError: not within 120 s.
+            ChildFailed: it ended, or was not ready within 120 s.
         """
-        async with asyncio.timeout(READY_TIMEOUT_S):
-            while not await asyncio.to_thread(self._is_ready):  # noqa: ASYNC110 - a process has no event to wait for
-                await asyncio.sleep(0.05)
+        if (child := self._child) is None:
+            raise RuntimeError("the node does not run")
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not await asyncio.to_thread(self._is_ready):
+            child.refuse_if_ended()
+            if time.monotonic() > deadline:
+                raise child.failure(f"was not ready after {READY_TIMEOUT_S:g} s")
+            await asyncio.sleep(0.05)
 
     def _is_ready(self) -> bool:
         try:
@@ -72,5 +67,4 @@ class NodeProcess:
         """SIGKILL."""
         if self._child is not None:
             self._child.kill()
-            self._child.wait()
             self._child = None

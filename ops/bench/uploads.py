@@ -21,6 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from hub.auth.tokens import sign
 from hub.uploads.chunks import encode_binary
+from ops.children import python
 from ops.embedded_redis.server import EmbeddedRedis
 
 SECRET: Final = "a-secret-for-the-benchmark-32-bytes-long"  # noqa: S105 - of a node that lives for a minute
@@ -114,7 +115,7 @@ async def wait_for(port: int) -> None:
 
 def process(program: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Starts Python with this program."""
-    return subprocess.Popen([sys.executable, "-c", program], env=environment)
+    return subprocess.Popen(python(program), env=environment)
 
 
 def node(environment: dict[str, str]) -> subprocess.Popen[bytes]:

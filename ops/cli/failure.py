@@ -31,7 +31,13 @@ def one_line(error: Exception) -> tuple[str, int] | None:
     settings, expected = _settings(), _expected()
     if not isinstance(error, expected):
         return None
-    return str(error) or type(error).__name__, EXIT_USAGE if isinstance(error, settings) else EXIT_FAILED
+    return str(error) or _without_text(error), EXIT_USAGE if isinstance(error, settings) else EXIT_FAILED
+
+
+def _without_text(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it took too long and was given up; try again, or see what the machine is busy with"
+    return f"it failed and gave no reason but its kind, {type(error).__name__}; please report this"
 
 
 def _settings() -> tuple[type[Exception], ...]:

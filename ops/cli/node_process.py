@@ -100,6 +100,7 @@ class Nodes:
         """Keeps them running until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        os.environ["PYTHONSAFEPATH"] = "1"  # a child begins with no module of the current folder; it gets our sys.path
         while not self._is_stopping:
             while len(self._processes) < self._count:
                 self._processes.append(self._start())

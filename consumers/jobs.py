@@ -32,7 +32,6 @@ POLL_S: Final = 0.05
 POLLS_PER_S: Final = 100
 """Polls per second, of all agents together: with more than five agents each is polled less often."""
 TAKE_TIMEOUT_S: Final = 30
-RETRY_S: Final = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -144,14 +143,13 @@ class JobTaker:
         self._worker.allow_pick_jobs = is_allowed
 
     async def run(self) -> None:
-        """Takes jobs until cancelled."""
-        while True:
-            try:
-                with in_our_errors():
-                    await self._worker.async_run()
-            except LogUnavailable as error:
-                _log.warning("the job queue is unreachable: %s", error)
-                await asyncio.sleep(RETRY_S)
+        """Takes jobs until cancelled.
+
+        Raises:
+            LogUnavailable: the queue is unreachable.
+        """
+        with in_our_errors():
+            await self._worker.async_run()
 
     async def _take_job(self, _ctx: dict[Any, Any], path: str, run_id: str, segment: int, attempt: int) -> None:
         """The arq job. If it fails, the reaper finds the run queued and puts another one."""

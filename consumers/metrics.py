@@ -13,6 +13,8 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streams.loops import Loops
+
 FIRST_DELTA_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -45,13 +47,22 @@ class WorkerMetrics:
 class ConsumerCollector(Collector):
     """Reads one worker's metrics for Prometheus."""
 
-    def __init__(self, metrics: WorkerMetrics) -> None:
+    def __init__(self, metrics: WorkerMetrics, loops: Loops) -> None:
         self._metrics = metrics
+        self._loops = loops
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of the worker."""
         metrics = self._metrics
         yield from self._handlers()
+        failures = CounterMetricFamily("hub_loop_failures", "Failures of background loops.", labels=["loop"])
+        for name, count in list(self._loops.failures.items()):
+            failures.add_metric([name], count)
+        yield failures
+        up = GaugeMetricFamily("hub_loop_up", "1 while the background loop works.", labels=["loop"])
+        for name, is_working in self._loops.working.items():
+            up.add_metric([name], float(is_working))
+        yield up
         yield GaugeMetricFamily(
             "hub_runs_active", "Runs whose segments are under way on this worker.", metrics.runs_active
         )

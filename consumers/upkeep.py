@@ -1,18 +1,14 @@
-"""Housekeeping of a worker: trims finished work, counts what is left, announces its agents."""
+"""Housekeeping of a worker: trims finished work, counts what is left."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 from consumers.groups.reader import GroupReader
 from consumers.metrics import WorkerMetrics
-from streams.errors import LogUnavailable
 from streams.ids import ms_of_id
-from streams.records.agents import NOTICE_MS, AgentDirectory, AgentNotice
 from streams.redis.groups import Groups
 
 TURN_S = 2.0
@@ -30,15 +26,6 @@ class Upkeep:
         metrics: WorkerMetrics,
     ) -> None:
         self._groups, self._readers, self._partitions, self._metrics = groups, readers, partitions, metrics
-
-    async def run(self) -> None:
-        """Trims, counts and reclaims until cancelled."""
-        while True:
-            await asyncio.sleep(TURN_S)
-            try:
-                await self.turn()
-            except LogUnavailable as error:
-                _log.debug("upkeep waits for Redis: %s", error)
 
     async def turn(self) -> None:
         """Trims, counts and reclaims once."""
@@ -59,15 +46,3 @@ class Upkeep:
                 oldest_ms = at_ms if oldest_ms is None else min(oldest_ms, at_ms)
         self._metrics.backlog[name] = total
         self._metrics.oldest_s[name] = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
-
-
-async def announce_always(directory: AgentDirectory, worker: str, notices: Sequence[AgentNotice]) -> None:
-    """Announces the served agents until cancelled, then withdraws them."""
-    try:
-        while True:
-            with contextlib.suppress(LogUnavailable):
-                await directory.announce(worker, notices)
-            await asyncio.sleep(NOTICE_MS / 3000)
-    finally:
-        with contextlib.suppress(LogUnavailable):
-            await directory.withdraw(worker, [notice.name for notice in notices])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from consumers.agents.loading import ServedAgent
 from consumers.faults import NO_FAULTS, Faults
@@ -34,10 +35,12 @@ from consumers.runs.reaper import JOB_PATIENCE_MS, LOOK_AGAIN_MS, Reaper
 from consumers.runs.run_log import DeltaWriter
 from consumers.runs.segment import SegmentRunner, Taken
 from consumers.tasks import end_tasks
-from consumers.upkeep import Upkeep, announce_always
+from consumers.upkeep import TURN_S, Upkeep
 from streams.channel import Channel, Kind
 from streams.envelope import Durability
-from streams.records.agents import AgentDirectory, AgentNotice
+from streams.errors import LogUnavailable
+from streams.loops import Loop
+from streams.records.agents import NOTICE_MS, AgentDirectory, AgentNotice
 from streams.records.leases import Leases
 from streams.records.run_store import RunStore
 from streams.records.runs import RunView
@@ -45,8 +48,6 @@ from streams.redis.calls import Calls
 from streams.redis.groups import Groups
 from streams.redis.log import Log
 
-AGAIN_S: Final = 1.0
-"""Delay before a part of the worker that failed is restarted."""
 _log = logging.getLogger(__name__)
 
 
@@ -105,7 +106,8 @@ class Worker:
             leases, log.keys.partitions, [*self.readers, self.reaper], options.partition_life_ms
         )
         self._segments: set[asyncio.Task[Any]] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._loops: list[Loop] = []
+        self._announced: list[str] = []
         self._may_take = True
         self._takers = [JobTaker(pool, agent, len(options.agents), self._begin) for agent in options.agents]
 
@@ -127,15 +129,20 @@ class Worker:
         await self._create_groups()
         await self._directory.announce(self.name, notices)
         upkeep = Upkeep(self.groups, self.readers, lambda: self.partitions.held, self.metrics)
-        self._start("partitions", self.partitions.run)
-        for reader in self.readers:
-            self._start(f"group-{reader.name}", reader.run)
-        self._start("reaper", self.reaper.run)
-        self._start("held-runs", self.held_runs.run)
-        self._start("upkeep", upkeep.run)
-        self._start("announce", partial(announce_always, self._directory, self.name, notices))
-        for taker in self._takers:
-            self._start("jobs", taker.run)
+        loops = self.log.loops
+        announce, again_s = partial(self._directory.announce, self.name, notices), NOTICE_MS / 3000
+        self._loops = [
+            loops.every("partitions", self.partitions.turn, self.partitions.every_s, first_after_s=0),
+            *(loops.keep(f"group_{reader.name}", reader.run) for reader in self.readers),
+            loops.every("reaper", self.reaper.turn, self.reaper.every_s),
+            loops.every("run_leases", self.held_runs.renew, self._options.lease_ms / 3000),
+            loops.every("run_flags", self.held_runs.poll, 0),
+            loops.keep("run_hints", self.held_runs.hear),
+            loops.every("upkeep", upkeep.turn, TURN_S),
+            loops.every("announce", announce, again_s),
+            *(loops.keep("jobs", taker.run) for taker in self._takers),
+        ]
+        self._announced = [notice.name for notice in notices]
         await self.partitions.settled.wait()
 
     async def _create_groups(self) -> None:
@@ -154,18 +161,21 @@ class Worker:
         await self.held_runs.drain(self._options.drain_s)
         if self._segments:
             await asyncio.wait(self._segments, timeout=10.0)
+        with contextlib.suppress(LogUnavailable):
+            await self._directory.withdraw(self.name, self._announced)
         await self.abandon()
 
     async def abandon(self) -> None:
         """Ends at once: nothing is handed over or given up, as if the process had been killed."""
-        await end_tasks([*self._tasks, *self._segments, *(task for taker in self._takers for task in taker.tasks)])
+        await self.log.loops.stop(*self._loops)
+        await end_tasks([*self._segments, *(task for taker in self._takers for task in taker.tasks)])
         for calls in self._own_calls:
             calls.close()
 
-    def _start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        task = asyncio.create_task(_always(name, work), name=f"worker-{name}")
-        task.add_done_callback(_report)
-        self._tasks.append(task)
+    def troubles(self) -> list[str]:
+        """A sentence for each part that does not work."""
+        away = [] if self.log.is_available else ["Redis is unreachable"]
+        return [*away, *self.log.loops.troubles()]
 
     async def _take_here(self, channel: Channel, run: RunView) -> bool:
         """Takes a segment without a job. False when it is for others: the agent is not served here, no room, about to stop."""
@@ -207,16 +217,6 @@ class Worker:
         """Takes jobs while there is room, or leaves them all to other workers."""
         self._may_take = is_allowed
         self._update_takers()
-
-
-async def _always(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs a part for ever: an unexpected error is logged and the part restarted. Its state is in its object."""
-    while True:
-        try:
-            await work()
-        except Exception:
-            _log.exception("%s failed; restarting it", name)
-        await asyncio.sleep(AGAIN_S)
 
 
 def _report(task: asyncio.Task[None]) -> None:

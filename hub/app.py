@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from fastapi import FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
@@ -32,8 +33,10 @@ from hub.storage.choice import open_store
 from hub.uploads.limits import limits_of
 from hub.uploads.requests import UploadRequests
 from hub.websocket.asgi import serve_websocket
+from streams.errors import LogUnavailable
 from streams.records.agents import AgentDirectory
 from streams.redis.log import Log
+from streams.waiting import until_reachable
 
 SOCKET_PATH: Final = "/ws"
 _PAGE_METHODS: Final = ("GET", "HEAD", "POST", "PUT")
@@ -144,30 +147,58 @@ def allow_pages(app: FastAPI, settings: Settings) -> None:
         )  # fmt: skip
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def make_lifespan(settings: Settings, waits: bool) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The life of the node's application: the hub is opened before the first request, or as soon as Redis can be reached.
+
+    Until then the node answers no socket and no call but health: it does not know who is revoked.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as opened:
+
+            async def open_now() -> None:
+                hub = await opened.enter_async_context(open_hub(settings))
+                app.state.hub = hub
+                app.state.local_store = hub.uploads and hub.uploads.store
+
+            opening: asyncio.Task[None] | None = None
+            try:
+                try:
+                    await open_now()
+                except LogUnavailable as error:
+                    if not waits:
+                        raise
+                    app.state.waits_for = f"waiting for Redis: {error}"
+                    opening = asyncio.create_task(until_reachable(open_now, is_refusal_final=False), name="opening")
+                yield
+            finally:
+                app.state.hub = None
+                if opening is not None:
+                    opening.cancel()
+                    await asyncio.gather(opening, return_exceptions=True)
+
+    return lifespan
+
+
+def create_app(settings: Settings | None = None, *, waits: bool = True) -> FastAPI:
     """The node as an ASGI application; settings come from the environment unless given.
 
     For any ASGI server (`uvicorn hub.app:create_app --factory`). `hub serve` runs it with sockets that cost far less. An
     application that mounts it must run its lifespan, which Starlette does not: `hub.router.lifespan_context(hub)`.
+
+    Args:
+        settings: the node's.
+        waits: start without Redis, and open the hub when it can be reached; else starting fails.
     """
     settings = Settings.for_any_server(os.environ) if settings is None else settings
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with open_hub(settings) as hub:
-            app.state.hub = hub
-            app.state.local_store = hub.uploads and hub.uploads.store
-            try:
-                yield {}
-            finally:
-                app.state.hub = None
-
     app = FastAPI(
-        title="Realtime hub", version="1", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None,
-        redirect_slashes=False,
+        title="Realtime hub", version="1", lifespan=make_lifespan(settings, waits), docs_url=None, redoc_url=None,
+        openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
     hosts = make_host_policy(settings)
-    app.state.hub = None
+    app.state.hub = app.state.waits_for = None
     app.state.make_receiver = receiver_factory(lambda: app.state.hub, hosts, settings.path_prefix)
     app.state.documents = Documents(app, settings.websocket_url)
     install_problems(app)

@@ -37,9 +37,9 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_server(settings: Settings, *, log_level: str = "warning") -> uvicorn.Server:
-    """A uvicorn server for one node; `await server.serve(sockets=…)` runs it until SIGTERM or SIGINT."""
-    app = create_app(settings)
+def make_server(settings: Settings, *, log_level: str = "warning", waits: bool = True) -> uvicorn.Server:
+    """A uvicorn server for one node; `await server.serve(sockets=…)` runs it until SIGTERM or SIGINT. `waits`: see `create_app`."""
+    app = create_app(settings, waits=waits)
     protocol = lean_protocol(
         app.state.make_receiver,
         message_size_limit_bytes=settings.message_size_limit_bytes,

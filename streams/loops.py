@@ -65,9 +65,9 @@ class Loop:
             await asyncio.wait({self.task}, timeout=_CANCEL_AGAIN_S)
         _log.error("the loop %s does not end", self.name)
 
-    async def take_turns(self, turn: Callable[[], Awaitable[None]], every_s: float) -> None:
+    async def take_turns(self, turn: Callable[[], Awaitable[object]], every_s: float, first_after_s: float) -> None:
         """Take a turn after each pause, for ever."""
-        pause_s = every_s
+        pause_s = first_after_s
         while True:
             await asyncio.sleep(pause_s)
             self._turn_since = monotonic()
@@ -81,7 +81,7 @@ class Loop:
             finally:
                 self._turn_since = None
 
-    async def keep(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def keep(self, work: Callable[[], Awaitable[object]]) -> None:
         """Run work that has no end, and run it again whenever it ends."""
         while True:
             steady = asyncio.get_running_loop().call_later(STEADY_S, self._worked)
@@ -129,14 +129,17 @@ class Loops:
         self._loops: list[Loop] = []
 
     def every(
-        self, name: str, turn: Callable[[], Awaitable[None]], every_s: float, *, retry_max_s: float = RETRY_MAX_S
-    ) -> Loop:
-        """Take turns, the first one after `every_s`. A turn that raises is taken again sooner."""
+        self, name: str, turn: Callable[[], Awaitable[object]], every_s: float, *, first_after_s: float | None = None,
+        retry_max_s: float = RETRY_MAX_S,
+    ) -> Loop:  # fmt: skip # its arguments in two groups
+        """Take turns, the first one after `every_s` or `first_after_s`. One that raises is taken again after a pause of its own."""
         loop = self._new(name, retry_max_s)
-        loop.task = asyncio.create_task(loop.take_turns(turn, every_s), name=name)
+        loop.task = asyncio.create_task(
+            loop.take_turns(turn, every_s, every_s if first_after_s is None else first_after_s), name=name
+        )
         return loop
 
-    def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> Loop:
+    def keep(self, name: str, work: Callable[[], Awaitable[object]]) -> Loop:
         """Run work that has no end; it is run again when it raises or ends all the same. Its state is in its object."""
         loop = self._new(name, RETRY_MAX_S)
         loop.task = asyncio.create_task(loop.keep(work), name=name)

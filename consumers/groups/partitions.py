@@ -50,15 +50,20 @@ class Partitions:
         self.settled = asyncio.Event()
         """Set once this worker has tried to take its share for the first time."""
 
-    async def run(self) -> None:
-        """Takes and keeps the share until `close` gives it up."""
-        while not self._is_closing:
-            try:
-                async with self._turning:
-                    await self._turn()
-            except LogUnavailable as error:
-                _log.debug("leases wait for Redis: %s", error)
-            await asyncio.sleep(self._life_ms / 1000 * RENEWALS)
+    @property
+    def every_s(self) -> float:
+        """The pause between two turns."""
+        return self._life_ms / 1000 * RENEWALS
+
+    async def turn(self) -> None:
+        """Renews what is held and takes what is missing of the share; nothing after `close`.
+
+        Raises:
+            LogUnavailable: Redis is away; leases may have ended.
+        """
+        async with self._turning:
+            if not self._is_closing:
+                await self._turn()
 
     async def close(self) -> None:
         """Finishes the work under way and gives up every partition, so that other workers need not wait."""

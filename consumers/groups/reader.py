@@ -8,10 +8,9 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 
-from consumers.groups.delivery import UNAVAILABLE_DELAY_S, Delivery
+from consumers.groups.delivery import Delivery
 from consumers.groups.handler import StartFrom
 from consumers.tasks import end_tasks
-from streams.errors import LogUnavailable
 from streams.redis.calls import Calls
 from streams.redis.groups import GroupLost, Groups, Work
 
@@ -73,7 +72,11 @@ class GroupReader:
                 pass
 
     async def run(self) -> None:
-        """Reads and hands out work until cancelled, which leaves the work under way pending."""
+        """Reads and hands out work until cancelled, which ends the work under way and leaves it pending.
+
+        Raises:
+            LogUnavailable: Redis is away. The work under way goes on.
+        """
         try:
             while True:
                 await self._wait_until_useful()
@@ -82,12 +85,11 @@ class GroupReader:
                 except GroupLost:
                     _log.warning("the group %s was lost; creating it again", self.name)
                     self._may_have_lost = True
-                except LogUnavailable:
-                    self._may_have_lost = True
-                    await asyncio.sleep(UNAVAILABLE_DELAY_S)
+        except asyncio.CancelledError:
+            await end_tasks(list(self._tasks.values()))
+            raise
         finally:
             self._may_have_lost = True
-            await end_tasks(list(self._tasks.values()))
 
     async def reclaim_orphans(self) -> None:
         """Claims work that was delivered to this group long ago and is under way nowhere."""

@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 
 from consumers.runs.parts import WorkerParts
 from streams.channel import Channel
-from streams.errors import LogUnavailable
 
 POLL_S: Final = 1.0
 """Between looks at the cancel flags: a lost hint costs a second."""
@@ -90,12 +89,13 @@ class HeldRuns:
         if not self._held:
             self._idle.set()
 
-    async def run(self) -> None:
-        """Renew, poll and listen until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._renew_always(), name="run-leases")
-            group.create_task(self._poll_always(), name="run-flags")
-            group.create_task(self._parts.store.hear_hints(self._hint), name="run-hints")
+    async def hear(self) -> None:
+        """Listen for hints, which make the next look at the flags come at once.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
+        await self._parts.store.hear_hints(self._hint)
 
     async def drain(self, within_s: float) -> None:
         """Let the segments finish for a while, then hand over the rest."""
@@ -110,32 +110,30 @@ class HeldRuns:
         if (path, run_id) in self._held:
             self._hinted.set()
 
-    async def _renew_always(self) -> None:
-        parts = self._parts
-        while True:
-            await asyncio.sleep(parts.lease_ms / 3000)
-            runs = list(self._held.values())
-            try:
-                alive = await parts.leases.renew_runs(
-                    [(held.channel, held.run_id, held.holder) for held in runs], parts.lease_ms
-                )
-            except LogUnavailable as error:
-                _log.debug("run leases wait for Redis: %s", error)
-                continue
-            for held, is_alive in zip(runs, alive, strict=True):
-                if not is_alive:
-                    held.control.request(Stop.FENCED)
+    async def renew(self) -> None:
+        """Renew the leases of all of them; stop those that have another holder.
 
-    async def _poll_always(self) -> None:
-        while True:
-            self._hinted.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
-                    await self._hinted.wait()
-            with contextlib.suppress(LogUnavailable):
-                await self._poll()
+        Raises:
+            LogUnavailable: Redis is away; leases may have ended.
+        """
+        parts, runs = self._parts, list(self._held.values())
+        alive = await parts.leases.renew_runs(
+            [(held.channel, held.run_id, held.holder) for held in runs], parts.lease_ms
+        )
+        for held, is_alive in zip(runs, alive, strict=True):
+            if not is_alive:
+                held.control.request(Stop.FENCED)
 
-    async def _poll(self) -> None:
+    async def poll(self) -> None:
+        """Wait for a hint, or a second, and look at the flags of all of them.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
+        self._hinted.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):
+                await self._hinted.wait()
         runs = list(self._held.values())
         found = await self._parts.store.flags([(held.channel, held.run_id) for held in runs])
         for held, flags in zip(runs, found, strict=True):

@@ -6,7 +6,6 @@ reapers, or a reaper and a worker that was only slow, still write each event onc
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from dataclasses import replace
@@ -55,17 +54,27 @@ class Reaper:
         """Stops inspecting the runs of a partition."""
         self._partitions.discard(partition)
 
-    async def run(self) -> None:
-        """Inspects due runs until cancelled."""
-        while True:
-            await asyncio.sleep(self._turn_s)
+    @property
+    def every_s(self) -> float:
+        """The pause between two turns."""
+        return self._turn_s
+
+    async def turn(self) -> None:
+        """Inspects the runs that are due in this worker's partitions.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
+        failure: Exception | None = None
+        for partition in list(self._partitions):
             try:
-                for partition in list(self._partitions):
-                    await self.look(partition)
-            except LogUnavailable as error:
-                _log.debug("the reaper waits for Redis: %s", error)
-            except Exception:  # one run that cannot be read must not delay the others
-                _log.exception("the reaper failed on a run")
+                await self.look(partition)
+            except LogUnavailable:
+                raise
+            except Exception as error:  # one run that cannot be read must not delay the others
+                failure = error
+        if failure is not None:
+            raise failure
 
     async def look(self, partition: int) -> None:
         """Inspects the runs of a partition that are due."""

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from hub.errors import HubError
 from hub.http.requests import bearer_token, hub_of, limit_address
 from hub.metrics import HubCollector
-from streams.errors import StreamsError
+from streams.errors import LogUnavailable, StreamsError
 
 router = APIRouter()
 _OPEN: Final = [Depends(limit_address)]
@@ -39,11 +39,15 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", dependencies=_OPEN)
+@router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """Report readiness for traffic, with the missing parts if there are any."""
+    if request.app.state.hub is not None:
+        await limit_address(request)
     missing = []
     try:
+        if request.app.state.hub is None and request.app.state.waits_for is not None:
+            raise LogUnavailable(request.app.state.waits_for)
         hub = hub_of(request)
         if hub.is_draining:
             missing.append("the node is draining")

@@ -6,7 +6,6 @@ Each step is a compare-and-set on the record or an append guarded by it, so that
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,7 +15,7 @@ from typing import Final
 
 from hub.config import Settings
 from hub.storage.choice import open_store
-from hub.storage.store import ObjectStore, StoreError
+from hub.storage.store import ObjectStore
 from hub.uploads.limits import UploadLimits, limits_of
 from hub.uploads.verification import (
     NoScanner,
@@ -30,7 +29,7 @@ from hub.uploads.verification import (
 )
 from streams.channel import Channel
 from streams.envelope import SYSTEM, Draft, Guard
-from streams.errors import GuardRefused, StreamsError
+from streams.errors import GuardRefused
 from streams.events.appending import appendable
 from streams.records.upload_store import FAILED_LIFE_S, OpenUploads, UploadStore, guard_name
 from streams.records.uploads import FINAL, FailReason, UploadRecord, UploadState, file_id_of, make_plan, sources
@@ -243,32 +242,13 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_finisher(settings: Settings, scanner: Scanner | None = None) -> AsyncIterator[UploadFinisher]:
-    """A worker's finisher on a log and a store of its own, with the reaper running.
-
-    Raises:
-        LogUnavailable, ConfigurationRefused: as `Log.open`.
-    """
-    if settings.redis_url is None:
-        raise ValueError("a worker needs REDIS_URL; `hub dev` starts a Redis of its own")
-    log = await Log.open(settings.redis_url, partitions=settings.partitions, durability=settings.durability)
+async def open_finisher(settings: Settings, log: Log, scanner: Scanner | None = None) -> AsyncIterator[UploadFinisher]:
+    """A worker's finisher on its log and a store of its own, with the reaper running."""
     store = open_store(settings)
     finisher = UploadFinisher(log, store, limits_of(settings), scanner or NoScanner(), time.time)
-    reaper = asyncio.create_task(reap_always(finisher), name="upload-reaper")
+    reaper = log.loops.every("upload_reaper", finisher.reap, REAP_EVERY_S, first_after_s=0, retry_max_s=REAP_EVERY_S)
     try:
         yield finisher
     finally:
-        reaper.cancel()
-        await asyncio.gather(reaper, return_exceptions=True)
+        await log.loops.stop(reaper)
         await store.close()
-        await log.close()
-
-
-async def reap_always(finisher: UploadFinisher) -> None:
-    """Reap until cancelled. An upload that cannot be ended now, with Redis or the store unreachable, is due again next time."""
-    while True:
-        try:
-            await finisher.reap()
-        except (StreamsError, StoreError) as error:
-            _log.warning("uploads could not be reaped: %s", error)
-        await asyncio.sleep(REAP_EVERY_S)

@@ -21,6 +21,8 @@ from streams.redis.server_check import check_facts, kept_keys, read_facts
 
 OF_SETTINGS: Final = frozenset({"settings", "partitions", "durability"})
 """Findings that another value of a setting would fix; the others concern the server."""
+AWAY: Final = "redis away"
+"""The finding that Redis cannot be reached, which may end by itself."""
 _ALSO_READ: Final = frozenset({"HUB_URL", "HUB_TOKEN"})
 """Variables that commands read and nodes do not."""
 _SPARE_FILES: Final = 200
@@ -114,7 +116,7 @@ async def check_redis(url: str, settings: Settings | None) -> list[Finding]:
     except ConfigurationRefused as refused:
         return [Finding(Level.FAIL, "settings", str(refused))]
     except StreamsError as away:
-        return [Finding(Level.FAIL, "redis", str(away))]
+        return [Finding(Level.FAIL, AWAY, str(away))]
     return [*_of_facts(facts), *(_of_settings(facts, keys, settings) if settings else ())]
 
 

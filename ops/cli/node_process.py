@@ -21,7 +21,7 @@ from typing import Final
 from hub.config import Settings
 from hub.logs import configure_logging
 from hub.server import make_server
-from ops.cli.checks import OF_SETTINGS, Level, check_redis, key_problem
+from ops.cli.checks import AWAY, OF_SETTINGS, Level, check_redis, key_problem
 from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CommandFailed
 from ops.embedded_redis.parent_death import end_with
 
@@ -33,9 +33,17 @@ GRACE_S: Final = 5.0
 
 
 async def run_node(
-    settings: Settings, bound: socket.socket, on_ready: Callable[[], None] = lambda: None, log_level: int = logging.INFO
-) -> None:
+    settings: Settings, bound: socket.socket, on_ready: Callable[[], None] = lambda: None, log_level: int = logging.INFO,
+    *, waits: bool = True,
+) -> None:  # fmt: skip # its arguments in two groups
     """Serve on `bound` until SIGTERM or SIGINT; open sockets are drained then.
+
+    Args:
+        settings: the node's.
+        bound: where it listens.
+        on_ready: called once it takes clients.
+        log_level: of the process.
+        waits: start unready while Redis is away, and wait for it.
 
     Raises:
         CommandFailed: the Redis, or the key of tokens, cannot be used.
@@ -43,14 +51,16 @@ async def run_node(
     """
     if (problem := key_problem(settings)) is not None:
         raise CommandFailed(problem, EXIT_USAGE)
-    await refuse_unusable_redis(settings)
-    server = make_server(settings)
+    await refuse_unusable_redis(settings, waits=waits)
+    server = make_server(settings, waits=waits)
     configure_logging(log_level, secrets=settings.secrets)  # after uvicorn has set up its own, which ours takes over
     with _signals_raised_again() as raised:
         serving = asyncio.create_task(server.serve(sockets=[bound]), name="node")
         while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(_LOOK_EVERY_S)
-        if server.started:
+        while server.started and not serving.done() and server.config.app.state.hub is None:  # type: ignore[union-attr]  # our app
+            await asyncio.wait({serving}, timeout=_LOOK_EVERY_S)
+        if server.started and not serving.done():
             forget_startup()
             on_ready()
         await serving
@@ -60,13 +70,14 @@ async def run_node(
         raise KeyboardInterrupt
 
 
-async def refuse_unusable_redis(settings: Settings) -> None:
-    """Checks Redis first: uvicorn would bury the error in a traceback.
+async def refuse_unusable_redis(settings: Settings, *, waits: bool = False) -> None:
+    """Checks Redis first: uvicorn would bury the error in a traceback. One that is away is no reason to end if it is waited for.
 
     Raises:
         CommandFailed: Redis is unreachable, or must not be used as it is set up.
     """
-    failed = [f for f in await check_redis(settings.redis_url or "", settings) if f.level is Level.FAIL]
+    found = await check_redis(settings.redis_url or "", settings)
+    failed = [f for f in found if f.level is Level.FAIL and not (waits and f.what == AWAY)]
     if failed:
         is_input = all(f.what in OF_SETTINGS for f in failed)
         raise CommandFailed("; ".join(f.text for f in failed), EXIT_USAGE if is_input else EXIT_FAILED)
@@ -89,8 +100,9 @@ def _signals_raised_again() -> Iterator[set[int]]:
 class Nodes:
     """Supervises `count` processes that serve the same host and port."""
 
-    def __init__(self, settings: Settings, port: int, count: int) -> None:
+    def __init__(self, settings: Settings, port: int, count: int, *, waits: bool) -> None:
         self._settings = settings
+        self._waits = waits
         self._place = (settings.host, port, settings.redis_url or "")
         self._count = count
         self._processes: list[BaseProcess] = []
@@ -109,7 +121,9 @@ class Nodes:
         self._join()
 
     def _start(self) -> BaseProcess:
-        process = multiprocessing.get_context("spawn").Process(target=_serve, args=(*self._place, os.getpid()))
+        process = multiprocessing.get_context("spawn").Process(
+            target=_serve, args=(*self._place, os.getpid(), self._waits)
+        )
         process.start()
         return process
 
@@ -135,7 +149,7 @@ class Nodes:
                 process.join()
 
 
-def _serve(host: str, port: int, redis_url: str, parent: int) -> None:
+def _serve(host: str, port: int, redis_url: str, parent: int, waits: bool) -> None:
     """Runs one node in its process. It reads the environment itself: settings are not sent between processes."""
     from ops.cli.node_process import run_node
     from ops.cli.options import run
@@ -143,7 +157,7 @@ def _serve(host: str, port: int, redis_url: str, parent: int) -> None:
     end_with(parent)()
     settings = dataclasses.replace(Settings.from_env(os.environ), host=host, port=port, redis_url=redis_url)
     try:
-        run(run_node(settings, bind(host, port, is_shared=True)))
+        run(run_node(settings, bind(host, port, is_shared=True), waits=waits))
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except CommandFailed as refused:

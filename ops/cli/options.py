@@ -57,6 +57,9 @@ Redis: TypeAlias = Annotated[
         callback=_checked(redis_url()),
     ),
 ]
+Wait: TypeAlias = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="While Redis is away: wait for it, unready, or exit with 1.")
+]
 Data: TypeAlias = Annotated[Path, typer.Option("--data", envvar="HUB_DATA", help="Folder of the embedded Redis.")]
 
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -1,9 +1,10 @@
-"""A worker process: its options from the settings, the end of uploads, and its `/metrics`. Shared by `hub worker` and `hub dev`."""
+"""A worker process: its options from the settings, the end of uploads, and its pages. Shared by `hub worker` and `hub dev`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -17,12 +18,13 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from consumers.agents.loading import load_agents
 from consumers.handlers.files import FileReactions
-from consumers.metrics import ConsumerCollector, WorkerMetrics
+from consumers.metrics import ConsumerCollector
 from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
 from hub.uploads.finishing import open_finisher
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from streams.errors import StreamsError
+from streams.redis.log import Log
 
 DEMO_PATH: Final = "consumers.agents.demo:agent"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -35,10 +37,14 @@ async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIte
     Raises:
         LogUnavailable, ConfigurationRefused: Redis is unreachable, or must not be used as it is set up.
     """
-    async with open_finisher(settings) as finisher:
-        handlers = (*options.handlers, FileReactions(finisher))
-        async with running(dataclasses.replace(options, handlers=handlers)) as worker:
-            yield worker
+    log = await Log.open(options.redis_url, partitions=options.partitions, durability=options.durability)
+    try:
+        async with open_finisher(settings, log) as finisher:
+            handlers = (*options.handlers, FileReactions(finisher))
+            async with running(dataclasses.replace(options, handlers=handlers), log) as worker:
+                yield worker
+    finally:
+        await log.close()
 
 
 def worker_options(settings: Settings, *, has_demo: bool = False) -> WorkerOptions:
@@ -91,15 +97,26 @@ def lease_times(run_lease_s: float) -> LeaseTimes:
     }  # fmt: skip
 
 
+class WorkerStatus:
+    """A worker as its pages show it: waiting for Redis until it has been started."""
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+
+    def missing(self) -> list[str]:
+        """A sentence for each part that does not work."""
+        return ["the worker waits for Redis"] if self.worker is None else self.worker.troubles()
+
+
 @contextlib.contextmanager
-def served_metrics(metrics: WorkerMetrics, host: str, port: int | None, token: str | None) -> Iterator[int | None]:
-    """Serves `/metrics` in a thread inside the block, and yields its port; serves nothing without a port.
+def served_status(status: WorkerStatus, host: str, port: int | None, token: str | None) -> Iterator[int | None]:
+    """Serves `/metrics`, `/healthz` and `/readyz` in a thread inside the block, and yields the port; nothing without a port.
 
     Args:
-        metrics: the counters of the worker.
+        status: of the worker.
         host: where to listen.
         port: 0 for any free one.
-        token: required as `Authorization: Bearer`; None leaves them open, as on a node.
+        token: required for `/metrics` as `Authorization: Bearer`; None leaves them open, as on a node.
 
     Raises:
         CommandFailed: the port is taken.
@@ -107,10 +124,8 @@ def served_metrics(metrics: WorkerMetrics, host: str, port: int | None, token: s
     if port is None:
         yield None
         return
-    registry = CollectorRegistry()
-    registry.register(ConsumerCollector(metrics))
     try:
-        server = make_server(host, port, _guarded(make_wsgi_app(registry), token), handler_class=_Silent)
+        server = make_server(host, port, _pages(status, token), handler_class=_Silent)
     except OSError as refused:
         raise CommandFailed(
             f"cannot serve metrics on {host}:{port} ({refused.strerror}): choose another --metrics-port"
@@ -125,14 +140,25 @@ def served_metrics(metrics: WorkerMetrics, host: str, port: int | None, token: s
             thread.join()
 
 
-def _guarded(metrics: Application, token: str | None) -> Application:
+def _pages(status: WorkerStatus, token: str | None) -> Application:
     wanted = None if token is None else f"Bearer {token}".encode()
 
     def answer(request: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if wanted is None or compare_digest(request.get("HTTP_AUTHORIZATION", "").encode(), wanted):
-            return metrics(request, start_response)
-        start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer")])
-        return [b"send the token of HUB_METRICS_TOKEN as Authorization: Bearer\n"]
+        path = request.get("PATH_INFO", "")
+        if path in {"/healthz", "/readyz"}:
+            missing = status.missing() if path == "/readyz" else []
+            ready = {"status": "unready", "missing": missing} if missing else {"status": "ready"}
+            body = ready if path == "/readyz" else {"status": "ok"}
+            start_response("503 Service Unavailable" if missing else "200 OK", [("Content-Type", "application/json")])
+            return [json.dumps(body).encode()]
+        if wanted is not None and not compare_digest(request.get("HTTP_AUTHORIZATION", "").encode(), wanted):
+            start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer")])
+            return [b"send the token of HUB_METRICS_TOKEN as Authorization: Bearer\n"]
+        registry = CollectorRegistry()
+        if status.worker is not None:
+            registry.register(ConsumerCollector(status.worker.metrics, status.worker.log.loops))
+        page: Application = make_wsgi_app(registry)
+        return page(request, start_response)
 
     return answer
 

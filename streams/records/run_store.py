@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from streams.channel import Channel, channel_from_path
-from streams.errors import LogUnavailable
 from streams.ids import id_order
 from streams.records.runs import (
     RequestView,
@@ -34,8 +31,6 @@ _SET: Final = load("run_set")
 HINTS_KEPT: Final = 1_000
 """Length of the stream of hints, approximate. A worker that fell further behind polls the run's hash anyway."""
 HINT_BLOCK_MS: Final = 10_000
-AGAIN_S: Final = 0.5
-_logger = logging.getLogger(__name__)
 
 
 class Flags(NamedTuple):
@@ -166,15 +161,15 @@ class RunStore:
         await self._log.calls_at(CONTROL).call("XADD", CONTROL, "MAXLEN", "~", HINTS_KEPT, "*", *entry)
 
     async def hear_hints(self, on_hint: Callable[[str, str], None]) -> None:
-        """Call `on_hint(channel path, run id)` for every hint from now on, for ever. Comes back by itself when Redis does."""
+        """Call `on_hint(channel path, run id)` for every hint from now on, for ever.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
         calls, after = self._log.own_calls("run-hints"), "$"
         try:
             while True:
-                try:
-                    after = await self._hear(calls, after, on_hint)
-                except LogUnavailable as error:
-                    _logger.debug("hints stop for a moment: %s", error)
-                    await asyncio.sleep(AGAIN_S)
+                after = await self._hear(calls, after, on_hint)
         finally:
             calls.close()
 

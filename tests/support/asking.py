@@ -16,13 +16,28 @@ AGAIN_S = 0.05
 """Between two questions."""
 
 
-def question(node: Node, path: str) -> tuple[int, str]:
-    """Status and body."""
+def answer_at(url: str, path: str) -> tuple[int, str]:
+    """Status and body there; status 0 where nobody answers."""
     try:
-        with urllib.request.urlopen(f"{node.url}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{url}{path}", timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def question(node: Node, path: str) -> tuple[int, str]:
+    """Status and body of a node's answer."""
+    return answer_at(node.url, path)
+
+
+async def until_status(url: str, path: str, wanted: int) -> None:
+    """Until this is the status there."""
+    status = 0
+    while status != wanted:
+        await asyncio.sleep(AGAIN_S)
+        status, _ = await asyncio.to_thread(answer_at, url, path)
 
 
 async def until_ready(node: Node) -> None:

@@ -15,6 +15,7 @@ from consumers.groups.reader import GroupReader
 from consumers.metrics import WorkerMetrics
 from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft
+from streams.loops import Loop
 from streams.records.leases import Leases
 from streams.redis.groups import Groups
 from streams.redis.log import Log
@@ -100,26 +101,27 @@ class Rig:
         ]
         leases = Leases(log, self.worker)
         self.partitions = Partitions(leases, log.keys.partitions, self.readers, life_ms)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._loops: list[Loop] = []
 
     async def __aenter__(self) -> Self:
-        runs = [self.partitions.run(), *(reader.run() for reader in self.readers)]
-        self._tasks = [asyncio.create_task(run) for run in runs]
+        loops = self.log.loops
+        self._loops = [
+            loops.every("partitions", self.partitions.turn, self.partitions.every_s, first_after_s=0),
+            *(loops.keep(f"group_{reader.name}", reader.run) for reader in self.readers),
+        ]
         async with asyncio.timeout(30):
             await self.partitions.settled.wait()
         return self
 
     async def crash(self) -> None:
         """Be gone: nothing is released, acknowledged or signed out."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await self.log.loops.stop(*self._loops)
+        self._loops = []
         for calls in self.reads:
             calls.close()
 
     async def __aexit__(self, *_: object) -> None:
-        if self._tasks:
+        if self._loops:
             await self.partitions.close()
             await self.crash()
 

@@ -84,11 +84,13 @@ async def _main(redis_url: str, data_dir: str, *more: str) -> None:
     from consumers.worker import running
     from hub.config import Settings
     from hub.uploads.finishing import open_finisher
+    from streams.redis.log import Log
     from support.run_rig import options
 
     agents = {"demo": DemoAgent(pace_s=0.001), "actor": Actor(is_lost="lost" in more)}
-    async with open_finisher(Settings(redis_url=redis_url, data_dir=data_dir)) as finisher:
-        async with running(options(redis_url, agents, handlers=(FileReactions(finisher),), grace_s=0.1)):
+    log = await Log.open(redis_url)
+    async with open_finisher(Settings(redis_url=redis_url, data_dir=data_dir), log) as finisher:
+        async with running(options(redis_url, agents, handlers=(FileReactions(finisher),), grace_s=0.1), log):
             print("up", flush=True)
             await asyncio.Event().wait()
 

@@ -10,6 +10,7 @@ import secrets
 import socket
 import sys
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from ops.cli.worker_process import running_worker, worker_options
 from ops.embedded_redis.binary import cli_line
 from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy
 from streams.envelope import Durability
+from streams.waiting import until_reachable
 
 app = new_app()
 
@@ -58,8 +60,10 @@ async def _supervised(settings: Settings, bound: socket.socket, embedded: Embedd
 
 async def _serve(settings: Settings, bound: socket.socket, about: str) -> None:
     """Runs worker and node. The worker outlives the node: commands sent while clients are drained are still handled."""
-    await refuse_unusable_redis(settings)
-    async with running_worker(settings, worker_options(settings, has_demo=True)):
+    await refuse_unusable_redis(settings, waits=True)
+    options = worker_options(settings, has_demo=True)
+    async with AsyncExitStack() as running:
+        await until_reachable(lambda: running.enter_async_context(running_worker(settings, options)))
         await run_node(settings, bound, lambda: _print_addresses(settings, bound, about), logging.WARNING)
 
 

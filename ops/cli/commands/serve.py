@@ -13,7 +13,7 @@ from hub.config import OWN_KEY, Settings
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.log_access import redis_at
 from ops.cli.node_process import Nodes, bind, refuse_unusable_redis, run_node, url_of
-from ops.cli.options import new_app, run
+from ops.cli.options import Wait, new_app, run
 
 app = new_app()
 
@@ -25,6 +25,7 @@ def serve(
         int | None, typer.Option(help="The port to listen on.  [default: HUB_PORT]", min=0, max=65_535)
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1, max=256)] = 1,
+    wait: Wait = True,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then move clients to other nodes within HUB_DRAIN_SECONDS."""
     settings = Settings.from_env(os.environ)
@@ -39,8 +40,8 @@ def serve(
         settings = dataclasses.replace(settings, redis_url=redis_url)
         with bind(settings.host, settings.port, is_shared=workers > 1) as bound:
             if workers == 1:
-                run(run_node(settings, bound, lambda: print(f"hub is up on {url_of(bound)}", flush=True)))
+                run(run_node(settings, bound, lambda: print(f"hub is up on {url_of(bound)}", flush=True), waits=wait))
             else:
-                run(refuse_unusable_redis(settings))
+                run(refuse_unusable_redis(settings, waits=wait))
                 print(f"hub starts {workers} nodes on {url_of(bound)}", flush=True)
-                Nodes(settings, bound.getsockname()[1], workers).run()
+                Nodes(settings, bound.getsockname()[1], workers, waits=wait).run()

@@ -9,11 +9,11 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from consumers.agents.loading import ServedAgent
 from consumers.faults import NO_FAULTS, Faults
@@ -35,10 +35,10 @@ from consumers.runs.reaper import JOB_PATIENCE_MS, LOOK_AGAIN_MS, Reaper
 from consumers.runs.run_log import DeltaWriter
 from consumers.runs.segment import SegmentRunner, Taken
 from consumers.tasks import end_tasks
-from consumers.upkeep import TURN_S, Upkeep
 from streams.channel import Channel, Kind
 from streams.envelope import Durability
 from streams.errors import LogUnavailable
+from streams.ids import ms_of_id
 from streams.loops import Loop
 from streams.records.agents import NOTICE_MS, AgentDirectory, AgentNotice
 from streams.records.leases import Leases
@@ -48,7 +48,41 @@ from streams.redis.calls import Calls
 from streams.redis.groups import Groups
 from streams.redis.log import Log
 
+UPKEEP_EVERY_S: Final = 2.0
 _log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """The housekeeping in one worker's partitions."""
+
+    def __init__(
+        self,
+        groups: Groups,
+        readers: Sequence[GroupReader],
+        partitions: Callable[[], Iterable[int]],
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._groups, self._readers, self._partitions, self._metrics = groups, readers, partitions, metrics
+
+    async def turn(self) -> None:
+        """Trims, counts and reclaims once."""
+        partitions = list(self._partitions())
+        for partition in partitions:
+            await self._groups.trim(partition)
+        for reader in self._readers:
+            await reader.reclaim_orphans()
+            await self._count(reader.name, partitions)
+
+    async def _count(self, name: str, partitions: Iterable[int]) -> None:
+        total, oldest_ms = 0, None
+        for partition in partitions:
+            found = await self._groups.backlog(partition, name)
+            total += found.unread + found.pending
+            if found.oldest is not None:
+                at_ms = ms_of_id(found.oldest)
+                oldest_ms = at_ms if oldest_ms is None else min(oldest_ms, at_ms)
+        self._metrics.backlog[name] = total
+        self._metrics.oldest_s[name] = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +172,7 @@ class Worker:
             loops.every("run_leases", self.held_runs.renew, self._options.lease_ms / 3000),
             loops.every("run_flags", self.held_runs.poll, 0),
             loops.keep("run_hints", self.held_runs.hear),
-            loops.every("upkeep", upkeep.turn, TURN_S),
+            loops.every("upkeep", upkeep.turn, UPKEEP_EVERY_S),
             loops.every("announce", announce, again_s),
             *(loops.keep("jobs", taker.run) for taker in self._takers),
         ]

@@ -81,8 +81,7 @@ INNER_ARROWS: Final = {
         "runs": {"agents", "faults", "metrics", "tasks"},
         "jobs": {"runs"},
         "handlers": {"agents", "groups", "runs"},
-        "upkeep": {"groups", "metrics"},
-        "worker": {"agents", "faults", "groups", "handlers", "jobs", "metrics", "runs", "tasks", "upkeep"},
+        "worker": {"agents", "faults", "groups", "handlers", "jobs", "metrics", "runs", "tasks"},
     },
 }
 """Package → room (a folder or a file of it) → the rooms of the same package it may import. A handler of the hub decides by the

@@ -103,6 +103,10 @@ class WorkerStatus:
     def __init__(self) -> None:
         self.worker: Worker | None = None
 
+    def started(self, worker: Worker) -> None:
+        """Show this worker from now on."""
+        self.worker = worker
+
     def missing(self) -> list[str]:
         """A sentence for each part that does not work."""
         return ["the worker waits for Redis"] if self.worker is None else self.worker.troubles()

@@ -65,7 +65,8 @@ async def _work(settings: Settings, metrics_port: int | None, *, waits: bool) ->
             stopping = asyncio.create_task(stop.wait(), name="stop")
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
-                process = status.worker = starting.result()
+                process = starting.result()
+                status.started(process)
                 forget_startup()
                 about = f"agents: {', '.join(options.agents) or 'none'}" + (f"; metrics on port {port}" if port else "")
                 print(f"worker {process.name} is up; {about}", flush=True)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
 from hub.http.problems import RefusalResponse
-from hub.storage.local import PATH, LocalRequest, LocalStore, SignatureRefused, check
+from hub.storage.local import PATH, LocalRequest, LocalStore, SignatureRefused, TooManyPuts, TooSlow, check
 from hub.storage.store import AlreadyStored, BadContent, UploadGone
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -42,7 +42,14 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
     return ByteRange(start, end - start, is_partial=True) if start < end else None
 
 
-_STATUS: Final = {SignatureRefused: 403, BadContent: 400, UploadGone: 404, AlreadyStored: 412}
+_STATUS: Final = {
+    TooManyPuts: 503,
+    TooSlow: 408,
+    SignatureRefused: 403,
+    BadContent: 400,
+    UploadGone: 404,
+    AlreadyStored: 412,
+}
 _SAFE_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -61,8 +68,9 @@ async def receive(key: str, request: Request) -> Response:
     try:
         store = _store(request)
         digest = await store.receive(_ticket(store, "PUT", key, request), request.stream())
-    except (SignatureRefused, BadContent, UploadGone, AlreadyStored) as error:
-        return RefusalResponse(request, str(error), _STATUS[type(error)], "text/plain")
+    except (SignatureRefused, BadContent, UploadGone, AlreadyStored, TooManyPuts, TooSlow) as error:
+        later = {"Retry-After": "1"} if isinstance(error, TooManyPuts) else None
+        return RefusalResponse(request, str(error), _STATUS[type(error)], "text/plain", later)
     return Response(status_code=200, headers={"ETag": f'"{digest}"'})
 
 

@@ -7,6 +7,7 @@ parameter and the named headers, so that the holder of a URL can change, leave o
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import os
 import secrets
@@ -93,6 +94,21 @@ _HANDLE: Final = "upload"
 _JOIN_BYTES: Final = 1024 * 1024
 """Bytes of a body joined before a thread writes them. Smaller: a thread hop (60 µs) each 64 KiB; larger: memory."""
 _SECRET_BYTES: Final = 32
+PUTS_MAX: Final = 128
+"""PUTs a node receives at a time: each may hold 1 MiB of memory and its size on the disk."""
+PUTS_BY_KEY_MAX: Final = 8
+"""PUTs of one file at a time; of how many files a user has uploads open is bounded by itself."""
+GRACE_S: Final = 10.0
+PACE_BYTES_PER_S: Final = 16_384
+"""Least pace of a body, from its 10th second on: a slow telephone line's. A body that stalls is given up."""
+
+
+class TooManyPuts(Exception):
+    """The part is being received already, or too many are: send it again later."""
+
+
+class TooSlow(Exception):
+    """The body comes more slowly than is waited for."""
 
 
 def _secret_of(root: Path) -> bytes:
@@ -124,6 +140,8 @@ class LocalStore:
         self.secret = _secret_of(root)
         self._clock = clock
         self._threads = Threads("local-store", threads)
+        self._receiving: set[tuple[str, str, str]] = set()
+        """PUTs under way: key, upload and part."""
 
     @property
     def spool(self) -> Path:
@@ -163,7 +181,20 @@ class LocalStore:
 
         Raises:
             AlreadyStored, BadContent, UploadGone: as `put` and `write_part`.
+            TooManyPuts: send it again later.
+            TooSlow: the body does not keep the least pace.
         """
+        own = (ticket.key, ticket.query.get(_HANDLE, ""), ticket.query.get(_PART, ""))
+        by_key = sum(key == ticket.key for key, _, _ in self._receiving)
+        if own in self._receiving or by_key >= PUTS_BY_KEY_MAX or len(self._receiving) >= PUTS_MAX:
+            raise TooManyPuts("this is being received already, or too much is; send it again in a second")
+        self._receiving.add(own)
+        try:
+            return await self._receive(ticket, body)
+        finally:
+            self._receiving.discard(own)
+
+    async def _receive(self, ticket: LocalRequest, body: AsyncIterator[bytes]) -> str:
         size = int(ticket.headers["content-length"])
         sha256 = ticket.headers.get(CHECKSUM_HEADER)
         handle = ticket.query.get(_HANDLE)
@@ -171,7 +202,11 @@ class LocalStore:
             await self._threads.run(self.files.has_upload, ticket.key, handle)
         path = self.spool / secrets.token_hex(16)
         try:
-            await self._spool(path, body, size)
+            try:
+                async with asyncio.timeout(GRACE_S) as deadline:
+                    await self._spool(path, body, size, deadline)
+            except TimeoutError:
+                raise TooSlow("the bytes come too slowly; send them again") from None
             if handle is not None:
                 part = StoredPart(int(ticket.query[_PART]), size, sha256)
                 stored = await self._threads.run(self.files.keep_part, ticket.key, handle, part, path)
@@ -181,15 +216,16 @@ class LocalStore:
         finally:
             path.unlink(missing_ok=True)
 
-    async def _spool(self, path: Path, body: AsyncIterator[bytes], size: int) -> None:
+    async def _spool(self, path: Path, body: AsyncIterator[bytes], size: int, deadline: asyncio.Timeout) -> None:
         """Write a body to a file, never holding more than 1 MiB and a network read of it."""
         waiting = bytearray()
-        left = size
+        left, began = size, asyncio.get_running_loop().time()
         with path.open("wb", buffering=0) as file:
             async for piece in body:
                 left -= len(piece)
                 if left < 0:
                     raise BadContent("more bytes arrived than were announced")
+                deadline.reschedule(began + GRACE_S + (size - left) / PACE_BYTES_PER_S)
                 waiting += piece
                 if len(waiting) >= _JOIN_BYTES:
                     await self._threads.run(file.write, bytes(waiting))

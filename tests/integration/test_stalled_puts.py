@@ -1,0 +1,67 @@
+"""Signed PUTs that stall: one at a time for each part, a bound for each file, a least pace."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hub.storage import local
+from hub.storage.local import PUTS_BY_KEY_MAX, LocalRequest, LocalStore, TooManyPuts, TooSlow
+
+SIZE = 1_000
+
+
+async def stalling(begun: asyncio.Event) -> AsyncIterator[bytes]:
+    """One byte, and then silence."""
+    yield b"x"
+    begun.set()
+    await asyncio.Event().wait()
+
+
+async def whole() -> AsyncIterator[bytes]:
+    """All the bytes announced."""
+    yield b"x" * SIZE
+
+
+def part_of(handle: str, n: int) -> LocalRequest:
+    """The signed PUT of a part, as it is after its signature was checked."""
+    return LocalRequest("PUT", "acme/f1", {"upload": handle, "part": str(n)}, {"content-length": str(SIZE)})
+
+
+async def test_a_part_is_received_once_at_a_time_and_a_file_by_few(tmp_path: Path) -> None:
+    """150 parallel PUTs of one URL that stalled held 273 MB; one is taken, the others are told to come again."""
+    store = LocalStore(tmp_path, time.time)
+    handle = await store.begin("acme/f1", "text/plain", is_checked=True)
+    held = []
+    for n in range(1, PUTS_BY_KEY_MAX + 1):
+        begun = asyncio.Event()
+        held.append(asyncio.create_task(store.receive(part_of(handle, n), stalling(begun))))
+        await begun.wait()
+
+    with pytest.raises(TooManyPuts):
+        await store.receive(part_of(handle, 1), whole())
+    with pytest.raises(TooManyPuts):
+        await store.receive(part_of(handle, 99), whole())
+    for task in held:
+        task.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
+
+    assert await store.receive(part_of(handle, 1), whole())
+    await store.close()
+
+
+async def test_a_body_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had no deadline. Nothing of it stays in the spool."""
+    monkeypatch.setattr(local, "GRACE_S", 0.05)
+    store = LocalStore(tmp_path, time.time)
+    handle = await store.begin("acme/f1", "text/plain", is_checked=True)
+
+    with pytest.raises(TooSlow):
+        await store.receive(part_of(handle, 1), stalling(asyncio.Event()))
+
+    assert list(store.spool.iterdir()) == []
+    await store.close()

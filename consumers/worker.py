@@ -148,7 +148,7 @@ class Worker:
     def _handlers(self) -> list[EventHandler]:
         flow = Flow(self.parts)
         of_runs = ChatReactions(flow), AgentReactions(flow), ToolReactions(flow)
-        return [*of_runs, SettingsReactions(self.log), TeamReactions(), *self._options.handlers]
+        return [*of_runs, SettingsReactions(self.log), TeamReactions(self.log), *self._options.handlers]
 
     def _subscribe(self, handler: EventHandler) -> GroupReader:
         options = self._options

@@ -206,6 +206,23 @@ class ChannelStates(Protocol):
         ...
 
 
+class AccessPort(Protocol):
+    """The access lists of channels, which narrow what tokens allow."""
+
+    async def require(self, channel: Channel, principal: Principal, action: str) -> None:
+        """Refuse who is not on the list.
+
+        Raises:
+            HubError: 4003.
+            LogUnavailable: Redis is unreachable.
+        """
+        ...
+
+    def forget(self, channel: Channel) -> None:
+        """The lists may have changed: read them when they are asked for."""
+        ...
+
+
 class FollowedChannel(Protocol):
     """A node's memory of a conversation, kept for as long as somebody follows it there.
 
@@ -262,6 +279,11 @@ class NodePort(Protocol):
     @property
     def admission(self) -> Admission:
         """Counts connections and failed attempts."""
+        ...
+
+    @property
+    def access(self) -> AccessPort:
+        """The access lists of channels."""
         ...
 
     @property
@@ -423,9 +445,12 @@ class ConnectionOwner(Protocol[C_contra]):
         """The log."""
         ...
 
-    @property
-    def handlers(self) -> Mapping[str, Handler]:
-        """The handler of each event a client may send."""
+    def decide(self, command: Command, connection: C_contra | None) -> Outcome | Coroutine[Any, Any, Outcome]:
+        """Have the command's handler decide, once the channel's access lists allow it.
+
+        Raises:
+            HubError: 4003, or the handler's refusal.
+        """
         ...
 
     def opened(self, connection: C_contra) -> None:

@@ -42,6 +42,12 @@ _MORE: Final[Mapping[str, Mapping[str, object]]] = {
     "agent.subagent": {"subagent_run_id": "run-8", "name": "researcher", "phase": "started"},
     "document.cursor": {"selection": {"from": 3, "to": 9}},
     "channel.history": {"after": "0", "types": ["chat.*"], "limit": 100},
+    "channel.configure": {
+        "metadata": {"topic": "Release"},
+        "members": {"add": ["alice"]},
+        "access": {"write": ["alice", "bob"]},
+    },
+    "channel.updated": {"revision": 4, "changes": {"metadata": {"topic": "Release"}}, "by": "alice"},
     "chat.configure": {"settings": {"title": "Release plan"}, "expected_revision": 3},
     "conversation.updated": {"changes": {"title": "Release plan"}},
     "assistant.message.delta": {"offset": 0, "delta": "Hello", "end": 5},

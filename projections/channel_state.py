@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from projections.agent_runs import AGENT_RUNS, PENDING_REQUESTS
+from projections.channel_settings import CHANNEL_SETTINGS
 from projections.conversation import CONVERSATION
 from projections.documents import DOCUMENTS
 from projections.errors import EventsMissing, SnapshotRefused
@@ -29,10 +30,10 @@ S = TypeVar("S")
 
 PROJECTIONS: Final[Mapping[Kind, tuple[Projection[Any], ...]]] = MappingProxyType(
     {
-        Kind.CONVERSATION: (CONVERSATION, AGENT_RUNS, PENDING_REQUESTS),
-        Kind.AGENT: (CONVERSATION, AGENT_RUNS, PENDING_REQUESTS),
-        Kind.TEAM: (TEAMS,),
-        Kind.DOCUMENT: (DOCUMENTS,),
+        Kind.CONVERSATION: (CHANNEL_SETTINGS, CONVERSATION, AGENT_RUNS, PENDING_REQUESTS),
+        Kind.AGENT: (CHANNEL_SETTINGS, CONVERSATION, AGENT_RUNS, PENDING_REQUESTS),
+        Kind.TEAM: (CHANNEL_SETTINGS, TEAMS),
+        Kind.DOCUMENT: (CHANNEL_SETTINGS, DOCUMENTS),
         Kind.USER: (NOTIFICATIONS,),
     }
 )  # fmt: skip - a table
@@ -63,7 +64,7 @@ class ChannelState:
         seq: its seq, and so the count of events so far.
     """
 
-    __slots__ = ("_interested", "_parts", "_rendered", "home", "id", "seq")
+    __slots__ = ("_but", "_interested", "_parts", "_rendered", "home", "id", "seq")
 
     def __init__(self, home: Home, parts: tuple[StatePart[Any], ...], event_id: str = START, seq: int = 0) -> None:
         self.home = home
@@ -72,6 +73,7 @@ class ChannelState:
         self._parts = parts
         self._interested = _INTERESTED[kind_of(home)]
         self._rendered: bytes | None = None
+        self._but = ""
 
     @classmethod
     def begin(cls, home: Home) -> ChannelState:
@@ -134,14 +136,16 @@ class ChannelState:
             self._parts[index].apply(event)
         return True
 
-    def render(self) -> bytes:
-        """The durable part of `ChannelState` as JSON. Made once for each seq: many join at the same one."""
-        if self._rendered is None:
+    def render(self, *, but: str = "") -> bytes:
+        """The durable part of `ChannelState` as JSON, without the field `but`. Made once a seq: many join at the same one."""
+        if self._rendered is None or self._but != but:
             shown: JsonObject = {"metadata": {}, "count": self.seq}
             lists: dict[str, Sequence[Item]] = {}
             for part in self._parts:
                 shown |= part.render()
                 lists |= part.lists()
+            shown.pop(but, None)
+            self._but = but
             self._rendered = render_within(shown, lists)
         return self._rendered
 

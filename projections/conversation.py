@@ -219,6 +219,10 @@ def _configure(state: Conversation, event: Recorded) -> None:
     state.settings.configure(event)
 
 
+def _configure_channel(state: Conversation, _event: Recorded) -> None:
+    state.settings.revision += 1
+
+
 def _render(state: Conversation) -> JsonObject:
     if not state.has_branches:
         return {}
@@ -256,7 +260,8 @@ CONVERSATION: Final = Projection(
     initial=_initial,
     handlers={
         "chat.message": _message, "chat.edit": _edit, "chat.delete": _delete, "chat.react": _react,
-        "chat.branch": _branch, "chat.configure": _configure, "chat.regenerate": _regenerate,
+        "chat.branch": _branch, "chat.configure": _configure, "channel.configure": _configure_channel,
+        "chat.regenerate": _regenerate,
         "conversation.updated": _updated, "assistant.message.start": _start, "assistant.message.end": _end,
     },
     render=_render,

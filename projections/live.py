@@ -72,7 +72,7 @@ class LiveStateFields(Payload):
     open_messages: Maybe[list[OpenMessage]] = None
     typing: Maybe[list[str]] = None
     read_markers: Maybe[dict[str, EventId]] = None
-    members: Maybe[list[Member]] = None
+    members: Maybe[list[Member | str]] = None
     cursors: Maybe[list[dict[str, object]]] = None
 
 

@@ -22,7 +22,7 @@ class LeftOut(Payload):
 class CommonFields(Payload):
     """The fields that every state has."""
 
-    metadata: dict[str, str]
+    metadata: dict[str, object]
     count: Count
     truncated: Maybe[dict[str, LeftOut]] = None
 

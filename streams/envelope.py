@@ -54,6 +54,7 @@ class Guard:
         sets: (field, value) pairs written when the event is appended. `@id` and `@seq` stand for the new event's.
         increments: fields raised by one; their new values come back in `Appended.results`, in this order.
         decrements: fields lowered by one; their values are not told.
+        removes: fields taken away.
         ttl_s: life of the hash from now; 0 leaves it as it is.
     """
 
@@ -62,6 +63,7 @@ class Guard:
     sets: tuple[tuple[str, str], ...] = ()
     increments: tuple[str, ...] = ()
     decrements: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
     ttl_s: int = 0
 
 

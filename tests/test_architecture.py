@@ -40,7 +40,7 @@ INNER_ARROWS: Final = {
         "config": {"addresses", "limits", "readers"},
         "storage": {"config"},
         "protocol": {"auth", "errors", "limits"},
-        "uploads": {"config", "errors", "limits", "protocol", "storage"},
+        "uploads": {"auth", "config", "errors", "limits", "protocol", "storage"},
         "ports": {"auth", "config", "errors", "limits", "metrics", "protocol", "uploads"},
         "websocket": {"ports"},
         "handlers": {"auth", "errors", "ports", "protocol", "storage", "uploads"},

@@ -125,12 +125,13 @@ class KeyedEffects:
         *,
         actor: Actor = SYSTEM,
         guards: tuple[Guard, ...] = (),
+        key: str = "",
     ) -> Appended:
         """See `handler.Effects.append`."""
         declared, data = appendable(channel, type_, payload)
         draft = Draft(
             channel, type_, data, actor, declared.lane, declared.version,
-            command=f"{self._prefix}{self._count}", correlation=self._source.correlation, causation=self._source.id,
+            command=f"{self._prefix}{key or self._count}", correlation=self._source.correlation, causation=self._source.id,
             guards=guards, is_wanted=declared.is_wanted,
         )  # fmt: skip
         self._count += 1

@@ -95,8 +95,9 @@ class Effects(Protocol):
         *,
         actor: Actor = SYSTEM,
         guards: tuple[Guard, ...] = (),
+        key: str = "",
     ) -> Appended:
-        """Appends an event that follows from the source.
+        """Appends an event that follows from the source; `key` names it where its position may be another one next time.
 
         Raises:
             GuardRefused: a guard did not hold.

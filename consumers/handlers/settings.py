@@ -1,4 +1,4 @@
-"""Reactions to chat.configure and chat.branch: `conversation.updated`, with the changes, their author and the revision."""
+"""Reactions to changes of settings: `conversation.updated` and `channel.updated`, with changes, author and revision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.redis.log import Log
 
 
 class SettingsReactions:
-    """Appends `conversation.updated` for each change of a conversation."""
+    """Appends an update for each change of a channel's settings."""
 
     name: Final = "settings"
     types: Final = CHANGING
@@ -28,10 +28,11 @@ class SettingsReactions:
         if told.covers(source.id):
             return DONE
         before = told.revision if told.event else await self._count_before(source)
+        name = "channel.updated" if source.event.type == "channel.configure" else "conversation.updated"
         payload: JsonObject = {"revision": before + 1, "changes": changes_of(source), "by": source.actor}
         guard = telling(source.channel, told, Told(before + 1, source.id))
         try:
-            await effects.append(source.channel, "conversation.updated", payload, guards=(guard,))
+            await effects.append(source.channel, name, payload, guards=(guard,))
         except GuardRefused:
             return Retry("another worker appended a change meanwhile")
         return DONE
@@ -46,7 +47,9 @@ class SettingsReactions:
 
 
 def changes_of(source: Source) -> JsonObject:
-    """The `changes` of `conversation.updated`; null where something was reset."""
+    """The `changes` of an update; null where something was reset."""
+    if source.event.type == "channel.configure":
+        return {name: value for name, value in source.payload.items() if name != "if_revision"}
     if source.event.type == "chat.branch":
         return {"active_leaf": text(source.event, "leaf_id")}
     settings = dict(object_field(source.event, "settings"))

@@ -1,4 +1,4 @@
-"""Reactions to chat.message and team.activity: notifications for mentions and important activity."""
+"""Reactions to chat.message, team.activity and team.notification: notices to the people mentioned, the team, its members."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
 from streams.channel import Channel, Kind, parse_channel
 from streams.errors import MalformedChannel
 from streams.json_bytes import Json, JsonObject
+from streams.records.settings import SettingsRecords
+from streams.redis.log import Log
 
 EXCERPT_CHARACTERS = 140
 """The limit of a notification's title."""
 
 
 class TeamReactions:
-    """Notifies mentioned people, and a team of its important activity."""
+    """Notifies mentioned people, a team of its important activity, and its members of each notice to the team."""
 
     name = "teams"
-    types = frozenset({"chat.message", "team.activity"})
+    types = frozenset({"chat.message", "team.activity", "team.notification"})
     start_from = StartFrom.NOW
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
         """Reacts to one event."""
         if source.event.type == "team.activity":
             await self._activity(source, effects)
+        elif source.event.type == "team.notification":
+            await self._members(source, effects)
         else:
             await self._mentions(source, effects)
         return DONE
@@ -36,6 +43,15 @@ class TeamReactions:
             "body": str(source.payload.get("summary", ""))[:1000], "priority": "high",
         }  # fmt: skip
         await effects.append(source.channel, "team.notification", payload)
+
+    async def _members(self, source: Source, effects: Effects) -> None:
+        """Appends a notice to the team to each member's inbox: each once, whoever joins meanwhile."""
+        if source.channel.kind is not Kind.TEAM:
+            return
+        for user in await SettingsRecords(self._log).members(source.channel):
+            inbox = _inbox(source.channel.tenant, user)
+            if inbox is not None:
+                await effects.append(inbox, "team.notification", source.payload, key=user)
 
     async def _mentions(self, source: Source, effects: Effects) -> None:
         for user in mentioned(source.payload.get("parts")):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+from hub.errors import HubError
 from streams.events.declaration import Action
 
 EVERYTHING: Final = "*"
@@ -23,6 +24,10 @@ _OWN_INBOX: Final = frozenset({Action.READ.value})
 _REMEMBERED_MAX: Final = 64
 """Channels a token keeps the answer for. Smaller costs a pattern search (about 1 µs) per frame of a client that talks in
 many channels; larger costs about 100 bytes each, per connection."""
+
+
+Lists = Mapping[str, frozenset[str]]
+"""A channel's access lists: action → who may do it, of those whose tokens allow it. Others are as the tokens say."""
 
 
 class MalformedGrants(ValueError):
@@ -106,3 +111,14 @@ def _read_actions(pattern: object, listed: object) -> frozenset[str]:
     if not ACTIONS.issuperset(listed):
         raise MalformedGrants("a grant's actions are of " + ", ".join(sorted(ACTIONS)))
     return _action_set(frozenset(listed))
+
+
+def refuse_unlisted(lists: Lists, user: str, action: str) -> None:
+    """Refuse who is not on the list of an action.
+
+    Raises:
+        HubError: 4003.
+    """
+    listed = lists.get(action)
+    if listed is not None and user not in listed:
+        raise HubError(4003, f"this channel's access list does not allow you to {action}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from hub.errors import ErrorDetail, HubError
 from hub.handlers.history import HistoryQuery, read_history
@@ -11,8 +12,19 @@ from hub.protocol.commands import Append, Command, Nothing, Outcome, Reply
 from hub.protocol.replies import reply
 from hub.protocol.session import channel_of
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
+from projections.channel_settings import (
+    ACCESS_BYTES_MAX,
+    CHANNEL_SETTINGS,
+    MEMBERS_MAX,
+    METADATA_BYTES_MAX,
+    changed_access,
+    changed_members,
+    merged,
+)
 from streams.cursor import LIVE, Cursor
+from streams.envelope import Appended, Guard
 from streams.events.channels import (
+    ChannelConfigure,
     ChannelHistory,
     ChannelPresence,
     ChannelRead,
@@ -23,6 +35,7 @@ from streams.events.channels import (
 from streams.ids import START, id_order
 from streams.json_bytes import to_json
 from streams.records.read_marks import ReadMarks, marking
+from streams.records.settings import access_sets, members_guard_name, settings_guard_name
 from streams.redis.replay import PAGE_BYTES
 
 
@@ -109,6 +122,37 @@ class ChannelCommands:
             raise HubError(4018, "no event of this channel is that new", details=details)
         data = to_json({"up_to": up_to, "user": user})
         return Append(command.draft(data=data, guards=(marking(place, user, up_to),)))
+
+    async def configure(self, command: Command, connection: ClientConnection | None) -> Outcome:
+        """The channel's metadata, members and access lists, with the revision they bring.
+
+        Raises:
+            HubError: 4021, another revision; 4011, too much metadata or too many members.
+        """
+        place, wanted = command.place, cast("ChannelConfigure", command.payload)
+        given = wanted.model_dump(mode="json", exclude_unset=True)
+        state = await self._node.states.fold(place, await self._node.log.look(place))
+        held = state.of(CHANNEL_SETTINGS)
+        if merged(held.metadata, given.get("metadata", {})) is None:
+            raise HubError(4011, f"metadata may have {METADATA_BYTES_MAX} bytes in all")
+        members = given.get("members", {})
+        if changed_members(held.members, members) is None:
+            raise HubError(4011, f"a channel may have {MEMBERS_MAX} members")
+        if changed_access(held.access, given.get("access", {})) is None:
+            raise HubError(4011, f"a channel's access lists may have {ACCESS_BYTES_MAX} bytes in all")
+        expected = wanted.if_revision
+        checks = () if expected is None else (("revision", "eq", str(expected) if expected else ""),)
+        guards = [Guard(settings_guard_name(place), checks, access_sets(given.get("access", {})), ("revision",))]
+        if members:
+            removed = tuple(members.get("remove", ()))
+            added = tuple((name, "1") for name in members.get("add", ()) if name not in removed)
+            guards.append(Guard(members_guard_name(place), sets=added, removes=removed))
+
+        def configured(appended: Appended) -> Mapping[str, Any]:
+            self._node.access.forget(place)
+            return {"revision": appended.results[0]}
+
+        return Append(command.draft(guards=tuple(guards)), configured)
 
     async def history(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """A page of the kept events."""

@@ -68,6 +68,7 @@ class Conversations:
         """
         if not command.caller.principal.grants.allows(command.place.wire, "invoke"):
             raise HubError(4003, "your token does not allow invoke in this channel")
+        await self._node.access.require(command.place, command.caller.principal, "invoke")
         if not await self._node.agents.is_available(name):
             raise HubError(
                 4007, "no worker serves this agent now; agent.list names those that are served", retry_after_ms=1_000

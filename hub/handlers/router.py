@@ -35,6 +35,7 @@ EVENT_HANDLERS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
         "file.upload.cancel": (FileCommands, "cancel"),
         "file.chunk": (FileCommands, "chunk"),
         "file.url": (FileCommands, "url"),
+        "channel.configure": (ChannelCommands, "configure"),
         "channel.read": (ChannelCommands, "read"),
         "chat.message": (ChatCommands, "message"),
         "chat.typing": (ChatCommands, "typing"),

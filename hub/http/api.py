@@ -86,7 +86,7 @@ async def events(
 ) -> Response:
     """A page of events; with `wait_ms` and `after` it waits for the first one when there is none yet."""
     hub, caller = await caller_of(request)
-    place = readable_channel(hub, caller, channel)
+    place = await readable_channel(hub, caller, channel)
     wanted = types.split(",") if types else None
     query = _query(after=after, before=before, from_time=from_time, to_time=to_time, types=wanted, limit=limit)
     try:
@@ -125,7 +125,7 @@ def _is_empty(page: Page) -> bool:
 async def state(request: Request, channel: str, at: str | None = None) -> Response:
     """The channel's state now, or as of an event ID or an RFC 3339 time."""
     hub, caller = await caller_of(request)
-    place = readable_channel(hub, caller, channel)
+    place = await readable_channel(hub, caller, channel)
     try:
         look = await hub.log.look(place)
         found = await (hub.states.read(place, look) if at is None else hub.states.read_at(place, at))
@@ -141,7 +141,7 @@ async def state(request: Request, channel: str, at: str | None = None) -> Respon
 async def presence(request: Request, channel: str) -> dict[str, Any]:
     """The people present."""
     hub, caller = await caller_of(request)
-    place = readable_channel(hub, caller, channel)
+    place = await readable_channel(hub, caller, channel)
     try:
         people = await hub.presence.store.people(place, round(hub.clock.now() * 1000))
     except StreamsError as error:

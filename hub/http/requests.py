@@ -10,8 +10,10 @@ from fastapi import Request
 from hub.errors import HubError
 from hub.node.hub import Hub
 from hub.protocol.commands import Caller
+from hub.protocol.replies import log_error
 from hub.protocol.session import channel_of
 from streams.channel import Channel
+from streams.errors import StreamsError
 
 
 def hub_of(request: Request) -> Hub:
@@ -119,7 +121,7 @@ def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
         raise HubError(4004, "too many of these; retry later", retry_after_ms=retry_after_ms)
 
 
-def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:
+async def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:
     """Require that the caller may read the channel, within the history rate.
 
     Raises:
@@ -129,4 +131,8 @@ def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:
     if not caller.principal.grants.allows(wire, "read"):
         raise HubError(4003, "your token does not allow read in this channel")
     limit(hub, caller, "history")
+    try:
+        await hub.access.require(channel, caller.principal, "read")
+    except StreamsError as error:
+        raise log_error(error) from error
     return channel

@@ -131,7 +131,7 @@ async def stream(
 ) -> StreamingResponse:
     """Stream events after the cursor given. `Last-Event-ID` wins over `after`: the browser sends it on reconnect."""
     hub, caller = await caller_of(request)
-    place = readable_channel(hub, caller, channel)
+    place = await readable_channel(hub, caller, channel)
     cursor = last_event_id or after or LIVE
     if cursor != LIVE:
         try:

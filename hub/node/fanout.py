@@ -62,6 +62,10 @@ class FanoutWatcher(Protocol):
         """A subscription stands behind the tail."""
         ...
 
+    def note_configured(self, fanout: Fanout) -> None:
+        """The channel's settings have changed."""
+        ...
+
     def note_broken(self, fanout: Fanout) -> None:
         """The tail cannot be sure of its place."""
         ...
@@ -169,6 +173,8 @@ class Fanout:
         self._hold(first_seq, wires)
         if any(entry.type == b"chat.configure" for entry in entries):
             self.settings_changed()
+        if any(entry.type == b"channel.configure" for entry in entries):
+            self._watcher.note_configured(self)
         single = encode_events(wires, is_batch=False)
         batch: bytes | None = single if len(wires) == 1 else None
         sent = 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Final
 
+from hub.auth.permissions import refuse_unlisted
 from hub.auth.revocations import Revocation
 from hub.auth.tokens import Principal, TokenVerifier
 from hub.config import Settings
@@ -22,6 +23,7 @@ from hub.limits.admission import Admission
 from hub.limits.costs import Costs
 from hub.limits.edge import Edge
 from hub.metrics import NodeMetrics
+from hub.node.access import ChannelAccess, is_listed_action
 from hub.node.connection import Connection, FlushQueue
 from hub.node.deadlines import Deadlines
 from hub.node.late_cursors import LateCursors
@@ -32,13 +34,14 @@ from hub.node.states import StateReader
 from hub.node.subscribing import Subscriptions
 from hub.ports import ServedAgents, SocketTransport
 from hub.protocol.commands import Append, Caller, Command, Outcome
-from hub.protocol.replies import append_error, log_error, unless_stored
+from hub.protocol.replies import append_error, log_error, reply, unless_stored
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
 from streams.errors import StreamsError
 from streams.events.appending import appendable
+from streams.json_bytes import to_json
 from streams.loops import Loop
 from streams.records.presence import MemberStatus
 from streams.redis.log import Log
@@ -108,12 +111,21 @@ class Hub:
         self.sessions = LiveSessions(parts.edge.store.claims)
         self.late_cursors = LateCursors(self.limiter, self.clock)
         self.presence = PresenceTracker(log, self.name)
+        self.access = ChannelAccess(log, self.clock)
         self.deadlines = Deadlines(settings, self.verifier, self.clock, self.connections)
-        self.recovery = Recovery(log, self.states, self.metrics, settings.max_lag_events, self.spawn, self.as_hub_error)
+        self.recovery = Recovery(
+            log,
+            self.states,
+            self.metrics,
+            settings.max_lag_events,
+            self.spawn,
+            self.as_hub_error,
+            self.channel_configured,
+        )
         self.costs = Costs(self.limiter, self.clock.monotonic)
         self.subscriptions = Subscriptions(
-            log, self.states, self.metrics, self.admission, self.presence, self.recovery, settings.max_subscriptions,
-            self.spawn, self.as_hub_error, self.costs,
+            log, self.states, self.metrics, self.admission, self.presence, self.access, self.recovery,
+            settings.max_subscriptions, self.spawn, self.as_hub_error, self.costs,
         )  # fmt: skip
         self.fanouts = self.subscriptions.fanouts
         self.handlers, self._take_binary = build_handlers(self, EVENT_HANDLERS)
@@ -255,6 +267,45 @@ class Hub:
         """Carry out a command of a connection, in order with its others."""
         connection.route(command)
 
+    def decide(self, command: Command, connection: Connection | None) -> Outcome | Coroutine[Any, Any, Outcome]:
+        """Have the command's handler decide, once the channel's access lists allow it.
+
+        Raises:
+            HubError: 4003, or the handler's refusal.
+        """
+        channel, action = command.channel, command.event.action
+        if channel is not None and action is not None and is_listed_action(action):
+            lists = self.access.known(channel)
+            if lists is None:
+                return self._decide_when_read(channel, command, connection)
+            if lists:
+                refuse_unlisted(lists, command.caller.principal.user, action)
+        return self.handlers[command.event.name](command, connection)
+
+    async def _decide_when_read(self, channel: Channel, command: Command, connection: Connection | None) -> Outcome:
+        await self.access.lists(channel)
+        answer = self.decide(command, connection)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def channel_configured(self, channel: Channel) -> None:
+        """A channel's settings have changed: end the subscriptions of who may not read it any more."""
+        self.access.forget(channel)
+        self.spawn(self._narrow(channel))
+
+    async def _narrow(self, channel: Channel) -> None:
+        lists = await self.access.lists(channel)
+        if "read" not in lists:
+            return
+        for connection in list(self.connections):
+            sub = connection.subscriptions.get(channel.wire)
+            if sub is None or sub.fanout.channel != channel or connection.session.principal.user in lists["read"]:
+                continue
+            connection.unsubscribe(channel, is_asked=False)
+            reason = to_json({"channel": channel.wire, "reason": "permission_denied"})
+            connection.send(reply("channel.unsubscribed", None, channel.wire, reason))
+            if not connection.session.id:  # a stream over HTTP follows nothing else
+                connection.fail(HubError(4003, "this channel's access list does not allow you to read"))
+
     async def execute(self, command: Command) -> tuple[Outcome, Appended | None]:
         """Carry out a command that came without a socket, and wait until it is stored.
 
@@ -263,7 +314,7 @@ class Hub:
         """
         self.metrics.commands_in[command.event.name] += 1
         try:
-            answer = self.handlers[command.event.name](command, None)
+            answer = self.decide(command, None)
             outcome = await answer if inspect.isawaitable(answer) else answer
         except HubError as refusal:
             outcome = unless_stored(command, refusal)

@@ -16,6 +16,7 @@ from hub.node.fanout import Fanout, Sub, encode_events
 from hub.ports import ChannelStates, Subscriber
 from hub.protocol.replies import Opening, StateAt, resumed, subscribed
 from hub.protocol.subscription import Phase
+from streams.channel import Channel
 from streams.cursor import Cursor, Gap, GapReason, Look, Position, Resumable, judge
 from streams.envelope import Entry, unbroken
 from streams.errors import LogUnavailable, StreamsError
@@ -34,11 +35,13 @@ class Recovery:
         max_lag_events: a client further behind is closed with 4012.
         spawn: runs work that ends with the node.
         as_hub_error: the error a client is told of an exception.
+        channel_configured: told of a followed channel whose settings have changed, or may have.
     """
 
     def __init__(
         self, log: Log, states: ChannelStates, metrics: NodeMetrics, max_lag_events: int,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]], as_hub_error: Callable[[Exception], HubError],
+        channel_configured: Callable[[Channel], None],
     ) -> None:  # fmt: skip
         self._log = log
         self._states = states
@@ -46,6 +49,7 @@ class Recovery:
         self._max_lag_events = max_lag_events
         self._spawn = spawn
         self._as_hub_error = as_hub_error
+        self._channel_configured = channel_configured
         self._behind: dict[Subscriber, dict[Sub, None]] = {}
         self._tasks: dict[Subscriber, asyncio.Task[None]] = {}
 
@@ -136,7 +140,11 @@ class Recovery:
         connection.flush()  # so that the next page waits for the socket, not for the tick
         return True
 
-    # Where the log broke
+    # Where settings changed, or the log broke
+
+    def note_configured(self, fanout: Fanout) -> None:
+        """A channel's settings have changed."""
+        self._channel_configured(fanout.channel)
 
     def note_broken(self, fanout: Fanout) -> None:
         """The tail cannot be sure of its place in a channel: look, and tell."""
@@ -175,6 +183,7 @@ class Recovery:
         if fanout.move_count != moves:
             return
         fanout.move(look)
+        self._channel_configured(fanout.channel)
         for sub in list(fanout.subscribers):
             if sub.phase in _WITH_A_PLACE:
                 self._stand_at_head(sub, look, state, _seen_from(sub, gap))

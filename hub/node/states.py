@@ -15,9 +15,10 @@ from typing import Final
 
 from hub.node.live_fields import LiveFields
 from hub.protocol.replies import StateAt
+from projections.channel_settings import CHANNEL_SETTINGS
 from projections.channel_state import ChannelState
 from projections.errors import BrokenEvent, EventsMissing, SnapshotRefused
-from streams.channel import Channel
+from streams.channel import Channel, Kind
 from streams.cursor import Cursor, Gap, Look, Position, judge
 from streams.envelope import Entry
 from streams.errors import MalformedCursor
@@ -27,6 +28,8 @@ from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS
 from streams.times import milliseconds_of_text
 
+MEMBERS: Final = "members"
+"""The field that a team's live part gives."""
 FOLDS_MAX: Final = 1_000
 """Channels kept folded. A conversation of a thousand messages takes about 300 KB."""
 FOLDS_BYTES_MAX: Final = 16_777_216
@@ -77,8 +80,12 @@ class StateReader:
             LogUnavailable: Redis is unreachable.
         """
         state = await self.fold(channel, look)
-        durable, position = state.render(), Position(state.id, state.seq)
-        live = await self._live.read(channel, int(time.time() * 1000))
+        position, members = Position(state.id, state.seq), set[str]()
+        if channel.kind is Kind.TEAM:  # it shows how its members are: the live part has them
+            durable, members = state.render(but=MEMBERS), state.of(CHANNEL_SETTINGS).members
+        else:
+            durable = state.render()
+        live = await self._live.read(channel, int(time.time() * 1000), members)
         return StateAt(durable if live == b"{}" else durable[:-1] + b"," + live[1:], position)
 
     async def fold(self, channel: Channel, look: Look) -> ChannelState:

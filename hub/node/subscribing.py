@@ -19,6 +19,7 @@ from hub.errors import HubError
 from hub.limits.admission import Admission
 from hub.limits.costs import Costs
 from hub.metrics import NodeMetrics
+from hub.node.access import ChannelAccess
 from hub.node.connection import Connection
 from hub.node.fanout import Fanout, Sub
 from hub.node.presence import PresenceTracker
@@ -72,8 +73,8 @@ class Subscriptions:
 
     def __init__(
         self, log: Log, states: ChannelStates, metrics: NodeMetrics, admission: Admission, presence: PresenceTracker,
-        recovery: Recovery, max_subscriptions: int, spawn: Callable[[Coroutine[Any, Any, None]], object],
-        as_hub_error: Callable[[Exception], HubError], costs: Costs,
+        access: ChannelAccess, recovery: Recovery, max_subscriptions: int,
+        spawn: Callable[[Coroutine[Any, Any, None]], object], as_hub_error: Callable[[Exception], HubError], costs: Costs,
     ) -> None:  # fmt: skip
         self.fanouts: dict[Channel, Fanout] = {}
         self._log = log
@@ -81,6 +82,7 @@ class Subscriptions:
         self._metrics = metrics
         self._admission = admission
         self._presence = presence
+        self._access = access
         self._recovery = recovery
         self._max_subscriptions = max_subscriptions
         self._spawn = spawn
@@ -218,10 +220,13 @@ class Subscriptions:
         if former is not None:
             former.rest()
         try:
+            if request.channel not in self.fanouts:  # nobody here was told of changes
+                self._access.forget(request.channel)
             fanout, decision = await self._follow(request)
             sub: Sub = SubscriptionState(connection, fanout, request.wants_presence)
             fanout.subscribers.add(sub)
             try:
+                await self._access.require(request.channel, connection.session.principal, "read")
                 return Prepared(sub, await self._open(request, fanout, decision))
             except BaseException:
                 self._end(sub)
@@ -237,6 +242,8 @@ class Subscriptions:
         self._leave(connection, request.channel)
         connection.subscriptions[request.channel.wire] = sub
         try:
+            # The list may have changed since the subscription was prepared; from here on whoever changes it finds it.
+            await self._access.require(request.channel, connection.session.principal, "read")
             await self._replay(sub, request, prepared.opening, connection.session.principal)
         except BaseException:
             if sub.phase is not Phase.LIVE:

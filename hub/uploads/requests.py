@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from hub.auth.permissions import refuse_unlisted
 from hub.errors import ErrorDetail, HubError
 from hub.limits.quotas import Quotas
 from hub.protocol.commands import Caller
@@ -23,6 +24,7 @@ from streams.errors import GuardRefused, IdempotencyConflict
 from streams.events.declaration import Action
 from streams.events.files import FileUploadRequest, FileUploadSign, FileUploadStatus
 from streams.ids import ms_of_id
+from streams.records.settings import SettingsRecords
 from streams.records.upload_store import OpenUploads, UploadStore
 from streams.records.uploads import (
     CHUNK_BYTES,
@@ -223,6 +225,7 @@ class UploadRequests:
         self._authorizer = UploadAuthorizer(store, limits)
         self.listed = OpenUploads(log)
         self._progress = ProgressReporter(log, self.listed, monotonic)
+        self._settings = SettingsRecords(log)
         self.sockets = SocketUploads(store, self._admit_chunk, self._note_chunk, monotonic)
 
     async def request(
@@ -322,6 +325,7 @@ class UploadRequests:
                 raise HubError(4018, "there is no such upload")
             if not caller.principal.grants.allows(channel.wire, Action.UPLOAD):
                 raise HubError(4003, "your token does not allow upload in this channel")
+            refuse_unlisted(await self._settings.access(channel), user, Action.UPLOAD)
         upload = await self.admit(channel, upload_id, user)
         if upload.state is UploadState.REQUESTED:
             await self.records.move(upload, UploadState.UPLOADING)

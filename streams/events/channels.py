@@ -10,12 +10,15 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from streams.channel import Kind
 from streams.envelope import Lane
 from streams.events.declaration import ALL_KINDS, NO_CHANNEL, Action, Direction, EventType, Payload, broken
-from streams.events.values import Count, EventId, IdOrZero, Maybe, Start, Text64, Text128, Time
+from streams.events.values import Count, EventId, IdOrZero, Json8K, Maybe, Name, Start, Text64, Text128, Time
 
 ChannelText = Annotated[str, Field(max_length=1024, examples=["conversation:42"])]
 """A channel as a client names it, before it is checked against the grammar."""
+AccessList = Annotated[list[Name], Field(max_length=1000)] | None
+"""The people on an access list."""
 Rewind = Annotated[int, Field(ge=0, le=1000)]
 
 
@@ -211,6 +214,52 @@ class ChannelReadDelivered(ChannelRead):
     user: str
 
 
+class MembersChange(Payload):
+    """The people who become members and those who are no longer; who is in both is removed."""
+
+    add: Maybe[Annotated[list[Name], Field(max_length=1000)]] = None
+    remove: Maybe[Annotated[list[Name], Field(max_length=1000)]] = None
+
+
+class AccessLists(Payload):
+    """By action, the people who may do it, of those whose tokens allow it; null ends the list. What is left out stays."""
+
+    read: AccessList = None
+    write: AccessList = None
+    invoke: AccessList = None
+    upload: AccessList = None
+
+
+class ChannelChanges(Payload):
+    """Changes of a channel's settings. `metadata` is a merge patch (RFC 7396)."""
+
+    metadata: Maybe[dict[Text128, Json8K]] = None
+    members: Maybe[MembersChange] = None
+    access: Maybe[AccessLists] = None
+
+
+class ChannelConfigure(ChannelChanges):
+    """Changes the channel's settings, if they still are at `if_revision`."""
+
+    if_revision: Maybe[Count] = None
+
+    @model_validator(mode="after")
+    def _something(self) -> ChannelConfigure:
+        if not self.model_fields_set - {"if_revision"}:
+            raise broken("must have metadata, members or access")
+        return self
+
+
+class ChannelUpdated(Payload):
+    """The channel after a change of its settings: the new revision and what was changed."""
+
+    revision: Count
+    changes: ChannelChanges
+    by: Name
+
+
+CONFIGURED = ALL_KINDS - {Kind.USER}
+"""The kinds of channel that have settings; an inbox is its owner's alone."""
 _row = partial(EventType, rate="live", action=Action.READ)
 _question = partial(_row, direction=Direction.IN, lane=Lane.CONNECTION)
 _answer = partial(EventType, direction=Direction.OUT, lane=Lane.CONNECTION, kinds=ALL_KINDS)
@@ -231,6 +280,11 @@ EVENTS: tuple[EventType, ...] = (
               rate="history", summary="A page of the events that are kept."),
     _question(name="channel.state", model=ChannelStateQuestion, reply="channel.state", reply_model=ChannelStateAnswer,
               rate="history", ag_ui="STATE_SNAPSHOT + MESSAGES_SNAPSHOT", summary="The channel's state as it is now."),
+    _row(name="channel.configure", model=ChannelConfigure, direction=Direction.BOTH, lane=Lane.EVENTS, kinds=CONFIGURED,
+         reply="ack", action=Action.MANAGE, rate="command", results=("revision",), errors=(4021,), is_wanted=True,
+         limit_bytes=65_536, summary="Changes the channel's metadata, members and access lists."),
+    _row(name="channel.updated", model=ChannelUpdated, direction=Direction.OUT, lane=Lane.EVENTS, kinds=CONFIGURED,
+         action=None, rate=None, summary="The channel's settings have changed."),
     _row(name="channel.read", model=ChannelRead, delivered=ChannelReadDelivered, direction=Direction.BOTH,
          lane=Lane.LIVE, reply="ack", errors=(4018,), ag_ui="CUSTOM", limit_bytes=16_384, summary="A person has read up to here."),
 )  # fmt: skip

@@ -72,6 +72,7 @@ Text16000 = Annotated[str, Field(max_length=16_000, pattern=_NO_NUL)]
 Text32768 = Annotated[str, Field(max_length=32_768, pattern=_NO_NUL)]
 
 Json2K = Annotated[object, JsonValue(2_048)]
+Json8K = Annotated[object, JsonValue(8_192)]
 Json16K = Annotated[object, JsonValue(16_384)]
 Json32K = Annotated[object, JsonValue(32_768)]
 Json64K = Annotated[object, JsonValue(65_536)]

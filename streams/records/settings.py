@@ -5,6 +5,7 @@
 * `revision`: raised by one with every stored `chat.configure` and `chat.branch`; `expected_revision` is compared with it.
 * `agent`: who answers by default. `on_busy`: what a message does by default while an answer is under way.
 * `set:<name>`: a setting that is the agent's business, as JSON: what its runs are given when they begin.
+* `access:<action>`: who may do it in this channel, a JSON list. Every kind of channel has a revision and these.
 * `told`, `told_of`: the revision that the newest `conversation.updated` told, and the event it was told of. A channel's
   commands are handled in their order, so the next one brings `told` + 1.
 """
@@ -20,8 +21,10 @@ from streams.envelope import Guard
 from streams.ids import id_order
 from streams.redis.log import Log
 
-CHANGING = frozenset({"chat.configure", "chat.branch"})
+CHANGING = frozenset({"chat.configure", "chat.branch", "channel.configure"})
 """The commands that raise the revision."""
+LISTED_ACTIONS = ("read", "write", "invoke", "upload")
+"""The actions that an access list may narrow."""
 FOR_AGENTS = ("model", "temperature", "instructions", "tools", "approval", "language")
 """The settings an agent is told."""
 
@@ -44,6 +47,16 @@ def of_agents(values: Sequence[bytes | None]) -> str:
     """The settings as one JSON object, "" when there are none; `values` are the hash's, in the order of `FOR_AGENTS`."""
     held = [f'"{name}":{value.decode()}' for name, value in zip(FOR_AGENTS, values, strict=True) if value]
     return f"{{{','.join(held)}}}" if held else ""
+
+
+def members_guard_name(channel: Channel) -> str:
+    """The hash with a field for each of the channel's members."""
+    return f"members:{channel.wire}"
+
+
+def access_sets(lists: Mapping[str, Sequence[str] | None]) -> tuple[tuple[str, str], ...]:
+    """The fields that a change of access lists sets in the hash; None ends a list."""
+    return tuple((f"access:{action}", "" if names is None else json.dumps(names)) for action, names in lists.items())
 
 
 class Told(NamedTuple):
@@ -88,6 +101,20 @@ class SettingsRecords:
     async def for_agents(self, channel: Channel) -> str:
         """The settings that are an agent's business, as one JSON object; "" when there are none."""
         return of_agents(await self._read(channel, *(f"set:{name}" for name in FOR_AGENTS)))
+
+    async def access(self, channel: Channel) -> dict[str, frozenset[str]]:
+        """By action, the people who may do it; an action without a list is not here."""
+        lists = await self._read(channel, *(f"access:{action}" for action in LISTED_ACTIONS))
+        return {
+            action: frozenset(json.loads(listed))
+            for action, listed in zip(LISTED_ACTIONS, lists, strict=True)
+            if listed
+        }
+
+    async def members(self, channel: Channel) -> list[str]:
+        """The channel's members by name."""
+        key = self._log.keys.guard(channel, members_guard_name(channel))
+        return sorted(name.decode() for name in await self._log.calls_of(channel).call("HKEYS", key))
 
     async def _read(self, channel: Channel, *fields: str) -> list[bytes | None]:
         key = self._log.keys.guard(channel, settings_guard_name(channel))

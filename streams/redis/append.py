@@ -118,6 +118,7 @@ class AppendCall:
                 "s": g.sets,
                 "i": g.increments,
                 "d": g.decrements,
+                "r": g.removes,
                 "n": g.name.endswith("@id"),
                 "t": g.ttl_s,
             }

@@ -36,13 +36,14 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "scripted_conversation.jsonl"
 TALK, TEAM, NOTES, ACTOR = "conversation:plan", "team:blue", "document:notes", "agent:actor"
 CHANNELS = (TALK, TEAM, NOTES, ACTOR, "user:alice", "user:bob")
 LATER = frozenset({
-    "message.status", "channel.read", "tool.call.args", "chat.edit", "chat.delete", "chat.react", "chat.feedback",
+    "message.status", "channel.read", "channel.configure", "channel.updated",
+    "tool.call.args", "chat.edit", "chat.delete", "chat.react", "chat.feedback",
     "chat.branch", "agent.steer", "agent.subagent",
 })  # fmt: skip # a table
 """Events that the first version need not have. Everything else is in the story."""
 SELDOM = (
     "arq:", "hub:jobs:<agent>", "hub:{edge}:rates", "hub:{edge}:revocations", "hub:{edge}:sessions",
-    ":idem:<user>:old", ":parked", ":snapshot", ":guard:marks:", ":guard:upload-key:",
+    ":idem:<user>:old", ":parked", ":snapshot", ":guard:marks:", ":guard:members:", ":guard:upload-key:",
 )  # fmt: skip # a list of words
 """Of the keys of docs/redis-keys.md, those that the story does not come to, or that are there for a moment only."""
 FOLLOWED = [{"channel": name, "after": "0", "presence": True} for name in (TALK, TEAM, NOTES, ACTOR)]

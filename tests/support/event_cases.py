@@ -126,6 +126,16 @@ _plain("channel.subscribe", {"channels": ["team:1", {"channel": "agent:a", "rewi
 _plain("channel.unsubscribe", {"channels": ["team:1"]}, None)
 _plain("channel.presence", {"status": "away"})
 _plain("channel.history", {"limit": 5})
+_plain(
+    "channel.configure",
+    {
+        "metadata": {"topic": "plans", "old": None},
+        "members": {"add": [OWNER], "remove": ["x"]},
+        "access": {"write": None},
+        "if_revision": 0,
+    },
+    "team:c",
+)
 _plain("channel.state", {}, "document:c")
 _plain("chat.message", {"text": "echo", "agent": "a", "metadata": {"k": "v"}})
 _plain("chat.typing", {"state": "start"})

@@ -17,6 +17,7 @@ from support.samples import Samples, Schema
 Fields = dict[str, object]
 
 ALTERNATIVES: dict[str, tuple[frozenset[str], ...]] = {
+    "channel.configure": (frozenset({"metadata"}), frozenset({"members"}), frozenset({"access"})),
     "channel.history": (frozenset({"after"}), frozenset({"before"})),
     "assistant.message.end": (frozenset({"text"}), frozenset({"text_ref"})),
     "tool.call.complete": (frozenset({"output"}), frozenset({"output_ref"})),
@@ -43,6 +44,7 @@ BROKEN_RULES: dict[str, dict[str, Fields]] = {
     "chat.message": {"empty": {"text": ""}, "empty parts": {"text": "", "parts": []}},
     "chat.edit": {"empty": {"message_id": "1-0", "text": ""}},
     "agent.steer": {"empty": {"run_id": "r", "text": ""}},
+    "channel.configure": {"nothing": {}, "only a revision": {"if_revision": 1}},
     "channel.history": {"both": {"after": "0", "before": "1-0"}, "no time": {"from_time": "2027-02-30T00:00:00Z"}},
     "team.notification": {"script": {"kind": "k", "title": "t", "link": "javascript:alert(1)"},
                           "other host": {"kind": "k", "title": "t", "link": "//example.org"}},

@@ -164,7 +164,7 @@ def _versions(name: str, events: Sequence[Json], *, is_quiet: bool) -> Iterator[
         if update.get("base_version", version) != version:
             yield Violation(11, f"version {version + 1} of {name} was made for {update['base_version']}")
     changes = [event["id"] for event in events if event["type"] in CHANGING]
-    told = [event for event in events if event["type"] == "conversation.updated"]
+    told = [event for event in events if event["type"] in {"conversation.updated", "channel.updated"}]
     if [event["payload"]["revision"] for event in told] != list(range(1, len(told) + 1)):
         yield Violation(11, f"revisions of {name}: {[event['payload']['revision'] for event in told]}")
     if [event.get("meta", {}).get("causation") for event in told] != changes[: len(told)]:

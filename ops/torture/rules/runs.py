@@ -124,9 +124,9 @@ def _told_changes(history: History, verdict: Verdict, place: Place, events: list
     revisions = []
     changes: dict[str, int] = {}
     for line, event in events:
-        if event["type"] in {"chat.configure", "chat.branch"}:
+        if event["type"] in {"chat.configure", "chat.branch", "channel.configure"}:
             changes[event["id"]] = line
-        elif event["type"] == "conversation.updated":
+        elif event["type"] in {"conversation.updated", "channel.updated"}:
             cause = event.get("meta", {}).get("causation", "")
             told[cause] += 1
             revisions.append(event["payload"]["revision"])

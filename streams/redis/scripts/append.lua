@@ -17,7 +17,7 @@
 --   lane "E" (events) or "L" (live) · position of the lane's stream · position of the meta hash (events only)
 --   position of the user's idempotency hash, its older generation follows it (0: no look-up) · command id · body hash
 --   type · v · actor · data · meta · "w" when a handler wants it
---   extra: "" or JSON {g: [{k, c: [[field, operator, value]], s: [[field, value]], i: [field], d: [field], n, t}],
+--   extra: "" or JSON {g: [{k, c: [[field, operator, value]], s: [[field, value]], i: [field], d: [field], r: [field], n, t}],
 --     o: {...}}, see envelope.py. With n the new event's id is added to the key: same hash tag, a hash nobody had before
 --
 -- Reply, one string per event:
@@ -113,6 +113,9 @@ local function carry_out(guards, id, seq)
     end
     for _, field in ipairs(guard.d) do
       redis.call('HINCRBY', key, field, -1)
+    end
+    for _, field in ipairs(guard.r) do
+      redis.call('HDEL', key, field)
     end
     if guard.t > 0 then redis.call('EXPIRE', key, guard.t) end
   end

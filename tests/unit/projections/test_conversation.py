@@ -24,7 +24,7 @@ def talk() -> History:
 def test_an_empty_conversation_shows_every_field(talk: History) -> None:
     """A joiner of a new channel finds the fields of docs/protocol.md#state, empty."""
     assert talk.state.render() == (
-        b'{"metadata":{},"count":0,"title":null,"settings":{},"revision":0,"active_leaf":null,'
+        b'{"metadata":{},"count":0,"members":[],"access":{},"title":null,"settings":{},"revision":0,"active_leaf":null,'
         b'"active_runs":[],"pending_requests":[],"messages":[]}'
     )
 
@@ -372,7 +372,8 @@ class TestAnswers:
 
         assert agent.texts == ["one", "two"]
         assert list(agent.shown) == [
-            "metadata", "count", "active_runs", "pending_requests", "messages", "outputs", "completed",
+            "metadata", "count", "members", "access", "revision", "active_runs", "pending_requests", "messages", "outputs",
+            "completed",
         ]  # fmt: skip # a table
 
 

@@ -12,6 +12,9 @@ from projections.errors import BrokenEvent, PatchRefused
 from streams.channel import Kind
 from support.channel_history import History
 
+UNSET: dict[str, Any] = {"members": [], "access": {}, "revision": 0}
+"""The settings of a channel that nobody has set."""
+
 
 class TestTeam:
     """`activities`."""
@@ -35,7 +38,7 @@ class TestTeam:
         team = History(Kind.TEAM)
         team.add("team.notification", {"kind": "k", "title": "t"})
 
-        assert team.shown == {"metadata": {}, "count": 1, "activities": []}
+        assert team.shown == {"metadata": {}, "count": 1, **UNSET, "activities": []}
 
 
 class TestInbox:
@@ -144,7 +147,7 @@ class TestDocument:
 
     def test_an_untouched_document_has_no_mode(self, document: History) -> None:
         """The first update decides."""
-        assert document.shown == {"metadata": {}, "count": 0, "mode": None, "version": 0}
+        assert document.shown == {"metadata": {}, "count": 0, **UNSET, "mode": None, "version": 0}
 
     def test_patches_build_the_content(self, document: History) -> None:
         """It begins as an empty object; each update counts."""
@@ -154,7 +157,7 @@ class TestDocument:
         )
 
         assert document.shown == {
-            "metadata": {}, "count": 2, "mode": "json", "version": 2, "content": {"title": "Plan", "steps": [1]},
+            "metadata": {}, "count": 2, **UNSET, "mode": "json", "version": 2, "content": {"title": "Plan", "steps": [1]},
         }  # fmt: skip # a table
 
     def test_a_patch_that_does_not_apply_counts_and_changes_nothing(self, document: History) -> None:
@@ -171,7 +174,14 @@ class TestDocument:
         document.add("document.update", {"update": "AAEC"})
         self.patch(document, {"op": "add", "path": "/a", "value": 1})
 
-        assert document.shown == {"metadata": {}, "count": 4, "mode": "opaque", "version": 3, "updates_from": first}
+        assert document.shown == {
+            "metadata": {},
+            "count": 4,
+            **UNSET,
+            "mode": "opaque",
+            "version": 3,
+            "updates_from": first,
+        }
 
     def test_an_update_is_one_of_the_two(self, document: History) -> None:
         """Neither, and both, are broken."""

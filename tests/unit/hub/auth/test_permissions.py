@@ -20,6 +20,7 @@ FAMILIES = {
 }  # fmt: skip # a table
 OWN_ROWS = {
     "channel.presence": Action.WRITE, "chat.regenerate": Action.INVOKE, "chat.configure": Action.MANAGE,
+    "channel.configure": Action.MANAGE,
     "team.notification": Action.MANAGE, "team.notification.read": Action.READ, "file.url": Action.READ,
 }  # fmt: skip # a table
 """An event's own row wins over its family."""

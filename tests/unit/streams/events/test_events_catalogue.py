@@ -12,7 +12,7 @@ from streams.events.schemas import schema_of
 
 ROWS = [pytest.param(row, id=name) for name, row in sorted(CATALOGUE.items())]
 WANTED = {
-    "chat.message", "chat.configure", "chat.branch", "chat.regenerate", "chat.cancel", "chat.edit",
+    "channel.configure", "chat.message", "chat.configure", "chat.branch", "chat.regenerate", "chat.cancel", "chat.edit",
     "agent.invoke", "agent.cancel", "agent.steer",
     "tool.call.response", "team.activity", "team.notification", "file.upload.complete", "file.upload.cancel",
     "file.upload.request",

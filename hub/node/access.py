@@ -1,0 +1,83 @@
+"""Access lists of channels, which narrow what tokens allow (docs/protocol.md#tokens), as one node knows them.
+
+A list is kept for a second, so that commands are not held up by it, and read anew when it is asked for after that. A change that
+was stored on this node, or in a channel that somebody follows here, counts at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from hub.auth.permissions import Lists, refuse_unlisted
+from hub.auth.tokens import Principal
+from hub.ports import Clock
+from streams.channel import Channel, Kind
+from streams.records.settings import LISTED_ACTIONS, SettingsRecords
+from streams.redis.log import Log
+
+FRESH_S: Final = 1.0
+"""Life of a list here. Shorter asks Redis more often; longer lets people in for longer where nobody follows the channel."""
+CHANNELS_MAX: Final = 4_096
+"""Channels whose lists are kept; a list has up to 1,000 names an action, most channels have none."""
+NAMES_MAX: Final = 100_000
+"""Names in all lists that are kept: about 10 MB."""
+
+
+class ChannelAccess:
+    """Asks of a channel's lists."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        self._records = SettingsRecords(log)
+        self._clock = clock
+        self._held: OrderedDict[Channel, tuple[Lists, float]] = OrderedDict()
+        self._names = 0
+
+    def known(self, channel: Channel) -> Lists | None:
+        """The channel's lists, by action; None where they have to be read."""
+        if channel.kind is Kind.USER:
+            return {}
+        held = self._held.get(channel)
+        return held[0] if held is not None and self._clock.monotonic() < held[1] else None
+
+    async def lists(self, channel: Channel) -> Lists:
+        """The channel's lists, by action.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        found = self.known(channel)
+        if found is None:
+            found = await self._records.access(channel)
+            self._keep(channel, found)
+        return found
+
+    async def require(self, channel: Channel, principal: Principal, action: str) -> None:
+        """Refuse who is not on the list.
+
+        Raises:
+            HubError: 4003.
+            LogUnavailable: Redis is unreachable.
+        """
+        refuse_unlisted(await self.lists(channel), principal.user, action)
+
+    def forget(self, channel: Channel) -> None:
+        """The lists may have changed: read them when they are asked for."""
+        if (held := self._held.pop(channel, None)) is not None:
+            self._names -= _size(held[0])
+
+    def _keep(self, channel: Channel, lists: Lists) -> None:
+        self.forget(channel)
+        self._held[channel] = (lists, self._clock.monotonic() + FRESH_S)
+        self._names += _size(lists)
+        while len(self._held) > CHANNELS_MAX or (self._names > NAMES_MAX and len(self._held) > 1):
+            self.forget(next(iter(self._held)))
+
+
+def is_listed_action(action: str | None) -> bool:
+    """True for an action that a list may narrow."""
+    return action in LISTED_ACTIONS
+
+
+def _size(lists: Lists) -> int:
+    return sum(map(len, lists.values()))

@@ -28,6 +28,7 @@ from consumers.agents import (
     ToolOutcome,
 )
 from streams.json_bytes import Json, JsonObject, to_json
+from streams.surrogates import joined
 
 STALL_S: Final = 30.0
 """A server that sends nothing for this long counts as lost."""
@@ -309,9 +310,9 @@ class Response:
     def recorded(self, text_max: int) -> JsonObject:
         """The response as a step's result."""
         calls: list[Json] = [
-            {"id": call.call_id, "name": call.name, "arguments": call.arguments} for call in self.calls.values()
+            {"id": call.call_id, "name": call.name, "arguments": joined(call.arguments)} for call in self.calls.values()
         ]
-        return {"text": self.text[:text_max], "calls": calls, "finish_reason": self.finish_reason}
+        return {"text": joined(self.text)[:text_max], "calls": calls, "finish_reason": self.finish_reason}
 
 
 def arguments_of(text: str) -> JsonObject | None:

@@ -16,6 +16,8 @@ from streams.json_bytes import Json, JsonObject
 SHOWN_MAX: Final = 5
 """Hits named one by one; more are counted."""
 EXCERPT_CHARACTERS: Final = 160
+QUESTION_CHARACTERS: Final = 2_000
+"""More of a text than this is no question."""
 _WORD: Final = re.compile(r"[^\W\d_]{4,}")
 _COMMON: Final = frozenset(
     ["that", "this", "with", "have", "what", "your", "just", "like", "from", "they", "there", "when", "would", "about",
@@ -28,7 +30,6 @@ _PATTERNS: Final = tuple(
     for pattern, kind in (
         (r"\b(export|csv|download)\b", "export"),
         (r"\b(summar\w*|overview|what happened|what is going on)\b", "summary"),
-        (rf"\bhow (many|often|much)\b.*?\b(did|has|have|does|from|by|of)\s+{_NAME}", "count_who"),
         (r"\bhow (many|often|much)\b", "count"),
         (rf"\bwhen did\s+{_NAME}\s+(last\s+)?(say|write|mention)\s+(about\s+)?(?P<words>.+)", "last"),
         (rf"\b(when did|when was)\s+{_NAME}\s+(last\s+)?(here|around|seen|write|say|speak)", "last_any"),
@@ -38,6 +39,8 @@ _PATTERNS: Final = tuple(
         (r"\b(search|find|look for|grep)\s+(for\s+)?(?P<words>.+)", "find"),
     )
 )
+_COUNTED: Final = re.compile(rf"\b(did|has|have|does|from|by|of)\s+{_NAME}", re.IGNORECASE)
+"""The person after "how many". Searched once from there on: as part of the pattern it was tried again from every "how many"."""
 _NOBODY: Final = frozenset(
     {"anyone", "anybody", "everyone", "everybody", "people", "messages", "we", "you", "there", "i"}
 )
@@ -173,12 +176,20 @@ Asked: TypeAlias = Count | Find | Summary | Export | Help
 
 
 def read_question(text: str, by: str) -> Asked:
-    """The first kind of question that fits. "I" and "me" are the user who asks."""
+    """The first kind of question that fits. "I" and "me" are the user who asks. Only the beginning of a long text is read."""
+    text = text[:QUESTION_CHARACTERS]
     for pattern, kind in _PATTERNS:
         if (found := pattern.search(text)) is not None:
             given = found.groupdict()
+            if kind == "count" and (counted := _COUNTED.search(text, found.end(), _line_end(text, found.end()))):
+                given = counted.groupdict()
             return _made(kind, _person(given.get("who"), by), _words(given.get("words")))
     return Help()
+
+
+def _line_end(text: str, start: int) -> int:
+    end = text.find("\n", start)
+    return len(text) if end < 0 else end
 
 
 def _made(kind: str, who: str | None, words: str) -> Asked:
@@ -187,7 +198,7 @@ def _made(kind: str, who: str | None, words: str) -> Asked:
             return Export()
         case "summary":
             return Summary()
-        case "count" | "count_who":
+        case "count":
             return Count(who)
         case "last" | "last_any":
             return Find(words, who, is_last=True)

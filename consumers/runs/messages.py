@@ -22,6 +22,7 @@ from streams.errors import GuardRefused
 from streams.json_bytes import Json, JsonObject
 from streams.records.runs import message_id_of
 from streams.redis.append import Result
+from streams.surrogates import joined, split_half
 
 TEXT_BYTES_MAX: Final = 512 * 1024
 """The catalogue's limit of a message's text as UTF-8: a message that reaches it ends with `length`."""
@@ -84,6 +85,7 @@ class RunMessages:
         self._progressed = asyncio.Event()
         self._is_begun = False
         self._left = {"text": TEXT_BYTES_MAX, "reasoning": REASONING_BYTES_MAX}
+        self._halves: dict[Track, str] = {"text": "", "reasoning": ""}
         self._first_s = 0.0
         self._loop = asyncio.get_running_loop()
 
@@ -112,7 +114,8 @@ class RunMessages:
         if not text:
             return
         self._is_begun = True
-        if self.is_replaying:
+        text, self._halves[track] = split_half(self._halves[track] + text)
+        if self.is_replaying or not text:
             return
         joiner = self._open()
         joiner.add(track, self._fitting(text, track))
@@ -144,6 +147,7 @@ class RunMessages:
         Returns the id of the message that has ended.
         """
         message_id = self.message_id
+        self._end_halves()
         if self.number < self._done:
             if self._is_begun or is_forced:
                 self.number, self._is_begun = self.number + 1, False
@@ -158,6 +162,13 @@ class RunMessages:
         self.number, self._is_begun, self._joiner, self._opened, self._kept = self.number + 1, False, None, None, ""
         self._beginning = None
         return message_id
+
+    def _end_halves(self) -> None:
+        """Adds the halves of characters that stayed alone, as U+FFFD."""
+        for track, half in self._halves.items():
+            self._halves[track] = ""
+            if half and not self.is_replaying:
+                self._open().add(track, self._fitting(half, track))
 
     def open_texts(self) -> tuple[str, str]:
         """Text and reasoning of the open message so far."""
@@ -227,8 +238,7 @@ class RunMessages:
 
     def _fitting(self, text: str, track: Track) -> str:
         """The text as it may be stored: without NUL and lone surrogates, cut at the limit of a message."""
-        text = text.replace("\x00", "\ufffd")
-        raw = text.encode("utf-8", "replace")
+        raw = joined(text).replace("\x00", "\ufffd").encode()
         left = self._left[track]
         self._left[track] = left - len(raw)
         return raw[: max(0, left)].decode("utf-8", "ignore")

@@ -12,6 +12,7 @@ from consumers.agents.agent import AgentFailed
 from streams.events import CATALOGUE
 from streams.events.validation import InvalidPayload, validate
 from streams.json_bytes import JsonObject, parse, to_json
+from streams.surrogates import joined
 
 
 class Unstorable(Exception):
@@ -20,7 +21,7 @@ class Unstorable(Exception):
 
 def storable_text(text: str, length_max: int) -> str:
     """The text without NUL and lone surrogates, and no longer than `length_max` code points."""
-    return text[:length_max].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    return joined(text)[:length_max].replace("\x00", "\ufffd")
 
 
 def storable(type_: str, payload: JsonObject) -> JsonObject:

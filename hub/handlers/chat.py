@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from hub.errors import ErrorDetail, HubError
-from hub.handlers.conversations import NOBODY, Conversations
+from hub.handlers.conversations import NOBODY, Conversations, require_offered
 from hub.handlers.parts import require_files
 from hub.handlers.runs import cancel_active, cancel_run, run_results
 from hub.ports import ClientConnection, NodePort
@@ -69,6 +69,7 @@ class ChatCommands:
     async def configure(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Settings, with the revision they bring."""
         payload = cast("ChatConfigure", command.payload)
+        require_offered(payload.settings.on_busy)
         changed = payload.settings.model_fields_set
         agent = payload.settings.agent
         if agent is not None and agent != NOBODY:
@@ -112,7 +113,7 @@ class ChatCommands:
         """A person's own message, or anybody's with `manage`. A new text may ask the agent again."""
         payload = cast("ChatEdit", command.payload)
         message = await self._conversations.message(command.place, payload.message_id)
-        self._require_own(command, message.actor.get("id"))
+        self._require_own(command, message.actor)
         if payload.expected_revision is not None and payload.expected_revision != message.revision:
             problem = ErrorDetail("expected_revision", f"is {message.revision}")
             raise HubError(4021, "the message has been edited since; details give its revision", details=(problem,))
@@ -128,7 +129,7 @@ class ChatCommands:
     async def delete(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """A tombstone over a person's own message, or over anybody's with `manage`."""
         message = await self._conversations.message(command.place, cast("ChatDelete", command.payload).message_id)
-        self._require_own(command, message.actor.get("id"))
+        self._require_own(command, message.actor)
         return Append(command.draft())
 
     async def about(self, command: Command, connection: ClientConnection | None) -> Outcome:
@@ -141,9 +142,10 @@ class ChatCommands:
         await self._conversations.message(command.place, cast("ChatBranch", command.payload).leaf_id)
         return Append(command.draft(guards=(Guard(settings_guard_name(command.place), increments=("revision",)),)))
 
-    def _require_own(self, command: Command, owner: object) -> None:
+    def _require_own(self, command: Command, author: Mapping[str, Any]) -> None:
         principal = command.caller.principal
-        if owner != principal.user and not principal.grants.allows(command.place.wire, "manage"):
+        is_own = (author.get("kind"), author.get("id")) == ("user", principal.user)
+        if not is_own and not principal.grants.allows(command.place.wire, "manage"):
             raise HubError(4003, "only its author, or a user who may manage the channel, can change a message")
 
 

@@ -22,6 +22,16 @@ NOBODY: Final = "none"
 _LATER: Final = frozenset({"interrupt", "steer"})
 
 
+def require_offered(on_busy: OnBusy | None) -> None:
+    """The way to handle a busy channel is one that this hub offers, in a command or as a setting.
+
+    Raises:
+        HubError: 4024.
+    """
+    if on_busy in _LATER:
+        raise HubError(4024, "on_busy may be enqueue or reject here")
+
+
 class Conversations:
     """Looks conversations up for the handlers of one node."""
 
@@ -82,8 +92,7 @@ class Conversations:
         Raises:
             HubError: 4024, a way to handle a busy channel that this hub does not offer.
         """
-        if on_busy in _LATER:
-            raise HubError(4024, "on_busy may be enqueue or reject here")
+        require_offered(on_busy)
         now_ms = int(self._node.clock.now() * 1000)
         busy = on_busy or await self._busy_setting(command.place)
         return Invitation(agent, command.caller.principal.user, now_ms, busy, **more)  # type: ignore[arg-type]  # named by the caller

@@ -233,3 +233,18 @@ async def test_nothing_is_left_of_who_ignores_a_cancellation(log: Log, client: C
     assert end["outcome"] == "cancelled"
     assert left == set()
     check_rules(await client.events())
+
+
+async def test_halves_of_a_character_are_joined_across_pieces(log: Log, client: Client) -> None:
+    """An emoji in two pieces was stored as "??"; a half that stays alone is U+FFFD, in the deltas as in the whole."""
+
+    async def run(ctx: Any, given: Any) -> Any:
+        for piece in ("hi \ud83d", "\ude00 ok ", "\ud83d", "x\ude00", "\ud83d"):
+            yield piece
+
+    async with running(options(log.url, {"a": run}), log):
+        run_id = await client.ask("?")
+        await client.end(run_id)
+
+    assert await client.text(run_id) == "hi \U0001f600 ok \ufffdx\ufffd\ufffd"
+    check_rules(await client.events())

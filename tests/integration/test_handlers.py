@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from streams.channel import parse_channel
+from streams.envelope import Actor
 from support.nodes import running_node, token
 from support.socket_client import SocketClient, client
 
@@ -70,6 +72,32 @@ async def test_a_person_edits_and_deletes_only_their_own_messages(redis_url: str
     assert (edited["type"], liked["type"]) == ("ack", "ack")
     assert [message["text"] for message in state["messages"]] == ["final"]
     assert "+1" in str(state["messages"][0]["reactions"])
+
+
+async def test_a_person_of_an_agents_name_may_not_change_what_the_agent_said(redis_url: str, tenant: str) -> None:
+    """User `demo` edited the words of agent `demo`, which its model then read as its own."""
+    plain = {"conversation:*": ["read", "write"]}
+    channel = parse_channel(tenant, "conversation:1")
+    async with running_node(redis_url) as node, client(node.ws_url, token("demo", tenant, plain)) as demo:
+        said = await node.hub.broadcast(channel, "chat.message", {"text": "I am sure"}, Actor("agent", "demo"))
+        edited = await demo.answer("chat.edit", {"message_id": said.id, "text": "I am not"}, "conversation:1")
+        deleted = await demo.answer("chat.delete", {"message_id": said.id}, "conversation:1")
+
+    assert (code_of(edited), code_of(deleted)) == (4003, 4003)
+
+
+async def test_ways_to_handle_a_busy_channel_that_are_not_offered_are_4024_everywhere(
+    redis_url: str, tenant: str
+) -> None:
+    """As a setting they were accepted, and acted as `enqueue`."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
+        codes = [
+            code_of(await a.answer("chat.configure", {"settings": {"on_busy": way}}, "conversation:1"))
+            for way in ("interrupt", "steer")
+        ]
+        kept = await a.answer("chat.configure", {"settings": {"on_busy": "reject"}}, "conversation:1")
+
+    assert (codes, kept["type"]) == ([4024, 4024], "ack")
 
 
 async def test_an_inbox_is_read_by_its_owner_alone(redis_url: str, tenant: str) -> None:

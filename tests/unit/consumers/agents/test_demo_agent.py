@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from consumers.agents import PastMessage
@@ -80,3 +82,21 @@ def test_counts_and_summary_are_counted() -> None:
 def test_the_table_doubles_quotes() -> None:
     """A message cannot break out of its cell."""
     assert language.table(SAID).splitlines()[3] == '1970-01-01 00:05,bob,"I like ""streams"""'
+
+
+def _seconds(text: str) -> float:
+    """Processor time of reading a question, the best of three."""
+    times = []
+    for _ in range(3):
+        begun = time.process_time()
+        read_question(text, by="zoe")
+        times.append(time.process_time() - begun)
+    return min(times)
+
+
+@pytest.mark.parametrize(
+    "piece", ["how many ", "how often did ", "when did ", "what did ", "who said", "find \n", "summar", "did "]
+)
+def test_no_text_takes_long_to_read(piece: str) -> None:
+    """A message of 32 KiB that repeats the beginning of a question held the worker's loop for seconds."""
+    assert _seconds(piece * (32_768 // len(piece))) < 0.05

@@ -218,6 +218,16 @@ class AccessPort(Protocol):
         """
         ...
 
+    def decide(
+        self, handler: Handler, command: Command, connection: ClientConnection | None
+    ) -> Outcome | Coroutine[Any, Any, Outcome]:
+        """Have a command's handler decide, once the channel's lists allow the command.
+
+        Raises:
+            HubError: 4003, or the handler's refusal.
+        """
+        ...
+
     def forget(self, channel: Channel) -> None:
         """The lists may have changed: read them when they are asked for."""
         ...
@@ -445,12 +455,14 @@ class ConnectionOwner(Protocol[C_contra]):
         """The log."""
         ...
 
-    def decide(self, command: Command, connection: C_contra | None) -> Outcome | Coroutine[Any, Any, Outcome]:
-        """Have the command's handler decide, once the channel's access lists allow it.
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handler of each event a client may send."""
+        ...
 
-        Raises:
-            HubError: 4003, or the handler's refusal.
-        """
+    @property
+    def access(self) -> AccessPort:
+        """The access lists of channels."""
         ...
 
     def opened(self, connection: C_contra) -> None:

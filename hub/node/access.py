@@ -6,12 +6,15 @@ was stored on this node, or in a channel that somebody follows here, counts at o
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from hub.auth.permissions import Lists, refuse_unlisted
 from hub.auth.tokens import Principal
-from hub.ports import Clock
+from hub.ports import ClientConnection, Clock, Handler
+from hub.protocol.commands import Command, Outcome
 from streams.channel import Channel, Kind
 from streams.records.settings import LISTED_ACTIONS, SettingsRecords
 from streams.redis.log import Log
@@ -52,6 +55,30 @@ class ChannelAccess:
             self._keep(channel, found)
         return found
 
+    def decide(
+        self, handler: Handler, command: Command, connection: ClientConnection | None
+    ) -> Outcome | Coroutine[Any, Any, Outcome]:
+        """Have a command's handler decide, once the channel's lists allow the command.
+
+        Raises:
+            HubError: 4003, or the handler's refusal.
+        """
+        channel, action = command.channel, command.event.action
+        if channel is not None and action in LISTED_ACTIONS:
+            lists = self.known(channel)
+            if lists is None:
+                return self._decide_when_read(channel, handler, command, connection)
+            if lists:
+                refuse_unlisted(lists, command.caller.principal.user, action)
+        return handler(command, connection)
+
+    async def _decide_when_read(
+        self, channel: Channel, handler: Handler, command: Command, connection: ClientConnection | None
+    ) -> Outcome:
+        await self.require(channel, command.caller.principal, command.event.action or "")
+        answer = handler(command, connection)
+        return await answer if inspect.isawaitable(answer) else answer
+
     async def require(self, channel: Channel, principal: Principal, action: str) -> None:
         """Refuse who is not on the list.
 
@@ -72,11 +99,6 @@ class ChannelAccess:
         self._names += _size(lists)
         while len(self._held) > CHANNELS_MAX or (self._names > NAMES_MAX and len(self._held) > 1):
             self.forget(next(iter(self._held)))
-
-
-def is_listed_action(action: str | None) -> bool:
-    """True for an action that a list may narrow."""
-    return action in LISTED_ACTIONS
 
 
 def _size(lists: Lists) -> int:

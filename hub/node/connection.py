@@ -261,7 +261,7 @@ class Connection:
         owner.metrics.commands_in[name] += 1
         try:
             try:
-                outcome = owner.decide(command, self)
+                outcome = owner.access.decide(owner.handlers[name], command, self)
             except HubError as refusal:
                 outcome = unless_stored(command, refusal)
             if inspect.iscoroutine(outcome):

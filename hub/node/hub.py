@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Final
 
-from hub.auth.permissions import refuse_unlisted
 from hub.auth.revocations import Revocation
 from hub.auth.tokens import Principal, TokenVerifier
 from hub.config import Settings
@@ -23,7 +22,7 @@ from hub.limits.admission import Admission
 from hub.limits.costs import Costs
 from hub.limits.edge import Edge
 from hub.metrics import NodeMetrics
-from hub.node.access import ChannelAccess, is_listed_action
+from hub.node.access import ChannelAccess
 from hub.node.connection import Connection, FlushQueue
 from hub.node.deadlines import Deadlines
 from hub.node.late_cursors import LateCursors
@@ -267,26 +266,6 @@ class Hub:
         """Carry out a command of a connection, in order with its others."""
         connection.route(command)
 
-    def decide(self, command: Command, connection: Connection | None) -> Outcome | Coroutine[Any, Any, Outcome]:
-        """Have the command's handler decide, once the channel's access lists allow it.
-
-        Raises:
-            HubError: 4003, or the handler's refusal.
-        """
-        channel, action = command.channel, command.event.action
-        if channel is not None and action is not None and is_listed_action(action):
-            lists = self.access.known(channel)
-            if lists is None:
-                return self._decide_when_read(channel, command, connection)
-            if lists:
-                refuse_unlisted(lists, command.caller.principal.user, action)
-        return self.handlers[command.event.name](command, connection)
-
-    async def _decide_when_read(self, channel: Channel, command: Command, connection: Connection | None) -> Outcome:
-        await self.access.lists(channel)
-        answer = self.decide(command, connection)
-        return await answer if inspect.isawaitable(answer) else answer
-
     def channel_configured(self, channel: Channel) -> None:
         """A channel's settings have changed: end the subscriptions of who may not read it any more."""
         self.access.forget(channel)
@@ -314,7 +293,7 @@ class Hub:
         """
         self.metrics.commands_in[command.event.name] += 1
         try:
-            answer = self.decide(command, None)
+            answer = self.access.decide(self.handlers[command.event.name], command, None)
             outcome = await answer if inspect.isawaitable(answer) else answer
         except HubError as refusal:
             outcome = unless_stored(command, refusal)

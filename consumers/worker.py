@@ -130,7 +130,7 @@ class Worker:
         leases = Leases(log, self.name)
         self.parts = WorkerParts(
             self.name, log, self.store, leases, self.jobs, DeltaWriter(log), options.agents, self.metrics, options.faults,
-            _now_ms, options.lease_ms, options.grace_s,
+            log.now_ms, options.lease_ms, options.grace_s,
         )  # fmt: skip
         self.held_runs = HeldRuns(self.parts)
         self.runner = SegmentRunner(self.parts, self.held_runs)
@@ -256,10 +256,6 @@ class Worker:
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("%s ended: %s", task.get_name(), error, exc_info=error)
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
 
 
 @asynccontextmanager

@@ -111,6 +111,12 @@ class HubCollector(Collector):
         for name, is_working in hub.log.loops.working.items():
             up.add_metric([name], float(is_working))
         yield up
+        durability = GaugeMetricFamily(
+            "hub_durability", "1 for the level that acks name, by kind of channel.", labels=["kind", "level"]
+        )
+        for kind, level in hub.log.durability.items():
+            durability.add_metric([kind, level], 1)
+        yield durability
         yield CounterMetricFamily("hub_events_appended", "Drafts answered by the log.", value=hub.log.appended_count)
         yield CounterMetricFamily(
             "hub_broken_events", "Stored events that a fold passed over as broken.", value=hub.states.broken_count

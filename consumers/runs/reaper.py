@@ -25,6 +25,8 @@ DUE_MAX: Final = 200
 LOOK_AGAIN_MS: Final = 3_000
 """Interval between inspections of a run: the delay of a lost worker beyond the life of its lease."""
 WAITING_LOOK_MS: Final = 30_000
+CLOCK_ERROR_MS: Final = 2_000
+"""Two processes' readings of Redis's clock differ by less."""
 JOB_PATIENCE_MS: Final = 20_000
 """A run that has its turn and was not taken for this long gets another job: the first may have died with a worker."""
 DEADLINE_GRACE_MS: Final = 20_000
@@ -44,6 +46,7 @@ class Reaper:
         self._flow = Flow(parts)
         self._turn_s = turn_s
         self._look_again_ms = look_again_ms
+        self._ahead_ms = 2 * max(WAITING_LOOK_MS, look_again_ms, parts.lease_ms)
         self._partitions: set[int] = set()
 
     async def take(self, partition: int, token: int) -> None:  # noqa: ARG002 - runs have leases of their own
@@ -78,7 +81,7 @@ class Reaper:
 
     async def look(self, partition: int) -> None:
         """Inspects the runs of a partition that are due."""
-        for channel, run_id in await self._parts.store.due(partition, self._parts.now_ms(), DUE_MAX):
+        for channel, run_id in await self._parts.store.due(partition, self._parts.now_ms(), self._ahead_ms, DUE_MAX):
             wait_ms = self._look_again_ms
             try:
                 wait_ms = await self.inspect(channel, run_id)
@@ -117,7 +120,9 @@ class Reaper:
             self._parts.metrics.runs_lost["expired"] += 1
             await self._flow.expire_idle(channel, run)
         else:
-            again = f"r{age_ms // self._job_patience_ms}" if age_ms > self._job_patience_ms else ""
+            # Asked for later than now: the clock was set back, and what keeps the job from being taken again may last as long.
+            is_late = age_ms > self._job_patience_ms or age_ms < -CLOCK_ERROR_MS
+            again = f"r{age_ms // self._job_patience_ms}" if is_late else ""
             if again:
                 await self._parts.jobs.drop(channel, run)
             await self._flow.put_job(channel, run.run_id, again)

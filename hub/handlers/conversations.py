@@ -93,7 +93,7 @@ class Conversations:
             HubError: 4024, a way to handle a busy channel that this hub does not offer.
         """
         require_offered(on_busy)
-        now_ms = int(self._node.clock.now() * 1000)
+        now_ms = self._node.log.now_ms()
         busy = on_busy or await self._busy_setting(command.place)
         return Invitation(agent, command.caller.principal.user, now_ms, busy, **more)  # type: ignore[arg-type]  # named by the caller
 

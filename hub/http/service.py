@@ -57,7 +57,9 @@ async def readyz(request: Request) -> Response:
         await hub.log.ping()
     except (HubError, StreamsError) as error:
         missing.append(str(error))
-    body = {"status": "ready"} if not missing else {"status": "unready", "missing": missing}
+    body: dict[str, object] = {"status": "ready"} if not missing else {"status": "unready", "missing": missing}
+    if request.app.state.hub is not None and (changed := request.app.state.hub.log.changed_durability):
+        body["durability"] = changed
     return Response(json.dumps(body), 503 if missing else 200, media_type="application/json")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from streams.redis.calls import text_pairs
@@ -13,6 +13,8 @@ from streams.redis.log import Log
 
 NOTICE_MS: Final = 15_000
 """Life of an announcement, which is renewed three times as often."""
+CLOCK_ERROR_MS: Final = 2_000
+"""Two processes' readings of Redis's clock differ by less."""
 CACHE_S: Final = 1.0
 """Age up to which the directory is used again without asking Redis."""
 
@@ -31,16 +33,12 @@ class AgentNotice(NamedTuple):
         }  # fmt: skip
 
 
-def _now_ms() -> int:
-    return int(time.time() * 1000)
-
-
 class AgentDirectory:
     """The announced agents: written by workers, read by nodes."""
 
-    def __init__(self, log: Log, now_ms: Callable[[], int] = _now_ms) -> None:
+    def __init__(self, log: Log) -> None:
         self._calls = log.calls_at(AGENTS)
-        self._now_ms = now_ms
+        self._now_ms = log.now_ms
         self._cached: dict[str, AgentNotice] = {}
         self._cached_until_s = 0.0
 
@@ -81,7 +79,13 @@ class AgentDirectory:
         for field, notice in notices.items():
             until_ms, description, is_interactive = json.loads(notice)
             name = field.partition(" ")[0]
-            if until_ms > self._now_ms():
+            now_ms = self._now_ms()
+            if (
+                until_ms > now_ms + NOTICE_MS + CLOCK_ERROR_MS
+            ):  # the clock was set back: a worker that lives tells it again by then
+                cut = json.dumps([now_ms + NOTICE_MS, description, is_interactive])
+                await self._calls.call("HSET", AGENTS, field, cut)
+            if until_ms > now_ms:
                 found[name] = AgentNotice(name, description, is_interactive)
             else:
                 await self._calls.call("HDEL", AGENTS, field)

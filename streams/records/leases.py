@@ -6,7 +6,6 @@ A partition's lease says which worker handles its work, a run's which worker wri
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,6 +16,7 @@ from streams.redis.keys import WORKERS
 from streams.redis.log import Log
 
 _LEASE: Final = load("lease")
+_PROCESS_LEASE: Final = load("process_lease")
 
 
 class Leases:
@@ -67,14 +67,13 @@ class Leases:
 
     async def is_run_alive(self, channel: Channel, run_id: str) -> bool:
         """True while some worker holds the run's lease."""
-        return bool(await self._log.calls_of(channel).call("EXISTS", self._keys.run_lease(channel, run_id)))
+        calls, key = self._log.calls_of(channel), self._keys.run_lease(channel, run_id)
+        return await self._run(calls, key, "look", "", 0, "1") > 0
 
     async def sign_in(self, life_ms: int) -> int:
         """Renew this worker's own lease. Returns the number of living workers, this one included."""
-        now_ms = int(time.time() * 1000)
-        await self._workers.call("ZADD", WORKERS, now_ms + life_ms, self.worker)
-        await self._workers.call("ZREMRANGEBYSCORE", WORKERS, 0, now_ms)
-        return int(await self._workers.call("ZCARD", WORKERS))
+        _, living = await self._workers.run(_PROCESS_LEASE, (WORKERS,), self.worker, life_ms, "drop")
+        return int(living)
 
     async def sign_out(self) -> None:
         """End this worker's own lease, so that the others take over at once."""

@@ -19,7 +19,7 @@ from streams.redis.limits import DEFAULT_LIMITS, Limits
 from streams.redis.log import Log
 
 PRESENCE: Final = load("presence")
-NODE_LEASE: Final = load("node_lease")
+PROCESS_LEASE: Final = load("process_lease")
 LEASE_MS: Final = 8_000
 """Life of a node's lease. Shorter takes a stalled node's people away; longer keeps a dead one's: 15 s is the promise."""
 BATCH_CHANGES: Final = 200
@@ -174,8 +174,8 @@ class PresenceStore:
 
     async def renew(self, node: str, *, wants_dead: bool) -> tuple[bool, list[str]]:
         """Renew the node's lease. Returns True if it had not ended meanwhile, and the nodes whose lease has."""
-        reply = await self._nodes.run(NODE_LEASE, (NODES,), node, LEASE_MS, int(wants_dead))
-        return bool(reply[0]), [name.decode() for name in reply[1:]]
+        reply = await self._nodes.run(PROCESS_LEASE, (NODES,), node, LEASE_MS, "told" if wants_dead else "")
+        return bool(reply[0]), [name.decode() for name in reply[2:]]
 
     async def reap(self, node: str) -> int:
         """Make the devices of a dead node leave. Returns their number. Two reapers do no harm."""

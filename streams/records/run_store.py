@@ -141,11 +141,17 @@ class RunStore:
             "ZREM", self._keys.runs(self._keys.of(channel).partition), f"{channel.path} {run_id}"
         )
 
-    async def due(self, partition: int, now_ms: int, limit: int) -> list[tuple[Channel, str]]:
-        """Runs to be looked at by now, the longest due first."""
-        rows = await self._log.calls_in(partition).call(
-            "ZRANGEBYSCORE", self._keys.runs(partition), "-inf", now_ms, "LIMIT", 0, limit
-        )
+    async def due(self, partition: int, now_ms: int, ahead_ms: int, limit: int) -> list[tuple[Channel, str]]:
+        """Runs to be looked at by now, the longest due first, and those registered for later than `ahead_ms` from now.
+
+        Nobody registers one for so late: the clock was set back since.
+        """
+        key, page = self._keys.runs(partition), ("LIMIT", 0, limit)
+        rows, late = await self._log.calls_in(partition).pipeline([
+            ("ZRANGEBYSCORE", key, "-inf", now_ms, *page),
+            ("ZRANGEBYSCORE", key, now_ms + ahead_ms, "+inf", *page),
+        ])  # fmt: skip # a command a line
+        rows = [*rows, *late][:limit]
         pairs = (row.decode().split(" ") for row in rows)
         return [(channel_from_path(path), run_id) for path, run_id in pairs]
 

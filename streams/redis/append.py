@@ -45,6 +45,7 @@ BATCH_EVENTS_MAX: Final = 500
 PENDING_EVENTS_MAX: Final = 50_000
 """Drafts waiting for their batch. Beyond it a publisher is told to back off; 50,000 are about 3 s of work and 50 MB."""
 
+_AWAY: Final = "Redis is away or too busy; nothing was stored"
 _log = logging.getLogger(__name__)
 
 
@@ -163,6 +164,8 @@ class Appender:
         self._policy = policy
         self._pending: dict[Channel, list[_Waiting]] = {}
         self._pending_count = 0
+        self._pending_max = PENDING_EVENTS_MAX
+        self._refusal = _AWAY
         self._free_count = 0
         self._moving: set[Channel] = set()
         self._under_way = 0
@@ -184,10 +187,15 @@ class Appender:
                 for _, done in group:
                     _tell(done, LogUnavailable("Redis is away; nothing was stored"))
 
+    def refuse(self, reason: str | None) -> None:
+        """Take nothing more, for this reason; None takes again."""
+        self._pending_max = PENDING_EVENTS_MAX if reason is None else 0
+        self._refusal = reason or _AWAY
+
     def submit(self, draft: Draft, done: Done) -> None:
         """Append `draft`; `done` is called once, in a later tick, or in this one when Redis is known to be away."""
-        if self._wire is None or self._pending_count >= PENDING_EVENTS_MAX:
-            done(LogUnavailable("Redis is away or too busy; nothing was stored"))
+        if self._wire is None or self._pending_count >= self._pending_max:
+            done(LogUnavailable(self._refusal))
             return
         self._pending_count += 1
         group = self._pending.get(draft.channel)

@@ -29,6 +29,7 @@ class ServerFacts:
     is_append_only: bool
     replicas: int
     maxmemory_policy: str
+    is_rewriting: bool = False
 
 
 class DurabilityPolicy:
@@ -58,6 +59,11 @@ class DurabilityPolicy:
     def level_of(self, kind: Kind) -> Durability:
         """The level that an ack of this kind of channel names."""
         return self._levels[kind]
+
+    @property
+    def levels(self) -> Mapping[Kind, Durability]:
+        """The level of every kind."""
+        return self._levels
 
     @property
     def has_barriers(self) -> bool:

@@ -83,6 +83,20 @@ class Log:
         return sum(server.connect_count for server in self.servers)
 
     @property
+    def durability(self) -> Mapping[Kind, Durability]:
+        """The level that acks of each kind of channel name now."""
+        return next(iter(self.servers)).durability
+
+    @property
+    def changed_durability(self) -> Mapping[Kind, Durability]:
+        """The levels that are not as they were at the start, because the server's set-up was changed."""
+        return next(iter(self.servers)).changed_durability
+
+    def now_ms(self) -> int:
+        """Redis's clock, milliseconds since 1970: the one clock by which processes compare what they wrote."""
+        return next(iter(self.servers)).now_ms()
+
+    @property
     def appended_count(self) -> int:
         """Drafts answered."""
         return sum(server.appender.appended_count for server in self.servers)

@@ -32,10 +32,22 @@ async def read_facts(calls: Calls) -> ServerFacts:
     config = await _config(calls)
     version = tuple(int(part) for part in info.get("redis_version", "0").split("."))
     is_append_only = info.get("aof_enabled") == "1"
-    is_fsync_always = is_append_only and config.get("appendfsync") == "always"
+    is_fsync_always = (
+        is_append_only
+        and config.get("appendfsync") == "always"
+        and config.get("no-appendfsync-on-rewrite") == "no"  # else nothing is synced while the file is rewritten
+    )
     policy = config.get("maxmemory-policy", info.get("maxmemory_policy", "unknown"))
     replicas = int(info.get("connected_slaves", 0))
-    return ServerFacts(version, info.get("run_id", ""), is_fsync_always, is_append_only, replicas, policy)
+    is_rewriting = "1" in {info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled")}
+    run_id = info.get("run_id", "")
+    return ServerFacts(version, run_id, is_fsync_always, is_append_only, replicas, policy, is_rewriting)
+
+
+async def read_clock(calls: Calls) -> int:
+    """Redis's clock, milliseconds since 1970."""
+    seconds, micros = await calls.call("TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
 def read_greeting(connected: socket.socket, password: str = "") -> dict[str, str] | None:
@@ -112,7 +124,7 @@ def _parse_info(text: bytes) -> dict[str, str]:
 
 async def _config(calls: Calls) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in ("maxmemory-policy", "appendfsync"):
+    for name in ("maxmemory-policy", "appendfsync", "no-appendfsync-on-rewrite"):
         try:
             reply = await calls.call("CONFIG", "GET", name)
         except (CommandRefused, RightMissing):  # a managed server without CONFIG: INFO tells the policy

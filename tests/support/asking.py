@@ -64,5 +64,5 @@ async def until_present(node: Node, channel: Channel, devices: dict[str, int]) -
     while found != devices:
         await asyncio.sleep(AGAIN_S)
         with contextlib.suppress(LogUnavailable):
-            people = await node.hub.presence.store.people(channel)
+            people = await node.hub.presence.store.people(channel, 0)
             found = people if isinstance(people, int) else {one.user: one.devices for one in people}

@@ -39,7 +39,7 @@ async def set_clock_back(redis: Any) -> None:
         kind = (await redis.type(key)).decode()
         if (left_ms := await redis.pttl(key)) > 0:
             await redis.pexpire(key, left_ms + BACK_MS)
-        if kind == "zset" and (key.endswith((b":nodes", b":workers")) or key.endswith(b":runs")):
+        if kind == "zset" and key.endswith((b":nodes", b":workers", b":runs")):
             for member in await redis.zrange(key, 0, -1):
                 await redis.zincrby(key, BACK_MS, member)
         if kind == "hash":

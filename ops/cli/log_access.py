@@ -67,6 +67,7 @@ async def stored_log_at(url: str, data: Path) -> AsyncIterator[StoredLog]:
     Raises:
         CommandFailed: there is none.
     """
+    Settings.from_env(os.environ)  # a wrong setting is told first, as by every command
     with present_redis_at(url, data) as address:
         log = await StoredLog.open(address)
         if log is None:

@@ -310,7 +310,7 @@ class GuardCases:
 
     async def test_effects_name_the_event_and_count(self, log: Log, tenant: str) -> None:
         """`@id` and `@seq` stand for the new event's; increments are told in their order, decrements are not."""
-        guard = Guard("g", (), (("at", "@id"), ("number", "@seq"), ("plain", "x")), ("a", "b"), ("c",), 100)
+        guard = Guard("g", (), (("at", "@id"), ("number", "@seq"), ("plain", "x")), ("a", "b"), ("c",), ttl_s=100)
         first = await log.append(said(place(tenant), guards=(guard, Guard("h", increments=("z",)))))
         second = await log.append(said(place(tenant), "two", "c-2", guards=(guard, Guard("h", increments=("z",)))))
         again = await log.append(said(place(tenant), "two", "c-2", guards=(guard, Guard("h", increments=("z",)))))

@@ -138,9 +138,9 @@ async def test_a_zombie_is_refused(log: Log, tenant: str) -> None:
     async with running(chosen, log) as first:
         run_id = await client.ask("x")
         await client.until("assistant.message.start", run_id=run_id)
-        for task in first._tasks:  # it stands still: no renewing, no polling, no reaper
-            if task.get_name() in {"worker-held-runs", "worker-reaper", "worker-partitions", "worker-jobs"}:
-                task.cancel()
+        for loop in first._loops:  # it stands still: no renewing, no polling, no reaper
+            if loop.task and loop.name in {"run_leases", "run_flags", "run_hints", "reaper", "partitions", "jobs"}:
+                loop.task.cancel()
         async with running(chosen, log):
             await client.end(run_id, within_s=30)
             go.set()

@@ -136,10 +136,10 @@ async def test_words_of_failures_are_mended(log: Log, client: Client) -> None:
         run_id = await client.ask("x")
         end = await client.end(run_id)
 
-    assert end["error"] == {"code": "c\ufffd", "message": "d\ufffd?", "retryable": False}
-    assert (await client.until("tool.call.error", run_id=run_id))["message"] == "RuntimeError: b\ufffd?"
+    assert end["error"] == {"code": "c\ufffd", "message": "d\ufffd\ufffd", "retryable": False}
+    assert (await client.until("tool.call.error", run_id=run_id))["message"] == "RuntimeError: b\ufffd\ufffd"
     live = [e.payload for e in await log.replay.live_entries(client.channel) if e.type == b"tool.call.progress"]
-    assert [(p["progress"], p.get("total"), p["message"]) for p in live] == [(1, None, "a\ufffd?")]
+    assert [(p["progress"], p.get("total"), p["message"]) for p in live] == [(1, None, "a\ufffd\ufffd")]
     check_rules(await client.events())
 
 

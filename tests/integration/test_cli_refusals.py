@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from hub.config import DEV_SECRET, Settings
 from hub.readers import SettingRefused
+from streams.redis.log import Log
 
 Hub = Callable[..., tuple[int, str]]
 WEAK_KEY = """-----BEGIN PUBLIC KEY-----
@@ -110,9 +112,15 @@ def test_an_agent_that_is_not_there_is_a_wrong_setting(hub: Hub, redis_url: str)
     assert told.startswith("hub worker: HUB_AGENTS: agent a: no_such_module:run cannot be imported")
 
 
+async def begin(redis_url: str) -> None:
+    """Begin a log with 8 partitions, as the first node does."""
+    log = await Log.open(redis_url, partitions=8)
+    await log.close()
+
+
 def test_partitions_of_another_log_are_a_wrong_setting(hub: Hub, redis_url: str) -> None:
     """The log was begun with 8; the server is fine, the setting is not."""
-    assert hub(*READ, REDIS_URL=redis_url)[0] == 0  # begins the log
+    asyncio.run(begin(redis_url))
     code, told = hub("serve", "--port", "0", REDIS_URL=redis_url, HUB_PARTITIONS="9", HUB_JWT_SECRET=SECRET)
 
     assert code == 2

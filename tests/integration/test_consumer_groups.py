@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from consumers.groups.handler import DONE, Effects, Outcome, Park, Retry, Source, StartFrom
+from streams.channel import Channel, Kind
 from streams.redis.log import Log
 from support.consumer_rig import POLL_S, KillAt, Recorder, Rig, conversation, say
 
@@ -94,7 +95,7 @@ async def test_retry_keeps_its_place_in_the_channel(log: Log, tenant: str) -> No
 @pytest.mark.parametrize("point", ["before_handle", "before_append", "after_append", "before_ack", "after_ack"])
 async def test_an_effect_happens_once_wherever_the_worker_dies(log: Log, tenant: str, point: str) -> None:
     """Killed at any await, the next worker does the event again, and the log holds the effect once."""
-    inbox = conversation(tenant, "out")
+    inbox = Channel(tenant, Kind.USER, "out")
 
     async def react(source: Source, effects: Effects) -> None:
         for place in ("one", "two"):

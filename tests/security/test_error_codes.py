@@ -129,7 +129,7 @@ async def full_node(bench: Bench) -> Seen:
 
 
 async def too_large(bench: Bench) -> Seen:
-    reading = {"up_to": "1-0"}
+    reading = {"up_to": "0-0"}
     a = await bench.socket(await bench.node(quota_bytes_stored=10))
     assert (await a.answer("channel.read", reading, CHANNEL))["type"] == "ack"
     return a, await a.say(CHANNEL, "more than ten bytes")

@@ -291,7 +291,7 @@ def state_of(messages: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "metadata": {}, "count": len(messages), "title": None, "settings": {}, "revision": 0,
         "active_leaf": messages[-1]["message_id"], "messages": messages, "active_runs": [], "pending_requests": [],
-        "read_markers": {},
+        "read_markers": {}, "members": [], "access": {},
     }  # fmt: skip # a table
 
 

@@ -94,7 +94,7 @@ class PersonSocket:
         self._reading: asyncio.Task[None] | None = None
         self._numbers = 0
         self._refused_channels: list[str] = []
-        self._subscribing: set[str] = set()
+        self._asked: dict[tuple[str, str], str] = {}
 
     async def open(
         self, url: str, token: str, *, resumes: dict[str, HeldCursor] | None = None, capabilities: list[str]
@@ -142,15 +142,13 @@ class PersonSocket:
         Raises:
             SocketLost: the connection is gone.
         """
-        wishes = []
+        wishes, name = [], self._recorder.name()
         for channel, wish in channels.items():
             held = self._cursors.get(channel)
             is_behind = "after" not in wish and held is not None
             cursor = {"after": held.id, "seq": held.seq, "epoch": held.epoch} if is_behind and held else {}
-            self._begin(channel, held if is_behind else None, wish)
+            self._asked[(name, channel)] = self._new_reader(channel, held if is_behind else None, wish)
             wishes.append({"channel": channel, **cursor, **wish})
-        name = self._recorder.name()
-        self._subscribing.add(name)
         await self._ask("channel.subscribe", {"channels": wishes}, None, name)
 
     def take_refused(self) -> list[str]:
@@ -167,10 +165,12 @@ class PersonSocket:
         await self._ask("channel.unsubscribe", {"channels": [channel]}, None, self._recorder.name())
 
     def _begin(self, channel: str, held: HeldCursor | None, wish: Json) -> None:
-        """Record that a subscription begins."""
+        """A subscription that stands from now on."""
+        self._readers[channel] = self._new_reader(channel, held, wish)
+
+    def _new_reader(self, channel: str, held: HeldCursor | None, wish: Json) -> str:
+        """Record that a subscription is asked for. What comes before its answer is still the former one's."""
         reader = self._recorder.name()
-        self._end(channel, "begun again", is_own=True)
-        self._readers[channel] = reader
         cursor: Json | None = None
         if held is not None:
             cursor = {"after": held.id, "seq": held.seq, "since": held.since}
@@ -190,6 +190,7 @@ class PersonSocket:
             there=not channel.startswith("user:"),
             presence=bool(wish.get("presence") and wish.get("state", True)),
         )
+        return reader
 
     def _end(self, channel: str, why: str, *, is_own: bool) -> None:
         reader = self._readers.pop(channel, None)
@@ -308,6 +309,9 @@ class PersonSocket:
     def _lost(self, why: str, *, is_own: bool) -> None:
         for channel in list(self._readers):
             self._end(channel, why, is_own=is_own)
+        for reader in self._asked.values():
+            self._recorder.write("left", r=reader, why=why, is_own=is_own)
+        self._asked.clear()
         self.ended.set()
         for answer in self._waiting.values():
             if not answer.done():
@@ -351,13 +355,13 @@ class PersonSocket:
     def _other(self, raw: str, message: Json, size: int) -> None:
         kind, channel, re = message["type"], message.get("channel", ""), message.get("re")
         if kind == "channel.subscribed":
-            self._subscribed(channel, message["payload"], size)
+            self._subscribed(channel, message["payload"], size, re)
         elif kind == "channel.resumed" and channel in self._readers:
             self._recorder.write("resumed", r=self._readers[channel], payload=message["payload"])
         elif kind == "channel.unsubscribed":
             self._end(channel, message["payload"]["reason"], is_own=message["payload"]["reason"] == "requested")
         elif kind == "connection.error":
-            self._refused(channel, message["payload"], is_answer=re in self._subscribing or re is None)
+            self._refused(channel, message["payload"], re)
             if re is None:
                 self._recorder.write("note", p=self._recorder.process, what=message["payload"], channel=channel)
         elif re is None and channel in self._readers:
@@ -366,16 +370,25 @@ class PersonSocket:
         if answer is not None and not answer.done():
             answer.set_result({**message, "raw": raw})
 
-    def _refused(self, channel: str, error: Json, *, is_answer: bool) -> None:
-        """A channel is not followed, or no more: until it is asked for again, or the hub takes it up by itself."""
-        if channel and is_answer and channel in self._readers:
+    def _refused(self, channel: str, error: Json, re: str | None) -> None:
+        """A channel is not followed, or no more: until it is asked for again, or the node takes it up by itself."""
+        asked = self._asked.pop((re or "", channel), None)
+        if asked is not None:
+            self._recorder.write("left", r=asked, why=f"refused {error['code']}", is_own=False)
+        elif re is not None or channel not in self._readers:
+            return
+        else:
             self._end(channel, f"refused {error['code']}", is_own=False)
-            if error["code"] in _OPEN_CODES:
-                self._refused_channels.append(channel)
+        if error["code"] in _OPEN_CODES:
+            self._refused_channels.append(channel)
 
-    def _subscribed(self, channel: str, payload: Json, size: int) -> None:
-        if channel not in self._readers:
-            self._begin(channel, self._cursors.get(channel), {})
+    def _subscribed(self, channel: str, payload: Json, size: int, re: str | None) -> None:
+        asked = self._asked.pop((re or "", channel), None)
+        if asked is not None:
+            self._end(channel, "begun again", is_own=True)
+            self._readers[channel] = asked
+        elif channel not in self._readers:
+            self._begin(channel, None, {"after": "?"})  # taken up by the node itself, from where it was asked to
         reader = self._readers[channel]
         self._recorder.write("subscribed", r=reader, n=size, payload=payload)
         held = self._cursors.get(channel)

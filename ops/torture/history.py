@@ -27,7 +27,8 @@ JSON lines. Every record has `t`, milliseconds on the machine's monotonic clock 
 
 The head's `tenants` have each a mark that stands in everything they write; `expects` names what must be looked at, `faults` what
 must fire. Of an operation, `p` is the process and `id` the command's. A reader is one subscription on one connection;
-`there` says that it counts as presence, `presence` that it follows presence, a cursor's `since` when its event was got; it has a
+`there` says that it counts as presence, `presence` that it follows presence, a cursor's `since` when its event was got (an
+`after` of `?`: the node took the channel up by itself); it has a
 `token`, too, as an operation may.
 
 `loses`, at the begin of a fault that destroys what was acknowledged: {`levels`: [durability…], `since`: t or null (all there

@@ -182,6 +182,8 @@ class Torture:
 
     async def _clean(self) -> None:
         await asyncio.gather(*(client.end() for client in self._clients), return_exceptions=True)
+        if self._recorder is not None:
+            self._recorder.close()
         with contextlib.suppress(Exception):
             await self._cluster.stop()
 

@@ -87,6 +87,8 @@ class _Following:
             return int(payload["head"]["seq"]) - rewound + 1
         if after == "0":
             return int(payload["floor"]["seq"]) + 1
+        if after == "?":  # the node took it up by itself
+            return int(payload["head"]["seq"]) - int(payload.get("replay", 0)) + 1
         return int(cursor["seq"]) + 1 if "seq" in cursor else None
 
     def _gap(self, line: int, record: Record, gap: Record, cursor: Record) -> None:
@@ -240,7 +242,7 @@ def _last_seen(lines: list[tuple[int, Record]]) -> tuple[int | None, int]:
             if payload.get("gap") or (cursor.get("after") in {None, "$"} and last is None):
                 last, last_line = payload["head"]["seq"], line
             elif last is None:
-                last, last_line = int(cursor.get("seq", payload["floor"]["seq"])), line
+                last, last_line = int(cursor.get("seq", payload["head"]["seq"] - payload.get("replay", 0))), line
         elif record["k"] == "got" and record["e"]:
             last, last_line = record["e"][-1][0], line
     return last, last_line

@@ -104,12 +104,13 @@ def _compare(history: History, verdict: Verdict, place: Place, life: list[Shown]
             verdict.tell("states whose events nobody saw")
             continue
         verdict.look("states")
+        named: set[str] = set()
         for name, why in _differences(json.loads(state.render()), known, shown, place):
-            sentence = (
-                f"{place[1]} of {place[0]}, state at seq {shown.seq} ({shown.source}): {name} is not the fold: {why}"
-            )
-            verdict.add("unread" if name == "unread" else "state", shown.t, sentence, shown.line)
-            break
+            kind = "unread" if name == "unread" else "state"
+            if kind not in named:
+                where = f"{place[1]} of {place[0]}, state at seq {shown.seq} ({shown.source})"
+                verdict.add(kind, shown.t, f"{where}: {name} is not the fold: {why}", shown.line)
+            named.add(kind)
 
 
 def _events_of(history: History, place: Place, life: list[Shown]) -> dict[int, Record]:

@@ -95,6 +95,8 @@ class PersonSocket:
         self._numbers = 0
         self._refused_channels: list[str] = []
         self._asked: dict[tuple[str, str], str] = {}
+        self._owed: dict[str, str] = {}
+        self._told: set[str] = set()
 
     async def open(
         self, url: str, token: str, *, resumes: dict[str, HeldCursor] | None = None, capabilities: list[str]
@@ -309,9 +311,10 @@ class PersonSocket:
     def _lost(self, why: str, *, is_own: bool) -> None:
         for channel in list(self._readers):
             self._end(channel, why, is_own=is_own)
-        for reader in self._asked.values():
+        for reader in (*self._asked.values(), *self._owed.values()):
             self._recorder.write("left", r=reader, why=why, is_own=is_own)
         self._asked.clear()
+        self._owed.clear()
         self.ended.set()
         for answer in self._waiting.values():
             if not answer.done():
@@ -373,23 +376,34 @@ class PersonSocket:
     def _refused(self, channel: str, error: Json, re: str | None) -> None:
         """A channel is not followed, or no more: until it is asked for again, or the node takes it up by itself."""
         asked = self._asked.pop((re or "", channel), None)
-        if asked is not None:
+        is_open = error["code"] in _OPEN_CODES
+        if asked is not None and is_open:
+            self._let_go(channel)
+            self._owed[channel] = asked
+        elif asked is not None:
             self._recorder.write("left", r=asked, why=f"refused {error['code']}", is_own=False)
         elif re is not None or channel not in self._readers:
             return
-        else:
+        elif not is_open or self._readers[channel] in self._told:
             self._end(channel, f"refused {error['code']}", is_own=False)
-        if error["code"] in _OPEN_CODES:
+        if is_open:
             self._refused_channels.append(channel)
 
+    def _let_go(self, channel: str) -> None:
+        """What the node owed is asked for anew."""
+        owed = self._owed.pop(channel, None)
+        if owed is not None:
+            self._recorder.write("left", r=owed, why="asked again", is_own=True)
+
     def _subscribed(self, channel: str, payload: Json, size: int, re: str | None) -> None:
-        asked = self._asked.pop((re or "", channel), None)
+        asked = self._asked.pop((re or "", channel), None) or self._owed.pop(channel, None)
         if asked is not None:
             self._end(channel, "begun again", is_own=True)
             self._readers[channel] = asked
         elif channel not in self._readers:
             self._begin(channel, None, {"after": "?"})  # taken up by the node itself, from where it was asked to
         reader = self._readers[channel]
+        self._told.add(reader)
         self._recorder.write("subscribed", r=reader, n=size, payload=payload)
         held = self._cursors.get(channel)
         head = payload["head"]

@@ -116,13 +116,13 @@ def _compare(history: History, verdict: Verdict, place: Place, life: list[Shown]
 def _events_of(history: History, place: Place, life: list[Shown]) -> dict[int, Record]:
     """Seq → event, as the channel was in that life: as it is stored, in the last one; before, where only one event had the seq."""
     last_loss_ms = max((loss.end_ms for loss in history.losses if loss.touches(place)), default=0.0)
-    log = history.logs.get(place)
+    log, until_ms = history.logs.get(place), max(shown.t for shown in life)
     if last_loss_ms and log is not None and life[0].t > last_loss_ms:
         return {seq: history.event(name) for seq, _, name, _ in log.entries}
     return {
         seq: history.event(next(iter(held)))
         for seq, held in history.sightings.get(place, {}).items()
-        if len(held) == 1 or not last_loss_ms
+        if not last_loss_ms or (len(held) == 1 and min(first for _, first, _, _ in held.values()) <= until_ms)
     }
 
 

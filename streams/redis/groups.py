@@ -73,6 +73,18 @@ def read_work(partition: int, raw: Sequence[Reply], deliveries: int = 1) -> Work
     return Work(partition, raw[0].decode(), path, event, type_, only, deliveries)
 
 
+def parse_parked_id(text: str) -> tuple[int, str]:
+    """Read the partition and the stream id that name parked work.
+
+    Raises:
+        ValueError: not an id as `parked` gives it.
+    """
+    number, _, stream_id = text.partition(":")
+    if not (number.isdecimal() and is_id(stream_id)):
+        raise ValueError("a parked id looks like 3:1795367479511-0; `hub parked` lists them")
+    return int(number), stream_id
+
+
 class Groups:
     """The groups of all partitions. Blocking reads need a connection of their own: `read` takes it."""
 
@@ -177,10 +189,9 @@ class Groups:
         Raises:
             ValueError: not an id as `parked` gives it.
         """
-        number, _, stream_id = parked_id.partition(":")
-        if not (number.isdecimal() and int(number) < self._keys.partitions and is_id(stream_id)):
-            raise ValueError("a parked id looks like 3:1795367479511-0; `hub parked` lists them")
-        partition = int(number)
+        partition, stream_id = parse_parked_id(parked_id)
+        if partition >= self._keys.partitions:
+            return False
         keys = (self._keys.parked(partition), self._keys.work(partition))
         return bool(await self._log.calls_in(partition).run(_PUT_BACK, keys, stream_id))
 

@@ -40,7 +40,8 @@ async def fill(node: Node, tenant: str, mark: str) -> tuple[list[str], int]:
             names = [f"u-{mark}"] if kind == "user" else ["shared", mark]
             for channel in (f"{kind}:{name}" for name in names):
                 await a.answer("channel.subscribe", {"channels": [{"channel": channel, "presence": True}]})
-                for name in WITH_CHANNEL:
+                # An access list would shut everything that follows out, so it comes last.
+                for name in sorted(WITH_CHANNEL, key=lambda name: name == "channel.configure"):
                     if kind not in {kind.value for kind in CATALOGUE[name].kinds}:
                         continue
                     for payload in plant(name, mark):

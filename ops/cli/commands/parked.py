@@ -13,7 +13,7 @@ import typer
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.log_access import log_at, stored_log_at
 from ops.cli.options import DEFAULT_DATA, Data, Redis, new_app
-from streams.redis.groups import Groups, list_parked
+from streams.redis.groups import Groups, list_parked, parse_parked_id
 
 app = new_app()
 
@@ -48,16 +48,17 @@ async def _list(handler: str, redis: str, data: Path) -> None:
 
 
 async def _retry(parked_id: str, handler: str, redis: str, data: Path) -> None:
+    try:
+        if parked_id != "all":
+            parse_parked_id(parked_id)
+    except ValueError as error:
+        raise CommandFailed(str(error), EXIT_USAGE) from error
     async with stored_log_at(redis, data):
         pass  # a retry begins no log where there is none
     async with _groups(redis, data) as groups:
         ids = [row.id for row in await groups.parked(handler or None)] if parked_id == "all" else [parked_id]
         for one in ids:
-            try:
-                is_back = await groups.put_back(one)
-            except ValueError as error:
-                raise CommandFailed(str(error), EXIT_USAGE) from error
-            if not is_back:
+            if not await groups.put_back(one):
                 raise CommandFailed(f"nothing is parked under {one}; `hub parked` lists what is")
             print(f"{one} will be retried")
 

@@ -224,7 +224,7 @@ async def test_made_up_channel_names_fill_no_table(redis_url: str, tenant: str) 
 
 
 async def test_subscribing_costs_by_channel_and_ten_to_the_five_are_refused(redis_url: str, tenant: str) -> None:
-    """A bomb of 100,000 channels: 200 and the own inbox are followed, the rest is refused, and the socket is closed for not listening."""
+    """A bomb of 100,000 channels: 200 and the inbox are followed, the rest refused, the socket closed for not listening."""
     async with running_node(redis_url, rate_limits={}) as node, client(node.ws_url, token("a", tenant)) as a:
         NodeClock(node)
         for start in range(0, 100_000, 100):

@@ -146,7 +146,7 @@ async def test_nothing_of_one_tenant_reaches_another(redis_url: str, tenant: str
             await insider.subscribe("conversation:shared", after="0")
             await insider.answer("channel.state", {}, "conversation:shared")
 
-    assert planted > 60
+    assert planted > 50  # those that name files are refused: none is ready there
     assert mark in "".join(insider.raw), "the marker is there for who may see it"
     assert len(stranger.received) > 150
     assert not [received for received in stranger.received if mark.encode() in received]

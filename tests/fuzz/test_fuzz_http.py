@@ -102,7 +102,7 @@ async def test_hostile_requests_meet_documented_answers(redis_url: str, tenant: 
         source = RequestSource(seed, await document_of(node))
         async with httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http:
             met: dict[int, int] = {}
-            for _ in range(400):
+            for _ in range(1_000):
                 method, path, more = source.request()
                 answer = await http.request(method, path, **more)
                 met[answer.status_code] = met.get(answer.status_code, 0) + 1

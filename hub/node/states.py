@@ -59,6 +59,12 @@ class _Fold:
         self.weight_bytes, self.snapshot_seq = size_bytes, self.state.seq
 
 
+def _noticed(reading: asyncio.Task[StateAt]) -> None:
+    """Take the failure of a reading whose askers have all left: it is nobody's, and no fault of the loop."""
+    if not reading.cancelled():
+        reading.exception()
+
+
 class StateReader:
     """Reads channel states, folding each event once a node."""
 
@@ -70,15 +76,39 @@ class StateReader:
         self._folds_bytes = 0
         self._past = asyncio.Lock()
         """States of the past are folded one after another: each takes 7 µs an event of everybody's time."""
-        self._locks: dict[Channel, asyncio.Lock] = {}  # of those being read now
+        self._locks: dict[Channel, asyncio.Lock] = {}  # of those being folded now
+        self._reading: dict[Channel, asyncio.Lock] = {}  # of those being read now
+        self._next_readings: dict[Channel, asyncio.Task[StateAt]] = {}
+        self._looks: dict[Channel, Look] = {}  # of those whose next reading has not begun
         self.broken_count = 0
 
     async def read(self, channel: Channel, look: Look) -> StateAt:
         """The state at the look's head or later, with the live part as of now.
 
+        Whoever asks while a channel is being read waits for the next reading, which begins after that and is one for all who
+        wait: a thousand who come at once cost two readings, not a thousand.
+
         Raises:
             LogUnavailable: Redis is unreachable.
         """
+        next_reading = self._next_readings.get(channel)
+        if next_reading is None:
+            next_reading = self._next_readings[channel] = asyncio.create_task(self._read_in_turn(channel))
+            next_reading.add_done_callback(_noticed)
+        self._looks[channel] = look  # the newest: its head is at or after the others'
+        return await asyncio.shield(next_reading)
+
+    async def _read_in_turn(self, channel: Channel) -> StateAt:
+        lock = self._reading.setdefault(channel, asyncio.Lock())
+        try:
+            async with lock:
+                del self._next_readings[channel]
+                return await self._read(channel, self._looks.pop(channel))
+        finally:
+            if not lock.locked() and channel not in self._next_readings:
+                self._reading.pop(channel, None)
+
+    async def _read(self, channel: Channel, look: Look) -> StateAt:
         state = await self.fold(channel, look)
         position, members = Position(state.id, state.seq), set[str]()
         if channel.kind is Kind.TEAM:  # it shows how its members are: the live part has them

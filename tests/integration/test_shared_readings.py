@@ -1,0 +1,70 @@
+"""Many who ask for one channel's state at once are answered from one reading, begun after they asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from hub.node.live_fields import LiveFields
+from hub.node.states import StateReader
+from streams.channel import Channel, Kind
+from streams.envelope import Actor, Draft
+from streams.errors import LogUnavailable
+from streams.redis.log import Log
+from support.redis_server import RedisServer
+from support.until import until
+
+ASKERS = 200
+
+
+async def commands(log: Log) -> int:
+    return int((await log.redis.info("stats"))["total_commands_processed"])
+
+
+async def test_those_who_come_at_once_share_a_reading(log: Log, tenant: str) -> None:
+    """Each read the live lane and the presence for himself before: a thousand joiners held the fan-out up for seconds."""
+    states, channel = StateReader(log, LiveFields(log)), Channel(tenant, Kind.CONVERSATION, "all")
+    for number in range(20):
+        await log.append(Draft(channel, "chat.message", b'{"text":"%d"}' % number, Actor("user", "a")))
+    look = await log.look(channel)
+    await states.read(channel, look)
+    before = await commands(log)
+    one = await states.read(channel, look)
+    price = await commands(log) - before
+
+    before = await commands(log)
+    found = await asyncio.gather(*(states.read(channel, look) for _ in range(ASKERS)))
+
+    assert await commands(log) - before < 4 * price
+    assert {state.json for state in found} == {one.json}
+
+
+async def test_who_asks_while_a_channel_is_read_sees_what_was_stored_before(log: Log, tenant: str) -> None:
+    """The reading under way may have begun too early for him: he gets the next one."""
+    states, channel = StateReader(log, LiveFields(log)), Channel(tenant, Kind.CONVERSATION, "all")
+    counts = []
+    for number in range(1, 30):
+        earlier = asyncio.create_task(states.read(channel, await log.look(channel)))
+        await asyncio.sleep(0)
+        await log.append(Draft(channel, "chat.message", b'{"text":"x"}', Actor("user", "a")))
+        counts.append((number, json.loads((await states.read(channel, await log.look(channel))).json)["count"]))
+        await earlier
+
+    assert [number for number, _ in counts] == [count for _, count in counts]
+
+
+async def test_a_failed_reading_is_told_to_all_and_the_next_one_works(own_redis: RedisServer, tenant: str) -> None:
+    """Redis away: nobody waits for ever, and no reading stays behind that later askers would wait for."""
+    log = await Log.open(own_redis.url)
+    try:
+        states, channel = StateReader(log, LiveFields(log)), Channel(tenant, Kind.CONVERSATION, "all")
+        look = await log.look(channel)
+        with own_redis.killed():
+            failed = await asyncio.gather(*(states.read(channel, look) for _ in range(5)), return_exceptions=True)
+        await until(lambda: log.is_available)
+        again = await states.read(channel, await log.look(channel))
+    finally:
+        await log.close()
+
+    assert all(isinstance(error, LogUnavailable) for error in failed)
+    assert json.loads(again.json)["count"] == 0

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+_SIDES: Final = ("before", "after")
 POINTS: Final = (
-    "before_handle", "before_append", "after_append", "before_ack", "after_ack", "before_park", "after_park",
-    "run_before_take", "run_after_take", "run_before_start", "run_after_start", "run_before_tool",
-    "run_after_tool", "run_before_step", "run_after_step", "run_before_end", "run_after_end", "run_before_ask",
-    "run_after_ask", "run_before_wait", "run_after_wait", "run_before_complete", "run_after_complete",
+    "before_handle",
+    *(f"{side}_{step}" for step in ("append", "ack", "park") for side in _SIDES),
+    *(
+        f"run_{side}_{step}"
+        for step in ("take", "start", "tool", "step", "end", "ask", "wait", "complete")
+        for side in _SIDES
+    ),
     "run_after_turn",
-)  # fmt: skip
+)
 """Every point; a test enumerates them."""
 
 

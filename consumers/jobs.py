@@ -123,10 +123,19 @@ class JobTaker:
         self._take = take
         self._worker = ArqWorker(
             [func(self._take_job, name=JOB)],  # type: ignore[arg-type]  # its protocol has **kwargs, which no job of ours gets
-            queue_name=queue_of(agent), redis_pool=pool, handle_signals=False,
-            max_jobs=50, job_timeout=TAKE_TIMEOUT_S, keep_result=0, poll_delay=max(POLL_S, agents / POLLS_PER_S),
-            max_tries=1, retry_jobs=False, job_serializer=dump_job, job_deserializer=load_job, log_results=False,
-        )  # fmt: skip
+            queue_name=queue_of(agent),
+            redis_pool=pool,
+            handle_signals=False,
+            max_jobs=50,
+            job_timeout=TAKE_TIMEOUT_S,
+            keep_result=0,
+            poll_delay=max(POLL_S, agents / POLLS_PER_S),
+            max_tries=1,
+            retry_jobs=False,
+            job_serializer=dump_job,
+            job_deserializer=load_job,
+            log_results=False,
+        )
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:

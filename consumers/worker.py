@@ -129,9 +129,19 @@ class Worker:
         self.jobs = LocalJobs(ArqJobs(pool), self._take_here)
         leases = Leases(log, self.name)
         self.parts = WorkerParts(
-            self.name, log, self.store, leases, self.jobs, DeltaWriter(log), options.agents, self.metrics, options.faults,
-            log.now_ms, options.lease_ms, options.grace_s,
-        )  # fmt: skip
+            self.name,
+            log,
+            self.store,
+            leases,
+            self.jobs,
+            DeltaWriter(log),
+            options.agents,
+            self.metrics,
+            options.faults,
+            log.now_ms,
+            options.lease_ms,
+            options.grace_s,
+        )
         self.held_runs = HeldRuns(self.parts)
         self.runner = SegmentRunner(self.parts, self.held_runs)
         self.reaper = Reaper(self.parts, options.look_again_ms / 3000, options.look_again_ms, options.job_patience_ms)

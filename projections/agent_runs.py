@@ -151,14 +151,16 @@ AGENT_RUNS: Final = Projection(
     model=RunFields,
     initial=_initial_runs,
     handlers={
-        "agent.status": _status, "agent.output": _output, "agent.complete": _complete_run,
+        "agent.status": _status,
+        "agent.output": _output,
+        "agent.complete": _complete_run,
         "assistant.message.start": _start,
     },
     render=_render_runs,
     dump=_dump_runs,
     load=_load_runs,
     lists=_lists,
-)  # fmt: skip
+)
 """`active_runs` of conversations and agents; `outputs` and `completed` of agents."""
 
 

@@ -36,7 +36,7 @@ PROJECTIONS: Final[Mapping[Kind, tuple[Projection[Any], ...]]] = MappingProxyTyp
         Kind.DOCUMENT: (CHANNEL_SETTINGS, DOCUMENTS),
         Kind.USER: (NOTIFICATIONS,),
     }
-)  # fmt: skip - a table
+)
 """Kind of channel → its projections, in the order their fields are rendered. Where two want one event, the one that asks
 more of it stands first, so that a broken event changes neither."""
 

@@ -228,9 +228,11 @@ def _render(state: Conversation) -> JsonObject:
         return {}
     settings = state.settings
     return {
-        "title": settings.title, "settings": settings.values, "revision": settings.revision,
+        "title": settings.title,
+        "settings": settings.values,
+        "revision": settings.revision,
         "active_leaf": state.tree.active_leaf,
-    }  # fmt: skip
+    }
 
 
 def _lists(state: Conversation) -> Lists:
@@ -259,14 +261,21 @@ CONVERSATION: Final = Projection(
     model=ConversationFields,
     initial=_initial,
     handlers={
-        "chat.message": _message, "chat.edit": _edit, "chat.delete": _delete, "chat.react": _react,
-        "chat.branch": _branch, "chat.configure": _configure, "channel.configure": _configure_channel,
+        "chat.message": _message,
+        "chat.edit": _edit,
+        "chat.delete": _delete,
+        "chat.react": _react,
+        "chat.branch": _branch,
+        "chat.configure": _configure,
+        "channel.configure": _configure_channel,
         "chat.regenerate": _regenerate,
-        "conversation.updated": _updated, "assistant.message.start": _start, "assistant.message.end": _end,
+        "conversation.updated": _updated,
+        "assistant.message.start": _start,
+        "assistant.message.end": _end,
     },
     render=_render,
     dump=_dump,
     load=_load,
     lists=_lists,
-)  # fmt: skip
+)
 """Messages and settings of conversation channels; messages alone of agent channels."""

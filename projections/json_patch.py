@@ -169,8 +169,13 @@ def _value(operation: JsonObject) -> Json:
 
 
 _OPERATIONS: Final[dict[str, Callable[[Json, JsonObject, PatchWork], Patched]]] = {
-    "add": _add, "remove": _remove, "replace": _replace, "move": _move, "copy": _copy, "test": _test,
-}  # fmt: skip
+    "add": _add,
+    "remove": _remove,
+    "replace": _replace,
+    "move": _move,
+    "copy": _copy,
+    "test": _test,
+}
 """RFC 6902 section 4."""
 
 

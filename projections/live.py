@@ -160,6 +160,6 @@ _HANDLERS: Final[Mapping[str, Callable[[Live, Recorded], None]]] = MappingProxyT
         "chat.typing": _typing,
         "document.cursor": _cursor,
     }
-)  # fmt: skip - a table
+)
 LIVE_TYPES: Final = frozenset(name.encode() for name in _HANDLERS)
 """The live lane's event types that change the state, as entries carry them."""

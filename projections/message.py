@@ -97,9 +97,7 @@ class Message:
 
     def render(self) -> JsonObject:
         """The message as state shows it, fields that say nothing left out."""
-        shown: JsonObject = {
-            "message_id": self.message_id, "role": self.role, "actor": self.actor, "text": self.text,
-        }  # fmt: skip
+        shown: JsonObject = {"message_id": self.message_id, "role": self.role, "actor": self.actor, "text": self.text}
         for name in ("parts", "parent_id", "run_id"):
             if (value := getattr(self, name)) is not None:
                 shown[name] = value

@@ -145,8 +145,14 @@ class Entry(NamedTuple):
         meta = b"" if self.meta == b"{}" else b',"meta":' + self.meta
         head = b'{"id":"%b","seq":%d,' % (self.id, self.seq) if self.seq else b"{"
         return b'%b"channel":"%b","type":"%b","v":%b,"actor":%b%b,"payload":%b}' % (
-            head, channel, self.type, self.v, self.actor, meta, self.data,
-        )  # fmt: skip
+            head,
+            channel,
+            self.type,
+            self.v,
+            self.actor,
+            meta,
+            self.data,
+        )
 
     @property
     def payload(self) -> dict[str, Any]:

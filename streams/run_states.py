@@ -23,7 +23,7 @@ TRANSITIONS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
         "cancelled": _NONE,
         "expired": _NONE,
     }
-)  # fmt: skip - a table
+)
 """State → the states it may become."""
 
 OPEN_STATES: Final = tuple(state for state, following in TRANSITIONS.items() if following)
@@ -37,7 +37,7 @@ OUTCOMES: Final[Mapping[str, RunState]] = MappingProxyType(
         "cancelled": "cancelled",
         "expired": "expired",
     }
-)  # fmt: skip - a table
+)
 """`agent.complete.outcome` → the state it brings."""
 
 QUEUED_MS_MAX: Final = 600_000

@@ -41,8 +41,11 @@ RECORDED_CHARACTERS: Final = 10_000
 """Text of a response recorded with its step, which later rounds of a repeated run show to the model."""
 _AGAIN: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 _FINISH: Final[Mapping[str, FinishReason]] = {
-    "stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter",
-}  # fmt: skip
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+}
 END: Final = "[DONE]"
 
 
@@ -119,9 +122,11 @@ class OpenAIAgent:
 
     def _body(self, messages: list[Json], given: AgentInput) -> JsonObject:
         body: JsonObject = {
-            "model": given.settings.get("model") or self.model, "messages": messages, "stream": True,
+            "model": given.settings.get("model") or self.model,
+            "messages": messages,
+            "stream": True,
             "stream_options": {"include_usage": True},
-        }  # fmt: skip
+        }
         if "temperature" in given.settings:
             body["temperature"] = given.settings["temperature"]
         functions: list[Json] = [
@@ -227,8 +232,9 @@ def _as_messages(found: Json, outcomes: Back) -> list[Json]:
     rows = found.get("calls") if isinstance(found, dict) else []
     calls: list[Json] = [
         {"id": row["id"], "type": "function", "function": {"name": row["name"], "arguments": row["arguments"]}}
-        for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict)
-    ]  # fmt: skip
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict)
+    ]
     text = found.get("text") if isinstance(found, dict) else None
     messages: list[Json] = [{"role": "assistant", "content": text or None, "tool_calls": calls}]
     messages += [

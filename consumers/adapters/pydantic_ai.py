@@ -89,9 +89,13 @@ class PydanticAgent:
     is_interactive = True
 
     def __init__(
-        self, agent: Agent[Any, Any], *, description: str = "", history: int = 50,
+        self,
+        agent: Agent[Any, Any],
+        *,
+        description: str = "",
+        history: int = 50,
         deps: Callable[[Context, AgentInput], Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._agent = agent
         self._history = history
         self._deps = deps
@@ -104,9 +108,11 @@ class PydanticAgent:
         stopping = asyncio.create_task(_cancel_when(ctx.cancelled, token))
         try:
             async with self._agent.run_stream_events(
-                cancellation_token=token, conversation_id=ctx.run_id,
-                run_id=f"{ctx.run_id}.{ctx.segment}.{ctx.attempt}", **options,
-            ) as events:  # fmt: skip
+                cancellation_token=token,
+                conversation_id=ctx.run_id,
+                run_id=f"{ctx.run_id}.{ctx.segment}.{ctx.attempt}",
+                **options,
+            ) as events:
                 async for event in events:
                     for item in await self._translate(ctx, turn, event, events.all_messages):
                         yield item
@@ -225,11 +231,15 @@ def _ids(value: Json) -> list[str]:
 def _questions(requests: DeferredToolRequests) -> list[Question]:
     approvals = [
         Question(
-            f"May {call.tool_name} run?", "approval", call.tool_name, call.args_as_dict(), allow_edit=True,
+            f"May {call.tool_name} run?",
+            "approval",
+            call.tool_name,
+            call.args_as_dict(),
+            allow_edit=True,
             tool_call_id=call.tool_call_id,
         )
         for call in requests.approvals
-    ]  # fmt: skip
+    ]
     return approvals + [
         Question(
             f"Run {call.tool_name}", "client_tool", call.tool_name, call.args_as_dict(), tool_call_id=call.tool_call_id

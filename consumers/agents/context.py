@@ -44,9 +44,14 @@ class Context(Protocol):
         """Answers so far by tool call id, or by request id where a question was not about a call."""
 
     async def ask(
-        self, prompt: str, *, kind: QuestionKind = "input", response_schema: JsonObject | None = None,
-        assignees: Sequence[str] = (), expires_in_s: float | None = None,
-    ) -> Answer:  # fmt: skip
+        self,
+        prompt: str,
+        *,
+        kind: QuestionKind = "input",
+        response_schema: JsonObject | None = None,
+        assignees: Sequence[str] = (),
+        expires_in_s: float | None = None,
+    ) -> Answer:
         """Ask a person. The segment ends meanwhile; the agent is run again with the answer."""
         question = Question(
             prompt, kind, response_schema=response_schema, assignees=tuple(assignees), expires_in_s=expires_in_s

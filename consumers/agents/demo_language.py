@@ -20,9 +20,11 @@ QUESTION_CHARACTERS: Final = 2_000
 """More of a text than this is no question."""
 _WORD: Final = re.compile(r"[^\W\d_]{4,}")
 _COMMON: Final = frozenset(
-    ["that", "this", "with", "have", "what", "your", "just", "like", "from", "they", "there", "when", "would", "about",
-     "then", "know", "dont", "them", "some", "will", "here", "want", "which", "been", "does", "should", "could", "into"]
-)  # fmt: skip
+    _WORD.findall(
+        "that this with have what your just like from they there when would about then know dont them some will here want "
+        "which been does should could into"
+    )
+)
 
 _NAME: Final = r"(?P<who>[\w.@|+~-]+)"
 _PATTERNS: Final = tuple(
@@ -56,9 +58,10 @@ def find(messages: Iterable[PastMessage], words: str, who: str | None) -> list[P
     wanted = words.lower()
     name = who.lower() if who else None
     return [
-        one for one in messages
+        one
+        for one in messages
         if one.role == "user" and wanted in one.text.lower() and (name is None or one.by.lower() == name)
-    ]  # fmt: skip
+    ]
 
 
 def found_json(hits: Sequence[PastMessage]) -> JsonObject:
@@ -117,13 +120,14 @@ def summary_text(messages: Sequence[PastMessage]) -> str:
     )
     words = Counter(word for one in people for word in _WORD.findall(one.text.lower()) if word not in _COMMON)
     about = ", ".join(f"{word} ({count})" for word, count in words.most_common(6))
-    return "\n".join([
+    busiest_text = time_text(busiest * 3_600_000)
+    lines = (
         count_text(people, None),
-        (f"From {time_text(times[0])} to {time_text(times[-1])} UTC; the busiest hour began {time_text(busiest * 3_600_000)} "
-        f"with {most} messages."),
+        f"From {time_text(times[0])} to {time_text(times[-1])} UTC; the busiest hour began {busiest_text} with {most} messages.",
         f"The longest silence lasted {silence_ms // 60_000} minutes, from {time_text(since_ms)}.",
         f"Words used most: {about or 'none of four letters'}.",
-    ])  # fmt: skip
+    )
+    return "\n".join(lines)
 
 
 def table(messages: Sequence[PastMessage]) -> str:

@@ -56,9 +56,12 @@ def served(name: str, found: Any) -> ServedAgent:
         )
     description = getattr(found, "description", None) or inspect.getdoc(found) or ""
     return ServedAgent(
-        name, cast("RunFunction", run), str(description).partition("\n\n")[0].replace("\n", " ")[:DESCRIPTION_MAX],
-        bool(getattr(found, "resumes", False)), bool(getattr(found, "is_interactive", True)),
-    )  # fmt: skip
+        name,
+        cast("RunFunction", run),
+        str(description).partition("\n\n")[0].replace("\n", " ")[:DESCRIPTION_MAX],
+        bool(getattr(found, "resumes", False)),
+        bool(getattr(found, "is_interactive", True)),
+    )
 
 
 def _import(name: str, path: str) -> Any:

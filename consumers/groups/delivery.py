@@ -130,10 +130,18 @@ class KeyedEffects:
         """See `handler.Effects.append`."""
         declared, data = appendable(channel, type_, payload)
         draft = Draft(
-            channel, type_, data, actor, declared.lane, declared.version,
-            command=f"{self._prefix}{key or self._count}", correlation=self._source.correlation, causation=self._source.id,
-            guards=guards, is_wanted=declared.is_wanted,
-        )  # fmt: skip
+            channel,
+            type_,
+            data,
+            actor,
+            declared.lane,
+            declared.version,
+            command=f"{self._prefix}{key or self._count}",
+            correlation=self._source.correlation,
+            causation=self._source.id,
+            guards=guards,
+            is_wanted=declared.is_wanted,
+        )
         self._count += 1
         self._faults.hit("before_append")
         appended = await self._log.append(draft)

@@ -39,9 +39,11 @@ class TeamReactions:
             return
         title = f"{source.actor} {source.payload.get('verb', '')}"
         payload: JsonObject = {
-            "kind": "team.activity", "title": title[:EXCERPT_CHARACTERS],
-            "body": str(source.payload.get("summary", ""))[:1000], "priority": "high",
-        }  # fmt: skip
+            "kind": "team.activity",
+            "title": title[:EXCERPT_CHARACTERS],
+            "body": str(source.payload.get("summary", ""))[:1000],
+            "priority": "high",
+        }
         await effects.append(source.channel, "team.notification", payload)
 
     async def _members(self, source: Source, effects: Effects) -> None:
@@ -59,9 +61,11 @@ class TeamReactions:
             if inbox is None or user == source.actor:
                 continue
             payload: JsonObject = {
-                "kind": "mention", "title": f"{source.actor} mentioned you in {source.channel.wire}"[:EXCERPT_CHARACTERS],
-                "body": str(source.payload.get("text", ""))[:1000], "priority": "normal",
-            }  # fmt: skip
+                "kind": "mention",
+                "title": f"{source.actor} mentioned you in {source.channel.wire}"[:EXCERPT_CHARACTERS],
+                "body": str(source.payload.get("text", ""))[:1000],
+                "priority": "normal",
+            }
             await effects.append(inbox, "team.notification", payload)
 
 

@@ -37,9 +37,12 @@ class ToolReactions:
         writes.correlation = source.correlation
         resolved = resolution(request, source.payload)
         payload: JsonObject = {
-            "request_id": request_id, "run_id": run.run_id, "resolution": resolved, "by": source.actor,
+            "request_id": request_id,
+            "run_id": run.run_id,
+            "resolution": resolved,
+            "by": source.actor,
             "edited": resolved == "approved" and "edited_args" in source.payload,
-        }  # fmt: skip
+        }
         if request.tool_call_id:
             payload["tool_call_id"] = request.tool_call_id
         change = RunChange(increments=("answered",))

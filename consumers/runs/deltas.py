@@ -45,8 +45,9 @@ class Joiner:
 
     def __init__(self, kept: str = "") -> None:
         self._buffers: dict[Track, _Buffer] = {
-            "reasoning": _Buffer(), "text": _Buffer([kept] if kept else [], len(kept)),
-        }  # fmt: skip
+            "reasoning": _Buffer(),
+            "text": _Buffer([kept] if kept else [], len(kept)),
+        }
         self._last_s: float | None = None
         self._in_flight: Delta | None = None
         self.joined_count = 0

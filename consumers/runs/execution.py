@@ -59,9 +59,15 @@ class Execution(Context):
         self._parts, self._function = parts, agent.run
         is_replayed = not agent.resumes
         self.messages = RunMessages(
-            run_log, parts.writer, control, parts.metrics, parts.faults,
-            parent=parent, kept=kept, is_replayed=is_replayed,
-        )  # fmt: skip
+            run_log,
+            parts.writer,
+            control,
+            parts.metrics,
+            parts.faults,
+            parent=parent,
+            kept=kept,
+            is_replayed=is_replayed,
+        )
         first = 0 if is_replayed else len(run_log.journal.requests)
         self.questions = Questions(run_log, parts.faults, parts.now_ms, first)
         self._tools = ToolRunner(run_log, self.messages, self.questions, parts.writer, parts.faults)
@@ -228,6 +234,12 @@ def _checked_result(value: Json) -> Json:
     if value is None:
         return None
     payload: JsonObject = {
-        "run_id": "r", "agent": "a", "outcome": "success", "message_ids": [], "duration_ms": 0, "attempts": 1, "result": value,
-    }  # fmt: skip
+        "run_id": "r",
+        "agent": "a",
+        "outcome": "success",
+        "message_ids": [],
+        "duration_ms": 0,
+        "attempts": 1,
+        "result": value,
+    }
     return checked("agent.complete", payload)["result"]

@@ -30,8 +30,12 @@ def status_payload(
 ) -> JsonObject:
     """The payload of `agent.status`; the same from every writer, so that its key gives one event."""
     payload: JsonObject = {
-        "run_id": run.run_id, "agent": run.agent, "state": state, "attempt": run.attempt, "segment": run.segment,
-    }  # fmt: skip
+        "run_id": run.run_id,
+        "agent": run.agent,
+        "state": state,
+        "attempt": run.attempt,
+        "segment": run.segment,
+    }
     if previous:
         payload["previous"] = previous
     if reason:
@@ -114,9 +118,10 @@ class Flow:
         following = replace(run, segment=run.segment + 1)
         writes = await self.run_log(channel, following)
         change = RunChange(
-            ("waiting",), (("state", "queued"), ("segment", str(following.segment)), self._since()),
+            ("waiting",),
+            (("state", "queued"), ("segment", str(following.segment)), self._since()),
             checks=(("segment", "eq", str(run.segment)),),
-        )  # fmt: skip
+        )
         payload = status_payload(following, "queued", "waiting", reason="all questions are answered")
         await writes.append_unless_done("agent.status", payload, status_key(following, "queued"), change)
         # While it waited it was inspected every 30 s; from here on a lost worker must be noticed when its lease ends.
@@ -184,8 +189,11 @@ class Flow:
         for number in range(1, flags.steers + 1):
             event_id = await store.steer(writes.channel, run_id, number)
             payload: JsonObject = {
-                "message_id": event_id, "status": "rejected", "run_id": run_id, "reason": "the run ended before it read this",
-            }  # fmt: skip
+                "message_id": event_id,
+                "status": "rejected",
+                "run_id": run_id,
+                "reason": "the run ended before it read this",
+            }
             await writes.append_unless_done("message.status", payload, f"steer/{event_id}")
 
     async def leave(self, channel: Channel, run_id: str) -> None:

@@ -114,9 +114,13 @@ async def read_input(flow: Flow, writes: RunLog) -> AgentInput:
     elif cause.type == "chat.edit" and cause.payload.get("mode") == "replace":
         parent = str(cause.payload["message_id"])
     return AgentInput(
-        str(asked.payload.get("text", "")), run.by, parts=_objects(asked.payload.get("parts")), settings=settings,
-        metadata=_object(asked.payload.get("metadata")), parent=parent,
-    )  # fmt: skip
+        str(asked.payload.get("text", "")),
+        run.by,
+        parts=_objects(asked.payload.get("parts")),
+        settings=settings,
+        metadata=_object(asked.payload.get("metadata")),
+        parent=parent,
+    )
 
 
 async def _regenerated(flow: Flow, channel: Channel, message_id: str) -> tuple[Recorded, str]:
@@ -139,11 +143,15 @@ async def _regenerated(flow: Flow, channel: Channel, message_id: str) -> tuple[R
 def _invoked(cause: Recorded, by: str, settings: JsonObject) -> AgentInput:
     given = cause.payload.get("input")
     return AgentInput(
-        given if isinstance(given, str) else "", by, None if isinstance(given, str) else given,
-        _objects(cause.payload.get("parts")), _objects(cause.payload.get("context")),
-        _objects(cause.payload.get("client_tools")), settings,
+        given if isinstance(given, str) else "",
+        by,
+        None if isinstance(given, str) else given,
+        _objects(cause.payload.get("parts")),
+        _objects(cause.payload.get("context")),
+        _objects(cause.payload.get("client_tools")),
+        settings,
         _object(cause.payload.get("metadata")),
-    )  # fmt: skip
+    )
 
 
 def _object(value: Json) -> JsonObject:

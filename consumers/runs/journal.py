@@ -60,9 +60,13 @@ class RequestRecord:
         response = self.response or {}
         edited = response.get("edited_args")
         return Answer(
-            self.resolution, self.by, response.get("result"), edited if isinstance(edited, dict) else None,
-            str(response.get("reason", "")), str(response.get("error", "")),
-        )  # fmt: skip
+            self.resolution,
+            self.by,
+            response.get("result"),
+            edited if isinstance(edited, dict) else None,
+            str(response.get("reason", "")),
+            str(response.get("error", "")),
+        )
 
 
 @dataclass(slots=True)

@@ -47,8 +47,13 @@ def checked_ending(ending: MessageEnding) -> MessageEnding:
     """
     parts: list[Json] = [*ending.parts]
     payload: JsonObject = {
-        "message_id": "m", "run_id": "r", "attempt": 1, "finish_reason": ending.finish_reason, "text": "", "parts": parts,
-    }  # fmt: skip
+        "message_id": "m",
+        "run_id": "r",
+        "attempt": 1,
+        "finish_reason": ending.finish_reason,
+        "text": "",
+        "parts": parts,
+    }
     if ending.usage is not None:
         payload["usage"] = ending.usage
     checked("assistant.message.end", payload)
@@ -65,9 +70,17 @@ class RunMessages:
     """
 
     def __init__(
-        self, run: RunLog, writer: DeltaWriter, control: Control, metrics: WorkerMetrics, faults: Faults, *, parent: str,
-        kept: str = "", is_replayed: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        run: RunLog,
+        writer: DeltaWriter,
+        control: Control,
+        metrics: WorkerMetrics,
+        faults: Faults,
+        *,
+        parent: str,
+        kept: str = "",
+        is_replayed: bool = True,
+    ) -> None:
         self._run, self._writer, self._control, self._metrics, self._faults = run, writer, control, metrics, faults
         self._parent = parent
         messages = run.journal.messages
@@ -201,8 +214,11 @@ class RunMessages:
     async def _append_start(self) -> None:
         run = self._run.run
         payload: JsonObject = {
-            "message_id": self.message_id, "run_id": run.run_id, "attempt": run.attempt, "agent": run.agent,
-        }  # fmt: skip
+            "message_id": self.message_id,
+            "run_id": run.run_id,
+            "attempt": run.attempt,
+            "agent": run.agent,
+        }
         if parent := (message_id_of(run.run_id, self.number - 1) if self.number else self._parent):
             payload["parent_id"] = parent
         self._faults.hit("run_before_start")
@@ -212,9 +228,12 @@ class RunMessages:
     async def _append_reset(self) -> None:
         run, keep = self._run.run, len(self._kept)
         payload: JsonObject = {
-            "message_id": self.message_id, "run_id": run.run_id, "attempt": run.attempt, "keep": keep,
+            "message_id": self.message_id,
+            "run_id": run.run_id,
+            "attempt": run.attempt,
+            "keep": keep,
             "reason": "worker_lost",
-        }  # fmt: skip
+        }
         held = OpenText(self.message_id, run.run_id, run.attempt, end=keep, text=self._kept, is_reset=True)
         key = f"reset/{self.number}/{run.segment}/{run.attempt}"
         await self._run.append("assistant.message.reset", payload, key, open_text=held)
@@ -222,14 +241,19 @@ class RunMessages:
     async def _append_end(self, message_id: str, ending: MessageEnding) -> None:
         run, joiner = self._run.run, self._open()
         payload: JsonObject = {
-            "message_id": message_id, "run_id": run.run_id, "attempt": run.attempt,
-            "finish_reason": "length" if self._left["text"] < 0 else ending.finish_reason, "text": joiner.whole("text"),
-        }  # fmt: skip
+            "message_id": message_id,
+            "run_id": run.run_id,
+            "attempt": run.attempt,
+            "finish_reason": "length" if self._left["text"] < 0 else ending.finish_reason,
+            "text": joiner.whole("text"),
+        }
         parts: list[Json] = [*ending.parts]
         extra: dict[str, Json] = {
-            "reasoning": joiner.whole("reasoning") or None, "parts": parts or None, "usage": ending.usage,
+            "reasoning": joiner.whole("reasoning") or None,
+            "parts": parts or None,
+            "usage": ending.usage,
             "error": ending.error,
-        }  # fmt: skip
+        }
         payload |= {name: value for name, value in extra.items() if value is not None}
         drop = OpenText(message_id, run.run_id, run.attempt)
         self._faults.hit("run_before_end")
@@ -269,9 +293,14 @@ class RunMessages:
     def _send(self, joiner: Joiner, delta: Delta) -> None:
         run = self._run.run
         payload: JsonObject = {
-            "message_id": self.message_id, "run_id": run.run_id, "attempt": run.attempt, "track": delta.track,
-            "offset": delta.offset, "end": delta.end, "delta": delta.text,
-        }  # fmt: skip
+            "message_id": self.message_id,
+            "run_id": run.run_id,
+            "attempt": run.attempt,
+            "track": delta.track,
+            "offset": delta.offset,
+            "end": delta.end,
+            "delta": delta.text,
+        }
         held = OpenText(self.message_id, run.run_id, run.attempt, delta.track, delta.offset, delta.end, delta.text)
         draft = self._run.draft("assistant.message.delta", payload, open_text=held)
 

@@ -73,24 +73,35 @@ class Questions:
     def _payload(self, request_id: str, question: Question, expires_ms: int) -> JsonObject:
         run = self._run.run
         payload: JsonObject = {
-            "request_id": request_id, "batch_id": f"{run.run_id}.s{run.segment}", "run_id": run.run_id, "kind": question.kind,
-        }  # fmt: skip
+            "request_id": request_id,
+            "batch_id": f"{run.run_id}.s{run.segment}",
+            "run_id": run.run_id,
+            "kind": question.kind,
+        }
         optional: JsonObject = {
-            "tool_call_id": question.tool_call_id, "name": question.name, "args": question.args,
-            "prompt": storable_text(question.prompt, 4000), "response_schema": question.response_schema,
-            "allow_edit": question.allow_edit or None, "assignees": list(question.assignees) or None,
+            "tool_call_id": question.tool_call_id,
+            "name": question.name,
+            "args": question.args,
+            "prompt": storable_text(question.prompt, 4000),
+            "response_schema": question.response_schema,
+            "allow_edit": question.allow_edit or None,
+            "assignees": list(question.assignees) or None,
             "expires_at": rfc3339(expires_ms),
-        }  # fmt: skip
+        }
         payload |= {name: value for name, value in optional.items() if value is not None}
         return checked("tool.call.request", payload)
 
     async def _put(self, request_id: str, question: Question, expires_ms: int) -> None:
         run_id, payload = self._run.run.run_id, self._payload(request_id, question, expires_ms)
         fields = {
-            "state": "open", "run_id": run_id, "kind": question.kind, "call": question.tool_call_id or "",
-            "edit": "1" if question.allow_edit else "", "assignees": ",".join(question.assignees),
+            "state": "open",
+            "run_id": run_id,
+            "kind": question.kind,
+            "call": question.tool_call_id or "",
+            "edit": "1" if question.allow_edit else "",
+            "assignees": ",".join(question.assignees),
             "expires_ms": str(expires_ms),
-        }  # fmt: skip
+        }
         guard = Guard(request_guard_name(self._run.channel, request_id), sets=tuple(fields.items()), ttl_s=RUN_TTL_S)
         self._faults.hit("run_before_ask")
         key = f"request/{request_id}"

@@ -38,9 +38,12 @@ class Reaper:
     """Inspects the runs in this worker's partitions."""
 
     def __init__(
-        self, parts: WorkerParts, turn_s: float = TURN_S, look_again_ms: int = LOOK_AGAIN_MS,
+        self,
+        parts: WorkerParts,
+        turn_s: float = TURN_S,
+        look_again_ms: int = LOOK_AGAIN_MS,
         job_patience_ms: int = JOB_PATIENCE_MS,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._parts = parts
         self._job_patience_ms = job_patience_ms
         self._flow = Flow(parts)

@@ -62,10 +62,19 @@ class RunLog:
         """The event as it is appended. `key` identifies it within the run; live events have none."""
         declared = CATALOGUE[type_]
         return Draft(
-            self.channel, type_, to_json(payload), self.actor, declared.lane, declared.version,
-            command=f"{self.run.run_id}/{key}" if key else None, correlation=self.correlation, causation=self.run.cause,
-            guards=(self._guard(change), *change.guards), open_text=open_text, is_wanted=declared.is_wanted,
-        )  # fmt: skip
+            self.channel,
+            type_,
+            to_json(payload),
+            self.actor,
+            declared.lane,
+            declared.version,
+            command=f"{self.run.run_id}/{key}" if key else None,
+            correlation=self.correlation,
+            causation=self.run.cause,
+            guards=(self._guard(change), *change.guards),
+            open_text=open_text,
+            is_wanted=declared.is_wanted,
+        )
 
     async def append(
         self,

@@ -96,11 +96,15 @@ class SegmentRunner:
         change = RunChange(
             ("queued",),
             (
-                ("state", "running"), ("holder", holder), ("since_ms", str(now_ms)), ("deadline_ms", str(until)),
-                ("began_ms", str(began)), ("settings", settings),
+                ("state", "running"),
+                ("holder", holder),
+                ("since_ms", str(now_ms)),
+                ("deadline_ms", str(until)),
+                ("began_ms", str(began)),
+                ("settings", settings),
             ),
             checks=(("segment", "eq", str(view.segment)), ("attempt", "eq", str(view.attempt))),
-        )  # fmt: skip
+        )
         try:
             await writes.append(
                 "agent.status", status_payload(view, "running", "queued"), status_key(view, "running"), change
@@ -206,10 +210,12 @@ class SegmentRunner:
         change = RunChange(
             ("running",),
             (
-                ("state", "waiting"), ("holder", ""), ("since_ms", str(self.parts.now_ms())),
+                ("state", "waiting"),
+                ("holder", ""),
+                ("since_ms", str(self.parts.now_ms())),
                 ("deadline_ms", str(deadline_ms)),
             ),
-        )  # fmt: skip
+        )
         payload = status_payload(run, "waiting", "running", pending=pending)
         try:
             await writes.append("agent.status", payload, status_key(run, "waiting"), change)

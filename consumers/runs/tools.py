@@ -109,14 +109,19 @@ class ToolRunner:
         """The payload of `tool.call.start`. Arguments too large for an event are left out; the tool still gets them."""
         is_hidden = call.is_redacted or is_too_large(call.args)
         payload: JsonObject = {
-            "tool_call_id": call.tool_call_id, "run_id": self._run.run.run_id, "message_id": message_id, "name": call.name,
+            "tool_call_id": call.tool_call_id,
+            "run_id": self._run.run.run_id,
+            "message_id": message_id,
+            "name": call.name,
             "executor": call.executor,
-        }  # fmt: skip
+        }
         optional: JsonObject = {
-            "title": call.title, "args": None if is_hidden else call.args, "redacted": is_hidden or None,
+            "title": call.title,
+            "args": None if is_hidden else call.args,
+            "redacted": is_hidden or None,
             "idempotent": call.is_idempotent or None,
             "timeout_ms": None if call.timeout_s is None else int(call.timeout_s * 1000),
-        }  # fmt: skip
+        }
         payload |= {name: value for name, value in optional.items() if value is not None}
         return checked("tool.call.start", payload)
 
@@ -188,9 +193,12 @@ class ToolRunner:
 
     async def _complete(self, call_id: str, duration_ms: int, output: Json, *, is_denied: bool = False) -> ToolOutcome:
         payload: JsonObject = {
-            "tool_call_id": call_id, "run_id": self._run.run.run_id, "outcome": "denied" if is_denied else "ok",
-            "output": output, "duration_ms": duration_ms,
-        }  # fmt: skip
+            "tool_call_id": call_id,
+            "run_id": self._run.run.run_id,
+            "outcome": "denied" if is_denied else "ok",
+            "output": output,
+            "duration_ms": duration_ms,
+        }
         try:
             payload = storable("tool.call.complete", payload)
         except Unstorable as error:
@@ -200,9 +208,12 @@ class ToolRunner:
 
     async def _fail(self, call_id: str, reason: str, message: str, *, is_retryable: bool) -> ToolOutcome:
         payload: JsonObject = {
-            "tool_call_id": call_id, "run_id": self._run.run.run_id, "reason": reason, "message": storable_text(message, 2000),
+            "tool_call_id": call_id,
+            "run_id": self._run.run.run_id,
+            "reason": reason,
+            "message": storable_text(message, 2000),
             "retryable": is_retryable,
-        }  # fmt: skip
+        }
         await self._run.append("tool.call.error", payload, f"result/{call_id}")
         return ToolOutcome(call_id, error=reason, message=message)
 
@@ -257,9 +268,7 @@ class ToolProgress:
         if now_s < self._next_s or not self._writer.has_room:
             return
         self._next_s = now_s + INTERVAL_S
-        payload: JsonObject = {
-            "tool_call_id": self._call_id, "run_id": self._run.run.run_id, "progress": self._highest,
-        }  # fmt: skip
+        payload: JsonObject = {"tool_call_id": self._call_id, "run_id": self._run.run.run_id, "progress": self._highest}
         if total is not None and math.isfinite(total) and total >= 0:
             payload["total"] = total
         if message is not None:

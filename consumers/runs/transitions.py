@@ -92,9 +92,12 @@ def closing(channel: Channel, journal: Journal, run: RunView, ending: RunEnding)
 
 def _call_error(run_id: str, call_id: str, ending: RunEnding) -> Planned:
     payload: JsonObject = {
-        "tool_call_id": call_id, "run_id": run_id, "reason": ending.tool_reason,
-        "message": _TOOL_TEXTS[ending.tool_reason], "retryable": ending.tool_reason in {"worker_lost", "timeout"},
-    }  # fmt: skip
+        "tool_call_id": call_id,
+        "run_id": run_id,
+        "reason": ending.tool_reason,
+        "message": _TOOL_TEXTS[ending.tool_reason],
+        "retryable": ending.tool_reason in {"worker_lost", "timeout"},
+    }
     return Planned("tool.call.error", payload, f"result/{call_id}", RunChange())
 
 
@@ -110,9 +113,12 @@ def _resolved(channel: Channel, run_id: str, request_id: str, call_id: str | Non
 def _end(journal: Journal, message_id: str, run: RunView, ending: RunEnding) -> Planned:
     finish = {"success": "stop", "cancelled": "cancelled"}.get(ending.outcome, "error")
     payload: JsonObject = {
-        "message_id": message_id, "run_id": run.run_id, "attempt": run.attempt, "finish_reason": finish,
+        "message_id": message_id,
+        "run_id": run.run_id,
+        "attempt": run.attempt,
+        "finish_reason": finish,
         "text": ending.text,
-    }  # fmt: skip
+    }
     if ending.reasoning:
         payload["reasoning"] = ending.reasoning
     if ending.failure is not None:
@@ -125,9 +131,13 @@ def _end(journal: Journal, message_id: str, run: RunView, ending: RunEnding) -> 
 
 def _complete(channel: Channel, journal: Journal, run: RunView, ending: RunEnding) -> Planned:
     payload: JsonObject = {
-        "run_id": run.run_id, "agent": run.agent, "outcome": ending.outcome, "message_ids": journal.message_ids,
-        "duration_ms": ending.duration_ms, "attempts": run.attempt,
-    }  # fmt: skip
+        "run_id": run.run_id,
+        "agent": run.agent,
+        "outcome": ending.outcome,
+        "message_ids": journal.message_ids,
+        "duration_ms": ending.duration_ms,
+        "attempts": run.attempt,
+    }
     if ending.result is not None:
         payload["result"] = ending.result
     if journal.usage:

@@ -162,8 +162,11 @@ async def alternate(hub: Node, attack: Attack, found: Windows, count: int, secon
 
 async def run(polite_count: int, count: int, seconds: float) -> None:
     """Connects everybody, measures window after window, prints the figures."""
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-          f"load {', '.join(f'{load:.2f}' for load in os.getloadavg())} before", flush=True)  # fmt: skip
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"load {', '.join(f'{load:.2f}' for load in os.getloadavg())} before",
+        flush=True,
+    )
     found, secret = Windows(), secrets.token_hex(32)
     os.sched_setaffinity(0, os.sched_getaffinity(0) - NODES_CORE or NODES_CORE)
     async with node(secret) as hub:

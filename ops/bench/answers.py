@@ -166,9 +166,11 @@ class AnswerBench:
             afters.append((first_s - agent_s) * 1000)
             counts.append(len(deltas))
         return {
-            "question_to_first_delta_ms": _spread(totals), "question_to_agent_ms": _spread(befores),
-            "agent_to_first_delta_ms": _spread(afters), "deltas_per_answer": round(sum(counts) / len(counts), 1),
-        }  # fmt: skip
+            "question_to_first_delta_ms": _spread(totals),
+            "question_to_agent_ms": _spread(befores),
+            "agent_to_first_delta_ms": _spread(afters),
+            "deltas_per_answer": round(sum(counts) / len(counts), 1),
+        }
 
     async def _lanes(self, answers: Sequence[TimedAnswer]) -> dict[str, object]:
         """Entries in the two lanes of the channels afterwards."""
@@ -191,8 +193,10 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     """Median, 99th percentile and the largest."""
     found = sorted(values)
     return {
-        "p50": round(found[len(found) // 2], 1), "p99": round(found[int(len(found) * 0.99)], 1), "max": round(found[-1], 1)
-    }  # fmt: skip
+        "p50": round(found[len(found) // 2], 1),
+        "p99": round(found[int(len(found) * 0.99)], 1),
+        "max": round(found[-1], 1),
+    }
 
 
 async def measure(load: Load) -> dict[str, object]:
@@ -243,10 +247,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--words", type=int, default=100, help="pieces of text in each (default: %(default)s)")
     parser.add_argument("--pace-ms", type=int, default=50, help="milliseconds between pieces (default: %(default)s)")
     parser.add_argument(
-        "--ramp", type=float, default=4.0, metavar="SECONDS",
+        "--ramp",
+        type=float,
+        default=4.0,
+        metavar="SECONDS",
         help="over which the questions are asked; less than an answer lasts, or they are never all at once "
         "(default: %(default)s)",
-    )  # fmt: skip
+    )
     return parser
 
 

@@ -118,9 +118,11 @@ def patches(channel: Channel) -> Iterator[Draft]:
 
 
 GENERATED: Final[dict[str, tuple[Kind, Callable[[Channel], Iterator[Draft]]]]] = {
-    "chat.message": (Kind.CONVERSATION, chat), "answers with a tool": (Kind.CONVERSATION, answers),
-    "notifications": (Kind.USER, notices), "document patches": (Kind.DOCUMENT, patches),
-}  # fmt: skip
+    "chat.message": (Kind.CONVERSATION, chat),
+    "answers with a tool": (Kind.CONVERSATION, answers),
+    "notifications": (Kind.USER, notices),
+    "document patches": (Kind.DOCUMENT, patches),
+}
 
 
 def rebuild(logs: list[ChannelLog]) -> list[ChannelState]:

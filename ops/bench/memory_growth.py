@@ -171,9 +171,15 @@ class HostileClient:
     def ways(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """All there are, a hundred at a time."""
         all_ways = (
-            self.signals, self.histories, self.states, self.messages, self.subscriptions, self.users, self.strangers,
+            self.signals,
+            self.histories,
+            self.states,
+            self.messages,
+            self.subscriptions,
+            self.users,
+            self.strangers,
             self.refreshes,
-        )  # fmt: skip
+        )
         return {way.__name__: way for way in all_ways}
 
 
@@ -221,8 +227,11 @@ async def run(count: int, only: list[str]) -> int:
                     grown_mb, more = await compare(way, count)
                     failed += grown_mb > TOLERANCE_MB
                     shown = ", ".join(f"{type_} +{n}" for type_, n in more.most_common(OBJECTS_SHOWN)) or "nothing"
-                    print(f"{name:14} {count} more: {grown_mb:+6.1f} MB (of {resident_mb():.0f}), more of {shown}; "
-                          f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
+                    print(
+                        f"{name:14} {count} more: {grown_mb:+6.1f} MB (of {resident_mb():.0f}), more of {shown}; "
+                        f"{time.monotonic() - began:.0f} s",
+                        flush=True,
+                    )
         finally:
             redis.stop()
     return failed

@@ -21,8 +21,12 @@ class NodeProcess:
     def __init__(self, redis_url: str, secret: str, **env: str) -> None:
         self.port = free_port()  # no port of a connection of ours: clients go on trying while it is down
         self._env = os.environ | {
-            "REDIS_URL": redis_url, "HUB_JWT_SECRET": secret, "HUB_RATE_LIMITS": "off", "HUB_DRAIN_SECONDS": "0", **env,
-        }  # fmt: skip
+            "REDIS_URL": redis_url,
+            "HUB_JWT_SECRET": secret,
+            "HUB_RATE_LIMITS": "off",
+            "HUB_DRAIN_SECONDS": "0",
+            **env,
+        }
         self._child: Child | None = None
 
     @property

@@ -38,9 +38,12 @@ async def client_setup(folder: Path) -> AsyncIterator[tuple[HubClient, Callable[
     port = free_port()
     with EmbeddedRedis(folder / "redis") as redis:
         environment = os.environ | {
-            "REDIS_URL": redis.url, "HUB_JWT_SECRET": SECRET, "HUB_PORT": str(port), "HUB_RATE_LIMITS": "off",
+            "REDIS_URL": redis.url,
+            "HUB_JWT_SECRET": SECRET,
+            "HUB_PORT": str(port),
+            "HUB_RATE_LIMITS": "off",
             "HUB_DATA": str(folder),
-        }  # fmt: skip
+        }
         with node(environment) as server, process(_WORK, environment) as worker:
             try:
                 await wait_for(port)
@@ -120,12 +123,15 @@ async def main(megabytes: int = 200, rounds: int = 7) -> None:
                 print(took, file=sys.stderr, flush=True)
             servers_s = (servers_cpu_s() - before) / rounds
     ours = median(ways["hub"].wall_s)
-    print(json.dumps({
-        "mb": megabytes, "rounds": rounds, **{what: way.to_json() for what, way in ways.items()},
+    figures = {
+        "mb": megabytes,
+        "rounds": rounds,
+        **{what: way.to_json() for what, way in ways.items()},
         "to_boto3": round(ours / median(ways["boto3"].wall_s), 3),
         "to_boto3_sha256": round(ours / median(ways["boto3_sha256"].wall_s), 3),
         "node_and_worker_cpu_s": round(servers_s, 3),
-    }))  # fmt: skip
+    }
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

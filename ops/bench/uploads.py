@@ -129,9 +129,12 @@ async def main(uploads: int = 1, megabytes: int = 200) -> None:
     with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder) / "redis") as redis:
         port = free_port()
         environment = os.environ | {
-            "REDIS_URL": redis.url, "HUB_JWT_SECRET": SECRET, "HUB_PORT": str(port), "HUB_RATE_LIMITS": "off",
+            "REDIS_URL": redis.url,
+            "HUB_JWT_SECRET": SECRET,
+            "HUB_PORT": str(port),
+            "HUB_RATE_LIMITS": "off",
             "HUB_DATA": folder,
-        }  # fmt: skip
+        }
         with node(environment) as server:
             try:
                 await wait_for(port)

@@ -30,8 +30,10 @@ _SPARE_FILES: Final = 200
 _NODE_TIMEOUT_S: Final = 2.0
 
 _READ_KEY: Final[Mapping[str, Callable[[str], object]]] = {
-    "HUB_JWKS_URL": parse_jwks_url, "HUB_JWT_PUBLIC_KEY": from_pem, "HUB_JWT_SECRET": from_secret,
-}  # fmt: skip
+    "HUB_JWKS_URL": parse_jwks_url,
+    "HUB_JWT_PUBLIC_KEY": from_pem,
+    "HUB_JWT_SECRET": from_secret,
+}
 
 
 class Level(StrEnum):
@@ -81,11 +83,12 @@ def key_problem(settings: Settings) -> str | None:
     name, text = next(
         (name, text)
         for name, text in (
-            ("HUB_JWKS_URL", settings.jwks_url), ("HUB_JWT_PUBLIC_KEY", settings.jwt_public_key),
+            ("HUB_JWKS_URL", settings.jwks_url),
+            ("HUB_JWT_PUBLIC_KEY", settings.jwt_public_key),
             ("HUB_JWT_SECRET", settings.jwt_secret or ""),
         )
         if text is not None
-    )  # fmt: skip
+    )
     try:
         _READ_KEY[name](text)
     except ValueError as refused:

@@ -92,9 +92,11 @@ def lease_times(run_lease_s: float) -> LeaseTimes:
     """The times by which a lost worker is noticed, in the proportions of the defaults (15, 6, 3 and 20 s)."""
     lease_ms = int(run_lease_s * 1000)
     return {
-        "lease_ms": lease_ms, "partition_life_ms": lease_ms * 2 // 5, "look_again_ms": lease_ms // 5,
+        "lease_ms": lease_ms,
+        "partition_life_ms": lease_ms * 2 // 5,
+        "look_again_ms": lease_ms // 5,
         "job_patience_ms": lease_ms * 4 // 3,
-    }  # fmt: skip
+    }
 
 
 class WorkerStatus:

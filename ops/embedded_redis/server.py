@@ -250,20 +250,22 @@ class EmbeddedRedis:
         at = self._address
         listen = f'port 0\nunixsocket "{at.unix_socket}"\nunixsocketperm 600' if at.unix_socket else f"port {at.port}"
         login = f">{at.password}" if at.password else "nopass"
-        return "\n".join((
-            listen,
-            "bind 127.0.0.1",
-            f"user default on {login} {_ALLOWED}" if self.is_guarded else "",
-            f'dir "{self.data_dir}"',
-            f'logfile "{self.data_dir / "redis.log"}"',
-            "loglevel warning",
-            f"appendonly {'yes' if self.is_persistent else 'no'}",
-            f"appendfsync {self.fsync}",
-            'save ""',  # the append-only file is the record; snapshots beside it would only stall the disk
-            "maxmemory-policy noeviction",  # an evicted stream is lost history
-            "stop-writes-on-bgsave-error no",
-            "",
-        ))  # fmt: skip
+        return "\n".join(
+            (
+                listen,
+                "bind 127.0.0.1",
+                f"user default on {login} {_ALLOWED}" if self.is_guarded else "",
+                f'dir "{self.data_dir}"',
+                f'logfile "{self.data_dir / "redis.log"}"',
+                "loglevel warning",
+                f"appendonly {'yes' if self.is_persistent else 'no'}",
+                f"appendfsync {self.fsync}",
+                'save ""',  # the append-only file is the record; snapshots beside it would only stall the disk
+                "maxmemory-policy noeviction",  # an evicted stream is lost history
+                "stop-writes-on-bgsave-error no",
+                "",
+            )
+        )
 
     def _refuse_older_data(self, binary: Path) -> None:
         """Redis 6 does not see the append-only folder that 7 writes: it would start empty and say nothing."""

@@ -390,7 +390,7 @@ class PersonSocket:
             self._refused_channels.append(channel)
 
     def _let_go(self, channel: str) -> None:
-        """What the node owed is asked for anew."""
+        """Drops the subscription that the node owed: the channel is asked for anew."""
         owed = self._owed.pop(channel, None)
         if owed is not None:
             self._recorder.write("left", r=owed, why="asked again", is_own=True)

@@ -80,7 +80,7 @@ def _runs(runs: list[Json]) -> list[str]:
             "whole" if run["is_whole"] else run["error"] or ", ".join(w["kind"] for w in run["verdict"]["wrong"]),
         )
         for run in runs
-    ]  # fmt: skip - a row
+    ]
     head = ("seed", "server", "s of faults", "groups", "commands", "acknowledged", "deliveries", "faults", "verdict")
     summary = (
         f"{len(runs)} runs, {looked['commands']:,} commands, {looked['acknowledged']:,} acknowledged, "

@@ -50,7 +50,11 @@ class Ack(Payload):
 
 EVENTS: tuple[EventType, ...] = (
     EventType(
-        name="ack", model=Ack, direction=Direction.OUT, lane=Lane.CONNECTION, kinds=NO_CHANNEL,
+        name="ack",
+        model=Ack,
+        direction=Direction.OUT,
+        lane=Lane.CONNECTION,
+        kinds=NO_CHANNEL,
         summary="A command was accepted; with the fields of Stored, it is in the stream.",
     ),
-)  # fmt: skip
+)

@@ -86,17 +86,32 @@ class AssistantMessageEnd(_OfMessage):
         return self
 
 
-_row = partial(
-    EventType, direction=Direction.OUT, lane=Lane.EVENTS, kinds=frozenset({Kind.CONVERSATION, Kind.AGENT})
-)  # fmt: skip
+_row = partial(EventType, direction=Direction.OUT, lane=Lane.EVENTS, kinds=frozenset({Kind.CONVERSATION, Kind.AGENT}))
 
 EVENTS: tuple[EventType, ...] = (
-    _row(name="assistant.message.start", model=AssistantMessageStart, ag_ui="TEXT_MESSAGE_START",
-         summary="An answer begins."),
-    _row(name="assistant.message.delta", model=AssistantMessageDelta, lane=Lane.LIVE,
-         ag_ui="TEXT_MESSAGE_CONTENT, REASONING_MESSAGE_CONTENT", summary="A piece of an answer."),
-    _row(name="assistant.message.reset", model=AssistantMessageReset, ag_ui="TEXT_MESSAGE_END, MESSAGES_SNAPSHOT",
-         summary="An answer starts again."),
-    _row(name="assistant.message.end", model=AssistantMessageEnd, ag_ui="TEXT_MESSAGE_END, REASONING_END",
-         summary="The whole answer."),
-)  # fmt: skip
+    _row(
+        name="assistant.message.start",
+        model=AssistantMessageStart,
+        ag_ui="TEXT_MESSAGE_START",
+        summary="An answer begins.",
+    ),
+    _row(
+        name="assistant.message.delta",
+        model=AssistantMessageDelta,
+        lane=Lane.LIVE,
+        ag_ui="TEXT_MESSAGE_CONTENT, REASONING_MESSAGE_CONTENT",
+        summary="A piece of an answer.",
+    ),
+    _row(
+        name="assistant.message.reset",
+        model=AssistantMessageReset,
+        ag_ui="TEXT_MESSAGE_END, MESSAGES_SNAPSHOT",
+        summary="An answer starts again.",
+    ),
+    _row(
+        name="assistant.message.end",
+        model=AssistantMessageEnd,
+        ag_ui="TEXT_MESSAGE_END, REASONING_END",
+        summary="The whole answer.",
+    ),
+)

@@ -54,11 +54,11 @@ def _spelled_out(value: object) -> object:
 
 SubscriptionItem = Annotated[
     Subscription, BeforeValidator(_spelled_out, json_schema_input_type=Subscription | ChannelText)
-]  # fmt: skip
+]
 """A subscription, or only the channel's name. It is stored and read spelled out."""
 OpeningItem = Annotated[
     OpeningSubscription, BeforeValidator(_spelled_out, json_schema_input_type=OpeningSubscription | ChannelText)
-]  # fmt: skip
+]
 
 
 class CursorGiven(Payload):
@@ -265,26 +265,99 @@ _question = partial(_row, direction=Direction.IN, lane=Lane.CONNECTION)
 _answer = partial(EventType, direction=Direction.OUT, lane=Lane.CONNECTION, kinds=ALL_KINDS)
 
 EVENTS: tuple[EventType, ...] = (
-    _question(name="channel.subscribe", model=ChannelSubscribe, kinds=NO_CHANNEL, reply="channel.subscribed",
-              rate="subscribe", errors=(4006, 4015), ag_ui="run join", summary="Follow channels, each from a cursor."),
-    _answer(name="channel.subscribed", model=ChannelSubscribed, ag_ui="STATE_SNAPSHOT + MESSAGES_SNAPSHOT",
-            summary="The channel is followed; replay comes next."),
+    _question(
+        name="channel.subscribe",
+        model=ChannelSubscribe,
+        kinds=NO_CHANNEL,
+        reply="channel.subscribed",
+        rate="subscribe",
+        errors=(4006, 4015),
+        ag_ui="run join",
+        summary="Follow channels, each from a cursor.",
+    ),
+    _answer(
+        name="channel.subscribed",
+        model=ChannelSubscribed,
+        ag_ui="STATE_SNAPSHOT + MESSAGES_SNAPSHOT",
+        summary="The channel is followed; replay comes next.",
+    ),
     _answer(name="channel.resumed", model=ChannelResumed, summary="The replay is complete; live events come next."),
     _answer(name="channel.unsubscribed", model=ChannelUnsubscribed, summary="The channel is no longer followed."),
-    _question(name="channel.unsubscribe", model=ChannelUnsubscribe, kinds=NO_CHANNEL, reply="channel.unsubscribed",
-              rate="subscribe", action=None, errors=(4006,), summary="Leave channels."),
-    _row(name="channel.presence", model=ChannelPresence, delivered=Presence, direction=Direction.BOTH, lane=Lane.LIVE,
-         reply="ack", action=Action.WRITE, errors=(4021,), ag_ui="CUSTOM", limit_bytes=16_384,
-         summary="A person's status, told to those who subscribed with presence."),
-    _question(name="channel.history", model=ChannelHistory, reply="channel.history", reply_model=HistoryPage,
-              rate="history", summary="A page of the events that are kept."),
-    _question(name="channel.state", model=ChannelStateQuestion, reply="channel.state", reply_model=ChannelStateAnswer,
-              rate="history", ag_ui="STATE_SNAPSHOT + MESSAGES_SNAPSHOT", summary="The channel's state as it is now."),
-    _row(name="channel.configure", model=ChannelConfigure, direction=Direction.BOTH, lane=Lane.EVENTS, kinds=CONFIGURED,
-         reply="ack", action=Action.MANAGE, rate="command", results=("revision",), errors=(4021,), is_wanted=True,
-         limit_bytes=65_536, summary="Changes the channel's metadata, members and access lists."),
-    _row(name="channel.updated", model=ChannelUpdated, direction=Direction.OUT, lane=Lane.EVENTS, kinds=CONFIGURED,
-         action=None, rate=None, summary="The channel's settings have changed."),
-    _row(name="channel.read", model=ChannelRead, delivered=ChannelReadDelivered, direction=Direction.BOTH,
-         lane=Lane.LIVE, reply="ack", errors=(4018,), ag_ui="CUSTOM", limit_bytes=16_384, summary="A person has read up to here."),
-)  # fmt: skip
+    _question(
+        name="channel.unsubscribe",
+        model=ChannelUnsubscribe,
+        kinds=NO_CHANNEL,
+        reply="channel.unsubscribed",
+        rate="subscribe",
+        action=None,
+        errors=(4006,),
+        summary="Leave channels.",
+    ),
+    _row(
+        name="channel.presence",
+        model=ChannelPresence,
+        delivered=Presence,
+        direction=Direction.BOTH,
+        lane=Lane.LIVE,
+        reply="ack",
+        action=Action.WRITE,
+        errors=(4021,),
+        ag_ui="CUSTOM",
+        limit_bytes=16_384,
+        summary="A person's status, told to those who subscribed with presence.",
+    ),
+    _question(
+        name="channel.history",
+        model=ChannelHistory,
+        reply="channel.history",
+        reply_model=HistoryPage,
+        rate="history",
+        summary="A page of the events that are kept.",
+    ),
+    _question(
+        name="channel.state",
+        model=ChannelStateQuestion,
+        reply="channel.state",
+        reply_model=ChannelStateAnswer,
+        rate="history",
+        ag_ui="STATE_SNAPSHOT + MESSAGES_SNAPSHOT",
+        summary="The channel's state as it is now.",
+    ),
+    _row(
+        name="channel.configure",
+        model=ChannelConfigure,
+        direction=Direction.BOTH,
+        lane=Lane.EVENTS,
+        kinds=CONFIGURED,
+        reply="ack",
+        action=Action.MANAGE,
+        rate="command",
+        results=("revision",),
+        errors=(4021,),
+        is_wanted=True,
+        limit_bytes=65_536,
+        summary="Changes the channel's metadata, members and access lists.",
+    ),
+    _row(
+        name="channel.updated",
+        model=ChannelUpdated,
+        direction=Direction.OUT,
+        lane=Lane.EVENTS,
+        kinds=CONFIGURED,
+        action=None,
+        rate=None,
+        summary="The channel's settings have changed.",
+    ),
+    _row(
+        name="channel.read",
+        model=ChannelRead,
+        delivered=ChannelReadDelivered,
+        direction=Direction.BOTH,
+        lane=Lane.LIVE,
+        reply="ack",
+        errors=(4018,),
+        ag_ui="CUSTOM",
+        limit_bytes=16_384,
+        summary="A person has read up to here.",
+    ),
+)

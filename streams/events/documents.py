@@ -42,13 +42,27 @@ class DocumentCursorDelivered(DocumentCursor):
     client: str
 
 
-_row = partial(
-    EventType, direction=Direction.BOTH, kinds=frozenset({Kind.DOCUMENT}), reply="ack", action=Action.WRITE
-)  # fmt: skip
+_row = partial(EventType, direction=Direction.BOTH, kinds=frozenset({Kind.DOCUMENT}), reply="ack", action=Action.WRITE)
 
 EVENTS: tuple[EventType, ...] = (
-    _row(name="document.update", model=DocumentUpdate, lane=Lane.EVENTS, results=("version",), rate="document",
-         errors=(4021,), ag_ui="STATE_DELTA", summary="Changes a document."),
-    _row(name="document.cursor", model=DocumentCursor, delivered=DocumentCursorDelivered, lane=Lane.LIVE,
-         rate="cursor", is_id_required=False, limit_bytes=16_384, summary="The place of somebody's cursor."),
-)  # fmt: skip
+    _row(
+        name="document.update",
+        model=DocumentUpdate,
+        lane=Lane.EVENTS,
+        results=("version",),
+        rate="document",
+        errors=(4021,),
+        ag_ui="STATE_DELTA",
+        summary="Changes a document.",
+    ),
+    _row(
+        name="document.cursor",
+        model=DocumentCursor,
+        delivered=DocumentCursorDelivered,
+        lane=Lane.LIVE,
+        rate="cursor",
+        is_id_required=False,
+        limit_bytes=16_384,
+        summary="The place of somebody's cursor.",
+    ),
+)

@@ -253,32 +253,94 @@ class FileUrl(Payload):
 _row = partial(EventType, kinds=ALL_KINDS - {Kind.USER})
 _command = partial(
     _row, direction=Direction.BOTH, lane=Lane.EVENTS, reply="ack", action=Action.UPLOAD, rate="upload", is_wanted=True
-)  # fmt: skip
+)
 _question = partial(
-    _row, direction=Direction.IN, lane=Lane.CONNECTION, reply="file.upload.authorized", action=Action.UPLOAD,
+    _row,
+    direction=Direction.IN,
+    lane=Lane.CONNECTION,
+    reply="file.upload.authorized",
+    action=Action.UPLOAD,
     rate="upload",
-)  # fmt: skip
+)
 
 EVENTS: tuple[EventType, ...] = (
-    _command(name="file.upload.request", model=FileUploadRequest, reply="file.upload.authorized", errors=(4017, 4024),
-             summary="Asks for a place to put a file."),
-    _row(name="file.upload.authorized", model=FileUploadAuthorized, direction=Direction.OUT, lane=Lane.CONNECTION,
-         summary="The way to bring the bytes."),
-    _question(name="file.upload.sign", model=FileUploadSign, errors=(4018, 4021, 4022),
-              summary="Asks for the URLs of further parts."),
-    _question(name="file.chunk", model=FileChunk, reply="file.upload.progress", reply_model=ChunkAnswer, rate="chunk",
-              errors=(4017, 4018, 4021, 4022), summary="A piece of a file over the socket."),
-    _row(name="file.upload.progress", model=FileUploadProgress, delivered=FileUploadProgressDelivered,
-         direction=Direction.BOTH, lane=Lane.LIVE, reply="ack", action=Action.UPLOAD, rate="live",
-         is_id_required=False, limit_bytes=16_384, ag_ui="ACTIVITY_SNAPSHOT", summary="The progress of an upload."),
-    _command(name="file.upload.complete", model=FileUploadComplete, errors=(4018, 4021, 4022),
-             summary="The uploader says that all is there."),
-    _question(name="file.upload.status", model=FileUploadStatus, errors=(4018, 4022), summary="Asks how an upload stands."),
+    _command(
+        name="file.upload.request",
+        model=FileUploadRequest,
+        reply="file.upload.authorized",
+        errors=(4017, 4024),
+        summary="Asks for a place to put a file.",
+    ),
+    _row(
+        name="file.upload.authorized",
+        model=FileUploadAuthorized,
+        direction=Direction.OUT,
+        lane=Lane.CONNECTION,
+        summary="The way to bring the bytes.",
+    ),
+    _question(
+        name="file.upload.sign",
+        model=FileUploadSign,
+        errors=(4018, 4021, 4022),
+        summary="Asks for the URLs of further parts.",
+    ),
+    _question(
+        name="file.chunk",
+        model=FileChunk,
+        reply="file.upload.progress",
+        reply_model=ChunkAnswer,
+        rate="chunk",
+        errors=(4017, 4018, 4021, 4022),
+        summary="A piece of a file over the socket.",
+    ),
+    _row(
+        name="file.upload.progress",
+        model=FileUploadProgress,
+        delivered=FileUploadProgressDelivered,
+        direction=Direction.BOTH,
+        lane=Lane.LIVE,
+        reply="ack",
+        action=Action.UPLOAD,
+        rate="live",
+        is_id_required=False,
+        limit_bytes=16_384,
+        ag_ui="ACTIVITY_SNAPSHOT",
+        summary="The progress of an upload.",
+    ),
+    _command(
+        name="file.upload.complete",
+        model=FileUploadComplete,
+        errors=(4018, 4021, 4022),
+        summary="The uploader says that all is there.",
+    ),
+    _question(
+        name="file.upload.status", model=FileUploadStatus, errors=(4018, 4022), summary="Asks how an upload stands."
+    ),
     _command(name="file.upload.cancel", model=FileUploadCancel, errors=(4018, 4021), summary="Gives an upload up."),
-    _row(name="file.upload.failed", model=FileUploadFailed, direction=Direction.OUT, lane=Lane.EVENTS, ag_ui="CUSTOM",
-         summary="An upload came to nothing."),
-    _row(name="file.ready", model=FileReady, direction=Direction.OUT, lane=Lane.EVENTS, ag_ui="CUSTOM",
-         summary="A file can be read."),
-    _question(name="file.url", model=FileUrlQuestion, reply="file.url", reply_model=FileUrl, action=Action.READ,
-              rate="history", errors=(4018, 4021), summary="Asks for a URL to read a file by."),
-)  # fmt: skip
+    _row(
+        name="file.upload.failed",
+        model=FileUploadFailed,
+        direction=Direction.OUT,
+        lane=Lane.EVENTS,
+        ag_ui="CUSTOM",
+        summary="An upload came to nothing.",
+    ),
+    _row(
+        name="file.ready",
+        model=FileReady,
+        direction=Direction.OUT,
+        lane=Lane.EVENTS,
+        ag_ui="CUSTOM",
+        summary="A file can be read.",
+    ),
+    _question(
+        name="file.url",
+        model=FileUrlQuestion,
+        reply="file.url",
+        reply_model=FileUrl,
+        action=Action.READ,
+        rate="history",
+        errors=(4018, 4021),
+        summary="Asks for a URL to read a file by.",
+    ),
+)

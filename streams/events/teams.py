@@ -90,17 +90,45 @@ class TeamNotificationRead(Payload):
 
 
 _row = partial(
-    EventType, direction=Direction.BOTH, lane=Lane.EVENTS, kinds=frozenset({Kind.TEAM}), reply="ack", rate="command",
+    EventType,
+    direction=Direction.BOTH,
+    lane=Lane.EVENTS,
+    kinds=frozenset({Kind.TEAM}),
+    reply="ack",
+    rate="command",
     ag_ui="CUSTOM",
-)  # fmt: skip
+)
 
 EVENTS: tuple[EventType, ...] = (
-    _row(name="team.activity", model=TeamActivity, action=Action.WRITE, is_wanted=True,
-         summary="Somebody did something."),
-    _row(name="team.presence.update", model=TeamPresenceUpdate, delivered=TeamPresenceDelivered, lane=Lane.LIVE,
-         action=Action.WRITE, rate="live", errors=(4021,), limit_bytes=16_384, summary="A member's status."),
-    _row(name="team.notification", model=TeamNotification, kinds=frozenset({Kind.TEAM, Kind.USER}),
-         action=Action.MANAGE, is_wanted=True, summary="A notice to a team or a person."),
-    _row(name="team.notification.read", model=TeamNotificationRead, kinds=frozenset({Kind.USER}), action=Action.READ,
-         results=("unread",), ag_ui=None, summary="Notices were read."),
-)  # fmt: skip
+    _row(
+        name="team.activity", model=TeamActivity, action=Action.WRITE, is_wanted=True, summary="Somebody did something."
+    ),
+    _row(
+        name="team.presence.update",
+        model=TeamPresenceUpdate,
+        delivered=TeamPresenceDelivered,
+        lane=Lane.LIVE,
+        action=Action.WRITE,
+        rate="live",
+        errors=(4021,),
+        limit_bytes=16_384,
+        summary="A member's status.",
+    ),
+    _row(
+        name="team.notification",
+        model=TeamNotification,
+        kinds=frozenset({Kind.TEAM, Kind.USER}),
+        action=Action.MANAGE,
+        is_wanted=True,
+        summary="A notice to a team or a person.",
+    ),
+    _row(
+        name="team.notification.read",
+        model=TeamNotificationRead,
+        kinds=frozenset({Kind.USER}),
+        action=Action.READ,
+        results=("unread",),
+        ag_ui=None,
+        summary="Notices were read.",
+    ),
+)

@@ -82,23 +82,24 @@ GivenJson64K = Annotated[object, JsonValue(65_536, is_null_allowed=False)]
 TextOrJson64K = Annotated[object, JsonValue(65_536, is_null_allowed=False, text_max=32_768)]
 """`Text[32768] | Json[64K]`: a string is text with text's limit, everything else JSON."""
 
-EventId = Annotated[
-    str, Field(max_length=32, pattern=r"^[0-9]{1,15}-[0-9]{1,10}$", examples=["1795367479511-0"])
-]  # fmt: skip
+EventId = Annotated[str, Field(max_length=32, pattern=r"^[0-9]{1,15}-[0-9]{1,10}$", examples=["1795367479511-0"])]
 IdOrZero = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0)$", examples=["0"])]
 """An `EventId`, or "0": before everything."""
 Start = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0|\$)$", examples=["0", "$"])]
 """An `IdOrZero`, or "$": live only."""
 ChannelName = Annotated[
-    str, Field(max_length=141, pattern=rf"^(?:conversation|team|document|agent|user):{_NAME}$", examples=["conversation:42"])
-]  # fmt: skip
+    str,
+    Field(
+        max_length=141, pattern=rf"^(?:conversation|team|document|agent|user):{_NAME}$", examples=["conversation:42"]
+    ),
+]
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=rf"^{_NAME}$")]
 RunId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 MessageId = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9_.-]+$")]
 RequestId = MessageId
 FileId = Annotated[
     str, Field(min_length=32, max_length=32, pattern=r"^[0-9a-f]{32}$", examples=["0123456789abcdef0123456789abcdef"])
-]  # fmt: skip
+]
 ToolCallId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x20-\x7e]+$")]
 Sha256 = Annotated[
     str,

@@ -29,8 +29,11 @@ class AgentNotice(NamedTuple):
     def to_json(self) -> dict[str, object]:
         """As `agent.list` shows it."""
         return {
-            "name": self.name, "description": self.description, "available": True, "interactive": self.is_interactive,
-        }  # fmt: skip
+            "name": self.name,
+            "description": self.description,
+            "available": True,
+            "interactive": self.is_interactive,
+        }
 
 
 class AgentDirectory:

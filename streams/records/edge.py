@@ -95,8 +95,10 @@ class EdgeRecords:
         if claims is not None:
             commands.append(["XADD", keys.sessions, "MAXLEN", "~", _CLAIMS_MAX, "*", "s", claims])
         places = {
-            keys.rates: self._rates_after or START, keys.bell: self._revoked_after, keys.sessions: self._claimed_after,
-        }  # fmt: skip
+            keys.rates: self._rates_after or START,
+            keys.bell: self._revoked_after,
+            keys.sessions: self._claimed_after,
+        }
         commands.append(["XREAD", "COUNT", _PAGE, "STREAMS", *places, *places.values()])
         commands += [["HLEN", keys.revocations], ["TIME"]]
         replies = await self._calls.pipeline(commands)
@@ -125,10 +127,12 @@ class EdgeRecords:
         Raises:
             LogUnavailable: the outcome is open; it may be repeated.
         """
-        await self._calls.transaction((
-            ("HSET", self._keys.revocations, field, entry),
-            ("XADD", self._keys.bell, "MAXLEN", "~", _REVOCATIONS_MAX, "*", "r", entry),
-        ))  # fmt: skip
+        await self._calls.transaction(
+            (
+                ("HSET", self._keys.revocations, field, entry),
+                ("XADD", self._keys.bell, "MAXLEN", "~", _REVOCATIONS_MAX, "*", "r", entry),
+            )
+        )
 
     async def tidy(self, dead: Collection[str], lost: Mapping[str, bytes]) -> None:
         """Drop revocations that have run out, and put back those that Redis lost."""

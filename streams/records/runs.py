@@ -112,10 +112,16 @@ def opening(channel: Channel, invitation: Invitation) -> tuple[Guard, ...]:
     run_id = invitation.run_id or run_id_of(channel, NEW_ID)
     checks = (("open", "le", "0"),) if invitation.on_busy == "reject" else ()
     sets = [
-        ("state", "queued"), ("agent", invitation.agent), ("by", invitation.by), ("cause", NEW_ID), ("segment", "1"),
-        ("attempt", "1"), ("parent", invitation.parent), ("on_busy", invitation.on_busy),
+        ("state", "queued"),
+        ("agent", invitation.agent),
+        ("by", invitation.by),
+        ("cause", NEW_ID),
+        ("segment", "1"),
+        ("attempt", "1"),
+        ("parent", invitation.parent),
+        ("on_busy", invitation.on_busy),
         ("since_ms", str(invitation.now_ms)),
-    ]  # fmt: skip
+    ]
     if invitation.deadline_ms is not None:
         sets.append(("limit_ms", str(invitation.deadline_ms)))
     run = Guard(run_guard_name(channel, run_id), checks=(("state", "eq", ""),), sets=tuple(sets), ttl_s=RUN_TTL_S)
@@ -137,8 +143,9 @@ def answering(channel: Channel, request_id: str, user: str) -> Guard:
     """The guard for `tool.call.response`: the first one wins. Refused: `present` None is 4018, else 4021."""
     return Guard(
         request_guard_name(channel, request_id),
-        checks=(("state", "eq", "open"),), sets=(("state", "answered"), ("by", user), ("answer", NEW_ID)),
-    )  # fmt: skip
+        checks=(("state", "eq", "open"),),
+        sets=(("state", "answered"), ("by", user), ("answer", NEW_ID)),
+    )
 
 
 def steering(channel: Channel, run_id: str) -> Guard:
@@ -199,11 +206,26 @@ def read_run(run_id: str, fields: Mapping[str, str]) -> RunView | None:
         return fields.get(name, "")
 
     return RunView(
-        run_id, word("state"), word("agent"), word("by"), word("cause"), word("parent"), word("on_busy") or "enqueue",
-        number("segment", 1), number("attempt", 1), number("since_ms"), number("limit_ms"), number("deadline_ms"),
-        number("began_ms"), word("holder"), number("asked"), number("answered"), number("losses"), word("cancel"),
+        run_id,
+        word("state"),
+        word("agent"),
+        word("by"),
+        word("cause"),
+        word("parent"),
+        word("on_busy") or "enqueue",
+        number("segment", 1),
+        number("attempt", 1),
+        number("since_ms"),
+        number("limit_ms"),
+        number("deadline_ms"),
+        number("began_ms"),
+        word("holder"),
+        number("asked"),
+        number("answered"),
+        number("losses"),
+        word("cancel"),
         word("settings"),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +254,15 @@ def read_request(request_id: str, fields: Mapping[str, str]) -> RequestView | No
         return None
     assignees = tuple(name for name in fields.get("assignees", "").split(",") if name)
     return RequestView(
-        request_id, fields.get("run_id", ""), fields["state"], fields.get("kind", ""), fields.get("call", ""),
-        fields.get("edit", "") == "1", assignees, int(fields.get("expires_ms", 0)),
-    )  # fmt: skip
+        request_id,
+        fields.get("run_id", ""),
+        fields["state"],
+        fields.get("kind", ""),
+        fields.get("call", ""),
+        fields.get("edit", "") == "1",
+        assignees,
+        int(fields.get("expires_ms", 0)),
+    )
 
 
 def is_unbegun(run: RunView) -> bool:
@@ -256,9 +284,13 @@ def cancel_unbegun(channel: Channel, run: RunView, correlation: str) -> tuple[Dr
     """
     status = {"run_id": run.run_id, "agent": run.agent, "state": "queued", "attempt": 1, "segment": 1}
     complete = {
-        "run_id": run.run_id, "agent": run.agent, "outcome": "cancelled", "message_ids": [], "duration_ms": 0,
+        "run_id": run.run_id,
+        "agent": run.agent,
+        "outcome": "cancelled",
+        "message_ids": [],
+        "duration_ms": 0,
         "attempts": run.attempt,
-    }  # fmt: skip
+    }
     name = run_guard_name(channel, run.run_id)
     still = (("state", "in", "queued"), ("began_ms", "eq", ""))
     ends = Guard(name, checks=still, sets=(("state", "cancelled"), ("holder", "")), ttl_s=RUN_TTL_S)
@@ -267,9 +299,15 @@ def cancel_unbegun(channel: Channel, run: RunView, correlation: str) -> tuple[Dr
     def draft(type_: str, payload: dict[str, object], key: str, *guards: Guard) -> Draft:
         data = to_json(payload)
         return Draft(
-            channel, type_, data, Actor("agent", run.agent), command=f"{run.run_id}/{key}", correlation=correlation,
-            causation=run.cause, guards=guards,
-        )  # fmt: skip
+            channel,
+            type_,
+            data,
+            Actor("agent", run.agent),
+            command=f"{run.run_id}/{key}",
+            correlation=correlation,
+            causation=run.cause,
+            guards=guards,
+        )
 
     return (
         draft("agent.status", status, "status/1/1/queued", Guard(name, checks=still, ttl_s=RUN_TTL_S)),

@@ -110,7 +110,7 @@ class UploadStore:
 
     async def _change(
         self, upload: UploadRecord, field: str, allowed: str, life_s: int, fields: dict[str, str]
-    ) -> str | None:  # fmt: skip
+    ) -> str | None:
         key = self._record_key(upload.channel, upload.id)
         flat = [item for pair in fields.items() for item in pair]
         present = await self._log.calls_of(upload.channel).run(_CHANGE, (key,), field, allowed, life_s, *flat)
@@ -187,9 +187,13 @@ class OpenUploads:
 
     async def _change(self, how: str, upload: UploadRecord, sent: int, state: UploadState) -> None:
         shown = {
-            "upload_id": upload.id, "user": upload.user, "filename": upload.filename, "sent": sent, "total": upload.size,
+            "upload_id": upload.id,
+            "user": upload.user,
+            "filename": upload.filename,
+            "sent": sent,
+            "total": upload.size,
             "state": state.shown,
-        }  # fmt: skip
+        }
         keys = (self._key(upload.channel),)
         await self._log.calls_of(upload.channel).run(_LIST, keys, how, upload.id, to_json(shown), LIST_LIFE_S)
 

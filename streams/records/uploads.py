@@ -206,13 +206,26 @@ class UploadRecord:
     def to_fields(self) -> dict[str, str | int]:
         """The hash."""
         return {
-            "channel": self.channel.path, "user": self.user, "filename": self.filename, "mime": self.mime,
-            "strategy": self.plan.strategy.value, "size": self.plan.size, "part_size": self.plan.part_size,
-            "event_id": self.event_id, "slot": self.slot, "expires_ms": self.expires_ms, "sha256": self.sha256 or "",
-            "state": self.state.value, "handle": self.handle, "is_checked": int(self.is_checked),
-            "reason": self.reason.value if self.reason else "", "message": self.message, "cause": self.cause,
-            "detected": self.detected, "streamed": self.streamed,
-        }  # fmt: skip
+            "channel": self.channel.path,
+            "user": self.user,
+            "filename": self.filename,
+            "mime": self.mime,
+            "strategy": self.plan.strategy.value,
+            "size": self.plan.size,
+            "part_size": self.plan.part_size,
+            "event_id": self.event_id,
+            "slot": self.slot,
+            "expires_ms": self.expires_ms,
+            "sha256": self.sha256 or "",
+            "state": self.state.value,
+            "handle": self.handle,
+            "is_checked": int(self.is_checked),
+            "reason": self.reason.value if self.reason else "",
+            "message": self.message,
+            "cause": self.cause,
+            "detected": self.detected,
+            "streamed": self.streamed,
+        }
 
 
 def from_fields(upload_id: str, fields: Mapping[str, str]) -> UploadRecord:
@@ -220,14 +233,25 @@ def from_fields(upload_id: str, fields: Mapping[str, str]) -> UploadRecord:
     plan = UploadPlan(Strategy(fields["strategy"]), int(fields["size"]), int(fields["part_size"]))
     reason = fields.get("reason")
     return UploadRecord(
-        id=upload_id, channel=channel_from_path(fields["channel"]), user=fields["user"], filename=fields["filename"],
-        mime=fields["mime"], plan=plan, event_id=fields["event_id"], slot=fields["slot"],
-        expires_ms=int(fields["expires_ms"]), sha256=fields["sha256"] or None, state=UploadState(fields["state"]),
-        handle=fields["handle"], is_checked=fields["is_checked"] == "1",
-        reason=FailReason(reason) if reason else None, message=fields.get("message", ""),
-        cause=fields.get("cause", ""), detected=fields.get("detected", ""),
+        id=upload_id,
+        channel=channel_from_path(fields["channel"]),
+        user=fields["user"],
+        filename=fields["filename"],
+        mime=fields["mime"],
+        plan=plan,
+        event_id=fields["event_id"],
+        slot=fields["slot"],
+        expires_ms=int(fields["expires_ms"]),
+        sha256=fields["sha256"] or None,
+        state=UploadState(fields["state"]),
+        handle=fields["handle"],
+        is_checked=fields["is_checked"] == "1",
+        reason=FailReason(reason) if reason else None,
+        message=fields.get("message", ""),
+        cause=fields.get("cause", ""),
+        detected=fields.get("detected", ""),
         streamed=fields.get("streamed", ""),
-    )  # fmt: skip
+    )
 
 
 def file_id_of(channel: Channel, event_id: str) -> str:

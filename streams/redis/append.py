@@ -89,9 +89,16 @@ class AppendCall:
 
         kept = self._limits
         argv: list[bytes | str | int] = [
-            self._new_epoch(), kept.idempotency_entries, kept.idempotency_ttl_s, kept.live_entries, kept.bell_entries,
-            len(self._keys.prefix(partition)), label, life, kept.live_ttl_s,
-        ]  # fmt: skip
+            self._new_epoch(),
+            kept.idempotency_entries,
+            kept.idempotency_ttl_s,
+            kept.live_entries,
+            kept.bell_entries,
+            len(self._keys.prefix(partition)),
+            label,
+            life,
+            kept.live_ttl_s,
+        ]
         for draft in drafts:
             argv.extend(self._record(draft, place))
         return [len(keys), *keys, *argv]
@@ -106,10 +113,20 @@ class AppendCall:
             digest = _body_hash(draft)
         extra = self._extra(draft, place, names.open) if draft.guards or draft.open_text else b""
         return (
-            "E" if is_event else "L", place(names.stream if is_event else names.live), place(names.meta) if is_event else 0,
-            idem, draft.command or b"", digest, draft.type, draft.v, actor_json(draft.actor), draft.data, meta_json(draft),
-            "w" if draft.is_wanted else b"", extra,
-        )  # fmt: skip
+            "E" if is_event else "L",
+            place(names.stream if is_event else names.live),
+            place(names.meta) if is_event else 0,
+            idem,
+            draft.command or b"",
+            digest,
+            draft.type,
+            draft.v,
+            actor_json(draft.actor),
+            draft.data,
+            meta_json(draft),
+            "w" if draft.is_wanted else b"",
+            extra,
+        )
 
     def _extra(self, draft: Draft, place: Callable[..., int], open_key: bytes) -> bytes:
         guards = [
@@ -155,9 +172,13 @@ class Appender:
     """
 
     def __init__(
-        self, keys: Keys, policy: DurabilityPolicy, new_epoch: Callable[[], str], reader: ReadBack,
+        self,
+        keys: Keys,
+        policy: DurabilityPolicy,
+        new_epoch: Callable[[], str],
+        reader: ReadBack,
         limits: Limits = DEFAULT_LIMITS,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._keys = keys
         self._call = AppendCall(keys, new_epoch, limits)
         self._reader = reader

@@ -122,10 +122,22 @@ class Groups:
             LogUnavailable: Redis is away, or did not answer 2 s after `block_ms` (a half-open socket).
         """
         streams = {self._keys.work(partition): partition for partition in partitions}
-        reply = await _grouped(calls.call(
-            "XREADGROUP", "GROUP", group, consumer, "COUNT", limit, "BLOCK", block_ms, "STREAMS",
-            *streams, *(b">" for _ in streams), timeout_s=block_ms / 1000 + 2.0,
-        ))  # fmt: skip
+        reply = await _grouped(
+            calls.call(
+                "XREADGROUP",
+                "GROUP",
+                group,
+                consumer,
+                "COUNT",
+                limit,
+                "BLOCK",
+                block_ms,
+                "STREAMS",
+                *streams,
+                *(b">" for _ in streams),
+                timeout_s=block_ms / 1000 + 2.0,
+            )
+        )
         return [read_work(streams[key], raw) for key, entries in reply or () for raw in entries]
 
     async def ack(self, partition: int, group: str, token: int, ids: Sequence[str]) -> bool:
@@ -244,14 +256,14 @@ class Groups:
             for name in names:
                 yield self._keys.channel_of(name.removesuffix(b":meta"))
 
-    async def _add(
-        self, calls: Calls, partition: int, channel: Channel, entries: Iterable[Entry], only: str
-    ) -> None:  # fmt: skip
+    async def _add(self, calls: Calls, partition: int, channel: Channel, entries: Iterable[Entry], only: str) -> None:
         work = self._keys.work(partition)
-        await calls.pipeline([
-            ("XADD", work, "*", "channel", channel.path, "event", entry.id, "type", entry.type, "only", only)
-            for entry in entries
-        ])  # fmt: skip
+        await calls.pipeline(
+            [
+                ("XADD", work, "*", "channel", channel.path, "event", entry.id, "type", entry.type, "only", only)
+                for entry in entries
+            ]
+        )
 
 
 async def list_parked(keys: Keys, calls_in: Callable[[int], Calls], group: str | None = None) -> list[Parked]:
@@ -280,6 +292,11 @@ async def _grouped(call: Awaitable[Reply]) -> Reply:
 def _read_parked(partition: int, raw: Sequence[Reply]) -> Parked:
     fields = text_pairs(raw[1])
     return Parked(
-        f"{partition}:{raw[0].decode()}", fields["group"], fields["channel"], fields["event"], fields["type"],
-        fields["reason"], int(fields["attempts"]),
-    )  # fmt: skip
+        f"{partition}:{raw[0].decode()}",
+        fields["group"],
+        fields["channel"],
+        fields["event"],
+        fields["type"],
+        fields["reason"],
+        int(fields["attempts"]),
+    )

@@ -79,8 +79,11 @@ def questions(names: ChannelKeys) -> tuple[str, ...]:
     """Commands that show an operator what a channel holds, as redis-cli takes them."""
     stream, meta = names.stream.decode(), names.meta.decode()
     return (
-        f"XLEN '{stream}'", f"XRANGE '{stream}' - + COUNT 10", f"XREVRANGE '{stream}' + - COUNT 1", f"HGETALL '{meta}'",
-    )  # fmt: skip
+        f"XLEN '{stream}'",
+        f"XRANGE '{stream}' - + COUNT 10",
+        f"XREVRANGE '{stream}' + - COUNT 1",
+        f"HGETALL '{meta}'",
+    )
 
 
 class Keys:

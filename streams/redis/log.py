@@ -52,9 +52,13 @@ class Log:
 
     @classmethod
     async def open(
-        cls, url: str, *, partitions: int = PARTITIONS, durability: Mapping[Kind, Durability] | None = None,
+        cls,
+        url: str,
+        *,
+        partitions: int = PARTITIONS,
+        durability: Mapping[Kind, Durability] | None = None,
         limits: Limits = DEFAULT_LIMITS,
-    ) -> Log:  # fmt: skip
+    ) -> Log:
         """Connect, check the server, fix the partitions.
 
         Raises:
@@ -190,6 +194,6 @@ class Log:
 def _client(url: str) -> Redis:
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}  # redis-py refuses it on a unix socket
     client: Redis = Redis.from_url(
-        url, socket_timeout=CALL_TIMEOUT_S, socket_connect_timeout=2.0, health_check_interval=15, **keepalive,
-    )  # fmt: skip
+        url, socket_timeout=CALL_TIMEOUT_S, socket_connect_timeout=2.0, health_check_interval=15, **keepalive
+    )
     return client

@@ -42,9 +42,15 @@ class Replay:
         server = self._servers.by_partition[keys.partition]
         directory = self._keys.directory(keys.partition, channel.tenant, channel.kind)
         r = await server.calls.run(
-            LOOK, (keys.stream, keys.meta, keys.live, self._keys.bell(keys.partition), directory), self._new_epoch(),
-            after or "", self._limits.bell_entries, channel.path, channel.name, server.life,
-        )  # fmt: skip
+            LOOK,
+            (keys.stream, keys.meta, keys.live, self._keys.bell(keys.partition), directory),
+            self._new_epoch(),
+            after or "",
+            self._limits.bell_entries,
+            channel.path,
+            channel.name,
+            server.life,
+        )
         head, floor = _position(r[1], r[2]), _position(r[3], r[4])
         return Look(r[0].decode(), head, floor, _maybe(r[5], r[6]), _maybe(r[7], r[8]), r[9].decode())
 

@@ -110,10 +110,16 @@ class Audit:
     def to_json(self) -> dict[str, Any]:
         """The report: number of events, range, errors."""
         return {
-            "channel": self._channel, "epoch": self._record.epoch, "events": self._count, "from_seq": self._first_seq + 1,
-            "to_seq": self._seq, "whole": not self.faults, "first_bad_seq": self.first_bad_seq, "faults": self.faults,
+            "channel": self._channel,
+            "epoch": self._record.epoch,
+            "events": self._count,
+            "from_seq": self._first_seq + 1,
+            "to_seq": self._seq,
+            "whole": not self.faults,
+            "first_bad_seq": self.first_bad_seq,
+            "faults": self.faults,
             "covers": "epoch, seq, floor and ids; payloads are not covered",
-        }  # fmt: skip
+        }
 
     def _add_fault(self, seq: int, fault: str) -> None:
         self.first_bad_seq = seq if self.first_bad_seq is None else min(seq, self.first_bad_seq)

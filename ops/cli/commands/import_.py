@@ -54,7 +54,13 @@ async def _import(redis: str, data: Path, channel: Channel, events: list[IrcEven
         with ProgressBar("import", len(events)) as progress:
             await job.run(due, progress.show)
     took_s = time.monotonic() - begun
-    progress.finish({
-        "channel": channel.wire, "events": len(events), "added": job.added, "present": len(events) - job.added,
-        "seconds": round(took_s, 3), "events_per_s": round(job.added / took_s),
-    })  # fmt: skip
+    progress.finish(
+        {
+            "channel": channel.wire,
+            "events": len(events),
+            "added": job.added,
+            "present": len(events) - job.added,
+            "seconds": round(took_s, 3),
+            "events_per_s": round(job.added / took_s),
+        }
+    )

@@ -62,9 +62,7 @@ def torture(
     if power:
         _cut_power(power, servers[name], report)
         return
-    plan = Plan(
-        chosen, name, seconds, groups, has_sentinels=sentinels, durability=durability, rate_per_s=rate,
-    )  # fmt: skip
+    plan = Plan(chosen, name, seconds, groups, has_sentinels=sentinels, durability=durability, rate_per_s=rate)
     folder = keep or Path(tempfile.mkdtemp(prefix="hub-torture-"))
     begun = time.monotonic()
 

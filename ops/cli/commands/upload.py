@@ -66,9 +66,12 @@ class UploadOrder(NamedTuple):
 async def _upload(url: str, token: str, channel: str, wish: UploadOrder, progress: ProgressBar) -> None:
     async with HubClient(url, token) as hub:
         stored = await hub.upload(
-            channel, wish.file, strategy=wish.strategy, resume_key=wish.resume_key,
+            channel,
+            wish.file,
+            strategy=wish.strategy,
+            resume_key=wish.resume_key,
             on_progress=lambda sent, _total: progress.show(sent),
-        )  # fmt: skip
+        )
     progress.finish(
         {"file_id": stored.file_id, "filename": stored.filename, "size": stored.size, "sha256": stored.sha256}
     )

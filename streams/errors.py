@@ -31,6 +31,10 @@ class IdempotencyConflict(StreamsError):
     """The command id was used before, by the same user, with another body."""
 
 
+class CommandIdsFull(StreamsError):
+    """The user sent more commands than are remembered; nothing was stored. The same id may be sent again later."""
+
+
 class GuardRefused(StreamsError):
     """A guard of the draft did not hold when the script looked.
 

@@ -16,12 +16,13 @@ from hub.protocol.commands import Append, Command
 from streams.channel import Channel
 from streams.cursor import Gap, Look, Position
 from streams.envelope import Appended, Guard, Lane
-from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
+from streams.errors import CommandIdsFull, GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
 from streams.events import EventType
 from streams.json_bytes import to_json
 from streams.records.runs import run_id_of
 
 RETRY_AFTER_MS: Final = 500
+IDS_FULL_RETRY_MS: Final = 60_000
 BY_STATE: Final = frozenset({4007, 4018, 4021, 4022})
 """Refusals that stand after idempotency in the order of checks."""
 _BOOL: Final = (b"false", b"true")
@@ -113,6 +114,9 @@ def log_error(error: StreamsError) -> HubError:
     """The client's error for an error of the log."""
     if isinstance(error, IdempotencyConflict):
         return HubError(4009, "this id was used before with another body; use a new id")
+    if isinstance(error, CommandIdsFull):
+        text = "more commands in 10 minutes than are remembered; retry with the same id later"
+        return HubError(4004, text, retry_after_ms=IDS_FULL_RETRY_MS)
     if isinstance(error, LogUnavailable):
         return HubError(4013, "Redis is unreachable; retry with the same id", retry_after_ms=RETRY_AFTER_MS)
     return HubError(4005, str(error))

@@ -21,7 +21,7 @@ import hiredis
 
 from streams.channel import Channel
 from streams.envelope import Actor, Appended, Draft, Durability, Lane
-from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
+from streams.errors import CommandIdsFull, GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
 from streams.json_bytes import to_json
 from streams.redis.calls import code_of, is_moved
 from streams.redis.durability import Barrier, DurabilityPolicy
@@ -98,6 +98,7 @@ class AppendCall:
             label,
             life,
             kept.live_ttl_s,
+            kept.idempotency_window_s,
         ]
         for draft in drafts:
             argv.extend(self._record(draft, place))
@@ -108,7 +109,7 @@ class AppendCall:
         is_event = draft.lane is Lane.EVENTS
         idem, digest = 0, ""
         if draft.command and is_event:
-            key = self._keys.idempotency(names.partition, draft.channel.tenant, draft.actor.id)
+            key = self._keys.idempotency(names.partition, draft.channel.tenant, draft.actor)
             idem = place(key, key + b":old")
             digest = _body_hash(draft)
         extra = self._extra(draft, place, names.open) if draft.guards or draft.open_text else b""
@@ -384,6 +385,8 @@ def read_answer(answer: bytes, durability: Durability) -> Result:
     if verdict == b"G":
         field, has_value, present = rest.decode().partition(" ")
         return GuardRefused(field, present if has_value else None)
+    if verdict == b"F":
+        return CommandIdsFull("the user sent more commands than are remembered")
     if verdict == b"C":
         return IdempotencyConflict("this command id was used before with another body")
     return LogUnavailable(f"Redis refused the entry: {rest.decode(errors='replace')}")

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from streams.channel import Channel, Kind, channel_from_path
+from streams.envelope import Actor
 
 SLOTS: Final = 16_384
 """Slots of a Redis Cluster."""
@@ -145,9 +146,9 @@ class Keys:
         """The lease of the worker that has the run."""
         return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:lease:{channel.wire}:{run_id}".encode()
 
-    def idempotency(self, partition: int, tenant: str, user: str) -> bytes:
-        """A user's recent command ids in a partition. `:old` is the generation before."""
-        return f"{self._prefixes[partition]}{tenant}:idem:{user}".encode()
+    def idempotency(self, partition: int, tenant: str, actor: Actor) -> bytes:
+        """The recent command ids of an actor, kind and id, in a partition. `:old` is the generation before."""
+        return f"{self._prefixes[partition]}{tenant}:idem:{actor.kind}:{actor.id}".encode()
 
     def guard(self, channel: Channel, name: str) -> bytes:
         """The hash a guard of that name compares and sets."""

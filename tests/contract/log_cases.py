@@ -14,7 +14,14 @@ import pytest
 from streams.channel import Channel, Kind
 from streams.cursor import Cursor, Gap, GapReason, Position, Resumable, judge
 from streams.envelope import Actor, Appended, Draft, Durability, Entry, Guard, Lane, OpenText
-from streams.errors import ConfigurationRefused, GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
+from streams.errors import (
+    CommandIdsFull,
+    ConfigurationRefused,
+    GuardRefused,
+    IdempotencyConflict,
+    LogUnavailable,
+    StreamsError,
+)
 from streams.ids import ms_of_id
 from streams.records.directory import ChannelDirectory, ListedChannel
 from streams.records.leases import Leases
@@ -228,33 +235,66 @@ class IdempotencyCases:
         first = await together(log, commands)
         again = await together(log, commands)
 
-        key = log.keys.idempotency(log.keys.of(place(tenant)).partition, tenant, "alice")
+        key = log.keys.idempotency(log.keys.of(place(tenant)).partition, tenant, ALICE)
         assert again == [a._replace(is_duplicate=True) for a in first if isinstance(a, Appended)]
         assert await log.redis.ttl(key) > 600
 
-    async def test_generations_turn_over_and_bound_the_memory(self, server: RedisServer, tenant: str) -> None:
-        """A full generation becomes the older one, which still answers; the one before that is forgotten."""
+    async def test_a_first_id_is_known_whatever_the_rate(self, server: RedisServer, tenant: str) -> None:
+        """Two generations are full: the first id is still known, a new one is refused and not stored, memory is bounded."""
         log = await Log.open(server.url, limits=Limits(idempotency_entries=10))
         try:
-            first, second, third = ([said(place(tenant), "x", f"{g}-{n}") for n in range(10)] for g in "abc")
+            first, second = ([said(place(tenant), "x", f"{g}-{n}") for n in range(10)] for g in "ab")
             await together(log, first)
             await together(log, second)
             known = await together(log, first[:1] + second[:1])
-            await together(log, third)
-            forgotten = await together(log, first[1:2])
-            kept = await together(log, third[:1] + second[1:2])
-            key = log.keys.idempotency(log.keys.of(place(tenant)).partition, tenant, "alice")
+            refused = await together(log, [said(place(tenant), "x", f"c-{n}") for n in range(3)])
+            other = await together(log, [said(place(tenant), "x", "c-0", BOB)])
+            head = (await log.look(place(tenant))).head.seq
+            key = log.keys.idempotency(log.keys.of(place(tenant)).partition, tenant, ALICE)
+            size = await log.redis.hlen(key) + await log.redis.hlen(key + b":old")
+            lives = await log.redis.ttl(key), await log.redis.ttl(key + b":old")
+            await log.redis.expire(key + b":old", 0)  # as the window's end does
+            later = await together(log, [said(place(tenant), "x", "c-0"), *second[:1]])
+        finally:
+            await log.close()
+
+        assert _duplicates(known) == [True, True]
+        assert [type(a) for a in refused] == [CommandIdsFull] * 3
+        assert _duplicates(other) == [False]
+        assert (head, size) == (21, 20)
+        assert lives[0] > 600 >= lives[1] > 590
+        assert _duplicates(later) == [False, True]
+
+    async def test_effects_of_handlers_are_never_refused_for_their_number(
+        self, server: RedisServer, tenant: str
+    ) -> None:
+        """Theirs turn over by their number alone, and neither a user's ids nor theirs make room for others."""
+        log = await Log.open(server.url, limits=Limits(idempotency_entries=10))
+        agent = Actor("agent", "alice")
+        try:
+            await together(log, [said(place(tenant), "x", f"u-{n}") for n in range(10)])
+            for generation in "abc":
+                await together(log, [said(place(tenant), "x", f"r/{generation}{n}", agent) for n in range(10)])
+            known = await together(log, [said(place(tenant), "x", "u-0"), said(place(tenant), "x", "r/c0", agent)])
+            key = log.keys.idempotency(log.keys.of(place(tenant)).partition, tenant, agent)
             size = await log.redis.hlen(key) + await log.redis.hlen(key + b":old")
         finally:
             await log.close()
 
-        def duplicates(answers: list[Appended | StreamsError]) -> list[bool]:
-            return [isinstance(a, Appended) and a.is_duplicate for a in answers]
+        assert _duplicates(known) == [True, True]
+        assert size == 10
 
-        assert duplicates(known) == [False, True]
-        assert duplicates(forgotten) == [False]
-        assert duplicates(kept) == [True, False]
-        assert size <= 20
+    async def test_a_user_and_an_agent_of_one_name_share_no_ids(self, log: Log, tenant: str) -> None:
+        """Kind and id tell whose command it is: the second is stored, not taken for the first again or for a conflict."""
+        people = [Actor("user", "demo"), Actor("agent", "demo"), Actor("system", "demo")]
+        same = await together(log, [said(place(tenant), "x", "c-1", one) for one in people])
+        other = await together(log, [said(place(tenant), one.kind, "c-2", one) for one in people])
+
+        assert _duplicates(same) == _duplicates(other) == [False] * 3
+
+
+def _duplicates(answers: list[Appended | StreamsError]) -> list[bool]:
+    return [isinstance(a, Appended) and a.is_duplicate for a in answers]
 
 
 GUARD_ROWS = [
@@ -531,7 +571,7 @@ class RefusalCases:
         keys = log.keys.of(channel)
         wrong = {
             "stream": keys.stream, "meta": keys.meta, "guard": log.keys.guard(channel, "g"),
-            "idempotency": log.keys.idempotency(keys.partition, tenant, "alice"),
+            "idempotency": log.keys.idempotency(keys.partition, tenant, ALICE),
         }  # fmt: skip # a table
         await log.redis.set(wrong[broken], "not what it should be")
         guard = Guard("g", (("x", "eq", ""),))

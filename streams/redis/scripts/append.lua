@@ -5,17 +5,18 @@
 -- KEYS[3+] every other key the events name; ARGV refers to them by position
 --
 -- ARGV[1]  epoch of a life that follows another; the first life's is derived from ARGV[8], as look.lua derives it
--- ARGV[2]  entries one generation of a user's command ids holds
--- ARGV[3]  life of a user's command ids, seconds
+-- ARGV[2]  entries one generation of an actor's command ids holds
+-- ARGV[3]  life of an actor's command ids after the last, seconds
 -- ARGV[4]  length of a live lane, entries (approximate)
 -- ARGV[5]  length of the bell, entries (approximate)
 -- ARGV[6]  length of the key prefix "hub:{pNN}:", bytes
 -- ARGV[7]  label of the batch: the bell bears it, so that its sender knows what it has read back already
 -- ARGV[8]  life of this log
 -- ARGV[9]  life of a live lane without entries, seconds
+-- ARGV[10] window in which a user's command ids are known, seconds
 -- then 13 per event:
 --   lane "E" (events) or "L" (live) · position of the lane's stream · position of the meta hash (events only)
---   position of the user's idempotency hash, its older generation follows it (0: no look-up) · command id · body hash
+--   position of the actor's idempotency hash, its older generation follows it (0: no look-up) · command id · body hash
 --   type · v · actor · data · meta · "w" when a handler wants it
 --   extra: "" or JSON {g: [{k, c: [[field, operator, value]], s: [[field, value]], i: [field], d: [field], r: [field], n, t}],
 --     o: {...}}, see envelope.py. With n the new event's id is added to the key: same hash tag, a hash nobody had before
@@ -23,16 +24,21 @@
 -- Reply, one string per event:
 --   "A <id> <seq> <results>"   appended          "D <id> <seq> <results>"   a duplicate: the first answer
 --   "C"                        same id, other body
+--   "F"                        the user's command ids are full, and all are younger than the window
 --   "G <field> <present>"      a guard refused   "E <text>"                 Redis refused this entry
 --
 -- Order for each event: idempotency, then guards, then XADD, and only after XADD succeeded the seq, the guards' effects and the
 -- command id are written: an entry that Redis refuses leaves no hole.
 --
+-- A full generation of command ids becomes the older one, which lives for the window and ends by itself. A user's never takes the
+-- place of one that is still there: while both are full, commands are refused. What agents and the hub append is keyed by the
+-- event it follows from and refused by their state when it comes late, so theirs turn over by their number alone.
+--
 -- At a channel's first event, and then at most once a minute, its name is put into the directory of its tenant and kind, and the
 -- time into its meta hash. The directory's key follows from the stream's and has the same hash tag (`Keys.directory`).
 
 local prefix_bytes = tonumber(ARGV[6])
-local replies, seqs, moved, moved_live, idems, has_older = {}, {}, {}, {}, {}, {}
+local replies, seqs, moved, moved_live, idems, has_older, full = {}, {}, {}, {}, {}, {}, {}
 local listed, newest = {}, {}
 local events_bell, live_bell, begun_bell = {}, {}, {}
 
@@ -178,10 +184,23 @@ local function known_answer(idem, at)
   return hash == ARGV[at + 5] and ('D ' .. rest) or 'C'
 end
 
+local function is_of_user(idem)
+  return string.find(KEYS[idem], '^[^:]+:idem:user:', prefix_bytes + 1) ~= nil
+end
+
+-- True when no further command id of a user may be kept. Asked once a batch: a generation may be over its number by one batch.
+local function is_full(idem)
+  if full[idem] == nil then
+    full[idem] = has_older[idem] and is_of_user(idem) and redis.call('HLEN', KEYS[idem]) >= tonumber(ARGV[2])
+  end
+  return full[idem]
+end
+
 local function append_event(at, extra)
   local stream, meta, idem = KEYS[tonumber(ARGV[at + 1])], KEYS[tonumber(ARGV[at + 2])], tonumber(ARGV[at + 3])
   local answer = idem > 0 and known_answer(idem, at)
   if answer then return answer end
+  if idem > 0 and is_full(idem) then return 'F' end
   local refused = extra and extra.g and refusal(extra.g)
   if refused then return refused end
   local id, seq = add(stream, meta, at)
@@ -202,7 +221,7 @@ local function append_event(at, extra)
   return 'A ' .. stored
 end
 
-for at = 10, #ARGV, 13 do
+for at = 11, #ARGV, 13 do
   local extra = ARGV[at + 12] ~= '' and cjson.decode(ARGV[at + 12]) or nil
   local append = ARGV[at] == 'L' and append_live or append_event
   local is_done, answer = pcall(append, at, extra)
@@ -218,8 +237,11 @@ for meta, id in pairs(newest) do
   end
 end
 for idem in pairs(idems) do
-  if redis.call('HLEN', KEYS[idem]) >= tonumber(ARGV[2]) then redis.call('RENAME', KEYS[idem], KEYS[idem + 1]) end
   redis.call('EXPIRE', KEYS[idem], ARGV[3])
+  if redis.call('HLEN', KEYS[idem]) >= tonumber(ARGV[2]) and not (has_older[idem] and is_of_user(idem)) then
+    redis.call('RENAME', KEYS[idem], KEYS[idem + 1])
+    redis.call('EXPIRE', KEYS[idem + 1], ARGV[10])
+  end
 end
 if #begun_bell > 0 then
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', 'events', table.concat(events_bell, ' '),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streams.channel import Channel, Kind, channel_from_path, parse_channel
+from streams.envelope import Actor
 from streams.errors import MalformedChannel
 from streams.redis.keys import Keys
 
@@ -55,7 +56,8 @@ def test_every_key_of_a_channel_has_its_partitions_hash_tag() -> None:
     partition = keys.of(channel).partition
     names = [
         keys.of(channel).stream, keys.of(channel).meta, keys.of(channel).live, keys.of(channel).open, keys.bell(partition),
-        keys.work(partition), keys.idempotency(partition, "acme", "alice"), keys.guard(channel, "run:1"), keys.snapshot(channel),
+        keys.work(partition), keys.idempotency(partition, "acme", Actor("user", "alice")), keys.guard(channel, "run:1"),
+        keys.snapshot(channel),
         keys.parked(partition), keys.groups(partition), keys.lease(partition), keys.runs(partition),
         keys.run_lease(channel, "r1"), keys.node(partition, "n1"),
     ]  # fmt: skip # a table
@@ -73,7 +75,7 @@ def test_tenants_and_users_never_share_a_key() -> None:
 
     assert keys.of(one).stream != keys.of(other).stream
     assert keys.guard(one, "g") != keys.guard(other, "g")
-    assert len({keys.idempotency(0, t, u) for t in "ab" for u in "xy"}) == 4
+    assert len({keys.idempotency(0, t, Actor(k, u)) for t in "ab" for k in ("user", "agent") for u in "xy"}) == 8
 
 
 def test_remembered_keys_are_bounded() -> None:

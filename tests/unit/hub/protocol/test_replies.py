@@ -11,7 +11,14 @@ from hub.protocol.commands import Append
 from hub.protocol.replies import append_error, error_message, log_error, reply, stored_payload
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Appended, Draft, Durability
-from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, MalformedCursor, StreamsError
+from streams.errors import (
+    CommandIdsFull,
+    GuardRefused,
+    IdempotencyConflict,
+    LogUnavailable,
+    MalformedCursor,
+    StreamsError,
+)
 from streams.events import CATALOGUE
 
 DRAFT = Draft(Channel("acme", Kind.CONVERSATION, "1"), "chat.message", b"{}", Actor("user", "a"))
@@ -39,7 +46,7 @@ def test_a_live_event_has_no_place() -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (LogUnavailable("x"), 4013), (IdempotencyConflict("x"), 4009), (MalformedCursor("x"), 4005),
+        (LogUnavailable("x"), 4013), (IdempotencyConflict("x"), 4009), (CommandIdsFull("x"), 4004), (MalformedCursor("x"), 4005),
         (GuardRefused("state", "done"), 4021),
     ],
 )  # fmt: skip # a case a row

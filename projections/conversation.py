@@ -20,7 +20,7 @@ from projections.message import ASSISTANT, USER, Message, ShownMessage
 from projections.message_tree import MessageTree, load_tree
 from projections.newest import Item, Lists
 from projections.projection import Dumped, Home, Projection, kind_of
-from projections.recorded import Recorded, actor_id, broken, number, object_field, optional_list, optional_text, text
+from projections.recorded import Recorded, actor_name, broken, number, object_field, optional_list, optional_text, text
 from streams.channel import Kind
 from streams.events.declaration import Payload
 from streams.events.values import Count, Maybe
@@ -144,10 +144,10 @@ def _delete(state: Conversation, event: Recorded) -> None:
 
 
 def _react(state: Conversation, event: Recorded) -> None:
-    message, user = state.message(text(event, "message_id")), actor_id(event)
+    message, who = state.message(text(event, "message_id")), actor_name(event)
     reaction, op = text(event, "reaction"), text(event, "op")
     if message is not None and not message.is_deleted:
-        message.react(user, reaction, is_added=op == "add")
+        message.react(who, reaction, is_added=op == "add")
 
 
 def _branch(state: Conversation, event: Recorded) -> None:

@@ -50,7 +50,7 @@ class Message:
         parent_id: the message it answers or follows; None where its branch begins, or where that is no longer held.
         revision: how often its text was replaced.
         finish_reason: None while an answer is being written, and for people's messages.
-        reactions: reaction → the users who gave it, in that order.
+        reactions: reaction → who gave it (`recorded.actor_name`), in that order.
         text_at: the ID of the event that holds its text as it is.
     """
 

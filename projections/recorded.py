@@ -138,9 +138,9 @@ def optional_time_ms(event: Recorded, name: str) -> int | None:
         raise broken(event, f"{name} must be an RFC 3339 time with its offset") from error
 
 
-def actor_id(event: Recorded) -> str:
-    """The ID of whoever caused the event."""
-    value = event.actor.get("id")
+def actor_name(event: Recorded) -> str:
+    """The actor in lists of people: a user's name, or `<kind>:<id>`, which no user's name can be."""
+    kind, value = event.actor.get("kind"), event.actor.get("id")
     if isinstance(value, str):
-        return value
+        return value if kind == "user" else f"{kind}:{value}"
     raise broken(event, "actor.id must be a string")

@@ -78,6 +78,10 @@ class Source:
         """The id of the actor."""
         return str(self.event.actor.get("id", ""))
 
+    def is_by(self, user: str) -> bool:
+        """True when this person is the actor; an agent of the same name is somebody else."""
+        return (self.event.actor.get("kind"), self.actor) == ("user", user)
+
     @property
     def payload(self) -> JsonObject:
         """The payload in its newest version."""

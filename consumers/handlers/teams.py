@@ -58,7 +58,7 @@ class TeamReactions:
     async def _mentions(self, source: Source, effects: Effects) -> None:
         for user in mentioned(source.payload.get("parts")):
             inbox = _inbox(source.channel.tenant, user)
-            if inbox is None or user == source.actor:
+            if inbox is None or source.is_by(user):
                 continue
             payload: JsonObject = {
                 "kind": "mention",

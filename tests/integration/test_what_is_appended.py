@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from consumers.groups.handler import Effects, Source
+from consumers.handlers.teams import TeamReactions
 from streams.channel import parse_channel
+from streams.envelope import Actor, Draft
 from streams.events.validation import InvalidPayload
+from streams.json_bytes import to_json
 from streams.redis.log import Log
 from support.consumer_rig import Recorder, Rig, conversation, say
 from support.nodes import Node, token
@@ -65,6 +68,22 @@ async def test_a_handlers_effect_outside_the_catalogue_parks_its_event(log: Log,
         await until(lambda: rig.metrics.handled[handler.name, "park"] == 1)
 
     assert (await log.look(channel)).head.seq == 2
+
+
+async def test_a_person_is_told_of_a_mention_by_an_agent_of_their_name(log: Log, tenant: str) -> None:
+    """It was taken for a mention of oneself, of which nobody is told."""
+    said = {"text": "alice?", "parts": [{"type": "mention", "kind": "user", "id": "alice"}]}
+    inbox = parse_channel(tenant, "user:alice")
+    handler = TeamReactions(log)
+    async with Rig(log, handler) as rig:
+        for kind in ("user", "agent"):
+            draft = Draft(
+                conversation(tenant, "m"), "chat.message", to_json(said), Actor(kind, "alice"), is_wanted=True
+            )
+            await log.append(draft)
+        await until(lambda: rig.metrics.handled[handler.name, "done"] >= 2)
+
+    assert (await log.look(inbox)).head.seq == 1
 
 
 async def _code(socket: SocketClient, type_: str, file_id: str, channel: str, **more: Any) -> int | None:

@@ -187,6 +187,17 @@ class TestReactions:
             talk.add("chat.react", {"message_id": first, "reaction": "👍", "op": "remove"}, user)
         assert "reactions" not in talk.message(first)
 
+    def test_a_user_and_an_agent_of_one_name_react_apart(self, talk: History) -> None:
+        """Neither takes the other's place, and taking one's own back leaves the other's."""
+        first, reacted = talk.say("one"), {"reaction": "👍", "op": "add"}
+        actors = [b'{"kind":"agent","id":"demo"}', b'{"kind":"user","id":"demo"}']
+        for actor in actors:
+            talk.state.advance(talk.entry("chat.react", {"message_id": first, **reacted})._replace(actor=actor))
+        assert talk.message(first)["reactions"] == {"👍": ["agent:demo", "demo"]}
+
+        talk.add("chat.react", {"message_id": first, "reaction": "👍", "op": "remove"}, "demo")
+        assert talk.message(first)["reactions"] == {"👍": ["agent:demo"]}
+
     def test_reactions_are_bounded(self, talk: History) -> None:
         """One message cannot grow the state of its channel without end."""
         first = talk.say("one")

@@ -36,9 +36,9 @@ from consumers.runs.run_log import DeltaWriter
 from consumers.runs.segment import SegmentRunner, Taken
 from consumers.tasks import end_tasks
 from streams.channel import Channel, Kind
+from streams.cursor import ms_of_id
 from streams.envelope import Durability
 from streams.errors import LogUnavailable
-from streams.ids import ms_of_id
 from streams.loops import Loop
 from streams.records.agents import NOTICE_MS, AgentDirectory, AgentNotice
 from streams.records.leases import Leases

@@ -34,9 +34,9 @@ from hub.uploads.limits import limits_of
 from hub.uploads.requests import UploadRequests
 from hub.websocket.asgi import serve_websocket
 from streams.errors import LogUnavailable
+from streams.loops import until_reachable
 from streams.records.agents import AgentDirectory
 from streams.redis.log import Log
-from streams.waiting import until_reachable
 
 SOCKET_PATH: Final = "/ws"
 _PAGE_METHODS: Final = ("GET", "HEAD", "POST", "PUT")

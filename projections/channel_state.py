@@ -21,9 +21,9 @@ from projections.projection import Home, Projection, StatePart, kind_of
 from projections.recorded import Recorded, recorded
 from projections.teams import NOTIFICATIONS, TEAMS
 from streams.channel import Channel, Kind, channel_from_path
+from streams.cursor import START
 from streams.envelope import Entry
 from streams.errors import MalformedChannel
-from streams.ids import START
 from streams.json_bytes import Json, JsonObject, parse, to_json
 
 S = TypeVar("S")

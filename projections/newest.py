@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from streams.ids import id_order
+from streams.cursor import id_order
 from streams.json_bytes import JsonObject, to_json
 
 DURABLE_BYTES_MAX: Final = 229_376

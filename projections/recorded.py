@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import NamedTuple, cast
 
 from projections.errors import BrokenEvent
+from streams.cursor import ms_of_id
 from streams.envelope import Entry
 from streams.events.upcast import UnreadableVersion, lift
-from streams.ids import ms_of_id
 from streams.json_bytes import Json, JsonObject, parse
 from streams.times import milliseconds_of_text
 

@@ -13,10 +13,10 @@ from typing import Final
 from projections.newest import Lists, items_of
 from projections.projection import Dumped, Home, Projection
 from projections.recorded import Recorded, broken, object_field, optional_list, optional_text, optional_time_ms, text
+from streams.cursor import id_order
 from streams.errors import MalformedCursor
 from streams.events.declaration import Payload
 from streams.events.values import Count, Maybe
-from streams.ids import id_order
 from streams.json_bytes import Json, JsonObject
 
 ACTIVITIES_MAX: Final = 50

@@ -1,4 +1,4 @@
-"""JSON as values and as compact bytes, for the whole tree. Pure.
+"""JSON as values and as compact bytes, for the whole tree, and text as UTF-8 can hold it. Pure.
 
 One value built in one order gives one byte string. Keys keep the order they were built in (a payload's own order, or the
 order a `render` writes them); they are not sorted, because stored payloads are shown as sent.
@@ -90,3 +90,15 @@ def weigh(value: Json, weight_max: int) -> tuple[int, int]:
         depth += is_deeper
         level = inside
     return weight, depth
+
+
+def joined(text: str) -> str:
+    """The text with each pair of surrogates as its character, and each lone one as U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def split_half(text: str) -> tuple[str, str]:
+    """The text and the first half of a character at its end, if there is one: the next piece may bring the other."""
+    return (text[:-1], text[-1]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")

@@ -1,5 +1,7 @@
 """The background loops of a process, supervised: a loop that fails is restarted, logged once a change, counted and told.
 
+`until_reachable` is the wait of a process that starts before its Redis.
+
 Nodes and workers give every loop to a `Loops`. Readiness asks it which of them fail, metrics how often they did.
 """
 
@@ -11,9 +13,9 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
-from streams.errors import CommandRefused, StreamsError
+from streams.errors import CommandRefused, ConfigurationRefused, LogUnavailable, StreamsError
 
 RETRY_MIN_S: Final = 0.25
 RETRY_MAX_S: Final = 2.0
@@ -22,9 +24,13 @@ STEADY_S: Final = 2.0
 """A loop without turns counts as working again after so long without a failure."""
 STALLED_S: Final = 30.0
 """A turn that takes longer is told by readiness. The longest wait inside one is a call's timeout of 5 s, a few times over."""
+WAIT_S: Final = 0.5
+TELL_EVERY_S: Final = 10.0
+"""Between two lines of the log about the same wait."""
 _CANCELS_MAX: Final = 20
 _CANCEL_AGAIN_S: Final = 0.5
 
+T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 
 
@@ -167,3 +173,26 @@ class Loops:
         self._loops.append(loop)
         self.failures[name] += 0  # shown as 0 before the first failure
         return loop
+
+
+async def until_reachable(attempt: Callable[[], Awaitable[T]], *, is_refusal_final: bool = True) -> T:
+    """Repeat what needs Redis until it is done, with a line at once and every 10 s.
+
+    Args:
+        attempt: leaves nothing behind when it fails.
+        is_refusal_final: raise when Redis is set up in a way that cannot be used; else wait for somebody to mend it.
+
+    Raises:
+        ConfigurationRefused: see `is_refusal_final`.
+    """
+    told_at = -TELL_EVERY_S
+    while True:
+        try:
+            return await attempt()
+        except (LogUnavailable, ConfigurationRefused) as error:
+            if is_refusal_final and isinstance(error, ConfigurationRefused):
+                raise
+            if monotonic() - told_at >= TELL_EVERY_S:
+                told_at = monotonic()
+                _log.warning("not ready, waiting for Redis: %s", error)
+        await asyncio.sleep(WAIT_S * random.uniform(0.5, 1.0))  # processes must not try in step

@@ -27,8 +27,7 @@ from consumers.agents import (
     ToolFunction,
     ToolOutcome,
 )
-from streams.json_bytes import Json, JsonObject, to_json
-from streams.surrogates import joined
+from streams.json_bytes import Json, JsonObject, joined, to_json
 
 STALL_S: Final = 30.0
 """A server that sends nothing for this long counts as lost."""

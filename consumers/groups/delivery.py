@@ -18,8 +18,7 @@ from projections.recorded import recorded
 from streams.channel import Channel, channel_from_path
 from streams.envelope import SYSTEM, Actor, Appended, Draft, Guard
 from streams.errors import LogUnavailable
-from streams.events.appending import appendable
-from streams.events.validation import InvalidPayload
+from streams.events.validation import InvalidPayload, appendable
 from streams.json_bytes import JsonObject
 from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from consumers.groups.handler import DONE, Effects, Outcome, Source, StartFrom
 from projections.recorded import text
 from streams.channel import Channel
-from streams.ids import ms_of_id
+from streams.cursor import ms_of_id
 
 REAP_EVERY_S: Final = 10.0
 """Interval of `UploadEnder.reap`: an abandoned upload ends at most this long after its time."""

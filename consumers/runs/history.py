@@ -13,9 +13,9 @@ from projections.errors import BrokenEvent
 from projections.message import Message
 from projections.recorded import Recorded, recorded
 from streams.channel import Channel
+from streams.cursor import id_order, ms_of_id
 from streams.envelope import Entry
 from streams.errors import StreamsError
-from streams.ids import id_order, ms_of_id
 from streams.json_bytes import Json, JsonObject, parse
 from streams.records.runs import event_of_run, run_of_message
 from streams.redis.log import Log

@@ -19,10 +19,9 @@ from consumers.runs.run_log import RETRY_S, DeltaWriter, Fenced, RunLog
 from consumers.runs.storable import checked
 from streams.envelope import Appended, OpenText
 from streams.errors import GuardRefused
-from streams.json_bytes import Json, JsonObject
+from streams.json_bytes import Json, JsonObject, joined, split_half
 from streams.records.runs import message_id_of
 from streams.redis.append import Result
-from streams.surrogates import joined, split_half
 
 TEXT_BYTES_MAX: Final = 512 * 1024
 """The catalogue's limit of a message's text as UTF-8: a message that reaches it ends with `length`."""

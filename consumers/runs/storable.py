@@ -11,8 +11,7 @@ from typing import cast
 from consumers.agents.agent import AgentFailed
 from streams.events import CATALOGUE
 from streams.events.validation import InvalidPayload, validate
-from streams.json_bytes import JsonObject, parse, to_json
-from streams.surrogates import joined
+from streams.json_bytes import JsonObject, joined, parse, to_json
 
 
 class Unstorable(Exception):

@@ -21,7 +21,7 @@ from projections.channel_settings import (
     changed_members,
     merged,
 )
-from streams.cursor import LIVE, Cursor
+from streams.cursor import LIVE, START, Cursor, id_order
 from streams.envelope import Appended, Guard
 from streams.events.channels import (
     ChannelConfigure,
@@ -32,9 +32,8 @@ from streams.events.channels import (
     ChannelUnsubscribe,
     Subscription,
 )
-from streams.ids import START, id_order
 from streams.json_bytes import to_json
-from streams.records.read_marks import ReadMarks, marking
+from streams.records.presence import ReadMarks, marking
 from streams.records.settings import access_sets, members_guard_name, settings_guard_name
 from streams.redis.replay import PAGE_BYTES
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from streams.channel import Channel
-from streams.cursor import Cursor, Gap, GapReason, Look, judge
+from streams.cursor import START, Cursor, Gap, GapReason, Look, id_order, judge, ms_of_id
 from streams.envelope import Entry
 from streams.events.channels import ChannelHistory
-from streams.ids import START, id_order, ms_of_id
 from streams.json_bytes import to_json
 from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS, Replay
 from streams.times import milliseconds_of_text

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hub.errors import ErrorDetail, HubError
 from hub.protocol.commands import Command
-from streams.events.parts import FilePart, InPart
+from streams.events.values import FilePart, InPart
 from streams.records.upload_store import UploadStore
 from streams.records.uploads import UploadState
 from streams.redis.log import Log

@@ -20,9 +20,8 @@ from hub.node.hub import Hub
 from hub.protocol.commands import Caller
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.websocket.codec import TEXT, split_frames
-from streams.cursor import LIVE, Cursor
+from streams.cursor import LIVE, Cursor, id_order
 from streams.errors import MalformedCursor
-from streams.ids import id_order
 
 HIGH_BYTES: Final = 262_144
 """Waiting bytes beyond which events stay in the log, like the write mark of a socket."""

@@ -15,9 +15,8 @@ from hub.ports import Subscriber
 from hub.protocol.subscription import Phase, SubscriptionState
 from hub.websocket.codec import encode_text
 from streams.channel import Channel
-from streams.cursor import Look, Position
+from streams.cursor import Look, Position, ms_of_id
 from streams.envelope import Entry
-from streams.ids import ms_of_id
 from streams.redis.replay import PAGE_BYTES
 from streams.redis.tail import Tail, Watched
 

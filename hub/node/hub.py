@@ -39,7 +39,7 @@ from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
 from streams.errors import StreamsError
-from streams.events.appending import appendable
+from streams.events.validation import appendable
 from streams.json_bytes import to_json
 from streams.loops import Loop
 from streams.records.presence import MemberStatus

@@ -10,10 +10,9 @@ from typing import Any, Final
 from projections.live import LIVE_TYPES, Live
 from projections.recorded import recorded
 from streams.channel import Channel, Kind
-from streams.ids import id_order
+from streams.cursor import id_order
 from streams.json_bytes import to_json
-from streams.records.presence import PresenceStore
-from streams.records.read_marks import ReadMarks
+from streams.records.presence import PresenceStore, ReadMarks
 from streams.records.upload_store import OpenUploads
 from streams.redis.log import Log
 

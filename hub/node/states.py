@@ -19,10 +19,9 @@ from projections.channel_settings import CHANNEL_SETTINGS
 from projections.channel_state import ChannelState
 from projections.errors import BrokenEvent, EventsMissing, SnapshotRefused
 from streams.channel import Channel, Kind
-from streams.cursor import Cursor, Gap, Look, Position, judge
+from streams.cursor import START, Cursor, Gap, Look, Position, id_order, judge
 from streams.envelope import Entry
 from streams.errors import MalformedCursor
-from streams.ids import START, id_order
 from streams.records.snapshots import Snapshot, Snapshots
 from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS

@@ -30,7 +30,7 @@ from hub.uploads.verification import (
 from streams.channel import Channel
 from streams.envelope import SYSTEM, Draft, Guard
 from streams.errors import GuardRefused
-from streams.events.appending import appendable
+from streams.events.validation import appendable
 from streams.records.upload_store import FAILED_LIFE_S, OpenUploads, UploadStore, guard_name
 from streams.records.uploads import FINAL, FailReason, UploadRecord, UploadState, file_id_of, make_plan, sources
 from streams.redis.log import Log

@@ -19,11 +19,11 @@ from hub.uploads.limits import UploadLimits
 from hub.uploads.receiver import ChunkTaken
 from hub.uploads.sockets import ProgressReporter, SocketUploads
 from streams.channel import Channel
+from streams.cursor import ms_of_id
 from streams.envelope import Appended, Draft
 from streams.errors import GuardRefused, IdempotencyConflict
 from streams.events.declaration import Action
 from streams.events.files import FileUploadRequest, FileUploadSign, FileUploadStatus
-from streams.ids import ms_of_id
 from streams.records.settings import SettingsRecords
 from streams.records.upload_store import OpenUploads, UploadStore
 from streams.records.uploads import (

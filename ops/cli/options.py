@@ -15,8 +15,8 @@ import typer
 from hub.readers import Reader, redis_url, url
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from streams.channel import Channel, parse_channel
+from streams.cursor import id_order
 from streams.errors import MalformedChannel, MalformedCursor
-from streams.ids import id_order
 from streams.times import milliseconds_of
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
-from streams.ids import ms_of_id
+from streams.cursor import ms_of_id
 
 _LINE_EVERY_S: Final = 1.0
 

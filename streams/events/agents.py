@@ -12,16 +12,18 @@ from streams.envelope import Lane
 from streams.events.chat import Writing
 from streams.events.declaration import NO_CHANNEL, Action, Direction, EventType, Payload, broken
 from streams.events.json_limits import check_patch
-from streams.events.parts import Failure, InParts, ModelSettings, Usage
 from streams.events.values import (
     Count,
+    Failure,
     FileId,
+    InParts,
     Json16K,
     Json64K,
     Json256K,
     Maybe,
     MessageId,
     Meta,
+    ModelSettings,
     Name,
     OnBusy,
     RequestId,
@@ -33,6 +35,7 @@ from streams.events.values import (
     Text4000,
     TextOrJson64K,
     ToolCallId,
+    Usage,
 )
 from streams.run_states import RunState
 

@@ -14,17 +14,19 @@ from pydantic import Field, model_validator
 from streams.channel import Kind
 from streams.envelope import Lane
 from streams.events.declaration import Direction, EventType, Payload, broken
-from streams.events.parts import Failure, OutPart, Usage
 from streams.events.values import (
     Count,
+    Failure,
     FileId,
     Maybe,
     MessageId,
     Name,
     Ordinal,
+    OutPart,
     RunId,
     Text128,
     Text8192,
+    Usage,
     Utf8Text128K,
     Utf8Text512K,
 )

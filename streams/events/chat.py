@@ -9,14 +9,15 @@ from pydantic import Field, model_validator
 
 from streams.channel import Kind
 from streams.envelope import Lane
-from streams.events.ack import Stored
+from streams.events.connection import Stored
 from streams.events.declaration import Action, Direction, EventType, Payload, broken
-from streams.events.parts import InParts, ModelSettings
 from streams.events.values import (
     Count,
+    InParts,
     Maybe,
     MessageId,
     Meta,
+    ModelSettings,
     Name,
     OnBusy,
     RunId,

@@ -1,4 +1,4 @@
-"""The payloads of connection.* (docs/events.md#connection): handshake, heartbeat, refresh, errors. Pure.
+"""The payloads of connection.* and `ack` (docs/events.md#connection): handshake, heartbeat, refresh, errors, replies. Pure.
 
 Alone among inbound payloads, init and reconnect pass over unknown fields, so that a newer client can negotiate down.
 """
@@ -8,12 +8,50 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from streams.envelope import Lane
 from streams.events.channels import ChannelText, CursorGiven, OpeningItem
-from streams.events.declaration import NO_CHANNEL, Direction, EventType, Payload
-from streams.events.values import Count, EventId, Int, Maybe, Name, Ordinal, Text32, Text64, Time
+from streams.events.declaration import NO_CHANNEL, Direction, EventType, Payload, broken
+from streams.events.values import ChannelName, Count, EventId, Int, Maybe, Name, Ordinal, RunId, Text32, Text64, Time
+from streams.run_states import RunState
+
+Level = Literal["memory", "fsync", "replicated"]
+_STORED = frozenset({"id", "seq", "duplicate", "durability"})
+
+
+class Stored(Payload):
+    """The place of a command in its channel, and the failures it would survive."""
+
+    id: EventId
+    seq: Ordinal
+    duplicate: bool
+    durability: Level
+
+
+class Ack(Payload):
+    """The reply without a name: `Stored` if something was stored, and the results that the command's row names."""
+
+    id: Maybe[EventId] = None
+    seq: Maybe[Ordinal] = None
+    duplicate: Maybe[bool] = None
+    durability: Maybe[Level] = None
+    dropped: Maybe[bool] = None
+    revision: Maybe[Count] = None
+    run_id: Maybe[RunId] = None
+    state: Maybe[RunState] = None
+    channel: Maybe[ChannelName] = None
+    disposition: Maybe[Literal["stored", "queued", "steering"]] = None
+    unread: Maybe[Count] = None
+    version: Maybe[Count] = None
+
+    @model_validator(mode="after")
+    def _stored_whole(self) -> Ack:
+        """The four fields of `Stored` come together or not at all."""
+        if len(_STORED & self.model_fields_set) not in (0, len(_STORED)):
+            raise broken("must have id, seq, duplicate and durability, or none of them")
+        return self
+
 
 Token = Annotated[str, Field(max_length=8192)]
 HANDSHAKE_ERRORS = (4001, 4002, 4008, 4010, 4014, 4019, 4023, 4024)
@@ -133,6 +171,14 @@ _row = partial(EventType, lane=Lane.CONNECTION, kinds=NO_CHANNEL)
 _from_hub = partial(_row, direction=Direction.OUT)
 
 EVENTS: tuple[EventType, ...] = (
+    EventType(
+        name="ack",
+        model=Ack,
+        direction=Direction.OUT,
+        lane=Lane.CONNECTION,
+        kinds=NO_CHANNEL,
+        summary="A command was accepted; with the fields of Stored, it is in the stream.",
+    ),
     _row(
         name="connection.init",
         model=ConnectionInit,

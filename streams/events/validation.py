@@ -1,4 +1,4 @@
-"""A payload checked against its declaration, and its stored JSON. Pure.
+"""A payload checked against its declaration, and its stored JSON: a client's, and one that the hub itself appends. Pure.
 
 It checks one payload by itself: what a sender may do and what state a channel is in are others' questions. The texts of a
 refusal are ours; nothing of the input is ever repeated in them.
@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticSerializationError
 
+from streams.channel import Channel
 from streams.errors import StreamsError
+from streams.events import CATALOGUE
 from streams.events.declaration import RULE, EventType, Payload
+from streams.json_bytes import parse, to_json
 
 PROBLEMS_MAX: Final = 10
 """More would only repeat the same mistake; a client mends these first."""
@@ -93,24 +96,6 @@ def validate(
         raise InvalidPayload((FieldProblem(_WHOLE, "must hold only text that can be written as UTF-8"),)) from None
 
 
-def read(event_type: EventType, payload: Mapping[str, object]) -> Payload:
-    """A stored payload as a model. Unknown fields are passed over: a newer hub may have written them (docs/protocol.md#versions).
-
-    Raises:
-        InvalidPayload: what the declaration does know is broken.
-    """
-    try:
-        value: Payload = event_type.model.__pydantic_validator__.validate_python(payload, extra="ignore")
-    except ValidationError as error:
-        raise InvalidPayload(_problems(event_type.model, error)) from None
-    return value
-
-
-def to_json(payload: Payload) -> bytes:
-    """The stored form of a payload built in code. Set only the fields there are: unset ones are left out."""
-    return payload.__pydantic_serializer__.to_json(payload, exclude_unset=True)
-
-
 def _problems(model: type[Payload], error: ValidationError) -> tuple[FieldProblem, ...]:
     """Our own words for what pydantic found, once per field."""
     found: dict[str, str] = {}
@@ -141,3 +126,26 @@ def _declared_names(model: type[Payload]) -> frozenset[str]:
     schema = model.model_json_schema()
     places = [schema, *schema.get("$defs", {}).values()]
     return frozenset(name for place in places for name in place.get("properties", {}))
+
+
+def appendable(channel: Channel, type_: str, payload: Mapping[str, Any]) -> tuple[EventType, bytes]:
+    """The declaration of an event and its payload as JSON, as every reader of this channel will accept it.
+
+    Raises:
+        InvalidPayload: the type is unknown or not for this kind of channel, or the payload is not what it declares.
+    """
+    event = CATALOGUE.get(type_)
+    if event is None:
+        raise InvalidPayload((FieldProblem("type", "is not in the catalogue"),))
+    if channel.kind not in event.kinds:
+        raise InvalidPayload((FieldProblem("type", f"is not for a channel of kind {channel.kind.value}"),))
+    try:
+        plain = parse(to_json(payload))  # as readers find it: tuples are lists, keys are text
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidPayload((FieldProblem("payload", "cannot be written as JSON"),)) from None
+    if not isinstance(plain, dict):
+        raise InvalidPayload((FieldProblem("payload", "must be an object"),))
+    _, data = validate(event, plain, event.delivered)
+    if len(data) > event.limit_bytes:
+        raise InvalidPayload((FieldProblem("payload", f"must be at most {event.limit_bytes} bytes"),))
+    return event, data

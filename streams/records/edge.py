@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from streams.ids import START, id_order, ms_of_id
+from streams.cursor import START, id_order, ms_of_id
 from streams.redis.calls import Calls, pairs
 from streams.redis.keys import edge_keys
 from streams.redis.wire import Argument, Reply

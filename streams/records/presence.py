@@ -1,4 +1,4 @@
-"""Presence, kept beside a channel's log: devices by node, people by device, and the nodes' leases.
+"""Presence, kept beside a channel's log: devices by node, people by device, the nodes' leases, and how far each person has read.
 
 It knows devices and nodes, not sockets; the edge says when a device comes or goes.
 """
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
 from streams.channel import Channel, Kind, channel_from_path
+from streams.envelope import Guard
 from streams.errors import CommandRefused, StreamsError
 from streams.json_bytes import to_json
 from streams.records.scripts import load
 from streams.redis.calls import text_pairs
-from streams.redis.keys import NODES
-from streams.redis.limits import DEFAULT_LIMITS, Limits
+from streams.redis.keys import DEFAULT_LIMITS, NODES, Limits
 from streams.redis.log import Log
 
 PRESENCE: Final = load("presence")
@@ -210,3 +210,35 @@ def _member(user: str, devices: int, said: MemberStatus | None, now_ms: int) -> 
         return {"user": user, "status": "online" if devices else "offline", "devices": devices}
     message = {"message": said.rest["message"]} if "message" in said.rest else {}
     return {"user": user, "status": said.status, **message, "devices": devices}
+
+
+MARKS_TTL_S: Final = 90 * 86_400
+"""A channel nobody reads for three months forgets who read how far."""
+
+
+def marking(channel: Channel, user: str, up_to: str) -> Guard:
+    """The guard that keeps the mark with the live entry that announces it."""
+    return Guard(_marks_guard(channel), sets=((user, up_to),), ttl_s=MARKS_TTL_S)
+
+
+class ReadMarks:
+    """Reads the marks. Every method raises LogUnavailable while Redis is away."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    async def of(self, channel: Channel) -> dict[str, str]:
+        """The event each user has read up to."""
+        return text_pairs(await self._log.calls_of(channel).call("HGETALL", self._key(channel)))
+
+    async def of_user(self, channel: Channel, user: str) -> str | None:
+        """The event this user has read up to; None for none."""
+        mark = await self._log.calls_of(channel).call("HGET", self._key(channel), user)
+        return None if mark is None else mark.decode()
+
+    def _key(self, channel: Channel) -> bytes:
+        return self._log.keys.guard(channel, _marks_guard(channel))
+
+
+def _marks_guard(channel: Channel) -> str:
+    return f"marks:{channel.wire}"

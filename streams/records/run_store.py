@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from streams.channel import Channel, channel_from_path
-from streams.ids import id_order
+from streams.cursor import id_order
 from streams.records.runs import (
     RequestView,
     RunView,

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from streams.channel import Channel
+from streams.cursor import id_order
 from streams.envelope import Guard
-from streams.ids import id_order
 from streams.redis.log import Log
 
 CHANGING = frozenset({"chat.configure", "chat.branch", "channel.configure"})

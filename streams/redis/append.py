@@ -25,8 +25,7 @@ from streams.errors import CommandIdsFull, GuardRefused, IdempotencyConflict, Lo
 from streams.json_bytes import to_json
 from streams.redis.calls import code_of, is_moved
 from streams.redis.durability import Barrier, DurabilityPolicy
-from streams.redis.keys import Keys
-from streams.redis.limits import DEFAULT_LIMITS, Limits
+from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits
 from streams.redis.scripts import load
 from streams.redis.wire import Reply, Wire
 

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Container, Itera
 from typing import Final, NamedTuple
 
 from streams.channel import Channel
+from streams.cursor import START, is_id
 from streams.envelope import Entry
 from streams.errors import CommandRefused, StreamsError
-from streams.ids import START, is_id
 from streams.redis.calls import Calls, pairs, text_pairs
 from streams.redis.keys import Keys
 from streams.redis.log import Log

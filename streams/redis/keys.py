@@ -1,4 +1,4 @@
-"""Every key of the hub. No key is written anywhere else. Pure.
+"""Every key of the hub, its bounds, and the server that keeps it. No key is written anywhere else. Pure.
 
 A partition's hash tag, such as `{p01-71m}`, keeps its keys in one slot of a cluster, so one script may touch them. The end of the
 tag is chosen so that the partitions lie evenly over the 16,384 slots: a plain `{p07}` puts 8 partitions on 3 primaries as 2, 2, 4.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import string
 from binascii import crc_hqx
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from streams.channel import Channel, Kind, channel_from_path
 from streams.envelope import Actor
@@ -231,3 +232,54 @@ def upload_ledger(tenant: str, user: str) -> UploadLedger:
 def upload_home(tenant: str, upload_id: str) -> str:
     """The string that names an open upload's channel."""
     return f"hub:{{uploads:{tenant}}}:home:{upload_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in entries, lives in seconds.
+
+    Attributes:
+        idempotency_entries: command ids in one generation: the window at 66/s, above the sustained chat limit of 50/s. Two
+            generations bound a user to about 7 MB in a partition.
+        idempotency_window_s: least time in which a user's command id is known.
+        idempotency_ttl_s: life of an actor's command ids after the last.
+        live_entries: length of a live lane, approximate.
+        live_ttl_s: life of a live lane after its last entry. What it says longest is a cursor's place, for 10 minutes.
+        bell_entries: length of a bell, approximate; it never has fewer once it had so many.
+    """
+
+    idempotency_entries: int = 40_000
+    idempotency_window_s: int = 600
+    idempotency_ttl_s: int = 3_600
+    live_entries: int = 1_000
+    live_ttl_s: int = 900
+    bell_entries: int = 1_000
+
+
+DEFAULT_LIMITS = Limits()
+
+
+S = TypeVar("S")
+
+
+class Servers(Generic[S]):
+    """The servers of a hub, by the slots they keep.
+
+    Args:
+        ranges: the first slot of each range and its server, from slot 0 upwards.
+
+    Attributes:
+        by_partition: the server that keeps each partition's keys.
+    """
+
+    def __init__(self, keys: Keys, ranges: Sequence[tuple[int, S]]) -> None:
+        self._firsts = [first for first, _ in ranges]
+        self._servers = [server for _, server in ranges]
+        self.by_partition = tuple(self.keeping(keys.prefix(number)) for number in range(keys.partitions))
+
+    def __iter__(self) -> Iterator[S]:
+        return iter(dict.fromkeys(self._servers))
+
+    def keeping(self, key: str | bytes) -> S:
+        """The server that keeps this key."""
+        return self._servers[bisect_right(self._firsts, slot_of(key)) - 1]

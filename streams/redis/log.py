@@ -14,11 +14,9 @@ from streams.envelope import Appended, Draft, Durability, Entry
 from streams.loops import Loops
 from streams.redis.append import Done, Result
 from streams.redis.calls import CALL_TIMEOUT_S, Calls
-from streams.redis.keys import Keys
-from streams.redis.limits import DEFAULT_LIMITS, Limits
+from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits, Servers
 from streams.redis.replay import PAGE_EVENTS, Replay
 from streams.redis.server import Server, new_epoch
-from streams.redis.servers import Servers
 from streams.redis.tail import Tail
 
 PARTITIONS: Final = 8

@@ -9,11 +9,9 @@ from streams.channel import Channel
 from streams.cursor import Look, Position
 from streams.envelope import Entry, read_entry, read_live_entry
 from streams.redis.calls import text_pairs
-from streams.redis.keys import Keys
-from streams.redis.limits import DEFAULT_LIMITS, Limits
+from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits, Servers
 from streams.redis.scripts import load
 from streams.redis.server import Server
-from streams.redis.servers import Servers
 from streams.redis.wire import Argument, Reply
 
 LOOK: Final = load("look")

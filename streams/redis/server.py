@@ -22,8 +22,7 @@ from streams.loops import Loop, Loops
 from streams.redis.append import Appender
 from streams.redis.calls import Calls, in_our_words
 from streams.redis.durability import DurabilityPolicy, ServerFacts
-from streams.redis.keys import Keys
-from streams.redis.limits import Limits
+from streams.redis.keys import Keys, Limits
 from streams.redis.server_check import FixedLog, check_facts, fix_keys, read_clock, read_facts
 from streams.redis.tail import Tail
 from streams.redis.wire import Wire, open_wire

@@ -6,9 +6,8 @@ import hashlib
 from typing import Final, NamedTuple
 
 from streams.channel import Channel
-from streams.cursor import Position
+from streams.cursor import START, Position
 from streams.envelope import Entry, read_entry
-from streams.ids import START
 from streams.redis.calls import Calls, pairs
 from streams.redis.keys import Keys
 from streams.redis.server_check import kept_keys, kept_life

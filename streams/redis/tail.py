@@ -18,12 +18,10 @@ from functools import partial
 from typing import Final, Protocol
 
 from streams.channel import Channel
-from streams.cursor import Position
+from streams.cursor import Position, id_order
 from streams.envelope import Entry, read_entry, read_live_entry, unbroken
-from streams.ids import id_order
 from streams.redis.calls import CALL_TIMEOUT_S, pairs
-from streams.redis.keys import CONFIG, Keys
-from streams.redis.limits import DEFAULT_LIMITS, Limits
+from streams.redis.keys import CONFIG, DEFAULT_LIMITS, Keys, Limits
 from streams.redis.wire import Argument, Reply, Wire
 
 READ_EVENTS_MAX: Final = 500

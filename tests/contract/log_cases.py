@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 import pytest
 
 from streams.channel import Channel, Kind
-from streams.cursor import Cursor, Gap, GapReason, Position, Resumable, judge
+from streams.cursor import Cursor, Gap, GapReason, Position, Resumable, judge, ms_of_id
 from streams.envelope import Actor, Appended, Draft, Durability, Entry, Guard, Lane, OpenText
 from streams.errors import (
     CommandIdsFull,
@@ -22,13 +22,12 @@ from streams.errors import (
     LogUnavailable,
     StreamsError,
 )
-from streams.ids import ms_of_id
 from streams.records.directory import ChannelDirectory, ListedChannel
 from streams.records.leases import Leases
 from streams.records.presence import PresenceChange, PresenceStore
 from streams.records.run_store import RunStore
 from streams.redis.groups import Groups
-from streams.redis.limits import Limits
+from streams.redis.keys import Limits
 from streams.redis.log import Log
 from streams.redis.server_check import count_commands
 from support.appending import outcome

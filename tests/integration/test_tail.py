@@ -11,7 +11,7 @@ import pytest
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Appended, Draft, Lane
 from streams.errors import StreamsError
-from streams.redis.limits import Limits
+from streams.redis.keys import Limits
 from streams.redis.log import Log
 from support.appending import stored_at_last
 from support.link import Wire, linked

@@ -12,10 +12,11 @@ from streams.envelope import Actor, Entry
 from streams.events import CATALOGUE, EventType
 from streams.events.channels import Subscription
 from streams.events.chat import Writing
-from streams.events.validation import InvalidPayload, read, to_json, validate
+from streams.events.validation import InvalidPayload, validate
 from streams.redis.append import actor_json
 from support.examples import examples
 from support.payload_strategies import JSON, payloads
+from support.payloads import read, to_json
 
 ROWS = [pytest.param(row, id=name) for name, row in sorted(CATALOGUE.items())]
 SPELLED_OUT = {"channel.subscribe", "connection.init", "connection.reconnect"}

@@ -9,9 +9,9 @@ from consumers.runs.journal import Journal
 from consumers.runs.transitions import RunEnding, closing, failure
 from streams.channel import parse_channel
 from streams.events import CATALOGUE
-from streams.events.validation import read
 from streams.json_bytes import JsonObject
 from streams.records.runs import RunView
+from support.payloads import read
 
 CHANNEL = parse_channel("t", "conversation:c")
 RUN = RunView("r", "running", "agent", "alice", "1-0", attempt=2)

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from streams.events import EventType, schemas
 from streams.events.declaration import Payload
+from streams.events.validation import FieldProblem, InvalidPayload
 from support.payload_faults import Faults
 from support.samples import Samples, Schema
 
@@ -135,3 +138,21 @@ def fixed_fields(name: str, chosen: frozenset[str]) -> Fields:
     if name == "file.upload.authorized":
         return {"strategy": min(chosen)}
     return FIXED.get(name, {})
+
+
+def read(event_type: EventType, payload: Fields) -> Payload:
+    """A stored payload as a model. Unknown fields are passed over: a newer hub may have written them (docs/protocol.md#versions).
+
+    Raises:
+        InvalidPayload: a declared field is broken.
+    """
+    try:
+        value: Payload = event_type.model.__pydantic_validator__.validate_python(payload, extra="ignore")
+    except ValidationError as error:
+        raise InvalidPayload((FieldProblem("payload", str(error)),)) from None
+    return value
+
+
+def to_json(payload: Payload) -> bytes:
+    """The stored form of a payload: unset fields are left out."""
+    return payload.__pydantic_serializer__.to_json(payload, exclude_unset=True)

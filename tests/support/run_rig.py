@@ -16,9 +16,9 @@ from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft, Entry
 from streams.errors import LogUnavailable
 from streams.events import CATALOGUE
-from streams.events.validation import read
 from streams.records.runs import Invitation, answering, cancelling, opening, run_id_of
 from streams.redis.log import Log
+from support.payloads import read
 from support.run_rules import may
 
 _numbers = itertools.count()

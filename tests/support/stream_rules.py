@@ -17,12 +17,13 @@ from projections.channel_state import ChannelState
 from projections.errors import BrokenEvent, EventsMissing
 from projections.recorded import Recorded
 from streams.channel import Channel, parse_channel
+from streams.cursor import id_order
 from streams.envelope import Entry
 from streams.events import CATALOGUE
-from streams.events.validation import InvalidPayload, read
-from streams.ids import id_order
+from streams.events.validation import InvalidPayload
 from streams.records.settings import CHANGING
 from streams.records.uploads import file_id_of
+from support.payloads import read
 from support.run_rules import Violation, run_violations
 
 Json = dict[str, Any]

@@ -12,7 +12,7 @@ from ops.cli.failure import CommandFailed
 from ops.cli.log_access import record_of, stored_log_at
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, run
 from streams.channel import Channel
-from streams.ids import id_order
+from streams.cursor import id_order
 from streams.redis.stored import ChannelRecord
 
 app = new_app()

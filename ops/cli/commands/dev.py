@@ -27,7 +27,7 @@ from ops.cli.worker_process import running_worker, worker_options
 from ops.embedded_redis.binary import cli_line
 from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy
 from streams.envelope import Durability
-from streams.waiting import until_reachable
+from streams.loops import until_reachable
 
 app = new_app()
 

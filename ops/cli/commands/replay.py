@@ -28,8 +28,8 @@ from ops.cli.options import (
 )
 from ops.cli.output import Format, line
 from streams.channel import Channel
+from streams.cursor import START, id_order
 from streams.envelope import Entry
-from streams.ids import START, id_order
 from streams.redis.stored import StoredLog
 
 app = new_app()

@@ -20,7 +20,7 @@ from ops.cli.log_access import redis_at
 from ops.cli.node_process import forget_startup, refuse_unusable_redis
 from ops.cli.options import Wait, new_app, run
 from ops.cli.worker_process import WorkerStatus, running_worker, served_status, worker_options
-from streams.waiting import until_reachable
+from streams.loops import until_reachable
 
 app = new_app()
 

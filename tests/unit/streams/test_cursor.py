@@ -11,11 +11,11 @@ from streams.cursor import (
     Look,
     Position,
     Resumable,
+    id_order,
     judge,
     limit_replay,
 )
 from streams.errors import MalformedCursor
-from streams.ids import id_order
 
 HEAD = Position("900-0", 9)
 NEVER_TRIMMED = Position("0", 0)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from streams.json_bytes import parse, to_json, weigh
+from streams.json_bytes import joined, parse, to_json, weigh
 from streams.times import milliseconds_of_text, rfc3339
 
 
@@ -49,3 +49,10 @@ def test_a_time_needs_its_offset() -> None:
     for text in ("2026-11-22T17:11:21", "tomorrow", ""):
         with pytest.raises(ValueError, match=r"."):
             milliseconds_of_text(text)
+
+
+def test_pairs_become_characters_and_lone_halves_are_replaced() -> None:
+    """In any order, at the end as well."""
+    assert joined("a\ud83d\ude00b") == "a\U0001f600b"
+    assert joined("\ude00\ud83d") == "\ufffd\ufffd"
+    assert joined("é\ud83dx") == "é\ufffdx"

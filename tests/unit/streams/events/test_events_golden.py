@@ -7,8 +7,8 @@ import pytest
 from streams.events import CATALOGUE
 from streams.events.schemas import schema_hash
 from streams.events.upcast import lift
-from streams.events.validation import read
 from support.golden import Golden, golden_files, newest
+from support.payloads import read
 
 STORED = sorted(name for name, row in CATALOGUE.items() if row.is_stored)
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from streams.events import CATALOGUE, EventType
-from streams.events.validation import PROBLEMS_MAX, InvalidPayload, read, validate
-from support.payloads import broken_payloads, delivered_payloads, valid_payloads
+from streams.events.validation import PROBLEMS_MAX, InvalidPayload, validate
+from support.payloads import broken_payloads, delivered_payloads, read, valid_payloads
 
 ALL = sorted(CATALOGUE)
 INBOUND = [name for name in ALL if CATALOGUE[name].is_inbound]

@@ -9,8 +9,8 @@ import pytest
 
 from streams.events import CATALOGUE
 from streams.events.json_limits import DEPTH_MAX
-from streams.events.validation import FieldProblem, InvalidPayload, read, to_json, validate
-from support.payloads import broken_payloads
+from streams.events.validation import FieldProblem, InvalidPayload, validate
+from support.payloads import broken_payloads, read, to_json
 
 SECRET = "hunter2-hunter2"
 

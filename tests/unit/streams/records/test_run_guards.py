@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from streams.channel import parse_channel
 from streams.events import CATALOGUE
-from streams.events.validation import read
 from streams.records.runs import (
     Invitation,
     answering,
@@ -19,6 +18,7 @@ from streams.records.runs import (
     run_id_of,
     run_of_message,
 )
+from support.payloads import read
 
 PLACE = parse_channel("acme", "conversation:42")
 LONGEST = "9" * 15 + "-" + "9" * 10

@@ -7,8 +7,7 @@ from collections import Counter
 import pytest
 
 from streams.channel import Channel, Kind
-from streams.redis.keys import SLOTS, Keys, edge_keys, slot_of, spread_tags, upload_home, upload_ledger
-from streams.redis.servers import Servers
+from streams.redis.keys import SLOTS, Keys, Servers, edge_keys, slot_of, spread_tags, upload_home, upload_ledger
 
 
 def masters(keys: Keys, count: int) -> Servers[int]:

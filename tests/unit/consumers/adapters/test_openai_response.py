@@ -1,18 +1,10 @@
-"""Halves of characters, joined or replaced."""
+"""The chunks of a model's stream, put together."""
 
 from __future__ import annotations
 
 import json
 
 from consumers.adapters.openai import Response
-from streams.surrogates import joined
-
-
-def test_pairs_become_characters_and_lone_halves_are_replaced() -> None:
-    """In any order, at the end as well."""
-    assert joined("a\ud83d\ude00b") == "a\U0001f600b"
-    assert joined("\ude00\ud83d") == "\ufffd\ufffd"
-    assert joined("é\ud83dx") == "é\ufffdx"
 
 
 def test_a_response_of_a_model_is_recorded_whole() -> None:

@@ -18,15 +18,13 @@ from hub.auth.tokens import TokenPolicy, TokenVerifier, open_verifier
 from hub.config import Settings
 from hub.http import api as http
 from hub.http import documents, local_store, service, sse
-from hub.http.addressing import REFUSAL, HostCheck, PathPrefix
 from hub.http.documents import Documents
-from hub.http.headers import DefaultHeaders
+from hub.http.middleware import REFUSAL, DefaultHeaders, HostCheck, PathPrefix
 from hub.http.problems import install_problems
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge, make_edge
 from hub.limits.quotas import Quotas
 from hub.node.hub import Hub, NodeClock, NodeParts
-from hub.node.live_fields import LiveFields
 from hub.node.states import StateReader
 from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
 from hub.storage.choice import open_store
@@ -106,7 +104,7 @@ def make_parts(settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier
         admission=Admission(
             edge.connects, edge.quotas, settings.quota, origins, time.monotonic, settings.trusted_proxies
         ),
-        states=StateReader(log, LiveFields(log)),
+        states=StateReader(log),
         agents=AgentDirectory(log),
         uploads=uploads,
         clock=NodeClock(),

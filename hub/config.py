@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
-from hub.addresses import LOOPBACK, Network
+from hub.auth.origins import LOOPBACK, Network
 from hub.limits.quotas import Quota
 from hub.limits.rates import RateClass, over_defaults
 from hub.readers import (

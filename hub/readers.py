@@ -14,8 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
-from hub.addresses import Network
-from hub.auth.origins import ANY_ORIGIN, parse_origins
+from hub.auth.origins import ANY_ORIGIN, Network, parse_origins
 from hub.limits.rates import DEFAULT_RATES, UNMETERED
 from streams.channel import NAME_PATTERN, Kind
 from streams.envelope import Durability

@@ -7,7 +7,6 @@ JWKS client is not used (ops/decisions/0012-jwks.md): it reads documents of any 
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import ssl
 import time
@@ -21,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from hub.auth.origins import is_loopback
 
 SECRET_BYTES_MIN: Final = 32
 """RFC 7518 section 3.2: an HMAC key at least as long as the hash."""
@@ -213,7 +214,7 @@ def parse_jwks_url(url: str) -> JwksUrl:
     """
     parts = urlsplit(url)
     is_tls = parts.scheme == "https"
-    if parts.hostname is None or not (is_tls or (parts.scheme == "http" and _is_loopback(parts.hostname))):
+    if parts.hostname is None or not (is_tls or (parts.scheme == "http" and is_loopback(parts.hostname))):
         raise ValueError("HUB_JWKS_URL must be an https URL; plain http only to a loopback address")
     if parts.username is not None or parts.password is not None:
         raise ValueError("HUB_JWKS_URL must not hold a user name or password")
@@ -221,15 +222,6 @@ def parse_jwks_url(url: str) -> JwksUrl:
     if not target.isascii() or not target.isprintable() or " " in target:
         raise ValueError("HUB_JWKS_URL must be percent-encoded ASCII")
     return JwksUrl(is_tls, parts.hostname, parts.port or (443 if is_tls else 80), target)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def fetch_keys(url: JwksUrl, timeout_s: float = FETCH_TIMEOUT_S) -> Mapping[str, VerifyingKey]:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from hub.addresses import LOOPBACK, Network, address_of, is_within
+from hub.auth.origins import LOOPBACK, Network, address_of, is_within
 from hub.errors import HubError
 from hub.http.problems import LINGER_BYTES, LINGER_S, PROBLEM_TYPE
 

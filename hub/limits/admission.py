@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from hub.addresses import LOOPBACK, Network, address_of, is_within
-from hub.auth.origins import OriginPolicy
+from hub.auth.origins import LOOPBACK, Network, OriginPolicy, address_of, is_within
 from hub.auth.tokens import Principal
 from hub.errors import HubError
 from hub.limits.quotas import Quota, Quotas

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 
-from hub.node.live_fields import LiveFields
 from hub.node.states import StateReader
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Draft
@@ -23,7 +22,7 @@ async def commands(log: Log) -> int:
 
 async def test_those_who_come_at_once_share_a_reading(log: Log, tenant: str) -> None:
     """Each read the live lane and the presence for himself before: a thousand joiners held the fan-out up for seconds."""
-    states, channel = StateReader(log, LiveFields(log)), Channel(tenant, Kind.CONVERSATION, "all")
+    states, channel = StateReader(log), Channel(tenant, Kind.CONVERSATION, "all")
     for number in range(20):
         await log.append(Draft(channel, "chat.message", b'{"text":"%d"}' % number, Actor("user", "a")))
     look = await log.look(channel)
@@ -41,7 +40,7 @@ async def test_those_who_come_at_once_share_a_reading(log: Log, tenant: str) -> 
 
 async def test_who_asks_while_a_channel_is_read_sees_what_was_stored_before(log: Log, tenant: str) -> None:
     """The reading under way may have begun too early for him: he gets the next one."""
-    states, channel = StateReader(log, LiveFields(log)), Channel(tenant, Kind.CONVERSATION, "all")
+    states, channel = StateReader(log), Channel(tenant, Kind.CONVERSATION, "all")
     counts = []
     for number in range(1, 30):
         earlier = asyncio.create_task(states.read(channel, await log.look(channel)))
@@ -57,7 +56,7 @@ async def test_a_failed_reading_is_told_to_all_and_the_next_one_works(own_redis:
     """Redis away: nobody waits for ever, and no reading stays behind that later askers would wait for."""
     log = await Log.open(own_redis.url)
     try:
-        states, channel = StateReader(log, LiveFields(log)), Channel(tenant, Kind.CONVERSATION, "all")
+        states, channel = StateReader(log), Channel(tenant, Kind.CONVERSATION, "all")
         look = await log.look(channel)
         with own_redis.killed():
             failed = await asyncio.gather(*(states.read(channel, look) for _ in range(5)), return_exceptions=True)

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from hub.addresses import is_loopback
+from hub.auth.origins import is_loopback
 from hub.config import DEV_SECRET, OWN_KEY, Settings
 from ops.cli import STARTED
 from ops.cli.failure import EXIT_USAGE, CommandFailed

@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.auth.tokens import sign
-from hub.logs import configure_logging, processors
-from hub.redaction import DEPTH_MAX, REDACTED, TEXT_CHARS_MAX, Redaction
+from hub.logs import DEPTH_MAX, REDACTED, TEXT_CHARS_MAX, Redaction, configure_logging, processors
 
 SECRET = "canary-secret-of-32-bytes-or-more!"
 TOKEN = sign(SECRET, "alice", "acme", {"conversation:*": ["read"]}, 60, time.time())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hub.addresses import address_of
-from hub.auth.origins import OriginPolicy, origin_policy
+from hub.auth.origins import OriginPolicy, address_of, origin_policy
 from hub.auth.permissions import compile_grants
 from hub.auth.tokens import Principal
 from hub.errors import HubError

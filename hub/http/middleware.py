@@ -1,12 +1,12 @@
-"""The address of a request: its host must be the hub's, and its path may begin with a prefix (docs/protocol.md#http)."""
+"""Middleware of the whole app: a path prefix, the host names it answers to, headers of every answer (docs/protocol.md#http)."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.auth.origins import HostPolicy
 from hub.errors import HubError
@@ -51,3 +51,28 @@ class HostCheck:
         if self._policy.is_for_all:
             return path not in _FOR_ANY_NAME
         return path == "/console" or path.startswith("/console/")
+
+
+_DEFAULT_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+
+
+class DefaultHeaders:
+    """ASGI middleware that adds the headers an answer does not have."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _DEFAULT_HEADERS:
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

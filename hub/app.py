@@ -17,10 +17,10 @@ from hub.auth.origins import HostPolicy, host_policy, origin_policy
 from hub.auth.tokens import TokenPolicy, TokenVerifier, open_verifier
 from hub.config import Settings
 from hub.http import api as http
-from hub.http import documents, local_store, service, sse
-from hub.http.documents import Documents
+from hub.http import local_store, service, sse
 from hub.http.middleware import REFUSAL, DefaultHeaders, HostCheck, PathPrefix
 from hub.http.problems import install_problems
+from hub.http.service import Documents
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge, make_edge
 from hub.limits.quotas import Quotas
@@ -208,7 +208,6 @@ def create_app(settings: Settings | None = None, *, waits: bool = True) -> FastA
     app.include_router(http.router)
     app.include_router(sse.router)
     app.include_router(service.router)
-    app.include_router(documents.router)
     app.include_router(local_store.router)
 
     @app.websocket(SOCKET_PATH)

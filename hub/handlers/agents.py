@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import cast
 
 from hub.errors import ErrorDetail, HubError
-from hub.handlers.chat import busy
-from hub.handlers.conversations import NOBODY, Conversations
-from hub.handlers.parts import require_files
-from hub.handlers.runs import cancel_run, no_such_run, run_results
+from hub.handlers.conversations import (
+    NOBODY,
+    Conversations,
+    cancel_run,
+    no_such_run,
+    require_files,
+    run_refused,
+    run_results,
+)
 from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome, Reply
 from streams.channel import Channel, Kind
@@ -34,7 +39,7 @@ class AgentCommands:
             command, agent, payload.on_busy, run_id=payload.run_id, parent="", deadline_ms=payload.deadline_ms
         )
         results = run_results(place, payload.run_id, channel=place.wire)
-        return Append(command.draft(guards=opening(place, invitation)), results, busy)
+        return Append(command.draft(guards=opening(place, invitation)), results, run_refused)
 
     async def cancel(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Stop a run, by asking or by force."""

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from hub.errors import ErrorDetail, HubError
-from hub.handlers.conversations import NOBODY, Conversations, require_offered
-from hub.handlers.parts import require_files
-from hub.handlers.runs import cancel_active, cancel_run, run_results
+from hub.handlers.conversations import (
+    NOBODY,
+    Conversations,
+    cancel_active,
+    cancel_run,
+    require_files,
+    require_offered,
+    run_refused,
+    run_results,
+)
 from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome
 from projections.message import ASSISTANT
@@ -58,7 +65,7 @@ class ChatCommands:
             return Append(command.draft(is_wanted=bool(payload.parts)), _STORED)
         await self._conversations.require_agent(command, agent)
         guards = opening(command.place, await self._conversations.invitation(command, agent, payload.on_busy))
-        return Append(command.draft(guards=guards), run_results(command.place, disposition="queued"), busy)
+        return Append(command.draft(guards=guards), run_results(command.place, disposition="queued"), run_refused)
 
     def typing(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Told to everybody who follows the conversation now; `user` is added."""
@@ -100,7 +107,7 @@ class ChatCommands:
         agent = str(message.actor.get("id", ""))
         await self._conversations.require_agent(command, agent)
         invitation = await self._conversations.invitation(command, agent, None, parent=message.parent_id or "")
-        return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), busy)
+        return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), run_refused)
 
     async def cancel(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Stop a run; the active one if none is named."""
@@ -124,7 +131,7 @@ class ChatCommands:
         await self._conversations.require_agent(command, agent)
         parent = "@id" if payload.mode == "branch" else payload.message_id
         invitation = await self._conversations.invitation(command, agent, None, parent=parent)
-        return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), busy)
+        return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), run_refused)
 
     async def delete(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """A tombstone over a person's own message, or over anybody's with `manage`."""
@@ -147,17 +154,3 @@ class ChatCommands:
         is_own = (author.get("kind"), author.get("id")) == ("user", principal.user)
         if not is_own and not principal.grants.allows(command.place.wire, "manage"):
             raise HubError(4003, "only its author, or a user who may manage the channel, can change a message")
-
-
-def busy(error: Exception) -> HubError:
-    """The error of a refused run: the channel is busy, or the run id is taken."""
-    field = getattr(error, "field", "state")
-    if field == "open":
-        return HubError(
-            4021,
-            "a run is active here and on_busy is reject",
-            details=(ErrorDetail("on_busy", "is reject, the channel is busy"),),
-        )
-    return HubError(
-        4021, "this run_id is in use", details=(ErrorDetail("run_id", f"is {getattr(error, 'present', 'in use')}"),)
-    )

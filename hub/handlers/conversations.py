@@ -1,21 +1,38 @@
-"""Look-ups of a conversation before a command is stored: settings, messages, runs.
+"""The part that several families share: look-ups of a conversation before a command is stored, and its runs.
 
-Everything here is a courtesy to the client; everything that must hold exactly is compared again in the append script.
+A look-up is a courtesy to the client; what must hold exactly is compared again in the append script.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal
 
-from hub.errors import HubError
+from hub.errors import ErrorDetail, HubError
 from hub.ports import NodePort
-from hub.protocol.commands import Command
+from hub.protocol.commands import Append, Command
 from projections.channel_state import ChannelState
 from projections.conversation import CONVERSATION
 from projections.message import Message
 from streams.channel import Channel, Kind
-from streams.records.runs import Invitation, OnBusy
+from streams.envelope import Appended, Guard
+from streams.errors import GuardRefused, StreamsError
+from streams.events.values import FilePart, InPart
+from streams.records.run_store import RunStore
+from streams.records.runs import (
+    Invitation,
+    OnBusy,
+    cancel_unbegun,
+    cancelling,
+    is_unbegun,
+    meaning,
+    run_id_of,
+)
 from streams.records.settings import SettingsRecords
+from streams.records.upload_store import UploadStore
+from streams.records.uploads import UploadState
+from streams.redis.log import Log
 
 NOBODY: Final = "none"
 """The name that stands for "no agent answers"."""
@@ -103,3 +120,89 @@ class Conversations:
             return "enqueue"
         on_busy = await SettingsRecords(self._node.log).on_busy(channel)
         return "reject" if on_busy == "reject" else "enqueue"
+
+
+async def require_files(log: Log, command: Command, parts: Sequence[InPart] | None) -> None:
+    """Every file the parts name is a ready file of the command's channel.
+
+    Raises:
+        HubError: 4018, with the part.
+    """
+    named = {part.file_id: at for at, part in enumerate(parts or ()) if isinstance(part, FilePart)}
+    if not named:
+        return
+    store = UploadStore(log)
+    found = await asyncio.gather(*(store.read(command.place, file_id) for file_id in named))
+    for at, file in zip(named.values(), found, strict=True):
+        if file is None or file.state is not UploadState.READY:
+            problem = ErrorDetail(f"parts.{at}.file_id", "is no ready file of this channel")
+            raise HubError(4018, "a part names a file that is not ready in this channel", details=(problem,))
+
+
+# Runs
+
+
+def run_results(home: Channel, run_id: str | None = None, **more: str) -> Callable[[Appended], Mapping[str, str]]:
+    """The reply's `run_id`, which follows from the event unless the client chose it, and its further results."""
+    return lambda appended: {**more, "run_id": run_id or run_id_of(home, appended.id)}
+
+
+async def cancel_active(log: Log, command: Command) -> Append:
+    """Ask the run that has its turn to stop. The same command again names the run it stopped then, whoever's turn it is.
+
+    Raises:
+        HubError: 4018, no run is active.
+    """
+    place = command.place
+    runs, user = RunStore(log), command.caller.principal.user
+    meant = await runs.meant(place, user, command.id) if command.id is not None else ""
+    run_id = meant or await runs.active(place)
+    if not run_id:
+        raise HubError(4018, "no run is active in this channel")
+    remembered = (meaning(place, user, command.id, run_id),) if command.id is not None else ()
+    return await cancel_run(log, command, run_id, more=remembered)
+
+
+async def cancel_run(
+    log: Log,
+    command: Command,
+    run_id: str,
+    mode: Literal["graceful", "force"] = "graceful",
+    more: tuple[Guard, ...] = (),
+) -> Append:
+    """Ask a run to stop. Its worker ends it with `agent.complete`; one that nobody has begun is ended here."""
+    place = command.place
+    run = await RunStore(log).run(place, run_id)
+
+    def accepted(_appended: Appended) -> Mapping[str, str]:
+        if run is not None and is_unbegun(run):
+            for draft in cancel_unbegun(place, run, run.cause):
+                log.submit(draft, _left_to_workers)
+        return {"run_id": run_id, "state": "cancelling"}
+
+    return Append(command.draft(guards=(cancelling(place, run_id, mode), *more)), accepted, no_such_run)
+
+
+def _left_to_workers(result: Appended | StreamsError) -> None:
+    """A refusal says that a worker has the run by now. After any other error, workers and the reaper end it, too."""
+
+
+def no_such_run(error: GuardRefused) -> HubError:
+    """A run that is not there, or is final."""
+    if error.present is None:
+        return HubError(4018, "there is no such run in this channel")
+    return HubError(4021, "the run no longer accepts this", details=(ErrorDetail("state", f"is {error.present}"),))
+
+
+def run_refused(error: Exception) -> HubError:
+    """The error of a refused run: the channel is busy, or the run id is taken."""
+    field = getattr(error, "field", "state")
+    if field == "open":
+        return HubError(
+            4021,
+            "a run is active here and on_busy is reject",
+            details=(ErrorDetail("on_busy", "is reject, the channel is busy"),),
+        )
+    return HubError(
+        4021, "this run_id is in use", details=(ErrorDetail("run_id", f"is {getattr(error, 'present', 'in use')}"),)
+    )

@@ -15,11 +15,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from hub.auth.revocations import DenyList, Revocation, decode_revocation
-from hub.auth.session_claims import SessionClaim, SessionClaims, decode_claims, encode_claims
 from hub.limits.admission import ConnectLimits
 from hub.limits.quotas import Quota, Quotas, TenantUsage
 from hub.limits.rates import DEFAULT_RATES, RateClass, RateLimiter
-from hub.limits.sharing import RateReport, decode_report, merge, reports
+from hub.limits.sharing import (
+    RateReport,
+    SessionClaim,
+    SessionClaims,
+    charge_report,
+    decode_claims,
+    decode_report,
+    encode_claims,
+    reports,
+)
 from streams.errors import LogUnavailable
 from streams.loops import Loop, Loops
 from streams.records.edge import EdgeNews, EdgeRecords, StampedReport
@@ -196,10 +204,10 @@ class EdgeStore:
             return
         if report.node == self._node:
             return
-        age_s, now = max(0.0, redis_s - stamped.at_ms / 1000), self._monotonic()
-        merge(self._limiter, self._node, [(report, age_s)], now)
+        at = self._monotonic() - max(0.0, redis_s - stamped.at_ms / 1000)
+        charge_report(self._limiter, report, at)
         if not report.taken:
-            self._quotas.note_report(report.node, report.usage, now - age_s)
+            self._quotas.note_report(report.node, report.usage, at)
 
     async def _load(self) -> None:
         found, now = await self._records.load(), self._now()

@@ -19,13 +19,12 @@ from hub.config import Settings
 from hub.errors import HubError
 from hub.handlers.router import EVENT_HANDLERS, build_handlers
 from hub.limits.admission import Admission
-from hub.limits.costs import Costs
 from hub.limits.edge import Edge
 from hub.metrics import NodeMetrics
 from hub.node.access import ChannelAccess
 from hub.node.connection import Connection, FlushQueue
 from hub.node.deadlines import Deadlines
-from hub.node.late_cursors import LateCursors
+from hub.node.pacing import Costs, LateCursors
 from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
 from hub.node.sessions import LiveSessions

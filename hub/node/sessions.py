@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import secrets
 
-from hub.auth.session_claims import SessionClaim, SessionClaims
 from hub.auth.tokens import Principal
 from hub.errors import HubError
+from hub.limits.sharing import SessionClaim, SessionClaims
 from hub.node.connection import Connection
 from hub.protocol.commands import Caller
 

@@ -17,11 +17,11 @@ from typing import Any, Final
 from hub.auth.tokens import Principal
 from hub.errors import HubError
 from hub.limits.admission import Admission
-from hub.limits.costs import Costs
 from hub.metrics import NodeMetrics
 from hub.node.access import ChannelAccess
 from hub.node.connection import Connection
 from hub.node.fanout import Fanout, Sub
+from hub.node.pacing import Costs
 from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
 from hub.ports import ChannelStates

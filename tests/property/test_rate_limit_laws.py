@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.limits.rates import RateClass, RateLimiter
-from hub.limits.sharing import decode_report, merge, reports
+from hub.limits.sharing import charge_report, decode_report, reports
 
 RATES = st.builds(RateClass, st.floats(0.1, 1000), st.integers(1, 500).map(float))
 WAITS_S = st.lists(st.floats(0, 2, allow_subnormal=False), min_size=1, max_size=200)
@@ -128,4 +128,6 @@ def _round(nodes: list[RateLimiter], age_s: float, now: float) -> None:
     """Each node's report, through its bytes, to all others."""
     told = [report.encode() for name, node in enumerate(nodes) for report in reports(str(name), node.drain())]
     for name, node in enumerate(nodes):
-        merge(node, str(name), [(decode_report(data), age_s) for data in told], now)
+        for report in map(decode_report, told):
+            if report.node != str(name):
+                charge_report(node, report, now - age_s)

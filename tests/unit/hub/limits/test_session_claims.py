@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.auth.session_claims import WAITING_MAX, SessionClaims, decode_claims, encode_claims
+from hub.limits.sharing import WAITING_MAX, SessionClaims, decode_claims, encode_claims
 
 
 def test_times_are_of_the_clock_all_nodes_share() -> None:

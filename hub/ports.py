@@ -2,8 +2,8 @@
 
 - `SocketTransport` and `SocketReceiver`: a wire (WebSocket on uvicorn, the ASGI adapter) and the connection behind it.
 - `Subscriber`: the connection of a subscription.
-- `ClientConnection` and `NodePort`: the connection a command came on and its node, as a handler sees them.
-- `ConnectionOwner`: the node a connection is on, as the connection sees it.
+- `ClientConnection`: the connection a command came on, as a handler sees it.
+- `NodePort`: the node, and `ConnectionOwner`: the same with what only its connections ask of it.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ class FollowedChannel(Protocol):
 
 
 class NodePort(Protocol):
-    """The node, as a handler sees it."""
+    """The node, as handlers, subscriptions and connections see it."""
 
     @property
     def name(self) -> str:
@@ -282,13 +282,18 @@ class NodePort(Protocol):
         ...
 
     @property
+    def metrics(self) -> NodeMetrics:
+        """The node's counters."""
+        ...
+
+    @property
     def verifier(self) -> TokenVerifier:
         """Checks tokens."""
         ...
 
     @property
     def admission(self) -> Admission:
-        """Counts connections and failed attempts."""
+        """Counts connections, failed attempts and what is stored."""
         ...
 
     @property
@@ -321,6 +326,10 @@ class NodePort(Protocol):
 
     async def delay(self, principal: Principal, class_: str) -> None:
         """Wait until a user is out of debt in a rate class, in bounded time."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something that ends with the node at the latest."""
         ...
 
 
@@ -427,13 +436,8 @@ BinaryTaker = Callable[[ClientConnection, bytes], bool]
 C_contra = TypeVar("C_contra", contravariant=True)
 
 
-class ConnectionOwner(Protocol[C_contra]):
-    """The node, as its connections see it."""
-
-    @property
-    def clock(self) -> Clock:
-        """The node's clocks."""
-        ...
+class ConnectionOwner(NodePort, Protocol[C_contra]):
+    """The node, as its connections see it: besides, all that changes with them."""
 
     @property
     def limiter(self) -> RateLimiter:
@@ -441,28 +445,8 @@ class ConnectionOwner(Protocol[C_contra]):
         ...
 
     @property
-    def admission(self) -> Admission:
-        """Counts connections, failed attempts and what is stored."""
-        ...
-
-    @property
-    def metrics(self) -> NodeMetrics:
-        """The node's counters."""
-        ...
-
-    @property
-    def log(self) -> Log:
-        """The log."""
-        ...
-
-    @property
     def handlers(self) -> Mapping[str, Handler]:
         """The handler of each event a client may send."""
-        ...
-
-    @property
-    def access(self) -> AccessPort:
-        """The access lists of channels."""
         ...
 
     def opened(self, connection: C_contra) -> None:
@@ -523,12 +507,4 @@ class ConnectionOwner(Protocol[C_contra]):
 
     def drain_delay_ms(self) -> int:
         """The pause after which a client that is sent away comes back."""
-        ...
-
-    def as_hub_error(self, error: Exception) -> HubError:
-        """The error a client is told of an exception."""
-        ...
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something that ends with the node at the latest."""
         ...

@@ -111,20 +111,9 @@ class Hub:
         self.presence = PresenceTracker(log, self.name)
         self.access = ChannelAccess(log, self.clock)
         self.deadlines = Deadlines(settings, self.verifier, self.clock, self.connections)
-        self.recovery = Recovery(
-            log,
-            self.states,
-            self.metrics,
-            settings.max_lag_events,
-            self.spawn,
-            self.as_hub_error,
-            self.channel_configured,
-        )
-        self.costs = Costs(self.limiter, self.clock.monotonic)
-        self.subscriptions = Subscriptions(
-            log, self.states, self.metrics, self.admission, self.presence, self.access, self.recovery,
-            settings.max_subscriptions, self.spawn, self.as_hub_error, self.costs,
-        )  # fmt: skip
+        self._costs = Costs(self.limiter, self.clock.monotonic)
+        self.recovery = Recovery(self, self.channel_configured)
+        self.subscriptions = Subscriptions(self, self.presence, self.recovery)
         self.fanouts = self.subscriptions.fanouts
         self.handlers, self._take_binary = build_handlers(self, EVENT_HANDLERS)
 
@@ -313,11 +302,11 @@ class Hub:
 
     def charge(self, principal: Principal, class_: str, cost: float) -> None:
         """Charge what a command turned out to cost beside itself."""
-        self.costs.charge(principal, class_, cost)
+        self._costs.charge(principal, class_, cost)
 
     async def delay(self, principal: Principal, class_: str) -> None:
         """Wait until a user is out of debt in a rate class, in bounded time."""
-        await self.costs.delay(principal, class_)
+        await self._costs.delay(principal, class_)
 
     def as_hub_error(self, error: Exception) -> HubError:
         """The error a client is told of an exception. A fault of ours is logged under the id it is told."""

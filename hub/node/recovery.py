@@ -7,20 +7,18 @@ concerned is told what is missing, and stands at the head afterwards.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from hub.errors import HubError
-from hub.metrics import NodeMetrics
 from hub.node.fanout import Fanout, Sub, encode_events
-from hub.ports import ChannelStates, Subscriber
+from hub.ports import NodePort, Subscriber
 from hub.protocol.replies import Opening, StateAt, resumed, subscribed
 from hub.protocol.subscription import Phase
 from streams.channel import Channel
 from streams.cursor import Cursor, Gap, GapReason, Look, Position, Resumable, judge
 from streams.envelope import Entry, unbroken
 from streams.errors import LogUnavailable, StreamsError
-from streams.redis.log import Log
 from streams.redis.replay import PAGE_EVENTS
 
 AGAIN_S: Final = 0.5
@@ -32,23 +30,11 @@ class Recovery:
     """The subscriptions of one node that are not live, and the way back.
 
     Args:
-        max_lag_events: a client further behind is closed with 4012.
-        spawn: runs work that ends with the node.
-        as_hub_error: the error a client is told of an exception.
         channel_configured: told of a followed channel whose settings have changed, or may have.
     """
 
-    def __init__(
-        self, log: Log, states: ChannelStates, metrics: NodeMetrics, max_lag_events: int,
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]], as_hub_error: Callable[[Exception], HubError],
-        channel_configured: Callable[[Channel], None],
-    ) -> None:  # fmt: skip
-        self._log = log
-        self._states = states
-        self._metrics = metrics
-        self._max_lag_events = max_lag_events
-        self._spawn = spawn
-        self._as_hub_error = as_hub_error
+    def __init__(self, node: NodePort, channel_configured: Callable[[Channel], None]) -> None:
+        self._node = node
         self._channel_configured = channel_configured
         self._behind: dict[Subscriber, dict[Sub, None]] = {}
         self._tasks: dict[Subscriber, asyncio.Task[None]] = {}
@@ -58,8 +44,8 @@ class Recovery:
     def note_behind(self, sub: Sub) -> None:
         """A subscription stands behind the tail: catch it up when its socket takes more, or give it up."""
         connection = sub.connection
-        if sub.fanout.position.seq - sub.seq > self._max_lag_events:
-            self._metrics.slow_closes += 1
+        if sub.fanout.position.seq - sub.seq > self._node.settings.max_lag_events:
+            self._node.metrics.slow_closes += 1
             connection.fail(HubError(4012, "too far behind; reconnect with your cursor"))
             return
         self._behind.setdefault(connection, {})[sub] = None
@@ -68,7 +54,7 @@ class Recovery:
     def catch_up(self, connection: Subscriber) -> None:
         """Begin to catch a connection up, if it is behind, can take more, and nobody is at it."""
         if connection in self._behind and connection.is_writable and connection not in self._tasks:
-            self._tasks[connection] = self._spawn(self._catch_up(connection))
+            self._tasks[connection] = self._node.spawn(self._catch_up(connection))
 
     def is_catching_up(self, connection: Subscriber) -> bool:
         """True while pages are read for a connection."""
@@ -96,10 +82,10 @@ class Recovery:
             self._behind.pop(connection, None)
         except LogUnavailable:
             # They stay noted. When Redis is back the tail speaks again, which begins anew; was it never lost, nothing else would.
-            if self._log.is_available:
+            if self._node.log.is_available:
                 asyncio.get_running_loop().call_later(AGAIN_S, self.catch_up, connection)
         except Exception as error:
-            connection.fail(self._as_hub_error(error))
+            connection.fail(self._node.as_hub_error(error))
         finally:
             self._tasks.pop(connection, None)
 
@@ -115,7 +101,7 @@ class Recovery:
             if sub.phase is not Phase.CATCHING_UP or fanout.try_join(sub):
                 return
             seq = sub.seq
-            page = await self._log.replay.page(fanout.channel, sub.after, PAGE_EVENTS)
+            page = await self._node.log.replay.page(fanout.channel, sub.after, PAGE_EVENTS)
             if sub.phase is Phase.CATCHING_UP and not self.send_page(sub, page, seq):
                 await self.tell_lost(sub)
 
@@ -135,7 +121,7 @@ class Recovery:
         if not new:
             return False  # otherwise the next page begins with the hole
         connection.push(encode_events([entry.wire(fanout.wire) for entry in new], connection.is_batch))
-        self._metrics.events_out += len(new)
+        self._node.metrics.events_out += len(new)
         sub.advance(new[-1].id.decode(), new[-1].seq)
         connection.flush()  # so that the next page waits for the socket, not for the tick
         return True
@@ -148,13 +134,13 @@ class Recovery:
 
     def note_broken(self, fanout: Fanout) -> None:
         """The tail cannot be sure of its place in a channel: look, and tell."""
-        self._spawn(self._mend(fanout))
+        self._node.spawn(self._mend(fanout))
 
     async def _mend(self, fanout: Fanout) -> None:
         try:
             await self.tell_break(fanout)
         except StreamsError:  # when Redis is back the tail says so anew; was it never lost, nothing else would
-            if self._log.is_available and fanout.subscribers:
+            if self._node.log.is_available and fanout.subscribers:
                 asyncio.get_running_loop().call_later(AGAIN_S, self.note_broken, fanout)
             return
         for sub in list(fanout.subscribers):
@@ -170,7 +156,7 @@ class Recovery:
             LogUnavailable: Redis is unreachable again; the tail speaks up when it is back.
         """
         position, moves = fanout.position, fanout.move_count
-        look = await self._log.look(fanout.channel, position.id)
+        look = await self._node.log.look(fanout.channel, position.id)
         if fanout.move_count != moves:
             return  # somebody else has told it
         gap = _missing(judge(Cursor(position.id, position.seq, fanout.epoch), look), position, look)
@@ -179,7 +165,7 @@ class Recovery:
             for sub in [sub for sub in fanout.subscribers if sub.seq > fanout.position.seq]:
                 await self._tell_one(sub)
             return
-        state = await self._states.read(fanout.channel, look)
+        state = await self._node.states.read(fanout.channel, look)
         if fanout.move_count != moves:
             return
         fanout.move(look)
@@ -202,11 +188,11 @@ class Recovery:
     async def _tell_one(self, sub: Sub) -> None:
         fanout = sub.fanout
         place, moves = Position(sub.after, sub.seq), fanout.move_count
-        look = await self._log.look(fanout.channel, place.id)
+        look = await self._node.log.look(fanout.channel, place.id)
         gap = _missing(judge(Cursor(place.id, place.seq, fanout.epoch), look), place, look)
         if gap is None:
             return
-        state = await self._states.read(fanout.channel, look)
+        state = await self._node.states.read(fanout.channel, look)
         if sub.phase in _WITH_A_PLACE and (sub.after, sub.seq) == place and fanout.move_count == moves:
             self._stand_at_head(sub, look, state, gap)
 
@@ -214,7 +200,7 @@ class Recovery:
         channel, connection = sub.fanout.channel, sub.connection
         head = max(look.head, state.position, key=lambda p: p.seq)
         opening = Opening(look, head, head, gap, state.json)
-        self._metrics.gaps[gap.reason.value] += 1
+        self._node.metrics.gaps[gap.reason.value] += 1
         sub.begin(head.id, head.seq)
         connection.send(subscribed(channel, opening, None))
         if sub.owes_receipt:

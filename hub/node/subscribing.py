@@ -9,29 +9,24 @@ While Redis is away a channel is refused with 4013 and owed: when Redis is back,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from hub.auth.tokens import Principal
 from hub.errors import HubError
-from hub.limits.admission import Admission
-from hub.metrics import NodeMetrics
-from hub.node.access import ChannelAccess
 from hub.node.connection import Connection
 from hub.node.fanout import Fanout, Sub
-from hub.node.pacing import Costs
 from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
-from hub.ports import ChannelStates
+from hub.ports import NodePort
 from hub.protocol.replies import Opening, resumed, subscribed
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import Phase, RefusedChannel, SubscribeRequest, SubscriptionState
 from streams.channel import Channel
 from streams.cursor import LIVE, Gap, Look, Position, Resumable, judge, limit_replay
 from streams.errors import LogUnavailable
-from streams.redis.log import Log
 from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
 
 AT_ONCE: Final = 16
@@ -62,33 +57,16 @@ class Prepared:
 class Subscriptions:
     """Follows channels for the connections of one node, and lets go of them.
 
-    Args:
-        max_subscriptions: channels a connection may follow.
-        spawn: runs work that ends with the node.
-        as_hub_error: the error a client is told of an exception.
-
     Attributes:
         fanouts: the channels somebody follows here.
     """
 
-    def __init__(
-        self, log: Log, states: ChannelStates, metrics: NodeMetrics, admission: Admission, presence: PresenceTracker,
-        access: ChannelAccess, recovery: Recovery, max_subscriptions: int,
-        spawn: Callable[[Coroutine[Any, Any, None]], object], as_hub_error: Callable[[Exception], HubError], costs: Costs,
-    ) -> None:  # fmt: skip
+    def __init__(self, node: NodePort, presence: PresenceTracker, recovery: Recovery) -> None:
         self.fanouts: dict[Channel, Fanout] = {}
-        self._log = log
-        self._states = states
-        self._metrics = metrics
-        self._admission = admission
+        self._node = node
         self._presence = presence
-        self._access = access
         self._recovery = recovery
-        self._max_subscriptions = max_subscriptions
-        self._spawn = spawn
         self._owed: dict[Connection, dict[Channel, SubscribeRequest]] = {}
-        self._as_hub_error = as_hub_error
-        self._costs = costs
 
     async def subscribe_all(
         self, connection: Connection, requests: Iterable[SubscribeRequest | RefusedChannel]
@@ -134,7 +112,7 @@ class Subscriptions:
             LogUnavailable: some of it is still owed.
         """
         failure: LogUnavailable | None = None
-        while self._owed and self._log.is_available and failure is None:
+        while self._owed and self._node.log.is_available and failure is None:
             each = ((one, request) for one, requests in self._owed.items() for request in requests.values())
             several = list(islice(each, OWED_AT_ONCE))
             found = await asyncio.gather(
@@ -152,7 +130,7 @@ class Subscriptions:
                     self._disown(connection, request.channel)
                     begun.setdefault(connection, []).append((request, outcome))
             for connection, those in begun.items():
-                self._spawn(self._begin_each(connection, those))
+                self._node.spawn(self._begin_each(connection, those))
         if failure is not None:
             raise failure
 
@@ -162,7 +140,7 @@ class Subscriptions:
             del self._owed[connection]
 
     def _refuse(self, connection: Connection, request: SubscribeRequest, error: Exception) -> None:
-        connection.refuse(self._as_hub_error(error), request.re, request.channel.wire)
+        connection.refuse(self._node.as_hub_error(error), request.re, request.channel.wire)
         if isinstance(error, LogUnavailable) and connection.session.state is not SessionState.CLOSED:
             self._owed.setdefault(connection, {})[request.channel] = replace(request, re=None)
 
@@ -175,12 +153,17 @@ class Subscriptions:
         if not fanout.subscribers and self.fanouts.get(fanout.channel) is fanout:
             fanout.close()
             del self.fanouts[fanout.channel]
-            self._admission.unfollow(fanout.channel.tenant)
+            self._node.admission.unfollow(fanout.channel.tenant)
 
     async def _subscribe_group(self, connection: Connection, group: Mapping[Channel, SubscribeRequest]) -> None:
         inbox = f"user:{connection.session.principal.user}"  # followed without being asked for, so it takes no place
         owed = sum(one.wire not in connection.subscriptions for one in self._owed.get(connection, ()))
-        room = self._max_subscriptions - len(connection.subscriptions) - owed + (inbox in connection.subscriptions)
+        room = (
+            self._node.settings.max_subscriptions
+            - len(connection.subscriptions)
+            - owed
+            + (inbox in connection.subscriptions)
+        )
         questions = []
         for request in group.values():
             wire = request.channel.wire
@@ -215,18 +198,20 @@ class Subscriptions:
         if not connection.session.principal.grants.allows(request.channel.wire, "read"):
             raise HubError(4003, "your token does not allow read in this channel")
         if not has_room:
-            raise HubError(4015, f"a connection follows {self._max_subscriptions} channels at most; leave some")
+            raise HubError(
+                4015, f"a connection follows {self._node.settings.max_subscriptions} channels at most; leave some"
+            )
         former = connection.subscriptions.get(request.channel.wire)
         if former is not None:
             former.rest()
         try:
             if request.channel not in self.fanouts:  # nobody here was told of changes
-                self._access.forget(request.channel)
+                self._node.access.forget(request.channel)
             fanout, decision = await self._follow(request)
             sub: Sub = SubscriptionState(connection, fanout, request.wants_presence)
             fanout.subscribers.add(sub)
             try:
-                await self._access.require(request.channel, connection.session.principal, "read")
+                await self._node.access.require(request.channel, connection.session.principal, "read")
                 return Prepared(sub, await self._open(request, fanout, decision))
             except BaseException:
                 self._end(sub)
@@ -243,7 +228,7 @@ class Subscriptions:
         connection.subscriptions[request.channel.wire] = sub
         try:
             # The list may have changed since the subscription was prepared; from here on whoever changes it finds it.
-            await self._access.require(request.channel, connection.session.principal, "read")
+            await self._node.access.require(request.channel, connection.session.principal, "read")
             await self._replay(sub, request, prepared.opening, connection.session.principal)
         except BaseException:
             if sub.phase is not Phase.LIVE:
@@ -261,9 +246,13 @@ class Subscriptions:
             decision = await self._decide(request)
             fanout = self.fanouts.get(request.channel)
             if fanout is None:
-                self._admission.follow(request.channel.tenant)
+                self._node.admission.follow(request.channel.tenant)
                 fanout = Fanout(
-                    request.channel, decision.look, self._log.tail_of(request.channel), self._metrics, self._recovery
+                    request.channel,
+                    decision.look,
+                    self._node.log.tail_of(request.channel),
+                    self._node.metrics,
+                    self._recovery,
                 )
                 self.fanouts[request.channel] = fanout
             if fanout.epoch == decision.look.epoch:
@@ -274,30 +263,30 @@ class Subscriptions:
         if request.rewind is not None:
             return await self._rewind(request.channel, request.rewind)
         if request.cursor.after == LIVE:
-            return Decision(await self._log.look(request.channel))
-        look = await self._log.look(request.channel, request.cursor.after)
+            return Decision(await self._node.log.look(request.channel))
+        look = await self._node.log.look(request.channel, request.cursor.after)
         verdict = limit_replay(judge(request.cursor, look), look.head, REPLAY_EVENTS_MAX)
-        self._metrics.resumes += 1
+        self._node.metrics.resumes += 1
         if isinstance(verdict, Resumable):
             return Decision(look, verdict.after)
-        self._metrics.gaps[verdict.reason.value] += 1
+        self._node.metrics.gaps[verdict.reason.value] += 1
         return Decision(look, gap=verdict)
 
     async def _rewind(self, channel: Channel, count: int) -> Decision:
         if not count:
-            look = await self._log.look(channel)
+            look = await self._node.log.look(channel)
             return Decision(look, look.head)
         place, left = Position("+", 0), count + 1
-        while left and (page := await self._log.replay.page_back(channel, place.id, left)):
+        while left and (page := await self._node.log.replay.page_back(channel, place.id, left)):
             place, left = Position(page[-1].id.decode(), page[-1].seq), left - len(page)
-        look = await self._log.look(channel)
+        look = await self._node.log.look(channel)
         return Decision(look, look.floor if left else place)
 
     async def _open(self, request: SubscribeRequest, fanout: Fanout, decision: Decision) -> Opening:
         while True:
             look, moves = decision.look, fanout.move_count
             wants_state = request.wants_state or decision.gap
-            state = await self._states.read(request.channel, look) if wants_state else None
+            state = await self._node.states.read(request.channel, look) if wants_state else None
             if fanout.move_count == moves:
                 head = max(look.head, state.position, key=lambda p: p.seq) if state else look.head
                 return Opening(look, decision.start or head, head, decision.gap, state.json if state else None)
@@ -312,10 +301,10 @@ class Subscriptions:
         while sub.phase is Phase.REPLAYING and sub.seq < head.seq:
             await connection.drained()
             seq = sub.seq
-            await self._costs.delay(principal, "replay")
-            page = await self._log.page(request.channel, sub.after, PAGE_EVENTS, head.id)
+            await self._node.delay(principal, "replay")
+            page = await self._node.log.page(request.channel, sub.after, PAGE_EVENTS, head.id)
             read_bytes = sum(len(entry.data) for entry in page)
-            self._costs.charge(principal, "replay", max(len(page) / PAGE_EVENTS, read_bytes / PAGE_BYTES))
+            self._node.charge(principal, "replay", max(len(page) / PAGE_EVENTS, read_bytes / PAGE_BYTES))
             if sub.phase is Phase.REPLAYING and not self._recovery.send_page(sub, page, seq):
                 await self._recovery.tell_lost(sub)
         if sub.phase is Phase.REPLAYING:

@@ -14,7 +14,7 @@ from hub.config import Settings
 from hub.http.bounded import HttpBounds, bounded_http
 from hub.logs import configure_logging, uvicorn_log_config
 from hub.node.hub import Hub
-from hub.websocket.protocol import lean_protocol
+from hub.websocket.protocol import WireSettings, lean_protocol
 from hub.websocket.upgrade import HANDSHAKE_SIZE_LIMIT_BYTES
 
 BACKLOG: Final = 4_096
@@ -41,9 +41,11 @@ def make_server(settings: Settings, *, log_level: str = "warning", waits: bool =
     """A uvicorn server for one node; `await server.serve(sockets=…)` runs it until SIGTERM or SIGINT. `waits`: see `create_app`."""
     app = create_app(settings, waits=waits)
     protocol = lean_protocol(
-        app.state.make_receiver,
-        message_size_limit_bytes=settings.message_size_limit_bytes,
-        handshake_size_limit_bytes=HANDSHAKE_SIZE_LIMIT_BYTES,
+        WireSettings(
+            app.state.make_receiver,
+            message_size_limit_bytes=settings.message_size_limit_bytes,
+            handshake_size_limit_bytes=HANDSHAKE_SIZE_LIMIT_BYTES,
+        )
     )
     drain_s = max(DRAIN_MIN_S, settings.drain_s)
     bounds = HttpBounds(

@@ -9,7 +9,7 @@ from hub.errors import ErrorDetail, HubError
 from hub.handlers.history import HistoryQuery, read_history
 from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Nothing, Outcome, Reply
-from hub.protocol.replies import reply
+from hub.protocol.replies import unsubscribed
 from hub.protocol.session import channel_of
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from projections.channel_settings import (
@@ -91,8 +91,7 @@ class ChannelCommands:
                 connection.refuse(error, command.id, name)
                 continue
             connection.unsubscribe(channel)
-            answer = to_json({"channel": channel.wire, "reason": "requested"})
-            connection.send(reply("channel.unsubscribed", command.id, channel.wire, answer))
+            connection.send(unsubscribed(channel, "requested", command.id))
         return Nothing()
 
     def presence(self, command: Command, connection: ClientConnection | None) -> Outcome:

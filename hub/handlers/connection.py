@@ -12,7 +12,7 @@ from hub.errors import HubError
 from hub.handlers.channels import request_of
 from hub.ports import ClientConnection, NodePort, Upgrade
 from hub.protocol.commands import Caller, Command, Nothing, Outcome, Reply
-from hub.protocol.replies import reply
+from hub.protocol.replies import unsubscribed
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from streams.channel import Channel, Kind
@@ -86,8 +86,7 @@ class ConnectionCommands:
         for channel in socket.followed():
             if not principal.grants.allows(channel.wire, "read"):
                 socket.unsubscribe(channel, is_asked=False)
-                reason = to_json({"channel": channel.wire, "reason": "permission_denied"})
-                socket.send(reply("channel.unsubscribed", None, channel.wire, reason))
+                socket.send(unsubscribed(channel, "permission_denied"))
 
     async def _open(
         self, command: Command, payload: ConnectionInit, socket: ClientConnection, session_id: str | None,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from hub.protocol.replies import gap_json
 from streams.channel import Channel
 from streams.cursor import START, Cursor, Gap, GapReason, Look, id_order, judge, ms_of_id
 from streams.envelope import Entry
@@ -76,10 +77,7 @@ class Page:
     def to_json(self, channel: Channel) -> bytes:
         """The page as the wire writes it; the events are the stored bytes."""
         wire = channel.wire.encode()
-        gap = None
-        if self.gap is not None:
-            gap = {"reason": self.gap.reason.value, "from_seq": self.gap.from_seq, "to_seq": self.gap.to_seq}
-        rest = to_json({"next": self.next, "gap": gap})[1:]
+        rest = to_json({"next": self.next, "gap": gap_json(self.gap)})[1:]
         return b'{"events":[%b],%b' % (b",".join(entry.wire(wire) for entry in self.events), rest)
 
 

@@ -14,13 +14,12 @@ from hub.http.requests import caller_of, limit, read_body, readable_channel
 from hub.http.sse import event_id, open_stream
 from hub.node.hub import Hub
 from hub.protocol.commands import Append, Caller, Command, Reply
-from hub.protocol.replies import log_error, stored_payload
+from hub.protocol.replies import stored_payload
 from hub.protocol.session import ID, ClientMessage, check_command, known_event, read_values
 from hub.protocol.subscription import SubscribeRequest
 from streams.channel import Channel
 from streams.cursor import LIVE, Cursor
 from streams.envelope import Lane
-from streams.errors import StreamsError
 from streams.events import CATALOGUE
 from streams.events.channels import ChannelHistory
 from streams.events.validation import InvalidPayload, validate
@@ -89,12 +88,9 @@ async def events(
     place = await readable_channel(hub, caller, channel)
     wanted = types.split(",") if types else None
     query = _query(after=after, before=before, from_time=from_time, to_time=to_time, types=wanted, limit=limit)
-    try:
-        page = await read_history(hub.log.replay, place, query)
-        if wait_ms and _is_empty(page):
-            page = await _wait(hub, caller, place, query, wait_ms / 1000)
-    except StreamsError as error:
-        raise log_error(error) from error
+    page = await read_history(hub.log.replay, place, query)
+    if wait_ms and _is_empty(page):
+        page = await _wait(hub, caller, place, query, wait_ms / 1000)
     hub.charge(caller.principal, "history", page.excess)
     return Response(page.to_json(place), media_type="application/json")
 
@@ -126,11 +122,8 @@ async def state(request: Request, channel: str, at: str | None = None) -> Respon
     """The channel's state now, or as of an event ID or an RFC 3339 time."""
     hub, caller = await caller_of(request)
     place = await readable_channel(hub, caller, channel)
-    try:
-        look = await hub.log.look(place)
-        found = await (hub.states.read(place, look) if at is None else hub.states.read_at(place, at))
-    except StreamsError as error:
-        raise log_error(error) from error
+    look = await hub.log.look(place)
+    found = await (hub.states.read(place, look) if at is None else hub.states.read_at(place, at))
     read = found.position.seq / PAGE_EVENTS if at is not None else 0.0
     hub.charge(caller.principal, "history", max(read, len(found.json) / PAGE_BYTES))
     head = json.dumps({"epoch": look.epoch, "state_at": found.position.seq}).encode()
@@ -142,10 +135,7 @@ async def presence(request: Request, channel: str) -> dict[str, Any]:
     """The people present."""
     hub, caller = await caller_of(request)
     place = await readable_channel(hub, caller, channel)
-    try:
-        people = await hub.presence.store.people(place, round(hub.clock.now() * 1000))
-    except StreamsError as error:
-        raise log_error(error) from error
+    people = await hub.presence.store.people(place, round(hub.clock.now() * 1000))
     return {"presence_count": people} if isinstance(people, int) else {"presence": [p._asdict() for p in people]}
 
 
@@ -168,9 +158,6 @@ async def revoke(request: Request) -> dict[str, Any]:
     body = await read_body(request, hub.settings.message_size_limit_bytes)
     now = hub.clock.now()
     revocation = read_revocation(body, caller.principal, now, max_life_s=hub.settings.jwt_max_age_s)
-    try:
-        await hub.edge.store.revoke(revocation)
-    except StreamsError as error:
-        raise log_error(error) from error
+    await hub.edge.store.revoke(revocation)
     field = "jti" if revocation.jti is not None else "sub"
     return {field: revocation.jti or revocation.user, "before": rfc3339(round(revocation.before * 1000))}

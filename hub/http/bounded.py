@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hub.auth.origins import LOOPBACK, Network, address_of, is_within
 from hub.errors import HubError
-from hub.http.problems import LINGER_BYTES, LINGER_S, PROBLEM_TYPE
+from hub.http.problems import LINGER_BYTES, LINGER_S, PROBLEM_TYPE, problem_document
 
 HEAD_BYTES_MAX: Final = 65_536
 """A token of 8 KiB, cookies of other applications of the same host, and room. Checked after each read of the socket."""
@@ -215,16 +215,12 @@ class BoundedHttp(HttpToolsProtocol):
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the port's signature
     """Answer a request of a connection too many, and end it."""
     error = HubError(4010, "too many connections; use one for many requests, or come back later", retry_after_ms=1_000)
-    row = error.row
-    document = {"type": "about:blank", "title": row.name, "status": row.http_status, "detail": error.message}
-    body = json.dumps(
-        document | {name: value for name, value in error.to_payload().items() if name != "message"}
-    ).encode()
+    body = json.dumps(problem_document(error)).encode()
     headers = [
         (b"content-type", PROBLEM_TYPE.encode()), (b"content-length", b"%d" % len(body)), (b"retry-after", b"1"),
         (b"connection", b"close"), (b"cache-control", b"no-store"),
     ]  # fmt: skip # a header an entry
-    await send({"type": "http.response.start", "status": row.http_status, "headers": headers})
+    await send({"type": "http.response.start", "status": error.row.http_status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

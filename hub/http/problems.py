@@ -15,7 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from hub.errors import ERROR_CODES, HubError
+from hub.errors import HubError
+from hub.protocol.replies import log_error
+from streams.errors import StreamsError
 
 LINGER_BYTES: Final = 64 * 1024 * 1024
 """Most bytes read and thrown away. Smaller, a refused part (8 MiB and more) is cut off; larger, it is traffic."""
@@ -69,26 +71,26 @@ _OF_STATUS: Final = {401: 4001, 403: 4003, 404: 4018, 413: 4011}
 """Statuses that the framework answers by itself → codes; others of 400 to 499 are 4005."""
 
 
-def problem(error: HubError, request: Request) -> Response:
-    """One error as a problem document."""
+def problem_document(error: HubError, status: int | None = None) -> dict[str, object]:
+    """The document of one error; `status` overrides that of its row."""
     payload = error.to_payload()
-    if error.row.http_status in _WAITS:
-        payload.setdefault("retry_after_ms", _WAIT_MS)
-    document = {
-        "type": "about:blank",
-        "title": error.row.name,
-        "status": error.row.http_status,
-        "detail": error.message,
-    }
-    document |= {name: value for name, value in payload.items() if name != "message"}
-    headers = {}
-    if isinstance(wait_ms := payload.get("retry_after_ms"), int):
+    del payload["message"]
+    head = {"type": "about:blank", "title": error.row.name, "status": status or error.row.http_status}
+    return {**head, "detail": error.message, **payload}
+
+
+def problem(error: HubError, request: Request) -> Response:
+    """One error as a response."""
+    document, status, headers = problem_document(error), error.row.http_status, {}
+    if status in _WAITS:
+        document.setdefault("retry_after_ms", _WAIT_MS)
+    if isinstance(wait_ms := document.get("retry_after_ms"), int):
         headers["Retry-After"] = str(max(1, math.ceil(wait_ms / 1000)))
-    if error.row.http_status == 401:  # noqa: PLR2004 - RFC 9110 asks for the header with it
+    if status == 401:  # noqa: PLR2004 - RFC 9110 asks for the header with it
         headers["WWW-Authenticate"] = "Bearer"
-    if error.row.http_status == 413:  # noqa: PLR2004 - its body was not read to the end
+    if status == 413:  # noqa: PLR2004 - its body was not read to the end
         return RefusalResponse(request, json.dumps(document), 413, PROBLEM_TYPE, headers)
-    return Response(json.dumps(document), error.row.http_status, headers, PROBLEM_TYPE)
+    return Response(json.dumps(document), status, headers, PROBLEM_TYPE)
 
 
 def install_problems(app: FastAPI) -> None:
@@ -98,6 +100,10 @@ def install_problems(app: FastAPI) -> None:
     async def refused(request: Request, error: HubError) -> Response:
         return problem(error, request)
 
+    @app.exception_handler(StreamsError)
+    async def not_logged(request: Request, error: StreamsError) -> Response:
+        return problem(log_error(error), request)
+
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         fields = ", ".join(sorted({".".join(map(str, e["loc"][1:])) for e in error.errors()}))
@@ -106,16 +112,7 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(_request: Request, error: HTTPException) -> Response:
         code = _OF_STATUS.get(error.status_code, 4005 if error.status_code < 500 else 4030)  # noqa: PLR2004 - client or server
-        row = ERROR_CODES[code]
-        document = {
-            "type": "about:blank",
-            "title": row.name,
-            "status": error.status_code,
-            "detail": str(error.detail),
-            "code": code,
-            "name": row.name,
-            "retry": row.retry.value,
-        }
+        document = problem_document(HubError(code, str(error.detail)), error.status_code)
         return Response(json.dumps(document), error.status_code, error.headers, PROBLEM_TYPE)
 
     @app.exception_handler(ClientDisconnect)

@@ -10,10 +10,8 @@ from fastapi import Request
 from hub.errors import HubError
 from hub.node.hub import Hub
 from hub.protocol.commands import Caller
-from hub.protocol.replies import log_error
 from hub.protocol.session import channel_of
 from streams.channel import Channel
-from streams.errors import StreamsError
 
 
 def hub_of(request: Request) -> Hub:
@@ -126,13 +124,11 @@ async def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:
 
     Raises:
         HubError: 4003, 4004, 4006.
+        LogUnavailable: Redis is unreachable.
     """
     channel = channel_of(caller.principal.tenant, wire)
     if not caller.principal.grants.allows(wire, "read"):
         raise HubError(4003, "your token does not allow read in this channel")
     limit(hub, caller, "history")
-    try:
-        await hub.access.require(channel, caller.principal, "read")
-    except StreamsError as error:
-        raise log_error(error) from error
+    await hub.access.require(channel, caller.principal, "read")
     return channel

@@ -24,7 +24,7 @@ from hub.metrics import NodeMetrics
 from hub.node.access import ChannelAccess
 from hub.node.connection import Connection, FlushQueue
 from hub.node.deadlines import Deadlines
-from hub.node.pacing import Costs, LateCursors
+from hub.node.late_cursors import LateCursors
 from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
 from hub.node.sessions import LiveSessions
@@ -32,14 +32,13 @@ from hub.node.states import StateReader
 from hub.node.subscribing import Subscriptions
 from hub.ports import ServedAgents, SocketTransport
 from hub.protocol.commands import Append, Caller, Command, Outcome
-from hub.protocol.replies import append_error, log_error, reply, unless_stored
+from hub.protocol.replies import append_error, log_error, unless_stored, unsubscribed
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
 from streams.errors import StreamsError
 from streams.events.validation import appendable
-from streams.json_bytes import to_json
 from streams.loops import Loop
 from streams.records.presence import MemberStatus
 from streams.redis.log import Log
@@ -47,9 +46,11 @@ from streams.redis.log import Log
 OWED_LOOK_S: Final = 0.25
 """Between two looks whether a channel is owed to somebody and Redis is back."""
 
-_log = logging.getLogger(__name__)
+DELAY_S_MAX: Final = 5.0
+"""Longest wait for a debt. A handshake that waited longer would be taken for dead by its client, and come again."""
 KEYS_EVERY_S: Final = 60.0
 """The issuer's keys are fetched as often: whoever came by a key that was removed is gone within this time."""
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -111,7 +112,6 @@ class Hub:
         self.presence = PresenceTracker(log, self.name)
         self.access = ChannelAccess(log, self.clock)
         self.deadlines = Deadlines(settings, self.verifier, self.clock, self.connections)
-        self._costs = Costs(self.limiter, self.clock.monotonic)
         self.recovery = Recovery(self, self.channel_configured)
         self.subscriptions = Subscriptions(self, self.presence, self.recovery)
         self.fanouts = self.subscriptions.fanouts
@@ -268,8 +268,7 @@ class Hub:
             if sub is None or sub.fanout.channel != channel or connection.session.principal.user in lists["read"]:
                 continue
             connection.unsubscribe(channel, is_asked=False)
-            reason = to_json({"channel": channel.wire, "reason": "permission_denied"})
-            connection.send(reply("channel.unsubscribed", None, channel.wire, reason))
+            connection.send(unsubscribed(channel, "permission_denied"))
             if not connection.session.id:  # a stream over HTTP follows nothing else
                 connection.fail(HubError(4003, "this channel's access list does not allow you to read"))
 
@@ -301,12 +300,15 @@ class Hub:
         return outcome, result
 
     def charge(self, principal: Principal, class_: str, cost: float) -> None:
-        """Charge what a command turned out to cost beside itself."""
-        self._costs.charge(principal, class_, cost)
+        """Charge what a command turned out to cost beside itself: the user's next ones of this class wait for it."""
+        if cost > 0:
+            self.limiter.spend((principal.tenant, principal.user), class_, self.clock.monotonic(), cost)
 
     async def delay(self, principal: Principal, class_: str) -> None:
-        """Wait until a user is out of debt in a rate class, in bounded time."""
-        await self._costs.delay(principal, class_)
+        """Wait until a user is out of debt in a rate class, at most 5 s."""
+        debt_s = self.limiter.debt_s((principal.tenant, principal.user), class_, self.clock.monotonic())
+        if debt_s > 0:
+            await asyncio.sleep(min(debt_s, DELAY_S_MAX))
 
     def as_hub_error(self, error: Exception) -> HubError:
         """The error a client is told of an exception. A fault of ours is logged under the id it is told."""

@@ -36,6 +36,11 @@ def reply(type_: str, re: str | None, channel: str | None, payload: bytes) -> by
     return b'{"type":"%b"%b%b,"payload":%b}' % (type_.encode(), answered.encode(), place.encode(), payload)
 
 
+def unsubscribed(channel: Channel, reason: str, re: str | None = None) -> bytes:
+    """`channel.unsubscribed`."""
+    return reply("channel.unsubscribed", re, channel.wire, to_json({"channel": channel.wire, "reason": reason}))
+
+
 def error_message(error: HubError, re: str | None = None, channel: str | None = None) -> bytes:
     """`connection.error` as JSON. The channel may be any text a client sent, so it is escaped here."""
     answered = f',"re":"{re}"' if re is not None else ""

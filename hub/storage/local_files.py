@@ -201,13 +201,13 @@ class LocalFiles:
 
     def look(self, key: str) -> StoredObject | None:
         """Describe the object under the key; sizes are those on the disk, not those once announced."""
-        manifest = self.manifest(key)
+        manifest = self._manifest(key)
         if manifest is None:
             return None
         size = sum(path.stat().st_size for path in self._part_paths(key))
         return StoredObject(size, manifest.get("sha256"), manifest.get("composite"))
 
-    def manifest(self, key: str) -> dict[str, str] | None:
+    def _manifest(self, key: str) -> dict[str, str] | None:
         """The object's manifest; None when there is no such object."""
         try:
             manifest: dict[str, str] = json.loads((self._object(key) / _MANIFEST).read_bytes())
@@ -220,7 +220,7 @@ class LocalFiles:
 
     def read(self, key: str, start: int, size: int | None) -> Iterator[bytes]:
         """The bytes from `start`, at most `size`, in pieces."""
-        if self.manifest(key) is None:
+        if self._manifest(key) is None:
             return
         left = float("inf") if size is None else size
         for path in self._part_paths(key):

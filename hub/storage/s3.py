@@ -159,7 +159,7 @@ class S3Store:
             "ContentLength": new.size,
             "ContentType": new.mime,
             "IfNoneMatch": "*",
-            **({"ChecksumSHA256": new.sha256} if new.sha256 else {}),
+            **_checksum(new.sha256),
         }
         headers = {"content-length": str(new.size), "content-type": new.mime, "if-none-match": "*"}
         url = await self._sign("put_object", arguments, life_s)
@@ -174,7 +174,7 @@ class S3Store:
                 "UploadId": handle,
                 "PartNumber": part.n,
                 "ContentLength": part.size,
-                **({"ChecksumSHA256": part.sha256} if part.sha256 else {}),
+                **_checksum(part.sha256),
             }
             url = await self._sign("upload_part", arguments, life_s)
             signed.append(SignedRequest("PUT", url, {"content-length": str(part.size)} | _checksum_header(part.sha256)))
@@ -209,7 +209,7 @@ class S3Store:
                 PartNumber=part.n,
                 Body=body,
                 ContentLength=part.size,
-                **({"ChecksumSHA256": part.sha256} if part.sha256 else {}),
+                **_checksum(part.sha256),
             )
 
     async def parts(self, key: str, handle: str) -> list[StoredPart]:
@@ -225,10 +225,7 @@ class S3Store:
 
     async def finish(self, key: str, handle: str, parts: Sequence[StoredPart]) -> None:
         """See ObjectStore. An error inside a 200 is raised by boto3 like any other."""
-        listed = [
-            {"PartNumber": part.n, "ETag": part.tag, **({"ChecksumSHA256": part.sha256} if part.sha256 else {})}
-            for part in parts
-        ]
+        listed = [{"PartNumber": part.n, "ETag": part.tag, **_checksum(part.sha256)} for part in parts]
         await self._call(
             "complete_multipart_upload",
             Key=key,
@@ -270,7 +267,7 @@ class S3Store:
                 ContentLength=new.size,
                 ContentType=new.mime,
                 IfNoneMatch="*",
-                **({"ChecksumSHA256": new.sha256} if new.sha256 else {}),
+                **_checksum(new.sha256),
             )
 
     async def look(self, key: str) -> StoredObject | None:
@@ -323,6 +320,10 @@ class S3Store:
 
 def _part(entry: Mapping[str, Any]) -> StoredPart:
     return StoredPart(entry["PartNumber"], entry["Size"], entry.get("ChecksumSHA256"), entry["ETag"])
+
+
+def _checksum(sha256: str | None) -> dict[str, str]:
+    return {"ChecksumSHA256": sha256} if sha256 else {}
 
 
 def _checksum_header(sha256: str | None) -> dict[str, str]:

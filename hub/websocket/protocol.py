@@ -1,7 +1,7 @@
 """The hub's WebSocket wire: one lean `asyncio.Protocol` that takes the upgrade over from uvicorn.
 
-`uvicorn.Config(ws=lean_protocol(factory))`. It has no task, queue, timer or Starlette object per connection, and knows
-no JSON, token or channel: bytes go through the frame codec, and messages straight to the `SocketReceiver`.
+`uvicorn.Config(ws=lean_protocol(WireSettings(factory)))`. It has no task, queue, timer or Starlette object per connection, and
+knows no JSON, token or channel: bytes go through the frame codec, and messages straight to the `SocketReceiver`.
 
 The end of a socket, whoever begins it: Close frames both ways, then our FIN, then the peer's FIN. We read and throw
 away until then, because closing a socket with unread bytes sends a reset that can destroy the Close frame on its way,
@@ -54,7 +54,7 @@ code on slow lines, more keeps it waiting: browsers give up after two."""
 
 @dataclass(frozen=True, slots=True)
 class WireSettings:
-    """Limits, marks and deadlines that all sockets of one protocol class share."""
+    """Factory, limits, marks and deadlines that all sockets of one protocol class share."""
 
     factory: ReceiverFactory
     subprotocols: tuple[str, ...] = (SUBPROTOCOL,)
@@ -86,33 +86,9 @@ class ServerState(Protocol):
     connections: set[asyncio.Protocol]
 
 
-def lean_protocol(
-    factory: ReceiverFactory,
-    *,
-    subprotocols: tuple[str, ...] = (SUBPROTOCOL,),
-    message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES,
-    write_high_bytes: int = WRITE_HIGH_BYTES,
-    write_low_bytes: int = WRITE_LOW_BYTES,
-    close_timeout_s: float = CLOSE_TIMEOUT_S,
-    handshake_size_limit_bytes: int | None = None,
-    is_deflate_accepted: bool = False,
-) -> type[LeanWebSocket]:
-    """The class to pass as uvicorn's `Config(ws=…)`; each upgraded socket gets a receiver from `factory`."""
-
-    class Bound(LeanWebSocket):
-        __slots__ = ()
-        settings = WireSettings(
-            factory,
-            subprotocols,
-            message_size_limit_bytes,
-            write_high_bytes,
-            write_low_bytes,
-            close_timeout_s,
-            handshake_size_limit_bytes=handshake_size_limit_bytes,
-            is_deflate_accepted=is_deflate_accepted,
-        )
-
-    return Bound
+def lean_protocol(settings: WireSettings) -> type[LeanWebSocket]:
+    """The class to pass as uvicorn's `Config(ws=…)`; each upgraded socket gets a receiver from the settings' factory."""
+    return type("BoundWebSocket", (LeanWebSocket,), {"__slots__": (), "settings": settings})
 
 
 def _discard(frames: bytes, /) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from hub.websocket.codec import encode_binary, encode_text
-from hub.websocket.protocol import lean_protocol
+from hub.websocket.protocol import WireSettings, lean_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -62,10 +62,12 @@ def echo_protocol(
 ) -> type:
     """The protocol class that echoes; it chooses no subprotocol."""
     return lean_protocol(
-        lambda _upgrade: Echo(),
-        subprotocols=(),
-        message_size_limit_bytes=message_size_limit_bytes,
-        is_deflate_accepted=is_deflate_accepted,
+        WireSettings(
+            lambda _upgrade: Echo(),
+            subprotocols=(),
+            message_size_limit_bytes=message_size_limit_bytes,
+            is_deflate_accepted=is_deflate_accepted,
+        )
     )
 
 

@@ -17,7 +17,7 @@ import uvicorn
 
 from hub.ports import SocketTransport, Upgrade, UpgradeRefused
 from hub.websocket.codec import encode_binary, encode_text
-from hub.websocket.protocol import lean_protocol
+from hub.websocket.protocol import WireSettings, lean_protocol
 from support.certificate import Certificate
 
 WAIT_S = 30.0
@@ -161,10 +161,12 @@ def wire_server(
         return receiver
 
     protocol = lean_protocol(
-        factory,
-        close_timeout_s=close_timeout_s,
-        message_size_limit_bytes=message_size_limit_bytes,
-        is_deflate_accepted=is_deflate_accepted,
+        WireSettings(
+            factory,
+            close_timeout_s=close_timeout_s,
+            message_size_limit_bytes=message_size_limit_bytes,
+            is_deflate_accepted=is_deflate_accepted,
+        )
     )
     config = uvicorn.Config(
         plain_http,

@@ -38,12 +38,17 @@ from streams.redis.log import Log
 
 SOCKET_PATH: Final = "/ws"
 _PAGE_METHODS: Final = ("GET", "HEAD", "POST", "PUT")
-_PAGE_HEADERS: Final = (
-    "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID",
-    "Content-MD5", "If-None-Match", "Range", "X-Amz-Checksum-SHA256", "X-Amz-Content-SHA256", "X-Amz-Date",
-)  # fmt: skip
-"""The headers pages may send: the first row to the API, the second to the local store, which takes the same as S3. No
-wildcards: browsers compare the names, and `*` leaves `Authorization` out (Fetch, "CORS-preflight fetch")."""
+_API_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
+_S3_HEADERS: Final = [
+    "Content-MD5",
+    "If-None-Match",
+    "Range",
+    "X-Amz-Checksum-SHA256",
+    "X-Amz-Content-SHA256",
+    "X-Amz-Date",
+]
+"""The headers pages may send to the API and to the local store, which takes the same as S3. No wildcards: browsers compare
+the names, and `*` leaves `Authorization` out (Fetch, "CORS-preflight fetch")."""
 _PAGE_READS: Final = ("Retry-After", "ETag", "Content-Disposition", "Content-Range", "Accept-Ranges")
 
 
@@ -140,9 +145,13 @@ def allow_pages(app: FastAPI, settings: Settings) -> None:
     """Let the pages of HUB_ALLOWED_ORIGINS read answers; by default none but the hub's own may. There are no cookies."""
     if settings.allowed_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=sorted(settings.allowed_origins), allow_methods=_PAGE_METHODS,
-            allow_headers=_PAGE_HEADERS, expose_headers=_PAGE_READS, max_age=600,
-        )  # fmt: skip
+            CORSMiddleware,
+            allow_origins=sorted(settings.allowed_origins),
+            allow_methods=_PAGE_METHODS,
+            allow_headers=(*_API_HEADERS, *_S3_HEADERS),
+            expose_headers=_PAGE_READS,
+            max_age=600,
+        )
 
 
 def make_lifespan(settings: Settings, waits: bool) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -192,9 +201,14 @@ def create_app(settings: Settings | None = None, *, waits: bool = True) -> FastA
     settings = Settings.for_any_server(os.environ) if settings is None else settings
 
     app = FastAPI(
-        title="Realtime hub", version="1", lifespan=make_lifespan(settings, waits), docs_url=None, redoc_url=None,
-        openapi_url=None, redirect_slashes=False,
-    )  # fmt: skip
+        title="Realtime hub",
+        version="1",
+        lifespan=make_lifespan(settings, waits),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
     hosts = make_host_policy(settings)
     app.state.hub = app.state.waits_for = None
     app.state.make_receiver = receiver_factory(lambda: app.state.hub, hosts, settings.path_prefix)

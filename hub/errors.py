@@ -108,8 +108,11 @@ class HubError(Exception):
     def to_payload(self) -> dict[str, object]:
         """The payload of `connection.error`, absent fields left out."""
         payload: dict[str, object] = {
-            "code": self.row.code, "name": self.row.name, "message": self.message, "retry": self.retry.value,
-        }  # fmt: skip
+            "code": self.row.code,
+            "name": self.row.name,
+            "message": self.message,
+            "retry": self.retry.value,
+        }
         if self.retry_after_ms is not None:
             payload["retry_after_ms"] = self.retry_after_ms
         if self.details:

@@ -49,16 +49,29 @@ def make_server(settings: Settings, *, log_level: str = "warning", waits: bool =
     )
     drain_s = max(DRAIN_MIN_S, settings.drain_s)
     bounds = HttpBounds(
-        settings.handshake_timeout_s, drain_s, settings.max_connections, settings.max_http_connections,
-        settings.max_http_connections_by_address, settings.trusted_proxies,
-    )  # fmt: skip # one a line says no more
+        head_timeout_s=settings.handshake_timeout_s,
+        drain_s=drain_s,
+        waiting_max=settings.max_connections,
+        plain_max=settings.max_http_connections,
+        plain_by_address_max=settings.max_http_connections_by_address,
+        proxies=settings.trusted_proxies,
+    )
     config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, ws=protocol, http=bounded_http(bounds),
-        log_level=log_level, access_log=False, backlog=BACKLOG,
+        app,
+        host=settings.host,
+        port=settings.port,
+        ws=protocol,
+        http=bounded_http(bounds),
+        log_level=log_level,
+        access_log=False,
+        backlog=BACKLOG,
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
-        lifespan="on", timeout_graceful_shutdown=math.ceil(drain_s) + 1, server_header=False, date_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=math.ceil(drain_s) + 1,
+        server_header=False,
+        date_header=False,
         log_config=uvicorn_log_config(),
-    )  # fmt: skip
+    )
     return DrainingServer(config)
 
 

@@ -119,11 +119,6 @@ REDIS_COMMAND: Final = re.compile(
 """A command as it begins a text; not GET, which is HTTP's as well."""
 REDIS_KEY: Final = re.compile(r"hub:(\{|config|nodes|workers|agents|control|jobs|$)")
 
-NOT_YET: Final[Mapping[str, Mapping[str, int]]] = {
-    "interrogative docstrings": {},
-    "unexplained fmt: skip": {"hub": 23},
-}
-"""Rule → package → how often it is still broken there. The figures only fall, and go when they are 0."""
 SMALL_MODULES: Final = {
     "streams.records.snapshots": "what is kept in Redis is named in records alone",
     "consumers.handlers.agents": "one file a family",
@@ -407,12 +402,6 @@ def test_nothing_unfinished_is_left_in_the_tree() -> None:
     assert wrong == []
 
 
-def is_over(rule: str, found: list[str]) -> list[str]:
-    """Violations of a rule, but for packages that break it no more often than was known."""
-    known, counts = NOT_YET[rule], Counter(place.partition("/")[0] for place in found)
-    return [place for place in found if counts[place.partition("/")[0]] > known.get(place.partition("/")[0], 0)]
-
-
 def texts() -> Iterator[Path]:
     """Every text of ours that may cite a document."""
     for folder in (*PACKAGES, "tests", "docs"):
@@ -438,7 +427,7 @@ def test_no_docstring_begins_with_a_question() -> None:
         if INTERROGATIVE.match(line.lstrip())
     ]
 
-    assert is_over("interrogative docstrings", found) == []
+    assert found == []
 
 
 def test_a_class_name_means_one_thing_in_the_server() -> None:
@@ -491,7 +480,7 @@ def test_what_the_formatter_must_leave_has_a_reason() -> None:
         if line.endswith("# fmt: skip") and line.count("# ") < 2
     ]
 
-    assert is_over("unexplained fmt: skip", found) == []
+    assert found == []
 
 
 def test_small_modules_have_more_than_one_importer() -> None:

@@ -89,9 +89,13 @@ class ConnectionCommands:
                 socket.send(unsubscribed(channel, "permission_denied"))
 
     async def _open(
-        self, command: Command, payload: ConnectionInit, socket: ClientConnection, session_id: str | None,
+        self,
+        command: Command,
+        payload: ConnectionInit,
+        socket: ClientConnection,
+        session_id: str | None,
         cursors: dict[str, Cursor] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if VERSION not in payload.versions:
             raise HubError(4014, "this hub supports version 1")
         principal = await self._principal(payload, socket)
@@ -151,12 +155,18 @@ def _socket(connection: ClientConnection | None) -> ClientConnection:
 def _ack(node: NodePort, re: str | None, socket: ClientConnection, caller: Caller) -> bytes:
     principal, settings = caller.principal, node.settings
     payload = {
-        "session_id": socket.session.id, "client_id": caller.client_id, "user": principal.user, "tenant": principal.tenant,
-        "version": VERSION, "capabilities": sorted(caller.capabilities),
+        "session_id": socket.session.id,
+        "client_id": caller.client_id,
+        "user": principal.user,
+        "tenant": principal.tenant,
+        "version": VERSION,
+        "capabilities": sorted(caller.capabilities),
         "heartbeat_interval_ms": int(settings.heartbeat_interval_s * 1000),
-        "message_size_limit_bytes": settings.message_size_limit_bytes, "max_subscriptions": settings.max_subscriptions,
-        "token_expires_at": rfc3339(round(principal.expires_at * 1000)), "node": node.name,
+        "message_size_limit_bytes": settings.message_size_limit_bytes,
+        "max_subscriptions": settings.max_subscriptions,
+        "token_expires_at": rfc3339(round(principal.expires_at * 1000)),
+        "node": node.name,
         "server_time": rfc3339(round(node.clock.now() * 1000)),
         "reconnect": {"min_ms": RECONNECT_MIN_MS, "max_ms": RECONNECT_MAX_MS},
-    }  # fmt: skip
+    }
     return to_json({"type": "connection.ack", "re": re, "payload": payload})

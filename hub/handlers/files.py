@@ -58,9 +58,11 @@ class FileCommands:
                 command.draft(), payload, command.caller, self._origin(command.caller)
             )
         answer |= {
-            "id": appended.id, "seq": appended.seq, "duplicate": appended.is_duplicate,
+            "id": appended.id,
+            "seq": appended.seq,
+            "duplicate": appended.is_duplicate,
             "durability": appended.durability.value,
-        }  # fmt: skip
+        }
         return Reply("file.upload.authorized", to_json(answer))
 
     async def sign(self, command: Command, connection: ClientConnection | None) -> Outcome:
@@ -141,9 +143,11 @@ class FileCommands:
         upload = own(found, found.user if found and may_manage else caller.principal.user)
         self._uploads.sockets.recheck(upload)
         sets = (
-            ("state", UploadState.FAILING.value), ("reason", FailReason.CANCELLED.value),
-            ("message", payload.reason or ""), ("cause", "@id"),
-        )  # fmt: skip
+            ("state", UploadState.FAILING.value),
+            ("reason", FailReason.CANCELLED.value),
+            ("message", payload.reason or ""),
+            ("cause", "@id"),
+        )
         return Append(command.draft(guards=(_guard(upload, UploadState.FAILING, sets),)), refused=_refused)
 
     async def url(self, command: Command, connection: ClientConnection | None) -> Outcome:
@@ -161,8 +165,9 @@ class FileCommands:
         life_s = uploads.limits.url_life_s
         address = await uploads.store.sign_get(upload.key, presentation(upload, payload.disposition), life_s)
         answer = {
-            "url": absolute(self._origin(command.caller), address), "expires_at": rfc3339(uploads.now_ms() + life_s * 1000),
-        }  # fmt: skip
+            "url": absolute(self._origin(command.caller), address),
+            "expires_at": rfc3339(uploads.now_ms() + life_s * 1000),
+        }
         return Reply("file.url", to_json(answer))
 
     async def _finish_socket(self, upload: UploadRecord) -> str:
@@ -229,6 +234,10 @@ def _refused(error: GuardRefused) -> HubError:
 def _taken_payload(upload_id: str, taken: ChunkTaken) -> dict[str, Any]:
     problem = {"problem": taken.problem.value} if taken.problem else {}
     return {
-        "upload_id": upload_id, "accepted": taken.problem is None, **problem, "next_offset": taken.next_offset,
-        "stored_offset": taken.stored_offset, "window": taken.window,
-    }  # fmt: skip
+        "upload_id": upload_id,
+        "accepted": taken.problem is None,
+        **problem,
+        "next_offset": taken.next_offset,
+        "stored_offset": taken.stored_offset,
+        "window": taken.window,
+    }

@@ -217,9 +217,12 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: 
     error = HubError(4010, "too many connections; use one for many requests, or come back later", retry_after_ms=1_000)
     body = json.dumps(problem_document(error)).encode()
     headers = [
-        (b"content-type", PROBLEM_TYPE.encode()), (b"content-length", b"%d" % len(body)), (b"retry-after", b"1"),
-        (b"connection", b"close"), (b"cache-control", b"no-store"),
-    ]  # fmt: skip # a header an entry
+        (b"content-type", PROBLEM_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"retry-after", b"1"),
+        (b"connection", b"close"),
+        (b"cache-control", b"no-store"),
+    ]
     await send({"type": "http.response.start", "status": error.row.http_status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

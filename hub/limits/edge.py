@@ -87,9 +87,16 @@ class EdgeStore:
 
     @classmethod
     def connect(
-        cls, url: str, node: str, *, limiter: RateLimiter, quotas: Quotas, deny: DenyList, prefix: str = "hub",
+        cls,
+        url: str,
+        node: str,
+        *,
+        limiter: RateLimiter,
+        quotas: Quotas,
+        deny: DenyList,
+        prefix: str = "hub",
         loops: Loops | None = None,
-    ) -> EdgeStore:  # fmt: skip # as the other constructors
+    ) -> EdgeStore:
         """A store with a connection of its own. Nothing is sent before `start`."""
         records = EdgeRecords(Calls.at(url, f"hub-edge-{node}", REDIS_TIMEOUT_S), prefix)
         return cls(records, node, limiter=limiter, quotas=quotas, deny=deny, loops=loops)

@@ -83,11 +83,34 @@ class Connection:
     """
 
     __slots__ = (
-        "_all_settled", "_backlog", "_backlog_bytes", "_closing", "_drained", "_is_busy", "_out", "_owner", "_task",
-        "_transport", "_unread_bytes", "_unsettled_count", "address", "adopted_at", "heard_at", "held_tenant", "is_batch",
-        "is_expiry_told", "is_listener", "is_pending", "is_writable", "look_at", "opened_at", "session", "subscriptions", "upgrade",
+        "_all_settled",
+        "_backlog",
+        "_backlog_bytes",
+        "_closing",
+        "_drained",
+        "_is_busy",
+        "_out",
+        "_owner",
+        "_task",
+        "_transport",
+        "_unread_bytes",
+        "_unsettled_count",
+        "address",
+        "adopted_at",
+        "heard_at",
+        "held_tenant",
+        "is_batch",
+        "is_expiry_told",
+        "is_listener",
+        "is_pending",
+        "is_writable",
+        "look_at",
+        "opened_at",
+        "session",
+        "subscriptions",
+        "upgrade",
         "wants_reasoning",
-    )  # fmt: skip
+    )
 
     def __init__(self, owner: ConnectionOwner[Connection], *, is_listener: bool = False) -> None:
         self._owner = owner

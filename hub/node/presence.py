@@ -55,8 +55,9 @@ class PresenceTracker:
         self._steady_since = time.monotonic()
         loops = self._log.loops
         self._loops = [
-            loops.keep("presence", self._tell_always), loops.every("presence_lease", self._live, RENEW_EVERY_S),
-        ]  # fmt: skip # one loop a line is no clearer
+            loops.keep("presence", self._tell_always),
+            loops.every("presence_lease", self._live, RENEW_EVERY_S),
+        ]
 
     async def stop(self) -> None:
         """Stop telling. The lease is let go, so that others make the rest leave."""

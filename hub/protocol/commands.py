@@ -66,10 +66,16 @@ class Command(NamedTuple):
         """
         event = self.event
         return Draft(
-            channel=self.place, type=event.name, data=self.data if data is None else data, actor=self.caller.actor,
-            lane=event.lane, v=event.version, command=self.id, guards=guards,
+            channel=self.place,
+            type=event.name,
+            data=self.data if data is None else data,
+            actor=self.caller.actor,
+            lane=event.lane,
+            v=event.version,
+            command=self.id,
+            guards=guards,
             is_wanted=event.is_wanted if is_wanted is None else is_wanted,
-        )  # fmt: skip
+        )
 
 
 class Append(NamedTuple):

@@ -71,9 +71,13 @@ def stored_payload(event: EventType, append: Append, appended: Appended) -> byte
     if event.lane is Lane.LIVE:
         return b"{" + extra + b"}"
     return b'{"id":"%b","seq":%d,"duplicate":%b,"durability":"%b"%b%b}' % (
-        appended.id.encode(), appended.seq, _BOOL[appended.is_duplicate], appended.durability.value.encode(),
-        b"," if extra else b"", extra,
-    )  # fmt: skip
+        appended.id.encode(),
+        appended.seq,
+        _BOOL[appended.is_duplicate],
+        appended.durability.value.encode(),
+        b"," if extra else b"",
+        extra,
+    )
 
 
 def unless_stored(command: Command, error: HubError) -> Append:
@@ -96,8 +100,10 @@ def first_results(command: Command, appended: Appended) -> Mapping[str, Any]:
     named = getattr(command.payload, "run_id", None)
     run_id = named or (run_id_of(command.place, appended.id) if appended.results else None)
     known: dict[str, Any] = {
-        "disposition": "queued" if appended.results else "stored", "channel": command.place.wire, "state": "cancelling",
-    }  # fmt: skip
+        "disposition": "queued" if appended.results else "stored",
+        "channel": command.place.wire,
+        "state": "cancelling",
+    }
     if appended.results:
         known["revision"] = appended.results[0]
     if run_id:
@@ -169,11 +175,15 @@ def subscribed(channel: Channel, opening: Opening, re: str | None) -> bytes:
     look = opening.look
     fields = to_json(
         {
-            "epoch": look.epoch, "head": opening.head._asdict(), "floor": look.floor._asdict(),
-            "recovered": opening.gap is None, "replay": opening.count, "gap": gap_json(opening.gap),
+            "epoch": look.epoch,
+            "head": opening.head._asdict(),
+            "floor": look.floor._asdict(),
+            "recovered": opening.gap is None,
+            "replay": opening.count,
+            "gap": gap_json(opening.gap),
             "state_at": opening.head.seq,
         }
-    )  # fmt: skip
+    )
     if opening.state is not None:
         fields = b'%b,"state":%b}' % (fields[:-1], opening.state)
     return reply("channel.subscribed", re, channel.wire, fields)
@@ -182,9 +192,11 @@ def subscribed(channel: Channel, opening: Opening, re: str | None) -> bytes:
 def resumed(channel: Channel, opening: Opening) -> bytes:
     """`channel.resumed`, the receipt of a replay."""
     receipt = {
-        "from_seq": opening.start.seq + 1 if opening.count else None, "to_seq": opening.head.seq if opening.count else None,
-        "count": opening.count, "gap": gap_json(opening.gap),
-    }  # fmt: skip
+        "from_seq": opening.start.seq + 1 if opening.count else None,
+        "to_seq": opening.head.seq if opening.count else None,
+        "count": opening.count,
+        "gap": gap_json(opening.gap),
+    }
     return reply("channel.resumed", None, channel.wire, to_json(receipt))
 
 

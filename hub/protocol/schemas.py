@@ -110,10 +110,17 @@ def _outgoing_schema(row: EventType, payload: JsonObject) -> JsonObject:
 
 def _message(row: EventType, schema: JsonObject) -> JsonObject:
     facts = {
-        "lane": row.lane.value, "version": row.version, "kinds": sorted(row.kinds), "action": row.action,
-        "rate": row.rate, "errors": list(errors_of(row)) if row.is_inbound else [], "reply": row.reply,
-        "results": list(row.results), "limit_bytes": row.limit_bytes, "ag_ui": row.ag_ui,
-    }  # fmt: skip
+        "lane": row.lane.value,
+        "version": row.version,
+        "kinds": sorted(row.kinds),
+        "action": row.action,
+        "rate": row.rate,
+        "errors": list(errors_of(row)) if row.is_inbound else [],
+        "reply": row.reply,
+        "results": list(row.results),
+        "limit_bytes": row.limit_bytes,
+        "ag_ui": row.ag_ui,
+    }
     return {"name": row.name, "summary": row.summary, "payload": schema, "x-hub": facts}
 
 
@@ -131,10 +138,12 @@ def _operation(key: str, row: EventType) -> JsonObject:
         return {"action": "send", "channel": _SOCKET, "messages": [_in_socket(_outgoing_key(row))]}
     answers = [_in_socket(f"{row.reply}-reply")] if row.reply else []
     return {
-        "action": "receive", "channel": _SOCKET, "summary": row.summary,
+        "action": "receive",
+        "channel": _SOCKET,
+        "summary": row.summary,
         "messages": [_in_socket(f"{row.name}-command")],
         "reply": {"channel": _SOCKET, "messages": [*answers, _in_socket("connection.error-reply")]},
-    }  # fmt: skip
+    }
 
 
 _SOCKET: Final[JsonObject] = {"$ref": "#/channels/socket"}
@@ -177,9 +186,14 @@ def event_schema(row: EventType, payload: JsonObject) -> JsonObject:
     """The schema of a delivered event: with `id` and `seq` if it is stored, without them if it is a signal."""
     place: JsonObject = {"id": _EVENT_ID, "seq": {"type": "integer", "minimum": 1}} if row.is_stored else {}
     fields: JsonObject = {
-        **place, "channel": _channel(row), "type": {"const": row.name}, "v": {"const": row.version}, "actor": _ACTOR,
-        "meta": _META, "payload": payload,
-    }  # fmt: skip
+        **place,
+        "channel": _channel(row),
+        "type": {"const": row.name},
+        "v": {"const": row.version},
+        "actor": _ACTOR,
+        "meta": _META,
+        "payload": payload,
+    }
     return {"type": "object", "properties": fields, "required": [key for key in fields if key != "meta"]}
 
 

@@ -48,15 +48,17 @@ class Delivery:
 
         Cancelled at any await, it leaves the work pending: the next worker of the partition does it again.
         """
-        attempt = work.deliveries
+        attempt: int | None = work.attempts or None
         while True:
             try:
+                if attempt is None:
+                    attempt = await self.groups.count_attempt(work.partition, self.handler.name, self.worker, work.id)
                 outcome = await self._decide(work, attempt)
                 self.metrics.handled[self.handler.name, type(outcome).__name__.lower()] += 1
                 if not isinstance(outcome, Retry):
                     return await self._carry_out(work, token, attempt, outcome)
                 await asyncio.sleep(outcome.after_s or 0)
-                attempt = await self.groups.count_attempt(work.partition, self.handler.name, self.worker, work.id)
+                attempt = None
             except (LogUnavailable, GroupLost):
                 await asyncio.sleep(UNAVAILABLE_DELAY_S * random.uniform(0.5, 1))
 
@@ -74,7 +76,7 @@ class Delivery:
 
     async def _decide(self, work: Work, attempt: int) -> Outcome:
         if attempt > self.policy.attempts_max:
-            return Park(f"gave up after {attempt - 1} deliveries, none of which ended")
+            return Park(f"gave up after {attempt - 1} attempts, none of which ended")
         async with self.slots:  # not while it sleeps: many failing channels must not block the others
             outcome = await self._attempt(work)
         if isinstance(outcome, Retry):

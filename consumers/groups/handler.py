@@ -134,7 +134,7 @@ class RetryPolicy:
     """Retries with growing, bounded delays and a bound on attempts. Pure: the jitter is passed in.
 
     Attributes:
-        attempts_max: deliveries before the work is parked. Five cover about 40 s: a Redis failover, a restarted provider.
+        attempts_max: attempts before the work is parked. Five cover about 40 s: a Redis failover, a restarted provider.
         first_s: delay before the second attempt.
         factor: multiplies each further delay.
         longest_s: the longest delay, during which the channel stands still.

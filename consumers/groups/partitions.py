@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Final, Protocol
 
 from streams.errors import LogUnavailable
@@ -71,7 +71,7 @@ class Partitions:
         with contextlib.suppress(LogUnavailable):
             async with self._turning:  # a turn under way would retake what is given up here
                 await self._leases.sign_out()
-                await asyncio.gather(*map(self._release, list(self.held)))
+                await _all(map(self._release, list(self.held)))
 
     async def _turn(self) -> None:
         workers = await self._leases.sign_in(self._life_ms)
@@ -81,33 +81,51 @@ class Partitions:
                 _log.warning("partition %d was taken over", partition)
                 del self.held[partition]
                 await self._notify_left(partition, is_lost=True)
-        await asyncio.gather(*map(self._release, list(self.held)[share:]))
+        await _all(map(self._release, list(self.held)[share:]))
         await self._fill(share)
         self.settled.set()
 
     async def _fill(self, share: int) -> None:
+        failure: Exception | None = None
         for step in range(self._count):
             partition = (self._first + step) % self._count
             if len(self.held) >= share:
-                return
+                break
             if partition in self.held:
                 continue
-            if token := await self._leases.acquire_partition(partition, self._life_ms):
-                self.held[partition] = token
-                await self._notify_taken(partition, token)
+            try:
+                if token := await self._leases.acquire_partition(partition, self._life_ms):
+                    await self._take(partition, token)
+            except LogUnavailable:
+                raise
+            except Exception as error:  # what one partition refuses must not hold up the others
+                failure = error
+        if failure is not None:
+            raise failure
 
-    async def _notify_taken(self, partition: int, token: int) -> None:
+    async def _take(self, partition: int, token: int) -> None:
+        self.held[partition] = token
         try:
-            await asyncio.gather(*(member.take(partition, token) for member in self._members))
+            await _all(member.take(partition, token) for member in self._members)
         except BaseException:
             del self.held[partition]  # half taken is not taken: the next turn tries again
-            await self._leases.release_partition(partition)
+            await self._notify_left(partition, is_lost=True)
+            with contextlib.suppress(LogUnavailable):  # then the lease ends by itself
+                await self._leases.release_partition(partition)
             raise
 
     async def _notify_left(self, partition: int, *, is_lost: bool) -> None:
-        await asyncio.gather(*(member.leave(partition, is_lost=is_lost) for member in self._members))
+        await _all(member.leave(partition, is_lost=is_lost) for member in self._members)
 
     async def _release(self, partition: int) -> None:
         del self.held[partition]
         await self._notify_left(partition, is_lost=False)
         await self._leases.release_partition(partition)
+
+
+async def _all(works: Iterable[Awaitable[None]]) -> None:
+    """Waits for the end of every one, and raises the first failure only then: nothing goes on behind the caller's back."""
+    ends = await asyncio.gather(*works, return_exceptions=True)
+    for end in ends:
+        if end is not None:
+            raise end

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 
 from consumers.groups.delivery import Delivery
 from consumers.groups.handler import StartFrom
@@ -135,7 +136,8 @@ class GroupReader:
         self._in_hand.add(f"{work.partition}:{work.id}")
         self._queues.setdefault(key, deque()).append(work)
         if key not in self._tasks:
-            self._tasks[key] = asyncio.create_task(self._settle_channel(key), name=f"{self.name} {key}")
+            task = self._tasks[key] = asyncio.create_task(self._settle_channel(key), name=f"{self.name} {key}")
+            task.add_done_callback(partial(self._ended, key))
 
     async def _settle_channel(self, key: str) -> None:
         queue = self._queues[key]
@@ -143,10 +145,18 @@ class GroupReader:
             while queue:
                 await self._settle(queue.popleft())
         finally:
-            for work in self._queues.pop(key):
-                self._in_hand.discard(f"{work.partition}:{work.id}")
-            del self._tasks[key]
-            self._changed.set()
+            self._let_go(key)
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:  # it was cancelled before its first step, and so never came to its own end
+            self._let_go(key)
+
+    def _let_go(self, key: str) -> None:
+        """Forgets a channel; what waits in it stays pending, to be claimed again."""
+        for work in self._queues.pop(key):
+            self._in_hand.discard(f"{work.partition}:{work.id}")
+        del self._tasks[key]
+        self._changed.set()
 
     async def _settle(self, work: Work) -> None:
         try:

@@ -35,7 +35,12 @@ class GroupLost(StreamsError):
 
 
 class Work(NamedTuple):
-    """One event that some handler wants. `only` names the group it was put back for; "" is all of them."""
+    """One event that some handler wants.
+
+    Attributes:
+        only: the group it was put back for; "" is all of them.
+        attempts: how often it was begun, this time included; 0 for work that was taken over, which counts when it is begun.
+    """
 
     partition: int
     id: str
@@ -43,7 +48,7 @@ class Work(NamedTuple):
     event: str
     type: str
     only: str
-    deliveries: int = 1
+    attempts: int = 1
 
 
 class Parked(NamedTuple):
@@ -66,11 +71,11 @@ class Backlog(NamedTuple):
     oldest: str | None
 
 
-def read_work(partition: int, raw: Sequence[Reply], deliveries: int = 1) -> Work:
-    """An entry as XREADGROUP and XAUTOCLAIM return it: `[id, [name, value, …]]`."""
+def read_work(partition: int, raw: Sequence[Reply], attempts: int = 1) -> Work:
+    """An entry as XREADGROUP and XCLAIM return it: `[id, [name, value, …]]`."""
     fields = pairs(raw[1])
     path, event, type_, only = (fields.get(name, b"").decode() for name in (b"channel", b"event", b"type", b"only"))
-    return Work(partition, raw[0].decode(), path, event, type_, only, deliveries)
+    return Work(partition, raw[0].decode(), path, event, type_, only, attempts)
 
 
 def parse_parked_id(text: str) -> tuple[int, str]:
@@ -148,10 +153,11 @@ class Groups:
     async def claim(
         self, partition: int, group: str, consumer: str, *, idle_ms: int = 0, skip: Container[str] = ()
     ) -> list[Work]:
-        """Take over the work that the group has read and not done, oldest first, with the number of deliveries of each.
+        """Take over the work that the group has read and not done, oldest first.
 
-        XPENDING and XCLAIM, not XAUTOCLAIM: one's own work in hand (`skip`) must not be claimed again, because each claim
-        counts as a delivery, and Redis 6.2 does not say which claimed entries are gone.
+        XPENDING and XCLAIM, not XAUTOCLAIM: one's own work in hand (`skip`) must not be claimed again, and Redis 6.2 does not
+        say which claimed entries are gone. A claim is no attempt: while workers and Redis come and go, work may be claimed
+        more often than it may fail, without ever having been begun. `count_attempt` counts when it is.
         """
         work, start = self._keys.work(partition), "-"
         found: list[Work] = []
@@ -167,17 +173,18 @@ class Groups:
             start = f"({rows[-1][0].decode()}"
 
     async def _claim(self, partition: int, group: str, consumer: str, wanted: Mapping[bytes, int]) -> list[Work]:
-        work = self._keys.work(partition)
-        reply = await _grouped(self._log.calls_in(partition).call("XCLAIM", work, group, consumer, 0, *wanted))
-        entries = {raw[0]: raw for raw in reply if raw is not None and raw[1] is not None}
+        work, calls = self._keys.work(partition), self._log.calls_in(partition)
+        entries: dict[bytes, Sequence[Reply]] = {}
+        for count in set(wanted.values()):
+            ids = [work_id for work_id, counted in wanted.items() if counted == count]
+            reply = await _grouped(calls.call("XCLAIM", work, group, consumer, 0, *ids, "RETRYCOUNT", count))
+            entries.update((raw[0], raw) for raw in reply if raw is not None and raw[1] is not None)
         if gone := [work_id for work_id in wanted if work_id not in entries]:
-            await self._log.calls_in(partition).call(
-                "XACK", work, group, *gone
-            )  # trimmed away by hand: nothing is left to be done
-        return [read_work(partition, raw, wanted[work_id] + 1) for work_id, raw in entries.items()]
+            await calls.call("XACK", work, group, *gone)  # trimmed away by hand: nothing is left to be done
+        return [read_work(partition, entries[work_id], 0) for work_id in wanted if work_id in entries]
 
     async def count_attempt(self, partition: int, group: str, consumer: str, work_id: str) -> int:
-        """Deliver one piece of work to oneself again: its delivery count is the count of attempts, and outlives us."""
+        """Deliver one piece of work to oneself again: its delivery count is the count of attempts, and outlives us. Returns it."""
         key = self._keys.work(partition)
         await _grouped(self._log.calls_in(partition).call("XCLAIM", key, group, consumer, 0, work_id))
         rows = await _grouped(self._log.calls_in(partition).call("XPENDING", key, group, work_id, work_id, 1))

@@ -21,11 +21,9 @@ from consumers.groups.delivery import Delivery
 from consumers.groups.handler import EventHandler, RetryPolicy
 from consumers.groups.partitions import LIFE_MS, Partitions
 from consumers.groups.reader import BLOCK_MS, GroupReader
-from consumers.handlers.agents import AgentReactions
-from consumers.handlers.chat import ChatReactions
+from consumers.handlers.runs import AgentReactions, ChatReactions, ToolReactions
 from consumers.handlers.settings import SettingsReactions
 from consumers.handlers.teams import TeamReactions
-from consumers.handlers.tools import ToolReactions
 from consumers.jobs import ArqJobs, JobTaker, LocalJobs, arq_pool
 from consumers.metrics import WorkerMetrics
 from consumers.runs.flow import Flow

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from projections.state_schema import state_schema
+from projections.channel_state import state_schema
 from streams.envelope import Lane
 from streams.events.declaration import Direction, EventType
 from streams.events.schemas import schema_of

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from hub.protocol.schemas import errors_of
 from ops.event_examples import example_of
-from projections.state_schema import state_schema
+from projections.channel_state import state_schema
 from streams.envelope import Lane
 from streams.events import CATALOGUE, Direction, EventType, Payload, values
 from streams.events.declaration import ALL_KINDS

@@ -12,8 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeAlias
 
-from projections.newest import Lists, items_of
-from projections.projection import Dumped, Home, Projection, kind_of
+from projections.projection import Dumped, Home, Lists, Projection, items_of, kind_of
 from projections.recorded import Recorded, broken, number, text
 from streams.channel import Kind
 from streams.events.declaration import Payload

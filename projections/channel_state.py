@@ -1,4 +1,4 @@
-"""The state of one channel at one seq: its projections, advanced together, shown and kept as bytes. Pure.
+"""The state of one channel at one seq: its projections, advanced together, shown and kept as bytes; its schema. Pure.
 
 `render` is the durable part of `ChannelState` (docs/protocol.md#state), the same bytes however the state came about.
 `dump` is for `load` alone. Snapshots must be kept by the log's epoch, because a channel that begins anew counts its seq
@@ -11,19 +11,24 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from pydantic import create_model
+
 from projections.agent_runs import AGENT_RUNS, PENDING_REQUESTS
 from projections.channel_settings import CHANNEL_SETTINGS
 from projections.conversation import CONVERSATION
 from projections.documents import DOCUMENTS
 from projections.errors import EventsMissing, SnapshotRefused
-from projections.newest import Item, render_within
-from projections.projection import Home, Projection, StatePart, kind_of
+from projections.live import LiveStateFields
+from projections.projection import Home, Item, Projection, StatePart, kind_of, render_within
 from projections.recorded import Recorded, recorded
 from projections.teams import NOTIFICATIONS, TEAMS
 from streams.channel import Channel, Kind, channel_from_path
 from streams.cursor import START
 from streams.envelope import Entry
 from streams.errors import MalformedChannel
+from streams.events.declaration import Payload
+from streams.events.schemas import Schema, schema_of
+from streams.events.values import Count, EventId, Maybe
 from streams.json_bytes import Json, JsonObject, parse, to_json
 
 S = TypeVar("S")
@@ -175,3 +180,39 @@ def _restore(projection: Projection[S], home: Home, kept: Json) -> StatePart[S]:
     if not isinstance(kept, list) or kept[0] != projection.version:
         raise SnapshotRefused(f"the snapshot's {projection.name} is of another version: rebuild from the log")
     return StatePart(projection, projection.load(home, kept[1]))
+
+
+class LeftOut(Payload):
+    """The oldest items of a list are not shown: `channel.history` before this ID has them."""
+
+    before: EventId
+
+
+class CommonFields(Payload):
+    """The fields that every state has."""
+
+    metadata: dict[str, object]
+    count: Count
+    truncated: Maybe[dict[str, LeftOut]] = None
+
+
+def _all_fields() -> type[Payload]:
+    models = dict.fromkeys(projection.model for several in PROJECTIONS.values() for projection in several)
+    bases: tuple[type[Payload], ...] = (CommonFields, *models, LiveStateFields)
+    return create_model(
+        "ChannelState",
+        __base__=bases[::-1],  # pydantic lists the fields of the last base first
+        __doc__="The state of one channel: facts exact at `state_at`, the live part as of now.",
+    )
+
+
+CHANNEL_STATE: Final = _all_fields()
+"""One model for all kinds of channel; the fields of other kinds are absent."""
+
+
+def state_schema() -> dict[str, Schema]:
+    """`ChannelState` and the models inside it, by published name."""
+    schema = schema_of(CHANNEL_STATE)
+    inner = schema.pop("$defs")
+    assert isinstance(inner, dict)  # noqa: S101 - tells the type checker what schema_of makes
+    return {"ChannelState": schema, **inner}

@@ -18,8 +18,7 @@ from typing import Final
 
 from projections.message import ASSISTANT, USER, Message, ShownMessage
 from projections.message_tree import MessageTree, load_tree
-from projections.newest import Item, Lists
-from projections.projection import Dumped, Home, Projection, kind_of
+from projections.projection import Dumped, Home, Item, Lists, Projection, kind_of
 from projections.recorded import Recorded, actor_name, broken, number, object_field, optional_list, optional_text, text
 from streams.channel import Kind
 from streams.events.declaration import Payload

@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from projections.newest import Lists, items_of
-from projections.projection import Dumped, Home, Projection
+from projections.projection import Dumped, Home, Lists, Projection, items_of
 from projections.recorded import Recorded, broken, object_field, optional_list, optional_text, optional_time_ms, text
 from streams.cursor import id_order
 from streams.errors import MalformedCursor

@@ -121,8 +121,6 @@ REDIS_KEY: Final = re.compile(r"hub:(\{|config|nodes|workers|agents|control|jobs
 
 SMALL_MODULES: Final = {
     "streams.records.snapshots": "what is kept in Redis is named in records alone",
-    "consumers.handlers.agents": "one file a family",
-    "consumers.handlers.chat": "one file a family",
     "consumers.handlers.settings": "one file a family",
     "hub.handlers.tools": "one file a family",
     "streams.events.upcast": "where a change of a payload is lifted: a contributor looks for it",
@@ -143,7 +141,7 @@ LIBRARY_OBJECTS: Final = frozenset(
 )
 """Files that set attributes of objects of a library (Starlette, logging, weakref, arq), whose interface that is."""
 SETTERS_LEFT: Final = frozenset({
-    "consumers/handlers/tools.py", "consumers/runs/flow.py", "consumers/runs/reaper.py", "consumers/runs/segment.py",
+    "consumers/runs/flow.py", "consumers/runs/reaper.py", "consumers/runs/segment.py",
     "streams/redis/server.py", "streams/redis/tail.py",
     "projections/conversation.py", "projections/message_tree.py",
     "ops/importing/irc.py",

@@ -18,6 +18,7 @@ from consumers.agents.agent import (
     Back,
     CallEnded,
     CallsBegun,
+    Context,
     EndMessage,
     Executor,
     FinishReason,
@@ -30,6 +31,7 @@ from consumers.agents.agent import (
     Reasoning,
     Resolution,
     Result,
+    RunFunction,
     Stopped,
     Suspended,
     ToolCall,
@@ -37,7 +39,6 @@ from consumers.agents.agent import (
     ToolFunction,
     ToolOutcome,
 )
-from consumers.agents.context import Context, RunFunction
 
 __all__ = [
     "AgentFailed",

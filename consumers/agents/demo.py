@@ -7,14 +7,18 @@ first. It is an example of an agent, and is used in the same way as one with a m
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Final
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
 
-from consumers.agents import demo_language as language
 from consumers.agents.agent import (
     AgentInput,
     Back,
+    Context,
     Item,
     Output,
     PastMessage,
@@ -23,9 +27,216 @@ from consumers.agents.agent import (
     ToolContext,
     ToolOutcome,
 )
-from consumers.agents.context import Context
-from consumers.agents.demo_language import Count, Export, Find, Help, Summary, read_question
 from streams.json_bytes import Json, JsonObject
+
+SHOWN_MAX: Final = 5
+"""Hits named one by one; more are counted."""
+EXCERPT_CHARACTERS: Final = 160
+QUESTION_CHARACTERS: Final = 2_000
+"""More of a text than this is no question."""
+_WORD: Final = re.compile(r"[^\W\d_]{4,}")
+_COMMON: Final = frozenset(
+    _WORD.findall(
+        "that this with have what your just like from they there when would about then know dont them some will here want "
+        "which been does should could into"
+    )
+)
+
+_NAME: Final = r"(?P<who>[\w.@|+~-]+)"
+_PATTERNS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), kind)
+    for pattern, kind in (
+        (r"\b(export|csv|download)\b", "export"),
+        (r"\b(summar\w*|overview|what happened|what is going on)\b", "summary"),
+        (r"\bhow (many|often|much)\b", "count"),
+        (rf"\bwhen did\s+{_NAME}\s+(last\s+)?(say|write|mention)\s+(about\s+)?(?P<words>.+)", "last"),
+        (rf"\b(when did|when was)\s+{_NAME}\s+(last\s+)?(here|around|seen|write|say|speak)", "last_any"),
+        (rf"\bwhat did\s+{_NAME}\s+(say|write)\s+about\s+(?P<words>.+)", "find_who"),
+        (rf"\bwhat did\s+{_NAME}\s+(say|write)", "find_any"),
+        (r"\bwho (said|wrote|mentioned|talked about)\s+(?P<words>.+)", "find"),
+        (r"\b(search|find|look for|grep)\s+(for\s+)?(?P<words>.+)", "find"),
+    )
+)
+_COUNTED: Final = re.compile(rf"\b(did|has|have|does|from|by|of)\s+{_NAME}", re.IGNORECASE)
+"""The person after "how many". Searched once from there on: as part of the pattern it was tried again from every "how many"."""
+_NOBODY: Final = frozenset(
+    {"anyone", "anybody", "everyone", "everybody", "people", "messages", "we", "you", "there", "i"}
+)
+
+
+def time_text(at_ms: int) -> str:
+    """A time in UTC, for people."""
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M}"
+
+
+def find(messages: Iterable[PastMessage], words: str, who: str | None) -> list[PastMessage]:
+    """Messages of people that contain the words in any case; of one person if one is named."""
+    wanted = words.lower()
+    name = who.lower() if who else None
+    return [
+        one
+        for one in messages
+        if one.role == "user" and wanted in one.text.lower() and (name is None or one.by.lower() == name)
+    ]
+
+
+def found_json(hits: Sequence[PastMessage]) -> JsonObject:
+    """The result of the search tool: the count, and the newest few."""
+    rows: list[Json] = [
+        {"by": hit.by, "at_ms": hit.at_ms, "text": hit.text[:EXCERPT_CHARACTERS], "message_id": hit.message_id}
+        for hit in hits[-SHOWN_MAX:]
+    ]
+    return {"count": len(hits), "newest": rows}
+
+
+def hits_text(found: JsonObject, words: str, who: str | None, *, is_last: bool) -> str:
+    """The search's result in sentences."""
+    count, rows = found["count"], found["newest"]
+    about = f" about “{words}”" if words else ""
+    name = who or "Nobody"
+    if not count or not isinstance(rows, list):
+        return f"{name} has said nothing{about} here." if who else f"Nobody has said anything{about} here."
+    hits = [row for row in rows if isinstance(row, dict)]
+    if is_last:
+        last = hits[-1]
+        return f"{last['by']} last said something{about} on {_at(last)} UTC: {last['text']}"
+    lines = [f"- {_at(row)} {row['by']}: {row['text']}" for row in hits]
+    head = f"{count} message{'s' if count != 1 else ''}{about}"
+    more = f", the newest {len(hits)}:" if isinstance(count, int) and count > len(hits) else ":"
+    return "\n".join([head + more, *lines])
+
+
+def _at(row: JsonObject) -> str:
+    at_ms = row["at_ms"]
+    return time_text(at_ms) if isinstance(at_ms, int) else ""
+
+
+def count_text(messages: Iterable[PastMessage], who: str | None) -> str:
+    """The number of messages, by author."""
+    by_author = Counter(one.by for one in messages if one.role == "user")
+    total = sum(by_author.values())
+    if who is not None:
+        own = sum(count for name, count in by_author.items() if name.lower() == who.lower())
+        share = f", {100 * own / total:.1f} % of {total}" if total else ""
+        return f"{who} has written {own} message{'s' if own != 1 else ''}{share}."
+    first = ", ".join(f"{name} ({count})" for name, count in by_author.most_common(SHOWN_MAX))
+    return f"{total} messages by {len(by_author)} people. Most of them: {first}."
+
+
+def summary_text(messages: Sequence[PastMessage]) -> str:
+    """The channel in numbers: period, authors, frequent words, the busiest hour, the longest silence."""
+    people = [one for one in messages if one.role == "user"]
+    if not people:
+        return "Nothing has been said here yet."
+    times = [one.at_ms for one in people]
+    hours = Counter(at_ms // 3_600_000 for at_ms in times)
+    busiest, most = hours.most_common(1)[0]
+    silence_ms, since_ms = max(
+        ((later - earlier, earlier) for earlier, later in itertools.pairwise(times)), default=(0, times[0])
+    )
+    words = Counter(word for one in people for word in _WORD.findall(one.text.lower()) if word not in _COMMON)
+    about = ", ".join(f"{word} ({count})" for word, count in words.most_common(6))
+    busiest_text = time_text(busiest * 3_600_000)
+    lines = (
+        count_text(people, None),
+        f"From {time_text(times[0])} to {time_text(times[-1])} UTC; the busiest hour began {busiest_text} with {most} messages.",
+        f"The longest silence lasted {silence_ms // 60_000} minutes, from {time_text(since_ms)}.",
+        f"Words used most: {about or 'none of four letters'}.",
+    )
+    return "\n".join(lines)
+
+
+def table(messages: Sequence[PastMessage]) -> str:
+    """The history as comma-separated lines, quotes doubled."""
+    rows = [f'{time_text(one.at_ms)},{one.by},"{one.text.replace(chr(34), chr(34) * 2)}"' for one in messages]
+    return "\n".join(["time,by,text", *rows])
+
+
+HELP: Final = """I answer questions about this channel, by searching and counting. Try:
+- who said “redis”?
+- what did alice say about the deadline?
+- when did bob last write?
+- how many messages did carol write?
+- summary
+- export (asks you first)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The number of messages, of one person or of all."""
+
+    who: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """The authors of messages with `words`; `who` narrows it to one person, `is_last` to the newest time."""
+
+    words: str
+    who: str | None = None
+    is_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The channel in numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The history as a table. Everybody who can read the channel sees it, so approval is asked for first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """Anything else."""
+
+
+Asked: TypeAlias = Count | Find | Summary | Export | Help
+
+
+def read_question(text: str, by: str) -> Asked:
+    """The first kind of question that fits. "I" and "me" are the user who asks. Only the beginning of a long text is read."""
+    text = text[:QUESTION_CHARACTERS]
+    for pattern, kind in _PATTERNS:
+        if (found := pattern.search(text)) is not None:
+            given = found.groupdict()
+            if kind == "count" and (counted := _COUNTED.search(text, found.end(), _line_end(text, found.end()))):
+                given = counted.groupdict()
+            return _made(kind, _person(given.get("who"), by), _words(given.get("words")))
+    return Help()
+
+
+def _line_end(text: str, start: int) -> int:
+    end = text.find("\n", start)
+    return len(text) if end < 0 else end
+
+
+def _made(kind: str, who: str | None, words: str) -> Asked:
+    match kind:
+        case "export":
+            return Export()
+        case "summary":
+            return Summary()
+        case "count":
+            return Count(who)
+        case "last" | "last_any":
+            return Find(words, who, is_last=True)
+        case _:
+            return Find(words, who)
+
+
+def _person(name: str | None, by: str) -> str | None:
+    if name is None:
+        return None
+    if name.lower() in {"i", "me"}:
+        return by
+    return None if name.lower() in _NOBODY else name.rstrip(".?!")
+
+
+def _words(text: str | None) -> str:
+    return (text or "").strip().strip("\"'`“”").rstrip("?!. ").strip("\"'`“”")
+
 
 PACE_S: Final = 0.015
 """Between words, so that streaming can be seen: about 65 words a second."""
@@ -50,9 +261,9 @@ class DemoAgent:
                 outcome = yield _search(ctx, given, words, who)
                 answer = _worded(outcome, words, who, is_last=is_last)
             case Count(who):
-                answer = language.count_text(await _messages(ctx, given), who)
+                answer = count_text(await _messages(ctx, given), who)
             case Summary():
-                answer = language.summary_text(await _messages(ctx, given))
+                answer = summary_text(await _messages(ctx, given))
             case Export():
                 messages = await _messages(ctx, given)
                 yield f"That would show {len(messages)} messages as one table to everybody here. "
@@ -62,7 +273,7 @@ class DemoAgent:
                     yield Output("artifact", outcome.output, "history.csv")
                     answer = "Here it is, as the output history.csv."
             case Help():
-                answer = language.HELP
+                answer = HELP
         async for piece in self._streamed(answer):
             yield piece
 
@@ -78,7 +289,7 @@ def _search(ctx: Context, given: AgentInput, words: str, who: str | None) -> Too
         messages = await _messages(ctx, given)
         tool.progress(len(messages), len(messages), "read")
         name = args.get("who")
-        return language.found_json(language.find(messages, str(args["words"]), name if isinstance(name, str) else None))
+        return found_json(find(messages, str(args["words"]), name if isinstance(name, str) else None))
 
     args: JsonObject = {"words": words}
     if who:
@@ -88,7 +299,7 @@ def _search(ctx: Context, given: AgentInput, words: str, who: str | None) -> Too
 
 def _export(messages: list[PastMessage]) -> ToolCall:
     async def export(args: JsonObject, tool: ToolContext) -> Json:  # noqa: ARG001 - the table was made for the question
-        text = language.table(messages)
+        text = table(messages)
         raw = text.encode()[:EXPORT_BYTES_MAX]
         return {"mime": "text/csv", "text": raw.decode("utf-8", "ignore"), "is_whole": len(raw) == len(text.encode())}
 
@@ -98,7 +309,7 @@ def _export(messages: list[PastMessage]) -> ToolCall:
 
 def _worded(outcome: Back, words: str, who: str | None, *, is_last: bool) -> str:
     if isinstance(outcome, ToolOutcome) and isinstance(outcome.output, dict):
-        return language.hits_text(outcome.output, words, who, is_last=is_last)
+        return hits_text(outcome.output, words, who, is_last=is_last)
     return "The search did not come to an end; ask me again."
 
 

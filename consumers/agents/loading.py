@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, cast
 
-from consumers.agents.context import RunFunction
+from consumers.agents.agent import RunFunction
 from streams.errors import StreamsError
 
 DESCRIPTION_MAX = 500

@@ -11,15 +11,23 @@ import random
 from dataclasses import dataclass, field
 
 from consumers.faults import Faults
-from consumers.groups.handler import Done, EventHandler, FailureContext, Outcome, Park, Retry, RetryPolicy, Source
+from consumers.groups.handler import (
+    Done,
+    Effects,
+    EventHandler,
+    FailureContext,
+    Outcome,
+    Park,
+    Retry,
+    RetryPolicy,
+    Source,
+)
 from consumers.metrics import WorkerMetrics
 from projections.errors import BrokenEvent
 from projections.recorded import recorded
-from streams.channel import Channel, channel_from_path
-from streams.envelope import SYSTEM, Actor, Appended, Draft, Guard
+from streams.channel import channel_from_path
 from streams.errors import LogUnavailable
-from streams.events.validation import InvalidPayload, appendable
-from streams.json_bytes import JsonObject
+from streams.events.validation import InvalidPayload
 from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log
 
@@ -91,7 +99,7 @@ class Delivery:
         self.faults.hit("before_handle")
         try:
             source = Source(channel, recorded(entry))
-            effects = KeyedEffects(self.log, self.faults, self.handler.name, source)
+            effects = Effects(self.log, self.faults, self.handler.name, source)
             return await self.handler.handle(source, effects)
         except (LogUnavailable, OSError) as error:
             raise LogUnavailable(str(error)) from error
@@ -102,49 +110,3 @@ class Delivery:
         except Exception as error:
             _log.warning("handler %s failed on %s", self.handler.name, work.type, exc_info=True)
             return Retry(f"{type(error).__name__}: {error}")
-
-
-class KeyedEffects:
-    """Implements `handler.Effects`: the key of each append is derived from handler, channel, event and position.
-
-    One is made for every attempt, so that positions count from 0 again. Keys have a slash, which ids chosen by clients cannot
-    have: nobody can use up a handler's key beforehand.
-    """
-
-    def __init__(self, log: Log, faults: Faults, handler: str, source: Source) -> None:
-        self._log = log
-        self._faults = faults
-        self._source = source
-        self._prefix = f"{handler}/{source.channel.wire}/{source.id}/"
-        self._count = 0
-
-    async def append(
-        self,
-        channel: Channel,
-        type_: str,
-        payload: JsonObject,
-        *,
-        actor: Actor = SYSTEM,
-        guards: tuple[Guard, ...] = (),
-        key: str = "",
-    ) -> Appended:
-        """See `handler.Effects.append`."""
-        declared, data = appendable(channel, type_, payload)
-        draft = Draft(
-            channel,
-            type_,
-            data,
-            actor,
-            declared.lane,
-            declared.version,
-            command=f"{self._prefix}{key or self._count}",
-            correlation=self._source.correlation,
-            causation=self._source.id,
-            guards=guards,
-            is_wanted=declared.is_wanted,
-        )
-        self._count += 1
-        self._faults.hit("before_append")
-        appended = await self._log.append(draft)
-        self._faults.hit("after_append")
-        return appended

@@ -1,4 +1,4 @@
-"""The interface of handlers: each takes one event and returns a decision, which the delivery carries out. Pure.
+"""The interface of handlers: each takes one event and returns a decision, which the delivery carries out.
 
 A handler never acknowledges, sleeps or parks. It adds to the log only through `Effects`, which derives the idempotency key, so
 handling an event again adds nothing.
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
+from consumers.faults import Faults
 from projections.recorded import Recorded
 from streams.channel import Channel
-from streams.envelope import SYSTEM, Actor, Appended, Guard
+from streams.envelope import SYSTEM, Actor, Appended, Draft, Guard
+from streams.events.validation import appendable
 from streams.json_bytes import JsonObject
+from streams.redis.log import Log
 
 
 class StartFrom(StrEnum):
@@ -88,8 +91,19 @@ class Source:
         return self.event.payload
 
 
-class Effects(Protocol):
-    """Appends the effects of a handler: each once, however often the event is handled."""
+class Effects:
+    """Appends the effects of a handler, each once: its key is derived from handler, channel, event and position.
+
+    One is made for every attempt, so that positions count from 0 again. Keys have a slash, which ids chosen by clients cannot
+    have: nobody can use up a handler's key beforehand.
+    """
+
+    def __init__(self, log: Log, faults: Faults, handler: str, source: Source) -> None:
+        self._log = log
+        self._faults = faults
+        self._source = source
+        self._prefix = f"{handler}/{source.channel.wire}/{source.id}/"
+        self._count = 0
 
     async def append(
         self,
@@ -108,6 +122,25 @@ class Effects(Protocol):
             IdempotencyConflict: this handler appended something else at this position before: it is not deterministic.
             LogUnavailable: not confirmed; the event will be handled again.
         """
+        declared, data = appendable(channel, type_, payload)
+        draft = Draft(
+            channel,
+            type_,
+            data,
+            actor,
+            declared.lane,
+            declared.version,
+            command=f"{self._prefix}{key or self._count}",
+            correlation=self._source.correlation,
+            causation=self._source.id,
+            guards=guards,
+            is_wanted=declared.is_wanted,
+        )
+        self._count += 1
+        self._faults.hit("before_append")
+        appended = await self._log.append(draft)
+        self._faults.hit("after_append")
+        return appended
 
 
 class EventHandler(Protocol):

@@ -17,6 +17,7 @@ from consumers.agents.agent import (
     Back,
     CallEnded,
     CallsBegun,
+    Context,
     EndMessage,
     Item,
     Output,
@@ -28,7 +29,6 @@ from consumers.agents.agent import (
     ToolCall,
     ToolOutcome,
 )
-from consumers.agents.context import Context
 from consumers.agents.loading import ServedAgent
 from consumers.runs.held_runs import Control
 from consumers.runs.history import PastMessages

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from hub.errors import ERROR_CODES
-from projections.state_schema import state_schema
+from projections.channel_state import state_schema
 from streams.channel import NAME_PATTERN
 from streams.envelope import Lane
 from streams.events import CATALOGUE, EventType

@@ -13,8 +13,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Final
 
-from consumers.agents.agent import AgentInput, ToolCall
-from consumers.agents.context import Context
+from consumers.agents.agent import AgentInput, Context, ToolCall
 from ops.torture.answer_text import pieces_of
 from ops.torture.history import now_ms
 

@@ -110,7 +110,7 @@ class StoredEvent(Payload):
 
 
 class OpenState(Payload):
-    """The state of one channel. Its fields are the projections' (`projections.state_schema`), so it is open here."""
+    """The state of one channel. Its fields are the projections' (`projections.channel_state`), so it is open here."""
 
     model_config = ConfigDict(title="ChannelState", extra="allow")
 

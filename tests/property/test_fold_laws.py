@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projections import message_tree, teams
-from projections.channel_state import PROJECTIONS, ChannelState
+from projections.channel_state import CHANNEL_STATE, PROJECTIONS, ChannelState
 from projections.errors import BrokenEvent, EventsMissing
 from projections.recorded import Recorded, recorded
-from projections.state_schema import CHANNEL_STATE
 from streams.channel import Channel, Kind
 from streams.envelope import Entry
 from streams.events import CATALOGUE

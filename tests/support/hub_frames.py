@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from projections.state_schema import CHANNEL_STATE
+from projections.channel_state import CHANNEL_STATE
 from streams.envelope import Lane
 from streams.events import CATALOGUE, EventType, Payload
 from streams.events.validation import InvalidPayload, validate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from projections.channel_state import ChannelState
-from projections.newest import DURABLE_BYTES_MAX
+from projections.projection import DURABLE_BYTES_MAX
 from streams.channel import Kind
 from support.channel_history import History
 

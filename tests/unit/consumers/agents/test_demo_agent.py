@@ -7,8 +7,21 @@ import time
 import pytest
 
 from consumers.agents import PastMessage
-from consumers.agents import demo_language as language
-from consumers.agents.demo_language import Asked, Count, Export, Find, Help, Summary, read_question
+from consumers.agents.demo import (
+    Asked,
+    Count,
+    Export,
+    Find,
+    Help,
+    Summary,
+    count_text,
+    find,
+    found_json,
+    hits_text,
+    read_question,
+    summary_text,
+    table,
+)
 
 MINUTE = 60_000
 SAID = [
@@ -46,42 +59,39 @@ def test_questions_are_read(text: str, asked: Asked) -> None:
 
 def test_finding_looks_at_what_people_said() -> None:
     """Whatever the case; not at answers of agents."""
-    hits = language.find(SAID, "REDIS", None)
+    hits = find(SAID, "REDIS", None)
 
     assert [hit.message_id for hit in hits] == ["1-0", "3-0"]
-    assert [hit.message_id for hit in language.find(SAID, "redis", "Bob")] == []
+    assert [hit.message_id for hit in find(SAID, "redis", "Bob")] == []
 
 
 def test_hits_are_told_with_time_and_author() -> None:
     """The newest few by name, the rest as a number; nothing found is said, not left out."""
-    found = language.found_json(language.find(SAID, "redis", None))
+    found = found_json(find(SAID, "redis", None))
 
-    assert language.hits_text(found, "redis", None, is_last=False) == (
+    assert hits_text(found, "redis", None, is_last=False) == (
         "2 messages about “redis”:\n- 1970-01-01 00:00 alice: The redis deadline is Friday\n"
         "- 1970-01-01 01:05 alice: Redis is up again"
     )
-    assert language.hits_text(found, "redis", "alice", is_last=True).endswith("1970-01-01 01:05 UTC: Redis is up again")
-    assert (
-        language.hits_text(language.found_json([]), "x", None, is_last=False)
-        == "Nobody has said anything about “x” here."
-    )
-    assert language.hits_text(language.found_json([]), "", "bob", is_last=True) == "bob has said nothing here."
+    assert hits_text(found, "redis", "alice", is_last=True).endswith("1970-01-01 01:05 UTC: Redis is up again")
+    assert hits_text(found_json([]), "x", None, is_last=False) == "Nobody has said anything about “x” here."
+    assert hits_text(found_json([]), "", "bob", is_last=True) == "bob has said nothing here."
 
 
 def test_counts_and_summary_are_counted() -> None:
     """Messages, people, the busiest hour, the longest silence, the words used most."""
-    assert language.count_text(SAID, "Alice") == "Alice has written 2 messages, 66.7 % of 3."
-    summary = language.summary_text(SAID)
+    assert count_text(SAID, "Alice") == "Alice has written 2 messages, 66.7 % of 3."
+    summary = summary_text(SAID)
     assert "3 messages by 2 people. Most of them: alice (2), bob (1)." in summary
     assert "the busiest hour began 1970-01-01 00:00 with 2 messages" in summary
     assert "The longest silence lasted 60 minutes, from 1970-01-01 00:05." in summary
     assert "redis (2)" in summary
-    assert language.summary_text([]) == "Nothing has been said here yet."
+    assert summary_text([]) == "Nothing has been said here yet."
 
 
 def test_the_table_doubles_quotes() -> None:
     """A message cannot break out of its cell."""
-    assert language.table(SAID).splitlines()[3] == '1970-01-01 00:05,bob,"I like ""streams"""'
+    assert table(SAID).splitlines()[3] == '1970-01-01 00:05,bob,"I like ""streams"""'
 
 
 def _seconds(text: str) -> float:

@@ -6,8 +6,8 @@ from typing import Literal
 
 import pytest
 
+from consumers.handlers.runs import resolution
 from consumers.handlers.teams import mentioned
-from consumers.handlers.tools import resolution
 from streams.json_bytes import JsonObject
 from streams.records.runs import RequestView
 

@@ -11,9 +11,8 @@ import pytest
 
 from hub.errors import ERROR_CODES
 from hub.protocol.schemas import asyncapi_document, errors_of, json_schemas
-from projections.channel_state import PROJECTIONS
+from projections.channel_state import PROJECTIONS, state_schema
 from projections.live import LiveStateFields
-from projections.state_schema import state_schema
 from streams.events import CATALOGUE
 from streams.events.schemas import catalogue_hash
 

@@ -95,7 +95,8 @@ class HubClient:
         except TimeoutError:
             trouble = self._driver.trouble
             await self.aclose()
-            raise HubUnreachable(f"no connection to the hub: {trouble!r}") from trouble
+            reason = str(trouble or "it did not answer in time") or repr(trouble)
+            raise HubUnreachable(f"no connection to the hub at {self._driver.place}: {reason}") from trouble
         except BaseException:
             await self.aclose()
             raise

@@ -102,6 +102,11 @@ class Driver:
         self._armed_for = float("inf")
         self._refreshing: asyncio.Task[None] | None = None
 
+    @property
+    def place(self) -> str:
+        """The addresses that are tried, as they may be shown."""
+        return " or ".join(sorted(url.partition("?")[0] for url in self._urls))
+
     async def run(self) -> None:
         """Stay connected until cancelled, or until the hub refuses for good (the core tells its users)."""
         try:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from hub.auth.keys import from_pem, from_secret, parse_jwks_url
 from hub.config import OWN_KEY, Settings, declarations
 from hub.readers import SettingRefused
+from ops.cli.running_hub import HubAddress
 from streams.errors import ConfigurationRefused, StreamsError
 from streams.redis.calls import Calls
 from streams.redis.durability import DurabilityPolicy, ServerFacts
@@ -149,8 +150,9 @@ def _of_settings(facts: ServerFacts, keys: Keys | None, settings: Settings) -> I
         yield Finding(Level.OK, "durability", ", ".join(f"{kind}={level}" for kind, level in levels.items()))
 
 
-def check_node(url: str) -> Finding:
-    """Asks the node at `url` whether it is ready. No node at all is only a warning."""
+def check_node(address: HubAddress) -> Finding:
+    """Asks the node there whether it is ready. No node at all is only a warning."""
+    url = address.url
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=_NODE_TIMEOUT_S) as answer:  # noqa: S310 - the operator's URL
             return Finding(Level.OK, "node", f"{url} is ready ({answer.status})")
@@ -159,4 +161,4 @@ def check_node(url: str) -> Finding:
             Level.FAIL, "node", f"{url} is not ready: {refused.code} {refused.read(500).decode(errors='replace')}"
         )
     except (OSError, ValueError):
-        return Finding(Level.WARN, "node", f"nothing answers at {url}")
+        return Finding(Level.WARN, "node", f"nothing answers at {url} (the address is {address.origin})")

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from hub.auth.tokens import sign
 from hub.config import DEV_SECRET, Settings
 from ops.cli.failure import EXIT_USAGE, CommandFailed
+from ops.cli.running_hub import running_hub
 from streams.channel import NAME_PATTERN, TENANT_PATTERN
 
 ALL_GRANTS: Final[Mapping[str, tuple[str, ...]]] = {"*": ("*",)}
 DAY_S: Final = 86_400.0
 
 
-def token_of(given: str, user: str, tenant: str) -> str:
-    """`given`, or a token with every grant signed with HUB_JWT_SECRET, or with the dev secret if that is unset."""
-    return given or signed(Settings.from_env(os.environ), user, tenant, ALL_GRANTS, DAY_S)
+def token_of(given: str, user: str, tenant: str, data: Path) -> str:
+    """`given`, or a token with every grant."""
+    return given or signed(settings_beside(data), user, tenant, ALL_GRANTS, DAY_S)
+
+
+def settings_beside(data: Path) -> Settings:
+    """The settings of this environment; without a HUB_JWT_SECRET with the one that the hub on this folder made for itself."""
+    settings = Settings.from_env(os.environ)
+    here = running_hub(data)
+    if settings.jwt_secret is None and here is not None and here.made_secret:
+        return dataclasses.replace(settings, jwt_secret=here.made_secret)
+    return settings
 
 
 def signed(

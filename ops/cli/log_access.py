@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hub.config import Settings
 from ops.cli.failure import CommandFailed
+from ops.cli.running_hub import running_hub
 from ops.embedded_redis.server import EmbeddedRedis, holds_data
 from streams.channel import Channel
 from streams.redis.calls import Calls
@@ -22,12 +23,17 @@ from streams.redis.stored import ChannelRecord, StoredLog
 
 @contextlib.contextmanager
 def redis_at(url: str, data: Path) -> Iterator[str]:
-    """The URL to use: `url`, or the embedded Redis of `data`, started for the duration if it is not running."""
-    if url:
-        yield url
+    """The URL to use: `url`, or the Redis of the hub that runs on `data`, or the embedded one, started for the duration."""
+    if address := url or _redis_beside(data):
+        yield address
         return
     with EmbeddedRedis(data) as embedded:
         yield embedded.url
+
+
+def _redis_beside(data: Path) -> str:
+    here = running_hub(data)
+    return here.redis_url if here else ""
 
 
 @contextlib.contextmanager
@@ -37,7 +43,7 @@ def present_redis_at(url: str, data: Path) -> Iterator[str]:
     Raises:
         CommandFailed: there is no data in the folder.
     """
-    if not url and not holds_data(data):
+    if not url and not _redis_beside(data) and not holds_data(data):
         raise no_log(url, data)
     with redis_at(url, data) as address:
         yield address

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import gc
 import logging
 import multiprocessing
@@ -164,11 +165,25 @@ def _serve(host: str, port: int, redis_url: str, parent: int, waits: bool) -> No
         sys.exit(f"hub serve: {refused}")
 
 
-def bind(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
-    """A bound TCP socket, not listening yet. `is_shared` lets other processes bind it too (SO_REUSEPORT).
+class PortTaken(CommandFailed):
+    """Somebody else listens there."""
+
+
+def bind(
+    host: str, port: int, *, option: str = "--port", is_shared: bool = False, listens: bool = False
+) -> socket.socket:
+    """A bound TCP socket.
+
+    Args:
+        host: a name or address of this machine.
+        port: 0 for any free one.
+        option: named where another port would do.
+        is_shared: lets other processes bind it too (SO_REUSEPORT).
+        listens: from now on; while it is only bound, somebody else may still take the port.
 
     Raises:
-        CommandFailed: the address is taken, or is not this machine's.
+        PortTaken: the port is taken.
+        CommandFailed: the address is not this machine's, or the port is not for this account.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
@@ -177,9 +192,12 @@ def bind(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         bound.bind((host, port))
+        if listens:
+            bound.listen()
     except OSError as refused:
         bound.close()
-        raise CommandFailed(f"cannot listen on {host}:{port} ({refused.strerror}): choose another --port") from refused
+        kind = PortTaken if refused.errno == errno.EADDRINUSE else CommandFailed
+        raise kind(f"cannot listen on {host}:{port} ({refused.strerror}): choose another {option}") from refused
     return bound
 
 

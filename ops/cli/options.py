@@ -36,7 +36,11 @@ def _checked(reader: Reader[str | None]) -> Callable[[str], str]:
 Url: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--url", envvar="HUB_URL", help="The hub to talk to.", callback=_checked(url("http", "https", "ws", "wss"))
+        "--url",
+        envvar="HUB_URL",
+        help="The hub to talk to; default: the one on --data, else http://127.0.0.1:8000.",
+        show_default=False,
+        callback=_checked(url("http", "https", "ws", "wss")),
     ),
 ]
 Token: TypeAlias = Annotated[
@@ -60,9 +64,10 @@ Redis: TypeAlias = Annotated[
 Wait: TypeAlias = Annotated[
     bool, typer.Option("--wait/--no-wait", help="While Redis is away: wait for it, unready, or exit with 1.")
 ]
-Data: TypeAlias = Annotated[Path, typer.Option("--data", envvar="HUB_DATA", help="Folder of the embedded Redis.")]
+Data: TypeAlias = Annotated[
+    Path, typer.Option("--data", envvar="HUB_DATA", help="Folder of the hub, or of its embedded Redis.")
+]
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_DATA = Path(".hub")
 DEFAULT_TENANT = "acme"
 """The tenant of tokens that `hub dev` prints and that commands sign for themselves."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,7 +18,6 @@ from pathlib import Path
 import pytest
 
 from hub.config import settings_table
-from ops.embedded_redis.probe import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -113,11 +114,10 @@ def assert_shown(shown: str, printed: str) -> None:
 
 @pytest.fixture(scope="module")
 def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A newcomer's environment, with a port and a data folder of this test's own."""
+    """A newcomer's environment, with a data folder of this test's own; the port is whatever `hub dev` finds."""
     ours = ("HUB_", "WEBSOCKET_", "S3_", "REDIS_", "MAKE", "MFLAGS", "COV_", "PYTEST")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    port = str(free_port())
-    clean |= {"HUB_PORT": port, "HUB_URL": f"http://127.0.0.1:{port}", "TERM": "xterm", "COLUMNS": "400"}
+    clean |= {"TERM": "xterm", "COLUMNS": "400"}
     return clean | {"HUB_DATA": str(tmp_path_factory.mktemp("quickstart"))}
 
 
@@ -125,8 +125,12 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def running(env: dict[str, str]) -> Iterator[str]:
     """The first block, left running while the others are tried; what it printed."""
     subprocess.run(["make", "setup"], cwd=ROOT, env=env, check=True, capture_output=True)  # a checkout may be behind
-    hub = Terminal(shell_blocks()[0].code, env)
-    yield hub.wait_for("Press Ctrl-C to stop.")
+    with contextlib.ExitStack() as taken:
+        with contextlib.suppress(OSError):  # by somebody else, then
+            taken.enter_context(socket.create_server(("127.0.0.1", 8000)))
+        hub = Terminal(shell_blocks()[0].code, env)
+        printed = hub.wait_for("Press Ctrl-C to stop.")
+    yield printed
     hub.interrupt()
 
 
@@ -147,8 +151,8 @@ def test_the_commands_print_what_readme_shows(running: str, env: dict[str, str],
         if block.code == "make test\n":
             continue
         if block.python:
-            program.write_text(block.python.replace("127.0.0.1:8000", f"127.0.0.1:{env['HUB_PORT']}"))
-        code = block.code.replace("resume.py", str(program)).replace("127.0.0.1:8000", f"127.0.0.1:{env['HUB_PORT']}")
+            program.write_text(block.python)
+        code = block.code.replace("resume.py", str(program))
         printed = Terminal(setup + code, env).finish()
         assert_shown(block.shown, printed)
         setup += "".join(line + "\n" for line in code.splitlines() if line.startswith("export "))

@@ -12,7 +12,8 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
 
@@ -21,8 +22,9 @@ from hub.config import DEV_SECRET, OWN_KEY, Settings
 from ops.cli import STARTED
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.identity import ALL_GRANTS, DAY_S, signed
-from ops.cli.node_process import bind, refuse_unusable_redis, run_node, url_of
+from ops.cli.node_process import PortTaken, bind, refuse_unusable_redis, run_node, url_of
 from ops.cli.options import DEFAULT_TENANT, DEFAULT_USER, new_app, run
+from ops.cli.running_hub import HubNote, RunningHub, kept_note, running_hub
 from ops.cli.worker_process import running_worker, worker_options
 from ops.embedded_redis.binary import cli_line
 from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy
@@ -31,40 +33,83 @@ from streams.loops import until_reachable
 
 app = new_app()
 
+_PORTS_TRIED: Final = 100
+
 
 @app.command()
 def dev(
     port: Annotated[
-        int | None, typer.Option(help="The port to listen on.  [default: HUB_PORT, 8000]", min=0, max=65_535)
+        int | None,
+        typer.Option(
+            help="The port to listen on.  [default: HUB_PORT, else a free one from 8000 on]", min=0, max=65_535
+        ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of Redis and uploads.  [default: HUB_DATA, .hub]")] = None,
 ) -> None:
     """Run until Ctrl-C. The data is kept; REDIS_URL, if set, takes the place of the embedded Redis."""
     settings = _settings(Settings.from_env(os.environ), port, data)
-    with bind(settings.host, settings.port) as bound:
+    folder = Path(settings.data_dir)
+    with _listen(settings, _option_of(port), folder) as bound, kept_note(folder) as note:
         if settings.redis_url is not None:
-            run(_serve(settings, bound, "the given Redis"))
+            run(_serve(settings, bound, note, "the given Redis"))
             return
-        with EmbeddedRedis(settings.data_dir, fsync=_fsync(settings)) as embedded:
+        with EmbeddedRedis(folder, fsync=_fsync(settings)) as embedded:
             settings = dataclasses.replace(settings, redis_url=embedded.url)
-            run(_supervised(settings, bound, embedded))
+            run(_supervised(settings, bound, note, embedded))
 
 
-async def _supervised(settings: Settings, bound: socket.socket, embedded: EmbeddedRedis) -> None:
+def _option_of(port: int | None) -> str | None:
+    """The name under which the port was asked for; None for the default."""
+    return "--port" if port is not None else "HUB_PORT" if os.environ.get("HUB_PORT", "").strip() else None
+
+
+def _listen(settings: Settings, option: str | None, data: Path) -> socket.socket:
+    """A socket on the port that was asked for, or on the first free one from the default on.
+
+    Raises:
+        CommandFailed: the port is taken and was asked for, or is taken by the hub that runs on this folder.
+    """
+    if option is not None:
+        return bind(settings.host, settings.port, option=option, listens=True)
+    last = settings.port + _PORTS_TRIED - 1
+    for port in range(settings.port, last):
+        try:
+            return bind(settings.host, port, listens=True)
+        except PortTaken as taken:
+            here = running_hub(data)
+            if here is not None and urlsplit(here.url).port == port:
+                raise CommandFailed(
+                    f"on {data.absolute()} runs a hub already, at {here.url} (process {here.pid}): "
+                    "stop it, or choose another --data"
+                ) from taken
+    return bind(settings.host, last, listens=True)
+
+
+async def _supervised(settings: Settings, bound: socket.socket, note: HubNote | None, embedded: EmbeddedRedis) -> None:
     watch = asyncio.create_task(embedded.supervise(lambda now: _warn(f"Redis died and was restarted, pid {now.pid}")))
     try:
-        await _serve(settings, bound, f"Redis {embedded.version}, data in {embedded.data_dir}")
+        await _serve(settings, bound, note, f"Redis {embedded.version}, data in {embedded.data_dir}")
     finally:
         watch.cancel()
 
 
-async def _serve(settings: Settings, bound: socket.socket, about: str) -> None:
+async def _serve(settings: Settings, bound: socket.socket, note: HubNote | None, about: str) -> None:
     """Runs worker and node. The worker outlives the node: commands sent while clients are drained are still handled."""
     await refuse_unusable_redis(settings, waits=True)
     options = worker_options(settings, has_demo=True)
+    made_secret = (
+        "" if Settings.from_env(os.environ).has_token_key or settings.has_dev_secret else settings.jwt_secret or ""
+    )
+    here = RunningHub(url_of(bound), settings.redis_url or "", os.getpid(), made_secret)
+
+    def tell() -> None:
+        if note is not None:
+            note.write(here)
+        _print_addresses(settings, here, about, is_noted=note is not None)
+
     async with AsyncExitStack() as running:
         await until_reachable(lambda: running.enter_async_context(running_worker(settings, options)))
-        await run_node(settings, bound, lambda: _print_addresses(settings, bound, about), logging.WARNING)
+        await run_node(settings, bound, tell, logging.WARNING)
 
 
 def _settings(settings: Settings, port: int | None, data: Path | None) -> Settings:
@@ -92,20 +137,26 @@ def _fsync(settings: Settings) -> FsyncPolicy:
     return "always" if Durability.FSYNC in settings.durability.values() else "everysec"
 
 
-def _print_addresses(settings: Settings, bound: socket.socket, about: str) -> None:
-    url = url_of(bound)
+def _print_addresses(settings: Settings, here: RunningHub, about: str, *, is_noted: bool) -> None:
+    url = here.url
     has_secret = settings.jwt_secret is not None
     token = signed(settings, DEFAULT_USER, DEFAULT_TENANT, ALL_GRANTS, DAY_S) if has_secret else ""
     lines = [
         f"hub is up on {url} after {time.monotonic() - STARTED:.1f} s",
         f"  console  {url}/console{token and '#token='}{token}",  # a fragment is never sent to a server
         f"  socket   {url.replace('http', 'ws', 1)}/ws",
-        f"  redis    {cli_line(settings.redis_url or '')}    ({about})",
+        f"  redis    {cli_line(here.redis_url)}    ({about})",
     ]
-    if not (settings.has_dev_secret or Settings.from_env(os.environ).has_token_key):
+    if settings.port and urlsplit(url).port != settings.port:
+        lines.insert(1, f"  (port {settings.port} is taken by somebody else)")
+    if not is_noted:
+        lines.insert(
+            1, f"  (another hub runs on {settings.data_dir}, and commands started here go to it: give them --url {url})"
+        )
+    if here.made_secret:
         lines += [
-            f"  secret   HUB_JWT_SECRET={settings.jwt_secret}",
-            "           (made for this run: set it where other commands, or the next run, are to use it)",
+            f"  secret   HUB_JWT_SECRET={here.made_secret}",
+            "           (made for this run: set it where programs elsewhere, or the next run, are to use it)",
         ]
     if token:
         lines += [

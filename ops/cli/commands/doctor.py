@@ -10,15 +10,16 @@ from hub.readers import SettingRefused
 from ops.cli.checks import Finding, Level, check_node, check_redis, check_settings
 from ops.cli.failure import CommandFailed
 from ops.cli.log_access import present_redis_at
-from ops.cli.options import DEFAULT_DATA, DEFAULT_URL, Data, Redis, Url, new_app, run
+from ops.cli.options import DEFAULT_DATA, Data, Redis, Url, new_app, run
 from ops.cli.output import is_terminal
+from ops.cli.running_hub import address_of
 from streams.errors import StreamsError
 
 app = new_app()
 
 
 @app.command()
-def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = DEFAULT_URL) -> None:
+def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = "") -> None:
     """Print one finding per line; exit with 1 if one of them keeps a node from starting."""
     findings = [*check_settings(os.environ)]
     try:
@@ -28,7 +29,7 @@ def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = DEFAULT_URL)
         findings.append(Finding(Level.WARN, "redis", str(absent)))
     except StreamsError as refused:
         findings.append(Finding(Level.FAIL, "redis", str(refused)))
-    findings.append(check_node(url))
+    findings.append(check_node(address_of(url, data)))
     for finding in findings:
         print(f"{finding.level:<4}  {finding.what}: {finding.text}" if is_terminal() else json.dumps(finding._asdict()))
     failed = sum(finding.level is Level.FAIL for finding in findings)

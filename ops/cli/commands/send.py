@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from hub.client import HubClient
-from ops.cli.identity import token_of
+from ops.cli.hub_access import Access, access_to
 from ops.cli.options import (
+    DEFAULT_DATA,
     DEFAULT_TENANT,
-    DEFAULT_URL,
     DEFAULT_USER,
+    Data,
     Tenant,
     Token,
     Url,
@@ -30,17 +30,18 @@ app = new_app()
 def send(
     channel: Annotated[str, typer.Argument(help="A conversation, such as conversation:42.")],
     text: Annotated[str, typer.Argument(help="The text of the message.")],
-    url: Url = DEFAULT_URL,
+    url: Url = "",
+    data: Data = DEFAULT_DATA,
     token: Token = "",
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Send a `chat.message` and print its id and seq once it is stored."""
-    run(_send(url, token_of(token, user, tenant), channel_of(tenant, channel).wire, text))
+    run(_send(access_to(url, data, token, user, tenant), channel_of(tenant, channel).wire, text))
 
 
-async def _send(url: str, token: str, channel: str, text: str) -> None:
-    async with HubClient(url, token) as hub:
+async def _send(access: Access, channel: str, text: str) -> None:
+    async with access.connected() as hub:
         stored = await hub.send(channel, text)
     if is_terminal():
         print(f"stored as #{stored.seq}, id {stored.id} ({stored.durability})")

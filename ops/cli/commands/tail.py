@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
-from hub.client import Event, Gap, HubClient, Signal
-from ops.cli.identity import token_of
+from hub.client import Event, Gap, Signal
+from ops.cli.hub_access import Access, access_to
 from ops.cli.options import (
+    DEFAULT_DATA,
     DEFAULT_TENANT,
-    DEFAULT_URL,
     DEFAULT_USER,
+    Data,
     Tenant,
     Token,
     Url,
@@ -37,18 +38,19 @@ def tail(
     signals: Annotated[bool, typer.Option(help="Include what is not stored: typing, presence, deltas.")] = False,
     format: Annotated[Format | None, typer.Option(help="Default: text on a terminal, else jsonl.")] = None,  # noqa: A002 - the flag's name
     count: Annotated[int, typer.Option(help="Stop after this many events; 0 means never.", min=0)] = 0,
-    url: Url = DEFAULT_URL,
+    url: Url = "",
+    data: Data = DEFAULT_DATA,
     token: Token = "",
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Print events as they come, until Ctrl-C. Lost connections are resumed; gaps are reported on stderr."""
     output, start = TailFormat(format, count), after if after == LIVE else event_id(after, "--after")
-    run(_tail(url, token_of(token, user, tenant), channel_of(tenant, channel).wire, start, signals, output))
+    run(_tail(access_to(url, data, token, user, tenant), channel_of(tenant, channel).wire, start, signals, output))
 
 
-async def _tail(url: str, token: str, channel: str, after: str, signals: bool, output: TailFormat) -> None:
-    async with HubClient(url, token) as hub:
+async def _tail(access: Access, channel: str, after: str, signals: bool, output: TailFormat) -> None:
+    async with access.connected() as hub:
         feed = hub.subscribe(channel, after=after, state=False, presence=signals, signals=signals, on_gap="report")
         async for item in feed:
             if isinstance(item, Gap):

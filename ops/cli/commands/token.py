@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
 from hub.auth.tokens import parse_grants
-from hub.config import Settings
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.identity import signed
-from ops.cli.options import new_app
+from ops.cli.identity import settings_beside, signed
+from ops.cli.options import DEFAULT_DATA, Data, new_app
 
 app = new_app()
 
@@ -22,10 +20,11 @@ def token(
     tenant: Annotated[str, typer.Option(help="The tenant.")],
     grant: Annotated[list[str], typer.Option(help="PATTERN=ACTION,… such as 'conversation:*=read,write'; repeatable.")],
     ttl: Annotated[float, typer.Option(help="Seconds until it expires.", min=1)] = 3600,
+    data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print a token signed with HUB_JWT_SECRET, or with the dev secret if that is unset."""
+    """Print a token signed with HUB_JWT_SECRET, or if that is unset as the hub on --data expects it."""
     try:
         grants = parse_grants(grant)
     except ValueError as refused:
         raise CommandFailed(str(refused), EXIT_USAGE) from refused
-    print(signed(Settings.from_env(os.environ), user, tenant, grants, ttl))
+    print(signed(settings_beside(data), user, tenant, grants, ttl))

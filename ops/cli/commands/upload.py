@@ -8,12 +8,12 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from hub.client import HubClient
-from ops.cli.identity import token_of
+from ops.cli.hub_access import Access, access_to
 from ops.cli.options import (
+    DEFAULT_DATA,
     DEFAULT_TENANT,
-    DEFAULT_URL,
     DEFAULT_USER,
+    Data,
     Tenant,
     Token,
     Url,
@@ -44,7 +44,8 @@ def upload(
     resume: Annotated[
         str | None, typer.Option(help="A key of your choice; running again with it continues the upload.")
     ] = None,
-    url: Url = DEFAULT_URL,
+    url: Url = "",
+    data: Data = DEFAULT_DATA,
     token: Token = "",
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
@@ -52,7 +53,7 @@ def upload(
     """Upload, show the progress, and print the file's id and checksum once the hub has verified it."""
     place = channel_of(tenant, channel).wire
     with ProgressBar(file.name, file.stat().st_size) as progress:
-        run(_upload(url, token_of(token, user, tenant), place, UploadOrder(file, strategy, resume), progress))
+        run(_upload(access_to(url, data, token, user, tenant), place, UploadOrder(file, strategy, resume), progress))
 
 
 class UploadOrder(NamedTuple):
@@ -63,8 +64,8 @@ class UploadOrder(NamedTuple):
     resume_key: str | None
 
 
-async def _upload(url: str, token: str, channel: str, wish: UploadOrder, progress: ProgressBar) -> None:
-    async with HubClient(url, token) as hub:
+async def _upload(access: Access, channel: str, wish: UploadOrder, progress: ProgressBar) -> None:
+    async with access.connected() as hub:
         stored = await hub.upload(
             channel,
             wish.file,

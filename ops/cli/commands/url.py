@@ -1,0 +1,18 @@
+"""Print the address of the hub that runs here."""
+
+from __future__ import annotations
+
+from ops.cli.failure import CommandFailed
+from ops.cli.options import DEFAULT_DATA, Data, new_app
+from ops.cli.running_hub import running_hub
+
+app = new_app()
+
+
+@app.command()
+def url(data: Data = DEFAULT_DATA) -> None:
+    """Print it, as in HUB_URL=$(hub url)."""
+    here = running_hub(data)
+    if here is None:
+        raise CommandFailed(f"no hub runs on {data.absolute()}: start one with `hub dev`, or see --data")
+    print(here.url)

@@ -1,0 +1,44 @@
+"""Access to a running hub for commands that talk to one as any client does: its address, a token, a connection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.client import HubClient
+from hub.client.errors import ConnectionRefused, HubUnreachable
+from ops.cli.failure import CommandFailed
+from ops.cli.identity import token_of
+from ops.cli.running_hub import HubAddress, address_of
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The hub a command talks to, and the token it shows there."""
+
+    address: HubAddress
+    token: str
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[HubClient]:
+        """A connected client.
+
+        Raises:
+            CommandFailed: there is no hub at the address, or it refuses the client; with the address and its origin.
+        """
+        client = HubClient(self.address.url, self.token)
+        try:
+            await client.connect()
+        except (HubUnreachable, ConnectionRefused) as refused:
+            raise CommandFailed(f"{refused} (the address is {self.address.origin})") from refused
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+
+def access_to(url: str, data: Path, token: str, user: str, tenant: str) -> Access:
+    """The hub there, with the given token or one that is signed for this user."""
+    return Access(address_of(url, data), token_of(token, user, tenant, data))

@@ -1,14 +1,25 @@
-"""Python programs as children: they take no module from the current folder, and what they say on stderr is shown when they fail."""
+"""Python programs as children: they take no module from the current folder, and what they say on stderr is shown when they fail.
+
+`NodeProcess` is `hub serve` as one.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
+import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Final
 
+from ops.embedded_redis.probe import free_port
 from streams.errors import StreamsError
 
 _LIBRARY: Final = str(Path(__file__).parents[1])
@@ -72,3 +83,85 @@ class Child:
         self._process.kill()
         self._process.wait()
         self._errors.close()
+
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def end_with(parent_pid: int) -> Callable[[], None]:
+    """The first call of a child: asks Linux for SIGTERM when the *thread* that started it ends (prctl(2)).
+
+    Made before a fork, so that after it nothing is loaded or allocated. Elsewhere than on Linux it does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return lambda: None
+    libc = ctypes.CDLL(None)
+
+    def ask() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent_pid:  # it died before we asked
+            os._exit(1)
+
+    return ask
+
+
+READY_TIMEOUT_S: Final = 120.0
+
+
+class NodeProcess:
+    """`hub serve` as a child on a fixed port, to be killed and started again."""
+
+    def __init__(self, redis_url: str, secret: str, **env: str) -> None:
+        self.port = free_port()  # no port of a connection of ours: clients go on trying while it is down
+        self.environment = os.environ | {
+            "REDIS_URL": redis_url,
+            "HUB_JWT_SECRET": secret,
+            "HUB_RATE_LIMITS": "off",
+            "HUB_DRAIN_SECONDS": "0",
+            **env,
+        }
+        self._child: Child | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        if self._child is None:
+            raise RuntimeError("the node does not run")
+        return self._child.pid
+
+    def start(self) -> None:
+        """Start it; it listens a moment later."""
+        self._child = Child("the node", hub("serve", "--host", "127.0.0.1", "--port", str(self.port)), self.environment)
+
+    async def ready(self) -> None:
+        """Until it takes traffic.
+
+        Raises:
+            ChildFailed: it ended, or was not ready within 120 s.
+        """
+        if (child := self._child) is None:
+            raise RuntimeError("the node does not run")
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not await asyncio.to_thread(self._is_ready):
+            child.refuse_if_ended()
+            if time.monotonic() > deadline:
+                raise child.failure(f"was not ready after {READY_TIMEOUT_S:g} s")
+            await asyncio.sleep(0.05)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:  # noqa: S310 - our own loopback URL
+                return bool(answer.status == 200)  # noqa: PLR2004
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None

@@ -23,9 +23,8 @@ from typing import Any, Final
 from consumers.agents import AgentInput, Context, Item
 from hub.auth.tokens import sign
 from ops.bench.load_client import LoadSocket, connect_many, line
-from ops.bench.node_process import NodeProcess
 from ops.bench.run import commit, machine, node_cpu_s
-from ops.children import hub
+from ops.children import NodeProcess, hub
 from ops.embedded_redis.server import EmbeddedRedis
 from streams.channel import parse_channel
 from streams.redis.log import Log

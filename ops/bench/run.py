@@ -17,7 +17,7 @@ from typing import Final
 
 from hub.auth.tokens import sign
 from ops.bench import load_client
-from ops.bench.node_process import NodeProcess
+from ops.children import NodeProcess
 from ops.embedded_redis.server import EmbeddedRedis
 from streams.redis.log import Log
 from streams.redis.server_check import count_commands

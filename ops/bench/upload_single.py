@@ -20,39 +20,33 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any
 
 import boto3
 
 from hub.auth.tokens import sign
 from hub.client import HubClient
-from ops.bench.uploads import CHANNEL, SECRET, cpu_s, free_port, node, process, wait_for
+from ops.bench.uploads import CHANNEL, SECRET, cpu_s
+from ops.children import Child, NodeProcess
+from ops.children import hub as hub_command
 from ops.embedded_redis.server import EmbeddedRedis
-
-_WORK: Final = "from ops.cli import main; main(['worker'])"
 
 
 @contextlib.asynccontextmanager
 async def client_setup(folder: Path) -> AsyncIterator[tuple[HubClient, Callable[[], float]]]:
     """A node and a worker on a Redis of their own; a client, and the CPU seconds the two have used."""
-    port = free_port()
     with EmbeddedRedis(folder / "redis") as redis:
-        environment = os.environ | {
-            "REDIS_URL": redis.url,
-            "HUB_JWT_SECRET": SECRET,
-            "HUB_PORT": str(port),
-            "HUB_RATE_LIMITS": "off",
-            "HUB_DATA": str(folder),
-        }
-        with node(environment) as server, process(_WORK, environment) as worker:
-            try:
-                await wait_for(port)
-                token = sign(SECRET, "alice", "bench", {"conversation:*": ["*"]}, 3_600, time.time())
-                async with HubClient(f"http://127.0.0.1:{port}", token) as hub:
-                    yield hub, lambda: cpu_s(server.pid) + cpu_s(worker.pid)
-            finally:
-                server.terminate()
-                worker.terminate()
+        node = NodeProcess(redis.url, SECRET, HUB_DATA=str(folder))
+        node.start()
+        worker = Child("the worker", hub_command("worker"), node.environment)
+        try:
+            await node.ready()
+            token = sign(SECRET, "alice", "bench", {"conversation:*": ["*"]}, 3_600, time.time())
+            async with HubClient(node.url, token) as hub:
+                yield hub, lambda: cpu_s(node.pid) + cpu_s(worker.pid)
+        finally:
+            worker.kill()
+            node.kill()
 
 
 class Plain:

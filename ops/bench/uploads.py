@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,17 +19,13 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from hub.auth.tokens import sign
 from hub.uploads.chunks import encode_binary
-from ops.children import python
+from ops.children import NodeProcess
 from ops.embedded_redis.server import EmbeddedRedis
 
 SECRET: Final = "a-secret-for-the-benchmark-32-bytes-long"  # noqa: S105 - of a node that lives for a minute
 CHANNEL: Final = "conversation:bench"
 CHUNK: Final = os.urandom(256 * 1024)
 WINDOW: Final = 4
-_RUN: Final = (
-    "import asyncio, os; from hub.config import Settings; from hub.server import serve; "
-    "asyncio.run(serve(Settings.from_env(os.environ)))"
-)
 
 
 def _status_mib(pid: int, field: str) -> float:
@@ -93,55 +87,18 @@ async def _measure(url: str, pid: int, uploads: int, size: int, *, is_binary: bo
     )
 
 
-def free_port() -> int:
-    """A free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def wait_for(port: int) -> None:
-    """Waits until a server listens on the port."""
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.05)
-        else:
-            writer.close()
-            return
-
-
-def process(program: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Starts Python with this program."""
-    return subprocess.Popen(python(program), env=environment)
-
-
-def node(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Starts a node as a separate process."""
-    return process(_RUN, environment)
-
-
 async def main(uploads: int = 1, megabytes: int = 200) -> None:
     """Measures both forms of chunks."""
     size = megabytes * 1_000_000 // len(CHUNK) * len(CHUNK)
     with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder) / "redis") as redis:
-        port = free_port()
-        environment = os.environ | {
-            "REDIS_URL": redis.url,
-            "HUB_JWT_SECRET": SECRET,
-            "HUB_PORT": str(port),
-            "HUB_RATE_LIMITS": "off",
-            "HUB_DATA": folder,
-        }
-        with node(environment) as server:
-            try:
-                await wait_for(port)
-                for is_binary in (True, False):
-                    await _measure(f"ws://127.0.0.1:{port}/ws", server.pid, uploads, size, is_binary=is_binary)
-            finally:
-                server.terminate()
+        node = NodeProcess(redis.url, SECRET, HUB_DATA=folder)
+        node.start()
+        try:
+            await node.ready()
+            for is_binary in (True, False):
+                await _measure(f"ws://127.0.0.1:{node.port}/ws", node.pid, uploads, size, is_binary=is_binary)
+        finally:
+            node.kill()
 
 
 if __name__ == "__main__":

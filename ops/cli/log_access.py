@@ -1,6 +1,6 @@
 """Access to the log for commands that work on it directly: on the given Redis, or on the data of the embedded one.
 
-Commands that read begin nothing: where there is no log they say where they looked.
+Only `hub import` begins a log; where there is none, the others say where they looked.
 """
 
 from __future__ import annotations
@@ -50,15 +50,26 @@ def present_redis_at(url: str, data: Path) -> Iterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def log_at(url: str, data: Path) -> AsyncIterator[Log]:
-    """The log on that Redis, with as many partitions as it was created with, whatever this environment says."""
+async def log_at(url: str, data: Path, *, may_begin: bool) -> AsyncIterator[Log]:
+    """The log on that Redis, with as many partitions as it was created with, whatever this environment says.
+
+    Args:
+        url: the Redis; empty for the embedded one.
+        data: the folder of the embedded Redis.
+        may_begin: where there is no log, begin one.
+
+    Raises:
+        CommandFailed: there is no log, and none may be begun.
+    """
     settings = Settings.from_env(os.environ)
-    with redis_at(url, data) as address:
+    with (redis_at if may_begin else present_redis_at)(url, data) as address:
         calls = Calls.at(address, "hub-cli")
         try:
             keys = await kept_keys(calls)
         finally:
             calls.close()
+        if keys is None and not may_begin:
+            raise no_log(url, data)
         log = await Log.open(address, partitions=keys.partitions if keys else settings.partitions)
         try:
             yield log

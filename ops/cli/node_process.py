@@ -22,9 +22,9 @@ from typing import Final
 from hub.config import Settings
 from hub.logs import configure_logging
 from hub.server import make_server
+from ops.children import end_with
 from ops.cli.checks import AWAY, OF_SETTINGS, Level, check_redis, key_problem
 from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CommandFailed
-from ops.embedded_redis.parent_death import end_with
 
 _LOOK_EVERY_S = 0.01
 RESTART_AFTER_S: Final = 1.0

@@ -12,7 +12,7 @@ from streams.redis.durability import ServerFacts
 from streams.redis.keys import CONFIG, Keys, spread_tags
 
 OLDEST_VERSION: Final = (6, 2)
-"""XRANGE with an exclusive start and XTRIM MINID came with 6.2."""
+"""XRANGE with an exclusive start, XAUTOCLAIM and XTRIM MINID came with 6.2."""
 
 
 class FixedLog(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from ops.embedded_redis.binary import binary_version
+from ops.embedded_redis.server import binary_version
 from streams.redis.log import Log
 from support.redis_server import RedisServer
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pytest
 
-from ops.bench.node_process import NodeProcess
+from ops.children import NodeProcess
 from streams.channel import Channel, parse_channel
 from streams.redis.log import Log
 from support import slow_agent

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from ops.embedded_redis.binary import RedisNotFound, redis_binary
 from ops.embedded_redis.probe import Address, free_port
-from ops.embedded_redis.server import EmbeddedRedis, RedisNotStarted
+from ops.embedded_redis.server import EmbeddedRedis, RedisNotFound, RedisNotStarted, redis_binary
 from support.redis_server import RedisServer
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from hub.auth.tokens import sign
 from hub.client import ChannelClosed, HubClient, HubClosed
-from ops.bench.node_process import NodeProcess
+from ops.children import NodeProcess
 from ops.embedded_redis.server import EmbeddedRedis
 from streams.channel import Channel
 from streams.records.runs import run_guard_name

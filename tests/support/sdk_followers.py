@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from hub.auth.tokens import sign
 from hub.client import Event, HubClient
-from ops.bench.node_process import NodeProcess
+from ops.children import NodeProcess
 from ops.embedded_redis.server import EmbeddedRedis
 from ops.importing.importer import Import
 from ops.importing.irc import date_in, drafts, parse, source_id

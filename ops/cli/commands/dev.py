@@ -26,8 +26,7 @@ from ops.cli.node_process import PortTaken, bind, refuse_unusable_redis, run_nod
 from ops.cli.options import DEFAULT_TENANT, DEFAULT_USER, new_app, run
 from ops.cli.running_hub import HubNote, RunningHub, kept_note, running_hub
 from ops.cli.worker_process import running_worker, worker_options
-from ops.embedded_redis.binary import cli_line
-from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy
+from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy, cli_line
 from streams.envelope import Durability
 from streams.loops import until_reachable
 

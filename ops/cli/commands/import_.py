@@ -47,7 +47,7 @@ def irc(
 async def _import(redis: str, data: Path, channel: Channel, events: list[IrcEvent], source: str, pace: Pace) -> None:
     due_s = offsets_s(events)
     begun = time.monotonic()
-    async with log_at(redis, data) as log:
+    async with log_at(redis, data, may_begin=True) as log:
         job = Import(log, list(drafts(events, channel, source)), f"import:{channel.path}:{source}")
         loop_begun = asyncio.get_running_loop().time()
         due = (lambda number: pace.due(loop_begun, due_s[number])) if pace.is_limited else None

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +9,7 @@ import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.log_access import log_at, stored_log_at
-from ops.cli.options import DEFAULT_DATA, Data, Redis, new_app
+from ops.cli.options import DEFAULT_DATA, Data, Redis, new_app, run
 from streams.redis.groups import Groups, list_parked, parse_parked_id
 
 app = new_app()
@@ -26,7 +23,7 @@ Handler = Annotated[
 def parked(context: typer.Context, handler: Handler = "", redis: Redis = "", data: Data = DEFAULT_DATA) -> None:
     """Print one line per event: id, handler, channel, event, type, attempts, reason. `hub parked retry ID` retries one."""
     if context.invoked_subcommand is None:
-        asyncio.run(_list(handler, redis, data))
+        run(_list(handler, redis, data))
 
 
 @app.command()
@@ -37,7 +34,7 @@ def retry(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Retry parked work with the handler that gave up on it; its attempts are counted anew."""
-    asyncio.run(_retry(parked_id, handler, redis, data))
+    run(_retry(parked_id, handler, redis, data))
 
 
 async def _list(handler: str, redis: str, data: Path) -> None:
@@ -53,17 +50,10 @@ async def _retry(parked_id: str, handler: str, redis: str, data: Path) -> None:
             parse_parked_id(parked_id)
     except ValueError as error:
         raise CommandFailed(str(error), EXIT_USAGE) from error
-    async with stored_log_at(redis, data):
-        pass  # a retry begins no log where there is none
-    async with _groups(redis, data) as groups:
+    async with log_at(redis, data, may_begin=False) as log:
+        groups = Groups(log)
         ids = [row.id for row in await groups.parked(handler or None)] if parked_id == "all" else [parked_id]
         for one in ids:
             if not await groups.put_back(one):
                 raise CommandFailed(f"nothing is parked under {one}; `hub parked` lists what is")
             print(f"{one} will be retried")
-
-
-@asynccontextmanager
-async def _groups(redis: str, data: Path) -> AsyncIterator[Groups]:
-    async with log_at(redis, data) as log:
-        yield Groups(log)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.bench.node_process import NodeProcess
-from ops.children import Child, ChildFailed, hub, module, python
+from ops.children import Child, ChildFailed, NodeProcess, hub, module, python
 from ops.cli.failure import one_line
 
 ROOT = Path(__file__).parents[3]

@@ -133,7 +133,9 @@ class ChannelState:
             self.id = event.id.decode()
             indexes = self._interested.get(event.type)
             if indexes is None:
-                return True
+                if not event.is_damaged:
+                    return True
+                indexes = ()
             event = recorded(event)
         else:
             self.id, indexes = event.id, self._interested.get(event.type.encode(), ())

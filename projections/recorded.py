@@ -51,8 +51,10 @@ def recorded(entry: Entry) -> Recorded:
     """Read a stored entry and lift its payload to the newest version of its type.
 
     Raises:
-        BrokenEvent: a field is not JSON, not an object, or of a version this code does not know.
+        BrokenEvent: it is damaged; or a field is not JSON, not an object, or of a version this code does not know.
     """
+    if entry.is_damaged:
+        raise BrokenEvent(entry.id.decode(), "type unknown", "its bytes do not match their checksum")
     try:
         name, version = entry.type.decode(), int(entry.v)
         payload = _lifted(name, version, _object(entry.data))

@@ -46,9 +46,9 @@ class HistoryQuery:
         )
 
     def wants(self, entry: Entry) -> bool:
-        """True when an event's type is asked for; a trailing `*` matches any ending."""
-        if not self.types:
-            return True
+        """True when an event's type is asked for; a trailing `*` matches any ending. A damaged event is never wanted."""
+        if entry.is_damaged or not self.types:
+            return not entry.is_damaged
         name = entry.type.decode()
         return any(name.startswith(t[:-1]) if t.endswith("*") else name == t for t in self.types)
 
@@ -119,6 +119,7 @@ async def _forwards(replay: Replay, channel: Channel, query: HistoryQuery, read:
         for entry in page:
             after = entry.id.decode()
             scanned += 1
+            gap = gap or _damaged_at(entry)
             if query.wants(entry):
                 found.append(entry)
                 size_bytes += len(entry.data)
@@ -156,6 +157,7 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery, read
     found: list[Entry] = []
     before, scanned, size_bytes = query.before or "+", 0, 0
     oldest: Entry | None = None
+    damaged: Gap | None = None
     if query.to_ms is not None and query.to_ms < 0:
         return Page([], None, None)
     if query.to_ms is not None and id_order(before)[0] > query.to_ms:
@@ -165,21 +167,27 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery, read
         read.note(page)
         for entry in page:
             if query.from_ms is not None and ms_of_id(entry.id) < query.from_ms:
-                return Page(found[::-1], None, None)
+                return Page(found[::-1], None, damaged)
             oldest, before = entry, entry.id.decode()
             scanned += 1
+            damaged = _damaged_at(entry) or damaged
             if query.wants(entry):
                 found.append(entry)
                 size_bytes += len(entry.data)
                 if query.is_full(found, size_bytes):
                     more = await replay.page_back(channel, before, 1)
                     if more and query.from_ms is not None and ms_of_id(more[0].id) < query.from_ms:
-                        return Page(found[::-1], None, None)
+                        return Page(found[::-1], None, damaged)
                     gap = None if more else _trimmed_before(oldest)
-                    return Page(found[::-1], before if more else None, gap)
+                    return Page(found[::-1], before if more else None, gap or damaged)
         if not page:
-            return Page(found[::-1], None, _trimmed_before(oldest))
-    return Page(found[::-1], before, None)
+            return Page(found[::-1], None, _trimmed_before(oldest) or damaged)
+    return Page(found[::-1], before, damaged)
+
+
+def _damaged_at(entry: Entry) -> Gap | None:
+    """The gap in place of an event that does not match its checksum, which is never shown."""
+    return Gap(GapReason.TRIMMED, entry.seq, entry.seq) if entry.is_damaged else None
 
 
 def _ms(time: str | None) -> int | None:

@@ -7,6 +7,7 @@ concerned is told what is missing, and stands at the head afterwards.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -16,13 +17,14 @@ from hub.ports import NodePort, Subscriber
 from hub.protocol.replies import Opening, StateAt, resumed, subscribed
 from hub.protocol.subscription import Phase
 from streams.channel import Channel
-from streams.cursor import Cursor, Gap, GapReason, Look, Position, Resumable, judge
-from streams.envelope import Entry, unbroken
+from streams.cursor import Cursor, Gap, GapReason, Look, Position, judge
+from streams.envelope import Entry, unbroken, until_damage
 from streams.errors import LogUnavailable, StreamsError
 from streams.redis.replay import PAGE_EVENTS
 
 AGAIN_S: Final = 0.5
 """Pause before a channel is looked at again that Redis could not show, although it is there (BUSY, a full memory)."""
+_log: Final = logging.getLogger(__name__)
 _WITH_A_PLACE = frozenset({Phase.REPLAYING, Phase.CATCHING_UP, Phase.LIVE})
 
 
@@ -117,7 +119,7 @@ class Recovery:
         new = [entry for entry in page if entry.seq > sub.seq]
         if not new:
             return fanout.position.seq <= sub.seq and sub.phase is not Phase.REPLAYING
-        new = unbroken(new, sub.seq)
+        new = unbroken(until_damage(new), sub.seq)
         if not new:
             return False  # otherwise the next page begins with the hole
         connection.push(encode_events([entry.wire(fanout.wire) for entry in new], connection.is_batch))
@@ -159,7 +161,9 @@ class Recovery:
         look = await self._node.log.look(fanout.channel, position.id)
         if fanout.move_count != moves:
             return  # somebody else has told it
-        gap = _missing(judge(Cursor(position.id, position.seq, fanout.epoch), look), position, look)
+        gap = await self._missing(fanout, position, look)
+        if fanout.move_count != moves:
+            return
         if gap is None:
             fanout.go_on(look)
             for sub in [sub for sub in fanout.subscribers if sub.seq > fanout.position.seq]:
@@ -189,12 +193,32 @@ class Recovery:
         fanout = sub.fanout
         place, moves = Position(sub.after, sub.seq), fanout.move_count
         look = await self._node.log.look(fanout.channel, place.id)
-        gap = _missing(judge(Cursor(place.id, place.seq, fanout.epoch), look), place, look)
+        gap = await self._missing(fanout, place, look)
         if gap is None:
             return
         state = await self._node.states.read(fanout.channel, look)
         if sub.phase in _WITH_A_PLACE and (sub.after, sub.seq) == place and fanout.move_count == moves:
             self._stand_at_head(sub, look, state, gap)
+
+    async def _missing(self, fanout: Fanout, place: Position, look: Look) -> Gap | None:
+        """The events that cannot be had between a place and the head.
+
+        What is stored behind the place may come from a disk, past the eyes of the tail: it is held against its checksums.
+        """
+        verdict = judge(Cursor(place.id, place.seq, fanout.epoch), look)
+        if isinstance(verdict, Gap):
+            return verdict
+        if look.next is None:
+            return None
+        if look.next.seq != place.seq + 1:  # the place is there, but its successor is not
+            return Gap(GapReason.TRIMMED, place.seq + 1, look.next.seq - 1)
+        after = place.id
+        while page := await self._node.log.page(fanout.channel, after, PAGE_EVENTS, look.head.id):
+            after = page[-1].id.decode()
+            if damaged := next((entry.id.decode() for entry in page if entry.is_damaged), None):
+                _log.error("event %s of %s is damaged; its readers are told of a gap", damaged, fanout.channel.path)
+                return Gap(GapReason.TRIMMED, place.seq + 1, look.head.seq)
+        return None
 
     def _stand_at_head(self, sub: Sub, look: Look, state: StateAt, gap: Gap) -> None:
         channel, connection = sub.fanout.channel, sub.connection
@@ -214,11 +238,3 @@ def _seen_from(sub: Sub, gap: Gap) -> Gap:
     if gap.from_seq is None or gap.to_seq is None:
         return gap
     return Gap(gap.reason, min(sub.seq, gap.to_seq - 1) + 1, gap.to_seq)
-
-
-def _missing(verdict: Resumable | Gap, place: Position, look: Look) -> Gap | None:
-    if isinstance(verdict, Gap):
-        return verdict
-    if look.next is not None and look.next.seq != place.seq + 1:  # the place is there, but its successor is not
-        return Gap(GapReason.TRIMMED, place.seq + 1, look.next.seq - 1)
-    return None

@@ -16,7 +16,7 @@ _NOT_TRIED: Final = (
     "Networks that are split between machines: everything runs on one, with a proxy between every two processes.",
     "S3: files go to the local folder.",
     "An archive: there is none yet, so nothing of it is broken.",
-    "Flipped bits: the append-only file of Redis has no checksum over its contents, and an event none of its own.",
+    "Flipped bits while people use the hub: `tests/fault/test_flipped_bits.py` flips them between two lives of a Redis.",
     "Clocks that are wrong by more than half a minute, and clocks of clients.",
     "A disk that lies about fdatasync, or loses what it had.",
     "More than some twenty people at a time: this is a search for what is wrong, not for how much goes through.",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import logging
+from typing import Final, NamedTuple
+from zlib import crc32
 
 from streams.channel import Channel
 from streams.redis.log import Log
+
+_log: Final = logging.getLogger(__name__)
 
 
 class Snapshot(NamedTuple):
@@ -22,7 +26,7 @@ class Snapshots:
         self._log = log
 
     async def load(self, channel: Channel) -> Snapshot | None:
-        """The channel's snapshot; None when there is none.
+        """The channel's snapshot; None when there is none, or when its bytes do not match their checksum.
 
         Raises:
             LogUnavailable: Redis is away.
@@ -30,7 +34,11 @@ class Snapshots:
         raw = await self._log.calls_of(channel).call("GET", self._log.keys.snapshot(channel))
         if raw is None:
             return None
-        epoch, _, state = raw.partition(b"\n")
+        written, _, value = raw.partition(b"\n")
+        if written != _checksum(value):
+            _log.error("the snapshot of %s does not match its checksum; the state is folded from the log", channel.path)
+            return None
+        epoch, _, state = value.partition(b"\n")
         return Snapshot(epoch.decode(), state)
 
     async def save(self, channel: Channel, snapshot: Snapshot) -> None:
@@ -40,4 +48,10 @@ class Snapshots:
             LogUnavailable: Redis is away.
         """
         value = snapshot.epoch.encode() + b"\n" + snapshot.state
-        await self._log.calls_of(channel).call("SET", self._log.keys.snapshot(channel), value)
+        await self._log.calls_of(channel).call(
+            "SET", self._log.keys.snapshot(channel), _checksum(value) + b"\n" + value
+        )
+
+
+def _checksum(value: bytes) -> bytes:
+    return b"%d" % crc32(value)

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 import hiredis
 
 from streams.channel import Channel
-from streams.envelope import Actor, Appended, Draft, Durability, Lane
+from streams.envelope import Actor, Appended, Draft, Durability, Lane, checksum
 from streams.errors import CommandIdsFull, GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
 from streams.json_bytes import to_json
 from streams.redis.calls import code_of, is_moved
@@ -112,6 +112,7 @@ class AppendCall:
             idem = place(key, key + b":old")
             digest = _body_hash(draft)
         extra = self._extra(draft, place, names.open) if draft.guards or draft.open_text else b""
+        type_, v, actor, meta = draft.type.encode(), b"%d" % draft.v, actor_json(draft.actor), meta_json(draft)
         return (
             "E" if is_event else "L",
             place(names.stream if is_event else names.live),
@@ -119,13 +120,14 @@ class AppendCall:
             idem,
             draft.command or b"",
             digest,
-            draft.type,
-            draft.v,
-            actor_json(draft.actor),
+            type_,
+            v,
+            actor,
             draft.data,
-            meta_json(draft),
-            "w" if draft.is_wanted else b"",
+            meta,
+            b"w" if draft.is_wanted else b"",
             extra,
+            checksum(names.path, type_, v, actor, draft.data, meta) if is_event else b"",
         )
 
     def _extra(self, draft: Draft, place: Callable[..., int], open_key: bytes) -> bytes:

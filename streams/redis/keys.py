@@ -71,6 +71,7 @@ class ChannelKeys(NamedTuple):
     """The keys of one channel, encoded once."""
 
     partition: int
+    path: bytes
     stream: bytes
     meta: bytes
     live: bytes
@@ -116,8 +117,9 @@ class Keys:
 
     def _name(self, channel: Channel) -> ChannelKeys:
         partition = channel.partition_of(self.partitions)
-        stream = f"{self._prefixes[partition]}{channel.path}".encode()
-        return ChannelKeys(partition, stream, stream + b":meta", stream + b":live", stream + b":open")
+        path = channel.path.encode()
+        stream = self._prefixes[partition].encode() + path
+        return ChannelKeys(partition, path, stream, stream + b":meta", stream + b":live", stream + b":open")
 
     def bell(self, partition: int) -> bytes:
         """The stream that announces the channels that moved."""

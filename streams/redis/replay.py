@@ -7,7 +7,7 @@ from typing import Final
 
 from streams.channel import Channel
 from streams.cursor import Look, Position
-from streams.envelope import Entry, read_entry, read_live_entry
+from streams.envelope import Entry, read_checked_entry, read_live_entry
 from streams.redis.calls import text_pairs
 from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits, Servers
 from streams.redis.scripts import load
@@ -56,12 +56,14 @@ class Replay:
         """Events after `after`, oldest first, none newer than `upto`: up to `limit` and 256 KiB; none is the end."""
         start = "-" if after == "0" else f"({after}"
         raw = await self._page(channel, self._keys.of(channel).stream, b"XRANGE", start, upto, limit)
-        return [read_entry(entry) for entry in raw]
+        path = self._keys.of(channel).path
+        return [read_checked_entry(entry, path) for entry in raw]
 
     async def page_from(self, channel: Channel, first: str, limit: int = PAGE_EVENTS) -> list[Entry]:
         """Events from `first` on, itself included, oldest first: as many as a page has."""
         raw = await self._page(channel, self._keys.of(channel).stream, b"XRANGE", first, b"+", limit)
-        return [read_entry(entry) for entry in raw]
+        path = self._keys.of(channel).path
+        return [read_checked_entry(entry, path) for entry in raw]
 
     async def page_back(self, channel: Channel, before: str = "+", limit: int = PAGE_EVENTS) -> list[Entry]:
         """Events before `before` (exclusive; `+` is the end), newest first: as many as a page has; none is the beginning."""
@@ -69,7 +71,8 @@ class Replay:
             return []
         end = before if before == "+" else f"({before}"
         raw = await self._page(channel, self._keys.of(channel).stream, b"XREVRANGE", end, b"-", limit)
-        return [read_entry(entry) for entry in raw]
+        path = self._keys.of(channel).path
+        return [read_checked_entry(entry, path) for entry in raw]
 
     async def live_page(self, channel: Channel, start: str = "-") -> list[Entry]:
         """Entries of the live lane from `start` on (`(` before an ID leaves it out), oldest first: as many as a page has."""

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from streams.channel import Channel
 from streams.cursor import START, Position
-from streams.envelope import Entry, read_entry
+from streams.envelope import Entry, has_checksum, read_checked_entry
 from streams.redis.calls import Calls, pairs
 from streams.redis.keys import Keys
 from streams.redis.server_check import kept_keys, kept_life
@@ -50,6 +50,7 @@ class StoredLog:
     Attributes:
         url: its Redis.
         keys: the names of everything in it.
+        unchecked_count: events read that were stored without a checksum.
     """
 
     def __init__(self, url: str, keys: Keys, life: str, calls: Calls) -> None:
@@ -57,6 +58,7 @@ class StoredLog:
         self.keys = keys
         self._life = life
         self._calls = calls
+        self.unchecked_count = 0
 
     @classmethod
     async def open(cls, url: str) -> StoredLog | None:
@@ -97,10 +99,14 @@ class StoredLog:
         )
 
     async def page(self, channel: Channel, after: str = START, upto: str = "+") -> list[Entry]:
-        """Events after `after`, oldest first, none newer than `upto`: as many as a page has; none is the end."""
-        start = "-" if after == START else f"({after}"
-        raw = await self._calls.call("XRANGE", self.keys.of(channel).stream, start, upto, "COUNT", _PAGE_EVENTS)
-        return [read_entry(entry) for entry in raw]
+        """Events after `after`, oldest first, none newer than `upto`: as many as a page has; none is the end.
+
+        Each is held against its checksum (`Entry.is_damaged`).
+        """
+        names, start = self.keys.of(channel), "-" if after == START else f"({after}"
+        raw = await self._calls.call("XRANGE", names.stream, start, upto, "COUNT", _PAGE_EVENTS)
+        self.unchecked_count += sum(not has_checksum(entry) for entry in raw)
+        return [read_checked_entry(entry, names.path) for entry in raw]
 
     def calls_in(self, partition: int) -> Calls:
         """Calls to the server of a partition."""

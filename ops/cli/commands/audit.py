@@ -1,4 +1,4 @@
-"""Check a channel's events: none missing, none repeated, all in order."""
+"""Check a channel's events: none missing, none repeated, none damaged, all in order."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from ops.cli.log_access import record_of, stored_log_at
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, run
 from streams.channel import Channel
 from streams.cursor import id_order
-from streams.redis.stored import ChannelRecord
+from streams.redis.stored import ChannelRecord, StoredLog
 
 app = new_app()
 FAULTS_TOLD_MAX: Final = 100
 """A broken stream may be broken at every event; the first errors say where to look."""
 
+COVERS: Final = (
+    "epoch, seq, floor, the order of ids, and the bytes of each event that has a checksum; "
+    "not an id changed so that the order stays, nor the records beside the log"
+)
 ATTEMPTS_MAX: Final = 3
 """Checks of a channel that is trimmed meanwhile; each begins anew."""
 
 
 @app.callback()
 def audit() -> None:
-    """Check a channel's events: none missing, none repeated, all in order."""
+    """Check a channel's events: none missing, none repeated, none damaged, all in order."""
 
 
 @app.command()
@@ -35,9 +39,9 @@ def verify(
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print the result as one JSON object; exit with 1 if events are missing, repeated or out of order.
+    """Print the result as one JSON object; exit with 1 if events are missing, repeated, out of order or damaged.
 
-    Payloads are not covered.
+    Not covered: an id changed so that the order stays, and the records beside the log.
     """
     found = run(_verify(redis, data, channel_of(tenant, channel)))
     print(json.dumps(found.to_json()))
@@ -47,18 +51,27 @@ def verify(
 
 async def _verify(redis: str, data: Path, channel: Channel) -> Audit:
     async with stored_log_at(redis, data) as log:
-        for _ in range(ATTEMPTS_MAX):
-            before = await record_of(log, channel)
-            found = Audit(channel.wire, before)
-            after = "0"
-            while page := await log.page(channel, after):
-                for entry in page:
-                    found.take(entry.id.decode(), int(entry.seq))
-                after = page[-1].id.decode()
-            now = await log.record(channel)
-            found.end(now.seq)
-            if (now.floor, now.epoch) == (before.floor, before.epoch):
-                return found
+        return await verify_log(log, channel)
+
+
+async def verify_log(log: StoredLog, channel: Channel) -> Audit:
+    """The audit of a channel.
+
+    Raises:
+        CommandFailed: there is no such channel, or it was trimmed again and again meanwhile.
+    """
+    for _ in range(ATTEMPTS_MAX):
+        before, unchecked_before = await record_of(log, channel), log.unchecked_count
+        found = Audit(channel.wire, before)
+        after = "0"
+        while page := await log.page(channel, after):
+            for entry in page:
+                found.take(entry.id.decode(), int(entry.seq), is_damaged=entry.is_damaged)
+            after = page[-1].id.decode()
+        now = await log.record(channel)
+        found.end(now.seq, log.unchecked_count - unchecked_before)
+        if (now.floor, now.epoch) == (before.floor, before.epoch):
+            return found
     raise CommandFailed(f"{channel.wire} was trimmed during each of {ATTEMPTS_MAX} checks; verify it again")
 
 
@@ -80,7 +93,7 @@ class Audit:
         self._channel, self._record = channel, record
         self._first_seq = self._seq = record.floor.seq
         self._id = record.floor.id
-        self._count = 0
+        self._count = self._unchecked_count = 0
         if record.epoch is None:
             rest = "its events are gone too" if record.last_id is None else "events are there"
             self._add_fault(1, f"the record of epoch, seq and floor is gone; {rest}")
@@ -88,16 +101,19 @@ class Audit:
             told = f"epoch {record.epoch} is not the first ({record.first_epoch}): its stream or its record was lost before"
             self._add_fault(1, told)
 
-    def take(self, event_id: str, seq: int) -> None:
+    def take(self, event_id: str, seq: int, *, is_damaged: bool = False) -> None:
         """The next event."""
+        if is_damaged:
+            self._add_fault(seq, f"event {event_id} is damaged: its bytes do not match their checksum")
         if id_order(event_id) <= id_order(self._id):
             self._add_fault(seq, f"event {event_id} stands behind {self._id}")
         if seq != self._seq + 1:
             self._add_fault(self._seq + 1, f"seq {seq} ({event_id}) follows {self._seq}")
         self._id, self._seq, self._count = event_id, seq, self._count + 1
 
-    def end(self, seq_now: int) -> None:
+    def end(self, seq_now: int, unchecked_count: int = 0) -> None:
         """Ends the check; `seq_now` is the recorded seq after the last event was read."""
+        self._unchecked_count = unchecked_count
         if self._seq < self._record.seq:
             self._add_fault(self._seq + 1, f"the head is {self._record.seq}, the last event {self._seq}")
         elif self._record.epoch is not None and self._seq > seq_now:
@@ -118,7 +134,8 @@ class Audit:
             "whole": not self.faults,
             "first_bad_seq": self.first_bad_seq,
             "faults": self.faults,
-            "covers": "epoch, seq, floor and ids; payloads are not covered",
+            "without_checksum": self._unchecked_count,
+            "covers": COVERS,
         }
 
     def _add_fault(self, seq: int, fault: str) -> None:

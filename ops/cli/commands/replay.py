@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -87,7 +88,10 @@ async def _entries(log: StoredLog, channel: Channel, wanted: Selection) -> Async
     after = wanted.after
     while page := await log.page(channel, after, upto=wanted.upto):
         for entry in page:
-            if wanted.takes(entry):
+            if entry.is_damaged:
+                told = f"skipped: event {entry.id.decode()} (seq {entry.seq}) does not match its checksum"
+                print(told, file=sys.stderr)
+            elif wanted.takes(entry):
                 yield entry
         after = page[-1].id.decode()
 

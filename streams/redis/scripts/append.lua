@@ -14,12 +14,13 @@
 -- ARGV[8]  life of this log
 -- ARGV[9]  life of a live lane without entries, seconds
 -- ARGV[10] window in which a user's command ids are known, seconds
--- then 13 per event:
+-- then 14 per event:
 --   lane "E" (events) or "L" (live) · position of the lane's stream · position of the meta hash (events only)
 --   position of the actor's idempotency hash, its older generation follows it (0: no look-up) · command id · body hash
 --   type · v · actor · data · meta · "w" when a handler wants it
 --   extra: "" or JSON {g: [{k, c: [[field, operator, value]], s: [[field, value]], i: [field], d: [field], r: [field], n, t}],
 --     o: {...}}, see envelope.py. With n the new event's id is added to the key: same hash tag, a hash nobody had before
+--   checksum of the entry (events only), see envelope.py
 --
 -- Reply, one string per event:
 --   "A <id> <seq> <results>"   appended          "D <id> <seq> <results>"   a duplicate: the first answer
@@ -74,11 +75,11 @@ local function add(stream, meta, at)
     seq = known[1] and tonumber(known[2]) or begin_epoch(stream, meta, false)
   end
   local id = redis.pcall('XADD', stream, 'NOMKSTREAM', '*', 'seq', seq + 1,
-    'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10])
+    'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10], 'sum', ARGV[at + 13])
   if not id then
     if seq > 0 then seq = begin_epoch(stream, meta, true) end
     id = redis.pcall('XADD', stream, '*', 'seq', seq + 1,
-      'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10])
+      'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10], 'sum', ARGV[at + 13])
   end
   return id, seq + 1
 end
@@ -221,7 +222,7 @@ local function append_event(at, extra)
   return 'A ' .. stored
 end
 
-for at = 11, #ARGV, 13 do
+for at = 11, #ARGV, 14 do
   local extra = ARGV[at + 12] ~= '' and cjson.decode(ARGV[at + 12]) or nil
   local append = ARGV[at] == 'L' and append_live or append_event
   local is_done, answer = pcall(append, at, extra)

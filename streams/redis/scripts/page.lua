@@ -15,7 +15,7 @@ while #found < most do
   local entries = redis.call(ARGV[1], KEYS[1], start, ARGV[3], 'COUNT', asked)
   for _, entry in ipairs(entries) do
     local fields = entry[2]
-    left = left - #fields[#fields - 2]
+    left = left - #fields[fields[1] == 'seq' and 10 or #fields - 2]
     if left < 0 and #found > 0 then return found end
     found[#found + 1] = entry
   end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops.cli.commands.audit import FAULTS_TOLD_MAX, Audit
+from ops.cli.commands.audit import COVERS, FAULTS_TOLD_MAX, Audit
 from streams.cursor import Position
 from streams.redis.stored import ChannelRecord
 
@@ -31,8 +31,19 @@ def test_a_whole_channel_has_no_faults() -> None:
 
     assert report == {
         "channel": "conversation:1", "epoch": "e", "events": 3, "from_seq": 1, "to_seq": 3, "whole": True, "first_bad_seq": None,
-        "faults": [], "covers": "epoch, seq, floor and ids; payloads are not covered",
+        "faults": [], "without_checksum": 0, "covers": COVERS,
     }  # fmt: skip # a table
+
+
+def test_a_damaged_event_is_named_in_its_place() -> None:
+    found = Audit("conversation:1", record(2, Position("0", 0), last_id="2-0"))
+
+    found.take("1-0", 1, is_damaged=True)
+    found.take("2-0", 2)
+    found.end(2)
+
+    assert found.faults == ["event 1-0 is damaged: its bytes do not match their checksum"]
+    assert found.first_bad_seq == 1
 
 
 def test_what_was_trimmed_is_no_hole() -> None:

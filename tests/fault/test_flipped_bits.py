@@ -67,8 +67,9 @@ class Disk:
 
     async def _rewrite(self) -> None:
         await ask(self.server.port, "BGREWRITEAOF")
-        while b"aof_rewrite_in_progress:0" not in await ask(self.server.port, "INFO", "persistence"):  # noqa: ASYNC110 - of Redis
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(30):
+            while b"aof_rewrite_in_progress:0" not in await ask(self.server.port, "INFO", "persistence"):
+                pass  # each look is a round trip
 
     async def snapshot(self) -> None:
         """An RDB file, and nothing else."""

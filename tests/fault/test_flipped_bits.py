@@ -126,7 +126,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
 
 
 def outcome(before: list[Entry], after: list[Entry], faults: list[str]) -> str:
-    """What became of the events: every one that is shown is one that was stored, or the audit has named something."""
+    """The fate of the events: every one that is shown is one that was stored, or the audit has named something."""
     stored = {entry[2:]: entry.seq for entry in before}
     shown = [entry for entry in after if not entry.is_damaged]
     if altered := [entry for entry in shown if entry[2:] not in stored]:

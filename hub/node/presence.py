@@ -1,7 +1,8 @@
 """Presence of this node's sockets: a join is told at once, a lost socket only after a while, a dead node by the others.
 
 A socket that closes leaves its channels 10 s later, unless the same client is back before: a reconnect does not flap. When the
-node dies its lease ends within 8 s and any other node makes its devices leave, so everybody knows within 15 s.
+node dies its lease ends within 8 s and any other node makes its devices leave, so everybody knows within 15 s. If Redis lost the
+lease before that (a FLUSHALL, a failover), the devices it told of since are found by their nodes having none.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class PresenceTracker:
         self._log = log
         self._loops: list[Loop] = []
         self._steady_since: float | None = None
+        self._unleased_since: dict[str, float] = {}
         self._told_since = log.connect_count
         self._must_replace = False
 
@@ -216,9 +218,18 @@ class PresenceTracker:
             self._steady_since = time.monotonic()
         if not had_lease:  # it was lost, or others took our devices for dead
             self._replace_soon()
-        for node in dead:
+        for node in (*dead, *await self._unleased(is_steady=is_steady)):
             count = await self.store.reap(node)
             _log.info("node %s is gone; %d of its devices left", node, count)
+
+    async def _unleased(self, *, is_steady: bool) -> list[str]:
+        """The nodes without a lease for longer than a lease lasts: one that lives has taken it anew by then."""
+        now_s = time.monotonic()
+        found = await self.store.unleased()
+        self._unleased_since = {node: self._unleased_since.get(node, now_s) for node in found}
+        return [
+            node for node, since_s in self._unleased_since.items() if is_steady and now_s - since_s > LEASE_MS / 1000
+        ]
 
 
 def _place(connection: ClientConnection, channel: Channel) -> _Place:

@@ -5,6 +5,7 @@ It knows devices and nodes, not sockets; the edge says when a device comes or go
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
@@ -122,10 +123,16 @@ class PresenceStore:
         return found
 
     async def _apply(self, node: str, partition: int, changes: list[PresenceChange]) -> None:
-        keys: list[bytes] = [self._keys.bell(partition), self._keys.node(partition, node)]
+        keys: list[bytes] = [
+            self._keys.bell(partition),
+            self._keys.node(partition, node),
+            self._keys.nodes(partition),
+        ]
         kept = self._limits
         prefix_bytes = len(self._keys.prefix(partition))
-        args: list[str | bytes | int] = [kept.live_entries, kept.bell_entries, prefix_bytes, kept.live_ttl_s, VISIT_S]
+        args: list[str | bytes | int] = [
+            kept.live_entries, kept.bell_entries, prefix_bytes, kept.live_ttl_s, VISIT_S, node,
+        ]  # fmt: skip # in the script's order
         for c in changes:
             names = self._keys.of(c.channel)
             keys += [
@@ -176,6 +183,15 @@ class PresenceStore:
         """Renew the node's lease. Returns True if it had not ended meanwhile, and the nodes whose lease has."""
         reply = await self._nodes.run(PROCESS_LEASE, (NODES,), node, LEASE_MS, "told" if wants_dead else "")
         return bool(reply[0]), [name.decode() for name in reply[2:]]
+
+    async def unleased(self) -> set[str]:
+        """The nodes that have devices here and no lease, be it an ended one: whatever destroyed it left their devices."""
+        partitions = range(self._keys.partitions)
+        told = await asyncio.gather(
+            *(self._log.calls_in(at).call("SMEMBERS", self._keys.nodes(at)) for at in partitions)
+        )
+        leased = await self._nodes.call("ZRANGE", NODES, 0, -1)  # read last: a node takes its lease before it tells
+        return {name.decode() for name in set[bytes]().union(*told).difference(leased)}
 
     async def reap(self, node: str) -> int:
         """Make the devices of a dead node leave. Returns their number. Two reapers do no harm."""

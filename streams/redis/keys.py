@@ -165,6 +165,10 @@ class Keys:
         """The hash of a node's devices in a partition, undone when the node dies."""
         return f"{self._prefixes[partition]}node:{node}".encode()
 
+    def nodes(self, partition: int) -> bytes:
+        """The set of the nodes that have devices in a partition: one without a lease is dead."""
+        return f"{self._prefixes[partition]}nodes".encode()
+
     def people(self, channel: Channel) -> bytes:
         """The hash of who is in a channel: devices and status by user."""
         return self.of(channel).stream + b":people"

@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from streams.channel import parse_channel
+from streams.records.presence import PresenceChange, PresenceStore
+from streams.redis.log import Log
 from support.asking import until_present
 from support.lived_time import lived_time
 from support.nodes import running_node, token
@@ -54,3 +56,19 @@ async def test_devices_of_one_person_are_counted_anew_after_a_flush(tenant: str)
                 async with command(pair.master) as redis:
                     await redis.flushall()
                 await until_present(one, parse_channel(tenant, ROOM), {"a": 2})
+
+
+@pytest.mark.slow
+async def test_devices_of_a_node_that_died_without_a_lease_leave(redis_url: str, tenant: str) -> None:
+    """A FLUSHALL took its lease, people joined there, and it was killed before it could renew: no lease of it will ever end."""
+    room = parse_channel(tenant, ROOM)
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as here:
+        await here.subscribe(ROOM)
+        log = await Log.open(redis_url)
+        await PresenceStore(log).apply("killed", [PresenceChange("join", room, "killed.1", "a", "")])
+        await until_present(node, room, {"a": 2})
+        async with lived_time() as since, asyncio.timeout(60):
+            await until_present(node, room, {"a": 1})
+        await log.close()
+
+    assert since.passed_s < 15

@@ -2,10 +2,12 @@
 --
 -- KEYS[1]  bell stream of the partition
 -- KEYS[2]  hash of the node: "<device> <channel path>" -> user; what is undone when the node dies
+-- KEYS[3]  set of the nodes that have devices in the partition
 -- then 4 per operation: hash of people ("<devices> <status>" by user) · hash of devices ("<user> <client>" by device; in documents
 --   also the number of devices by "<user> <client>") · the channel's live lane · hash of the statuses that a team's members gave
 -- ARGV[1]  length of a live lane, entries (approximate)     ARGV[2]  length of the bell     ARGV[3]  bytes of "hub:{pNN}:"
 -- ARGV[4]  life of a live lane without entries, seconds     ARGV[5]  life of a member's status without a device, seconds
+-- ARGV[6]  the node
 -- then 5 per operation: operation · device · user · value · channel path
 --   "join"    a device comes; the value is its client        "leave"   a device goes
 --   "status"  how the person is here; the value is that
@@ -140,8 +142,8 @@ local function visit(at, user, value)
   if redis.call('EXISTS', KEYS[at + 1]) == 0 then redis.call('EXPIRE', statuses, ARGV[5]) end
 end
 
-for number = 0, (#ARGV - 5) / 5 - 1 do
-  local at, arg = 3 + number * 4, 6 + number * 5
+for number = 0, (#ARGV - 6) / 5 - 1 do
+  local at, arg = 4 + number * 4, 7 + number * 5
   local operation, device, user, value, path = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4]
   if operation == 'join' then
     join(at, device, user, value, path)
@@ -156,6 +158,7 @@ for number = 0, (#ARGV - 5) / 5 - 1 do
     set_member(at, user, value)
   end
 end
+redis.call(redis.call('EXISTS', KEYS[2]) == 1 and 'SADD' or 'SREM', KEYS[3], ARGV[6])
 if #paths > 0 then
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'events', '', 'live', table.concat(paths, ' '))
 end

@@ -179,22 +179,28 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A fault that may have destroyed what was acknowledged."""
+    """A fault that may have destroyed what was acknowledged.
+
+    Attributes:
+        is_trim: the channel's life goes on, so a command sent again later is still answered with the event that was trimmed.
+    """
 
     begin_ms: float
     end_ms: float
     levels: frozenset[str]
     since_ms: float | None
     places: frozenset[Place] | None
+    is_trim: bool = False
 
     def touches(self, place: Place) -> bool:
         """True if it reached this channel."""
         return self.places is None or place in self.places
 
-    def excuses(self, place: Place, level: str, sent_ms: float, acked_ms: float) -> bool:
-        """True if an event sent and acknowledged then at that durability may be missing."""
+    def excuses(self, place: Place, level: str, sent_ms: float, again_ms: float, acked_ms: float) -> bool:
+        """True if an event first sent, sent again and acknowledged then at that durability may be missing."""
         is_early = self.since_ms is not None and acked_ms < self.since_ms
-        return self.touches(place) and level in self.levels and not is_early and sent_ms <= self.end_ms
+        is_later = (sent_ms if self.is_trim else again_ms) > self.end_ms
+        return self.touches(place) and level in self.levels and not is_early and not is_later
 
 
 @dataclass(slots=True)
@@ -306,6 +312,7 @@ class History:
                         frozenset(loses["levels"]),
                         loses.get("since"),
                         None if places is None else frozenset((tenant, channel) for tenant, channel in places),
+                        bool(loses.get("is_trim")),
                     )
                 )
         return found

@@ -128,7 +128,13 @@ class Nemesis:
             case "all flushed":
                 return {"levels": ALL_LEVELS, "since": None, "places": None}
             case "channel deleted" | "channel trimmed":
-                return {"levels": ALL_LEVELS, "since": None, "places": [list(self._victim(fault))]}
+                is_trim = fault.name == "channel trimmed"
+                return {
+                    "levels": ALL_LEVELS,
+                    "since": None,
+                    "places": [list(self._victim(fault))],
+                    "is_trim": is_trim,
+                }
             case "failover that loses":
                 await self._cluster.replicated()
                 return {"levels": ["memory", "fsync"], "since": now_ms(), "places": None}

@@ -486,6 +486,42 @@ class EpochCases:
         assert after.epoch != before.epoch
         assert judge(Cursor(before.head.id, 1, before.epoch), after) == Gap(GapReason.EPOCH_CHANGED)
 
+    @pytest.mark.parametrize("first", ["look", "append", "again"])
+    async def test_a_command_of_a_life_that_is_over_is_stored_anew(self, log: Log, tenant: str, first: str) -> None:
+        """Its event has vanished with its stream: a receipt must not name it. From then on its id counts again."""
+        sent = said(place(tenant), "x", "c-1")
+        await log.append(sent)
+        await log.redis.delete(log.keys.of(place(tenant)).stream)
+
+        if first == "look":
+            await log.look(place(tenant))
+        elif first == "append":
+            await log.append(said(place(tenant)))
+        answers = await together(log, [sent, sent])
+
+        found = await everything(log, place(tenant))
+        assert _duplicates(answers) == [False, True]
+        assert [entry.id.decode() for entry in found][-1:] == [a.id for a in answers if isinstance(a, Appended)][:1]
+        assert seqs(found) == list(range(1, 3 if first == "append" else 2))
+
+    @pytest.mark.parametrize("lost", ["meta", "trimmed", "all trimmed"])
+    async def test_a_command_whose_event_is_there_or_was_trimmed_is_a_duplicate(
+        self, log: Log, tenant: str, lost: str
+    ) -> None:
+        """Neither a new epoch over the same events nor a trim, even of all of them, makes room for it a second time."""
+        sent = said(place(tenant), "x", "c-1")
+        first = await log.append(sent)
+        last = await log.append(said(place(tenant)))
+        if lost == "meta":
+            await log.redis.delete(log.keys.of(place(tenant)).meta)
+        elif lost == "trimmed":
+            await log.replay.trim(place(tenant), first.id)
+        else:
+            await log.redis.xtrim(log.keys.of(place(tenant)).stream.decode(), maxlen=0, approximate=False)
+
+        assert await log.append(sent) == first._replace(is_duplicate=True)
+        assert (await log.append(said(place(tenant)))).seq == last.seq + 1
+
     @pytest.mark.parametrize("first", ["look", "append"])
     async def test_a_stream_without_its_meta_goes_on_under_a_new_epoch(self, log: Log, tenant: str, first: str) -> None:
         """The entries know their seq: it goes on, nothing that is there is lost, and what was trimmed stays named."""

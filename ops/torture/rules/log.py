@@ -83,7 +83,9 @@ def _acknowledged(history: History, verdict: Verdict, commands: list[Op]) -> Non
         if log is None:
             continue  # the channel could not be read at the end; that has a rule of its own
         found = _at(history, place, int(receipt["seq"]))
-        is_excused = any(loss.excuses(place, receipt["durability"], sent_ms, op.ended_ms) for loss in history.losses)
+        is_excused = any(
+            loss.excuses(place, receipt["durability"], sent_ms, op.began_ms, op.ended_ms) for loss in history.losses
+        )
         if found is None or found[1] != receipt["id"]:
             if is_excused:
                 verdict.tell("acknowledged and destroyed by a fault that may")

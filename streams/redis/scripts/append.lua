@@ -40,7 +40,7 @@
 
 local prefix_bytes = tonumber(ARGV[6])
 local replies, seqs, moved, moved_live, idems, has_older, full = {}, {}, {}, {}, {}, {}, {}
-local listed, newest = {}, {}
+local listed, newest, epochs = {}, {}, {}
 local events_bell, live_bell, begun_bell = {}, {}, {}
 
 -- The directory a channel is listed in, and its name there.
@@ -63,6 +63,7 @@ local function begin_epoch(stream, meta, is_another)
   end
   redis.call('HSET', meta, 'epoch', epoch, 'seq', seq, 'floor_id', '0', 'floor_seq', floor_seq)
   begun_bell[#begun_bell + 1] = path .. ' ' .. epoch
+  epochs[meta] = epoch
   return seq
 end
 
@@ -71,7 +72,7 @@ local function add(stream, meta, at)
   local seq = seqs[meta]
   if not seq then
     local known = redis.call('HMGET', meta, 'epoch', 'seq', 'listed')
-    listed[meta] = tonumber(known[3] or '0')
+    listed[meta], epochs[meta] = tonumber(known[3] or '0'), known[1]
     seq = known[1] and tonumber(known[2]) or begin_epoch(stream, meta, false)
   end
   local id = redis.pcall('XADD', stream, 'NOMKSTREAM', '*', 'seq', seq + 1,
@@ -175,14 +176,22 @@ local function append_live(at, extra)
   return 'A ' .. id .. ' 0 ' .. results
 end
 
-local function known_answer(idem, at)
+-- True while a remembered event is of the channel's present life: it is there, or was trimmed since. When a foreign hand has
+-- deleted the stream, its command ids count no more: an answer must not name an event that nobody can read.
+local function is_of_this_life(stream, meta, epoch, id)
+  local now = string.sub(redis.call('HGET', meta, 'epoch') or '', 1, 8)
+  return now == epoch and redis.call('EXISTS', stream) == 1 or #redis.call('XRANGE', stream, id, id) > 0
+end
+
+local function known_answer(stream, meta, idem, at)
   local command = ARGV[at + 4]
   if has_older[idem] == nil then has_older[idem] = redis.call('EXISTS', KEYS[idem + 1]) == 1 end
   local answer = redis.call('HGET', KEYS[idem], command)
   if not answer and has_older[idem] then answer = redis.call('HGET', KEYS[idem + 1], command) end
   if not answer then return nil end
-  local hash, rest = string.match(answer, '^(%S+) (.*)$')
-  return hash == ARGV[at + 5] and ('D ' .. rest) or 'C'
+  local hash, epoch, rest = string.match(answer, '^(%S+) (%S+) (.*)$')
+  if hash ~= ARGV[at + 5] then return 'C' end
+  return is_of_this_life(stream, meta, epoch, string.match(rest, '^%S+')) and ('D ' .. rest) or nil
 end
 
 local function is_of_user(idem)
@@ -199,7 +208,7 @@ end
 
 local function append_event(at, extra)
   local stream, meta, idem = KEYS[tonumber(ARGV[at + 1])], KEYS[tonumber(ARGV[at + 2])], tonumber(ARGV[at + 3])
-  local answer = idem > 0 and known_answer(idem, at)
+  local answer = idem > 0 and known_answer(stream, meta, idem, at)
   if answer then return answer end
   if idem > 0 and is_full(idem) then return 'F' end
   local refused = extra and extra.g and refusal(extra.g)
@@ -213,7 +222,7 @@ local function append_event(at, extra)
   if extra and extra.o then keep_text(extra.o) end
   local stored = id .. ' ' .. seq .. ' ' .. results
   if idem > 0 then
-    redis.call('HSET', KEYS[idem], ARGV[at + 4], ARGV[at + 5] .. ' ' .. stored)
+    redis.call('HSET', KEYS[idem], ARGV[at + 4], ARGV[at + 5] .. ' ' .. string.sub(epochs[meta], 1, 8) .. ' ' .. stored)
     idems[idem] = true
   end
   if ARGV[at + 11] == 'w' then

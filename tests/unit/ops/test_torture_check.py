@@ -585,6 +585,21 @@ def test_what_a_fault_may_destroy_is_not_lost() -> None:
     assert verdict.told["acknowledged and destroyed by a fault that may"] == 1
 
 
+@pytest.mark.parametrize(("is_trim", "wrong"), [(False, {"lost"}), (True, set())], ids=["deleted", "trimmed"])
+def test_a_command_sent_again_after_a_loss_names_what_is_there(*, is_trim: bool, wrong: set[str]) -> None:
+    """An event of a life that is over is no answer any more; one that was only trimmed is."""
+    story, events = talk()
+    place = [[TENANT, ROOM]]
+    loses_this = {"levels": ["fsync"], "places": place, "is_trim": is_trim}
+    story.add("fault", f="f1", name="deleted", target="redis", phase="begin", loses=loses_this)
+    story.add("fault", f="f1", name="deleted", target="redis", phase="end")
+    story.told("r1", recovered=False, gap={"reason": "epoch_changed"}, head={"id": "0", "seq": 3})
+    story.begin("m1-again", "message 1", id="m1")
+    story.acknowledge("m1-again", events[0], duplicate=True)
+
+    assert kinds_of(story.end(room=events[1:])) == wrong
+
+
 def test_a_level_that_survives_the_fault_is_lost() -> None:
     story, events = talk()
     loses(story, ["memory"])

@@ -124,7 +124,7 @@ def make_host_policy(settings: Settings) -> HostPolicy:
 
 
 def receiver_factory(hub_now: Callable[[], Hub | None], hosts: HostPolicy, path_prefix: str = "") -> ReceiverFactory:
-    """Makes the receivers of sockets; other paths are 404, a node that goes down is 503, a foreign page or host 403."""
+    """Makes the receivers of sockets. Other paths are 404, a node that is stopping is 503, a foreign page or host 403."""
 
     def make(upgrade: Upgrade) -> SocketReceiver:
         hub = hub_now()
@@ -157,7 +157,7 @@ def allow_pages(app: FastAPI, settings: Settings) -> None:
 def make_lifespan(settings: Settings, waits: bool) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """The life of the node's application: the hub is opened before the first request, or as soon as Redis can be reached.
 
-    Until then the node answers no socket and no call but health: it does not know who is revoked.
+    Until then the node answers nothing but health checks: it cannot know whose tokens are revoked.
     """
 
     @asynccontextmanager

@@ -210,7 +210,7 @@ class AccessPort(Protocol):
     """The access lists of channels, which narrow what tokens allow."""
 
     async def require(self, channel: Channel, principal: Principal, action: str) -> None:
-        """Refuse who is not on the list.
+        """Refuse a user who is not on the list.
 
         Raises:
             HubError: 4003.
@@ -229,7 +229,7 @@ class AccessPort(Protocol):
         ...
 
     def forget(self, channel: Channel) -> None:
-        """The lists may have changed: read them when they are asked for."""
+        """Read the lists anew when they are next asked for: they may have changed."""
         ...
 
 
@@ -317,7 +317,7 @@ class NodePort(Protocol):
         ...
 
     def as_hub_error(self, error: Exception) -> HubError:
-        """The error a client is told of an exception."""
+        """The error a client is given for an exception."""
         ...
 
     def charge(self, principal: Principal, class_: str, cost: float) -> None:
@@ -417,7 +417,7 @@ class ClientConnection(Protocol):
         ...
 
     async def tell_member(self, channel: Channel, status: MemberStatus) -> None:
-        """Keep how the person is in a team, and tell its followers.
+        """Keep the person's status in a team, and tell its followers.
 
         Raises:
             LogUnavailable: Redis is unreachable; it is told when it is back.
@@ -470,7 +470,7 @@ class ConnectionOwner(NodePort, Protocol[C_contra]):
         ...
 
     def keep_cursor(self, connection: C_contra, command: Command) -> None:
-        """Tell a cursor that came too fast a moment later."""
+        """Send a cursor that came too fast a moment later."""
         ...
 
     def cursor_moved(self, connection: C_contra, wire: str) -> None:
@@ -494,7 +494,7 @@ class ConnectionOwner(NodePort, Protocol[C_contra]):
         ...
 
     async def tell_member(self, connection: C_contra, channel: Channel, status: MemberStatus) -> None:
-        """Keep how a person is in a team, and tell its followers."""
+        """Keep a person's status in a team, and tell its followers."""
         ...
 
     def catch_up(self, connection: C_contra) -> None:

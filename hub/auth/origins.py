@@ -121,8 +121,8 @@ class OriginPolicy:
 class HostPolicy:
     """The host names requests may be addressed to.
 
-    A page whose own name was pointed at the hub's address (DNS rebinding) is of the hub's origin for its browser, and is
-    told by `Host` alone. Addresses and `localhost` cannot be pointed elsewhere.
+    A page whose own name was pointed at the hub's address (DNS rebinding) has the hub's origin in the eyes of its browser; only
+    `Host` gives it away. Addresses and `localhost` cannot be pointed elsewhere.
 
     Attributes:
         names: host names besides those.

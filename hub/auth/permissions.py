@@ -27,7 +27,7 @@ many channels; larger costs about 100 bytes each, per connection."""
 
 
 Lists = Mapping[str, frozenset[str]]
-"""A channel's access lists: action → who may do it, of those whose tokens allow it. Others are as the tokens say."""
+"""A channel's access lists: action → the users who may do it if their token allows it. Without a list the token decides."""
 
 
 class MalformedGrants(ValueError):
@@ -114,7 +114,7 @@ def _read_actions(pattern: object, listed: object) -> frozenset[str]:
 
 
 def refuse_unlisted(lists: Lists, user: str, action: str) -> None:
-    """Refuse who is not on the list of an action.
+    """Refuse a user who is not on the list of an action.
 
     Raises:
         HubError: 4003.

@@ -332,7 +332,7 @@ def _answer(future: asyncio.Future[Reply], outcome: Outcome) -> None:
     if isinstance(outcome, ClientError):
         future.set_exception(outcome)
         if isinstance(outcome, HubClosed):
-            future.exception()  # who closes the client knows; no "never retrieved" for it
+            future.exception()  # the caller closed the client; asyncio must not report it as never retrieved
     else:
         future.set_result(outcome)
 

@@ -107,7 +107,9 @@ def _put_once(
         for name, value in signed["headers"].items():
             connection.putheader(name, value)
         connection.endheaders()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who refuses answers before it has read all
+        with contextlib.suppress(
+            BrokenPipeError, ConnectionResetError
+        ):  # a store that refuses answers before it has read all
             _send(connection, path, offset, size, tell)
         response = connection.getresponse()
         return response.status, response.read(2_000).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Uploading a file: `await hub.upload(channel, path)`. It takes whichever way the hub authorises, and survives its ends.
+"""Uploading a file: `await hub.upload(channel, path)`. It goes whichever way the hub authorises, and survives interruptions.
 
 A lost connection, an expired signature, a part the store did not take: each is tried again from what is there. A `resume_key`
 carries an upload over the end of the process.

@@ -24,7 +24,7 @@ from streams.times import rfc3339
 
 VERSION: Final = 1
 CAPABILITIES: Final = frozenset({"batch", "reasoning", "binary_chunks"})
-"""The abilities beyond the minimum; others a client announces are passed over."""
+"""The abilities beyond the minimum; others that a client announces are ignored."""
 RECONNECT_MIN_MS: Final = 100
 RECONNECT_MAX_MS: Final = 10_000
 
@@ -142,7 +142,7 @@ class ConnectionCommands:
 
 
 def _cursor_for(item: Subscription, cursors: Mapping[str, Cursor]) -> Cursor | None:
-    """The cursor of a channel named among the channels, too, unless its entry says itself where it goes on."""
+    """The cursor of a channel that is also listed to be followed, unless its entry there says where to start."""
     return None if {"after", "rewind"} & item.model_fields_set else cursors.get(item.channel)
 
 

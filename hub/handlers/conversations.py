@@ -40,7 +40,7 @@ _LATER: Final = frozenset({"interrupt", "steer"})
 
 
 def require_offered(on_busy: OnBusy | None) -> None:
-    """The way to handle a busy channel is one that this hub offers, in a command or as a setting.
+    """Require a way of handling a busy channel that this hub offers, in a command or as a setting.
 
     Raises:
         HubError: 4024.
@@ -67,7 +67,7 @@ class Conversations:
         return agent
 
     def settings_changed(self, channel: Channel) -> None:
-        """A change of the settings was stored here: a client that is told so must not meet the agent of before."""
+        """A change of the settings was stored here: a client that is told so must not be answered by the former agent."""
         followed = self._node.fanouts.get(channel)
         if followed is not None:
             followed.settings_changed()
@@ -88,7 +88,7 @@ class Conversations:
         return found
 
     async def require_agent(self, command: Command, name: str) -> None:
-        """The caller may invoke here, and somebody serves the agent.
+        """Require that the caller may invoke here, and that a worker serves the agent.
 
         Raises:
             HubError: 4003, 4007.
@@ -123,7 +123,7 @@ class Conversations:
 
 
 async def require_files(log: Log, command: Command, parts: Sequence[InPart] | None) -> None:
-    """Every file the parts name is a ready file of the command's channel.
+    """Require every file the parts name to be a ready file of the command's channel.
 
     Raises:
         HubError: 4018, with the part.
@@ -148,7 +148,7 @@ def run_results(home: Channel, run_id: str | None = None, **more: str) -> Callab
 
 
 async def cancel_active(log: Log, command: Command) -> Append:
-    """Ask the run that has its turn to stop. The same command again names the run it stopped then, whoever's turn it is.
+    """Ask the active run to stop. Sent again, the same command names the run it stopped the first time.
 
     Raises:
         HubError: 4018, no run is active.
@@ -184,11 +184,11 @@ async def cancel_run(
 
 
 def _left_to_workers(result: Appended | StreamsError) -> None:
-    """A refusal says that a worker has the run by now. After any other error, workers and the reaper end it, too."""
+    """Do nothing: after a refusal a worker has the run already; after any other error workers or the reaper end it."""
 
 
 def no_such_run(error: GuardRefused) -> HubError:
-    """A run that is not there, or is final."""
+    """The error of a run that does not exist, or has ended."""
     if error.present is None:
         return HubError(4018, "there is no such run in this channel")
     return HubError(4021, "the run no longer accepts this", details=(ErrorDetail("state", f"is {error.present}"),))

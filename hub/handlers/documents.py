@@ -18,7 +18,7 @@ from streams.events.documents import DocumentCursor, DocumentUpdate
 from streams.json_bytes import to_json
 
 WORK_PER_COST: Final = 4_000
-"""Work of a patch that costs as much as one more update, refused or not: of the largest a user may send one a second."""
+"""Work of a patch that costs as much as one more update, refused or not. A user may send one of the largest a second."""
 
 
 class DocumentCommands:

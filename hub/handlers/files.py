@@ -1,4 +1,4 @@
-"""file.*: asking for a place to put a file, bringing its bytes, and reading it."""
+"""file.*: requesting an upload, sending its bytes, and reading the file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ChunkReply = Callable[[ChunkTaken | Exception], None]
 
 
 class FileCommands:
-    """Uploads and downloads. Chunks are answered from their upload's lane, so that nothing else waits for them."""
+    """Uploads and downloads. Chunks are answered from their upload's queue, so that nothing else waits for them."""
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
@@ -53,7 +53,7 @@ class FileCommands:
     async def request(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Store the request, and authorise its bytes."""
         payload = cast("FileUploadRequest", command.payload)
-        with _StoreAway():
+        with _StoreErrors():
             answer, appended = await self._uploads.request(
                 command.draft(), payload, command.caller, self._origin(command.caller)
             )
@@ -68,14 +68,14 @@ class FileCommands:
     async def sign(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """The URLs of further parts."""
         payload = cast("FileUploadSign", command.payload)
-        with _StoreAway():
+        with _StoreErrors():
             answer = await self._uploads.sign(command.place, payload, command.caller, self._origin(command.caller))
         return Reply("file.upload.authorized", to_json(answer))
 
     async def status(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """The parts that are there, and fresh URLs for the rest."""
         payload = cast("FileUploadStatus", command.payload)
-        with _StoreAway():
+        with _StoreErrors():
             answer = await self._uploads.status(command.place, payload, command.caller, self._origin(command.caller))
         return Reply("file.upload.authorized", to_json(answer))
 
@@ -126,7 +126,7 @@ class FileCommands:
         streamed = ""
         if upload.state in OPEN:  # else the guard decides, so that a repeated command gets its first answer
             not_expired(upload, self._node.clock.now())
-            with _StoreAway():
+            with _StoreErrors():
                 streamed = await self._finish_socket(upload)
         sets = (("state", UploadState.VERIFYING.value), ("cause", "@id"), ("streamed", streamed))
         return Append(command.draft(guards=(_guard(upload, UploadState.VERIFYING, sets),)), refused=_refused)
@@ -207,8 +207,8 @@ class FileCommands:
         return settings.public_origin or caller.origin or f"http://{settings.host}:{settings.port}"
 
 
-class _StoreAway:
-    """Turns a store that does not answer into 4013 for the client, and an upload it knows no more into 4022."""
+class _StoreErrors:
+    """Turns a store that does not answer into 4013 for the client, and an upload that the store no longer has into 4022."""
 
     def __enter__(self) -> None:
         return None

@@ -66,7 +66,7 @@ class Page:
     """Events oldest first, in either direction. `next` is the cursor of the following page in the direction asked.
 
     Attributes:
-        excess: reads of the log beyond the one a question pays for, whatever of them was wanted.
+        excess: reads of the log beyond the one that the command's own cost pays for.
     """
 
     events: list[Entry]
@@ -106,7 +106,7 @@ async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) ->
 
 async def _forwards(replay: Replay, channel: Channel, query: HistoryQuery, read: _Read) -> Page:
     gap = await _gap_before(replay, channel, query.after)
-    if query.to_ms is not None and query.to_ms < 0:  # before Redis's clock begins; it refuses such an ID
+    if query.to_ms is not None and query.to_ms < 0:  # before 1970: Redis refuses such an ID
         return Page([], None, gap)
     found: list[Entry] = []
     after, upto = _start(query), f"{query.to_ms}" if query.to_ms is not None else "+"

@@ -33,23 +33,23 @@ class TeamCommands:
         return Append(command.draft())
 
     async def presence(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A member's status: until the last device leaves the team, or, said over HTTP, for some minutes.
+        """A member's status: until the last device leaves the team, or for some minutes when it is set over HTTP.
 
         Raises:
             HubError: 4021, the caller does not follow the channel; 4005, over HTTP without a near `until`; 4013.
         """
         rest = cast("TeamPresenceUpdate", command.payload).model_dump(mode="json", exclude_unset=True)
         until_ms = milliseconds_of_text(rest["until"]) if rest.get("until") else 0
-        said = MemberStatus(rest.pop("status"), until_ms, rest)
+        status = MemberStatus(rest.pop("status"), until_ms, rest)
         if connection is not None:
             require_followed(command, connection)
-            await connection.tell_member(command.place, said)
+            await connection.tell_member(command.place, status)
             return Reply("ack", b"{}")
         now_ms = int(self._node.clock.now() * 1000)
         if not 0 < until_ms <= now_ms + VISIT_S * 1000 + CLOCK_SLACK_MS:
             details = (ErrorDetail("until", f"must be a time within {VISIT_S // 60} minutes"),)
             raise HubError(4005, "over HTTP a status needs an end in the next minutes", details=details)
-        visit = PresenceChange("visit", command.place, "", command.caller.principal.user, said.kept)
+        visit = PresenceChange("visit", command.place, "", command.caller.principal.user, status.kept)
         await PresenceStore(self._node.log).apply(self._node.name, [visit])
         return Reply("ack", b"{}")
 

@@ -38,7 +38,7 @@ class HttpBounds:
 
     Attributes:
         head_timeout_s: until the head of a request has arrived.
-        drain_s: from the begin of a shutdown until connections are cut.
+        drain_s: from the start of a shutdown until connections are cut.
         waiting_max: connections that have not sent a head yet, or were upgraded since.
         plain_max: connections with a plain request, from its head until they end.
         plain_by_address_max: of them from one address; `proxies` are not counted.
@@ -60,7 +60,7 @@ class HttpBounds:
         address = address_of((host, 0), {})
         is_over = self.plain_count >= self.plain_max
         if is_over or (not is_proxy and self.plain_by_address[address] >= self.plain_by_address_max):
-            self.plain_by_address += Counter()  # drops the zero that the look left behind
+            self.plain_by_address += Counter()  # drops the zero that the look-up left behind
             return False
         self.plain_count += 1
         self.plain_by_address[address] += 1
@@ -133,7 +133,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.app = served
 
     def on_message_complete(self) -> None:
-        """The body has arrived. Behind an answer that did not wait for it, the next request is waited for from now on."""
+        """The body has arrived. If it was answered before that, the wait for the next request begins only now."""
         self._is_body_due = False
         self._stop_body_timer()
         super().on_message_complete()

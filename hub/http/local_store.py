@@ -1,4 +1,4 @@
-"""The HTTP face of the local store: signed addresses. The signature is the permission; no token is read."""
+"""Serves the local store over HTTP by signed addresses. The signature is the permission; no token is read."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from hub.protocol.replies import log_error
 from streams.errors import StreamsError
 
 LINGER_BYTES: Final = 64 * 1024 * 1024
-"""Most bytes read and thrown away. Smaller, a refused part (8 MiB and more) is cut off; larger, it is traffic."""
+"""The most bytes read and thrown away. With less, a refused part (8 MiB and more) would be cut off; more is only traffic."""
 LINGER_S: Final = 10.0
 """Longest wait for the rest of a body: a body that drips is not waited for."""
 

@@ -94,7 +94,7 @@ async def open_stream(
     """A connection that follows one channel for as long as the context lasts, or the caller's token.
 
     Raises:
-        HubError: 4004 or 4010, too many connections; 4015, as many streams of one user as a socket may follow channels.
+        HubError: 4004 or 4010, too many connections; 4015, the user has as many streams as a socket may follow channels.
     """
     whose = (caller.principal.tenant, caller.principal.user)
     if hub.streams[whose] >= hub.settings.max_subscriptions:
@@ -140,7 +140,7 @@ async def stream(
     wanted = SubscribeRequest(place, Cursor(cursor), wants_state=False)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     lines = _lines(hub, caller, wanted)
-    first = await anext(lines)  # a refusal is still an answer of its own here
+    first = await anext(lines)  # a refusal can still be answered with its own status here
     return StreamingResponse(_go_on(first, lines), media_type="text/event-stream", headers=headers)
 
 

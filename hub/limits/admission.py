@@ -23,10 +23,10 @@ the whole node for the 10 s a handshake may last."""
 
 PENALTY_CONNECTS: Final = 1_000.0
 """The price of a socket closed for not listening, in connects of its user: one second's worth by default. After twenty
-of them (the burst) such a user comes in once a second; with less a flood of reconnects would cost the node more than it refuses."""
+of them (the burst) such a user may connect once a second; with less, a flood of reconnects costs more than refusing it saves."""
 
 _ANYBODY: Final = "@address"
-"""Stands in the place of a tenant; `@` is in no tenant's name."""
+"""Stands in the place of a tenant; no tenant's name has an `@`."""
 
 
 class ConnectLimits:
@@ -91,7 +91,7 @@ class ConnectLimits:
 AUTH_FAILURES: Final = frozenset({4001, 4002, 4019})
 """Codes that count against an address."""
 _WELL_SIGNED: Final = frozenset({4002, 4019})
-"""Of these, the codes of tokens whose signature was good: whoever sends one guesses nothing, and must learn what to do."""
+"""Of these, the codes of tokens whose signature was good: a client that sends one is not guessing, and must be told what to do."""
 
 
 class CountedConnection(Protocol):

@@ -40,7 +40,7 @@ ROUND_S: Final = 0.4
 REDIS_TIMEOUT_S: Final = 2.0
 
 USAGE_ROUNDS: Final = 12
-"""Usage for quotas is reported every so many rounds, three times within the life of a report, and when it changed."""
+"""Rounds between two reports of usage for quotas, so that three fall into the life of a report; a change is reported at once."""
 
 _log: Final = logging.getLogger(__name__)
 

@@ -64,7 +64,7 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
 PACE_FLOOR: Final = RateClass(1_000, 5_000, has_tenant_ceiling=False, is_shared=False)
 """Least rate at which one node takes messages of one user, refused ones and nonsense included. A refusal costs some 15 µs, so
 this is 1.5 % of a node's core; all classes together let through less than half of it."""
-_NOT_FRAMES: Final = frozenset({"auth", "connect", "address", "replay", "open"})
+_NOT_MESSAGES: Final = frozenset({"auth", "connect", "address", "replay", "open"})
 
 UNMETERED: Final = frozenset({"chunk"})
 """Classes bounded by something else: chunks by the window of their upload (`window` times `chunk_size`)."""
@@ -72,7 +72,7 @@ UNMETERED: Final = frozenset({"chunk"})
 
 def pace_of(rates: Mapping[str, RateClass]) -> RateClass:
     """The rate at which a user's messages are taken: the floor, or twice the sum of the classes where that is more."""
-    classes = [rate for name, rate in rates.items() if name not in _NOT_FRAMES]
+    classes = [rate for name, rate in rates.items() if name not in _NOT_MESSAGES]
     return replace(
         PACE_FLOOR,
         per_s=max(PACE_FLOOR.per_s, 2 * sum(rate.per_s for rate in classes)),
@@ -301,7 +301,7 @@ class RateLimiter:
         return drained
 
     def bucket_count(self) -> int:
-        """The number of buckets kept: a metric, and the proof that memory stays bounded."""
+        """The number of buckets kept, which shows that memory stays bounded."""
         return len(self._pace) + sum(map(len, (*(self._users or {}).values(), *self._tenants.values())))
 
 

@@ -28,7 +28,7 @@ NAMES_MAX: Final = 100_000
 
 
 class ChannelAccess:
-    """Asks of a channel's lists."""
+    """Reads the channels' lists, and keeps them for a moment."""
 
     def __init__(self, log: Log, clock: Clock) -> None:
         self._records = SettingsRecords(log)
@@ -80,7 +80,7 @@ class ChannelAccess:
         return await answer if inspect.isawaitable(answer) else answer
 
     async def require(self, channel: Channel, principal: Principal, action: str) -> None:
-        """Refuse who is not on the list.
+        """Refuse a user who is not on the list.
 
         Raises:
             HubError: 4003.
@@ -89,7 +89,7 @@ class ChannelAccess:
         refuse_unlisted(await self.lists(channel), principal.user, action)
 
     def forget(self, channel: Channel) -> None:
-        """The lists may have changed: read them when they are asked for."""
+        """Read the lists anew when they are next asked for: they may have changed."""
         if (held := self._held.pop(channel, None)) is not None:
             self._names -= _size(held[0])
 

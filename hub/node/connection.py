@@ -40,7 +40,7 @@ UNREAD_BYTES_MAX: Final = 1_048_576
 """Answers written to a client that does not read, beyond a full write buffer, before nothing more is taken of it. One may go over
 it. Without it fifty questions for history cost fifty pages of memory."""
 PACE_REST_S: Final = 0.05
-"""The rest of a user whose messages come faster than all limits together allow (`RateLimiter.is_in_pace`)."""
+"""The pause of a user whose messages come faster than all limits together allow (`RateLimiter.is_in_pace`)."""
 ANSWER_BEFORE_RESTART_S: Final = 1.0
 """The time a restart waits for a command under way. A replay may take longer: its client comes back with its cursor."""
 
@@ -198,7 +198,7 @@ class Connection:
         if self._task is not None:  # it may wait for a buffer that never drains
             self._task.cancel()
         self._owner.disconnect(self)
-        # The deadlines hold it until it is due for a look, a minute perhaps: it must be small by then.
+        # The wheel of deadlines holds it until its next check, perhaps for a minute: it must be small by then.
         self._task = self.upgrade = self._out = None
         self.session.forget_caller()
 
@@ -257,7 +257,7 @@ class Connection:
             self._transport.abort()
 
     def look_next(self, at_s: float) -> None:
-        """Its deadlines are looked at then, and not when they were to be before."""
+        """Have its deadlines checked at this time, instead of the one set before."""
         self.look_at = at_s
 
     def expiry_told(self, is_told: bool) -> None:
@@ -276,7 +276,7 @@ class Connection:
         self.wants_reasoning = "reasoning" in caller.capabilities
         self.upgrade = None
         if self._backlog is not None and not self._is_backlog_full() and self._transport is not None:
-            self._transport.resume_reading()  # a stranger's socket rested; see `_wait_behind`
+            self._transport.resume_reading()  # paused while the token was verified; see `_wait_behind`
 
     def route(self, command: Command) -> None:
         """Have the command's handler decide, and carry it out in order with the others of this connection."""
@@ -360,7 +360,7 @@ class Connection:
         self._owner.tell_status(self, channel, status)
 
     async def tell_member(self, channel: Channel, status: MemberStatus) -> None:
-        """Keep how the person is in a team, and tell its followers."""
+        """Keep the person's status in a team, and tell its followers."""
         await self._owner.tell_member(self, channel, status)
 
     def cursor_moved(self, wire: str) -> None:
@@ -417,14 +417,14 @@ class Connection:
             is_first = False
 
     def _wait_behind(self, message: object) -> None:
-        """Keep it for later. Of a stranger, who can wait for keys to be fetched, no more is read meanwhile."""
+        """Keep it for later. Nothing more is read meanwhile from a client whose token is still being verified."""
         if self._backlog is None:
             self._backlog = deque()
         self._backlog.append(message)
         if isinstance(message, bytes):
             self._backlog_bytes += len(message)
-        is_stranger = self.session.state is SessionState.AUTHENTICATING
-        if (is_stranger or self._is_backlog_full()) and self._transport is not None:
+        is_unverified = self.session.state is SessionState.AUTHENTICATING
+        if (is_unverified or self._is_backlog_full()) and self._transport is not None:
             self._transport.pause_reading()
 
     def _is_backlog_full(self) -> bool:
@@ -446,7 +446,7 @@ class Connection:
         self._take_backlog()
 
     async def _settled(self) -> None:
-        """Wait for the appends under way: who writes and then reads finds their own writing."""
+        """Wait for the appends under way, so that a client that writes and then reads finds what it wrote."""
         while self._unsettled_count:
             self._all_settled = asyncio.get_running_loop().create_future()
             await self._all_settled

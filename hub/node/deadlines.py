@@ -15,7 +15,7 @@ from hub.protocol.replies import reply
 from streams.json_bytes import to_json
 
 EXPIRY_NOTICE_S: Final = 60.0
-"""`connection.expiring` is sent so long before the token ends."""
+"""`connection.expiring` is sent this long before the token ends."""
 AGAIN_S: Final = 1.0
 """The next look at a connection whose look failed."""
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class DeadlineWheel(Generic[T]):
-    """Items by the tick in which they are due. Each item is put again after it came out, if it still matters.
+    """Items by the tick in which they are due. An item that still matters after it came out is put back.
 
     Args:
         tick_s: the resolution; an item comes out up to one tick late, never early.
@@ -75,9 +75,9 @@ class Deadlines:
         self._look_at(connection, connection.opened_at + self._handshake_s)
 
     def _look_at(self, connection: Connection, at_s: float) -> None:
-        """Look at it then, and not when it was to be looked at before: those entries are passed over as they come out.
+        """Check it at this time, instead of the one set before: its older entries are ignored as they come out of the wheel.
 
-        Without that each refresh would leave one more that is put again for ever.
+        Otherwise each refresh of a token would leave one more entry, put back for ever.
         """
         connection.look_next(at_s)
         self._wheel.put(connection, at_s)

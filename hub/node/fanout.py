@@ -156,7 +156,7 @@ class Fanout:
         self.settings_count += 1
 
     def events(self, entries: list[Entry]) -> None:
-        """Tail: new events. Many bytes of them are written page by page: a socket that does not read gets one."""
+        """Tail: new events. Many bytes of them are written page by page: a socket that does not read is given only one."""
         wires = [entry.wire(self.wire) for entry in entries]
         if len(wires) == 1 or sum(map(len, wires)) <= PAGE_BYTES:
             self._tell(entries, wires)
@@ -207,7 +207,7 @@ class Fanout:
             self._held_bytes -= len(held.popleft()[1])
 
     def live(self, entries: list[Entry]) -> None:
-        """Tail: new live entries. A slow client misses them; the next snapshot or the event that ends the story heals it."""
+        """Tail: new live entries. A slow client misses them; the next snapshot, or the event that ends the run, makes up for it."""
         for entry in entries:
             frame = encode_text(entry.wire(self.wire))
             is_presence = entry.type == b"channel.presence"
@@ -225,7 +225,7 @@ class Fanout:
             self._metrics.signals_out += len(self.subscribers)
 
     def is_of(self, epoch: str) -> bool:
-        """Tail: true when this is the life of the channel that is told of here."""
+        """Tail: true when this is the life of the channel whose events are sent here."""
         return epoch == self.epoch
 
     def broken(self) -> None:

@@ -44,12 +44,12 @@ from streams.records.presence import MemberStatus
 from streams.redis.log import Log
 
 OWED_LOOK_S: Final = 0.25
-"""Between two looks whether a channel is owed to somebody and Redis is back."""
+"""Pause between two attempts to subscribe the channels that are owed once Redis is back."""
 
 DELAY_S_MAX: Final = 5.0
 """Longest wait for a debt. A handshake that waited longer would be taken for dead by its client, and come again."""
 KEYS_EVERY_S: Final = 60.0
-"""The issuer's keys are fetched as often: whoever came by a key that was removed is gone within this time."""
+"""Pause between two fetches of the issuer's keys: a client whose key was removed is disconnected within this time."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -126,13 +126,13 @@ class Hub:
         await self.presence.start()
 
     def drain(self) -> None:
-        """Take nobody new, and end streams and long polls as sockets are ended: told when to come back, then closed."""
+        """Take no new connection, and end streams and long polls like sockets: told when to come back, then closed."""
         self.is_draining = True
         for connection in [connection for connection in self.connections if connection.is_listener]:
             connection.draining()
 
     async def stop(self) -> None:
-        """Let go: presence leaves are handed over, background work ends. The log is closed by whoever opened it."""
+        """Stop: presence is handed over to other nodes, background work ends. The log is closed by its owner."""
         self.is_draining = True
         self.late_cursors.close()
         await self.log.loops.stop(*self._loops)
@@ -221,7 +221,7 @@ class Hub:
         self.presence.changed(connection, channel, status)
 
     async def tell_member(self, connection: Connection, channel: Channel, status: MemberStatus) -> None:
-        """Keep how a person is in a team, and tell its followers.
+        """Keep a person's status in a team, and tell its followers.
 
         Raises:
             LogUnavailable: Redis is unreachable; it is told when it is back.
@@ -229,7 +229,7 @@ class Hub:
         await self.presence.member_changed(connection, channel, status)
 
     def revoked(self, revocation: Revocation) -> None:
-        """Tokens were revoked: close every connection that came by one of them."""
+        """Tokens were revoked: close every connection that was opened with one of them."""
         for connection in list(self.connections):
             caller = connection.session.caller
             if caller is not None and revocation.hits(caller.principal):
@@ -255,7 +255,7 @@ class Hub:
         connection.route(command)
 
     def channel_configured(self, channel: Channel) -> None:
-        """A channel's settings have changed: end the subscriptions of who may not read it any more."""
+        """A channel's settings have changed: end the subscriptions of users who may no longer read it."""
         self.access.forget(channel)
         self.spawn(self._narrow(channel))
 
@@ -311,7 +311,7 @@ class Hub:
             await asyncio.sleep(min(debt_s, DELAY_S_MAX))
 
     def as_hub_error(self, error: Exception) -> HubError:
-        """The error a client is told of an exception. A fault of ours is logged under the id it is told."""
+        """The error a client is given for an exception. A fault of the hub is logged under the id the client is given."""
         if isinstance(error, HubError):
             return error
         if isinstance(error, StreamsError):
@@ -325,7 +325,7 @@ class Hub:
         return self._take_binary(connection, data)
 
     def keep_cursor(self, connection: Connection, command: Command) -> None:
-        """Tell a cursor that came too fast a moment later."""
+        """Send a cursor that came too fast a moment later."""
         self.late_cursors.keep(connection, command)
 
     def cursor_moved(self, connection: Connection, wire: str) -> None:

@@ -70,7 +70,7 @@ class LateCursors:
             self._start()
 
     def _send_one(self, connection: Connection, command: Command) -> bool:
-        """True when it is done with: told, or no longer to be told."""
+        """True when nothing is left to do: it was sent, or must not be sent any more."""
         caller = connection.session.caller
         if caller is None or connection.session.state is not SessionState.READY:
             return True

@@ -40,7 +40,7 @@ class PresenceTracker:
         self._numbers = itertools.count(1)
         self._here: dict[tuple[ClientConnection, Channel], str] = {}
         self._vanished: dict[_Place, tuple[str, Channel, asyncio.TimerHandle]] = {}
-        self._said: dict[str, dict[str, PresenceChange]] = {}
+        self._statuses: dict[str, dict[str, PresenceChange]] = {}
         self._changes: list[PresenceChange] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._is_due = asyncio.Event()
@@ -103,29 +103,29 @@ class PresenceTracker:
         self._vanished[place] = (device, channel, timer)
 
     def changed(self, connection: ClientConnection, channel: Channel, status: str) -> None:
-        """A person says how they are."""
-        self._say("status", connection, channel, status)
+        """A person sets their status in a channel."""
+        self._set_status("status", connection, channel, status)
 
     async def member_changed(self, connection: ClientConnection, channel: Channel, status: MemberStatus) -> None:
-        """A team's member says how they are; returns when it is kept.
+        """A team's member sets their status; returns when it is stored.
 
         Raises:
             LogUnavailable: Redis is unreachable; it is told when it is back.
         """
-        if not self._say("member", connection, channel, status.kept):
+        if not self._set_status("member", connection, channel, status.kept):
             return
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(told)
         await told
 
-    def _say(
+    def _set_status(
         self, operation: Literal["status", "member"], connection: ClientConnection, channel: Channel, value: str
     ) -> bool:
         device = self._here.get((connection, channel))
         if device is None:
             return False
         change = PresenceChange(operation, channel, device, connection.session.principal.user, value)
-        self._said.setdefault(device, {})[operation] = change
+        self._statuses.setdefault(device, {})[operation] = change
         self._change(change)
         return True
 
@@ -134,7 +134,7 @@ class PresenceTracker:
         self._leave(device, channel, place[1])
 
     def _leave(self, device: str, channel: Channel, user: str) -> None:
-        self._said.pop(device, None)
+        self._statuses.pop(device, None)
         self._change(PresenceChange("leave", channel, device, user))
 
     def _change(self, change: PresenceChange) -> None:
@@ -192,7 +192,7 @@ class PresenceTracker:
         for (device, channel), (_, user, client) in here.items():
             if of(channel).partition == partition and (device, channel) not in told:
                 changes.append(PresenceChange("join", channel, device, user, client))
-                changes += self._said.get(device, {}).values()
+                changes += self._statuses.get(device, {}).values()
         changes += [
             PresenceChange("leave", channel, device, user)
             for (device, channel), user in told.items()

@@ -54,7 +54,7 @@ class Recovery:
         self.catch_up(connection)  # also when it was noted: a catch-up that lost Redis left it so
 
     def catch_up(self, connection: Subscriber) -> None:
-        """Begin to catch a connection up, if it is behind, can take more, and nobody is at it."""
+        """Begin to catch a connection up, if it is behind, can take more, and is not being caught up already."""
         if connection in self._behind and connection.is_writable and connection not in self._tasks:
             self._tasks[connection] = self._node.spawn(self._catch_up(connection))
 
@@ -83,7 +83,7 @@ class Recovery:
                 behind.pop(sub, None)
             self._behind.pop(connection, None)
         except LogUnavailable:
-            # They stay noted. When Redis is back the tail speaks again, which begins anew; was it never lost, nothing else would.
+            # They stay noted. When Redis is back the tail reports it, which begins anew; if it was never lost, nothing else would.
             if self._node.log.is_available:
                 asyncio.get_running_loop().call_later(AGAIN_S, self.catch_up, connection)
         except Exception as error:
@@ -141,7 +141,7 @@ class Recovery:
     async def _mend(self, fanout: Fanout) -> None:
         try:
             await self.tell_break(fanout)
-        except StreamsError:  # when Redis is back the tail says so anew; was it never lost, nothing else would
+        except StreamsError:  # when Redis is back the tail reports it again; if it was never lost, nothing else would
             if self._node.log.is_available and fanout.subscribers:
                 asyncio.get_running_loop().call_later(AGAIN_S, self.note_broken, fanout)
             return
@@ -155,7 +155,7 @@ class Recovery:
         A subscription that was replayed further than the tail stands is compared by its own place.
 
         Raises:
-            LogUnavailable: Redis is unreachable again; the tail speaks up when it is back.
+            LogUnavailable: Redis is unreachable again; the tail reports it when it is back.
         """
         position, moves = fanout.position, fanout.move_count
         look = await self._node.log.look(fanout.channel, position.id)

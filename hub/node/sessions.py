@@ -1,6 +1,6 @@
-"""The sessions of one node and their sockets: resuming takes a session over, and its old socket is fenced, wherever it hangs.
+"""The sessions of one node and their sockets: resuming takes a session over, and closes its old socket on whichever node it is.
 
-A session's name opens nothing: who resumes has shown a token, and only a socket of the same person is fenced by it.
+A session's ID gives no access: a client that resumes has shown a token, and only a socket of the same person is closed by it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hub.protocol.commands import Caller
 
 
 def new_session_id() -> str:
-    """A name nobody guesses."""
+    """An ID that cannot be guessed."""
     return secrets.token_urlsafe(12)
 
 
@@ -31,7 +31,7 @@ class LiveSessions:
         self._sockets: dict[str, Connection] = {}
 
     def adopt(self, connection: Connection, caller: Caller, wanted: str | None) -> None:
-        """Establish a socket in its session, fence an older one, and tell other nodes if it wanted one from before.
+        """Establish a socket in its session, close an older one, and tell other nodes if it resumes a session.
 
         The session is the one it wants, unless that is somebody else's here; then, and by default, it is a new one.
         """
@@ -51,7 +51,7 @@ class LiveSessions:
             del self._sockets[connection.session.id]
 
     def claimed_elsewhere(self, claim: SessionClaim) -> None:
-        """A session was resumed on another node: fence its older socket, if it hangs here and is the same person's."""
+        """A session was resumed on another node: close its older socket, if it is here and the same person's."""
         old = self._sockets.get(claim.session_id)
         if old is not None and old.adopted_at < claim.at and _is_of(old, claim.tenant, claim.user):
             old.fail(_replaced())

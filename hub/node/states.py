@@ -142,7 +142,7 @@ class _Fold:
 
 
 def _noticed(reading: asyncio.Task[StateAt]) -> None:
-    """Take the failure of a reading whose askers have all left: it is nobody's, and no fault of the loop."""
+    """Retrieve the exception of a reading that nobody waits for any more, so that asyncio does not report it."""
     if not reading.cancelled():
         reading.exception()
 

@@ -1,4 +1,4 @@
-"""The subscriptions of a node: one from request to live is look, decide, tell, replay, receipt, join (docs/protocol.md#channels).
+"""The subscriptions of a node, from request to live: look, decide, tell, replay, receipt, join (docs/protocol.md#channels).
 
 The order on the wire: `channel.subscribed`, the replayed events, `channel.resumed`, live events. The fence is the head named in
 `channel.subscribed`: events after it are live. Where the state is included it stands exactly at that head.
@@ -48,7 +48,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A subscription about which nothing was told yet: it holds back signals, and its opening is decided."""
+    """A subscription whose client was not answered yet: it holds back signals, and its opening is decided."""
 
     sub: Sub
     opening: Opening

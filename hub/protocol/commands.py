@@ -82,7 +82,7 @@ class Append(NamedTuple):
     """Append `draft`, then answer.
 
     Attributes:
-        results: added to the reply beside where the event stands: a map, one made from the append's answer, or JSON without
+        results: added to the reply beside the event's ID and seq: a map, one made from the append's answer, or JSON without
             braces.
         refused: the client's error for a guard's refusal; by default 4021 with the field and its present value.
     """

@@ -83,7 +83,7 @@ def stored_payload(event: EventType, append: Append, appended: Appended) -> byte
 def unless_stored(command: Command, error: HubError) -> Append:
     """A handler's refusal as an append that ends in it, unless the command's id is found.
 
-    A command that was stored before is answered as it was then, whatever has become of things since. The state checks of
+    A command that was stored before is answered as it was then, whatever has changed since. The state checks of
     handlers are courtesies that come before the append script, which alone knows what was stored. So a refusal by state is
     decided there, too: it becomes an append that no script lets through, unless it finds the command's id.
 

@@ -38,7 +38,7 @@ _NO_PAYLOAD: Final[Mapping[str, object]] = {}
 HANDSHAKES: Final = frozenset({"connection.init", "connection.reconnect"})
 _SENDABLE: Final = {name: event for name, event in CATALOGUE.items() if event.is_inbound and event.is_served}
 UNREADABLE_MAX: Final = 3
-"""Messages in a row that are not JSON objects: a client that speaks another protocol is sent away."""
+"""Messages in a row that are not JSON objects: a client that speaks another protocol is disconnected."""
 
 
 class ClientMessage(NamedTuple):

@@ -97,7 +97,7 @@ _SECRET_BYTES: Final = 32
 PUTS_MAX: Final = 128
 """PUTs a node receives at a time: each may hold 1 MiB of memory and its size on the disk."""
 PUTS_BY_KEY_MAX: Final = 8
-"""PUTs of one file at a time; of how many files a user has uploads open is bounded by itself."""
+"""PUTs of one file at a time; the number of files a user uploads at once has a limit of its own."""
 GRACE_S: Final = 10.0
 PACE_BYTES_PER_S: Final = 16_384
 """Least pace of a body, from its 10th second on: a slow telephone line's. A body that stalls is given up."""
@@ -108,7 +108,7 @@ class TooManyPuts(Exception):
 
 
 class TooSlow(Exception):
-    """The body comes more slowly than is waited for."""
+    """The body arrives more slowly than the store waits for."""
 
 
 def _secret_of(root: Path) -> bytes:

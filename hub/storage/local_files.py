@@ -34,7 +34,7 @@ from hub.storage.store import (
 )
 
 PART_MIN_BYTES: Final = 5 * 1024 * 1024
-"""S3's smallest part but the last; kept here too, so that what works locally works there."""
+"""S3's least size of every part but the last; kept here too, so that what works locally works on S3."""
 READ_BYTES: Final = 1024 * 1024
 SPOOL_LIFE_S: Final = 86_400
 _MANIFEST: Final = "manifest.json"
@@ -92,7 +92,7 @@ class LocalFiles:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _object(self, key: str) -> Path:
-        """The folder of an object. Keys are ours; that none leaves the store is checked again here."""
+        """The folder of an object. The hub makes the keys; that none leads out of the store is checked here once more."""
         path = (self._objects / key).resolve()
         if not path.is_relative_to(self._objects.resolve()) or path == self._objects.resolve():
             raise BadContent("a key must stay inside the store")

@@ -1,4 +1,4 @@
-"""Ends uploads: verified and ready, or failed and removed. Run by workers, any number of them, as often as they like.
+"""Ends uploads: verified and ready, or failed and removed. Any number of workers may run it, each step as often as needed.
 
 Each step is a compare-and-set on the record or an append guarded by it, so that exactly one of `file.ready` and
 `file.upload.failed` is ever appended, and the bytes of a failed upload are gone before the event says so.
@@ -151,9 +151,8 @@ class UploadFinisher:
             await self._finish_failing(replace(upload, reason=reason, message=message))
 
     async def _finish_failing(self, upload: UploadRecord) -> None:
-        retry_ms = (
-            self._now_ms() + VERIFY_LIFE_MS
-        )  # by the reaper, should the store be away for longer than we are asked again
+        # The reaper tries again, should the store be unreachable for longer than the worker retries.
+        retry_ms = self._now_ms() + VERIFY_LIFE_MS
         await self._records.watch(upload.channel, upload.event_id, retry_ms, is_moved=True)
         await self._remove(upload)
         reason = upload.reason or FailReason.STORAGE

@@ -1,4 +1,4 @@
-"""A node's side of `file.*`: requests, signatures, status and chunks are admitted, and clients told how to bring bytes.
+"""A node's side of `file.*`: admits requests, signatures, status and chunks, and tells clients how to send the bytes.
 
 It appends nothing but the request itself. An upload's end is decided by workers (hub.uploads.finishing).
 """
@@ -96,7 +96,7 @@ def absolute(origin: str, url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UploadAuthorizer:
-    """Tells clients how to bring bytes (`file.upload.authorized`): the position so far, and signed addresses for the rest."""
+    """Tells clients how to send bytes (`file.upload.authorized`): the position so far, and signed addresses for the rest."""
 
     store: ObjectStore
     limits: UploadLimits
@@ -231,7 +231,7 @@ class UploadRequests:
     async def request(
         self, draft: Draft, payload: FileUploadRequest, caller: Caller, origin: str
     ) -> tuple[Json, Appended]:
-        """Reserve, append the request, write its record, and answer how to bring the bytes. A repeat gets the same upload.
+        """Reserve, append the request, write its record, and answer how to send the bytes. A repeat gets the same upload.
 
         Raises:
             HubError: 4005, 4017.
@@ -258,7 +258,7 @@ class UploadRequests:
         return await self._authorizer.authorize(upload, origin, self.now_ms(), is_new=is_new), appended
 
     async def sign(self, channel: Channel, payload: FileUploadSign, caller: Caller, origin: str) -> Json:
-        """Sign further parts. Digests brought before any part make it an upload whose parts the store verifies.
+        """Sign further parts. Digests sent before any part make it an upload whose parts the store verifies.
 
         Raises:
             HubError: 4003, 4005, 4018, 4021, 4022.
@@ -303,7 +303,7 @@ class UploadRequests:
         return await self._authorizer.authorize(upload, origin, self.now_ms(), held=self.sockets.position(upload))
 
     async def admit(self, channel: Channel, upload_id: str, user: str) -> UploadRecord:
-        """Read the upload, and require that this user may bring bytes to it now.
+        """Read the upload, and require that this user may send bytes to it now.
 
         Raises:
             HubError: 4003, 4018, 4021, 4022.
@@ -395,7 +395,7 @@ class UploadRequests:
         return await self.records.read(upload.channel, upload.id) or upload
 
     async def _prefer_digests(self, upload: UploadRecord, payload: FileUploadSign) -> UploadRecord:
-        """Have the store verify each part, where the client brings digests before any part has arrived.
+        """Have the store verify each part, where the client sends digests before any part has arrived.
 
         Its first URLs were signed before any digest was known, so it was begun without, and AWS takes no digests then: it is
         begun again. With parts there already it stays as it is, and verification reads the bytes.

@@ -1,6 +1,6 @@
 """Verifies that stored bytes are the file that was announced (size, checksums, content type), and the hook for a scanner.
 
-It changes nothing but making an object of its parts. By default nothing is scanned, and `file.ready` says so.
+It changes nothing, except that it makes an object of its parts. By default nothing is scanned, and `file.ready` says so.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def receiver_factory(hub_now: Callable[[], Hub | None], hosts: HostPolicy, path_
     def make(upgrade: Upgrade) -> SocketReceiver:
         hub = hub_now()
         if upgrade.path.removeprefix(path_prefix) != SOCKET_PATH:
-            raise UpgradeRefused(404, f"sockets are at {SOCKET_PATH}")
+            raise UpgradeRefused(404, f"WebSockets are served at {SOCKET_PATH}")
         if hub is None or hub.is_draining:
             raise UpgradeRefused(503, "the node is not ready; try another one")
         if hosts.is_for_all and not hosts.allows(upgrade.headers.get(b"host")):

@@ -111,9 +111,9 @@ class Settings:
         "HUB_ALLOWED_HOSTS",
         HOSTS,
         "host names requests may be addressed to, besides addresses, `localhost` and the names of `HUB_HOST`, "
-        "`WEBSOCKET_URL` and `HUB_ALLOWED_ORIGINS`; set, it holds for all requests but health and metrics",
+        "`WEBSOCKET_URL` and `HUB_ALLOWED_ORIGINS`; if set, all requests but health and metrics are checked",
         default=frozenset(),
-        shown="checked for the console, and for all of a hub with the dev secret",
+        shown="checked for the console, and for every request to a hub with the dev secret",
     )
     trusted_proxies: tuple[Network, ...] = setting(
         "HUB_TRUSTED_PROXIES",
@@ -204,7 +204,7 @@ class Settings:
     max_http_connections_by_address: int = setting(
         "HUB_HTTP_CONNECTIONS_BY_ADDRESS",
         whole(1, 10_000_000),
-        "of them from one address; trusted proxies are not counted",
+        "the same from one address; trusted proxies are not counted",
         default=500,
         shown="500",
     )

@@ -112,19 +112,23 @@ class HubCollector(Collector):
             up.add_metric([name], float(is_working))
         yield up
         durability = GaugeMetricFamily(
-            "hub_durability", "1 for the level that acks name, by kind of channel.", labels=["kind", "level"]
+            "hub_durability", "1 for the durability that acks report, by kind of channel.", labels=["kind", "level"]
         )
         for kind, level in hub.log.durability.items():
             durability.add_metric([kind, level], 1)
         yield durability
-        yield CounterMetricFamily("hub_events_appended", "Drafts answered by the log.", value=hub.log.appended_count)
         yield CounterMetricFamily(
-            "hub_broken_events", "Stored events that a fold passed over as broken.", value=hub.states.broken_count
+            "hub_events_appended", "Appends that the log has answered.", value=hub.log.appended_count
         )
-        yield CounterMetricFamily("hub_append_batches", "Script calls that carried them.", value=hub.log.batch_count)
-        yield CounterMetricFamily("hub_tail_reads", "Reads of channels that moved.", value=hub.log.read_count)
+        yield CounterMetricFamily(
+            "hub_broken_events",
+            "Stored events that were skipped as broken when a state was folded.",
+            value=hub.states.broken_count,
+        )
+        yield CounterMetricFamily("hub_append_batches", "Script calls that carried appends.", value=hub.log.batch_count)
+        yield CounterMetricFamily("hub_tail_reads", "Reads of channels with new events.", value=hub.log.read_count)
         yield CounterMetricFamily("hub_events_delivered", "Events handed to sockets.", value=metrics.events_out)
-        yield CounterMetricFamily("hub_signals_delivered", "Live entries handed to sockets.", value=metrics.signals_out)
+        yield CounterMetricFamily("hub_signals_delivered", "Signals handed to sockets.", value=metrics.signals_out)
         yield CounterMetricFamily("hub_resumes", "Subscriptions that began at a cursor.", value=metrics.resumes)
         yield CounterMetricFamily(
             "hub_slow_closes", "Sockets closed for being too far behind.", value=metrics.slow_closes
@@ -144,5 +148,5 @@ def _latency(metrics: NodeMetrics) -> HistogramMetricFamily:
     for bound, count in zip((*LATENCY_BOUNDS_MS, None), metrics.latency_counts, strict=True):
         total += count
         buckets.append(("+Inf" if bound is None else str(bound / 1000), total))
-    text = "From an event's ID (when Redis stored it) to the sockets, one observation a batch."
+    text = "From storing an event (the time in its ID) to handing it to the sockets; one observation per batch."
     return HistogramMetricFamily("hub_publish_to_deliver_seconds", text, buckets, metrics.latency_sum_ms / 1000)

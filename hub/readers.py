@@ -225,7 +225,7 @@ def _read_durability(text: str) -> Mapping[Kind, Durability]:
     return MappingProxyType(levels)
 
 
-AGENTS: Final = Reader(_read_agents, "name=module:object, several divided by commas, each name once")
+AGENTS: Final = Reader(_read_agents, "name=module:object, several separated by commas, each name once")
 
 
 def _read_networks(text: str) -> tuple[Network, ...]:
@@ -239,13 +239,13 @@ def _read_hosts(text: str) -> frozenset[str]:
     return hosts
 
 
-NETWORKS: Final = Reader(_read_networks, "`none`, or addresses and networks such as 10.0.0.0/8, divided by commas")
-HOSTS: Final = Reader(_read_hosts, "host names without port, such as hub.example.com, divided by commas")
-ORIGINS: Final = Reader(_read_origins, "`*`, or https://host or https://host:port, several divided by commas")
+NETWORKS: Final = Reader(_read_networks, "`none`, or addresses and networks such as 10.0.0.0/8, separated by commas")
+HOSTS: Final = Reader(_read_hosts, "host names without port, such as hub.example.com, separated by commas")
+ORIGINS: Final = Reader(_read_origins, "`*`, or https://host or https://host:port, several separated by commas")
 RATES: Final = Reader(
-    _read_rates, "off, or class=rate/burst, several divided by commas; classes are " + " ".join(_RATE_NAMES)
+    _read_rates, "off, or class=rate/burst, several separated by commas; classes are " + " ".join(_RATE_NAMES)
 )
 DURABILITIES: Final = Reader(
     _read_durability,
-    f"one of {' '.join(Durability)}, or kind=level, several divided by commas; kinds are {' '.join(Kind)}",
+    f"one of {' '.join(Durability)}, or kind=level, several separated by commas; kinds are {' '.join(Kind)}",
 )

@@ -105,11 +105,11 @@ def compile_grants(claim: object, user: str) -> Grants:
 
 def _read_actions(pattern: object, listed: object) -> frozenset[str]:
     if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
-        raise MalformedGrants("a grant's pattern is kind:name, exact or with one trailing *")
+        raise MalformedGrants("a grant's pattern must be kind:name, exact or with one trailing *")
     if not isinstance(listed, list) or not all(isinstance(action, str) for action in listed):
-        raise MalformedGrants("a grant's actions are a list of strings")
+        raise MalformedGrants("a grant's actions must be a list of strings")
     if not ACTIONS.issuperset(listed):
-        raise MalformedGrants("a grant's actions are of " + ", ".join(sorted(ACTIONS)))
+        raise MalformedGrants("a grant's actions must be among " + ", ".join(sorted(ACTIONS)))
     return _action_set(frozenset(listed))
 
 

@@ -134,8 +134,8 @@ def read_principal(claims: Mapping[str, object], now: float, policy: TokenPolicy
     Raises:
         HubError: 4001 for a claim that is missing, malformed or not valid yet; 4002 once the token has expired.
     """
-    user = _matching(claims, "sub", _NAME, "is 1 to 128 of A-Z a-z 0-9 _ . @ | + ~ -")
-    tenant = _matching(claims, "tenant", _TENANT, "is 1 to 64 of A-Z a-z 0-9 _ -")
+    user = _matching(claims, "sub", _NAME, "must be 1 to 128 of A-Z a-z 0-9 _ . @ | + ~ -")
+    tenant = _matching(claims, "tenant", _TENANT, "must be 1 to 64 of A-Z a-z 0-9 _ -")
     expires_at = _time(claims, "exp")
     if expires_at is None:
         raise invalid_token("exp", "is required")
@@ -187,7 +187,7 @@ def _time(claims: Mapping[str, object], field: str) -> float | None:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not 0 <= value <= _LAST_SECOND:  # type: ignore[arg-type,operator]  # checked in is_number
-        raise invalid_token(field, "is seconds since 1970")
+        raise invalid_token(field, "must be seconds since 1970")
     return float(value)  # type: ignore[arg-type]  # as above
 
 
@@ -196,7 +196,7 @@ def _text(claims: Mapping[str, object], field: str, max_length: int) -> str | No
     if value is None:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= max_length or not value.isprintable():
-        raise invalid_token(field, f"is 1 to {max_length} printable characters")
+        raise invalid_token(field, f"must be 1 to {max_length} printable characters")
     return value
 
 
@@ -250,7 +250,7 @@ def check_shape(token: str) -> None:
         HubError: 4001.
     """
     if not isinstance(token, str) or len(token) > TOKEN_CHARS_MAX or not _COMPACT.fullmatch(token):
-        raise invalid_token("token", f"is a JWT of at most {TOKEN_CHARS_MAX} characters")
+        raise invalid_token("token", f"must be a JWT of at most {TOKEN_CHARS_MAX} characters")
 
 
 KID_CHARS_MAX: Final = 256
@@ -380,7 +380,7 @@ def _kid(token: str) -> str | None:
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise invalid_token("token", "is not a JWT") from None
     if kid is not None and (not isinstance(kid, str) or not 1 <= len(kid) <= KID_CHARS_MAX):
-        raise invalid_token("kid", f"is 1 to {KID_CHARS_MAX} characters")
+        raise invalid_token("kid", f"must be 1 to {KID_CHARS_MAX} characters")
     return kid
 
 

@@ -207,7 +207,7 @@ class Core:
 
     def _on_hole(self, frame: Frame) -> None:
         self.hole_count += 1
-        self.broken = f"{frame['channel']}: the hub skipped events without a gap"
+        self.broken = f"{frame['channel']}: the hub skipped events without reporting a gap"
 
     def _on_reply(self, frame: Frame, text: str, now: float) -> None:
         re, payload, channel = frame["re"], frame["payload"], frame.get("channel")

@@ -115,8 +115,8 @@ class Driver:
                     self._token.expire()
                 await asyncio.sleep(verdict.delay_s)
         except Exception as problem:
-            _log.exception("the hub client stopped by a fault of its own")
-            self._core.fail(ClientError(f"the client stopped by a fault of its own: {problem!r}"))
+            _log.exception("the hub client stopped because of an internal error")
+            self._core.fail(ClientError(f"the client stopped because of an internal error: {problem!r}"))
         finally:
             self.settled.set()
 

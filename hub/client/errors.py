@@ -98,7 +98,9 @@ class StreamBroken(ClientError):
     """The hub skipped events without saying so, again and again from the same cursor. Nothing was delivered past it."""
 
     def __init__(self, channel: str, expected_seq: int, got_seq: int) -> None:
-        super().__init__(f"{channel}: seq {expected_seq} never came, the hub sends {got_seq} instead; report this hub")
+        super().__init__(
+            f"{channel}: seq {expected_seq} never arrived, the hub sent {got_seq} instead; report this hub"
+        )
         self.channel = channel
         self.expected_seq = expected_seq
         self.got_seq = got_seq

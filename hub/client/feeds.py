@@ -100,7 +100,7 @@ class Feeds:
         """
         channel = feed.options.channel
         if channel in self._by_channel:
-            raise ValueError(f"{channel} is followed already; share that iterator or use another client")
+            raise ValueError(f"{channel} is already followed; share that iterator or use another client")
         self._by_channel[channel] = feed
         if self.ready:
             self._ask([feed])

@@ -75,7 +75,9 @@ def agent_for(place: Channel, named: str | None) -> str:
         own = place.name.partition(".")[0]
         if named not in {None, own}:
             raise HubError(
-                4005, "this channel belongs to another agent", details=(ErrorDetail("agent", "is not the channel's"),)
+                4005,
+                "this channel belongs to another agent",
+                details=(ErrorDetail("agent", "is not this channel's agent"),),
             )
         return own
     if named in {None, NOBODY}:

@@ -116,8 +116,8 @@ class ChannelCommands:
             return Reply("ack", b"{}")
         head = (await self._node.log.look(place)).head.id
         if id_order(up_to) > id_order(head):
-            details = (ErrorDetail("up_to", f"is above the newest event, {head}"),)
-            raise HubError(4018, "no event of this channel is that new", details=details)
+            details = (ErrorDetail("up_to", f"is after the newest event, {head}"),)
+            raise HubError(4018, "this channel has no event that new; details name the newest", details=details)
         data = to_json({"up_to": up_to, "user": user})
         return Append(command.draft(data=data, guards=(marking(place, user, up_to),)))
 
@@ -132,12 +132,12 @@ class ChannelCommands:
         state = await self._node.states.fold(place, await self._node.log.look(place))
         held = state.of(CHANNEL_SETTINGS)
         if merged(held.metadata, given.get("metadata", {})) is None:
-            raise HubError(4011, f"metadata may have {METADATA_BYTES_MAX} bytes in all")
+            raise HubError(4011, f"metadata may have at most {METADATA_BYTES_MAX} bytes in total")
         members = given.get("members", {})
         if changed_members(held.members, members) is None:
-            raise HubError(4011, f"a channel may have {MEMBERS_MAX} members")
+            raise HubError(4011, f"a channel may have at most {MEMBERS_MAX} members")
         if changed_access(held.access, given.get("access", {})) is None:
-            raise HubError(4011, f"a channel's access lists may have {ACCESS_BYTES_MAX} bytes in all")
+            raise HubError(4011, f"a channel's access lists may have at most {ACCESS_BYTES_MAX} bytes in total")
         expected = wanted.if_revision
         checks = () if expected is None else (("revision", "eq", str(expected) if expected else ""),)
         guards = [Guard(settings_guard_name(place), checks, access_sets(given.get("access", {})), ("revision",))]

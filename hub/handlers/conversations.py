@@ -46,7 +46,7 @@ def require_offered(on_busy: OnBusy | None) -> None:
         HubError: 4024.
     """
     if on_busy in _LATER:
-        raise HubError(4024, "on_busy may be enqueue or reject here")
+        raise HubError(4024, "on_busy must be enqueue or reject on this hub")
 
 
 class Conversations:

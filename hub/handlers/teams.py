@@ -48,7 +48,9 @@ class TeamCommands:
         now_ms = int(self._node.clock.now() * 1000)
         if not 0 < until_ms <= now_ms + VISIT_S * 1000 + CLOCK_SLACK_MS:
             details = (ErrorDetail("until", f"must be a time within {VISIT_S // 60} minutes"),)
-            raise HubError(4005, "over HTTP a status needs an end in the next minutes", details=details)
+            raise HubError(
+                4005, "a status set over HTTP must end within the next minutes; details say how many", details=details
+            )
         visit = PresenceChange("visit", command.place, "", command.caller.principal.user, status.kept)
         await PresenceStore(self._node.log).apply(self._node.name, [visit])
         return Reply("ack", b"{}")

@@ -214,7 +214,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the port's signature
     """Answer a request of a connection too many, and end it."""
-    error = HubError(4010, "too many connections; use one for many requests, or come back later", retry_after_ms=1_000)
+    error = HubError(4010, "too many connections; reuse one for several requests, or retry later", retry_after_ms=1_000)
     body = json.dumps(problem_document(error)).encode()
     headers = [
         (b"content-type", PROBLEM_TYPE.encode()),

@@ -102,7 +102,7 @@ async def _collect(request: Request, limit_bytes: int) -> bytes:
 
 
 def _too_large(limit_bytes: int) -> HubError:
-    return HubError(4011, f"a body is at most {limit_bytes} bytes")
+    return HubError(4011, f"a body may have at most {limit_bytes} bytes")
 
 
 def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
@@ -116,7 +116,7 @@ def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
     principal = caller.principal
     retry_after_ms = hub.limiter.take((principal.tenant, principal.user), rate, hub.clock.monotonic())
     if retry_after_ms is not None:
-        raise HubError(4004, "too many of these; retry later", retry_after_ms=retry_after_ms)
+        raise HubError(4004, "too many commands of this kind; retry later", retry_after_ms=retry_after_ms)
 
 
 async def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:

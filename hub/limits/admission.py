@@ -49,7 +49,7 @@ class ConnectLimits:
         if not self._limiter.is_off and waiting >= self._pending_max:
             raise HubError(
                 4010,
-                "too many connections from your address wait to authenticate; try again later",
+                "too many connections from your address are waiting to authenticate; try again later",
                 retry_after_ms=1_000,
             )
         self._pending[address] = waiting + 1

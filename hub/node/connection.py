@@ -185,7 +185,7 @@ class Connection:
         pause = {"reconnect_after_ms": self._owner.drain_delay_ms()}
         self.send(reply("connection.drain", None, None, to_json(pause)))
         if self._task is None:
-            self.close(CLOSE_RESTART, "the node restarts")
+            self.close(CLOSE_RESTART, "the node is restarting")
         else:
             self.session.closed()
             self._owner.spawn(self._close_after(self._task))
@@ -487,7 +487,7 @@ class Connection:
 
     async def _close_after(self, task: asyncio.Task[None]) -> None:
         await asyncio.wait({task}, timeout=ANSWER_BEFORE_RESTART_S)
-        self.close(CLOSE_RESTART, "the node restarts")
+        self.close(CLOSE_RESTART, "the node is restarting")
 
     def _close_if_settled(self) -> None:
         if self._unsettled_count == 0 and self._closing is not None and self._transport is not None:

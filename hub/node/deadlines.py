@@ -111,7 +111,7 @@ class Deadlines:
         caller = connection.session.caller
         if caller is None:
             if now >= connection.opened_at + self._handshake_s:
-                connection.fail(HubError(4008, "connection.init did not come in time"))
+                connection.fail(HubError(4008, "connection.init did not arrive in time"))
             else:
                 self.add(connection)
             return

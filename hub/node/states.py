@@ -235,7 +235,7 @@ class StateReader:
             self._fold_one(state, entry)
         except EventsMissing as error:
             self.broken_count += 1
-            _log.warning("events are missing out of the middle of a channel; its state begins after them: %s", error)
+            _log.warning("events are missing from the middle of a channel; its state begins after them: %s", error)
             state = ChannelState.begin(channel)
             self._fold_one(state, entry)
         return state
@@ -245,7 +245,7 @@ class StateReader:
             state.advance(entry)
         except BrokenEvent as error:
             self.broken_count += 1
-            _log.warning("a stored event is broken and was passed over: %s", error)
+            _log.warning("a stored event is broken and was skipped: %s", error)
 
     async def _fold(self, channel: Channel, look: Look) -> _Fold:
         fold = self._folds.pop(channel, None)
@@ -301,7 +301,7 @@ class StateReader:
             try:
                 state = ChannelState.load(snapshot.state)
             except SnapshotRefused:
-                _log.info("an old snapshot was passed over")
+                _log.info("an old snapshot was ignored")
             else:
                 if state.seq <= look.head.seq:
                     return _Fold(look.epoch, state, state.seq, len(snapshot.state))
@@ -325,6 +325,6 @@ def moment(at: str) -> str:
         try:
             ms = milliseconds_of_text(at)
         except ValueError:
-            raise MalformedCursor("`at` is an event id or an RFC 3339 time") from None
+            raise MalformedCursor("`at` must be an event ID or an RFC 3339 time") from None
         return str(max(ms, 0))  # XRANGE reads a bare end as its last ID, and knows none before 1970
     return at

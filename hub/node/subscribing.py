@@ -199,7 +199,8 @@ class Subscriptions:
             raise HubError(4003, "your token does not allow read in this channel")
         if not has_room:
             raise HubError(
-                4015, f"a connection follows {self._node.settings.max_subscriptions} channels at most; leave some"
+                4015,
+                f"a connection follows {self._node.settings.max_subscriptions} channels at most; unsubscribe from some",
             )
         former = connection.subscriptions.get(request.channel.wire)
         if former is not None:

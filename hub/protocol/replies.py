@@ -136,7 +136,7 @@ def log_error(error: StreamsError) -> HubError:
 def invalid_state(field: str, present: str | None) -> HubError:
     """4021 with the field and its present state."""
     details = (ErrorDetail(field, f"is {present}" if present else "is not set"),)
-    return HubError(4021, "the state has changed since; details give its present value", details=details)
+    return HubError(4021, "the state has changed since; details give its current value", details=details)
 
 
 # Openings of subscriptions

@@ -214,7 +214,7 @@ class Session:
         if event.lane is Lane.LIVE or event.rate == "control":
             late = _late(event, message, self.caller) if event.rate == "cursor" else None
             return Dropped(message.id if event.lane is Lane.LIVE else None, message.channel, late)
-        raise HubError(4004, "too many of these; retry later", retry_after_ms=retry_after_ms)
+        raise HubError(4004, "too many commands of this kind; retry later", retry_after_ms=retry_after_ms)
 
     def _refuse(self, error: HubError, re: str | None, channel: str | None = None, now: float | None = None) -> Refused:
         if error.row.name == "rate_limited" and now is not None:
@@ -242,7 +242,7 @@ def read_values(data: bytes) -> list[object]:
     except (ValueError, RecursionError) as error:
         is_deep = "recursion" in str(error)
         sentence = (
-            "the message is nested too deep" if is_deep else "send one JSON object, or an array of them, in UTF-8"
+            "the message is nested too deeply" if is_deep else "send one JSON object, or an array of them, in UTF-8"
         )
         raise Unreadable(sentence, _readable_id(data)) from None
     if isinstance(value, list):
@@ -260,7 +260,7 @@ def read_message(value: object) -> ClientMessage:
         BadMessage: a field of the message is missing or of the wrong type.
     """
     if not isinstance(value, dict):
-        raise Unreadable("a message is a JSON object", None)
+        raise Unreadable("a message must be a JSON object", None)
     given_id = value.get("id")
     re_id = given_id if isinstance(given_id, str) and ID.fullmatch(given_id) else None
     if given_id is not None and re_id is None:

@@ -83,7 +83,7 @@ def check(secret: bytes, arrived: LocalRequest, now: float) -> LocalRequest:
     if not hmac.compare_digest(expected.encode(), arrived.query.get(SIGNATURE, "").encode()):
         raise SignatureRefused("this request is not the one that was signed; send it unchanged")
     if not rest.get(EXPIRES, "").isdigit() or now > int(rest[EXPIRES]):
-        raise SignatureRefused("this request has expired; request a new address")
+        raise SignatureRefused("this address has expired; request a new one")
     return ticket
 
 
@@ -187,7 +187,7 @@ class LocalStore:
         own = (ticket.key, ticket.query.get(_HANDLE, ""), ticket.query.get(_PART, ""))
         by_key = sum(key == ticket.key for key, _, _ in self._receiving)
         if own in self._receiving or by_key >= PUTS_BY_KEY_MAX or len(self._receiving) >= PUTS_MAX:
-            raise TooManyPuts("this is being received already, or too much is; send it again in a second")
+            raise TooManyPuts("this part is being received already, or too many are; send it again in a second")
         self._receiving.add(own)
         try:
             return await self._receive(ticket, body)
@@ -206,7 +206,7 @@ class LocalStore:
                 async with asyncio.timeout(GRACE_S) as deadline:
                     await self._spool(path, body, size, deadline)
             except TimeoutError:
-                raise TooSlow("the bytes come too slowly; send them again") from None
+                raise TooSlow("the bytes arrive too slowly; send them again") from None
             if handle is not None:
                 part = StoredPart(int(ticket.query[_PART]), size, sha256)
                 stored = await self._threads.run(self.files.keep_part, ticket.key, handle, part, path)

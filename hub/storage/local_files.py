@@ -128,7 +128,7 @@ class LocalFiles:
         try:
             source.replace(target)
         except FileNotFoundError as error:
-            raise UploadGone("the upload ended while the part arrived") from error
+            raise UploadGone("the upload ended while the part was arriving") from error
         for older in folder.glob(f"{part.n:05}-*"):
             if older != target:
                 older.unlink(missing_ok=True)
@@ -147,7 +147,7 @@ class LocalFiles:
         if not parts or numbers != sorted(set(numbers)) or any(stored.get(part.tag) != part for part in parts):
             raise BadContent("these are not the parts that are stored")
         if any(part.size < PART_MIN_BYTES for part in parts[:-1]):
-            raise BadContent("every part but the last needs 5 MiB")
+            raise BadContent("every part but the last needs at least 5 MiB")
         for name in stored.keys() - {part.tag for part in parts}:
             (folder / name).unlink()
         mime = json.loads((folder / _UPLOAD).read_bytes())["mime"]
@@ -257,8 +257,8 @@ def _parts_in(folder: Path) -> list[StoredPart]:
 
 def _matching_digest(source: Path, size: int, expected: str | None) -> str:
     if source.stat().st_size != size:
-        raise BadContent("the bytes are more or fewer than were announced")
+        raise BadContent("the size is not the one announced")
     digest = digest_file(source)
     if expected is not None and digest != expected:
-        raise BadContent("the bytes do not have the announced checksum")
+        raise BadContent("the checksum is not the one announced")
     return digest

@@ -79,11 +79,13 @@ class UploadLimits:
             raise HubError(4005, "choose another file name", details=(ErrorDetail("filename", problem),))
         if _MIME.fullmatch(mime) is None:
             raise HubError(
-                4005, "give the content type as type/subtype", details=(ErrorDetail("mime", "is no content type"),)
+                4005, "give the content type as type/subtype", details=(ErrorDetail("mime", "is not a content type"),)
             )
         if size > self.file_max_bytes:
             raise HubError(
-                4017, f"a file is at most {self.file_max_bytes} bytes", details=(ErrorDetail("size", "is too large"),)
+                4017,
+                f"a file may have at most {self.file_max_bytes} bytes",
+                details=(ErrorDetail("size", "is too large"),),
             )
         if not self.allows_type(plain_type(mime)):
             raise HubError(

@@ -274,7 +274,7 @@ class UploadRequests:
             raise HubError(
                 4005,
                 f"there are {upload.plan.part_count} parts",
-                details=(ErrorDetail("parts", "has a part too many"),),
+                details=(ErrorDetail("parts", "names a part beyond the last"),),
             )
         await self.records.move(upload, UploadState.UPLOADING)
         upload = await self._prefer_digests(upload, payload)

@@ -243,7 +243,7 @@ class SocketUploads:
             raise HubError(
                 4021,
                 "this upload takes no chunks; use its signed addresses",
-                details=(ErrorDetail("strategy", upload.plan.strategy),),
+                details=(ErrorDetail("strategy", f"is {upload.plan.strategy}"),),
             )
         queue.checked_at = now
         if receiver is None:

@@ -96,7 +96,7 @@ async def verify(store: ObjectStore, upload: UploadRecord, claim: UploadClaim) -
     digests = await _assemble(store, upload, claim) if upload.plan.is_multipart else []
     stored = await store.look(upload.key)
     if stored is None:
-        raise Rejected(FailReason.SIZE, f"nothing arrived of {upload.size} bytes")
+        raise Rejected(FailReason.SIZE, f"none of {upload.size} bytes arrived")
     if stored.size != upload.size:
         raise Rejected(FailReason.SIZE, f"{stored.size} bytes arrived, {upload.size} were announced")
     checksum, is_composite = await _checksum(store, upload, claim, stored, digests)
@@ -180,7 +180,7 @@ async def _detect(store: ObjectStore, upload: UploadRecord) -> str:
     detected = detect(head)
     declared = plain_type(upload.mime)
     if detected in REFUSED_TYPES:
-        raise Rejected(FailReason.TYPE, f"it is {detected}, which is not accepted")
+        raise Rejected(FailReason.TYPE, f"the file is {detected}, which is not accepted")
     if contradicts(declared, detected):
-        raise Rejected(FailReason.TYPE, f"it is {detected} and not {declared}")
+        raise Rejected(FailReason.TYPE, f"the file is {detected}, not {declared}")
     return detected

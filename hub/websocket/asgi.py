@@ -91,7 +91,7 @@ class AsgiTransport:
             if self._closing is not None:
                 continue
             if len(data) > self._limit_bytes:  # the server in front may have a higher limit
-                self.close(TOO_LARGE, f"a message is at most {self._limit_bytes} bytes")
+                self.close(TOO_LARGE, f"a message may have at most {self._limit_bytes} bytes")
             elif text is None:
                 receiver.binary(data)
             else:

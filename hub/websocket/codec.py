@@ -440,7 +440,7 @@ class FrameDecoder:
         try:
             return message.finish(self._limit)
         except TooLarge:
-            raise _Violation(TOO_LARGE, f"a message is at most {self._limit} bytes") from None
+            raise _Violation(TOO_LARGE, f"a message may have at most {self._limit} bytes") from None
         except zlib.error:
             raise _Violation(PROTOCOL_ERROR, "a compressed message must inflate") from None
 
@@ -459,7 +459,7 @@ class FrameDecoder:
             size = _extended(data[at + 2 : start - 4])
         held = len(self._message.body) if self._message is not None else 0
         if not first & 0x08 and held + size > self._limit:
-            raise _Violation(TOO_LARGE, f"a message is at most {self._limit} bytes")
+            raise _Violation(TOO_LARGE, f"a message may have at most {self._limit} bytes")
         return (first, start, size) if start <= end else None
 
     def _check_first_bytes(self, first: int, second: int) -> None:
@@ -474,7 +474,7 @@ class FrameDecoder:
             if not first & FIN or second & 0x7F > CONTROL_BYTES_MAX:
                 raise _Violation(PROTOCOL_ERROR, "control frames are whole and at most 125 bytes")
         elif (opcode == _CONTINUATION) != (self._message is not None):
-            raise _Violation(PROTOCOL_ERROR, "fragments must follow each other and nothing else")
+            raise _Violation(PROTOCOL_ERROR, "the fragments of a message must follow one another")
 
     def _control(self, opcode: int, payload: bytes, events: list[FrameEvent]) -> None:
         if opcode == CLOSE:
@@ -488,7 +488,7 @@ def _extended(field: bytes) -> int:
     """Read a 16- or 64-bit length. Section 5.2: the shortest form is required, the top bit of 64 is 0."""
     size = int.from_bytes(field, "big")
     if size < (_MEDIUM if len(field) == 2 else 65_536) or size >> 63:  # noqa: PLR2004 (bytes of the 16-bit field)
-        raise _Violation(PROTOCOL_ERROR, "a length takes its shortest form, below 2^63")
+        raise _Violation(PROTOCOL_ERROR, "a length must be in its shortest form, and below 2^63")
     return size
 
 
@@ -497,7 +497,7 @@ def _check_close(payload: bytes) -> None:
     if not payload:
         return
     if len(payload) == 1 or not may_be_sent(int.from_bytes(payload[:2], "big")):
-        raise _Violation(PROTOCOL_ERROR, "close code must not be sent")
+        raise _Violation(PROTOCOL_ERROR, "this close code must not be sent")
     payload[2:].decode()
 
 

@@ -86,7 +86,7 @@ def test_durability_may_differ_by_kind() -> None:
 
 
 def test_agents_and_rates_are_parsed() -> None:
-    """Both are lists divided by commas."""
+    """Both are lists separated by commas."""
     settings = Settings.from_env({"HUB_AGENTS": "demo=shop.agents:demo", "HUB_RATE_LIMITS": "chat=200/2000,live=0.5/1"})
 
     assert settings.agents == (AgentSpec("demo", "shop.agents", "demo"),)

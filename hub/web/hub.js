@@ -110,7 +110,7 @@ export class HubClient extends EventTarget {
 
   /** Follow a channel. @param {string} channel @param {SubscribeOptions} [options] @returns {Subscription} */
   subscribe(channel, options = {}) {
-    if (this.#feeds.has(channel)) throw new Error(`${channel} is followed already; close that subscription first`);
+    if (this.#feeds.has(channel)) throw new Error(`${channel} is already followed; close that subscription first`);
     const isPlaced = options.after !== undefined || options.rewind !== undefined;
     const feed = new Feed(channel, isPlaced ? options : { ...options, ...this.#store?.load(channel) });
     this.#feeds.set(channel, feed);

@@ -460,7 +460,7 @@ async def test_one_channel_has_one_reader(server):
     """A second subscription of a channel on one client is a mistake and is called one."""
     async with connected(server) as hub:
         first = hub.subscribe(CHANNEL)
-        with pytest.raises(ValueError, match="followed already"):
+        with pytest.raises(ValueError, match="already followed"):
             hub.subscribe(CHANNEL)
         await first.aclose()
         async with hub.subscribe(CHANNEL) as second:

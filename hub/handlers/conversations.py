@@ -115,7 +115,7 @@ class Conversations:
         return Invitation(agent, command.caller.principal.user, now_ms, busy, **more)  # type: ignore[arg-type]  # named by the caller
 
     async def _busy_setting(self, channel: Channel) -> OnBusy:
-        """The conversation's setting; a way that is not offered yet waits, as without a setting."""
+        """The conversation's setting; one that is not offered yet counts as `enqueue`, the default."""
         if channel.kind is not Kind.CONVERSATION:
             return "enqueue"
         on_busy = await SettingsRecords(self._node.log).on_busy(channel)

@@ -202,7 +202,7 @@ class FileCommands:
         return answer
 
     def _origin(self, caller: Caller) -> str:
-        """The beginning of URLs to this hub: its public address, or the one the caller came to."""
+        """The beginning of URLs to this hub: its public address, or the one the caller used."""
         settings = self._node.settings
         return settings.public_origin or caller.origin or f"http://{settings.host}:{settings.port}"
 

@@ -1,4 +1,4 @@
-"""The deadlines of connections: say who you are, give signs of life, renew the token. One timer wheel for all of them."""
+"""The deadlines of connections: for the handshake, for signs of life, for the token. One timer wheel for all of them."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class PresenceTracker:
         self._must_replace = False
 
     async def start(self) -> None:
-        """Take the node's lease and begin to tell."""
+        """Take the node's lease and begin to report presence."""
         await self.store.renew(self._node, wants_dead=False)
         self._steady_since = time.monotonic()
         loops = self._log.loops
@@ -62,7 +62,7 @@ class PresenceTracker:
         ]
 
     async def stop(self) -> None:
-        """Stop telling. The lease is let go, so that others make the rest leave."""
+        """Stop reporting presence. The lease is given up, so that other nodes make the devices left here leave."""
         await self._log.loops.stop(*self._loops)
         for _, _, timer in self._vanished.values():
             timer.cancel()

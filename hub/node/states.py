@@ -148,7 +148,7 @@ def _noticed(reading: asyncio.Task[StateAt]) -> None:
 
 
 class StateReader:
-    """Reads channel states, folding each event once a node."""
+    """Reads channel states; each event is folded once per node."""
 
     def __init__(self, log: Log) -> None:
         self._log = log

@@ -402,7 +402,7 @@ def settings_table() -> str:
 
 
 def _token_problems(env: Mapping[str, str]) -> list[SettingProblem]:
-    """One source of keys, hence one family of algorithms: a hub that took two could be talked into the weaker."""
+    """One source of keys, hence one family of algorithms: a hub that took two could be tricked into using the weaker one."""
     given = [name for name in ("HUB_JWT_SECRET", "HUB_JWT_PUBLIC_KEY", "HUB_JWKS_URL") if env.get(name, "").strip()]
     return [
         SettingProblem(name, f"unset when {given[0]} is set: tokens are verified in one way only") for name in given[1:]

@@ -97,7 +97,7 @@ def of_public_key(key: object) -> VerifyingKey:
 
 
 LIFESPAN_S: Final = 300.0
-"""Time a fetched set is trusted: the longest a removed key goes on working."""
+"""Time a fetched set is trusted: the longest that a removed key keeps working."""
 
 COOLDOWN_S: Final = 5.0
 """Least time between two fetches, counted from any attempt: a key rotated just now may be refused for as long."""

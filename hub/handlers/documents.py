@@ -44,7 +44,7 @@ class DocumentCommands:
         return Append(draft, lambda appended: {"version": appended.results[0]}, _stale)
 
     def _try(self, document: Document, command: Command) -> None:
-        """Apply the patch to see that it can be, and charge its work.
+        """Try the patch, and charge its work.
 
         Raises:
             HubError: 4005.

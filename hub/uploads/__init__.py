@@ -1,1 +1,1 @@
-"""Uploads: from a request to a verified file. The rules are pure; what acts on the log and the object store is named so."""
+"""Uploads: from a request to a verified file. The rules are pure; modules that act on the log or the object store say so."""

@@ -106,9 +106,7 @@ def make_parts(settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier
     return NodeParts(
         edge=edge,
         verifier=verifier,
-        admission=Admission(
-            edge.connects, edge.quotas, settings.quota, origins, time.monotonic, settings.trusted_proxies
-        ),
+        admission=Admission(edge.connects, edge.quotas, origins, time.monotonic, settings.trusted_proxies),
         states=StateReader(log),
         agents=AgentDirectory(log),
         uploads=uploads,

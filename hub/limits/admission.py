@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from hub.auth.origins import LOOPBACK, Network, OriginPolicy, address_of, is_within
 from hub.auth.tokens import Principal
 from hub.errors import HubError
-from hub.limits.quotas import Quota, Quotas
+from hub.limits.quotas import Quotas
 from hub.limits.rates import ADVICE_MS_MAX, RateLimiter
 from streams.envelope import Appended, Draft, Lane
 from streams.errors import StreamsError
@@ -117,8 +117,7 @@ class Admission:
 
     Args:
         connects: limits on connecting and failing.
-        quotas: counts by tenant.
-        quota: the quota of every tenant; a field without bound is not counted per event.
+        quotas: counts by tenant; what has no bound is not counted per event.
         origins: the pages that may open sockets.
         monotonic: the limiter's clock.
         proxies: the networks whose `X-Forwarded-For` is read.
@@ -128,15 +127,14 @@ class Admission:
         self,
         connects: ConnectLimits,
         quotas: Quotas,
-        quota: Quota,
         origins: OriginPolicy,
         monotonic: Callable[[], float],
         proxies: Sequence[Network] = LOOPBACK,
     ) -> None:
         self._connects, self._quotas, self.origins, self._monotonic = connects, quotas, origins, monotonic
         self._proxies = proxies
-        self.is_metered = quota.publishes_per_s is not None or quota.bytes_stored is not None
-        self._is_weighed = quota.bytes_stored is not None
+        self._is_weighed = quotas.quota.bytes_stored is not None
+        self.is_metered = self._is_weighed or quotas.quota.publishes_per_s is not None
 
     def address_of(self, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
         """The address a request's failures count against."""

@@ -49,23 +49,18 @@ class Quotas:
     """One node's counts.
 
     Args:
-        default: the quota of every tenant not named.
-        named: tenant → its own quota.
+        quota: of every tenant; by default without bounds.
     """
 
-    def __init__(self, default: Quota | None = None, named: Mapping[str, Quota] | None = None) -> None:
-        self._default = default or Quota()
-        self._named = named or {}
+    def __init__(self, quota: Quota | None = None) -> None:
+        self.quota = quota or Quota()
         self._connections: Counter[str] = Counter()
         self._channels: Counter[str] = Counter()
-        self._publishes: dict[float, Buckets] = {}
+        per_s = self.quota.publishes_per_s
+        self._publishes = None if per_s is None else Buckets(RateClass(per_s, max(1.0, per_s * 10)))
         self._bytes_stored: Counter[str] = Counter()
         self._bytes_unreported: Counter[str] = Counter()
         self._remote: dict[str, tuple[float, Mapping[str, TenantUsage]]] = {}
-
-    def of(self, tenant: str) -> Quota:
-        """The tenant's quota."""
-        return self._named.get(tenant, self._default)
 
     def open_connection(self, tenant: str) -> None:
         """Count a connection.
@@ -73,7 +68,7 @@ class Quotas:
         Raises:
             HubError: 4010, the tenant has as many as it may; nothing was counted.
         """
-        allowed = self.of(tenant).connections
+        allowed = self.quota.connections
         if allowed is not None and self._connections[tenant] + self._elsewhere(tenant).connections >= allowed:
             raise HubError(4010, "your organisation has reached its limit of connections; try again later")
         self._connections[tenant] += 1
@@ -88,7 +83,7 @@ class Quotas:
         Raises:
             HubError: 4015, the tenant has as many as it may; nothing was counted.
         """
-        allowed = self.of(tenant).channels
+        allowed = self.quota.channels
         if allowed is not None and self._channels[tenant] + self._elsewhere(tenant).channels >= allowed:
             raise HubError(
                 4015, "your organisation has reached its limit of open channels; unsubscribe from some first"
@@ -105,13 +100,13 @@ class Quotas:
         Raises:
             HubError: 4004 over the publish rate, 4011 when the tenant's store is full.
         """
-        quota = self.of(tenant)
-        if quota.bytes_stored is not None and self._bytes_stored[tenant] + size_bytes > quota.bytes_stored:
+        allowed = self.quota.bytes_stored
+        if allowed is not None and self._bytes_stored[tenant] + size_bytes > allowed:
             self._bytes_unreported[tenant] += 0  # its total comes with the next report: something may have been removed
             raise HubError(4011, "your organisation's storage is full; remove something first")
-        if quota.publishes_per_s is not None:
-            self._take_publish(tenant, quota.publishes_per_s, now)
-        if quota.bytes_stored is not None:
+        if self._publishes is not None and (advice_ms := self._publishes.take(tenant, now, 1.0)) is not None:
+            raise HubError(4004, "your organisation publishes too fast; try again later", retry_after_ms=advice_ms)
+        if allowed is not None:
             self.note_stored(tenant, size_bytes)
 
     def note_stored(self, tenant: str, size_bytes: int) -> None:
@@ -121,17 +116,15 @@ class Quotas:
 
     def is_full(self, tenant: str) -> bool:
         """True when more is stored than the quota allows."""
-        allowed = self.of(tenant).bytes_stored
+        allowed = self.quota.bytes_stored
         return allowed is not None and self._bytes_stored[tenant] > allowed
 
     def usage(self) -> dict[str, TenantUsage]:
-        """This node's counts of each tenant with a bound, for its report."""
+        """This node's counts of each tenant, for its report; empty where no count is bounded."""
+        if self.quota.connections is None and self.quota.channels is None:
+            return {}
         tenants = self._connections.keys() | self._channels.keys()
-        return {
-            name: TenantUsage(self._connections[name], self._channels[name])
-            for name in tenants
-            if self._is_bounded(name)
-        }
+        return {name: TenantUsage(self._connections[name], self._channels[name]) for name in tenants}
 
     def drain_bytes(self) -> dict[str, int]:
         """Take the bytes stored since the last call, by tenant, for the shared totals."""
@@ -152,18 +145,6 @@ class Quotas:
         """Note another node's counts."""
         self._remote[node] = (now, usage)
         self._remote = {name: told for name, told in self._remote.items() if now - told[0] <= REPORT_LIFE_S}
-
-    def _is_bounded(self, tenant: str) -> bool:
-        quota = self.of(tenant)
-        return quota.connections is not None or quota.channels is not None
-
-    def _take_publish(self, tenant: str, per_s: float, now: float) -> None:
-        buckets = self._publishes.get(per_s)
-        if buckets is None:
-            buckets = self._publishes[per_s] = Buckets(RateClass(per_s, max(1.0, per_s * 10)))
-        advice_ms = buckets.take(tenant, now, 1.0)
-        if advice_ms is not None:
-            raise HubError(4004, "your organisation publishes too fast; try again later", retry_after_ms=advice_ms)
 
     def _elsewhere(self, tenant: str) -> TenantUsage:
         held = [usage[tenant] for _, usage in self._remote.values() if tenant in usage]

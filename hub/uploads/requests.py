@@ -357,7 +357,7 @@ class UploadRequests:
         answer, stored_bytes = await self.records.reserve(
             planned, self.now_ms(), self.limits.open_max, self.limits.tenant_max_bytes
         )
-        if self._quotas.of(tenant).bytes_stored is None:
+        if self._quotas.quota.bytes_stored is None:
             return answer
         self._quotas.note_total(tenant, stored_bytes)
         if answer != "new" or not self._quotas.is_full(tenant):

@@ -62,15 +62,6 @@ def encode_binary(payload: bytes) -> bytes:
     return b"\x82\x7f" + size.to_bytes(8, "big") + payload
 
 
-def encode_ping(payload: bytes = b"") -> bytes:
-    """Encode one ping.
-
-    Raises:
-        ValueError: the payload is longer than 125 bytes.
-    """
-    return _control(PING, payload)
-
-
 def encode_pong(payload: bytes = b"") -> bytes:
     """Encode one pong, which answers the ping with the same payload.
 

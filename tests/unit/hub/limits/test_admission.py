@@ -36,7 +36,7 @@ class Rig:
     def __init__(self, quota: Quota | None = None) -> None:
         self.connects = ConnectLimits(RateLimiter(), pending_per_address_max=2)
         self.quotas = Quotas(quota)
-        self.admission = Admission(self.connects, self.quotas, quota or Quota(), OriginPolicy(), lambda: 1.0)
+        self.admission = Admission(self.connects, self.quotas, OriginPolicy(), lambda: 1.0)
 
 
 @pytest.mark.parametrize("ending", ["entered", "left", "both"])

@@ -14,13 +14,14 @@ from hub.websocket.codec import (
     BINARY,
     FAILED,
     PING,
+    PONG,
     TEXT,
     FrameDecoder,
     FrameEvent,
     TooLarge,
     close_code,
     encode_binary,
-    encode_ping,
+    encode_pong,
     encode_text,
     inflate,
     split_frames,
@@ -135,11 +136,11 @@ class TestSending:
 
     def test_only_long_text_is_compressed(self) -> None:
         """Everything else in the same write stays as it was, in order."""
-        frames = [encode_text(b"short"), encode_text(LONG), encode_binary(LONG), encode_ping(b"p"), encode_text(LONG)]
+        frames = [encode_text(b"short"), encode_text(LONG), encode_binary(LONG), encode_pong(b"p"), encode_text(LONG)]
 
         written = deflate_frames(b"".join(frames))
 
-        assert [opcode for opcode, _ in split_frames(written)] == [TEXT, TEXT, BINARY, PING, TEXT]
+        assert [opcode for opcode, _ in split_frames(written)] == [TEXT, TEXT, BINARY, PONG, TEXT]
         payloads = [payload for _, payload in split_frames(written)]
         assert [payloads[0], payloads[2], payloads[3]] == [b"short", LONG, b"p"]
         assert [inflate(payload, LIMIT) for payload in (payloads[1], payloads[4])] == [LONG, LONG]

@@ -20,7 +20,6 @@ from hub.websocket.codec import (
     echo_close,
     encode_binary,
     encode_close,
-    encode_ping,
     encode_pong,
     encode_text,
     frame_close,
@@ -318,11 +317,11 @@ class TestEncoding:
 
     def test_control_frames(self) -> None:
         """125 bytes and no more."""
-        assert split_frames(encode_ping(b"a") + encode_pong() + frame_close(b"\x03\xe8")) == [
-            (PING, b"a"), (PONG, b""), (CLOSE, b"\x03\xe8"),
+        assert split_frames(encode_pong(b"a") + encode_pong() + frame_close(b"\x03\xe8")) == [
+            (PONG, b"a"), (PONG, b""), (CLOSE, b"\x03\xe8"),
         ]  # fmt: skip # a table
         with pytest.raises(ValueError, match="125"):
-            encode_ping(b"x" * 126)
+            encode_pong(b"x" * 126)
 
     @pytest.mark.parametrize(
         "frames", [b"\x81", b"\x81\x05abc", b"\x01\x01a", b"\x81\x7e\x00", b"\x81\x7f\0\0", client_frame(TEXT, b"abc")]

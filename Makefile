@@ -3,6 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
+# Tests start dozens of processes; with no bytecode kept each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup run test quick check coverage bench
 
 setup: $(READY)

@@ -6,12 +6,13 @@ A new type has an example by itself. Only a payload whose fields depend on each 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from projections.channel_state import state_schema
 from streams.envelope import Lane
-from streams.events.declaration import Direction, EventType
-from streams.events.schemas import schema_of
+from streams.events.declaration import Direction, EventType, Payload
+from streams.events.schemas import Schema, schema_of
 
 Node = Mapping[str, Any]
 _EVENT_ID: Final = "1795367479511-0"
@@ -98,9 +99,15 @@ def example_of(row: EventType) -> dict[str, object]:
 _OF_AGENTS: Final = frozenset({"agent", "assistant", "tool"})
 
 
+@cache
+def published_schema(model: type[Payload]) -> Schema:
+    """The schema of a payload with that of `ChannelState` in its place, made once. It is read and not changed."""
+    return schema_of(model, state_schema())
+
+
 def payload_of(row: EventType) -> dict[str, object]:
     """A payload that the type's model takes."""
-    schema = schema_of(row.model, state_schema())
+    schema = published_schema(row.model)
     maker = _Maker(schema.get("$defs", {}))
     return {**maker.fields(schema), **_MORE.get(row.name, {})}
 

@@ -14,12 +14,11 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from hub.protocol.schemas import errors_of
-from ops.event_examples import example_of
-from projections.channel_state import state_schema
+from ops.event_examples import example_of, published_schema
 from streams.envelope import Lane
 from streams.events import CATALOGUE, Direction, EventType, Payload, values
 from streams.events.declaration import ALL_KINDS
-from streams.events.schemas import Schema, schema_of
+from streams.events.schemas import Schema
 
 Node = Mapping[str, Any]
 _HEAD: Final = """# Event types, version 1
@@ -109,7 +108,7 @@ def _reply(row: EventType) -> str:
 
 def _payload(title: str, model: type[Payload]) -> list[str]:
     """A table of the payload's fields, and one for each object within it."""
-    schema = schema_of(model, state_schema())
+    schema = published_schema(model)
     if not schema.get("properties"):
         return [f"The {title} is empty.\n"]
     inner: Any = schema.get("$defs", {})

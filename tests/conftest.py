@@ -6,14 +6,16 @@ import os
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 import support.examples  # noqa: F401 - registers the profiles
-from ops.cli import main
-from streams.redis.log import Log
 from support.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    from streams.redis.log import Log
 
 settings.load_profile("unhurried")
 
@@ -64,6 +66,8 @@ def lone_redis() -> Iterator[RedisServer]:
 @pytest.fixture
 async def log(redis_url: str) -> AsyncIterator[Log]:
     """The log. A module with a `redis_url` of its own gets the log there."""
+    from streams.redis.log import Log
+
     log = await Log.open(redis_url)
     yield log
     await log.close()
@@ -80,6 +84,8 @@ def command_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs `hub ARGS` in this process: its exit code, output and errors. The environment is empty of our variables."""
+    from ops.cli import main
+
     for name in list(os.environ):
         if name.startswith(("HUB_", "S3_", "WEBSOCKET_", "REDIS_")):
             monkeypatch.delenv(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-QUICK_MAX = 5
+QUICK_MAX = 3
 
 # How long an example takes tells of the machine, not of the code. With `CI=true` Hypothesis draws the same examples every time.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -9,8 +9,10 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy
+if TYPE_CHECKING:
+    from ops.embedded_redis.server import FsyncPolicy
 
 
 class RedisServer:
@@ -30,6 +32,8 @@ class RedisServer:
         on_port: bool = False,
         binary: Path | None = None,
     ) -> None:
+        from ops.embedded_redis.server import EmbeddedRedis
+
         self.folder = Path(tempfile.mkdtemp(prefix="hubredis-"))
         self.embedded = EmbeddedRedis(
             self.folder,

@@ -27,6 +27,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize(
     "command",
@@ -43,6 +44,7 @@ def test_a_package_named_hub_in_the_current_folder_is_not_imported(command: list
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 async def test_a_child_that_ends_is_told_at_once_with_what_it_said() -> None:
     """It was waited for, for two minutes, and its stderr thrown away."""
     node = NodeProcess("nonsense://127.0.0.1", "s" * 40)

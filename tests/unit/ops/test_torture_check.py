@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 
 from ops.torture.answer_text import answer_of, pieces_of
-from ops.torture.check import judge
+from ops.torture.check import judge, main
 from ops.torture.history import History, hash_of
 
 ROOM, TENANT = "conversation:1", "acme"
@@ -615,33 +613,27 @@ def test_a_hole_after_a_loss_must_be_told() -> None:
     assert "untold hole" in kinds_of(story.end())
 
 
-def test_the_program_prints_the_records_that_prove_it(tmp_path: Path) -> None:
+def test_the_program_prints_the_records_that_prove_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1, the kind, and the two records of the command: no others."""
     story, events = talk()
     file = tmp_path / "history.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in lost(story, events).records))
 
-    told = subprocess.run(
-        [sys.executable, "-m", "ops.torture.check", file], capture_output=True, text=True, check=False
-    )
-
-    assert told.returncode == 1
-    first, *proof = told.stdout.splitlines()
+    assert main([str(file)]) == 1
+    first, *proof = capsys.readouterr().out.splitlines()
     assert first.startswith("lost: chat.message m3 of alice was acknowledged (fsync) as seq 3 and is not stored")
     assert ['"k": "invoke"' in proof[0], '"k": "ok"' in proof[1]] == [True, True]
 
 
 @pytest.mark.parametrize("text", ["{", '{"t":1,"k":"ok","op":"nobody"}\n', ""])
-def test_a_file_that_cannot_be_judged_is_not_whole(tmp_path: Path, text: str) -> None:
+def test_a_file_that_cannot_be_judged_is_not_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
     file = tmp_path / "history.jsonl"
     file.write_text(text)
 
-    told = subprocess.run(
-        [sys.executable, "-m", "ops.torture.check", file], capture_output=True, text=True, check=False
-    )
-
-    assert told.returncode == 2
-    assert "cannot be judged" in told.stderr
+    assert main([str(file)]) == 2
+    assert "cannot be judged" in capsys.readouterr().err
 
 
 def test_a_last_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:

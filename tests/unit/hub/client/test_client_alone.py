@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[4]
 ALONE = """
 import sys
@@ -28,6 +30,7 @@ print(len(ours))
 """
 
 
+@pytest.mark.slow
 def test_it_imports_with_nothing_but_websockets():
     """With every package but `websockets` blocked, the client imports, and brings in no module of the server."""
     done = subprocess.run([sys.executable, "-c", ALONE], cwd=ROOT, capture_output=True, text=True, check=False)

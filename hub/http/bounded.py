@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from hub.auth.origins import LOOPBACK, Network, address_of, is_within
 from hub.errors import HubError
 from hub.http.problems import LINGER_BYTES, LINGER_S, PROBLEM_TYPE, problem_document
+from hub.websocket.protocol import send_at_once
 
 HEAD_BYTES_MAX: Final = 65_536
 """A token of 8 KiB, cookies of other applications of the same host, and room. Checked after each read of the socket."""
@@ -95,6 +96,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.bounds.waiting_count >= self.bounds.waiting_max:
             transport.abort()
             return
+        send_at_once(transport)  # a head and its body are two writes
         self._is_waiting = True
         self.bounds.waiting_count += 1
         self._expect_head()

@@ -145,7 +145,7 @@ class LeanWebSocket(asyncio.Protocol):
             self._refuse(UpgradeRefused(500, "internal error"))
         else:
             transport.set_protocol(self)  # uvicorn does so after us; flow control must reach us during `opened` already
-            _send_at_once(transport)
+            send_at_once(transport)
             transport.set_write_buffer_limits(settings.write_high_bytes, settings.write_low_bytes)
             is_deflate = settings.is_deflate_accepted and accepts(upgrade.headers.get(b"sec-websocket-extensions", b""))
             transport.write(accept_response(upgrade, extension=ACCEPTED if is_deflate else None))
@@ -338,8 +338,11 @@ class LeanWebSocket(asyncio.Protocol):
                 _logger.exception("the receiver failed in closed()")
 
 
-def _send_at_once(transport: asyncio.Transport) -> None:
-    """Set TCP_NODELAY, or events clump by 40 ms. Asyncio leaves it off on listeners made by `socket.create_server`."""
+def send_at_once(transport: asyncio.Transport) -> None:
+    """Sets TCP_NODELAY, which asyncio leaves off on listeners that it did not make itself.
+
+    Without it a second small write waits until the first is acknowledged, which a peer may put off for 40 ms.
+    """
     accepted = transport.get_extra_info("socket")
     if accepted is not None and accepted.family != socket.AF_UNIX:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)

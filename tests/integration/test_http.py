@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -29,6 +30,16 @@ async def say(web: httpx.AsyncClient, text: str, key: str | None = None) -> http
     """Append a chat message."""
     headers = {"Idempotency-Key": key} if key else {}
     return await web.post(EVENTS, json={"type": "chat.message", "payload": {"text": text}}, headers=headers)
+
+
+async def test_answers_are_sent_at_once(node: Node) -> None:
+    """Every answer came 40 ms late: its body waited until its head had been acknowledged."""
+    async with httpx.AsyncClient(base_url=node.url) as web:
+        await web.get("/healthz")
+        (connection,) = node.server.server_state.connections
+        accepted = connection.transport.get_extra_info("socket")
+
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 async def test_append_is_idempotent_by_its_key(web: httpx.AsyncClient) -> None:

@@ -102,7 +102,10 @@ _OF_AGENTS: Final = frozenset({"agent", "assistant", "tool"})
 @cache
 def published_schema(model: type[Payload]) -> Schema:
     """The schema of a payload with that of `ChannelState` in its place, made once. It is read and not changed."""
-    return schema_of(model, state_schema())
+    return schema_of(model, _state())
+
+
+_state = cache(state_schema)
 
 
 def payload_of(row: EventType) -> dict[str, object]:

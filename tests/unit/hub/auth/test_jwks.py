@@ -66,13 +66,13 @@ async def test_token_without_kid_is_verified_only_by_a_set_of_one(issuer: Issuer
     assert (await refusal(issuer.verifier(), signed("ES256"))).row.code == 4001
 
 
-async def test_a_thousand_handshakes_cause_one_fetch(issuer: Issuer) -> None:
+async def test_many_handshakes_cause_one_fetch(issuer: Issuer) -> None:
     """Everybody who comes back at once waits for the same fetch."""
     issuer.publish(jwk("ES256"))
     verifier = issuer.verifier()
     token = signed("ES256", kid="ES256-0")
 
-    principals = await asyncio.gather(*(verifier.verify(token, NOW) for _ in range(1000)))
+    principals = await asyncio.gather(*(verifier.verify(token, NOW) for _ in range(200)))
 
     assert {principal.user for principal in principals} == {"alice"}
     assert len(issuer.paths) == 1

@@ -68,10 +68,10 @@ def test_star_means_every_action_of_the_catalogue() -> None:
 
 
 def test_kept_answers_stay_bounded_and_right() -> None:
-    """A client that walks through a hundred thousand channels grows nothing and gets no other's answer."""
+    """A client that walks through ten thousand channels grows nothing and gets no other's answer."""
     compiled = compile_grants({"conversation:*": ["read"], "conversation:7": []}, "alice")
 
-    answers = [compiled.allows(f"conversation:{n}", "read") for n in range(100_000)]
+    answers = [compiled.allows(f"conversation:{n}", "read") for n in range(10_000)]
 
     assert answers.count(False) == 1
     assert not answers[7]

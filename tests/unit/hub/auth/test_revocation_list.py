@@ -88,8 +88,8 @@ def test_what_is_no_entry_is_a_value_error(data: bytes) -> None:
 
 
 def test_asking_stays_cheap_with_many_entries() -> None:
-    """A hundred thousand revocations make no handshake slower: two look-ups."""
-    listed = deny(*(revoke_token("acme", str(number), NOW) for number in range(100_000)))
+    """Twenty thousand revocations make no handshake slower: two look-ups."""
+    listed = deny(*(revoke_token("acme", str(number), NOW) for number in range(20_000)))
     asked = principal(jti="none")
     began = time.process_time()
     for _ in range(1000):

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
-from zlib import crc32
 
 from streams.channel import Channel
 
@@ -175,33 +174,6 @@ def read_entry(raw: Sequence[Any]) -> Entry:
     """An entry of an events lane as XRANGE and XREAD return it: `[id, [name, value, …]]`, the fields in stored order."""
     f = raw[1]
     return Entry(raw[0], int(f[1]), f[3], f[5], f[7], f[9], f[11])
-
-
-def read_checked_entry(raw: Sequence[Any], path: bytes) -> Entry:
-    """An entry of the events lane of the channel with this path, held against its checksum.
-
-    Of one that does not match, nothing but id and seq is returned. One without a checksum is taken as it is.
-    """
-    entry = read_entry(raw)
-    if not has_checksum(raw) or raw[1][13] == checksum(path, entry.type, entry.v, entry.actor, entry.data, entry.meta):
-        return entry
-    return Entry(entry.id, entry.seq, DAMAGED, b"0", b"{}", b"{}", b"{}")
-
-
-def has_checksum(raw: Sequence[Any]) -> bool:
-    """True if the append wrote a checksum with the entry."""
-    return len(raw[1]) > _PLAIN_FIELDS
-
-
-_PLAIN_FIELDS: Final = 12
-
-
-def checksum(path: bytes, type_: bytes, v: bytes, actor: bytes, data: bytes, meta: bytes) -> bytes:
-    """The checksum that an event is stored with: CRC-32 of all that is known of it before Redis gives it id and seq.
-
-    It finds each flipped bit, and each run of damage up to 32 bits. It proves nothing against somebody who means harm.
-    """
-    return b"%d" % crc32(b"\n".join((path, type_, v, actor, meta, data)))
 
 
 def read_live_entry(raw: Sequence[Any]) -> Entry:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from streams.channel import Channel
 from streams.cursor import Look, Position
-from streams.envelope import Entry, read_checked_entry, read_live_entry
+from streams.envelope import DAMAGED, Entry, read_entry, read_live_entry
+from streams.redis.append import checksum
 from streams.redis.calls import text_pairs
 from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits, Servers
 from streams.redis.scripts import load
@@ -21,6 +22,25 @@ PAGE_EVENTS: Final = 500
 """Events read at a time: large enough to amortise the call, small enough that Redis serves others in between."""
 PAGE_BYTES: Final = 262_144
 """Payloads read at a time, but for one event that is larger alone: what is on its way to a socket that does not read."""
+
+
+def read_checked_entry(raw: Sequence[Any], path: bytes) -> Entry:
+    """An entry of the events lane of the channel with this path, held against its checksum.
+
+    Of one that does not match, nothing but id and seq is returned. One without a checksum is taken as it is.
+    """
+    entry = read_entry(raw)
+    if not has_checksum(raw) or raw[1][13] == checksum(path, entry.type, entry.v, entry.actor, entry.data, entry.meta):
+        return entry
+    return Entry(entry.id, entry.seq, DAMAGED, b"0", b"{}", b"{}", b"{}")
+
+
+def has_checksum(raw: Sequence[Any]) -> bool:
+    """True if the append wrote a checksum with the entry."""
+    return len(raw[1]) > _PLAIN_FIELDS
+
+
+_PLAIN_FIELDS: Final = 12
 
 
 class Replay:

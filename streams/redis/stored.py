@@ -7,9 +7,10 @@ from typing import Final, NamedTuple
 
 from streams.channel import Channel
 from streams.cursor import START, Position
-from streams.envelope import Entry, has_checksum, read_checked_entry
+from streams.envelope import Entry
 from streams.redis.calls import Calls, pairs
 from streams.redis.keys import Keys
+from streams.redis.replay import has_checksum, read_checked_entry
 from streams.redis.server_check import kept_keys, kept_life
 
 _PAGE_EVENTS: Final = 64

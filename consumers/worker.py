@@ -28,6 +28,7 @@ from consumers.jobs import ArqJobs, JobTaker, LocalJobs, arq_pool
 from consumers.metrics import WorkerMetrics
 from consumers.runs.flow import Flow
 from consumers.runs.held_runs import HeldRuns
+from consumers.runs.lease_renewal import LeaseRenewal
 from consumers.runs.parts import WorkerParts
 from consumers.runs.reaper import JOB_PATIENCE_MS, LOOK_AGAIN_MS, Reaper
 from consumers.runs.run_log import DeltaWriter
@@ -91,6 +92,7 @@ class WorkerOptions:
         handlers: further handlers, such as those of files.
         segments_max: concurrent segments; further jobs stay in the queue for other workers.
         drain_s: time for segments to finish at the end before they are handed over.
+        stall_max_s: time an agent may block the worker before its runs are left to other workers.
         lease_ms: life of a run's lease. `partition_life_ms`: of a partition's. Tests shorten them.
     """
 
@@ -101,6 +103,7 @@ class WorkerOptions:
     handlers: tuple[EventHandler, ...] = ()
     segments_max: int = 500
     drain_s: float = 10.0
+    stall_max_s: float = 60.0
     lease_ms: int = 15_000
     partition_life_ms: int = LIFE_MS
     look_again_ms: int = LOOK_AGAIN_MS
@@ -141,6 +144,7 @@ class Worker:
             options.grace_s,
         )
         self.held_runs = HeldRuns(self.parts)
+        self._renewal = LeaseRenewal(self.parts, self.held_runs, options.stall_max_s)
         self.runner = SegmentRunner(self.parts, self.held_runs)
         self.reaper = Reaper(self.parts, options.look_again_ms / 3000, options.look_again_ms, options.job_patience_ms)
         self.readers = [self._subscribe(handler) for handler in self._handlers()]
@@ -177,13 +181,13 @@ class Worker:
             loops.every("partitions", self.partitions.turn, self.partitions.every_s, first_after_s=0),
             *(loops.keep(f"group_{reader.name}", reader.run) for reader in self.readers),
             loops.every("reaper", self.reaper.turn, self.reaper.every_s),
-            loops.every("run_leases", self.held_runs.renew, self._options.lease_ms / 3000),
             loops.every("run_flags", self.held_runs.poll, 0),
             loops.keep("run_hints", self.held_runs.hear),
             loops.every("upkeep", upkeep.turn, UPKEEP_EVERY_S),
             loops.every("announce", announce, again_s),
             *(loops.keep("jobs", taker.run) for taker in self._takers),
         ]
+        self._renewal.start()
         self._announced = [notice.name for notice in notices]
         await self.partitions.settled.wait()
 
@@ -209,6 +213,7 @@ class Worker:
 
     async def abandon(self) -> None:
         """Ends at once: nothing is handed over or given up, as if the process had been killed."""
+        await self._renewal.stop()
         await self.log.loops.stop(*self._loops)
         await end_tasks([*self._segments, *(task for taker in self._takers for task in taker.tasks)])
         for calls in self._own_calls:

@@ -249,6 +249,13 @@ class Settings:
         default=15.0,
         shown="15",
     )
+    stall_limit_s: float = setting(
+        "HUB_STALL_LIMIT",
+        seconds(0.5, 3_600),
+        "seconds an agent may block its worker before its runs are left to other workers",
+        default=60.0,
+        shown="60",
+    )
     rate_limits: Mapping[str, RateOverride] | None = setting(
         "HUB_RATE_LIMITS",
         RATES,

@@ -1,7 +1,4 @@
-"""The runs a worker holds: renews their leases and learns when one must stop.
-
-Its tasks are separate from the agents': an agent delays them only by blocking the whole loop, and then losing the leases is right.
-"""
+"""The runs a worker holds: learns when one must stop. Their leases are renewed by `lease_renewal`."""
 
 from __future__ import annotations
 
@@ -61,6 +58,7 @@ class HeldRun(NamedTuple):
 
     channel: Channel
     run_id: str
+    agent: str
     holder: str
     control: Control
 
@@ -110,19 +108,27 @@ class HeldRuns:
         if (path, run_id) in self._held:
             self._hinted.set()
 
-    async def renew(self) -> None:
-        """Renew the leases of all of them; stop those that have another holder.
+    def under_way(self) -> list[HeldRun]:
+        """All of them; any thread may ask."""
+        return list(self._held.values())
+
+    async def retake(self, held: HeldRun) -> None:
+        """Take again a lease that has ended, if the run is still ours; stop the run if it has another holder.
+
+        The run's hash decides who may append, not the lease, so one that ended without a successor may be taken again.
 
         Raises:
-            LogUnavailable: Redis is away; leases may have ended.
+            LogUnavailable: Redis is away.
         """
-        parts, runs = self._parts, list(self._held.values())
-        alive = await parts.leases.renew_runs(
-            [(held.channel, held.run_id, held.holder) for held in runs], parts.lease_ms
-        )
-        for held, is_alive in zip(runs, alive, strict=True):
-            if not is_alive:
-                held.control.request(Stop.FENCED)
+        parts, key = self._parts, (held.channel.path, held.run_id)
+        if self._held.get(key) is not held:
+            return
+        (flags,) = await parts.store.flags([(held.channel, held.run_id)])
+        if self._held.get(key) is not held:
+            return
+        is_ours = flags.holder == held.holder
+        if not (is_ours and await parts.leases.acquire_run(held.channel, held.run_id, held.holder, parts.lease_ms)):
+            held.control.request(Stop.FENCED)
 
     async def poll(self) -> None:
         """Wait for a hint, or a second, and look at the flags of all of them.

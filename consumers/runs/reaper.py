@@ -150,31 +150,34 @@ class Reaper:
 
     async def _lost(self, channel: Channel, run_id: str) -> None:
         """Begins a new attempt of a run whose worker is lost, or ends it."""
+        reason = await self._parts.leases.release_reason(channel, run_id)
         holder = await self._acquire(channel, run_id)
         if holder is None:
             return
         try:
             run = await self._parts.store.take_over(channel, run_id, holder)
             if run is not None and run.state in {"running", "cancelling"}:
-                await self._recover(channel, run, holder)
+                await self._recover(channel, run, holder, reason)
                 await self._parts.jobs.drop(channel, run)
         finally:
             await self._parts.leases.release_run(channel, run_id, holder)
 
-    async def _recover(self, channel: Channel, run: RunView, holder: str) -> None:
+    async def _recover(self, channel: Channel, run: RunView, holder: str, reason: str) -> None:
         writes = await self._flow.run_log(channel, run, holder)
         writes.journal = await self._flow.read_journal(channel, run)
         verdict = judge(writes.journal, run.losses + 1)
         if run.state == "cancelling":
             await self._end(writes.run, channel, holder, "cancelled")
         elif isinstance(verdict, Lost):
-            await self._end(run, channel, holder, "failed", verdict.message)
+            await self._end(
+                run, channel, holder, "failed", f"{reason}; {verdict.message}" if reason else verdict.message
+            )
         else:
-            _log.warning("run %s lost its worker; attempt %d follows", run.run_id, run.attempt + 1)
+            _log.warning("run %s: %s; attempt %d follows", run.run_id, reason or "its worker was lost", run.attempt + 1)
             self._parts.metrics.runs_lost["again"] += 1
             change = requeue(run, self._parts.now_ms(), is_loss=True)
             following = replace(run, attempt=run.attempt + 1)
-            payload = status_payload(following, "queued", "running", reason="its worker was lost")
+            payload = status_payload(following, "queued", "running", reason=reason or "its worker was lost")
             await writes.append_unless_done("agent.status", payload, status_key(following, "queued"), change)
             await self._parts.leases.release_run(channel, run.run_id, holder)
             await self._flow.put_job(channel, run.run_id)

@@ -71,7 +71,7 @@ class SegmentRunner:
         if writes is None:
             await parts.leases.release_run(channel, run_id, holder)
             return None
-        taken = Taken(writes, HeldRun(channel, run_id, holder, Control()))
+        taken = Taken(writes, HeldRun(channel, run_id, view.agent, holder, Control()))
         self._held_runs.add(taken.held)
         return taken
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, asynccontextmanager
 from hmac import compare_digest
 from threading import Thread
-from typing import Any, Final, TypedDict
+from typing import Any, Final, TypedDict, cast
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -23,9 +26,14 @@ from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
 from hub.uploads.finishing import open_finisher
 from ops.cli.failure import EXIT_USAGE, CommandFailed
+from ops.cli.options import run
 from streams.errors import StreamsError
+from streams.loops import until_reachable
 from streams.redis.log import Log
 
+_log = logging.getLogger(__name__)
+LEFT_AFTER_S: Final = 10.0
+"""Time a worker in a thread gets beyond its drain before it is left behind."""
 DEMO_PATH: Final = "consumers.agents.demo:agent"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -45,6 +53,50 @@ async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIte
                 yield worker
     finally:
         await log.close()
+
+
+@asynccontextmanager
+async def worker_in_thread(settings: Settings, options: WorkerOptions) -> AsyncIterator[None]:
+    """A worker in a thread with a loop of its own: an agent that blocks its loop does not hold up the node beside it.
+
+    It waits for Redis. At the end an agent that still blocks is left behind: the thread does not keep the process.
+
+    Raises:
+        ConfigurationRefused: Redis must not be used as it is set up.
+    """
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = Future()
+    ready, ended = Future[None](), Future[None]()
+
+    async def work() -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        started.set_result((asyncio.get_running_loop(), task))
+        async with AsyncExitStack() as stack:
+            await until_reachable(lambda: stack.enter_async_context(running_worker(settings, options)))
+            ready.set_result(None)
+            await asyncio.Event().wait()
+
+    def in_thread() -> None:
+        try:
+            run(work())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:
+            (ended if ready.done() else ready).set_exception(error)
+        finally:
+            if not ended.done():
+                ended.set_result(None)
+
+    Thread(target=in_thread, name="worker", daemon=True).start()
+    loop, task = await asyncio.wrap_future(started)
+    try:
+        await asyncio.wrap_future(ready)
+        yield
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(ended), options.drain_s + LEFT_AFTER_S)
+        except TimeoutError:
+            _log.warning("an agent still blocks the worker; its run is left unfinished")
 
 
 def worker_options(settings: Settings, *, has_demo: bool = False) -> WorkerOptions:
@@ -75,6 +127,7 @@ def worker_options(settings: Settings, *, has_demo: bool = False) -> WorkerOptio
         durability=settings.durability,
         agents=agents,
         drain_s=settings.drain_s,
+        stall_max_s=settings.stall_limit_s,
         **lease_times(settings.run_lease_s),
     )
 

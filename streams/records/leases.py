@@ -24,10 +24,12 @@ class Leases:
 
     Args:
         worker: its name; a lease is held by name and may be taken again by the same name.
+        run_calls: the calls for leases of runs, where they are not the log's: those of another thread.
     """
 
-    def __init__(self, log: Log, worker: str) -> None:
+    def __init__(self, log: Log, worker: str, run_calls: Calls | None = None) -> None:
         self._log = log
+        self._run_calls = run_calls
         self._keys = log.keys
         self._workers = log.calls_at(WORKERS)
         self.worker = worker
@@ -50,25 +52,34 @@ class Leases:
 
     async def acquire_run(self, channel: Channel, run_id: str, holder: str, life_ms: int) -> bool:
         """Take a run's lease if it is free."""
-        calls, key = self._log.calls_of(channel), self._keys.run_lease(channel, run_id)
-        return await self._run(calls, key, "acquire", holder, life_ms, "1") > 0
+        return await self._run_of(channel, run_id, "acquire", holder, life_ms) > 0
 
-    async def release_run(self, channel: Channel, run_id: str, holder: str) -> None:
-        """Release a run's lease."""
-        calls, key = self._log.calls_of(channel), self._keys.run_lease(channel, run_id)
-        await self._run(calls, key, "release", holder, 0, "1")
+    async def release_run(self, channel: Channel, run_id: str, holder: str, reason: str = "") -> None:
+        """Release a run's lease. The reason of a worker that gives it up is kept for who takes the run over."""
+        await self._run_of(channel, run_id, "release", holder, 0, reason)
 
     async def renew_runs(self, held: Sequence[tuple[Channel, str, str]], life_ms: int) -> list[bool]:
-        """Renew the leases of several runs (channel, run id, holder) in one round trip. False for each that was lost.
-
-        A lease that ended without a successor is taken again: the run's hash decides who may append, not the lease.
-        """
-        return list(await asyncio.gather(*(self.acquire_run(*one, life_ms) for one in held)))  # pipelined by the wire
+        """Renew the leases of several runs (channel, run id, holder) in one round trip. False for each that has ended."""
+        renewals = (self._run_of(channel, run_id, "renew", holder, life_ms) for channel, run_id, holder in held)
+        return [token > 0 for token in await asyncio.gather(*renewals)]  # pipelined by the wire
 
     async def is_run_alive(self, channel: Channel, run_id: str) -> bool:
         """True while some worker holds the run's lease."""
-        calls, key = self._log.calls_of(channel), self._keys.run_lease(channel, run_id)
-        return await self._run(calls, key, "look", "", 0, "1") > 0
+        return await self._run_of(channel, run_id, "look", "", 0) > 0
+
+    async def release_reason(self, channel: Channel, run_id: str) -> str:
+        """The reason for which a run's lease was given up; "" when there is none."""
+        reason = await self._calls_of(channel).call("HGET", self._keys.run_lease(channel, run_id), "reason")
+        return (reason or b"").decode()
+
+    async def _run_of(
+        self, channel: Channel, run_id: str, operation: str, holder: str, life_ms: int, reason: str = ""
+    ) -> int:
+        key = self._keys.run_lease(channel, run_id)
+        return await self._run(self._calls_of(channel), key, operation, holder, life_ms, "1", reason)
+
+    def _calls_of(self, channel: Channel) -> Calls:
+        return self._run_calls or self._log.calls_of(channel)
 
     async def sign_in(self, life_ms: int) -> int:
         """Renew this worker's own lease. Returns the number of living workers, this one included."""
@@ -79,5 +90,7 @@ class Leases:
         """End this worker's own lease, so that the others take over at once."""
         await self._workers.call("ZREM", WORKERS, self.worker)
 
-    async def _run(self, calls: Calls, key: bytes, operation: str, holder: str, life_ms: int, is_passing: str) -> int:
-        return int(await calls.run(_LEASE, (key,), operation, holder, life_ms, is_passing))
+    async def _run(
+        self, calls: Calls, key: bytes, operation: str, holder: str, life_ms: int, is_passing: str, reason: str = ""
+    ) -> int:
+        return int(await calls.run(_LEASE, (key,), operation, holder, life_ms, is_passing, reason))

@@ -18,8 +18,10 @@ import pytest
 from hub.client import HubClient
 from hub.config import DEV_SECRET, Settings
 from ops.cli.identity import ALL_GRANTS, signed
+from support.blocking_agent import begun
 from support.hub_process import PROGRAM, Server
 from support.nodes import SECRET, data_folder, token
+from support.until import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
@@ -129,3 +131,34 @@ async def test_dev_on_another_address_makes_and_prints_a_secret_of_its_own(tmp_p
     assert len(made[1]) >= 32
     assert made[1] != DEV_SECRET
     assert statuses == [401, 200]
+
+
+async def test_the_node_beside_a_blocking_agent_answers(tmp_path: Path, tenant: str) -> None:
+    """In `hub dev` everybody else goes on, and so does the run afterwards."""
+    gate = tmp_path / "gate"
+    gate.touch()
+    env = {
+        "HUB_AGENTS": "block=support.blocking_agent:run",
+        "BLOCKING_AGENT_GATE": str(gate),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    server = Server("dev", "--port", "0", "--data", str(tmp_path / "data"), env=env)
+    try:
+        async with HubClient(server.url, a_token(tenant), connect_timeout_s=100) as hub:
+            followed = hub.subscribe("conversation:1")
+            await hub.send("conversation:1", "block", agent="block")
+            await until(lambda: len(begun(gate)) == 1)
+            for number in range(5):
+                await hub.send("conversation:2", f"{number}")
+            gate.unlink()
+            async with asyncio.timeout(60):
+                async for event in followed:
+                    if event.type == "agent.complete":
+                        break
+        code, err = server.end(signal.SIGINT)
+    finally:
+        server.process.kill()
+        server.process.communicate()
+
+    assert event.payload["outcome"] == "success"
+    assert (code, err) == (130, "")

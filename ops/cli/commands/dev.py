@@ -25,10 +25,9 @@ from ops.cli.identity import ALL_GRANTS, DAY_S, signed
 from ops.cli.node_process import PortTaken, bind, refuse_unusable_redis, run_node, url_of
 from ops.cli.options import DEFAULT_TENANT, DEFAULT_USER, new_app, run
 from ops.cli.running_hub import HubNote, RunningHub, kept_note, running_hub
-from ops.cli.worker_process import running_worker, worker_options
+from ops.cli.worker_process import worker_in_thread, worker_options
 from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy, cli_line
 from streams.envelope import Durability
-from streams.loops import until_reachable
 
 app = new_app()
 
@@ -107,7 +106,7 @@ async def _serve(settings: Settings, bound: socket.socket, note: HubNote | None,
         _print_addresses(settings, here, about, is_noted=note is not None)
 
     async with AsyncExitStack() as running:
-        await until_reachable(lambda: running.enter_async_context(running_worker(settings, options)))
+        await running.enter_async_context(worker_in_thread(settings, options))
         await run_node(settings, bound, tell, logging.WARNING)
 
 

@@ -1,0 +1,145 @@
+"""Renews the leases of the held runs from a thread: an agent that blocks its worker's loop keeps its run, up to a limit.
+
+A loop that stands still cannot tell that it is alive, so a run in good hands would be given to another worker and done twice. The
+thread sees that the loop stands still, logs the agent, and goes on renewing. Past the limit it releases the leases with the reason,
+which the next attempt or the end of the run tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from threading import Thread, get_ident
+from time import monotonic
+from typing import Final
+
+from consumers.runs.held_runs import HeldRun, HeldRuns
+from consumers.runs.parts import WorkerParts
+from consumers.tasks import end_tasks
+from streams.errors import LogUnavailable
+from streams.records.leases import Leases
+
+LOOK_EVERY_S: Final = 1.0
+TOLD_AFTER_S: Final = 5.0
+"""A loop that stood still for so long is logged: longer than a busy machine delays it, far below a lease of 15 s."""
+_log = logging.getLogger(__name__)
+
+
+class LeaseRenewal:
+    """The thread, and what it tells the loop of the runs.
+
+    Args:
+        stall_max_s: time an agent may block the loop before the leases are released.
+    """
+
+    def __init__(self, parts: WorkerParts, held_runs: HeldRuns, stall_max_s: float) -> None:
+        self._parts, self._held_runs, self._stall_max_s = parts, held_runs, stall_max_s
+        self._renew_every_s = parts.lease_ms / 3000
+        self._calls = parts.log.own_calls("run-leases")
+        self._leases = Leases(parts.log, parts.worker, self._calls)
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = get_ident()
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._ending = asyncio.Event()
+        self._thread: Thread | None = None
+        self._retaking: set[asyncio.Task[None]] = set()
+        self._pulse_s = self._renewed_s = 0.0
+        self._is_told = self._is_released = False
+
+    def start(self) -> None:
+        """Renews from now on."""
+        self._pulse()
+        self._own_loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._run, args=(self._own_loop,), name="run-leases", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Ends the thread."""
+        if self._thread is not None and self._own_loop is not None:
+            self._own_loop.call_soon_threadsafe(self._ending.set)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+        await end_tasks(list(self._retaking))
+
+    def _run(self, own_loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            own_loop.run_until_complete(self._keep())
+        finally:
+            own_loop.close()
+
+    async def _keep(self) -> None:
+        loops = self._parts.log.loops
+        turns = loops.every("run_leases", self._turn, min(LOOK_EVERY_S, self._renew_every_s), first_after_s=0)
+        await self._ending.wait()
+        await loops.stop(turns)
+        self._calls.close()
+
+    async def _turn(self) -> None:
+        """Sees that the loop moves, and renews or releases.
+
+        Raises:
+            LogUnavailable: Redis is away; leases may have ended.
+        """
+        if self._loop.is_closed():
+            self._ending.set()
+            return
+        now_s = monotonic()
+        stalled_s = now_s - self._pulse_s
+        self._loop.call_soon_threadsafe(self._pulse)
+        runs = self._held_runs.under_way()
+        if stalled_s >= min(TOLD_AFTER_S, self._stall_max_s) and not self._is_told:
+            self._is_told = True
+            _log.warning("%s blocks the worker's loop at %s, for %.0f s so far", *self._blocker(runs), stalled_s)
+        if stalled_s >= self._stall_max_s:
+            await self._release(runs)
+        elif now_s - self._renewed_s >= self._renew_every_s:
+            await self._renew(runs)
+            self._renewed_s = now_s
+
+    async def _renew(self, runs: Sequence[HeldRun]) -> None:
+        alive = await self._leases.renew_runs(
+            [(held.channel, held.run_id, held.holder) for held in runs], self._parts.lease_ms
+        )
+        for held, is_alive in zip(runs, alive, strict=True):
+            if not is_alive:
+                self._loop.call_soon_threadsafe(self._lapsed, held)
+
+    async def _release(self, runs: Sequence[HeldRun]) -> None:
+        if self._is_released:
+            return
+        blocker, _ = self._blocker(runs)
+        reason = f"{blocker} blocked its worker for {self._stall_max_s:g} s"
+        for held in runs:
+            await self._leases.release_run(held.channel, held.run_id, held.holder, reason)
+        self._is_released = True
+        _log.error("%s; its runs are left to other workers", reason)
+
+    def _blocker(self, runs: Sequence[HeldRun]) -> tuple[str, str]:
+        """The agent whose task the loop is in, and the line it stands at."""
+        task = asyncio.current_task(self._loop)
+        name = "" if task is None else task.get_name()
+        agents = sorted({held.agent for held in runs if held.run_id in name} or {held.agent for held in runs})
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented; there is no other way to see it
+        place = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if not agents:
+            return "something", place
+        return f"the agent {agents[0]}" if len(agents) == 1 else f"one of the agents {', '.join(agents)}", place
+
+    # In the loop of the runs
+
+    def _pulse(self) -> None:
+        self._pulse_s = monotonic()
+        self._is_told = self._is_released = False
+
+    def _lapsed(self, held: HeldRun) -> None:
+        task = self._loop.create_task(self._retake(held), name=f"retake {held.run_id}")
+        self._retaking.add(task)
+        task.add_done_callback(self._retaking.discard)
+
+    async def _retake(self, held: HeldRun) -> None:
+        try:
+            await self._held_runs.retake(held)
+        except LogUnavailable as error:  # the next renewal finds it lapsed again
+            _log.warning("the lease of run %s has ended and cannot be taken again yet: %s", held.run_id, error)

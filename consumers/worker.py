@@ -41,6 +41,7 @@ from streams.errors import LogUnavailable
 from streams.loops import Loop
 from streams.records.agents import NOTICE_MS, AgentDirectory, AgentNotice
 from streams.records.leases import Leases
+from streams.records.run_slots import RunSlots
 from streams.records.run_store import RunStore
 from streams.records.runs import RunView
 from streams.redis.calls import Calls
@@ -133,6 +134,7 @@ class Worker:
             self.name,
             log,
             self.store,
+            RunSlots(log),
             leases,
             self.jobs,
             DeltaWriter(log),

@@ -256,6 +256,20 @@ class Settings:
         default=60.0,
         shown="60",
     )
+    runs_per_user: int = setting(
+        "HUB_RUNS_PER_USER",
+        whole(0, 1_000_000),
+        "runs of a user at once (4004); 0 is any number",
+        default=20,
+        shown="20",
+    )
+    runs_per_tenant: int = setting(
+        "HUB_RUNS_PER_TENANT",
+        whole(0, 1_000_000),
+        "runs of a tenant at once (4004); 0 is any number",
+        default=200,
+        shown="200",
+    )
     rate_limits: Mapping[str, RateOverride] | None = setting(
         "HUB_RATE_LIMITS",
         RATES,

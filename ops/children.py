@@ -117,6 +117,8 @@ class NodeProcess:
             "REDIS_URL": redis_url,
             "HUB_JWT_SECRET": secret,
             "HUB_RATE_LIMITS": "off",
+            "HUB_RUNS_PER_USER": "0",
+            "HUB_RUNS_PER_TENANT": "0",
             "HUB_DRAIN_SECONDS": "0",
             **env,
         }

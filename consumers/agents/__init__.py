@@ -12,6 +12,7 @@ async def run(ctx: Context, input: AgentInput) -> AsyncGenerator[Item, Back]:
 """
 
 from consumers.agents.agent import (
+    INVOKER,
     AgentFailed,
     AgentInput,
     Answer,
@@ -41,6 +42,7 @@ from consumers.agents.agent import (
 )
 
 __all__ = [
+    "INVOKER",
     "AgentFailed",
     "AgentInput",
     "Answer",

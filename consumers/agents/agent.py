@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from streams.json_bytes import Json, JsonObject
 
@@ -78,12 +78,16 @@ class Result:
     value: Json
 
 
+INVOKER: Final = ("<invoker>",)
+"""Among the assignees of a question: whoever asked for the run. No user's name is written so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A question to people, or a request to run a client's tool.
 
     Attributes:
-        assignees: the users who may answer; empty is everybody who may invoke the agent.
+        assignees: the users who may answer; empty is everybody who may invoke the agent, `INVOKER` whoever asked for the run.
         expires_in_s: the run expires after this time without an answer; None is a day.
         tool_call_id: the call the question is about, if any.
     """
@@ -144,6 +148,7 @@ class ToolCall:
         tool_call_id: the provider's id; None numbers the calls of the run.
         is_idempotent: the call may run again if its worker is lost while it runs.
         approval: asked before the call runs; if denied, it does not run.
+        is_sensitive: it never runs without an approval, which is the invoker's alone unless `approval` names others.
         validate: checks the arguments before each use, edited ones included, and returns those to use; raises ValueError.
     """
 
@@ -157,6 +162,7 @@ class ToolCall:
     is_redacted: bool = False
     timeout_s: float | None = None
     approval: Question | None = None
+    is_sensitive: bool = False
     validate: Callable[[JsonObject], JsonObject] | None = None
 
 

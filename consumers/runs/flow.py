@@ -134,7 +134,7 @@ class Flow:
         for _ in range(_CANCEL_TRIES):
             run = await self.parts.store.run(channel, run_id)
             if run is None or run.is_final:
-                await self.leave(channel, run_id)  # the hub may have ended it, which does not know of turns
+                await self.leave(channel, run_id, run)  # the hub may have ended it, which does not know of turns
                 return
             if is_unbegun(run) and await self._cancel_unbegun(channel, run):
                 return
@@ -179,7 +179,7 @@ class Flow:
         else:
             self.parts.metrics.runs_ended[ending.outcome] += 1
         self.parts.faults.hit("run_after_complete")
-        await self.leave(writes.channel, writes.run.run_id)
+        await self.leave(writes.channel, writes.run.run_id, writes.run)
         return True
 
     async def _reject_steering(self, writes: RunLog) -> None:
@@ -196,8 +196,10 @@ class Flow:
             }
             await writes.append_unless_done("message.status", payload, f"steer/{event_id}")
 
-    async def leave(self, channel: Channel, run_id: str) -> None:
-        """Gives up the turn of a final run and takes it off the list; puts a job for the next run."""
+    async def leave(self, channel: Channel, run_id: str, run: RunView | None) -> None:
+        """Gives up the turn and the slot of a final run and takes it off the list; puts a job for the next run."""
+        if run is not None and run.slot:
+            await self.parts.slots.give_back(channel, run.by, run.slot)
         active = await self.parts.store.turn(channel, leaving=run_id)
         self.parts.faults.hit("run_after_turn")
         await self.put_job(channel, active)
@@ -233,7 +235,7 @@ class Flow:
         if found is None or not found.is_final:
             return False
         self.parts.metrics.runs_ended["cancelled"] += 1
-        await self.leave(channel, run.run_id)
+        await self.leave(channel, run.run_id, run)
         return True
 
     async def _interrupt(self, channel: Channel, run_id: str) -> None:

@@ -12,6 +12,7 @@ from consumers.metrics import WorkerMetrics
 from consumers.runs.run_log import DeltaWriter
 from streams.channel import Channel
 from streams.records.leases import Leases
+from streams.records.run_slots import RunSlots
 from streams.records.run_store import RunStore
 from streams.records.runs import RunView
 from streams.redis.log import Log
@@ -43,6 +44,7 @@ class WorkerParts:
     worker: str
     log: Log
     store: RunStore
+    slots: RunSlots
     leases: Leases
     jobs: Jobs
     writer: DeltaWriter

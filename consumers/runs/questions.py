@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from consumers.agents.agent import Answer, Question, Suspended
+from consumers.agents.agent import INVOKER, Answer, Question, Suspended
 from consumers.faults import Faults
 from consumers.runs.journal import RequestRecord
 from consumers.runs.run_log import RunLog
@@ -55,6 +55,11 @@ class Questions:
             raise Suspended
         return answers
 
+    def _assignees(self, question: Question) -> list[str]:
+        """The users who may answer, the invoker by name."""
+        named = (self._run.run.by if name in INVOKER else name for name in question.assignees)
+        return list(dict.fromkeys(named))
+
     async def put(self) -> int:
         """Appends the open questions. Returns the earliest expiry, in milliseconds since 1970."""
         now_ms = self._now_ms()
@@ -85,7 +90,7 @@ class Questions:
             "prompt": storable_text(question.prompt, 4000),
             "response_schema": question.response_schema,
             "allow_edit": question.allow_edit or None,
-            "assignees": list(question.assignees) or None,
+            "assignees": [*self._assignees(question)] or None,
             "expires_at": rfc3339(expires_ms),
         }
         payload |= {name: value for name, value in optional.items() if value is not None}
@@ -99,7 +104,7 @@ class Questions:
             "kind": question.kind,
             "call": question.tool_call_id or "",
             "edit": "1" if question.allow_edit else "",
-            "assignees": ",".join(question.assignees),
+            "assignees": ",".join(self._assignees(question)),
             "expires_ms": str(expires_ms),
         }
         guard = Guard(request_guard_name(self._run.channel, request_id), sets=tuple(fields.items()), ttl_s=RUN_TTL_S)

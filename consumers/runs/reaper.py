@@ -98,8 +98,10 @@ class Reaper:
         """Does the next thing the run needs. Returns milliseconds until the next inspection, 0 when it is over."""
         run = await self._parts.store.run(channel, run_id)
         if run is None or run.is_final:
-            await self._flow.leave(channel, run_id)
+            await self._flow.leave(channel, run_id, run)
             return 0
+        if run.slot:
+            await self._parts.slots.renew(channel, run.by, run.slot)
         if run.cancel and run.state in {"queued", "waiting"}:
             await self._flow.cancel(channel, run_id)
         elif run.state == "queued":
@@ -134,7 +136,7 @@ class Reaper:
         """Passes the turn on if the run that has it is over."""
         other = await self._parts.store.run(channel, active)
         if other is None or other.is_final:
-            await self._flow.leave(channel, active)
+            await self._flow.leave(channel, active, other)
 
     async def _waiting(self, channel: Channel, run: RunView) -> int:
         now_ms = self._parts.now_ms()

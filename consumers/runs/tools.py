@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from consumers.agents.agent import Answer, CallEnded, CallsBegun, Question, ToolCall, ToolOutcome
+from consumers.agents.agent import INVOKER, Answer, CallEnded, CallsBegun, Question, ToolCall, ToolOutcome
 from consumers.faults import Faults
 from consumers.runs.journal import CallRecord
 from consumers.runs.messages import MessageEnding, RunMessages, checked_ending
@@ -142,9 +142,12 @@ class ToolRunner:
             prompt = call.approval.prompt if call.approval else f"Run {call.name}"
             made = call.approval or Question(prompt, "client_tool")
             return replace(made, kind="client_tool", name=call.name, args=call.args, tool_call_id=call.tool_call_id)
-        if call.approval is None:
+        asked = call.approval or (Question(f"Run {call.name}", "approval") if call.is_sensitive else None)
+        if asked is None:
             return None
-        return replace(call.approval, name=call.name, args=call.args, tool_call_id=call.tool_call_id)
+        if call.is_sensitive and not asked.assignees:
+            asked = replace(asked, assignees=INVOKER)
+        return replace(asked, name=call.name, args=call.args, tool_call_id=call.tool_call_id)
 
     async def _call(self, call: ToolCall, answer: Answer | None) -> ToolOutcome:
         record = self._run.journal.calls[str(call.tool_call_id)]

@@ -11,7 +11,6 @@ from hub.handlers.conversations import (
     cancel_run,
     no_such_run,
     require_files,
-    run_refused,
     run_results,
 )
 from hub.ports import ClientConnection, NodePort
@@ -19,7 +18,7 @@ from hub.protocol.commands import Append, Command, Outcome, Reply
 from streams.channel import Channel, Kind
 from streams.events.agents import AgentCancel, AgentInvoke, AgentSteer
 from streams.json_bytes import to_json
-from streams.records.runs import opening, steering
+from streams.records.runs import steering
 
 
 class AgentCommands:
@@ -35,11 +34,9 @@ class AgentCommands:
         agent = agent_for(place, payload.agent)
         await self._conversations.require_agent(command, agent)
         await require_files(self._node.log, command, payload.parts)
-        invitation = await self._conversations.invitation(
-            command, agent, payload.on_busy, run_id=payload.run_id, parent="", deadline_ms=payload.deadline_ms
-        )
         results = run_results(place, payload.run_id, channel=place.wire)
-        return Append(command.draft(guards=opening(place, invitation)), results, run_refused)
+        asked = {"run_id": payload.run_id, "deadline_ms": payload.deadline_ms}
+        return await self._conversations.open_run(command, agent, payload.on_busy, results, parent="", **asked)
 
     async def cancel(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Stop a run, by asking or by force."""

@@ -13,7 +13,6 @@ from hub.handlers.conversations import (
     cancel_run,
     require_files,
     require_offered,
-    run_refused,
     run_results,
 )
 from hub.ports import ClientConnection, NodePort
@@ -33,7 +32,6 @@ from streams.events.chat import (
     ChatTyping,
 )
 from streams.json_bytes import to_json
-from streams.records.runs import opening
 from streams.records.settings import for_agents, settings_guard_name
 
 _STORED = b'"disposition":"stored"'
@@ -64,8 +62,8 @@ class ChatCommands:
         if agent in {"", NOBODY}:
             return Append(command.draft(is_wanted=bool(payload.parts)), _STORED)
         await self._conversations.require_agent(command, agent)
-        guards = opening(command.place, await self._conversations.invitation(command, agent, payload.on_busy))
-        return Append(command.draft(guards=guards), run_results(command.place, disposition="queued"), run_refused)
+        results = run_results(command.place, disposition="queued")
+        return await self._conversations.open_run(command, agent, payload.on_busy, results)
 
     def typing(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Told to everybody who follows the conversation now; `user` is added."""
@@ -106,8 +104,8 @@ class ChatCommands:
             )
         agent = str(message.actor.get("id", ""))
         await self._conversations.require_agent(command, agent)
-        invitation = await self._conversations.invitation(command, agent, None, parent=message.parent_id or "")
-        return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), run_refused)
+        results = run_results(command.place)
+        return await self._conversations.open_run(command, agent, None, results, parent=message.parent_id or "")
 
     async def cancel(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Stop a run; the active one if none is named."""
@@ -130,8 +128,7 @@ class ChatCommands:
             return Append(command.draft(is_wanted=False))
         await self._conversations.require_agent(command, agent)
         parent = "@id" if payload.mode == "branch" else payload.message_id
-        invitation = await self._conversations.invitation(command, agent, None, parent=parent)
-        return Append(command.draft(guards=opening(command.place, invitation)), run_results(command.place), run_refused)
+        return await self._conversations.open_run(command, agent, None, run_results(command.place), parent=parent)
 
     async def delete(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """A tombstone over a person's own message, or over anybody's with `manage`."""

@@ -6,6 +6,8 @@ A look-up is a courtesy to the client; what must hold exactly is compared again 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
@@ -17,8 +19,9 @@ from projections.conversation import CONVERSATION
 from projections.message import Message
 from streams.channel import Channel, Kind
 from streams.envelope import Appended, Guard
-from streams.errors import GuardRefused, StreamsError
+from streams.errors import GuardRefused, LogUnavailable, StreamsError
 from streams.events.values import FilePart, InPart
+from streams.records.run_slots import RunSlots, SlotAnswer
 from streams.records.run_store import RunStore
 from streams.records.runs import (
     Invitation,
@@ -27,6 +30,7 @@ from streams.records.runs import (
     cancelling,
     is_unbegun,
     meaning,
+    opening,
     run_id_of,
 )
 from streams.records.settings import SettingsRecords
@@ -36,6 +40,8 @@ from streams.redis.log import Log
 
 NOBODY: Final = "none"
 """The name that stands for "no agent answers"."""
+FULL_RETRY_MS: Final = 5_000
+"""The advice to who has as many runs as are allowed: a short answer's time."""
 _LATER: Final = frozenset({"interrupt", "steer"})
 
 
@@ -54,6 +60,7 @@ class Conversations:
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
+        self._slots = RunSlots(node.log)
 
     async def agent_of(self, channel: Channel) -> str:
         """The agent the settings name; "" when nobody answers by default."""
@@ -101,18 +108,56 @@ class Conversations:
                 4007, "no worker serves this agent now; agent.list names those that are served", retry_after_ms=1_000
             )
 
-    async def invitation(
-        self, command: Command, agent: str, on_busy: OnBusy | None, **more: str | int | None
-    ) -> Invitation:
-        """The run a command asks for. Where the command is silent about a busy channel, the settings decide.
+    async def open_run(
+        self,
+        command: Command,
+        agent: str,
+        on_busy: OnBusy | None,
+        results: Callable[[Appended], Mapping[str, str]],
+        **more: str | int | None,
+    ) -> Append:
+        """The command with the run it asks for. Where it is silent about a busy channel, the settings decide.
 
         Raises:
-            HubError: 4024, a way to handle a busy channel that this hub does not offer.
+            HubError: 4024, a way to handle a busy channel that this hub does not offer; 4004, too many runs at once.
         """
         require_offered(on_busy)
-        now_ms = self._node.log.now_ms()
-        busy = on_busy or await self._busy_setting(command.place)
-        return Invitation(agent, command.caller.principal.user, now_ms, busy, **more)  # type: ignore[arg-type]  # named by the caller
+        place, user, now_ms = command.place, command.caller.principal.user, self._node.log.now_ms()
+        busy = on_busy or await self._busy_setting(place)
+        slot = await self._take_slot(command)
+        invitation = Invitation(agent, user, now_ms, busy, slot=slot, **more)  # type: ignore[arg-type]  # named by the caller
+
+        def refused(error: GuardRefused) -> HubError:
+            if slot:
+                self._node.spawn(self._give_back(place, user, slot))
+            return run_refused(error)
+
+        return Append(command.draft(guards=opening(place, invitation)), results, refused)
+
+    async def _take_slot(self, command: Command) -> str:
+        """A slot among the runs under way; the same for the same command again.
+
+        Raises:
+            HubError: 4004, the user or the tenant has as many runs as it may.
+        """
+        settings, slot = self._node.settings, command.id or secrets.token_hex(8)
+        if not (settings.runs_per_user or settings.runs_per_tenant):
+            return ""
+        user, bounds = command.caller.principal.user, (settings.runs_per_user, settings.runs_per_tenant)
+        answer = await self._slots.take(command.place, user, slot, *bounds)
+        if answer is SlotAnswer.TAKEN:
+            return slot
+        whose, count = (
+            ("you have", settings.runs_per_user)
+            if answer is SlotAnswer.USER_IS_FULL
+            else ("your organisation has", settings.runs_per_tenant)
+        )
+        text = f"{whose} {count} runs under way, which is the limit; wait for one to end, or cancel one"
+        raise HubError(4004, text, retry_after_ms=FULL_RETRY_MS)
+
+    async def _give_back(self, channel: Channel, user: str, slot: str) -> None:
+        with contextlib.suppress(LogUnavailable):  # it lapses
+            await self._slots.give_back(channel, user, slot)
 
     async def _busy_setting(self, channel: Channel) -> OnBusy:
         """The conversation's setting; one that is not offered yet counts as `enqueue`, the default."""

@@ -318,6 +318,8 @@ class Cluster:
             "REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0",
             "HUB_JWT_SECRET": SECRET,
             "HUB_RATE_LIMITS": "off",
+            "HUB_RUNS_PER_USER": "0",
+            "HUB_RUNS_PER_TENANT": "0",
             "HUB_DRAIN_SECONDS": "1",
             "HUB_DURABILITY": self.durability,
             "HUB_DATA": str(self.folder / "files"),

@@ -93,6 +93,7 @@ class Invitation:
         run_id: chosen by the invoker; None derives it from the event.
         parent: the message the answer hangs below; `@id` is the event itself, "" where the edge does not know.
         deadline_ms: how long one segment may run; None takes the default.
+        slot: what it is counted as among the runs under way; "" where they are not counted.
     """
 
     agent: str
@@ -102,6 +103,7 @@ class Invitation:
     run_id: str | None = None
     parent: str = NEW_ID
     deadline_ms: int | None = None
+    slot: str = ""
 
 
 def opening(channel: Channel, invitation: Invitation) -> tuple[Guard, ...]:
@@ -124,6 +126,8 @@ def opening(channel: Channel, invitation: Invitation) -> tuple[Guard, ...]:
     ]
     if invitation.deadline_ms is not None:
         sets.append(("limit_ms", str(invitation.deadline_ms)))
+    if invitation.slot:
+        sets.append(("slot", invitation.slot))
     run = Guard(run_guard_name(channel, run_id), checks=(("state", "eq", ""),), sets=tuple(sets), ttl_s=RUN_TTL_S)
     return Guard(home_guard_name(channel), checks=checks, increments=("open",), ttl_s=HOME_TTL_S), run
 
@@ -165,6 +169,7 @@ class RunView:
         asked: questions put so far; `answered` of them are resolved.
         losses: workers this run lost.
         cancel: "" or the mode in which somebody asked to stop it.
+        slot: what it is counted as among the runs under way; "" for none.
         settings: the conversation's as they were when it began, as JSON; "" for none, and once it is over.
     """
 
@@ -187,6 +192,7 @@ class RunView:
     losses: int = 0
     cancel: str = ""
     settings: str = ""
+    slot: str = ""
 
     @property
     def is_final(self) -> bool:
@@ -225,6 +231,7 @@ def read_run(run_id: str, fields: Mapping[str, str]) -> RunView | None:
         number("losses"),
         word("cancel"),
         word("settings"),
+        word("slot"),
     )
 
 

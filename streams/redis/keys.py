@@ -235,6 +235,12 @@ def upload_ledger(tenant: str, user: str) -> UploadLedger:
     return UploadLedger(f"{prefix}open:{user}".encode(), f"{prefix}sizes".encode(), f"{prefix}total".encode())
 
 
+def run_slots(tenant: str, user: str) -> tuple[bytes, bytes]:
+    """The sorted sets of the runs under way, of the tenant and of the user: slot → when it lapses. In one slot of a cluster."""
+    prefix = f"hub:{{runs:{tenant}}}:"
+    return f"{prefix}slots".encode(), f"{prefix}slots:{user}".encode()
+
+
 def upload_home(tenant: str, upload_id: str) -> str:
     """The string that names an open upload's channel."""
     return f"hub:{{uploads:{tenant}}}:home:{upload_id}"

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
-from consumers.agents import Question, ToolCall
+from consumers.agents import INVOKER, Question, ToolCall
 from consumers.worker import running
+from streams.channel import parse_channel
+from streams.records.run_slots import RunSlots, SlotAnswer
+from streams.redis.keys import run_slots
+from streams.redis.log import Log
 from support import socket_client
-from support.nodes import Node, token
+from support.nodes import Node, running_node, token
 from support.redis_server import RedisServer
 from support.run_rig import POLL_S, options
 from support.socket_client import Json, SocketClient
@@ -52,7 +56,18 @@ async def repeat(ctx: Any, given: Any) -> Any:
     yield json.dumps(given.settings)
 
 
-AGENTS = {"talk": talk, "act": act, "repeat": repeat}
+async def pay(ctx: Any, given: Any) -> Any:
+    """Asks whoever asked it, then calls a sensitive tool."""
+
+    async def tool(args: Any, context: Any) -> Any:
+        return "paid"
+
+    answer = await ctx.ask("How much?", assignees=INVOKER)
+    found = yield ToolCall("pay", {}, tool, is_sensitive=True)
+    yield f"{answer.by}: {found.output}"
+
+
+AGENTS = {"pay": pay, "talk": talk, "act": act, "repeat": repeat}
 
 
 @asynccontextmanager
@@ -168,3 +183,69 @@ async def test_an_agent_is_given_the_settings_of_its_conversation(node: Node, te
     expected = {"model": "m", "instructions": "be “brief”", "tools": ["a"]}
     assert by_message == [expected, expected]
     assert by_invoke == [{**expected, "model": "mine"}] * 2
+
+
+async def test_a_sensitive_call_is_approved_by_its_invoker_alone(node: Node, tenant: str) -> None:
+    """Neither a question to the invoker nor a sensitive call can be answered by somebody else who may invoke."""
+    async with devices(node, tenant) as (alice,), socket_client.client(node.ws_url, token("bob", tenant)) as bob:
+        await bob.subscribe(PLACE)
+        await ask(alice, "pay")
+        refused, assignees = [], []
+        for kind, answer in (("input", {"result": 5}), ("approval", {"decision": "approve"})):
+            asked = await alice.event("tool.call.request", kind=kind)
+            response = {"request_id": asked["request_id"], **answer}
+            assignees.append(asked["assignees"])
+            refused.append((await bob.answer("tool.call.response", response, PLACE))["payload"]["code"])
+            assert (await alice.answer("tool.call.response", response, PLACE))["type"] == "ack"
+        end = await alice.event("assistant.message.end", finish_reason="stop")
+
+    assert refused == [4003, 4003]
+    assert assignees == [["alice"], ["alice"]]
+    assert end["text"] == "alice: paid"
+
+
+async def test_runs_at_once_are_limited_by_user_and_tenant(redis_url: str, tenant: str) -> None:
+    """The one too many is told to wait; what ended, and what was refused for another reason, makes room."""
+
+    async def asked(socket: SocketClient, place: str, **more: Any) -> Any:
+        answer = await socket.answer("chat.message", {"text": "go", "agent": "talk", **more}, f"conversation:{place}")
+        return answer["payload"].get("code", answer["payload"].get("run_id"))
+
+    async with (
+        running_node(redis_url, runs_per_user=2, runs_per_tenant=3) as node,
+        devices(node, tenant) as (alice,),
+        socket_client.client(node.ws_url, token("bob", tenant)) as bob,
+        socket_client.client(node.ws_url, token("alice", f"{tenant}2")) as other,
+    ):
+        first = await asked(alice, "c")
+        busy = [await asked(alice, "c", on_busy="reject") for _ in range(3)]
+        second, full = await asked(alice, "2"), await asked(alice, "3")
+        sentence = alice.seen[-1]["payload"]["message"]
+        third, tenant_full, elsewhere = await asked(bob, "4"), await asked(bob, "5"), await asked(other, "1")
+        await alice.answer("chat.cancel", {"run_id": first}, PLACE)
+        await alice.event("agent.complete", run_id=first)
+        again = await asked(alice, "3")
+
+    assert busy == [4021] * 3
+    assert (full, tenant_full) == (4004, 4004)
+    assert all(isinstance(run, str) for run in (first, second, third, elsewhere, again))
+    assert "2 runs under way" in sentence
+
+
+async def test_a_slot_lapses_unless_its_run_goes_on(log: Log, tenant: str) -> None:
+    """A command that was never stored gives its place back by itself; the reaper holds that of a run."""
+    slots, place = RunSlots(log), parse_channel(tenant, PLACE)
+    taken = [await slots.take(place, "alice", name, 2, 0) for name in ("lost", "kept", "more", "kept")]
+    of_tenant, of_user = run_slots(tenant, "alice")
+    for key in (of_tenant, of_user):
+        for member in await log.redis.zrange(key, 0, -1):
+            await log.redis.zadd(key, {member: 1})  # as their time does
+    await slots.renew(place, "alice", "kept")
+    again = [await slots.take(place, "alice", name, 2, 0) for name in ("more", "most")]
+    await slots.give_back(place, "alice", "kept")
+    last = await slots.take(place, "alice", "most", 2, 2)
+
+    assert taken == [SlotAnswer.TAKEN, SlotAnswer.TAKEN, SlotAnswer.USER_IS_FULL, SlotAnswer.TAKEN]
+    assert again == [SlotAnswer.TAKEN, SlotAnswer.USER_IS_FULL]
+    assert last is SlotAnswer.TAKEN
+    assert await slots.take(place, "bob", "one", 2, 2) is SlotAnswer.TENANT_IS_FULL

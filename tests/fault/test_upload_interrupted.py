@@ -197,8 +197,7 @@ async def test_store_away_for_good(hub: FileHub, moody: Moody) -> None:
         moody.failing["finish"] = 1_000
         await socket.answer("file.upload.complete", {"upload_id": authorized["upload_id"]}, CHANNEL)
         await moody.has_failed.wait()
-        later = hub.finisher._clock() + 16 * 60
-        hub.finisher._clock = lambda: later
+        hub.pass_s(16 * 60)
 
         await hub.finisher.reap()
         end = await ending(socket, authorized["upload_id"])
@@ -221,8 +220,7 @@ async def test_abandoned_uploads_are_reaped(hub: FileHub) -> None:
         begun = await request(socket, len(data), strategy="socket")
         await send_chunk(socket, begun["upload_id"], 0, data[: 512 * 1024], binary=False)
         parts = await request(socket, 20 * MIB, strategy="multipart")
-        tomorrow = hub.finisher._clock() + UploadLimits().life_s + 1
-        hub.finisher._clock = lambda: tomorrow
+        hub.pass_s(UploadLimits().life_s + 1)
 
         await hub.finisher.reap()
         ends = [await ending(socket, upload["upload_id"]) for upload in (begun, parts)]
@@ -239,8 +237,7 @@ async def test_reaper_and_claim_at_once(hub: FileHub) -> None:
     async with uploader(hub) as socket:
         authorized = await request(socket, 3, strategy="socket")
         await bring_socket(socket, authorized, b"abc")
-        tomorrow = hub.finisher._clock() + UploadLimits().life_s + 1
-        hub.finisher._clock = lambda: tomorrow
+        hub.pass_s(UploadLimits().life_s + 1)
 
         await socket.send("file.upload.complete", {"upload_id": authorized["upload_id"]}, CHANNEL)
         await asyncio.gather(*[hub.finisher.reap() for _ in range(5)])
@@ -255,8 +252,7 @@ async def test_node_died_before_the_record(hub: FileHub) -> None:
         authorized = await request(socket, 3)
         channel, records = _channel(hub), hub.node.hub.uploads.records
         await hub.node.hub.log.redis.delete(records._record_key(channel, authorized["upload_id"]))
-        tomorrow = hub.finisher._clock() + UploadLimits().life_s + 1
-        hub.finisher._clock = lambda: tomorrow
+        hub.pass_s(UploadLimits().life_s + 1)
 
         await hub.finisher.reap()
         end = await ending(socket, authorized["upload_id"])

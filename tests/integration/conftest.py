@@ -9,7 +9,7 @@ import pytest
 from streams.redis.log import Log
 from support.nodes import Node, running_node
 from support.redis_server import RedisServer
-from support.run_rig import Client, conversation
+from support.run_rig import Client, check_rules, conversation
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,8 @@ async def node(redis_url: str) -> AsyncIterator[Node]:
 
 
 @pytest.fixture
-def client(log: Log, tenant: str) -> Client:
-    """Somebody who asks agents, in a conversation of this test."""
-    return Client(log, conversation(tenant))
+async def client(log: Log, tenant: str) -> AsyncIterator[Client]:
+    """Somebody who asks agents, in a conversation of this test, which in the end is held against the rules of streams."""
+    client = Client(log, conversation(tenant))
+    yield client
+    check_rules(await client.events())

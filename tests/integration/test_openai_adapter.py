@@ -10,7 +10,7 @@ from consumers.adapters.openai import OpenAIAgent, Tool
 from consumers.worker import running
 from streams.redis.log import Log
 from support.model_server import BREAK, STALL, ModelServer, Status, call, finish, text
-from support.run_rig import Client, check_rules, options
+from support.run_rig import Client, options
 
 DONE = "data: [DONE]\n\n"
 
@@ -36,7 +36,6 @@ async def test_a_response_is_streamed_with_usage(log: Log, client: Client) -> No
         ("system", "Be kind."), ("user", "hi"), ("assistant", "Hello"), ("user", "again"),
     ]  # fmt: skip # a table
     assert server.authorizations == ["Bearer sk-secret"] * 2
-    check_rules(await client.events())
 
 
 async def test_tools_are_called_and_their_results_shown_to_the_model(log: Log, client: Client) -> None:
@@ -66,7 +65,6 @@ async def test_tools_are_called_and_their_results_shown_to_the_model(log: Log, c
         ("c1", "42"),
         ("c2", "error: there is no tool nothing"),
     ]
-    check_rules(await client.events())
 
 
 @pytest.mark.parametrize(
@@ -104,7 +102,6 @@ async def test_a_failing_server_fails_the_run_in_words(
     assert server.url not in str(complete)
     said = [e.payload["text"] for e in await client.events() if e.type == b"assistant.message.end"]
     assert said == (["so "] if tries == 1 and isinstance(script, list) and isinstance(script[0], dict) else [])
-    check_rules(await client.events())
 
 
 async def test_a_busy_server_is_asked_again(log: Log, client: Client) -> None:

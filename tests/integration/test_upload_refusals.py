@@ -15,6 +15,7 @@ from support.socket_client import client
 from support.uploads import (
     CHANNEL,
     MIB,
+    WAYS,
     FileHub,
     binary_answer,
     bring_multipart,
@@ -72,10 +73,9 @@ async def test_bad_requests(hub: FileHub, changes: dict[str, Any], code: int, fi
 async def test_wrong_checksum(hub: FileHub, strategy: str) -> None:
     """A file that is not the one whose digest was claimed fails as checksum, and is gone."""
     data = some_bytes(6 * MIB)
-    bring = {"single": bring_single, "multipart": bring_multipart, "socket": bring_socket}[strategy]
     async with uploader(hub) as socket:
         authorized = await request(socket, len(data), strategy=strategy)
-        await bring(socket, authorized, data)
+        await WAYS[strategy](socket, authorized, data)
 
         end = await complete(socket, authorized, b"other")
 
@@ -242,8 +242,7 @@ async def test_url_used_after_the_end(hub: FileHub) -> None:
         assert await put(http, authorized["single"], b"abc") == 200
         assert await hub.left() != []
 
-        later = hub.finisher._clock() + 3600
-        hub.finisher._clock = lambda: later
+        hub.pass_s(3600)
         await hub.finisher.reap()
 
     assert await hub.left() == []

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +15,7 @@ from support.socket_client import client
 from support.uploads import (
     CHANNEL,
     MIB,
+    WAYS,
     FileHub,
     bring_multipart,
     bring_single,
@@ -33,7 +32,6 @@ from support.uploads import (
 )
 
 SIZES = [1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 17 * MIB + 3]
-WAYS: dict[str, Callable[..., Any]] = {"single": bring_single, "multipart": bring_multipart, "socket": bring_socket}
 
 
 @pytest.fixture
@@ -362,9 +360,7 @@ async def test_request_over_http(hub: FileHub) -> None:
 async def test_ten_open_uploads(hub: FileHub) -> None:
     """The eleventh open upload of a user is 4017; when one ends there is room again; others are not concerned."""
     async with uploader(hub) as socket, uploader(hub, "bob") as bob:
-        opened = await asyncio.gather(*[request(socket, 3) for _ in range(1)])
-        for _ in range(9):
-            opened.append(await request(socket, 3))
+        opened = [await request(socket, 3) for _ in range(10)]
         refused = await socket.answer(
             "file.upload.request", {"filename": "a", "size": 1, "mime": "text/plain"}, CHANNEL
         )

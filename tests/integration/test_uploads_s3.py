@@ -18,10 +18,9 @@ from support.s3_server import CREDENTIALS, S3Server, why_missing
 from support.uploads import (
     CHANNEL,
     MIB,
+    WAYS,
     FileHub,
     bring_multipart,
-    bring_single,
-    bring_socket,
     complete,
     download,
     ending,
@@ -37,7 +36,6 @@ pytestmark = [
     pytest.mark.skipif(why_missing() is not None, reason=str(why_missing())),
     pytest.mark.timeout(400),
 ]
-WAYS = {"single": bring_single, "multipart": bring_multipart, "socket": bring_socket}
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +45,8 @@ def s3() -> Iterator[S3Server]:
     server.close()
 
 
-class Front:
-    """A door before the endpoint: the next `refusals` connections are answered 503, all others pass."""
+class Proxy:
+    """A proxy before the endpoint: the next `refusals` connections are answered 503, all others pass."""
 
     def __init__(self, port: int) -> None:
         self.refusals = 0
@@ -70,7 +68,7 @@ class Front:
         await self._server.wait_closed()
 
     def cut(self) -> None:
-        """End every connection, so that the next request comes through the door anew."""
+        """End every connection, so that the next request comes over a new one."""
         for writer in list(self._open):
             writer.transport.abort()
 
@@ -104,18 +102,18 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @pytest.fixture
-async def front(s3: S3Server) -> AsyncIterator[Front]:
-    async with Front(s3.port) as found:
+async def proxy(s3: S3Server) -> AsyncIterator[Proxy]:
+    async with Proxy(s3.port) as found:
         yield found
 
 
 @pytest.fixture
 async def hub(
-    redis_url: str, tenant: str, tmp_path: Path, s3: S3Server, front: Front, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, tenant: str, tmp_path: Path, s3: S3Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[FileHub]:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    settings = {"s3_bucket": s3.bucket(), "s3_endpoint_url": f"http://127.0.0.1:{front.port}", "s3_region": "us-east-1"}
+    settings = {"s3_bucket": s3.bucket(), "s3_endpoint_url": f"http://127.0.0.1:{proxy.port}", "s3_region": "us-east-1"}
     async with file_hub(redis_url, tenant, tmp_path, **settings) as found:
         yield found
 
@@ -191,7 +189,7 @@ async def test_cancel_leaves_no_parts(hub: FileHub) -> None:
 
 
 @pytest.mark.parametrize("refusals", [1, 12])
-async def test_503(hub: FileHub, front: Front, tmp_path: Path, refusals: int) -> None:
+async def test_503(hub: FileHub, proxy: Proxy, tmp_path: Path, refusals: int) -> None:
     """A store that answers 503, few times or many, delays an upload over the socket and does not break it."""
     path, data = tmp_path / "a.bin", some_bytes(12 * MIB)
     path.write_bytes(data)
@@ -199,14 +197,14 @@ async def test_503(hub: FileHub, front: Front, tmp_path: Path, refusals: int) ->
     def refuse(sent: int, _total: int) -> None:
         nonlocal refusals
         if sent > 3 * MIB and refusals:
-            front.refusals, refusals = refusals, 0
-            front.cut()
+            proxy.refusals, refusals = refusals, 0
+            proxy.cut()
 
     async with HubClient(hub.node.url, hub.token()) as client:
         found = await client.upload(CHANNEL, path, strategy="socket", on_progress=refuse)
 
     assert found.ready["checksum"]["value"] == sha256_of(data)
-    assert front.refusals == 0
+    assert proxy.refusals == 0
 
 
 async def test_store_hangs_and_comes_back(hub: FileHub, s3: S3Server) -> None:

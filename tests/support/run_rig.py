@@ -11,7 +11,7 @@ from typing import Any
 
 from consumers.agents.loading import served
 from consumers.groups.handler import RetryPolicy
-from consumers.worker import WorkerOptions
+from consumers.worker import WorkerOptions, running
 from streams.channel import Channel, parse_channel
 from streams.envelope import Actor, Draft, Entry
 from streams.errors import LogUnavailable
@@ -102,6 +102,11 @@ class Client:
     async def end(self, run_id: str, within_s: float = 40) -> dict[str, Any]:
         """The run's `agent.complete`, waited for."""
         return await self.until("agent.complete", within_s, run_id=run_id)
+
+    async def served(self, agent: Any, text: str = "x", **more: Any) -> dict[str, Any]:
+        """Asks one agent one thing, with a worker that serves it: the `agent.complete`."""
+        async with running(options(self.log.url, {"a": agent}), self.log):
+            return await self.end(await self.ask(text, **more))
 
     async def text(self, run_id: str) -> str:
         """Everything the run said."""

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,11 @@ class FileHub:
 
     def token(self, user: str = "alice", **claims: Any) -> str:
         return token(user, self.tenant, **claims)
+
+    def pass_s(self, seconds: float) -> None:
+        """Lets the finisher find that this much time has passed."""
+        later = self.finisher._clock() + seconds
+        self.finisher._clock = lambda: later
 
     async def left(self) -> list[str]:
         """Everything of this tenant that is in the store, finished or not."""
@@ -162,6 +167,9 @@ async def bring_socket(socket: SocketClient, authorized: Json, data: bytes, *, b
         answer = await send_chunk(socket, authorized["upload_id"], offset, data[offset : offset + size], binary=binary)
         assert answer.get("accepted"), answer
         offset = answer["next_offset"]
+
+
+WAYS: dict[str, Callable[..., Any]] = {"single": bring_single, "multipart": bring_multipart, "socket": bring_socket}
 
 
 async def complete(socket: SocketClient, authorized: Json, data: bytes | None = None) -> Json:

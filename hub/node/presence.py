@@ -160,7 +160,7 @@ class PresenceTracker:
             _answer(waiters, None)
 
     def _replace_soon(self) -> None:
-        """Compare and tell anew. Joins and leaves are found by that: of what waits, only the newest statuses are kept."""
+        """Compare what was reported with what is here. That finds joins and leaves: of what waits, only statuses are kept."""
         here = set(self._here.values())
         statuses = {
             (c.device, c.operation): c
@@ -223,7 +223,7 @@ class PresenceTracker:
             _log.info("node %s is gone; %d of its devices left", node, count)
 
     async def _unleased(self, *, is_steady: bool) -> list[str]:
-        """The nodes without a lease for longer than a lease lasts: one that lives has taken it anew by then."""
+        """The nodes whose lease ended longer ago than a lease lasts: one that lives has renewed it by then."""
         now_s = time.monotonic()
         found = await self.store.unleased()
         self._unleased_since = {node: self._unleased_since.get(node, now_s) for node in found}

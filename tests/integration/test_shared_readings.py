@@ -21,7 +21,7 @@ async def commands(log: Log) -> int:
 
 
 async def test_those_who_come_at_once_share_a_reading(log: Log, tenant: str) -> None:
-    """Each read the live lane and the presence for himself before: a thousand joiners held the fan-out up for seconds."""
+    """Each read the live lane and the presence separately before: a thousand joiners held the fan-out up for seconds."""
     states, channel = StateReader(log), Channel(tenant, Kind.CONVERSATION, "all")
     for number in range(20):
         await log.append(Draft(channel, "chat.message", b'{"text":"%d"}' % number, Actor("user", "a")))
@@ -39,7 +39,7 @@ async def test_those_who_come_at_once_share_a_reading(log: Log, tenant: str) -> 
 
 
 async def test_who_asks_while_a_channel_is_read_sees_what_was_stored_before(log: Log, tenant: str) -> None:
-    """The reading under way may have begun too early for him: he gets the next one."""
+    """The reading under way may have begun too early: it gets the next one."""
     states, channel = StateReader(log), Channel(tenant, Kind.CONVERSATION, "all")
     counts = []
     for number in range(1, 30):

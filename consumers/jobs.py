@@ -1,7 +1,7 @@
 """The queue of segments over arq. The only module that imports arq.
 
-An arq job only *takes* a segment: when the run's hash says that it is this worker's the job is done, and the segment continues
-as a task of the worker. arq polls every unfinished job again and again (three round trips each, 20 times a second), and its
+An arq job only *takes* a segment: once the run's hash names this worker, the job is done, and the segment continues as a task
+of the worker. arq polls every unfinished job again and again (three round trips each, 20 times a second), and its
 retries know nothing of a run's attempts; see ops/decisions/0007-arq.md.
 """
 

@@ -67,7 +67,7 @@ def _merge(target: Json, patch: JsonObject) -> JsonObject:
 
 
 def changed_members(members: set[str], change: JsonObject) -> set[str] | None:
-    """The members after a change; None where there would be too many. Who is added and removed is removed."""
+    """The members after a change; None where there would be too many. A person both added and removed is removed."""
     found = (members | _names(change.get("add"))) - _names(change.get("remove"))
     return found if len(found) <= MEMBERS_MAX else None
 

@@ -34,7 +34,9 @@ class EventsMissing(ProjectionError):
     """
 
     def __init__(self, held: int, given: int) -> None:
-        super().__init__(f"state stands at seq {held}, the event has {given}: fold what lies between, or start anew")
+        super().__init__(
+            f"the state is at seq {held}, the event at {given}: fold the events in between, or start again"
+        )
         self.held = held
         self.given = given
 

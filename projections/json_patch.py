@@ -131,7 +131,7 @@ def _replace(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
 
 
 def _move(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
-    """A `remove` and an `add`; to its own place it changes nothing, into itself it cannot go."""
+    """A `remove` and an `add`. A move to its own place changes nothing; a move into itself is refused."""
     source, path = _pointer(operation, "from"), _pointer(operation, "path")
     value = look_up(document, source)
     if source == path:
@@ -150,7 +150,7 @@ def _test(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
     expected = _value(operation)
     work.add(weigh(expected, WEIGHT_MAX)[0] // 8)
     if not equals(look_up(document, _pointer(operation, "path")), expected):
-        raise ValueError("the value tested for is not there")
+        raise ValueError("the test failed: the value is another one")
     return Patched(document, 0)
 
 

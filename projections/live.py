@@ -21,8 +21,8 @@ from streams.json_bytes import JsonObject
 CURSOR_LIFE_MS: Final = 600_000
 """A cursor that has not moved for ten minutes points at nothing anybody is looking at."""
 PASSING_MAX: Final = 200
-"""Of each kind, in one channel: people typing, cursors; the newest. A client may call itself anything, and each
-name has a cursor of its own."""
+"""The newest that a channel keeps of each kind: people typing, and cursors. A client may call itself anything, and each name has a
+cursor of its own."""
 _TYPING_MS_DEFAULT: Final = 6_000
 
 

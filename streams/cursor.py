@@ -153,7 +153,7 @@ def _judge_by_id(after: str, look: Look) -> Resumable | Gap:
 
 
 def _unless_hole(seen: Position, look: Look) -> Resumable | Gap:
-    """The entry seen is there; what follows it may not be."""
+    """Resumable after an entry that is still there, unless the events behind it are missing."""
     if look.next is not None and look.next.seq != seen.seq + 1:
         return Gap(GapReason.TRIMMED, seen.seq + 1, look.next.seq - 1)
     return Resumable(seen)

@@ -1,4 +1,4 @@
-"""The background loops of a process, supervised: a loop that fails is restarted, logged once a change, counted and told.
+"""The background loops of a process, supervised: a loop that fails is restarted, counted, reported, and logged once per change.
 
 `until_reachable` is the wait of a process that starts before its Redis.
 
@@ -59,7 +59,7 @@ class Loop:
         if self.task is not None and self.task.done():
             return f"{self.name} has ended"
         if self._turn_since is not None and monotonic() - self._turn_since > STALLED_S:
-            return f"{self.name} stands still for {monotonic() - self._turn_since:.0f} s"
+            return f"{self.name} has been stuck for {monotonic() - self._turn_since:.0f} s"
         return None
 
     async def stop(self) -> None:
@@ -93,7 +93,7 @@ class Loop:
             steady = asyncio.get_running_loop().call_later(STEADY_S, self._worked)
             try:
                 await work()
-                raise RuntimeError("it ended; it should go on")
+                raise RuntimeError("it ended, but should run for ever")
             except Exception as error:
                 pause_s = self._failed(error)
             finally:
@@ -106,12 +106,12 @@ class Loop:
         if self._failing_as is not type(error):
             is_fault = not isinstance(error, StreamsError)
             _log.log(
-                logging.ERROR if is_fault else logging.WARNING, "%s fails and is tried again: %s", self.name, error,
+                logging.ERROR if is_fault else logging.WARNING, "%s failed and will be retried: %s", self.name, error,
                 exc_info=error if is_fault else None,
             )  # fmt: skip # one call to read at a glance
         self._failing_as = type(error)
         self.error = (
-            str(error) if isinstance(error, StreamsError | CommandRefused) else "an internal error, which the log shows"
+            str(error) if isinstance(error, StreamsError | CommandRefused) else "an internal error; see the log"
         )
         pause_s, self._retry_s = self._retry_s, min(self._retry_s * 2, self._retry_max_s)
         return min(pause_s, self._retry_max_s) * random.uniform(0.75, 1.0)  # processes must not try in step
@@ -164,7 +164,7 @@ class Loops:
         return [trouble for loop in self._loops if (trouble := loop.trouble) is not None]
 
     async def stop(self, *loops: Loop) -> None:
-        """End these, which then are nobody's concern any more."""
+        """Ends these loops, which are then no longer watched."""
         await asyncio.gather(*(loop.stop() for loop in loops))
         self._loops = [loop for loop in self._loops if loop not in loops]
 

@@ -104,7 +104,7 @@ class OpenAIAgent:
                     return
                 outcomes = yield calls
                 messages += _as_messages(found, outcomes)
-        raise AgentFailed("too_many_rounds", f"the model called tools {ROUNDS_MAX} times over")
+        raise AgentFailed("too_many_rounds", f"the model still called tools after {ROUNDS_MAX} rounds")
 
     async def _messages(self, ctx: Context, given: AgentInput) -> list[Json]:
         instructions = str(given.settings.get("instructions") or self.instructions)
@@ -154,7 +154,9 @@ class OpenAIAgent:
                         if text:
                             yield text
                 if not (response.is_done or response.finish_reason):
-                    raise AgentFailed("provider_broke_off", "the model's server broke off", is_retryable=True)
+                    raise AgentFailed(
+                        "provider_broke_off", "the model's server closed the stream too early", is_retryable=True
+                    )
             except (httpx.HTTPError, AgentFailed, ValueError) as error:
                 failed = _failure(error)
                 if is_begun or not left or not failed.is_retryable:
@@ -166,9 +168,9 @@ class OpenAIAgent:
 
 def _check(reply: httpx.Response) -> None:
     if reply.status_code in _AGAIN:
-        raise AgentFailed("provider_unavailable", f"the model's server answers {reply.status_code}", is_retryable=True)
+        raise AgentFailed("provider_unavailable", f"the model's server answered {reply.status_code}", is_retryable=True)
     if reply.status_code >= 400:  # noqa: PLR2004 - HTTP's own border
-        raise AgentFailed("provider_refused", f"the model's server answers {reply.status_code}")
+        raise AgentFailed("provider_refused", f"the model's server answered {reply.status_code}")
 
 
 def _failure(error: Exception) -> AgentFailed:
@@ -179,7 +181,7 @@ def _failure(error: Exception) -> AgentFailed:
         return AgentFailed("provider_stalled", "the model's server stopped sending", is_retryable=True)
     if isinstance(error, httpx.TransportError):
         return AgentFailed(
-            "provider_broke_off", "the model's server could not be reached or broke off", is_retryable=True
+            "provider_broke_off", "the model's server could not be reached, or closed the connection", is_retryable=True
         )
     return AgentFailed("provider_garbled", "the model's server sent no valid response")
 

@@ -33,7 +33,7 @@ SHOWN_MAX: Final = 5
 """Hits named one by one; more are counted."""
 EXCERPT_CHARACTERS: Final = 160
 QUESTION_CHARACTERS: Final = 2_000
-"""More of a text than this is no question."""
+"""A longer text is not read as a question."""
 _WORD: Final = re.compile(r"[^\W\d_]{4,}")
 _COMMON: Final = frozenset(
     _WORD.findall(

@@ -84,7 +84,7 @@ class Delivery:
 
     async def _decide(self, work: Work, attempt: int) -> Outcome:
         if attempt > self.policy.attempts_max:
-            return Park(f"gave up after {attempt - 1} attempts, none of which ended")
+            return Park(f"given up after {attempt - 1} attempts, none of which finished")
         async with self.slots:  # not while it sleeps: many failing channels must not block the others
             outcome = await self._attempt(work)
         if isinstance(outcome, Retry):
@@ -106,7 +106,7 @@ class Delivery:
         except BrokenEvent as error:
             return Park(str(error))
         except InvalidPayload as error:
-            return Park(f"the reaction is not what the catalogue allows: {error}")
+            return Park(f"what the handler appended does not match the catalogue: {error}")
         except Exception as error:
             _log.warning("handler %s failed on %s", self.handler.name, work.type, exc_info=True)
             return Retry(f"{type(error).__name__}: {error}")

@@ -59,7 +59,7 @@ class Partitions:
         """Renews what is held and takes what is missing of the share; nothing after `close`.
 
         Raises:
-            LogUnavailable: Redis is away; leases may have ended.
+            LogUnavailable: Redis is unreachable; leases may have ended.
         """
         async with self._turning:
             if not self._is_closing:

@@ -19,7 +19,7 @@ IN_HAND_MAX = 1_000
 """Work read and not done. A worker that dies leaves at most this much to its successor."""
 READ_MAX = 200
 BLOCK_MS = 1_000
-"""Longest wait for work; giving up a partition waits this long for a read that may still return some of its work."""
+"""Longest wait for work; giving up a partition waits as long, for a read that may still return some of its work."""
 ORPHAN_IDLE_MS = 15_000
 """Work delivered to this worker and under way nowhere after this time was lost between Redis and a dead connection."""
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class GroupReader:
         """Reads and hands out work until cancelled, which ends the work under way and leaves it pending.
 
         Raises:
-            LogUnavailable: Redis is away. The work under way goes on.
+            LogUnavailable: Redis is unreachable. The work under way goes on.
         """
         try:
             while True:

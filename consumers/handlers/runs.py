@@ -55,7 +55,12 @@ class ChatReactions:
             await store.add_steer(channel, active, source.id)
             await store.hint(channel, active)
             return
-        payload = {"message_id": source.id, "status": "rejected", "run_id": active or "none", "reason": "nothing runs"}
+        payload = {
+            "message_id": source.id,
+            "status": "rejected",
+            "run_id": active or "none",
+            "reason": "no run is active",
+        }
         await effects.append(channel, "message.status", dict(payload))
 
 

@@ -91,7 +91,7 @@ class HeldRuns:
         """Listen for hints, which make the next look at the flags come at once.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         await self._parts.store.hear_hints(self._hint)
 
@@ -118,7 +118,7 @@ class HeldRuns:
         The run's hash decides who may append, not the lease, so one that ended without a successor may be taken again.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         parts, key = self._parts, (held.channel.path, held.run_id)
         if self._held.get(key) is not held:
@@ -134,7 +134,7 @@ class HeldRuns:
         """Wait for a hint, or a second, and look at the flags of all of them.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         self._hinted.clear()
         with contextlib.suppress(TimeoutError):

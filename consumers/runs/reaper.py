@@ -28,7 +28,7 @@ WAITING_LOOK_MS: Final = 30_000
 CLOCK_ERROR_MS: Final = 2_000
 """Two processes' readings of Redis's clock differ by less."""
 JOB_PATIENCE_MS: Final = 20_000
-"""A run that has its turn and was not taken for this long gets another job: the first may have died with a worker."""
+"""A run whose turn it is, and which nobody has taken for this long, gets another job: the first may have died with a worker."""
 DEADLINE_GRACE_MS: Final = 20_000
 """The worker enforces the deadline; the reaper does this much later if the worker did not."""
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Reaper:
         """Inspects the runs that are due in this worker's partitions.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         failure: Exception | None = None
         for partition in list(self._partitions):

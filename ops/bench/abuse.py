@@ -41,7 +41,7 @@ from ops.embedded_redis.server import EmbeddedRedis
 SAY_EVERY_S: Final = 1.0
 WARM_UP_S: Final = 5.0
 NODES_CORE: Final = frozenset({0})
-"""The node has this core for itself; Redis, the polite users and the attacker share the others: only the node is contended."""
+"""The node has this core to itself; Redis, the polite users and the attacker share the others: only the node is contended."""
 TIMES_THE_LIMIT: Final = 50
 """The attacker sends this many times what the limit of chat allows."""
 TICK_S: Final = 0.01

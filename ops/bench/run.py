@@ -39,7 +39,7 @@ class Bench:
         self._seconds = seconds
 
     async def run(self, idle_sockets: int) -> None:
-        """Measures everything, in an order in which nothing warms up for something else."""
+        """Measures everything, in an order in which no measurement warms up another."""
         self._tell("machine", machine())
         self._tell("redis", self._redis.version)
         await self._memory(idle_sockets)

@@ -101,11 +101,11 @@ def check_files(max_connections: int) -> Finding:
     """Compares the limit of open files with the sockets the settings allow."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= max_connections + _SPARE_FILES:
-        return Finding(Level.OK, "files", f"up to {soft} may be open")
+        return Finding(Level.OK, "files", f"up to {soft} files may be open")
     return Finding(
         Level.WARN,
         "files",
-        f"only {soft} may be open, but WEBSOCKET_MAX_CONNECTIONS is {max_connections}: raise `ulimit -n`",
+        f"only {soft} files may be open, but WEBSOCKET_MAX_CONNECTIONS is {max_connections}: raise `ulimit -n`",
     )
 
 

@@ -36,8 +36,8 @@ def one_line(error: Exception) -> tuple[str, int] | None:
 
 def _without_text(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return "it took too long and was given up; try again, or see what the machine is busy with"
-    return f"it failed and gave no reason but its kind, {type(error).__name__}; please report this"
+        return "it timed out; retry, or check the load of this machine"
+    return f"it failed with {type(error).__name__} and no message; please report this"
 
 
 def _settings() -> tuple[type[Exception], ...]:

@@ -44,7 +44,7 @@ async def run_node(
         bound: where it listens.
         on_ready: called once it takes clients.
         log_level: of the process.
-        waits: start unready while Redis is away, and wait for it.
+        waits: start unready while Redis is unreachable, and wait for it.
 
     Raises:
         CommandFailed: the Redis, or the key of tokens, cannot be used.

@@ -46,7 +46,10 @@ Url: TypeAlias = Annotated[
 Token: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--token", envvar="HUB_TOKEN", help="The token to show; by default the command signs one.", show_default=False
+        "--token",
+        envvar="HUB_TOKEN",
+        help="The token to authenticate with; by default the command signs one.",
+        show_default=False,
     ),
 ]
 User: TypeAlias = Annotated[str, typer.Option("--user", help="The user of the token that the command signs.")]
@@ -62,7 +65,8 @@ Redis: TypeAlias = Annotated[
     ),
 ]
 Wait: TypeAlias = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="While Redis is away: wait for it, unready, or exit with 1.")
+    bool,
+    typer.Option("--wait/--no-wait", help="While Redis is unreachable: wait and report not ready, or exit with 1."),
 ]
 Data: TypeAlias = Annotated[
     Path, typer.Option("--data", envvar="HUB_DATA", help="Folder of the hub, or of its embedded Redis.")

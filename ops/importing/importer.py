@@ -86,7 +86,7 @@ class Import:
         return dataclasses.replace(self._drafts[number], guards=(chain,))
 
     def _take(self, number: int, result: Appended | StreamsError) -> None:
-        """Results come in the order of submission, so the newest one says where the log stands."""
+        """Results come in the order of submission, so the newest one shows the log's position."""
         self._in_flight -= 1
         self._moved.set()
         if isinstance(result, Appended):

@@ -59,7 +59,7 @@ class AssistantMessageDelta(_OfMessage):
     @model_validator(mode="after")
     def _ends_where_it_says(self) -> AssistantMessageDelta:
         if self.end != self.offset + len(self.delta):
-            raise broken("must have an end of offset plus the code points of delta")
+            raise broken("must have an end that is offset plus the code points of delta")
         return self
 
 

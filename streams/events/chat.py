@@ -33,7 +33,7 @@ from streams.events.values import (
 
 
 class Writing(Payload):
-    """A text with parts; one of the two says something."""
+    """A text and parts; at least one of them is not empty."""
 
     text: Text32768
     parts: Maybe[InParts] = None
@@ -71,7 +71,7 @@ class MessageStatus(Payload):
 
 
 class ChatTyping(Payload):
-    """The sender types, or stopped; without a further sign it ends by itself after `ttl_ms`."""
+    """The sender is typing, or has stopped; unless repeated, it ends by itself after `ttl_ms`."""
 
     state: Literal["start", "stop"]
     ttl_ms: Annotated[int, Field(ge=1000, le=15_000)] = 6000

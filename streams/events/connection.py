@@ -67,7 +67,7 @@ class ClientInfo(Payload):
 
 
 class ConnectionInit(Payload):
-    """The first frame. The token is absent if the upgrade's Authorization header had it."""
+    """The first message. The token is absent if the upgrade's Authorization header had it."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -80,7 +80,7 @@ class ConnectionInit(Payload):
 
 
 class ConnectionReconnect(ConnectionInit):
-    """The first frame of a client that has cursors: authenticates and resumes in one round trip."""
+    """The first message of a client that has cursors: authenticates and resumes in one round trip."""
 
     session_id: Maybe[Text64] = None
     cursors: Annotated[dict[ChannelText, CursorGiven], Field(max_length=200)]
@@ -94,7 +94,7 @@ class ReconnectPolicy(Payload):
 
 
 class ConnectionAck(Payload):
-    """The connection is open: who it is, what was agreed and which limits hold."""
+    """The connection is open: its identity, what was agreed, and the limits that apply."""
 
     session_id: Text64
     client_id: Name
@@ -133,7 +133,7 @@ class ErrorField(Payload):
 
 
 class ConnectionError_(Payload):  # noqa: N801 - ConnectionError is Python's own
-    """A refusal: of one command when the frame has `re`, else of the connection, which then closes."""
+    """A refusal: of one command when the message has `re`, else of the connection, which then closes."""
 
     code: Annotated[int, Field(ge=4001, le=4099)]
     name: str
@@ -150,7 +150,7 @@ class ConnectionRefresh(Payload):
 
 
 class ConnectionRefreshed(Payload):
-    """The connection now stands on the new token."""
+    """The connection now uses the new token."""
 
     token_expires_at: Time
 
@@ -222,7 +222,7 @@ EVENTS: tuple[EventType, ...] = (
         rate="auth",
         reply="connection.refreshed",
         errors=(4001, 4002, 4019),
-        summary="Puts the connection on a fresh token.",
+        summary="Gives the connection a fresh token.",
     ),
     _from_hub(name="connection.refreshed", model=ConnectionRefreshed, summary="The new token holds."),
     _from_hub(name="connection.expiring", model=ConnectionExpiring, summary="The token expires soon."),

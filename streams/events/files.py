@@ -202,7 +202,7 @@ class FileUploadCancel(Payload):
 
 
 class FileUploadFailed(Payload):
-    """An upload came to nothing, and why."""
+    """An upload failed, and why."""
 
     upload_id: FileId
     reason: Literal["cancelled", "expired", "checksum", "size", "type", "storage", "infected"]
@@ -323,7 +323,7 @@ EVENTS: tuple[EventType, ...] = (
         direction=Direction.OUT,
         lane=Lane.EVENTS,
         ag_ui="CUSTOM",
-        summary="An upload came to nothing.",
+        summary="An upload failed.",
     ),
     _row(
         name="file.ready",

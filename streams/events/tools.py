@@ -72,7 +72,7 @@ class ToolCallArgs(_OfCall):
     @model_validator(mode="after")
     def _ends_where_it_says(self) -> ToolCallArgs:
         if self.end != self.offset + len(self.delta):
-            raise broken("must have an end of offset plus the code points of delta")
+            raise broken("must have an end that is offset plus the code points of delta")
         return self
 
 
@@ -101,7 +101,7 @@ class ToolCallComplete(_OfCall):
 
 
 class ToolCallError(_OfCall):
-    """A call that came to nothing."""
+    """A call that failed."""
 
     reason: Literal["timeout", "failed", "invalid_args", "cancelled", "worker_lost", "no_responder"]
     message: Text2000

@@ -134,7 +134,7 @@ def _real_time(value: str) -> str:
     try:
         milliseconds_of_text(value)
     except ValueError:
-        raise broken("must be a time that exists") from None
+        raise broken("must be a valid time") from None
     return value
 
 

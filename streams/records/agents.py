@@ -61,7 +61,7 @@ class AgentDirectory:
         """Every agent that some worker serves, as it was at most a second ago.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         if time.monotonic() >= self._cached_until_s:
             self._cached = await self._read(text_pairs(await self._calls.call("HGETALL", AGENTS)))
@@ -85,7 +85,7 @@ class AgentDirectory:
             now_ms = self._now_ms()
             if (
                 until_ms > now_ms + NOTICE_MS + CLOCK_ERROR_MS
-            ):  # the clock was set back: a worker that lives tells it again by then
+            ):  # the clock was set back: a living worker announces itself again by then
                 cut = json.dumps([now_ms + NOTICE_MS, description, is_interactive])
                 await self._calls.call("HSET", AGENTS, field, cut)
             if until_ms > now_ms:

@@ -17,7 +17,7 @@ from streams.redis.wire import Argument, Reply
 PAGE_MAX: Final = 1_000
 """Channels in one answer at most: about 100 KB from Redis."""
 _SPARE: Final = 16
-"""Names asked of a partition beyond its share, so that an uneven one seldom costs a second round trip."""
+"""Names requested from a partition beyond its share, so that an uneven spread seldom costs a second round trip."""
 
 
 class ListedChannel(NamedTuple):
@@ -34,7 +34,7 @@ class ListedChannel(NamedTuple):
 
 
 class ChannelDirectory:
-    """Reads the directory. Every method raises LogUnavailable while Redis is away."""
+    """Reads the directory. Every method raises LogUnavailable while Redis is unreachable."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -58,7 +58,7 @@ class ChannelDirectory:
     async def _names(
         self, tenant: str, kind: Kind, prefix: str, after: str, limit: int
     ) -> tuple[list[str], str | None]:
-        """The next names, merged, and the name they are complete up to: None at the end.
+        """The next names, merged, and the name up to which they are complete; None at the end.
 
         A partition that gave as many as it was asked for may hold further names right behind its last.
         """
@@ -74,7 +74,7 @@ class ChannelDirectory:
         return [name for name in heapq.merge(*pages) if until is None or name <= until], until
 
     async def _living(self, channels: Sequence[Channel]) -> list[ListedChannel]:
-        """Those whose log is there; the others are taken out."""
+        """The channels whose log still exists; the others are removed from the directory."""
         found: list[ListedChannel] = []
         for partitions, calls in self._log.by_server():
             here = [channel for channel in channels if self._keys.of(channel).partition in partitions]

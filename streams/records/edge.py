@@ -64,7 +64,7 @@ class EdgeRecords:
         """Reads all revocations by field. The place where their news begins is noted first, so that none is missed.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         keys = self._keys
         self._revoked_after = await self._last(keys.bell)
@@ -85,7 +85,7 @@ class EdgeRecords:
         """One round: adds the bytes stored by tenant, writes this node's reports and claims, and reads everybody's.
 
         Raises:
-            LogUnavailable: Redis is away; some of it may have been written.
+            LogUnavailable: Redis is unreachable; some of it may have been written.
         """
         keys = self._keys
         commands: list[list[Argument]] = [["HINCRBY", keys.bytes_stored, *added] for added in stored.items()]

@@ -22,7 +22,8 @@ from streams.redis.log import Log
 PRESENCE: Final = load("presence")
 PROCESS_LEASE: Final = load("process_lease")
 LEASE_MS: Final = 8_000
-"""Life of a node's lease. Shorter takes a stalled node's people away; longer keeps a dead one's: 15 s is the promise."""
+"""Life of a node's lease. A shorter one drops the people of a node that only stalled; a longer one
+keeps a dead node's beyond the promised 15 s."""
 BATCH_CHANGES: Final = 200
 SCAN_COUNT: Final = 1_000
 LISTED_MAX: Final = 200
@@ -34,7 +35,7 @@ VISIT_S: Final = 300
 
 
 class PresenceChange(NamedTuple):
-    """One device that comes, goes, or says how its person is; a "visit" says it without a device.
+    """One device that comes, goes, or sets its person's status; a "visit" sets it without a device.
 
     Attributes:
         value: of a join the client, of a status the status, of a member or a visit `MemberStatus.kept`.
@@ -157,10 +158,10 @@ class PresenceStore:
         return sorted(person for person in found if person.user not in hidden)
 
     async def members(self, channel: Channel, now_ms: int, names: Iterable[str]) -> list[dict[str, object]]:
-        """The team's members by name: those named, and who said how they are; the first 200.
+        """The team's members, sorted by name: those in `names` and those with a status; at most 200.
 
-        A status that is over is `online` again where the member has a device. Who is not there or invisible is `offline`,
-        and only listed where named.
+        A status that is over is `online` again where the member has a device. A member who is absent or
+        invisible is `offline`, and listed only if named.
         """
         statuses, named = await self._statuses(channel), set(names)
         asked = sorted(named | statuses.keys())
@@ -238,7 +239,7 @@ def marking(channel: Channel, user: str, up_to: str) -> Guard:
 
 
 class ReadMarks:
-    """Reads the marks. Every method raises LogUnavailable while Redis is away."""
+    """Reads the marks. Every method raises LogUnavailable while Redis is unreachable."""
 
     def __init__(self, log: Log) -> None:
         self._log = log

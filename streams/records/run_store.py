@@ -109,7 +109,7 @@ class RunStore:
         return found.decode() if found else ""
 
     async def take_over(self, channel: Channel, run_id: str, holder: str) -> RunView | None:
-        """Become the run's holder, with its lease in hand: from now on the one before is refused. Returns the run."""
+        """Becomes the run's holder once its lease is held; from then on the previous holder is refused. Returns the run."""
         await self._calls(channel).call("HSET", self._run_key(channel, run_id), "holder", holder)
         return await self.run(channel, run_id)
 
@@ -170,7 +170,7 @@ class RunStore:
         """Call `on_hint(channel path, run id)` for every hint from now on, for ever.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         calls, after = self._log.own_calls("run-hints"), "$"
         try:

@@ -78,7 +78,7 @@ def telling(channel: Channel, told: Told, following: Told) -> Guard:
 
 
 class SettingsRecords:
-    """Reads the hashes. Every method raises LogUnavailable while Redis is away."""
+    """Reads the hashes. Every method raises LogUnavailable while Redis is unreachable."""
 
     def __init__(self, log: Log) -> None:
         self._log = log

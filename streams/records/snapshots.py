@@ -29,7 +29,7 @@ class Snapshots:
         """The channel's snapshot; None when there is none, or when its bytes do not match their checksum.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         raw = await self._log.calls_of(channel).call("GET", self._log.keys.snapshot(channel))
         if raw is None:
@@ -45,7 +45,7 @@ class Snapshots:
         """Keep it in place of the one before.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         value = snapshot.epoch.encode() + b"\n" + snapshot.state
         await self._log.calls_of(channel).call(

@@ -40,7 +40,8 @@ class Reserved(NamedTuple):
     """The outcome of a reservation.
 
     Attributes:
-        answer: "new", or "held" before; "open" when the user has too many open uploads, "bytes" when the tenant has too many bytes.
+        answer: "new"; "held" when it was reserved before; "open" when the user has too many open uploads,
+            "bytes" when the tenant has too many bytes.
         stored_bytes: all that the tenant has stored, this upload included if it is new.
     """
 
@@ -54,7 +55,7 @@ def guard_name(upload_id: str) -> str:
 
 
 class UploadStore:
-    """Reads and changes records. Every method raises LogUnavailable while Redis is away."""
+    """Reads and changes records. Every method raises LogUnavailable while Redis is unreachable."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -160,7 +161,7 @@ class UploadStore:
 class OpenUploads:
     """The open uploads of a channel as its state shows them: the last value of what the events and the progress signals say.
 
-    Every method raises LogUnavailable while Redis is away.
+    Every method raises LogUnavailable while Redis is unreachable.
     """
 
     def __init__(self, log: Log) -> None:

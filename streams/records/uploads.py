@@ -4,8 +4,8 @@
         └─────────────┴─────────────┴─────────────┴──▶ failing ──▶ failed
 
 `failing` is ours and is shown as `failed`: the outcome is decided and the bytes are being removed; the event that says
-`failed` is appended when they are gone. Every change is a compare-and-set on the upload's record, so that of two that
-decide at once only one does, and exactly one of `file.ready` and `file.upload.failed` is ever appended.
+`failed` is appended when they are gone. Every change is a compare-and-set on the upload's record, so that of two
+concurrent decisions only one takes effect, and exactly one of `file.ready` and `file.upload.failed` is ever appended.
 
 Limits of plans are S3's (user guide, "Multipart upload limits"): 10,000 parts, each of 5 MiB to 5 GiB but the last.
 """
@@ -128,7 +128,7 @@ class UploadPlan:
 
 
 def part_size(size: int, smallest: int = PART_BYTES) -> int:
-    """Bytes a part: `smallest`, or what keeps the file within 9,000 parts, in whole MiB."""
+    """The size of a part in bytes: `smallest`, or what keeps the file within 9,000 parts, in whole MiB."""
     needed = -(-size // PARTS_WANTED_MAX)
     return max(smallest, -(-needed // MIB) * MIB)
 
@@ -195,7 +195,7 @@ class UploadRecord:
 
     @property
     def key(self) -> str:
-        """The key its bytes are stored under, never the sender's words."""
+        """The key its bytes are stored under; nothing of it comes from the sender."""
         return f"{self.channel.tenant}/{self.id}"
 
     @property

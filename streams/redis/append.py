@@ -41,11 +41,11 @@ BATCHES_MAX: Final = 4
 EARLY_CHANNELS: Final = 16
 """So many channels make a batch before the tick is over: Redis begins with it while the rest of the tick is read."""
 BATCH_EVENTS_MAX: Final = 500
-"""Events in one script call. It holds Redis for about 9 µs an event, so 500 keep every other reader within 5 ms."""
+"""Events in one script call. It occupies Redis for about 9 µs an event, so with 500 no other reader waits for more than 5 ms."""
 PENDING_EVENTS_MAX: Final = 50_000
 """Drafts waiting for their batch. Beyond it a publisher is told to back off; 50,000 are about 3 s of work and 50 MB."""
 
-_AWAY: Final = "Redis is away or too busy; nothing was stored"
+_AWAY: Final = "Redis is unreachable or too busy; nothing was stored"
 _log = logging.getLogger(__name__)
 
 
@@ -217,7 +217,7 @@ class Appender:
             lost, self._pending, self._pending_count = self._pending, {}, 0
             for group in lost.values():
                 for _, done in group:
-                    _tell(done, LogUnavailable("Redis is away; nothing was stored"))
+                    _tell(done, LogUnavailable("Redis is unreachable; nothing was stored"))
 
     def refuse(self, reason: str | None) -> None:
         """Take nothing more, for this reason; None takes again."""

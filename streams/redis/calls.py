@@ -21,7 +21,7 @@ from streams.redis.scripts import Script
 from streams.redis.wire import Argument, Reply, Wire, open_wire
 
 CALL_TIMEOUT_S: Final = 5.0
-"""Longest wait for a reply. Smaller gives a Redis up that is only busy; larger lets callers hang on a dead one."""
+"""Longest wait for a reply. A smaller value gives up a Redis that is only busy; a larger one lets callers hang on a dead one."""
 
 _MOVED: Final = frozenset({"READONLY", "MASTERDOWN"})
 _PASSES: Final = frozenset({"LOADING", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "OOM", "MISCONF", "NOREPLICAS", "UNKILLABLE"})
@@ -62,7 +62,7 @@ def in_our_errors() -> Iterator[None]:
     """Turns the errors of another client of Redis, such as arq's, into ours.
 
     Raises:
-        LogUnavailable: Redis is away, or refused.
+        LogUnavailable: Redis is unreachable, or refused.
     """
     try:
         yield
@@ -105,7 +105,7 @@ class Calls:
         """One command and its reply.
 
         Raises:
-            LogUnavailable: Redis is away, too slow, or cannot serve now; the call may be made again.
+            LogUnavailable: Redis is unreachable, too slow, or cannot serve now; the call may be made again.
             CommandRefused: Redis took the command for wrong.
         """
         wire = await self._get()

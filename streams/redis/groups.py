@@ -124,7 +124,7 @@ class Groups:
 
         Raises:
             GroupLost: it is gone, alone or with its stream; `ensure` makes it again.
-            LogUnavailable: Redis is away, or did not answer 2 s after `block_ms` (a half-open socket).
+            LogUnavailable: Redis is unreachable, or did not answer 2 s after `block_ms` (a half-open socket).
         """
         streams = {self._keys.work(partition): partition for partition in partitions}
         reply = await _grouped(
@@ -231,7 +231,7 @@ class Groups:
         return Backlog(int(unread), int(pending[0]), pending[1].decode() if pending[1] else None)
 
     async def trim(self, partition: int) -> int:
-        """Drop the work that every group has done with. Returns how many entries went."""
+        """Drops the work that every group has done. Returns the number of entries dropped."""
         return int(await self._log.calls_in(partition).run(_TRIM, (self._keys.work(partition),)))
 
     async def add_history(self, partition: int, group: str, types: frozenset[str]) -> int:

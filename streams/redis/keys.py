@@ -34,7 +34,7 @@ CONTROL: Final = "hub:control"
 NODES: Final = b"hub:nodes"
 """Sorted set of live nodes by the millisecond their lease ends."""
 _CHANNELS_KEPT: Final = 16_384
-"""Channels whose keys are kept. Smaller costs 2 µs more per event, larger about 700 bytes each, 1,500 with the
+"""Channels whose keys are kept. A smaller value costs 2 µs more per event, a larger one about 700 bytes each, 1,500 with the
 longest names: 24 MB."""
 
 
@@ -50,7 +50,7 @@ def slot_of(key: str | bytes) -> int:
 def spread_tags(partitions: int) -> tuple[str, ...]:
     """The tags of so many partitions: number `i` lies at slot i·16384/partitions, or as near after it as an ending brings it.
 
-    CRC16 is linear, so that one table of endings serves all numbers: an ending moves every tag's slot by the same XOR.
+    CRC16 is linear, so one table of endings serves all numbers: an ending moves every tag's slot by the same XOR.
     """
     letters = string.digits + string.ascii_lowercase
     endings: dict[int, str] = {}
@@ -134,7 +134,7 @@ class Keys:
         return f"{self._prefixes[partition]}parked".encode()
 
     def groups(self, partition: int) -> bytes:
-        """The set of consumer groups that were ever made here: one of them that is gone was lost."""
+        """The set of all consumer groups ever created here: one that is missing was lost."""
         return f"{self._prefixes[partition]}groups".encode()
 
     def lease(self, partition: int) -> bytes:

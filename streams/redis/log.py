@@ -24,7 +24,7 @@ PARTITIONS: Final = 8
 
 
 class Log:
-    """Append, replay and tail. Reconnects by itself; while Redis is away appends are refused at once.
+    """Append, replay and tail. Reconnects by itself; while Redis is unreachable appends are refused at once.
 
     Attributes:
         keys: the names of everything in it.

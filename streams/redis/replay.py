@@ -111,7 +111,7 @@ class Replay:
         return text_pairs(await self._call(channel, b"HGETALL", self._keys.of(channel).open))
 
     async def trim(self, channel: Channel, upto: str) -> int:
-        """Drop every event up to and with `upto` and move the floor. Returns how many went."""
+        """Drops every event up to and including `upto` and moves the floor. Returns the number of events dropped."""
         keys = self._keys.of(channel)
         reply = await self._servers.by_partition[keys.partition].calls.run(TRIM, (keys.stream, keys.meta), upto)
         return int(reply[0])

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class Server:
-    """Append, tail and calls on one Redis. Reconnects by itself; while Redis is away appends and calls are refused at once.
+    """Append, tail and calls on one Redis. Reconnects by itself; while Redis is unreachable appends and calls are refused at once.
 
     Attributes:
         calls: over one pipelined wire, so that a thousand resumes share round trips.
@@ -117,7 +117,7 @@ class Server:
         """One round trip.
 
         Raises:
-            LogUnavailable: Redis is away, or hangs for longer than `timeout_s`.
+            LogUnavailable: Redis is unreachable, or hangs for longer than `timeout_s`.
         """
         await self.calls.call("PING", timeout_s=timeout_s)
 
@@ -128,7 +128,7 @@ class Server:
 
     async def _query_wire(self) -> Wire:
         if self._query is None:
-            raise LogUnavailable("Redis is away")
+            raise LogUnavailable("Redis is unreachable")
         return self._query
 
     async def _connect(self) -> None:
@@ -165,7 +165,7 @@ class Server:
         self._take(await read_facts(calls))
         fixed = await fix_keys(calls, self._keys.partitions)
         if fixed.keys.tags != self._keys.tags:
-            raise ConfigurationRefused("the log was exchanged for one with other hash tags: start this process anew")
+            raise ConfigurationRefused("the log was replaced by one with other hash tags; restart this process")
         self.life = fixed.life
 
     async def _look(self) -> None:
@@ -197,7 +197,7 @@ class Server:
         self.appender.refuse(None)
         if self._policy.levels != before:
             told = ", ".join(f"{kind}: {level}" for kind, level in self._policy.levels.items())
-            _log.warning("the set-up of Redis has changed; acks name from now on %s", told)
+            _log.warning("Redis was reconfigured; acks now name %s", told)
 
     async def _read_clock(self, calls: Calls) -> None:
         asked_at = monotonic()
@@ -238,7 +238,7 @@ class Server:
             except (LogUnavailable, OSError) as error:
                 _log.debug("Redis is still away: %s", error)
             except Exception:
-                _log.exception("Redis cannot be used as it came back; trying again")
+                _log.exception("Redis is back, but cannot be used as it is; trying again")
             else:
                 return
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # jitter: nodes must not come back in step

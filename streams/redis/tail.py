@@ -30,7 +30,7 @@ READ_TOTAL_MAX: Final = 20_000
 """Events of all channels in one read: about 10 MB. The more channels moved, the fewer each gets at a time."""
 READ_EVENTS_MIN: Final = 10
 BLOCK_MS: Final = 1_000
-"""Longest wait on the bells, and how often the log's identity is checked. Smaller costs a call more a second."""
+"""Longest wait on the bells, and how often the log's identity is checked. A smaller value costs one more call a second."""
 
 _log = logging.getLogger(__name__)
 
@@ -157,15 +157,15 @@ class Bells:
         return name == self._name and int(number) >= self._trusted_from
 
     def _life_seen(self, reply: Reply) -> None:
-        """Another life of the log is begun anew, on new wires: its owner then fixes what a new log needs."""
+        """Gives up both wires when the log has another life: on new ones its owner fixes what a new log needs."""
         if isinstance(reply, Exception):
             self._give_up(str(reply))
         elif reply != self._life:
-            self._give_up("the log is another one: it was flushed or exchanged")
+            self._give_up("the log is another one: it was flushed or replaced")
 
     def _give_up(self, why: str) -> None:
         if self.wire is not None and self.wire.is_open:
-            _log.warning("the bells are heard no more: %s", why)
+            _log.warning("the bells can no longer be read: %s", why)
             self.wire.abort()
 
 
@@ -222,7 +222,7 @@ class Tail:
         self._bells.distrust()
 
     def read_back(self, wire: Wire, lanes: Iterable[bytes], on_read: Callable[[], None]) -> None:
-        """Read what the batch just sent over `wire` appends to the watched ones of these lanes, behind it on the same wire."""
+        """Reads, behind the batch just sent over `wire`, what it appends to those of these lanes that are watched."""
         known = {key: watched for key in lanes if (watched := self._by_key.get(key)) and not watched.is_suspended}
         if known:
             self._reading_back |= known

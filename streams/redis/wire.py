@@ -55,7 +55,7 @@ class Wire(asyncio.Protocol):
     def send(self, on_reply: OnReply, *args: Argument) -> None:
         """Send one command. `on_reply` gets the reply, a `hiredis.ReplyError`, or a `LogUnavailable`."""
         if self._transport is None:
-            on_reply(LogUnavailable("Redis is away"))
+            on_reply(LogUnavailable("Redis is unreachable"))
             return
         self._waiting.append(on_reply)
         if self._held is None:

@@ -157,7 +157,7 @@ def test_a_second_hub_on_one_folder_is_told(start: Start, hub: Hub, tmp_path: Pa
     assert f"commands started here go to it: give them --url {second.url}" in second.banner
     assert hub("url", HUB_DATA=str(tmp_path)) == (0, f"{first.url}\n", "")
     code, _, told = hub("dev", "--data", str(tmp_path))
-    assert (code, f"runs a hub already, at {first.url}" in told) == (1, True)
+    assert (code, "a hub already runs on" in told) == (1, True)
 
 
 @contextmanager

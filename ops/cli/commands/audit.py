@@ -17,7 +17,7 @@ from streams.redis.stored import ChannelRecord, StoredLog
 
 app = new_app()
 FAULTS_TOLD_MAX: Final = 100
-"""A broken stream may be broken at every event; the first errors say where to look."""
+"""A broken stream may have an error at every event; the first ones show where to look."""
 
 COVERS: Final = (
     "epoch, seq, floor, the order of ids, and the bytes of each event that has a checksum; "

@@ -77,7 +77,7 @@ def _listen(settings: Settings, option: str | None, data: Path) -> socket.socket
             here = running_hub(data)
             if here is not None and urlsplit(here.url).port == port:
                 raise CommandFailed(
-                    f"on {data.absolute()} runs a hub already, at {here.url} (process {here.pid}): "
+                    f"a hub already runs on {data.absolute()}, at {here.url} (process {here.pid}): "
                     "stop it, or choose another --data"
                 ) from taken
     return bind(settings.host, last, listens=True)

@@ -22,7 +22,7 @@ def token(
     ttl: Annotated[float, typer.Option(help="Seconds until it expires.", min=1)] = 3600,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print a token signed with HUB_JWT_SECRET, or if that is unset as the hub on --data expects it."""
+    """Print a token signed with HUB_JWT_SECRET or, if that is unset, with the secret of the hub on --data."""
     try:
         grants = parse_grants(grant)
     except ValueError as refused:

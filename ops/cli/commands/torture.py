@@ -27,19 +27,21 @@ DEFAULT_GROUPS = "process,client,link,redis,clock,disk"
 
 @app.command()
 def torture(
-    seconds: Annotated[float, typer.Option(help="How long things are broken.", min=1)] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Seconds during which faults are injected.", min=1)] = 60.0,
     seed: Annotated[int | None, typer.Option(help="Repeat an earlier run's schedule.")] = None,
     server: Annotated[str, typer.Option(help="The Redis: redis-6.2, redis-7.0, valkey-9 …  [default: any]")] = "",
     faults: Annotated[str, typer.Option(help=f"Groups of faults: {', '.join(GROUPS)}; or all.")] = DEFAULT_GROUPS,
-    sentinels: Annotated[bool, typer.Option(help="With a replica, three Sentinels and real failovers.")] = False,
+    sentinels: Annotated[bool, typer.Option(help="Run with a replica, three Sentinels and real failovers.")] = False,
     durability: Annotated[str, typer.Option(help="HUB_DURABILITY of nodes and workers.")] = "fsync",
-    rate: Annotated[float, typer.Option(help="Things each person begins a second.", min=0.1)] = 12.0,
-    keep: Annotated[Path | None, typer.Option(help="Keep the history and the logs here in any case.")] = None,
+    rate: Annotated[float, typer.Option(help="Operations that each person begins per second.", min=0.1)] = 12.0,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep the history and the logs in this folder, whatever the verdict.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the report as JSON here.")] = None,
     planted: Annotated[
-        str, typer.Option(help="Instead: put a bug of this name into a copy, and see if it is named.")
+        str, typer.Option(help="Instead: plant the bug of this name in a copy, and check that the verdict names it.")
     ] = "",
-    power: Annotated[int, typer.Option(help="Instead: cut the power under so many events.", min=0)] = 0,
+    power: Annotated[int, typer.Option(help="Instead: simulate a power cut after this many events.", min=0)] = 0,
     write_page: Annotated[bool, typer.Option(help="Instead: write ops/reliability.md from the kept results.")] = False,
 ) -> None:
     """Exit with 0 when the history is whole, with 1 and the proof when it is not."""

@@ -88,7 +88,7 @@ def quoted(text: str) -> str:
 
 async def document_of(node: Node) -> dict[str, Any]:
     """The node's own figures."""
-    async with httpx.AsyncClient(base_url=node.url, timeout=30) as http:
+    async with node.http() as http:
         found: dict[str, Any] = (await http.get("/openapi.json")).json()
         return found
 

@@ -31,7 +31,7 @@ async def state(socket: SocketClient, channel: str) -> dict[str, Any]:
 
 def web(node: Node, who: str) -> httpx.AsyncClient:
     """An HTTP client with this token."""
-    return httpx.AsyncClient(base_url=node.url, headers={"Authorization": f"Bearer {who}"}, timeout=20)
+    return node.http(who)
 
 
 async def test_metadata_is_merged_and_members_are_kept_by_name(redis_url: str, tenant: str) -> None:

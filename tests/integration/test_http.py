@@ -21,8 +21,7 @@ EVENTS = f"/v1/channels/{CHANNEL}/events"
 @pytest.fixture
 async def web(node: Node, tenant: str) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client with a token for everything."""
-    headers = {"Authorization": f"Bearer {token('web', tenant)}"}
-    async with httpx.AsyncClient(base_url=node.url, headers=headers, timeout=20) as found:
+    async with node.http(token("web", tenant)) as found:
         yield found
 
 
@@ -34,7 +33,7 @@ async def say(web: httpx.AsyncClient, text: str, key: str | None = None) -> http
 
 async def test_answers_are_sent_at_once(node: Node) -> None:
     """Every answer came 40 ms late: its body waited until its head had been acknowledged."""
-    async with httpx.AsyncClient(base_url=node.url) as web:
+    async with node.http() as web:
         await web.get("/healthz")
         (connection,) = node.server.server_state.connections
         accepted = connection.transport.get_extra_info("socket")
@@ -94,10 +93,9 @@ async def test_an_event_stream_resumes_by_last_event_id(web: httpx.AsyncClient) 
 
 async def test_the_silence_of_an_event_stream_is_bridged_by_comments(redis_url: str, tenant: str) -> None:
     """So that a proxy between does not take it for dead."""
-    headers = {"Authorization": f"Bearer {token('web', tenant)}"}
     async with (
         running_node(redis_url, heartbeat_interval_s=0.2) as node,
-        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=20) as web,
+        node.http(token("web", tenant)) as web,
         web.stream("GET", f"/v1/channels/{CHANNEL}/stream") as stream,
     ):
         comments = [line async for line in _until(stream, 2) if line.startswith(":")]

@@ -373,7 +373,7 @@ async def test_a_page_of_another_origin_may_put_and_get(open_hub: FileHub) -> No
 @pytest.mark.parametrize("header", ["content-md5", "x-amz-checksum-sha256", "if-none-match", "content-type", "range"])
 async def test_a_page_may_send_what_stores_take(open_hub: FileHub, header: str) -> None:
     """Each header S3 takes with a PUT passes the preflight of the local store too."""
-    async with httpx.AsyncClient(base_url=open_hub.node.url, timeout=30) as http:
+    async with open_hub.node.http() as http:
         answer = await http.options("/_store/t/f", headers=PREFLIGHT | {"Access-Control-Request-Headers": header})
 
     assert answer.status_code == 200
@@ -382,7 +382,7 @@ async def test_a_page_may_send_what_stores_take(open_hub: FileHub, header: str) 
 
 async def test_a_refusal_can_be_read_by_the_page(open_hub: FileHub) -> None:
     """Without the header on a 403, a page could not tell a signature that is over from a network that is down."""
-    async with httpx.AsyncClient(base_url=open_hub.node.url, timeout=30) as http:
+    async with open_hub.node.http() as http:
         answer = await http.put("/_store/t/f?signature=0", headers={"Origin": PAGE}, content=b"x")
 
     assert answer.status_code == 403
@@ -392,7 +392,7 @@ async def test_a_refusal_can_be_read_by_the_page(open_hub: FileHub) -> None:
 async def test_pages_that_are_not_listed_get_no_word(open_hub: FileHub) -> None:
     """Neither by preflight nor by answer; nor does anybody of a hub without a list."""
     foreign = {"Origin": "https://evil.example"}
-    async with httpx.AsyncClient(base_url=open_hub.node.url, timeout=30) as http:
+    async with open_hub.node.http() as http:
         preflight = await http.options("/_store/t/f", headers=PREFLIGHT | foreign)
         answer = await http.get("/_store/t/f", headers=foreign)
 

@@ -340,7 +340,7 @@ async def test_request_over_http(hub: FileHub) -> None:
     """Without a socket too: 201 with the way and absolute addresses, 200 when repeated, and a file in the end."""
     headers = {"Authorization": f"Bearer {hub.token()}", "Idempotency-Key": "h1"}
     body = {"type": "file.upload.request", "payload": {"filename": "a", "size": 3, "mime": "text/plain"}}
-    async with httpx.AsyncClient(base_url=hub.node.url, timeout=30) as http, uploader(hub) as socket:
+    async with hub.node.http() as http, uploader(hub) as socket:
         first = await http.post(f"/v1/channels/{CHANNEL}/events", headers=headers, json=body)
         again = await http.post(f"/v1/channels/{CHANNEL}/events", headers=headers, json=body)
         authorized = first.json()

@@ -54,8 +54,7 @@ class Bench:
 
     async def http(self, node: Node, text: str | None = None) -> httpx.AsyncClient:
         """An HTTP client with a token."""
-        headers = {"Authorization": f"Bearer {text or self.token()}"}
-        found: httpx.AsyncClient = await self.enter(httpx.AsyncClient(base_url=node.url, headers=headers, timeout=20))
+        found: httpx.AsyncClient = await self.enter(node.http(text or self.token()))
         return found
 
 

@@ -75,12 +75,9 @@ async def test_listed_pages_and_the_public_address_may_too(redis_url: str) -> No
 async def test_other_pages_read_no_answers_unless_listed(redis_url: str) -> None:
     """CORS is silent by default and names exactly the listed page; credentials are never allowed, as there are none."""
     asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
-    async with running_node(redis_url) as node, httpx.AsyncClient(base_url=node.url, timeout=30) as http:
+    async with running_node(redis_url) as node, node.http() as http:
         silent = [await http.options(EVENTS, headers=asked), await http.get("/healthz", headers=asked)]
-    async with (
-        running_node(redis_url, allowed_origins=frozenset({"https://app.example"})) as node,
-        httpx.AsyncClient(base_url=node.url, timeout=30) as http,
-    ):
+    async with running_node(redis_url, allowed_origins=frozenset({"https://app.example"})) as node, node.http() as http:
         listed = await http.options(EVENTS, headers=asked)
         other = await http.options(EVENTS, headers=asked | {"Origin": "https://evil.example"})
 
@@ -92,7 +89,7 @@ async def test_other_pages_read_no_answers_unless_listed(redis_url: str) -> None
 
 async def test_pages_of_ours_run_nothing_foreign(redis_url: str) -> None:
     """The console's policy: own scripts only, no frames, no guessing of types; and no other page is served."""
-    async with running_node(redis_url) as node, httpx.AsyncClient(base_url=node.url, timeout=30) as http:
+    async with running_node(redis_url) as node, node.http() as http:
         console = await http.get("/console")
         missing = [
             (await http.get(path)).status_code
@@ -112,7 +109,7 @@ async def test_metrics_need_their_token_where_one_is_set(redis_url: str, tenant:
     known = "a-token-for-metrics"
     async with (
         running_node(redis_url, metrics_token=known) as node,
-        httpx.AsyncClient(base_url=node.url, timeout=30) as http,
+        node.http() as http,
         client(node.ws_url, token("somebody", tenant)) as a,
     ):
         await a.say("conversation:secret-name", "hi")
@@ -158,11 +155,7 @@ async def test_a_body_over_the_limit_is_413_declared_or_not(redis_url: str, tena
 @pytest.mark.parametrize("body", [b"[]", b'[{"type":"chat.message","payload":{"text":"a"}}]', b'"x"', b"", b"\xff{}"])
 async def test_a_body_is_one_object(redis_url: str, tenant: str, body: bytes) -> None:
     """An array of frames is for sockets."""
-    headers = {"Authorization": f"Bearer {token('a', tenant)}"}
-    async with (
-        running_node(redis_url) as node,
-        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http,
-    ):
+    async with running_node(redis_url) as node, node.http(token("a", tenant)) as http:
         answer = await http.post(EVENTS, content=body)
 
     assert (answer.status_code, answer.json()["code"]) == (422, 4005)
@@ -197,7 +190,7 @@ async def test_a_head_without_end_is_cut_off(redis_url: str) -> None:
     async with running_node(redis_url) as node:
         with RawSocket(node.port) as slow:
             sent = await asyncio.to_thread(pour, slow)
-        async with httpx.AsyncClient(base_url=node.url, timeout=30) as http:
+        async with node.http() as http:
             alive = await http.get("/healthz")
 
     assert sent < 20_000_000
@@ -270,7 +263,7 @@ async def test_a_hostile_client_writes_no_line_and_no_secret(redis_url: str, ten
             ):
                 await a.send_raw(json.dumps(frame))
                 await a.expect("connection.error", re=frame["id"])
-        async with httpx.AsyncClient(base_url=node.url, timeout=30) as http:
+        async with node.http() as http:
             for path in (f"/{mark}?token={text}", EVENTS + f"?after={mark}&token={text}"):
                 await http.get(path, headers={"Authorization": f"Bearer {mark}", "X-Evil": mark})
         with RawSocket(node.port) as raw:

@@ -145,10 +145,7 @@ NOT_FOUND_BUT_OPEN = {"/console/{name}"}
 
 async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
     """Each route of the app, without a token: as the table of SECURITY.md says; with HUB_METRICS_TOKEN `/metrics` is closed too."""
-    async with (
-        running_node(redis_url, metrics_token="a-token-of-metrics") as node,
-        httpx.AsyncClient(base_url=node.url) as http,
-    ):
+    async with running_node(redis_url, metrics_token="a-token-of-metrics") as node, node.http() as http:
         app: Any = node.server.config.app
         routes = [(path, method) for path, methods in app.openapi()["paths"].items() for method in methods]
         document = set(app.openapi()["paths"])
@@ -162,7 +159,7 @@ async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
         metrics = found.pop(("/metrics", "get"))
         pages = [(await http.get(path)).status_code for path in ("/console", "/openapi.json")]
         store = [(await http.request(method, "/_store/t/x")).status_code for method in ("GET", "PUT")]
-    async with running_node(redis_url) as node, httpx.AsyncClient(base_url=node.url) as http:
+    async with running_node(redis_url) as node, node.http() as http:
         by_default = (await http.get("/metrics")).status_code
 
     assert {path for path, _ in routes if path not in OPEN} == {path for path in document if path.startswith("/v1/")}

@@ -16,7 +16,7 @@ OPEN_ROUTES = ("/asyncapi.json", "/openapi.json", "/readyz", "/metrics", "/conso
 @pytest.mark.parametrize("path", ["/asyncapi.json", "/openapi.json"])
 async def test_a_document_is_built_once_and_answered_from_bytes(redis_url: str, tenant: str, path: str) -> None:
     """Built anew for each request, one stranger held everybody up for half a second a time."""
-    async with running_node(redis_url, rate_limits=None) as node, httpx.AsyncClient(base_url=node.url) as http:
+    async with running_node(redis_url, rate_limits=None) as node, node.http() as http:
         first = await http.get(path)
         began = time.process_time()
         again = [await http.get(path) for _ in range(WARM_ANSWERS)]
@@ -31,7 +31,7 @@ async def test_a_document_is_built_once_and_answered_from_bytes(redis_url: str, 
 async def test_the_document_names_the_server_that_was_asked(redis_url: str, tenant: str) -> None:
     """The host is the request's own; another host is another document to a cache."""
     hosts = ["hub.example", "other.example:81", "hub.example"]
-    async with running_node(redis_url) as node, httpx.AsyncClient(base_url=node.url) as http:
+    async with running_node(redis_url) as node, node.http() as http:
         answers = [await http.get("/asyncapi.json", headers={"Host": host}) for host in hosts]
 
     assert [answer.json()["servers"]["hub"]["host"] for answer in answers] == hosts
@@ -40,10 +40,7 @@ async def test_the_document_names_the_server_that_was_asked(redis_url: str, tena
 
 async def test_open_routes_are_limited_by_address_and_health_is_not(redis_url: str, tenant: str) -> None:
     """The address that asks too often is told to wait; the probe that keeps the process alive is always answered."""
-    async with (
-        running_node(redis_url, rate_limits={"open": (0.01, len(OPEN_ROUTES))}) as node,
-        httpx.AsyncClient(base_url=node.url) as http,
-    ):
+    async with running_node(redis_url, rate_limits={"open": (0.01, len(OPEN_ROUTES))}) as node, node.http() as http:
         answered = [(await http.get(path)).status_code for path in OPEN_ROUTES]
         refused = [await http.get(path) for path in OPEN_ROUTES]
         health = await http.get("/healthz")
@@ -70,7 +67,7 @@ async def test_answers_are_kept_by_no_cache_and_read_as_no_other_type(redis_url:
 
 async def test_the_console_may_talk_to_its_own_origin_only(redis_url: str, tenant: str) -> None:
     """With `ws:` and `wss:` allowed, a script smuggled in could send what it reads anywhere."""
-    async with running_node(redis_url) as node, httpx.AsyncClient(base_url=node.url) as http:
+    async with running_node(redis_url) as node, node.http() as http:
         policy = (await http.get("/console")).headers["Content-Security-Policy"]
 
     directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))

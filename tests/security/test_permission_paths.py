@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Any
 
-import httpx
 import pytest
 
 from streams.events import CATALOGUE
@@ -64,11 +63,7 @@ OWN_RULES = {"team.notification.read", "chat.configure", "chat.message", "chat.r
 @pytest.mark.parametrize("action", GRANTS)
 async def test_over_http_an_event_asks_for_the_same_action(redis_url: str, tenant: str, action: str) -> None:
     """`POST …/events` with each type: 403 exactly where the socket says 4003, or it is for sockets only."""
-    headers = {"Authorization": f"Bearer {token(f'by-{action}', tenant, only(action))}"}
-    async with (
-        running_node(redis_url) as node,
-        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=20) as http,
-    ):
+    async with running_node(redis_url) as node, node.http(token(f"by-{action}", tenant, only(action))) as http:
         over_socket = await codes_over_the_socket(node, tenant, action)
         told = {}
         for name in WITH_CHANNEL:
@@ -89,11 +84,7 @@ READS = ["events", "state", "presence", "stream"]
 async def test_reading_over_http_asks_for_read(redis_url: str, tenant: str, path: str, action: str) -> None:
     """Pages, long polls, state, presence and streams alike; a longer pattern that takes it away decides."""
     own = only(action) | {"team:secret": []}
-    headers = {"Authorization": f"Bearer {token('a', tenant, own)}"}
-    async with (
-        running_node(redis_url) as node,
-        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http,
-    ):
+    async with running_node(redis_url) as node, node.http(token("a", tenant, own)) as http:
         codes = []
         for channel in ("team:blue", "team:secret"):
             async with http.stream("GET", f"/v1/channels/{channel}/{path}") as answer:
@@ -155,11 +146,10 @@ async def test_after_a_refresh_every_command_is_judged_by_the_new_token(redis_ur
 
 async def test_everybody_reads_their_own_inbox_and_nobody_elses(redis_url: str, tenant: str) -> None:
     """Without any grant: one's own `user:` channel, by every way of reading; writing to a person asks `manage` on all."""
-    headers = {"Authorization": f"Bearer {token('a', tenant, {})}"}
     async with (
         running_node(redis_url) as node,
         client(node.ws_url, token("a", tenant, {})) as a,
-        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http,
+        node.http(token("a", tenant, {})) as http,
     ):
         codes = {}
         for name in ("user:a", "user:b"):

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from urllib.request import urlopen
 
-import httpx
 import pytest
 
 from hub.auth.keys import COOLDOWN_S
@@ -34,12 +33,11 @@ def a_token(number: int, tenant: str) -> str:
 async def test_sockets_and_streams_of_a_removed_key_are_closed(redis_url: str, tenant: str, issuer: Issuer) -> None:
     """Nobody connects meanwhile, so nothing else asks the issuer; who came by the key that stays is not concerned."""
     issuer.publish(jwk("ES256", 0, kid="key-0"), jwk("ES256", 1, kid="key-1"))
-    headers = {"Authorization": f"Bearer {a_token(0, tenant)}"}
     async with (
         running_node(redis_url, jwt_secret=None, jwks_url=issuer.url) as node,
         client(node.ws_url, a_token(0, tenant)) as old,
         client(node.ws_url, a_token(1, tenant)) as new,
-        httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http,
+        node.http(a_token(0, tenant)) as http,
         http.stream("GET", "/v1/channels/conversation:1/stream") as stream,
     ):
         is_looped = node.hub.log.loops.working["keys"]

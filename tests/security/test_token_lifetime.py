@@ -23,8 +23,7 @@ WITHIN_S = 1.0
 
 async def revoke(node: Node, tenant: str, **what: str) -> httpx.Response:
     """Ask a node to revoke."""
-    headers = {"Authorization": f"Bearer {token('root', tenant, {'*': ['*']})}"}
-    async with httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http:
+    async with node.http(token("root", tenant, {"*": ["*"]})) as http:
         return await http.post("/v1/revocations", json=what)
 
 
@@ -87,8 +86,7 @@ async def test_only_everything_on_everything_may_revoke(
 ) -> None:
     """403, and the token goes on."""
     async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant, jti="j1")) as a:
-        headers = {"Authorization": f"Bearer {token('b', tenant, grants)}"}
-        async with httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http:
+        async with node.http(token("b", tenant, grants)) as http:
             answer = await http.post("/v1/revocations", json={"jti": "j1"})
         served = await a.say(CHANNEL, "hi")
 
@@ -100,8 +98,7 @@ async def test_only_everything_on_everything_may_revoke(
 async def test_a_malformed_revocation_is_4005(redis_url: str, tenant: str, body: bytes) -> None:
     """Nothing is revoked by accident."""
     async with running_node(redis_url) as node:
-        headers = {"Authorization": f"Bearer {token('root', tenant, {'*': ['*']})}"}
-        async with httpx.AsyncClient(base_url=node.url, headers=headers, timeout=30) as http:
+        async with node.http(token("root", tenant, {"*": ["*"]})) as http:
             answer = await http.post("/v1/revocations", content=body)
 
     assert (answer.status_code, answer.json()["code"]) == (422, 4005)
@@ -187,10 +184,7 @@ async def test_a_maximum_age_ends_connections_too(redis_url: str, tenant: str) -
 async def lines_until_end(node: Node, text: str, opened: asyncio.Event) -> str:
     """Everything a stream says until it ends."""
     said = ""
-    async with (
-        httpx.AsyncClient(base_url=node.url, headers={"Authorization": f"Bearer {text}"}, timeout=20) as http,
-        http.stream("GET", f"/v1/channels/{CHANNEL}/stream") as answer,
-    ):
+    async with node.http(text) as http, http.stream("GET", f"/v1/channels/{CHANNEL}/stream") as answer:
         assert answer.status_code == 200
         async for part in answer.aiter_text():
             said += part

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import httpx
 import uvicorn
 
 from hub.auth.tokens import sign
@@ -76,6 +77,11 @@ class Node:
     def ws_url(self) -> str:
         """Its socket's address."""
         return f"ws://127.0.0.1:{self.port}/ws"
+
+    def http(self, text: str = "") -> httpx.AsyncClient:
+        """An HTTP client of this node, with a token if one is given."""
+        headers = {"Authorization": f"Bearer {text}"} if text else {}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30)
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,8 @@
 The order on the wire: `channel.subscribed`, the replayed events, `channel.resumed`, live events. The fence is the head named in
 `channel.subscribed`: events after it are live. Where the state is included it stands exactly at that head.
 
-While Redis is away a channel is refused with 4013 and owed: when Redis is back, it is subscribed as it was asked for.
+While Redis is away a channel is refused with 4013 and owed: when Redis is back, it is subscribed as it was asked for, or from where
+its replay was cut off.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hub.protocol.replies import Opening, resumed, subscribed
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import Phase, RefusedChannel, SubscribeRequest, SubscriptionState
 from streams.channel import Channel
-from streams.cursor import LIVE, Gap, Look, Position, Resumable, judge, limit_replay
+from streams.cursor import LIVE, Cursor, Gap, Look, Position, Resumable, judge, limit_replay
 from streams.errors import LogUnavailable
 from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
 
@@ -52,6 +53,17 @@ class Prepared:
 
     sub: Sub
     opening: Opening
+
+
+def _left_of(request: SubscribeRequest, found: Prepared | BaseException) -> SubscribeRequest:
+    """The rest of a request: the whole of it, or, once it was answered, what follows the last event that was sent.
+
+    The same again would send twice what was sent, and with `$` leave out what came meanwhile.
+    """
+    if not isinstance(found, Prepared) or not found.sub.is_told:
+        return request
+    sub = found.sub
+    return replace(request, cursor=Cursor(sub.after, sub.seq, sub.fanout.epoch), rewind=None, re=None)
 
 
 class Subscriptions:
@@ -182,7 +194,7 @@ class Subscriptions:
                         raise found
                     await self._begin(connection, request, found)
                 except Exception as error:
-                    self._refuse(connection, request, error)
+                    self._refuse(connection, _left_of(request, found), error)
         finally:  # the socket may be gone before all have begun
             for _, found in prepared:
                 if isinstance(found, Prepared) and found.sub.phase is Phase.OPENING:

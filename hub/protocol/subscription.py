@@ -67,9 +67,12 @@ class SubscriptionState(Generic[C, F]):
         after: the ID of the event with `seq`; where a page is read from.
         held_signals: frames of the live lane that came while OPENING; they follow `channel.subscribed`.
         owes_receipt: `channel.resumed` is due at the end of the replay.
+        is_told: `channel.subscribed` was sent.
     """
 
-    __slots__ = ("after", "connection", "fanout", "held_signals", "owes_receipt", "phase", "seq", "wants_presence")
+    __slots__ = (
+        "after", "connection", "fanout", "held_signals", "is_told", "owes_receipt", "phase", "seq", "wants_presence",
+    )  # fmt: skip # a table
 
     def __init__(self, connection: C, fanout: F, wants_presence: bool) -> None:
         self.connection = connection
@@ -80,6 +83,7 @@ class SubscriptionState(Generic[C, F]):
         self.seq = 0
         self.held_signals: list[bytes] | None = []
         self.owes_receipt = False
+        self.is_told = False
 
     def begin(self, after: str, seq: int) -> None:
         """Stand at a position; the events after it are read from the log until `join`."""
@@ -88,6 +92,7 @@ class SubscriptionState(Generic[C, F]):
     def replay(self, after: str, seq: int, *, owes_receipt: bool) -> None:
         """Stand at a position, from which the command that asked for it sends the events up to the fence."""
         self.after, self.seq, self.phase, self.owes_receipt = after, seq, Phase.REPLAYING, owes_receipt
+        self.is_told = True
 
     def follow(self) -> None:
         """The fence was reached and the receipt given: read on until `join`."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import pytest
+
+from streams.channel import parse_channel
+from streams.envelope import Actor, Draft
 from support.nodes import Node, running_node, token
 from support.redis_server import RedisServer
 from support.socket_client import SocketClient, client, raw_client
+from support.until import until
 
 ROOMS = ("conversation:1", "conversation:2")
 
@@ -82,3 +88,41 @@ async def test_asking_again_meanwhile_replaces_and_leaving_ends_it(own_redis: Re
     assert seqs == [2, 3]
     assert (live["channel"], live["seq"]) == (ROOMS[0], 4)
     assert not [f for f in a.seen if f.get("channel") == ROOMS[1] and f["type"] == "channel.subscribed"]
+
+
+MANY, BIG = 600, "x" * 30_000
+"""18 MB: several times what the kernel buffers of both ends hold."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wish", [{"after": "0"}, {"rewind": MANY - 1}], ids=["after", "rewind"])
+async def test_redis_away_during_a_replay_is_made_up_for(
+    own_redis: RedisServer, tenant: str, wish: dict[str, Any]
+) -> None:
+    """The replay goes on behind the last event that was sent: none is left out, none is sent again."""
+    room = parse_channel(tenant, ROOMS[0])
+    async with running_node(own_redis.url) as node, client(node.ws_url, token("a", tenant)) as a:
+        for start in range(0, MANY, 50):
+            data = b'{"text":"%b"}' % BIG.encode()
+            drafts = [Draft(room, "chat.message", data, Actor("user", "b"), command=f"{start}.{n}") for n in range(50)]
+            await asyncio.gather(*map(node.hub.log.append, drafts))
+        a.socket.transport.pause_reading()
+        id_ = await a.send("channel.subscribe", {"channels": [{"channel": ROOMS[0], "state": False, **wish}]})
+        (connection,) = node.hub.connections
+        await until(lambda: not connection.is_writable)
+        with own_redis.killed():
+            await until(lambda: not node.hub.log.is_available)
+            a.socket.transport.resume_reading()
+            first = await a.expect("channel.subscribed", channel=ROOMS[0])
+            refused = await a.expect("connection.error", channel=ROOMS[0])
+            sent = [frame["seq"] for frame in a.seen if "seq" in frame]
+        again = await a.expect("channel.subscribed", channel=ROOMS[0])
+        receipt = await a.expect("channel.resumed", channel=ROOMS[0])
+        seqs = [frame["seq"] for frame in a.seen if "seq" in frame]
+
+    assert first["re"] == id_
+    assert (refused["payload"]["code"], "re" in refused, "re" in again) == (4013, False, False)
+    assert 0 < len(sent) < MANY - 1
+    assert seqs == list(range(MANY - first["payload"]["replay"] + 1, MANY + 1))
+    assert (again["payload"]["recovered"], again["payload"]["replay"]) == (True, MANY - sent[-1])
+    assert receipt["payload"] == {"from_seq": sent[-1] + 1, "to_seq": MANY, "count": MANY - sent[-1], "gap": None}

@@ -96,6 +96,8 @@ class PersonSocket:
         self._refused_channels: list[str] = []
         self._asked: dict[tuple[str, str], str] = {}
         self._owed: dict[str, str] = {}
+        self._places: dict[str, HeldCursor] = {}
+        self._cut_off: dict[str, HeldCursor] = {}
         self._told: set[str] = set()
 
     async def open(
@@ -170,12 +172,16 @@ class PersonSocket:
         """A subscription that stands from now on."""
         self._readers[channel] = self._new_reader(channel, held, wish)
 
+    def _taken_up(self, channel: str) -> None:
+        """A subscription that the node took up by itself, where it had cut one off: it must go on from there."""
+        self._begin(channel, self._cut_off.pop(channel, None), {"after": "?"})
+
     def _new_reader(self, channel: str, held: HeldCursor | None, wish: Json) -> str:
         """Record that a subscription is asked for. What comes before its answer is still the former one's."""
         reader = self._recorder.name()
         cursor: Json | None = None
         if held is not None:
-            cursor = {"after": held.id, "seq": held.seq, "since": held.since}
+            cursor = {"after": wish.get("after", held.id), "seq": held.seq, "since": held.since}
         elif "after" in wish:
             cursor = {name: wish[name] for name in ("after", "rewind") if name in wish}
         self._recorder.write(
@@ -353,7 +359,8 @@ class PersonSocket:
 
     def _moved(self, event: Json) -> None:
         held = self._cursors.get(event["channel"])
-        self._cursors[event["channel"]] = HeldCursor(event["id"], event["seq"], held.epoch if held else "", now_ms())
+        moved = HeldCursor(event["id"], event["seq"], held.epoch if held else "", now_ms())
+        self._cursors[event["channel"]] = self._places[event["channel"]] = moved
 
     def _other(self, raw: str, message: Json, size: int) -> None:
         kind, channel, re = message["type"], message.get("channel", ""), message.get("re")
@@ -386,6 +393,8 @@ class PersonSocket:
             return
         elif not is_open or self._readers[channel] in self._told:
             self._end(channel, f"refused {error['code']}", is_own=False)
+            if is_open:
+                self._cut_off[channel] = self._places[channel]
         if is_open:
             self._refused_channels.append(channel)
 
@@ -396,17 +405,23 @@ class PersonSocket:
             self._recorder.write("left", r=owed, why="asked again", is_own=True)
 
     def _subscribed(self, channel: str, payload: Json, size: int, re: str | None) -> None:
-        asked = self._asked.pop((re or "", channel), None) or self._owed.pop(channel, None)
+        asked = self._asked.pop((re or "", channel), None)
+        if asked is not None:
+            self._let_go(channel)
+        else:
+            asked = self._owed.pop(channel, None)
         if asked is not None:
             self._end(channel, "begun again", is_own=True)
             self._readers[channel] = asked
         elif channel not in self._readers:
-            self._begin(channel, None, {"after": "?"})  # taken up by the node itself, from where it was asked to
+            self._taken_up(channel)
         reader = self._readers[channel]
         self._told.add(reader)
         self._recorder.write("subscribed", r=reader, n=size, payload=payload)
         held = self._cursors.get(channel)
         head = payload["head"]
+        start = head["seq"] - (0 if payload.get("gap") else payload.get("replay", 0))
+        self._places[channel] = HeldCursor("", start, payload["epoch"], now_ms())
         if held is None or payload.get("gap") or not payload.get("recovered"):
             self._cursors[channel] = HeldCursor(head["id"], head["seq"], payload["epoch"], now_ms())
         else:

@@ -71,13 +71,27 @@ class _Following:
         if gap:
             self._gap(line, record, gap, cursor)
             self.due = head + 1
-        elif not self.is_told:
+        else:
+            self._continued(line, record, cursor)
+        if not gap and not self.is_told:
             self.due = self._due_at_first(cursor, payload)
         is_behind = not gap and payload.get("recovered") and self.due is not None and head + 1 < self.due
         if is_behind and not self.history.has_loss(self.place, self.first[1]["t"] - 1, record["t"]):
             self._add("lying receipt", line, f"seq {head} is told as the head and more was there before", self.first[0])
         self.is_told, self.told_line, self.count = True, line, 0
         self.promised = payload.get("replay") if payload.get("recovered") and not gap else None
+
+    def _continued(self, line: int, record: Record, cursor: Record) -> None:
+        """The replay that is announced begins where the client stands: nothing between its cursor and the replay is left out."""
+        payload, due = record["payload"], self.due
+        if not self.is_told:
+            due = int(cursor["seq"]) + 1 if "seq" in cursor and cursor.get("after") != "$" else None
+        if due is None or "replay" not in payload:
+            return
+        start = int(payload["head"]["seq"]) - int(payload["replay"]) + 1
+        since_ms = float(self.first[1]["t"] if self.is_told else cursor.get("since") or self.history.records[0]["t"])
+        if start > due and not self.history.has_loss(self.place, since_ms, record["t"]):
+            self._add("untold hole", line, f"its replay begins with seq {start} where {due} was due", self.first[0])
 
     def _due_at_first(self, cursor: Record, payload: Record) -> int | None:
         """The seq after the cursor; with no cursor the one after the head that was told."""
@@ -87,7 +101,7 @@ class _Following:
             return int(payload["head"]["seq"]) - rewound + 1
         if after == "0":
             return int(payload["floor"]["seq"]) + 1
-        if after == "?":  # the node took it up by itself
+        if after == "?" and "seq" not in cursor:  # the node took it up by itself, and the client knows no place
             return int(payload["head"]["seq"]) - int(payload.get("replay", 0)) + 1
         return int(cursor["seq"]) + 1 if "seq" in cursor else None
 

@@ -220,6 +220,25 @@ def skipped_on_resume(story: Story, events: list[dict[str, Any]]) -> History:
     return story.end()
 
 
+def taken_up(story: Story, after_seq: int, replay: int) -> None:
+    """The node refuses a channel that is followed, and takes it up by itself a moment later."""
+    story.add("left", r="r1", why="refused 4013", is_own=False)
+    story.subscribe("r2", {"after": "?", "seq": after_seq, "since": story.t})
+    story.told("r2", replay=replay)
+
+
+def taken_up_at_the_head(story: Story, events: list[dict[str, Any]]) -> History:
+    story.command("m4", "message 4")
+    taken_up(story, 3, 0)
+    return story.end()
+
+
+def taken_up_too_early(story: Story, events: list[dict[str, Any]]) -> History:
+    taken_up(story, 3, 1)
+    story.got("r2", events[2])
+    return story.end()
+
+
 def twice_delivered(story: Story, events: list[dict[str, Any]]) -> History:
     story.got("r1", events[1])
     return story.end()
@@ -526,6 +545,8 @@ CASES: list[tuple[Callable[[Story, list[dict[str, Any]]], History], str]] = [
     (hole, "untold hole"),
     (skipped_on_resume, "untold hole"),
     (page_with_a_hole, "untold hole"),
+    (taken_up_at_the_head, "untold hole"),
+    (taken_up_too_early, "reordered"),
     (twice_delivered, "delivered twice"),
     (reordered, "reordered"),
     (needless_gap, "needless gap"),
@@ -564,6 +585,15 @@ def test_what_is_wrong_is_named(case: Callable[[Story, list[dict[str, Any]]], Hi
     story, events = talk()
 
     assert kind in kinds_of(case(story, events))
+
+
+def test_a_channel_taken_up_where_it_was_cut_off_is_whole() -> None:
+    story, _ = talk()
+    event = story.command("m4", "message 4")
+    taken_up(story, 3, 1)
+    story.got("r2", event)
+
+    assert kinds_of(story.end()) == set()
 
 
 def loses(story: Story, levels: list[str]) -> None:

@@ -13,8 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ops.torture.doings import DOINGS, expire, revoke, try_ended
 from ops.torture.history import Recorder
-from ops.torture.people import ASK, CREW, FILES, NOTES, TALK, ClientSettings, Participant, follow_by_sse
+from ops.torture.people import ASK, CREW, FILES, NOTES, TALK, ClientSettings, Participant
+from ops.torture.sse import follow_by_sse
 
 
 class Client:
@@ -22,9 +24,8 @@ class Client:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._recorder = Recorder(Path(config["file"]), config["process"])
-        self._setting = ClientSettings(
-            config["tenant"], config["mark"], config["urls"], config["secret"], config["seed"], config["rate_per_s"]
-        )
+        names = ("tenant", "mark", "urls", "secret", "claims", "agent", "seed", "rate_per_s")
+        self._setting = ClientSettings(**{name: config[name] for name in names})
         run = config["run"]
         self.people = []
         for number, user in enumerate(config["users"]):
@@ -43,7 +44,7 @@ class Client:
     async def run(self) -> None:
         """Until told to exit."""
         self._tasks += [asyncio.create_task(person.stay()) for person in self.people]
-        self._tasks += [asyncio.create_task(person.live()) for person in self.people]
+        self._tasks += [asyncio.create_task(person.live(DOINGS)) for person in self.people]
         self._tasks.append(asyncio.create_task(follow_by_sse(self.people[0], TALK)))
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -72,10 +73,10 @@ class Client:
                 await self._count()
             case "revoke":
                 person = self.people[-1]
-                person.spawn(person.revoke())
+                person.spawn(revoke(person))
             case "expire":
                 person = self.people[0]
-                person.spawn(person.expire())
+                person.spawn(expire(person))
             case _:
                 raise ValueError(f"unknown word: {word}")
 
@@ -88,7 +89,7 @@ class Client:
                 await reader.get("read.state", f"/v1/channels/{channel}/state", channel, {}, node)
         for person_revoked in self.people:
             for name, token in person_revoked.revoked:
-                await person_revoked.try_ended(name, token)
+                await try_ended(person_revoked, name, token)
 
     async def _count(self) -> None:
         """Read the presence lists of every node."""

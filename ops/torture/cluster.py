@@ -17,14 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ops.children import end_with
 from ops.torture.proxy import Proxy
-from ops.torture.resp import RedisRefused, ask
+from ops.torture.resp import RedisRefused, Resp, ask
 from ops.torture.servers import RedisChild, build_shim, free_port
 
 READY_TIMEOUT_S: Final = 120.0
 DISK_MB: Final = 96
 SECRET: Final = "the-torture-signs-its-tokens-with-this"  # noqa: S105 - of a cluster that lives for a minute
 LIBRARY: Final = Path(__file__).parents[2]
+TENANTS: Final = {"acme": "⟦acme⟧", "beta": "⟦beta⟧"}
+AGENT: Final = "torture"
 SENTINEL_NAME: Final = "hub"
 
 
@@ -61,6 +64,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=end_with(os.getpid()),  # noqa: PLW1509 - it makes two system calls and takes no lock
             )
         self.starts += 1
 
@@ -185,6 +189,9 @@ class Cluster:
         tree: the modules nodes and workers run.
         has_sentinels: with a replica and three Sentinels, so that a failover is a real one.
         durability: HUB_DURABILITY.
+        tenants: each with the mark that stands in everything it writes.
+        secret: signs its tokens; `claims` are in each of them.
+        agent: the one people ask.
         uses_small_disk: Redis has a disk of its own that can be filled.
         heartbeat_s: WEBSOCKET_HEARTBEAT_INTERVAL.
         redis_env: more of Redis's environment.
@@ -200,6 +207,10 @@ class Cluster:
     uses_small_disk: bool = True
     heartbeat_s: str = "5"
     redis_env: dict[str, str] = field(default_factory=dict)
+    tenants: dict[str, str] = field(default_factory=lambda: dict(TENANTS))
+    secret: str = SECRET
+    claims: dict[str, str] = field(default_factory=dict)
+    agent: str = AGENT
     servers: list[RedisChild] = field(default_factory=list)
     fronts: list[Proxy] = field(default_factory=list)
     sentinels: list[RedisChild] = field(default_factory=list)
@@ -222,6 +233,23 @@ class Cluster:
     def redis_proxies(self) -> list[Proxy]:
         """The ways of nodes and workers to Redis."""
         return [node.to_redis for node in self.nodes] + [worker.to_redis for worker in self.workers]
+
+    @property
+    def links(self) -> list[Proxy]:
+        """All proxies between clients and nodes, and between those and Redis."""
+        return [node.front for node in self.nodes] + self.redis_proxies
+
+    async def redis_connection(self) -> Resp:
+        """A connection to the server that is the master now."""
+        return await Resp.connect(self.redis.port)
+
+    def why_not(self, fault: str) -> str:
+        """The reason why a kind of fault cannot be done here; empty when it can."""
+        if fault == "disk full" and not self.disk.mounted:
+            return f"no small disk could be mounted: {self.disk.why_not}"
+        if fault.endswith("clock moved") and not self.redis_clock.is_there:
+            return "no C compiler: a process's clock cannot be moved"
+        return ""
 
     @property
     def processes(self) -> list[Process]:
@@ -262,12 +290,14 @@ class Cluster:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        for process in self.processes:
-            process.kill()
-        for server in [*self.sentinels, *self.servers]:
-            server.kill()
-        await asyncio.gather(*(proxy.close() for proxy in [*self.redis_proxies, *self.fronts]))
-        await asyncio.gather(*(node.front.close() for node in self.nodes))
+        self.kill()
+        await asyncio.gather(*(proxy.close() for proxy in [*self.links, *self.fronts]))
+
+    def kill(self) -> None:
+        """Every process gone and the small disk unmounted, without waiting for anything else."""
+        children: list[Process | RedisChild] = [*self.processes, *self.sentinels, *self.servers]
+        for child in children:
+            child.kill()
         self.disk.unmount()
 
     async def _start_redis(self, env: dict[str, str]) -> None:
@@ -323,7 +353,7 @@ class Cluster:
             "HUB_DRAIN_SECONDS": "1",
             "HUB_DURABILITY": self.durability,
             "HUB_DATA": str(self.folder / "files"),
-            "HUB_AGENTS": "torture=ops.torture.agent:run",
+            "HUB_AGENTS": f"{AGENT}=ops.torture.agent:run",
             "HUB_RUN_LEASE": "3",
             "WEBSOCKET_HEARTBEAT_INTERVAL": self.heartbeat_s,
             "TORTURE_EFFECTS": str(self.folder / "effects.jsonl"),

@@ -18,8 +18,12 @@ from ops.torture.history import Recorder, now_ms
 
 Json = dict[str, Any]
 OPEN_TIMEOUT_S: Final = 6.0
-_OPEN_CODES: Final = frozenset({4004, 4013, 4030})
-"""Errors that leave it open whether the event was stored, or ask to send the same again."""
+RATE_LIMITED: Final = 4004
+"""Nothing was stored, and the same may be sent again later."""
+_OPEN_CODES: Final = frozenset({4013, 4030})
+"""Errors that leave it open whether the event was stored."""
+_LATER_CODES: Final = frozenset({RATE_LIMITED, *_OPEN_CODES})
+"""Errors of a channel that ask for it again later."""
 
 
 class SocketLost(Exception):
@@ -72,6 +76,26 @@ def elements(text: str, at: int) -> Iterator[tuple[str, Json]]:
         value, end = _DECODER.raw_decode(text, at)
         yield text[at:end], value
         at = end + (text[end] == ",")
+
+
+def settled(recorder: Recorder, op: str, kind: str | None, payload: Json, *, is_open: bool = False) -> Outcome:
+    """Record what became of an operation: an answer of this kind, or, without one, a refusal with its code in the payload.
+
+    With `is_open` a refusal leaves it open what became of the operation, whatever its code.
+    """
+    if kind is not None:
+        recorder.write("ok", op=op, reply={"type": kind, "payload": payload})
+        return Outcome("ok", payload)
+    code = payload["code"]
+    if is_open or code in _OPEN_CODES:
+        recorder.write("unknown", op=op, why=str(code))
+        return Outcome("unknown", code=code)
+    recorder.write("fail", op=op, code=code)
+    return Outcome("unknown" if code == RATE_LIMITED else "fail", code=code)
+
+
+def _told(answer: Json) -> tuple[str | None, Json]:
+    return None if answer["type"] == "connection.error" else answer["type"], answer["payload"]
 
 
 class PersonSocket:
@@ -188,13 +212,10 @@ class PersonSocket:
             "subscribe",
             r=reader,
             p=self._recorder.process,
-            tenant=self.who.tenant,
-            user=self.who.user,
-            node=self.who.node,
+            **dataclasses.asdict(self.who),
             via="socket",
             channel=channel,
             cursor=cursor,
-            token=self.who.token,
             there=not channel.startswith("user:"),
             presence=bool(wish.get("presence") and wish.get("state", True)),
         )
@@ -208,15 +229,12 @@ class PersonSocket:
     async def command(self, kind: str, payload: Json, channel: str, command_id: str, timeout_s: float = 8.0) -> Outcome:
         """A command and what became of it, both recorded."""
         op = self._recorder.invoke(
-            tenant=self.who.tenant,
-            user=self.who.user,
-            node=self.who.node,
+            **dataclasses.asdict(self.who),
             via="socket",
             type=kind,
             channel=channel,
             id=command_id,
             payload=payload,
-            token=self.who.token,
             c=self.name,
         )
         try:
@@ -225,30 +243,16 @@ class PersonSocket:
         except (SocketLost, TimeoutError) as error:
             self._recorder.write("unknown", op=op, why=repr(error))
             return Outcome("unknown")
-        return self._settle(op, answer)
-
-    def _settle(self, op: str, answer: Json) -> Outcome:
-        payload = answer["payload"]
-        if answer["type"] != "connection.error":
-            self._recorder.write("ok", op=op, reply={"type": answer["type"], "payload": payload})
-            return Outcome("ok", payload)
-        if payload["code"] in _OPEN_CODES:
-            self._recorder.write("unknown", op=op, why=str(payload["code"]))
-            return Outcome("unknown", code=payload["code"])
-        self._recorder.write("fail", op=op, code=payload["code"])
-        return Outcome("fail", code=payload["code"])
+        return settled(self._recorder, op, *_told(answer))
 
     async def read(self, kind: str, wire: str, payload: Json, channel: str, timeout_s: float = 8.0) -> Outcome:
         """A question (`channel.state`, `channel.history`), recorded as an operation of the type `kind`."""
         op = self._recorder.invoke(
-            tenant=self.who.tenant,
-            user=self.who.user,
-            node=self.who.node,
+            **dataclasses.asdict(self.who),
             via="socket",
             type=kind,
             channel=channel,
             payload=payload,
-            token=self.who.token,
         )
         asked = {name: value for name, value in payload.items() if name != "after_seq"}
         try:
@@ -259,7 +263,7 @@ class PersonSocket:
             return Outcome("unknown")
         if kind == "read.page" and answer["type"] != "connection.error":
             answer = {**answer, "payload": self.page_of(answer["raw"], answer["payload"])}
-        return self._settle(op, answer)
+        return settled(self._recorder, op, *_told(answer))
 
     def page_of(self, raw: str, payload: Json) -> Json:
         """A page as the history has it: hashes in place of events."""
@@ -383,7 +387,7 @@ class PersonSocket:
     def _refused(self, channel: str, error: Json, re: str | None) -> None:
         """A channel is not followed, or no more: until it is asked for again, or the node takes it up by itself."""
         asked = self._asked.pop((re or "", channel), None)
-        is_open = error["code"] in _OPEN_CODES
+        is_open = error["code"] in _LATER_CODES
         if asked is not None and is_open:
             self._let_go(channel)
             self._owed[channel] = asked

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from ops.children import end_with
+
 _LIBRARY: Final = Path(__file__).parents[2]
 ANSWER_TIMEOUT_S: Final = 120.0
 
@@ -61,6 +63,7 @@ class ClientProcess:
                 stderr=log,
                 cwd=_LIBRARY,
                 start_new_session=True,
+                preexec_fn=end_with(os.getpid()),
                 env={**os.environ},
             )
 

@@ -1,4 +1,4 @@
-"""Carries out a schedule: breaks a cluster, mends it, and records what it did to what."""
+"""Carries out a schedule: breaks things, mends them, and records what it did to what."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from ops.torture.cluster import Cluster, Process
+from ops.torture.cluster import Cluster, Process, WallClock
+from ops.torture.deployment import Target, ask_redis, find_key
 from ops.torture.history import Recorder, now_ms
 from ops.torture.load import ClientProcess
 from ops.torture.people import CREW, TALK
-from ops.torture.proxy import Proxy, Way
-from ops.torture.resp import RedisRefused, Resp, ask
+from ops.torture.proxy import Way
+from ops.torture.resp import RedisRefused, ask
 from ops.torture.schedule import PlannedFault, Schedule
 from ops.torture.servers import RedisChild
 
@@ -27,25 +28,19 @@ _REDIS_ERRORS: Final = (OSError, TimeoutError, RedisRefused)
 
 
 class Nemesis:
-    """Breaks one cluster.
+    """Breaks what needs no control of processes: clients, links, and Redis by its own commands.
+
+    A fault that is interrupted is mended all the same.
 
     Args:
         tell: told what goes on, for the live line.
     """
 
     def __init__(
-        self, cluster: Cluster, clients: list[ClientProcess], recorder: Recorder, tell: Callable[[str], None]
+        self, target: Target, clients: list[ClientProcess], recorder: Recorder, tell: Callable[[str], None]
     ) -> None:
-        self._cluster, self._clients, self._recorder, self._tell = cluster, clients, recorder, tell
+        self._target, self._clients, self._recorder, self._tell = target, clients, recorder, tell
         self._doings: dict[str, Callable[[PlannedFault], Awaitable[str]]] = {
-            "node killed": self._node_killed,
-            "node stopped": self._node_stopped,
-            "worker killed": self._worker_killed,
-            "worker stopped": self._worker_stopped,
-            "worker stopped for long": self._worker_stopped,
-            "redis killed": self._redis_killed,
-            "redis stopped": self._redis_stopped,
-            "rolling restart": self._rolling,
             "client killed": self._client_killed,
             "client stopped": self._client_stopped,
             "token revoked": self._token_revoked,
@@ -59,7 +54,6 @@ class Nemesis:
             "link refuses": self._refuses,
             "redis full": self._full,
             "redis read-only": self._read_only,
-            "redis loading": self._loading,
             "redis busy": self._busy,
             "scripts flushed": self._scripts,
             "clients killed": self._connections_killed,
@@ -67,31 +61,19 @@ class Nemesis:
             "all flushed": self._flushed,
             "channel deleted": self._deleted,
             "channel trimmed": self._trimmed,
-            "failover": self._failover,
-            "failover that loses": self._failover_losing,
-            "redis clock moved": self._redis_clock,
-            "node clock moved": self._node_clock,
-            "disk full": self._disk_full,
         }
 
     def possible(self, names: list[str]) -> list[str]:
         """Those of the kinds that can be done here; the others are recorded as skipped, with the reason."""
         found = []
         for name in names:
-            why = self._why_not(name)
+            why = self._target.why_not(name)
             if why:
                 self._recorder.write("skipped", name=name, why=why)
                 self._tell(f"SKIPPED: {name}: {why}")
             else:
                 found.append(name)
         return found
-
-    def _why_not(self, name: str) -> str:
-        if name == "disk full" and not self._cluster.disk.mounted:
-            return f"no small disk could be mounted: {self._cluster.disk.why_not}"
-        if name.endswith("clock moved") and not self._cluster.redis_clock.is_there:
-            return "no C compiler: a process's clock cannot be moved"
-        return ""
 
     async def carry_out(self, schedule: Schedule) -> None:
         """Both tracks to their ends."""
@@ -129,20 +111,204 @@ class Nemesis:
                 return {"levels": ALL_LEVELS, "since": None, "places": None}
             case "channel deleted" | "channel trimmed":
                 is_trim = fault.name == "channel trimmed"
-                return {
-                    "levels": ALL_LEVELS,
-                    "since": None,
-                    "places": [list(self._victim(fault))],
-                    "is_trim": is_trim,
-                }
-            case "failover that loses":
-                await self._cluster.replicated()
-                return {"levels": ["memory", "fsync"], "since": now_ms(), "places": None}
+                places = [list(self._victim(fault))]
+                return {"levels": ALL_LEVELS, "since": None, "places": places, "is_trim": is_trim}
         return None
 
     def _victim(self, fault: PlannedFault) -> tuple[str, str]:
         tenants = sorted({client.tenant for client in self._clients})
         return tenants[int(fault.aim * len(tenants))], TALK if fault.name == "channel deleted" else CREW
+
+    # clients
+
+    async def _client_killed(self, fault: PlannedFault) -> str:
+        client = pick(self._clients, fault)
+        client.kill()
+        self._recorder.write("died", p=client.process)
+        await asyncio.sleep(fault.duration_s)
+        client.start()
+        return client.process
+
+    async def _client_stopped(self, fault: PlannedFault) -> str:
+        client = pick(self._clients, fault)
+        client.send(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(fault.duration_s)
+        finally:
+            client.send(signal.SIGCONT)
+        return client.process
+
+    async def _token_revoked(self, fault: PlannedFault) -> str:
+        client = pick(self._clients, fault)
+        await client.say("revoke")
+        return client.process
+
+    async def _token_expired(self, fault: PlannedFault) -> str:
+        client = pick(self._clients, fault)
+        await client.say("expire")
+        return client.process
+
+    # links
+
+    async def _link_cut(self, fault: PlannedFault) -> str:
+        proxy = pick(self._target.links, fault)
+        before = proxy.hits
+        proxy.cut()
+        return f"{proxy.name}: {proxy.hits - before} connections"
+
+    async def _swallow(self, fault: PlannedFault, *ways: Way) -> str:
+        proxy = pick(self._target.links, fault)
+        before = proxy.hits
+        with proxy.swallowing(*ways):
+            await asyncio.sleep(fault.duration_s)
+            swallowed = proxy.hits - before
+        return f"{proxy.name}: {swallowed} bytes"
+
+    async def _link_slow(self, fault: PlannedFault) -> str:
+        proxy = pick(self._target.links, fault)
+        before = proxy.hits
+        with proxy.slowed(0.01 + fault.aim / 5):
+            await asyncio.sleep(fault.duration_s)
+        return f"{proxy.name}: {proxy.hits - before} chunks"
+
+    async def _torn(self, fault: PlannedFault) -> str:
+        proxy = pick(self._target.links, fault)
+        before = proxy.hits
+        with proxy.tearing(int(fault.aim * 1_000)):
+            await asyncio.sleep(fault.duration_s)
+        return f"{proxy.name}: {proxy.hits - before} connections"
+
+    async def _refuses(self, fault: PlannedFault) -> str:
+        proxy = pick(self._target.links, fault)
+        before = proxy.hits
+        with proxy.refusing():
+            await asyncio.sleep(fault.duration_s)
+        return f"{proxy.name}: {proxy.hits - before} connections"
+
+    # Redis
+
+    async def _ask(self, *words: str | bytes | int) -> Any:
+        return await ask_redis(self._target, *words)
+
+    async def _surely(self, *words: str | bytes | int) -> None:
+        """A command that must be carried out: what it mends would stay broken."""
+        for _ in range(200):
+            try:
+                await self._ask(*words)
+            except _REDIS_ERRORS:
+                await asyncio.sleep(0.1)
+            else:
+                return
+        raise TimeoutError(f"Redis does not carry out {words}")
+
+    async def _full(self, fault: PlannedFault) -> str:
+        return await self._configured({"maxmemory": "1mb"}, fault.duration_s)
+
+    async def _configured(self, changes: dict[str, str], duration_s: float) -> str:
+        """Settings of Redis changed for a while; then they are what they were."""
+        before = {name: (await self._ask("CONFIG", "GET", name))[1] for name in changes}
+        try:
+            for name, value in changes.items():
+                await self._ask("CONFIG", "SET", name, value)
+            await asyncio.sleep(duration_s)
+        finally:
+            for name, value in before.items():
+                await self._surely("CONFIG", "SET", name, value)
+        return "redis"
+
+    async def _read_only(self, fault: PlannedFault) -> str:
+        """It is made the replica of a master that is not there: it keeps what it has and takes nothing."""
+        try:
+            await self._ask("REPLICAOF", "127.0.0.1", 1)
+            await asyncio.sleep(fault.duration_s)
+        finally:
+            await self._surely("REPLICAOF", "NO", "ONE")
+        return "redis"
+
+    async def _busy(self, fault: PlannedFault) -> str:
+        """A script that does not end, until it is killed."""
+        connection = await self._target.redis_connection()
+        killer = await self._target.redis_connection()  # while the script runs nobody could say which database is meant
+        running = asyncio.create_task(connection.call("EVAL", _ENDLESS, 0, timeout_s=fault.duration_s + 60))
+        try:
+            await asyncio.sleep(fault.duration_s)
+        finally:
+            while not running.done():
+                with contextlib.suppress(*_REDIS_ERRORS):
+                    await killer.call("SCRIPT", "KILL")
+                await asyncio.wait([running], timeout=0.1)
+            await asyncio.gather(running, return_exceptions=True)
+            connection.close()
+            killer.close()
+        return "redis"
+
+    async def _scripts(self, fault: PlannedFault) -> str:
+        del fault
+        await self._ask("SCRIPT", "FLUSH")
+        return "redis"
+
+    async def _connections_killed(self, fault: PlannedFault) -> str:
+        del fault
+        count = await self._ask("CLIENT", "KILL", "TYPE", "normal")
+        return f"{count} connections"
+
+    async def _configuration(self, fault: PlannedFault) -> str:
+        changes = {"timeout": "1", "stream-node-max-entries": "3", "tcp-keepalive": "1"}
+        return await self._configured(changes, fault.duration_s)
+
+    # losses
+
+    async def _flushed(self, fault: PlannedFault) -> str:
+        del fault
+        count = await self._ask("DBSIZE")
+        await self._ask("FLUSHALL")
+        return f"{count} keys"
+
+    async def _deleted(self, fault: PlannedFault) -> str:
+        tenant, channel = self._victim(fault)
+        key = await self._key(tenant, channel)
+        return f"{channel} of {tenant}: {await self._ask('DEL', key) if key else 0} streams"
+
+    async def _trimmed(self, fault: PlannedFault) -> str:
+        tenant, channel = self._victim(fault)
+        key = await self._key(tenant, channel)
+        count = await self._ask("XTRIM", key, "MAXLEN", int(fault.aim * 30)) if key else 0
+        return f"{channel} of {tenant}: {count} events"
+
+    async def _key(self, tenant: str, channel: str) -> str | None:
+        return await find_key(self._target, f"hub:*:{tenant}:{channel}")
+
+
+class ClusterNemesis(Nemesis):
+    """Breaks the processes, clocks and disks of a cluster of our own as well, and has its Sentinels promote a replica."""
+
+    def __init__(
+        self, cluster: Cluster, clients: list[ClientProcess], recorder: Recorder, tell: Callable[[str], None]
+    ) -> None:
+        super().__init__(cluster, clients, recorder, tell)
+        self._cluster = cluster
+        self._doings |= {
+            "node killed": self._node_killed,
+            "node stopped": self._node_stopped,
+            "worker killed": self._worker_killed,
+            "worker stopped": self._worker_stopped,
+            "worker stopped for long": self._worker_stopped,
+            "redis killed": self._redis_killed,
+            "redis stopped": self._redis_stopped,
+            "rolling restart": self._rolling,
+            "redis loading": self._loading,
+            "failover": self._failover,
+            "failover that loses": self._failover_losing,
+            "redis clock moved": self._redis_clock,
+            "node clock moved": self._node_clock,
+            "disk full": self._disk_full,
+        }
+
+    async def _losses(self, fault: PlannedFault) -> dict[str, Any] | None:
+        if fault.name == "failover that loses":
+            await self._cluster.replicated()
+            return {"levels": ["memory", "fsync"], "since": now_ms(), "places": None}
+        return await super()._losses(fault)
 
     # processes
 
@@ -172,8 +338,10 @@ class Nemesis:
 
     async def _stopped(self, process: Process, duration_s: float) -> str:
         process.send(signal.SIGSTOP)
-        await asyncio.sleep(duration_s)
-        process.send(signal.SIGCONT)
+        try:
+            await asyncio.sleep(duration_s)
+        finally:
+            process.send(signal.SIGCONT)
         return process.name
 
     async def _redis_killed(self, fault: PlannedFault) -> str:
@@ -184,8 +352,10 @@ class Nemesis:
     async def _redis_stopped(self, fault: PlannedFault) -> str:
         server = self._cluster.redis
         server.freeze()
-        await asyncio.sleep(fault.duration_s)
-        server.thaw()
+        try:
+            await asyncio.sleep(fault.duration_s)
+        finally:
+            server.thaw()
         return "redis"
 
     async def _rolling(self, fault: PlannedFault) -> str:
@@ -200,102 +370,6 @@ class Nemesis:
                 if node.process is process:
                     await node.ready()
         return f"{len(self._cluster.processes)} processes"
-
-    # clients
-
-    async def _client_killed(self, fault: PlannedFault) -> str:
-        client = pick(self._clients, fault)
-        client.kill()
-        self._recorder.write("died", p=client.process)
-        await asyncio.sleep(fault.duration_s)
-        client.start()
-        return client.process
-
-    async def _client_stopped(self, fault: PlannedFault) -> str:
-        client = pick(self._clients, fault)
-        client.send(signal.SIGSTOP)
-        await asyncio.sleep(fault.duration_s)
-        client.send(signal.SIGCONT)
-        return client.process
-
-    async def _token_revoked(self, fault: PlannedFault) -> str:
-        client = pick(self._clients, fault)
-        await client.say("revoke")
-        return client.process
-
-    async def _token_expired(self, fault: PlannedFault) -> str:
-        client = pick(self._clients, fault)
-        await client.say("expire")
-        return client.process
-
-    # links
-
-    def _proxies(self) -> list[Proxy]:
-        return [node.front for node in self._cluster.nodes] + self._cluster.redis_proxies
-
-    async def _link_cut(self, fault: PlannedFault) -> str:
-        proxy = pick(self._proxies(), fault)
-        before = proxy.hits
-        proxy.cut()
-        return f"{proxy.name}: {proxy.hits - before} connections"
-
-    async def _swallow(self, fault: PlannedFault, *ways: Way) -> str:
-        proxy = pick(self._proxies(), fault)
-        before = proxy.hits
-        with proxy.swallowing(*ways):
-            await asyncio.sleep(fault.duration_s)
-            swallowed = proxy.hits - before
-        return f"{proxy.name}: {swallowed} bytes"
-
-    async def _link_slow(self, fault: PlannedFault) -> str:
-        proxy = pick(self._proxies(), fault)
-        before = proxy.hits
-        with proxy.slowed(0.01 + fault.aim / 5):
-            await asyncio.sleep(fault.duration_s)
-        return f"{proxy.name}: {proxy.hits - before} chunks"
-
-    async def _torn(self, fault: PlannedFault) -> str:
-        proxy = pick(self._proxies(), fault)
-        before = proxy.hits
-        with proxy.tearing(int(fault.aim * 1_000)):
-            await asyncio.sleep(fault.duration_s)
-        return f"{proxy.name}: {proxy.hits - before} connections"
-
-    async def _refuses(self, fault: PlannedFault) -> str:
-        proxy = pick(self._proxies(), fault)
-        before = proxy.hits
-        with proxy.refusing():
-            await asyncio.sleep(fault.duration_s)
-        return f"{proxy.name}: {proxy.hits - before} connections"
-
-    # Redis
-
-    async def _ask(self, *words: str | int) -> Any:
-        return await ask(self._cluster.redis.port, *words)
-
-    async def _surely(self, *words: str | int) -> None:
-        """A command that must be carried out: what it mends would stay broken."""
-        for _ in range(200):
-            try:
-                await self._ask(*words)
-            except _REDIS_ERRORS:
-                await asyncio.sleep(0.1)
-            else:
-                return
-        raise TimeoutError(f"Redis does not carry out {words}")
-
-    async def _full(self, fault: PlannedFault) -> str:
-        await self._ask("CONFIG", "SET", "maxmemory", "1mb")
-        await asyncio.sleep(fault.duration_s)
-        await self._surely("CONFIG", "SET", "maxmemory", "0")
-        return "redis"
-
-    async def _read_only(self, fault: PlannedFault) -> str:
-        """It is made the replica of a master that is not there: it keeps what it has and takes nothing."""
-        await self._ask("REPLICAOF", "127.0.0.1", 1)
-        await asyncio.sleep(fault.duration_s)
-        await self._surely("REPLICAOF", "NO", "ONE")
-        return "redis"
 
     async def _loading(self, fault: PlannedFault) -> str:
         """It is started anew, so slow that clients find it loading."""
@@ -326,58 +400,6 @@ class Nemesis:
                 return told
             await asyncio.sleep(0.05)
         return told
-
-    async def _busy(self, fault: PlannedFault) -> str:
-        """A script that does not end, until it is killed."""
-        connection = await Resp.connect(self._cluster.redis.port)
-        running = asyncio.create_task(connection.call("EVAL", _ENDLESS, 0, timeout_s=fault.duration_s + 30))
-        await asyncio.sleep(fault.duration_s)
-        with contextlib.suppress(*_REDIS_ERRORS):
-            await self._ask("SCRIPT", "KILL")
-        await asyncio.gather(running, return_exceptions=True)
-        connection.close()
-        return "redis"
-
-    async def _scripts(self, fault: PlannedFault) -> str:
-        del fault
-        await self._ask("SCRIPT", "FLUSH")
-        return "redis"
-
-    async def _connections_killed(self, fault: PlannedFault) -> str:
-        del fault
-        count = await self._ask("CLIENT", "KILL", "TYPE", "normal")
-        return f"{count} connections"
-
-    async def _configuration(self, fault: PlannedFault) -> str:
-        changes = (("timeout", "1", "0"), ("stream-node-max-entries", "3", "100"), ("tcp-keepalive", "1", "300"))
-        for name, value, _ in changes:
-            await self._ask("CONFIG", "SET", name, value)
-        await asyncio.sleep(fault.duration_s)
-        for name, _, value in changes:
-            await self._surely("CONFIG", "SET", name, value)
-        return "redis"
-
-    # losses
-
-    async def _flushed(self, fault: PlannedFault) -> str:
-        del fault
-        count = await self._ask("DBSIZE")
-        await self._ask("FLUSHALL")
-        return f"{count} keys"
-
-    async def _deleted(self, fault: PlannedFault) -> str:
-        tenant, channel = self._victim(fault)
-        key = await self._key(tenant, channel)
-        return f"{channel} of {tenant}: {await self._ask('DEL', key) if key else 0} streams"
-
-    async def _trimmed(self, fault: PlannedFault) -> str:
-        tenant, channel = self._victim(fault)
-        key = await self._key(tenant, channel)
-        count = await self._ask("XTRIM", key, "MAXLEN", int(fault.aim * 30)) if key else 0
-        return f"{channel} of {tenant}: {count} events"
-
-    async def _key(self, tenant: str, channel: str) -> str | None:
-        return await stream_key(self._cluster.redis.port, tenant, channel)
 
     # failovers
 
@@ -426,16 +448,18 @@ class Nemesis:
 
     async def _redis_clock(self, fault: PlannedFault) -> str:
         by_s = (fault.aim - 0.5) * 60
-        self._cluster.redis_clock.move(by_s)
-        await asyncio.sleep(fault.duration_s)
-        self._cluster.redis_clock.move(0.0)
-        return f"{by_s:+.1f} s"
+        return await self._clock_moved(self._cluster.redis_clock, by_s, fault.duration_s)
 
     async def _node_clock(self, fault: PlannedFault) -> str:
         by_s = (fault.aim - 0.5) * 40
-        self._cluster.node_clock.move(by_s)
-        await asyncio.sleep(fault.duration_s)
-        self._cluster.node_clock.move(0.0)
+        return await self._clock_moved(self._cluster.node_clock, by_s, fault.duration_s)
+
+    async def _clock_moved(self, clock: WallClock, by_s: float, duration_s: float) -> str:
+        clock.move(by_s)
+        try:
+            await asyncio.sleep(duration_s)
+        finally:
+            clock.move(0.0)
         return f"{by_s:+.1f} s"
 
     async def _disk_full(self, fault: PlannedFault) -> str:
@@ -458,17 +482,6 @@ def fill(path: Path) -> int:
         while True:
             size += file.write(b"\0")
     return size
-
-
-async def stream_key(port: int, tenant: str, channel: str) -> str | None:
-    """The key of a channel's stream, found without knowing how keys are made."""
-    cursor = b"0"
-    while True:
-        cursor, keys = await ask(port, "SCAN", cursor, "MATCH", f"hub:*:{tenant}:{channel}", "COUNT", 10_000)
-        if keys:
-            return str(keys[0].decode())
-        if cursor == b"0":
-            return None
 
 
 def pick(things: Sequence[T], fault: PlannedFault) -> T:

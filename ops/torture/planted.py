@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ops.torture.run import Plan, Report, Torture
+from ops.torture.run import Plan, Report, Torture, cluster_of
 
 ROOT: Final = Path(__file__).parents[2]
 _PACKAGES: Final = ("streams", "projections", "hub", "consumers", "ops")
@@ -155,5 +155,6 @@ async def try_bug(
         tree = folder / "tree"
         copy_tree(tree)
         apply(planted, tree)
-    attempt = Torture(situation.plan(server), binary, folder / "run", tell, tree)
+    plan = situation.plan(server)
+    attempt = Torture(plan, cluster_of(plan, binary, folder / "run", tree), tell)
     return Caught(planted, situation, await attempt.run())

@@ -40,7 +40,7 @@ class Proxy:
     """Listens on a port of its own and carries each connection to `target`, as it is when the connection is made.
 
     Attributes:
-        target: a port of this machine.
+        target: a port of `host`.
         swallowed: the ways on which bytes vanish; nobody is told, as on a link that is broken in the middle.
         is_replication_swallowed: what a replica and its master say to each other vanishes.
         is_held: nothing reaches the server any more, its answers still come.
@@ -50,9 +50,9 @@ class Proxy:
         hits: bytes swallowed, chunks delayed, connections cut, torn or refused: what the faults reached.
     """
 
-    def __init__(self, name: str, target: int) -> None:
+    def __init__(self, name: str, target: int, host: str = "127.0.0.1") -> None:
         self.name = name
-        self.target = target
+        self.target, self._host = target, host
         self.port = 0
         self.swallowed: frozenset[Way] = frozenset()
         self.is_replication_swallowed = False
@@ -153,7 +153,7 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            from_server, to_server = await asyncio.open_connection("127.0.0.1", self.target)
+            from_server, to_server = await asyncio.open_connection(self._host, self.target)
         except OSError:
             writer.transport.abort()
             return
@@ -188,6 +188,8 @@ class Proxy:
                 if way == "down" and self.tear_bytes is not None and not carried.is_torn:
                     self._tear(carried, data, sink)
                     await asyncio.sleep(0)
+                    break
+                if sink.transport.is_closing():
                     break
                 sink.write(data)
                 await sink.drain()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 TIMEOUT_S: Final = 10.0
 
@@ -13,7 +14,7 @@ class RedisRefused(Exception):
 
 
 class Resp:
-    """One connection to a server on this machine."""
+    """One connection to a server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -27,6 +28,31 @@ class Resp:
         """
         async with asyncio.timeout(TIMEOUT_S):
             return cls(*await asyncio.open_connection(host, port, limit=2**26))
+
+    @classmethod
+    async def at(cls, url: str) -> Resp:
+        """A connection to `redis[s]://[user:password@]host[:port][/database]`.
+
+        Raises:
+            OSError, TimeoutError: nobody answers.
+            RedisRefused: the password or the database was refused.
+        """
+        parts = urlsplit(url)
+        async with asyncio.timeout(TIMEOUT_S):
+            made = cls(
+                *await asyncio.open_connection(
+                    parts.hostname, parts.port or 6379, limit=2**26, ssl=True if parts.scheme == "rediss" else None
+                )
+            )
+        try:
+            if parts.password:
+                await made.call("AUTH", *filter(None, (unquote(parts.username or ""), unquote(parts.password))))
+            if parts.path.strip("/") not in {"", "0"}:
+                await made.call("SELECT", parts.path.strip("/"))
+        except BaseException:
+            made.close()
+            raise
+        return made
 
     async def call(self, *words: str | bytes | int, timeout_s: float = TIMEOUT_S) -> Any:
         """A command's reply.

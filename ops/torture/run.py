@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -13,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ops.torture.cluster import LIBRARY, SECRET, Cluster
+from ops.torture.cluster import LIBRARY, Cluster
+from ops.torture.deployment import Target, ask_redis, find_key
 from ops.torture.history import Recorder, merge
 from ops.torture.load import ClientProcess
-from ops.torture.nemesis import Nemesis, stream_key
+from ops.torture.nemesis import ClusterNemesis, Nemesis
 from ops.torture.people import ASK, CREW, FILES, NOTES, TALK
-from ops.torture.resp import RedisRefused, Resp
+from ops.torture.resp import RedisRefused
 from ops.torture.schedule import Schedule, kinds_of, make_schedule
 
-TENANTS: Final = {"acme": "⟦acme⟧", "beta": "⟦beta⟧"}
 USERS: Final = ("ann", "ben", "cem", "dee")
 PRESENCE_MS: Final = 25_000
 """15 s until the people of a dead node are gone, 10 s in which a closed socket may come back."""
@@ -65,6 +66,7 @@ class Plan:
         rate_per_s: things a person begins each second.
         expects: what must be looked at, or the run shows nothing.
         waits_for_presence: at the end, until who is there must be known everywhere.
+        bounds: in place of `BOUNDS`.
     """
 
     seed: int
@@ -77,6 +79,7 @@ class Plan:
     people: int = len(USERS)
     expects: tuple[str, ...] = EXPECTED
     waits_for_presence: bool = True
+    bounds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -143,26 +146,22 @@ class Torture:
     """Carries out a plan.
 
     Args:
-        binary: the Redis.
-        folder: where processes write and the history is made; kept by the caller or removed.
-        tree: the modules nodes and workers run.
+        target: a cluster that is started for it, or a deployment; the history is made in its folder.
         tell: told what goes on.
     """
 
-    def __init__(
-        self, plan: Plan, binary: Path, folder: Path, tell: Callable[[str], None], tree: Path | None = None
-    ) -> None:
-        self._plan, self._folder, self._tell = plan, folder, tell
-        self._cluster = Cluster(
-            folder, binary, tree or LIBRARY, has_sentinels=plan.has_sentinels, durability=plan.durability
-        )
+    def __init__(self, plan: Plan, target: Target, tell: Callable[[str], None]) -> None:
+        self._plan, self._target, self._tell = plan, target, tell
+        self._folder = target.folder
+        self._keys: dict[tuple[str, str], str] = {}
         self.report = Report(plan)
         self._clients: list[ClientProcess] = []
         self._recorder: Recorder | None = None
 
     async def run(self) -> Report:
-        """Do it all. It never raises: what goes wrong with the run itself is in the report."""
-        begun = time.monotonic()
+        """Do it all. It never raises: what goes wrong with the run itself is in the report. SIGTERM interrupts it, too."""
+        begun, running = time.monotonic(), asyncio.current_task()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel if running else lambda: None)
         try:
             await self._run()
         except asyncio.CancelledError:
@@ -177,32 +176,43 @@ class Torture:
         return self.report
 
     def remove(self) -> None:
-        """Delete what the run wrote."""
-        self._cluster.remove()
+        """Delete what the run wrote on this machine."""
+        self._target.remove()
+
+    def kill(self) -> None:
+        """The last resort, when `run` itself was broken off: everything that was started is gone."""
+        for client in self._clients:
+            client.kill()
+        self._target.kill()
 
     async def _clean(self) -> None:
         await asyncio.gather(*(client.end() for client in self._clients), return_exceptions=True)
         if self._recorder is not None:
             self._recorder.close()
         with contextlib.suppress(Exception):
-            await self._cluster.stop()
+            await self._target.stop()
 
     async def _run(self) -> None:
-        self._tell("starting the cluster")
+        self._tell("starting")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._recorder = Recorder(self._folder / "nemesis.jsonl", "nemesis")
-        await self._cluster.start()
+        await self._target.start()
         self.report.version = await self._version()
-        for tenant, mark in TENANTS.items():
-            for number in range(2 if tenant == "acme" else 1):
+        for (tenant, mark), count in zip(self._target.tenants.items(), (2, 1), strict=True):
+            for number in range(count):
                 self._clients.append(self._client(f"{tenant}{number}", tenant, mark, number))
-        nemesis = Nemesis(self._cluster, self._clients, self._recorder, self._tell)
+        if isinstance(self._target, Cluster):
+            nemesis: Nemesis = ClusterNemesis(self._target, self._clients, self._recorder, self._tell)
+        else:
+            nemesis = Nemesis(self._target, self._clients, self._recorder, self._tell)
         schedule = self._schedule(nemesis)
+        if not self._target.agent:
+            self._recorder.write("skipped", name="questions to agents", why="no agent is named")
         self._recorder.write(
             "head",
             seed=self._plan.seed,
-            tenants=TENANTS,
-            bounds=BOUNDS,
+            tenants=self._target.tenants,
+            bounds={**BOUNDS, **self._plan.bounds},
             expects=list(self._plan.expects),
             faults=schedule.names,
             about={"server": self._plan.server, "version": self.report.version},
@@ -223,8 +233,10 @@ class Torture:
             {
                 "tenant": tenant,
                 "mark": mark,
-                "urls": self._cluster.urls,
-                "secret": SECRET,
+                "urls": self._target.urls,
+                "secret": self._target.secret,
+                "claims": self._target.claims,
+                "agent": self._target.agent,
                 "seed": self._plan.seed,
                 "rate_per_s": self._plan.rate_per_s,
                 "users": users,
@@ -237,9 +249,7 @@ class Torture:
         return make_schedule(self._plan.seed, self._plan.seconds, {name: kinds[name] for name in possible})
 
     async def _version(self) -> str:
-        connection = await Resp.connect(self._cluster.redis.port)
-        text = (await connection.call("INFO", "server")).decode()
-        connection.close()
+        text = (await ask_redis(self._target, "INFO", "server")).decode()
         fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         return str(fields.get("valkey_version") or fields.get("redis_version"))
 
@@ -247,7 +257,7 @@ class Torture:
         """Nothing is broken any more: everybody finishes, everything is read, and the end is recorded."""
         assert self._recorder is not None  # noqa: S101 - it is made before anything begins
         self._tell("calm: waiting until all is ready")
-        await self._cluster.ready()
+        await self._target.ready()
         self._recorder.write("calm")
         calm = time.monotonic()
         await self._say("calm")
@@ -270,7 +280,11 @@ class Torture:
 
     def _places(self) -> Iterable[tuple[str, str]]:
         inboxes = [f"user:{user}" for user in USERS]
-        return [(tenant, channel) for tenant in TENANTS for channel in (TALK, *ASK, FILES, CREW, NOTES, *inboxes)]
+        return [
+            (tenant, channel)
+            for tenant in self._target.tenants
+            for channel in (TALK, *ASK, FILES, CREW, NOTES, *inboxes)
+        ]
 
     async def _say(self, word: str) -> None:
         await asyncio.gather(*(client.say(word) for client in self._clients))
@@ -290,11 +304,11 @@ class Torture:
 
     async def _events(self, tenant: str, channel: str) -> Any:
         """The channel as it lies in Redis, event by event, in the form readers get it."""
-        port = self._cluster.redis.port
-        key = await stream_key(port, tenant, channel)
+        key = self._keys.get((tenant, channel)) or await find_key(self._target, f"hub:*:{tenant}:{channel}")
         if key is None:
             return
-        connection = await Resp.connect(port)
+        self._keys[(tenant, channel)] = key
+        connection = await self._target.redis_connection()
         try:
             after = "-"
             while page := await connection.call("XRANGE", key, after, "+", "COUNT", _PAGE, timeout_s=30):
@@ -396,3 +410,8 @@ def _flat(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(f"{type(one).__name__}: {_flat(one)}" for one in error.exceptions)
     return str(error)
+
+
+def cluster_of(plan: Plan, binary: Path, folder: Path, tree: Path | None = None) -> Cluster:
+    """The cluster a plan asks for; `tree` has the modules its nodes and workers run, where it is not this one."""
+    return Cluster(folder, binary, tree or LIBRARY, has_sentinels=plan.has_sentinels, durability=plan.durability)

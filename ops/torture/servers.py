@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 import importlib.util
 import os
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ops.children import end_with
 from ops.torture.resp import RedisRefused, ask
 
 START_TIMEOUT_S: Final = 30.0
@@ -69,7 +71,9 @@ def build_shim() -> Path | None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or platform.system() != "Linux":
         return None
-    built = Path(tempfile.mkdtemp(prefix="hub-torture-shim-")) / "shim.so"
+    folder = tempfile.mkdtemp(prefix="hub-torture-shim-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    built = Path(folder) / "shim.so"
     made = subprocess.run(
         [compiler, "-O2", "-shared", "-fPIC", "-o", built, SHIM_SOURCE, "-ldl"], capture_output=True, check=False
     )
@@ -141,6 +145,7 @@ class RedisChild:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=end_with(os.getpid()),  # noqa: PLW1509 - it makes two system calls and takes no lock
         )
 
     async def ready(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ops.torture.planted import SITUATIONS, read_bugs, try_bug
-from ops.torture.run import Plan, Report, Torture
+from ops.torture.run import Plan, Report, Torture, cluster_of
 from ops.torture.servers import find_servers
 
 NAME, BINARY = max(find_servers().items())
@@ -21,7 +21,7 @@ def no_matter(_text: str) -> None:
 
 async def torture(plan: Plan, folder: Path) -> Report:
     """A run."""
-    return await Torture(plan, BINARY, folder, no_matter).run()
+    return await Torture(plan, cluster_of(plan, BINARY, folder), no_matter).run()
 
 
 @pytest.mark.slow
@@ -64,7 +64,8 @@ async def test_a_planted_bug_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_a_run_that_cannot_begin_says_so(tmp_path: Path) -> None:
     """No Redis: the report names the error, and nobody calls it whole."""
-    report = await Torture(Plan(1, "none", 1), Path("/bin/false"), tmp_path, no_matter).run()
+    plan = Plan(1, "none", 1)
+    report = await Torture(plan, cluster_of(plan, Path("/bin/false"), tmp_path), no_matter).run()
 
     assert not report.is_whole
     assert report.sentence().startswith("NOT FINISHED: TimeoutError")
@@ -72,7 +73,8 @@ async def test_a_run_that_cannot_begin_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_run_that_is_interrupted_says_so(tmp_path: Path) -> None:
-    attempt = Torture(Plan(1, NAME, 60), BINARY, tmp_path, no_matter)
+    plan = Plan(1, NAME, 60)
+    attempt = Torture(plan, cluster_of(plan, BINARY, tmp_path), no_matter)
     running = asyncio.create_task(attempt.run())
     await asyncio.sleep(0)
 

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.options import new_app, run
+from ops.torture.deployment import Deployment, Target
 from ops.torture.planted import read_bugs, try_bug
 from ops.torture.powercut import simulate
 from ops.torture.reliability import write_page as write_reliability_page
-from ops.torture.run import Plan, Torture
+from ops.torture.run import Plan, Torture, cluster_of
 from ops.torture.schedule import GROUPS
 from ops.torture.servers import find_servers
 
 app = new_app()
 DEFAULT_GROUPS = "process,client,link,redis,clock,disk"
+NEVER_MS: Final = 1e9
+"""Presence converges within a heartbeat of the deployment, which we do not know."""
+DEPLOYMENT_RATE_PER_S: Final = 3.0
+"""Of each person: below the rate limits a deployment has by default."""
+DEPLOYMENT_EXPECTS: Final = (
+    "acknowledged",
+    "commands",
+    "deliveries",
+    "states",
+    "pages",
+    "seqs compared",
+    "readers followed to the end",
+)
 
 
 @app.command()
@@ -34,6 +49,12 @@ def torture(
     sentinels: Annotated[bool, typer.Option(help="Run with a replica, three Sentinels and real failovers.")] = False,
     durability: Annotated[str, typer.Option(help="HUB_DURABILITY of nodes and workers.")] = "fsync",
     rate: Annotated[float, typer.Option(help="Operations that each person begins per second.", min=0.1)] = 12.0,
+    url: Annotated[
+        str, typer.Option(help="Instead of a cluster of its own: a deployment's nodes, separated by commas.")
+    ] = "",
+    redis: Annotated[str, typer.Option(envvar="REDIS_URL", help="With --url: its Redis.", show_default=False)] = "",
+    redis_faults: Annotated[bool, typer.Option(help="With --url: break its Redis, for everybody who uses it.")] = False,
+    agent: Annotated[str, typer.Option(help="With --url: an agent it serves, to be asked.")] = "",
     keep: Annotated[
         Path | None, typer.Option(help="Keep the history and the logs in this folder, whatever the verdict.")
     ] = None,
@@ -44,45 +65,92 @@ def torture(
     power: Annotated[int, typer.Option(help="Instead: simulate a power cut after this many events.", min=0)] = 0,
     write_page: Annotated[bool, typer.Option(help="Instead: write ops/reliability.md from the kept results.")] = False,
 ) -> None:
-    """Exit with 0 when the history is whole, with 1 and the proof when it is not."""
+    """Exit with 0 when the history is whole, with 1 and the proof when it is not.
+
+    With --url, HUB_JWT_SECRET signs the tokens of two tenants of its own; HUB_JWT_AUDIENCE and HUB_JWT_ISSUER are taken, too.
+    """
     if write_page:
         print(write_reliability_page())
         return
     chosen = random.SystemRandom().randrange(2**32) if seed is None else seed
-    servers = find_servers()
-    name = server or next(iter(sorted(servers)), "")
-    if name not in servers:
-        raise CommandFailed(
-            f"there is no {name or 'Redis'} here; found: {', '.join(sorted(servers)) or 'none'}", EXIT_USAGE
-        )
     groups = tuple(GROUPS) if faults == "all" else tuple(faults.split(","))
     if unknown := set(groups) - GROUPS.keys():
         raise CommandFailed(f"no such faults: {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}", EXIT_USAGE)
+    folder = keep or Path(tempfile.gettempdir()) / f"hub-torture-{os.getpid()}"
+    if url:
+        plan = Plan(
+            chosen,
+            "deployment",
+            seconds,
+            groups,
+            rate_per_s=min(rate, DEPLOYMENT_RATE_PER_S),
+            expects=DEPLOYMENT_EXPECTS,
+            waits_for_presence=False,
+            bounds={"presence_ms": NEVER_MS},
+        )
+        _carry_out(plan, _deployment(folder, url, redis, chosen, agent, breaks_redis=redis_faults), keep, report)
+        return
+    name, binary = _server(server)
     if planted:
-        _plant(planted, name, servers[name])
-        return
-    if power:
-        _cut_power(power, servers[name], report)
-        return
-    plan = Plan(chosen, name, seconds, groups, has_sentinels=sentinels, durability=durability, rate_per_s=rate)
-    folder = keep or Path(tempfile.mkdtemp(prefix="hub-torture-"))
+        _plant(planted, name, binary)
+    elif power:
+        _cut_power(power, binary, report)
+    else:
+        plan = Plan(chosen, name, seconds, groups, has_sentinels=sentinels, durability=durability, rate_per_s=rate)
+        _carry_out(plan, cluster_of(plan, binary, folder), keep, report)
+
+
+def _server(wanted: str) -> tuple[str, Path]:
+    """The Redis of this name, or any."""
+    servers = find_servers()
+    name = wanted or next(iter(sorted(servers)), "")
+    if name not in servers:
+        found = ", ".join(sorted(servers)) or "none"
+        raise CommandFailed(f"there is no {name or 'Redis'} here; found: {found}", EXIT_USAGE)
+    return name, servers[name]
+
+
+def _deployment(folder: Path, url: str, redis: str, seed: int, agent: str, *, breaks_redis: bool) -> Deployment:
+    """The deployment that the options and the environment name. It is said what will happen to it."""
+    secret = os.environ.get("HUB_JWT_SECRET", "")
+    if not redis or not secret:
+        raise CommandFailed("--url needs --redis (or REDIS_URL) and HUB_JWT_SECRET", EXIT_USAGE)
+    named = {"aud": os.environ.get("HUB_JWT_AUDIENCE", ""), "iss": os.environ.get("HUB_JWT_ISSUER", "")}
+    claims = {name: value for name, value in named.items() if value}
+    made = Deployment(
+        folder, url.split(","), redis, secret, seed, agent=agent, claims=claims, breaks_redis=breaks_redis
+    )
+    tenants = " and ".join(made.tenants)
+    print(f"This writes into {url}, in the tenants {tenants}; what it writes stays there.", file=sys.stderr)
+    if breaks_redis:
+        print(f"ITS REDIS WILL BE BROKEN, for everybody who uses {url}: full, read-only, busy.", file=sys.stderr)
+    return made
+
+
+def _carry_out(plan: Plan, target: Target, keep: Path | None, report: Path | None) -> None:
+    """One run, said as it goes; its history stays if it is not whole."""
     begun = time.monotonic()
 
     def tell(text: str) -> None:
         print(f"{time.monotonic() - begun:7.1f} s  {text}", file=sys.stderr)
 
-    tell(f"seed {chosen}, {name}, faults: {', '.join(groups)}")
-    attempt = Torture(plan, servers[name], folder, tell)
-    found = run(attempt.run())
+    tell(f"seed {plan.seed}, {plan.server}, faults: {', '.join(plan.groups)}")
+    attempt = Torture(plan, target, tell)
+    try:
+        found = run(attempt.run())
+    finally:
+        attempt.kill()
     if report is not None:
         report.write_text(json.dumps(found.to_json(), indent=1) + "\n")
+    for name, why in found.skipped.items():
+        tell(f"skipped: {name}: {why}")
     if found.is_whole:
         print(found.sentence())
         if keep is None:
             attempt.remove()
         return
     print(found.proof)
-    raise CommandFailed(f"{found.sentence()}; seed {chosen}; the history is in {folder}")
+    raise CommandFailed(f"{found.sentence()}; seed {plan.seed}; the history is in {target.folder}")
 
 
 def _plant(wanted: str, name: str, binary: Path) -> None:

@@ -18,14 +18,7 @@ async def talk(person: Participant) -> None:
     """Say something in the busy room."""
     receipt = await person.store("chat.message", TALK, {"text": person.text()})
     if receipt is not None:
-        person.own_messages = [*person.own_messages[-20:], receipt["id"]]
-        _remember(person, TALK, receipt)
-
-
-def _remember(person: Participant, channel: str, receipt: Json) -> None:
-    held = person.seen_ids.setdefault(channel, [])
-    held.append((receipt["id"], receipt["seq"]))
-    del held[:-100]
+        person.remember(TALK, receipt)
 
 
 async def change(person: Participant) -> None:
@@ -65,15 +58,11 @@ async def note(person: Participant) -> None:
     base = person.version
     receipt = await person.store("document.update", NOTES, {"base_version": base, "patch": patch})
     if receipt is not None and "version" in receipt:
-        person.version = receipt["version"]
+        person.stand_at(receipt["version"])
         return
-    person.busy += 1
-    try:
-        found = await person.get("read.state", f"/v1/channels/{NOTES}/state", NOTES, {})
-    finally:
-        person.busy -= 1
+    found = await person.get("read.state", f"/v1/channels/{NOTES}/state", NOTES, {})
     if found.kind == "ok":
-        person.version = found.payload["state"].get("version", 0)
+        person.stand_at(found.payload["state"].get("version", 0))
 
 
 async def notify(person: Participant) -> None:
@@ -177,19 +166,15 @@ async def _bring(person: Participant, authorized: Json, data: bytes, digest: str
     upload = authorized["upload_id"]
     payload = {"file_id": upload, "sha256": digest, "is_corrupt": is_corrupt}
     op = person.begin("file.put", FILES, payload)
-    person.busy += 1
-    try:
-        for _ in range(TRIES_MAX):
-            try:
-                is_there = await _carry(person, authorized, data)
-            except (SocketLost, *HTTP_ERRORS):
-                is_there = False
-            if is_there or is_corrupt:
-                break
-            await asyncio.sleep(person.chance.uniform(0.2, 0.8))
-        receipt = await person.store("file.upload.complete", FILES, {"upload_id": upload})
-    finally:
-        person.busy -= 1
+    for _ in range(TRIES_MAX):
+        try:
+            is_there = await _carry(person, authorized, data)
+        except (SocketLost, *HTTP_ERRORS):
+            is_there = False
+        if is_there or is_corrupt:
+            break
+        await asyncio.sleep(person.chance.uniform(0.2, 0.8))
+    receipt = await person.store("file.upload.complete", FILES, {"upload_id": upload})
     if receipt is None:
         person.recorder.write("fail", op=op, code=0)
         return
@@ -224,28 +209,24 @@ async def _carry(person: Participant, authorized: Json, data: bytes) -> bool:
 
 async def _fetch(person: Participant, file_id: str) -> None:
     """The file as it is served, once it is ready."""
-    person.busy += 1
-    try:
-        for _ in range(TRIES_MAX):
-            try:
-                connection = await person.connected()
-                async with asyncio.timeout(ANSWER_S):
-                    answer = await connection.ask("file.url", {"file_id": file_id}, FILES)
-                if answer["type"] == "connection.error" and answer["payload"]["code"] == 4018:  # noqa: PLR2004
-                    return  # it failed
-                if answer["type"] == "file.url":
-                    op = person.begin("file.get", FILES, {"file_id": file_id})
-                    found = await http_client.request("GET", answer["payload"]["url"], {}, b"", 15)
-                    if found.status == 200:  # noqa: PLR2004
-                        digest = base64.b64encode(hashlib.sha256(found.body).digest()).decode()
-                        person.recorder.write("ok", op=op, reply={"type": "file", "payload": {"sha256": digest}})
-                        return
-                    person.recorder.write("fail", op=op, code=found.status)
-            except (SocketLost, *HTTP_ERRORS):
-                pass
-            await asyncio.sleep(person.chance.uniform(0.2, 0.8))
-    finally:
-        person.busy -= 1
+    for _ in range(TRIES_MAX):
+        try:
+            connection = await person.connected()
+            async with asyncio.timeout(ANSWER_S):
+                answer = await connection.ask("file.url", {"file_id": file_id}, FILES)
+            if answer["type"] == "connection.error" and answer["payload"]["code"] == 4018:  # noqa: PLR2004
+                return  # it failed
+            if answer["type"] == "file.url":
+                op = person.begin("file.get", FILES, {"file_id": file_id})
+                found = await http_client.request("GET", answer["payload"]["url"], {}, b"", 15)
+                if found.status == 200:  # noqa: PLR2004
+                    digest = base64.b64encode(hashlib.sha256(found.body).digest()).decode()
+                    person.recorder.write("ok", op=op, reply={"type": "file", "payload": {"sha256": digest}})
+                    return
+                person.recorder.write("fail", op=op, code=found.status)
+        except (SocketLost, *HTTP_ERRORS):
+            pass
+        await asyncio.sleep(person.chance.uniform(0.2, 0.8))
 
 
 async def expire(person: Participant) -> None:

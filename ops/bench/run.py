@@ -41,7 +41,7 @@ class Bench:
     async def run(self, idle_sockets: int) -> None:
         """Measures everything, in an order in which no measurement warms up another."""
         self._tell("machine", machine())
-        self._tell("redis", self._redis.version)
+        self._tell("redis", self._redis.server)
         await self._memory(idle_sockets)
         await self._latency()
         await self._round_trips()

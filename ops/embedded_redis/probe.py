@@ -16,11 +16,12 @@ _LISTENING_PORTS: Final = range(15_000, 30_000)
 
 @dataclass(frozen=True, slots=True)
 class RunningRedis:
-    """A server that answers."""
+    """A server that answers; `version` is that of the Redis it is compatible with, `server` its own name and version."""
 
     url: str
     pid: int
     version: str
+    server: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,9 @@ def probe(address: Address) -> RunningRedis | None:
         return None
     if facts is None:
         return None
-    return RunningRedis(address.url, int(facts["process_id"]), facts["redis_version"])
+    version = facts["redis_version"]
+    server = f"Valkey {facts['valkey_version']}" if "valkey_version" in facts else f"Redis {version}"
+    return RunningRedis(address.url, int(facts["process_id"]), version, server)
 
 
 def free_port() -> int:

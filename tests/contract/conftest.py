@@ -1,4 +1,4 @@
-"""The servers that a log is held to its contract on: a module names its own by `BINARY` and `VERSION`."""
+"""The servers that a log is held to its contract on: a module names its own by `SERVER`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from ops.embedded_redis.server import binary_version
 from streams.redis.log import Log
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, server_binary
 
 
 def _server_of(request: pytest.FixtureRequest) -> RedisServer:
-    binary, version = request.module.BINARY, request.module.VERSION
-    if not binary.exists() or binary_version(binary)[:2] != version:
-        pytest.skip(f"no Redis {version[0]}.{version[1]} at {binary}")
+    binary = server_binary(request.module.SERVER)
+    if binary is None:
+        pytest.skip(f"no server {request.module.SERVER} here")
     return RedisServer(binary=binary)
 
 

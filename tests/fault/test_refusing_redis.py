@@ -5,29 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from contract.test_log_redis62 import BINARY as REDIS_62
 from streams.redis.keys import NODES
 from support.asking import question, until_ready, until_told
 from support.lived_time import lived_time
 from support.nodes import running_node, token
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, server_binary
 from support.replica import command
 from support.socket_client import client
 
 CHANNEL = "team:1"
 
 
-@pytest.fixture(params=[None, REDIS_62], ids=["default", "6.2"])
+@pytest.fixture(params=[None, "6.2"], ids=["default", "6.2"])
 def refusing_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """A server of this test alone, of the version it names."""
-    if request.param is not None and not request.param.exists():
-        pytest.skip("no Redis 6.2 here")
-    binary: Path | None = request.param
+    binary = request.param and server_binary(request.param)
+    if request.param and binary is None:
+        pytest.skip(f"no server {request.param} here")
     server = RedisServer(binary=binary)
     yield server
     server.close()

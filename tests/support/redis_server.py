@@ -9,10 +9,34 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ops.embedded_redis.server import FsyncPolicy
+
+SERVER_VARIABLE: Final = "TEST_SERVER"
+"""Names the server of tests that ask for none: `6.2`, `7` or `valkey`; unset: the one that `hub dev` would take."""
+SERVERS: Final = {"6.2": ("redis", (6, 2)), "7": ("redis", (7,)), "valkey": ("valkey", (9,))}
+
+
+def server_binary(server: str) -> Path | None:
+    """The program of this server on this machine: on PATH or in a package; None where there is none."""
+    from ops.embedded_redis.programs import server_programs
+
+    name, version = SERVERS[server]
+    for program in server_programs():
+        if program.version.name == name and program.version.version[: len(version)] == version:
+            return program.binary
+    return None
+
+
+def _default_binary() -> Path | None:
+    server = os.environ.get(SERVER_VARIABLE)
+    if not server:
+        return None
+    binary = server_binary(server)
+    assert binary is not None, f"{SERVER_VARIABLE}={server}: there is no such server here"
+    return binary
 
 
 class RedisServer:
@@ -21,7 +45,7 @@ class RedisServer:
     Args:
         is_persistent: with an append-only file, so that what was written survives `kill` and `restart`.
         on_port: listen on a random port of 127.0.0.1 instead of a unix socket.
-        binary: which redis-server; default the one `hub dev` would take.
+        binary: which redis-server; default the one of `TEST_SERVER`.
     """
 
     def __init__(
@@ -40,7 +64,7 @@ class RedisServer:
             unix_socket=None if on_port else self.folder / "s",
             is_persistent=is_persistent,
             fsync=fsync,
-            binary=binary,
+            binary=binary or _default_binary(),
             is_guarded=False,
         )
         self.url = self.embedded.start()

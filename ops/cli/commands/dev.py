@@ -26,7 +26,8 @@ from ops.cli.node_process import PortTaken, bind, refuse_unusable_redis, run_nod
 from ops.cli.options import DEFAULT_TENANT, DEFAULT_USER, new_app, run
 from ops.cli.running_hub import HubNote, RunningHub, kept_note, running_hub
 from ops.cli.worker_process import worker_in_thread, worker_options
-from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy, cli_line
+from ops.embedded_redis.programs import cli_line
+from ops.embedded_redis.server import EmbeddedRedis, FsyncPolicy
 from streams.envelope import Durability
 
 app = new_app()
@@ -86,7 +87,7 @@ def _listen(settings: Settings, option: str | None, data: Path) -> socket.socket
 async def _supervised(settings: Settings, bound: socket.socket, note: HubNote | None, embedded: EmbeddedRedis) -> None:
     watch = asyncio.create_task(embedded.supervise(lambda now: _warn(f"Redis died and was restarted, pid {now.pid}")))
     try:
-        await _serve(settings, bound, note, f"Redis {embedded.version}, data in {embedded.data_dir}")
+        await _serve(settings, bound, note, f"{embedded.server}, data in {embedded.data_dir}")
     finally:
         watch.cancel()
 

@@ -9,7 +9,7 @@ import typer
 
 from ops.cli.log_access import record_of, stored_log_at
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, run
-from ops.embedded_redis.server import cli_line
+from ops.embedded_redis.programs import cli_line
 from streams.channel import Channel
 from streams.redis.keys import questions
 

@@ -47,8 +47,7 @@ def requirements(platform: str, python: str) -> list[str]:
     for text in (*project["dependencies"], *extras["server"], *extras["embedded"]):
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate(target):
-            requirement.marker = None
-            wanted.append(str(requirement))
+            wanted.append(text.partition(";")[0].strip())
     return wanted
 
 

@@ -29,13 +29,15 @@ _PASSES: Final = frozenset({"LOADING", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "OOM",
 _NEEDS_A_RIGHT: Final = frozenset({"NOPERM", "NOAUTH", "WRONGPASS"})
 _INNER: Final = re.compile(r"(?:^|[\s:])-?(" + "|".join(_MOVED | _PASSES | _NEEDS_A_RIGHT | {"WRONGTYPE"}) + r")\b")
 _WRAPPED: Final = "ERR Error running script"
-_NOT_ALLOWED_IN_SCRIPT: Final = "The user executing the script can't"
+_NOT_ALLOWED_IN_SCRIPT: Final = ("The user executing the script can't", "ACL failure in script")
 
 
 def code_of(error: Exception) -> str:
-    """The code of an error reply, such as OOM. Redis 6.2 wraps the error that a script met: the inner one counts."""
+    """The code of an error reply, such as OOM. Redis 6.2 wraps the error that a script met, and Valkey names a missing right
+    there in words alone: the inner one counts.
+    """
     text = str(error)
-    if _NOT_ALLOWED_IN_SCRIPT in text:
+    if any(words in text for words in _NOT_ALLOWED_IN_SCRIPT):
         return "NOPERM"
     if text.startswith(_WRAPPED) and (inner := _INNER.search(text, len(_WRAPPED))) is not None:
         return inner[1]

@@ -33,8 +33,9 @@ _NOT_ALLOWED_IN_SCRIPT: Final = ("The user executing the script can't", "ACL fai
 
 
 def code_of(error: Exception) -> str:
-    """The code of an error reply, such as OOM. Redis 6.2 wraps the error that a script met, and Valkey names a missing right
-    there in words alone: the inner one counts.
+    """The code of an error reply, such as OOM.
+
+    Redis 6.2 wraps the error that a script met, and Valkey tells there of a missing right in words alone: the inner error counts.
     """
     text = str(error)
     if any(words in text for words in _NOT_ALLOWED_IN_SCRIPT):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from streams.cursor import Look
     from streams.records.presence import MemberStatus
     from streams.redis.log import Log
+    from streams.redis.looks import KeyRead, Sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,26 @@ class ServedAgents(Protocol):
 class ChannelStates(Protocol):
     """The states of channels, folded from the log."""
 
+    def key_reads(self, channel: Channel, *, live_only: bool = False) -> tuple[KeyRead, ...]:
+        """Asks beside a look for all that the state of a channel needs of Redis where its fold stands at the head."""
+        ...
+
+    async def read_live(self, channel: Channel, sight: Sight) -> StateAt:
+        """The live part as it was seen, and the runs and questions that are open; see `StateReader.read_live`.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        ...
+
+    async def read_from(self, channel: Channel, sight: Sight) -> StateAt:
+        """The state as it was seen, with the answers to `key_reads` as the last; where the fold has to go on first, as `read`.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        ...
+
     async def read(self, channel: Channel, look: Look) -> StateAt:
         """The state at the look's head or later, with the live part as of now.
 
@@ -208,6 +229,19 @@ class ChannelStates(Protocol):
 
 class AccessPort(Protocol):
     """The access lists of channels, which narrow what tokens allow."""
+
+    @property
+    def change_count(self) -> int:
+        """Changes of any channel's lists so far."""
+        ...
+
+    def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
+        """Asks for the lists beside a look; `learn` takes the answers."""
+        ...
+
+    def learn(self, channel: Channel, sight: Sight, as_of: int) -> None:
+        """Keep the lists of a sight, its first answer, unless some have changed since `as_of`, the count before it."""
+        ...
 
     async def require(self, channel: Channel, principal: Principal, action: str) -> None:
         """Refuse a user who is not on the list.
@@ -339,11 +373,13 @@ class Subscriber(Protocol):
     Attributes:
         is_writable: false while the write buffer is full: events then stay in the log.
         is_batch: events may come in arrays.
+        holds_state: it keeps the states of its channels, and needs only what is live of them when it comes back.
         wants_reasoning: deltas of reasoning are sent, too.
     """
 
     is_writable: bool
     is_batch: bool
+    holds_state: bool
     wants_reasoning: bool
 
     def push(self, frames: bytes, /) -> None:

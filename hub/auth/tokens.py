@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 from typing import Any, Final, NoReturn
 
 import jwt
@@ -254,6 +255,8 @@ def check_shape(token: str) -> None:
 
 
 KID_CHARS_MAX: Final = 256
+VERIFIED_MAX: Final = 4_096
+"""Tokens a node remembers as verified, about 1 KB each. A refused token is never remembered."""
 _DEFAULT: Final = TokenPolicy()
 Fetch = Callable[[], Mapping[str, VerifyingKey]]
 
@@ -282,6 +285,7 @@ class TokenVerifier:
         self._key = key
         self._fetch = fetch
         self._ring = ring or KeyRing()
+        self._verified: dict[bytes, tuple[VerifyingKey, Principal]] = {}
         self._fetching: asyncio.Task[None] | None = None
         self.fetch_error: str | None = None
         """The error of the last fetch, for readiness; None when it worked."""
@@ -294,13 +298,28 @@ class TokenVerifier:
         """
         check_shape(token)
         if self._key is not None:
-            return self._policy.check(token, self._key, now)
+            return self._check(token, self._key, now)
         found = self._ring.find(_kid(token), now)
         if isinstance(found, MustFetch):
             return None
         if isinstance(found, UnknownKey):
             _refuse_unknown_key(found)
-        return replace(self._policy.check(token, found, now), key=found)
+        return self._check(token, found, now)
+
+    def _check(self, token: str, key: VerifyingKey, now: float) -> Principal:
+        """Verify a token, or find that this key has verified it before: who comes back to a node is let in for a hash."""
+        digest = sha256(token.encode()).digest()
+        known = self._verified.get(digest)
+        if known is not None and known[0] is key and now < known[1].expires_at:
+            self._policy.refuse_revoked(known[1])
+            return known[1]
+        principal = self._policy.check(token, key, now)
+        if key is not self._key:
+            principal = replace(principal, key=key)
+        self._verified[digest] = (key, principal)
+        if len(self._verified) > VERIFIED_MAX:
+            del self._verified[next(iter(self._verified))]
+        return principal
 
     async def verify(self, token: str, now: float) -> Principal:
         """As `verify_nowait`, fetching keys where needed. Cancelling the caller leaves the fetch to the others."""

@@ -57,7 +57,7 @@ class HubClient:
         buffer: int = 1024,
         max_pending: int = 10_000,
         connect_timeout_s: float | None = 10.0,
-        capabilities: Iterable[str] = ("batch",),
+        capabilities: Iterable[str] = ("batch", "live_state"),
         jitter: Callable[[], float] = random.random,
         new_id: Callable[[], str] | None = None,
     ) -> None:

@@ -37,6 +37,7 @@ def read_subscribed(channel: str, payload: Payload, held: Cursor | None) -> Subs
         gap=_gap(channel, payload, head, held),
         state=payload.get("state"),
         state_at=payload.get("state_at"),
+        state_scope=payload.get("state_scope", "full"),
     )
 
 
@@ -45,7 +46,7 @@ def _position(found: Payload, epoch: str | None) -> Cursor:
 
 
 def _gap(channel: str, payload: Payload, head: Cursor, held: Cursor | None) -> Gap | None:
-    state = payload.get("state")
+    state = payload.get("state") if payload.get("state_scope", "full") == "full" else None
     told = payload.get("gap")
     if told is not None:
         return Gap(channel, told["reason"], told.get("from_seq"), told.get("to_seq"), head, state)

@@ -101,7 +101,12 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The hub's answer to a subscription, again after every resume. `replay` events follow before the live ones."""
+    """The hub's answer to a subscription, again after every resume. `replay` events follow before the live ones.
+
+    Attributes:
+        state_scope: `full`, or after a resume `live`: only who is here, who types and what is open, to be merged into the state
+            that you have.
+    """
 
     channel: str
     epoch: str | None
@@ -112,6 +117,7 @@ class Subscribed:
     gap: Gap | None
     state: Payload | None = field(default=None, repr=False)
     state_at: int | None = None
+    state_scope: str = "full"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from streams.json_bytes import to_json
 from streams.times import rfc3339
 
 VERSION: Final = 1
-CAPABILITIES: Final = frozenset({"batch", "reasoning", "binary_chunks"})
+CAPABILITIES: Final = frozenset({"batch", "reasoning", "binary_chunks", "live_state"})
 """The abilities beyond the minimum; others that a client announces are ignored."""
 RECONNECT_MIN_MS: Final = 100
 RECONNECT_MAX_MS: Final = 10_000

@@ -16,8 +16,9 @@ from hub.auth.tokens import Principal
 from hub.ports import ClientConnection, Clock, Handler
 from hub.protocol.commands import Command, Outcome
 from streams.channel import Channel, Kind
-from streams.records.settings import LISTED_ACTIONS, SettingsRecords
+from streams.records.settings import LISTED_ACTIONS, SettingsRecords, access_lists
 from streams.redis.log import Log
+from streams.redis.looks import KeyRead, Sight
 
 FRESH_S: Final = 1.0
 """Life of a list here. Shorter asks Redis more often; longer lets people in for longer where nobody follows the channel."""
@@ -28,13 +29,18 @@ NAMES_MAX: Final = 100_000
 
 
 class ChannelAccess:
-    """Reads the channels' lists, and keeps them for a moment."""
+    """Reads the channels' lists, and keeps them for a moment.
+
+    Attributes:
+        change_count: changes of any channel's lists so far.
+    """
 
     def __init__(self, log: Log, clock: Clock) -> None:
         self._records = SettingsRecords(log)
         self._clock = clock
         self._held: OrderedDict[Channel, tuple[Lists, float]] = OrderedDict()
         self._names = 0
+        self.change_count = 0
 
     def known(self, channel: Channel) -> Lists | None:
         """The channel's lists, by action; None where they have to be read."""
@@ -42,6 +48,21 @@ class ChannelAccess:
             return {}
         held = self._held.get(channel)
         return held[0] if held is not None and self._clock.monotonic() < held[1] else None
+
+    def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
+        """Asks for the lists beside a look; `learn` takes the answers."""
+        return () if channel.kind is Kind.USER else (self._records.access_read(channel),)
+
+    def learn(self, channel: Channel, sight: Sight, as_of: int) -> None:
+        """Keep the lists of a sight, its first answer, unless some have changed since the sight was asked for.
+
+        Args:
+            channel: of any kind.
+            sight: with an answer to the channel's `key_reads`.
+            as_of: `change_count` when it was asked for.
+        """
+        if channel.kind is not Kind.USER and as_of == self.change_count:
+            self._keep(channel, access_lists(sight.answers[0]))
 
     async def lists(self, channel: Channel) -> Lists:
         """The channel's lists, by action.
@@ -90,15 +111,19 @@ class ChannelAccess:
 
     def forget(self, channel: Channel) -> None:
         """Read the lists anew when they are next asked for: they may have changed."""
+        self.change_count += 1
+        self._drop(channel)
+
+    def _drop(self, channel: Channel) -> None:
         if (held := self._held.pop(channel, None)) is not None:
             self._names -= _size(held[0])
 
     def _keep(self, channel: Channel, lists: Lists) -> None:
-        self.forget(channel)
+        self._drop(channel)
         self._held[channel] = (lists, self._clock.monotonic() + FRESH_S)
         self._names += _size(lists)
         while len(self._held) > CHANNELS_MAX or (self._names > NAMES_MAX and len(self._held) > 1):
-            self.forget(next(iter(self._held)))
+            self._drop(next(iter(self._held)))
 
 
 def _size(lists: Lists) -> int:

@@ -99,6 +99,7 @@ class Connection:
         "adopted_at",
         "heard_at",
         "held_tenant",
+        "holds_state",
         "is_batch",
         "is_expiry_told",
         "is_listener",
@@ -120,7 +121,7 @@ class Connection:
         self.address = ""
         self.held_tenant: str | None = None
         self.adopted_at = 0.0
-        self.is_batch = self.wants_reasoning = self.is_expiry_told = self.is_pending = False
+        self.is_batch = self.holds_state = self.wants_reasoning = self.is_expiry_told = self.is_pending = False
         self.is_writable = True
         self.opened_at = self.heard_at = owner.clock.monotonic()
         self.is_listener = is_listener
@@ -273,6 +274,7 @@ class Connection:
         self.session.established(session_id, caller)
         self.adopted_at = adopted_at
         self.is_batch = "batch" in caller.capabilities
+        self.holds_state = "live_state" in caller.capabilities
         self.wants_reasoning = "reasoning" in caller.capabilities
         self.upgrade = None
         if self._backlog is not None and not self._is_backlog_full() and self._transport is not None:

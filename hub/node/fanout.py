@@ -15,7 +15,7 @@ from hub.ports import Subscriber
 from hub.protocol.subscription import Phase, SubscriptionState
 from hub.websocket.codec import encode_text
 from streams.channel import Channel
-from streams.cursor import Look, Position, ms_of_id
+from streams.cursor import Look, Position, id_order, ms_of_id
 from streams.envelope import Entry
 from streams.redis.replay import PAGE_BYTES
 from streams.redis.tail import Tail, Watched
@@ -114,6 +114,10 @@ class Fanout:
     def position(self) -> Position:
         """The tail's place."""
         return self.watched.position
+
+    def has_told_after(self, look: Look) -> bool:
+        """True when the tail has told live entries that are newer than a look."""
+        return id_order(self.watched.live_id) > id_order(look.live_id)
 
     def close(self) -> None:
         """The last subscriber left."""

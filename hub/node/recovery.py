@@ -226,7 +226,7 @@ class Recovery:
         opening = Opening(look, head, head, gap, state.json)
         self._node.metrics.gaps[gap.reason.value] += 1
         sub.begin(head.id, head.seq)
-        connection.send(subscribed(channel, opening, None))
+        connection.send(subscribed(channel, opening, None, tells_scope=connection.holds_state))
         if sub.owes_receipt:
             sub.receipt_given()
             connection.send(resumed(channel, opening))

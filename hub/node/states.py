@@ -7,109 +7,39 @@ folds of the channels asked for last.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, TypeVar
+from weakref import WeakKeyDictionary
 
+from hub.node.live_fields import READS, LiveFields
 from hub.protocol.replies import StateAt
+from projections.agent_runs import AGENT_RUNS, PENDING_REQUESTS
 from projections.channel_settings import CHANNEL_SETTINGS
 from projections.channel_state import ChannelState
 from projections.errors import BrokenEvent, EventsMissing, SnapshotRefused
-from projections.live import LIVE_TYPES, Live
-from projections.recorded import recorded
+from projections.projection import Projection
 from streams.channel import Channel, Kind
 from streams.cursor import START, Cursor, Gap, Look, Position, id_order, judge
 from streams.envelope import Entry
 from streams.errors import MalformedCursor
-from streams.json_bytes import to_json
-from streams.records.presence import PresenceStore, ReadMarks
+from streams.json_bytes import JsonObject, to_json
+from streams.records.run_store import RunStore
+from streams.records.settings import SettingsRecords
 from streams.records.snapshots import Snapshot, Snapshots
-from streams.records.upload_store import OpenUploads
 from streams.redis.log import Log
+from streams.redis.looks import KeyRead, Sight
 from streams.redis.replay import PAGE_EVENTS
 from streams.times import milliseconds_of_text
 
-LIVE_FOLDS_MAX: Final = 1_000
-"""Channels whose live lane is kept folded; each holds as much as `projections.live` lets it."""
-MARKS_MAX: Final = 200
-"""Read marks shown: those of the people who read furthest."""
+S = TypeVar("S")
 
-
-class LiveFields:
-    """Reads presence, open uploads, answers and read marks from beside the log, and the rest out of the live lane."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._presence = PresenceStore(log)
-        self._marks = ReadMarks(log)
-        self._uploads = OpenUploads(log)
-        self._folds: OrderedDict[Channel, tuple[Live, str]] = OrderedDict()
-
-    async def read(self, channel: Channel, now_ms: int, members: Iterable[str] = ()) -> bytes:
-        """The live fields as one JSON object; `members` are those that the channel names."""
-        if channel.kind is Kind.USER:
-            return b"{}"
-        shown: dict[str, Any] = {"uploads": await self._uploads.read(channel)}
-        if channel.kind in {Kind.CONVERSATION, Kind.AGENT}:
-            shown["open_messages"] = open_messages(await self._log.replay.open_texts(channel))
-        shown |= (await self._fold(channel)).render(now_ms)
-        if channel.kind is Kind.CONVERSATION:
-            shown["read_markers"] = await self._read_markers(channel)
-        if channel.kind is Kind.TEAM:
-            shown["members"] = await self._presence.members(channel, now_ms, members)
-        people = await self._presence.people(channel, now_ms)
-        if isinstance(people, int):
-            shown["presence_count"] = people
-        else:
-            shown["presence"] = [person._asdict() for person in people]
-        return to_json(shown)
-
-    async def _fold(self, channel: Channel) -> Live:
-        """The live lane's passing types, folded on from this node's last place."""
-        live, last = self._folds.pop(channel, (Live(channel.kind), ""))
-        page = await self._log.replay.live_page(channel, last or "-")
-        if last and page and page[0].id.decode() == last:
-            page = page[1:] or await self._log.replay.live_page(channel, f"({last}")
-        elif last:  # the lane was trimmed past it, or is another one: as a node that has folded nothing yet
-            live, last = Live(channel.kind), ""
-            page = await self._log.replay.live_page(channel)
-        while page:
-            for entry in page:
-                if entry.type in LIVE_TYPES:
-                    live.apply(recorded(entry))
-            last = page[-1].id.decode()
-            page = await self._log.replay.live_page(channel, f"({last}")
-        self._folds[channel] = (live, last)
-        if len(self._folds) > LIVE_FOLDS_MAX:
-            self._folds.popitem(last=False)
-        return live
-
-    async def _read_markers(self, channel: Channel) -> dict[str, str]:
-        marks = await self._marks.of(channel)
-        newest = sorted(marks, key=lambda user: id_order(marks[user]), reverse=True)[:MARKS_MAX]
-        return {user: marks[user] for user in newest}
-
-
-def open_messages(fields: dict[str, str]) -> list[dict[str, Any]]:
-    """The answers in progress out of the fields scripts/append.lua keeps."""
-    found = []
-    for message_id, head in fields.items():
-        if ":" in message_id:
-            continue
-        message = {"message_id": message_id, **json.loads(head)}
-        message["text"] = fields.get(f"{message_id}:text", "")
-        message["offset"] = int(fields.get(f"{message_id}:text:n", 0))
-        if f"{message_id}:reasoning" in fields:
-            message["reasoning"] = fields[f"{message_id}:reasoning"]
-            message["reasoning_offset"] = int(fields[f"{message_id}:reasoning:n"])
-        found.append(message)
-    return found
-
-
+RUNNING: Final = frozenset({Kind.CONVERSATION, Kind.AGENT})
+"""The kinds of channel in which agents run."""
+_NO_RUNS: Final = b'{"active_runs":[],"pending_requests":[]}'
 MEMBERS: Final = "members"
 """The field that a team's live part gives."""
 FOLDS_MAX: Final = 1_000
@@ -153,6 +83,8 @@ class StateReader:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._snapshots = Snapshots(log)
+        self._settings = SettingsRecords(log)
+        self._runs = RunStore(log)
         self._live = LiveFields(log)
         self._folds: OrderedDict[Channel, _Fold] = OrderedDict()
         self._folds_bytes = 0
@@ -162,7 +94,74 @@ class StateReader:
         self._reading: dict[Channel, asyncio.Lock] = {}  # of those being read now
         self._next_readings: dict[Channel, asyncio.Task[StateAt]] = {}
         self._looks: dict[Channel, Look] = {}  # of those whose next reading has not begun
+        self._shown: WeakKeyDictionary[Sight, StateAt] = WeakKeyDictionary()  # to all who share a sight
+        self._empty = {kind: ChannelState.begin(kind) for kind in Kind}
         self.broken_count = 0
+
+    def key_reads(self, channel: Channel, *, live_only: bool = False) -> tuple[KeyRead, ...]:
+        """Asks beside a look for all that the state of a channel needs of Redis where its fold stands at the head.
+
+        Args:
+            channel: of any kind.
+            live_only: for `read_live`, which needs no fold but where a run is open.
+        """
+        reads = self._live.key_reads(channel)
+        if not live_only:
+            return reads
+        if channel.kind is Kind.TEAM:
+            return (self._settings.members_read(channel), *reads)
+        return (self._runs.open_read(channel), *reads) if channel.kind in RUNNING else reads
+
+    async def read_live(self, channel: Channel, sight: Sight) -> StateAt:
+        """The live part as it was seen, and the runs and questions that are open: for a client that keeps its state.
+
+        Args:
+            channel: of any kind.
+            sight: with the answers to `key_reads(live_only=True)` as the last.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        known = self._shown.get(sight)
+        if known is not None:
+            return known
+        first = sight.answers[-READS[channel.kind] - 1] if channel.kind in RUNNING | {Kind.TEAM} else None
+        position, fields = sight.look.head, b"{}"
+        members: Iterable[str] = ()
+        if channel.kind is Kind.TEAM:
+            members = [name.decode() for name in first or ()]
+        elif channel.kind in RUNNING:
+            fields = _NO_RUNS
+            if int(first or 0) > 0:
+                state = await self.fold(channel, sight.look)
+                position = Position(state.id, state.seq)
+                fields = to_json({**_rendered(state, AGENT_RUNS), **_rendered(state, PENDING_REQUESTS)})
+        live = await self._live.read(channel, sight, int(time.time() * 1000), members)
+        self._shown[sight] = shown = _joined(fields, live, position)
+        return shown
+
+    async def read_from(self, channel: Channel, sight: Sight) -> StateAt:
+        """The state as it was seen, with the answers to `key_reads` as the last; where the fold has to go on first, as `read`.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        state = self._at_head(channel, sight.look)
+        if state is None or not self._live.advance(channel, sight):
+            return await self.read(channel, sight.look)
+        shown = self._shown.get(sight)
+        if shown is None:
+            shown = self._shown[sight] = await self._show(channel, state, sight)
+        return shown
+
+    def _at_head(self, channel: Channel, look: Look) -> ChannelState | None:
+        if not look.head.seq:
+            return self._empty[channel.kind]
+        fold = self._folds.get(channel)
+        if fold is None or fold.epoch != look.epoch or (fold.state.id, fold.state.seq) != look.head:
+            return None
+        self._folds.move_to_end(channel)
+        return fold.state
 
     async def read(self, channel: Channel, look: Look) -> StateAt:
         """The state at the look's head or later, with the live part as of now.
@@ -192,13 +191,22 @@ class StateReader:
 
     async def _read(self, channel: Channel, look: Look) -> StateAt:
         state = await self.fold(channel, look)
-        position, members = Position(state.id, state.seq), set[str]()
+        durable, position, members = self._durable(channel, state)
+        sight = await self._log.replay.sight(channel, None, self._live.key_reads(channel))
+        live = await self._live.read(channel, sight, int(time.time() * 1000), members)
+        return _joined(durable, live, position)
+
+    async def _show(self, channel: Channel, state: ChannelState, sight: Sight) -> StateAt:
+        durable, position, members = self._durable(channel, state)
+        live = await self._live.read(channel, sight, int(time.time() * 1000), members)
+        return _joined(durable, live, position)
+
+    def _durable(self, channel: Channel, state: ChannelState) -> tuple[bytes, Position, Iterable[str]]:
+        """The state's durable part as JSON, where it stands, and the members it names, before the caller's next await."""
+        position = Position(state.id, state.seq)
         if channel.kind is Kind.TEAM:  # it shows how its members are: the live part has them
-            durable, members = state.render(but=MEMBERS), state.of(CHANNEL_SETTINGS).members
-        else:
-            durable = state.render()
-        live = await self._live.read(channel, int(time.time() * 1000), members)
-        return StateAt(durable if live == b"{}" else durable[:-1] + b"," + live[1:], position)
+            return state.render(but=MEMBERS), position, frozenset(state.of(CHANNEL_SETTINGS).members)
+        return state.render(), position, ()
 
     async def fold(self, channel: Channel, look: Look) -> ChannelState:
         """The fold itself, at the look's head or later. For reading, before the caller's next await.
@@ -311,6 +319,16 @@ class StateReader:
         snapshot = Snapshot(fold.epoch, fold.state.dump())
         await self._snapshots.save(channel, snapshot)
         fold.saved(len(snapshot.state))
+
+
+def _joined(durable: bytes, live: bytes, position: Position) -> StateAt:
+    if b"{}" in (durable, live):
+        return StateAt(live if durable == b"{}" else durable, position)
+    return StateAt(durable[:-1] + b"," + live[1:], position)
+
+
+def _rendered(state: ChannelState, projection: Projection[S]) -> JsonObject:
+    return projection.render(state.of(projection))
 
 
 def moment(at: str) -> str:

@@ -22,12 +22,13 @@ from hub.node.fanout import Fanout, Sub
 from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
 from hub.ports import NodePort
-from hub.protocol.replies import Opening, resumed, subscribed
+from hub.protocol.replies import FULL_SCOPE, LIVE_SCOPE, Opening, resumed, subscribed
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import Phase, RefusedChannel, SubscribeRequest, SubscriptionState
 from streams.channel import Channel
 from streams.cursor import LIVE, Cursor, Gap, Look, Position, Resumable, judge, limit_replay
 from streams.errors import LogUnavailable
+from streams.redis.looks import Sight
 from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
 
 AT_ONCE: Final = 16
@@ -42,9 +43,14 @@ REPLAY_EVENTS_MAX: Final = 1_000_000
 class Decision:
     """The answer to a request: where its replay starts (None: at the head), and the gap if it cannot be resumed."""
 
-    look: Look
+    sight: Sight
     start: Position | None = None
     gap: Gap | None = None
+
+    @property
+    def look(self) -> Look:
+        """The look it was decided by."""
+        return self.sight.look
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +224,10 @@ class Subscriptions:
         if former is not None:
             former.rest()
         try:
-            if request.channel not in self.fanouts:  # nobody here was told of changes
-                self._node.access.forget(request.channel)
-            fanout, decision = await self._follow(request)
-            sub: Sub = SubscriptionState(connection, fanout, request.wants_presence)
-            fanout.subscribers.add(sub)
+            sub, decision = await self._follow(connection, request)
             try:
                 await self._node.access.require(request.channel, connection.session.principal, "read")
-                return Prepared(sub, await self._open(request, fanout, decision))
+                return Prepared(sub, await self._open(connection, request, sub.fanout, decision))
             except BaseException:
                 self._end(sub)
                 raise
@@ -249,66 +251,102 @@ class Subscriptions:
             raise
         self._presence.joined(connection, request.channel)
 
-    async def _follow(self, request: SubscribeRequest) -> tuple[Fanout, Decision]:
-        """The channel's fan-out, and a decision about the same life of the log that it tells of.
+    async def _follow(self, connection: Connection, request: SubscribeRequest) -> tuple[Sub, Decision]:
+        """A place in the channel's fan-out, and a decision about the same life of the log that it tells of.
+
+        No signal is missed between them: those seen are in the state, and later ones come to the place. Where the tail was ahead
+        of the look, the place is kept and another look taken.
 
         Raises:
             HubError: 4015, the tenant follows as many channels as it may.
         """
-        while True:
-            decision = await self._decide(request)
-            fanout = self.fanouts.get(request.channel)
-            if fanout is None:
-                self._node.admission.follow(request.channel.tenant)
-                fanout = Fanout(
-                    request.channel,
-                    decision.look,
-                    self._node.log.tail_of(request.channel),
-                    self._node.metrics,
-                    self._recovery,
-                )
-                self.fanouts[request.channel] = fanout
-            if fanout.epoch == decision.look.epoch:
-                return fanout, decision
-            await self._recovery.tell_break(fanout)
+        sub: Sub | None = None
+        try:
+            while True:
+                as_of = self._node.access.change_count
+                decision = await self._decide(connection, request)
+                self._node.access.learn(request.channel, decision.sight, as_of)
+                fanout = sub.fanout if sub is not None else self._fanout(request.channel, decision.look)
+                if fanout.epoch != decision.look.epoch:
+                    await self._recovery.tell_break(fanout)
+                elif sub is not None:
+                    return sub, decision
+                else:
+                    sub = SubscriptionState(connection, fanout, request.wants_presence)
+                    fanout.subscribers.add(sub)
+                    if not fanout.has_told_after(decision.look):
+                        return sub, decision
+        except BaseException:
+            if sub is not None:
+                self._end(sub)
+            raise
 
-    async def _decide(self, request: SubscribeRequest) -> Decision:
+    def _fanout(self, channel: Channel, look: Look) -> Fanout:
+        fanout = self.fanouts.get(channel)
+        if fanout is None:
+            self._node.admission.follow(channel.tenant)
+            fanout = Fanout(channel, look, self._node.log.tail_of(channel), self._node.metrics, self._recovery)
+            self.fanouts[channel] = fanout
+        return fanout
+
+    async def _decide(self, connection: Connection, request: SubscribeRequest) -> Decision:
         if request.rewind is not None:
-            return await self._rewind(request.channel, request.rewind)
+            return await self._rewind(connection, request, request.rewind)
         if request.cursor.after == LIVE:
-            return Decision(await self._node.log.look(request.channel))
-        look = await self._node.log.look(request.channel, request.cursor.after)
+            return Decision(await self._look(connection, request))
+        sight = await self._look(connection, request, request.cursor.after)
+        look = sight.look
         verdict = limit_replay(judge(request.cursor, look), look.head, REPLAY_EVENTS_MAX)
         self._node.metrics.resumes += 1
         if isinstance(verdict, Resumable):
-            return Decision(look, verdict.after)
+            return Decision(sight, verdict.after)
         self._node.metrics.gaps[verdict.reason.value] += 1
-        return Decision(look, gap=verdict)
+        return Decision(sight, gap=verdict)
 
-    async def _rewind(self, channel: Channel, count: int) -> Decision:
+    async def _look(self, connection: Connection, request: SubscribeRequest, after: str | None = None) -> Sight:
+        """One look at all that the answer needs."""
+        channel = request.channel
+        reads = self._node.access.key_reads(channel)
+        if request.wants_state:
+            reads += self._node.states.key_reads(channel, live_only=_holds_state(connection, request))
+        return await self._node.log.replay.sight(channel, after, reads)
+
+    async def _rewind(self, connection: Connection, request: SubscribeRequest, count: int) -> Decision:
         if not count:
-            look = await self._node.log.look(channel)
-            return Decision(look, look.head)
+            sight = await self._look(connection, request)
+            return Decision(sight, sight.look.head)
         place, left = Position("+", 0), count + 1
-        while left and (page := await self._node.log.replay.page_back(channel, place.id, left)):
+        while left and (page := await self._node.log.replay.page_back(request.channel, place.id, left)):
             place, left = Position(page[-1].id.decode(), page[-1].seq), left - len(page)
-        look = await self._node.log.look(channel)
-        return Decision(look, look.floor if left else place)
+        sight = await self._look(connection, request)
+        return Decision(sight, sight.look.floor if left else place)
 
-    async def _open(self, request: SubscribeRequest, fanout: Fanout, decision: Decision) -> Opening:
+    async def _open(
+        self, connection: Connection, request: SubscribeRequest, fanout: Fanout, decision: Decision
+    ) -> Opening:
+        holds_state = _holds_state(connection, request)
         while True:
             look, moves = decision.look, fanout.move_count
-            wants_state = request.wants_state or decision.gap
-            state = await self._node.states.read(request.channel, look) if wants_state else None
+            state = None
+            is_live_only = holds_state and decision.gap is None
+            if request.wants_state and is_live_only:
+                state = await self._node.states.read_live(request.channel, decision.sight)
+            elif request.wants_state and not holds_state:
+                state = await self._node.states.read_from(request.channel, decision.sight)
+            elif request.wants_state or decision.gap:
+                state = await self._node.states.read(request.channel, look)
             if fanout.move_count == moves:
                 head = max(look.head, state.position, key=lambda p: p.seq) if state else look.head
-                return Opening(look, decision.start or head, head, decision.gap, state.json if state else None)
-            decision = await self._decide(request)  # the log broke meanwhile: the decision was about another one
+                json, scope = (state.json, LIVE_SCOPE if is_live_only else FULL_SCOPE) if state else (None, FULL_SCOPE)
+                return Opening(look, decision.start or head, head, decision.gap, json, scope)
+            decision = await self._decide(
+                connection, request
+            )  # the log broke meanwhile: the decision was about another one
 
     async def _replay(self, sub: Sub, request: SubscribeRequest, opening: Opening, principal: Principal) -> None:
         connection, head = sub.connection, opening.head
         sub.replay(opening.start.id, opening.start.seq, owes_receipt=request.is_resume)
-        connection.send(subscribed(request.channel, opening, request.re))
+        connection.send(subscribed(request.channel, opening, request.re, tells_scope=connection.holds_state))
         if held := sub.release_signals():
             connection.push(b"".join(held))
         while sub.phase is Phase.REPLAYING and sub.seq < head.seq:
@@ -325,3 +363,8 @@ class Subscriptions:
                 connection.send(resumed(request.channel, opening))
             sub.follow()
         await self._recovery.read_on(sub)
+
+
+def _holds_state(connection: Connection, request: SubscribeRequest) -> bool:
+    """True for a client that comes back with a cursor and the state it had there, to which it adds what it missed."""
+    return connection.holds_state and request.rewind is None and request.cursor.after != LIVE

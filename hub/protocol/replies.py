@@ -141,6 +141,10 @@ def invalid_state(field: str, present: str | None) -> HubError:
 
 # Openings of subscriptions
 
+FULL_SCOPE: Final = "full"
+LIVE_SCOPE: Final = "live"
+"""The scopes of a state in `channel.subscribed`, told to clients that announced `live_state`."""
+
 
 @dataclass(frozen=True, slots=True)
 class StateAt:
@@ -156,6 +160,7 @@ class Opening:
 
     Attributes:
         state: the channel's state at `head` as JSON; None where it was not asked for.
+        scope: `full`, or `live` where only what was live is in it.
     """
 
     look: Look
@@ -163,6 +168,7 @@ class Opening:
     head: Position
     gap: Gap | None
     state: bytes | None
+    scope: str = FULL_SCOPE
 
     @property
     def count(self) -> int:
@@ -170,7 +176,7 @@ class Opening:
         return self.head.seq - self.start.seq
 
 
-def subscribed(channel: Channel, opening: Opening, re: str | None) -> bytes:
+def subscribed(channel: Channel, opening: Opening, re: str | None, *, tells_scope: bool = False) -> bytes:
     """`channel.subscribed`. The state is JSON already and joined in as bytes."""
     look = opening.look
     fields = to_json(
@@ -184,6 +190,8 @@ def subscribed(channel: Channel, opening: Opening, re: str | None) -> bytes:
             "state_at": opening.head.seq,
         }
     )
+    if opening.state is not None and tells_scope:
+        fields = b'%b,"state_scope":"%b"}' % (fields[:-1], opening.scope.encode())
     if opening.state is not None:
         fields = b'%b,"state":%b}' % (fields[:-1], opening.state)
     return reply("channel.subscribed", re, channel.wire, fields)

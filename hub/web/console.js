@@ -149,7 +149,8 @@ function onEvent({ event, replayed }) {
 function onSubscribed(told) {
   answer = told;
   card.begin();
-  if (told.state !== undefined) showState(told.state, told.state_at);
+  if (told.state_scope === "live") void refreshState();
+  else if (told.state !== undefined) showState(told.state, told.state_at);
 }
 
 /** @param {import("./hub_feed.js").Receipt} receipt */

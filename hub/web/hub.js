@@ -163,7 +163,7 @@ export class HubClient extends EventTarget {
     this.#handshake = this.#newId();
     for (const feed of [...plain, ...others]) feed.asked = this.#handshake;
     const { client_id, session_id } = this.#welcome ?? {};
-    const who = { token, versions: [1], capabilities: ["batch"], client: { name: this.#name, version: "1" } };
+    const who = { token, versions: [1], capabilities: ["batch", "live_state"], client: { name: this.#name, version: "1" } };
     const cursors = Object.fromEntries(plain.map((feed) => [feed.channel, feed.position]));
     const payload = { ...who, client_id, session_id, cursors, channels: others.map((feed) => feed.request) };
     this.#write({ type: "connection.reconnect", id: this.#handshake, payload });

@@ -12,7 +12,8 @@
 /** @typedef {{id: string, seq: number, channel: string, type: string, v: number, actor: {kind: string, id: string,
  *    client?: string}, meta?: Record<string, string>, payload: any}} HubEvent A stored event, as on the wire. */
 /** @typedef {{kind: "subscribed", epoch: string, head: Position, floor: Position, recovered: boolean, replay: number,
- *    gap: Missing|null, state?: any, state_at: number}} Subscribed The hub's answer; `replay` events follow. */
+ *    gap: Missing|null, state?: any, state_scope?: "live"|"full", state_at: number}} Subscribed The hub's answer; `replay` events follow.
+ * After a resume the state's scope is `live`: who types, who is here, what is open. Merge it into the state that you have. */
 /** @typedef {{kind: "event", event: HubEvent, replayed: boolean}} EventItem */
 /** @typedef {Missing & {kind: "gap", head: Position, state?: any}} Gap Events are lost to this reader; `state` stands in. */
 /** @typedef {{kind: "receipt", from_seq: number|null, to_seq: number|null, count: number, gap: Missing|null}} Receipt */
@@ -90,7 +91,7 @@ export class Feed {
     [this.epoch, this.replayTo] = [told.epoch, told.head.seq];
     [this.asked, this.isLive, this.isSpilled, this.refusals] = [null, true, false, 0];
     this.#put({ kind: "subscribed", ...told, gap });
-    if (gap) this.#put({ kind: "gap", ...gap, head: told.head, state: told.state });
+    if (gap) this.#put({ kind: "gap", ...gap, head: told.head, state: told.state_scope === "live" ? undefined : told.state });
   }
 
   /** @param {HubEvent} event @returns {boolean} false: something is missing before it */

@@ -134,6 +134,7 @@ class ChannelSubscribed(Payload):
     replay: Count
     gap: GapTold | None
     state: Maybe[OpenState] = None
+    state_scope: Maybe[Literal["live", "full"]] = None
     state_at: Count
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from streams.channel import Channel, Kind, channel_from_path
@@ -15,9 +15,11 @@ from streams.envelope import Guard
 from streams.errors import CommandRefused, StreamsError
 from streams.json_bytes import to_json
 from streams.records.scripts import load
-from streams.redis.calls import text_pairs
+from streams.redis.calls import pairs, text_pairs
 from streams.redis.keys import DEFAULT_LIMITS, NODES, Limits
 from streams.redis.log import Log
+from streams.redis.looks import KeyRead
+from streams.redis.wire import Reply
 
 PRESENCE: Final = load("presence")
 PROCESS_LEASE: Final = load("process_lease")
@@ -145,29 +147,41 @@ class PresenceStore:
             args += [c.operation, c.device, c.user, c.value, c.channel.path]
         await self._log.calls_in(partition).run(PRESENCE, keys, *args)
 
+    def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
+        """Asks beside a look for who is in the channel, and in a team how they are; `people_of` reads the answers."""
+        people = KeyRead(self._keys.people(channel), "HGETALL", (LISTED_MAX,))
+        if channel.kind is not Kind.TEAM:
+            return (people,)
+        return (people, KeyRead(self._keys.statuses(channel), "HGETALL"))
+
     async def people(self, channel: Channel, now_ms: int) -> list[Present] | int:
         """The people in the channel but for the invisible; only their number when they are more than 200."""
-        key = self._keys.people(channel)
-        calls = self._log.calls_of(channel)
-        count = int(await calls.call("HLEN", key))
-        if count > LISTED_MAX:
-            return count
-        found = [_present(user, value) for user, value in text_pairs(await calls.call("HGETALL", key)).items()]
-        statuses = await self._statuses(channel) if channel.kind is Kind.TEAM else {}
-        hidden = {user for user, said in statuses.items() if said.hides(now_ms)}
-        return sorted(person for person in found if person.user not in hidden)
+        sight = await self._log.replay.sight(channel, None, self.key_reads(channel))
+        return people_of(sight.answers, now_ms)
 
-    async def members(self, channel: Channel, now_ms: int, names: Iterable[str]) -> list[dict[str, object]]:
+    async def members(
+        self, channel: Channel, answers: Sequence[Reply], now_ms: int, names: Iterable[str]
+    ) -> list[dict[str, object]]:
         """The team's members, sorted by name: those in `names` and those with a status; at most 200.
 
         A status that is over is `online` again where the member has a device. A member who is absent or
         invisible is `offline`, and listed only if named.
+
+        Args:
+            channel: a team.
+            answers: to its `key_reads`.
+            now_ms: the clock that ends statuses.
+            names: the members that the team's settings name.
         """
-        statuses, named = await self._statuses(channel), set(names)
+        people, statuses, named = answers[0], _statuses(answers[1]), set(names)
         asked = sorted(named | statuses.keys())
         if not asked:
             return []
-        held = await self._log.calls_of(channel).call("HMGET", self._keys.people(channel), *asked)
+        if isinstance(people, int):
+            held = await self._log.calls_of(channel).call("HMGET", self._keys.people(channel), *asked)
+        else:
+            here = pairs(people)
+            held = [here.get(user.encode()) for user in asked]
         found: list[dict[str, object]] = []
         for user, value in zip(asked, held, strict=True):
             devices = _present(user, value.decode()).devices if value else 0
@@ -175,10 +189,6 @@ class PresenceStore:
             if user in named or shown["status"] != "offline":
                 found.append(shown)
         return found[:LISTED_MAX]
-
-    async def _statuses(self, channel: Channel) -> dict[str, MemberStatus]:
-        raw = text_pairs(await self._log.calls_of(channel).call("HGETALL", self._keys.statuses(channel)))
-        return {user: _read_status(value) for user, value in raw.items()}
 
     async def renew(self, node: str, *, wants_dead: bool) -> tuple[bool, list[str]]:
         """Renew the node's lease. Returns True if it had not ended meanwhile, and the nodes whose lease has."""
@@ -208,6 +218,20 @@ class PresenceStore:
     async def forget(self, node: str) -> None:
         """End a node's lease now: the other nodes reap it at their next renewal."""
         await self._nodes.call("ZADD", NODES, 0, node)
+
+
+def people_of(answers: Sequence[Reply], now_ms: int) -> list[Present] | int:
+    """The people in a channel but for the invisible, out of the answers to its `key_reads`; their number when over 200."""
+    people, *rest = answers
+    if isinstance(people, int):
+        return people
+    found = [_present(user, value) for user, value in text_pairs(people).items()]
+    hidden = {user for raw in rest for user, said in _statuses(raw).items() if said.hides(now_ms)}
+    return sorted(person for person in found if person.user not in hidden)
+
+
+def _statuses(raw: Sequence[Reply]) -> dict[str, MemberStatus]:
+    return {user: _read_status(value) for user, value in text_pairs(raw).items()}
 
 
 def _present(user: str, value: str) -> Present:
@@ -244,9 +268,9 @@ class ReadMarks:
     def __init__(self, log: Log) -> None:
         self._log = log
 
-    async def of(self, channel: Channel) -> dict[str, str]:
-        """The event each user has read up to."""
-        return text_pairs(await self._log.calls_of(channel).call("HGETALL", self._key(channel)))
+    def key_read(self, channel: Channel) -> KeyRead:
+        """Asks beside a look for the event each user has read up to: pairs of user and ID."""
+        return KeyRead(self._key(channel), "HGETALL")
 
     async def of_user(self, channel: Channel, user: str) -> str | None:
         """The event this user has read up to; None for none."""

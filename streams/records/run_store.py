@@ -24,6 +24,7 @@ from streams.records.scripts import load
 from streams.redis.calls import Calls, text_pairs
 from streams.redis.keys import CONTROL
 from streams.redis.log import Log
+from streams.redis.looks import KeyRead
 from streams.redis.wire import Reply
 
 _TURN: Final = load("run_turn")
@@ -73,6 +74,10 @@ class RunStore:
             if name.startswith("waiting:")
         )
         return Home(int(fields.get("open", 0)), fields.get("active", ""), tuple(run for _, run in waiting))
+
+    def open_read(self, channel: Channel) -> KeyRead:
+        """Asks beside a look for the number of runs that are not final."""
+        return KeyRead(self._keys.guard(channel, home_guard_name(channel)), "HGET", ("open",))
 
     async def active(self, channel: Channel) -> str:
         """The run that has its turn in the channel; "" for none."""

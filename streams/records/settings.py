@@ -20,11 +20,13 @@ from streams.channel import Channel
 from streams.cursor import id_order
 from streams.envelope import Guard
 from streams.redis.log import Log
+from streams.redis.looks import KeyRead
 
 CHANGING = frozenset({"chat.configure", "chat.branch", "channel.configure"})
 """The commands that raise the revision."""
 LISTED_ACTIONS = ("read", "write", "invoke", "upload")
 """The actions that an access list may narrow."""
+_ACCESS_FIELDS = tuple(f"access:{action}" for action in LISTED_ACTIONS)
 FOR_AGENTS = ("model", "temperature", "instructions", "tools", "approval", "language")
 """The settings an agent is told."""
 
@@ -57,6 +59,12 @@ def members_guard_name(channel: Channel) -> str:
 def access_sets(lists: Mapping[str, Sequence[str] | None]) -> tuple[tuple[str, str], ...]:
     """The fields that a change of access lists sets in the hash; None ends a list."""
     return tuple((f"access:{action}", "" if names is None else json.dumps(names)) for action, names in lists.items())
+
+
+def access_lists(held: Sequence[bytes | None]) -> dict[str, frozenset[str]]:
+    """By action, the people who may do it, out of the hash's fields; an action without a list is not here."""
+    listed = zip(LISTED_ACTIONS, held, strict=True)
+    return {action: frozenset(json.loads(names)) for action, names in listed if names}
 
 
 class Told(NamedTuple):
@@ -102,14 +110,17 @@ class SettingsRecords:
         """The settings that are an agent's business, as one JSON object; "" when there are none."""
         return of_agents(await self._read(channel, *(f"set:{name}" for name in FOR_AGENTS)))
 
+    def access_read(self, channel: Channel) -> KeyRead:
+        """Asks for the access lists beside a look; `access_lists` reads the answer."""
+        return KeyRead(self._log.keys.guard(channel, settings_guard_name(channel)), "HMGET", _ACCESS_FIELDS)
+
     async def access(self, channel: Channel) -> dict[str, frozenset[str]]:
         """By action, the people who may do it; an action without a list is not here."""
-        lists = await self._read(channel, *(f"access:{action}" for action in LISTED_ACTIONS))
-        return {
-            action: frozenset(json.loads(listed))
-            for action, listed in zip(LISTED_ACTIONS, lists, strict=True)
-            if listed
-        }
+        return access_lists(await self._read(channel, *_ACCESS_FIELDS))
+
+    def members_read(self, channel: Channel) -> KeyRead:
+        """Asks for the channel's members beside a look."""
+        return KeyRead(self._log.keys.guard(channel, members_guard_name(channel)), "HKEYS")
 
     async def members(self, channel: Channel) -> list[str]:
         """The channel's members by name."""

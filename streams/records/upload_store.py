@@ -6,6 +6,7 @@ Changes are compare-and-sets, so several nodes and workers may act on one upload
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from streams.channel import Channel, channel_from_path
@@ -15,6 +16,7 @@ from streams.records.uploads import UploadRecord, UploadState, from_fields, sour
 from streams.redis.calls import text_pairs
 from streams.redis.keys import UPLOADS_DUE, edge_keys, upload_home, upload_ledger
 from streams.redis.log import Log
+from streams.redis.looks import KeyRead
 
 FAILED_LIFE_S: Final = 86_400
 """Life of a failed upload's record. A file's record stays as long as the file."""
@@ -158,6 +160,12 @@ class UploadStore:
         return [Due(channel_from_path(path), event_id) for path, _, event_id in found]
 
 
+def shown_uploads(rows: Sequence[bytes]) -> list[dict[str, Any]]:
+    """A channel's open uploads, by upload id."""
+    shown: list[dict[str, Any]] = [json.loads(row) for row in rows[:SHOWN_MAX]]
+    return sorted(shown, key=lambda upload: str(upload["upload_id"]))
+
+
 class OpenUploads:
     """The open uploads of a channel as its state shows them: the last value of what the events and the progress signals say.
 
@@ -180,11 +188,9 @@ class OpenUploads:
         """It has ended."""
         await self._change("drop", upload, 0, upload.state)
 
-    async def read(self, channel: Channel) -> list[dict[str, Any]]:
-        """The channel's open uploads, by upload id."""
-        rows = await self._log.calls_of(channel).call("HVALS", self._key(channel))
-        shown: list[dict[str, Any]] = [json.loads(row) for row in rows[:SHOWN_MAX]]
-        return sorted(shown, key=lambda upload: str(upload["upload_id"]))
+    def key_read(self, channel: Channel) -> KeyRead:
+        """Asks beside a look for the channel's open uploads; `shown_uploads` reads the answer."""
+        return KeyRead(self._key(channel), "HVALS")
 
     async def _change(self, how: str, upload: UploadRecord, sent: int, state: UploadState) -> None:
         shown = {

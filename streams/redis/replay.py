@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from streams.channel import Channel
-from streams.cursor import Look, Position
+from streams.cursor import Look
 from streams.envelope import DAMAGED, Entry, read_entry, read_live_entry
 from streams.redis.append import checksum
 from streams.redis.calls import text_pairs
 from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits, Servers
+from streams.redis.looks import KeyRead, Looks, Sight
 from streams.redis.scripts import load
 from streams.redis.server import Server
 from streams.redis.wire import Argument, Reply
 
-LOOK: Final = load("look")
 TRIM: Final = load("trim")
 PAGE: Final = load("page")
 PAGE_EVENTS: Final = 500
@@ -51,26 +51,19 @@ class Replay:
     ) -> None:
         self._keys = keys
         self._servers = servers
-        self._limits = limits
-        self._new_epoch = new_epoch
+        self._looks = Looks(keys, servers, new_epoch, limits)
 
     async def look(self, channel: Channel, after: str | None = None) -> Look:
-        """Head, floor, epoch, and the events around `after`, all of one moment. A channel nobody wrote stays without a key."""
-        keys = self._keys.of(channel)
-        server = self._servers.by_partition[keys.partition]
-        directory = self._keys.directory(keys.partition, channel.tenant, channel.kind)
-        r = await server.calls.run(
-            LOOK,
-            (keys.stream, keys.meta, keys.live, self._keys.bell(keys.partition), directory),
-            self._new_epoch(),
-            after or "",
-            self._limits.bell_entries,
-            channel.path,
-            channel.name,
-            server.life,
-        )
-        head, floor = _position(r[1], r[2]), _position(r[3], r[4])
-        return Look(r[0].decode(), head, floor, _maybe(r[5], r[6]), _maybe(r[7], r[8]), r[9].decode())
+        """Head, floor, epoch, and the events around `after`, all of one moment. A channel nobody wrote stays without a key.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        return (await self._looks.sight(channel, after)).look
+
+    async def sight(self, channel: Channel, after: str | None, reads: tuple[KeyRead, ...]) -> Sight:
+        """The same look, and answers to reads about keys beside the log."""
+        return await self._looks.sight(channel, after, reads)
 
     async def page(self, channel: Channel, after: str = "0", limit: int = PAGE_EVENTS, upto: str = "+") -> list[Entry]:
         """Events after `after`, oldest first, none newer than `upto`: up to `limit` and 256 KiB; none is the end."""
@@ -110,6 +103,14 @@ class Replay:
         """The texts of answers in progress, in the fields that scripts/append.lua writes."""
         return text_pairs(await self._call(channel, b"HGETALL", self._keys.of(channel).open))
 
+    def live_read(self, channel: Channel, start: str, limit: int) -> KeyRead:
+        """Asks beside a look for up to `limit` entries of the live lane from `start` on, as stored."""
+        return KeyRead(self._keys.of(channel).live, "XRANGE", (start, "+", "COUNT", limit))
+
+    def open_texts_read(self, channel: Channel) -> KeyRead:
+        """Asks for the same beside a look."""
+        return KeyRead(self._keys.of(channel).open, "HGETALL")
+
     async def trim(self, channel: Channel, upto: str) -> int:
         """Drops every event up to and including `upto` and moves the floor. Returns the number of events dropped."""
         keys = self._keys.of(channel)
@@ -125,11 +126,3 @@ class Replay:
 
     async def _call(self, channel: Channel, *args: Argument) -> Reply:
         return await self._servers.by_partition[self._keys.of(channel).partition].calls.call(*args)
-
-
-def _position(event_id: bytes, seq: bytes) -> Position:
-    return Position(event_id.decode(), int(seq))
-
-
-def _maybe(event_id: bytes, seq: bytes) -> Position | None:
-    return _position(event_id, seq) if event_id else None

@@ -1,56 +1,87 @@
--- look: what a cursor is held against, read in one moment.
+-- look: what cursors are held against, and what is kept beside their channels, each channel read in one moment.
 --
--- KEYS[1]  the channel's events stream     KEYS[2]  its meta hash     KEYS[3]  its live lane     KEYS[4]  bell of the partition
--- KEYS[5]  the directory of the channels of its tenant and kind
--- ARGV[1]  epoch of a life that follows another     ARGV[2]  the cursor's id, or "" for none
--- ARGV[3]  length of the bell, entries (approximate)     ARGV[4]  the channel's path     ARGV[5]  its name
--- ARGV[6]  life of this log
+-- KEYS[1]  bell of the partition
+-- then a channel: its events stream · its meta hash · its live lane · the directory of the channels of its tenant and kind ·
+--   a key for each question
+-- ARGV[1]  seed of the epoch of a life that follows another     ARGV[2]  length of the bell, entries (approximate)
+-- ARGV[3]  life of this log
+-- then a channel: the cursor's id, or "" for none · the channel's path · its name · number of questions · a question:
+--   command that reads its key · number of further arguments · these. "HGETALL" with an argument is for a hash of so many fields
+--   at most; a larger one is answered with its length.
 --
 -- It writes only where a channel that was written has lost its stream or its meta hash. The epoch of a channel that nobody wrote
 -- follows from the log's life and the channel's path, and is stored by the first append (append.lua): following a channel keeps
 -- nothing in Redis.
 --
--- Reply: epoch, head id, head seq, floor id, floor seq, prev id, prev seq, next id, next seq, newest id of the live lane.
+-- Reply, a channel: epoch, head id, head seq, floor id, floor seq, prev id, prev seq, next id, next seq, newest id of the live
+-- lane, then an answer to each question.
 --   prev: the newest entry at or before the cursor; next: the oldest after it; "" where there is none.
-local stream, meta = KEYS[1], KEYS[2]
-local known = redis.call('HMGET', meta, 'epoch', 'seq', 'floor_id', 'floor_seq')
-local epoch, seq, floor_id, floor_seq = known[1], known[2] or '0', known[3] or '0', known[4] or '0'
-local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+local function hashed(text) return string.sub(redis.sha1hex(text), 1, 16) end
 
--- A stream that was trimmed to nothing, by whomever, is still there and knows its last ID: that is the floor then.
-if epoch and not last and seq ~= floor_seq and redis.call('EXISTS', stream) == 1 then
-  local info = redis.call('XINFO', 'STREAM', stream)
-  for at = 1, #info, 2 do
-    if info[at] == 'last-generated-id' then floor_id, floor_seq = info[at + 1], seq end
+local function look(stream, meta, live, directory, cursor, path, name)
+  local known = redis.call('HMGET', meta, 'epoch', 'seq', 'floor_id', 'floor_seq')
+  local epoch, seq, floor_id, floor_seq = known[1], known[2] or '0', known[3] or '0', known[4] or '0'
+  local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+
+  -- A stream that was trimmed to nothing, by whomever, is still there and knows its last ID: that is the floor then.
+  if epoch and not last and seq ~= floor_seq and redis.call('EXISTS', stream) == 1 then
+    local info = redis.call('XINFO', 'STREAM', stream)
+    for at = 1, #info, 2 do
+      if info[at] == 'last-generated-id' then floor_id, floor_seq = info[at + 1], seq end
+    end
   end
-end
 
-local is_unwritten = not epoch and not last and not redis.call('ZSCORE', KEYS[5], ARGV[5])
-if is_unwritten then epoch = string.sub(redis.sha1hex(ARGV[6] .. ' ' .. ARGV[4]), 1, 16) end
-
--- A meta hash without its stream (it was deleted), or a stream without meta, is another life of the log.
-if not epoch or (not last and seq ~= floor_seq) then
-  epoch, seq, floor_id, floor_seq = ARGV[1], '0', '0', '0'
-  redis.call('DEL', meta)
-  if last then
-    local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-    seq, floor_seq = last[2][2], tostring(tonumber(first[2][2]) - 1)
-    redis.call('HSET', meta, 'floor_id', floor_id, 'floor_seq', floor_seq)
+  if not epoch and not last and not redis.call('ZSCORE', directory, name) then -- nobody wrote it
+    epoch = hashed(ARGV[3] .. ' ' .. path)
   end
-  redis.call('HSET', meta, 'epoch', epoch, 'seq', seq)
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[3], '*', 'events', '', 'live', '', 'begun', ARGV[4] .. ' ' .. epoch)
+
+  -- A meta hash without its stream (it was deleted), or a stream without meta, is another life of the log.
+  if not epoch or (not last and seq ~= floor_seq) then
+    epoch, seq, floor_id, floor_seq = hashed(ARGV[1] .. ' ' .. path), '0', '0', '0'
+    redis.call('DEL', meta)
+    if last then
+      local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+      seq, floor_seq = last[2][2], tostring(tonumber(first[2][2]) - 1)
+      redis.call('HSET', meta, 'floor_id', floor_id, 'floor_seq', floor_seq)
+    end
+    redis.call('HSET', meta, 'epoch', epoch, 'seq', seq)
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'events', '', 'live', '', 'begun', path .. ' ' .. epoch)
+  end
+
+  local head_id, head_seq = floor_id, floor_seq
+  if last then head_id, head_seq = last[1], last[2][2] end
+  local newest_live = redis.call('XREVRANGE', live, '+', '-', 'COUNT', 1)[1]
+  local prev, following
+  if cursor ~= '' then
+    prev = redis.call('XREVRANGE', stream, cursor, '-', 'COUNT', 1)[1]
+    following = redis.call('XRANGE', stream, '(' .. cursor, '+', 'COUNT', 1)[1]
+  end
+  return {
+    epoch, head_id, head_seq, floor_id, floor_seq,
+    prev and prev[1] or '', prev and prev[2][2] or '', following and following[1] or '', following and following[2][2] or '',
+    newest_live and newest_live[1] or '0',
+  }
 end
 
-local head_id, head_seq = floor_id, floor_seq
-if last then head_id, head_seq = last[1], last[2][2] end
-local newest_live = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
-local prev, following
-if ARGV[2] ~= '' then
-  prev = redis.call('XREVRANGE', stream, ARGV[2], '-', 'COUNT', 1)[1]
-  following = redis.call('XRANGE', stream, '(' .. ARGV[2], '+', 'COUNT', 1)[1]
+local function answer(key, command, first, count)
+  if command == 'HGETALL' and count == 1 then
+    local length = redis.call('HLEN', key)
+    if length > tonumber(ARGV[first]) then return length end
+    return redis.call('HGETALL', key)
+  end
+  return redis.call(command, key, unpack(ARGV, first, first + count - 1))
 end
-return {
-  epoch, head_id, head_seq, floor_id, floor_seq,
-  prev and prev[1] or '', prev and prev[2][2] or '', following and following[1] or '', following and following[2][2] or '',
-  newest_live and newest_live[1] or '0',
-}
+
+local replies, at, key = {}, 4, 2
+while at <= #ARGV do
+  local reply = look(KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], ARGV[at], ARGV[at + 1], ARGV[at + 2])
+  local questions = tonumber(ARGV[at + 3])
+  at, key = at + 4, key + 4
+  for _ = 1, questions do
+    local count = tonumber(ARGV[at + 1])
+    reply[#reply + 1] = answer(KEYS[key], ARGV[at], at + 2, count)
+    at, key = at + 2 + count, key + 1
+  end
+  replies[#replies + 1] = reply
+end
+return replies

@@ -1,0 +1,154 @@
+"""The live fields of a channel's state, true now and never replayed (docs/protocol.md#state)."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from projections.live import LIVE_TYPES, Live
+from projections.recorded import recorded
+from streams.channel import Channel, Kind
+from streams.cursor import id_order
+from streams.envelope import Entry, read_live_entry
+from streams.json_bytes import to_json
+from streams.records.presence import PresenceStore, ReadMarks, people_of
+from streams.records.upload_store import OpenUploads, shown_uploads
+from streams.redis.calls import text_pairs
+from streams.redis.log import Log
+from streams.redis.looks import KeyRead, Sight
+
+READS: Final = {Kind.CONVERSATION: 5, Kind.AGENT: 3, Kind.TEAM: 3, Kind.DOCUMENT: 3, Kind.USER: 0}
+"""The number of `LiveFields.key_reads` of each kind of channel."""
+FOLDS_MAX: Final = 1_000
+"""Channels whose live lane is kept folded; each holds as much as `projections.live` lets it."""
+MARKS_MAX: Final = 200
+"""Read marks shown: those of the people who read furthest."""
+LANE_AT_ONCE: Final = 50
+"""Entries of the live lane that a sight brings; where more are new, they are read page by page."""
+_ANSWERED: Final = frozenset({Kind.CONVERSATION, Kind.AGENT})
+_PASSING: Final = frozenset({Kind.CONVERSATION, Kind.DOCUMENT})
+"""The kinds whose live lane tells of what passes: who types, where cursors are."""
+
+
+class LiveFields:
+    """Reads presence, open uploads, answers and read marks out of a sight of the channel, and the rest out of the live lane."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._presence = PresenceStore(log)
+        self._marks = ReadMarks(log)
+        self._uploads = OpenUploads(log)
+        self._folds: OrderedDict[Channel, tuple[Live, str]] = OrderedDict()
+
+    def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
+        """Asks beside a look for all that is kept of them; `read` takes the answers."""
+        kind = channel.kind
+        if kind is Kind.USER:
+            return ()
+        asked = [self._uploads.key_read(channel), *self._presence.key_reads(channel)]
+        if kind in _ANSWERED:
+            asked.append(self._log.replay.open_texts_read(channel))
+        if kind is Kind.CONVERSATION:
+            asked.append(self._marks.key_read(channel))
+        if kind in _PASSING:
+            _, last = self._folds.get(channel) or (None, "")
+            asked.append(self._log.replay.live_read(channel, last or "-", LANE_AT_ONCE))
+        return tuple(asked)
+
+    def advance(self, channel: Channel, sight: Sight) -> bool:
+        """Fold the live lane on by what was seen of it; false where `read` has to read it page by page.
+
+        Another sight may have been folded meanwhile, or the fold been dropped.
+        """
+        if channel.kind not in _PASSING:
+            return True
+        start, entries = sight.reads[-1].args[0], [read_live_entry(raw) for raw in sight.answers[-1]]
+        if not entries:
+            self._folds.pop(channel, None)
+            return True
+        live, last = self._folds.get(channel) or (Live(channel.kind), "")
+        if len(entries) == LANE_AT_ONCE or (start != "-" and (not last or entries[0].id.decode() != start)):
+            return False
+        new = [entry for entry in entries if not last or id_order(entry.id.decode()) > id_order(last)]
+        self._keep(channel, live, new, last)
+        return True
+
+    async def read(self, channel: Channel, sight: Sight, now_ms: int, members: Iterable[str] = ()) -> bytes:
+        """The live fields as one JSON object.
+
+        Args:
+            channel: of any kind.
+            sight: with the answers to the channel's `key_reads`, after others perhaps.
+            now_ms: the clock that mints event IDs.
+            members: those that the channel names.
+        """
+        kind = channel.kind
+        if kind is Kind.USER:
+            return b"{}"
+        uploads, people, *rest = sight.answers[-READS[kind] :]
+        present = [people, *rest] if kind is Kind.TEAM else [people]
+        shown: dict[str, Any] = {"uploads": shown_uploads(uploads)}
+        if kind in _ANSWERED:
+            shown["open_messages"] = open_messages(text_pairs(rest[0]))
+        if kind in _PASSING:
+            if not self.advance(channel, sight):
+                await self._fold(channel)
+            live, _ = self._folds.get(channel) or (Live(kind), "")
+            shown |= live.render(now_ms)
+        if kind is Kind.CONVERSATION:
+            shown["read_markers"] = _newest(text_pairs(rest[1]))
+        if kind is Kind.TEAM:
+            shown["members"] = await self._presence.members(channel, present, now_ms, members)
+        here = people_of(present, now_ms)
+        if isinstance(here, int):
+            shown["presence_count"] = here
+        else:
+            shown["presence"] = [person._asdict() for person in here]
+        return to_json(shown)
+
+    async def _fold(self, channel: Channel) -> None:
+        """Fold the live lane on from this node's last place, all of it."""
+        live, last = self._folds.pop(channel, (Live(channel.kind), ""))
+        page = await self._log.replay.live_page(channel, last or "-")
+        if last and page and page[0].id.decode() == last:
+            page = page[1:] or await self._log.replay.live_page(channel, f"({last}")
+        elif last:  # the lane was trimmed past it, or is another one: as a node that has folded nothing yet
+            live, last = Live(channel.kind), ""
+            page = await self._log.replay.live_page(channel)
+        while page:
+            last = self._keep(channel, live, page, last)
+            page = await self._log.replay.live_page(channel, f"({last}")
+
+    def _keep(self, channel: Channel, live: Live, entries: list[Entry], last: str) -> str:
+        for entry in entries:
+            if entry.type in LIVE_TYPES:
+                live.apply(recorded(entry))
+            last = entry.id.decode()
+        self._folds[channel] = (live, last)
+        self._folds.move_to_end(channel)
+        if len(self._folds) > FOLDS_MAX:
+            self._folds.popitem(last=False)
+        return last
+
+
+def _newest(marks: Mapping[str, str]) -> dict[str, str]:
+    newest = sorted(marks, key=lambda user: id_order(marks[user]), reverse=True)[:MARKS_MAX]
+    return {user: marks[user] for user in newest}
+
+
+def open_messages(fields: dict[str, str]) -> list[dict[str, Any]]:
+    """The answers in progress out of the fields scripts/append.lua keeps."""
+    found = []
+    for message_id, head in fields.items():
+        if ":" in message_id:
+            continue
+        message = {"message_id": message_id, **json.loads(head)}
+        message["text"] = fields.get(f"{message_id}:text", "")
+        message["offset"] = int(fields.get(f"{message_id}:text:n", 0))
+        if f"{message_id}:reasoning" in fields:
+            message["reasoning"] = fields[f"{message_id}:reasoning"]
+            message["reasoning_offset"] = int(fields[f"{message_id}:reasoning:n"])
+        found.append(message)
+    return found

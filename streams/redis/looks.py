@@ -1,0 +1,140 @@
+"""Looks at channels: the head, floor and epoch that cursors are held against, and what is kept beside the log, in one moment.
+
+The looks asked for in one tick share a script call a partition, and those that ask the same of one channel are one: a thousand
+sockets that come back at once cost a few round trips, not thousands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from streams.channel import Channel
+from streams.cursor import Look, Position
+from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits, Servers
+from streams.redis.scripts import load
+from streams.redis.server import Server
+from streams.redis.wire import Argument, Reply
+
+LOOK: Final = load("look")
+AT_ONCE: Final = 64
+"""Channels one call looks at: some 2 ms of Redis, in which it serves nobody else."""
+_LOOK_FIELDS: Final = 10
+
+
+class KeyRead(NamedTuple):
+    """A read of a key beside a channel's log: a command, and its arguments after the key.
+
+    `HGETALL` with an argument is for a hash of so many fields at most; a larger one is answered with its length.
+    """
+
+    key: bytes
+    command: str
+    args: tuple[Argument, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Sight:
+    """A channel in one moment: the look at its log, and the reads beside it with their answers, in their order.
+
+    All who asked the same in one tick get the same object.
+    """
+
+    look: Look
+    reads: tuple[KeyRead, ...]
+    answers: list[Reply]
+
+
+class _Wanted(NamedTuple):
+    channel: Channel
+    after: str | None
+    reads: tuple[KeyRead, ...]
+
+
+_Waiters = list[asyncio.Future[Sight]]
+
+
+class Looks:
+    """Looks at channels, each on the server that keeps it."""
+
+    def __init__(
+        self, keys: Keys, servers: Servers[Server], new_epoch: Callable[[], str], limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self._keys = keys
+        self._servers = servers
+        self._new_epoch = new_epoch
+        self._limits = limits
+        self._wanted: dict[int, dict[_Wanted, _Waiters]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def sight(self, channel: Channel, after: str | None = None, reads: tuple[KeyRead, ...] = ()) -> Sight:
+        """Head, floor, epoch, the events around `after`, and the answers. A channel nobody wrote stays without a key.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Sight] = loop.create_future()
+        partition = self._keys.of(channel).partition
+        wanted = self._wanted.get(partition)
+        if wanted is None:
+            wanted = self._wanted[partition] = {}
+            loop.call_soon(self._ask, partition)
+        wanted.setdefault(_Wanted(channel, after, reads), []).append(waiter)
+        return await waiter
+
+    def _ask(self, partition: int) -> None:
+        wanted = list(self._wanted.pop(partition).items())
+        for start in range(0, len(wanted), AT_ONCE):
+            call = asyncio.create_task(self._call(partition, wanted[start : start + AT_ONCE]))
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+
+    async def _call(self, partition: int, several: list[tuple[_Wanted, _Waiters]]) -> None:
+        try:
+            sights = await self._look(partition, [wanted for wanted, _ in several])
+        except Exception as error:  # told to who asked
+            for _, waiters in several:
+                for waiter in waiters:
+                    if not waiter.done():
+                        waiter.set_exception(error)
+            return
+        for (_, waiters), sight in zip(several, sights, strict=True):
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(sight)
+
+    async def _look(self, partition: int, several: list[_Wanted]) -> list[Sight]:
+        server = self._servers.by_partition[partition]
+        keys: list[bytes] = [self._keys.bell(partition)]
+        args: list[Argument] = [self._new_epoch(), self._limits.bell_entries, server.life]
+        for channel, after, reads in several:
+            names = self._keys.of(channel)
+            keys += (
+                names.stream,
+                names.meta,
+                names.live,
+                self._keys.directory(partition, channel.tenant, channel.kind),
+            )
+            args += (after or "", channel.path, channel.name, len(reads))
+            for read in reads:
+                keys.append(read.key)
+                args += (read.command, len(read.args), *read.args)
+        replies = await server.calls.run(LOOK, keys, *args)
+        return [_read(raw, wanted.reads) for raw, wanted in zip(replies, several, strict=True)]
+
+
+def _read(raw: list[Reply], reads: tuple[KeyRead, ...]) -> Sight:
+    epoch, head, floor = raw[0].decode(), _position(raw[1], raw[2]), _position(raw[3], raw[4])
+    look = Look(epoch, head, floor, _maybe(raw[5], raw[6]), _maybe(raw[7], raw[8]), raw[9].decode())
+    return Sight(look, reads, raw[_LOOK_FIELDS:])
+
+
+def _position(event_id: bytes, seq: bytes) -> Position:
+    return Position(event_id.decode(), int(seq))
+
+
+def _maybe(event_id: bytes, seq: bytes) -> Position | None:
+    return _position(event_id, seq) if event_id else None

@@ -77,11 +77,14 @@ def _runs(runs: list[Json]) -> list[str]:
             f"{run['verdict'].get('looked', {}).get('acknowledged', 0):,}",
             f"{run['verdict'].get('looked', {}).get('deliveries', 0):,}",
             sum(run["fired"].values()),
+            f"{run['load']:g}" if "load" in run else "",
             "whole" if run["is_whole"] else run["error"] or ", ".join(w["kind"] for w in run["verdict"]["wrong"]),
         )
         for run in runs
     ]
-    head = ("seed", "server", "s of faults", "groups", "commands", "acknowledged", "deliveries", "faults", "verdict")
+    head = (
+        "seed", "server", "s of faults", "groups", "commands", "acknowledged", "deliveries", "faults", "load", "verdict",
+    )  # fmt: skip # a table's head
     summary = (
         f"{len(runs)} runs, {looked['commands']:,} commands, {looked['acknowledged']:,} acknowledged, "
         f"{looked['deliveries']:,} deliveries, {fired.total():,} faults of {len(fired)} kinds."
@@ -90,6 +93,7 @@ def _runs(runs: list[Json]) -> list[str]:
         "## Runs",
         "",
         summary,
+        "`load` is the machine's load average over a minute before or after the run, whichever is higher; it has 2 cores.",
         "",
         *_table(head, rows),
         "### Faults by kind",

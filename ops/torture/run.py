@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
@@ -84,7 +85,11 @@ class Plan:
 
 @dataclass(slots=True)
 class Report:
-    """A run as it went."""
+    """A run as it went.
+
+    Attributes:
+        load: the machine's load average over a minute, before or after, whichever is higher.
+    """
 
     plan: Plan
     version: str = ""
@@ -96,6 +101,7 @@ class Report:
     proof: str = ""
     error: str = ""
     history: Path | None = None
+    load: float = 0.0
 
     @property
     def is_whole(self) -> bool:
@@ -130,6 +136,7 @@ class Report:
             "version": self.version,
             "seconds": plan.seconds,
             "took_s": self.seconds,
+            "load": self.load,
             "groups": list(plan.groups),
             "has_sentinels": plan.has_sentinels,
             "durability": plan.durability,
@@ -160,7 +167,7 @@ class Torture:
 
     async def run(self) -> Report:
         """Do it all. It never raises: what goes wrong with the run itself is in the report. SIGTERM interrupts it, too."""
-        begun, running = time.monotonic(), asyncio.current_task()
+        begun, load, running = time.monotonic(), os.getloadavg()[0], asyncio.current_task()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel if running else lambda: None)
         try:
             await self._run()
@@ -173,6 +180,7 @@ class Torture:
         finally:
             await self._clean()
             self.report.seconds = round(time.monotonic() - begun, 1)
+            self.report.load = round(max(load, os.getloadavg()[0]), 1)
         return self.report
 
     def remove(self) -> None:

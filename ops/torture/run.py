@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ops.torture.cluster import LIBRARY, Cluster
 from ops.torture.deployment import Target, ask_redis, find_key
-from ops.torture.history import Recorder, merge
+from ops.torture.history import Recorder, merge, read_records
 from ops.torture.load import ClientProcess
 from ops.torture.nemesis import ClusterNemesis, Nemesis
 from ops.torture.people import ASK, CREW, FILES, NOTES, TALK
@@ -179,6 +179,7 @@ class Torture:
                 raise
         finally:
             await self._clean()
+            self._count_faults()
             self.report.seconds = round(time.monotonic() - begun, 1)
             self.report.load = round(max(load, os.getloadavg()[0]), 1)
         return self.report
@@ -348,8 +349,11 @@ class Torture:
             parts.append(effects)
         self.report.history = self._folder / "history.jsonl"
         merge([part for part in parts if part.exists()], self.report.history)
-        for line in (self._folder / "nemesis.jsonl").read_text().splitlines():
-            record = json.loads(line)
+
+    def _count_faults(self) -> None:
+        """All that was done, however the run ended."""
+        file = self._folder / "nemesis.jsonl"
+        for record in read_records(file) if file.exists() else ():
             if record["k"] == "fault" and record["phase"] == "end":
                 self.report.fired[record["name"]] += 1
                 self.report.hits.append(f"{record['name']}: {record['hit']}")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from consumers.agents.agent import AgentInput, Context, ToolCall
-from ops.torture.answer_text import pieces_of
 from ops.torture.history import now_ms
+from ops.torture.rules.runs import pieces_of
 
 PACE_S: Final = 0.03
 TOOL_S: Final = 0.5

@@ -1,4 +1,6 @@
-"""A process of people: `python -m ops.torture.client CONFIG`. It is told on its standard input what the time is.
+"""A process of people, as `python -m ops.torture.client CONFIG` and as the child that its parent kills, stops and speaks to.
+
+It is told on its standard input what the time is.
 
 Words it knows, one a line: `calm` (nothing is broken any more), `quiet` (finish what you began), `look` (read the states),
 `people` (read who is there), `revoke`, `expire` (a token), `exit`. Each is answered by a line with the same word when it is done.
@@ -7,16 +9,23 @@ Words it knows, one a line: `calm` (nothing is broken any more), `quiet` (finish
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import random
+import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from ops.children import end_with
 from ops.torture.doings import DOINGS, expire, revoke, try_ended
 from ops.torture.history import Recorder
 from ops.torture.people import ASK, CREW, FILES, NOTES, TALK, ClientSettings, Participant
 from ops.torture.sse import follow_by_sse
+
+_LIBRARY: Final = Path(__file__).parents[2]
+ANSWER_TIMEOUT_S: Final = 120.0
 
 
 class Client:
@@ -96,6 +105,102 @@ class Client:
         for channel in (TALK, *ASK, CREW, FILES):
             for node in sorted(self._setting.urls):
                 await self.people[0].get("read.presence", f"/v1/channels/{channel}/presence", channel, {}, node)
+
+
+class ClientProcess:
+    """One process of people. Each life of it writes a file of its own under a name of its own.
+
+    Args:
+        folder: where the files go.
+        config: as `ops.torture.client` reads it, without `file`, `process` and `run`.
+    """
+
+    def __init__(self, name: str, folder: Path, config: dict[str, Any]) -> None:
+        self.name = name
+        self.tenant = str(config["tenant"])
+        self.files: list[Path] = []
+        self.run = 0
+        self._folder, self._config = folder, config
+        self._child: asyncio.subprocess.Process | None = None
+        self._lock = asyncio.Lock()
+        self._starting: asyncio.Task[None] | None = None
+
+    @property
+    def process(self) -> str:
+        """The name of its present life."""
+        return f"{self.name}x{self.run}"
+
+    def start(self) -> None:
+        """Begin a life."""
+        self._starting = asyncio.create_task(self._start())
+
+    async def _start(self) -> None:
+        self.run += 1
+        file = self._folder / f"{self.process}.jsonl"
+        self.files.append(file)
+        config = self._folder / f"{self.process}.json"
+        told = {**self._config, "process": self.process, "run": f"{self.name[-1]}.{self.run}", "file": str(file)}
+        config.write_text(json.dumps(told))
+        log = (self._folder / f"{self.process}.log").open("ab")
+        with log:
+            self._child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "ops.torture.client",
+                str(config),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                cwd=_LIBRARY,
+                start_new_session=True,
+                preexec_fn=end_with(os.getpid()),
+                env={**os.environ},
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal."""
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send(signal.SIGKILL)
+
+    async def say(self, word: str) -> None:
+        """Tell it something and wait until it says that it is done.
+
+        Raises:
+            RuntimeError: it ended, or did not answer in time.
+        """
+        async with self._lock:
+            if self._starting is not None:
+                await self._starting
+            child = self._child
+            if child is None or child.stdin is None or child.stdout is None:
+                raise RuntimeError(f"client {self.process} was not started")
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    child.stdin.write(f"{word}\n".encode())
+                    await child.stdin.drain()
+                    answer = (await child.stdout.readline()).decode().strip()
+            except (OSError, TimeoutError, RuntimeError) as error:  # uvloop: a pipe that is closed is a RuntimeError
+                told = f"client {self.process} does not answer {word}: {error!r}; {self._last_words()}"
+                raise RuntimeError(told) from error
+            if answer != word:
+                raise RuntimeError(f"client {self.process} ended: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        return (self._folder / f"{self.process}.log").read_text(errors="replace")[-1_500:]
+
+    async def end(self) -> None:
+        """Gone, whatever state it is in."""
+        if self._starting is not None:
+            await asyncio.gather(self._starting, return_exceptions=True)
+        if self._child is not None:
+            self.send(signal.SIGCONT)
+            self.kill()
+            await self._child.wait()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from ops.torture.history import Recorder, now_ms
 
 Json = dict[str, Any]
 OPEN_TIMEOUT_S: Final = 6.0
+ANSWER_S: Final = 8.0
 RATE_LIMITED: Final = 4004
 """Nothing was stored, and the same may be sent again later."""
 _OPEN_CODES: Final = frozenset({4013, 4030})
@@ -94,8 +95,12 @@ def settled(recorder: Recorder, op: str, kind: str | None, payload: Json, *, is_
     return Outcome("unknown" if code == RATE_LIMITED else "fail", code=code)
 
 
-def _told(answer: Json) -> tuple[str | None, Json]:
-    return None if answer["type"] == "connection.error" else answer["type"], answer["payload"]
+def begin_reader(recorder: Recorder, who: Self, via: str, channel: str, cursor: Json | None, **more: bool) -> str:
+    """Record that somebody asks to follow a channel; the reader's name."""
+    reader = recorder.name()
+    fields = dataclasses.asdict(who) | more
+    recorder.write("subscribe", r=reader, p=recorder.process, **fields, via=via, channel=channel, cursor=cursor)
+    return reader
 
 
 class PersonSocket:
@@ -116,7 +121,6 @@ class PersonSocket:
         self._readers: dict[str, str] = {}
         self._socket: ClientConnection | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._numbers = 0
         self._refused_channels: list[str] = []
         self._asked: dict[tuple[str, str], str] = {}
         self._owed: dict[str, str] = {}
@@ -202,68 +206,45 @@ class PersonSocket:
 
     def _new_reader(self, channel: str, held: HeldCursor | None, wish: Json) -> str:
         """Record that a subscription is asked for. What comes before its answer is still the former one's."""
-        reader = self._recorder.name()
         cursor: Json | None = None
         if held is not None:
-            cursor = {"after": wish.get("after", held.id), "seq": held.seq, "since": held.since}
+            cursor = {"after": held.id, "seq": held.seq, "since": held.since}
         elif "after" in wish:
             cursor = {name: wish[name] for name in ("after", "rewind") if name in wish}
-        self._recorder.write(
-            "subscribe",
-            r=reader,
-            p=self._recorder.process,
-            **dataclasses.asdict(self.who),
-            via="socket",
-            channel=channel,
-            cursor=cursor,
-            there=not channel.startswith("user:"),
-            presence=bool(wish.get("presence") and wish.get("state", True)),
+        follows_presence = bool(wish.get("presence") and wish.get("state", True))
+        is_there = not channel.startswith("user:")
+        return begin_reader(
+            self._recorder, self.who, "socket", channel, cursor, there=is_there, presence=follows_presence
         )
-        return reader
 
     def _end(self, channel: str, why: str, *, is_own: bool) -> None:
         reader = self._readers.pop(channel, None)
         if reader is not None:
             self._recorder.write("left", r=reader, why=why, is_own=is_own)
 
-    async def command(self, kind: str, payload: Json, channel: str, command_id: str, timeout_s: float = 8.0) -> Outcome:
+    async def command(self, kind: str, payload: Json, channel: str, command_id: str) -> Outcome:
         """A command and what became of it, both recorded."""
-        op = self._recorder.invoke(
-            **dataclasses.asdict(self.who),
-            via="socket",
-            type=kind,
-            channel=channel,
-            id=command_id,
-            payload=payload,
-            c=self.name,
-        )
-        try:
-            async with asyncio.timeout(timeout_s):
-                answer = await self._ask(kind, payload, channel, command_id)
-        except (SocketLost, TimeoutError) as error:
-            self._recorder.write("unknown", op=op, why=repr(error))
-            return Outcome("unknown")
-        return settled(self._recorder, op, *_told(answer))
+        return await self._operate(kind, kind, payload, channel, command_id, id=command_id, c=self.name)
 
-    async def read(self, kind: str, wire: str, payload: Json, channel: str, timeout_s: float = 8.0) -> Outcome:
+    async def read(self, kind: str, wire: str, payload: Json, channel: str) -> Outcome:
         """A question (`channel.state`, `channel.history`), recorded as an operation of the type `kind`."""
-        op = self._recorder.invoke(
-            **dataclasses.asdict(self.who),
-            via="socket",
-            type=kind,
-            channel=channel,
-            payload=payload,
-        )
-        asked = {name: value for name, value in payload.items() if name != "after_seq"}
+        return await self._operate(kind, wire, payload, channel, self._recorder.name())
+
+    async def _operate(self, kind: str, wire: str, payload: Json, channel: str, re: str, **more: str) -> Outcome:
+        who = dataclasses.asdict(self.who)
+        op = self._recorder.invoke(**who, via="socket", type=kind, channel=channel, payload=payload, **more)
+        asked = {name: value for name, value in payload.items() if name != "after_seq"}  # the checker's, not the hub's
         try:
-            async with asyncio.timeout(timeout_s):
-                answer = await self._ask(wire, asked, channel, self._recorder.name())
+            async with asyncio.timeout(ANSWER_S):
+                answer = await self._ask(wire, asked, channel, re)
         except (SocketLost, TimeoutError) as error:
             self._recorder.write("unknown", op=op, why=repr(error))
             return Outcome("unknown")
-        if kind == "read.page" and answer["type"] != "connection.error":
+        if answer["type"] == "connection.error":
+            return settled(self._recorder, op, None, answer["payload"])
+        if kind == "read.page":
             answer = {**answer, "payload": self.page_of(answer["raw"], answer["payload"])}
-        return settled(self._recorder, op, *_told(answer))
+        return settled(self._recorder, op, answer["type"], answer["payload"])
 
     def page_of(self, raw: str, payload: Json) -> Json:
         """A page as the history has it: hashes in place of events."""

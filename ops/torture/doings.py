@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from ops.torture import http_client
-from ops.torture.connection import Json, SocketLost
-from ops.torture.people import ANSWER_S, ASK, CREW, FILES, HTTP_ERRORS, NOTES, TALK, TRIES_MAX, Participant
+from ops.torture.connection import ANSWER_S, Json, SocketLost
+from ops.torture.people import ASK, CREW, FILES, HTTP_ERRORS, NOTES, TALK, TRIES_MAX, Participant
 
 
 async def talk(person: Participant) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from ops.torture.client import ClientProcess
 from ops.torture.cluster import Cluster, Process, WallClock
 from ops.torture.deployment import Target, ask_redis, find_key
 from ops.torture.history import Recorder, now_ms
-from ops.torture.load import ClientProcess
 from ops.torture.people import CREW, TALK
 from ops.torture.proxy import Way
 from ops.torture.resp import RedisRefused, ask

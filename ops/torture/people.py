@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from ops.torture import http_client
-from ops.torture.connection import HeldCursor, Json, Outcome, PersonSocket, Self, SocketLost, settled
+from ops.torture.connection import ANSWER_S, HeldCursor, Json, Outcome, PersonSocket, Self, SocketLost, settled
 from ops.torture.history import Recorder, now_ms
 
 TALK: Final = "conversation:talk"
@@ -26,7 +26,6 @@ ASK: Final = ("conversation:ask-0", "conversation:ask-1", "conversation:ask-2")
 FILES: Final = "conversation:files"
 CREW: Final = "team:crew"
 NOTES: Final = "document:notes"
-ANSWER_S: Final = 8.0
 TRIES_MAX: Final = 60
 HTTP_ERRORS: Final = (OSError, TimeoutError, EOFError, ValueError)
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ops.torture.client import ClientProcess
 from ops.torture.cluster import LIBRARY, Cluster
 from ops.torture.deployment import Target, ask_redis, find_key
 from ops.torture.history import Recorder, merge, read_records
-from ops.torture.load import ClientProcess
 from ops.torture.nemesis import ClusterNemesis, Nemesis
 from ops.torture.people import ASK, CREW, FILES, NOTES, TALK
 from ops.torture.resp import RedisRefused

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict
 from typing import Any
 
 from ops.torture import http_client
-from ops.torture.connection import HeldCursor
+from ops.torture.connection import HeldCursor, begin_reader
 from ops.torture.history import now_ms
 from ops.torture.people import HTTP_ERRORS, Participant
 
@@ -19,19 +18,8 @@ async def follow_by_sse(person: Participant, channel: str) -> None:
     while True:
         node, url = person.chance.choice(sorted(person.setting.urls.items()))
         headers = {"Authorization": f"Bearer {person.current_token()}"}
-        reader = person.recorder.name()
         told = {"after": cursor.id, "seq": cursor.seq, "since": cursor.since} if cursor else {"after": "0"}
-        person.recorder.write(
-            "subscribe",
-            r=reader,
-            p=person.recorder.process,
-            **asdict(person.who(node)),
-            via="sse",
-            channel=channel,
-            cursor=told,
-            there=True,
-            presence=False,
-        )
+        reader = begin_reader(person.recorder, person.who(node), "sse", channel, told, there=True, presence=False)
         patience_s = person.chance.expovariate(1 / 10)
         why = "closed"
         try:

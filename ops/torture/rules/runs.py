@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from typing import ClassVar, Final
 
-from ops.torture.answer_text import answer_of
 from ops.torture.history import History, Place, Record
 from ops.torture.verdict import Verdict
 
 _RECORDED_MS: Final = 10_000
 """So long before an effect the call that it belongs to was recorded, at most."""
+PIECES: Final = 24
+"""Of an answer of the torture's agent."""
 
 
 def judge_runs(history: History, verdict: Verdict) -> None:
@@ -261,3 +263,16 @@ def _effects(history: History, verdict: Verdict) -> None:
         elif count > 1:
             t = history.records[found[1]]["t"]
             verdict.add("effect repeated", t, f"{key} of run {run} happened {count} times", *found)
+
+
+def pieces_of(question: str) -> list[str]:
+    """The answer of the torture's agent to a question, in the pieces it is streamed in, with letters of all planes."""
+    seed = hashlib.sha256(question.encode()).hexdigest()
+    words = [seed[at : at + 1 + int(seed[at], 16)] for at in range(PIECES)]
+    mark = question[: question.find("|") + 1]
+    return [mark, *(f"{word}𝄞 é" for word in words)]
+
+
+def answer_of(question: str) -> str:
+    """The whole answer."""
+    return "".join(pieces_of(question))

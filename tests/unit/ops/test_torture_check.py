@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ops.torture.answer_text import answer_of, pieces_of
 from ops.torture.check import judge, main
 from ops.torture.history import History, hash_of
+from ops.torture.rules.runs import answer_of, pieces_of
 
 ROOM, TENANT = "conversation:1", "acme"
 MARK = "⟦acme⟧"

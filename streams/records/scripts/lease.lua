@@ -35,10 +35,8 @@ if holder ~= '' and life > 0 and ends > now_ms + life then
 end
 if ARGV[1] == 'look' then return holder ~= '' and ends > now_ms and 1 or 0 end
 if not is_mine and (ARGV[1] == 'renew' or (holder ~= '' and ends > now_ms)) then return 0 end
-if not is_mine then
-  token = token + 1
-  redis.call('HDEL', KEYS[1], 'reason')
-end
+if not is_mine then token = token + 1 end
 redis.call('HSET', KEYS[1], 'holder', ARGV[2], 'until', string.format('%.0f', now_ms + ARGV[3]), 'token', token, 'life', ARGV[3])
+if not is_mine then redis.call('HDEL', KEYS[1], 'reason') end
 if ARGV[4] == '1' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 return token

@@ -154,7 +154,7 @@ class Settings:
     quota_bytes_stored: int | None = setting(
         "HUB_QUOTA_BYTES",
         optional(whole(1, 2**60)),
-        "bytes a tenant may have stored: payloads (4011), files and open uploads (4017)",
+        "bytes a tenant may have stored: events and channels (4011), files and open uploads (4017)",
         default=None,
         shown="unlimited",
     )

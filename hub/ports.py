@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hub.config import Settings
     from hub.errors import HubError
     from hub.limits.admission import Admission
+    from hub.limits.new_channels import NewChannels
     from hub.limits.rates import RateLimiter
     from hub.metrics import NodeMetrics
     from hub.protocol.commands import Caller, Command, Outcome
@@ -331,6 +332,11 @@ class NodePort(Protocol):
         ...
 
     @property
+    def new_channels(self) -> NewChannels:
+        """The users who have begun too many channels."""
+        ...
+
+    @property
     def access(self) -> AccessPort:
         """The access lists of channels."""
         ...
@@ -483,6 +489,15 @@ class ConnectionOwner(NodePort, Protocol[C_contra]):
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """The handler of each event a client may send."""
+        ...
+
+    async def require_written(self, channel: Channel, principal: Principal) -> None:
+        """Refuse a user who has begun too many channels one that nobody has written.
+
+        Raises:
+            HubError: 4004.
+            LogUnavailable: Redis is away.
+        """
         ...
 
     def opened(self, connection: C_contra) -> None:

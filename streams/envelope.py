@@ -119,7 +119,7 @@ class Appended(NamedTuple):
     """The script's answer for one draft.
 
     `results` are the new values of the guards' increments. A duplicate repeats the first answer, results included.
-    Live entries have an id of their lane and seq 0.
+    Live entries have an id of their lane and seq 0. `is_first` is true when nobody had written the channel before.
     """
 
     id: str
@@ -127,6 +127,7 @@ class Appended(NamedTuple):
     is_duplicate: bool
     durability: Durability
     results: tuple[int, ...] = ()
+    is_first: bool = False
 
 
 DAMAGED: Final = b"damaged"

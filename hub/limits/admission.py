@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from hub.auth.origins import LOOPBACK, Network, OriginPolicy, address_of, is_within
 from hub.auth.tokens import Principal
 from hub.errors import HubError
-from hub.limits.quotas import Quotas
+from hub.limits.quotas import EVENT_BYTES, Quotas
 from hub.limits.rates import ADVICE_MS_MAX, RateLimiter
 from streams.envelope import Appended, Draft, Lane
 from streams.errors import StreamsError
@@ -25,6 +25,11 @@ PENALTY_CONNECTS: Final = 1_000.0
 """The price of a socket closed for not listening, in connects of its user: one second's worth by default. After twenty
 of them (the burst) such a user may connect once a second; with less, a flood of reconnects costs more than refusing it saves."""
 
+RESERVE_FROM: Final = 0.8
+"""Share of Redis's `maxmemory` from which the rest is a reserve. It also keeps room for what ends runs and uploads."""
+RESERVE_UNTIL: Final = 0.75
+TENANT_PART: Final = 0.02
+"""Share of `maxmemory` that a tenant may take of the reserve, through each node: a tenth of it."""
 _ANYBODY: Final = "@address"
 """Stands in the place of a tenant; no tenant's name has an `@`."""
 
@@ -133,8 +138,8 @@ class Admission:
     ) -> None:
         self._connects, self._quotas, self.origins, self._monotonic = connects, quotas, origins, monotonic
         self._proxies = proxies
-        self._is_weighed = quotas.quota.bytes_stored is not None
-        self.is_metered = self._is_weighed or quotas.quota.publishes_per_s is not None
+        self._has_quota = quotas.quota.bytes_stored is not None or quotas.quota.publishes_per_s is not None
+        self.is_metered = self._has_quota
 
     def address_of(self, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
         """The address a request's failures count against."""
@@ -208,13 +213,35 @@ class Admission:
             HubError: 4004 or 4011.
         """
         if draft.lane is Lane.EVENTS:
-            self._quotas.publish(draft.channel.tenant, len(draft.data), self._monotonic())
+            self._quotas.publish(draft.channel.tenant, len(draft.data) + EVENT_BYTES, self._monotonic())
 
     def settle(self, draft: Draft, result: Appended | StreamsError | None) -> None:
-        """Give back the charge of an event that was not stored, or had been stored before."""
-        is_new = isinstance(result, Appended) and not result.is_duplicate
-        if self._is_weighed and draft.lane is Lane.EVENTS and not is_new:
-            self._quotas.note_stored(draft.channel.tenant, -len(draft.data))
+        """Give back the charge of an event that was not stored, or had been stored before; charge for a new channel's keys."""
+        if draft.lane is not Lane.EVENTS:
+            return
+        if not isinstance(result, Appended) or result.is_duplicate:
+            self._quotas.take_back(draft.channel.tenant, len(draft.data) + EVENT_BYTES)
+        elif result.is_first:
+            self._quotas.begin_channel(draft.channel.tenant)
+
+    def look_at_memory(self, used_bytes: int, max_bytes: int) -> bool:
+        """Open the reserve when Redis is nearly full, and close it when there is room: no tenant fills it for the others.
+
+        Returns:
+            true when it was opened or closed.
+        """
+        was_open, share = self._quotas.is_reserve_open, used_bytes / max_bytes if max_bytes else 0.0
+        if share >= RESERVE_FROM:
+            self._quotas.open_reserve(int(max_bytes * TENANT_PART))
+        elif share < RESERVE_UNTIL:
+            self._quotas.close_reserve()
+        self.is_metered = self._has_quota or self._quotas.is_reserve_open
+        return self._quotas.is_reserve_open != was_open
+
+    @property
+    def is_reserve_open(self) -> bool:
+        """True while Redis's free memory is a reserve."""
+        return self._quotas.is_reserve_open
 
     def _identified(self, connection: CountedConnection) -> None:
         if connection.is_pending:

@@ -16,6 +16,10 @@ from hub.limits.rates import Buckets, RateClass
 TENANTS_MAX: Final = 65_536
 """Tenants kept with their stored bytes, about 10 MB; beyond it those with nothing unreported are forgotten, and known again
 with their next report, half a second after their next event."""
+EVENT_BYTES: Final = 200
+"""Redis's memory for an event beside its payload: its entry, the actor, the id of its command."""
+CHANNEL_BYTES: Final = 4_700
+"""Redis's memory for a channel with its first event (measured: 4,694)."""
 REPORT_LIFE_S: Final = 15.0
 """A node that has not reported for this long counts as dead, and its counts are dropped."""
 
@@ -28,7 +32,7 @@ class Quota:
         connections: sockets open at once, over all nodes.
         channels: channels subscribed to at once; one open on two nodes counts twice.
         publishes_per_s: stored events a second, with a burst of ten seconds' worth.
-        bytes_stored: payload bytes in the log, and the bytes of files and of uploads under way.
+        bytes_stored: of events, with what Redis needs beside their payload, and of files and uploads under way.
     """
 
     connections: int | None = None
@@ -60,6 +64,8 @@ class Quotas:
         self._publishes = None if per_s is None else Buckets(RateClass(per_s, max(1.0, per_s * 10)))
         self._bytes_stored: Counter[str] = Counter()
         self._bytes_unreported: Counter[str] = Counter()
+        self._part_bytes: int | None = None
+        self._from_reserve: Counter[str] = Counter()
         self._remote: dict[str, tuple[float, Mapping[str, TenantUsage]]] = {}
 
     def open_connection(self, tenant: str) -> None:
@@ -98,16 +104,47 @@ class Quotas:
         """Count one event about to be stored. `now` is in seconds of any clock that does not go back.
 
         Raises:
-            HubError: 4004 over the publish rate, 4011 when the tenant's store is full.
+            HubError: 4004 over the publish rate, 4011 when the tenant's store is full, or it has had its part of the reserve.
         """
+        part = self._part_bytes
+        if part is not None and self._from_reserve[tenant] + size_bytes > part:
+            raise HubError(4011, "storage is nearly full, and your organisation has had its part of what is left")
         allowed = self.quota.bytes_stored
         if allowed is not None and self._bytes_stored[tenant] + size_bytes > allowed:
             self._bytes_unreported[tenant] += 0  # its total comes with the next report: something may have been removed
             raise HubError(4011, "your organisation's storage is full; remove something first")
         if self._publishes is not None and (advice_ms := self._publishes.take(tenant, now, 1.0)) is not None:
             raise HubError(4004, "your organisation publishes too fast; try again later", retry_after_ms=advice_ms)
-        if allowed is not None:
+        self._count(tenant, size_bytes)
+
+    def take_back(self, tenant: str, size_bytes: int) -> None:
+        """Take back the bytes of an event that was not stored."""
+        self._count(tenant, -size_bytes)
+
+    def begin_channel(self, tenant: str) -> None:
+        """Count the keys of a channel that got its first event."""
+        self._count(tenant, CHANNEL_BYTES)
+
+    def _count(self, tenant: str, size_bytes: int) -> None:
+        if self._part_bytes is not None:
+            self._from_reserve[tenant] += size_bytes
+        if self.quota.bytes_stored is not None:
             self.note_stored(tenant, size_bytes)
+
+    def open_reserve(self, part_bytes: int) -> None:
+        """From now on Redis's free memory is a reserve, of which each tenant may take this much through this node."""
+        if self._part_bytes is None:
+            self._from_reserve.clear()
+        self._part_bytes = part_bytes
+
+    def close_reserve(self) -> None:
+        """There is room again."""
+        self._part_bytes = None
+
+    @property
+    def is_reserve_open(self) -> bool:
+        """True while Redis's free memory is a reserve."""
+        return self._part_bytes is not None
 
     def note_stored(self, tenant: str, size_bytes: int) -> None:
         """Count bytes stored (or, negative, removed) without a check: finished uploads, deleted channels."""

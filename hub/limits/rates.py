@@ -44,6 +44,7 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
         "subscribe": RateClass(50, 500),  # cost: channels named
         "history": RateClass(10, 50),
         "replay": RateClass(100, 1_000),  # ours: pages of 500 events or 256 KiB read for subscriptions
+        "channel": RateClass(2, 500),  # ours: channels that nobody wrote before; some 5 KB in Redis each
         "chat": RateClass(50, 500),
         "command": RateClass(20, 100),
         "agent": RateClass(1, 20),
@@ -64,7 +65,7 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
 PACE_FLOOR: Final = RateClass(1_000, 5_000, has_tenant_ceiling=False, is_shared=False)
 """Least rate at which one node takes messages of one user, refused ones and nonsense included. A refusal costs some 15 µs, so
 this is 1.5 % of a node's core; all classes together let through less than half of it."""
-_NOT_MESSAGES: Final = frozenset({"auth", "connect", "address", "replay", "open"})
+_NOT_MESSAGES: Final = frozenset({"auth", "connect", "address", "replay", "open", "channel"})
 
 UNMETERED: Final = frozenset({"chunk"})
 """Classes bounded by something else: chunks by the window of their upload (`window` times `chunk_size`)."""

@@ -291,6 +291,8 @@ class Connection:
                 outcome = unless_stored(command, refusal)
             if inspect.iscoroutine(outcome):
                 self.run(command, outcome)
+            elif owner.new_channels.has_debtors and isinstance(outcome, Append):
+                self.run(command, _decided(outcome))
             else:
                 self.carry_out(command, outcome)  # type: ignore[arg-type]  # a handler returns either
         except Exception as error:
@@ -439,6 +441,8 @@ class Connection:
                 outcome = await work
             except HubError as refusal:
                 outcome = unless_stored(command, refusal)
+            if self._owner.new_channels.has_debtors and isinstance(outcome, Append):
+                await self._owner.require_written(outcome.draft.channel, self.session.principal)
             self.carry_out(command, outcome)
         except Exception as error:
             wire = command.channel.wire if command.channel else None
@@ -482,6 +486,8 @@ class Connection:
         elif command.id is not None:
             payload = stored_payload(command.event, append, result)
             self.push(encode_text(reply(command.event.reply or "ack", command.id, channel, payload)))
+        if isinstance(result, Appended) and result.is_first:
+            self._owner.new_channels.note(command.caller.principal)
         if self._unsettled_count == 0 and self._all_settled is not None and not self._all_settled.done():
             self._all_settled.set_result(None)
         if self._closing is not None:
@@ -495,3 +501,7 @@ class Connection:
         if self._unsettled_count == 0 and self._closing is not None and self._transport is not None:
             self.flush()
             self._transport.close(*self._closing)
+
+
+async def _decided(outcome: Outcome) -> Outcome:
+    return outcome

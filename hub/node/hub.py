@@ -20,6 +20,7 @@ from hub.errors import HubError
 from hub.handlers.router import EVENT_HANDLERS, build_handlers
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge
+from hub.limits.new_channels import NewChannels
 from hub.metrics import NodeMetrics
 from hub.node.access import ChannelAccess
 from hub.node.connection import Connection, FlushQueue
@@ -44,6 +45,7 @@ from streams.records.presence import MemberStatus
 from streams.redis.log import Log
 
 OWED_LOOK_S: Final = 0.25
+MEMORY_LOOK_S: Final = 1.0
 """Pause between two attempts to subscribe the channels that are owed once Redis is back."""
 
 DELAY_S_MAX: Final = 5.0
@@ -93,6 +95,7 @@ class Hub:
         self.edge = parts.edge
         self.limiter = parts.edge.limiter
         self.admission = parts.admission
+        self.new_channels = NewChannels(self.limiter, parts.clock.monotonic)
         self.verifier = parts.verifier
         self.states = parts.states
         self.agents = parts.agents
@@ -123,7 +126,20 @@ class Hub:
         self._loops.append(self.log.loops.every("owed_subscriptions", self.subscriptions.subscribe_owed, OWED_LOOK_S))
         if self.settings.jwks_url is not None:
             self._loops.append(self.log.loops.every("keys", self.look_at_keys, KEYS_EVERY_S))
+        self._loops.append(self.log.loops.every("memory", self._look_at_memory, MEMORY_LOOK_S, first_after_s=0))
         await self.presence.start()
+
+    async def _look_at_memory(self) -> None:
+        used_bytes, max_bytes = self.log.memory
+        if not self.admission.look_at_memory(used_bytes, max_bytes):
+            return
+        if self.admission.is_reserve_open:
+            _log.warning(
+                "Redis is %d %% full: what is left is a reserve, of which a tenant gets a part",
+                used_bytes * 100 // max_bytes,
+            )
+        else:
+            _log.warning("Redis has room again")
 
     def drain(self) -> None:
         """Take no new connection, and end streams and long polls like sockets: told when to come back, then closed."""
@@ -288,6 +304,9 @@ class Hub:
             raise log_error(error) from error
         if not isinstance(outcome, Append):
             return outcome, None
+        principal = command.caller.principal
+        if self.new_channels.has_debtors:
+            await self.require_written(outcome.draft.channel, principal)
         if self.admission.is_metered:
             self.admission.charge(outcome.draft)
         result: Appended | StreamsError | None = None
@@ -297,7 +316,20 @@ class Hub:
             raise append_error(outcome, error) from error
         finally:
             self.admission.settle(outcome.draft, result)
+        if result.is_first:
+            self.new_channels.note(principal)
         return outcome, result
+
+    async def require_written(self, channel: Channel, principal: Principal) -> None:
+        """Refuse a user who has begun too many channels one that nobody has written.
+
+        Raises:
+            HubError: 4004.
+            LogUnavailable: Redis is away.
+        """
+        refusal = self.new_channels.refusal(principal)
+        if refusal is not None and not (await self.log.look(channel)).head.seq:
+            raise refusal
 
     def charge(self, principal: Principal, class_: str, cost: float) -> None:
         """Charge what a command turned out to cost beside itself: the user's next ones of this class wait for it."""

@@ -25,7 +25,7 @@ from hub.ports import NodePort
 from hub.protocol.replies import FULL_SCOPE, LIVE_SCOPE, Opening, resumed, subscribed
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import Phase, RefusedChannel, SubscribeRequest, SubscriptionState
-from streams.channel import Channel
+from streams.channel import Channel, Kind
 from streams.cursor import LIVE, Cursor, Gap, Look, Position, Resumable, judge, limit_replay
 from streams.errors import LogUnavailable
 from streams.redis.looks import Sight
@@ -258,7 +258,7 @@ class Subscriptions:
         of the look, the place is kept and another look taken.
 
         Raises:
-            HubError: 4015, the tenant follows as many channels as it may.
+            HubError: 4015, the tenant follows as many channels as it may; 4004, the user has begun too many channels.
         """
         sub: Sub | None = None
         try:
@@ -266,6 +266,8 @@ class Subscriptions:
                 as_of = self._node.access.change_count
                 decision = await self._decide(connection, request)
                 self._node.access.learn(request.channel, decision.sight, as_of)
+                if sub is None and request.channel not in self.fanouts:
+                    self._charge_unwritten(request, decision.look, connection.session.principal)
                 fanout = sub.fanout if sub is not None else self._fanout(request.channel, decision.look)
                 if fanout.epoch != decision.look.epoch:
                     await self._recovery.tell_break(fanout)
@@ -280,6 +282,16 @@ class Subscriptions:
             if sub is not None:
                 self._end(sub)
             raise
+
+    def _charge_unwritten(self, request: SubscribeRequest, look: Look, principal: Principal) -> None:
+        """Charges for a channel that nobody wrote: its devices are kept in Redis meanwhile. A handshake pays and is not refused."""
+        is_inbox = request.channel.kind is Kind.USER and request.channel.name == principal.user
+        if look.head.seq or is_inbox:
+            return
+        refusal = self._node.new_channels.refusal(principal)
+        if refusal is not None and request.re is not None:
+            raise refusal
+        self._node.new_channels.note(principal)
 
     def _fanout(self, channel: Channel, look: Look) -> Fanout:
         fanout = self.fanouts.get(channel)

@@ -389,9 +389,11 @@ def _body_hash(draft: Draft) -> str:
 def read_answer(answer: bytes, durability: Durability) -> Result:
     """One string of the script's reply as a value."""
     verdict, _, rest = answer.partition(b" ")
-    if verdict in {b"A", b"D"}:
+    if verdict in {b"A", b"D", b"N"}:
         event_id, seq, *results = rest.split()
-        return Appended(event_id.decode(), int(seq), verdict == b"D", durability, tuple(map(int, results)))
+        return Appended(
+            event_id.decode(), int(seq), verdict == b"D", durability, tuple(map(int, results)), verdict == b"N"
+        )
     if verdict == b"G":
         field, has_value, present = rest.decode().partition(" ")
         return GuardRefused(field, present if has_value else None)

@@ -21,7 +21,11 @@ _RANK: Final = {Durability.MEMORY: 0, Durability.FSYNC: 1, Durability.REPLICATED
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """The server's version and set-up, from INFO and CONFIG."""
+    """The server's version and set-up, from INFO and CONFIG.
+
+    Attributes:
+        used_bytes: of its memory, of `max_bytes`, 0 where it is not limited.
+    """
 
     version: tuple[int, ...]
     run_id: str
@@ -30,6 +34,8 @@ class ServerFacts:
     replicas: int
     maxmemory_policy: str
     is_rewriting: bool = False
+    used_bytes: int = 0
+    max_bytes: int = 0
 
 
 class DurabilityPolicy:

@@ -94,6 +94,11 @@ class Log:
         """The levels that are not as they were at the start, because the server's set-up was changed."""
         return next(iter(self.servers)).changed_durability
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Bytes in use on the fullest server, and its limit (0: none), as they were up to a second ago."""
+        return max((server.memory for server in self.servers), key=lambda used: used[0] / (used[1] or float("inf")))
+
     def now_ms(self) -> int:
         """Redis's clock, milliseconds since 1970: the one clock by which processes compare what they wrote."""
         return next(iter(self.servers)).now_ms()

@@ -109,6 +109,11 @@ class Server:
         """The levels that are not as they were at the start."""
         return {kind: level for kind, level in self.durability.items() if level is not self._begun_with[kind]}
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Bytes in use, and the limit (0: none), as they were up to a second ago."""
+        return (0, 0) if self._facts is None else (self._facts.used_bytes, self._facts.max_bytes)
+
     def now_ms(self) -> int:
         """Redis's clock, milliseconds since 1970, as it was read up to a second ago; every process reads the same one."""
         return int(monotonic() * 1000 + self._clock_ahead_ms)

@@ -41,7 +41,8 @@ async def read_facts(calls: Calls) -> ServerFacts:
     replicas = int(info.get("connected_slaves", 0))
     is_rewriting = "1" in {info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled")}
     run_id = info.get("run_id", "")
-    return ServerFacts(version, run_id, is_fsync_always, is_append_only, replicas, policy, is_rewriting)
+    memory = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    return ServerFacts(version, run_id, is_fsync_always, is_append_only, replicas, policy, is_rewriting, *memory)
 
 
 async def read_clock(calls: Calls) -> int:

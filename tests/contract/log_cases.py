@@ -198,7 +198,7 @@ class IdempotencyCases:
         first = await log.append(said(place(tenant), "hi", "c-1"))
         again = await log.append(said(place(tenant), "hi", "c-1"))
 
-        assert again == first._replace(is_duplicate=True)
+        assert again == first._replace(is_duplicate=True, is_first=False)
         assert len(await everything(log, place(tenant))) == 1
 
     async def test_the_same_command_twice_in_one_batch_is_stored_once(self, log: Log, tenant: str) -> None:
@@ -206,7 +206,7 @@ class IdempotencyCases:
         first, again = await together(log, [said(place(tenant), "hi", "c-1"), said(place(tenant), "hi", "c-1")])
 
         assert isinstance(first, Appended)
-        assert again == first._replace(is_duplicate=True)
+        assert again == first._replace(is_duplicate=True, is_first=False)
 
     async def test_the_same_id_with_another_body_is_a_conflict(self, log: Log, tenant: str) -> None:
         """Another payload, type or channel under one id is refused and stores nothing."""
@@ -235,7 +235,7 @@ class IdempotencyCases:
         again = await together(log, commands)
 
         key = log.keys.idempotency(log.keys.of(place(tenant)).partition, tenant, ALICE)
-        assert again == [a._replace(is_duplicate=True) for a in first if isinstance(a, Appended)]
+        assert again == [a._replace(is_duplicate=True, is_first=False) for a in first if isinstance(a, Appended)]
         assert await log.redis.ttl(key) > 600
 
     async def test_a_first_id_is_known_whatever_the_rate(self, server: RedisServer, tenant: str) -> None:
@@ -375,7 +375,7 @@ class GuardCases:
         again = await log.append(said(place(tenant), "hi", "c-1", guards=(guard,)))
         other = await outcome(log, said(place(tenant), "hi", "c-2", guards=(guard,)))
 
-        assert again == first._replace(is_duplicate=True)
+        assert again == first._replace(is_duplicate=True, is_first=False)
         assert isinstance(other, GuardRefused)
 
     async def test_of_two_in_one_batch_one_wins(self, log: Log, tenant: str) -> None:
@@ -519,7 +519,7 @@ class EpochCases:
         else:
             await log.redis.xtrim(log.keys.of(place(tenant)).stream.decode(), maxlen=0, approximate=False)
 
-        assert await log.append(sent) == first._replace(is_duplicate=True)
+        assert await log.append(sent) == first._replace(is_duplicate=True, is_first=False)
         assert (await log.append(said(place(tenant)))).seq == last.seq + 1
 
     @pytest.mark.parametrize("first", ["look", "append"])

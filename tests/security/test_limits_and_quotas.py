@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from hub.limits.quotas import CHANNEL_BYTES, EVENT_BYTES
 from support.lived_time import lived_time
 from support.node_clock import NodeClock
 from support.nodes import Node, running_node, token
@@ -285,7 +286,11 @@ async def test_a_tenant_follows_and_stores_what_it_may(redis_url: str, tenant: s
 
 async def test_a_repeated_command_uses_no_more_of_the_store(redis_url: str, tenant: str) -> None:
     """Bytes are charged once for what is stored once."""
-    async with running_node(redis_url, quota_bytes_stored=100) as node, client(node.ws_url, token("a", tenant)) as a:
+    room_bytes = CHANNEL_BYTES + 3 * EVENT_BYTES + 100
+    async with (
+        running_node(redis_url, quota_bytes_stored=room_bytes) as node,
+        client(node.ws_url, token("a", tenant)) as a,
+    ):
         answers = []
         for _ in range(10):
             await a.send("chat.message", {"text": "twenty characters it"}, CHANNEL, "same")

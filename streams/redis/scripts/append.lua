@@ -24,6 +24,7 @@
 --
 -- Reply, one string per event:
 --   "A <id> <seq> <results>"   appended          "D <id> <seq> <results>"   a duplicate: the first answer
+--   "N <id> <seq> <results>"   appended, and nobody had written the channel: it has keys now
 --   "C"                        same id, other body
 --   "F"                        the user's command ids are full, and all are younger than the window
 --   "G <field> <present>"      a guard refused   "E <text>"                 Redis refused this entry
@@ -166,14 +167,20 @@ local function append_live(at, extra)
   local stream = KEYS[tonumber(ARGV[at + 1])]
   local refused = extra and extra.g and refusal(extra.g)
   if refused then return refused end
-  local id = redis.pcall('XADD', stream, 'MAXLEN', '~', ARGV[4], '*',
+  local verdict = 'A '
+  local id = redis.pcall('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[4], '*',
     'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10])
+  if not id then
+    if redis.call('EXISTS', string.sub(stream, 1, -6)) == 0 then verdict = 'N ' end
+    id = redis.pcall('XADD', stream, '*',
+      'type', ARGV[at + 6], 'v', ARGV[at + 7], 'actor', ARGV[at + 8], 'data', ARGV[at + 9], 'meta', ARGV[at + 10])
+  end
   if type(id) == 'table' then return 'E ' .. id.err end
   if extra and extra.o then keep_text(extra.o) end
   local results = extra and extra.g and carry_out(extra.g, id, 0) or ''
   if not moved_live[stream] then redis.call('EXPIRE', stream, ARGV[9]) end
   ring(stream, moved_live, live_bell, -6)
-  return 'A ' .. id .. ' 0 ' .. results
+  return verdict .. id .. ' 0 ' .. results
 end
 
 -- True while a remembered event is of the channel's present life: it is there, or was trimmed since. When a foreign hand has
@@ -228,7 +235,7 @@ local function append_event(at, extra)
   if ARGV[at + 11] == 'w' then
     redis.call('XADD', KEYS[2], '*', 'channel', string.sub(stream, prefix_bytes + 1), 'event', id, 'type', ARGV[at + 6])
   end
-  return 'A ' .. stored
+  return (seq == 1 and 'N ' or 'A ') .. stored
 end
 
 for at = 11, #ARGV, 14 do

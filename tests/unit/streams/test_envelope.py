@@ -54,15 +54,16 @@ def test_a_live_entry_has_neither_id_nor_seq() -> None:
 
 
 def test_every_answer_of_the_script_is_read() -> None:
-    """One line an event: appended, duplicate, conflict, refused with and without a value, refused by Redis."""
+    """One line an event: appended, duplicate, first of its channel, conflict, refused with a value and without, OOM."""
     appended = read_answer(b"A 5-0 7 1 2", Durability.FSYNC)
     duplicate = read_answer(b"D 5-0 7 ", Durability.MEMORY)
     nothing = read_answer(b"G state", Durability.MEMORY)
     spaced = read_answer(b"G answer a b c", Durability.MEMORY)
     empty = read_answer(b"G state ", Durability.MEMORY)
 
-    assert appended == ("5-0", 7, False, Durability.FSYNC, (1, 2))
-    assert duplicate == ("5-0", 7, True, Durability.MEMORY, ())
+    assert appended == ("5-0", 7, False, Durability.FSYNC, (1, 2), False)
+    assert duplicate == ("5-0", 7, True, Durability.MEMORY, (), False)
+    assert read_answer(b"N 5-0 1 ", Durability.MEMORY) == ("5-0", 1, False, Durability.MEMORY, (), True)
     assert isinstance(read_answer(b"C", Durability.MEMORY), IdempotencyConflict)
     assert [(g.field, g.present) for g in (nothing, spaced, empty) if isinstance(g, GuardRefused)] == [
         ("state", None), ("answer", "a b c"), ("state", ""),

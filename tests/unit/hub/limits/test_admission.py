@@ -9,7 +9,7 @@ from hub.auth.permissions import compile_grants
 from hub.auth.tokens import Principal
 from hub.errors import HubError
 from hub.limits.admission import Admission, ConnectLimits
-from hub.limits.quotas import Quota, Quotas
+from hub.limits.quotas import EVENT_BYTES, Quota, Quotas
 from hub.limits.rates import RateLimiter
 from hub.readers import NETWORKS
 from streams.channel import parse_channel
@@ -85,7 +85,7 @@ def test_only_failed_tokens_count_against_an_address() -> None:
 
 def test_bytes_are_given_back_for_what_was_not_stored_anew() -> None:
     """A duplicate and a refusal leave the store as it was; live frames are not weighed."""
-    rig = Rig(Quota(bytes_stored=100))
+    rig = Rig(Quota(bytes_stored=100 + EVENT_BYTES))
     draft = Draft(parse_channel("acme", "team:1"), "chat.message", b"x" * 60, Actor("user", "alice"))
     live = Draft(parse_channel("acme", "team:1"), "chat.typing", b"x" * 600, Actor("user", "alice"), lane=Lane.LIVE)
     old = Appended("1-0", 1, is_duplicate=True, durability=Durability.MEMORY)

@@ -27,6 +27,10 @@ class ConfigurationRefused(StreamsError):
     """The Redis server must not be used as it is set up; the text names the setting and what is needed."""
 
 
+class RecordDamaged(StreamsError):
+    """The record of a channel beside its events is not one that the hub wrote."""
+
+
 class IdempotencyConflict(StreamsError):
     """The command id was used before, by the same user, with another body."""
 

@@ -27,9 +27,13 @@ PAGE_BYTES: Final = 262_144
 def read_checked_entry(raw: Sequence[Any], path: bytes) -> Entry:
     """An entry of the events lane of the channel with this path, held against its checksum.
 
-    Of one that does not match, nothing but id and seq is returned. One without a checksum is taken as it is.
+    Of one that does not match, nothing but id and seq is returned; the seq is 0 when it is no number any more. One without a
+    checksum is taken as it is.
     """
-    entry = read_entry(raw)
+    try:
+        entry = read_entry(raw)
+    except ValueError:
+        return Entry(raw[0], 0, DAMAGED, b"0", b"{}", b"{}", b"{}")
     if not has_checksum(raw) or raw[1][13] == checksum(path, entry.type, entry.v, entry.actor, entry.data, entry.meta):
         return entry
     return Entry(entry.id, entry.seq, DAMAGED, b"0", b"{}", b"{}", b"{}")

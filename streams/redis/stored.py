@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from streams.channel import Channel
 from streams.cursor import START, Position
 from streams.envelope import Entry
+from streams.errors import RecordDamaged
 from streams.redis.calls import Calls, pairs
 from streams.redis.keys import Keys
 from streams.redis.replay import has_checksum, read_checked_entry
@@ -80,7 +81,11 @@ class StoredLog:
         return None
 
     async def record(self, channel: Channel) -> ChannelRecord:
-        """The channel's record."""
+        """The channel's record.
+
+        Raises:
+            RecordDamaged: a number in it is none.
+        """
         keys = self.keys.of(channel)
         directory = self.keys.directory(keys.partition, channel.tenant, channel.kind)
         (epoch, seq, floor_id, floor_seq), listed, has_stream = await self._calls.pipeline(
@@ -93,11 +98,15 @@ class StoredLog:
         last_id = None
         if has_stream:
             last_id = pairs(await self._calls.call("XINFO", "STREAM", keys.stream))[b"last-generated-id"].decode()
-        floor = Position(floor_id.decode(), int(floor_seq)) if floor_seq else Position(START, 0)
         first = first_epoch(self._life, channel) if self._life else None
-        return ChannelRecord(
-            epoch.decode() if epoch else None, first, int(seq or 0), floor, last_id, listed is not None
-        )
+        try:
+            floor = Position(floor_id.decode(), int(floor_seq)) if floor_seq else Position(START, 0)
+            return ChannelRecord(
+                epoch.decode() if epoch else None, first, int(seq or 0), floor, last_id, listed is not None
+            )
+        except ValueError as error:
+            told = f"the record of {channel.wire} is damaged: its seq is {seq!r}, its floor {floor_id!r} {floor_seq!r}"
+            raise RecordDamaged(told) from error
 
     async def page(self, channel: Channel, after: str = START, upto: str = "+") -> list[Entry]:
         """Events after `after`, oldest first, none newer than `upto`: as many as a page has; none is the end.

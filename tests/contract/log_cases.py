@@ -145,7 +145,7 @@ class AppendCases:
         raw = await log.redis.xrange(log.keys.of(place(tenant)).stream)
         (entry,) = await everything(log, place(tenant))
 
-        assert list(raw[0][1]) == [b"seq", b"type", b"v", b"actor", b"data", b"meta"]
+        assert list(raw[0][1]) == [b"seq", b"type", b"v", b"actor", b"data", b"meta", b"sum"]
         assert (
             entry.wire(b"conversation:1")
             == (

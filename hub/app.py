@@ -24,6 +24,7 @@ from hub.http.service import Documents
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge, make_edge
 from hub.limits.quotas import Quotas
+from hub.node.foreign_pages import ForeignPages
 from hub.node.hub import Hub, NodeClock, NodeParts
 from hub.node.states import StateReader
 from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
@@ -122,7 +123,8 @@ def make_host_policy(settings: Settings) -> HostPolicy:
 
 
 def receiver_factory(hub_now: Callable[[], Hub | None], hosts: HostPolicy, path_prefix: str = "") -> ReceiverFactory:
-    """Makes the receivers of sockets. Other paths are 404, a node that is stopping is 503, a foreign page or host 403."""
+    """Makes the receivers of sockets. Other paths are 404, a stopping node is 503, a foreign host 403; a foreign page is told."""
+    foreign = ForeignPages(time.monotonic)
 
     def make(upgrade: Upgrade) -> SocketReceiver:
         hub = hub_now()
@@ -132,8 +134,9 @@ def receiver_factory(hub_now: Callable[[], Hub | None], hosts: HostPolicy, path_
             raise UpgradeRefused(503, "the node is not ready; try another one")
         if hosts.is_for_all and not hosts.allows(upgrade.headers.get(b"host")):
             raise UpgradeRefused(403, REFUSAL)
-        if not hub.admission.origins.allows(upgrade.headers.get(b"origin"), upgrade.headers.get(b"host")):
-            raise UpgradeRefused(403, "this page may not open sockets here; see HUB_ALLOWED_ORIGINS")
+        origin = upgrade.headers.get(b"origin")
+        if not hub.admission.origins.allows(origin, upgrade.headers.get(b"host")):
+            return foreign.refuse(origin or b"")
         return hub.connect()
 
     return make

@@ -14,7 +14,7 @@
  * @module hub
  */
 
-import { HubError, connectionLost } from "./hub_error.js";
+import { HubError, cannotConnect, connectionLost } from "./hub_error.js";
 import { Feed, Subscription } from "./hub_feed.js";
 import { Outbox } from "./hub_outbox.js";
 import { Recovery } from "./hub_recovery.js";
@@ -144,14 +144,22 @@ export class HubClient extends EventTarget {
     const run = (this.#timer = {});
     try {
       const token = typeof this.#token === "function" ? await this.#token() : this.#token;
-      if (run !== this.#timer) return; // suspended or closed meanwhile
+      if (run === this.#timer) this.#dial(token); // else suspended or closed meanwhile
+    } catch (problem) {
+      if (run === this.#timer) this.#lost(connectionLost(1006, `no token: ${problem}`));
+    }
+  }
+
+  /** @param {string} token */
+  #dial(token) {
+    try {
       this.#socket = new HubSocket(this.#url, {
         opened: () => this.#greet(token),
         frames: (frames) => this.#received(frames),
         lost: (ending) => this.#lost(this.#refusal ?? ending),
       });
     } catch (problem) {
-      if (run === this.#timer) this.#lost(connectionLost(1006, `no token or no socket: ${problem}`));
+      this.#lost(cannotConnect(problem));
     }
   }
 

@@ -30,6 +30,14 @@ export class HubError extends Error {
   }
 }
 
+/** Make the error of an environment, or of an address, with which no try can succeed. @param {unknown} problem what `new WebSocket` threw @returns {HubError} */
+export function cannotConnect(problem) {
+  const message = globalThis.WebSocket
+    ? `no socket can be opened: ${problem}`
+    : "there is no WebSocket in this environment (Node has one from version 22 on): set globalThis.WebSocket, for example to that of the package ws";
+  return new HubError({ code: 1006, name: "cannot_connect", message, retry: "no" });
+}
+
 /** Make the error of a socket that ended without a reason from the hub. @param {number} code the close code @param {string} [message] @returns {HubError} */
 export function connectionLost(code, message = `the socket was closed (${code})`) {
   return new HubError({ code, name: "connection_lost", message, retry: CLOSE_ADVICE[code] });

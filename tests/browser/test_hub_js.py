@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page
 from support.js_client import JsClient
 from support.model_hub import ModelHub
 from support.model_hub_server import ModelHubServer, serving
-from support.nodes import Node
+from support.nodes import Node, running_node
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
@@ -369,3 +369,29 @@ async def test_a_closed_client_says_so(hub: ModelHubServer, js: JsClient) -> Non
         await js.begin(f"() => {late}")
         assert await js.outcome() == {"error": "the client is closed"}
     await hub.sockets[0].wait_closed()
+
+
+async def test_a_page_that_is_not_allowed_is_told_and_gives_up(redis_url: str, js: JsClient) -> None:
+    """It tried for ever: a browser keeps the status of a refused upgrade to itself."""
+    async with running_node(redis_url) as elsewhere:
+        await js.start(elsewhere.ws_url)
+        await js.until_state("closed")
+        (error,) = await js.errors(1)
+
+    assert (error["code"], error["name"], error["willRetry"]) == (4003, "permission_denied", False)
+
+
+@pytest.mark.parametrize(
+    ("setup", "url"), [("() => { delete window.WebSocket }", "ws://127.0.0.1/ws"), ("() => {}", "ftp://127.0.0.1/")]
+)
+async def test_where_no_socket_can_be_opened_it_gives_up_at_once(
+    page: Page, js: JsClient, setup: str, url: str
+) -> None:
+    """No WebSocket in the environment, as in Node 20, or an address that is none: another try is of no use."""
+    await page.evaluate(setup)
+    await js.make(url)
+    failure = await page.evaluate("() => lab.client.connect().catch((error) => [error.name, error.message])")
+    await js.until_state("closed")
+
+    assert failure[0] == "cannot_connect"
+    assert ("Node" in failure[1]) is (url != "ftp://127.0.0.1/")

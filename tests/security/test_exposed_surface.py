@@ -14,9 +14,10 @@ import httpx
 import pytest
 import structlog
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
 from hub.logs import configure_logging
+from hub.node.foreign_pages import LINES_MAX, OPEN_MAX
 from support.client_frames import client_frame
 from support.nodes import SECRET, Node, running_node, token
 from support.raw_socket import RawSocket
@@ -30,12 +31,18 @@ EVENTS = f"/v1/channels/{CHANNEL}/events"
 
 
 async def may_open(node: Node, origin: str | None) -> bool:
-    """True when a page of this origin gets a socket."""
-    try:
-        async with connect(node.ws_url, origin=origin):  # type: ignore[arg-type]  # a NewType of str
+    """True when a page of this origin gets a socket; else it is told so in a way that browsers hand on."""
+    async with connect(node.ws_url, origin=origin) as socket:  # type: ignore[arg-type]  # a NewType of str
+        with contextlib.suppress(ConnectionClosed):
+            await socket.send("no JSON")
+        told = json.loads(await socket.recv())["payload"]
+        if told["code"] != 4003:
             return True
-    except InvalidStatus as refused:
-        return refused.response.status_code != 403
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+        assert "HUB_ALLOWED_ORIGINS" in told["message"]
+        assert (told["retry"], socket.close_code) == ("no", 4003)
+        return False
 
 
 async def test_only_pages_of_the_hub_itself_open_sockets_by_default(redis_url: str) -> None:
@@ -56,6 +63,38 @@ async def test_only_pages_of_the_hub_itself_open_sockets_by_default(redis_url: s
 
     assert (own, behind_tls, program) == (True, True, True)
     assert foreign == [False] * 4
+
+
+async def test_a_refused_page_is_logged_once_a_minute_with_the_setting(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its developer saw a failed connection, and its operator nothing. Many made-up origins fill no disk."""
+    origins = ["https://app.example", "https://app.example", *(f"https://{n}.example" for n in range(LINES_MAX))]
+    async with running_node(redis_url) as node:
+        for origin in origins:
+            assert not await may_open(node, origin)
+
+    lines = [line for line in caplog.messages if "HUB_ALLOWED_ORIGINS" in line]
+    assert sum("https://app.example" in line for line in lines) == 1
+    assert len(lines) == LINES_MAX
+
+
+async def test_pages_that_do_not_take_their_leave_are_bounded(redis_url: str) -> None:
+    """A socket that is told and does not close stays for seconds: past a bound the upgrade is refused."""
+    ask = (
+        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: https://evil.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    answers: list[bytes] = []
+    async with running_node(redis_url) as node, contextlib.AsyncExitStack() as opened:
+        for _ in range(OPEN_MAX + 1):
+            reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+            opened.push_async_callback(writer.wait_closed)
+            opened.callback(writer.transport.abort)
+            writer.write(ask)
+            answers.append((await reader.readuntil(b"\r\n")).split()[1])
+
+    assert answers == [b"101"] * OPEN_MAX + [b"403"]
 
 
 async def test_listed_pages_and_the_public_address_may_too(redis_url: str) -> None:

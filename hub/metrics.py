@@ -62,8 +62,22 @@ class StateCounts(Protocol):
         ...
 
 
+class WaitedFor(Protocol):
+    """The turns of those who come back."""
+
+    @property
+    def waiting_count(self) -> int:
+        """Turns waited for now."""
+        ...
+
+
 class MeasuredNode(Protocol):
     """The parts of a node that are measured."""
+
+    @property
+    def turns(self) -> WaitedFor:
+        """The turns of those who come back."""
+        ...
 
     @property
     def connections(self) -> Sized:
@@ -130,6 +144,11 @@ class HubCollector(Collector):
         yield CounterMetricFamily("hub_events_delivered", "Events handed to sockets.", value=metrics.events_out)
         yield CounterMetricFamily("hub_signals_delivered", "Signals handed to sockets.", value=metrics.signals_out)
         yield CounterMetricFamily("hub_resumes", "Subscriptions that began at a cursor.", value=metrics.resumes)
+        yield GaugeMetricFamily(
+            "hub_turns_waited_for",
+            "Subscriptions and pages of replays that wait for their turn.",
+            hub.turns.waiting_count,
+        )
         yield CounterMetricFamily(
             "hub_slow_closes", "Sockets closed for being too far behind.", value=metrics.slow_closes
         )

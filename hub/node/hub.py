@@ -31,6 +31,7 @@ from hub.node.recovery import Recovery
 from hub.node.sessions import LiveSessions
 from hub.node.states import StateReader
 from hub.node.subscribing import Subscriptions
+from hub.node.turns import Turns
 from hub.ports import ServedAgents, SocketTransport
 from hub.protocol.commands import Append, Caller, Command, Outcome
 from hub.protocol.replies import append_error, log_error, unless_stored, unsubscribed
@@ -44,6 +45,8 @@ from streams.loops import Loop
 from streams.records.presence import MemberStatus
 from streams.redis.log import Log
 
+COMES_BACK_MS: Final = 2
+"""The time another node takes to let one client back in, with some to spare."""
 OWED_LOOK_S: Final = 0.25
 MEMORY_LOOK_S: Final = 1.0
 """Pause between two attempts to subscribe the channels that are owed once Redis is back."""
@@ -115,8 +118,9 @@ class Hub:
         self.presence = PresenceTracker(log, self.name)
         self.access = ChannelAccess(log, self.clock)
         self.deadlines = Deadlines(settings, self.verifier, self.clock, self.connections)
-        self.recovery = Recovery(self, self.channel_configured)
-        self.subscriptions = Subscriptions(self, self.presence, self.recovery)
+        self.turns = Turns()
+        self.recovery = Recovery(self, self.channel_configured, self.turns)
+        self.subscriptions = Subscriptions(self, self.presence, self.recovery, self.turns)
         self.fanouts = self.subscriptions.fanouts
         self.handlers, self._take_binary = build_handlers(self, EVENT_HANDLERS)
 
@@ -393,8 +397,8 @@ class Hub:
     # Time
 
     def drain_delay_ms(self) -> int:
-        """The pause after which a client that is sent away comes back: spread, so that they do not come at once."""
-        return random.randint(0, int(self.settings.drain_s * 1000))
+        """The pause after which a client that is sent away comes back: spread by how many they are, within the drain's time."""
+        return random.randint(0, min(int(self.settings.drain_s * 1000), len(self.connections) * COMES_BACK_MS))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something owned by the hub: it ends with it at the latest."""

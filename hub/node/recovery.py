@@ -13,6 +13,7 @@ from typing import Final
 
 from hub.errors import HubError
 from hub.node.fanout import Fanout, Sub, encode_events
+from hub.node.turns import Turns
 from hub.ports import NodePort, Subscriber
 from hub.protocol.replies import Opening, StateAt, resumed, subscribed
 from hub.protocol.subscription import Phase
@@ -33,10 +34,12 @@ class Recovery:
 
     Args:
         channel_configured: told of a followed channel whose settings have changed, or may have.
+        turns: for the pages read.
     """
 
-    def __init__(self, node: NodePort, channel_configured: Callable[[Channel], None]) -> None:
+    def __init__(self, node: NodePort, channel_configured: Callable[[Channel], None], turns: Turns) -> None:
         self._node = node
+        self._turns = turns
         self._channel_configured = channel_configured
         self._behind: dict[Subscriber, dict[Sub, None]] = {}
         self._tasks: dict[Subscriber, asyncio.Task[None]] = {}
@@ -103,8 +106,10 @@ class Recovery:
             if sub.phase is not Phase.CATCHING_UP or fanout.try_join(sub):
                 return
             seq = sub.seq
-            page = await self._node.log.replay.page(fanout.channel, sub.after, PAGE_EVENTS)
-            if sub.phase is Phase.CATCHING_UP and not self.send_page(sub, page, seq):
+            async with self._turns:
+                page = await self._node.log.replay.page(fanout.channel, sub.after, PAGE_EVENTS)
+                is_sent = sub.phase is not Phase.CATCHING_UP or self.send_page(sub, page, seq)
+            if not is_sent:
                 await self.tell_lost(sub)
 
     def send_page(self, sub: Sub, page: list[Entry], after_seq: int) -> bool:

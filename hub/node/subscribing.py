@@ -21,6 +21,7 @@ from hub.node.connection import Connection
 from hub.node.fanout import Fanout, Sub
 from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
+from hub.node.turns import Turns
 from hub.ports import NodePort
 from hub.protocol.replies import FULL_SCOPE, LIVE_SCOPE, Opening, resumed, subscribed
 from hub.protocol.session import SessionState
@@ -79,11 +80,12 @@ class Subscriptions:
         fanouts: the channels somebody follows here.
     """
 
-    def __init__(self, node: NodePort, presence: PresenceTracker, recovery: Recovery) -> None:
+    def __init__(self, node: NodePort, presence: PresenceTracker, recovery: Recovery, turns: Turns) -> None:
         self.fanouts: dict[Channel, Fanout] = {}
         self._node = node
         self._presence = presence
         self._recovery = recovery
+        self._turns = turns
         self._owed: dict[Connection, dict[Channel, SubscribeRequest]] = {}
 
     async def subscribe_all(
@@ -182,12 +184,16 @@ class Subscriptions:
             - owed
             + (inbox in connection.subscriptions)
         )
-        questions = []
+        questions: list[tuple[SubscribeRequest, bool]] = []
         for request in group.values():
             wire = request.channel.wire
             room -= wire != inbox and wire not in connection.subscriptions
-            questions.append(self._prepare(connection, request, has_room=wire == inbox or room >= 0))
-        prepared = await asyncio.gather(*questions, return_exceptions=True)
+            questions.append((request, wire == inbox or room >= 0))
+        async with self._turns:
+            prepared = await asyncio.gather(
+                *(self._prepare(connection, request, has_room=has_room) for request, has_room in questions),
+                return_exceptions=True,
+            )
         await self._begin_each(connection, list(zip(group.values(), prepared, strict=True)))
 
     async def _begin_each(
@@ -365,10 +371,12 @@ class Subscriptions:
             await connection.drained()
             seq = sub.seq
             await self._node.delay(principal, "replay")
-            page = await self._node.log.page(request.channel, sub.after, PAGE_EVENTS, head.id)
-            read_bytes = sum(len(entry.data) for entry in page)
-            self._node.charge(principal, "replay", max(len(page) / PAGE_EVENTS, read_bytes / PAGE_BYTES))
-            if sub.phase is Phase.REPLAYING and not self._recovery.send_page(sub, page, seq):
+            async with self._turns:
+                page = await self._node.log.page(request.channel, sub.after, PAGE_EVENTS, head.id)
+                read_bytes = sum(len(entry.data) for entry in page)
+                self._node.charge(principal, "replay", max(len(page) / PAGE_EVENTS, read_bytes / PAGE_BYTES))
+                is_sent = sub.phase is not Phase.REPLAYING or self._recovery.send_page(sub, page, seq)
+            if not is_sent:
                 await self._recovery.tell_lost(sub)
         if sub.phase is Phase.REPLAYING:
             if sub.owes_receipt:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ops.torture.history import History
+from ops.torture.rules.answers import judge_answers
 from ops.torture.rules.files import judge_files
 from ops.torture.rules.log import judge_log
 from ops.torture.rules.presence import judge_presence
@@ -20,7 +21,7 @@ from ops.torture.rules.runs import judge_runs
 from ops.torture.rules.state import judge_state
 from ops.torture.verdict import Verdict, shown
 
-RULES: Final = (judge_log, judge_readers, judge_state, judge_runs, judge_presence, judge_files)
+RULES: Final = (judge_log, judge_readers, judge_state, judge_runs, judge_presence, judge_files, judge_answers)
 
 
 def judge(history: History) -> Verdict:

@@ -2,8 +2,9 @@
 
 It is told on its standard input what the time is.
 
-Words it knows, one a line: `calm` (nothing is broken any more), `quiet` (finish what you began), `look` (read the states),
-`people` (read who is there), `revoke`, `expire` (a token), `exit`. Each is answered by a line with the same word when it is done.
+Words it knows, one a line: `away` (leave and stay away), `back`, `calm` (nothing is broken any more), `quiet` (finish what you
+began), `look` (read the states), `people` (read who is there), `revoke`, `expire` (a token), `exit`. Each is answered by a line
+with the same word when it is done.
 """
 
 from __future__ import annotations
@@ -71,6 +72,10 @@ class Client:
         for task in failed:
             raise RuntimeError("a person's task ended") from task.exception()
         match word:
+            case "away":
+                self._setting.go_away()
+            case "back":
+                self._setting.come_back()
             case "calm":
                 self._setting.become_calm()
             case "quiet":

@@ -129,7 +129,13 @@ class PersonSocket:
         self._told: set[str] = set()
 
     async def open(
-        self, url: str, token: str, *, resumes: dict[str, HeldCursor] | None = None, capabilities: list[str]
+        self,
+        url: str,
+        token: str,
+        *,
+        resumes: dict[str, HeldCursor] | None = None,
+        capabilities: list[str],
+        client_id: str = "",
     ) -> None:
         """Connect and say who it is; with `resumes`, take up these channels at once.
 
@@ -138,6 +144,8 @@ class PersonSocket:
         """
         address = url.replace("http", "ws", 1) + "/ws"
         greeting: Json = {"token": token, "versions": [1], "capabilities": capabilities}
+        if client_id:
+            greeting["client_id"] = client_id
         inbox = f"user:{self.who.user}"
         if resumes is not None:
             greeting["cursors"] = {
@@ -177,7 +185,7 @@ class PersonSocket:
         wishes, name = [], self._recorder.name()
         for channel, wish in channels.items():
             held = self._cursors.get(channel)
-            is_behind = "after" not in wish and held is not None
+            is_behind = not {"after", "rewind"} & wish.keys() and held is not None
             cursor = {"after": held.id, "seq": held.seq, "epoch": held.epoch} if is_behind and held else {}
             self._asked[(name, channel)] = self._new_reader(channel, held if is_behind else None, wish)
             wishes.append({"channel": channel, **cursor, **wish})
@@ -209,8 +217,8 @@ class PersonSocket:
         cursor: Json | None = None
         if held is not None:
             cursor = {"after": held.id, "seq": held.seq, "since": held.since}
-        elif "after" in wish:
-            cursor = {name: wish[name] for name in ("after", "rewind") if name in wish}
+        elif {"after", "rewind"} & wish.keys():
+            cursor = {name: wish[name] for name in ("after", "seq", "rewind") if name in wish}
         follows_presence = bool(wish.get("presence") and wish.get("state", True))
         is_there = not channel.startswith("user:")
         return begin_reader(
@@ -285,6 +293,16 @@ class PersonSocket:
             await self._socket.send(json.dumps(message, ensure_ascii=False))
         except (OSError, WebSocketException) as error:
             raise SocketLost(repr(error)) from error
+
+    def pause_reading(self) -> None:
+        """Read nothing more of what comes: the node has to keep it."""
+        if self._socket is not None:
+            self._socket.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._socket is not None and not self._socket.transport.is_closing():
+            self._socket.transport.resume_reading()
 
     async def close(self, why: str, *, is_own: bool = True) -> None:
         """Hang up: cleanly when it is our own will."""

@@ -10,8 +10,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from ops.torture import http_client
-from ops.torture.connection import ANSWER_S, Json, SocketLost
+from ops.torture.connection import ANSWER_S, Json, Outcome, PersonSocket, SocketLost
 from ops.torture.people import ASK, CREW, FILES, HTTP_ERRORS, NOTES, TALK, TRIES_MAX, Participant
+
+_REVOKED: Final = 4019
+STORY_MESSAGES: Final = 90
+STORY_CHARACTERS: Final = 32_000
+"""Of each message of a long story: the whole is more than what an unread socket takes."""
 
 
 async def talk(person: Participant) -> None:
@@ -38,7 +43,9 @@ async def change(person: Participant) -> None:
         await person.store("chat.react", TALK, reaction)
     else:
         person.own_messages.remove(message)
-        await person.store("chat.delete", TALK, {"message_id": message, "scope": "self"})
+        command_id, gone = person.new_id(), {"message_id": message, "scope": "self"}
+        if await person.store("chat.delete", TALK, gone, command_id) is not None:
+            await person.send_again("chat.delete", TALK, gone, command_id)
 
 
 async def configure(person: Participant) -> None:
@@ -49,7 +56,10 @@ async def configure(person: Participant) -> None:
 async def act(person: Participant) -> None:
     """Something in the team."""
     thing = {"type": "ticket", "id": str(person.numbers), "title": person.text(2)}
-    await person.store("team.activity", CREW, {"verb": "opened", "object": thing, "summary": person.text(10)})
+    activity = {"verb": "opened", "object": thing, "summary": person.text(10)}
+    receipt = await person.store("team.activity", CREW, activity)
+    if receipt is not None:
+        person.remember(CREW, receipt)
 
 
 async def note(person: Participant) -> None:
@@ -85,11 +95,12 @@ async def clear_inbox(person: Participant) -> None:
 
 
 async def mark(person: Participant) -> None:
-    """Say how far one has read."""
-    held = person.cursors.get(TALK)
+    """Say how far one has read; now and then not as far as before."""
+    held, seen = person.cursors.get(TALK), person.seen_ids.get(TALK)
     if held is not None and held.seq:
+        up_to = person.chance.choice(seen)[0] if seen and person.chance.random() < 0.3 else held.id  # noqa: PLR2004
         connection = await person.connected()
-        await connection.command("channel.read", {"up_to": held.id}, TALK, person.new_id())
+        await connection.command("channel.read", {"up_to": up_to}, TALK, person.new_id())
 
 
 async def typing(person: Participant) -> None:
@@ -99,10 +110,33 @@ async def typing(person: Participant) -> None:
 
 
 async def ask(person: Participant) -> None:
-    """Ask the agent, where there is one."""
+    """Ask the agent, where there is one, or whoever answers in the room."""
     if person.setting.agent:
-        text = person.text(4) + person.chance.choice(("", "pay"))
-        await person.store("chat.message", person.chance.choice(ASK), {"text": text, "agent": person.setting.agent})
+        asked: Json = {"text": person.text(4) + person.chance.choice(("", "pay"))}
+        if person.chance.random() < 0.6:  # noqa: PLR2004
+            asked["agent"] = person.setting.agent
+        await person.store("chat.message", person.chance.choice(ASK), asked)
+
+
+async def appoint(person: Participant) -> None:
+    """Ask whoever answers in a room; say at another node who does so from now on; ask again a moment later."""
+    agent = person.begin_appointing()
+    if not agent:
+        return
+    try:
+        here = (await person.connected()).who.node
+        await person.store("chat.message", ASK[0], {"text": person.text(4)})
+        node = next((name for name in sorted(person.setting.urls) if name != here), here)
+        command_id = person.new_id()
+        for _ in range(TRIES_MAX):
+            outcome = await person.post("chat.configure", ASK[0], {"settings": {"agent": agent}}, command_id, node=node)
+            if outcome.kind != "unknown":
+                break
+            await asyncio.sleep(person.chance.uniform(0.1, 0.5))
+        await asyncio.sleep(1.5)
+        await person.store("chat.message", ASK[0], {"text": person.text(4)})
+    finally:
+        person.end_appointing()
 
 
 async def look(person: Participant) -> None:
@@ -120,16 +154,54 @@ async def look(person: Participant) -> None:
 
 
 async def page(person: Participant) -> None:
-    """A page of the past."""
+    """Some pages of the past, one behind the other, in either direction, of all types or of some."""
     channel = person.chance.choice((TALK, CREW))
     held = person.seen_ids.get(channel) or []
-    after, seq = person.chance.choice(held) if held and person.chance.random() < 0.8 else ("0", 0)  # noqa: PLR2004
-    asked: Json = {"after": after, "limit": 50}
+    event_id, seq = person.chance.choice(held) if held and person.chance.random() < 0.8 else ("0", 0)  # noqa: PLR2004
+    asked: Json = {"limit": person.chance.choice((2, 10, 50))}
+    way = "before" if seq and person.chance.random() < 0.5 else "after"  # noqa: PLR2004
+    if person.chance.random() < 0.3:  # noqa: PLR2004
+        asked["types"] = ["chat.re*", "chat.edit"]
+    elif way == "after":
+        asked["after_seq"] = seq
+    for _ in range(3):
+        outcome = await _read_page(person, channel, {**asked, way: event_id})
+        event_id = outcome.payload.get("next") or ""
+        if not event_id:
+            return
+        asked.pop("after_seq", None)
+
+
+async def _read_page(person: Participant, channel: str, asked: Json) -> Outcome:
     if person.chance.random() < 0.5:  # noqa: PLR2004
-        await (await person.connected()).read("read.page", "channel.history", {**asked, "after_seq": seq}, channel)
-    else:
-        path = f"/v1/channels/{channel}/events?after={after}&limit=50"
-        await person.get("read.page", path, channel, {**asked, "after_seq": seq})
+        return await (await person.connected()).read("read.page", "channel.history", asked, channel)
+    query = "&".join(
+        f"{name}={','.join(value) if isinstance(value, list) else value}"
+        for name, value in asked.items()
+        if name != "after_seq"
+    )
+    return await person.get("read.page", f"/v1/channels/{channel}/events?{query}", channel, asked)
+
+
+async def doze(person: Participant) -> None:
+    """Follow a room on a second socket, leave it unread while a long story is told there, and read on."""
+    if not person.begin_story():
+        return
+    node = person.chance.choice(sorted(person.setting.urls))
+    connection = PersonSocket(person.recorder, person.who(node), {})
+    try:
+        await connection.open(person.setting.urls[node], person.token, capabilities=["batch"])
+        async with asyncio.timeout(ANSWER_S):
+            await connection.subscribe({FILES: {"after": "$", "state": False}})
+        connection.pause_reading()
+        for _ in range(STORY_MESSAGES):
+            await person.store("chat.message", FILES, {"text": f"{person.text(0)}{'x' * STORY_CHARACTERS}"})
+        connection.resume_reading()
+        await asyncio.sleep(4)
+    except (SocketLost, TimeoutError):
+        return
+    finally:
+        await connection.close("closed", is_own=True)
 
 
 async def refresh(person: Participant) -> None:
@@ -244,17 +316,20 @@ async def expire(person: Participant) -> None:
 
 
 async def revoke(person: Participant) -> None:
-    """Have the own token revoked; go on with another one."""
+    """Have the own token revoked, or all that one has; go on with another one."""
     gone, old = person.token_id, person.token
     person.renew_token()
+    is_of_all = len(person.revoked) % 2 == 0
+    body = {"sub": person.user} if is_of_all else {"jti": gone}
     for _ in range(TRIES_MAX):
-        asked = {"token": gone}
-        found = await person.operate(
-            "token.revoke", f"user:{person.user}", asked, "/v1/revocations", body={"jti": gone}
-        )
-        if found.kind == "ok":
+        asked = {"token": gone, "all": is_of_all}
+        found = await person.operate("token.revoke", f"user:{person.user}", asked, "/v1/revocations", body=body)
+        if found.kind == "ok" or found.code == _REVOKED:
             break
         await asyncio.sleep(0.3)
+    if is_of_all:  # also the token of now, and each of this very second
+        await asyncio.sleep(1.1)
+        person.renew_token()
     person.revoked.append((gone, old))
     await asyncio.sleep(6)
     await try_ended(person, gone, old)
@@ -276,9 +351,11 @@ DOINGS: Final[dict[Callable[[Participant], Coroutine[Any, Any, None]], float]] =
     mark: 4,
     typing: 4,
     look: 4,
-    page: 4,
+    page: 8,
     clear_inbox: 4,
-    ask: 2,
+    ask: 3,
+    appoint: 10,
+    doze: 2,
     configure: 3,
     refresh: 1,
     upload: 1,

@@ -21,6 +21,8 @@ from ops.torture.schedule import PlannedFault, Schedule
 from ops.torture.servers import RedisChild
 
 ALL_LEVELS: Final = ["memory", "fsync", "replicated"]
+_ABSENCE_S: Final = 4.0
+"""Longer than a node takes to notice that Redis was away; shorter than its people's time of grace."""
 T = TypeVar("T")
 _FAILOVER_TIMEOUT_S: Final = 30.0
 _ENDLESS: Final = "while true do end"
@@ -272,7 +274,8 @@ class Nemesis:
     async def _trimmed(self, fault: PlannedFault) -> str:
         tenant, channel = self._victim(fault)
         key = await self._key(tenant, channel)
-        count = await self._ask("XTRIM", key, "MAXLEN", int(fault.aim * 30)) if key else 0
+        length = int(await self._ask("XLEN", key)) if key else 0
+        count = await self._ask("XTRIM", key, "MAXLEN", int(fault.aim * length)) if key else 0
         return f"{channel} of {tenant}: {count} events"
 
     async def _key(self, tenant: str, channel: str) -> str | None:
@@ -309,6 +312,17 @@ class ClusterNemesis(Nemesis):
             await self._cluster.replicated()
             return {"levels": ["memory", "fsync"], "since": now_ms(), "places": None}
         return await super()._losses(fault)
+
+    async def part_people(self) -> None:
+        """Everybody leaves, the nodes lose Redis, and everybody is back at the same node within the time of grace."""
+        name = self._recorder.name()
+        self._recorder.write("fault", f=name, name="people away", target="all", phase="begin")
+        await asyncio.gather(*(client.say("away") for client in self._clients))
+        for node in self._cluster.nodes:
+            node.to_redis.cut()
+        await asyncio.sleep(_ABSENCE_S)
+        await asyncio.gather(*(client.say("back") for client in self._clients))
+        self._recorder.write("fault", f=name, name="people away", phase="end", hit="everybody")
 
     # processes
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
@@ -83,6 +82,23 @@ class ClientSettings:
     rate_per_s: float
     is_calm: bool = False
     is_quiet: bool = False
+    is_returning: bool = False
+    is_home: asyncio.Event = field(default_factory=asyncio.Event)
+    is_going: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.is_home.set()
+
+    def go_away(self) -> None:
+        """Everybody leaves without a word and stays away."""
+        self.is_home.clear()
+        self.is_going.set()
+
+    def come_back(self) -> None:
+        """Everybody comes back, to the node that was left."""
+        self.is_returning = True
+        self.is_going.clear()
+        self.is_home.set()
 
     def become_calm(self) -> None:
         """Nothing is broken any more: connections stay."""
@@ -117,6 +133,10 @@ class Participant:
     token_id: str = ""
     token_ends_ms: float = 0.0
     version: int = 0
+    node: str = ""
+    is_told: bool = False
+    appointed: str = ""
+    is_appointing: bool = False
     revoked: list[tuple[str, str]] = field(default_factory=list)
     numbers: int = 0
     _tokens: int = 0
@@ -137,6 +157,11 @@ class Participant:
             "token", id=self.token_id, tenant=self.setting.tenant, user=self.user, ends=self.token_ends_ms
         )
 
+    @property
+    def client_id(self) -> str:
+        """The name this person's device goes by: it comes back as the same one."""
+        return f"{self.user}-{self.run}"
+
     def who(self, node: str) -> Self:
         """This person at a node, with the token of now."""
         return Self(self.setting.tenant, self.user, node, self.token_id)
@@ -144,11 +169,13 @@ class Participant:
     async def stay(self) -> None:
         """Be connected until cancelled: again and again, on any node, each time in another way."""
         while True:
+            await self.setting.is_home.wait()
             self.current_token()
-            node, url = self.chance.choice(sorted(self.setting.urls.items()))
-            connection = PersonSocket(self.recorder, self.who(node), self.cursors)
+            if not self.node or (not self.setting.is_returning and self.chance.random() < 0.5):  # noqa: PLR2004
+                self.node = self.chance.choice(sorted(self.setting.urls))
+            connection = PersonSocket(self.recorder, self.who(self.node), self.cursors)
             try:
-                await self._open(connection, url)
+                await self._open(connection, self.setting.urls[self.node])
                 self.connection = connection
                 self._there.set()
                 await self._while_open(connection)
@@ -167,36 +194,44 @@ class Participant:
             name: held for name, held in self.cursors.items() if name in self.follows or name == f"user:{self.user}"
         }
         if known and self.chance.random() < 0.5:  # noqa: PLR2004
-            await connection.open(url, self.token, resumes=known, capabilities=capabilities)
+            await connection.open(url, self.token, resumes=known, capabilities=capabilities, client_id=self.client_id)
             missing = {name: wish for name, wish in self.follows.items() if name not in known}
         else:
-            await connection.open(url, self.token, capabilities=capabilities)
+            await connection.open(url, self.token, capabilities=capabilities, client_id=self.client_id)
             missing = dict(self.follows)
         if missing:
             async with asyncio.timeout(ANSWER_S):
                 await connection.subscribe({name: self._wish(name, wish) for name, wish in missing.items()})
 
     def _wish(self, channel: str, wish: Json) -> Json:
-        """A subscription: from the cursor, the first time from the beginning, now and then live only."""
-        if self.chance.random() < 0.1:  # noqa: PLR2004
+        """A subscription: from the cursor, the first time from the beginning; now and then live only, rewound, or from long ago."""
+        dice, seen = self.chance.random(), self.seen_ids.get(channel)
+        if dice < 0.1:  # noqa: PLR2004
             return {**wish, "after": "$"}
+        if dice < 0.2:  # noqa: PLR2004
+            return {**wish, "rewind": self.chance.choice((1, 5, 30))}
+        if dice < 0.3 and seen:  # noqa: PLR2004
+            event_id, seq = self.chance.choice(seen)
+            return {**wish, "after": event_id, "seq": seq}
         return wish if channel in self.cursors else {**wish, "after": "0"}
 
     async def _while_open(self, connection: PersonSocket) -> None:
         """Until it is cut, or, while things are broken, until this person has had enough of it."""
         patience_s = self.chance.expovariate(1 / 7)
+        going = asyncio.create_task(self.setting.is_going.wait())
         beat = asyncio.create_task(self._beat(connection))
         try:
             while not connection.ended.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(patience_s):
-                        await connection.ended.wait()
-                if not self.setting.is_calm:
+                ended = asyncio.create_task(connection.ended.wait())
+                await asyncio.wait({ended, going}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                ended.cancel()
+                if going.done() or not self.setting.is_calm:
                     return
                 patience_s = 1.0
         finally:
             beat.cancel()
-            await asyncio.gather(beat, return_exceptions=True)
+            going.cancel()
+            await asyncio.gather(beat, going, return_exceptions=True)
 
     async def _beat(self, connection: PersonSocket) -> None:
         """Signs of life, and channels asked for again; a connection that does not answer is given up."""
@@ -248,12 +283,24 @@ class Participant:
         connection = await self.connected()
         return await connection.command(kind, payload, channel, command_id)
 
-    async def post(self, kind: str, channel: str, payload: Json, command_id: str, path: str | None = None) -> Outcome:
+    async def send_again(self, kind: str, channel: str, payload: Json, command_id: str) -> Outcome:
+        """A command once more, whatever is known of it."""
+        return await self._send(kind, channel, payload, command_id)
+
+    async def post(
+        self,
+        kind: str,
+        channel: str,
+        payload: Json,
+        command_id: str,
+        path: str | None = None,
+        node: str | None = None,
+    ) -> Outcome:
         """A command by HTTP."""
         body = {"type": kind, "payload": payload}
         path = path or f"/v1/channels/{channel}/events"
         headers = {"Idempotency-Key": command_id}
-        return await self.operate(kind, channel, payload, path, body=body, headers=headers, id=command_id)
+        return await self.operate(kind, channel, payload, path, node=node, body=body, headers=headers, id=command_id)
 
     async def get(self, kind: str, path: str, channel: str, payload: Json, node: str | None = None) -> Outcome:
         """A question by HTTP, recorded as an operation of the type `kind`."""
@@ -318,8 +365,9 @@ class Participant:
         return f"{self.setting.mark}{self.user} {self.run} {self.numbers}|" + "é𝄞" * (size // 2)
 
     def remember(self, channel: str, receipt: Json) -> None:
-        """Keep the place of an own message."""
-        self.own_messages = [*self.own_messages[-20:], receipt["id"]]
+        """Keep the place of something one has said."""
+        if channel == TALK:
+            self.own_messages = [*self.own_messages[-20:], receipt["id"]]
         held = self.seen_ids.setdefault(channel, [])
         held.append((receipt["id"], receipt["seq"]))
         del held[:-100]
@@ -327,6 +375,24 @@ class Participant:
     def stand_at(self, version: int) -> None:
         """The version of the shared document, as far as this person knows."""
         self.version = version
+
+    def begin_story(self) -> bool:
+        """True once: the history keeps every byte of a long story, so one life of one process tells it."""
+        is_first = not self.is_told and self.user == "ann" and str(self.run).endswith(".1")
+        self.is_told = self.is_told or is_first
+        return is_first
+
+    def begin_appointing(self) -> str:
+        """The agent to appoint next, one after the other; empty for who appoints nobody, or is at it."""
+        if self.user != "ann" or self.is_appointing or not self.setting.agent:
+            return ""
+        self.is_appointing = True
+        self.appointed = "none" if self.appointed == self.setting.agent else self.setting.agent
+        return self.appointed
+
+    def end_appointing(self) -> None:
+        """The next may be appointed."""
+        self.is_appointing = False
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do something beside the rest."""

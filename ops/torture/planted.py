@@ -55,6 +55,8 @@ SITUATIONS: Final = {
     "presence": Situation("presence", 13, 10, ("process", "client"), waits_for_presence=True),
     "losses": Situation("losses", 14, 8, ("loss",)),
     "failovers": Situation("failovers", 15, 10, ("failover",), has_sentinels=True),
+    "trims": Situation("trims", 19, 14, ("trims",)),
+    "clocks": Situation("clocks", 2224, 12, ("clock",)),
 }
 
 
@@ -66,6 +68,8 @@ class Bug:
         edits: (file, old, new).
         names: kinds of wrong, any of which names it.
         is_asked_for: the issue that asked for the checker names it.
+        is_independent: written by somebody who had not read the checker.
+        missed: the reason it was not named at first, and what was done about it; "" where it was named.
     """
 
     name: str
@@ -73,6 +77,8 @@ class Bug:
     names: frozenset[str]
     situation: Situation
     is_asked_for: bool
+    is_independent: bool
+    missed: str
 
 
 def read_bugs(path: Path = BUGS_FILE) -> list[Bug]:
@@ -85,6 +91,8 @@ def read_bugs(path: Path = BUGS_FILE) -> list[Bug]:
             frozenset(one["names"]),
             SITUATIONS[one["situation"]],
             one.get("is_asked_for", False),
+            one.get("is_independent", False),
+            one.get("missed", ""),
         )
         for one in found
     ]
@@ -137,6 +145,8 @@ class Caught:
         return {
             "bug": self.bug.name if self.bug else None,
             "is_asked_for": bool(self.bug and self.bug.is_asked_for),
+            "is_independent": bool(self.bug and self.bug.is_independent),
+            "missed": self.bug.missed if self.bug else "",
             "situation": self.situation.name,
             "seed": self.situation.seed,
             "server": self.report.plan.server,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Final, Literal
 
@@ -11,6 +12,11 @@ Way = Literal["up", "down"]
 """Up is towards the server."""
 _CHUNK_BYTES: Final = 65_536
 _FIRST_BYTES: Final = 4_096
+_LAST_BYTES_S: Final = 5.0
+_BUFFER_BYTES: Final = 32_768
+_SEGMENT_BYTES: Final = 1_460
+"""As on an Ethernet. With a loopback's, three megabytes vanish between two processes before either is held up, and no node ever
+meets a socket that is not read."""
 
 
 class Carried:
@@ -19,11 +25,19 @@ class Carried:
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.first = b""
         self.is_torn = False
-        self._writers = (client, server)
+        self._writers = [client, server]
 
     def tear(self) -> None:
         """From now on it is torn: nothing more of it is let through."""
         self.is_torn = True
+
+    async def end(self, writer: asyncio.StreamWriter) -> None:
+        """Close one end once all that was said has arrived; one that takes nothing more is left to `cut`."""
+        writer.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_BYTES_S):
+                await writer.wait_closed()
+                self._writers.remove(writer)
 
     def cut(self) -> None:
         """Reset both ends."""
@@ -67,7 +81,10 @@ class Proxy:
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        listening = _small(socket.socket())
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", self.port))
+        self._server = await asyncio.start_server(self._accept, sock=listening, limit=_BUFFER_BYTES)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -153,7 +170,7 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            from_server, to_server = await asyncio.open_connection(self._host, self.target)
+            from_server, to_server = await _connect(self._host, self.target)
         except OSError:
             writer.transport.abort()
             return
@@ -193,6 +210,9 @@ class Proxy:
                     break
                 sink.write(data)
                 await sink.drain()
+            else:
+                if way not in self.swallowed:
+                    await carried.end(sink)
         if way in self.swallowed:
             return  # whoever is behind a broken link is not told that the other side is gone
         carried.cut()
@@ -207,3 +227,22 @@ class Proxy:
         carried.tear()
         self.hits += 1
         sink.write(data[: min(self.tear_bytes or 0, len(data) // 2)])
+
+
+def _small(end: socket.socket) -> socket.socket:
+    """A socket with the buffers of a real one; what it accepts has them, too."""
+    end.setblocking(False)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES)
+    return end
+
+
+async def _connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    end = _small(socket.socket())
+    try:
+        await asyncio.get_running_loop().sock_connect(end, (host, port))
+        return await asyncio.open_connection(sock=end, limit=_BUFFER_BYTES)
+    except BaseException:
+        end.close()
+        raise

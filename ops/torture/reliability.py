@@ -132,7 +132,7 @@ def _bugs(bugs: list[Json]) -> list[str]:
     caught = sum(one["is_right"] for one in planted)
     rows = [
         (
-            one["bug"] + (" \\*" if one["is_asked_for"] else ""),
+            one["bug"] + _mark(one),
             one["situation"],
             one["seed"],
             one["server"],
@@ -140,18 +140,25 @@ def _bugs(bugs: list[Json]) -> list[str]:
         )
         for one in planted
     ]
+    missed = [(one["bug"], one["missed"]) for one in planted if one.get("missed")]
     quiet = [(one["situation"], one["seed"], one["server"], one["said"][:160]) for one in clean]
     return [
         "## Planted bugs",
         "",
         f"{caught} of {len(planted)} were named. Each is put into a copy of the tree (`ops/torture/bugs.toml`).",
-        "Those with a \\* were in the issue that asked for the checker, before there was one.",
+        "Those with a \\* were in the issue that asked for the checker, before there was one; those with a † were written by",
+        "somebody who had not read it.",
         "",
         *_table(("bug", "circumstances", "seed", "server", "what was said"), rows),
+        *(["Not named at first:", "", *_table(("bug", "what was missing"), missed)] if missed else []),
         "The same seeds without a bug:",
         "",
         *_table(("circumstances", "seed", "server", "what was said"), quiet),
     ]
+
+
+def _mark(bug: Json) -> str:
+    return (" \\*" if bug["is_asked_for"] else "") + (" †" if bug.get("is_independent") else "")
 
 
 def _power(power: list[Json]) -> list[str]:

@@ -230,7 +230,7 @@ class Torture:
             client.start()
         await asyncio.sleep(3)
         await nemesis.carry_out(schedule)
-        await self._come_to_rest()
+        await self._come_to_rest(nemesis)
         self._judge_history()
         await self._judge()
 
@@ -262,11 +262,14 @@ class Torture:
         fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         return str(fields.get("valkey_version") or fields.get("redis_version"))
 
-    async def _come_to_rest(self) -> None:
+    async def _come_to_rest(self, nemesis: Nemesis) -> None:
         """Nothing is broken any more: everybody finishes, everything is read, and the end is recorded."""
         assert self._recorder is not None  # noqa: S101 - it is made before anything begins
         self._tell("calm: waiting until all is ready")
         await self._target.ready()
+        if self._plan.waits_for_presence and isinstance(nemesis, ClusterNemesis):
+            await nemesis.part_people()
+            await self._target.ready()
         self._recorder.write("calm")
         calm = time.monotonic()
         await self._say("calm")

@@ -46,6 +46,8 @@ CLOCK: Final = {"redis clock moved": (1.0, 3.0), "node clock moved": (1.0, 3.0)}
 DISK: Final = {"disk full": (0.5, 1.5)}
 STOPS: Final = {"worker stopped for long": (4.5, 7.0)}
 """Longer than the lease of a run: another worker takes it over."""
+TRIMS: Final = {"channel trimmed": (0.0, 0.0)}
+"""Without the other losses, after which nothing is left to be trimmed."""
 GROUPS: Final = {
     "process": PROCESS,
     "client": CLIENT,
@@ -56,6 +58,7 @@ GROUPS: Final = {
     "clock": CLOCK,
     "disk": DISK,
     "stops": STOPS,
+    "trims": TRIMS,
 }
 ALONE: Final = frozenset({*PROCESS, *REDIS, *LOSS, *FAILOVER, *CLOCK, *DISK, *STOPS})
 """Kinds that go on one after another; those of links and clients go on beside them."""

@@ -75,6 +75,7 @@ class _Following:
             self._continued(line, record, cursor)
         if not gap and not self.is_told:
             self.due = self._due_at_first(cursor, payload)
+            self._rewound(line, cursor, payload)
         is_behind = not gap and payload.get("recovered") and self.due is not None and head + 1 < self.due
         if is_behind and not self.history.has_loss(self.place, self.first[1]["t"] - 1, record["t"]):
             self._add("lying receipt", line, f"seq {head} is told as the head and more was there before", self.first[0])
@@ -93,12 +94,22 @@ class _Following:
         if start > due and not self.history.has_loss(self.place, since_ms, record["t"]):
             self._add("untold hole", line, f"its replay begins with seq {start} where {due} was due", self.first[0])
 
+    def _rewound(self, line: int, cursor: Record, payload: Record) -> None:
+        """A rewind replays as many events as were asked for, or all that are kept, and what came meanwhile."""
+        if "rewind" not in cursor:
+            return
+        self.verdict.look("rewinds")
+        due = min(int(cursor["rewind"]), int(payload["head"]["seq"]) - int(payload["floor"]["seq"]))
+        if int(payload.get("replay", 0)) < due:
+            sentence = f"a rewind of {cursor['rewind']} replays {payload.get('replay')} where {due} are kept"
+            self._add("untold hole", line, sentence, self.first[0])
+
     def _due_at_first(self, cursor: Record, payload: Record) -> int | None:
         """The seq after the cursor; with no cursor the one after the head that was told."""
         after = cursor.get("after")
         if after in {None, "$"}:
-            rewound = min(int(cursor.get("rewind", 0)), int(payload["head"]["seq"]))
-            return int(payload["head"]["seq"]) - rewound + 1
+            replayed = int(payload.get("replay", 0)) if "rewind" in cursor else 0
+            return int(payload["head"]["seq"]) - replayed + 1
         if after == "0":
             return int(payload["floor"]["seq"]) + 1
         if after == "?" and "seq" not in cursor:  # the node took it up by itself, and the client knows no place
@@ -114,6 +125,21 @@ class _Following:
         if not self.history.has_loss(self.place, known_ms, record["t"]):
             reason = gap.get("reason")
             self._add("needless gap", line, f"a gap is told ({reason}) and nothing was destroyed", self.first[0])
+        if gap.get("reason") == "trimmed" and gap.get("to_seq") is not None:
+            self._gap_ends(line, record, gap)
+
+    def _gap_ends(self, line: int, record: Record, gap: Record) -> None:
+        """What is said to be missing is not kept: not the head, and nothing that was known then and is there at the end."""
+        self.verdict.look("gaps with their ends")
+        head, floor = (int(record["payload"][name]["seq"]) for name in ("head", "floor"))
+        entries = log.entries if (log := self.history.logs.get(self.place)) else []
+        first_seen = {seq: self.history.sightings[self.place][seq][name][1] for seq, _, name, _ in entries}
+        kept = {seq for seq, seen_ms in first_seen.items() if seen_ms < record["t"]} | (
+            {head} if head > floor else set()
+        )
+        if wrong := sorted(seq for seq in kept if (gap.get("from_seq") or 1) <= seq <= gap["to_seq"]):
+            sentence = f"a gap is told from {gap.get('from_seq')} to {gap['to_seq']} and seq {wrong[0]} is kept"
+            self._add("needless gap", line, sentence, self.first[0])
 
     def _got(self, line: int, record: Record) -> None:
         for seq, event_id, _ in record["e"]:
@@ -185,7 +211,7 @@ def _pages(history: History, verdict: Verdict) -> None:
             continue
         verdict.look("pages")
         seqs = [seq for seq, *_ in op.reply["e"]]
-        if seqs and seqs != list(range(seqs[0], seqs[0] + len(seqs))):
+        if seqs and "types" not in op.invoke["payload"] and seqs != list(range(seqs[0], seqs[0] + len(seqs))):
             verdict.add("untold hole", op.ended_ms, f"a page of {op.invoke['channel']} counts {seqs[:8]}…", *op.lines)
         after = op.invoke["payload"].get("after_seq")
         is_hole = seqs and after is not None and not op.reply.get("gap") and seqs[0] != after + 1

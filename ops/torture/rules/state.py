@@ -9,6 +9,7 @@ from typing import Any
 
 from ops.torture import fold
 from ops.torture.history import History, Place, Record
+from ops.torture.rules.answers import judge_live
 from ops.torture.verdict import Verdict
 from projections.channel_state import ChannelState
 from projections.recorded import Recorded
@@ -93,6 +94,10 @@ def _lives(history: History, place: Place, found: list[Shown]) -> list[list[Show
 
 def _compare(history: History, verdict: Verdict, place: Place, life: list[Shown]) -> None:
     life.sort(key=lambda shown: shown.seq)
+    for shown in life:
+        for sentence in judge_live(history, place, shown.state, shown.seq):
+            where = f"{place[1]} of {place[0]}, state at seq {shown.seq} ({shown.source})"
+            verdict.add("state", shown.t, f"{where}: {sentence}", shown.line)
     events = _events_of(history, place, life)
     state = ChannelState.begin(Kind(place[1].partition(":")[0]))
     known: list[Record] = []

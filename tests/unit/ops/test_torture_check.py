@@ -323,6 +323,31 @@ def test_a_right_state_is_whole() -> None:
     assert verdict.looked["states"] == 1
 
 
+def test_right_answers_are_whole() -> None:
+    """What the rules of answers look at, as it should be: none of them raises an alarm, and each has looked."""
+    story, events = talk()
+    inbox = "user:alice"
+    page_of(story, events[:2], events[1]["id"], after="0", types=["chat.*"])
+    page_of(story, events[1:2], events[1]["id"], before=events[2]["id"])
+    story.subscribe("r2", {"rewind": 5})
+    story.told("r2", replay=3)
+    story.got("r2", *events)
+    notice = story.store("team.notification", {"title": "t"}, channel=inbox, command="n1")
+    story.begin("n1", "", "team.notification", channel=inbox, payload={"title": "t"})
+    story.acknowledge("n1", notice)
+    story.begin("n2", "", "team.notification.read", channel=inbox, payload={"up_to": notice["id"]})
+    read = story.store("team.notification.read", {"up_to": notice["id"]}, channel=inbox, command="n2")
+    story.acknowledge("n2", read, unread=0)
+    held = {"message_id": "r1.0", "run_id": "r1", "attempt": 1, "text": "new", "offset": 3}
+    read_state(story, events, open_messages=[held], uploads=[{"upload_id": "f1", "sent": 0, "total": 1}])
+
+    verdict = judge(story.end())
+
+    assert verdict.wrong == []
+    assert (verdict.looked["pages looked through"], verdict.looked["rewinds"]) == (2, 1)
+    assert verdict.looked["unread counts in receipts"] == 1
+
+
 def run_of(story: Story, question: dict[str, Any], *, ends: int = 1, text: str | None = None) -> list[dict[str, Any]]:
     """An answer, streamed and ended."""
     cause = {"correlation": question["id"], "causation": question["id"]}
@@ -492,7 +517,7 @@ def unread_wrong(story: Story, events: list[dict[str, Any]]) -> History:
 
 def page_with_a_hole(story: Story, events: list[dict[str, Any]]) -> History:
     found = [[event["seq"], event["id"], story.raw(event)] for event in (events[0], events[2])]
-    story.read("p1", "read.page", {"e": found, "gap": None}, payload={"after": "0", "after_seq": 0})
+    story.read(f"p{len(story.records)}", "read.page", {"e": found, "gap": None}, payload={"after": "0", "after_seq": 0})
     return story.end()
 
 
@@ -518,6 +543,102 @@ def state_of_another_moment(story: Story, events: list[dict[str, Any]]) -> Histo
     at = {"at": events[1]["id"]}
     story.read("s1", "read.state", {"epoch": "e", "state_at": 3, "state": state_of(shown)}, payload=at)
     return story.end()
+
+
+def page_of(story: Story, events: list[dict[str, Any]], following: str | None, **asked: Any) -> None:
+    found = [[event["seq"], event["id"], story.raw(event)] for event in events]
+    story.read(
+        f"p{len(story.records)}", "read.page", {"e": found, "gap": None, "next": following, "n": 10}, payload=asked
+    )
+
+
+def page_that_goes_on_too_far(story: Story, events: list[dict[str, Any]]) -> History:
+    page_of(story, events[:1], events[2]["id"], after="0", types=["chat.*"])
+    return story.end()
+
+
+def page_back_without_its_edge(story: Story, events: list[dict[str, Any]]) -> History:
+    page_of(story, events[1:2], events[0]["id"], before=events[2]["id"])
+    return story.end()
+
+
+def short_rewind(story: Story, events: list[dict[str, Any]]) -> History:
+    story.subscribe("r2", {"rewind": 2})
+    story.told("r2", replay=1)
+    story.got("r2", events[2])
+    return story.end()
+
+
+def gap_over_what_is_kept(story: Story, events: list[dict[str, Any]]) -> History:
+    fault = {"f": "f1", "name": "channel trimmed", "loses": {"levels": ["fsync"], "since": None, "places": None}}
+    story.add("fault", phase="begin", **fault)
+    story.add("fault", phase="end", f="f1", name="channel trimmed", hit="")
+    story.subscribe("r2", {"after": events[0]["id"], "seq": 1})
+    story.told("r2", gap={"reason": "trimmed", "from_seq": 2, "to_seq": 3})
+    return story.end(room=events[2:])
+
+
+def unread_of_before(story: Story, events: list[dict[str, Any]]) -> History:
+    inbox = "user:alice"
+    notice = story.store("team.notification", {"title": "t"}, channel=inbox, command="n1")
+    story.begin("n1", "", "team.notification", channel=inbox, payload={"title": "t"})
+    story.acknowledge("n1", notice)
+    story.begin("n2", "", "team.notification.read", channel=inbox, payload={"up_to": notice["id"]})
+    read = story.store("team.notification.read", {"up_to": notice["id"]}, channel=inbox, command="n2")
+    story.acknowledge("n2", read, unread=1)
+    return story.end()
+
+
+def refused_though_stored(story: Story, events: list[dict[str, Any]]) -> History:
+    story.begin("again", "message 1", id="m1")
+    story.add("fail", op="again", code=4018)
+    return story.end()
+
+
+def sent_away_for_nothing(story: Story, events: list[dict[str, Any]]) -> History:
+    story.subscribe("r2", {"after": "0"})
+    story.told("r2")
+    story.got("r2", *events)
+    story.add("left", r="r2", why="closed 4019", is_own=False)
+    return story.end()
+
+
+def settings_not_followed(story: Story, events: list[dict[str, Any]]) -> History:
+    story.command("s1", "", "chat.configure", payload={"settings": {"agent": "demo"}})
+    story.t += 10_000
+    story.begin("m9", "asked")
+    asked = story.store("chat.message", {"text": MARK + "asked"}, command="m9")
+    story.acknowledge("m9", asked, disposition="stored")
+    story.store("conversation.updated", {"revision": 1, "changes": {}}, causation=events[-1]["id"])
+    return story.end()
+
+
+def agent_called_unavailable(story: Story, events: list[dict[str, Any]]) -> History:
+    story.t += 4_000
+    story.begin("m9", "asked", payload={"text": MARK, "agent": "demo"})
+    story.add("fail", op="m9", code=4007)
+    return story.end()
+
+
+def open_answer_that_counts_wrong(story: Story, events: list[dict[str, Any]]) -> History:
+    held = {"message_id": "r1.0", "run_id": "r1", "attempt": 2, "text": "old", "offset": 0}
+    read_state(story, events, open_messages=[held])
+    return story.end()
+
+
+def ended_upload_listed(story: Story, events: list[dict[str, Any]]) -> History:
+    ready = story.store("file.ready", {"file_id": "f1"}, "hub", causation=events[0]["id"])
+    shown = {"upload_id": "f1", "user": "alice", "sent": 1, "total": 1, "state": "verifying"}
+    read_state(story, [*events, ready], uploads=[shown])
+    return story.end()
+
+
+def read_state(story: Story, events: list[dict[str, Any]], **live: Any) -> None:
+    """The state of the room as it is, with these live fields."""
+    said = [event for event in events if event["type"] == "chat.message"]
+    messages = [message_of(event, said[at - 1] if at else None) for at, event in enumerate(said)]
+    shown = state_of(messages) | {"count": len(events)} | live
+    story.read("q1", "read.state", {"epoch": "e", "state_at": len(events), "state": shown})
 
 
 def never_fired(story: Story, events: list[dict[str, Any]]) -> History:
@@ -577,6 +698,17 @@ CASES: list[tuple[Callable[[Story, list[dict[str, Any]]], History], str]] = [
     (revoked_and_taken, "token"),
     (never_fired, "fault never fired"),
     (never_looked, "nothing looked at"),
+    (page_that_goes_on_too_far, "untold hole"),
+    (page_back_without_its_edge, "untold hole"),
+    (short_rewind, "untold hole"),
+    (gap_over_what_is_kept, "needless gap"),
+    (unread_of_before, "unread"),
+    (refused_though_stored, "two answers"),
+    (sent_away_for_nothing, "needless refusal"),
+    (settings_not_followed, "settings not followed"),
+    (agent_called_unavailable, "needless refusal"),
+    (open_answer_that_counts_wrong, "state"),
+    (ended_upload_listed, "state"),
 ]
 
 

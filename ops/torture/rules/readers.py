@@ -129,7 +129,7 @@ class _Following:
             self._gap_ends(line, record, gap)
 
     def _gap_ends(self, line: int, record: Record, gap: Record) -> None:
-        """What is said to be missing is not kept: not the head, and nothing that was known then and is there at the end."""
+        """Nothing that is said to be missing is kept: not the head, and not what was known then and is there at the end."""
         self.verdict.look("gaps with their ends")
         head, floor = (int(record["payload"][name]["seq"]) for name in ("head", "floor"))
         entries = log.entries if (log := self.history.logs.get(self.place)) else []

@@ -324,7 +324,7 @@ def test_a_right_state_is_whole() -> None:
 
 
 def test_right_answers_are_whole() -> None:
-    """What the rules of answers look at, as it should be: none of them raises an alarm, and each has looked."""
+    """Everything the rules of answers look at, as it should be: none of them raises an alarm, and each has looked."""
     story, events = talk()
     inbox = "user:alice"
     page_of(story, events[:2], events[1]["id"], after="0", types=["chat.*"])

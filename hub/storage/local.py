@@ -20,6 +20,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from hub.storage.local_files import LocalFiles
+from hub.storage.spool_budget import SpoolBudget, SpoolFull
 from hub.storage.store import BadContent, Download, NewObject, PendingUpload, SignedRequest, StoredObject, StoredPart
 from hub.storage.threads import Threads
 
@@ -91,11 +92,15 @@ CHECKSUM_HEADER: Final = "x-amz-checksum-sha256"
 """The name S3 gives it: one CORS rule and one client serve both stores."""
 _PART: Final = "part"
 _HANDLE: Final = "upload"
+_OWNER: Final = "by"
+"""A digest of who uploads: bytes on their way are bounded by user."""
 _JOIN_BYTES: Final = 1024 * 1024
 """Bytes of a body joined before a thread writes them. Smaller: a thread hop (60 µs) each 64 KiB; larger: memory."""
 _SECRET_BYTES: Final = 32
 PUTS_MAX: Final = 128
 """PUTs a node receives at a time: each may hold 1 MiB of memory and its size on the disk."""
+PUTS_BY_OWNER_MAX: Final = 32
+"""PUTs of one user at a time: nobody takes all of a node's."""
 PUTS_BY_KEY_MAX: Final = 8
 """PUTs of one file at a time; the number of files a user uploads at once has a limit of its own."""
 GRACE_S: Final = 10.0
@@ -109,6 +114,10 @@ class TooManyPuts(Exception):
 
 class TooSlow(Exception):
     """The body arrives more slowly than the store waits for."""
+
+
+def _digest_of(owner: str) -> str:
+    return sha256(owner.encode()).hexdigest()[:16]
 
 
 def _secret_of(root: Path) -> bytes:
@@ -140,8 +149,9 @@ class LocalStore:
         self.secret = _secret_of(root)
         self._clock = clock
         self._threads = Threads("local-store", threads)
-        self._receiving: set[tuple[str, str, str]] = set()
-        """PUTs under way: key, upload and part."""
+        self.budget = SpoolBudget()
+        self._receiving: dict[tuple[str, str, str], str] = {}
+        """PUTs under way: key, upload and part → whose."""
 
     @property
     def spool(self) -> Path:
@@ -154,21 +164,27 @@ class LocalStore:
         query[EXPIRES] = str(int(self._clock()) + life_s)
         return SignedRequest(method, sign(self.secret, method, key, headers, query), headers)
 
-    async def sign_put(self, new: NewObject, life_s: int) -> SignedRequest:
+    async def sign_put(self, new: NewObject, life_s: int, owner: str = "") -> SignedRequest:
         """See ObjectStore."""
         headers = {"content-length": str(new.size), "content-type": new.mime, "if-none-match": "*"}
         if new.sha256:
             headers[CHECKSUM_HEADER] = new.sha256
-        return self._sign("PUT", new.key, headers, {}, life_s)
+        return self._sign("PUT", new.key, headers, {_OWNER: _digest_of(owner)}, life_s)
 
-    async def sign_parts(self, key: str, handle: str, parts: Sequence[StoredPart], life_s: int) -> list[SignedRequest]:
+    async def sign_parts(
+        self, key: str, handle: str, parts: Sequence[StoredPart], life_s: int, owner: str = ""
+    ) -> list[SignedRequest]:
         """See ObjectStore."""
         signed = []
         for part in parts:
             headers = {"content-length": str(part.size)}
             if part.sha256:
                 headers[CHECKSUM_HEADER] = part.sha256
-            signed.append(self._sign("PUT", key, headers, {_HANDLE: handle, _PART: str(part.n)}, life_s))
+            signed.append(
+                self._sign(
+                    "PUT", key, headers, {_HANDLE: handle, _PART: str(part.n), _OWNER: _digest_of(owner)}, life_s
+                )
+            )
         return signed
 
     async def sign_get(self, key: str, download: Download, life_s: int) -> str:
@@ -185,14 +201,23 @@ class LocalStore:
             TooSlow: the body does not keep the least pace.
         """
         own = (ticket.key, ticket.query.get(_HANDLE, ""), ticket.query.get(_PART, ""))
+        owner, size = ticket.query.get(_OWNER, ""), int(ticket.headers["content-length"])
         by_key = sum(key == ticket.key for key, _, _ in self._receiving)
-        if own in self._receiving or by_key >= PUTS_BY_KEY_MAX or len(self._receiving) >= PUTS_MAX:
+        by_owner = sum(other == owner for other in self._receiving.values())
+        is_full = by_key >= PUTS_BY_KEY_MAX or by_owner >= PUTS_BY_OWNER_MAX or len(self._receiving) >= PUTS_MAX
+        if own in self._receiving or is_full:
             raise TooManyPuts("this part is being received already, or too many are; send it again in a second")
-        self._receiving.add(own)
+        try:
+            self.budget.require(owner, size)
+        except SpoolFull as full:
+            raise TooManyPuts("too many bytes are on their way; send these again in a second") from full
+        self._receiving[own] = owner
+        self.budget.add(owner, size)
         try:
             return await self._receive(ticket, body)
         finally:
-            self._receiving.discard(own)
+            del self._receiving[own]
+            self.budget.give_back(owner, size)
 
     async def _receive(self, ticket: LocalRequest, body: AsyncIterator[bytes]) -> str:
         size = int(ticket.headers["content-length"])

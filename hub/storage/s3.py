@@ -16,6 +16,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
+from hub.storage.spool_budget import SpoolBudget
 from hub.storage.store import (
     AlreadyStored,
     BadContent,
@@ -127,6 +128,7 @@ class S3Store:
         self._client: Any = session.client("s3", endpoint_url=settings.endpoint_url, config=settings.config())
         self._threads = Threads("s3", threads)
         self._signers = Threads("s3-sign", 2)
+        self.budget = SpoolBudget()
         self._spool = tempfile.TemporaryDirectory(prefix="hub-s3-")
 
     @property
@@ -152,7 +154,7 @@ class S3Store:
         )
         return url
 
-    async def sign_put(self, new: NewObject, life_s: int) -> SignedRequest:
+    async def sign_put(self, new: NewObject, life_s: int, owner: str = "") -> SignedRequest:  # noqa: ARG002 - S3 takes the bytes itself
         """See ObjectStore."""
         arguments = {
             "Key": new.key,
@@ -165,7 +167,14 @@ class S3Store:
         url = await self._sign("put_object", arguments, life_s)
         return SignedRequest("PUT", url, headers | _checksum_header(new.sha256))
 
-    async def sign_parts(self, key: str, handle: str, parts: Sequence[StoredPart], life_s: int) -> list[SignedRequest]:
+    async def sign_parts(
+        self,
+        key: str,
+        handle: str,
+        parts: Sequence[StoredPart],
+        life_s: int,
+        owner: str = "",  # noqa: ARG002 - S3 takes the bytes itself
+    ) -> list[SignedRequest]:
         """See ObjectStore."""
         signed = []
         for part in parts:

@@ -13,6 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, Protocol
 
+from hub.storage.spool_budget import SpoolBudget
+
 DIGEST_BYTES: Final = 32
 
 
@@ -140,10 +142,12 @@ class PendingUpload:
 class Signing(Protocol):
     """Requests that clients carry out themselves. `life_s` is the seconds until the store refuses them (403)."""
 
-    async def sign_put(self, new: NewObject, life_s: int) -> SignedRequest:
+    async def sign_put(self, new: NewObject, life_s: int, owner: str = "") -> SignedRequest:
         """One PUT of the whole object; size, type and checksum (if given) are signed headers."""
 
-    async def sign_parts(self, key: str, handle: str, parts: Sequence[StoredPart], life_s: int) -> list[SignedRequest]:
+    async def sign_parts(
+        self, key: str, handle: str, parts: Sequence[StoredPart], life_s: int, owner: str = ""
+    ) -> list[SignedRequest]:
         """One PUT for each part; size and checksum (if given) are signed headers."""
 
     async def sign_get(self, key: str, download: Download, life_s: int) -> str:
@@ -216,7 +220,10 @@ class ObjectStore(Signing, Multipart, Objects, Protocol):
 
     Attributes:
         spool: a folder for files on their way into the store.
+        budget: counts the bytes in it.
     """
+
+    budget: SpoolBudget
 
     @property
     def spool(self) -> Path:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, Protocol, Self
 
+from hub.storage.spool_budget import SpoolBudget
 from hub.storage.store import (
     AlreadyStored,
     NewObject,
@@ -51,18 +52,25 @@ class PartSpool:
         folder: the place of the file.
         n: the part's number.
         whole: the digest of everything before this part, which continues with it; None when unknown.
+        budget: counts its bytes as `owner`'s until it is dropped.
 
     Attributes:
         whole: the digest of the file up to the bytes added last.
     """
 
-    def __init__(self, folder: Path, n: int, whole: RunningHash | None) -> None:
+    def __init__(self, folder: Path, n: int, whole: RunningHash | None, budget: SpoolBudget, owner: str) -> None:
         self.n = n
+        self._budget, self._owner, self._counted = budget, owner, 0
         self.whole = whole.copy() if whole is not None else None
         self.path = folder / f"{secrets.token_hex(16)}.part"
         self._file = self.path.open("wb", buffering=0)
         self._digest = sha256()
         self._size = 0
+
+    def count(self, size_bytes: int) -> None:
+        """Count bytes that are about to be appended. In the loop, as `drop`."""
+        self._counted += size_bytes
+        self._budget.add(self._owner, size_bytes)
 
     def add(self, data: memoryview) -> None:
         """Append bytes of the part."""
@@ -81,6 +89,8 @@ class PartSpool:
         """Delete the file, stored or not. May be called again."""
         self._file.close()
         self.path.unlink(missing_ok=True)
+        self._budget.give_back(self._owner, self._counted)
+        self._counted = 0
 
 
 _PROBLEMS: Final = {ChunkVerdict.OFFSET: ChunkProblem.OFFSET, ChunkVerdict.CHECKSUM: ChunkProblem.CHECKSUM}
@@ -125,6 +135,11 @@ async def put_empty(store: ObjectStore, upload: UploadRecord) -> None:
         path.unlink(missing_ok=True)
 
 
+def spool_owner(upload: UploadRecord) -> str:
+    """The user as whose an upload's bytes are counted while they are spooled."""
+    return f"{upload.channel.tenant}/{upload.user}"
+
+
 class UploadReceiver:
     """Takes one upload's chunks, one at a time: `take` must not be called again before it has returned.
 
@@ -148,6 +163,11 @@ class UploadReceiver:
         """The digest of everything stored, when this node saw all of it; else empty."""
         return encode_digest(self._stored.digest()) if self._stored is not None else ""
 
+    @property
+    def is_spooling(self) -> bool:
+        """True while it holds bytes that are not in the store."""
+        return self._spool is not None or self._storing is not None
+
     async def take(self, chunk: Chunk) -> ChunkTaken:
         """Take a chunk, or report its problem.
 
@@ -155,6 +175,7 @@ class UploadReceiver:
 
         Raises:
             ChunkBeyondEnd: it goes beyond the announced size.
+            SpoolFull: nothing of it was taken; the same chunk may be taken later.
             UploadGone: the upload was ended elsewhere.
             StoreUnavailable: the node's disk is full.
         """
@@ -163,6 +184,7 @@ class UploadReceiver:
         if verdict is ChunkVerdict.TOO_LONG:
             raise ChunkBeyondEnd
         if verdict is ChunkVerdict.TAKE:
+            self._store.budget.require(spool_owner(self.upload), len(chunk.data))
             await self._spool_chunk(chunk)
             self._is_paused = self._is_paused and self.next_offset < chunk.offset + len(chunk.data)
             if self.next_offset == self.upload.size:
@@ -206,7 +228,9 @@ class UploadReceiver:
         view = memoryview(chunk.data)
         for piece in slices(chunk.offset, len(chunk.data), self.upload.plan.part_size, self.upload.size):
             if self._spool is None:
-                self._spool = PartSpool(self._store.spool, piece.n, self._spooled)
+                budget, owner = self._store.budget, spool_owner(self.upload)
+                self._spool = PartSpool(self._store.spool, piece.n, self._spooled, budget, owner)
+            self._spool.count(piece.end - piece.start)
             await self._threads.run(self._spool.add, view[piece.start : piece.end])
             self.next_offset += piece.end - piece.start
             if piece.is_last and not await self._send_part(piece):

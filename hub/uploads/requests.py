@@ -16,7 +16,7 @@ from hub.limits.quotas import Quotas
 from hub.protocol.commands import Caller
 from hub.storage.store import NewObject, ObjectStore, SignedRequest, StoredPart, UploadGone
 from hub.uploads.limits import UploadLimits
-from hub.uploads.receiver import ChunkTaken
+from hub.uploads.receiver import ChunkTaken, spool_owner
 from hub.uploads.sockets import ProgressReporter, SocketUploads
 from streams.channel import Channel
 from streams.cursor import ms_of_id
@@ -138,13 +138,13 @@ class UploadAuthorizer:
 
     async def _single(self, upload: UploadRecord, origin: str, life_s: int) -> Json:
         new = NewObject(upload.key, upload.size, upload.mime, upload.sha256)
-        signed = await self.store.sign_put(new, life_s)
+        signed = await self.store.sign_put(new, life_s, spool_owner(upload))
         return {"method": signed.method, "url": absolute(origin, signed.url), "headers": dict(signed.headers)}
 
     async def _multipart(self, upload: UploadRecord, origin: str, life_s: int, parts: Sequence[StoredPart]) -> Json:
         signed: list[SignedRequest] = []
         if parts and upload.state in OPEN:
-            signed = await self.store.sign_parts(upload.key, upload.handle, parts, life_s)
+            signed = await self.store.sign_parts(upload.key, upload.handle, parts, life_s, spool_owner(upload))
         rows = [
             {"n": part.n, "url": absolute(origin, request.url), "headers": dict(request.headers)}
             for part, request in zip(parts, signed, strict=False)

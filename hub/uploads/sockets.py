@@ -14,10 +14,11 @@ from typing import Final, NamedTuple
 
 from hub.errors import ErrorDetail, HubError
 from hub.protocol.commands import Caller
+from hub.storage.spool_budget import SpoolFull
 from hub.storage.store import ObjectStore, StoreError, UploadGone
 from hub.storage.threads import Threads
 from hub.uploads.chunks import Chunk, ChunkProblem
-from hub.uploads.receiver import ChunkBeyondEnd, ChunkTaken, UploadReceiver, put_empty, stored_bytes
+from hub.uploads.receiver import ChunkBeyondEnd, ChunkTaken, UploadReceiver, put_empty, spool_owner, stored_bytes
 from streams.channel import Channel
 from streams.envelope import Actor, Draft, Lane
 from streams.errors import LogUnavailable
@@ -212,7 +213,7 @@ class SocketUploads:
     async def _answer(self, queue: _ChunkQueue, offer: _Offer) -> ChunkTaken | Exception:
         try:
             receiver = await self._receiver(queue, offer)
-            taken = await receiver.take(offer.chunk)
+            taken = await self._take(receiver, offer.chunk)
         except ChunkBeyondEnd:
             return HubError(
                 4017,
@@ -222,6 +223,10 @@ class SocketUploads:
         except UploadGone:
             await self._forget(queue)
             return HubError(4022, "the upload has ended; request another one")
+        except SpoolFull as full:
+            whose = "of yours" if full.owner else "on this node"
+            text = f"too many bytes {whose} wait to be stored; send the same chunk again"
+            return HubError(4013, text, retry_after_ms=1_000)
         except StoreError:
             return HubError(4013, "the file store is unreachable; send the same chunk again", retry_after_ms=1_000)
         except Exception as error:
@@ -230,6 +235,34 @@ class SocketUploads:
         if taken.problem is None:
             self._on_taken(receiver.upload, taken)
         return taken
+
+    async def _take(self, receiver: UploadReceiver, chunk: Chunk) -> ChunkTaken:
+        """Take a chunk; where the spool is full, what rests in it goes first, the longest unused of it.
+
+        Raises:
+            SpoolFull: nothing rests that could go.
+        """
+        while True:
+            try:
+                return await receiver.take(chunk)
+            except SpoolFull as full:
+                if not await self._make_room(full.owner):
+                    raise
+
+    async def _make_room(self, owner: str) -> bool:
+        """Drop the part in hand of an upload that rests, of this user or ("") of anybody. Its client sends those bytes again."""
+        resting = [
+            (queue.used_at, key)
+            for key, queue in self._queues.items()
+            if queue.task is None
+            and queue.receiver is not None
+            and queue.receiver.is_spooling
+            and owner in {"", spool_owner(queue.receiver.upload)}
+        ]
+        if not resting:
+            return False
+        await self._forget(self._queues.pop(min(resting)[1]))
+        return True
 
     async def _receiver(self, queue: _ChunkQueue, offer: _Offer) -> UploadReceiver:
         """The queue's receiver, once it is checked that this user may (still) send."""

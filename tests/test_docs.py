@@ -11,6 +11,8 @@ from typing import Final
 
 import pytest
 
+from hub.limits.rates import DEFAULT_RATES
+
 ROOT: Final = Path(__file__).parents[1]
 DECISIONS: Final = sorted((ROOT / "ops" / "decisions").glob("0*.md"))
 LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -77,3 +79,18 @@ def test_decisions_stand_in_a_row() -> None:
         page.name for page in DECISIONS if not page.read_text(encoding="utf-8").startswith(f"# {page.name[:4]} ")
     ] == []
     assert [page.name for page in DECISIONS if f"]({page.name})" not in index] == []
+
+
+def test_the_rates_in_the_contract_are_those_of_a_node() -> None:
+    """Each class has its row, with the node's figures."""
+    page = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+)([^|]*)\| ([\d,]+) \|", page.partition("## Rates")[2], re.MULTILINE)
+    told = {
+        name: (_number(per) / (60 if " a minute" in unit else 1), _number(burst)) for name, per, unit, burst in rows
+    }
+
+    assert told == {name: (rate.per_s, rate.burst) for name, rate in DEFAULT_RATES.items()}
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", ""))

@@ -23,6 +23,7 @@ from hub.client.errors import (
     Retry,
     StreamBroken,
     UploadFailed,
+    Wait,
 )
 from hub.client.items import ChannelState, Cursor, Event, Gap, History, Item, Receipt, Reply, Signal, Stored, Subscribed
 from hub.client.subscription import Subscription
@@ -59,4 +60,5 @@ __all__ = [
     "Token",
     "UploadFailed",
     "UploadedFile",
+    "Wait",
 ]

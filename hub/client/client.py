@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self, overload
 from hub.client.core import Core
 from hub.client.cursors import CursorStore, MemoryCursors
 from hub.client.driver import Driver, Token, TokenSource
-from hub.client.errors import ClientError, HubClosed, HubUnreachable, OutboxFull
+from hub.client.errors import ClientError, HubClosed, HubUnreachable, OutboxFull, Wait
 from hub.client.feed import SubscribeOptions
 from hub.client.feeds import Identity
 from hub.client.items import LIVE_ONLY, ChannelState, Cursor, Event, History, Item, Payload, Reply, Stored
@@ -43,6 +43,7 @@ class HubClient:
         max_pending: unanswered commands before `OutboxFull`.
         connect_timeout_s: seconds for the first connection; None tries for ever.
         capabilities: announced to the hub.
+        on_wait: called whenever a command waits for the user's rate, or because the hub cannot store now; the log has it too.
         jitter: draws from [0, 1), for back-off.
         new_id: makes command ids, unique for this user within ten minutes.
     """
@@ -58,6 +59,7 @@ class HubClient:
         max_pending: int = 10_000,
         connect_timeout_s: float | None = 10.0,
         capabilities: Iterable[str] = ("batch", "live_state"),
+        on_wait: Callable[[Wait], None] | None = None,
         jitter: Callable[[], float] = random.random,
         new_id: Callable[[], str] | None = None,
     ) -> None:
@@ -65,7 +67,7 @@ class HubClient:
         identity = Identity(client_id, "hub-python", VERSION, tuple(capabilities))
         self._new_id = new_id or _id_maker()
         self._core = Core(identity, new_id=self._new_id, jitter=jitter, can_refresh=source.renewable)
-        self._driver = Driver(self._core, [url] if isinstance(url, str) else url, source)
+        self._driver = Driver(self._core, [url] if isinstance(url, str) else url, source, on_wait)
         self._store = MemoryCursors() if cursors is None else cursors
         self._buffer = buffer
         self._max_pending = max_pending
@@ -218,6 +220,8 @@ class HubClient:
 
     async def send(self, channel: str, text: str, **fields: object) -> Stored:
         """Send a message to a conversation; `fields` as `chat.message` in the catalogue. Returns once it is stored.
+
+        Over the user's rate it waits and sends again; `on_wait` and the log say so.
 
         Raises:
             HubError: refused; nothing was stored.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
-from hub.client.errors import ClientError, HubClosed, HubError, Retry
+from hub.client.errors import ClientError, HubClosed, HubError, Retry, Wait
 from hub.client.feed import Feed, Taken
 from hub.client.feeds import Feeds, Identity, first_message
 from hub.client.items import Payload, Reply
@@ -47,6 +47,7 @@ class Core:
         welcome: the newest `connection.ack`.
         hole_count: times the hub left events out without a gap; each was mended by asking again.
         repeat_count: events the hub sent a second time on one subscription; each was dropped.
+        waits: commands that wait since the owner last took them, each with True if nothing waited for the same reason before.
         over: the reason the client has ended for good; None while it lives.
         waiting: readers that wait for items; kept by the owner.
     """
@@ -59,6 +60,7 @@ class Core:
         self.broken: str | None = None
         self.hole_count = self.repeat_count = 0
         self.over: ClientError | None = None
+        self.waits: list[tuple[Wait, bool]] = []
         self.wants_token = False
         self.welcome: Payload | None = None
         self.next_due = float("inf")
@@ -137,6 +139,11 @@ class Core:
         frames, self.outgoing = self.outgoing, []
         return frames
 
+    def take_waits(self) -> list[tuple[Wait, bool]]:
+        """Take what is to be told about waiting commands."""
+        waits, self.waits = self.waits, []
+        return waits
+
     def open(self, token: str, now: float) -> None:
         """Begin the handshake on a new socket."""
         self.socket_state, self.broken, self.wants_token = SocketState.HANDSHAKE, None, False
@@ -213,7 +220,9 @@ class Core:
         re, payload, channel = frame["re"], frame["payload"], frame.get("channel")
         if frame["type"] == "connection.error":
             error = HubError(payload, channel)
-            self.outbox.refuse(re, error, now + self._recovery.pause_s(self.outbox.attempts(re), error))
+            held = self.outbox.refuse(re, error, now + self._recovery.pause_s(self.outbox.attempts(re), error))
+            if held is not None:
+                self.waits.append((Wait(re, held.command.channel, held.due - now, error), held.is_new))
         else:
             self._recovery.progressed()
             self.outbox.settle(re, Reply(frame["type"], re, channel, payload, text.encode()))

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from hub.client.core import Core, SocketState
-from hub.client.errors import ClientError, ConnectionRefused, Retry
+from hub.client.errors import ClientError, ConnectionRefused, Retry, Wait
 from hub.client.recovery import Over, Verdict
 from hub.client.wire import join
 
@@ -90,7 +90,10 @@ class Driver:
         trouble: the error of the newest attempt to connect; None after a success.
     """
 
-    def __init__(self, core: Core, urls: Sequence[str], token: TokenSource) -> None:
+    def __init__(
+        self, core: Core, urls: Sequence[str], token: TokenSource, on_wait: Callable[[Wait], None] | None = None
+    ) -> None:
+        self._on_wait = on_wait
         self.settled = asyncio.Event()
         self.trouble: Exception | None = None
         self._core = core
@@ -213,6 +216,8 @@ class Driver:
                 await self._rest()
             text = await socket.recv(decode=True)
             core.receive(text, clock())
+            if core.waits:
+                self._tell_waits()
             if core.outgoing:
                 self._writable.set()
             if core.next_due < self._armed_for:
@@ -221,6 +226,17 @@ class Driver:
                 self._renew()
             if core.socket_state is SocketState.READY and not self.settled.is_set():
                 self.settled.set()
+
+    def _tell_waits(self) -> None:
+        """Say that commands wait: to the log when they begin to, to the user at each refusal."""
+        for wait, is_new in self._core.take_waits():
+            if is_new:
+                _log.warning("%s", wait)
+            if self._on_wait is not None:
+                try:
+                    self._on_wait(wait)
+                except Exception:
+                    _log.exception("on_wait failed; the command waits all the same")
 
     async def _rest(self) -> None:
         """Leave the socket unread until a reader has made room, or another one waits."""

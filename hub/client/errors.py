@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -63,6 +64,27 @@ class HubError(ClientError):
         self.details: tuple[Payload, ...] = tuple(payload.get("details", ()))
         self.channel = channel
         super().__init__(f"{self.code} {self.name}: {self.message}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A command waits, because of the user's rate or because the hub cannot store now, and is sent again by itself.
+
+    Attributes:
+        command_id: of the command that was refused; later ones of the channel wait behind it.
+        channel: the command's, if it has one.
+        wait_s: seconds until it is sent again.
+        error: the hub's refusal: 4004 `rate_limited`, 4013 `unavailable` and the like.
+    """
+
+    command_id: str
+    channel: str | None
+    wait_s: float
+    error: HubError
+
+    def __str__(self) -> str:
+        place = f" in {self.channel}" if self.channel else ""
+        return f"commands{place} wait {self.wait_s:.1f} s and are sent again by themselves ({self.error})"
 
 
 class ConnectionRefused(HubError):

@@ -49,6 +49,16 @@ class Hold:
     probe: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A command that waits because the hub said "later"; `is_new` if nothing waited for the same reason before."""
+
+    command: Command
+    error: HubError
+    due: float
+    is_new: bool
+
+
 class Outbox:
     """The unanswered commands, oldest first."""
 
@@ -93,19 +103,21 @@ class Outbox:
                 self._ready += [self._let_go(held) for held in self._held_by(key)]
         return command
 
-    def refuse(self, command_id: str, error: HubError, due: float) -> None:
-        """Handle an error. "Later" keeps the command and repeats it after `due`; else it is settled."""
+    def refuse(self, command_id: str, error: HubError, due: float) -> Held | None:
+        """Handle an error. "Later" keeps the command and repeats it after `due`; else it is settled, and None returned."""
         command = self._pending[command_id]
         command.attempts += 1
         if error.retry not in (Retry.BACKOFF, Retry.NOW) or command.attempts >= _ATTEMPTS_MAX:
             self.settle(command_id, error)
-            return
+            return None
         key = command.channel if command.channel and error.code in _OF_THE_CHANNEL else f"#{command_id}"
         command.held_by = key
+        is_new = key not in self._holds
         hold = self._holds.setdefault(key, Hold(due))
         if hold.probe == command_id:
             hold.probe = None
         hold.due = max(due, hold.due)
+        return Held(command, error, hold.due, is_new)
 
     def attempts(self, command_id: str) -> int:
         """The number of refusals of a pending command so far."""

@@ -20,6 +20,7 @@ from hub.client import (
     Receipt,
     Signal,
     Subscribed,
+    Wait,
 )
 from streams.channel import parse_channel
 from support.nodes import Node, running_node, token
@@ -295,3 +296,26 @@ async def test_more_channels_than_one_frame_names_are_resumed(node, tenant):
         for n in (0, 99, 100, 179):
             await hub.send(f"conversation:{n}", "x")
             assert (await take(readers[n], 1))[0].seq == 1
+
+
+async def test_a_client_that_waits_for_its_rate_says_so(
+    redis_url: str, tenant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`send` took as long as the rate made it, and looked as if the hub hung. A callback that fails costs nothing."""
+    waits: list[Wait] = []
+
+    def on_wait(wait: Wait) -> None:
+        waits.append(wait)
+        raise RuntimeError("a fault of the user's")
+
+    async with (
+        running_node(redis_url, rate_limits={"chat": (20.0, 2.0)}) as node,
+        HubClient(node.url, token("alice", tenant), on_wait=on_wait) as hub,
+    ):
+        stored = await asyncio.gather(*(hub.send(CHANNEL, str(number)) for number in range(8)))
+
+    assert [each.seq for each in stored] == list(range(1, 9))
+    assert {(wait.error.code, wait.channel, wait.wait_s > 0) for wait in waits} == {(4004, CHANNEL, True)}
+    told = [line for line in caplog.messages if "sent again by themselves" in line]
+    assert CHANNEL in told[0]
+    assert len(told) <= len(waits)

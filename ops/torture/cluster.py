@@ -167,7 +167,7 @@ class WallClock:
 
     def prepare(self) -> dict[str, str]:
         """The environment of a process that is to have this clock."""
-        shim = build_shim()
+        shim = build_shim(self.path.parent)
         self.is_there = shim is not None
         self.path.write_bytes(struct.pack("d", 0.0))
         return {"LD_PRELOAD": str(shim), "TORTURE_CLOCK": str(self.path)} if shim else {}

@@ -79,7 +79,7 @@ async def simulate(binary: Path, folder: Path, events: int, lives: int, tell: Ca
     Raises:
         RuntimeError: this machine has no C compiler, or an event was refused.
     """
-    if build_shim() is None:
+    if build_shim(folder) is None:
         raise RuntimeError("the simulation needs a C compiler: fdatasync cannot be watched without one")
     report, begun, chance = PowerReport(), time.monotonic(), random.Random(1)
     for life in range(lives):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import functools
 import importlib.util
 import os
@@ -13,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -66,14 +64,12 @@ def _name_of(binary: Path) -> str:
 
 
 @functools.cache
-def build_shim() -> Path | None:
-    """The shim as a shared object, compiled for this machine; None without a C compiler (and only on Linux)."""
+def build_shim(folder: Path) -> Path | None:
+    """The shim as a shared object in a run's folder; None without a C compiler (and only on Linux)."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or platform.system() != "Linux":
         return None
-    folder = tempfile.mkdtemp(prefix="hub-torture-shim-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    built = Path(folder) / "shim.so"
+    built = folder / "shim.so"
     made = subprocess.run(
         [compiler, "-O2", "-shared", "-fPIC", "-o", built, SHIM_SOURCE, "-ldl"], capture_output=True, check=False
     )

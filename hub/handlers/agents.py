@@ -11,6 +11,7 @@ from hub.handlers.conversations import (
     cancel_run,
     no_such_run,
     require_files,
+    require_offered,
     run_results,
 )
 from hub.ports import ClientConnection, NodePort
@@ -31,6 +32,7 @@ class AgentCommands:
     async def invoke(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Begin a run. Its home is this channel."""
         payload, place = cast("AgentInvoke", command.payload), command.place
+        require_offered(payload.on_busy)
         agent = agent_for(place, payload.agent)
         await self._conversations.require_agent(command, agent)
         await require_files(self._node.log, command, payload.parts)

@@ -119,9 +119,8 @@ class Conversations:
         """The command with the run it asks for. Where it is silent about a busy channel, the settings decide.
 
         Raises:
-            HubError: 4024, a way to handle a busy channel that this hub does not offer; 4004, too many runs at once.
+            HubError: 4004, too many runs at once.
         """
-        require_offered(on_busy)
         place, user, now_ms = command.place, command.caller.principal.user, self._node.log.now_ms()
         busy = on_busy or await self._busy_setting(place)
         slot = await self._take_slot(command)

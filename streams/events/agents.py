@@ -189,7 +189,7 @@ EVENTS: tuple[EventType, ...] = (
         model=AgentInvoke,
         results=("run_id", "channel"),
         rate="agent",
-        errors=(4007, 4018, 4021),
+        errors=(4007, 4018, 4021, 4024),
         ag_ui="RunAgentInput",
         summary="Starts a run.",
     ),

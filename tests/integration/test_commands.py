@@ -6,6 +6,7 @@ from typing import Any
 
 from streams.channel import parse_channel
 from streams.envelope import Actor
+from streams.events import CATALOGUE
 from support.nodes import running_node, token
 from support.socket_client import SocketClient, client
 
@@ -89,15 +90,23 @@ async def test_a_person_of_an_agents_name_may_not_change_what_the_agent_said(red
 async def test_ways_to_handle_a_busy_channel_that_are_not_offered_are_4024_everywhere(
     redis_url: str, tenant: str
 ) -> None:
-    """As a setting they were accepted, and acted as `enqueue`."""
+    """As a setting, or where no agent answers, they were accepted without effect. The catalogue names the code."""
+    commands: dict[str, list[dict[str, Any]]] = {
+        "chat.configure": [{"settings": {}}],
+        "chat.message": [{"text": "hi"}, {"text": "hi", "agent": "none"}, {"text": "hi", "agent": "nobody-serves-it"}],
+        "agent.invoke": [{"agent": "nobody-serves-it", "input": "hi"}],
+    }
+    codes = set()
     async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
-        codes = [
-            code_of(await a.answer("chat.configure", {"settings": {"on_busy": way}}, "conversation:1"))
-            for way in ("interrupt", "steer")
-        ]
+        for type_, payloads in commands.items():
+            for payload in payloads:
+                for way in ("interrupt", "steer"):
+                    asked = {"settings": {"on_busy": way}} if "settings" in payload else payload | {"on_busy": way}
+                    codes.add(code_of(await a.answer(type_, asked, "conversation:1")))
         kept = await a.answer("chat.configure", {"settings": {"on_busy": "reject"}}, "conversation:1")
 
-    assert (codes, kept["type"]) == ([4024, 4024], "ack")
+    assert (codes, kept["type"], kept["payload"]["seq"]) == ({4024}, "ack", 1)
+    assert all(4024 in CATALOGUE[type_].errors for type_ in commands)
 
 
 async def test_an_inbox_is_read_by_its_owner_alone(redis_url: str, tenant: str) -> None:

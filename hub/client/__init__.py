@@ -8,10 +8,12 @@ Events of a channel arrive in `seq` order, each once, with none left out, over a
 that is impossible a gap is raised or reported, never hidden.
 """
 
+from hub.client.answers import Answer, answers, follow
 from hub.client.client import VERSION, HubClient
 from hub.client.cursors import CursorStore, FileCursors, MemoryCursors
 from hub.client.driver import Token
 from hub.client.errors import (
+    AnswerFailed,
     ChannelClosed,
     ClientError,
     ConnectionRefused,
@@ -31,6 +33,8 @@ from hub.client.uploads import UploadedFile
 
 __all__ = [
     "VERSION",
+    "Answer",
+    "AnswerFailed",
     "ChannelClosed",
     "ChannelState",
     "ClientError",
@@ -61,4 +65,6 @@ __all__ = [
     "UploadFailed",
     "UploadedFile",
     "Wait",
+    "answers",
+    "follow",
 ]

@@ -156,3 +156,22 @@ class UploadFailed(ClientError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(f"the upload failed ({reason}): {message}")
         self.reason = reason
+
+
+class AnswerFailed(ClientError):
+    """The run of an agent ended without its whole answer; the text tells the agent's reason.
+
+    Attributes:
+        outcome: `failed`, `expired` or `cancelled`.
+        code, is_retryable: of the agent's error, where it gave one.
+    """
+
+    def __init__(self, complete: Payload) -> None:
+        error: Payload = complete.get("error") or {}
+        self.run_id: str = complete["run_id"]
+        self.outcome: str = complete["outcome"]
+        self.code: str = error.get("code", "")
+        self.is_retryable: bool = error.get("retryable", False)
+        how = {"failed": "failed", "expired": "expired"}.get(self.outcome, f"was {self.outcome}")
+        reason = f" ({self.code}): {error['message']}" if error else ""
+        super().__init__(f"{complete['agent']} {how}{reason}")

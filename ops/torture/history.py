@@ -334,6 +334,12 @@ class History:
         begins = [record for _, record in self.of("fault") if record["phase"] == "begin"]
         return [(record["t"], ends.get(record["f"], float("inf"))) for record in begins]
 
+    def times_of(self, fault: str) -> list[tuple[float, float]]:
+        """From when to when each fault of a kind went on."""
+        named = [record for _, record in self.of("fault") if record["name"] == fault]
+        ends = {record["f"]: record["t"] for record in named if record["phase"] == "end"}
+        return [(record["t"], ends.get(record["f"], float("inf"))) for record in named if record["phase"] == "begin"]
+
     def is_disturbed(self, from_ms: float, to_ms: float) -> bool:
         """True if anything was broken in that time, or a second before."""
         return any(begin <= to_ms and end >= from_ms - 1_000 for begin, end in self._broken)

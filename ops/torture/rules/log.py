@@ -24,7 +24,7 @@ def judge_log(history: History, verdict: Verdict) -> None:
     _twice(history, verdict, stored)
     _real_time(history, verdict, commands)
     _pipelines(history, verdict, commands)
-    _refusals(verdict, commands)
+    _refusals(history, verdict, commands)
     _open_after_calm(history, verdict)
 
 
@@ -261,14 +261,22 @@ def _pipelines(history: History, verdict: Verdict, commands: list[Op]) -> None:
         last[(op.invoke["c"], op.place)] = op
 
 
+_STORE_FULL: Final = 4011
+_FULL_MS: Final = 5_000
+"""So long a node may take Redis for full that is not any more."""
 _NEVER_DUE: Final = frozenset({4003, 4005, 4006, 4009, 4011})
 """Refusals that no command of these people deserves."""
 
 
-def _refusals(verdict: Verdict, commands: list[Op]) -> None:
+def _refusals(history: History, verdict: Verdict, commands: list[Op]) -> None:
     """A sound command of somebody who may give it is not refused as malformed, forbidden or used before."""
+    full = history.times_of("redis full")
     for op in commands:
         if op.outcome is not None and op.outcome["k"] == "fail" and op.outcome["code"] in _NEVER_DUE:
+            if op.outcome["code"] == _STORE_FULL and any(
+                a <= op.ended_ms and op.began_ms <= b + _FULL_MS for a, b in full
+            ):
+                continue  # a tenant that has had its part of the reserve
             sentence = f"{_command(op)} was refused with {op.outcome['code']}"
             verdict.add("needless refusal", op.ended_ms, sentence, *op.lines)
 

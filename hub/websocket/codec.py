@@ -180,17 +180,42 @@ class TooLarge(Exception):
     """A message is longer than the limit once it is inflated."""
 
 
+_PIECE_BYTES: Final = 4_096
+"""A message is inflated in pieces of this size, each of which counts before the next is made; with zlib's own 40 KB a message
+that grows past the limit holds no more than 64 KiB beyond it."""
+_SLICE_BYTES: Final = 2_048
+"""Compressed bytes are given to zlib in slices, as it copies what it has no room for."""
+_ENDS: Final = (b"", DEFLATE_TAIL, b"\0" + DEFLATE_TAIL)
+"""The bytes that may stand behind a final block: section 7.2.3.4 has a zero there."""
+
+
 def inflate(payload: bytes, limit_bytes: int) -> bytes:
     """Inflate a compressed message (RFC 7692 section 7.2.2).
 
     Raises:
-        TooLarge: it has more than `limit_bytes`; it was not inflated further than that.
-        zlib.error: not a deflate stream.
+        TooLarge: it has more than `limit_bytes`; it was not inflated further than a piece beyond.
+        zlib.error: not a deflate stream, or one with bytes behind its end.
     """
-    plain = zlib.decompressobj(WINDOW_BITS).decompress(payload + DEFLATE_TAIL, limit_bytes + 1)
-    if len(plain) > limit_bytes:
-        raise TooLarge
-    return plain
+    inflater = zlib.decompressobj(WINDOW_BITS)
+    pieces: list[bytes] = []
+    room_bytes = limit_bytes
+    end = len(payload)
+    for at in range(0, end + 1, _SLICE_BYTES):
+        rest = payload[at : at + _SLICE_BYTES]
+        if at + _SLICE_BYTES > end:
+            rest += DEFLATE_TAIL
+        piece = inflater.decompress(rest, _PIECE_BYTES)
+        while piece:
+            room_bytes -= len(piece)
+            if room_bytes < 0:
+                raise TooLarge
+            pieces.append(piece)
+            if len(piece) < _PIECE_BYTES:
+                break
+            piece = inflater.decompress(inflater.unconsumed_tail, _PIECE_BYTES)
+    if inflater.eof and inflater.unused_data not in _ENDS:
+        raise zlib.error("bytes behind the final block")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class PartialMessage:
@@ -250,7 +275,7 @@ class PartialMessage:
         if not self.is_deflated:
             return bytes(self.body)
         plain = inflate(bytes(self.body), limit_bytes)
-        if self.opcode == TEXT:
+        if self.opcode == TEXT and not plain.isascii():
             plain.decode()
         return plain
 
@@ -281,6 +306,9 @@ _MEDIUM: Final = 126
 _MEDIUM_HEAD_BYTES: Final = 8
 _OPCODES: Final = frozenset({_CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 _FAST_BYTES_MAX: Final = (len(REPEAT) - 1) * 4
+FEED_BYTES_MAX: Final = 262_144
+"""As much as one read may bring. Where messages are compressed, a `feed` ends with the message that goes over it: one read would
+else inflate to a thousand times its size."""
 
 PROTOCOL_ERROR: Final = 1002
 INVALID_UTF8: Final = 1007
@@ -294,38 +322,36 @@ class _Violation(Exception):
 
 
 class FrameDecoder:
-    """Decodes one client's bytes, in any split, into events. An idle decoder holds four references and no buffer.
+    """Decodes one client's bytes, in any split, into events. An idle decoder holds two references and no buffer.
 
     Args:
-        message_size_limit_bytes: the largest message accepted, fragments added up; one byte more is a 1009.
+        message_size_limit_bytes: the largest message accepted, fragments added up and inflated; one byte more is a 1009.
         is_deflate: true if compressed messages were agreed on (RFC 7692, see `hub.websocket.deflate`).
-        first_limit_bytes: a smaller limit that holds until `trust`; messages are then handed out one a `feed`, so that those
-            behind the first are read by the limit that the first earned.
+        is_one_a_feed: true to hand messages out one a `feed` until `trust`, so that those behind the first are read by the
+            limit that the first earned.
 
     Attributes:
-        is_one_a_feed: true while messages are handed out so.
+        is_deflate: see above.
+        has_more: true if bytes wait that may hold whole messages: call `feed` again, with b"" or what comes next.
     """
 
     __slots__ = (
-        "_fast_limit",
         "_held",
-        "_is_deflate",
+        "_is_discarding",
         "_is_done",
+        "_is_one_a_feed",
         "_limit",
         "_message",
-        "_trusted_limit",
-        "is_one_a_feed",
+        "has_more",
+        "is_deflate",
     )
 
-    def __init__(
-        self, message_size_limit_bytes: int, *, is_deflate: bool = False, first_limit_bytes: int | None = None
-    ) -> None:
-        self._is_deflate = is_deflate
-        self._limit = self._trusted_limit = message_size_limit_bytes
-        self.is_one_a_feed = first_limit_bytes is not None
-        if first_limit_bytes is not None:
-            self._limit = min(first_limit_bytes, message_size_limit_bytes)
-        self._fast_limit = min(message_size_limit_bytes, _FAST_BYTES_MAX)
+    def __init__(self, message_size_limit_bytes: int, *, is_deflate: bool = False, is_one_a_feed: bool = False) -> None:
+        self.is_deflate = is_deflate
+        self.has_more = False
+        self._limit = message_size_limit_bytes
+        self._is_one_a_feed = is_one_a_feed
+        self._is_discarding = False
         self._held = b""
         self._message: PartialMessage | None = None
         self._is_done = False
@@ -337,9 +363,10 @@ class FrameDecoder:
         if self._held:
             data = self._held + data
             self._held = b""
+            self.has_more = False
         events: list[FrameEvent] = []
         try:
-            if self.is_one_a_feed:
+            if self._is_one_a_feed:
                 self._read_one(data, events)
             else:
                 self._read(data, events)
@@ -349,14 +376,15 @@ class FrameDecoder:
             self._stop(events, FAILED, close_payload(INVALID_UTF8, "text must be UTF-8"))
         return events
 
-    def trust(self) -> None:
-        """Apply the full limit: the peer has authenticated."""
-        self._limit = self._trusted_limit
-        self.is_one_a_feed = False
+    def trust(self, message_size_limit_bytes: int) -> None:
+        """Apply another limit from now on, to as many messages a `feed` as come: the peer has authenticated."""
+        self._limit = message_size_limit_bytes
+        self._is_one_a_feed = False
 
-    def hand_out_all(self) -> None:
-        """Hand out all messages of a `feed` at once, still by the smaller limit."""
-        self.is_one_a_feed = False
+    def discard(self) -> None:
+        """Inflate nothing from now on, and hand out what comes at once: messages are thrown away, only a Close counts."""
+        self._is_discarding = True
+        self._is_one_a_feed = False
 
     def _stop(self, events: list[FrameEvent], kind: int, payload: bytes) -> None:
         events.append((kind, payload))
@@ -368,7 +396,8 @@ class FrameDecoder:
         """Loop over frames. Nearly all are whole masked text of at most 1,020 bytes, which is read right here."""
         at = 0
         end = len(data)
-        limit = self._fast_limit
+        limit = min(self._limit, _FAST_BYTES_MAX)
+        room_bytes = FEED_BYTES_MAX
         while at < end:
             if data[at] == _FINAL_TEXT and self._message is None and end - at >= _MEDIUM_HEAD_BYTES:
                 size = data[at + 1] - _MASKED
@@ -390,7 +419,13 @@ class FrameDecoder:
                     events.append((TEXT, payload))
                     at = stop
                     continue
+            count = len(events)
             at = self._read_any(data, at, end, events)
+            if self.is_deflate and len(events) > count:
+                room_bytes -= len(events[-1][1])
+                if room_bytes < 0 and at < end:
+                    self._hold(data[at:])
+                    return
 
     def _read_one(self, data: bytes, events: list[FrameEvent]) -> None:
         """Read up to the end of one message, with the control frames before it; the rest is kept for the next `feed`."""
@@ -398,8 +433,12 @@ class FrameDecoder:
         while at < len(data):
             at = self._read_any(data, at, len(data), events)
             if events and events[-1][0] in _DATA_OPCODES:
-                self._held = data[at:]
+                self._hold(data[at:])
                 return
+
+    def _hold(self, rest: bytes) -> None:
+        self._held = rest
+        self.has_more = bool(rest)
 
     def _read_any(self, data: bytes, at: int, end: int, events: list[FrameEvent]) -> int:
         """Read one frame, or as much of it as there is; returns the position after it."""
@@ -428,6 +467,8 @@ class FrameDecoder:
         return stop
 
     def _finished(self, message: PartialMessage) -> bytes:
+        if self._is_discarding:
+            return b""
         try:
             return message.finish(self._limit)
         except TooLarge:
@@ -455,7 +496,7 @@ class FrameDecoder:
 
     def _check_first_bytes(self, first: int, second: int) -> None:
         opcode = first & 0x0F
-        if first & _RESERVED and not (first & _RESERVED == RESERVED_1 and self._is_deflate and opcode in _DATA_OPCODES):
+        if first & _RESERVED and not (first & _RESERVED == RESERVED_1 and self.is_deflate and opcode in _DATA_OPCODES):
             raise _Violation(PROTOCOL_ERROR, "reserved bits must be 0")
         if opcode not in _OPCODES:
             raise _Violation(PROTOCOL_ERROR, "reserved opcode")

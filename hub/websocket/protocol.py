@@ -104,8 +104,8 @@ class LeanWebSocket(asyncio.Protocol):
     __slots__ = (
         "_close_code",
         "_connections",
-        "_deadline",
         "_decoder",
+        "_next",
         "_owed_pong",
         "_phase",
         "_receiver",
@@ -119,8 +119,10 @@ class LeanWebSocket(asyncio.Protocol):
         self._connections = server_state.connections
         self._phase = _OPENING
         self._close_code = 1006
-        self._deadline: asyncio.TimerHandle | None = None
         self._decoder: FrameDecoder | None = None
+        self._next: asyncio.Handle | None = (
+            None  # while open: the rest of a read; afterwards: the deadline of the ending
+        )
         self._owed_pong: bytes | None = None
         self._receiver: SocketReceiver | None = None
         self.is_writable = True
@@ -150,10 +152,12 @@ class LeanWebSocket(asyncio.Protocol):
             is_deflate = settings.is_deflate_accepted and accepts(upgrade.headers.get(b"sec-websocket-extensions", b""))
             transport.write(accept_response(upgrade, extension=ACCEPTED if is_deflate else None))
             self.write = self._write_deflated if is_deflate else transport.write
+            first_limit_bytes = settings.handshake_size_limit_bytes
+            limit_bytes = settings.message_size_limit_bytes
             self._decoder = FrameDecoder(
-                settings.message_size_limit_bytes,
+                limit_bytes if first_limit_bytes is None else min(first_limit_bytes, limit_bytes),
                 is_deflate=is_deflate,
-                first_limit_bytes=settings.handshake_size_limit_bytes,
+                is_one_a_feed=first_limit_bytes is not None,
             )
             self._start(receiver, upgrade)
 
@@ -179,10 +183,8 @@ class LeanWebSocket(asyncio.Protocol):
             if self._phase is _OPENING:
                 self._open(data)
             return
-        is_one_a_feed = decoder.is_one_a_feed
         try:
-            events = decoder.feed(data)
-            for kind, payload in events:
+            for kind, payload in decoder.feed(data):
                 if self._phase is not _OPEN:
                     self._end_by(kind, payload)
                 elif kind == TEXT:
@@ -194,10 +196,28 @@ class LeanWebSocket(asyncio.Protocol):
                     receiver.heard()
                 else:
                     self._end_by(kind, payload)
-            if is_one_a_feed and events:
-                self.data_received(b"")  # what came right behind it
+            if decoder.has_more:
+                self._rest()
         except Exception:
             self._break()
+
+    def _rest(self) -> None:
+        """Have the messages that wait in the decoder handed over in the next tick, before anything more is read.
+
+        Not if the receiver paused: then `resume_reading` does so.
+        """
+        if self._phase is _OPEN and self._transport.is_reading():
+            self._transport.pause_reading()
+            self._read_on_soon()
+
+    def _read_on_soon(self) -> None:
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._next = None
+        self._transport.resume_reading()
+        self.data_received(b"")
 
     def _answer(self, kind: int, payload: bytes) -> None:
         """Answer a ping; a peer that does not read its pongs is owed the latest only (RFC 6455 section 5.5.3)."""
@@ -231,12 +251,14 @@ class LeanWebSocket(asyncio.Protocol):
             return
         self.write(frame)
         self.write = _discard
-        self._phase = _CLOSING
-        if self._decoder is not None:
-            self._decoder.hand_out_all()  # messages are thrown away from here on
+        self._end(_CLOSING)
         self._close_code = code
-        self._transport.resume_reading()  # or the peer's Close would never be read
         self._start_deadline()
+        self._transport.resume_reading()  # or the peer's Close would never be read
+        if self._decoder is not None:
+            self._decoder.discard()
+            if self._decoder.has_more:  # it may be there already
+                asyncio.get_running_loop().call_soon(self.data_received, b"")
 
     def _write_deflated(self, frames: bytes, /) -> None:
         """Stands for `write` where compression was agreed on."""
@@ -246,23 +268,28 @@ class LeanWebSocket(asyncio.Protocol):
         """See `SocketTransport`."""
         if self._phase is not _CLOSED:
             self.write = _discard
-            self._phase = _LINGERING
+            self._end(_LINGERING)
             self._decoder = None
             self._transport.abort()
 
     def trust(self) -> None:
         """See `SocketTransport`."""
         if self._decoder is not None:
-            self._decoder.trust()
+            self._decoder.trust(self.settings.message_size_limit_bytes)
 
     def pause_reading(self) -> None:
         """See `SocketTransport`."""
         if self._phase is _OPEN:
             self._transport.pause_reading()
+            self._forget_next()
 
     def resume_reading(self) -> None:
         """See `SocketTransport`."""
-        if self._phase is _OPEN:
+        if self._phase is not _OPEN:
+            return
+        if self._decoder is not None and self._decoder.has_more:
+            self._read_on_soon()
+        else:
             self._transport.resume_reading()
 
     def pause_writing(self) -> None:
@@ -297,7 +324,7 @@ class LeanWebSocket(asyncio.Protocol):
 
     def _linger(self, *, is_peer_done: bool) -> None:
         self.write = _discard
-        self._phase = _LINGERING
+        self._end(_LINGERING)
         self._decoder = None
         self._start_deadline()
         if self._transport.can_write_eof():
@@ -311,13 +338,23 @@ class LeanWebSocket(asyncio.Protocol):
             asyncio.get_running_loop().call_later(self.settings.tls_linger_s, self._transport.close)
 
     def _start_deadline(self) -> None:
-        if self._deadline is None:
-            self._deadline = asyncio.get_running_loop().call_later(self.settings.close_timeout_s, self.abort)
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_later(self.settings.close_timeout_s, self.abort)
+
+    def _end(self, phase: _Phase) -> None:
+        if self._phase is _OPEN:
+            self._forget_next()
+        self._phase = phase
+
+    def _forget_next(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
     def eof_received(self) -> None:
         """Handle the peer's FIN. The transport closes itself once its buffer is out; the deadline is for peers not reading."""
         self.write = _discard
-        self._phase = _LINGERING
+        self._end(_LINGERING)
         self._decoder = None
         self._start_deadline()
 
@@ -327,9 +364,7 @@ class LeanWebSocket(asyncio.Protocol):
         self._phase = _CLOSED
         self.write = _discard
         self._decoder = None
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._forget_next()
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             try:

@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 import sys
+import zlib
 from collections.abc import Iterator
 from queue import Queue
 
@@ -507,6 +508,43 @@ class TestDeflate:
             with RawSocket(wire.port) as raw:
                 assert "extensions" not in raw.request()[1]
 
+    @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+    def test_a_read_of_bombs_waits_until_the_receiver_takes_more(self, loop: str) -> None:
+        """Thirty messages of a megabyte fit into one read. A receiver that pauses has got the first, and no other."""
+        squeezer = zlib.compressobj(wbits=-15)
+        squeezed = squeezer.compress(bytes(1_000_000)) + squeezer.flush(zlib.Z_SYNC_FLUSH)
+        bomb = client_frame(BINARY, squeezed[:-4], reserved=4)
+        with wire_server(is_deflate_accepted=True, loop=loop) as wire, RawSocket(wire.port) as raw:
+            assert "permessage-deflate" in raw.request(changed={"sec-websocket-extensions": "permessage-deflate"})[1]
+            receiver = wire.next_receiver()
+            raw.send(client_frame(TEXT, b"pause") + bomb * 30 + client_frame(TEXT, b"end"))
+            receiver.next_call("binary")
+            for _ in range(10):  # ticks of the server's loop
+                receiver.inside(lambda: None)
+            assert "binary" not in [call for call, _ in receiver.calls.queue]
+
+            receiver.inside(receiver.transport.resume_reading)
+            for _ in range(29):
+                assert receiver.next_call("binary") == bytes(1_000_000)
+            assert receiver.next_call("text") == b"end"
+
+    @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+    def test_a_close_is_found_behind_a_read_of_bombs(self, loop: str) -> None:
+        """We close while messages wait that were read already: they are thrown away, and the ending is clean."""
+        squeezer = zlib.compressobj(wbits=-15)
+        squeezed = squeezer.compress(bytes(1_000_000)) + squeezer.flush(zlib.Z_SYNC_FLUSH)
+        bomb = client_frame(BINARY, squeezed[:-4], reserved=4)
+        with wire_server(is_deflate_accepted=True, loop=loop) as wire, RawSocket(wire.port) as raw:
+            raw.request(changed={"sec-websocket-extensions": "permessage-deflate"})
+            raw.send(client_frame(TEXT, b"pause") + bomb * 30 + close_frame(1000))
+            receiver = wire.next_receiver()
+            receiver.next_call("binary")
+            receiver.inside(lambda: receiver.transport.close(4000))
+
+            assert raw.close_code() == 4000
+            assert raw.ending() == "fin"
+            assert receiver.next_call("closed") == 4000
+
 
 class TestTls:
     """TLS cannot half-close, so the ending is another."""
@@ -551,5 +589,5 @@ def test_an_idle_socket_is_two_small_objects(server: WireServer, client: RawSock
     wire = wire_of(receiver)
 
     assert not hasattr(wire, "__dict__")
-    assert (wire._deadline, wire._owed_pong) == (None, None)
+    assert (wire._next, wire._owed_pong) == (None, None)
     assert sys.getsizeof(wire) + sys.getsizeof(wire._decoder) + sys.getsizeof(wire.write) < 512

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 
 import pytest
@@ -12,7 +13,9 @@ from websockets.frames import Frame, Opcode
 
 from hub.websocket.codec import (
     BINARY,
+    CLOSE,
     FAILED,
+    FEED_BYTES_MAX,
     PING,
     PONG,
     TEXT,
@@ -124,6 +127,64 @@ class TestReceiving:
         assert verdict(client_frame(BINARY, squeezed(bytes(LIMIT + 1)), reserved=4)) == 1009
         with pytest.raises(TooLarge):
             inflate(squeezed(bytes(1 << 20)), 10)
+
+    @pytest.mark.parametrize("limit_bytes", [131_072, 1_048_576])
+    @pytest.mark.parametrize("size_bytes", [1 << 20, 1 << 26])
+    def test_a_bomb_costs_the_limit_and_no_more(self, limit_bytes: int, size_bytes: int) -> None:
+        """At most 64 KiB beyond it, zlib's own window included, whatever it would have grown to."""
+        wire = squeezed(bytes(size_bytes + 1))
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        with pytest.raises(TooLarge):
+            inflate(wire, limit_bytes)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert peak - before <= limit_bytes + 65_536
+
+    def test_one_read_inflates_a_bounded_part_at_a_time(self) -> None:
+        """A hundred messages of a megabyte come in a hundred kilobytes; they are handed out as the reader asks for more."""
+        plain = bytes(200_000)
+        frame = client_frame(BINARY, squeezed(plain), reserved=4)
+        decoder = FrameDecoder(1 << 20, is_deflate=True)
+
+        events = decoder.feed(frame * 100 + client_frame(PING, b"last"))
+        rounds = [len(events)]
+        while decoder.has_more:
+            events = decoder.feed(b"")
+            rounds.append(len(events))
+
+        assert rounds == [FEED_BYTES_MAX // len(plain) + 1] * 50 + [1]
+        assert events == [(PING, b"last")]
+
+    def test_what_is_thrown_away_is_not_inflated(self) -> None:
+        """Once we have closed, only the peer's Close counts, and it may stand behind a hundred bombs."""
+        decoder = FrameDecoder(LIMIT, is_deflate=True)
+        decoder.discard()
+
+        bomb = client_frame(BINARY, squeezed(bytes(1 << 20)), reserved=4)
+        events = decoder.feed(bomb * 100 + client_frame(CLOSE, b"\x03\xe8"))
+
+        assert events == [(BINARY, b"")] * 100 + [(CLOSE, b"\x03\xe8")]
+        assert not decoder.has_more
+
+    def test_a_stream_ends_with_the_message(self) -> None:
+        """Bytes behind a final block are another message's, or nobody's: they are not passed over."""
+        final = bytes.fromhex("f348cdc9c9070000")
+
+        assert verdict(client_frame(TEXT, final + b"more", reserved=4)) == 1002
+        assert verdict(client_frame(TEXT, final + squeezed(b"more"), reserved=4)) == 1002
+
+    @given(st.binary(max_size=70_000), st.integers(1, 9), st.integers(9, 15))
+    def test_any_level_and_window_inflates(self, plain: bytes, level: int, bits: int) -> None:
+        """At the limit and not a byte below it."""
+        squeezer = zlib.compressobj(level, wbits=-bits)
+        wire = (squeezer.compress(plain) + squeezer.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+        assert inflate(wire, len(plain)) == plain
+        if plain:
+            with pytest.raises(TooLarge):
+                inflate(wire, len(plain) - 1)
 
     def test_what_does_not_inflate(self) -> None:
         """Is a protocol error, and broken text is broken text."""

@@ -728,6 +728,17 @@ def test_a_channel_taken_up_where_it_was_cut_off_is_whole() -> None:
     assert kinds_of(story.end()) == set()
 
 
+@pytest.mark.parametrize(("fault", "wrong"), [("redis full", set()), ("redis busy", {"needless refusal"})])
+def test_a_refusal_for_want_of_room_needs_a_redis_that_is_full(fault: str, wrong: set[str]) -> None:
+    story, _ = talk()
+    story.add("fault", f="f1", name=fault, target="redis", phase="begin")
+    story.begin("m4", "four")
+    story.add("fail", op="m4", code=4011)
+    story.add("fault", f="f1", name=fault, target="redis", phase="end")
+
+    assert kinds_of(story.end()) == wrong
+
+
 def loses(story: Story, levels: list[str]) -> None:
     """Everything is destroyed."""
     story.add("fault", f="f1", name="flushed", target="redis", phase="begin", loses={"levels": levels})

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hub.limits.new_channels import NewChannels
     from hub.limits.rates import RateLimiter
     from hub.metrics import NodeMetrics
-    from hub.protocol.commands import Caller, Command, Outcome
+    from hub.protocol.commands import Append, Caller, Command, Outcome
     from hub.protocol.replies import StateAt
     from hub.protocol.session import Session
     from hub.protocol.subscription import RefusedChannel, SubscribeRequest
@@ -489,6 +489,14 @@ class ConnectionOwner(NodePort, Protocol[C_contra]):
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """The handler of each event a client may send."""
+        ...
+
+    def charged(self, append: Append) -> tuple[Append, bool]:
+        """Charge an event about to be stored. Returns what to append, and true when it was charged.
+
+        Raises:
+            HubError: 4004.
+        """
         ...
 
     async def require_written(self, channel: Channel, principal: Principal) -> None:

@@ -301,11 +301,11 @@ class Connection:
     def carry_out(self, command: Command, outcome: Outcome) -> None:
         """Do what a handler decided: append and answer when it is in the stream, answer at once, or nothing."""
         if isinstance(outcome, Append):
-            admission = self._owner.admission
-            if admission.is_metered:
-                admission.charge(outcome.draft)
+            append, is_charged = self._owner.charged(outcome) if self._owner.admission.is_metered else (outcome, False)
             self._unsettled_count += 1
-            self._owner.log.submit(outcome.draft, lambda result: self._stored(command, outcome, result))
+            self._owner.log.submit(
+                append.draft, lambda result: self._stored(command, append, result, is_charged=is_charged)
+            )
         elif isinstance(outcome, Reply):
             place = command.channel.wire if command.channel else None
             self.push(encode_text(reply(outcome.type, command.id, place, outcome.data)))
@@ -474,11 +474,10 @@ class Connection:
         if self._backlog is None and self._transport is not None:
             self._transport.resume_reading()
 
-    def _stored(self, command: Command, append: Append, result: Appended | StreamsError) -> None:
+    def _stored(self, command: Command, append: Append, result: Appended | StreamsError, *, is_charged: bool) -> None:
         self._unsettled_count -= 1
-        admission = self._owner.admission
-        if admission.is_metered:
-            admission.settle(append.draft, result)
+        if is_charged:
+            self._owner.admission.settle(append.draft, result)
         channel = append.draft.channel.wire
         if isinstance(result, StreamsError):
             if command.id is not None:

@@ -34,7 +34,7 @@ from hub.node.subscribing import Subscriptions
 from hub.node.turns import Turns
 from hub.ports import ServedAgents, SocketTransport
 from hub.protocol.commands import Append, Caller, Command, Outcome
-from hub.protocol.replies import append_error, log_error, unless_stored, unsubscribed
+from hub.protocol.replies import append_error, asked_for, log_error, unless_stored, unsubscribed
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
@@ -311,18 +311,36 @@ class Hub:
         principal = command.caller.principal
         if self.new_channels.has_debtors:
             await self.require_written(outcome.draft.channel, principal)
-        if self.admission.is_metered:
-            self.admission.charge(outcome.draft)
+        outcome, is_charged = self.charged(outcome)
         result: Appended | StreamsError | None = None
         try:
             result = await self.log.append(outcome.draft)
         except StreamsError as error:
             raise append_error(outcome, error) from error
         finally:
-            self.admission.settle(outcome.draft, result)
+            if is_charged:
+                self.admission.settle(outcome.draft, result)
         if result.is_first:
             self.new_channels.note(principal)
         return outcome, result
+
+    def charged(self, append: Append) -> tuple[Append, bool]:
+        """Charge an event about to be stored. Returns what to append, and true when it was charged.
+
+        Where there is no room for it, a command that was stored before is answered as it was then.
+
+        Raises:
+            HubError: 4004.
+        """
+        if not self.admission.is_metered:
+            return append, False
+        try:
+            self.admission.charge(append.draft)
+        except HubError as refusal:
+            if refusal.row.name != "message_too_large":
+                raise
+            return asked_for(append, refusal), False
+        return append, True
 
     async def require_written(self, channel: Channel, principal: Principal) -> None:
         """Refuse a user who has begun too many channels one that nobody has written.

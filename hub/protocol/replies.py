@@ -6,7 +6,7 @@ Encoding joins bytes; JSON is written for what is new only. Stored events are ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from json.encoder import encode_basestring as _quoted  # as json.dumps writes a text with ensure_ascii=False
 from typing import Any, Final
@@ -93,6 +93,11 @@ def unless_stored(command: Command, error: HubError) -> Append:
     if error.row.code not in BY_STATE or not command.event.is_stored:
         raise error
     return Append(command.draft(guards=(_NEVER,)), lambda appended: first_results(command, appended), lambda _: error)
+
+
+def asked_for(append: Append, error: HubError) -> Append:
+    """An append for which there is no room: it stores nothing, and ends in the error unless its command's id is found."""
+    return append._replace(draft=replace(append.draft, guards=(_NEVER,), open_text=None), refused=lambda _: error)
 
 
 def first_results(command: Command, appended: Appended) -> Mapping[str, Any]:

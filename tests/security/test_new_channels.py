@@ -91,6 +91,33 @@ async def test_quotas_count_what_a_channel_and_an_event_cost(redis_url: str, ten
     assert codes[3:] == [4011] * 3
 
 
+async def test_a_command_stored_before_is_answered_where_there_is_no_room(redis_url: str, tenant: str) -> None:
+    """The store is full: what is sent again gets its first answer by socket and by HTTP, what is new is 4011 and not stored."""
+    body = {"type": "chat.message", "payload": {"text": "x"}}
+    bearer = {"Authorization": f"Bearer {token('alice', tenant)}"}
+    async with (
+        running_node(redis_url, quota_bytes_stored=CHANNEL_BYTES + 3 * EVENT_BYTES) as node,
+        client(node.ws_url, token("alice", tenant)) as alice,
+        node.http(token("alice", tenant)) as http,
+    ):
+        first, codes = await alice.say(OLD, "x"), list[int | None]()
+        while 4011 not in codes:
+            codes.append(await code(alice, "chat.message", {"text": "x"}, OLD))
+        await alice.send("chat.message", {"text": "x"}, OLD, id_=first["re"])
+        again = await alice.next()
+        posted = [
+            (await http.post(f"/v1/channels/{OLD}/events", json=body, headers=bearer | {"Idempotency-Key": key})).json()
+            for key in (first["re"], "new")
+        ]
+        codes.append(await code(alice, "chat.message", {"text": "x"}, OLD))
+        head = (await node.hub.log.look(parse_channel(tenant, OLD))).head.seq
+
+    assert again["payload"] == first["payload"] | {"duplicate": True}
+    assert (posted[0]["id"], posted[0]["duplicate"]) == (first["payload"]["id"], True)
+    assert (posted[1]["code"], codes[-1]) == (4011, 4011)
+    assert head == len(codes) - 1
+
+
 @pytest.mark.slow
 async def test_no_tenant_fills_redis_for_the_others(own_redis: RedisServer, tenant: str) -> None:
     """Nearly full, who fills it is told 4011 before it is full; the others write on, and everybody does when there is room."""

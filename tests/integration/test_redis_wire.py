@@ -172,13 +172,13 @@ async def test_a_server_that_never_greets_is_given_up(monkeypatch: pytest.Monkey
 async def test_a_script_that_redis_forgot_is_sent_whole(own_redis: RedisServer) -> None:
     """EVALSHA, and EVAL on NOSCRIPT; another error stays that error."""
     calls = Calls.at(own_redis.url, "t")
-    look, keys = load("look"), ("s", "m", "l", "b", "d")
+    look, keys = load("look"), ("b", "s", "m", "l", "d")
 
-    first = await calls.run(look, keys, "other", "", 10, "a:team:1", "1", "life")
+    first = await calls.run(look, keys, "seed", 10, "life", "", "a:team:1", "1", 0)
     known = await calls.call("SCRIPT", "EXISTS", look.digest)
-    again = await calls.run(look, keys, "other", "", 10, "a:team:1", "1", "life")
+    again = await calls.run(look, keys, "seed", 10, "life", "", "a:team:1", "1", 0)
     with pytest.raises(CommandRefused):
-        await calls.run(look, ())
+        await calls.run(look, keys, "seed", 10, "life", "no id", "a:team:1", "1", 0)
     calls.close()
 
     assert (first, known) == (again, [1])

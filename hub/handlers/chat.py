@@ -48,7 +48,8 @@ class ChatCommands:
     def message(self, command: Command, connection: ClientConnection | None) -> Any:
         """A person's message. When an agent answers, the run is opened by the script that stores the message."""
         payload = cast("ChatMessage", command.payload)
-        require_offered(payload.on_busy)
+        if payload.on_busy is not None:
+            require_offered(payload.on_busy)
         followed = self._node.fanouts.get(command.place)
         agent = payload.agent or (None if followed is None else followed.default_agent)
         if agent in {"", NOBODY} and payload.parent_id is None and not payload.parts:

@@ -28,11 +28,7 @@ class NewChannels:
     def __init__(self, limiter: RateLimiter, monotonic: Callable[[], float]) -> None:
         self._limiter, self._monotonic = limiter, monotonic
         self._until: dict[tuple[str, str], float] = {}
-
-    @property
-    def has_debtors(self) -> bool:
-        """True while somebody may be in debt."""
-        return bool(self._until)
+        self.has_debtors = False
 
     def note(self, principal: Principal) -> None:
         """Charge a user for a channel that they began."""
@@ -45,6 +41,17 @@ class NewChannels:
                 for oldest in list(self._until)[: len(self._until) - _DEBTORS_MAX + 1]:
                     del self._until[oldest]
             self._until[key] = now + debt_s
+            self.has_debtors = True
+
+    def owes(self, principal: Principal) -> bool:
+        """True while this user may be in debt."""
+        return (principal.tenant, principal.user) in self._until
+
+    def forget_paid(self) -> None:
+        """Forget debts that are over; call it every second or so."""
+        now = self._monotonic()
+        self._until = {key: until for key, until in self._until.items() if until > now}
+        self.has_debtors = bool(self._until)
 
     def refusal(self, principal: Principal) -> HubError | None:
         """The error of a further new channel; None when the user may begin one."""
@@ -52,6 +59,7 @@ class NewChannels:
         until = self._until.get(key, 0.0)
         if until <= now:
             self._until.pop(key, None)
+            self.has_debtors = bool(self._until)
             return None
         wait_ms = int((until - now) * 1000) + 1
         return HubError(

@@ -291,7 +291,11 @@ class Connection:
                 outcome = unless_stored(command, refusal)
             if inspect.iscoroutine(outcome):
                 self.run(command, outcome)
-            elif owner.new_channels.has_debtors and isinstance(outcome, Append):
+            elif (
+                owner.new_channels.has_debtors
+                and isinstance(outcome, Append)
+                and owner.new_channels.owes(command.caller.principal)
+            ):
                 self.run(command, _decided(outcome))
             else:
                 self.carry_out(command, outcome)  # type: ignore[arg-type]  # a handler returns either

@@ -48,7 +48,7 @@ from streams.redis.log import Log
 COMES_BACK_MS: Final = 2
 """The time another node takes to let one client back in, with some to spare."""
 OWED_LOOK_S: Final = 0.25
-MEMORY_LOOK_S: Final = 1.0
+LIMITS_LOOK_S: Final = 1.0
 """Pause between two attempts to subscribe the channels that are owed once Redis is back."""
 
 DELAY_S_MAX: Final = 5.0
@@ -130,10 +130,11 @@ class Hub:
         self._loops.append(self.log.loops.every("owed_subscriptions", self.subscriptions.subscribe_owed, OWED_LOOK_S))
         if self.settings.jwks_url is not None:
             self._loops.append(self.log.loops.every("keys", self.look_at_keys, KEYS_EVERY_S))
-        self._loops.append(self.log.loops.every("memory", self._look_at_memory, MEMORY_LOOK_S, first_after_s=0))
+        self._loops.append(self.log.loops.every("limits", self._look_at_limits, LIMITS_LOOK_S, first_after_s=0))
         await self.presence.start()
 
-    async def _look_at_memory(self) -> None:
+    async def _look_at_limits(self) -> None:
+        self.new_channels.forget_paid()
         used_bytes, max_bytes = self.log.memory
         if not self.admission.look_at_memory(used_bytes, max_bytes):
             return

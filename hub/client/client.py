@@ -25,6 +25,8 @@ from hub.client.uploads import OnProgress, UploadedFile, upload
 from hub.client.wire import elements, encode, member, read_event
 
 VERSION: Final = "0.1.0"
+CAPABILITIES: Final = ("batch", "live_state")
+"""Announced unless others are given (docs/protocol.md#opening)."""
 OnGap = Literal["raise", "report"]
 
 
@@ -58,7 +60,7 @@ class HubClient:
         buffer: int = 1024,
         max_pending: int = 10_000,
         connect_timeout_s: float | None = 10.0,
-        capabilities: Iterable[str] = ("batch", "live_state"),
+        capabilities: Iterable[str] = CAPABILITIES,
         on_wait: Callable[[Wait], None] | None = None,
         jitter: Callable[[], float] = random.random,
         new_id: Callable[[], str] | None = None,

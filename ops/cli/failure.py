@@ -6,6 +6,8 @@ from typing import Final
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_UNANSWERED: Final = 3
+"""A question of an agent that nobody is there to answer."""
 EXIT_INTERRUPTED: Final = 130
 """128 + SIGINT, as shells report it."""
 

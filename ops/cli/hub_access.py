@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.client import HubClient
+from hub.client.client import CAPABILITIES
 from hub.client.errors import ConnectionRefused, HubUnreachable
 from ops.cli.failure import CommandFailed
 from ops.cli.identity import token_of
@@ -22,13 +23,13 @@ class Access:
     token: str
 
     @contextlib.asynccontextmanager
-    async def connected(self) -> AsyncIterator[HubClient]:
-        """A connected client.
+    async def connected(self, *capabilities: str) -> AsyncIterator[HubClient]:
+        """A connected client, with these capabilities beside the usual ones.
 
         Raises:
             CommandFailed: there is no hub at the address, or it refuses the client; with the address and its origin.
         """
-        client = HubClient(self.address.url, self.token)
+        client = HubClient(self.address.url, self.token, capabilities=(*CAPABILITIES, *capabilities))
         try:
             await client.connect()
         except (HubUnreachable, ConnectionRefused) as refused:

@@ -44,7 +44,7 @@ def sentence(event: Mapping[str, Any]) -> str:
         if event["type"] == "chat.message"
         else f"{event['type']} by {who} {_brief(payload)}"
     )
-    return f"{_moment(event)}  {number:>6}  {_printable(text)}"
+    return f"{_moment(event)}  {number:>6}  {printable(text)}"
 
 
 def _moment(event: Mapping[str, Any]) -> str:
@@ -58,9 +58,11 @@ def _brief(payload: Mapping[str, Any]) -> str:
     return json.dumps(payload, ensure_ascii=False)[:200] if payload else ""
 
 
-def _printable(text: str) -> str:
-    """Without control characters: a message must not be able to rewrite an operator's screen."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+def printable(text: str, *, keeps: str = "") -> str:
+    """Without control characters but those to keep: a message must not be able to rewrite an operator's screen."""
+    return "".join(
+        letter if letter.isprintable() or letter in keeps else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
 
 
 class ProgressBar:

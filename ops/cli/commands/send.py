@@ -30,6 +30,7 @@ app = new_app()
 def send(
     channel: Annotated[str, typer.Argument(help="A conversation, such as conversation:42.")],
     text: Annotated[str, typer.Argument(help="The text of the message.")],
+    agent: Annotated[str, typer.Option(help="The agent that is to answer; `hub ask` also shows the answer.")] = "",
     url: Url = "",
     data: Data = DEFAULT_DATA,
     token: Token = "",
@@ -37,13 +38,15 @@ def send(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Send a `chat.message` and print its id and seq once it is stored."""
-    run(_send(access_to(url, data, token, user, tenant), channel_of(tenant, channel).wire, text))
+    run(_send(access_to(url, data, token, user, tenant), channel_of(tenant, channel).wire, text, agent))
 
 
-async def _send(access: Access, channel: str, text: str) -> None:
+async def _send(access: Access, channel: str, text: str, agent: str) -> None:
     async with access.connected() as hub:
-        stored = await hub.send(channel, text)
+        stored = await hub.send(channel, text, **({"agent": agent} if agent else {}))
     if is_terminal():
-        print(f"stored as #{stored.seq}, id {stored.id} ({stored.durability})")
+        run_id = stored.payload.get("run_id")
+        print(f"stored as #{stored.seq}, id {stored.id} ({stored.durability})" + (f", run {run_id}" if run_id else ""))
     else:
-        print(json.dumps({"id": stored.id, "seq": stored.seq, "durability": stored.durability}))
+        names = ("id", "seq", "durability", "run_id")
+        print(json.dumps({name: stored.payload[name] for name in names if name in stored.payload}))

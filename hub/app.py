@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from fastapi import FastAPI, WebSocket
@@ -35,9 +36,12 @@ from hub.websocket.asgi import serve_websocket
 from streams.errors import LogUnavailable
 from streams.loops import until_reachable
 from streams.records.agents import AgentDirectory
+from streams.redis.keys import DEFAULT_LIMITS
 from streams.redis.log import Log
 
 SOCKET_PATH: Final = "/ws"
+UNLIMITED_TIMES: Final = 10
+"""Command ids kept of a user whose rates are not limited, as a multiple: 70 MB in a partition, and 400,000 commands in 10 minutes."""
 _PAGE_METHODS: Final = ("GET", "HEAD", "POST", "PUT")
 _API_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
 _S3_HEADERS: Final = [
@@ -62,7 +66,12 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """
     if settings.redis_url is None:
         raise ValueError("a node needs REDIS_URL; `hub dev` starts a Redis of its own")
-    log = await Log.open(settings.redis_url, partitions=settings.partitions, durability=settings.durability)
+    limits = DEFAULT_LIMITS
+    if settings.rate_limits is None:  # nothing bounds how many ids a window holds: leave room for a test of load
+        limits = replace(limits, idempotency_entries=limits.idempotency_entries * UNLIMITED_TIMES)
+    log = await Log.open(
+        settings.redis_url, partitions=settings.partitions, durability=settings.durability, limits=limits
+    )
     try:
         edge = make_edge(
             settings.redis_url, f"n-{secrets.token_hex(4)}", rates=settings.rates, quota=settings.quota, loops=log.loops

@@ -41,7 +41,7 @@ from streams.redis.log import Log
 
 SOCKET_PATH: Final = "/ws"
 UNLIMITED_TIMES: Final = 10
-"""Command ids kept of a user whose rates are not limited, as a multiple: 70 MB in a partition, and 400,000 commands in 10 minutes."""
+"""Command ids kept of users whose rates are not limited, as a multiple: 400,000 in 10 minutes, 70 MB in a partition."""
 _PAGE_METHODS: Final = ("GET", "HEAD", "POST", "PUT")
 _API_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
 _S3_HEADERS: Final = [

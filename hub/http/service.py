@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Final, NamedTuple
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from hub.errors import HubError
@@ -170,6 +171,12 @@ def _answer(request: Request, document: EncodedDocument) -> Response:
 
 
 # The console
+
+
+@router.get("/", include_in_schema=False, dependencies=_OPEN)
+async def root() -> Response:
+    """The way to the console, under whatever path the hub is found at."""
+    return RedirectResponse("console", headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/console", include_in_schema=False, dependencies=_OPEN)

@@ -1,5 +1,5 @@
 /**
- * The console: follow a channel, write into it, cut the socket and see what is replayed.
+ * The console: talk in a channel, with agents too, cut the socket and see what is replayed; a second view shows the events.
  *
  * Wiring only. Texts from the network are shown through `textContent` alone.
  *
@@ -7,16 +7,22 @@
  */
 
 import { BackgroundWriter } from "./background_writer.js";
+import { Chat } from "./chat.js";
+import { Composer } from "./chat_composer.js";
+import { showRows } from "./connection_facts.js";
+import { Countdown } from "./countdown.js";
 import { ErrorList, adviceFor } from "./error_list.js";
 import { EventLog } from "./event_log.js";
 import { HubClient, LocalCursors } from "./hub.js";
 import { ReceiptCard } from "./receipt_card.js";
+import { showText } from "./safe_text.js";
 import { claimsOf } from "./token_claims.js";
 
 const TOKEN_KEY = "hub.console.token";
 const CHANNELS_KEY = "hub.console.channels";
 const CHANNELS_MAX = 10;
-const REWIND = 50;
+const REWIND = 500;
+const BACK_AFTER_MS = 8_000; // the plug of the first screen goes in again by itself, unless somebody writes meanwhile
 
 /** @type {Record<string, string>} */
 const STATE_WORDS = {
@@ -40,6 +46,12 @@ const card = new ReceiptCard(at("receipt"), {
 /** @type {HubClient|null} */ let hub = null;
 /** @type {import("./hub_feed.js").Subscription|null} */ let subscription = null;
 /** @type {BackgroundWriter|null} */ let writer = null;
+/** @type {Chat|null} */ let chat = null;
+const composer = new Composer({
+  form: at("composer"), text: at("say"), send: at("say-send"), agent: at("agent"), files: at("attachments"), attach: at("attach"),
+  picker: at("picker"), drop: at("chat"),
+}); // prettier-ignore
+const countdown = new Countdown((leftMs) => showStatus(leftMs));
 /** @type {any} The newest `channel.subscribed`. */ let answer = null;
 let token = "";
 let isUnplugged = false;
@@ -52,8 +64,9 @@ let reconnects = 0;
 function takeToken() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   if (fragment.has("channel")) at("channel").value = fragment.get("channel");
+  at("work").dataset.view = fragment.get("view") === "events" ? "events" : "chat";
   const handed = fragment.get("token");
-  if (handed) history.replaceState(null, "", location.pathname); // so that it is neither bookmarked nor shared
+  if (handed) showAddress(); // without the token, so that it is neither bookmarked nor shared
   return handed ?? sessionStorage.getItem(TOKEN_KEY) ?? "";
 }
 
@@ -66,8 +79,8 @@ function signIn(given) {
   }
   token = given;
   sessionStorage.setItem(TOKEN_KEY, token);
-  hub = new HubClient(url, token, { name: "console", cursors: new LocalCursors(`hub:${claims.tenant}:${claims.user}:`) });
-  hub.addEventListener("state", (event) => showConnection(/** @type {CustomEvent} */ (event).detail.delayMs));
+  hub = new HubClient(url, token, { name: "console", capabilities: ["reasoning"], cursors: new LocalCursors(`hub:${claims.tenant}:${claims.user}:`) });
+  hub.addEventListener("state", (event) => onState(/** @type {CustomEvent} */ (event).detail));
   hub.addEventListener("error", (event) => onError(/** @type {CustomEvent} */ (event).detail));
   hub.connect().then(() => startWork(claims), () => {}); // a refusal comes by `error`
 }
@@ -76,17 +89,20 @@ function signIn(given) {
 function startWork(claims) {
   at("who").textContent = `${claims.user} of ${claims.tenant}`;
   at("sign-in").hidden = true;
-  at("work").hidden = at("identity").hidden = false;
+  at("work").hidden = at("identity").hidden = at("views").hidden = false;
   at("token").value = "";
+  showView();
   follow();
 }
 
 function signOut() {
   stopWriter();
+  countdown.stop();
+  chat?.close();
   hub?.close();
-  [hub, subscription, answer, isUnplugged, reconnects] = [null, null, null, false, 0];
+  [hub, chat, subscription, answer, isUnplugged, reconnects] = [null, null, null, null, false, 0];
   sessionStorage.removeItem(TOKEN_KEY);
-  at("work").hidden = at("identity").hidden = true;
+  at("work").hidden = at("identity").hidden = at("views").hidden = true;
   at("sign-in").hidden = false;
   showConnection();
   at("token").focus();
@@ -102,7 +118,16 @@ function noteToken(text, tone) {
 function onError(found) {
   lastError = found;
   errors.add(found.error, found.willRetry);
-  if (!answer && !found.willRetry && subscription) log.mark(`This channel is not followed: ${found.error.message}.`, "bad");
+  if (!answer && !found.willRetry && subscription) {
+    log.mark(`This channel is not followed: ${found.error.message}.`, "bad");
+    tellChat(found.error);
+  }
+}
+
+/** Show a refusal where one writes. @param {Error|null} error */
+function tellChat(error) {
+  at("chat-error").hidden = error === null;
+  if (error) showText(at("chat-error"), `${error.message} ${adviceFor(error, false)}`);
 }
 
 // The channel
@@ -125,13 +150,42 @@ function follow() {
   showState();
   at("sent").textContent = "";
   at("events-channel").textContent = channel;
-  subscription = hub.subscribe(channel, { ...chosenStart(), onItem: (item) => onItem(channel, item) });
+  showText(at("chat-channel"), channel);
+  talk(hub, channel);
+  subscription = hub.subscribe(channel, { ...chosenStart(), presence: true, onItem: (item) => onItem(channel, item) });
   rememberChannel(channel);
+  showAddress();
+}
+
+/** Show the channel as a conversation. @param {HubClient} client @param {string} channel */
+function talk(client, channel) {
+  chat?.close();
+  tellChat(null);
+  const parts = {
+    list: at("messages"), region: at("chat-region"), empty: at("chat-empty"), latest: at("latest"), activity: at("activity"),
+    people: at("people"), announce: at("announce"), title: at("chat-title"), gap: at("chat-gap"),
+  }; // prettier-ignore
+  const made = new Chat(client, channel, client.welcome.user, parts, tellChat, () => at("agent").value || null);
+  composer.serve({
+    send: (text, agent, files) => [tellChat(null), made.send(text, agent, files)],
+    typing: (isTyping) => [countdown.restart(), made.typing(isTyping)],
+    upload: (file, told, signal) => made.upload(file, told, signal),
+  }); // prettier-ignore
+  chat = made;
+}
+
+async function offerAgents() {
+  try {
+    composer.offer(/** @type {any} */ (await hub?.command("agent.list")).payload.agents);
+  } catch (problem) {
+    errors.add(/** @type {Error} */ (problem), false);
+  }
 }
 
 /** @param {string} channel @param {import("./hub_feed.js").Item} item */
 function onItem(channel, item) {
   if (channel !== subscription?.channel) return; // handed out while another one was chosen
+  chat?.take(item);
   if (item.kind === "event") onEvent(item);
   else if (item.kind === "subscribed") onSubscribed(item);
   else if (item.kind === "gap") log.mark(`Gap: ${item.reason}. The missing events cannot be replayed.`, "warn");
@@ -196,7 +250,11 @@ function turnPlug() {
     log.mark(`The plug is pulled after seq ${subscription?.cursor?.seq ?? "?"}. The hub keeps what is written meanwhile.`, "warn");
     card.clear("Unplugged. The receipt appears once you plug in again.");
     hub?.suspend();
-  } else hub?.connect();
+    if (at("work").dataset.view === "chat") countdown.start(BACK_AFTER_MS, turnPlug);
+  } else {
+    countdown.stop();
+    hub?.connect();
+  }
   at("plug").classList.toggle("on", isUnplugged);
   at("plug").textContent = isUnplugged ? "Plug it in again" : "Pull the plug";
   showConnection();
@@ -223,18 +281,56 @@ function showWriter() {
 
 // The view
 
-/** @param {number} [delayMs] */
-function showConnection(delayMs) {
-  const state = isUnplugged ? "unplugged" : (hub?.state ?? "offline");
-  const wait = delayMs === undefined ? "" : `, next try in ${(delayMs / 1000).toFixed(1)} s`;
-  at("status").dataset.state = state;
-  at("status").textContent = `${STATE_WORDS[state]}${wait}`;
-  if (state === "ready") reconnects += 1;
-  if (state === "closed" && lastError && !lastError.willRetry) {
+/** @param {{state: string, delayMs?: number}} now */
+function onState({ state, delayMs }) {
+  if (delayMs !== undefined) countdown.start(delayMs);
+  else if (!isUnplugged) countdown.stop();
+  if (state === "ready") {
+    reconnects += 1;
+    void offerAgents();
+  }
+  showConnection();
+}
+
+function showConnection() {
+  showStatus(countdown.leftMs);
+  if (hub?.state === "closed" && lastError && !lastError.willRetry) {
     noteToken(`${lastError.error.message}. ${adviceFor(lastError.error, false)}`, "bad");
     at("sign-in").hidden = false;
   }
   showFacts();
+}
+
+/** @param {number|null} leftMs until the next try */
+function showStatus(leftMs) {
+  const state = isUnplugged ? "unplugged" : (hub?.state ?? "offline");
+  const left = leftMs === null ? "" : `, next try in ${(leftMs / 1000).toFixed(leftMs < 10_000 && !isUnplugged ? 1 : 0)} s`;
+  at("status").dataset.state = state;
+  if (at("status-word").textContent !== STATE_WORDS[state]) at("status-word").textContent = STATE_WORDS[state]; // read out once
+  at("status-left").textContent = left;
+}
+
+/** Show the view that the address names. */
+function showView() {
+  const { view } = at("work").dataset;
+  for (const name of ["chat", "events"]) at(`to-${name}`).setAttribute("aria-current", name === view ? "page" : "false");
+}
+
+/** Put view and channel into the address. */
+function showAddress() {
+  const fragment = new URLSearchParams({ view: at("work").dataset.view, channel: at("channel").value.trim() });
+  history.replaceState(null, "", `#${decodeURIComponent(fragment.toString())}`);
+}
+
+/** Follow a link, or the browser's back. */
+function onAddress() {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  at("work").dataset.view = fragment.get("view") === "events" ? "events" : "chat";
+  const channel = fragment.get("channel");
+  showView();
+  if (!channel || channel === subscription?.channel) return showAddress();
+  at("channel").value = channel;
+  follow();
 }
 
 function showFacts() {
@@ -253,20 +349,7 @@ function showFacts() {
     "Head at resume": answer && `${answer.head.id} (seq ${answer.head.seq})`,
     Floor: answer && `${answer.floor.id} (seq ${answer.floor.seq})`,
   };
-  const list = at("connection");
-  for (const [index, [name, value]] of Object.entries(facts).entries()) {
-    const row = list.children[index] ?? list.appendChild(emptyFact(name));
-    const text = String(value ?? "–");
-    if (row.lastElementChild.textContent !== text) row.lastElementChild.textContent = text;
-  }
-}
-
-/** @param {string} name */
-function emptyFact(name) {
-  const row = document.createElement("div");
-  row.appendChild(document.createElement("dt")).textContent = name;
-  row.appendChild(document.createElement("dd"));
-  return row;
+  showRows(at("connection"), facts);
 }
 
 /** @param {unknown} [state] @param {number} [seq] */
@@ -303,6 +386,8 @@ on("compose", "submit", send);
 on("plug", "click", turnPlug);
 on("writer", "click", turnWriter);
 on("state-refresh", "click", refreshState);
+on("agent", "focus", offerAgents);
+addEventListener("hashchange", onAddress);
 showChannels(JSON.parse(localStorage.getItem(CHANNELS_KEY) ?? "[]"));
 showFacts();
 const handed = takeToken();

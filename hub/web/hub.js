@@ -41,6 +41,7 @@ export class HubClient extends EventTarget {
   #url;
   #token;
   #name;
+  #capabilities;
   #store;
   #recovery;
   #listening = new AbortController();
@@ -59,13 +60,15 @@ export class HubClient extends EventTarget {
   /**
    * @param {string} url such as "wss://hub.example/ws"
    * @param {string | (() => string | Promise<string>)} token a token, or a function that is asked for one at each connect
-   * @param {{name?: string, cursors?: CursorStore}} [options] `cursors`: a store that outlives the page
+   * @param {{name?: string, cursors?: CursorStore, capabilities?: string[]}} [options] `cursors`: a store that outlives the page;
+   *    `capabilities`: further ones to announce, such as "reasoning"
    */
-  constructor(url, token, { name = "hub.js", cursors } = {}) {
+  constructor(url, token, { name = "hub.js", cursors, capabilities = [] } = {}) {
     super();
     this.#url = url;
     this.#token = token;
     this.#name = name;
+    this.#capabilities = ["batch", "live_state", ...capabilities];
     this.#store = cursors;
     this.#recovery = new Recovery(typeof token === "function");
     const listen = { signal: this.#listening.signal };
@@ -171,7 +174,7 @@ export class HubClient extends EventTarget {
     this.#handshake = this.#newId();
     for (const feed of [...plain, ...others]) feed.asked = this.#handshake;
     const { client_id, session_id } = this.#welcome ?? {};
-    const who = { token, versions: [1], capabilities: ["batch", "live_state"], client: { name: this.#name, version: "1" } };
+    const who = { token, versions: [1], capabilities: this.#capabilities, client: { name: this.#name, version: "1" } };
     const cursors = Object.fromEntries(plain.map((feed) => [feed.channel, feed.position]));
     const payload = { ...who, client_id, session_id, cursors, channels: others.map((feed) => feed.request) };
     this.#write({ type: "connection.reconnect", id: this.#handshake, payload });

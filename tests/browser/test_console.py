@@ -1,4 +1,4 @@
-"""The console in a real browser against a real node: what a person does there, and what they must see."""
+"""The console's events in a real browser against a real node: what a person does there, and what they must see."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Console:
 
     async def send(self, text: str) -> None:
         """Write a message and wait until the hub has it."""
-        await self.page.get_by_label("Message").fill(text)
-        await self.page.get_by_label("Message").press("Enter")
+        await self.page.get_by_label("Message", exact=True).fill(text)
+        await self.page.get_by_label("Message", exact=True).press("Enter")
         await expect(self.page.locator("#sent")).to_contain_text("stored as seq")
 
     async def unplug(self) -> None:
@@ -77,7 +77,7 @@ class Console:
 async def console(context: BrowserContext, node: Node, bearer: str, *allowed: str) -> AsyncIterator[Console]:
     """A tab on the console, handed its token as `hub dev` does; at the end it must have had nothing to complain about."""
     watched = WatchedPage(await context.new_page(), node.url)
-    await watched.page.goto(f"{node.url}/console#token={bearer}&channel={CHANNEL}")
+    await watched.page.goto(f"{node.url}/console#token={bearer}&channel={CHANNEL}&view=events")
     tab = Console(watched.page)
     await tab.ready()
     yield tab
@@ -99,6 +99,7 @@ async def test_a_token_is_pasted_and_the_page_works_without_a_complaint(
     await expect(page.locator("#token-note")).to_contain_text("This is not a token")
     await page.get_by_label("Token").fill(token("alice", tenant))
     await page.get_by_label("Token").press("Enter")
+    await page.get_by_role("link", name="Events").click()
     await tab.ready()
 
     await expect(page.locator("#who")).to_have_text(f"alice of {tenant}")
@@ -129,7 +130,7 @@ async def test_a_message_that_is_sent_appears(node: Node, context: BrowserContex
         assert await tab.seqs() == [1]
         await expect(tab.rows.first.locator(".actor")).to_have_text("alice")
         await expect(tab.page.locator("#connection")).to_contain_text("Cursor seq1")
-        assert tab.page.url == f"{node.url}/console"
+        assert tab.page.url == f"{node.url}/console#view=events&channel={CHANNEL}"
 
 
 async def test_exactly_what_was_missed_is_replayed_when_the_plug_is_back(
@@ -164,8 +165,8 @@ async def test_a_message_written_while_unplugged_is_stored_once_afterwards(
     """A message written without a socket waits, and is sent when there is one."""
     async with console(context, node, token("alice", tenant)) as tab:
         await tab.unplug()
-        await tab.page.get_by_label("Message").fill("kept")
-        await tab.page.get_by_label("Message").press("Enter")
+        await tab.page.get_by_label("Message", exact=True).fill("kept")
+        await tab.page.get_by_label("Message", exact=True).press("Enter")
         await expect(tab.page.locator("#sent")).to_contain_text("kept until you plug in again")
         await tab.plug_in()
 
@@ -259,12 +260,12 @@ async def test_a_refused_channel_and_a_refused_command_are_shown_with_advice(
     """Errors stand there with their code, the hub's words and what to do; the connection goes on."""
     reader = token("alice", tenant, {"conversation:*": ["read"]})
     async with console(context, node, reader) as tab:
-        await tab.page.get_by_label("Message").fill("may not")
+        await tab.page.get_by_label("Message", exact=True).fill("may not")
         await tab.page.get_by_role("button", name="Send").click()
         errors = tab.page.locator("#errors li")
         await expect(errors.first).to_contain_text("4003 permission_denied")
         await expect(errors.first).to_contain_text("ask for one that does")
-        await expect(tab.page.get_by_label("Message")).to_have_value("may not")
+        await expect(tab.page.get_by_label("Message", exact=True)).to_have_value("may not")
 
         await tab.page.get_by_label("Channel").fill("nowhere")
         await tab.page.get_by_role("button", name="Follow").click()

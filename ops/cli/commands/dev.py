@@ -20,6 +20,7 @@ import typer
 from hub.auth.origins import is_loopback
 from hub.config import DEV_SECRET, OWN_KEY, Settings
 from ops.cli import STARTED
+from ops.cli.demo_talk import write_demo_talk
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.identity import ALL_GRANTS, DAY_S, signed
 from ops.cli.node_process import PortTaken, bind, refuse_unusable_redis, run_node, url_of
@@ -101,14 +102,27 @@ async def _serve(settings: Settings, bound: socket.socket, note: HubNote | None,
     )
     here = RunningHub(url_of(bound), settings.redis_url or "", os.getpid(), made_secret)
 
+    is_up = asyncio.Event()
+
     def tell() -> None:
         if note is not None:
             note.write(here)
         _print_addresses(settings, here, about, is_noted=note is not None)
+        is_up.set()
 
     async with AsyncExitStack() as running:
         await running.enter_async_context(worker_in_thread(settings, options))
+        talk = asyncio.create_task(_write_talk(settings, here, is_up), name="demo talk")
+        running.callback(talk.cancel)
         await run_node(settings, bound, tell, logging.WARNING)
+
+
+async def _write_talk(settings: Settings, here: RunningHub, is_up: asyncio.Event) -> None:
+    """Writes the first talk into `conversation:demo`, where tokens can be signed."""
+    await is_up.wait()
+    if settings.jwt_secret is not None:
+        url = f"{here.url.replace('http', 'ws', 1)}/ws"
+        await write_demo_talk(url, lambda user: signed(settings, user, DEFAULT_TENANT, ALL_GRANTS, DAY_S))
 
 
 def _settings(settings: Settings, port: int | None, data: Path | None) -> Settings:

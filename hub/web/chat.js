@@ -1,0 +1,159 @@
+/** One conversation: brings together the client, the store, the view and the composer. @module chat */
+
+import { ChatStore } from "./chat_store.js";
+import { upload } from "./chat_upload.js";
+import { ChatView } from "./chat_view.js";
+
+/** @typedef {import("./hub.js").HubClient} HubClient */
+/** @typedef {import("./chat_store.js").Draft} Draft */
+/** @typedef {import("./chat_messages.js").Message} Message */
+
+const TICK_MS = 1_000; // who has stopped typing is seen by the clock alone
+
+/** A channel that is shown as a conversation. */
+export class Chat {
+  #hub;
+  #channel;
+  #tell;
+  #view;
+  #store;
+  #isScheduled = false;
+  #isAsking = false;
+  /** @type {Map<string, {resolve(): void, reject(error: Error): void}>} */ #uploads = new Map();
+  #timer;
+
+  /** @param {HubClient} hub @param {string} channel @param {string} user @param {import("./chat_view.js").Parts} parts
+   *  @param {(error: Error) => void} tell shows a refusal @param {() => string|null} agentNow the agent that is chosen */
+  constructor(hub, channel, user, parts, tell, agentNow) {
+    this.#hub = hub;
+    this.#channel = channel;
+    this.#tell = tell;
+    this.#store = new ChatStore(user);
+    const react = (/** @type {Message} */ message, /** @type {string} */ reaction) => {
+      const op = message.reactions.get(reaction)?.includes(user) ? "remove" : "add";
+      this.#do("chat.react", { message_id: message.id, reaction, op });
+    };
+    this.#view = new ChatView(parts, {
+      react,
+      answer: (request, response) => hub.command("tool.call.response", channel, { request_id: request.request_id, ...response }),
+      regenerate: (message) => this.#do("chat.regenerate", { message_id: message.id }),
+      edit: (message, text, isAgain) => this.#edit(message, text, isAgain ? agentNow() : null, isAgain),
+      remove: (message) => this.#do("chat.delete", { message_id: message.id }),
+      choose: (message) => this.#do("chat.branch", { leaf_id: this.#store.messages.leafBelow(message.id) }),
+      download: (fileId) => this.#download(fileId),
+      retry: (draft) => this.#post(draft),
+      discard: (draft) => [this.#store.discard(draft.id), this.#schedule()],
+    }, (run) => this.#do("chat.cancel", { run_id: run })); // prettier-ignore
+    this.#timer = setInterval(() => this.#schedule(), TICK_MS);
+    this.#schedule();
+  }
+
+  /** The number of messages that the hub has not answered yet. */
+  get pending() {
+    return [...this.#store.drafts.values()].filter(({ status }) => status === "pending").length;
+  }
+
+  /** @param {import("./hub_feed.js").Item} item */
+  take(item) {
+    this.#store.take(item, Date.now());
+    if (item.kind === "event") this.#noteUpload(item.event);
+    if (this.#store.isBehind) void this.#catchUp();
+    this.#schedule();
+  }
+
+  /** @param {string} text @param {string|null} agent @param {any[]} parts */
+  send(text, agent, parts) {
+    this.#write({ text, agent, parts });
+  }
+
+  /** @param {boolean} isTyping */
+  typing(isTyping) {
+    if (this.#hub.state !== "ready") return; // late, it would be wrong
+    this.#hub.command("chat.typing", this.#channel, { state: isTyping ? "start" : "stop" }).catch(() => {}); // a courtesy; a refusal comes by `error`
+  }
+
+  /** @param {File} file @param {(sent: number, total: number) => void} told @param {AbortSignal} signal @returns {Promise<string>} */
+  upload(file, told, signal) {
+    const verified = (/** @type {string} */ id) => new Promise((resolve, reject) => this.#uploads.set(id, { resolve: () => resolve(undefined), reject }));
+    return upload(this.#hub, this.#channel, file, told, /** @type {any} */ (verified), signal);
+  }
+
+  /** End drawing. */
+  close() {
+    clearInterval(this.#timer);
+  }
+
+  /** @param {Message} message @param {string} text @param {string|null} agent @param {boolean} isAgain */
+  #edit(message, text, agent, isAgain) {
+    if (!isAgain) return this.#do("chat.edit", { message_id: message.id, text, mode: "replace", rerun: false });
+    if (agent && message.parent) return this.#write({ text, agent, parts: message.parts, parent: message.parent });
+    this.#do("chat.edit", { message_id: message.id, text, mode: "branch", rerun: false });
+  }
+
+  /** @param {{text: string, agent: string|null, parts: any[], parent?: string}} wanted */
+  #write({ text, agent, parts, parent }) {
+    const id = Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join(".");
+    this.#post({ id, text, agent, parts, parent, at: Date.now(), status: "pending", problem: "" });
+  }
+
+  /** Send a message, or again under the same id: the hub stores it once. @param {Draft} draft */
+  #post(draft) {
+    const { id, text, agent, parts, parent } = draft;
+    this.#store.wrote({ ...draft, status: "pending" });
+    this.#schedule();
+    const payload = { text, ...(agent && { agent }), ...(parts.length && { parts }), ...(parent && { parent_id: parent }) };
+    this.#hub.command("chat.message", this.#channel, payload, id).then(
+      () => this.#store.mark(id, "sent"),
+      (error) => this.#store.mark(id, "failed", error.message),
+    ).finally(() => this.#schedule()); // prettier-ignore
+  }
+
+  /** @param {string} type @param {object} payload */
+  #do(type, payload) {
+    this.#hub.command(type, this.#channel, payload).catch(this.#tell);
+  }
+
+  /** @param {string} fileId */
+  async #download(fileId) {
+    try {
+      const { payload } = await this.#hub.command("file.url", this.#channel, { file_id: fileId });
+      const link = document.createElement("a");
+      [link.href, link.rel] = [payload.url, "noreferrer"];
+      if (/^https?:$/.test(link.protocol)) link.click(); // the hub answers it as an attachment: the page stays
+    } catch (problem) {
+      this.#tell(/** @type {Error} */ (problem));
+    }
+  }
+
+  /** @param {import("./hub_feed.js").HubEvent} event */
+  #noteUpload({ type, payload }) {
+    if (type === "file.ready") this.#uploads.get(payload.file_id)?.resolve();
+    else if (type === "file.upload.failed") this.#uploads.get(payload.upload_id)?.reject(new Error(payload.message));
+    else return;
+    this.#uploads.delete(payload.file_id ?? payload.upload_id);
+  }
+
+  /** Ask once for what is missing of an answer. */
+  async #catchUp() {
+    if (this.#isAsking || this.#hub.state !== "ready") return;
+    this.#isAsking = true;
+    try {
+      const { payload } = await this.#hub.command("channel.state", this.#channel);
+      this.#store.refresh(payload.state, Date.now());
+    } catch (problem) {
+      this.#tell(/** @type {Error} */ (problem));
+    } finally {
+      this.#isAsking = false;
+      this.#schedule();
+    }
+  }
+
+  #schedule() {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    requestAnimationFrame(() => {
+      this.#isScheduled = false;
+      this.#view.draw(this.#store, Date.now());
+    });
+  }
+}

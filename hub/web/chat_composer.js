@@ -1,0 +1,149 @@
+/** The field to write in: Enter sends, Shift+Enter makes a line; files by button, drop or paste; for an agent or for everybody. @module chat_composer */
+
+import { button, showText, sizeText, textElement } from "./safe_text.js";
+
+/** @typedef {{form: HTMLFormElement, text: HTMLTextAreaElement, send: HTMLButtonElement, agent: HTMLSelectElement, files: HTMLElement, attach: HTMLElement,
+ *    picker: HTMLInputElement, drop: HTMLElement}} Parts */
+/** @typedef {{name: string, id: string|null, element: HTMLElement, stop: AbortController}} Attachment `id` once it is ready */
+/** @typedef {{send(text: string, agent: string|null, parts: any[]): void, typing(isTyping: boolean): void,
+ *    upload(file: File, told: (sent: number, total: number) => void, signal: AbortSignal): Promise<string>}} Deeds */
+
+const AGENT_KEY = "hub.console.agent";
+const TYPING_EVERY_MS = 3_000;
+const FILES_MAX = 8;
+
+/** One form, for whichever conversation is shown. */
+export class Composer {
+  #parts;
+  /** @type {Deeds|null} */ #deeds = null;
+  /** @type {Attachment[]} */ #attachments = [];
+  #typedAt = 0;
+  #isTyping = false;
+
+  /** @param {Parts} parts */
+  constructor(parts) {
+    this.#parts = parts;
+    const { form, text, agent, attach, picker, drop } = parts;
+    form.addEventListener("submit", (event) => [event.preventDefault(), this.#send()]);
+    text.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") text.blur();
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.#send();
+    });
+    text.addEventListener("input", () => this.#typed());
+    text.addEventListener("paste", (event) => event.clipboardData?.files.length && [event.preventDefault(), this.#add(event.clipboardData.files)]);
+    agent.addEventListener("change", () => [localStorage.setItem(AGENT_KEY, agent.value), this.#showPlaceholder()]);
+    attach.addEventListener("click", () => picker.click());
+    picker.addEventListener("change", () => [this.#add(picker.files), (picker.value = "")]);
+    const over = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files") && [event.preventDefault(), drop.classList.add("over")];
+    drop.addEventListener("dragover", over);
+    drop.addEventListener("dragleave", (event) => drop.contains(/** @type {Node|null} */ (event.relatedTarget)) || drop.classList.remove("over"));
+    drop.addEventListener("drop", (event) => [event.preventDefault(), drop.classList.remove("over"), this.#add(event.dataTransfer?.files)]);
+    this.#showPlaceholder();
+  }
+
+  /** Serve another conversation. @param {Deeds} deeds */
+  serve(deeds) {
+    this.#deeds = deeds;
+    for (const { stop } of this.#attachments) stop.abort();
+    this.#attachments = [];
+    this.#showFiles();
+  }
+
+  /** @param {{name: string, description: string, available: boolean}[]} agents */
+  offer(agents) {
+    const { agent } = this.#parts;
+    const wanted = localStorage.getItem(AGENT_KEY) ?? agents.find(({ available }) => available)?.name ?? "";
+    const options = agents.map(({ name, description, available }) => {
+      const option = new Option(available ? name : `${name} (not running)`, name);
+      option.title = description;
+      return option;
+    });
+    agent.replaceChildren(new Option("Everybody, no agent", ""), ...options);
+    agent.value = agents.some(({ name }) => name === wanted) ? wanted : "";
+    this.#showPlaceholder();
+  }
+
+  /** Put a text there to be sent or changed. @param {string} text */
+  suggest(text) {
+    this.#parts.text.value = text;
+    this.#parts.text.focus();
+  }
+
+  #showPlaceholder() {
+    const { agent, text } = this.#parts;
+    text.placeholder = agent.value ? `Ask ${agent.value}` : "Write to everybody here";
+  }
+
+  #send() {
+    const { text, agent } = this.#parts;
+    const parts = this.#attachments.map(({ id, name }) => ({ type: "file", file_id: id, caption: name })); // the name stands by when `file.ready` is out of reach
+    if ((!text.value.trim() && !parts.length) || this.#attachments.some(({ id }) => id === null)) return text.focus();
+    this.#deeds?.send(text.value, agent.value || null, parts);
+    text.value = "";
+    this.#attachments = [];
+    this.#showFiles();
+    this.#stopTyping();
+    text.focus();
+  }
+
+  #typed() {
+    if (!this.#parts.text.value) return this.#stopTyping();
+    const now = performance.now();
+    if (this.#isTyping && now - this.#typedAt < TYPING_EVERY_MS) return;
+    [this.#typedAt, this.#isTyping] = [now, true];
+    this.#deeds?.typing(true);
+  }
+
+  #stopTyping() {
+    if (this.#isTyping) this.#deeds?.typing(false);
+    this.#isTyping = false;
+  }
+
+  /** @param {FileList|null|undefined} files */
+  #add(files) {
+    for (const file of [...(files ?? [])].slice(0, FILES_MAX - this.#attachments.length)) void this.#upload(file);
+  }
+
+  /** @param {File} file */
+  async #upload(file) {
+    const deeds = this.#deeds;
+    if (!deeds) return;
+    const stop = new AbortController();
+    const element = document.createElement("li");
+    const bar = document.createElement("progress");
+    const note = textElement("span", "note", sizeText(file.size));
+    bar.setAttribute("aria-label", `progress of ${file.name}`);
+    [bar.max, bar.value] = [Math.max(1, file.size), 0];
+    /** @type {Attachment} */ const attachment = { name: file.name, id: null, element, stop };
+    element.append(textElement("span", "file-name", file.name), bar, note, button("quiet", "×", () => this.#drop(attachment), `remove ${file.name}`));
+    this.#attachments.push(attachment);
+    this.#showFiles();
+    try {
+      attachment.id = await deeds.upload(file, (sent) => (bar.value = sent), stop.signal);
+      bar.hidden = true;
+      showText(note, `${sizeText(file.size)}, ready`);
+    } catch (problem) {
+      bar.hidden = true;
+      element.classList.add("bad");
+      showText(note, `not uploaded: ${/** @type {Error} */ (problem).message}`);
+    }
+    this.#showFiles();
+  }
+
+  /** @param {Attachment} attachment */
+  #drop(attachment) {
+    if (attachment.id === null) attachment.stop.abort();
+    this.#attachments = this.#attachments.filter((other) => other !== attachment);
+    this.#showFiles();
+    this.#parts.text.focus();
+  }
+
+  #showFiles() {
+    const { files, send } = this.#parts;
+    files.replaceChildren(...this.#attachments.map(({ element }) => element));
+    files.hidden = this.#attachments.length === 0;
+    send.disabled = this.#attachments.some(({ id }) => id === null);
+  }
+}

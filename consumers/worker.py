@@ -65,12 +65,12 @@ class Upkeep:
         self._groups, self._readers, self._partitions, self._metrics = groups, readers, partitions, metrics
 
     async def turn(self) -> None:
-        """Trims, counts and reclaims once."""
+        """Trims, counts and looks for orphans once."""
         partitions = list(self._partitions())
         for partition in partitions:
             await self._groups.trim(partition)
         for reader in self._readers:
-            await reader.reclaim_orphans()
+            await reader.find_orphans()
             await self._count(reader.name, partitions)
 
     async def _count(self, name: str, partitions: Iterable[int]) -> None:
@@ -168,8 +168,8 @@ class Worker:
         options = self._options
         calls = self.log.own_calls(f"work-{handler.name}")
         self._own_calls.append(calls)
-        delivery = Delivery(self.log, self.groups, handler, options.retry, options.faults, self.metrics, self.name)
-        return GroupReader(delivery, self.groups, calls, options.block_ms)
+        delivery = Delivery(self.log, self.groups, handler, options.retry, options.faults, self.metrics)
+        return GroupReader(delivery, self.groups, calls, self.name, options.block_ms)
 
     async def start(self) -> None:
         """Starts everything. Returns when this worker has its first partitions and has announced its agents."""

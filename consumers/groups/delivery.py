@@ -26,13 +26,15 @@ from consumers.metrics import WorkerMetrics
 from projections.errors import BrokenEvent
 from projections.recorded import recorded
 from streams.channel import channel_from_path
-from streams.errors import LogUnavailable
+from streams.errors import CommandRefused, LogUnavailable
 from streams.events.validation import InvalidPayload
 from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log
 
 UNAVAILABLE_DELAY_S = 0.25
 """Between tries while Redis is unreachable, which does not count as an attempt."""
+REFUSED_DELAY_S = 5.0
+"""Between tries while Redis refuses what belongs to the delivery itself, which an operator has to mend."""
 CHANNELS_MAX = 64
 """Events handled concurrently. More would only queue at Redis; handlers wait there, not on the processor."""
 _log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Handles the work of one handler, under one worker's name."""
+    """Handles the work of one handler."""
 
     log: Log
     groups: Groups
@@ -48,11 +50,12 @@ class Delivery:
     policy: RetryPolicy
     faults: Faults
     metrics: WorkerMetrics
-    worker: str
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHANNELS_MAX))
 
-    async def settle(self, work: Work, token: int) -> bool:
+    async def settle(self, work: Work, token: int, consumer: str) -> bool:
         """Handles an event until it is done or parked. False when another worker has taken the partition over.
+
+        What Redis refuses is tried again, too: to go on with the next event would be to leave this one behind.
 
         Cancelled at any await, it leaves the work pending: the next worker of the partition does it again.
         """
@@ -60,7 +63,7 @@ class Delivery:
         while True:
             try:
                 if attempt is None:
-                    attempt = await self.groups.count_attempt(work.partition, self.handler.name, self.worker, work.id)
+                    attempt = await self.groups.count_attempt(work.partition, self.handler.name, consumer, work.id)
                 outcome = await self._decide(work, attempt)
                 self.metrics.handled[self.handler.name, type(outcome).__name__.lower()] += 1
                 if not isinstance(outcome, Retry):
@@ -69,6 +72,11 @@ class Delivery:
                 attempt = None
             except (LogUnavailable, GroupLost):
                 await asyncio.sleep(UNAVAILABLE_DELAY_S * random.uniform(0.5, 1))
+            except CommandRefused as error:
+                _log.error(
+                    "%s cannot go on in this channel: %s", self.handler.name, error, extra={"channel": work.path}
+                )
+                await asyncio.sleep(REFUSED_DELAY_S)
 
     async def _carry_out(self, work: Work, token: int, attempt: int, outcome: Done | Park) -> bool:
         if isinstance(outcome, Park):
@@ -76,7 +84,7 @@ class Delivery:
             self.faults.hit("before_park")
             parked = await self.groups.park(work, self.handler.name, token, outcome.reason[:2000], attempt)
             self.faults.hit("after_park")
-            return bool(parked)
+            return parked is not None
         self.faults.hit("before_ack")
         is_ours = await self.groups.ack(work.partition, self.handler.name, token, [work.id])
         self.faults.hit("after_ack")
@@ -93,11 +101,11 @@ class Delivery:
 
     async def _attempt(self, work: Work) -> Outcome:
         channel = channel_from_path(work.path)
-        entry = await self.log.entry(channel, work.event)
-        if entry is None:
-            return Park("the event was trimmed from the stream before this handler reached it")
-        self.faults.hit("before_handle")
         try:
+            entry = await self.log.entry(channel, work.event)
+            if entry is None:
+                return Park("the event was trimmed from the stream before this handler reached it")
+            self.faults.hit("before_handle")
             source = Source(channel, recorded(entry))
             effects = Effects(self.log, self.faults, self.handler.name, source)
             return await self.handler.handle(source, effects)

@@ -1,4 +1,8 @@
-"""Reads one handler's work: a channel's events one at a time and in order, channels concurrently, within bounds."""
+"""Reads one handler's work: a channel's events one at a time and in order, channels concurrently, within bounds.
+
+Older work comes first, always: work that was delivered to somebody else, or in a reply that was lost, is claimed before newer work
+of its partition is handed out. Redis delivers in order, so whoever holds newer work finds the older one pending.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +30,21 @@ _log = logging.getLogger(__name__)
 
 
 class GroupReader:
-    """Reads one group's work in its worker's partitions, and has it handled."""
+    """Reads one group's work in its worker's partitions, and has it handled.
 
-    def __init__(self, delivery: Delivery, groups: Groups, calls: Calls, block_ms: int = BLOCK_MS) -> None:
+    It reads under a name of its own, and under another one after a reply that was lost: what is pending under any other name than
+    the present one is not known here.
+    """
+
+    def __init__(self, delivery: Delivery, groups: Groups, calls: Calls, worker: str, block_ms: int = BLOCK_MS) -> None:
         self._delivery = delivery
         self._groups = groups
         self._calls = calls
+        self._worker = worker
         self._block_ms = block_ms
+        self._losses_count = 0
         self._tokens: dict[int, int] = {}
+        self._unsure: set[int] = set()
         self._queues: dict[str, deque[Work]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._in_hand: set[str] = set()
@@ -51,13 +62,18 @@ class GroupReader:
         """The partitions whose work is read."""
         return tuple(self._tokens)
 
+    @property
+    def _consumer(self) -> str:
+        return f"{self._worker}-{self._losses_count}" if self._losses_count else self._worker
+
     async def take(self, partition: int, token: int) -> None:
         """Begins with a partition: first the unfinished work of its last worker, then new work."""
         await self._groups.ensure(partition, self.name)
         if self._delivery.handler.start_from is StartFrom.BEGINNING:
             await self._groups.add_history(partition, self.name, self._delivery.handler.types)
-        self._tokens[partition] = token
-        await self._reclaim(partition, idle_ms=0)
+        found = await self._claim(partition)
+        self._tokens[partition] = token  # not earlier: a read would hand out newer work before what is claimed here
+        await self._hand_out(found)
         self._changed.set()
 
     async def leave(self, partition: int, *, is_lost: bool) -> None:
@@ -92,11 +108,15 @@ class GroupReader:
         finally:
             self._may_have_lost = True
 
-    async def reclaim_orphans(self) -> None:
-        """Claims work that was delivered to this group long ago and is under way nowhere."""
-        for partition in self.partitions:
-            with contextlib.suppress(GroupLost):  # the reading loop will notice it, too
-                await self._reclaim(partition, ORPHAN_IDLE_MS)
+    async def find_orphans(self) -> None:
+        """Looks for work that was delivered to somebody else, or long ago, and is under way nowhere; the next read claims it."""
+        partitions = self.partitions
+        with contextlib.suppress(GroupLost):  # the reading loop will notice it, too
+            self._unsure |= await self._groups.strays(partitions, self.name, self._consumer)
+            for partition in partitions:
+                pending = await self._groups.pending(partition, self.name, ORPHAN_IDLE_MS)
+                if not pending <= self._in_hand_of(partition):
+                    self._unsure.add(partition)
 
     async def _wait_until_useful(self) -> None:
         while not self._tokens or len(self._in_hand) >= IN_HAND_MAX:
@@ -104,21 +124,45 @@ class GroupReader:
             await self._changed.wait()
 
     async def _read(self) -> None:
-        if self._may_have_lost:  # a lost reply may have been a delivery
+        if self._may_have_lost:  # a lost reply may have been a delivery, and the request may yet arrive and be one
+            self._losses_count += 1
             for partition in self.partitions:
                 await self._groups.ensure(partition, self.name, was_there=True)
-                await self._reclaim(partition, idle_ms=0)
+            self._unsure.update(self.partitions)
             self._may_have_lost = False
         async with self._reading:
+            await self._reclaim()
+            if not (tokens := dict(self._tokens)):
+                return
             found = await self._groups.read(
-                self._calls, self.name, self._delivery.worker, self.partitions, limit=READ_MAX, block_ms=self._block_ms
+                self._calls, self.name, self._consumer, tokens, limit=READ_MAX, block_ms=self._block_ms
             )
-            await self._hand_out(found)
+            if not found:
+                return
+            self._unsure |= await self._groups.strays({work.partition for work in found}, self.name, self._consumer)
+            self._unsure.update(number for number, token in tokens.items() if self._tokens.get(number) != token)
+            await self._hand_out(work for work in found if work.partition not in self._unsure)
 
-    async def _reclaim(self, partition: int, idle_ms: int) -> None:
-        in_hand = {key.partition(":")[2] for key in self._in_hand if key.startswith(f"{partition}:")}
-        found = await self._groups.claim(partition, self.name, self._delivery.worker, idle_ms=idle_ms, skip=in_hand)
-        await self._hand_out(found)
+    async def _reclaim(self) -> None:
+        """Claims and hands out, in order, what is pending and not in hand where older work may be."""
+        for partition in self._unsure & self._tokens.keys():
+            token = self._tokens.get(partition)
+            if token is None:
+                continue  # it was left meanwhile, and stays unsure until it is taken again
+            self._unsure.discard(partition)
+            found = await self._claim(partition)
+            if self._tokens.get(partition) == token:
+                await self._hand_out(found)
+
+    async def _claim(self, partition: int) -> list[Work]:
+        in_hand = self._in_hand_of(partition)
+        found = await self._groups.claim(partition, self.name, self._consumer, skip=in_hand)
+        await self._groups.drop_consumers(partition, self.name, self._consumer)
+        return found
+
+    def _in_hand_of(self, partition: int) -> set[str]:
+        prefix = f"{partition}:"
+        return {key.removeprefix(prefix) for key in self._in_hand if key.startswith(prefix)}
 
     async def _hand_out(self, found: Iterable[Work]) -> None:
         unwanted: dict[int, list[str]] = {}
@@ -161,8 +205,13 @@ class GroupReader:
     async def _settle(self, work: Work) -> None:
         try:
             token = self._tokens.get(work.partition)
-            if token is not None:
-                await self._delivery.settle(work, token)
+            if token is None:
+                return
+            is_ours = await self._delivery.settle(work, token, self._consumer)
+            if not is_ours and self._tokens.get(work.partition) == token:
+                del self._tokens[
+                    work.partition
+                ]  # taken over: another worker may still be with this event, the next ones wait
         finally:
             self._in_hand.discard(f"{work.partition}:{work.id}")
             self._changed.set()

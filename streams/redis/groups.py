@@ -6,6 +6,7 @@ acknowledging and parking pass the lease's token, so a worker that was overtaken
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -20,6 +21,7 @@ from streams.redis.scripts import load
 from streams.redis.wire import Reply
 
 _ACK: Final = load("ack")
+_DROP_CONSUMERS: Final = load("drop_consumers")
 _PARK: Final = load("park")
 _PUT_BACK: Final = load("put_back")
 _TRIM: Final = load("work_trim")
@@ -150,27 +152,44 @@ class Groups:
         keys = (self._keys.lease(partition), self._keys.work(partition))
         return int(await self._log.calls_in(partition).run(_ACK, keys, group, token, *ids)) >= 0
 
-    async def claim(
-        self, partition: int, group: str, consumer: str, *, idle_ms: int = 0, skip: Container[str] = ()
-    ) -> list[Work]:
+    async def strays(self, partitions: Iterable[int], group: str, consumer: str) -> set[int]:
+        """The partitions in which work of the group was delivered to another consumer than this one, and is not done."""
+        numbers = list(partitions)
+        calls = (self._log.calls_in(at).call("XPENDING", self._keys.work(at), group) for at in numbers)
+        replies = await _grouped(asyncio.gather(*calls))
+        own = consumer.encode()
+        return {at for at, reply in zip(numbers, replies, strict=True) if any(row[0] != own for row in reply[3] or ())}
+
+    async def pending(self, partition: int, group: str, idle_ms: int) -> set[str]:
+        """The oldest pieces of work, up to a page, that were delivered so long ago and are not done."""
+        calls, work = self._log.calls_in(partition), self._keys.work(partition)
+        return {row[0].decode() for row in await _grouped(_page_of_pending(calls, work, group, idle_ms, "-"))}
+
+    async def claim(self, partition: int, group: str, consumer: str, *, skip: Container[str] = ()) -> list[Work]:
         """Take over the work that the group has read and not done, oldest first.
 
         XPENDING and XCLAIM, not XAUTOCLAIM: one's own work in hand (`skip`) must not be claimed again, and Redis 6.2 does not
         say which claimed entries are gone. A claim is no attempt: while workers and Redis come and go, work may be claimed
         more often than it may fail, without ever having been begun. `count_attempt` counts when it is.
         """
-        work, start = self._keys.work(partition), "-"
+        calls, work, start = self._log.calls_in(partition), self._keys.work(partition), "-"
         found: list[Work] = []
         while True:
-            rows = await _grouped(
-                self._log.calls_in(partition).call("XPENDING", work, group, "IDLE", idle_ms, start, "+", PAGE)
-            )
+            rows = await _grouped(_page_of_pending(calls, work, group, 0, start))
             wanted = {row[0]: int(row[3]) for row in rows if row[0].decode() not in skip}
             if wanted:
                 found += await self._claim(partition, group, consumer, wanted)
+            in_hand = [row[0] for row in rows if row[0] not in wanted and row[1] != consumer.encode()]
+            if in_hand:  # from before a lost reply: under the present name from now on, and counted as it was
+                await _grouped(calls.call("XCLAIM", work, group, consumer, 0, *in_hand, "JUSTID"))
             if len(rows) < PAGE:
                 return found
             start = f"({rows[-1][0].decode()}"
+
+    async def drop_consumers(self, partition: int, group: str, consumer: str) -> int:
+        """Forgets the other consumers that have no work: workers that are gone. Returns how many."""
+        keys = (self._keys.work(partition),)
+        return int(await self._log.calls_in(partition).run(_DROP_CONSUMERS, keys, group, consumer))
 
     async def _claim(self, partition: int, group: str, consumer: str, wanted: Mapping[bytes, int]) -> list[Work]:
         work, calls = self._keys.work(partition), self._log.calls_in(partition)
@@ -190,13 +209,16 @@ class Groups:
         rows = await _grouped(self._log.calls_in(partition).call("XPENDING", key, group, work_id, work_id, 1))
         return int(rows[0][3]) if rows else 0
 
-    async def park(self, work: Work, group: str, token: int, reason: str, attempts: int) -> str:
-        """Give up on the work and keep it with the reason. Returns its parked id; "" when it was no longer ours."""
+    async def park(self, work: Work, group: str, token: int, reason: str, attempts: int) -> str | None:
+        """Give up on the work and keep it with the reason. Returns its parked id.
+
+        "" when somebody else had done with it, None when the partition was taken over: nothing was parked.
+        """
         number = work.partition
         keys = (self._keys.lease(number), self._keys.work(number), self._keys.parked(number))
         args = (group, token, work.id, work.path, work.event, work.type, reason, attempts)
-        stream_id = (await self._log.calls_in(number).run(_PARK, keys, *args)).decode()
-        return f"{number}:{stream_id}" if stream_id else ""
+        stream_id = await self._log.calls_in(number).run(_PARK, keys, *args)
+        return f"{number}:{stream_id.decode()}" if stream_id else None if stream_id is None else ""
 
     async def parked(self, group: str | None = None) -> list[Parked]:
         """Lists the parked work of one group or of all, oldest first in each partition."""
@@ -280,6 +302,10 @@ async def list_parked(keys: Keys, calls_in: Callable[[int], Calls], group: str |
         rows = await calls_in(number).call("XRANGE", keys.parked(number), "-", "+")
         found += [_read_parked(number, raw) for raw in rows]
     return [row for row in found if group in {None, row.group}]
+
+
+def _page_of_pending(calls: Calls, work: bytes, group: str, idle_ms: int, start: str) -> Awaitable[Reply]:
+    return calls.call("XPENDING", work, group, "IDLE", idle_ms, start, "+", PAGE)
 
 
 async def _grouped(call: Awaitable[Reply]) -> Reply:

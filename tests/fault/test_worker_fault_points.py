@@ -139,8 +139,9 @@ async def test_a_zombie_is_refused(log: Log, tenant: str) -> None:
         run_id = await client.ask("x")
         await client.until("assistant.message.start", run_id=run_id)
         for loop in first._loops:  # it stands still: no renewing, no polling, no reaper
-            if loop.task and loop.name in {"run_leases", "run_flags", "run_hints", "reaper", "partitions", "jobs"}:
+            if loop.task and loop.name in {"run_flags", "run_hints", "reaper", "partitions", "jobs"}:
                 loop.task.cancel()
+        await first._renewal.stop()
         async with running(chosen, log):
             await client.end(run_id, within_s=30)
             go.set()

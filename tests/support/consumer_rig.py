@@ -91,17 +91,20 @@ class Rig:
         self.log = log
         self.worker = f"w{uuid.uuid4().hex[:8]}"
         self.metrics = WorkerMetrics()
+        self._faults = faults
         self.reads = [log.own_calls("rig-read") for _ in handlers]
         self.groups = Groups(log)
         self.readers = [
-            GroupReader(
-                Delivery(log, self.groups, handler, QUICK, faults, self.metrics, self.worker), self.groups, calls, 100
-            )
+            GroupReader(self.delivery(handler), self.groups, calls, self.worker, 100)
             for handler, calls in zip(handlers, self.reads, strict=True)
         ]
         leases = Leases(log, self.worker)
         self.partitions = Partitions(leases, log.keys.partitions, self.readers, life_ms)
         self._loops: list[Loop] = []
+
+    def delivery(self, handler: EventHandler) -> Delivery:
+        """The delivery of one handler in this worker."""
+        return Delivery(self.log, self.groups, handler, QUICK, self._faults, self.metrics)
 
     async def __aenter__(self) -> Self:
         loops = self.log.loops

@@ -22,12 +22,28 @@ class Wire:
             writer.transport.abort()
 
 
+class Held:
+    """Something a client sent, which waits on the link until it is let through: also when the client has gone since."""
+
+    def __init__(self) -> None:
+        self._may_pass = asyncio.Event()
+
+    def let_through(self) -> None:
+        """It reaches the server now."""
+        self._may_pass.set()
+
+    async def wait(self) -> None:
+        """Returns when it may pass."""
+        await self._may_pass.wait()
+
+
 class Link:
     """Listens on a port of its own; each connection is carried to `target` as it is when the connection is made.
 
     Attributes:
         target: host and port; changing it is what a failover does to a name.
         delay_s: how late everything arrives.
+        holds: what clients send with this word in it waits; each is put into `held` in turn.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -35,6 +51,8 @@ class Link:
         self.delay_s = 0.0
         self.wires: list[Wire] = []
         self.is_refusing = False
+        self.holds: bytes | None = None
+        self.held: asyncio.Queue[Held] = asyncio.Queue()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
@@ -108,6 +126,10 @@ class Link:
             while data := await source.read(65_536):
                 if is_client and len(wire.said) < 4_096:
                     wire.said += data
+                if is_client and self.holds is not None and self.holds in data:
+                    held = Held()
+                    self.held.put_nowait(held)
+                    await held.wait()
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 if not wire.is_swallowing:

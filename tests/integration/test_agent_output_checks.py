@@ -42,7 +42,7 @@ BAD_ITEMS: dict[str, Any] = {
     "a call with a long title": ToolCall("n", {}, nothing, title="t" * 201),
     "a call whose id is not ASCII": ToolCall("n", {}, nothing, tool_call_id="é"),
     "more calls than a message names": [ToolCall("n", {}, nothing)] * 65,
-    "a question to too many": ToolCall("n", {}, nothing, approval=Question("?", assignees=("u",) * 21)),
+    "a question to too many": ToolCall("n", {}, nothing, approval=Question("?", assignees=tuple(f"u{n}" for n in range(21)))),
     "a question to no name": ToolCall("n", {}, nothing, approval=Question("?", assignees=("a,b",))),
     "a question with a large schema": ToolCall("n", {}, nothing, approval=Question("?", response_schema={"x": "y" * 16_384})),
 }  # fmt: skip # a table

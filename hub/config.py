@@ -215,6 +215,13 @@ class Settings:
         default=_MB,
         shown="1MB",
     )
+    compression: str = setting(
+        "HUB_COMPRESSION",
+        words("on or off", r"on|off"),
+        "accept permessage-deflate from clients that offer it, for messages of 1 KiB or more",
+        default="on",
+        shown="on",
+    )
     max_subscriptions: int = setting(
         "HUB_MAX_SUBSCRIPTIONS", whole(1, 10_000), "channels per connection (4015)", default=200, shown="200"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntFlag
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class SocketTransport(Protocol):
     @property
     def is_writable(self) -> bool:
         """False while more than the write mark waits in the buffer. Writing then still works, but costs memory."""
+        ...
+
+    @property
+    def is_deflate(self) -> bool:
+        """True if compressed frames may be written (`hub.websocket.deflate`); fixed once the socket is open."""
         ...
 
     def write(self, frames: bytes, /) -> None:
@@ -373,18 +379,26 @@ class NodePort(Protocol):
         ...
 
 
+class Encoding(IntFlag):
+    """The ways in which events may be written to a socket: what its client announced, and what was agreed on."""
+
+    PLAIN = 0
+    BATCH = 1
+    DEFLATE = 2
+
+
 class Subscriber(Protocol):
     """A connection, as its subscriptions see it.
 
     Attributes:
         is_writable: false while the write buffer is full: events then stay in the log.
-        is_batch: events may come in arrays.
+        encoding: the way it is sent events.
         holds_state: it keeps the states of its channels, and needs only what is live of them when it comes back.
         wants_reasoning: deltas of reasoning are sent, too.
     """
 
     is_writable: bool
-    is_batch: bool
+    encoding: Encoding
     holds_state: bool
     wants_reasoning: bool
 
@@ -394,6 +408,10 @@ class Subscriber(Protocol):
 
     def send(self, message: bytes, /) -> None:
         """Write a message with the next flush."""
+        ...
+
+    def tell(self, channel: Channel, message: bytes, /) -> None:
+        """Write a message of a channel's contents with the next flush, compressed where that was agreed on."""
         ...
 
     def flush(self) -> None:

@@ -45,6 +45,7 @@ def make_server(settings: Settings, *, log_level: str = "warning", waits: bool =
             app.state.make_receiver,
             message_size_limit_bytes=settings.message_size_limit_bytes,
             handshake_size_limit_bytes=HANDSHAKE_SIZE_LIMIT_BYTES,
+            is_deflate_accepted=settings.compression == "on",
         )
     )
     drain_s = max(DRAIN_MIN_S, settings.drain_s)

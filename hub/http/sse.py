@@ -36,6 +36,7 @@ class StreamTransport:
         self._has_news = asyncio.Event()
         self._on_writable: Callable[[bool], None] = lambda _is_writable: None
         self.is_writable = True
+        self.is_deflate = False
         self.is_closed = False
 
     def tell_writable(self, on_writable: Callable[[bool], None]) -> None:

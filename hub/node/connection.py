@@ -15,13 +15,14 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, Final
 
 from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
-from hub.node.fanout import Sub
-from hub.ports import ConnectionOwner, SocketTransport, Upgrade
+from hub.node.fanout import Sub, may_deflate
+from hub.ports import ConnectionOwner, Encoding, SocketTransport, Upgrade
 from hub.protocol.commands import Append, Caller, Command, Outcome, Reply
 from hub.protocol.replies import append_error, error_message, reply, stored_payload, unless_stored
 from hub.protocol.session import Dropped, Received, Refused, Session, SessionState
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.websocket.codec import encode_text
+from hub.websocket.deflate import deflate_text
 from streams.channel import Channel
 from streams.envelope import Appended
 from streams.errors import StreamsError
@@ -41,6 +42,8 @@ UNREAD_BYTES_MAX: Final = 1_048_576
 it. Without it fifty questions for history cost fifty pages of memory."""
 PACE_REST_S: Final = 0.05
 """The pause of a user whose messages come faster than all limits together allow (`RateLimiter.is_in_pace`)."""
+_CONTENTS: Final = frozenset({"channel.history", "channel.state"})
+"""The answers that tell what is in a channel. No other is compressed: some hold signed URLs (SECURITY.md)."""
 ANSWER_BEFORE_RESTART_S: Final = 1.0
 """The time a restart waits for a command under way. A replay may take longer: its client comes back with its cursor."""
 
@@ -76,6 +79,7 @@ class Connection:
 
     Attributes:
         address: the address failed attempts count against.
+        encoding: the way it is sent events.
         adopted_at: seconds of Redis's clock; when this socket got its session.
         is_writable: false while the write buffer is full: events then stay in the log.
         heard_at: monotonic seconds of the last sign of life.
@@ -97,10 +101,10 @@ class Connection:
         "_unsettled_count",
         "address",
         "adopted_at",
+        "encoding",
         "heard_at",
         "held_tenant",
         "holds_state",
-        "is_batch",
         "is_expiry_told",
         "is_listener",
         "is_pending",
@@ -121,7 +125,8 @@ class Connection:
         self.address = ""
         self.held_tenant: str | None = None
         self.adopted_at = 0.0
-        self.is_batch = self.holds_state = self.wants_reasoning = self.is_expiry_told = self.is_pending = False
+        self.encoding = Encoding.PLAIN
+        self.holds_state = self.wants_reasoning = self.is_expiry_told = self.is_pending = False
         self.is_writable = True
         self.opened_at = self.heard_at = owner.clock.monotonic()
         self.is_listener = is_listener
@@ -145,6 +150,8 @@ class Connection:
     def opened(self, transport: SocketTransport, upgrade: Upgrade) -> None:
         """The socket is open; the client must say who it is within the handshake timeout."""
         self.attach(transport)
+        if transport.is_deflate:
+            self.encoding = Encoding.DEFLATE
         self.upgrade = upgrade
         self.address = sys.intern(self._owner.admission.address_of(upgrade.client, upgrade.headers))
         self._owner.opened(self)
@@ -226,6 +233,11 @@ class Connection:
         """Write a message with the next flush."""
         self.push(encode_text(message))
 
+    def tell(self, channel: Channel, message: bytes) -> None:
+        """Write a message of a channel's contents with the next flush, compressed where that was agreed on."""
+        is_deflate = self.encoding & Encoding.DEFLATE and may_deflate(channel)
+        self.push(deflate_text(message) if is_deflate else encode_text(message))
+
     def flush(self) -> None:
         """Write what was pushed."""
         out, self._out = self._out, None
@@ -273,7 +285,8 @@ class Connection:
         """The handshake was accepted."""
         self.session.established(session_id, caller)
         self.adopted_at = adopted_at
-        self.is_batch = "batch" in caller.capabilities
+        if "batch" in caller.capabilities:
+            self.encoding |= Encoding.BATCH
         self.holds_state = "live_state" in caller.capabilities
         self.wants_reasoning = "reasoning" in caller.capabilities
         self.upgrade = None
@@ -311,8 +324,12 @@ class Connection:
                 append.draft, lambda result: self._stored(command, append, result, is_charged=is_charged)
             )
         elif isinstance(outcome, Reply):
-            place = command.channel.wire if command.channel else None
-            self.push(encode_text(reply(outcome.type, command.id, place, outcome.data)))
+            channel = command.channel
+            message = reply(outcome.type, command.id, channel.wire if channel else None, outcome.data)
+            if channel is not None and outcome.type in _CONTENTS:
+                self.tell(channel, message)
+            else:
+                self.send(message)
 
     def run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
         """Carry out a command that needs the log; the client's next messages wait for it."""

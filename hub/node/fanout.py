@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Final, Protocol, TypeAlias
 
 from hub.metrics import NodeMetrics
-from hub.ports import Subscriber
+from hub.ports import Encoding, Subscriber
 from hub.protocol.subscription import Phase, SubscriptionState
 from hub.websocket.codec import encode_text
-from streams.channel import Channel
+from hub.websocket.deflate import deflate_text
+from streams.channel import Channel, Kind
 from streams.cursor import Look, Position, id_order, ms_of_id
 from streams.envelope import Entry
 from streams.redis.replay import PAGE_BYTES
@@ -30,16 +31,25 @@ ARRAY_BYTES_MAX: Final = PAGE_BYTES
 """An array ends before it; an event that is larger alone goes alone."""
 SIGNALS_HELD_MAX: Final = 1_000
 
+_ENCODINGS: Final = 4
+"""Plain or in arrays, compressed or not."""
+
 Sub: TypeAlias = "SubscriptionState[Subscriber, Fanout]"
 
 
-def encode_events(wires: list[bytes], is_batch: bool) -> bytes:
+def encode_events(wires: list[bytes], encoding: Encoding) -> bytes:
     """Events as WebSocket frames: one each, or in arrays of up to 100 and 256 KiB for a client that announced `batch`."""
+    encode = deflate_text if encoding & Encoding.DEFLATE else encode_text
     if len(wires) == 1:
-        return encode_text(wires[0])
-    if not is_batch:
-        return b"".join(map(encode_text, wires))
-    return b"".join(encode_text(b"[" + b",".join(array) + b"]") for array in _arrays(wires))
+        return encode(wires[0])
+    if not encoding & Encoding.BATCH:
+        return b"".join(map(encode, wires))
+    return b"".join(encode(b"[" + b",".join(array) + b"]") for array in _arrays(wires))
+
+
+def may_deflate(channel: Channel) -> bool:
+    """False for a person's inbox: others write to it who cannot read it, and could learn of the rest by the sizes (SECURITY.md)."""
+    return channel.kind is not Kind.USER
 
 
 def _arrays(wires: list[bytes]) -> Iterator[list[bytes]]:
@@ -143,7 +153,7 @@ class Fanout:
             return False
         rest = [wire for seq, wire in self._held if seq > sub.seq]
         if rest:
-            sub.connection.push(encode_events(rest, sub.connection.is_batch))
+            sub.connection.push(self.encode(rest, sub.connection.encoding))
             self._metrics.events_out += len(rest)
             sub.advance(self.position.id, self.position.seq)
         sub.join()
@@ -178,8 +188,7 @@ class Fanout:
             self.settings_changed()
         if any(entry.type == b"channel.configure" for entry in entries):
             self._watcher.note_configured(self)
-        single = encode_events(wires, is_batch=False)
-        batch: bytes | None = single if len(wires) == 1 else None
+        made: list[bytes | None] = [None] * _ENCODINGS
         sent = 0
         for sub in self.subscribers:
             connection = sub.connection
@@ -193,14 +202,22 @@ class Fanout:
                     self._watcher.note_behind(sub)
                 continue
             if start:
-                connection.push(encode_events(wires[start:], connection.is_batch))
-            elif connection.is_batch:
-                batch = batch or encode_events(wires, is_batch=True)
-                connection.push(batch)
+                connection.push(self.encode(wires[start:], connection.encoding))
             else:
-                connection.push(single)
+                connection.push(made[connection.encoding] or self._make(made, wires, connection.encoding))
             sent += len(wires) - start
         self._metrics.delivered(sent, ms_of_id(entries[0].id), time.time())
+
+    def encode(self, wires: list[bytes], encoding: Encoding) -> bytes:
+        """The channel's events as frames for a client of this encoding."""
+        return encode_events(wires, encoding if may_deflate(self.channel) else encoding & Encoding.BATCH)
+
+    def _make(self, made: list[bytes | None], wires: list[bytes], encoding: Encoding) -> bytes:
+        """Encode for the first subscriber that needs this encoding; the others find it in `made`."""
+        frames = made[encoding] = self.encode(wires, encoding)
+        if len(wires) == 1:
+            made[encoding ^ Encoding.BATCH] = frames
+        return frames
 
     def _hold(self, first_seq: int, wires: list[bytes]) -> None:
         """Keep the newest, as many as may be kept."""
@@ -213,7 +230,8 @@ class Fanout:
     def live(self, entries: list[Entry]) -> None:
         """Tail: new live entries. A slow client misses them; the next snapshot, or the event that ends the run, makes up for it."""
         for entry in entries:
-            frame = encode_text(entry.wire(self.wire))
+            wires = [entry.wire(self.wire)]
+            made: list[bytes | None] = [None] * _ENCODINGS
             is_presence = entry.type == b"channel.presence"
             is_reasoning = entry.type == b"assistant.message.delta" and b'"track":"reasoning"' in entry.data
             for sub in self.subscribers:
@@ -221,6 +239,8 @@ class Fanout:
                     continue
                 if is_reasoning and not sub.connection.wants_reasoning:
                     continue
+                encoding = sub.connection.encoding
+                frame = made[encoding] or self._make(made, wires, encoding)
                 if sub.held_signals is not None:
                     if len(sub.held_signals) < SIGNALS_HELD_MAX:
                         sub.held_signals.append(frame)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hub.errors import HubError
-from hub.node.fanout import Fanout, Sub, encode_events
+from hub.node.fanout import Fanout, Sub
 from hub.node.turns import Turns
 from hub.ports import NodePort, Subscriber
 from hub.protocol.replies import Opening, StateAt, resumed, subscribed
@@ -127,7 +127,7 @@ class Recovery:
         new = unbroken(until_damage(new), sub.seq)
         if not new:
             return False  # otherwise the next page begins with the hole
-        connection.push(encode_events([entry.wire(fanout.wire) for entry in new], connection.is_batch))
+        connection.push(fanout.encode([entry.wire(fanout.wire) for entry in new], connection.encoding))
         self._node.metrics.events_out += len(new)
         sub.advance(new[-1].id.decode(), new[-1].seq)
         connection.flush()  # so that the next page waits for the socket, not for the tick
@@ -231,7 +231,7 @@ class Recovery:
         opening = Opening(look, head, head, gap, state.json)
         self._node.metrics.gaps[gap.reason.value] += 1
         sub.begin(head.id, head.seq)
-        connection.send(subscribed(channel, opening, None, tells_scope=connection.holds_state))
+        connection.tell(channel, subscribed(channel, opening, None, tells_scope=connection.holds_state))
         if sub.owes_receipt:
             sub.receipt_given()
             connection.send(resumed(channel, opening))

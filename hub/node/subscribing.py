@@ -364,7 +364,9 @@ class Subscriptions:
     async def _replay(self, sub: Sub, request: SubscribeRequest, opening: Opening, principal: Principal) -> None:
         connection, head = sub.connection, opening.head
         sub.replay(opening.start.id, opening.start.seq, owes_receipt=request.is_resume)
-        connection.send(subscribed(request.channel, opening, request.re, tells_scope=connection.holds_state))
+        connection.tell(
+            request.channel, subscribed(request.channel, opening, request.re, tells_scope=connection.holds_state)
+        )
         if held := sub.release_signals():
             connection.push(b"".join(held))
         while sub.phase is Phase.REPLAYING and sub.seq < head.seq:

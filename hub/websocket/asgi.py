@@ -34,6 +34,9 @@ class AsgiTransport:
         self.is_writable = True
         self.close_code = 1006
 
+    is_deflate = False
+    """Compression is the affair of the server in front."""
+
     def write(self, frames: bytes, /) -> None:
         """Queue whole frames."""
         if self._closing is not None:

@@ -33,7 +33,7 @@ from hub.websocket.codec import (
     encode_pong,
     frame_close,
 )
-from hub.websocket.deflate import ACCEPTED, accepts, deflate_frames
+from hub.websocket.deflate import ACCEPTED, accepts
 from hub.websocket.upgrade import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL, accept_response, read_upgrade, refusal_response
 
 _logger: Final = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class WireSettings:
     handshake_size_limit_bytes: int | None = None
     """Until the receiver calls `trust`; None for receivers that know no handshake."""
     is_deflate_accepted: bool = False
-    """Off: a browser that gets it compresses all it sends, and each message then costs some 5 µs more to read."""
+    """Accept permessage-deflate where it is offered. The receiver compresses what it writes; see `SocketTransport.is_deflate`."""
 
 
 class _Phase(IntEnum):
@@ -128,6 +128,11 @@ class LeanWebSocket(asyncio.Protocol):
         self.is_writable = True
         self.write = _discard
 
+    @property
+    def is_deflate(self) -> bool:
+        """See `SocketTransport`."""
+        return self._decoder is not None and self._decoder.is_deflate
+
     # The opening
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -151,7 +156,7 @@ class LeanWebSocket(asyncio.Protocol):
             transport.set_write_buffer_limits(settings.write_high_bytes, settings.write_low_bytes)
             is_deflate = settings.is_deflate_accepted and accepts(upgrade.headers.get(b"sec-websocket-extensions", b""))
             transport.write(accept_response(upgrade, extension=ACCEPTED if is_deflate else None))
-            self.write = self._write_deflated if is_deflate else transport.write
+            self.write = transport.write
             first_limit_bytes = settings.handshake_size_limit_bytes
             limit_bytes = settings.message_size_limit_bytes
             self._decoder = FrameDecoder(
@@ -259,10 +264,6 @@ class LeanWebSocket(asyncio.Protocol):
             self._decoder.discard()
             if self._decoder.has_more:  # it may be there already
                 asyncio.get_running_loop().call_soon(self.data_received, b"")
-
-    def _write_deflated(self, frames: bytes, /) -> None:
-        """Stands for `write` where compression was agreed on."""
-        self._transport.write(deflate_frames(frames))
 
     def abort(self) -> None:
         """See `SocketTransport`."""

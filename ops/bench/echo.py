@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from hub.websocket.codec import encode_binary, encode_text
+from hub.websocket.deflate import deflate_text
 from hub.websocket.protocol import WireSettings, lean_protocol
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Echo:
 
     def text(self, data: bytes) -> None:
         """Echo a text message."""
-        self._transport.write(encode_text(data))
+        self._transport.write(deflate_text(data) if self._transport.is_deflate else encode_text(data))
 
     def binary(self, data: bytes) -> None:
         """Echo a binary message."""

@@ -46,6 +46,7 @@ class Sink:
     """A transport that discards everything but the reply it waits for."""
 
     is_writable = True
+    is_deflate = False
 
     def __init__(self) -> None:
         self.is_closed = False

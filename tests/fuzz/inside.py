@@ -38,6 +38,7 @@ class Sink:
     def __init__(self, source: FrameSource, tally: Tally) -> None:
         self._source, self._tally = source, tally
         self.is_writable = True
+        self.is_deflate = False
         self.close_code: int | None = None
         self.may_write = asyncio.Event()
         self.may_write.set()

@@ -8,6 +8,7 @@ from typing import Any
 
 from hub.node.connection import Connection
 from hub.node.fanout import encode_events
+from hub.ports import Encoding
 from hub.websocket.codec import split_frames
 from streams.channel import Channel, Kind
 from streams.envelope import Actor, Draft
@@ -75,7 +76,7 @@ def test_an_event_larger_than_an_array_is_sent_whole() -> None:
     """One event is never split, and leaves its neighbours in arrays of their own."""
     wires = [b'{"n":1}', b'{"n":"' + b"x" * 300 * KIB + b'"}', b'{"n":3}', b'{"n":4}']
 
-    sent = [json.loads(payload) for _, payload in split_frames(encode_events(wires, is_batch=True))]
+    sent = [json.loads(payload) for _, payload in split_frames(encode_events(wires, Encoding.BATCH))]
 
     assert list(map(len, sent)) == [1, 1, 2]
 

@@ -17,6 +17,7 @@ import uvicorn
 
 from hub.ports import SocketTransport, Upgrade, UpgradeRefused
 from hub.websocket.codec import encode_binary, encode_text
+from hub.websocket.deflate import deflate_text
 from hub.websocket.protocol import WireSettings, lean_protocol
 from support.certificate import Certificate
 
@@ -73,7 +74,7 @@ class Recorder:
             for _ in range(int(rest)):
                 self.transport.write(encode_text(b"x" * 1024))
         else:
-            self.transport.write(encode_text(data))
+            self.transport.write(deflate_text(data) if self.transport.is_deflate else encode_text(data))
 
     def binary(self, data: bytes) -> None:
         self._record("binary", data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tracemalloc
 import zlib
 
@@ -17,19 +18,16 @@ from hub.websocket.codec import (
     FAILED,
     FEED_BYTES_MAX,
     PING,
-    PONG,
     TEXT,
     FrameDecoder,
     FrameEvent,
     TooLarge,
     close_code,
-    encode_binary,
-    encode_pong,
     encode_text,
     inflate,
     split_frames,
 )
-from hub.websocket.deflate import _shared, accepts, deflate_frames
+from hub.websocket.deflate import DEFLATE_FROM_BYTES, DEFLATE_UP_TO_BYTES, accepts, deflate_text
 from support.client_frames import client_frame
 
 CONTINUATION = 0x0
@@ -195,38 +193,36 @@ class TestReceiving:
 class TestSending:
     """Section 6.1 and 7.2.1."""
 
-    def test_only_long_text_is_compressed(self) -> None:
-        """Everything else in the same write stays as it was, in order."""
-        frames = [encode_text(b"short"), encode_text(LONG), encode_binary(LONG), encode_pong(b"p"), encode_text(LONG)]
+    @pytest.mark.parametrize("size", [0, 1, DEFLATE_FROM_BYTES - 1, DEFLATE_UP_TO_BYTES + 1])
+    def test_short_and_very_long_messages_go_as_they_are(self, size: int) -> None:
+        """They gain little, or hold everybody up."""
+        assert deflate_text(b"x" * size) == encode_text(b"x" * size)
 
-        written = deflate_frames(b"".join(frames))
+    @pytest.mark.parametrize("size", [DEFLATE_FROM_BYTES, 4_096, 4_097, 70_000, DEFLATE_UP_TO_BYTES])
+    def test_those_between_are_compressed(self, size: int) -> None:
+        """The first bit reserved for extensions says so, and the rest is an ordinary frame."""
+        plain = (LONG * (size // len(LONG) + 1))[:size]
 
-        assert [opcode for opcode, _ in split_frames(written)] == [TEXT, TEXT, BINARY, PONG, TEXT]
-        payloads = [payload for _, payload in split_frames(written)]
-        assert [payloads[0], payloads[2], payloads[3]] == [b"short", LONG, b"p"]
-        assert [inflate(payload, LIMIT) for payload in (payloads[1], payloads[4])] == [LONG, LONG]
-        assert len(payloads[1]) < len(LONG) / 4
+        frame = deflate_text(plain)
 
-    def test_short_writes_are_not_touched(self) -> None:
-        """The same object comes back: nothing is parsed or copied."""
-        frames = encode_text(b"x" * 100) * 4
+        assert frame[0] == 0xC1
+        [(opcode, wire)] = split_frames(frame)
+        assert opcode == TEXT
+        assert inflate(wire, size) == plain
+        assert len(wire) < size / 4
 
-        assert deflate_frames(frames) is frames
+    def test_random_text_goes_as_it_is(self) -> None:
+        """A frame is never longer for being compressed."""
+        noise = bytes(32 + value % 95 for value in hashlib.shake_128(b"seed").digest(40_000))
+        packed = zlib.compress(noise)  # no text, but what cannot be compressed once more
 
-    def test_one_compression_serves_all(self) -> None:
-        """The same payload, however it is joined with others, is compressed once."""
-        before = _shared.cache_info()
-        for number in range(1000):
-            deflate_frames(encode_text(LONG + b" once ") + encode_text(b"%d" % number))
-
-        after = _shared.cache_info()
-        assert (after.misses - before.misses, after.hits - before.hits) == (1, 999)
+        assert deflate_text(packed) == encode_text(packed)
 
     @given(st.text(min_size=200, max_size=3000), st.integers(1, 20))
     def test_an_independent_client_inflates_it(self, text: str, times: int) -> None:
-        """`websockets` reads every frame, long or short, as it was."""
+        """`websockets` reads every frame, long or short, as it was, with one window after another."""
         payload = (text * times).encode()
-        written = deflate_frames(encode_text(payload))
+        written = deflate_text(payload)
         [(_, wire)] = split_frames(written)
         extension = PerMessageDeflate(True, True, 15, 15)
 

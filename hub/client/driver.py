@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from hub.client.compression import OfferDeflate
 from hub.client.core import Core, SocketState
 from hub.client.errors import ClientError, ConnectionRefused, Retry, Wait
 from hub.client.recovery import Over, Verdict
@@ -163,6 +164,7 @@ class Driver:
                 url,
                 subprotocols=[_SUBPROTOCOL],
                 compression=None,
+                extensions=[OfferDeflate()],
                 max_size=None,
                 open_timeout=_OPEN_S,
                 close_timeout=_CLOSE_S,

@@ -11,8 +11,10 @@ from typing import Final
 
 from hub.websocket.codec import DEFLATE_TAIL, RESERVED_1, WINDOW_BITS, encode_text
 
-ACCEPTED: Final = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+_ACCEPTED: Final = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 """Our answer to an offer that suits us (section 7.1.1). The second keeps no window for a client between its messages."""
+_WINDOW_ACCEPTED: Final = _ACCEPTED + b"; server_max_window_bits=15"
+"""The same to an offer that names our window: it is refused by the client unless the answer names one (section 7.1.2.1)."""
 
 DEFLATE_FROM_BYTES: Final = 1_024
 """Shorter payloads go as they are: alone, an event of 250 bytes loses a fifth and costs 20 µs."""
@@ -28,16 +30,18 @@ _SMALL_MEMORY_LEVEL: Final = 5
 _MEMORY_LEVEL: Final = 8
 
 
-def accepts(offers: bytes) -> bool:
-    """True if `ACCEPTED` may answer one of the offers of `Sec-WebSocket-Extensions`."""
-    return any(_suits(offer) for offer in offers.split(b","))
+def answer_to(offers: bytes) -> bytes | None:
+    """The answer to `Sec-WebSocket-Extensions`, by the first offer that suits; None where none does."""
+    return next((answer for offer in offers.split(b",") if (answer := _answer_to(offer)) is not None), None)
 
 
-def _suits(offer: bytes) -> bool:
+def _answer_to(offer: bytes) -> bytes | None:
     """Judge one offer. A smaller window for us is declined, as frames compressed once have one window; so are unknown words."""
     name, *parameters = [part.strip() for part in offer.lower().split(b";")]
     words = [parameter.partition(b"=")[0].strip() for parameter in parameters]
-    return name == b"permessage-deflate" and len(set(words)) == len(words) and all(map(_is_known, parameters))
+    if name != b"permessage-deflate" or len(set(words)) != len(words) or not all(map(_is_known, parameters)):
+        return None
+    return _WINDOW_ACCEPTED if b"server_max_window_bits" in words else _ACCEPTED
 
 
 def _is_known(parameter: bytes) -> bool:

@@ -33,7 +33,7 @@ from hub.websocket.codec import (
     encode_pong,
     frame_close,
 )
-from hub.websocket.deflate import ACCEPTED, accepts
+from hub.websocket.deflate import answer_to
 from hub.websocket.upgrade import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL, accept_response, read_upgrade, refusal_response
 
 _logger: Final = logging.getLogger(__name__)
@@ -154,14 +154,15 @@ class LeanWebSocket(asyncio.Protocol):
             transport.set_protocol(self)  # uvicorn does so after us; flow control must reach us during `opened` already
             send_at_once(transport)
             transport.set_write_buffer_limits(settings.write_high_bytes, settings.write_low_bytes)
-            is_deflate = settings.is_deflate_accepted and accepts(upgrade.headers.get(b"sec-websocket-extensions", b""))
-            transport.write(accept_response(upgrade, extension=ACCEPTED if is_deflate else None))
+            offers = upgrade.headers.get(b"sec-websocket-extensions") if settings.is_deflate_accepted else None
+            extension = answer_to(offers) if offers else None
+            transport.write(accept_response(upgrade, extension=extension))
             self.write = transport.write
             first_limit_bytes = settings.handshake_size_limit_bytes
             limit_bytes = settings.message_size_limit_bytes
             self._decoder = FrameDecoder(
                 limit_bytes if first_limit_bytes is None else min(first_limit_bytes, limit_bytes),
-                is_deflate=is_deflate,
+                is_deflate=extension is not None,
                 is_one_a_feed=first_limit_bytes is not None,
             )
             self._start(receiver, upgrade)

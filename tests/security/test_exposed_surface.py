@@ -21,7 +21,7 @@ from hub.node.foreign_pages import LINES_MAX, OPEN_MAX
 from support.client_frames import client_frame
 from support.nodes import SECRET, Node, running_node, token
 from support.raw_socket import RawSocket
-from support.socket_client import client, raw_client
+from support.socket_client import SocketClient, client, raw_client
 
 CHANNEL = "conversation:1"
 EVENTS = f"/v1/channels/{CHANNEL}/events"
@@ -262,10 +262,20 @@ async def test_fragments_are_no_sign_of_life(redis_url: str, tenant: str) -> Non
         assert await a.closed() == 4016
 
 
-async def test_compression_is_not_offered_so_there_is_no_bomb(redis_url: str) -> None:
-    """permessage-deflate is off: nothing of a client is ever inflated."""
+@pytest.mark.parametrize("has_token", [False, True])
+async def test_a_bomb_is_refused_at_the_limit(redis_url: str, tenant: str, has_token: bool) -> None:
+    """A compressed message counts by what it inflates to: 128 KiB of a stranger, 1 MiB of a user; one byte more is 1009."""
+    limit = 1_048_576 if has_token else 131_072
     async with running_node(redis_url) as node, connect(node.ws_url, compression="deflate") as socket:
-        assert "sec-websocket-extensions" not in (socket.response.headers if socket.response else {})
+        assert socket.protocol.extensions
+        if has_token:
+            hello = {"token": token("ann", tenant), "versions": [1]}
+            await socket.send(json.dumps({"type": "connection.init", "id": "1", "payload": hello}))
+            await socket.recv()
+        await socket.send("x" * (limit + 1))
+        code = await SocketClient(socket).closed()
+
+    assert code == 1009
 
 
 # What is said and written about input

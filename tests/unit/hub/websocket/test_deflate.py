@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import tracemalloc
 import zlib
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
@@ -27,7 +29,7 @@ from hub.websocket.codec import (
     inflate,
     split_frames,
 )
-from hub.websocket.deflate import DEFLATE_FROM_BYTES, DEFLATE_UP_TO_BYTES, accepts, deflate_text
+from hub.websocket.deflate import DEFLATE_FROM_BYTES, DEFLATE_UP_TO_BYTES, answer_to, deflate_text
 from support.client_frames import client_frame
 
 CONTINUATION = 0x0
@@ -62,12 +64,16 @@ class TestNegotiation:
             b"permessage-deflate; client_max_window_bits",
             b"permessage-deflate; client_no_context_takeover; server_no_context_takeover",
             b'permessage-deflate; client_max_window_bits="10"; server_max_window_bits=15',
+            b"permessage-deflate; server_max_window_bits=9, permessage-deflate; server_max_window_bits=15",
             b"x-webkit-deflate-frame, permessage-deflate; server_max_window_bits=9, permessage-deflate",
         ],
     )
     def test_offers_that_suit(self, offer: bytes) -> None:
         """Any that lets us keep no context and our one window; of several, one is enough."""
-        assert accepts(offer)
+        answer = answer_to(offer)
+        assert answer is not None
+        assert {b"server_no_context_takeover", b"client_no_context_takeover"} <= set(answer.split(b"; "))
+        assert (b"server_max_window_bits=15" in answer) == (b"server_max_window_bits=15" in offer)
 
     @pytest.mark.parametrize(
         "offer",
@@ -83,7 +89,7 @@ class TestNegotiation:
     )
     def test_offers_that_are_declined(self, offer: bytes) -> None:
         """A smaller window for what is compressed once for all, and whatever section 7.1 does not know."""
-        assert not accepts(offer)
+        assert answer_to(offer) is None
 
 
 class TestReceiving:
@@ -172,6 +178,38 @@ class TestReceiving:
 
         assert verdict(client_frame(TEXT, final + b"more", reserved=4)) == 1002
         assert verdict(client_frame(TEXT, final + squeezed(b"more"), reserved=4)) == 1002
+
+    @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.booleans())
+    def test_fragments_of_an_independent_client(self, parts: list[bytes], is_text: bool) -> None:
+        """`websockets` compresses fragment by fragment, with the bit on the first of them alone."""
+        texts = [part.hex().encode() for part in parts] if is_text else parts
+        extension = PerMessageDeflate(True, True, 15, 15)
+        wire = b""
+        for number, part in enumerate(texts):
+            is_final = number == len(texts) - 1
+            opcode = Opcode.CONT if number else Opcode.TEXT if is_text else Opcode.BINARY
+            frame = extension.encode(Frame(opcode, part, fin=is_final))
+            wire += client_frame(int(opcode), bytes(frame.data), reserved=4 if frame.rsv1 else 0, is_final=is_final)
+
+        assert decode(wire) == [(TEXT if is_text else BINARY, b"".join(texts))]
+
+    @given(st.binary(max_size=3 * LIMIT), st.data())
+    def test_damaged_data_is_judged_as_by_an_independent_server(self, plain: bytes, data: st.DataObject) -> None:
+        """The same message, or a refusal by both. We refuse besides what stands behind a final block."""
+        wire = bytearray(squeezed(plain))
+        for _ in range(data.draw(st.integers(0, 3))):
+            wire[data.draw(st.integers(0, len(wire) - 1))] = data.draw(st.integers(0, 255))
+        frame = Frame(Opcode.BINARY, bytes(wire), rsv1=True)
+        theirs: bytes | None = None
+        with suppress(ProtocolError, PayloadTooBig):
+            theirs = bytes(PerMessageDeflate(True, True, 15, 15).decode(frame, max_size=LIMIT).data)
+
+        [(kind, payload)] = decode(client_frame(BINARY, bytes(wire), reserved=4))
+        if theirs is None:
+            assert kind == FAILED
+            assert close_code(payload) in (1002, 1009)
+        else:
+            assert (kind, payload) == (BINARY, theirs) or b"inflate" in payload
 
     @given(st.binary(max_size=70_000), st.integers(1, 9), st.integers(9, 15))
     def test_any_level_and_window_inflates(self, plain: bytes, level: int, bits: int) -> None:

@@ -120,6 +120,7 @@ REDIS_COMMAND: Final = re.compile(
 REDIS_KEY: Final = re.compile(r"hub:(\{|config|nodes|workers|agents|control|jobs|$)")
 
 SMALL_MODULES: Final = {
+    "hub.client.compression": "an extension of `websockets`, apart from the driver that offers it",
     "streams.records.snapshots": "what is kept in Redis is named in records alone",
     "consumers.handlers.settings": "one file a family",
     "hub.handlers.tools": "one file a family",

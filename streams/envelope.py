@@ -50,7 +50,8 @@ class Guard:
         name: which hash: the key is `hub:{p}:<tenant>:guard:<name>`, e.g. `run:r1`. A name that ends in `@id` names the
             hash of the event that is being appended: it does not exist before, so it is not looked at, only set.
         checks: (field, operator, value) triples, all of which must hold. Operators: `eq` (value "" = absent or empty),
-            `ne`, `free_or` (absent, or the value), `in` (value is comma-separated), `lt`, `le` (numbers; absent counts as 0).
+            `ne`, `free_or` (absent, or the value), `in` (value is comma-separated), `lt`, `le` (numbers; absent counts as 0),
+            `newer` (value is the id of a later event than the one there; absent is before all).
         sets: (field, value) pairs written when the event is appended. `@id` and `@seq` stand for the new event's.
         increments: fields raised by one; their new values come back in `Appended.results`, in this order.
         decrements: fields lowered by one; their values are not told.

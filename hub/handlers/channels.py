@@ -21,7 +21,7 @@ from projections.channel_settings import (
     changed_members,
     merged,
 )
-from streams.cursor import LIVE, START, Cursor, id_order
+from streams.cursor import LIVE, Cursor, id_order
 from streams.envelope import Appended, Guard
 from streams.events.channels import (
     ChannelConfigure,
@@ -33,7 +33,7 @@ from streams.events.channels import (
     Subscription,
 )
 from streams.json_bytes import to_json
-from streams.records.presence import ReadMarks, marking
+from streams.records.presence import marking
 from streams.records.settings import access_sets, members_guard_name, settings_guard_name
 from streams.redis.replay import PAGE_BYTES
 
@@ -111,15 +111,12 @@ class ChannelCommands:
             HubError: 4018, above the newest event.
         """
         up_to, user, place = cast("ChannelRead", command.payload).up_to, command.caller.principal.user, command.place
-        held = await ReadMarks(self._node.log).of_user(place, user) or START
-        if id_order(held) >= id_order(up_to):
-            return Reply("ack", b"{}")
         head = (await self._node.log.look(place)).head.id
         if id_order(up_to) > id_order(head):
             details = (ErrorDetail("up_to", f"is after the newest event, {head}"),)
             raise HubError(4018, "this channel has no event that new; details name the newest", details=details)
         data = to_json({"up_to": up_to, "user": user})
-        return Append(command.draft(data=data, guards=(marking(place, user, up_to),)))
+        return Append(command.draft(data=data, guards=(marking(place, user, up_to),)), passes_over=True)
 
     async def configure(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """The channel's metadata, members and access lists, with the revision they bring.

@@ -18,7 +18,7 @@ from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
 from hub.node.fanout import Sub, may_deflate
 from hub.ports import ConnectionOwner, Encoding, SocketTransport, Upgrade
 from hub.protocol.commands import Append, Caller, Command, Outcome, Reply
-from hub.protocol.replies import append_error, error_message, reply, stored_payload, unless_stored
+from hub.protocol.replies import append_error, error_message, passed_over, reply, stored_payload, unless_stored
 from hub.protocol.session import Dropped, Received, Refused, Session, SessionState
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.websocket.codec import encode_text
@@ -502,7 +502,10 @@ class Connection:
         channel = append.draft.channel.wire
         if isinstance(result, StreamsError):
             if command.id is not None:
-                self.refuse(append_error(append, result), command.id, channel)
+                if (answer := passed_over(append, result)) is not None:
+                    self.push(encode_text(reply(answer.type, command.id, channel, answer.data)))
+                else:
+                    self.refuse(append_error(append, result), command.id, channel)
         elif command.id is not None:
             payload = stored_payload(command.event, append, result)
             self.push(encode_text(reply(command.event.reply or "ack", command.id, channel, payload)))

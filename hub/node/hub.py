@@ -34,7 +34,7 @@ from hub.node.subscribing import Subscriptions
 from hub.node.turns import Turns
 from hub.ports import ServedAgents, SocketTransport
 from hub.protocol.commands import Append, Caller, Command, Outcome
-from hub.protocol.replies import append_error, asked_for, log_error, unless_stored, unsubscribed
+from hub.protocol.replies import append_error, asked_for, log_error, passed_over, unless_stored, unsubscribed
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
@@ -317,6 +317,8 @@ class Hub:
         try:
             result = await self.log.append(outcome.draft)
         except StreamsError as error:
+            if (passed := passed_over(outcome, error)) is not None:
+                return passed, None
             raise append_error(outcome, error) from error
         finally:
             if is_charged:

@@ -85,11 +85,13 @@ class Append(NamedTuple):
         results: added to the reply beside the event's ID and seq: a map, one made from the append's answer, or JSON without
             braces.
         refused: the client's error for a guard's refusal; by default 4021 with the field and its present value.
+        passes_over: a guard's refusal is no error: what the command wants is so already, and nothing was appended.
     """
 
     draft: Draft
     results: Callable[[Appended], Mapping[str, Any]] | Mapping[str, Any] | bytes | None = None
     refused: Callable[[GuardRefused], HubError] | None = None
+    passes_over: bool = False
 
 
 class Reply(NamedTuple):

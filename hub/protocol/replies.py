@@ -12,7 +12,7 @@ from json.encoder import encode_basestring as _quoted  # as json.dumps writes a 
 from typing import Any, Final
 
 from hub.errors import ErrorDetail, HubError
-from hub.protocol.commands import Append, Command
+from hub.protocol.commands import Append, Command, Reply
 from streams.channel import Channel
 from streams.cursor import Gap, Look, Position
 from streams.envelope import Appended, Guard, Lane
@@ -97,7 +97,8 @@ def unless_stored(command: Command, error: HubError) -> Append:
 
 def asked_for(append: Append, error: HubError) -> Append:
     """An append for which there is no room: it stores nothing, and ends in the error unless its command's id is found."""
-    return append._replace(draft=replace(append.draft, guards=(_NEVER,), open_text=None), refused=lambda _: error)
+    draft = replace(append.draft, guards=(_NEVER,), open_text=None)
+    return append._replace(draft=draft, refused=lambda _: error, passes_over=False)
 
 
 def first_results(command: Command, appended: Appended) -> Mapping[str, Any]:
@@ -117,6 +118,11 @@ def first_results(command: Command, appended: Appended) -> Mapping[str, Any]:
 
 
 # Errors of the log
+
+
+def passed_over(append: Append, error: StreamsError) -> Reply | None:
+    """The answer to a command that the log refused because it changes nothing; None where the refusal is an error."""
+    return Reply("ack", b"{}") if append.passes_over and isinstance(error, GuardRefused) else None
 
 
 def append_error(append: Append, error: StreamsError) -> HubError:

@@ -258,8 +258,8 @@ MARKS_TTL_S: Final = 90 * 86_400
 
 
 def marking(channel: Channel, user: str, up_to: str) -> Guard:
-    """The guard that keeps the mark with the live entry that announces it."""
-    return Guard(_marks_guard(channel), sets=((user, up_to),), ttl_s=MARKS_TTL_S)
+    """The guard that keeps the mark with the live entry that announces it; refused where the mark stands there or further."""
+    return Guard(_marks_guard(channel), checks=((user, "newer", up_to),), sets=((user, up_to),), ttl_s=MARKS_TTL_S)
 
 
 class ReadMarks:
@@ -271,11 +271,6 @@ class ReadMarks:
     def key_read(self, channel: Channel) -> KeyRead:
         """Asks beside a look for the event each user has read up to: pairs of user and ID."""
         return KeyRead(self._key(channel), "HGETALL")
-
-    async def of_user(self, channel: Channel, user: str) -> str | None:
-        """The event this user has read up to; None for none."""
-        mark = await self._log.calls_of(channel).call("HGET", self._key(channel), user)
-        return None if mark is None else mark.decode()
 
     def _key(self, channel: Channel) -> bytes:
         return self._log.keys.guard(channel, _marks_guard(channel))

@@ -304,6 +304,8 @@ GUARD_ROWS = [
     ("in", "a,b", "a", True), ("in", "a,b", "b", True), ("in", "a,b", "c", False), ("in", "a,b", None, False),
     ("in", "ab,c", "a", False), ("in", "a.b", "axb", False),
     ("lt", "5", "4", True), ("lt", "5", "5", False), ("lt", "5", "10", False), ("lt", "1", None, True), ("lt", "0", None, False),
+    ("newer", "10-0", "9-5", True), ("newer", "9-10", "9-9", True), ("newer", "9-5", "9-5", False), ("newer", "9-5", "10-0", False),
+    ("newer", "1-0", None, True), ("newer", "0-0", None, False),
     ("le", "5", "5", True), ("le", "5", "6", False), ("le", "0", None, True), ("le", "10", "9", True),
 ]  # fmt: skip # a table
 

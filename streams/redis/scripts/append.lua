@@ -86,12 +86,22 @@ local function add(stream, meta, at)
   return id, seq + 1
 end
 
+local function id_order(id)
+  local ms, number = string.match(id or '', '^(%d+)-(%d+)$')
+  return tonumber(ms or '0'), tonumber(number or '0')
+end
+
 local holds = {
   eq = function(present, value) return (present or '') == value end,
   ne = function(present, value) return (present or '') ~= value end,
   free_or = function(present, value) return not present or present == value end,
   lt = function(present, value) return tonumber(present or '0') < tonumber(value) end,
   le = function(present, value) return tonumber(present or '0') <= tonumber(value) end,
+  newer = function(present, value)
+    local ms, number = id_order(value)
+    local held_ms, held_number = id_order(present)
+    return ms > held_ms or (ms == held_ms and number > held_number)
+  end,
   ['in'] = function(present, value)
     return present and string.find(',' .. value .. ',', ',' .. present .. ',', 1, true) ~= nil
   end,

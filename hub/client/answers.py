@@ -69,6 +69,7 @@ class _Message:
 
     number: int
     attempt: int = 0
+    is_started: bool = False
     is_ended: bool = False
     tracks: dict[str, str] = field(default_factory=lambda: dict.fromkeys(_TRACKS, ""))
 
@@ -94,7 +95,9 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The text so far; a message is in it when those before it are whole."""
+        """The text so far; a message is in it once those before it are whole and its `start` has come, so that it stands
+        behind the tool calls that led to it.
+        """
         return self._joined("text")
 
     @property
@@ -113,7 +116,7 @@ class Answer:
         payload = item.payload
         match item.type:
             case "assistant.message.start":
-                self._message(payload["message_id"], payload["attempt"])
+                self._message(payload["message_id"], payload["attempt"]).is_started = True
             case "assistant.message.delta":
                 self._delta(payload)
             case "assistant.message.reset":
@@ -139,8 +142,8 @@ class Answer:
     def _joined(self, track: str) -> str:
         parts = []
         for place, message in enumerate(sorted(self._messages.values(), key=lambda one: one.number)):
-            if message.number != place and self.complete is None:
-                break  # the one before is still on its way
+            if (message.number != place or not message.is_started) and self.complete is None:
+                break  # what comes before is still on its way
             parts.append(message.tracks[track])
             if not message.is_ended and self.complete is None:
                 break
@@ -171,7 +174,7 @@ class Answer:
 
     def _end(self, payload: Payload) -> None:
         message = self._message(payload["message_id"], payload["attempt"])
-        message.is_ended = True
+        message.is_started = message.is_ended = True
         for track in _TRACKS:
             message.tracks[track] = payload.get(track, message.tracks[track])
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
+from hub.client import HubClient
 from support.chromium import running_chromium
 from support.hub_process import Server, clean_environment
 from support.nodes import free_socket
@@ -23,7 +24,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE_S = 60.0
-TRIED = {"own_agent.py", "approval_agent.py", "bot.py", "chat.html", "curl.sh", "redis_tour.sh", "audit_tour.sh"}
+TRIED = {
+    "own_agent.py", "approval_agent.py", "bot.py", "embedding.py", "chat.html", "curl.sh", "redis_tour.sh", "audit_tour.sh",
+}  # fmt: skip # a table
 
 
 class Running:
@@ -152,6 +155,40 @@ def test_the_auditors_tour(running: Running) -> None:
 
     assert "alice: We pay 100" in out
     assert '"We pay 10"' in out
+
+
+@contextlib.contextmanager
+def _embedding(redis_url: str, folder: Path) -> Iterator[str]:
+    """The application that has the hub in it."""
+    with free_socket() as bound:
+        port = bound.getsockname()[1]
+    env = clean_environment(
+        HUB_JWT_SECRET="s" * 32, REDIS_URL=redis_url, HUB_DATA=str(folder), PYTHONPATH=str(EXAMPLES.parent)
+    )
+    command = ["-m", "uvicorn", "--app-dir", str(EXAMPLES), "--ws", "websockets-sansio", "--port", str(port)]
+    serving = subprocess.Popen([sys.executable, *command, "embedding:app"], env=env, stderr=subprocess.PIPE, text=True)
+    assert serving.stderr is not None
+    told = ""
+    while "Uvicorn running" not in told and (line := serving.stderr.readline()):
+        told += line
+    try:
+        assert "Uvicorn running" in told, told
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        serving.kill()
+        serving.communicate()
+
+
+async def test_the_hub_in_an_application(redis_url: str, tmp_path: Path) -> None:
+    """Its login opens a socket under the prefix."""
+    with _embedding(redis_url, tmp_path) as url:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
+            token = (await http.post(f"{url}/login/carol")).json()["token"]
+        async with HubClient(f"{url.replace('http', 'ws')}/realtime/ws", token) as hub:
+            stored = await hub.send("conversation:embedded", "hello")
+            event = await anext(hub.subscribe("conversation:embedded", after="0"))
+
+    assert (event.id, event.actor["id"]) == (stored.id, "carol")
 
 
 @contextlib.contextmanager

@@ -73,6 +73,7 @@ def after(*items: Any) -> Answer:
         pytest.param(
             [subscribed(held("two", number=1)), start(), end("one")], "one\n\ntwo", False, id="in their order"
         ),
+        pytest.param([delta(0, "ab")], "", False, id="nothing is shown before the start"),
         pytest.param([start(), delta(0, "why", track="reasoning")], "", False, id="reasoning is no text"),
     ],
 )
@@ -95,7 +96,7 @@ def test_a_state_mends_what_is_behind() -> None:
 
 def test_items_of_other_runs_are_not_taken() -> None:
     """A conversation may have several answers at once."""
-    answer = Answer(ASKED)
+    answer = after(start())
 
     assert answer.take(delta(0, "x", run_id="q", message_id="q.0")) is False
     assert answer.take(delta(0, "y")) is True

@@ -95,8 +95,9 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The text so far; a message is in it once those before it are whole and its `start` has come, so that it stands
-        behind the tool calls that led to it.
+        """The text so far.
+
+        A message is in it once those before it are whole and its `start` has come: it stands behind the tool calls that led to it.
         """
         return self._joined("text")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.hub_process import clean_environment
+from support.nodes import free_socket
 from support.redis_server import RedisServer
 from support.shown_commands import BLOCK, Terminal, assert_shown
 
@@ -18,6 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted(file for file in (ROOT / "docs" / "guides").glob("*.md") if file.name != "README.md")
 LINES_MAX = 120
+GUIDE_PORT = "8123"
+"""Shown where a port has to be chosen; somebody may be on it here."""
 SERVES = re.compile(r"\bhub (dev|serve|worker)\b")
 UP = {"dev": "Press Ctrl-C to stop.", "serve": "is up", "worker": "is up"}
 
@@ -83,7 +86,9 @@ def walk(tmp_path: Path, own_redis: RedisServer) -> Iterator[Walk]:
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda file: file.stem)
 def test_a_guide_works(guide: Path, walk: Walk) -> None:
     """As it stands."""
-    walk.take(guide.read_text(encoding="utf-8"))
+    with free_socket() as bound:
+        port = str(bound.getsockname()[1])
+    walk.take(guide.read_text(encoding="utf-8").replace(GUIDE_PORT, port))
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda file: file.stem)

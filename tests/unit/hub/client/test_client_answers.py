@@ -71,7 +71,7 @@ def after(*items: Any) -> Answer:
         pytest.param([start(), delta(0, "ab"), end("abc"), delta(2, "c")], "abc", False, id="the end counts"),
         pytest.param([subscribed(held("two", number=1)), start()], "", False, id="the second waits for the first"),
         pytest.param(
-            [subscribed(held("two", number=1)), start(), end("one")], "one\n\ntwo", False, id="in their order"
+            [subscribed(held("two", number=1)), start(), end("one"), start(1)], "one\n\ntwo", False, id="in their order"
         ),
         pytest.param([delta(0, "ab")], "", False, id="nothing is shown before the start"),
         pytest.param([start(), delta(0, "why", track="reasoning")], "", False, id="reasoning is no text"),

@@ -77,7 +77,7 @@ async def test_every_channel_is_resumed_with_its_cursor_in_one_message(hub: Mode
     assert sorted(await js.texts(3)) == ["one", "three", "two"]
     first, second = greetings(hub)
     assert second["session_id"] == "s1"
-    assert (first["capabilities"], first["cursors"]) == (["batch"], {})
+    assert (first["capabilities"], first["cursors"]) == (["batch", "live_state"], {})
     assert second["cursors"] == {CHANNEL: {"after": "1-0", "seq": 1, "epoch": "e1"}}
     assert second["channels"] == [{"channel": "conversation:2", "after": "0", "seq": 0, "epoch": "e2", "state": False}]
     assert [frame["type"] for frame in hub.sessions[-1].seen][:1] == ["connection.reconnect"]

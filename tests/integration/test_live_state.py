@@ -14,7 +14,7 @@ LIVE_FIELDS = {"uploads", "open_messages", "typing", "read_markers", "presence",
 
 
 async def cursor_after(socket: SocketClient, place: str, text: str) -> dict[str, Any]:
-    told = await socket.subscribe(place)
+    told = await socket.subscribe(place, presence=True)
     stored = (await socket.say(place, text))["payload"]
     return {"after": stored["id"], "seq": stored["seq"], "epoch": told["epoch"]}
 
@@ -23,6 +23,7 @@ async def test_a_recovered_resume_is_sent_what_is_live(redis_url: str, tenant: s
     """Its events are replayed as ever; the fold of them is not sent again."""
     async with running_node(redis_url) as node, client(node.ws_url, token("bob", tenant)) as bob:
         cursor = await cursor_after(bob, PLACE, "seen")
+        await bob.event("channel.presence", user="bob")
         await bob.say(PLACE, "missed")
         await bob.answer("chat.typing", {"state": "start"}, PLACE)
         async with client(node.ws_url, token("al", tenant), capabilities=["live_state"]) as back:

@@ -82,9 +82,13 @@ class Proxy:
     async def start(self) -> None:
         """Listen."""
         listening = _small(socket.socket())
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", self.port))
-        self._server = await asyncio.start_server(self._accept, sock=listening, limit=_BUFFER_BYTES)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(("127.0.0.1", self.port))
+            self._server = await asyncio.start_server(self._accept, sock=listening, limit=_BUFFER_BYTES)
+        except BaseException:  # an interrupt, too, leaves no socket behind
+            listening.close()
+            raise
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:

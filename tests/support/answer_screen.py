@@ -63,7 +63,9 @@ class Screen:
             self.starts += 1
             if item.gap is not None:
                 self.faults.append(f"a gap: {item.gap}")
-            if item.state is not None:
+            if item.state is not None and item.state_scope == "live":  # what the events say follows by itself
+                self._take_open(item.state)
+            elif item.state is not None:
                 self.take_state(item.state, item.state_at or 0)
         elif isinstance(item, Event):
             self._event(item)
@@ -78,6 +80,9 @@ class Screen:
             if message["role"] == "assistant" and "finish_reason" in message:
                 shown = self._opened(message["message_id"], message["run_id"], 0)
                 self._end(message["message_id"], shown, message["text"])
+        self._take_open(state)
+
+    def _take_open(self, state: Payload) -> None:
         for held in state["open_messages"]:
             if len(held["text"]) != held["offset"]:
                 self.faults.append(f"a snapshot of {len(held['text'])} code points says offset {held['offset']}")

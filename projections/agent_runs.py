@@ -1,10 +1,10 @@
-"""Agent runs: those under way with the questions they put, and the results of the finished ones. Pure.
+"""Agent runs: the unfinished ones with their open questions, and the results of the finished ones. Pure.
 
 Runs are counted from their first `agent.status`, which is `queued`; an `agent.invoke` alone is a request. Whether a
-transition is allowed was settled when it was appended; the fold shows what the log says.
+transition is allowed was decided when it was appended; the fold shows the log as it is.
 
-A question is open until `tool.call.resolved`, not until somebody answered: the answer may still be refused. What ends
-with its run ends here too, so a lost worker leaves no question behind.
+A question is open until `tool.call.resolved`, not until somebody answered: the answer may still be refused. The questions of
+a run end with it, so a lost worker leaves none open.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FINISHED_MAX: Final = 100
 
 
 class ActiveRun(Payload):
-    """A run that is not final."""
+    """An unfinished run."""
 
     run_id: RunId
     agent: str
@@ -40,7 +40,7 @@ class ActiveRun(Payload):
 
 
 class RunFields(Payload):
-    """The fields of `ChannelState` that runs give; only an agent's channel has `outputs` and `completed`."""
+    """The fields of `ChannelState` that runs provide; only an agent's channel has `outputs` and `completed`."""
 
     active_runs: Maybe[list[ActiveRun]] = None
     outputs: Maybe[list[dict[str, object]]] = None
@@ -48,14 +48,14 @@ class RunFields(Payload):
 
 
 class RequestFields(Payload):
-    """The field of `ChannelState` that open questions give."""
+    """The field of `ChannelState` for open questions."""
 
     pending_requests: Maybe[list[dict[str, object]]] = None
 
 
 @dataclass(slots=True)
 class Run:
-    """A run that is not final. `message_id` is the answer it writes or wrote last."""
+    """An unfinished run. `message_id` is its current or last answer."""
 
     run_id: str
     agent: str
@@ -66,13 +66,13 @@ class Run:
     started_at: str
 
     def render(self) -> JsonObject:
-        """The run as state shows it."""
+        """The run as shown in state."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(slots=True)
 class AgentRuns:
-    """Runs of one channel. Only agent channels show results, so only they hold them."""
+    """Runs of one channel. Only agent channels show results, so only they store them."""
 
     has_results: bool
     active: dict[str, Run] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def _complete_run(state: AgentRuns, event: Recorded) -> None:
 
 
 def _keep(newest: list[Any], item: object, count: int) -> None:
-    """Add to a list that holds only the newest."""
+    """Add to a list that keeps only the newest."""
     newest.append(item)
     del newest[:-count]
 

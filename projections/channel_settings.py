@@ -1,6 +1,6 @@
 """A channel's own settings: metadata, members, access lists, as `channel.configure` changes them. Pure.
 
-A change is stored before its outcome is known to all, so the limits hold here, too: metadata, members or lists that a change
+A change is stored before its outcome is known to all, so the limits apply here, too: metadata, members or lists that a change
 would make too large stay as they were, for every reader alike. The hub refuses such a change before it is stored.
 """
 
@@ -24,7 +24,7 @@ ACCESS_BYTES_MAX: Final = 65_536
 
 
 class ChannelSettingsFields(Payload):
-    """The fields of `ChannelState` that a channel's settings give; a conversation's own settings have the `revision`.
+    """The fields of `ChannelState` for a channel's settings; a conversation's own settings provide the `revision`.
 
     Every state has `metadata`.
     """
@@ -39,8 +39,8 @@ class ChannelSettings:
     """A channel's settings.
 
     Attributes:
-        access: action → who may do it, of those whose tokens allow it; an action that is not here is as the tokens say.
-        revision: changes so far.
+        access: action → the people who may do it if their tokens allow it; other actions depend on the tokens alone.
+        revision: number of changes so far.
     """
 
     kind: Kind
@@ -51,7 +51,7 @@ class ChannelSettings:
 
 
 def merged(metadata: JsonObject, patch: JsonObject) -> JsonObject | None:
-    """Metadata after a merge patch (RFC 7396); None where it would be larger than a channel may have."""
+    """Metadata after a merge patch (RFC 7396); None if it would be larger than allowed."""
     found = _merge(metadata, patch)
     return found if len(to_json(found)) <= METADATA_BYTES_MAX else None
 
@@ -67,13 +67,13 @@ def _merge(target: Json, patch: JsonObject) -> JsonObject:
 
 
 def changed_members(members: set[str], change: JsonObject) -> set[str] | None:
-    """The members after a change; None where there would be too many. A person both added and removed is removed."""
+    """The members after a change; None if there would be too many. A person both added and removed is removed."""
     found = (members | _names(change.get("add"))) - _names(change.get("remove"))
     return found if len(found) <= MEMBERS_MAX else None
 
 
 def changed_access(access: Mapping[str, list[str]], change: JsonObject) -> dict[str, list[str]] | None:
-    """The access lists after a change; None where they would be larger than a channel may have."""
+    """The access lists after a change; None if they would be larger than allowed."""
     found = {action: names for action, names in access.items() if action not in change}
     found |= {action: sorted(_names(names)) for action, names in change.items() if names is not None}
     return found if len(to_json(found)) <= ACCESS_BYTES_MAX else None

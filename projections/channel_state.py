@@ -1,8 +1,8 @@
-"""The state of one channel at one seq: its projections, advanced together, shown and kept as bytes; its schema. Pure.
+"""The state of one channel at one seq: its projections, advanced, rendered and dumped together, and its schema. Pure.
 
-`render` is the durable part of `ChannelState` (docs/protocol.md#state), the same bytes however the state came about.
-`dump` is for `load` alone. Snapshots must be kept by the log's epoch, because a channel that begins anew counts its seq
-anew and would be ignored by an old state.
+`render` is the durable part of `ChannelState` (docs/protocol.md#state), the same bytes however the state was reached.
+`dump` is for `load` alone. Snapshots must be stored with the log's epoch, because a channel that starts over counts its seq
+from 1 again, and an old state would ignore its events.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ more of it stands first, so that a broken event changes neither."""
 
 
 def _interested(kind: Kind) -> Mapping[bytes, tuple[int, ...]]:
-    """Event type → indexes of the kind's projections that it changes. What is not here need not even be parsed."""
+    """Event type → indexes of the kind's projections that it changes. Other types need not even be parsed."""
     wanted: dict[bytes, tuple[int, ...]] = {}
     for index, projection in enumerate(PROJECTIONS[kind]):
         for name in projection.handlers:
@@ -66,7 +66,7 @@ class ChannelState:
     Attributes:
         home: the channel, or its kind alone.
         id: the ID of the last event folded; "0" before the first.
-        seq: its seq, and so the count of events so far.
+        seq: its seq, and so the number of events so far.
     """
 
     __slots__ = ("_but", "_interested", "_parts", "_rendered", "home", "id", "seq")
@@ -87,10 +87,10 @@ class ChannelState:
 
     @classmethod
     def load(cls, snapshot: bytes) -> ChannelState:
-        """The state a snapshot was made of.
+        """The state that a snapshot was made from.
 
         Raises:
-            SnapshotRefused: made by other versions of the projections, or no snapshot. Rebuild from the log.
+            SnapshotRefused: made by other versions of the projections, or not a snapshot. Rebuild from the log.
         """
         try:
             return _load(snapshot)
@@ -99,7 +99,7 @@ class ChannelState:
 
     @property
     def parts(self) -> tuple[StatePart[Any], ...]:
-        """The projections at work, in the order of `PROJECTIONS`."""
+        """The active projections, in the order of `PROJECTIONS`."""
         return self._parts
 
     def of(self, projection: Projection[S]) -> S:
@@ -121,7 +121,7 @@ class ChannelState:
 
         Raises:
             EventsMissing: its seq is not the one after ours. Nothing changed.
-            BrokenEvent: it is broken; it was passed over, so the next one can be folded.
+            BrokenEvent: it is broken; it was skipped, so the next one can be folded.
         """
         if event.seq != self.seq + 1:
             if event.seq <= self.seq:
@@ -144,7 +144,7 @@ class ChannelState:
         return True
 
     def render(self, *, but: str = "") -> bytes:
-        """The durable part of `ChannelState` as JSON, without the field `but`. Made once a seq: many join at the same one."""
+        """The durable part of `ChannelState` as JSON, without the field `but`. Cached per seq, for many subscribers at once."""
         if self._rendered is None or self._but != but:
             shown: JsonObject = {"metadata": {}, "count": self.seq}
             lists: dict[str, Sequence[Item]] = {}
@@ -178,7 +178,7 @@ def _load(snapshot: bytes) -> ChannelState:
 
 
 def _restore(projection: Projection[S], home: Home, kept: Json) -> StatePart[S]:
-    """One part out of its [version, dump]."""
+    """One part from its [version, dump]."""
     if not isinstance(kept, list) or kept[0] != projection.version:
         raise SnapshotRefused(f"the snapshot's {projection.name} is of another version: rebuild from the log")
     return StatePart(projection, projection.load(home, kept[1]))

@@ -3,12 +3,12 @@
 Chat commands are folded as they were stored; there is no second "done" event to wait for. An event about a message that
 is not held changes nothing: the hub refused it, or the message is forgotten (ops/decisions/0005-what-state-forgets.md).
 
-An answer hangs below the message it answers. Where people wrote on while it waited its turn, and for the second and
-later messages of a run, it hangs below the end of that branch instead, so that no branch hides what was written
-meanwhile. Only an answer that was asked for *again* becomes a sibling, of the ones it is an alternative to.
+An answer is placed below the message it answers. If people kept writing before its turn came, and for the second and
+later messages of a run, it is placed at the end of that branch instead, so that no branch hides what was written
+meanwhile. Only an answer that was requested *again* becomes a sibling, of the answers it is an alternative to.
 
 The text of an answer in progress is not here: it is live, kept beside the channel, and shown as `open_messages` until
-`assistant.message.end` brings the whole.
+`assistant.message.end` brings the whole text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TEXT_FILE: Final[dict[str, Json]] = {"mime": "text/plain; charset=utf-8", "name
 
 
 class ConversationFields(Payload):
-    """The fields of `ChannelState` that a conversation gives; an agent's channel has `messages` alone."""
+    """The fields of `ChannelState` for a conversation; an agent's channel has `messages` alone."""
 
     title: str | None = None
     settings: Maybe[dict[str, object]] = None
@@ -54,16 +54,16 @@ class Configuration:
     revision: int = 0
 
     def configure(self, event: Recorded) -> None:
-        """Carry out a `chat.configure`."""
+        """Apply a `chat.configure`."""
         given = object_field(event, "settings")
         _check_title(event, given)
         self._merge(given)
         self.revision += 1
 
     def update(self, event: Recorded) -> bool:
-        """Take over what a `conversation.updated` says; false when it says nothing new.
+        """Apply the content of a `conversation.updated`; false when it brings nothing new.
 
-        The command it came of was folded before, so only a revision newer than ours does.
+        Its command was folded before, so only a revision newer than ours changes anything.
         """
         revision, changes = number(event, "revision"), object_field(event, "changes")
         given = changes.get("settings") or {}
@@ -79,7 +79,7 @@ class Configuration:
         return True
 
     def _merge(self, given: JsonObject) -> None:
-        """Set what is given, reset what is null, leave the rest."""
+        """Set the given fields, reset those that are null, leave the rest."""
         for name, value in given.items():
             if name == "title":
                 self.title = value if isinstance(value, str) else None
@@ -115,7 +115,7 @@ def _message(state: Conversation, event: Recorded) -> None:
 
 
 def _edit(state: Conversation, event: Recorded) -> None:
-    """Replace in place, or write the new text as a sibling and go on there. Parts left out are the old ones."""
+    """Replace in place, or add the new text as a sibling and continue there. Omitted parts are the old ones."""
     message, new_text = state.message(text(event, "message_id")), text(event, "text")
     parts, mode = optional_list(event, "parts"), optional_text(event, "mode") or "branch"
     if message is None or message.is_deleted:
@@ -181,7 +181,7 @@ def _start(state: Conversation, event: Recorded) -> None:
 
 
 def _rerun_of(tree: MessageTree, event: Recorded, given: str | None) -> str | None:
-    """The command that asked for this answer again: named by the event's meta, or by the parent it is given."""
+    """The command that asked for this answer again: named by the event's meta, or found by its parent."""
     if not tree.reruns:
         return None
     for command in (event.meta.get("correlation"), event.meta.get("causation"), given):
@@ -198,7 +198,7 @@ def _regenerate(state: Conversation, event: Recorded) -> None:
 
 
 def _end(state: Conversation, event: Recorded) -> None:
-    """The whole and authoritative text. An end whose start was trimmed away still shows its message."""
+    """The complete, authoritative text. An end whose start was trimmed away still shows its message."""
     tree, message_id, run_id = state.tree, text(event, "message_id"), text(event, "run_id")
     finish_reason, parts = text(event, "finish_reason"), optional_list(event, "parts")
     file_id = optional_text(event, "text_ref")

@@ -1,8 +1,8 @@
 """A document: JSON that patches build, or opaque updates that clients merge themselves. Pure.
 
-`version` counts updates, as the append script does, so it also counts a patch that the script let pass and that does not
-apply: it leaves the content as it was, here as for every client that follows the log. The hub refuses such a patch
-before it is stored, by `preview`; whatever came past it is treated the same here.
+`version` counts updates, as the append script does, so it also counts a patch that the script accepted but that does not
+apply: it leaves the content unchanged, here as for every client that follows the log. The hub refuses such a patch
+before it is stored, by `preview`; one that was stored anyway is treated the same here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OPAQUE_MODE: Final = "opaque"
 
 
 class DocumentFields(Payload):
-    """The fields of `ChannelState` that a document gives."""
+    """The fields of `ChannelState` for a document."""
 
     mode: Literal["json", "opaque"] | None = None
     version: Maybe[Int] = None
@@ -36,7 +36,7 @@ class DocumentFields(Payload):
 
 @dataclass(slots=True)
 class Document:
-    """A document as its updates made it.
+    """A document after its updates.
 
     Attributes:
         mode: `json` or `opaque`, fixed by the first update; None before it.
@@ -54,7 +54,7 @@ class Document:
 
 
 def preview(state: Document, patch: Sequence[Json], work: PatchWork | None = None) -> Json:
-    """The content as this patch would make it, within the work given.
+    """The content after this patch, within the given amount of work.
 
     Raises:
         PatchRefused: it does not apply, takes too much work, or the document would be too large or nested too deeply.
@@ -63,7 +63,7 @@ def preview(state: Document, patch: Sequence[Json], work: PatchWork | None = Non
 
 
 def _patched(state: Document, patch: Sequence[Json], work: PatchWork) -> Patched:
-    """The content after the patch, and a bound of its weight."""
+    """The content after the patch, and an upper bound of its weight."""
     content, added = apply_patch(state.content, patch, work)
     bound = state.weight_bound + added
     if bound > CONTENT_WEIGHT_MAX:

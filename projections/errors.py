@@ -8,9 +8,9 @@ class ProjectionError(Exception):
 
 
 class BrokenEvent(ProjectionError):
-    """An event of a known type whose stored payload is not what its type promises. The caller parks it.
+    """An event of a known type whose stored payload violates its schema. The caller parks it.
 
-    The fold has passed over it: `seq` and `count` moved on, nothing else did, so folding goes on with the next event.
+    The fold has skipped it: only `seq` and `count` moved on, so folding continues with the next event.
 
     Attributes:
         id: the event's ID.
@@ -29,7 +29,7 @@ class EventsMissing(ProjectionError):
     """The next event's seq is not the state's plus one: folding on would give a state no log ever had.
 
     Attributes:
-        held: the seq the state stands at.
+        held: the state's seq.
         given: the seq of the event that was refused.
     """
 
@@ -49,7 +49,7 @@ class PatchRefused(ProjectionError):
     """A JSON Patch that does not apply to the document, or would make it larger or deeper than allowed.
 
     Attributes:
-        index: which operation, from 0.
+        index: index of the operation, from 0.
         problem: what is wrong with it.
     """
 

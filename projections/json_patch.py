@@ -2,7 +2,7 @@
 
 Each operation gives a new document that shares what it did not touch, so a patch that fails halfway leaves nothing
 behind, as section 5 demands, and `copy` costs nothing but the path to its target. Because shared values are written out
-once for each place, what `add`, `replace`, `copy` and `move` put somewhere is weighed: 200 copies of the whole into
+once for each place, everything that `add`, `replace`, `copy` and `move` insert is weighed: 200 copies of the whole into
 itself are a small patch and would be a document of 2^200 parts.
 """
 
@@ -31,14 +31,14 @@ _APPEND: Final = "-"
 
 
 class Patched(NamedTuple):
-    """A document after a patch, and the weight of all that the patch put somewhere: it grew by no more."""
+    """A document after a patch, and the weight of everything the patch inserted: the document grew by no more."""
 
     document: Json
     weight: int
 
 
 class PatchWork:
-    """The work that a patch has taken, and the most it may take; None is any.
+    """The work that a patch has taken, and its limit; None is unlimited.
 
     Attributes:
         done: values looked at so far.
@@ -71,10 +71,10 @@ class PatchWork:
 def apply_patch(document: Json, operations: Sequence[Json], work: PatchWork | None = None) -> Patched:
     """The document after all operations, in order.
 
-    A patch that is stored already is applied whatever work it takes: every reader of the log must come to the same document.
+    A patch that is stored already is applied regardless of its work: every reader of the log must reach the same document.
 
     Raises:
-        PatchRefused: an operation is malformed, does not apply, or puts in more than is allowed. Nothing was changed.
+        PatchRefused: an operation is malformed, does not apply, or inserts more than allowed. Nothing was changed.
     """
     weight, work = 0, work or PatchWork()
     for index, operation in enumerate(operations):
@@ -100,7 +100,7 @@ def _apply(document: Json, operation: Json, work: PatchWork) -> Patched:
 
 
 def _place(document: Json, path: list[str], value: Json, work: PatchWork, *, is_new: bool) -> Patched:
-    """Put a value where `path` points: beside or over what is there (`add`), or strictly over it (`replace`)."""
+    """Put a value at `path`: inserting or replacing (`add`), or replacing only (`replace`)."""
     weight, depth = weigh(value, WEIGHT_MAX)
     work.add(weight // 8)
     if len(path) + depth > DEPTH_MAX:
@@ -112,7 +112,7 @@ def _place(document: Json, path: list[str], value: Json, work: PatchWork, *, is_
 
 
 def _without(document: Json, path: list[str], work: PatchWork) -> Json:
-    """The document without what `path` points at."""
+    """The document without the value at `path`."""
     if not path:
         raise ValueError("the whole document cannot be removed")
     return parent_changed(document, path, lambda parent, key: parent.drop(key), work)
@@ -180,7 +180,7 @@ _OPERATIONS: Final[dict[str, Callable[[Json, JsonObject, PatchWork], Patched]]] 
 
 
 def equals(one: Json, other: Json) -> bool:
-    """Equality as RFC 6902 section 4.6 has it: 1 equals 1.0, but neither equals true; order of keys is no difference."""
+    """Equality as in RFC 6902 section 4.6: 1 equals 1.0, but neither equals true; the order of keys does not matter."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(equals(value, other[key]) for key, value in one.items())
     if isinstance(one, list) and isinstance(other, list):
@@ -191,7 +191,7 @@ def equals(one: Json, other: Json) -> bool:
 
 
 class PointerRefused(ValueError):
-    """The text is no pointer, or points at nothing in this document."""
+    """The text is not a pointer, or points at nothing in this document."""
 
 
 class Fields:
@@ -201,7 +201,7 @@ class Fields:
         self.value = dict(value)
 
     def put(self, key: str, value: Json, *, is_new: bool) -> JsonObject:
-        """The object with this member, over one of the same name; `is_new` is false where there must be one."""
+        """The object with this member, replacing one of the same name; `is_new` is false where it must exist."""
         if not is_new and key not in self.value:
             raise PointerRefused("there is no such member")
         self.value[key] = value
@@ -222,7 +222,7 @@ class Elements:
         self.value = list(value)
 
     def put(self, key: str, value: Json, *, is_new: bool) -> list[Json]:
-        """The array with this element put in before the one at `key`, or at its end; over it unless `is_new`."""
+        """The array with this element inserted before the one at `key`, or at its end; replacing it unless `is_new`."""
         if not is_new:
             self.value[_position(key, len(self.value))] = value
             return self.value
@@ -243,7 +243,7 @@ def split(pointer: str) -> list[str]:
     """The pointer's reference tokens, unescaped: `~1` is a slash, `~0` a tilde.
 
     Raises:
-        PointerRefused: neither empty nor begun with a slash, or with a tilde that escapes nothing.
+        PointerRefused: it neither is empty nor begins with a slash, or a tilde escapes nothing.
     """
     if not pointer:
         return []
@@ -256,7 +256,7 @@ def look_up(document: Json, path: list[str]) -> Json:
     """The value at a place.
 
     Raises:
-        PointerRefused: there is nothing.
+        PointerRefused: there is none.
     """
     for token in path:
         document = _child(document, token)
@@ -264,7 +264,7 @@ def look_up(document: Json, path: list[str]) -> Json:
 
 
 def parent_changed(document: Json, path: list[str], change: Callable[[Container, str], Json], work: PatchWork) -> Json:
-    """The document with the container that holds the last token of `path` replaced by what `change` makes of it.
+    """The document with the container of the last token of `path` replaced by the result of `change`.
 
     Raises:
         PointerRefused: the path leads nowhere, or `change` found nothing at its end.

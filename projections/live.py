@@ -1,7 +1,7 @@
 """The live part of a channel's state (docs/protocol.md#state): its fields, and a fold of the live lane. Pure.
 
-The lane tells who types and where cursors are. Its clock is its own: an entry is as old as its ID says.
-What has expired is dropped when something of its kind is added, and left out when the state is shown. Presence, members' statuses,
+The lane reports who is typing and where cursors are. Its clock is its own: the age of an entry follows from its ID.
+Expired entries are dropped when another of the kind is added, and left out when the state is shown. Presence, members' statuses,
 uploads, open answers and read markers are kept beside the log (`streams.records`), since the lane forgets.
 """
 
@@ -35,7 +35,7 @@ class Person(Payload):
 
 
 class Member(Person):
-    """A team's member, with the words beside the status."""
+    """A team's member, with the text beside the status."""
 
     message: Maybe[str] = None
 
@@ -52,7 +52,7 @@ class UploadProgress(Payload):
 
 
 class OpenMessage(Payload):
-    """An answer in progress. `offset` is the code points held, so the offset of the next delta to apply."""
+    """An answer in progress. `offset` is the number of code points held, which is the offset of the next delta to apply."""
 
     message_id: MessageId
     run_id: RunId
@@ -78,7 +78,7 @@ class LiveStateFields(Payload):
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """Something that is over at a time, in ms since 1970; None is until further notice."""
+    """An entry that expires at a time, in ms since 1970; None means no expiry."""
 
     shown: JsonObject
     until_ms: int | None
@@ -90,17 +90,17 @@ class Passing:
 
 @dataclass(slots=True)
 class Live:
-    """The sum of a channel's live lane. Each dict is by user, but cursors by user and client."""
+    """The fold of a channel's live lane. Each dict is by user; cursors by user and client."""
 
     kind: Kind
     typing: dict[str, Passing] = field(default_factory=dict)
     cursors: dict[str, Passing] = field(default_factory=dict)
 
     def apply(self, event: Recorded) -> None:
-        """Go on to the state after the event; types that are not in `LIVE_TYPES` change nothing.
+        """Apply the event; types that are not in `LIVE_TYPES` change nothing.
 
         Raises:
-            BrokenEvent: the payload is not what its type promises; the state is as before.
+            BrokenEvent: the payload violates its type's schema; the state is unchanged.
         """
         handler = _HANDLERS.get(event.type)
         if handler is not None:
@@ -117,7 +117,7 @@ class Live:
 
 
 def _put(held: dict[str, Passing], name: str, item: Passing, now_ms: int) -> None:
-    """Add as the newest, and drop what is over."""
+    """Add as the newest, and drop expired ones."""
     for over in [other for other, passing in held.items() if other == name or passing.is_over(now_ms)]:
         del held[over]
     held[name] = item
@@ -126,7 +126,7 @@ def _put(held: dict[str, Passing], name: str, item: Passing, now_ms: int) -> Non
 
 
 def _presence(state: Live, event: Recorded) -> None:
-    """Drops the typing of whoever has left. Their cursors are ended one by one: another of their clients may just have come."""
+    """Drop the typing of a person who has left. Their cursors end one by one: another of their clients may just have joined."""
     user, devices = text(event, "user"), number(event, "devices")
     if devices < 1:
         state.typing.pop(user, None)
@@ -142,7 +142,7 @@ def _typing(state: Live, event: Recorded) -> None:
 
 
 def _cursor(state: Live, event: Recorded) -> None:
-    """The newest of each client; without a selection there is none any more."""
+    """The newest cursor of each client; an update without a selection removes it."""
     user, client, colour = text(event, "user"), text(event, "client"), optional_text(event, "colour")
     selection = event.payload.get("selection")
     if selection is None:

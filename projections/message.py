@@ -1,6 +1,6 @@
 """One message of a conversation, as state holds and shows it. Pure.
 
-Kept small: reasoning, usage, errors and metadata stay in the log and are read there by whoever wants them.
+Kept small: reasoning, usage, errors and metadata stay in the log and are read from there when needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WEIGHT_LIMIT: Final = 64 * 1024 * 1024
 
 
 class ShownMessage(Payload):
-    """A message of the active branch as it now is."""
+    """A message of the active branch in its current form."""
 
     model_config = ConfigDict(title="Message")
 
@@ -44,14 +44,14 @@ class ShownMessage(Payload):
 
 @dataclass(slots=True)
 class Message:
-    """A message and what became of it. Changed in place by the fold that owns it.
+    """A message with its edits and reactions. Changed in place by the fold that owns it.
 
     Attributes:
         parent_id: the message it answers or follows; None where its branch begins, or where that is no longer held.
-        revision: how often its text was replaced.
+        revision: number of times its text was replaced.
         finish_reason: None while an answer is being written, and for people's messages.
-        reactions: reaction → who gave it (`recorded.actor_name`), in that order.
-        text_at: the ID of the event that holds its text as it is.
+        reactions: reaction → the people who gave it (`recorded.actor_name`), in that order.
+        text_at: the ID of the event with its current text.
     """
 
     message_id: str
@@ -69,7 +69,7 @@ class Message:
 
     @property
     def is_open(self) -> bool:
-        """True for an answer whose end has not come yet."""
+        """True for an answer whose end has not arrived yet."""
         return self.role == ASSISTANT and self.finish_reason is None
 
     @property
@@ -78,7 +78,7 @@ class Message:
         return len(self.text) + (weigh(list(self.parts), _WEIGHT_LIMIT)[0] if self.parts else 0)
 
     def erase(self) -> None:
-        """Make it a tombstone: its place in the tree stays, what it said goes. The log keeps it."""
+        """Make it a tombstone: its place in the tree stays, its content goes. The log keeps it."""
         self.is_deleted = True
         self.text, self.parts, self.reactions = "", None, None
 
@@ -96,7 +96,7 @@ class Message:
         self.reactions = reactions or None
 
     def render(self) -> JsonObject:
-        """The message as state shows it, fields that say nothing left out."""
+        """The message as shown in state, empty fields left out."""
         shown: JsonObject = {"message_id": self.message_id, "role": self.role, "actor": self.actor, "text": self.text}
         for name in ("parts", "parent_id", "run_id"):
             if (value := getattr(self, name)) is not None:
@@ -109,7 +109,7 @@ class Message:
         return shown
 
     def dump(self) -> JsonObject:
-        """Everything `load` needs; what a message of this kind usually is, is left out."""
+        """Everything `load` needs; values that are usual for its kind are left out."""
         kept = self.render()
         if not self.revision:
             del kept["revision"]
@@ -121,7 +121,7 @@ class Message:
 
 
 def load_message(value: dict[str, Any]) -> Message:
-    """The message a dump was made of."""
+    """The message that a dump was made from."""
     fields = dict(value)
     is_deleted = fields.pop("deleted", False)
     text_at = fields.pop("text_at", fields["message_id"])

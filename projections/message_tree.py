@@ -40,10 +40,10 @@ class MessageTree:
     reruns: dict[str, str | None] = field(default_factory=dict)
 
     def parent_for(self, given: str | None) -> str | None:
-        """The parent a new message gets: the one given, by default the active leaf.
+        """The parent of a new message: the given one, by default the active leaf.
 
         One that is not held (forgotten, trimmed, never there) gives None: the branch begins with the new message. So no
-        cycle can come about.
+        cycle can arise.
         """
         if given is None:
             return self.active_leaf
@@ -59,7 +59,7 @@ class MessageTree:
             self._forget()
 
     def rewrite(self, message: Message, text: str, parts: list[Json] | None, event_id: str) -> None:
-        """Give a held message another text and other parts, told by this event."""
+        """Replace a held message's text and parts because of this event."""
         self.weight -= message.weight
         message.text, message.parts, message.text_at = text, parts, event_id
         self.weight += message.weight
@@ -87,7 +87,7 @@ class MessageTree:
         return path
 
     def is_on_active_branch(self, message_id: str) -> bool:
-        """True when the active branch goes through this message."""
+        """True when the message is on the active branch."""
         name = self.active_leaf
         for _ in range(len(self.messages)):
             message = self.messages.get(name or "")
@@ -123,7 +123,7 @@ class MessageTree:
                 yield message
 
     def _forget(self) -> None:
-        """Keep the newest half, what is shown, and answers still being written."""
+        """Keep the newest half, the messages shown, and answers still being written."""
         kept = {message.message_id for message in self.branch()}
         kept.update(message.message_id for message in self.messages.values() if message.is_open)
         count, weight = 0, 0
@@ -142,7 +142,7 @@ class MessageTree:
 
 
 def load_tree(value: dict[str, Any]) -> MessageTree:
-    """The tree a dump was made of."""
+    """The tree that a dump was made from."""
     messages = {message.message_id: message for message in map(load_message, value["messages"])}
     weight = sum(message.weight for message in messages.values())
     return MessageTree(messages, value["active_leaf"], weight, value["reruns"])

@@ -1,9 +1,9 @@
-"""A projection: a named, versioned, pure fold of events into state, and how the newest of a list are shown. Pure.
+"""A projection: a named, versioned, pure fold of events into state, and the rendering of the newest items of a list. Pure.
 
-The law all of them keep: `fold(all) == fold(rest, from=load(dump(fold(first k))))`, for every k, to the byte.
+All of them obey: `fold(all) == fold(rest, from=load(dump(fold(first k))))`, for every k, to the byte.
 
 Handlers change the state in place: a channel of 100,000 messages could not be folded otherwise in useful time. So a state
-has one owner, and whoever needs two makes two from a `dump`. `projections.channel_state` names the projections of each
+has one owner; a second state is made from a `dump`. `projections.channel_state` names the projections of each
 kind of channel.
 """
 
@@ -26,7 +26,7 @@ the rest. A document's content is bounded by itself (`projections.documents`).""
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item as it is shown, and the ID of the newest event that holds all of it."""
+    """An item as shown, and the ID of the newest event that holds all of it."""
 
     event_id: str
     shown: JsonObject
@@ -37,15 +37,15 @@ Lists = Mapping[str, Sequence[Item]]
 
 
 def items_of(shown: Sequence[JsonObject]) -> list[Item]:
-    """Items that say by themselves which event they are of."""
+    """Items that carry the ID of their own event."""
     return [Item(str(one["id"]), one) for one in shown]
 
 
 def render_within(fields: JsonObject, lists: Lists, bytes_max: int = DURABLE_BYTES_MAX) -> bytes:
     """The fields and the newest of each list as one JSON object.
 
-    Each list gets an equal share of what the fields leave. Where older items are left out, `truncated` names the list, and the ID
-    `before` which the log has all of them: the one after the newest event left out.
+    Each list gets an equal share of the space left. If older items are left out, `truncated` names the list, and the ID
+    `before` which the log has all of them: the one after the newest omitted event.
     """
     if not lists:
         return to_json(fields)
@@ -87,17 +87,17 @@ Dumped: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class Projection(Generic[S]):
-    """A projection as data: its handlers, and how its state is shown and kept.
+    """A projection as data: its handlers, and the rendering and dumping of its state.
 
     Attributes:
-        version: rises when the same events give another state, or the dumped form changes.
-        model: the fields that `render` gives to `ChannelState`; the published schema is made of these.
+        version: raised when the same events give another state, or the dumped form changes.
+        model: the fields that `render` adds to `ChannelState`; the published schema is made of these.
         handlers: event type → its effect on the state. A handler reads all it needs before it changes anything, and
-            raises BrokenEvent for a payload that is not what its type promises.
-        render: the fields this state gives to `ChannelState` (docs/protocol.md#state), but for `lists`.
-        lists: the fields that may leave out their oldest items.
+            raises BrokenEvent for a payload that violates its type's schema.
+        render: the fields of this state in `ChannelState` (docs/protocol.md#state), except `lists`.
+        lists: the fields that may omit their oldest items.
         dump: everything `load` needs, as JSON.
-        load: the state a dump was made of; any other value raises KeyError, TypeError or ValueError.
+        load: the state that a dump was made from; any other value raises KeyError, TypeError or ValueError.
     """
 
     name: str
@@ -111,10 +111,10 @@ class Projection(Generic[S]):
     lists: Callable[[S], Lists] = lambda _state: {}
 
     def apply(self, state: S, event: Recorded) -> None:
-        """Go on to the state after the event; types without a handler change nothing.
+        """Apply the event; types without a handler change nothing.
 
         Raises:
-            BrokenEvent: the payload is not what its type promises; the state is as before.
+            BrokenEvent: the payload violates its type's schema; the state is unchanged.
         """
         handler = self.handlers.get(event.type)
         if handler is not None:
@@ -123,25 +123,25 @@ class Projection(Generic[S]):
 
 @dataclass(slots=True)
 class StatePart(Generic[S]):
-    """A projection and the one state it works on: a part of a channel's state."""
+    """A projection and its state: a part of a channel's state."""
 
     projection: Projection[S]
     state: S
 
     def apply(self, event: Recorded) -> None:
-        """Go on to the state after the event, of a type that the projection has a handler for."""
+        """Apply an event of a type that the projection has a handler for."""
         self.projection.handlers[event.type](self.state, event)
 
     def render(self) -> JsonObject:
-        """The fields this part gives to `ChannelState`."""
+        """The fields of this part in `ChannelState`."""
         return self.projection.render(self.state)
 
     def lists(self) -> Lists:
-        """The fields of this part that may leave out their oldest items."""
+        """The fields of this part that may omit their oldest items."""
         return self.projection.lists(self.state)
 
     def dump(self) -> Json:
-        """Everything needed to begin again here."""
+        """Everything needed to continue from here."""
         return self.projection.dump(self.state)
 
 

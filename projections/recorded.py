@@ -1,9 +1,9 @@
-"""A stored event as folds read it: names and values instead of bytes, at the newest version of its type. Pure.
+"""A stored event as folds read it: names and values instead of bytes, in the newest version of its type. Pure.
 
-`Entry` is for sending bytes on untouched; nothing here ever goes back on the wire.
+`Entry` is for passing bytes on untouched; nothing here ever goes back on the wire.
 
-Payloads were validated when they came in; what is read back may be older, imported or damaged, so each field is checked
-once more by the functions below, and only those that are used: what is unknown is passed over. A null counts as absent.
+Payloads were validated on arrival; one read back may be older, imported or damaged, so each field is checked
+once more by the functions below, and only the fields in use: unknown ones are ignored. A null counts as absent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ACTORS_MAX = 16_384
 
 
 class Recorded(NamedTuple):
-    """One event; `seq` is 0 for one of the live lane, `v` is the version it was stored in.
+    """One event; `seq` is 0 for a live entry, `v` is the version it was stored in.
 
     `actor` is shared between events and must not be changed.
     """
@@ -42,13 +42,13 @@ class Recorded(NamedTuple):
         return ms_of_id(self.id)
 
     def item(self) -> JsonObject:
-        """The payload as an item of a list in state, where it needs to say which event it was and who caused it."""
+        """The payload as an item of a list in state, with its event and cause where needed."""
         own: JsonObject = {"id": self.id, "actor": self.actor}
         return own | self.payload | own
 
 
 def recorded(entry: Entry) -> Recorded:
-    """Read a stored entry and lift its payload to the newest version of its type.
+    """Read a stored entry and upgrade its payload to the newest version of its type.
 
     Raises:
         BrokenEvent: it is damaged; or a field is not JSON, not an object, or of a version this code does not know.
@@ -80,12 +80,12 @@ def _object(data: bytes) -> JsonObject:
 
 @lru_cache(maxsize=_ACTORS_MAX)
 def _actor(data: bytes) -> JsonObject:
-    """The actor, parsed once for as long as it is heard of."""
+    """The actor, parsed once and cached."""
     return _object(data)
 
 
 def broken(event: Recorded, problem: str) -> BrokenEvent:
-    """The error that says what is wrong with this event."""
+    """The error that describes the problem with this event."""
     return BrokenEvent(event.id, event.type, problem)
 
 

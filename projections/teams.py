@@ -1,6 +1,6 @@
 """A team's feed of activities, and a person's inbox of unread notifications. Pure.
 
-Presence is live and not here. Notifications that were read are gone from state and stay in the log. The fold's clock is
+Presence is live and not here. Notifications that were read leave the state and stay in the log. The fold's clock is
 the log's own: an unread notification is dropped when an event later than its `expires_at` is folded, so every fold of
 the same events drops the same.
 """
@@ -28,13 +28,13 @@ snapshot of one is about 300 bytes."""
 
 
 class FeedFields(Payload):
-    """The field of `ChannelState` that a team's feed gives."""
+    """The field of `ChannelState` for a team's feed."""
 
     activities: Maybe[list[dict[str, object]]] = None
 
 
 class InboxFields(Payload):
-    """The fields of `ChannelState` that an inbox gives."""
+    """The fields of `ChannelState` for an inbox."""
 
     notifications: Maybe[list[dict[str, object]]] = None
     unread: Maybe[Count] = None
@@ -89,7 +89,7 @@ TEAMS: Final = Projection(
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """An unread notification: its payload with the event's `id` and `actor`; when it expires, in ms since 1970."""
+    """An unread notification: its payload with the event's `id` and `actor`; its expiry in ms since 1970."""
 
     shown: JsonObject
     collapse_key: str | None
@@ -110,7 +110,7 @@ class Inbox:
     next_expiry_ms: int | None = field(default=None, compare=False)
 
     def add(self, event_id: str, item: Notification) -> None:
-        """A new one. It takes the place of an unread one with the same collapse key."""
+        """Add a notification. It replaces an unread one with the same collapse key."""
         if item.collapse_key is not None:
             self.remove(self.by_key.get(item.collapse_key, ""))
             self.by_key[item.collapse_key] = event_id
@@ -121,13 +121,13 @@ class Inbox:
             self.remove(next(iter(self.unread)))
 
     def remove(self, event_id: str) -> None:
-        """It was read, replaced, or is over; one that is not held changes nothing."""
+        """Remove one that was read, replaced, or has expired; an unknown one changes nothing."""
         item = self.unread.pop(event_id, None)
         if item is not None and item.collapse_key is not None:
             del self.by_key[item.collapse_key]
 
     def expire(self, at_ms: int) -> None:
-        """Drop what is over at this time."""
+        """Drop the expired ones."""
         if self.next_expiry_ms is None or at_ms < self.next_expiry_ms:
             return
         timed = [(name, item.expires_at_ms) for name, item in self.unread.items() if item.expires_at_ms is not None]
@@ -146,7 +146,7 @@ def _notification(state: Inbox, event: Recorded) -> None:
 
 
 def _read(state: Inbox, event: Recorded) -> None:
-    """Those named, or all up to one."""
+    """Mark as read: those named, or all up to one."""
     ids, up_to = optional_list(event, "ids"), optional_text(event, "up_to")
     read = [name for name in ids or () if isinstance(name, str)]
     if up_to is not None:

@@ -33,11 +33,11 @@ class Channel(str):
     """Tenant, kind and name. Two tenants' channels of one name are two channels.
 
     As text it is its path, `tenant:kind:name`, the form in keys and bell entries. No part may hold a colon, so that is
-    unambiguous; and a text's hash is computed once, for what is looked up in several tables for every event.
+    unambiguous. The text's hash is computed once, because every event looks it up in several tables.
 
     Attributes:
         wire: the form on the wire, `kind:name`; the tenant comes from the token and is never written there.
-        path: itself, as a plain text.
+        path: itself, as plain text.
     """
 
     __slots__ = ("kind", "name", "path", "tenant", "wire")
@@ -49,7 +49,7 @@ class Channel(str):
     path: str
 
     def __new__(cls, tenant: str, kind: Kind, name: str) -> Self:
-        """Put one together; `parse_channel` checks its parts."""
+        """Build a channel from parts that `parse_channel` has checked."""
         path = f"{tenant}:{kind.value}:{name}"
         made = super().__new__(cls, path)
         made.tenant, made.kind, made.name = tenant, kind, name
@@ -57,7 +57,7 @@ class Channel(str):
         return made
 
     def __getnewargs__(self) -> tuple[str, Kind, str]:  # type: ignore[override]  # a text's own are one text
-        """The arguments that make it anew: for copies."""
+        """The arguments that rebuild it, for copies."""
         return self.tenant, self.kind, self.name
 
     def partition_of(self, count: int) -> int:

@@ -1,4 +1,4 @@
-"""Stream ids, cursors, and the judgement whether a cursor can be resumed. Pure.
+"""Stream ids, cursors, and the decision whether a cursor can be resumed. Pure.
 
 An id is `<milliseconds since 1970>-<number>`, as Redis mints it. Alone it cannot prove that nothing is missing: ids are sparse,
 and a promoted replica may mint ids below ones that clients hold. The dense `seq` beside it can. `judge` holds a
@@ -56,7 +56,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last event a reader has seen. `seq` and `epoch` make the promise exact; either may be unknown."""
+    """The last event a reader has seen. `seq` and `epoch` make the check exact; either may be unknown."""
 
     after: str
     seq: int | None = None
@@ -65,7 +65,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A look at the log in one moment.
+    """The position of a channel's log at one moment.
 
     Attributes:
         head: the newest event, or the floor where none is kept; `("0", 0)` for an empty channel.
@@ -153,7 +153,7 @@ def _judge_by_id(after: str, look: Look) -> Resumable | Gap:
 
 
 def _unless_hole(seen: Position, look: Look) -> Resumable | Gap:
-    """Resumable after an entry that is still there, unless the events behind it are missing."""
+    """Resumable after an entry that is still there, unless the events after it are missing."""
     if look.next is not None and look.next.seq != seen.seq + 1:
         return Gap(GapReason.TRIMMED, seen.seq + 1, look.next.seq - 1)
     return Resumable(seen)

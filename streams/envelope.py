@@ -1,6 +1,6 @@
-"""Events on their way into the log and out of it. Pure.
+"""Events on their way into and out of the log. Pure.
 
-A `Draft` is an event on its way in. An `Entry` is an event read back: its fields are the stored bytes, and
+A `Draft` is an event about to be appended. An `Entry` is an event read back: its fields are the stored bytes, and
 `Entry.wire` joins them into the JSON every reader gets, so any two readers see equal bytes for one seq.
 """
 
@@ -54,9 +54,9 @@ class Guard:
             `newer` (value is the id of a later event than the one there; absent is before all).
         sets: (field, value) pairs written when the event is appended. `@id` and `@seq` stand for the new event's.
         increments: fields raised by one; their new values come back in `Appended.results`, in this order.
-        decrements: fields lowered by one; their values are not told.
-        removes: fields taken away.
-        ttl_s: life of the hash from now; 0 leaves it as it is.
+        decrements: fields lowered by one; their new values are not returned.
+        removes: fields deleted.
+        ttl_s: lifetime of the hash from now; 0 leaves it unchanged.
     """
 
     name: str
@@ -70,14 +70,14 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class OpenText:
-    """The effect of an append on the text kept of an answer in progress (the channel's `…:open` hash).
+    """The effect of an append on the stored text of an answer in progress (the channel's `…:open` hash).
 
-    A delta extends the text of its track, and only when its `offset` is what is held, so that a repeated delta changes
-    nothing. `text=None` drops all that is kept of the message: its end was appended. A reset passes `is_reset`, which cuts the
-    text track to `end` code points and drops the reasoning.
+    A delta extends the text of its track only if its `offset` equals the length stored so far, so a repeated delta changes
+    nothing. `text=None` deletes everything stored for the message: its end was appended. `is_reset` cuts the
+    text track to `end` code points and deletes the reasoning.
 
     Attributes:
-        offset: code points held before. Counted in Unicode code points, like `end`.
+        offset: code points stored before. Counted in Unicode code points, like `end`.
     """
 
     message_id: str
@@ -99,7 +99,7 @@ class Draft:
         command: idempotency key within (tenant, user); None appends without a look-up.
         meta: `correlation` and `causation` of a derived event; `command` is added by the append.
         guards: conditions and effects, all checked before anything is written.
-        is_wanted: some handler wants it: a work entry is written with it.
+        is_wanted: some handler handles it: a work entry is written with it.
     """
 
     channel: Channel
@@ -120,7 +120,7 @@ class Appended(NamedTuple):
     """The script's answer for one draft.
 
     `results` are the new values of the guards' increments. A duplicate repeats the first answer, results included.
-    Live entries have an id of their lane and seq 0. `is_first` is true when nobody had written the channel before.
+    Live entries have an id of their lane and seq 0. `is_first` is true when the channel had never been written to.
     """
 
     id: str
@@ -162,12 +162,12 @@ class Entry(NamedTuple):
 
     @property
     def is_damaged(self) -> bool:
-        """Its stored bytes did not match their checksum: only id and seq are left of it."""
+        """Its stored bytes did not match their checksum: only id and seq remain."""
         return self.type == DAMAGED
 
     @property
     def payload(self) -> dict[str, Any]:
-        """The payload parsed. For folds and handlers; never on the way from stream to socket."""
+        """The parsed payload. For folds and handlers; never used between stream and socket."""
         value: dict[str, Any] = json.loads(self.data)
         return value
 
@@ -185,7 +185,7 @@ def read_live_entry(raw: Sequence[Any]) -> Entry:
 
 
 def until_damage(entries: list[Entry]) -> list[Entry]:
-    """The entries before the first damaged one: all of them, when none is."""
+    """The entries before the first damaged one, or all of them if none is damaged."""
     for at, entry in enumerate(entries):
         if entry.type == DAMAGED:
             return entries[:at]
@@ -193,7 +193,7 @@ def until_damage(entries: list[Entry]) -> list[Entry]:
 
 
 def unbroken(entries: list[Entry], after_seq: int) -> list[Entry]:
-    """The entries that follow `after_seq` without a hole: all of them, or those before the first that is missing."""
+    """The entries that follow `after_seq` without a hole: all of them, or those before the first missing one."""
     if entries and entries[0].seq == after_seq + 1 and entries[-1].seq == after_seq + len(entries):
         return entries
     count = 0

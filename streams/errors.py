@@ -54,9 +54,9 @@ class GuardRefused(StreamsError):
 
 
 class CommandRefused(Exception):
-    """Redis took a command for wrong: what lies under a key is not ours, or a group or a stream is gone.
+    """Redis rejected a command as wrong: a key holds something the hub did not write, or a group or a stream is gone.
 
-    No `StreamsError`: a caller that does not expect it has met a fault, and a client is told no more than that.
+    Not a `StreamsError`: a caller that does not expect it has hit a bug, and the client only learns of an internal error.
 
     Attributes:
         code: the first word of the reply, such as WRONGTYPE.

@@ -15,7 +15,7 @@ JsonObject: TypeAlias = dict[str, Json]
 
 
 def _finite(literal: str) -> float:
-    """A float of JSON; 1e400 is none, and its infinity could never be written back."""
+    """A JSON float; 1e400 is refused, since its infinity could never be written back."""
     value = float(literal)
     if not isfinite(value):
         raise ValueError("a number is too large")
@@ -34,8 +34,8 @@ _ASCII_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"
 def parse(data: bytes) -> Json:
     """Read one JSON value.
 
-    `raw_decode` takes a third of the time of `json.loads` on a chat message; only JSON with blanks around it, which the
-    hub never stores, needs the longer way.
+    `raw_decode` takes a third of the time of `json.loads` on a chat message; only JSON with surrounding whitespace, which the
+    hub never stores, needs the slower way.
 
     Raises:
         ValueError: not JSON, not UTF-8, or a number without a finite value.
@@ -53,13 +53,13 @@ def parse(data: bytes) -> Json:
 
 
 def to_json(value: object) -> bytes:
-    """The value as compact JSON in UTF-8, in the order it was built.
+    """The value as compact JSON in UTF-8, keys in insertion order.
 
-    A lone surrogate, which UTF-8 cannot write, makes the whole value be written in ASCII with escapes.
+    A lone surrogate, which UTF-8 cannot write, causes the whole value to be written in ASCII with escapes.
 
     Raises:
         ValueError: it holds a number without a finite value.
-        TypeError: it holds something that is no JSON.
+        TypeError: it holds something that JSON cannot express.
     """
     try:
         return _ENCODER.encode(value).encode()
@@ -68,7 +68,7 @@ def to_json(value: object) -> bytes:
 
 
 def weigh(value: Json, weight_max: int) -> tuple[int, int]:
-    """The weight and the depth of a value: characters of text plus 8 for each node, and containers within containers.
+    """The weight and the depth of a value: characters of text plus 8 for each node, and levels of nested containers.
 
     Walks level by level and stops beyond `weight_max`, so that no value exhausts our time or stack.
     """
@@ -93,7 +93,7 @@ def weigh(value: Json, weight_max: int) -> tuple[int, int]:
 
 
 def joined(text: str) -> str:
-    """The text with each pair of surrogates as its character, and each lone one as U+FFFD."""
+    """The text with each pair of surrogates joined into its character, and each lone one replaced by U+FFFD."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -38,7 +38,7 @@ class Loop:
     """One loop: its task, and whether it works.
 
     Attributes:
-        error: the failure it is in, as told; None while it works.
+        error: the current failure, as reported; None while it works.
     """
 
     def __init__(self, name: str, failures: Counter[str], retry_max_s: float) -> None:
@@ -101,7 +101,7 @@ class Loop:
             await asyncio.sleep(pause_s)
 
     def _failed(self, error: Exception) -> float:
-        """Count and tell a failure. Returns the pause before the next try."""
+        """Count and log a failure. Returns the pause before the next try."""
         self._failures[self.name] += 1
         if self._failing_as is not type(error):
             is_fault = not isinstance(error, StreamsError)
@@ -138,7 +138,7 @@ class Loops:
         self, name: str, turn: Callable[[], Awaitable[object]], every_s: float, *, first_after_s: float | None = None,
         retry_max_s: float = RETRY_MAX_S,
     ) -> Loop:  # fmt: skip # its arguments in two groups
-        """Take turns, the first one after `every_s` or `first_after_s`. One that raises is taken again after a pause of its own."""
+        """Take turns, the first one after `every_s` or `first_after_s`. A turn that raises is retried after a pause."""
         loop = self._new(name, retry_max_s)
         loop.task = asyncio.create_task(
             loop.take_turns(turn, every_s, every_s if first_after_s is None else first_after_s), name=name
@@ -146,14 +146,14 @@ class Loops:
         return loop
 
     def keep(self, name: str, work: Callable[[], Awaitable[object]]) -> Loop:
-        """Run work that has no end; it is run again when it raises or ends all the same. Its state is in its object."""
+        """Run work that has no end; it is run again if it raises or returns. Its state is in its object."""
         loop = self._new(name, RETRY_MAX_S)
         loop.task = asyncio.create_task(loop.keep(work), name=name)
         return loop
 
     @property
     def working(self) -> dict[str, bool]:
-        """The names of the loops, and whether each works."""
+        """The names of the loops, each with true if it works."""
         found: dict[str, bool] = {}
         for loop in self._loops:
             found[loop.name] = found.get(loop.name, True) and loop.trouble is None
@@ -176,11 +176,11 @@ class Loops:
 
 
 async def until_reachable(attempt: Callable[[], Awaitable[T]], *, is_refusal_final: bool = True) -> T:
-    """Repeat what needs Redis until it is done, with a line at once and every 10 s.
+    """Retry an action that needs Redis until it succeeds, logging at once and every 10 s.
 
     Args:
         attempt: leaves nothing behind when it fails.
-        is_refusal_final: raise when Redis is set up in a way that cannot be used; else wait for somebody to mend it.
+        is_refusal_final: raise when Redis is configured in a way that cannot be used; else wait until it is fixed.
 
     Raises:
         ConfigurationRefused: see `is_refusal_final`.

@@ -1,4 +1,4 @@
-"""The states of a run and the ways between them (docs/protocol.md#runs). Pure.
+"""The states of a run and the transitions between them (docs/protocol.md#runs). Pure.
 
 The script that appends a run's events enforces this table: `sources` is what its guards compare with.
 """
@@ -51,5 +51,5 @@ CANCELLING_MS_MAX: Final = 15_000
 
 
 def sources(following: RunState) -> tuple[RunState, ...]:
-    """The states from which a run may become `following`."""
+    """The states from which a run may enter `following`."""
     return tuple(state for state, reachable in TRANSITIONS.items() if following in reachable)

@@ -27,9 +27,9 @@ def milliseconds_of(moment: datetime) -> int:
 
 
 def rfc3339(at_ms: int) -> str:
-    """The time as the wire has it: RFC 3339, UTC, milliseconds, `Z`.
+    """The time in wire form: RFC 3339, UTC, milliseconds, `Z`.
 
     Raises:
-        OverflowError: beyond the year 9999, which no clock of ours shows.
+        OverflowError: beyond the year 9999.
     """
     return (_EPOCH + at_ms * _MILLISECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -135,7 +135,7 @@ class AgentComplete(Payload):
 
 
 class AgentCancel(Payload):
-    """Stops a run: after its present step, or at once."""
+    """Stops a run: after its current step, or at once."""
 
     run_id: RunId
     mode: Literal["graceful", "force"] = "graceful"
@@ -143,14 +143,14 @@ class AgentCancel(Payload):
 
 
 class AgentSteer(Writing):
-    """A word to a run in progress: as soon as it can take it, or when it is idle."""
+    """A message to a run in progress, delivered as soon as the run can take it, or when it is idle."""
 
     run_id: RunId
     when: Literal["asap", "idle"] = "asap"
 
 
 class AgentSubagent(Payload):
-    """A run that this run started, and how it stands."""
+    """A run that this run started, and its status."""
 
     run_id: RunId
     subagent_run_id: RunId
@@ -161,7 +161,7 @@ class AgentSubagent(Payload):
 
 
 class AgentListQuestion(Payload):
-    """Asks which agents there are; it carries nothing."""
+    """Asks which agents there are; the payload is empty."""
 
 
 class AgentInfo(Payload):

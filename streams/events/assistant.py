@@ -49,7 +49,7 @@ class AssistantMessageStart(_OfMessage):
 
 
 class AssistantMessageDelta(_OfMessage):
-    """A piece of the answer: apply it only if `offset` is what is held; then `end` is."""
+    """A piece of the answer: apply it only if `offset` equals the length held; the new length is `end`."""
 
     track: Literal["text", "reasoning"] = "text"
     offset: Count
@@ -64,14 +64,14 @@ class AssistantMessageDelta(_OfMessage):
 
 
 class AssistantMessageReset(_OfMessage):
-    """The answer starts again from `keep` code points, in the new attempt named here."""
+    """The answer starts again after the first `keep` code points, in the new attempt named here."""
 
     keep: Count = 0
     reason: Literal["worker_lost", "provider_retry", "moderation"]
 
 
 class AssistantMessageEnd(_OfMessage):
-    """The whole answer, authoritative; a text too large for the stream stands in a file."""
+    """The whole answer, authoritative; a text too large for the stream is in a file."""
 
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
     text: Maybe[Utf8Text512K] = None

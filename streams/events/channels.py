@@ -23,7 +23,7 @@ Rewind = Annotated[int, Field(ge=0, le=1000)]
 
 
 class Subscription(Payload):
-    """One channel to follow, and from where.
+    """One channel to follow, and the position to start from.
 
     Attributes:
         after: the cursor: everything after it is replayed; "0" replays all, "$" (the default) nothing.
@@ -42,7 +42,7 @@ class Subscription(Payload):
 
 
 class OpeningSubscription(Subscription):
-    """A subscription within `connection.init`, where unknown fields are passed over."""
+    """A subscription within `connection.init`, where unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -79,7 +79,7 @@ class Mark(Payload):
 
 
 class GapTold(Payload):
-    """The events that a reader misses and cannot be given. The range is null where it cannot be known."""
+    """The events that a reader misses and that cannot be delivered. The range is null where it is unknown."""
 
     model_config = ConfigDict(title="Gap")
 
@@ -89,7 +89,7 @@ class GapTold(Payload):
 
 
 class Presence(Payload):
-    """One person in a channel, however many devices."""
+    """One person in a channel, on however many devices."""
 
     user: str
     status: Literal["joined", "left", "active", "away", "dnd"]
@@ -97,7 +97,7 @@ class Presence(Payload):
 
 
 class StoredEvent(Payload):
-    """An event as it is on the wire, where a payload carries events."""
+    """An event in its wire form, where a payload carries events."""
 
     id: EventId
     seq: Count
@@ -110,7 +110,7 @@ class StoredEvent(Payload):
 
 
 class OpenState(Payload):
-    """The state of one channel. Its fields are the projections' (`projections.channel_state`), so it is open here."""
+    """The state of one channel. The projections define its fields (`projections.channel_state`), so any field is allowed here."""
 
     model_config = ConfigDict(title="ChannelState", extra="allow")
 
@@ -122,7 +122,7 @@ class ChannelSubscribe(Payload):
 
 
 class ChannelSubscribed(Payload):
-    """Announces what follows: a resume or a gap, the number of events replayed, and the state if asked or needed.
+    """Announces the start: a resume or a gap, the number of events replayed, and the state if requested or needed.
 
     Sent again without `re` when the log breaks under a live subscription.
     """
@@ -167,7 +167,7 @@ class ChannelPresence(Payload):
 
 
 class ChannelHistory(Payload):
-    """A page of what is kept: forwards from `after`, or backwards from `before`, within times and types."""
+    """A page of the stored events: forwards from `after`, or backwards from `before`, within times and types."""
 
     after: Maybe[IdOrZero] = None
     before: Maybe[IdOrZero] = None
@@ -192,7 +192,7 @@ class HistoryPage(Payload):
 
 
 class ChannelStateQuestion(Payload):
-    """Asks for the state as it is now; it carries nothing."""
+    """Asks for the current state; the payload is empty."""
 
 
 class ChannelStateAnswer(Payload):
@@ -210,20 +210,20 @@ class ChannelRead(Payload):
 
 
 class ChannelReadDelivered(ChannelRead):
-    """The same, with the reader."""
+    """The same, with the reader added."""
 
     user: str
 
 
 class MembersChange(Payload):
-    """The people who become members and those who are no longer; who is in both is removed."""
+    """The members to add and to remove; anyone in both lists is removed."""
 
     add: Maybe[Annotated[list[Name], Field(max_length=1000)]] = None
     remove: Maybe[Annotated[list[Name], Field(max_length=1000)]] = None
 
 
 class AccessLists(Payload):
-    """By action, the people who may do it, of those whose tokens allow it; null ends the list. What is left out stays."""
+    """By action, the people who may do it if their tokens allow it; null removes a list. Omitted actions keep theirs."""
 
     read: AccessList = None
     write: AccessList = None
@@ -240,7 +240,7 @@ class ChannelChanges(Payload):
 
 
 class ChannelConfigure(ChannelChanges):
-    """Changes the channel's settings, if they still are at `if_revision`."""
+    """Changes the channel's settings, if they are still at `if_revision`."""
 
     if_revision: Maybe[Count] = None
 

@@ -46,7 +46,7 @@ class Writing(Payload):
 
 
 class ChatMessage(Writing):
-    """A person's message. It hangs below `parent_id` (default: the active leaf) and may name the agent that answers."""
+    """A person's message. Its parent is `parent_id` (default: the active leaf); it may name the agent that answers."""
 
     parent_id: Maybe[MessageId] = None
     agent: Maybe[Name] = None
@@ -78,13 +78,13 @@ class ChatTyping(Payload):
 
 
 class ChatTypingDelivered(ChatTyping):
-    """The same, with who types."""
+    """The same, with the person who types."""
 
     user: str
 
 
 class ConversationSettings(Payload):
-    """The settings to change. What is left out stays, null resets one to its default."""
+    """The settings to change. An omitted one stays; null resets one to its default."""
 
     title: Text200 | None = None
     agent: Name | None = None
@@ -98,7 +98,7 @@ class ConversationSettings(Payload):
 
 
 class ChatConfigure(Payload):
-    """Changes the conversation's settings, if they still are at `expected_revision`."""
+    """Changes the conversation's settings, if they are still at `expected_revision`."""
 
     settings: ConversationSettings
     expected_revision: Maybe[Count] = None
@@ -167,7 +167,7 @@ class ConversationChanges(Payload):
 
 
 class ConversationUpdated(Payload):
-    """The conversation after a change: its new revision and what differs."""
+    """The conversation after a change: its new revision and the changed fields."""
 
     revision: Count
     changes: ConversationChanges

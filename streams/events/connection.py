@@ -1,6 +1,6 @@
 """The payloads of connection.* and `ack` (docs/events.md#connection): handshake, heartbeat, refresh, errors, replies. Pure.
 
-Alone among inbound payloads, init and reconnect pass over unknown fields, so that a newer client can negotiate down.
+Alone among inbound payloads, init and reconnect ignore unknown fields, so that a newer client can negotiate down.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _STORED = frozenset({"id", "seq", "duplicate", "durability"})
 
 
 class Stored(Payload):
-    """The place of a command in its channel, and the failures it would survive."""
+    """The place of a command in its channel, and the failures it survives."""
 
     id: EventId
     seq: Ordinal
@@ -30,7 +30,7 @@ class Stored(Payload):
 
 
 class Ack(Payload):
-    """The reply without a name: `Stored` if something was stored, and the results that the command's row names."""
+    """The default reply: `Stored` if something was stored, and the results that the command's row names."""
 
     id: Maybe[EventId] = None
     seq: Maybe[Ordinal] = None
@@ -113,7 +113,7 @@ class ConnectionAck(Payload):
 
 
 class ConnectionHeartbeat(Payload):
-    """A sign of life; it carries nothing."""
+    """A sign of life; the payload is empty."""
 
 
 class HeartbeatAnswer(Payload):

@@ -52,15 +52,15 @@ class EventType:
         kinds: the kinds of channel it may be sent to; empty for those that have no channel.
         action: what the sender's grant must allow; None when nothing is asked.
         rate: its rate class (docs/protocol.md#rates); None for what clients never send.
-        reply: the type that answers it; "ack" when it has no name of its own, None when there is no answer.
+        reply: the type that answers it; "ack" when it has no type of its own, None when there is no answer.
         reply_model: the reply's payload where it is not the model of the type that `reply` names.
         results: the fields that the reply adds to `Stored` for this command.
-        errors: codes it may be answered with beside those any command may get.
+        errors: codes it may be answered with besides those that any command may get.
         is_id_required: false for the four that may go without an `id`.
         is_wanted: a consumer handles it, so a work entry is written with it.
-        is_served: false for what is declared and not offered yet: from a client it is then an unknown type (4005).
+        is_served: false for what is declared but not offered yet: from a client it is an unknown type (4005).
         limit_bytes: upper bound of the payload's JSON.
-        ag_ui: what it maps to in AG-UI 1.0; None when it stays ours.
+        ag_ui: its counterpart in AG-UI 1.0; None when there is none.
     """
 
     name: str
@@ -104,5 +104,5 @@ class EventType:
 
 
 def broken(text: str, **limits: int) -> PydanticCustomError:
-    """The error that a rule of ours raises; `text` completes "<field> …" and names at most the limits."""
+    """The error that one of our own rules raises; `text` completes "<field> …" and mentions at most the limits."""
     return PydanticCustomError(RULE, text, dict(limits))

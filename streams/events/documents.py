@@ -29,7 +29,7 @@ class DocumentUpdate(Payload):
 
 
 class DocumentCursor(Payload):
-    """The place of the sender's cursor; the meaning of a selection is the clients' matter."""
+    """The position of the sender's cursor; the meaning of a selection is up to the clients."""
 
     selection: Json2K
     colour: Maybe[Text16] = None

@@ -1,6 +1,6 @@
 """The payloads of file.* (docs/events.md#file): uploads, their progress and their end. Pure.
 
-URLs and file bytes pass through here on one connection only; they are in no lane.
+URLs and file bytes are sent on one connection only and never enter a lane.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ UploadState = Literal["requested", "uploading", "verifying", "scanning", "ready"
 
 
 class FileUploadRequest(Payload):
-    """Asks for a place to put a file. `sha256` is of the whole file; without it a single upload is not verified."""
+    """Asks for a place to put a file. `sha256` covers the whole file; without it a single upload is not verified."""
 
     filename: FileName
     size: Count
@@ -72,7 +72,7 @@ class MultipartWay(Payload):
 
 
 class SocketWay(Payload):
-    """Chunks over the socket: their greatest size in bytes, and how many may be on their way."""
+    """Chunks over the socket: their maximum size in bytes, and how many may be in flight."""
 
     chunk_size: Ordinal
     window: Count
@@ -87,14 +87,14 @@ class DonePart(Payload):
 
 
 class UploadDone(Payload):
-    """The parts that are there already, and the offset at which the socket goes on, in bytes."""
+    """The parts already stored, and the offset in bytes from which the socket continues."""
 
     parts: list[DonePart]
     next_offset: Count
 
 
 class FileUploadAuthorized(Payload):
-    """The way to bring the bytes, and what is there already. After a request it also has the fields of Stored."""
+    """The way to send the bytes, and what is stored already. After a request it also has the fields of Stored."""
 
     upload_id: FileId
     strategy: Literal["single", "multipart", "socket"]
@@ -139,7 +139,7 @@ class FileChunk(Payload):
 
 
 class ChunkAnswer(Payload):
-    """The hub's holdings after a chunk: the offset to go on at, and how much may be sent before the next answer (0: pause)."""
+    """The state after a chunk: the next offset, and how much may be sent before the next answer (0: pause)."""
 
     upload_id: FileId
     accepted: bool
@@ -174,7 +174,7 @@ class ClaimedPart(Payload):
 
 
 class FileUploadComplete(Payload):
-    """The uploader's claim that all is there; verification answers it with file.ready or file.upload.failed."""
+    """The uploader's claim that all bytes are there; verification answers it with file.ready or file.upload.failed."""
 
     upload_id: FileId
     sha256: Maybe[Sha256] = None
@@ -182,7 +182,7 @@ class FileUploadComplete(Payload):
 
 
 class FileUploadStatus(Payload):
-    """Asks how an upload stands, by its id or by the uploader's own key."""
+    """Asks for the status of an upload, by its id or by the uploader's own key."""
 
     upload_id: Maybe[FileId] = None
     resume_key: Maybe[Text128] = None

@@ -1,6 +1,6 @@
-"""JSON within a payload: the bounds of a free value (size, depth, numbers, characters), and patches (RFC 6902). Pure.
+"""JSON within a payload: the limits of a free value (size, depth, numbers, characters), and patches (RFC 6902). Pure.
 
-It says nothing about what a value means. A NUL inside is allowed, unlike in text: JSON can write it and a stored
+The meaning of a value is not checked. A NUL inside is allowed, unlike in text: JSON can write it and a stored
 payload is only ever JSON. A patch's operations stay plain dicts, as they were sent; applying them is the document
 projection's.
 """
@@ -142,7 +142,7 @@ class Adding(TypedDict):
 
 @with_config(_STRICT)
 class Removing(TypedDict):
-    """Takes a value away."""
+    """Removes a value."""
 
     op: Literal["remove"]
     path: Pointer
@@ -169,7 +169,7 @@ def check_patch(value: object, max_bytes: int) -> None:
     """Refuse what is not a patch of at most `max_bytes` bytes.
 
     Raises:
-        PydanticCustomError: with which operation is broken.
+        PydanticCustomError: names the operation that is invalid.
     """
     check_json(value, max_bytes, DEPTH_MAX + _AROUND_VALUE)
     try:

@@ -1,6 +1,6 @@
 """The JSON Schemas of the catalogue and their hash (docs/protocol.md#versions). Pure.
 
-A hash covers what a payload may be, not the words about it: titles, descriptions and examples are left out of it.
+A hash covers the allowed payloads, not their documentation: titles, descriptions and examples are left out of it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def schema_of(model: type[Payload], inner: Mapping[str, Schema] = NOTHING_MORE) 
 
     Args:
         model: the payload.
-        inner: schemas by published name: they take the place of models inside it that are open here because somebody
-            else declares their fields (`ChannelState`, the projections'), with what they refer to in turn.
+        inner: schemas by published name: they replace models inside it whose fields are declared elsewhere
+            (`ChannelState`, by the projections), together with the schemas they refer to.
     """
     schema = model.model_json_schema()
     inside: dict[str, dict[str, object]] = schema.get("$defs", {})
@@ -62,7 +62,7 @@ def _hash(value: Mapping[str, object]) -> str:
 
 
 def _renamed(value: object, names: Mapping[str, str]) -> object:
-    """With every reference under its new name."""
+    """The schema with every reference renamed."""
     if isinstance(value, dict):
         return {
             key: names.get(inner, inner) if key == "$ref" and isinstance(inner, str) else _renamed(inner, names)
@@ -90,7 +90,7 @@ def _is_noise(name: str, value: object) -> bool:
 
 
 def _wordless(value: object) -> object:
-    """Without descriptions and examples, by the same rule."""
+    """The schema without descriptions and examples, by the same rule."""
     if isinstance(value, Mapping):
         return {k: _wordless(v) for k, v in value.items() if not (k in _WORDS and isinstance(v, str | list))}
     return [_wordless(item) for item in value] if isinstance(value, list) else value

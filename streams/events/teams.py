@@ -77,7 +77,7 @@ class TeamNotification(Payload):
 
 
 class TeamNotificationRead(Payload):
-    """The owner of the inbox has read these notices, or all up to one."""
+    """The owner of the inbox has read these notifications, or all up to one."""
 
     ids: Maybe[Annotated[list[EventId], Field(max_length=100)]] = None
     up_to: Maybe[EventId] = None

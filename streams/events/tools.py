@@ -1,6 +1,6 @@
 """The payloads of tool.call.* (docs/events.md#tool): calls, their progress and end, questions to people and their answers. Pure.
 
-That a request is open, that the sender may answer it and that arguments may be edited is checked against the request
+Whether a request is open, the sender may answer it and arguments may be edited is checked against the request
 itself, elsewhere.
 """
 
@@ -50,7 +50,7 @@ class _OfCall(Payload):
 
 
 class ToolCallStart(_OfCall):
-    """A tool is called. `idempotent` says that calling it again has no further effect."""
+    """A tool is called. `idempotent` means that calling it again has no further effect."""
 
     message_id: MessageId
     name: Text128
@@ -109,7 +109,7 @@ class ToolCallError(_OfCall):
 
 
 class ToolCallRequest(Payload):
-    """A question to people or to a client's tool. The run waits until the whole batch is answered."""
+    """A question to people, or a call to a client's tool. The run waits until the whole batch is answered."""
 
     request_id: RequestId
     batch_id: Text80

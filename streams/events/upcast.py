@@ -1,6 +1,6 @@
-"""Lifting old payloads: `(type, v) → v + 1`, applied where state is folded (docs/protocol.md#versions). Pure.
+"""Upgrades old payloads: `(type, v) → v + 1`, applied where state is folded (docs/protocol.md#versions). Pure.
 
-Stored bytes are never rewritten and replay sends them as they are; only readers that fold see the lifted form.
+Stored bytes are never rewritten and replay sends them unchanged; only readers that fold see the upgraded form.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UPCASTERS: Final[Mapping[tuple[str, int], Upcaster]] = MappingProxyType({})
 
 
 class UnreadableVersion(StreamsError):
-    """A payload's version cannot be read here: it is newer than this program, or a step of its lifting is missing."""
+    """A payload's version cannot be read here: it is newer than this program, or an upgrade step is missing."""
 
     def __init__(self, event_type: str, v: int) -> None:
         super().__init__(f"{event_type} v{v} cannot be read by this program; run the one that wrote it, or a newer one")
@@ -36,7 +36,7 @@ def lift(
     catalogue: Mapping[str, EventType] = CATALOGUE,
     upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
 ) -> dict[str, object]:
-    """The payload in the present version of its type; that of an unknown type as it is, for the reader to pass over.
+    """The payload in the current version of its type; that of an unknown type unchanged, for the reader to ignore.
 
     Raises:
         UnreadableVersion: `v` is beyond the declared version, below 1, or no upcaster leads on from it.

@@ -1,6 +1,6 @@
-"""A payload checked against its declaration, and its stored JSON: a client's, and one that the hub itself appends. Pure.
+"""Checks a payload, from a client or from the hub itself, against its declaration, and gives the JSON to store. Pure.
 
-It checks one payload by itself: what a sender may do and what state a channel is in are others' questions. The texts of a
+It checks one payload by itself: permissions and the state of the channel are checked elsewhere. The texts of a
 refusal are ours; nothing of the input is ever repeated in them.
 """
 
@@ -80,7 +80,7 @@ def validate(
 ) -> tuple[Payload, bytes]:
     """The payload as a model, and as the JSON that is stored and sent: fields that were not sent are left out.
 
-    `model` is what it is held against, by default the payload as its sender writes it.
+    `model` is the model to check against, by default the payload as its sender writes it.
 
     Raises:
         InvalidPayload: a field is missing, null, unknown, of the wrong type or beyond its limit.

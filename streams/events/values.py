@@ -130,7 +130,7 @@ OnBusy = Literal["enqueue", "reject", "interrupt", "steer"]
 
 
 def _real_time(value: str) -> str:
-    """Refuse what has a time's form and is none, such as 30 February."""
+    """Refuse text that has a time's form but is not a time, such as 30 February."""
     try:
         milliseconds_of_text(value)
     except ValueError:
@@ -158,7 +158,7 @@ class Base64:
         self.max_bytes = max_bytes
 
     def __call__(self, value: str) -> str:
-        """Check form and size. The text is kept: whoever needs the bytes decodes them."""
+        """Check form and size. The text is kept: a reader that needs the bytes decodes them."""
         try:
             decoded = binascii.a2b_base64(value, strict_mode=True)
         except (binascii.Error, ValueError):
@@ -169,13 +169,13 @@ class Base64:
 
 
 class Utf8Limit:
-    """At most `max_bytes` bytes as UTF-8, for texts whose limit is their size and not their length."""
+    """At most `max_bytes` bytes as UTF-8, for texts limited by size and not by length."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
 
     def __call__(self, value: str) -> str:
-        """Check the size; the pattern has refused NUL and lone surrogates before."""
+        """Check the size; the pattern has already refused NUL and lone surrogates."""
         if len(value) > self.max_bytes or len(value.encode()) > self.max_bytes:
             raise broken("must be at most {max_bytes} bytes as UTF-8", max_bytes=self.max_bytes)
         return value
@@ -201,7 +201,7 @@ class FilePart(Payload):
 
 
 class MentionPart(Payload):
-    """A person or an agent who is meant."""
+    """A mention of a person or an agent."""
 
     type: Literal["mention"]
     kind: Literal["user", "agent"]
@@ -265,7 +265,7 @@ OutPart = Annotated[SourceOut | FileOut | DataOut | RefusalOut | ToolCallOut, Fi
 
 
 class Usage(Payload):
-    """The tokens that a model's response consumed."""
+    """The tokens that a model's response used."""
 
     provider: Maybe[Text128] = None
     model: Maybe[Text128] = None
@@ -285,7 +285,7 @@ class Failure(Payload):
 
 
 class ModelSettings(Payload):
-    """The settings that one run may have of its own."""
+    """The settings that one run may override."""
 
     model: Maybe[Text128] = None
     temperature: Maybe[Temperature] = None

@@ -27,7 +27,7 @@ class AgentNotice(NamedTuple):
     is_interactive: bool
 
     def to_json(self) -> dict[str, object]:
-        """As `agent.list` shows it."""
+        """Its form in `agent.list`."""
         return {
             "name": self.name,
             "description": self.description,
@@ -53,7 +53,7 @@ class AgentDirectory:
             await self._calls.call("HSET", AGENTS, f"{notice.name} {worker}", told)
 
     async def withdraw(self, worker: str, names: Iterable[str]) -> None:
-        """Take the announcement back."""
+        """Withdraw the announcement."""
         for name in names:
             await self._calls.call("HDEL", AGENTS, f"{name} {worker}")
 

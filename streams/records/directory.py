@@ -24,8 +24,8 @@ class ListedChannel(NamedTuple):
     """A channel of the directory.
 
     Attributes:
-        seq: of its newest event; 0 in a log that begins anew.
-        active_ms: when it had an event, in milliseconds since 1970; up to a minute before its newest.
+        seq: of its newest event; 0 in a log that starts over.
+        active_ms: time of its last recorded activity, in milliseconds since 1970; up to a minute before its newest event.
     """
 
     channel: Channel
@@ -45,7 +45,7 @@ class ChannelDirectory:
     ) -> list[ListedChannel]:
         """A tenant's channels of one kind by name: the first after the name `after` that begin with `prefix`.
 
-        At most `limit`, and never more than 1,000; fewer than `limit` are the last.
+        At most `limit`, and never more than 1,000; a shorter result is the last page.
         """
         limit = min(limit, PAGE_MAX)
         found: list[ListedChannel] = []
@@ -60,7 +60,7 @@ class ChannelDirectory:
     ) -> tuple[list[str], str | None]:
         """The next names, merged, and the name up to which they are complete; None at the end.
 
-        A partition that gave as many as it was asked for may hold further names right behind its last.
+        A partition that returned as many as requested may hold further names right after its last.
         """
         count = min(limit, 2 * limit // self._keys.partitions + _SPARE)
         start = f"({after}" if after and after >= prefix else f"[{prefix}" if prefix else "-"

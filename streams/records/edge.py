@@ -1,4 +1,4 @@
-"""Records that nodes share about their edge, as bytes: rates, totals of stored bytes, revocations, claims of sessions.
+"""Records that nodes share at the edge, as bytes: rates, totals of stored bytes, revocations, claims of sessions.
 
 One round trip writes this node's news and reads everybody's; `hub.limits` reads the bytes. The keys lie in one slot; the streams
 are cut to what a node still reads, and each node that loads the revocations removes those that have run out.
@@ -24,7 +24,7 @@ _PAGE: Final = 1_000
 
 
 class StampedReport(NamedTuple):
-    """A report of rates and when Redis took it in, in milliseconds since 1970."""
+    """A report of rates and the time Redis received it, in milliseconds since 1970."""
 
     at_ms: int
     data: bytes
@@ -48,7 +48,7 @@ class EdgeNews(NamedTuple):
 
 
 class EdgeRecords:
-    """The records as one node reads them: from a place in each stream that `load` sets.
+    """The records as one node reads them, from a position in each stream that `load` sets.
 
     Args:
         prefix: keeps deployments on one Redis apart.
@@ -61,7 +61,7 @@ class EdgeRecords:
         self._revoked_after = self._claimed_after = START
 
     async def load(self) -> dict[str, bytes]:
-        """Reads all revocations by field. The place where their news begins is noted first, so that none is missed.
+        """Reads all revocations by field. The position of their stream is noted first, so that none is missed.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -125,7 +125,7 @@ class EdgeRecords:
         """Store a revocation and announce it to every node, both or neither.
 
         Raises:
-            LogUnavailable: the outcome is open; it may be repeated.
+            LogUnavailable: the outcome is unknown; the call may be repeated.
         """
         await self._calls.transaction(
             (
@@ -135,7 +135,7 @@ class EdgeRecords:
         )
 
     async def tidy(self, dead: Collection[str], lost: Mapping[str, bytes]) -> None:
-        """Drop revocations that have run out, and put back those that Redis lost."""
+        """Delete expired revocations, and restore those that Redis lost."""
         if dead:
             await self._calls.call("HDEL", self._keys.revocations, *dead)
         if lost:
@@ -143,7 +143,7 @@ class EdgeRecords:
             await self._calls.call("HSET", self._keys.revocations, *flat)
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._calls.close()
 
     def _oldest_kept_ms(self) -> int:

@@ -55,7 +55,7 @@ class Leases:
         return await self._run_of(channel, run_id, "acquire", holder, life_ms) > 0
 
     async def release_run(self, channel: Channel, run_id: str, holder: str, reason: str = "") -> None:
-        """Release a run's lease. The reason of a worker that gives it up is kept for who takes the run over."""
+        """Release a run's lease. A worker that gives it up leaves its reason for the next holder."""
         await self._run_of(channel, run_id, "release", holder, 0, reason)
 
     async def renew_runs(self, held: Sequence[tuple[Channel, str, str]], life_ms: int) -> list[bool]:

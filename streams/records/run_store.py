@@ -1,6 +1,6 @@
 """The records of runs beside the log: their hashes, their turns, and the list of those that are not final.
 
-`state` is never written here: only the script that appends the event that says so does that (`streams.records.runs`).
+`state` is never written here: only the script that appends the corresponding event does that (`streams.records.runs`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HINT_BLOCK_MS: Final = 10_000
 
 
 class Flags(NamedTuple):
-    """The part of a run that its worker polls each second. `holder` None: the run's hash is gone."""
+    """The part of a run that its worker polls each second. `holder` is None if the run's hash is gone."""
 
     holder: str | None
     cancel: str
@@ -43,7 +43,7 @@ class Flags(NamedTuple):
 
 
 class Home(NamedTuple):
-    """A channel's runs: the number that are not final, the active one, and those that wait, oldest first."""
+    """A channel's runs: the number of unfinished ones, the active one, and those that wait, oldest first."""
 
     open: int
     active: str
@@ -58,11 +58,11 @@ class RunStore:
         self._keys = log.keys
 
     async def run(self, channel: Channel, run_id: str) -> RunView | None:
-        """The run; None when there is none of that id in this channel, or it ended long ago."""
+        """The run; None when this channel has no run of that id, or it ended long ago."""
         return read_run(run_id, await self._hash(channel, run_guard_name(channel, run_id)))
 
     async def request(self, channel: Channel, request_id: str) -> RequestView | None:
-        """The question; None when there is none of that id in this channel."""
+        """The question; None when this channel has none of that id."""
         return read_request(request_id, await self._hash(channel, request_guard_name(channel, request_id)))
 
     async def home(self, channel: Channel) -> Home:
@@ -76,16 +76,16 @@ class RunStore:
         return Home(int(fields.get("open", 0)), fields.get("active", ""), tuple(run for _, run in waiting))
 
     def open_read(self, channel: Channel) -> KeyRead:
-        """Asks beside a look for the number of runs that are not final."""
+        """A read, sent with a look, of the number of unfinished runs."""
         return KeyRead(self._keys.guard(channel, home_guard_name(channel)), "HGET", ("open",))
 
     async def active(self, channel: Channel) -> str:
-        """The run that has its turn in the channel; "" for none."""
+        """The run whose turn it is in the channel; "" for none."""
         found = await self._calls(channel).call("HGET", self._keys.guard(channel, home_guard_name(channel)), "active")
         return (found or b"").decode()
 
     async def meant(self, channel: Channel, user: str, command_id: str) -> str:
-        """The run that this cancel of the user's stopped before; "" for none."""
+        """The run that this cancel of the user's already stopped; "" for none."""
         key = self._keys.guard(channel, meant_guard_name(channel, user, command_id))
         return (await self._calls(channel).call("HGET", key, "run_id") or b"").decode()
 
@@ -103,7 +103,7 @@ class RunStore:
         await self._calls(channel).call("HSET", self._run_key(channel, run_id), "cancel", mode)
 
     async def add_steer(self, channel: Channel, run_id: str, event_id: str) -> None:
-        """Note that the event with this id is a steering message to the run."""
+        """Record the event with this id as a steering message to the run."""
         key = self._run_key(channel, run_id)
         number = await self._calls(channel).call("HINCRBY", key, "steers", 1)
         await self._calls(channel).call("HSET", key, f"steer:{number}", event_id)
@@ -114,7 +114,7 @@ class RunStore:
         return found.decode() if found else ""
 
     async def take_over(self, channel: Channel, run_id: str, holder: str) -> RunView | None:
-        """Becomes the run's holder once its lease is held; from then on the previous holder is refused. Returns the run."""
+        """Make this worker the run's holder once it has the lease; the old holder is refused from then on. Returns the run."""
         await self._calls(channel).call("HSET", self._run_key(channel, run_id), "holder", holder)
         return await self.run(channel, run_id)
 
@@ -130,26 +130,26 @@ class RunStore:
         return found.decode() if found is not None else None
 
     async def turn(self, channel: Channel, *, joining: tuple[str, str] = ("", ""), leaving: str = "") -> str:
-        """The run that has its turn in the channel, after (event id, run id) joined or a run left; "" for none."""
+        """The run whose turn it is in the channel, after (event id, run id) joined or a run left; "" for none."""
         key = self._keys.guard(channel, home_guard_name(channel))
         found: bytes = await self._calls(channel).run(_TURN, (key,), *joining, leaving)
         return found.decode()
 
     async def register(self, channel: Channel, run_id: str, look_at_ms: int) -> None:
-        """List the run as one that is not final, to be looked at then."""
+        """List the run as unfinished, to be inspected at that time."""
         key = self._keys.runs(self._keys.of(channel).partition)
         await self._calls(channel).call("ZADD", key, look_at_ms, f"{channel.path} {run_id}")
 
     async def forget(self, channel: Channel, run_id: str) -> None:
-        """Take a final run off the list."""
+        """Remove a finished run from the list."""
         await self._calls(channel).call(
             "ZREM", self._keys.runs(self._keys.of(channel).partition), f"{channel.path} {run_id}"
         )
 
     async def due(self, partition: int, now_ms: int, ahead_ms: int, limit: int) -> list[tuple[Channel, str]]:
-        """Runs to be looked at by now, the longest due first, and those registered for later than `ahead_ms` from now.
+        """Runs to be inspected by now, the longest due first, and those registered for later than `ahead_ms` from now.
 
-        Nobody registers one for so late: the clock was set back since.
+        No run is registered that far ahead: the clock has been set back since.
         """
         key, page = self._keys.runs(partition), ("LIMIT", 0, limit)
         rows, late = await self._log.calls_in(partition).pipeline([
@@ -161,13 +161,13 @@ class RunStore:
         return [(channel_from_path(path), run_id) for path, run_id in pairs]
 
     async def open_text(self, channel: Channel, message_id: str) -> tuple[str, str]:
-        """Text and reasoning kept of an answer in progress."""
+        """Stored text and reasoning of an answer in progress."""
         fields = (f"{message_id}:text", f"{message_id}:reasoning")
         text, reasoning = await self._calls(channel).call("HMGET", self._keys.of(channel).open, *fields)
         return (text or b"").decode(), (reasoning or b"").decode()
 
     async def hint(self, channel: Channel, run_id: str) -> None:
-        """Ask the workers to look at a run at once."""
+        """Ask the workers to inspect a run at once."""
         entry = ("channel", channel.path, "run", run_id)
         await self._log.calls_at(CONTROL).call("XADD", CONTROL, "MAXLEN", "~", HINTS_KEPT, "*", *entry)
 

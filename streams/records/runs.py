@@ -1,15 +1,15 @@
-"""An agent's run, as the edge and the consumers agree on it: its id, and the hashes that guard its state. Pure.
+"""An agent's run, as shared by hub and consumers: its id, and the hashes that guard its state. Pure.
 
-Three hashes in the home channel's partition, changed only by the script that appends the event that says so:
+Three hashes in the home channel's partition, changed only by the script that appends the corresponding event:
 
 * `run:<channel>:<run id>`: one run: state, agent, segment, attempt, holder (the worker that may append) and a few times.
-* `home:<channel>`: the channel: `open` counts its runs that are not final, `active` names the one that has its turn.
+* `home:<channel>`: the channel: `open` counts its unfinished runs, `active` names the run whose turn it is.
 * `request:<channel>:<request id>`: one question to a person: `open` until the first answer is stored.
 
-How the edge uses it: it appends the client's command with `opening(...)`, and the reply's `run_id` is
+Use in the hub: it appends the client's command with `opening(...)`, and the reply's `run_id` is
 `run_id_of(channel, appended.id)`, or the one the client chose; a repeated command gives the first event's id and so the
 same run. A `GuardRefused` on field `open` means busy, on `state` that the run id is in use (4021 both).
-What follows (`agent.status`, the job) is the consumers' business. See ops/decisions/0006-runs.md.
+Everything after that (`agent.status`, the job) belongs to the consumers. See ops/decisions/0006-runs.md.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def event_of_run(channel: Channel, run_id: str) -> str | None:
 
 
 def message_id_of(run_id: str, number: int) -> str:
-    """The run's message `number`, from 0."""
+    """The id of the run's message `number`, counted from 0."""
     return f"{run_id}.{number}"
 
 
 def request_id_of(run_id: str, number: int) -> str:
-    """The run's question `number`, from 0."""
+    """The id of the run's question `number`, counted from 0."""
     return f"{run_id}.q{number}"
 
 
@@ -81,19 +81,19 @@ def request_guard_name(channel: Channel, request_id: str) -> str:
 
 
 def meant_guard_name(channel: Channel, user: str, command_id: str) -> str:
-    """The name of the hash that remembers which run a cancel was meant for."""
+    """The name of the hash that remembers the target of a cancel."""
     return f"meant:{channel.wire}:{user}:{command_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """A run as the edge asks for it.
+    """A run as the hub requests it.
 
     Attributes:
         run_id: chosen by the invoker; None derives it from the event.
-        parent: the message the answer hangs below; `@id` is the event itself, "" where the edge does not know.
+        parent: the message the answer follows; `@id` is the event itself, "" where the hub does not know.
         deadline_ms: how long one segment may run; None takes the default.
-        slot: what it is counted as among the runs under way; "" where they are not counted.
+        slot: the slot it takes among concurrent runs; "" where they are not counted.
     """
 
     agent: str
@@ -109,7 +109,7 @@ class Invitation:
 def opening(channel: Channel, invitation: Invitation) -> tuple[Guard, ...]:
     """The guards for the command that begins a run.
 
-    The home's new `open` count is `Appended.results[0]`: 1 is the channel's only run, more means that it waits its turn.
+    The new `open` count is `Appended.results[0]`: 1 means the channel's only run, more means that it waits its turn.
     """
     run_id = invitation.run_id or run_id_of(channel, NEW_ID)
     checks = (("open", "le", "0"),) if invitation.on_busy == "reject" else ()
@@ -139,7 +139,7 @@ def cancelling(channel: Channel, run_id: str, mode: Literal["graceful", "force"]
 
 
 def meaning(channel: Channel, user: str, command_id: str, run_id: str) -> Guard:
-    """Remember which run a cancel that names none was meant for, so that the same command again names the same."""
+    """Remember the run that a cancel without a run id stops, so that repeating the command stops the same one."""
     return Guard(meant_guard_name(channel, user, command_id), sets=(("run_id", run_id),), ttl_s=MEANT_TTL_S)
 
 
@@ -159,18 +159,18 @@ def steering(channel: Channel, run_id: str) -> Guard:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run's hash, read.
+    """A run's hash, parsed.
 
     Attributes:
         cause: id of the event that began it.
-        holder: token of the worker that may append for it; "" when nobody may.
+        holder: token of the worker that may append for it; "" when no worker may.
         limit_ms: how long a segment may run; 0 is the default.
-        deadline_ms: when the present state ends, since 1970; 0 is the default of the state.
-        asked: questions put so far; `answered` of them are resolved.
-        losses: workers this run lost.
-        cancel: "" or the mode in which somebody asked to stop it.
-        slot: what it is counted as among the runs under way; "" for none.
-        settings: the conversation's as they were when it began, as JSON; "" for none, and once it is over.
+        deadline_ms: end of the current state, in milliseconds since 1970; 0 is the state's default.
+        asked: questions asked so far; `answered` of them are resolved.
+        losses: number of workers lost during this run.
+        cancel: "", or the mode of a requested stop.
+        slot: the slot it takes among concurrent runs; "" for none.
+        settings: the conversation's settings at its beginning, as JSON; "" for none, and after its end.
     """
 
     run_id: str
@@ -237,12 +237,12 @@ def read_run(run_id: str, fields: Mapping[str, str]) -> RunView | None:
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """A question's hash, read: what the edge checks before an answer is stored.
+    """A question's hash, parsed: checked before an answer is stored.
 
     Attributes:
         state: open, answered, expired or cancelled.
-        assignees: who may answer; empty is everybody who may invoke.
-        expires_ms: since 1970; an answer after it is 4022. 0 is never.
+        assignees: users who may answer; empty means everybody who may invoke.
+        expires_ms: in milliseconds since 1970; a later answer is refused with 4022. 0 means never.
     """
 
     request_id: str
@@ -273,16 +273,16 @@ def read_request(request_id: str, fields: Mapping[str, str]) -> RequestView | No
 
 
 def is_unbegun(run: RunView) -> bool:
-    """True when no worker has begun it, so that nothing but its end is missing."""
+    """True when no worker has begun it, so that only its end is missing."""
     return run.state == "queued" and not run.began_ms
 
 
 def cancel_unbegun(channel: Channel, run: RunView, correlation: str) -> tuple[Draft, Draft]:
-    """`agent.status queued`, in case no handler has said so yet, and `agent.complete cancelled`.
+    """The drafts `agent.status queued`, in case no handler has appended it yet, and `agent.complete cancelled`.
 
     The edge may append them right behind an accepted cancel of a run that is `queued` and has no `began_ms`, so that a queued run
-    is cancellable with no worker alive; the consumers append the same ones. Keys and bodies are equal, so whoever comes
-    second adds nothing, and the guard lets neither pass once a worker has taken the run.
+    is cancellable with no worker alive; the consumers append the same ones. Keys and bodies are equal, so the second
+    writer adds nothing, and the guard stops both once a worker has taken the run.
 
     Args:
         channel: the run's home.

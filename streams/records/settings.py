@@ -1,13 +1,13 @@
-"""A conversation's settings and revision as the edge and the consumers agree on them: one hash a conversation.
+"""A conversation's settings and revision, as shared by hub and consumers: one hash per conversation.
 
 `settings:<channel>` lives in the channel's partition and is changed only by the scripts that append:
 
 * `revision`: raised by one with every stored `chat.configure` and `chat.branch`; `expected_revision` is compared with it.
-* `agent`: who answers by default. `on_busy`: what a message does by default while an answer is under way.
-* `set:<name>`: a setting that is the agent's business, as JSON: what its runs are given when they begin.
-* `access:<action>`: who may do it in this channel, a JSON list. Every kind of channel has a revision and these.
-* `told`, `told_of`: the revision that the newest `conversation.updated` told, and the event it was told of. A channel's
-  commands are handled in their order, so the next one brings `told` + 1.
+* `agent`: answers by default. `on_busy`: default handling of a message while an answer is in progress.
+* `set:<name>`: a setting for the agent, as JSON, passed to its runs when they begin.
+* `access:<action>`: users who may do it in this channel, a JSON list. Every kind of channel has a revision and these.
+* `told`, `told_of`: the revision announced by the newest `conversation.updated`, and the event behind it. A channel's
+  commands are handled in order, so the next one announces `told` + 1.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def access_sets(lists: Mapping[str, Sequence[str] | None]) -> tuple[tuple[str, s
 
 
 def access_lists(held: Sequence[bytes | None]) -> dict[str, frozenset[str]]:
-    """By action, the people who may do it, out of the hash's fields; an action without a list is not here."""
+    """By action, the people who may do it, from the hash's fields; an action without a list is absent."""
     listed = zip(LISTED_ACTIONS, held, strict=True)
     return {action: frozenset(json.loads(names)) for action, names in listed if names}
 
@@ -74,12 +74,12 @@ class Told(NamedTuple):
     event: str
 
     def covers(self, event_id: str) -> bool:
-        """True when this command, or a later one, was told already."""
+        """True when this command, or a later one, was announced already."""
         return self.event != "" and id_order(event_id) <= id_order(self.event)
 
 
 def telling(channel: Channel, told: Told, following: Told) -> Guard:
-    """The guard of the `conversation.updated` that tells the change after `told`: whoever is late is refused."""
+    """The guard of the `conversation.updated` that announces the change after `told`: a late writer is refused."""
     expected = str(told.revision) if told.revision else ""
     sets = (("told", str(following.revision)), ("told_of", following.event))
     return Guard(settings_guard_name(channel), checks=(("told", "eq", expected),), sets=sets)
@@ -102,24 +102,24 @@ class SettingsRecords:
         return (on_busy or b"").decode()
 
     async def told(self, channel: Channel) -> Told:
-        """The revision that was told last."""
+        """The revision that was announced last."""
         revision, event = await self._read(channel, "told", "told_of")
         return Told(int(revision or 0), (event or b"").decode())
 
     async def for_agents(self, channel: Channel) -> str:
-        """The settings that are an agent's business, as one JSON object; "" when there are none."""
+        """The settings for agents, as one JSON object; "" when there are none."""
         return of_agents(await self._read(channel, *(f"set:{name}" for name in FOR_AGENTS)))
 
     def access_read(self, channel: Channel) -> KeyRead:
-        """Asks for the access lists beside a look; `access_lists` reads the answer."""
+        """A read of the access lists, sent with a look; `access_lists` reads the answer."""
         return KeyRead(self._log.keys.guard(channel, settings_guard_name(channel)), "HMGET", _ACCESS_FIELDS)
 
     async def access(self, channel: Channel) -> dict[str, frozenset[str]]:
-        """By action, the people who may do it; an action without a list is not here."""
+        """By action, the people who may do it; an action without a list is absent."""
         return access_lists(await self._read(channel, *_ACCESS_FIELDS))
 
     def members_read(self, channel: Channel) -> KeyRead:
-        """Asks for the channel's members beside a look."""
+        """A read of the channel's members, sent with a look."""
         return KeyRead(self._log.keys.guard(channel, members_guard_name(channel)), "HKEYS")
 
     async def members(self, channel: Channel) -> list[str]:

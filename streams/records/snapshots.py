@@ -20,7 +20,7 @@ class Snapshot(NamedTuple):
 
 
 class Snapshots:
-    """Reads and writes them; there is one a channel, and it is as old as it is."""
+    """Reads and writes snapshots; a channel has one, possibly an old one."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -42,7 +42,7 @@ class Snapshots:
         return Snapshot(epoch.decode(), state)
 
     async def save(self, channel: Channel, snapshot: Snapshot) -> None:
-        """Keep it in place of the one before.
+        """Store it in place of the previous one.
 
         Raises:
             LogUnavailable: Redis is unreachable.

@@ -1,4 +1,4 @@
-"""The records of uploads: one hash each beside its channel, the lists of what is due and what is reserved, and the open ones.
+"""The records of uploads: one hash each beside its channel, the lists of due and reserved uploads, and the open ones.
 
 Changes are compare-and-sets, so several nodes and workers may act on one upload.
 """
@@ -32,7 +32,7 @@ _OPEN, _CHANGE, _RESERVE, _RELEASE, _LIST = (
 
 
 class Due(NamedTuple):
-    """An upload somebody has to look at: its channel and the event of its request."""
+    """An upload to inspect: its channel and the event of its request."""
 
     channel: Channel
     event_id: str
@@ -42,9 +42,9 @@ class Reserved(NamedTuple):
     """The outcome of a reservation.
 
     Attributes:
-        answer: "new"; "held" when it was reserved before; "open" when the user has too many open uploads,
+        answer: "new"; "held" when it was already reserved; "open" when the user has too many open uploads,
             "bytes" when the tenant has too many bytes.
-        stored_bytes: all that the tenant has stored, this upload included if it is new.
+        stored_bytes: total stored by the tenant, this upload included if it is new.
     """
 
     answer: str
@@ -52,7 +52,7 @@ class Reserved(NamedTuple):
 
 
 def guard_name(upload_id: str) -> str:
-    """The name of the record as a guard knows it."""
+    """The name of the record in a guard."""
     return f"upload:{upload_id}"
 
 
@@ -70,7 +70,7 @@ class UploadStore:
         return self._keys.guard(channel, f"upload-key:{channel.wire}:{user}:{resume_key}")
 
     async def open(self, upload: UploadRecord, resume_key: str | None, life_s: int) -> UploadRecord:
-        """Write the record unless it is there; the one that is there."""
+        """Write the record unless it exists; returns the stored one."""
         keys = (
             self._record_key(upload.channel, upload.id),
             self._resume_key(upload.channel, upload.user, resume_key or ""),
@@ -83,7 +83,7 @@ class UploadStore:
         return upload if is_new else (await self.read(upload.channel, upload.id)) or upload
 
     async def read(self, channel: Channel, upload_id: str) -> UploadRecord | None:
-        """The upload of this channel; None for one of another channel, and for none."""
+        """The upload with this id in this channel, or None."""
         raw = await self._log.calls_of(channel).call("HGETALL", self._record_key(channel, upload_id))
         if not raw:
             return None
@@ -96,18 +96,18 @@ class UploadStore:
         return await self.read(channel, upload_id.decode()) if upload_id else None
 
     async def home(self, tenant: str, upload_id: str) -> Channel | None:
-        """The channel of an open upload that names only itself."""
+        """The channel of an open upload that is only known by its id."""
         key = upload_home(tenant, upload_id)
         path = await self._log.calls_at(key).call("GET", key)
         return channel_from_path(path.decode()) if path else None
 
     async def move(self, upload: UploadRecord, state: UploadState, life_s: int = 0, **fields: str) -> str | None:
-        """Change the state, from one it may be entered from. None when that was done, else the present state."""
+        """Change the state, from one that allows it. None when that was done, else the current state."""
         fields["state"] = state.value
         return await self._change(upload, "state", sources(state), life_s, fields)
 
     async def set_handle(self, upload: UploadRecord, handle: str, *, is_checked: bool) -> str | None:
-        """Name the multipart upload, in place of the one the record was read with. None when that was done."""
+        """Record the handle of the multipart upload, unless another was recorded meanwhile. None when that was done."""
         fields = {"handle": handle, "is_checked": str(int(is_checked))}
         return await self._change(upload, "handle", upload.handle, 0, fields)
 
@@ -128,7 +128,7 @@ class UploadStore:
         return Reserved(answer.decode(), await self._weigh(upload, change))
 
     async def release(self, upload: UploadRecord, *, is_kept: bool) -> int:
-        """Give the slot back, and the bytes too unless the file stays; what the tenant has stored now. Again: nothing."""
+        """Free the slot, and the bytes unless the file stays. Returns the tenant's stored bytes. Repeating it does nothing."""
         keys = upload_ledger(upload.channel.tenant, upload.user)
         freed = await self._log.calls_at(keys[0]).run(_RELEASE, keys, upload.user, upload.slot, int(is_kept))
         return await self._weigh(upload, -freed)
@@ -145,16 +145,16 @@ class UploadStore:
         return int(total)
 
     async def watch(self, channel: Channel, event_id: str, at_ms: int, *, is_moved: bool = False) -> None:
-        """Have somebody look at an upload at a time. One that is watched already keeps its time unless `is_moved`."""
+        """Schedule an inspection of an upload. One that is scheduled already keeps its time unless `is_moved`."""
         member = f"{channel.path} {event_id}"
         await self._log.calls_at(UPLOADS_DUE).call("ZADD", UPLOADS_DUE, *(() if is_moved else ("NX",)), at_ms, member)
 
     async def unwatch(self, channel: Channel, event_id: str) -> None:
-        """Nobody needs to look at it any more."""
+        """Cancel the scheduled inspection."""
         await self._log.calls_at(UPLOADS_DUE).call("ZREM", UPLOADS_DUE, f"{channel.path} {event_id}")
 
     async def due(self, now_ms: int, limit: int) -> list[Due]:
-        """Uploads to look at, the longest due first. They stay on the list until `unwatch`."""
+        """Uploads to inspect, the longest due first. They stay on the list until `unwatch`."""
         rows = await self._log.calls_at(UPLOADS_DUE).call("ZRANGEBYSCORE", UPLOADS_DUE, 0, now_ms, "LIMIT", 0, limit)
         found = (row.decode().rpartition(" ") for row in rows)
         return [Due(channel_from_path(path), event_id) for path, _, event_id in found]
@@ -167,7 +167,7 @@ def shown_uploads(rows: Sequence[bytes]) -> list[dict[str, Any]]:
 
 
 class OpenUploads:
-    """The open uploads of a channel as its state shows them: the last value of what the events and the progress signals say.
+    """The open uploads of a channel as shown in its state: the latest of the events and the progress signals.
 
     Every method raises LogUnavailable while Redis is unreachable.
     """
@@ -181,15 +181,15 @@ class OpenUploads:
         await self._change("put", upload, 0, upload.state)
 
     async def change(self, upload: UploadRecord, sent: int, state: UploadState) -> None:
-        """Note how far it is, if it is still listed. `sent` in bytes."""
+        """Record its progress, if it is still listed. `sent` is in bytes."""
         await self._change("change", upload, min(sent, upload.size), state)
 
     async def drop(self, upload: UploadRecord) -> None:
-        """It has ended."""
+        """Remove an upload that has ended."""
         await self._change("drop", upload, 0, upload.state)
 
     def key_read(self, channel: Channel) -> KeyRead:
-        """Asks beside a look for the channel's open uploads; `shown_uploads` reads the answer."""
+        """A read of the channel's open uploads, sent with a look; `shown_uploads` reads the answer."""
         return KeyRead(self._key(channel), "HVALS")
 
     async def _change(self, how: str, upload: UploadRecord, sent: int, state: UploadState) -> None:

@@ -91,7 +91,7 @@ SIGNED_PARTS_MAX: Final = 50
 
 
 class Strategy(StrEnum):
-    """The way the bytes come."""
+    """The way the bytes are sent."""
 
     SINGLE = "single"
     MULTIPART = "multipart"
@@ -100,7 +100,7 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UploadPlan:
-    """Strategy and part size of an upload: the size of every part but the last. One part holds a file no larger than it."""
+    """Strategy and part size of an upload: the size of every part but the last. A file no larger than that has one part."""
 
     strategy: Strategy
     size: int
@@ -159,18 +159,18 @@ _FILE_ID_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadRecord:
-    """One upload, as its record says. Only the record is changed.
+    """One upload, as recorded. Only the record is changed.
 
     Attributes:
         event_id: of its `file.upload.request`.
-        slot: the name its reservation goes by.
-        sha256: of the whole file, as its sender announced it.
-        expires_ms: when it fails unless it was completed, in Unix milliseconds.
+        slot: the name of its reservation.
+        sha256: of the whole file, as announced by its sender.
+        expires_ms: deadline for its completion, in Unix milliseconds.
         handle: the store's name for the multipart upload; "" where there is none (yet).
         is_checked: whether every part comes with its digest.
         reason, message: why it failed; only in `failing` and `failed`.
-        streamed: SHA-256 of the whole as the node saw it that every chunk came to; "" when there was no such node.
-        cause: the event that decided (complete, cancel); "" when time did.
+        streamed: SHA-256 of the whole file, from the node that received every chunk; "" when there was no such node.
+        cause: the event that decided the outcome (complete, cancel); "" for a timeout.
         detected: the content type its bytes have, once ready.
     """
 
@@ -195,12 +195,12 @@ class UploadRecord:
 
     @property
     def key(self) -> str:
-        """The key its bytes are stored under; nothing of it comes from the sender."""
+        """The key its bytes are stored under; no part of it comes from the sender."""
         return f"{self.channel.tenant}/{self.id}"
 
     @property
     def size(self) -> int:
-        """Bytes announced."""
+        """The announced size in bytes."""
         return self.plan.size
 
     def to_fields(self) -> dict[str, str | int]:

@@ -1,11 +1,11 @@
-"""Append with group commit: what comes in while batches are on their way to Redis is the next batch.
+"""Append with group commit: drafts that arrive while batches are on their way to Redis form the next batch.
 
 One EVALSHA a partition carries idempotency, guards, seq, the entry, the bell and the work entry (scripts/append.lua); all
 partitions of a batch go in one write. No timer delays anything: an idle node sends the first event at the end of the tick.
 Right behind the batch the tail reads back what this process follows (ops/decisions/0004-read-back.md).
 
-Several batches may be on their way, so that this process and Redis work at the same time, but a channel is in one of them at most:
-its order, and where its next read begins, never depend on how two batches fare.
+Several batches may be in flight, so that this process and Redis work at the same time, but a channel is in only one of them:
+its order, and the position of its next read, never depend on how two batches fare.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ class ReadBack(Protocol):
     """Reads back the events that a batch appends; `streams.redis.tail.Tail` does it."""
 
     def begin_batch(self) -> bytes:
-        """The label of the next batch, which its bells bear."""
+        """The label of the next batch, which its bells carry."""
 
     def read_back(self, wire: Wire, lanes: Iterable[bytes], on_read: Callable[[], None]) -> None:
         """The batch was sent over `wire`; it appends to the lanes under these keys. `on_read` is called once."""
 
     def distrust(self) -> None:
-        """The batch was not carried out where it stood: its bells are news."""
+        """The batch was not carried out in its place: treat its bells as news."""
 
 
 def checksum(path: bytes, type_: bytes, v: bytes, actor: bytes, data: bytes, meta: bytes) -> bytes:
-    """The checksum that an event is stored with: CRC-32 of all that is known of it before Redis gives it id and seq.
+    """The checksum that an event is stored with: CRC-32 of everything known about it before Redis gives it id and seq.
 
-    It finds each flipped bit, and each run of damage up to 32 bits. It proves nothing against somebody who means harm.
+    It detects each flipped bit, and each burst of damage up to 32 bits. It is no protection against deliberate tampering.
     """
     return b"%d" % crc32(b"\n".join((path, type_, v, actor, meta, data)))
 
@@ -83,7 +83,7 @@ class AppendCall:
         self._limits = limits
 
     def arguments(self, partition: int, drafts: list[Draft], label: bytes, life: str) -> list[bytes | str | int]:
-        """KEYS and ARGV of scripts/append.lua, their number first; `label` is what the bell bears, `life` the log's."""
+        """KEYS and ARGV of scripts/append.lua, preceded by their number; `label` goes into the bell, `life` is the log's."""
         keys: list[bytes] = [self._keys.bell(partition), self._keys.work(partition)]
         places: dict[bytes, int] = {}
 
@@ -179,7 +179,7 @@ class Appender:
 
     Args:
         new_epoch: makes the random identity of a life that follows another.
-        reader: reads each batch back behind it.
+        reader: reads each batch back right after it.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class Appender:
         self.batch_count = 0
 
     def attach(self, wire: Wire | None, life: str) -> None:
-        """Use this wire, to a log of this life; None fails what is waiting and refuses what comes, until the next wire."""
+        """Use this wire, to a log of this life; None fails the waiting drafts and refuses new ones, until the next wire."""
         self._wire, self._life = wire, life
         self._moving.clear()
         self._under_way = 0
@@ -220,12 +220,12 @@ class Appender:
                     _tell(done, LogUnavailable("Redis is unreachable; nothing was stored"))
 
     def refuse(self, reason: str | None) -> None:
-        """Take nothing more, for this reason; None takes again."""
+        """Refuse every draft, for this reason; None accepts again."""
         self._pending_max = PENDING_EVENTS_MAX if reason is None else 0
         self._refusal = reason or _AWAY
 
     def submit(self, draft: Draft, done: Done) -> None:
-        """Append `draft`; `done` is called once, in a later tick, or in this one when Redis is known to be away."""
+        """Append `draft`; `done` is called once, in a later tick, or in this one when Redis is known to be unreachable."""
         if self._wire is None or self._pending_count >= self._pending_max:
             done(LogUnavailable(self._refusal))
             return
@@ -264,7 +264,7 @@ class Appender:
         self._reply_came(batch)
 
     def _take(self, free: list[Channel], batch: _Batch) -> dict[int, list[_Waiting]]:
-        """The drafts that go with this batch, by partition; a channel's rest waits until the batch is through."""
+        """The drafts that go with this batch, by partition; the rest of a channel waits until the batch is done."""
         groups: dict[int, list[_Waiting]] = {}
         for channel in free:
             group = groups.setdefault(self._keys.of(channel).partition, [])
@@ -308,7 +308,7 @@ class Appender:
         batch.wire.send(settle, b"EVALSHA", SCRIPT.digest, *args)
 
     def _written(self, batch: _Batch, group: list[_Waiting], answers: list[bytes]) -> None:
-        """Answer what is durable as it is; the rest waits for its barrier."""
+        """Answer the drafts that are durable already; the others wait for their barrier."""
         for waiting, answer in zip(group, answers, strict=True):
             barrier = self._policy.barrier_of(waiting[0].channel.kind) if self._policy.has_barriers else None
             if barrier is None:
@@ -373,7 +373,7 @@ def actor_json(actor: Actor) -> bytes:
 
 
 def meta_json(draft: Draft) -> bytes:
-    """`meta` as stored, absent fields left out. A key with a slash, which no client's can have, is our own: not shown."""
+    """`meta` as stored, absent fields left out. A key with a slash is the hub's own (no client's can have one): not shown."""
     command = None if draft.command and "/" in draft.command else draft.command
     if draft.correlation is None and draft.causation is None:
         return b'{"command":"%b"}' % command.encode() if command else b"{}"
@@ -387,7 +387,7 @@ def _body_hash(draft: Draft) -> str:
 
 
 def read_answer(answer: bytes, durability: Durability) -> Result:
-    """One string of the script's reply as a value."""
+    """Parse one string of the script's reply."""
     verdict, _, rest = answer.partition(b" ")
     if verdict in {b"A", b"D", b"N"}:
         event_id, seq, *results = rest.split()

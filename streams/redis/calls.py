@@ -1,6 +1,6 @@
 """Calls to Redis: one command, one script, or several commands in one write, with one map of errors.
 
-Everything but the append and the tail goes this way: the stores of `streams.records`, groups, leases, replay. The hot wire is
+Everything but the append and the tail uses it: the stores of `streams.records`, groups, leases, replay. The hot wire is
 inside it (`streams.redis.wire`), so calls made at the same time share round trips.
 """
 
@@ -35,7 +35,7 @@ _NOT_ALLOWED_IN_SCRIPT: Final = ("The user executing the script can't", "ACL fai
 def code_of(error: Exception) -> str:
     """The code of an error reply, such as OOM.
 
-    Redis 6.2 wraps the error that a script met, and Valkey tells there of a missing right in words alone: the inner error counts.
+    Redis 6.2 wraps the error that a script met, and Valkey reports a missing right there in words only: the inner error counts.
     """
     text = str(error)
     if any(words in text for words in _NOT_ALLOWED_IN_SCRIPT):
@@ -46,12 +46,12 @@ def code_of(error: Exception) -> str:
 
 
 def is_moved(error: Exception) -> bool:
-    """True when the server is a replica now: the connection is of no use, and the master has to be looked for anew."""
+    """True when the server is now a replica: the connection is of no use, and the master must be located again."""
     return code_of(error) in _MOVED
 
 
 def in_our_words(error: hiredis.ReplyError | RedisError | OSError) -> LogUnavailable | CommandRefused:
-    """The one map of errors: the same reply means the same whoever called."""
+    """Translate an error reply: the same reply means the same error for every caller."""
     code = code_of(error)
     if code in _NEEDS_A_RIGHT:
         return RightMissing(f"Redis refuses the hub's user; grant it the right to do this: {error}")
@@ -74,12 +74,12 @@ def in_our_errors() -> Iterator[None]:
 
 
 def pairs(raw: Sequence[Reply]) -> dict[bytes, Reply]:
-    """A reply of names and values in turn as a mapping."""
+    """A reply of alternating names and values, as a mapping."""
     return dict(zip(raw[::2], raw[1::2], strict=True))
 
 
 def text_pairs(raw: Sequence[Reply]) -> dict[str, str]:
-    """The same as text."""
+    """A reply of alternating names and values, as a mapping of text to text."""
     return {name.decode(): value.decode() for name, value in pairs(raw).items()}
 
 
@@ -101,7 +101,7 @@ class Calls:
 
     @classmethod
     def at(cls, url: str, name: str, timeout_s: float = CALL_TIMEOUT_S) -> Calls:
-        """Calls over a connection of their own; `CLIENT LIST` shows the name. Nothing is sent before the first."""
+        """Calls over a connection of their own; `CLIENT LIST` shows the name. It is opened by the first call."""
         return cls(partial(open_wire, url, name), timeout_s)
 
     async def call(self, *args: Argument, timeout_s: float | None = None) -> Reply:
@@ -109,7 +109,7 @@ class Calls:
 
         Raises:
             LogUnavailable: Redis is unreachable, too slow, or cannot serve now; the call may be made again.
-            CommandRefused: Redis took the command for wrong.
+            CommandRefused: Redis rejected the command as wrong.
         """
         wire = await self._get()
         try:
@@ -118,7 +118,7 @@ class Calls:
             raise _refusal(wire, error) from error
 
     async def run(self, script: Script, keys: Sequence[bytes | str], *args: Argument) -> Reply:
-        """One script: by its digest, and by its text where Redis has forgotten it (it forgets on restart).
+        """One script: by its digest, and by its text if Redis has forgotten it (as after a restart).
 
         Raises:
             LogUnavailable, CommandRefused: as `call`.
@@ -138,7 +138,7 @@ class Calls:
         """Several commands in one write; their replies in order.
 
         Raises:
-            LogUnavailable, CommandRefused: by the first reply that is an error; the other commands were carried out.
+            LogUnavailable, CommandRefused: for the first reply that is an error; the other commands were carried out.
         """
         wire = await self._get()
         replies = await wire.call_all(commands, timeout_s=self._timeout_s)
@@ -157,7 +157,7 @@ class Calls:
         return replies
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if self._wire is not None:
             self._wire.abort()
 

@@ -1,7 +1,7 @@
-"""Durability of an ack: the level that a channel kind asks for, and the one this Redis gives.
+"""Durability of an ack: the level that a channel kind asks for, and the level this Redis provides.
 
 WAIT and WAITAOF count the writes of their own connection and do not block inside a script, so one barrier follows each
-script call on the append wire (redis.io/commands/waitaof). Their number is checked: a timeout leaves the outcome open.
+script call on the append wire (redis.io/commands/waitaof). Their reply is checked: a timeout leaves the outcome unknown.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _RANK: Final = {Durability.MEMORY: 0, Durability.FSYNC: 1, Durability.REPLICATED
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """The server's version and set-up, from INFO and CONFIG.
+    """The server's version and configuration, from INFO and CONFIG.
 
     Attributes:
-        used_bytes: of its memory, of `max_bytes`, 0 where it is not limited.
+        used_bytes: memory in use, out of `max_bytes`, which is 0 if unlimited.
     """
 
     version: tuple[int, ...]
@@ -42,7 +42,7 @@ class DurabilityPolicy:
     """The level of each kind, and the barrier that reaches it.
 
     Raises:
-        ConfigurationRefused: a kind asks for what this server cannot give.
+        ConfigurationRefused: a kind asks for a level this server cannot provide.
     """
 
     def __init__(self, wanted: Mapping[Kind, Durability], server: ServerFacts) -> None:
@@ -52,10 +52,10 @@ class DurabilityPolicy:
         self.rebase(server)
 
     def rebase(self, server: ServerFacts) -> None:
-        """Promise what this server gives, after a reconnect. A replica that is not there yet makes WAIT fail, not this.
+        """Adopt the server's levels after a reconnect. A replica that is not connected yet makes WAIT fail, not this.
 
         Raises:
-            ConfigurationRefused: a kind asks for what it cannot give.
+            ConfigurationRefused: a kind asks for a level it cannot provide.
         """
         given = Durability.FSYNC if server.is_fsync_always else Durability.MEMORY
         levels = {kind: max(self._wanted.get(kind, given), given, key=_RANK.__getitem__) for kind in Kind}
@@ -63,7 +63,7 @@ class DurabilityPolicy:
         self._levels = levels
 
     def level_of(self, kind: Kind) -> Durability:
-        """The level that an ack of this kind of channel names."""
+        """The level named in acks for this kind of channel."""
         return self._levels[kind]
 
     @property
@@ -77,12 +77,12 @@ class DurabilityPolicy:
         return bool(self._barriers)
 
     def barrier_of(self, kind: Kind) -> Barrier | None:
-        """The command that makes what was written before it durable for this kind; None when the script's reply is enough."""
+        """The command that makes earlier writes durable for this kind; None when the script's reply is enough."""
         return self._barriers.get(kind)
 
     @staticmethod
     def reached(barrier: Barrier, counts: object) -> bool:
-        """True when the barrier's reply has the numbers it asked for."""
+        """True when the barrier's reply has the numbers that were requested."""
         if barrier[0] == b"WAITAOF":
             return isinstance(counts, list) and counts[0] >= int(barrier[1]) and counts[1] >= int(barrier[2])
         return isinstance(counts, int) and counts >= int(barrier[1])

@@ -1,7 +1,7 @@
 """Consumer groups on the work streams: read, acknowledge, take over, park, put back.
 
 Every handler has its own group on every partition's work stream. Which worker reads a partition is decided by leases;
-acknowledging and parking pass the lease's token, so a worker that was overtaken settles nothing.
+acknowledging and parking pass the lease's token, so a worker that lost the partition cannot settle anything.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class GroupLost(StreamsError):
 
 
 class Work(NamedTuple):
-    """One event that some handler wants.
+    """One event for some handler.
 
     Attributes:
         only: the group it was put back for; "" is all of them.
-        attempts: how often it was begun, this time included; 0 for work that was taken over, which counts when it is begun.
+        attempts: number of times it was begun, this time included; 0 for claimed work, which counts when it is begun.
     """
 
     partition: int
@@ -66,7 +66,7 @@ class Parked(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """Work that a group has not done: not yet read, read and not acknowledged, and the oldest of these as a stream id."""
+    """Work that a group has not done: unread, read but not acknowledged, and the oldest of these as a stream id."""
 
     unread: int
     pending: int
@@ -84,7 +84,7 @@ def parse_parked_id(text: str) -> tuple[int, str]:
     """Read the partition and the stream id that name parked work.
 
     Raises:
-        ValueError: not an id as `parked` gives it.
+        ValueError: not an id as `parked` returns it.
     """
     number, _, stream_id = text.partition(":")
     if not (number.isdecimal() and is_id(stream_id)):
@@ -100,10 +100,10 @@ class Groups:
         self._keys = log.keys
 
     async def ensure(self, partition: int, group: str, *, was_there: bool = False) -> bool:
-        """Make the group if it is not there. Returns True for a new one. `was_there`: the caller knows that it existed before.
+        """Create the group unless it exists. Returns True for a new one. `was_there`: the caller knows that it existed before.
 
-        A new one begins with what is added from now on. One that was made before and is gone was lost, with its stream or
-        alone: it begins with all the work there is, because some of it may not be done; effects are keyed, so doing it
+        A new group begins with the work added from now on. One that existed before was lost, with its stream or
+        alone: it begins with all existing work, because some of it may not be done; effects are keyed, so doing it
         again adds nothing.
         """
         made = self._keys.groups(partition)
@@ -122,10 +122,10 @@ class Groups:
     async def read(
         self, calls: Calls, group: str, consumer: str, partitions: Iterable[int], *, limit: int, block_ms: int
     ) -> list[Work]:
-        """Reads work of these partitions that nobody of the group has read; waits up to `block_ms` for the first.
+        """Reads work of these partitions that no consumer of the group has read; waits up to `block_ms` for the first.
 
         Raises:
-            GroupLost: it is gone, alone or with its stream; `ensure` makes it again.
+            GroupLost: it is gone, alone or with its stream; `ensure` creates it again.
             LogUnavailable: Redis is unreachable, or did not answer 2 s after `block_ms` (a half-open socket).
         """
         streams = {self._keys.work(partition): partition for partition in partitions}
@@ -148,12 +148,12 @@ class Groups:
         return [read_work(streams[key], raw) for key, entries in reply or () for raw in entries]
 
     async def ack(self, partition: int, group: str, token: int, ids: Sequence[str]) -> bool:
-        """Acknowledge work. False when the partition was taken over: whoever has it now does the work again."""
+        """Acknowledge work. False when the partition was taken over: its new worker does the work again."""
         keys = (self._keys.lease(partition), self._keys.work(partition))
         return int(await self._log.calls_in(partition).run(_ACK, keys, group, token, *ids)) >= 0
 
     async def strays(self, partitions: Iterable[int], group: str, consumer: str) -> set[int]:
-        """The partitions in which work of the group was delivered to another consumer than this one, and is not done."""
+        """The partitions with unfinished work of the group that was delivered to a consumer other than this one."""
         numbers = list(partitions)
         calls = (self._log.calls_in(at).call("XPENDING", self._keys.work(at), group) for at in numbers)
         replies = await _grouped(asyncio.gather(*calls))
@@ -161,16 +161,16 @@ class Groups:
         return {at for at, reply in zip(numbers, replies, strict=True) if any(row[0] != own for row in reply[3] or ())}
 
     async def pending(self, partition: int, group: str, idle_ms: int) -> set[str]:
-        """The oldest pieces of work, up to a page, that were delivered so long ago and are not done."""
+        """The oldest pieces of work, up to a page, that were delivered at least this long ago and are not done."""
         calls, work = self._log.calls_in(partition), self._keys.work(partition)
         return {row[0].decode() for row in await _grouped(_page_of_pending(calls, work, group, idle_ms, "-"))}
 
     async def claim(self, partition: int, group: str, consumer: str, *, skip: Container[str] = ()) -> list[Work]:
-        """Take over the work that the group has read and not done, oldest first.
+        """Take over the work that the group has read but not done, oldest first.
 
-        XPENDING and XCLAIM, not XAUTOCLAIM: one's own work in hand (`skip`) must not be claimed again, and Redis 6.2 does not
+        XPENDING and XCLAIM, not XAUTOCLAIM: work under way here (`skip`) must not be claimed again, and Redis 6.2 does not
         say which claimed entries are gone. A claim is no attempt: while workers and Redis come and go, work may be claimed
-        more often than it may fail, without ever having been begun. `count_attempt` counts when it is.
+        more often than it may fail, without ever having been begun. `count_attempt` counts an attempt when it begins.
         """
         calls, work, start = self._log.calls_in(partition), self._keys.work(partition), "-"
         found: list[Work] = []
@@ -187,7 +187,7 @@ class Groups:
             start = f"({rows[-1][0].decode()}"
 
     async def drop_consumers(self, partition: int, group: str, consumer: str) -> int:
-        """Forgets the other consumers that have no work: workers that are gone. Returns how many."""
+        """Delete the other consumers that have no work, whose workers are gone. Returns their number."""
         keys = (self._keys.work(partition),)
         return int(await self._log.calls_in(partition).run(_DROP_CONSUMERS, keys, group, consumer))
 
@@ -203,7 +203,7 @@ class Groups:
         return [read_work(partition, entries[work_id], 0) for work_id in wanted if work_id in entries]
 
     async def count_attempt(self, partition: int, group: str, consumer: str, work_id: str) -> int:
-        """Deliver one piece of work to oneself again: its delivery count is the count of attempts, and outlives us. Returns it."""
+        """Deliver one piece of work to this consumer again. Its delivery count, returned, is the number of attempts."""
         key = self._keys.work(partition)
         await _grouped(self._log.calls_in(partition).call("XCLAIM", key, group, consumer, 0, work_id))
         rows = await _grouped(self._log.calls_in(partition).call("XPENDING", key, group, work_id, work_id, 1))
@@ -212,7 +212,7 @@ class Groups:
     async def park(self, work: Work, group: str, token: int, reason: str, attempts: int) -> str | None:
         """Give up on the work and keep it with the reason. Returns its parked id.
 
-        "" when somebody else had done with it, None when the partition was taken over: nothing was parked.
+        "" when another worker had finished it, None when the partition was taken over: nothing was parked.
         """
         number = work.partition
         keys = (self._keys.lease(number), self._keys.work(number), self._keys.parked(number))
@@ -228,7 +228,7 @@ class Groups:
         """Put parked work back, for the group that gave up on it. False when nothing is parked under that id.
 
         Raises:
-            ValueError: not an id as `parked` gives it.
+            ValueError: not an id as `parked` returns it.
         """
         partition, stream_id = parse_parked_id(parked_id)
         if partition >= self._keys.partitions:
@@ -259,8 +259,8 @@ class Groups:
     async def add_history(self, partition: int, group: str, types: frozenset[str]) -> int:
         """Put every stored event of these types on the work stream, for this group only, unless that was done before.
 
-        Interrupted, it begins anew, and events appended meanwhile are work already: such an event may be handled twice, to
-        the same effect, since effects are keyed. Returns how many were added.
+        If interrupted it starts over, and events appended meanwhile are already work: such an event may be handled twice, with
+        the same effect, since effects are keyed. Returns the number added.
         """
         calls, mark = self._log.calls_in(partition), f"{group}:history"
         if await calls.call("SISMEMBER", self._keys.groups(partition), mark):
@@ -309,7 +309,7 @@ def _page_of_pending(calls: Calls, work: bytes, group: str, idle_ms: int, start:
 
 
 async def _grouped(call: Awaitable[Reply]) -> Reply:
-    """The reply of a group's command.
+    """Run a group's command and return its reply.
 
     Raises:
         GroupLost: the group, or its stream, is gone. A deleted stream unblocks its readers with UNBLOCKED.

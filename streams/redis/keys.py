@@ -48,7 +48,7 @@ def slot_of(key: str | bytes) -> int:
 
 @cache
 def spread_tags(partitions: int) -> tuple[str, ...]:
-    """The tags of so many partitions: number `i` lies at slot i·16384/partitions, or as near after it as an ending brings it.
+    """The tags of so many partitions: number `i` is at slot i·16384/partitions, or as close above it as an ending allows.
 
     CRC16 is linear, so one table of endings serves all numbers: an ending moves every tag's slot by the same XOR.
     """
@@ -93,7 +93,7 @@ class Keys:
     """Names keys for a fixed number of partitions.
 
     Args:
-        tags: their hash tags as the log was begun with them; found anew for a log that begins.
+        tags: their hash tags as chosen at the log's start; computed for a new log.
     """
 
     def __init__(self, partitions: int, tags: Sequence[str] = ()) -> None:
@@ -103,11 +103,11 @@ class Keys:
         self._channels: dict[Channel, ChannelKeys] = {}
 
     def prefix(self, partition: int) -> str:
-        """`hub:{p01-71m}:`, what every key of a partition begins with."""
+        """prefix: `hub:{p01-71m}:`, the beginning of every key of a partition."""
         return self._prefixes[partition]
 
     def of(self, channel: Channel) -> ChannelKeys:
-        """The channel's keys. Remembered, and forgotten all at once when they are of too many channels."""
+        """The channel's keys. Cached; the cache is emptied when it holds too many channels."""
         keys = self._channels.get(channel)
         if keys is None:
             if len(self._channels) > _CHANNELS_KEPT:
@@ -122,19 +122,19 @@ class Keys:
         return ChannelKeys(partition, path, stream, stream + b":meta", stream + b":live", stream + b":open")
 
     def bell(self, partition: int) -> bytes:
-        """The stream that announces the channels that moved."""
+        """The stream that announces channels with new events."""
         return f"{self._prefixes[partition]}bell".encode()
 
     def work(self, partition: int) -> bytes:
-        """The stream of events some handler wants."""
+        """The stream of events for some handler."""
         return f"{self._prefixes[partition]}work".encode()
 
     def parked(self, partition: int) -> bytes:
-        """The stream of work that was given up, with the reason."""
+        """The stream of parked work, with the reasons."""
         return f"{self._prefixes[partition]}parked".encode()
 
     def groups(self, partition: int) -> bytes:
-        """The set of all consumer groups ever created here: one that is missing was lost."""
+        """The set of all consumer groups ever created here: a missing one was lost."""
         return f"{self._prefixes[partition]}groups".encode()
 
     def lease(self, partition: int) -> bytes:
@@ -142,11 +142,11 @@ class Keys:
         return f"{self._prefixes[partition]}lease".encode()
 
     def runs(self, partition: int) -> bytes:
-        """The sorted set of runs that are not final: member `<channel path> <run id>`, score when to look at it."""
+        """The sorted set of unfinished runs: member `<channel path> <run id>`, score the time of the next inspection."""
         return f"{self._prefixes[partition]}runs".encode()
 
     def run_lease(self, channel: Channel, run_id: str) -> bytes:
-        """The lease of the worker that has the run."""
+        """The lease of the worker that executes the run."""
         return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:lease:{channel.wire}:{run_id}".encode()
 
     def idempotency(self, partition: int, tenant: str, actor: Actor) -> bytes:
@@ -154,7 +154,7 @@ class Keys:
         return f"{self._prefixes[partition]}{tenant}:idem:{actor.kind}:{actor.id}".encode()
 
     def guard(self, channel: Channel, name: str) -> bytes:
-        """The hash a guard of that name compares and sets."""
+        """The hash that a guard of that name compares and sets."""
         return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:guard:{name}".encode()
 
     def directory(self, partition: int, tenant: str, kind: Kind) -> bytes:
@@ -162,7 +162,7 @@ class Keys:
         return f"{self._prefixes[partition]}{tenant}:channels:{kind.value}".encode()
 
     def node(self, partition: int, node: str) -> bytes:
-        """The hash of a node's devices in a partition, undone when the node dies."""
+        """The hash of a node's devices in a partition, which are removed when the node dies."""
         return f"{self._prefixes[partition]}node:{node}".encode()
 
     def nodes(self, partition: int) -> bytes:
@@ -170,7 +170,7 @@ class Keys:
         return f"{self._prefixes[partition]}nodes".encode()
 
     def people(self, channel: Channel) -> bytes:
-        """The hash of who is in a channel: devices and status by user."""
+        """The hash of the people in a channel: devices and status by user."""
         return self.of(channel).stream + b":people"
 
     def devices(self, channel: Channel) -> bytes:
@@ -186,7 +186,7 @@ class Keys:
         return self.of(channel).stream + b":uploads"
 
     def snapshot(self, channel: Channel) -> bytes:
-        """The channel's folded state with the cursor it stands at."""
+        """The channel's folded state with its cursor."""
         return self.of(channel).stream + b":snapshot"
 
     def channel_of(self, stream: bytes) -> Channel:
@@ -196,7 +196,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class EdgeKeys:
-    """The keys of what the nodes share, in one slot of a cluster."""
+    """The keys of the data that nodes share, in one slot of a cluster."""
 
     rates: str
     bytes_stored: str
@@ -216,10 +216,10 @@ UPLOADS_DUE: Final = b"hub:{uploads}:due"
 
 
 class UploadLedger(NamedTuple):
-    """The keys of what a tenant's uploads have reserved, in one slot.
+    """The keys of the storage reserved by a tenant's uploads, in one slot.
 
     Attributes:
-        open: sorted set of a user's open uploads: slot → when it lapses.
+        open: sorted set of a user's open uploads: slot → expiry.
         sizes: hash of the tenant's uploads and files: user and slot → bytes.
         total: the sum of the sizes.
     """
@@ -236,28 +236,28 @@ def upload_ledger(tenant: str, user: str) -> UploadLedger:
 
 
 def run_slots(tenant: str, user: str) -> tuple[bytes, bytes]:
-    """The sorted sets of the runs under way, of the tenant and of the user: slot → when it lapses. In one slot of a cluster."""
+    """The sorted sets of concurrent runs, of the tenant and of the user: slot → expiry. In one slot of a cluster."""
     prefix = f"hub:{{runs:{tenant}}}:"
     return f"{prefix}slots".encode(), f"{prefix}slots:{user}".encode()
 
 
 def upload_home(tenant: str, upload_id: str) -> str:
-    """The string that names an open upload's channel."""
+    """The string that holds the channel of an open upload."""
     return f"hub:{{uploads:{tenant}}}:home:{upload_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in entries, lives in seconds.
+    """Sizes in entries, lifetimes in seconds.
 
     Attributes:
         idempotency_entries: command ids in one generation: the window at 66/s, above the sustained chat limit of 50/s. Two
             generations bound a user to about 7 MB in a partition.
-        idempotency_window_s: least time in which a user's command id is known.
-        idempotency_ttl_s: life of an actor's command ids after the last.
+        idempotency_window_s: minimum time for which a user's command id is remembered.
+        idempotency_ttl_s: lifetime of an actor's command ids after the last one.
         live_entries: length of a live lane, approximate.
         live_ttl_s: life of a live lane after its last entry. What it says longest is a cursor's place, for 10 minutes.
-        bell_entries: length of a bell, approximate; it never has fewer once it had so many.
+        bell_entries: length of a bell, approximate; never shorter once it was reached.
     """
 
     idempotency_entries: int = 40_000
@@ -275,13 +275,13 @@ S = TypeVar("S")
 
 
 class Servers(Generic[S]):
-    """The servers of a hub, by the slots they keep.
+    """The servers of a hub, by the slots they hold.
 
     Args:
         ranges: the first slot of each range and its server, from slot 0 upwards.
 
     Attributes:
-        by_partition: the server that keeps each partition's keys.
+        by_partition: the server that holds each partition's keys.
     """
 
     def __init__(self, keys: Keys, ranges: Sequence[tuple[int, S]]) -> None:
@@ -293,5 +293,5 @@ class Servers(Generic[S]):
         return iter(dict.fromkeys(self._servers))
 
     def keeping(self, key: str | bytes) -> S:
-        """The server that keeps this key."""
+        """The server that holds this key."""
         return self._servers[bisect_right(self._firsts, slot_of(key)) - 1]

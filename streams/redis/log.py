@@ -1,4 +1,4 @@
-"""The log of one process: append, tail and replay, each on the server that keeps the channel's partition."""
+"""The log of one process: append, tail and replay, each on the server that holds the channel's partition."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Log:
 
     Attributes:
         keys: the names of everything in it.
-        servers: which server keeps which partition.
+        servers: the server of each partition.
         loops: the background loops over it, its own among them.
-        replay: reads what is stored.
+        replay: reads stored events.
     """
 
     def __init__(
@@ -69,38 +69,38 @@ class Log:
 
     @property
     def redis(self) -> Redis:
-        """A redis-py client for the job queue, which takes no other; connected when it is first used."""
+        """A redis-py client for the job queue, which accepts no other; connected on first use."""
         if self._redis is None:
             self._redis = _client(self.url)
         return self._redis
 
     @property
     def is_available(self) -> bool:
-        """True while the connections stand. `ping` also notices a Redis that hangs."""
+        """True while the connections stand. `ping` also detects a Redis that hangs."""
         return all(server.is_available for server in self.servers)
 
     @property
     def connect_count(self) -> int:
-        """Connects so far. What was written before the newest may have been lost with the server it was written to."""
+        """Connects so far. Anything written before the newest may have been lost with the server it was written to."""
         return sum(server.connect_count for server in self.servers)
 
     @property
     def durability(self) -> Mapping[Kind, Durability]:
-        """The level that acks of each kind of channel name now."""
+        """The levels currently named in acks, by kind of channel."""
         return next(iter(self.servers)).durability
 
     @property
     def changed_durability(self) -> Mapping[Kind, Durability]:
-        """The levels that are not as they were at the start, because the server's set-up was changed."""
+        """The levels that differ from those at the start, because the server's configuration was changed."""
         return next(iter(self.servers)).changed_durability
 
     @property
     def memory(self) -> tuple[int, int]:
-        """Bytes in use on the fullest server, and its limit (0: none), as they were up to a second ago."""
+        """Bytes in use on the fullest server, and its limit (0: none), at most a second old."""
         return max((server.memory for server in self.servers), key=lambda used: used[0] / (used[1] or float("inf")))
 
     def now_ms(self) -> int:
-        """Redis's clock, milliseconds since 1970: the one clock by which processes compare what they wrote."""
+        """Redis's clock, in milliseconds since 1970, by which processes compare their records."""
         return next(iter(self.servers)).now_ms()
 
     @property
@@ -110,24 +110,24 @@ class Log:
 
     @property
     def batch_count(self) -> int:
-        """Script calls that carried them."""
+        """Script calls that carried the drafts."""
         return sum(server.appender.batch_count for server in self.servers)
 
     @property
     def read_count(self) -> int:
-        """Reads of channels that moved."""
+        """Reads of channels with new events."""
         return sum(server.tail.read_count for server in self.servers)
 
     async def ping(self, timeout_s: float = 1.0) -> None:
         """One round trip to each server.
 
         Raises:
-            LogUnavailable: one is away, or hangs for longer than `timeout_s`.
+            LogUnavailable: one is unreachable, or hangs for longer than `timeout_s`.
         """
         await asyncio.gather(*(server.ping(timeout_s) for server in self.servers))
 
     def submit(self, draft: Draft, done: Done) -> None:
-        """Append `draft` with the next batch; `done` gets the `Appended` or the reason it was not stored."""
+        """Append `draft` with the next batch; `done` gets the `Appended`, or the reason it was not stored."""
         self._server(draft.channel).appender.submit(draft, done)
 
     async def append(self, draft: Draft) -> Appended:
@@ -167,7 +167,7 @@ class Log:
         return self.servers.by_partition[partition].calls
 
     def by_server(self) -> Iterator[tuple[Sequence[int], Calls]]:
-        """The partitions of each server with its calls, to ask all of them in one write a server."""
+        """The partitions of each server with its calls, so that one write per server reaches all of them."""
         for server in self.servers:
             yield [at for at in range(self.keys.partitions) if self.servers.by_partition[at] is server], server.calls
 
@@ -184,7 +184,7 @@ class Log:
         return Calls.at(self.url, f"hub-{name}")
 
     async def close(self) -> None:
-        """Let go of every connection. Appends not yet confirmed are failed."""
+        """Close every connection. Unconfirmed appends fail."""
         for server in self.servers:
             await server.close()
         if self._redis is not None:

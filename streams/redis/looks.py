@@ -1,6 +1,6 @@
-"""Looks at channels: the head, floor and epoch that cursors are held against, and what is kept beside the log, in one moment.
+"""Looks at channels: the head, floor and epoch that cursors are compared with, and records beside the log, in one moment.
 
-The looks asked for in one tick share a script call a partition, and those that ask the same of one channel are one: a thousand
+The looks requested in one tick share a script call per partition, and equal ones for a channel are merged: a thousand
 sockets that come back at once cost a few round trips, not thousands.
 """
 
@@ -27,7 +27,7 @@ _LOOK_FIELDS: Final = 10
 class KeyRead(NamedTuple):
     """A read of a key beside a channel's log: a command, and its arguments after the key.
 
-    `HGETALL` with an argument is for a hash of so many fields at most; a larger one is answered with its length.
+    `HGETALL` with an argument is for a hash of at most so many fields; for a larger one its length is returned.
     """
 
     key: bytes
@@ -37,9 +37,9 @@ class KeyRead(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Sight:
-    """A channel in one moment: the look at its log, and the reads beside it with their answers, in their order.
+    """A channel at one moment: the look at its log, and the answers to the reads beside it, in their order.
 
-    All who asked the same in one tick get the same object.
+    All callers with the same question in one tick get the same object.
     """
 
     look: Look
@@ -57,7 +57,7 @@ _Waiters = list[asyncio.Future[Sight]]
 
 
 class Looks:
-    """Looks at channels, each on the server that keeps it."""
+    """Looks at channels, each on the server that holds it."""
 
     def __init__(
         self, keys: Keys, servers: Servers[Server], new_epoch: Callable[[], str], limits: Limits = DEFAULT_LIMITS
@@ -70,7 +70,7 @@ class Looks:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def sight(self, channel: Channel, after: str | None = None, reads: tuple[KeyRead, ...] = ()) -> Sight:
-        """Head, floor, epoch, the events around `after`, and the answers. A channel nobody wrote stays without a key.
+        """Head, floor, epoch, the events around `after`, and the answers. A channel never written to gets no key.
 
         Raises:
             LogUnavailable: Redis is unreachable.

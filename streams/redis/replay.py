@@ -1,4 +1,4 @@
-"""Reading what is stored: one look at a channel, and its events page by page."""
+"""Reads stored events: one look at a channel, and its events page by page."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PAGE_BYTES: Final = 262_144
 
 
 def read_checked_entry(raw: Sequence[Any], path: bytes) -> Entry:
-    """An entry of the events lane of the channel with this path, held against its checksum.
+    """Read an entry of the events lane of the channel with this path, and verify its checksum.
 
-    Of one that does not match, nothing but id and seq is returned; the seq is 0 when it is no number any more. One without a
-    checksum is taken as it is.
+    If it does not match, only id and seq are returned; the seq is 0 when it is not a number any more. An entry without a
+    checksum is accepted as it is.
     """
     try:
         entry = read_entry(raw)
@@ -48,7 +48,7 @@ _PLAIN_FIELDS: Final = 12
 
 
 class Replay:
-    """Reads channels, each from the server that keeps it."""
+    """Reads channels, each from the server that holds it."""
 
     def __init__(
         self, keys: Keys, servers: Servers[Server], new_epoch: Callable[[], str], limits: Limits = DEFAULT_LIMITS
@@ -58,7 +58,7 @@ class Replay:
         self._looks = Looks(keys, servers, new_epoch, limits)
 
     async def look(self, channel: Channel, after: str | None = None) -> Look:
-        """Head, floor, epoch, and the events around `after`, all of one moment. A channel nobody wrote stays without a key.
+        """Head, floor, epoch, and the events around `after`, all at one moment. A channel never written to gets no key.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -66,24 +66,24 @@ class Replay:
         return (await self._looks.sight(channel, after)).look
 
     async def sight(self, channel: Channel, after: str | None, reads: tuple[KeyRead, ...]) -> Sight:
-        """The same look, and answers to reads about keys beside the log."""
+        """The same look, with answers to reads of keys beside the log."""
         return await self._looks.sight(channel, after, reads)
 
     async def page(self, channel: Channel, after: str = "0", limit: int = PAGE_EVENTS, upto: str = "+") -> list[Entry]:
-        """Events after `after`, oldest first, none newer than `upto`: up to `limit` and 256 KiB; none is the end."""
+        """Events after `after`, oldest first, none newer than `upto`: up to `limit` and 256 KiB; an empty page is the end."""
         start = "-" if after == "0" else f"({after}"
         raw = await self._page(channel, self._keys.of(channel).stream, b"XRANGE", start, upto, limit)
         path = self._keys.of(channel).path
         return [read_checked_entry(entry, path) for entry in raw]
 
     async def page_from(self, channel: Channel, first: str, limit: int = PAGE_EVENTS) -> list[Entry]:
-        """Events from `first` on, itself included, oldest first: as many as a page has."""
+        """Events from `first` on, itself included, oldest first: one page."""
         raw = await self._page(channel, self._keys.of(channel).stream, b"XRANGE", first, b"+", limit)
         path = self._keys.of(channel).path
         return [read_checked_entry(entry, path) for entry in raw]
 
     async def page_back(self, channel: Channel, before: str = "+", limit: int = PAGE_EVENTS) -> list[Entry]:
-        """Events before `before` (exclusive; `+` is the end), newest first: as many as a page has; none is the beginning."""
+        """Events before `before` (exclusive; `+` is the end), newest first: one page; an empty one is the beginning."""
         if before.strip("0") in {"", "-"}:  # Redis refuses the interval before 0-0
             return []
         end = before if before == "+" else f"({before}"
@@ -92,7 +92,7 @@ class Replay:
         return [read_checked_entry(entry, path) for entry in raw]
 
     async def live_page(self, channel: Channel, start: str = "-") -> list[Entry]:
-        """Entries of the live lane from `start` on (`(` before an ID leaves it out), oldest first: as many as a page has."""
+        """Entries of the live lane from `start` on (`(` before an ID excludes it), oldest first: one page."""
         raw = await self._page(channel, self._keys.of(channel).live, b"XRANGE", start, b"+", PAGE_EVENTS)
         return [read_live_entry(entry) for entry in raw]
 
@@ -108,11 +108,11 @@ class Replay:
         return text_pairs(await self._call(channel, b"HGETALL", self._keys.of(channel).open))
 
     def live_read(self, channel: Channel, start: str, limit: int) -> KeyRead:
-        """Asks beside a look for up to `limit` entries of the live lane from `start` on, as stored."""
+        """A read, sent with a look, of up to `limit` entries of the live lane from `start` on, as stored."""
         return KeyRead(self._keys.of(channel).live, "XRANGE", (start, "+", "COUNT", limit))
 
     def open_texts_read(self, channel: Channel) -> KeyRead:
-        """Asks for the same beside a look."""
+        """The same as a read sent with a look."""
         return KeyRead(self._keys.of(channel).open, "HGETALL")
 
     async def trim(self, channel: Channel, upto: str) -> int:

@@ -1,4 +1,4 @@
-"""One Redis server as one process is connected to it: its wires, kept alive, and append, tail and calls over them."""
+"""One Redis server as seen by one process: its wires, kept alive, and append, tail and calls over them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Server:
     async def open(
         cls, url: str, partitions: int, durability: Mapping[Kind, Durability], limits: Limits, loops: Loops
     ) -> tuple[Server, Keys]:
-        """Connect, check the server, fix the partitions; the keys go by what is kept there.
+        """Connect, check the server, fix the partitions; the keys follow the stored configuration.
 
         Raises:
             LogUnavailable: Redis could not be reached.
@@ -96,26 +96,26 @@ class Server:
 
     @property
     def is_available(self) -> bool:
-        """True while the connections stand. `ping` also notices a Redis that hangs."""
+        """True while the connections stand. `ping` also detects a Redis that hangs."""
         return self._query is not None
 
     @property
     def durability(self) -> Mapping[Kind, Durability]:
-        """The level that acks of each kind of channel name now."""
+        """The levels currently named in acks, by kind of channel."""
         return self._policy.levels
 
     @property
     def changed_durability(self) -> Mapping[Kind, Durability]:
-        """The levels that are not as they were at the start."""
+        """The levels that differ from those at the start."""
         return {kind: level for kind, level in self.durability.items() if level is not self._begun_with[kind]}
 
     @property
     def memory(self) -> tuple[int, int]:
-        """Bytes in use, and the limit (0: none), as they were up to a second ago."""
+        """Bytes in use, and the limit (0: none), at most a second old."""
         return (0, 0) if self._facts is None else (self._facts.used_bytes, self._facts.max_bytes)
 
     def now_ms(self) -> int:
-        """Redis's clock, milliseconds since 1970, as it was read up to a second ago; every process reads the same one."""
+        """Redis's clock, in milliseconds since 1970, at most a second old; every process reads the same one."""
         return int(monotonic() * 1000 + self._clock_ahead_ms)
 
     async def ping(self, timeout_s: float) -> None:
@@ -127,7 +127,7 @@ class Server:
         await self.calls.call("PING", timeout_s=timeout_s)
 
     async def close(self) -> None:
-        """Let go of every connection. Appends not yet confirmed are failed."""
+        """Close every connection. Unconfirmed appends fail."""
         await self._loops.stop(*self._own_loops)
         self._disconnect()
 
@@ -160,7 +160,7 @@ class Server:
             self._lost.set()
 
     async def _recheck(self, wire: Wire) -> None:
-        """A failover may have brought another server: acks must not promise what only the former one gave."""
+        """Check the server again: after a failover acks must not name a level that only the former server provided."""
 
         async def this() -> Wire:
             return wire
@@ -174,10 +174,10 @@ class Server:
         self.life = fixed.life
 
     async def _look(self) -> None:
-        """Look at what may be changed while the server runs: an ack names what holds now, or there is none.
+        """Read the settings that may change while the server runs: an ack names the current level, or none is sent.
 
         Raises:
-            ConfigurationRefused: the server must not be used as it is now; nothing is appended until that is mended.
+            ConfigurationRefused: the server must not be used as configured; appends are refused until that is fixed.
         """
         if self._query is None:
             return  # looked at with the next connection
@@ -226,7 +226,7 @@ class Server:
             _log.info("Redis is back")
 
     async def _loss(self) -> None:
-        """Wait until a wire is lost, and give up those that hang."""
+        """Wait until a wire is lost, and abort wires that hang."""
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_INTERVAL_S):
@@ -251,7 +251,7 @@ class Server:
 
 
 def _ignore() -> None:
-    """Nothing is to be done."""
+    """Do nothing."""
 
 
 def _without_password(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Checks of a Redis server before events are trusted to it, and the partitions fixed at its first start."""
+"""Checks of a Redis server before events are entrusted to it, and the partitions fixed at its first start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FixedLog(NamedTuple):
     """The facts fixed at a log's first start.
 
     Attributes:
-        life: the identity of the server's data: another one after a flush.
+        life: the identity of the server's data: a different one after a flush.
     """
 
     keys: Keys
@@ -27,7 +27,7 @@ class FixedLog(NamedTuple):
 
 
 async def read_facts(calls: Calls) -> ServerFacts:
-    """INFO and CONFIG, as far as the server lets us read them (managed servers may hide CONFIG)."""
+    """INFO and CONFIG, as far as the server allows them (managed servers may hide CONFIG)."""
     info = _parse_info(await calls.call("INFO"))
     config = await _config(calls)
     version = tuple(int(part) for part in info.get("redis_version", "0").split("."))
@@ -57,7 +57,7 @@ def read_greeting(connected: socket.socket, password: str = "") -> dict[str, str
     For a caller that has just started a server and has no event loop yet.
 
     Raises:
-        OSError: nobody answers.
+        OSError: the server does not answer.
     """
     log_in = f"AUTH {password}\r\n" if password else ""
     connected.sendall(f"{log_in}PING\r\nINFO server\r\nQUIT\r\n".encode())
@@ -74,7 +74,7 @@ async def count_commands(calls: Calls) -> dict[str, int]:
 
 
 def check_facts(facts: ServerFacts) -> None:
-    """Refuse a server that may lose what it acknowledged.
+    """Refuse a server that may lose acknowledged events.
 
     Raises:
         ConfigurationRefused: too old, or allowed to evict keys.
@@ -88,22 +88,22 @@ def check_facts(facts: ServerFacts) -> None:
 
 
 async def kept_keys(calls: Calls) -> Keys | None:
-    """The keys of the log that is there; None where there is none yet."""
+    """The keys of the existing log; None if there is none yet."""
     partitions, tags = await calls.call("HMGET", CONFIG, "partitions", "tags")
     return Keys(int(partitions), tags.decode().split()) if partitions and tags else None
 
 
 async def kept_life(calls: Calls) -> str:
-    """The identity of the log that is there; empty where none is recorded."""
+    """The identity of the existing log; empty if none is recorded."""
     life = await calls.call("HGET", CONFIG, "life")
     return life.decode() if life else ""
 
 
 async def fix_keys(calls: Calls, partitions: int) -> FixedLog:
-    """Write partitions, hash tags and life at the first start, and hold every later start to the number; the others are kept.
+    """Write partitions, hash tags and life at the first start, and require the same number at every later start.
 
     Raises:
-        ConfigurationRefused: the log was begun with another number; changing it would hide every channel.
+        ConfigurationRefused: the log was created with another number; changing it would hide every channel.
     """
     await calls.call("HSETNX", CONFIG, "partitions", partitions)
     await calls.call("HSETNX", CONFIG, "life", secrets.token_hex(8))

@@ -1,4 +1,4 @@
-"""A log that is only read: by commands without a write or a script, so that a replica, or a user who may only read, is enough."""
+"""Read-only access to a log, without a write or a script, so that a replica, or a user with read access, is enough."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _PAGE_EVENTS: Final = 64
 
 
 class ChannelRecord(NamedTuple):
-    """The facts that Redis keeps of a channel beside its events. Reading them changes nothing.
+    """The facts that Redis stores about a channel beside its events. Reading them changes nothing.
 
     Attributes:
-        epoch: of the life the channel is in; None when its meta hash is not there.
+        epoch: of the channel's current life; None when its meta hash is missing.
         first_epoch: the epoch of a channel's first life in this log; None where the log has no identity.
         seq: of the newest event.
         floor: the newest event that was trimmed away.
-        last_id: the newest id the stream ever gave; None when there is no stream.
-        is_listed: it stands in the directory, as every channel that ever had an event does.
+        last_id: the newest id the stream ever assigned; None when there is no stream.
+        is_listed: it is in the directory, like every channel that ever had an event.
     """
 
     epoch: str | None
@@ -39,18 +39,18 @@ class ChannelRecord(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """True when anything tells of the channel."""
+        """True when there is any trace of the channel."""
         return self.epoch is not None or self.last_id is not None or self.is_listed
 
 
 class StoredLog:
-    """Reads the log that is there, as it is; `open` finds it.
+    """Reads the existing log without changing it; `open` finds it.
 
     Args:
         life: the identity of the log; empty where none is recorded.
 
     Attributes:
-        url: its Redis.
+        url: the URL of its Redis.
         keys: the names of everything in it.
         unchecked_count: events read that were stored without a checksum.
     """
@@ -64,7 +64,7 @@ class StoredLog:
 
     @classmethod
     async def open(cls, url: str) -> StoredLog | None:
-        """Connect, and find out how the log was begun; None when there is no log.
+        """Connect, and read the log's configuration; None when there is no log.
 
         Raises:
             LogUnavailable: Redis could not be reached.
@@ -84,7 +84,7 @@ class StoredLog:
         """The channel's record.
 
         Raises:
-            RecordDamaged: a number in it is none.
+            RecordDamaged: one of its numbers is not a number.
         """
         keys = self.keys.of(channel)
         directory = self.keys.directory(keys.partition, channel.tenant, channel.kind)
@@ -109,9 +109,9 @@ class StoredLog:
             raise RecordDamaged(told) from error
 
     async def page(self, channel: Channel, after: str = START, upto: str = "+") -> list[Entry]:
-        """Events after `after`, oldest first, none newer than `upto`: as many as a page has; none is the end.
+        """Events after `after`, oldest first, none newer than `upto`: one page; an empty one is the end.
 
-        Each is held against its checksum (`Entry.is_damaged`).
+        Each is verified against its checksum (`Entry.is_damaged`).
         """
         names, start = self.keys.of(channel), "-" if after == START else f"({after}"
         raw = await self._calls.call("XRANGE", names.stream, start, upto, "COUNT", _PAGE_EVENTS)
@@ -124,7 +124,7 @@ class StoredLog:
         return self._calls
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._calls.close()
 
 

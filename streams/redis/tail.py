@@ -1,12 +1,12 @@
 """The tail: one per node. It blocks on the bells and reads, by last-seen ID, the local channels that moved.
 
-Two wires: one sits in XREAD BLOCK on the bells of all partitions, the other reads the channels that rang. While a read is on
-its way further bells gather, so the busier it gets, the larger each read; no timer batches anything. Whenever the tail cannot be
+Two wires: one sits in XREAD BLOCK on the bells of all partitions, the other reads the channels that rang. While a read is in
+flight further bells gather, so the busier it gets, the larger each read; no timer batches anything. Whenever the tail cannot be
 sure (a bell trimmed past it, a new connection, another life of the log) every watched channel is read again from its own
-position and, where the log itself may have changed, held against a look at it.
+position and, where the log itself may have changed, compared with a look at it.
 
-What this process appends itself it reads back on the wire of the append, right behind the batch: the answer and the event reach
-a writer in one tick. The bells of such a batch say nothing new and are passed over (ops/decisions/0004-read-back.md).
+This process reads back its own appends on the wire of the append, right after the batch: the answer and the event reach
+a writer in one tick. The bells of such a batch bring no news and are ignored (ops/decisions/0004-read-back.md).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """Hears the events of a watched channel."""
+    """Receives the events of a watched channel."""
 
     def events(self, entries: list[Entry]) -> None:
-        """New events, dense in seq after the position the tail stood at."""
+        """New events, dense in seq after the tail's position."""
 
     def live(self, entries: list[Entry]) -> None:
         """New live entries."""
@@ -48,11 +48,11 @@ class Listener(Protocol):
         """True when `epoch` is the life of the channel that it knows."""
 
     def broken(self) -> None:
-        """The log did not continue where the tail stood: hold every cursor against it again."""
+        """The log did not continue at the tail's position: check every cursor again."""
 
 
 class Watched:
-    """One watched channel: where the tail stands in its two lanes."""
+    """One watched channel: the tail's position in its two lanes."""
 
     __slots__ = ("channel", "is_suspended", "listener", "live_id", "live_key", "position", "stream_key")
 
@@ -68,23 +68,23 @@ class Watched:
 
 
 class Hearer(Protocol):
-    """Hears the bells."""
+    """Receives the bells."""
 
     def rung(self, event_paths: bytes, live_paths: bytes) -> None:
-        """These channels moved in their events lane, these in their live lane (paths, with blanks between)."""
+        """These channels have new events, these new live entries (paths, separated by blanks)."""
 
     def begun(self, path: bytes, epoch: str) -> None:
         """Another life of a channel began."""
 
     def missed(self, prefix: bytes) -> None:
-        """Bells of a partition, whose keys begin with `prefix`, may have been trimmed unheard."""
+        """Bells of a partition, whose keys begin with `prefix`, may have been trimmed unread."""
 
     def heard(self) -> None:
-        """All that one read brought was told."""
+        """Everything from one read was passed on."""
 
 
 class Bells:
-    """Listens for one process, and knows the bells of the batches it appended itself.
+    """Listens for one process, and recognises the bells of its own batches.
 
     Args:
         name: of this process's batches; no other process has it.
@@ -104,16 +104,16 @@ class Bells:
         self.wire: Wire | None = None
 
     def begin_batch(self) -> bytes:
-        """The label of the next batch that this process appends; its bells bear it and are not told to the hearer."""
+        """The label of this process's next batch; its bells carry it and are not passed on."""
         self._batch += 1
         return b"%b:%d" % (self._name, self._batch)
 
     def distrust(self) -> None:
-        """The bells of the batches begun so far are told like any other's: something of them may be left to read."""
+        """Pass on the bells of the batches begun so far like any other's: some of their events may still be unread."""
         self._trusted_from = self._batch + 1
 
     async def place(self, wire: Wire) -> None:
-        """Stand at the end of every bell, to listen over `wire` from there."""
+        """Start at the end of every bell, to listen over `wire` from there."""
         commands: list[tuple[Argument, ...]] = [("XREVRANGE", bell, "+", "-", "COUNT", 1) for bell in self._bells]
         *heads, life = await wire.call_all([*commands, ("HGET", CONFIG, "life")], timeout_s=CALL_TIMEOUT_S)
         if isinstance(refusal := next((r for r in (*heads, life) if isinstance(r, Exception)), None), Exception):
@@ -152,12 +152,12 @@ class Bells:
             self._hearer.begun(path, epoch.decode())
 
     def _is_known(self, label: bytes) -> bool:
-        """True when all that this bell could name was, or is being, read back behind its batch."""
+        """True when everything this bell announces was, or is being, read back after its batch."""
         name, _, number = label.partition(b":")
         return name == self._name and int(number) >= self._trusted_from
 
     def _life_seen(self, reply: Reply) -> None:
-        """Gives up both wires when the log has another life: on new ones its owner fixes what a new log needs."""
+        """Abort both wires when the log has another life: on new ones their owner fixes the settings of the new log."""
         if isinstance(reply, Exception):
             self._give_up(str(reply))
         elif reply != self._life:
@@ -188,7 +188,7 @@ class Tail:
         self.read_count = 0
 
     def watch(self, channel: Channel, position: Position, live_id: str, listener: Listener) -> Watched:
-        """Tell `listener` everything after `position` and `live_id`, from now on."""
+        """Send `listener` everything after `position` and `live_id`, from now on."""
         watched = Watched(channel, self._keys, position, live_id, listener)
         self._by_path[channel.path.encode()] = watched
         self._by_key[watched.stream_key] = self._by_key[watched.live_key] = watched
@@ -196,7 +196,7 @@ class Tail:
         return watched
 
     def unwatch(self, watched: Watched) -> None:
-        """Stop telling. A read on its way may still be answered; it is passed over."""
+        """Stop sending. A read in flight may still be answered; its result is ignored."""
         if self._by_key.get(watched.stream_key) is watched:
             del self._by_path[watched.channel.path.encode()]
             for key in (watched.stream_key, watched.live_key):
@@ -204,9 +204,9 @@ class Tail:
                 self._dirty.pop(key, None)
 
     def move(self, watched: Watched, position: Position, live_id: str) -> None:
-        """Stand at `position` from now on: after a break, where the log was found to continue.
+        """Continue at `position`: after a break, where the log was found to continue.
 
-        `live_id` is the newest of the live lane there: where that lies before what was seen, the lane began anew.
+        `live_id` is the newest of the live lane there: if it is older than the last one seen, the lane started over.
         """
         watched.position = position
         watched.live_id = min(watched.live_id, live_id, key=id_order)
@@ -222,7 +222,7 @@ class Tail:
         self._bells.distrust()
 
     def read_back(self, wire: Wire, lanes: Iterable[bytes], on_read: Callable[[], None]) -> None:
-        """Reads, behind the batch just sent over `wire`, what it appends to those of these lanes that are watched."""
+        """Reads, right after the batch sent over `wire`, its appends to those of these lanes that are watched."""
         known = {key: watched for key in lanes if (watched := self._by_key.get(key)) and not watched.is_suspended}
         if known:
             self._reading_back |= known
@@ -231,7 +231,7 @@ class Tail:
             on_read()
 
     async def attach(self, bell_wire: Wire, read_wire: Wire) -> None:
-        """Go on over new wires. Bells rung in between are not looked for: every watched channel is checked instead."""
+        """Continue over new wires. Bells rung in between are not read: every watched channel is checked instead."""
         await self._bells.place(bell_wire)
         self._read_wire, self._is_reading, self._reading_back = read_wire, False, {}
         for watched in list(self._by_path.values()):
@@ -254,7 +254,7 @@ class Tail:
                 self._dirty[watched.live_key] = watched
 
     def begun(self, path: bytes, epoch: str) -> None:
-        """See `Hearer`. The first events of a life may bear IDs and seqs that were seen in the one before."""
+        """See `Hearer`. The first events of a life may have IDs and seqs that occurred in the previous one."""
         watched = self._by_path.get(path)
         if watched is not None and not watched.listener.is_of(epoch):
             self._break(watched)
@@ -313,9 +313,9 @@ class Tail:
         on_read()
 
     def _tell_all(self, count: int, reply: Reply) -> None:
-        """`count`: what was asked for of each lane; one that gave so many may have more.
+        """`count`: the number requested of each lane; a lane that returned so many may have more.
 
-        A lane that is being read back on the other wire is left to that: an event is not told before its sender's answer.
+        A lane that is being read back on the other wire is skipped here: an event must not arrive before its sender's answer.
         """
         for key, raw in reply or ():
             watched = self._by_key.get(key)

@@ -65,7 +65,7 @@ class Wire(asyncio.Protocol):
 
     @contextmanager
     def in_one_write(self) -> Iterator[None]:
-        """Commands sent meanwhile leave together, so that Redis takes and answers them together if they are small."""
+        """Commands sent meanwhile leave together, so that Redis receives and answers them together if they are small."""
         self._held = []
         try:
             yield
@@ -75,10 +75,10 @@ class Wire(asyncio.Protocol):
                 self._transport.write(b"".join(held))
 
     def check(self) -> int:
-        """Counts the checks in a row, this one included, that found an answer due and no byte since the check before.
+        """Count the consecutive checks, this one included, that found an answer due and no byte since the previous check.
 
         A caller that checks at an interval counts turns of the loop and not the clock: after a stall of its own the process reads
-        its sockets before it calls a connection dead. An answer that comes in pieces is progress.
+        its sockets before it declares a connection dead. An answer that arrives in pieces is progress.
         """
         self._silent_checks = 0 if self._has_heard or not self._waiting else self._silent_checks + 1
         self._has_heard = False
@@ -132,7 +132,7 @@ class Wire(asyncio.Protocol):
             raise LogUnavailable(f"Redis did not answer within {timeout_s} s") from error
 
     def abort(self) -> None:
-        """Close at once. Every waiting callback is told."""
+        """Close at once. Every waiting callback gets an error."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -161,7 +161,7 @@ async def open_wire(url: str, name: str) -> Wire:
     """Connect, authenticate, select the database and name the connection (`CLIENT LIST` shows the name).
 
     Raises:
-        ConfigurationRefused: the URL is none.
+        ConfigurationRefused: the URL is invalid.
         LogUnavailable: Redis could not be reached or refused the log-in within 2 s.
     """
     options = _options(url)

@@ -140,7 +140,7 @@ class Settings:
     quota_channels: int | None = setting(
         "HUB_QUOTA_CHANNELS",
         optional(whole(1, 100_000_000)),
-        "channels a tenant may follow at once, counted by node (4015)",
+        "channels a tenant may follow at once, counted per node (4015)",
         default=None,
         shown="unlimited",
     )
@@ -183,7 +183,7 @@ class Settings:
     heartbeat_interval_s: float = setting(
         "WEBSOCKET_HEARTBEAT_INTERVAL",
         seconds(0.05, 3_600),
-        "seconds; a client silent for two of them is closed (4016)",
+        "seconds; a client silent for two intervals is closed (4016)",
         default=30.0,
         shown="30",
     )
@@ -204,14 +204,14 @@ class Settings:
     max_http_connections_by_address: int = setting(
         "HUB_HTTP_CONNECTIONS_BY_ADDRESS",
         whole(1, 10_000_000),
-        "the same from one address; trusted proxies are not counted",
+        "the same limit for one address; trusted proxies are not counted",
         default=500,
         shown="500",
     )
     message_size_limit_bytes: int = setting(
         "WEBSOCKET_MESSAGE_SIZE_LIMIT",
         size_bytes(1_024, 64 * _MB),
-        "the largest message of a client (1009)",
+        "the largest message a client may send (1009)",
         default=_MB,
         shown="1MB",
     )
@@ -266,14 +266,14 @@ class Settings:
     runs_per_user: int = setting(
         "HUB_RUNS_PER_USER",
         whole(0, 1_000_000),
-        "runs of a user at once (4004); 0 is any number",
+        "concurrent runs of a user (4004); 0 is unlimited",
         default=20,
         shown="20",
     )
     runs_per_tenant: int = setting(
         "HUB_RUNS_PER_TENANT",
         whole(0, 1_000_000),
-        "runs of a tenant at once (4004); 0 is any number",
+        "concurrent runs of a tenant (4004); 0 is unlimited",
         default=200,
         shown="200",
     )
@@ -299,7 +299,11 @@ class Settings:
         shown="the data folder",
     )
     s3_endpoint_url: str | None = setting(
-        "S3_ENDPOINT_URL", url("https", "http"), "an S3 other than Amazon's", default=None, shown="Amazon's"
+        "S3_ENDPOINT_URL",
+        url("https", "http"),
+        "the address of an S3 other than Amazon's",
+        default=None,
+        shown="Amazon's",
     )
     s3_region: str | None = setting(
         "S3_REGION",
@@ -311,7 +315,7 @@ class Settings:
     s3_path_style: str = setting(
         "S3_PATH_STYLE",
         words("auto, yes or no", r"auto|yes|no"),
-        "put the bucket into the path of addresses; auto: for any S3 but Amazon's",
+        "put the bucket name into the URL path; auto: for any S3 but Amazon's",
         default="auto",
         shown="auto",
     )

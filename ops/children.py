@@ -133,7 +133,7 @@ class NodeProcess:
     def pid(self) -> int:
         """Its process."""
         if self._child is None:
-            raise RuntimeError("the node does not run")
+            raise RuntimeError("the node is not running")
         return self._child.pid
 
     def start(self) -> None:
@@ -147,7 +147,7 @@ class NodeProcess:
             ChildFailed: it ended, or was not ready within 120 s.
         """
         if (child := self._child) is None:
-            raise RuntimeError("the node does not run")
+            raise RuntimeError("the node is not running")
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not await asyncio.to_thread(self._is_ready):
             child.refuse_if_ended()

@@ -74,7 +74,7 @@ class Delivery:
                 await asyncio.sleep(UNAVAILABLE_DELAY_S * random.uniform(0.5, 1))
             except CommandRefused as error:
                 _log.error(
-                    "%s cannot go on in this channel: %s", self.handler.name, error, extra={"channel": work.path}
+                    "%s cannot continue in this channel: %s", self.handler.name, error, extra={"channel": work.path}
                 )
                 await asyncio.sleep(REFUSED_DELAY_S)
 

@@ -217,7 +217,7 @@ def parse_jwks_url(url: str) -> JwksUrl:
     if parts.hostname is None or not (is_tls or (parts.scheme == "http" and is_loopback(parts.hostname))):
         raise ValueError("HUB_JWKS_URL must be an https URL; plain http only to a loopback address")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("HUB_JWKS_URL must not hold a user name or password")
+        raise ValueError("HUB_JWKS_URL must not contain a user name or password")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not target.isascii() or not target.isprintable() or " " in target:
         raise ValueError("HUB_JWKS_URL must be percent-encoded ASCII")

@@ -163,9 +163,9 @@ def _check_times(
     if now >= expires_at + policy.leeway_s:
         raise expired_token()
     if not_before is not None and now < not_before - policy.leeway_s:
-        raise invalid_token("nbf", "lies in the future")
+        raise invalid_token("nbf", "is in the future")
     if issued_at is not None and now < issued_at - policy.leeway_s:
-        raise invalid_token("iat", "lies in the future")
+        raise invalid_token("iat", "is in the future")
     if policy.max_age_s is None:
         return
     if issued_at is None:
@@ -232,12 +232,12 @@ def decode_claims(token: str, key: VerifyingKey, audience: str, issuer: str | No
     except jwt.MissingRequiredClaimError as refused:
         raise invalid_token(refused.claim, "is required") from None
     except jwt.InvalidAudienceError:
-        raise invalid_token("aud", "names another audience") from None
+        raise invalid_token("aud", "is for another audience") from None
     except jwt.InvalidIssuerError:
-        raise invalid_token("iss", "names another issuer") from None
+        raise invalid_token("iss", "is from another issuer") from None
     except _MALFORMED:
         # `from None`: the parser's error quotes the token, and tracebacks end in logs.
-        raise invalid_token("token", "is not a JWT signed by the key configured here") from None
+        raise invalid_token("token", "is not a JWT signed with the key configured here") from None
     if str(whole["header"].get("typ", "JWT")).lower() not in _TYPES:
         raise invalid_token("typ", "names another kind of token")
     claims: dict[str, object] = whole["payload"]

@@ -177,7 +177,7 @@ class Core:
     def tick(self, now: float) -> None:
         """Send heartbeats, check for the hub's, and repeat what was delayed until now."""
         if self._heartbeat.silent(now):
-            self.broken = "nothing was heard for two heartbeat intervals"
+            self.broken = "the hub sent nothing for two heartbeat intervals"
         elif self.socket_state is SocketState.READY:
             if self._heartbeat.beat(now):
                 self.outgoing.append(_HEARTBEAT)

@@ -113,7 +113,7 @@ def _read(path: Path) -> dict[str, Cursor]:
     try:
         return {name: Cursor(**cursor) for name, cursor in json.loads(text).items()}
     except (ValueError, TypeError, AttributeError) as problem:
-        raise ValueError(f"{path} is not a file of cursors; move it away to start over") from problem
+        raise ValueError(f"{path} is not a cursor file; move it away to start over") from problem
 
 
 def _replace(path: Path, text: str) -> None:

@@ -238,7 +238,7 @@ class Driver:
                 try:
                     self._on_wait(wait)
                 except Exception:
-                    _log.exception("on_wait failed; the command waits all the same")
+                    _log.exception("on_wait failed; the command still waits")
 
     async def _rest(self) -> None:
         """Leave the socket unread until a reader has made room, or another one waits."""

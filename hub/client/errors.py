@@ -84,7 +84,7 @@ class Wait:
 
     def __str__(self) -> str:
         place = f" in {self.channel}" if self.channel else ""
-        return f"commands{place} wait {self.wait_s:.1f} s and are sent again by themselves ({self.error})"
+        return f"commands{place} wait {self.wait_s:.1f} s and are then sent again automatically ({self.error})"
 
 
 class ConnectionRefused(HubError):

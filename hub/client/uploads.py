@@ -92,7 +92,7 @@ async def outcome_of_another(client: Commands, channel: str, upload_id: str, err
             await asyncio.sleep(pause_s)
         else:
             return {"file_id": upload_id}
-    raise UploadFailed("storage", "the upload had failed before") from error
+    raise UploadFailed("storage", "the upload had already failed") from error
 
 
 OnProgress = Callable[[int, int], None]

@@ -114,7 +114,7 @@ class ChannelCommands:
         head = (await self._node.log.look(place)).head.id
         if id_order(up_to) > id_order(head):
             details = (ErrorDetail("up_to", f"is after the newest event, {head}"),)
-            raise HubError(4018, "this channel has no event that new; details name the newest", details=details)
+            raise HubError(4018, "this channel has no event that recent; see details for the newest", details=details)
         data = to_json({"up_to": up_to, "user": user})
         return Append(command.draft(data=data, guards=(marking(place, user, up_to),)), passes_over=True)
 

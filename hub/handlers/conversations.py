@@ -105,7 +105,7 @@ class Conversations:
         await self._node.access.require(command.place, command.caller.principal, "invoke")
         if not await self._node.agents.is_available(name):
             raise HubError(
-                4007, "no worker serves this agent now; agent.list names those that are served", retry_after_ms=1_000
+                4007, "no worker is serving this agent; agent.list shows the available ones", retry_after_ms=1_000
             )
 
     async def open_run(

@@ -31,7 +31,7 @@ class ToolCommands:
 
     def _check(self, command: Command, payload: ToolCallResponse, request: RequestView) -> None:
         if request.assignees and command.caller.principal.user not in request.assignees:
-            raise HubError(4003, "this question was put to other people")
+            raise HubError(4003, "this question was addressed to other people")
         if request.state == "open" and request.expires_ms and self._node.clock.now() * 1000 >= request.expires_ms:
             raise HubError(4022, "the question is past its deadline")
         if "edited_args" in payload.model_fields_set and not request.may_edit:

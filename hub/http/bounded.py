@@ -123,7 +123,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Stop waiting. A head without exactly one host is malformed (RFC 9112 section 3.2): the parser answers 400."""
         self._stop_waiting()
         if self.parser.get_http_version() == "1.1" and sum(name == b"host" for name, _ in self.headers) != 1:
-            raise ValueError("a request names one host")
+            raise ValueError("a request must name exactly one host")
         if self.parser.should_upgrade() and self._should_upgrade():
             super().on_headers_complete()
             return

@@ -12,7 +12,7 @@ from hub.auth.origins import HostPolicy
 from hub.errors import HubError
 from hub.http.problems import problem
 
-REFUSAL: Final = "the hub is not known by this host name; list it in HUB_ALLOWED_HOSTS, or set WEBSOCKET_URL"
+REFUSAL: Final = "the hub does not serve this host name; list it in HUB_ALLOWED_HOSTS, or set WEBSOCKET_URL"
 _FOR_ANY_NAME: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 

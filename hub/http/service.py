@@ -61,7 +61,7 @@ async def readyz(request: Request) -> Response:
             missing.append("the node is draining")
         missing += hub.log.loops.troubles()
         if (fetch_error := hub.verifier.fetch_error) is not None:
-            missing.append(f"keys of tokens could not be fetched: {fetch_error}")
+            missing.append(f"the token keys could not be fetched: {fetch_error}")
         await hub.log.ping()
     except (HubError, StreamsError) as error:
         missing.append(str(error))

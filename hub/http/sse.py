@@ -99,7 +99,7 @@ async def open_stream(
     """
     whose = (caller.principal.tenant, caller.principal.user)
     if hub.streams[whose] >= hub.settings.max_subscriptions:
-        raise HubError(4015, "you have reached your limit of streams; use a socket, which follows many channels")
+        raise HubError(4015, "you have reached your limit of streams; use a WebSocket, which can follow many channels")
     transport = StreamTransport()
     connection = hub.open_stream(transport, caller)
     transport.tell_writable(connection.writable)

@@ -62,6 +62,4 @@ class NewChannels:
             self.has_debtors = bool(self._until)
             return None
         wait_ms = int((until - now) * 1000) + 1
-        return HubError(
-            4004, "too many new channels; write in one that is there, or retry later", retry_after_ms=wait_ms
-        )
+        return HubError(4004, "too many new channels; use an existing one, or retry later", retry_after_ms=wait_ms)

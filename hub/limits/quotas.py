@@ -108,7 +108,7 @@ class Quotas:
         """
         part = self._part_bytes
         if part is not None and self._from_reserve[tenant] + size_bytes > part:
-            raise HubError(4011, "storage is nearly full, and your organisation has had its part of what is left")
+            raise HubError(4011, "storage is nearly full, and your organisation has used its share of the rest")
         allowed = self.quota.bytes_stored
         if allowed is not None and self._bytes_stored[tenant] + size_bytes > allowed:
             self._bytes_unreported[tenant] += 0  # its total comes with the next report: something may have been removed

@@ -20,7 +20,7 @@ LINES_MAX: Final = 20
 """Lines of the log a minute, each with another origin."""
 _MINUTE_S: Final = 60.0
 _ORIGIN_CHARS_MAX: Final = 200
-_TEXT: Final = "pages of this origin may not open sockets here; its operator lists them in HUB_ALLOWED_ORIGINS"
+_TEXT: Final = "pages from this origin may not open sockets here; the operator can list it in HUB_ALLOWED_ORIGINS"
 
 _log: Final = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class ForeignPages:
         if origin in self._logged or len(self._logged) >= LINES_MAX:
             return
         self._logged.add(origin)
-        _log.warning("a page of %s was refused a socket: to let it in, add its origin to HUB_ALLOWED_ORIGINS", origin)
+        _log.warning("a page from %s was refused a socket: to allow it, add its origin to HUB_ALLOWED_ORIGINS", origin)
 
 
 class _Teller:

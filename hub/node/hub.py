@@ -140,7 +140,7 @@ class Hub:
             return
         if self.admission.is_reserve_open:
             _log.warning(
-                "Redis is %d %% full: what is left is a reserve, of which a tenant gets a part",
+                "Redis is %d %% full: the rest is a reserve, and each tenant may use a share of it",
                 used_bytes * 100 // max_bytes,
             )
         else:

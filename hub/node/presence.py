@@ -69,7 +69,7 @@ class PresenceTracker:
         try:
             await self.store.forget(self._node)
         except StreamsError as error:
-            _log.info("the node's lease will end by itself: %s", error)
+            _log.info("the node's lease was not released and will expire: %s", error)
 
     def joined(self, connection: ClientConnection, channel: Channel) -> None:
         """A connection follows a channel now."""

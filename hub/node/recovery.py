@@ -221,7 +221,7 @@ class Recovery:
         while page := await self._node.log.page(fanout.channel, after, PAGE_EVENTS, look.head.id):
             after = page[-1].id.decode()
             if damaged := next((entry.id.decode() for entry in page if entry.is_damaged), None):
-                _log.error("event %s of %s is damaged; its readers are told of a gap", damaged, fanout.channel.path)
+                _log.error("event %s of %s is damaged; readers get a gap in its place", damaged, fanout.channel.path)
                 return Gap(GapReason.TRIMMED, place.seq + 1, look.head.seq)
         return None
 

@@ -42,7 +42,7 @@ class Turns:
             HubError: 4010, too many wait already.
         """
         if self.waiting_count >= self._waiting_max:
-            raise HubError(4010, "this node is busy with clients that came back", retry_after_ms=RETRY_AFTER_MS)
+            raise HubError(4010, "this node is busy with reconnecting clients", retry_after_ms=RETRY_AFTER_MS)
         self.waiting_count += 1
         try:
             await self._free.acquire()

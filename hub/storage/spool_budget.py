@@ -19,7 +19,7 @@ class SpoolFull(Exception):
     """
 
     def __init__(self, owner: str) -> None:
-        super().__init__("too many bytes wait to be stored")
+        super().__init__("too many bytes are waiting to be stored")
         self.owner = owner
 
 

@@ -47,7 +47,7 @@ def decode_binary(message: bytes) -> Chunk:
         MalformedChunk: shorter than its head, or of another version.
     """
     if len(message) < HEAD.size or message[0] != BINARY_VERSION:
-        raise MalformedChunk("a binary message must be a chunk of version 1: a head of 29 bytes, then the data")
+        raise MalformedChunk("a binary message must be a chunk of version 1: a header of 29 bytes, then the data")
     _, upload_id, offset, checksum = HEAD.unpack_from(message)
     data = message[HEAD.size :]
     return Chunk(upload_id.hex(), offset, data, crc32(data) == checksum)

@@ -101,7 +101,7 @@ def plain_type(mime: str) -> str:
 def name_problem(filename: str) -> str | None:
     """The fault of a file name; None when it may be used."""
     if not filename.strip() or filename in _RESERVED:
-        return "is empty or means a folder"
+        return "is empty or names a folder"
     if "/" in filename or "\\" in filename:
         return "must not contain a slash or backslash"
     if any(unicodedata.category(letter) in _FORBIDDEN_CATEGORIES or letter in _BIDI for letter in filename):

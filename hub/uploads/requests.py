@@ -190,7 +190,7 @@ def _contiguous(parts: Sequence[StoredPart]) -> int:
 _REFUSALS = {
     "open": "finish or cancel some of your open uploads first",
     "bytes": "your organisation has no room left for files; delete some first",
-    "quota": "your organisation has stored as much as it may, files included; cancel uploads, or request a larger quota",
+    "quota": "your organisation has reached its storage limit, files included; cancel uploads, or request a larger quota",
 }
 
 

@@ -225,7 +225,7 @@ class SocketUploads:
             return HubError(4022, "the upload has ended; request another one")
         except SpoolFull as full:
             whose = "of yours" if full.owner else "on this node"
-            text = f"too many bytes {whose} wait to be stored; send the same chunk again"
+            text = f"too many bytes {whose} are waiting to be stored; send the same chunk again"
             return HubError(4013, text, retry_after_ms=1_000)
         except StoreError:
             return HubError(4013, "the file store is unreachable; send the same chunk again", retry_after_ms=1_000)

@@ -164,7 +164,7 @@ class WorkerStatus:
 
     def missing(self) -> list[str]:
         """A sentence for each part that does not work."""
-        return ["the worker waits for Redis"] if self.worker is None else self.worker.troubles()
+        return ["the worker is waiting for Redis"] if self.worker is None else self.worker.troubles()
 
 
 @contextlib.contextmanager

@@ -121,7 +121,7 @@ class RedisChild:
             ProcessLookupError: it does not run.
         """
         if self._child is None:
-            raise ProcessLookupError("the server does not run")
+            raise ProcessLookupError("the server is not running")
         return self._child.pid
 
     @property

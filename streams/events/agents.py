@@ -221,7 +221,7 @@ EVENTS: tuple[EventType, ...] = (
         results=("disposition",),
         rate="chat",
         errors=(4018, 4021),
-        summary="A word to a run in progress.",
+        summary="A message to a run in progress.",
     ),
     _from_hub(
         name="agent.subagent",
@@ -239,6 +239,6 @@ EVENTS: tuple[EventType, ...] = (
         reply_model=AgentListAnswer,
         rate="history",
         ag_ui="capabilities",
-        summary="Lists the agents that the asker may invoke.",
+        summary="Lists the agents that the caller may invoke.",
     ),
 )

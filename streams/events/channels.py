@@ -313,7 +313,7 @@ EVENTS: tuple[EventType, ...] = (
         reply="channel.history",
         reply_model=HistoryPage,
         rate="history",
-        summary="A page of the events that are kept.",
+        summary="A page of the stored events.",
     ),
     _question(
         name="channel.state",

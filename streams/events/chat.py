@@ -233,7 +233,7 @@ EVENTS: tuple[EventType, ...] = (
         errors=(4007, 4018, 4021),
         is_wanted=True,
         ag_ui="new run",
-        summary="Answers a message once more.",
+        summary="Asks for another answer to a message.",
     ),
     _command(
         name="chat.cancel",

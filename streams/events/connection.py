@@ -207,7 +207,7 @@ EVENTS: tuple[EventType, ...] = (
         reply_model=HeartbeatAnswer,
         errors=(4016,),
         is_id_required=False,
-        summary="A sign of life, answered by the hub's time.",
+        summary="A sign of life, answered with the hub's time.",
     ),
     _from_hub(
         name="connection.error",
@@ -224,7 +224,7 @@ EVENTS: tuple[EventType, ...] = (
         errors=(4001, 4002, 4019),
         summary="Gives the connection a fresh token.",
     ),
-    _from_hub(name="connection.refreshed", model=ConnectionRefreshed, summary="The new token holds."),
+    _from_hub(name="connection.refreshed", model=ConnectionRefreshed, summary="The new token is in use."),
     _from_hub(name="connection.expiring", model=ConnectionExpiring, summary="The token expires soon."),
-    _from_hub(name="connection.drain", model=ConnectionDrain, summary="The node restarts; reconnect as told."),
+    _from_hub(name="connection.drain", model=ConnectionDrain, summary="The node restarts; reconnect as advised."),
 )

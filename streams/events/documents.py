@@ -63,6 +63,6 @@ EVENTS: tuple[EventType, ...] = (
         rate="cursor",
         is_id_required=False,
         limit_bytes=16_384,
-        summary="The place of somebody's cursor.",
+        summary="The position of a person's cursor.",
     ),
 )

@@ -195,7 +195,7 @@ class FileUploadStatus(Payload):
 
 
 class FileUploadCancel(Payload):
-    """Gives an upload up."""
+    """Cancels an upload."""
 
     upload_id: FileId
     reason: Maybe[Text200] = None
@@ -276,7 +276,7 @@ EVENTS: tuple[EventType, ...] = (
         model=FileUploadAuthorized,
         direction=Direction.OUT,
         lane=Lane.CONNECTION,
-        summary="The way to bring the bytes.",
+        summary="The way to send the bytes.",
     ),
     _question(
         name="file.upload.sign",
@@ -311,12 +311,15 @@ EVENTS: tuple[EventType, ...] = (
         name="file.upload.complete",
         model=FileUploadComplete,
         errors=(4018, 4021, 4022),
-        summary="The uploader says that all is there.",
+        summary="The uploader reports that all bytes are sent.",
     ),
     _question(
-        name="file.upload.status", model=FileUploadStatus, errors=(4018, 4022), summary="Asks how an upload stands."
+        name="file.upload.status",
+        model=FileUploadStatus,
+        errors=(4018, 4022),
+        summary="Asks for the status of an upload.",
     ),
-    _command(name="file.upload.cancel", model=FileUploadCancel, errors=(4018, 4021), summary="Gives an upload up."),
+    _command(name="file.upload.cancel", model=FileUploadCancel, errors=(4018, 4021), summary="Cancels an upload."),
     _row(
         name="file.upload.failed",
         model=FileUploadFailed,
@@ -331,7 +334,7 @@ EVENTS: tuple[EventType, ...] = (
         direction=Direction.OUT,
         lane=Lane.EVENTS,
         ag_ui="CUSTOM",
-        summary="A file can be read.",
+        summary="A file is ready to be read.",
     ),
     _question(
         name="file.url",

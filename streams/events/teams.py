@@ -101,7 +101,11 @@ _row = partial(
 
 EVENTS: tuple[EventType, ...] = (
     _row(
-        name="team.activity", model=TeamActivity, action=Action.WRITE, is_wanted=True, summary="Somebody did something."
+        name="team.activity",
+        model=TeamActivity,
+        action=Action.WRITE,
+        is_wanted=True,
+        summary="A person's activity, to show in the team's feed.",
     ),
     _row(
         name="team.presence.update",

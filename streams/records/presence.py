@@ -40,7 +40,7 @@ class PresenceChange(NamedTuple):
     """One device that comes, goes, or sets its person's status; a "visit" sets it without a device.
 
     Attributes:
-        value: of a join the client, of a status the status, of a member or a visit `MemberStatus.kept`.
+        value: the client for a join, the status for a status, `MemberStatus.kept` for a member or a visit.
     """
 
     operation: Literal["join", "leave", "status", "member", "visit"]
@@ -63,7 +63,7 @@ class MemberStatus(NamedTuple):
 
     Attributes:
         until: its end, in ms since 1970; 0 for none.
-        rest: the payload's other fields as they are told.
+        rest: the payload's other fields, as they are sent out.
     """
 
     status: str
@@ -72,7 +72,7 @@ class MemberStatus(NamedTuple):
 
     @property
     def kept(self) -> str:
-        """The form it is kept in (scripts/presence.lua)."""
+        """The form it is stored in (scripts/presence.lua)."""
         return f"{self.status} {self.until_ms} {to_json(self.rest).decode()}"
 
     def is_over(self, now_ms: int) -> bool:
@@ -113,7 +113,7 @@ class PresenceStore:
             raise failure
 
     async def told(self, node: str, partition: int) -> dict[tuple[str, Channel], str]:
-        """The devices a node has told of in a partition, each with its channel and user."""
+        """The devices a node has reported in a partition, each with its channel and user."""
         found: dict[tuple[str, Channel], str] = {}
         at: bytes | None = None
         while at != b"0":
@@ -148,14 +148,14 @@ class PresenceStore:
         await self._log.calls_in(partition).run(PRESENCE, keys, *args)
 
     def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
-        """Asks beside a look for who is in the channel, and in a team how they are; `people_of` reads the answers."""
+        """Reads, sent with a look, of the people in the channel and, in a team, their statuses; `people_of` reads the answers."""
         people = KeyRead(self._keys.people(channel), "HGETALL", (LISTED_MAX,))
         if channel.kind is not Kind.TEAM:
             return (people,)
         return (people, KeyRead(self._keys.statuses(channel), "HGETALL"))
 
     async def people(self, channel: Channel, now_ms: int) -> list[Present] | int:
-        """The people in the channel but for the invisible; only their number when they are more than 200."""
+        """The people in the channel except the invisible; only their number when they are more than 200."""
         sight = await self._log.replay.sight(channel, None, self.key_reads(channel))
         return people_of(sight.answers, now_ms)
 
@@ -164,13 +164,13 @@ class PresenceStore:
     ) -> list[dict[str, object]]:
         """The team's members, sorted by name: those in `names` and those with a status; at most 200.
 
-        A status that is over is `online` again where the member has a device. A member who is absent or
+        An expired status becomes `online` again if the member has a device. A member who is absent or
         invisible is `offline`, and listed only if named.
 
         Args:
             channel: a team.
             answers: to its `key_reads`.
-            now_ms: the clock that ends statuses.
+            now_ms: the clock by which statuses expire.
             names: the members that the team's settings name.
         """
         people, statuses, named = answers[0], _statuses(answers[1]), set(names)
@@ -196,7 +196,7 @@ class PresenceStore:
         return bool(reply[0]), [name.decode() for name in reply[2:]]
 
     async def unleased(self) -> set[str]:
-        """The nodes that have devices here and no lease, be it an ended one: whatever destroyed it left their devices."""
+        """The nodes that have devices here but no lease, not even an expired one: whatever destroyed it left their devices."""
         partitions = range(self._keys.partitions)
         told = await asyncio.gather(
             *(self._log.calls_in(at).call("SMEMBERS", self._keys.nodes(at)) for at in partitions)
@@ -221,7 +221,7 @@ class PresenceStore:
 
 
 def people_of(answers: Sequence[Reply], now_ms: int) -> list[Present] | int:
-    """The people in a channel but for the invisible, out of the answers to its `key_reads`; their number when over 200."""
+    """The people in a channel except the invisible, from the answers to its `key_reads`; their number when over 200."""
     people, *rest = answers
     if isinstance(people, int):
         return people
@@ -269,7 +269,7 @@ class ReadMarks:
         self._log = log
 
     def key_read(self, channel: Channel) -> KeyRead:
-        """Asks beside a look for the event each user has read up to: pairs of user and ID."""
+        """A read, sent with a look, of the event each user has read up to: pairs of user and ID."""
         return KeyRead(self._key(channel), "HGETALL")
 
     def _key(self, channel: Channel) -> bytes:

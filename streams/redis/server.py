@@ -241,9 +241,9 @@ class Server:
             try:
                 await self._connect()
             except (LogUnavailable, OSError) as error:
-                _log.debug("Redis is still away: %s", error)
+                _log.debug("Redis is still unreachable: %s", error)
             except Exception:
-                _log.exception("Redis is back, but cannot be used as it is; trying again")
+                _log.exception("Redis is back, but cannot be used as configured; trying again")
             else:
                 return
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # jitter: nodes must not come back in step

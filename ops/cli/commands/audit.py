@@ -106,7 +106,7 @@ class Audit:
         if is_damaged:
             self._add_fault(seq, f"event {event_id} is damaged: its bytes do not match their checksum")
         if id_order(event_id) <= id_order(self._id):
-            self._add_fault(seq, f"event {event_id} stands behind {self._id}")
+            self._add_fault(seq, f"event {event_id} comes after {self._id}")
         if seq != self._seq + 1:
             self._add_fault(self._seq + 1, f"seq {seq} ({event_id}) follows {self._seq}")
         self._id, self._seq, self._count = event_id, seq, self._count + 1
@@ -115,12 +115,12 @@ class Audit:
         """Ends the check; `seq_now` is the recorded seq after the last event was read."""
         self._unchecked_count = unchecked_count
         if self._seq < self._record.seq:
-            self._add_fault(self._seq + 1, f"the head is {self._record.seq}, the last event {self._seq}")
+            self._add_fault(self._seq + 1, f"the head is {self._record.seq}, but the last event is {self._seq}")
         elif self._record.epoch is not None and self._seq > seq_now:
             self._add_fault(seq_now + 1, f"the head is {seq_now}, but there are events up to {self._seq}")
         elif self._record.last_id is not None and id_order(self._id) < id_order(self._record.last_id):
             self._add_fault(
-                self._seq + 1, f"the stream gave the id {self._record.last_id}, the last event is {self._id}"
+                self._seq + 1, f"the stream last assigned the id {self._record.last_id}, the last event is {self._id}"
             )
 
     def to_json(self) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def _print_addresses(settings: Settings, here: RunningHub, about: str, *, is_not
         f"  redis    {cli_line(here.redis_url)}    ({about})",
     ]
     if settings.port and urlsplit(url).port != settings.port:
-        lines.insert(1, f"  (port {settings.port} is taken by somebody else)")
+        lines.insert(1, f"  (port {settings.port} is taken by another program)")
     if not is_noted:
         lines.insert(
             1, f"  (another hub runs on {settings.data_dir}, and commands started here go to it: give them --url {url})"
@@ -194,7 +194,7 @@ def _print_addresses(settings: Settings, here: RunningHub, about: str, *, is_not
     if here.made_secret:
         lines += [
             f"  secret   HUB_JWT_SECRET={here.made_secret}",
-            "           (made for this run: set it where programs elsewhere, or the next run, are to use it)",
+            "           (made for this run: set it to use it in other programs or in the next run)",
         ]
     if token:
         lines += [

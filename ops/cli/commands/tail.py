@@ -35,7 +35,9 @@ app = new_app()
 def tail(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     after: Annotated[str, typer.Option(help="Start after this event id; 0 is the beginning, $ is now.")] = "$",
-    signals: Annotated[bool, typer.Option(help="Include what is not stored: typing, presence, deltas.")] = False,
+    signals: Annotated[
+        bool, typer.Option(help="Include events that are not stored: typing, presence, deltas.")
+    ] = False,
     format: Annotated[Format | None, typer.Option(help="Default: text on a terminal, else jsonl.")] = None,  # noqa: A002 - the flag's name
     count: Annotated[int, typer.Option(help="Stop after this many events; 0 means never.", min=0)] = 0,
     url: Url = "",

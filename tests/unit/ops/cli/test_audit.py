@@ -72,7 +72,7 @@ def test_an_event_taken_out_with_its_count_is_told_by_the_streams_own_id() -> No
     found.take("1-0", 1)
     found.end(1)
 
-    assert (found.faults, found.first_bad_seq) == (["the stream gave the id 2-0, the last event is 1-0"], 2)
+    assert (found.faults, found.first_bad_seq) == (["the stream last assigned the id 2-0, the last event is 1-0"], 2)
 
 
 def test_a_record_behind_its_events_is_told() -> None:

@@ -304,7 +304,7 @@ function showConnection() {
 /** @param {number|null} leftMs until the next try */
 function showStatus(leftMs) {
   const state = isUnplugged ? "unplugged" : (hub?.state ?? "offline");
-  const left = leftMs === null ? "" : `, next try in ${(leftMs / 1000).toFixed(leftMs < 10_000 && !isUnplugged ? 1 : 0)} s`;
+  const left = leftMs === null ? "" : `next try in ${(leftMs / 1000).toFixed(leftMs < 10_000 && !isUnplugged ? 1 : 0)} s`;
   at("status").dataset.state = state;
   if (at("status-word").textContent !== STATE_WORDS[state]) at("status-word").textContent = STATE_WORDS[state]; // read out once
   at("status-left").textContent = left;
@@ -314,6 +314,7 @@ function showStatus(leftMs) {
 function showView() {
   const { view } = at("work").dataset;
   for (const name of ["chat", "events"]) at(`to-${name}`).setAttribute("aria-current", name === view ? "page" : "false");
+  for (const id of ["chat-region", ...(at("stick").checked ? ["events-region"] : [])]) at(id).scrollTop = at(id).scrollHeight; // what is hidden has no place
 }
 
 /** Put view and channel into the address. */

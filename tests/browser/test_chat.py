@@ -225,7 +225,7 @@ async def test_what_could_not_be_sent_stands_there_as_pending(node: Node, contex
 async def test_a_refused_message_is_marked_and_may_be_sent_again(
     node: Node, context: BrowserContext, tenant: str
 ) -> None:
-    """Who may not write is told so at the message, which is not lost."""
+    """A person without the right to write is told so at the message, which is not lost."""
     async with talk(context, node, token("alice", tenant, {"conversation:*": ["read", "invoke"]})) as tab:
         await tab.write("may not")
         await expect(tab.drafts.first).to_contain_text("failed")

@@ -76,5 +76,5 @@ def test_a_file_of_something_else_is_refused(tmp_path, text):
     """Starting from nowhere in silence would skip events; the file is named instead."""
     (tmp_path / "c").write_text(text)
 
-    with pytest.raises(ValueError, match="not a file of cursors"):
+    with pytest.raises(ValueError, match="not a cursor file"):
         FileCursors(tmp_path / "c")

@@ -54,9 +54,9 @@ def test_what_was_trimmed_is_no_hole() -> None:
 @pytest.mark.parametrize(("events", "floor", "head", "bad", "fault"), [
     ((("1-0", 1), ("3-0", 3)), 0, 3, 2, "seq 3 (3-0) follows 1"),
     ((("1-0", 1), ("2-0", 1)), 0, 1, 2, "seq 1 (2-0) follows 1"),
-    ((("2-0", 1), ("1-0", 2)), 0, 2, 2, "event 1-0 stands behind 2-0"),
+    ((("2-0", 1), ("1-0", 2)), 0, 2, 2, "event 1-0 comes after 2-0"),
     ((("9-0", 42),), 40, 42, 41, "seq 42 (9-0) follows 40"),
-    ((("1-0", 1),), 0, 2, 2, "the head is 2, the last event 1"),
+    ((("1-0", 1),), 0, 2, 2, "the head is 2, but the last event is 1"),
 ])  # fmt: skip # a case a row
 def test_faults(events: tuple[tuple[str, int], ...], floor: int, head: int, bad: int, fault: str) -> None:
     """A hole, a repetition, a wrong order, a hole behind the floor, a missing end: each is said with the place."""

@@ -82,6 +82,7 @@ class LocalFiles:
         self._uploads = root / "uploads"
         for folder in (self.spool, self._objects, self._uploads):
             folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)  # other local accounts read no files, also where the folder above was made by hand
         self._sweep_spool()
 
     def _sweep_spool(self) -> None:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from contract.object_store_cases import PNG, EnforcingCases, content, new_key, send, spooled
 from hub.http.local_store import router
 from hub.storage.local import LocalStore
+from hub.storage.local_files import LocalFiles
 from hub.storage.store import BadContent, Download, NewObject
 
 
@@ -99,6 +100,14 @@ class TestLocalStore(EnforcingCases):
         answer = await http.get(url, headers={"range": "bytes=3-"})
 
         assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */3")
+
+    async def test_other_accounts_do_not_get_in(self, tmp_path: Path) -> None:
+        """A folder that was there before, and open to all, kept its uploads open to all."""
+        for name in ("objects", "spool", "uploads"):
+            (tmp_path / name).mkdir(mode=0o755)
+        LocalFiles(tmp_path)
+
+        assert {oct(folder.stat().st_mode & 0o777) for folder in tmp_path.iterdir()} == {"0o700"}
 
     async def test_read_of_a_deleted_object(self, store: LocalStore) -> None:
         """A reader meets all of an object or none."""

@@ -101,7 +101,7 @@ class TestLocalStore(EnforcingCases):
 
         assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */3")
 
-    async def test_other_accounts_do_not_get_in(self, tmp_path: Path) -> None:
+    def test_other_accounts_do_not_get_in(self, tmp_path: Path) -> None:
         """A folder that was there before, and open to all, kept its uploads open to all."""
         for name in ("objects", "spool", "uploads"):
             (tmp_path / name).mkdir(mode=0o755)

@@ -53,7 +53,7 @@ local function member(statuses, user)
 end
 
 local function tell_member(live, user, status, rest, devices)
-  if status == 'invisible' then status, devices = 'offline', 0 end
+  if status == 'invisible' then status, devices, rest = 'offline', 0, '{}' end -- its end would give it away
   local tail = rest == '{}' and '}' or ',' .. string.sub(rest, 2)
   write(live, 'team.presence.update', user,
     '{"user":"' .. user .. '","devices":' .. devices .. ',"status":"' .. status .. '"' .. tail)

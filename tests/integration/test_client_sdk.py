@@ -316,6 +316,6 @@ async def test_a_client_that_waits_for_its_rate_says_so(
 
     assert [each.seq for each in stored] == list(range(1, 9))
     assert {(wait.error.code, wait.channel, wait.wait_s > 0) for wait in waits} == {(4004, CHANNEL, True)}
-    told = [line for line in caplog.messages if "sent again by themselves" in line]
+    told = [line for line in caplog.messages if "then sent again automatically" in line]
     assert CHANNEL in told[0]
     assert len(told) <= len(waits)

@@ -132,7 +132,7 @@ def test_a_busy_port_gives_way_and_is_told(start: Start, hub: Hub, tmp_path: Pat
         server = start("--data", str(tmp_path))
 
     assert int(server.url.rpartition(":")[2]) > 8000
-    assert "port 8000 is taken by somebody else" in server.banner
+    assert "port 8000 is taken by another program" in server.banner
 
 
 @pytest.mark.parametrize("option", ["--port", "HUB_PORT"])

@@ -37,7 +37,7 @@ async def test_an_open_upload_counts_as_what_it_was_authorised_for(hub: FileHub)
         fitting = await asked(alice, 30_000)
 
     assert refused["code"] == 4017
-    assert "stored as much as it may" in str(refused["message"])
+    assert "reached its storage limit" in str(refused["message"])
     assert "upload_id" in fitting
 
 

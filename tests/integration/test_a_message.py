@@ -94,8 +94,8 @@ async def ways(redis_url: str, tenant: str) -> list[tuple[list[str], list[str]]]
     """Of each publish, once everything is warm: the files from socket to stream, and from stream to another's socket."""
     found = []
     async with (
-        running_node(redis_url) as here,
-        running_node(redis_url) as there,
+        running_node(redis_url, compression="off") as here,
+        running_node(redis_url, compression="off") as there,
         connected(here, tenant, "alice", CHANNEL) as writer,
         connected(there, tenant, "bob", CHANNEL) as reader,
     ):

@@ -64,6 +64,8 @@ class LiveFields:
         """
         if channel.kind not in _PASSING:
             return True
+        if sight.answers[-1] is None:  # too many bytes
+            return False
         start, entries = sight.reads[-1].args[0], [read_live_entry(raw) for raw in sight.answers[-1]]
         if not entries:
             self._folds.pop(channel, None)

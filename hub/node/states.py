@@ -95,6 +95,7 @@ class StateReader:
         self._next_readings: dict[Channel, asyncio.Task[StateAt]] = {}
         self._looks: dict[Channel, Look] = {}  # of those whose next reading has not begun
         self._shown: WeakKeyDictionary[Sight, StateAt] = WeakKeyDictionary()  # to all who share a sight
+        self._shown_live: WeakKeyDictionary[Sight, StateAt] = WeakKeyDictionary()  # the same for `read_live`
         self._empty = {kind: ChannelState.begin(kind) for kind in Kind}
         self.broken_count = 0
 
@@ -122,7 +123,7 @@ class StateReader:
         Raises:
             LogUnavailable: Redis is unreachable.
         """
-        known = self._shown.get(sight)
+        known = self._shown_live.get(sight)
         if known is not None:
             return known
         first = sight.answers[-READS[channel.kind] - 1] if channel.kind in RUNNING | {Kind.TEAM} else None
@@ -137,7 +138,7 @@ class StateReader:
                 position = Position(state.id, state.seq)
                 fields = to_json({**_rendered(state, AGENT_RUNS), **_rendered(state, PENDING_REQUESTS)})
         live = await self._live.read(channel, sight, int(time.time() * 1000), members)
-        self._shown[sight] = shown = _joined(fields, live, position)
+        self._shown_live[sight] = shown = _joined(fields, live, position)
         return shown
 
     async def read_from(self, channel: Channel, sight: Sight) -> StateAt:
@@ -146,12 +147,12 @@ class StateReader:
         Raises:
             LogUnavailable: Redis is unreachable.
         """
+        if (known := self._shown.get(sight)) is not None:
+            return known
         state = self._at_head(channel, sight.look)
         if state is None or not self._live.advance(channel, sight):
             return await self.read(channel, sight.look)
-        shown = self._shown.get(sight)
-        if shown is None:
-            shown = self._shown[sight] = await self._show(channel, state, sight)
+        self._shown[sight] = shown = await self._show(channel, state, sight)
         return shown
 
     def _at_head(self, channel: Channel, look: Look) -> ChannelState | None:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from streams.channel import Channel
 from streams.cursor import Look, Position
+from streams.errors import CommandRefused
 from streams.redis.keys import DEFAULT_LIMITS, Keys, Limits, Servers
 from streams.redis.scripts import load
 from streams.redis.server import Server
@@ -27,7 +28,8 @@ _LOOK_FIELDS: Final = 10
 class KeyRead(NamedTuple):
     """A read of a key beside a channel's log: a command, and its arguments after the key.
 
-    `HGETALL` with an argument is for a hash of at most so many fields; for a larger one its length is returned.
+    `HGETALL` with an argument is for a hash of at most so many fields; for a larger one its length is returned. The answer
+    to `XRANGE` is None where the entries found have more than 16 KiB: they are to be read page by page.
     """
 
     key: bytes
@@ -95,11 +97,16 @@ class Looks:
     async def _call(self, partition: int, several: list[tuple[_Wanted, _Waiters]]) -> None:
         try:
             sights = await self._look(partition, [wanted for wanted, _ in several])
-        except Exception as error:  # told to who asked
+        except CommandRefused as error:
+            if len(several) > 1:  # a key of one of them is not what it should be: that must not fail the others
+                for one in several:
+                    await self._call(partition, [one])
+                return
+            _fail(several[0][1], error)
+            return
+        except Exception as error:  # told to those who asked
             for _, waiters in several:
-                for waiter in waiters:
-                    if not waiter.done():
-                        waiter.set_exception(error)
+                _fail(waiters, error)
             return
         for (_, waiters), sight in zip(several, sights, strict=True):
             for waiter in waiters:
@@ -124,6 +131,12 @@ class Looks:
                 args += (read.command, len(read.args), *read.args)
         replies = await server.calls.run(LOOK, keys, *args)
         return [_read(raw, wanted.reads) for raw, wanted in zip(replies, several, strict=True)]
+
+
+def _fail(waiters: _Waiters, error: Exception) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(error)
 
 
 def _read(raw: list[Reply], reads: tuple[KeyRead, ...]) -> Sight:

@@ -7,8 +7,8 @@ import json
 
 from hub.node.states import StateReader
 from streams.channel import Channel, Kind
-from streams.envelope import Actor, Draft
-from streams.errors import LogUnavailable
+from streams.envelope import Actor, Draft, Lane
+from streams.errors import CommandRefused, LogUnavailable
 from streams.redis.log import Log
 from support.redis_server import RedisServer
 from support.until import until
@@ -67,3 +67,40 @@ async def test_a_failed_reading_is_told_to_all_and_the_next_one_works(own_redis:
 
     assert all(isinstance(error, LogUnavailable) for error in failed)
     assert json.loads(again.json)["count"] == 0
+
+
+async def test_a_sight_is_shown_whole_and_live_each_as_asked(log: Log, tenant: str) -> None:
+    """Two who came back to a document in one tick shared a sight, and the second was shown what the first had asked for."""
+    states, channel = StateReader(log), Channel(tenant, Kind.DOCUMENT, "d")
+    sight = await log.replay.sight(channel, "0", states.key_reads(channel))
+
+    live, whole = await states.read_live(channel, sight), await states.read_from(channel, sight)
+
+    assert "content" not in json.loads(live.json)
+    assert json.loads(live.json).items() < json.loads(whole.json).items()
+    assert (await states.read_live(channel, sight)).json == live.json
+
+
+async def test_a_live_lane_of_many_bytes_is_read_page_by_page(log: Log, tenant: str) -> None:
+    """Fifty entries beside a look are bounded in bytes, too; the state is the same."""
+    states, channel = StateReader(log), Channel(tenant, Kind.DOCUMENT, "d")
+    for number in range(20):
+        data = b'{"user":"u","client":"c%d","selection":"%b"}' % (number, b"x" * 2_000)
+        await log.append(Draft(channel, "document.cursor", data, Actor("user", "u"), lane=Lane.LIVE))
+    sight = await log.replay.sight(channel, None, states.key_reads(channel))
+
+    assert sight.answers[-1] is None
+    assert len(json.loads((await states.read_from(channel, sight)).json)["cursors"]) == 20
+
+
+async def test_a_broken_key_of_one_channel_fails_no_other(log: Log, tenant: str) -> None:
+    """Looks of one tick share a call: a foreign value under one channel's key was an internal error for all of them."""
+    states, channels = StateReader(log), [Channel(tenant, Kind.CONVERSATION, f"c{number}") for number in range(40)]
+    await log.redis.set(log.keys.people(channels[7]), "not a hash")
+
+    found = await asyncio.gather(
+        *(log.replay.sight(channel, None, states.key_reads(channel)) for channel in channels), return_exceptions=True
+    )
+
+    assert [number for number, sight in enumerate(found) if isinstance(sight, Exception)] == [7]
+    assert isinstance(found[7], CommandRefused)

@@ -7,7 +7,7 @@
 -- ARGV[3]  life of this log
 -- then a channel: the cursor's id, or "" for none · the channel's path · its name · number of questions · a question:
 --   command that reads its key · number of further arguments · these. "HGETALL" with an argument is for a hash of so many fields
---   at most; a larger one is answered with its length.
+--   at most; a larger one is answered with its length. "XRANGE" is answered with nil where what it finds has over 16 KiB.
 --
 -- It writes only where a channel that was written has lost its stream or its meta hash. The epoch of a channel that nobody wrote
 -- follows from the log's life and the channel's path, and is stored by the first append (append.lua): following a channel keeps
@@ -69,7 +69,15 @@ local function answer(key, command, first, count)
     if length > tonumber(ARGV[first]) then return length end
     return redis.call('HGETALL', key)
   end
-  return redis.call(command, key, unpack(ARGV, first, first + count - 1))
+  local found = redis.call(command, key, unpack(ARGV, first, first + count - 1))
+  if command == 'XRANGE' then
+    local left = 16384
+    for _, entry in ipairs(found) do
+      for _, field in ipairs(entry[2]) do left = left - #field end
+    end
+    if left < 0 then return false end
+  end
+  return found
 end
 
 local replies, at, key = {}, 4, 2

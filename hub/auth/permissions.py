@@ -21,9 +21,9 @@ ACTIONS: Final = frozenset({*(action.value for action in Action), EVERYTHING})
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.@|+~:-]{1,141}\*?|\*")
 _NOTHING: Final[frozenset[str]] = frozenset()
 _OWN_INBOX: Final = frozenset({Action.READ.value})
-_REMEMBERED_MAX: Final = 64
+_REMEMBERED_MAX: Final = 256
 """Channels a token keeps the answer for. Smaller costs a pattern search (about 1 µs) per frame of a client that talks in
-many channels; larger costs about 100 bytes each, per connection."""
+many channels; larger costs about 100 bytes each, per token: the sockets of one token share it."""
 
 
 Lists = Mapping[str, frozenset[str]]

@@ -125,7 +125,7 @@ class Connection:
         self.address = ""
         self.held_tenant: str | None = None
         self.adopted_at = 0.0
-        self.encoding = Encoding.PLAIN
+        self.encoding: int = Encoding.PLAIN
         self.holds_state = self.wants_reasoning = self.is_expiry_told = self.is_pending = False
         self.is_writable = True
         self.opened_at = self.heard_at = owner.clock.monotonic()
@@ -235,7 +235,7 @@ class Connection:
 
     def tell(self, channel: Channel, message: bytes) -> None:
         """Write a message of a channel's contents with the next flush, compressed where that was agreed on."""
-        is_deflate = self.encoding & Encoding.DEFLATE and may_deflate(channel)
+        is_deflate = bool(self.encoding & Encoding.DEFLATE) and may_deflate(channel)
         self.push(deflate_text(message) if is_deflate else encode_text(message))
 
     def flush(self) -> None:

@@ -37,7 +37,7 @@ _ENCODINGS: Final = 4
 Sub: TypeAlias = "SubscriptionState[Subscriber, Fanout]"
 
 
-def encode_events(wires: list[bytes], encoding: Encoding) -> bytes:
+def encode_events(wires: list[bytes], encoding: int) -> bytes:
     """Events as WebSocket frames: one each, or in arrays of up to 100 and 256 KiB for a client that announced `batch`."""
     encode = deflate_text if encoding & Encoding.DEFLATE else encode_text
     if len(wires) == 1:
@@ -208,11 +208,11 @@ class Fanout:
             sent += len(wires) - start
         self._metrics.delivered(sent, ms_of_id(entries[0].id), time.time())
 
-    def encode(self, wires: list[bytes], encoding: Encoding) -> bytes:
+    def encode(self, wires: list[bytes], encoding: int) -> bytes:
         """The channel's events as frames for a client of this encoding."""
         return encode_events(wires, encoding if may_deflate(self.channel) else encoding & Encoding.BATCH)
 
-    def _make(self, made: list[bytes | None], wires: list[bytes], encoding: Encoding) -> bytes:
+    def _make(self, made: list[bytes | None], wires: list[bytes], encoding: int) -> bytes:
         """Encode for the first subscriber that needs this encoding; the others find it in `made`."""
         frames = made[encoding] = self.encode(wires, encoding)
         if len(wires) == 1:

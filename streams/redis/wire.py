@@ -128,6 +128,8 @@ class Wire(asyncio.Protocol):
             async with asyncio.timeout(timeout_s):
                 return await waiter
         except TimeoutError as error:
+            if waiter.done() and not waiter.cancelled():  # this process stood still, and the reply lay there
+                return waiter.result()
             self.abort()  # what hangs must not leave its answer to the next caller
             raise LogUnavailable(f"Redis did not answer within {timeout_s} s") from error
 

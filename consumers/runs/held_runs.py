@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterator
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -69,6 +70,7 @@ class HeldRuns:
     def __init__(self, parts: WorkerParts) -> None:
         self._parts = parts
         self._held: dict[tuple[str, str], HeldRun] = {}
+        self._taking: dict[tuple[str, str], HeldRun] = {}
         self._hinted = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -78,6 +80,17 @@ class HeldRuns:
         self._held[held.channel.path, held.run_id] = held
         self._parts.metrics.runs_active = len(self._held)
         self._idle.clear()
+
+    @contextlib.contextmanager
+    def taking(self, held: HeldRun) -> Iterator[None]:
+        """Renew the lease from the moment in which it may be ours: the loop may be blocked before we hear that it is."""
+        key = (held.channel.path, held.run_id)
+        self._taking[key] = held
+        try:
+            yield
+        finally:
+            if self._taking.get(key) is held:
+                del self._taking[key]
 
     def remove(self, held: HeldRun) -> None:
         """Forget a run whose segment is over."""
@@ -110,7 +123,7 @@ class HeldRuns:
 
     def under_way(self) -> list[HeldRun]:
         """All of them; any thread may ask."""
-        return list(self._held.values())
+        return [*self._held.values(), *self._taking.values()]
 
     async def retake(self, held: HeldRun) -> None:
         """Take again a lease that has ended, if the run is still ours; stop the run if it has another holder.

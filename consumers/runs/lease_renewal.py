@@ -75,6 +75,7 @@ class LeaseRenewal:
         await self._ending.wait()
         await loops.stop(turns)
         self._calls.close()
+        await asyncio.sleep(0)  # the socket is closed in the loop's next turn
 
     async def _turn(self) -> None:
         """Sees that the loop moves, and renews or releases.

@@ -62,18 +62,19 @@ class SegmentRunner:
             return None
         holder = f"{parts.worker}/{secrets.token_hex(6)}"
         parts.faults.hit("run_before_take")
-        if not await parts.leases.acquire_run(channel, run_id, holder, parts.lease_ms):
-            return None
-        try:
-            writes = await self._take(channel, view, holder)
-        except Fenced:
-            writes = None
-        if writes is None:
-            await parts.leases.release_run(channel, run_id, holder)
-            return None
-        taken = Taken(writes, HeldRun(channel, run_id, view.agent, holder, Control()))
-        self._held_runs.add(taken.held)
-        return taken
+        held = HeldRun(channel, run_id, view.agent, holder, Control())
+        with self._held_runs.taking(held):
+            if not await parts.leases.acquire_run(channel, run_id, holder, parts.lease_ms):
+                return None
+            try:
+                writes = await self._take(channel, view, holder)
+            except Fenced:
+                writes = None
+            if writes is None:
+                await parts.leases.release_run(channel, run_id, holder)
+                return None
+            self._held_runs.add(held)
+        return Taken(writes, held)
 
     async def execute(self, taken: Taken) -> None:
         """Runs a segment that was taken, to one of its ends."""

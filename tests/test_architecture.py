@@ -31,6 +31,7 @@ INNER_ARROWS: Final = {
         "errors": set(),
         "metrics": set(),
         "client": set(),
+        "client_js": set(),
         "web": set(),
         "logs": set(),
         "auth": {"errors"},

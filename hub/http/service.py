@@ -1,4 +1,4 @@
-"""Routes that need no token of a user: health, readiness, metrics, the documents of the two interfaces, the console.
+"""Routes that need no token of a user: health, readiness, metrics, the documents of the two interfaces, the console, hub.js.
 
 The documents are AsyncAPI for the socket and OpenAPI for HTTP. Each is built once and answered from bytes.
 """
@@ -34,6 +34,7 @@ PAGE_HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 _WEB_TYPES: Final = {
+    "d.ts": "application/typescript; charset=utf-8",
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -182,19 +183,42 @@ async def root() -> Response:
 @router.get("/console", include_in_schema=False, dependencies=_OPEN)
 async def console() -> Response:
     """The console's page."""
-    return _web_file("console.html")
+    return _file("hub.web", "console.html")
 
 
 @router.get("/console/{name}", include_in_schema=False, dependencies=_OPEN)
 async def console_file(name: str) -> Response:
     """A file the page loads."""
-    return _web_file(name)
+    return _file("hub.web", name)
 
 
-def _web_file(name: str) -> Response:
-    folder = files("hub.web")
-    known = {entry.name for entry in folder.iterdir()}
-    ending = name.rpartition(".")[2]
-    if name not in known or ending not in _WEB_TYPES:
+# The JavaScript client
+
+
+@router.get("/hub.js", include_in_schema=False, dependencies=_OPEN)
+async def client_script() -> Response:
+    """The JavaScript client: `import { HubClient } from "https://hub.example/hub.js"`."""
+    answer = _file("hub.client_js", "hub.js")
+    answer.headers["X-TypeScript-Types"] = "./hub.d.ts"  # for Deno, which reads no package.json here
+    return answer
+
+
+@router.get("/hub.d.ts", include_in_schema=False, dependencies=_OPEN)
+async def client_types() -> Response:
+    """The types of the JavaScript client."""
+    return _file("hub.client_js", "hub.d.ts")
+
+
+@router.get("/hub/{name}", include_in_schema=False, dependencies=_OPEN)
+async def client_file(name: str) -> Response:
+    """A module of the JavaScript client."""
+    return _file("hub.client_js", "hub", name)
+
+
+def _file(package: str, *path: str) -> Response:
+    *folders, name = path
+    folder = files(package).joinpath(*folders)
+    ending = name.partition(".")[2]
+    if ending not in _WEB_TYPES or name not in {entry.name for entry in folder.iterdir()}:
         return Response("not found", 404)
     return Response(folder.joinpath(name).read_bytes(), 200, PAGE_HEADERS, _WEB_TYPES[ending])

@@ -1,1 +1,1 @@
-"""The console page and the JavaScript client, as files the hub serves."""
+"""The console page, as files the hub serves."""

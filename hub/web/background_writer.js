@@ -1,6 +1,6 @@
 /** A second writer: a client with a socket of its own, which goes on while the page's is cut. @module background_writer */
 
-import { HubClient } from "./hub.js";
+import { HubClient } from "../hub.js";
 
 const EVERY_MS = 200;
 const UNANSWERED_MAX = 20; // beyond it the hub is unreachable; more would only come as a burst afterwards

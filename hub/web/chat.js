@@ -4,7 +4,7 @@ import { ChatStore } from "./chat_store.js";
 import { upload } from "./chat_upload.js";
 import { ChatView } from "./chat_view.js";
 
-/** @typedef {import("./hub.js").HubClient} HubClient */
+/** @typedef {import("../client_js/hub.js").HubClient} HubClient */
 /** @typedef {import("./chat_store.js").Draft} Draft */
 /** @typedef {import("./chat_messages.js").Message} Message */
 
@@ -53,7 +53,7 @@ export class Chat {
     return [...this.#store.drafts.values()].filter(({ status }) => status === "pending").length;
   }
 
-  /** @param {import("./hub_feed.js").Item} item */
+  /** @param {import("../client_js/hub.js").Item} item */
   take(item) {
     this.#store.take(item, Date.now());
     if (item.kind === "event") this.#noteUpload(item.event);
@@ -125,7 +125,7 @@ export class Chat {
     }
   }
 
-  /** @param {import("./hub_feed.js").HubEvent} event */
+  /** @param {import("../client_js/hub.js").HubEvent} event */
   #noteUpload({ type, payload }) {
     if (type === "file.ready") this.#uploads.get(payload.file_id)?.resolve();
     else if (type === "file.upload.failed") this.#uploads.get(payload.upload_id)?.reject(new Error(payload.message));

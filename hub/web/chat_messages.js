@@ -6,7 +6,7 @@
  * @module chat_messages
  */
 
-/** @typedef {import("./hub_feed.js").HubEvent} HubEvent */
+/** @typedef {import("../client_js/hub.js").HubEvent} HubEvent */
 /** @typedef {{id: string, role: "user"|"assistant", actor: {kind: string, id: string}, text: string, parts: any[], parent: string|null,
  *    run: string|null, revision: number, isDeleted: boolean, reactions: Map<string, string[]>, finish: string|null, at: number|null,
  *    command: string|null, reasoning: string, error: string|null, isFromState: boolean}} Message

@@ -6,11 +6,11 @@
  * @module chat_store
  */
 
-import { AnswerText } from "./answer_text.js";
+import { AnswerText } from "../hub.js";
 import { ChatMessages } from "./chat_messages.js";
 
-/** @typedef {import("./hub_feed.js").HubEvent} HubEvent */
-/** @typedef {import("./hub_feed.js").Item} Item */
+/** @typedef {import("../client_js/hub.js").HubEvent} HubEvent */
+/** @typedef {import("../client_js/hub.js").Item} Item */
 /** @typedef {import("./chat_messages.js").Message} Message */
 /** @typedef {{id: string, text: string, agent: string|null, parent: string|undefined, parts: any[], at: number, status: "pending"|"sent"|"failed", problem: string}} Draft
  *    A message of one's own before its event has come back; `id` is its command's. */
@@ -125,7 +125,7 @@ export class ChatStore {
 
   // What comes in
 
-  /** @param {import("./hub_feed.js").Subscribed} told @param {number} nowMs */
+  /** @param {import("../client_js/hub.js").Subscribed} told @param {number} nowMs */
   #subscribed(told, nowMs) {
     this.#seq = told.gap ? told.head.seq : told.head.seq - told.replay;
     this.gap = null;

@@ -1,6 +1,6 @@
 /** Sends one file to where the hub tells, by one PUT, and waits until the hub has verified it. @module chat_upload */
 
-/** @typedef {import("./hub.js").HubClient} HubClient */
+/** @typedef {import("../client_js/hub.js").HubClient} HubClient */
 
 const DIGESTED_MAX_BYTES = 8 * 1024 * 1024; // read into memory for its digest; the hub verifies larger ones by itself
 

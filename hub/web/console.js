@@ -13,7 +13,7 @@ import { showRows } from "./connection_facts.js";
 import { Countdown } from "./countdown.js";
 import { ErrorList, adviceFor } from "./error_list.js";
 import { EventLog } from "./event_log.js";
-import { HubClient, LocalCursors } from "./hub.js";
+import { HubClient, LocalCursors } from "../hub.js";
 import { ReceiptCard } from "./receipt_card.js";
 import { showText } from "./safe_text.js";
 import { claimsOf } from "./token_claims.js";
@@ -44,7 +44,7 @@ const card = new ReceiptCard(at("receipt"), {
 }); // prettier-ignore
 
 /** @type {HubClient|null} */ let hub = null;
-/** @type {import("./hub_feed.js").Subscription|null} */ let subscription = null;
+/** @type {import("../client_js/hub.js").Subscription|null} */ let subscription = null;
 /** @type {BackgroundWriter|null} */ let writer = null;
 /** @type {Chat|null} */ let chat = null;
 const composer = new Composer({
@@ -132,9 +132,9 @@ function tellChat(error) {
 
 // The channel
 
-/** @returns {import("./hub_feed.js").SubscribeOptions} */
+/** @returns {import("../client_js/hub.js").SubscribeOptions} */
 function chosenStart() {
-  /** @type {Record<string, import("./hub_feed.js").SubscribeOptions>} */
+  /** @type {Record<string, import("../client_js/hub.js").SubscribeOptions>} */
   const starts = { rewind: { rewind: REWIND }, all: { after: "0" }, live: { after: "$" }, stored: {} };
   return starts[at("start").value];
 }
@@ -182,7 +182,7 @@ async function offerAgents() {
   }
 }
 
-/** @param {string} channel @param {import("./hub_feed.js").Item} item */
+/** @param {string} channel @param {import("../client_js/hub.js").Item} item */
 function onItem(channel, item) {
   if (channel !== subscription?.channel) return; // handed out while another one was chosen
   chat?.take(item);
@@ -193,13 +193,13 @@ function onItem(channel, item) {
   showFacts();
 }
 
-/** @param {import("./hub_feed.js").EventItem} item */
+/** @param {import("../client_js/hub.js").EventItem} item */
 function onEvent({ event, replayed }) {
   if (replayed) card.arrived(event.seq);
   log.add(event, replayed);
 }
 
-/** @param {import("./hub_feed.js").Subscribed} told */
+/** @param {import("../client_js/hub.js").Subscribed} told */
 function onSubscribed(told) {
   answer = told;
   card.begin();
@@ -207,7 +207,7 @@ function onSubscribed(told) {
   else if (told.state !== undefined) showState(told.state, told.state_at);
 }
 
-/** @param {import("./hub_feed.js").Receipt} receipt */
+/** @param {import("../client_js/hub.js").Receipt} receipt */
 function onReceipt(receipt) {
   const { text, tone } = card.show(receipt);
   log.mark(text, tone);

@@ -1,6 +1,6 @@
 /** The errors a person should know of, with a next step for each. @module error_list */
 
-import { HubError } from "./hub.js";
+import { HubError } from "../hub.js";
 
 const SHOWN_MAX = 20;
 /** Advice by code where the general one would not help a person at this page. @type {Record<number, string>} */

@@ -1,6 +1,6 @@
 /** The table of events: newest last, bounded, everything as text. It knows no sockets. @module event_log */
 
-/** @typedef {import("./hub_feed.js").HubEvent} HubEvent */
+/** @typedef {import("../client_js/hub.js").HubEvent} HubEvent */
 
 const ROWS_MAX = 500; // older ones are in the log; thousands of rows would make a page slow
 const TEXT_MAX = 2_000; // characters of one payload

@@ -1,6 +1,6 @@
 /** The receipt of a replay, compared with the events that arrived on this page. @module receipt_card */
 
-/** @typedef {import("./hub_feed.js").Missing} Missing */
+/** @typedef {import("../client_js/hub.js").Missing} Missing */
 
 /** Counts the replayed events, then compares. */
 export class ReceiptCard {

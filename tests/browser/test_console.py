@@ -106,7 +106,7 @@ async def test_a_token_is_pasted_and_the_page_works_without_a_complaint(
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_label("Token")).to_be_focused()
     assert watched.problems == []
-    assert {url.removeprefix(node.url) for url in watched.requests} >= {"/console", "/console/hub.js"}
+    assert {url.removeprefix(node.url) for url in watched.requests} >= {"/console", "/hub.js", "/hub/client.js"}
 
 
 async def test_a_refused_token_is_explained_with_what_to_do(node: Node, context: BrowserContext, tenant: str) -> None:

@@ -64,7 +64,7 @@ async def test_the_path_of_the_public_address_is_everywhere(redis_url: str, tena
         else:
             where = await stack.enter_async_context(served(create_app(settings(redis_url, **given))))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://{where}"))
-        paths = ("/healthz", "/console", "/console/hub.js", "/asyncapi.json")
+        paths = ("/healthz", "/console", "/console/console.js", "/hub.js", "/hub/client.js", "/asyncapi.json")
         plain = [(await http.get(path)).status_code for path in paths]
         prefixed = [(await http.get(f"/realtime{path}")).status_code for path in paths]
         foreign = (await http.get("/realtimes/healthz")).status_code
@@ -75,7 +75,7 @@ async def test_the_path_of_the_public_address_is_everywhere(redis_url: str, tena
             signed = [await signed_put(a), await signed_put(b)]
         kept = await put(signed[0], where)
 
-    assert plain == prefixed == [200] * 4
+    assert plain == prefixed == [200] * 6
     assert foreign == 404
     assert [one["url"].startswith(PUBLIC) for one in signed] == [True, True]
     assert kept == 200
@@ -87,7 +87,7 @@ async def test_a_hub_mounted_in_an_application(redis_url: str, tenant: str) -> N
     outer = FastAPI(lifespan=lambda _app: hub.router.lifespan_context(hub))
     outer.mount("/apps/hub", hub)
     async with served(outer) as where, httpx.AsyncClient(base_url=f"http://{where}/apps/hub") as http:
-        statuses = [(await http.get(path)).status_code for path in ("/healthz", "/console", "/console/hub.js")]
+        statuses = [(await http.get(path)).status_code for path in ("/healthz", "/console", "/hub.js")]
         async with client(f"ws://{where}/apps/hub/ws", token("a", tenant)) as a:
             said = await a.say("conversation:1", "hi")
             signed = await signed_put(a)

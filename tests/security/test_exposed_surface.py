@@ -132,7 +132,16 @@ async def test_pages_of_ours_run_nothing_foreign(redis_url: str) -> None:
         console = await http.get("/console")
         missing = [
             (await http.get(path)).status_code
-            for path in ("/docs", "/redoc", "/console/../app.py", "/console/%2e%2e%2fapp.py", "/console/__init__.py")
+            for path in (
+                "/docs",
+                "/redoc",
+                "/console/../app.py",
+                "/console/%2e%2e%2fapp.py",
+                "/console/__init__.py",
+                "/hub/../__init__.py",
+                "/hub/%2e%2e%2f__init__.py",
+                "/hub/package.json",
+            )
         ]
 
     policy = console.headers["content-security-policy"]
@@ -140,7 +149,7 @@ async def test_pages_of_ours_run_nothing_foreign(redis_url: str) -> None:
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert console.headers["x-content-type-options"] == "nosniff"
-    assert missing == [404] * 5
+    assert missing == [404] * 8
 
 
 async def test_metrics_need_their_token_where_one_is_set(redis_url: str, tenant: str) -> None:

@@ -16,7 +16,7 @@ REBOUND = "rebind.example"
 async def statuses(node: Node, host: str) -> dict[str, int]:
     """The answers to requests that are addressed to this host name."""
     headers = {"Host": f"{host}:{node.port}"}
-    paths = ("/console", "/console/hub.js", "/v1/channels/team:1/events", "/asyncapi.json", "/healthz")
+    paths = ("/console", "/console/console.js", "/hub.js", "/v1/channels/team:1/events", "/asyncapi.json", "/healthz")
     async with httpx.AsyncClient(base_url=node.url, headers=headers) as http:
         found = {path: (await http.get(path)).status_code for path in paths}
     try:
@@ -28,8 +28,8 @@ async def statuses(node: Node, host: str) -> dict[str, int]:
 
 
 OPEN = {
-    "/console": 200, "/console/hub.js": 200, "/v1/channels/team:1/events": 401, "/asyncapi.json": 200, "/healthz": 200,
-    "/ws": 101,
+    "/console": 200, "/console/console.js": 200, "/hub.js": 200, "/v1/channels/team:1/events": 401, "/asyncapi.json": 200,
+    "/healthz": 200, "/ws": 101,
 }  # fmt: skip # a table
 CLOSED = dict.fromkeys(OPEN, 403) | {"/healthz": 200}
 
@@ -52,7 +52,7 @@ async def test_without_it_the_console_alone_asks(redis_url: str) -> None:
     async with running_node(redis_url, websocket_url=f"wss://{REBOUND}/ws") as node:
         public = await statuses(node, REBOUND)
 
-    assert by_default == OPEN | {"/console": 403, "/console/hub.js": 403}
+    assert by_default == OPEN | {"/console": 403, "/console/console.js": 403}
     assert public == OPEN
 
 

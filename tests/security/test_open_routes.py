@@ -10,7 +10,7 @@ import pytest
 from support.nodes import running_node, token
 
 WARM_ANSWERS = 50
-OPEN_ROUTES = ("/asyncapi.json", "/openapi.json", "/readyz", "/metrics", "/console", "/console/hub.js")
+OPEN_ROUTES = ("/asyncapi.json", "/openapi.json", "/readyz", "/metrics", "/console", "/console/console.js", "/hub.js")
 
 
 @pytest.mark.parametrize("path", ["/asyncapi.json", "/openapi.json"])

@@ -9,7 +9,7 @@ from playwright.async_api import Page
 
 WAIT_S: Final = 30.0
 _MAKE: Final = """async ([url, tokens, isKept]) => {
-    const { HubClient, LocalCursors } = await import("/console/hub.js");
+    const { HubClient, LocalCursors } = await import("/hub.js");
     const provide = () => tokens[Math.min((lab.asked += 1), tokens.length) - 1];
     const token = Array.isArray(tokens) ? provide : tokens;
     const client = new HubClient(url, token, { cursors: isKept ? new LocalCursors("test:") : undefined });

@@ -1,4 +1,4 @@
-/** The hub's refusals, with its advice. @module hub_error */
+/** The hub's refusals, with its advice. @module hub/error */
 
 /** @typedef {"no"|"refresh"|"backoff"|"now"} Retry The hub's advice: never, with a new token, after a pause, at once. */
 

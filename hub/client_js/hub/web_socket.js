@@ -2,12 +2,12 @@
  * One socket from its opening to its end: heartbeats, and an end that is reported once and soon, even where the network
  * swallows it. It reads no messages beyond taking arrays apart; `HubClient` handles them.
  *
- * @module hub_socket
+ * @module hub/web_socket
  */
 
-import { connectionLost } from "./hub_error.js";
+import { connectionLost } from "./error.js";
 
-/** @typedef {import("./hub_error.js").HubError} HubError */
+/** @typedef {import("./error.js").HubError} HubError */
 /** @typedef {{opened(): void, frames(frames: any[]): void, lost(ending: HubError): void}} Owner After `lost` it hears no more. */
 
 const HANDSHAKE_MS = 10_000; // the hub gives a new socket as long (4008)

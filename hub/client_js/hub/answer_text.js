@@ -1,4 +1,4 @@
-/** The text of an answer while it is written (docs/protocol.md#deltas): deltas are applied by offset, in code points. Pure. @module answer_text */
+/** The text of an answer while it is written (docs/protocol.md#deltas): deltas are applied by offset, in code points. Pure. @module hub/answer_text */
 
 /** The tracks of one answer in one attempt. */
 export class AnswerText {

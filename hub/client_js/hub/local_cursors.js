@@ -1,6 +1,6 @@
-/** Cursors that outlive the page, in the browser's localStorage. @module local_cursors */
+/** Cursors that outlive the page, in the browser's localStorage. @module hub/local_cursors */
 
-/** @typedef {import("./hub_feed.js").Cursor} Cursor */
+/** @typedef {import("./feed.js").Cursor} Cursor */
 
 /** A cursor store for `HubClient`; any object with these two methods will do. */
 export class LocalCursors {

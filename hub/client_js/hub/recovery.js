@@ -1,6 +1,6 @@
-/** Decides after a loss: reconnect after a pause, with a new token, or not at all. @module hub_recovery */
+/** Decides after a loss: reconnect after a pause, with a new token, or not at all. @module hub/recovery */
 
-/** @typedef {import("./hub_error.js").HubError} HubError */
+/** @typedef {import("./error.js").HubError} HubError */
 
 /** Tokens in a row that the hub may call expired before their source counts as broken. */
 const REFRESHES_MAX = 2;

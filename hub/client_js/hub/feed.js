@@ -3,7 +3,7 @@
  *
  * No sockets and no timers: `HubClient` asks, feeds it frames, and acts on its answers.
  *
- * @module hub_feed
+ * @module hub/feed
  */
 
 /** @typedef {{after: string, seq?: number, epoch?: string}} Cursor The last event seen in one channel. */

@@ -11,22 +11,22 @@
  *       if (item.kind === "gap") reload(item.state);
  *     }
  *
- * @module hub
+ * @module hub/client
  */
 
-import { HubError, cannotConnect, connectionLost } from "./hub_error.js";
-import { Feed, Subscription } from "./hub_feed.js";
-import { Outbox } from "./hub_outbox.js";
-import { Recovery } from "./hub_recovery.js";
-import { HubSocket } from "./hub_socket.js";
+import { HubError, cannotConnect, connectionLost } from "./error.js";
+import { Feed, Subscription } from "./feed.js";
+import { Outbox } from "./outbox.js";
+import { Recovery } from "./recovery.js";
+import { HubSocket } from "./web_socket.js";
 
 export { LocalCursors } from "./local_cursors.js";
 export { HubError };
 
-/** @typedef {import("./hub_feed.js").Cursor} Cursor */
-/** @typedef {import("./hub_feed.js").SubscribeOptions} SubscribeOptions */
-/** @typedef {import("./hub_outbox.js").Command} Command */
-/** @typedef {import("./hub_outbox.js").Reply} Reply */
+/** @typedef {import("./feed.js").Cursor} Cursor */
+/** @typedef {import("./feed.js").SubscribeOptions} SubscribeOptions */
+/** @typedef {import("./outbox.js").Command} Command */
+/** @typedef {import("./outbox.js").Reply} Reply */
 /** @typedef {{load(channel: string): Cursor|null, save(channel: string, cursor: Cursor): void}} CursorStore */
 /** @typedef {"offline"|"connecting"|"ready"|"waiting"|"closed"} ConnectionState */
 

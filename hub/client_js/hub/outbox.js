@@ -3,10 +3,10 @@
  *
  * Each settles once. After a "later" to one, its channel's commands wait together, so that none overtakes it.
  *
- * @module hub_outbox
+ * @module hub/outbox
  */
 
-import { HubError } from "./hub_error.js";
+import { HubError } from "./error.js";
 
 /** @typedef {{type: string, re: string, channel?: string, payload: any}} Reply */
 /** @typedef {{id: string, channel?: string, text: string, resolve(reply: Reply): void, reject(error: Error): void}} Wanted */

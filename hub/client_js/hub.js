@@ -1,0 +1,20 @@
+/**
+ * The hub's client for JavaScript: follows channels without a hole, sends commands once, comes back after every loss.
+ *
+ * Plain ES modules for browsers and Node 20 or newer: no dependencies, no build. It keeps no state of channels: it hands out
+ * events, gaps and receipts in order and leaves their sum to its user.
+ *
+ *     const hub = new HubClient("https://hub.example", () => fetchToken());
+ *     hub.connect();
+ *     for await (const item of hub.subscribe("conversation:42", { after: "0" })) {
+ *       if (item.kind === "event") show(item.event);
+ *       if (item.kind === "gap") reload(item.state);
+ *     }
+ *
+ * @module hub
+ */
+
+export { AnswerText } from "./hub/answer_text.js";
+export { HubClient } from "./hub/client.js";
+export { HubError } from "./hub/error.js";
+export { LocalCursors } from "./hub/local_cursors.js";

@@ -34,8 +34,9 @@ $(RUNNABLE): pyproject.toml | $(BIN)/python
 run: $(if $(wildcard $(READY)),$(READY),$(RUNNABLE))
 	$(BIN)/hub dev
 
+# Three at once on two cores: half of the time a test waits, for a lease that ends or a process that comes.
 test: setup
-	$(BIN)/pytest -n 2 --dist loadscope
+	$(BIN)/pytest -n 3 --dist loadscope
 
 # What needs a server, on each of the three that are supported.
 test-servers: setup
@@ -54,7 +55,7 @@ check: setup
 # Counted in the test processes alone: nodes and workers that are processes of their own are not, nor are tests marked slow.
 # `make test` judges the tests; under the tracer some are too slow for their own limits, so here only the figure counts.
 coverage: setup
-	-$(BIN)/pytest -q -n 2 --dist loadscope --hypothesis-profile quick -m 'not slow' --cov --cov-report= tests/unit tests/property tests/contract tests/integration
+	-$(BIN)/pytest -q -n 3 --dist loadscope --hypothesis-profile quick -m 'not slow' --cov --cov-report= tests/unit tests/property tests/contract tests/integration
 	$(BIN)/coverage report
 
 # Asks PyPI, for some minutes: no platform that is supported needs a compiler to install the hub.

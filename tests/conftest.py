@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 import support.examples  # noqa: F401 - registers the profiles
+from support.logging_kept import logging_kept
 from support.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def command_line(
             monkeypatch.delenv(name)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
+        with logging_kept(), pytest.raises(SystemExit) as ended:
             main(arguments)
         assert isinstance(ended.value.code, int)
         return ended.value.code, *capsys.readouterr()

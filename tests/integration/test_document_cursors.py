@@ -42,6 +42,7 @@ async def test_a_cursor_goes_when_its_tab_leaves_and_the_other_tabs_stays(redis_
     assert shown == [[("tab-2", {"at": 1})]] * 2
 
 
+@pytest.mark.slow
 async def test_a_page_reloaded_five_times_has_one_cursor(redis_url: str, tenant: str) -> None:
     """Each load is another client whose socket is cut; when their time of grace is over the last one's cursor is left."""
     async with running_node(redis_url) as node, client(node.ws_url, token("watcher", tenant)) as watcher:

@@ -41,6 +41,7 @@ def running(env: dict[str, str]) -> Iterator[str]:
     hub.interrupt()
 
 
+@pytest.mark.slow
 def test_the_first_command_gets_a_result(running: str) -> None:
     """`make run` prints the address, a token and the redis-cli line that README shows."""
     first = shell_blocks(README)[0]
@@ -49,6 +50,7 @@ def test_the_first_command_gets_a_result(running: str) -> None:
     assert_shown(first.shown.replace("8000", "0"), running)
 
 
+@pytest.mark.slow
 def test_the_commands_print_what_readme_shows(running: str, env: dict[str, str], tmp_path: Path) -> None:
     """Every further block runs as it stands, in one shell after the other, and its output is the one shown."""
     program = tmp_path / "resume.py"

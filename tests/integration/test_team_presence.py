@@ -30,6 +30,7 @@ async def post(node: Node, who: str, payload: dict[str, Any]) -> httpx.Response:
         )
 
 
+@pytest.mark.slow
 async def test_a_members_status_ends_with_the_last_device(redis_url: str, tenant: str) -> None:
     """Two tabs on two nodes are two devices for everybody; when both are closed nobody is shown, and the others are told."""
     async with running_node(redis_url) as one, running_node(redis_url) as two:

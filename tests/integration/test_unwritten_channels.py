@@ -18,6 +18,7 @@ FOREVER = -1
 """The answer of TTL for a key that never ends."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["conversation", "team", "document", "agent"])
 async def test_a_channel_nobody_wrote_leaves_no_key_behind(own_redis: RedisServer, kind: str) -> None:
     """A hundred made-up names are subscribed and left again: Redis holds the keys it held before."""

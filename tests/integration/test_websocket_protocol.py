@@ -534,7 +534,7 @@ class TestDeflate:
         squeezer = zlib.compressobj(wbits=-15)
         squeezed = squeezer.compress(bytes(1_000_000)) + squeezer.flush(zlib.Z_SYNC_FLUSH)
         bomb = client_frame(BINARY, squeezed[:-4], reserved=4)
-        with wire_server(is_deflate_accepted=True, loop=loop) as wire, RawSocket(wire.port) as raw:
+        with wire_server(is_deflate_accepted=True, loop=loop, close_timeout_s=120) as wire, RawSocket(wire.port) as raw:
             raw.request(changed={"sec-websocket-extensions": "permessage-deflate"})
             raw.send(client_frame(TEXT, b"pause") + bomb * 30 + close_frame(1000))
             receiver = wire.next_receiver()
@@ -543,6 +543,7 @@ class TestDeflate:
 
             assert raw.close_code() == 4000
             assert raw.ending() == "fin"
+            raw.finish_writing()  # or the server waits for it until its deadline
             assert receiver.next_call("closed") == 4000
 
 

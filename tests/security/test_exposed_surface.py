@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
-import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from hub.logs import configure_logging
 from hub.node.foreign_pages import LINES_MAX, OPEN_MAX
 from support.client_frames import client_frame
+from support.logging_kept import logging_kept
 from support.nodes import SECRET, Node, running_node, token
 from support.raw_socket import RawSocket
 from support.socket_client import SocketClient, client, raw_client
@@ -293,15 +293,10 @@ async def test_a_bomb_is_refused_at_the_limit(redis_url: str, tenant: str, has_t
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
     """Everything this process logs, as the process of a node would write it."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
-    configure_logging(logging.INFO, secrets=[SECRET], stream=stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+    with logging_kept():
+        configure_logging(logging.INFO, secrets=[SECRET], stream=stream)
+        yield stream
 
 
 async def test_a_hostile_client_writes_no_line_and_no_secret(redis_url: str, tenant: str, lines: io.StringIO) -> None:

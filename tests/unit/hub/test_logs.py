@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from hub.auth.tokens import sign
 from hub.logs import DEPTH_MAX, REDACTED, TEXT_CHARS_MAX, Redaction, configure_logging, processors
+from support.logging_kept import logging_kept
 
 SECRET = "canary-secret-of-32-bytes-or-more!"
 TOKEN = sign(SECRET, "alice", "acme", {"conversation:*": ["read"]}, 60, time.time())
@@ -164,19 +165,10 @@ def test_an_object_that_cannot_be_shown_does_not_break_the_line() -> None:
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
     """Logging set up as a process does, and put back."""
-    root, names = (
-        logging.getLogger(),
-        ["uvicorn", "uvicorn.error", "uvicorn.access", "arq", "asyncio", "botocore", "httpx"],
-    )
-    before = root.handlers[:], root.level, {name: logging.getLogger(name).level for name in names}
     stream = io.StringIO()
-    configure_logging(secrets=[SECRET], stream=stream)
-    yield stream
-    root.handlers[:], root.level = before[0], before[1]
-    for name, level in before[2].items():
-        logging.getLogger(name).setLevel(level)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+    with logging_kept():
+        configure_logging(secrets=[SECRET], stream=stream)
+        yield stream
 
 
 def test_lines_of_libraries_pass_the_same_redaction(lines: io.StringIO) -> None:

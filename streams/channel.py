@@ -1,4 +1,4 @@
-"""A channel: the place an event belongs to, named by tenant, kind and name. Pure."""
+"""Channels: each belongs to a tenant, has a kind and a name, and holds one ordered log of events. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ TENANT_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
 _NAME: Final = re.compile(NAME_PATTERN)
 _TENANT: Final = re.compile(TENANT_PATTERN)
 _INTERNED_MAX: Final = 16_384
-"""Channels kept parsed. Smaller costs a parse (2 µs) per frame, larger costs about 500 bytes each, 1,100 with the longest
-names: anybody may name channels, so this is what they can make a node keep, 18 MB."""
+"""Maximum number of parsed channels that are cached. A smaller cache costs a parse (2 µs) per message; a larger one costs about
+500 bytes per channel, 1,100 with the longest names. Any client may name channels, so this bounds the memory that clients can
+make a node use: 18 MB.
+"""
 
 
 class Kind(StrEnum):
@@ -30,14 +32,14 @@ class Kind(StrEnum):
 
 
 class Channel(str):
-    """Tenant, kind and name. Two tenants' channels of one name are two channels.
+    """A channel, identified by tenant, kind and name. Channels of the same name in two tenants are different channels.
 
-    As text it is its path, `tenant:kind:name`, the form in keys and bell entries. No part may hold a colon, so that is
-    unambiguous. The text's hash is computed once, because every event looks it up in several tables.
+    Its text is its path, `tenant:kind:name`, the form used in keys and bell entries. No part may contain a colon, so the path
+    is unambiguous. The hash of the text is computed once, because every event looks it up in several tables.
 
     Attributes:
-        wire: the form on the wire, `kind:name`; the tenant comes from the token and is never written there.
-        path: itself, as plain text.
+        wire: the form on the wire, `kind:name`; the tenant comes from the token and is never sent.
+        path: the same text as a plain `str`.
     """
 
     __slots__ = ("kind", "name", "path", "tenant", "wire")
@@ -49,7 +51,7 @@ class Channel(str):
     path: str
 
     def __new__(cls, tenant: str, kind: Kind, name: str) -> Self:
-        """Build a channel from parts that `parse_channel` has checked."""
+        """Build a channel from parts that `parse_channel` has already checked."""
         path = f"{tenant}:{kind.value}:{name}"
         made = super().__new__(cls, path)
         made.tenant, made.kind, made.name = tenant, kind, name
@@ -57,20 +59,20 @@ class Channel(str):
         return made
 
     def __getnewargs__(self) -> tuple[str, Kind, str]:  # type: ignore[override]  # a text's own are one text
-        """The arguments that rebuild it, for copies."""
+        """The constructor arguments; `copy` and `pickle` rebuild the channel from them."""
         return self.tenant, self.kind, self.name
 
     def partition_of(self, count: int) -> int:
-        """The partition of `count` this channel lives in: CRC16 (XMODEM, as Redis Cluster uses) of the path."""
+        """The channel's partition, out of `count`: CRC16 (XMODEM, as in Redis Cluster) of the path, modulo `count`."""
         return crc_hqx(self.encode(), 0) % count
 
 
 @lru_cache(maxsize=_INTERNED_MAX)
 def parse_channel(tenant: str, wire: str) -> Channel:
-    """Read `kind:name` as a channel of `tenant`.
+    """Parse `kind:name` as a channel of `tenant`.
 
     Raises:
-        MalformedChannel: unknown kind, or a name or tenant outside the grammar.
+        MalformedChannel: the kind is unknown, or the name or tenant does not match the grammar.
     """
     kind, _, name = wire.partition(":")
     if kind not in Kind._value2member_map_:
@@ -83,6 +85,6 @@ def parse_channel(tenant: str, wire: str) -> Channel:
 
 
 def channel_from_path(path: str) -> Channel:
-    """The channel a `path` names, as keys and bell entries write it."""
+    """Rebuild a channel from its `path`, the form in keys and bell entries."""
     tenant, _, wire = path.partition(":")
     return parse_channel(tenant, wire)

@@ -1,8 +1,8 @@
-"""Stream ids, cursors, and the decision whether a cursor can be resumed. Pure.
+"""Stream IDs, cursors, and the decision whether a reader can resume from a cursor. Pure.
 
-An id is `<milliseconds since 1970>-<number>`, as Redis mints it. Alone it cannot prove that nothing is missing: ids are sparse,
-and a promoted replica may mint ids below ones that clients hold. The dense `seq` beside it can. `judge` holds a
-cursor against what one look at the log found.
+An ID is `<milliseconds since 1970>-<number>`, as Redis assigns it. An ID alone cannot prove that nothing is missing: IDs have
+gaps, and a promoted replica may assign IDs below ones that clients already hold. `seq`, which has no gaps, can. `judge`
+compares a cursor with the positions read from the log.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Final, NamedTuple
 from streams.errors import MalformedCursor
 
 START: Final = "0"
-"""The id before every entry; the head of an empty channel."""
+"""The ID before every entry, and the head of an empty channel."""
 _ID: Final = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
 
 
 def is_id(text: str) -> bool:
-    """True for a full id, `ms-n`."""
+    """True if the text is a complete ID, `ms-n`."""
     return _ID.fullmatch(text) is not None
 
 
 def id_order(event_id: str) -> tuple[int, int]:
-    """The id as numbers, for comparison. `0` sorts before every entry.
+    """The ID as a pair of numbers, for comparison. `0` sorts before every entry.
 
     Raises:
-        MalformedCursor: not `ms-n` and not `0`.
+        MalformedCursor: the text is neither `ms-n` nor `0`.
     """
     if event_id == START:
         return (0, 0)
@@ -39,16 +39,16 @@ def id_order(event_id: str) -> tuple[int, int]:
 
 
 def ms_of_id(event_id: str | bytes) -> int:
-    """The time Redis took the entry in, in milliseconds since 1970 by its clock."""
+    """The time at which Redis stored the entry, by its clock, in milliseconds since 1970."""
     return int(event_id.partition("-")[0] if isinstance(event_id, str) else event_id.partition(b"-")[0])
 
 
 LIVE: Final = "$"
-"""The cursor of whoever wants only later events."""
+"""The cursor of a reader that wants only future events."""
 
 
 class Position(NamedTuple):
-    """A place in a channel's log: an entry's ID and its seq."""
+    """A place in a channel's log: the ID of an entry and its seq."""
 
     id: str
     seq: int
@@ -56,7 +56,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last event a reader has seen. `seq` and `epoch` make the check exact; either may be unknown."""
+    """The last event that a reader has seen. The check is exact if `seq` and `epoch` are given; both are optional."""
 
     after: str
     seq: int | None = None
@@ -65,14 +65,14 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The position of a channel's log at one moment.
+    """A channel's log at one moment: its ends, and the entries around a cursor.
 
     Attributes:
-        head: the newest event, or the floor where none is kept; `("0", 0)` for an empty channel.
+        head: the newest event, or the floor if no event is kept; `("0", 0)` for an empty channel.
         floor: the newest event that was trimmed away; `("0", 0)` when none was.
         prev: the newest kept event at or before the cursor.
         next: the oldest kept event after the cursor.
-        live_id: the newest entry of the live lane.
+        live_id: the ID of the newest entry of the live lane.
     """
 
     epoch: str
@@ -84,7 +84,7 @@ class Look:
 
 
 class GapReason(StrEnum):
-    """The reasons for which a cursor cannot be resumed."""
+    """The reasons why a cursor cannot be resumed."""
 
     TRIMMED = "trimmed"
     EPOCH_CHANGED = "epoch_changed"
@@ -94,7 +94,7 @@ class GapReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The events missing: `from_seq` to `to_seq`, both included; None where it cannot be known."""
+    """The missing events, `from_seq` to `to_seq` inclusive; None where a bound is unknown."""
 
     reason: GapReason
     from_seq: int | None = None
@@ -103,7 +103,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Resumable:
-    """Everything after this position follows, without a hole."""
+    """The cursor can be resumed: every event after this position is still in the log."""
 
     after: Position
 
@@ -112,7 +112,9 @@ _UNKNOWN: Final = Gap(GapReason.CURSOR_UNKNOWN)
 
 
 def judge(cursor: Cursor, look: Look) -> Resumable | Gap:
-    """Judges a cursor against a look at the log (the rows of `tests/unit/streams/test_cursor.py`).
+    """Decides whether a cursor can be resumed, given the state of the log.
+
+    The rows of `tests/unit/streams/test_cursor.py` list the cases.
 
     Raises:
         MalformedCursor: `after` is not an ID.
@@ -129,12 +131,12 @@ def _judge_by_seq(after: str, seq: int, look: Look) -> Resumable | Gap:
     if look.prev is not None:
         if look.prev == (after, seq):
             return _unless_hole(look.prev, look)
-        # The entry was taken out of the middle: nothing after it is missing as long as no other event has its seq.
+        # The entry was deleted from the middle of the stream: nothing after it is missing unless another event has its seq.
         is_unbroken = (
             look.next is not None and look.next.seq == seq + 1 and look.prev.id != after and look.prev.seq < seq
         )
         return Resumable(Position(after, seq)) if is_unbroken else _UNKNOWN
-    # Nothing at or before the cursor is kept. What the oldest kept event says counts more than the floor.
+    # Nothing at or before the cursor is kept. The seq of the oldest kept event is more reliable than the stored floor.
     gone_to = look.next.seq - 1 if look.next else look.floor.seq
     if seq != gone_to:
         return Gap(GapReason.TRIMMED, seq + 1, gone_to) if seq < gone_to else _UNKNOWN
@@ -153,14 +155,14 @@ def _judge_by_id(after: str, look: Look) -> Resumable | Gap:
 
 
 def _unless_hole(seen: Position, look: Look) -> Resumable | Gap:
-    """Resumable after an entry that is still there, unless the events after it are missing."""
+    """Resumable after an entry that is still in the log, unless events after it are missing."""
     if look.next is not None and look.next.seq != seen.seq + 1:
         return Gap(GapReason.TRIMMED, seen.seq + 1, look.next.seq - 1)
     return Resumable(seen)
 
 
 def limit_replay(verdict: Resumable | Gap, head: Position, most_events: int) -> Resumable | Gap:
-    """Turn a resume of more than `most_events` into a gap: an unbounded replay can kill a small Redis."""
+    """Turn a resume of more than `most_events` events into a gap: an unbounded replay can bring down a small Redis."""
     if isinstance(verdict, Resumable) and head.seq - verdict.after.seq > most_events:
         return Gap(GapReason.TOO_FAR, verdict.after.seq + 1, head.seq)
     return verdict

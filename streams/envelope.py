@@ -1,7 +1,7 @@
-"""Events on their way into and out of the log. Pure.
+"""Events before they are appended and after they are read back. Pure.
 
-A `Draft` is an event about to be appended. An `Entry` is an event read back: its fields are the stored bytes, and
-`Entry.wire` joins them into the JSON every reader gets, so any two readers see equal bytes for one seq.
+A `Draft` is an event about to be appended. An `Entry` is an event read back: its fields are the stored bytes, and `Entry.wire`
+joins them into the JSON that every reader gets, so any two readers see equal bytes for one seq.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streams.channel import Channel
 
 
 class Lane(StrEnum):
-    """The destination of an event: the durable stream, the short live stream beside it, or one connection only."""
+    """The destination of an event: the channel's durable stream, its short live stream, or a single connection."""
 
     EVENTS = "events"
     LIVE = "live"
@@ -24,7 +24,7 @@ class Lane(StrEnum):
 
 
 class Durability(StrEnum):
-    """The failures that an acknowledged event survives. The ack names it."""
+    """The failures that an acknowledged event survives. Each acknowledgement states its level."""
 
     MEMORY = "memory"
     FSYNC = "fsync"
@@ -32,7 +32,7 @@ class Durability(StrEnum):
 
 
 class Actor(NamedTuple):
-    """The cause of an event: a person, an agent or the hub."""
+    """The author of an event: a person, an agent or the hub."""
 
     kind: str
     id: str
@@ -44,15 +44,16 @@ SYSTEM: Final = Actor("system", "hub")
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A compare-and-set on one hash of the channel's partition, carried out in the script that appends the event.
+    """A compare-and-set on one hash of the channel's partition, carried out by the script that appends the event.
 
     Attributes:
-        name: which hash: the key is `hub:{p}:<tenant>:guard:<name>`, e.g. `run:r1`. A name that ends in `@id` names the
-            hash of the event that is being appended: it does not exist before, so it is not looked at, only set.
-        checks: (field, operator, value) triples, all of which must hold. Operators: `eq` (value "" = absent or empty),
-            `ne`, `free_or` (absent, or the value), `in` (value is comma-separated), `lt`, `le` (numbers; absent counts as 0),
-            `newer` (value is the id of a later event than the one there; absent is before all).
-        sets: (field, value) pairs written when the event is appended. `@id` and `@seq` stand for the new event's.
+        name: selects the hash: its key is `hub:{p}:<tenant>:guard:<name>`, e.g. `run:r1`. If the name ends in `@id`, the ID of
+            the new event takes its place; such a hash cannot exist yet, so it is set without being checked.
+        checks: (field, operator, value) triples, all of which must hold. Operators: `eq` (value "" = absent or empty), `ne`,
+            `free_or` (absent, or equal to the value), `in` (value is a comma-separated list), `lt`, `le` (numbers; absent
+            counts as 0), `newer` (the value is the ID of an event later than the stored one; an absent field is older than
+            every ID).
+        sets: (field, value) pairs written when the event is appended. `@id` and `@seq` are replaced by the new event's.
         increments: fields raised by one; their new values come back in `Appended.results`, in this order.
         decrements: fields lowered by one; their new values are not returned.
         removes: fields deleted.
@@ -70,14 +71,14 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class OpenText:
-    """The effect of an append on the stored text of an answer in progress (the channel's `…:open` hash).
+    """The change that an append makes to the stored text of an answer in progress (the channel's `…:open` hash).
 
-    A delta extends the text of its track only if its `offset` equals the length stored so far, so a repeated delta changes
-    nothing. `text=None` deletes everything stored for the message: its end was appended. `is_reset` cuts the
-    text track to `end` code points and deletes the reasoning.
+    A delta extends the text of its track only if its `offset` equals the stored length, so a repeated delta changes nothing.
+    `text=None` deletes everything stored for the message, because its end was appended. `is_reset` cuts the text track to `end`
+    code points and deletes the reasoning.
 
     Attributes:
-        offset: code points stored before. Counted in Unicode code points, like `end`.
+        offset: the stored length before the delta. Counted in Unicode code points, like `end`.
     """
 
     message_id: str
@@ -95,11 +96,11 @@ class Draft:
     """An event to append.
 
     Attributes:
-        data: the payload as JSON, validated; it is stored and sent as these bytes.
-        command: idempotency key within (tenant, user); None appends without a look-up.
-        meta: `correlation` and `causation` of a derived event; `command` is added by the append.
+        data: the payload as validated JSON, stored and sent byte for byte.
+        command: idempotency key, unique per tenant and user; None skips the duplicate check.
+        correlation, causation: the `meta` of an event derived from another; the append adds `command` to it.
         guards: conditions and effects, all checked before anything is written.
-        is_wanted: some handler handles it: a work entry is written with it.
+        is_wanted: at least one handler processes this event, so a work entry is written with it.
     """
 
     channel: Channel
@@ -117,10 +118,11 @@ class Draft:
 
 
 class Appended(NamedTuple):
-    """The script's answer for one draft.
+    """The result of appending one draft.
 
-    `results` are the new values of the guards' increments. A duplicate repeats the first answer, results included.
-    Live entries have an id of their lane and seq 0. `is_first` is true when the channel had never been written to.
+    `results` holds the new values of the fields that the guards increment. A duplicate returns the first result again,
+    `results` included. Entries of the live lane have an ID of that lane and seq 0. `is_first` is true if this was the channel's
+    first event.
     """
 
     id: str
@@ -132,11 +134,11 @@ class Appended(NamedTuple):
 
 
 DAMAGED: Final = b"damaged"
-"""Stands in place of the type of an event whose bytes are not those that were appended. No event of the catalogue is named so."""
+"""Replaces the type of an event whose stored bytes do not match their checksum. No event type has this name."""
 
 
 class Entry(NamedTuple):
-    """One stored event of the events lane, as bytes. `live` entries have seq 0 and are sent without id and seq."""
+    """One stored event, as bytes. An entry of the live lane has seq 0 and is sent without ID and seq."""
 
     id: bytes
     seq: int
@@ -147,7 +149,7 @@ class Entry(NamedTuple):
     meta: bytes
 
     def wire(self, channel: bytes) -> bytes:
-        """The event as JSON on the wire (docs/protocol.md#messages), by joining bytes; `channel` is its `kind:name`."""
+        """The event as JSON for the wire (docs/protocol.md#messages), built by joining bytes; `channel` is its `kind:name`."""
         meta = b"" if self.meta == b"{}" else b',"meta":' + self.meta
         head = b'{"id":"%b","seq":%d,' % (self.id, self.seq) if self.seq else b"{"
         return b'%b"channel":"%b","type":"%b","v":%b,"actor":%b%b,"payload":%b}' % (
@@ -162,24 +164,24 @@ class Entry(NamedTuple):
 
     @property
     def is_damaged(self) -> bool:
-        """Its stored bytes did not match their checksum: only id and seq remain."""
+        """True if the stored bytes did not match their checksum; then only ID and seq are available."""
         return self.type == DAMAGED
 
     @property
     def payload(self) -> dict[str, Any]:
-        """The parsed payload. For folds and handlers; never used between stream and socket."""
+        """The parsed payload, for folds and handlers. The path from stream to socket never parses it."""
         value: dict[str, Any] = json.loads(self.data)
         return value
 
 
 def read_entry(raw: Sequence[Any]) -> Entry:
-    """An entry of an events lane as XRANGE and XREAD return it: `[id, [name, value, …]]`, the fields in stored order."""
+    """Read an entry of an events lane as XRANGE and XREAD return it: `[id, [name, value, …]]`, fields in stored order."""
     f = raw[1]
     return Entry(raw[0], int(f[1]), f[3], f[5], f[7], f[9], f[11])
 
 
 def read_live_entry(raw: Sequence[Any]) -> Entry:
-    """An entry of a live lane: the same fields without seq."""
+    """Read an entry of a live lane, which has the same fields except seq."""
     f = raw[1]
     return Entry(raw[0], 0, f[1], f[3], f[5], f[7], f[9])
 
@@ -193,7 +195,7 @@ def until_damage(entries: list[Entry]) -> list[Entry]:
 
 
 def unbroken(entries: list[Entry], after_seq: int) -> list[Entry]:
-    """The entries that follow `after_seq` without a hole: all of them, or those before the first missing one."""
+    """The entries that follow `after_seq` without a hole: all of them, or those before the first missing event."""
     if entries and entries[0].seq == after_seq + 1 and entries[-1].seq == after_seq + len(entries):
         return entries
     count = 0

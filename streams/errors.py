@@ -1,4 +1,4 @@
-"""The errors of the log. Pure."""
+"""The errors that the log raises. Pure."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ class MalformedChannel(StreamsError):
 
 
 class MalformedCursor(StreamsError):
-    """The text is not a Redis Stream ID, `0` or `$`."""
+    """The text is neither a Redis Stream ID nor `0` nor `$`."""
 
 
 class LogUnavailable(StreamsError):
-    """Redis is unreachable or too slow. Nothing was stored, or the same command id may safely be sent again."""
+    """Redis is unreachable or too slow. If the outcome is unknown, the same command ID may safely be sent again."""
 
 
 class RightMissing(LogUnavailable):
-    """Redis refuses the hub's user until an operator grants it the right. The same call may be made again then."""
+    """The hub's Redis user lacks a permission. The same call may be repeated once an operator has granted it."""
 
 
 class ConfigurationRefused(StreamsError):
-    """The Redis server must not be used as it is set up; the text names the setting and what is needed."""
+    """The Redis server's configuration is unsafe for the log; the text names the setting and the required value."""
 
 
 class RecordDamaged(StreamsError):
-    """The record of a channel beside its events is not one that the hub wrote."""
+    """A channel's record in Redis does not have the form in which the hub writes it."""
 
 
 class IdempotencyConflict(StreamsError):
-    """The command id was used before, by the same user, with another body."""
+    """The same user already used the command ID with a different body."""
 
 
 class CommandIdsFull(StreamsError):
-    """The user sent more commands than are remembered; nothing was stored. The same id may be sent again later."""
+    """The user has sent more commands than can be remembered; nothing was stored. The same ID may be sent again later."""
 
 
 class GuardRefused(StreamsError):
-    """A guard of the draft did not hold when the script looked.
+    """A guard of the draft did not hold; nothing was stored.
 
     Attributes:
         field: the guarded field that did not match.
-        present: what it holds now; None when it holds nothing.
+        present: its current value; None when it has none.
     """
 
     def __init__(self, field: str, present: str | None) -> None:
@@ -54,9 +54,9 @@ class GuardRefused(StreamsError):
 
 
 class CommandRefused(Exception):
-    """Redis rejected a command as wrong: a key holds something the hub did not write, or a group or a stream is gone.
+    """Redis rejected a command as invalid: a key holds data that the hub did not write, or a group or stream is missing.
 
-    Not a `StreamsError`: a caller that does not expect it has hit a bug, and the client only learns of an internal error.
+    Not a `StreamsError`: a caller that does not expect it has hit a bug, and the client gets an internal error.
 
     Attributes:
         code: the first word of the reply, such as WRONGTYPE.

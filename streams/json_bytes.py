@@ -1,7 +1,7 @@
-"""JSON as values and as compact bytes, for the whole tree, and text as UTF-8 can hold it. Pure.
+"""Conversion between JSON values and compact JSON bytes for all packages, and repair of text that UTF-8 cannot encode. Pure.
 
-One value built in one order gives one byte string. Keys keep the order they were built in (a payload's own order, or the
-order a `render` writes them); they are not sorted, because stored payloads are shown as sent.
+A value always gives the same bytes. Object keys keep their insertion order; they are not sorted, because stored payloads are
+shown as they were sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ JsonObject: TypeAlias = dict[str, Json]
 
 
 def _finite(literal: str) -> float:
-    """A JSON float; 1e400 is refused, since its infinity could never be written back."""
+    """Parse a float; 1e400 is refused, since the resulting infinity could not be written as JSON."""
     value = float(literal)
     if not isfinite(value):
         raise ValueError("a number is too large")
@@ -32,14 +32,14 @@ _ASCII_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"
 
 
 def parse(data: bytes) -> Json:
-    """Read one JSON value.
+    """Parse one JSON value.
 
-    `raw_decode` takes a third of the time of `json.loads` on a chat message; only JSON with surrounding whitespace, which the
-    hub never stores, needs the slower way.
+    `raw_decode` takes a third of the time of `json.loads` on a chat message; JSON with surrounding whitespace, which the hub
+    never stores, takes the slower path.
 
     Raises:
-        ValueError: not JSON, not UTF-8, or a number without a finite value.
-        RecursionError: nested deeper than the interpreter's stack.
+        ValueError: the data is not JSON or not UTF-8, or contains a number without a finite value.
+        RecursionError: it is nested deeper than the interpreter's stack.
     """
     text = data.decode()
     try:
@@ -55,11 +55,11 @@ def parse(data: bytes) -> Json:
 def to_json(value: object) -> bytes:
     """The value as compact JSON in UTF-8, keys in insertion order.
 
-    A lone surrogate, which UTF-8 cannot write, causes the whole value to be written in ASCII with escapes.
+    If it contains a lone surrogate, which UTF-8 cannot encode, the whole value is written in ASCII with escapes.
 
     Raises:
-        ValueError: it holds a number without a finite value.
-        TypeError: it holds something that JSON cannot express.
+        ValueError: it contains a number without a finite value.
+        TypeError: it contains something that JSON cannot express.
     """
     try:
         return _ENCODER.encode(value).encode()
@@ -70,7 +70,7 @@ def to_json(value: object) -> bytes:
 def weigh(value: Json, weight_max: int) -> tuple[int, int]:
     """The weight and the depth of a value: characters of text plus 8 for each node, and levels of nested containers.
 
-    Walks level by level and stops beyond `weight_max`, so that no value exhausts our time or stack.
+    Walks level by level and stops beyond `weight_max`, so that no value exhausts time or the call stack.
     """
     weight, depth = 0, 0
     level = [value]
@@ -93,12 +93,15 @@ def weigh(value: Json, weight_max: int) -> tuple[int, int]:
 
 
 def joined(text: str) -> str:
-    """The text with each pair of surrogates joined into its character, and each lone one replaced by U+FFFD."""
+    """The text with each surrogate pair joined into its character, and each lone surrogate replaced by U+FFFD."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def split_half(text: str) -> tuple[str, str]:
-    """The text and the first half of a character at its end, if there is one: the next piece may bring the other."""
+    """Split off a high surrogate at the end of the text, since the next piece may begin with its other half.
+
+    Returns the text without it, and the surrogate or "".
+    """
     return (text[:-1], text[-1]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")

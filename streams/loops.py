@@ -1,8 +1,7 @@
-"""The background loops of a process, supervised: a loop that fails is restarted, counted, reported, and logged once per change.
+"""Supervision of a process's background loops: a failing loop is restarted, counted, reported, and logged once per change.
 
-`until_reachable` is the wait of a process that starts before its Redis.
-
-Nodes and workers give every loop to a `Loops`. Readiness asks it which of them fail, metrics how often they did.
+Nodes and workers run every loop through a `Loops`. The readiness check asks it which loops fail, and the metrics show how often
+each has failed. `until_reachable` is for a process that may start before its Redis.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from streams.errors import CommandRefused, ConfigurationRefused, LogUnavailable,
 
 RETRY_MIN_S: Final = 0.25
 RETRY_MAX_S: Final = 2.0
-"""Longest pause before a loop that failed is tried again: what depends on Redis must heal well within a lease of 8 s."""
+"""Longest pause before a failed loop is retried; loops that need Redis must recover well within a lease of 8 s."""
 STEADY_S: Final = 2.0
-"""A loop without turns counts as working again after so long without a failure."""
+"""Seconds without a failure after which a loop that has no turns counts as working again."""
 STALLED_S: Final = 30.0
-"""A turn that takes longer is told by readiness. The longest wait inside one is a call's timeout of 5 s, a few times over."""
+"""A turn that takes longer is reported by the readiness check. The longest wait within a turn is a few call timeouts of 5 s."""
 WAIT_S: Final = 0.5
 TELL_EVERY_S: Final = 10.0
-"""Between two lines of the log about the same wait."""
+"""Interval between two log lines about the same wait."""
 _CANCELS_MAX: Final = 20
 _CANCEL_AGAIN_S: Final = 0.5
 
@@ -35,10 +34,10 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Loop:
-    """One loop: its task, and whether it works.
+    """One supervised loop: its task and its state.
 
     Attributes:
-        error: the current failure, as reported; None while it works.
+        error: the current failure, as reported; None while the loop works.
     """
 
     def __init__(self, name: str, failures: Counter[str], retry_max_s: float) -> None:
@@ -53,7 +52,7 @@ class Loop:
 
     @property
     def trouble(self) -> str | None:
-        """A sentence for readiness; None while the loop works."""
+        """A sentence for the readiness check; None while the loop works."""
         if self.error is not None:
             return f"{self.name} fails: {self.error}"
         if self.task is not None and self.task.done():
@@ -63,7 +62,7 @@ class Loop:
         return None
 
     async def stop(self) -> None:
-        """Cancel it and wait for its end. A cancellation can be lost inside a client library, so it is repeated."""
+        """Cancel the task and wait for its end. A client library can swallow a cancellation, so it is repeated."""
         for _ in range(_CANCELS_MAX):
             if self.task is None or self.task.done():
                 return
@@ -72,7 +71,7 @@ class Loop:
         _log.error("the loop %s does not end", self.name)
 
     async def take_turns(self, turn: Callable[[], Awaitable[object]], every_s: float, first_after_s: float) -> None:
-        """Take a turn after each pause, for ever."""
+        """Call `turn` repeatedly, for ever, with a pause before each call."""
         pause_s = first_after_s
         while True:
             await asyncio.sleep(pause_s)
@@ -88,7 +87,7 @@ class Loop:
                 self._turn_since = None
 
     async def keep(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Run work that has no end, and run it again whenever it ends."""
+        """Run work that should never end, and run it again whenever it ends."""
         while True:
             steady = asyncio.get_running_loop().call_later(STEADY_S, self._worked)
             try:
@@ -101,7 +100,7 @@ class Loop:
             await asyncio.sleep(pause_s)
 
     def _failed(self, error: Exception) -> float:
-        """Count and log a failure. Returns the pause before the next try."""
+        """Count and log a failure. Returns the pause in seconds before the next attempt."""
         self._failures[self.name] += 1
         if self._failing_as is not type(error):
             is_fault = not isinstance(error, StreamsError)
@@ -114,7 +113,7 @@ class Loop:
             str(error) if isinstance(error, StreamsError | CommandRefused) else "an internal error; see the log"
         )
         pause_s, self._retry_s = self._retry_s, min(self._retry_s * 2, self._retry_max_s)
-        return min(pause_s, self._retry_max_s) * random.uniform(0.75, 1.0)  # processes must not try in step
+        return min(pause_s, self._retry_max_s) * random.uniform(0.75, 1.0)  # jitter against retries in step
 
     def _worked(self) -> None:
         if self.error is not None:
@@ -138,7 +137,10 @@ class Loops:
         self, name: str, turn: Callable[[], Awaitable[object]], every_s: float, *, first_after_s: float | None = None,
         retry_max_s: float = RETRY_MAX_S,
     ) -> Loop:  # fmt: skip # its arguments in two groups
-        """Take turns, the first one after `every_s` or `first_after_s`. A turn that raises is retried after a pause."""
+        """Start a loop that calls `turn` every `every_s` seconds, first after `first_after_s`.
+
+        A turn that raises is retried after a pause.
+        """
         loop = self._new(name, retry_max_s)
         loop.task = asyncio.create_task(
             loop.take_turns(turn, every_s, every_s if first_after_s is None else first_after_s), name=name
@@ -146,41 +148,41 @@ class Loops:
         return loop
 
     def keep(self, name: str, work: Callable[[], Awaitable[object]]) -> Loop:
-        """Run work that has no end; it is run again if it raises or returns. Its state is in its object."""
+        """Start a loop that runs work without an end; the work is run again if it raises or returns, and keeps its own state."""
         loop = self._new(name, RETRY_MAX_S)
         loop.task = asyncio.create_task(loop.keep(work), name=name)
         return loop
 
     @property
     def working(self) -> dict[str, bool]:
-        """The names of the loops, each with true if it works."""
+        """For each loop, by name, true if it works."""
         found: dict[str, bool] = {}
         for loop in self._loops:
             found[loop.name] = found.get(loop.name, True) and loop.trouble is None
         return found
 
     def troubles(self) -> list[str]:
-        """A sentence for each loop that does not work."""
+        """One sentence for each failing loop."""
         return [trouble for loop in self._loops if (trouble := loop.trouble) is not None]
 
     async def stop(self, *loops: Loop) -> None:
-        """Ends these loops, which are then no longer watched."""
+        """End these loops and stop supervising them."""
         await asyncio.gather(*(loop.stop() for loop in loops))
         self._loops = [loop for loop in self._loops if loop not in loops]
 
     def _new(self, name: str, retry_max_s: float) -> Loop:
         loop = Loop(name, self.failures, retry_max_s)
         self._loops.append(loop)
-        self.failures[name] += 0  # shown as 0 before the first failure
+        self.failures[name] += 0  # so that metrics show 0 before the first failure
         return loop
 
 
 async def until_reachable(attempt: Callable[[], Awaitable[T]], *, is_refusal_final: bool = True) -> T:
-    """Retry an action that needs Redis until it succeeds, logging at once and every 10 s.
+    """Retry an action that needs Redis until it succeeds, logging at once and then every 10 s.
 
     Args:
-        attempt: leaves nothing behind when it fails.
-        is_refusal_final: raise when Redis is configured in a way that cannot be used; else wait until it is fixed.
+        attempt: the action; a failed attempt must leave nothing behind.
+        is_refusal_final: raise if Redis is configured in a way that cannot be used; otherwise wait until that is fixed.
 
     Raises:
         ConfigurationRefused: see `is_refusal_final`.
@@ -195,4 +197,4 @@ async def until_reachable(attempt: Callable[[], Awaitable[T]], *, is_refusal_fin
             if monotonic() - told_at >= TELL_EVERY_S:
                 told_at = monotonic()
                 _log.warning("not ready, waiting for Redis: %s", error)
-        await asyncio.sleep(WAIT_S * random.uniform(0.5, 1.0))  # processes must not try in step
+        await asyncio.sleep(WAIT_S * random.uniform(0.5, 1.0))  # jitter against retries in step

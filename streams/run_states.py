@@ -1,6 +1,6 @@
 """The states of a run and the transitions between them (docs/protocol.md#runs). Pure.
 
-The script that appends a run's events enforces this table: `sources` is what its guards compare with.
+The script that appends a run's events enforces this table: its guards compare the current state with `sources`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ TRANSITIONS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
         "expired": _NONE,
     }
 )
-"""State → the states it may become."""
+"""For each state, the states that may follow it."""
 
 OPEN_STATES: Final = tuple(state for state, following in TRANSITIONS.items() if following)
 FINAL_STATES: Final = tuple(state for state, following in TRANSITIONS.items() if not following)
-"""The states that end a run; exactly one `agent.complete` brings one of them."""
+"""The states that end a run; each is entered with the run's only `agent.complete`."""
 
 OUTCOMES: Final[Mapping[str, RunState]] = MappingProxyType(
     {
@@ -38,16 +38,16 @@ OUTCOMES: Final[Mapping[str, RunState]] = MappingProxyType(
         "expired": "expired",
     }
 )
-"""`agent.complete.outcome` → the state it brings."""
+"""The final state for each value of `agent.complete.outcome`."""
 
 QUEUED_MS_MAX: Final = 600_000
-"""A run nobody took within ten minutes has no worker to wait for."""
+"""Maximum time in `queued`: if no worker took the run within ten minutes, none is available."""
 RUNNING_MS_DEFAULT: Final = 600_000
-"""The limit of a segment whose invoker gave no `deadline_ms`."""
+"""Maximum duration of a segment if the client gave no `deadline_ms`."""
 WAITING_MS_DEFAULT: Final = 86_400_000
-"""The limit of a wait without an `expires_at`: a person may answer tomorrow."""
+"""Maximum wait for an answer without an `expires_at`: a person may answer the next day."""
 CANCELLING_MS_MAX: Final = 15_000
-"""5 s of good will, a hard stop, and the reaper for a worker that is gone."""
+"""Maximum time in `cancelling`: 5 s for a graceful stop, then a forced stop, then the reaper in case the worker is dead."""
 
 
 def sources(following: RunState) -> tuple[RunState, ...]:

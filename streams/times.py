@@ -1,4 +1,4 @@
-"""RFC 3339 times as milliseconds since 1970, and back. Pure."""
+"""Conversion between RFC 3339 times and milliseconds since 1970. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def milliseconds_of_text(text: str) -> int:
-    """An RFC 3339 time as milliseconds since 1970; finer fractions are cut off.
+    """Convert an RFC 3339 time to milliseconds since 1970, rounded down.
 
     Raises:
-        ValueError: not a time, or one without an offset from UTC.
+        ValueError: the text is not a time, or has no UTC offset.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
@@ -22,7 +22,7 @@ def milliseconds_of_text(text: str) -> int:
 
 
 def milliseconds_of(moment: datetime) -> int:
-    """A moment with its offset from UTC, as milliseconds since 1970."""
+    """Convert a time with a UTC offset to milliseconds since 1970."""
     return (moment - _EPOCH) // _MILLISECOND
 
 
@@ -30,6 +30,6 @@ def rfc3339(at_ms: int) -> str:
     """The time in wire form: RFC 3339, UTC, milliseconds, `Z`.
 
     Raises:
-        OverflowError: beyond the year 9999.
+        OverflowError: the time is after the year 9999.
     """
     return (_EPOCH + at_ms * _MILLISECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,7 @@
 """The event catalogue: every event type, declared once. Pure.
 
-Validation, permissions, limits, documents and the tests that enumerate "every event" read `CATALOGUE`. Adding an event
-is a payload model and a row in its family's file.
+Validation, permissions, limits, generated documents and the tests that cover every event read `CATALOGUE`. To add an event,
+write a payload model and a row in the file of its family.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FAMILIES: Final = (connection, channels, chat, assistant, tools, files, teams, 
 
 
 def _catalogue() -> dict[str, EventType]:
-    """Name → row, each name once."""
+    """Collect the rows of all families by event type, and refuse a type that is declared twice."""
     rows = [row for family in _FAMILIES for row in family.EVENTS]
     catalogue = {row.name: row for row in rows}
     if len(catalogue) != len(rows):
@@ -26,6 +26,6 @@ def _catalogue() -> dict[str, EventType]:
 
 
 CATALOGUE: Final[Mapping[str, EventType]] = MappingProxyType(_catalogue())
-"""Event type → its declaration."""
+"""The declaration of each event type, by its name."""
 
 __all__ = ["CATALOGUE", "Action", "Direction", "EventType", "Payload"]

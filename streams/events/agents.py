@@ -1,4 +1,4 @@
-"""The payloads of agent.* (docs/events.md#agent): runs, their states, outputs and end. Pure."""
+"""The payloads of agent.* (docs/events.md#agent): runs, their states, outputs and ends. Pure."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ OUTPUT_PATCH_MAX_BYTES = 65_536
 
 
 class ContextItem(Payload):
-    """Something the agent should know: data, never instructions."""
+    """Context for the agent: it is passed as data, never as instructions."""
 
     description: Text200
     value: Text4000
 
 
 class ClientTool(Payload):
-    """A tool that the client carries out, with the JSON Schema of its arguments."""
+    """A tool that the client executes, with the JSON Schema of its arguments."""
 
     name: Text128
     description: Text1000
@@ -58,7 +58,7 @@ class ClientTool(Payload):
 
 
 class AgentInvoke(Payload):
-    """Starts a run. On a conversation `agent` names who runs; on an agent's channel the channel does."""
+    """Starts a run. On a conversation `agent` names the agent to run; on an agent's channel that agent runs."""
 
     agent: Maybe[Name] = None
     input: TextOrJson64K
@@ -73,7 +73,7 @@ class AgentInvoke(Payload):
 
 
 class Step(Payload):
-    """The step a run is at."""
+    """The current step of a run."""
 
     name: Text128
     index: Maybe[Count] = None
@@ -81,7 +81,7 @@ class Step(Payload):
 
 
 class AgentStatus(Payload):
-    """The state a run entered."""
+    """The state that a run has entered."""
 
     run_id: RunId
     agent: Name
@@ -95,7 +95,7 @@ class AgentStatus(Payload):
 
 
 class AgentOutput(Payload):
-    """One output of a run; `index` has no holes."""
+    """One output of a run; `index` counts up without gaps."""
 
     run_id: RunId
     index: Count
@@ -114,7 +114,7 @@ class AgentOutput(Payload):
 
 
 class AgentComplete(Payload):
-    """The end of a run; nothing of the run comes after it."""
+    """The end of a run; no event of the run follows."""
 
     run_id: RunId
     agent: Name
@@ -135,7 +135,7 @@ class AgentComplete(Payload):
 
 
 class AgentCancel(Payload):
-    """Stops a run: after its current step, or at once."""
+    """Stops a run: after its current step (`graceful`) or at once (`force`)."""
 
     run_id: RunId
     mode: Literal["graceful", "force"] = "graceful"
@@ -143,14 +143,14 @@ class AgentCancel(Payload):
 
 
 class AgentSteer(Writing):
-    """A message to a run in progress, delivered as soon as the run can take it, or when it is idle."""
+    """A message to a run in progress, delivered as soon as the run can accept it (`asap`) or once it is idle."""
 
     run_id: RunId
     when: Literal["asap", "idle"] = "asap"
 
 
 class AgentSubagent(Payload):
-    """A run that this run started, and its status."""
+    """The start or end of a run that this run started."""
 
     run_id: RunId
     subagent_run_id: RunId
@@ -161,11 +161,11 @@ class AgentSubagent(Payload):
 
 
 class AgentListQuestion(Payload):
-    """Asks which agents there are; the payload is empty."""
+    """Asks for the list of agents; the payload is empty."""
 
 
 class AgentInfo(Payload):
-    """An agent that the asker's grants allow."""
+    """An agent that the caller may invoke."""
 
     name: Name
     description: Text500
@@ -174,7 +174,7 @@ class AgentInfo(Payload):
 
 
 class AgentListAnswer(Payload):
-    """The agents that the asker's grants allow."""
+    """The agents that the caller may invoke."""
 
     agents: list[AgentInfo]
 

@@ -1,6 +1,6 @@
-"""The payloads of assistant.* (docs/events.md#assistant): a streamed answer, from its start over deltas to its end. Pure.
+"""The payloads of assistant.* (docs/events.md#assistant): a streamed answer, from start through deltas to end. Pure.
 
-The hub and its workers write these; clients only receive them. Offsets count Unicode code points of one track in one
+The hub and its workers write these; clients only receive them. Offsets count the Unicode code points of one track in one
 attempt.
 """
 
@@ -33,7 +33,7 @@ from streams.events.values import (
 
 
 class _OfMessage(Payload):
-    """The message, its run and its attempt."""
+    """The fields common to all: the message, its run and its attempt."""
 
     message_id: MessageId
     run_id: RunId
@@ -41,7 +41,7 @@ class _OfMessage(Payload):
 
 
 class AssistantMessageStart(_OfMessage):
-    """An answer begins. Acknowledged before its first delta is sent."""
+    """An answer begins. This event is acknowledged before the answer's first delta is sent."""
 
     agent: Name
     parent_id: Maybe[MessageId] = None
@@ -49,7 +49,7 @@ class AssistantMessageStart(_OfMessage):
 
 
 class AssistantMessageDelta(_OfMessage):
-    """A piece of the answer: apply it only if `offset` equals the length held; the new length is `end`."""
+    """A piece of the answer: apply it only if `offset` equals the length received so far; the new length is `end`."""
 
     track: Literal["text", "reasoning"] = "text"
     offset: Count
@@ -64,14 +64,14 @@ class AssistantMessageDelta(_OfMessage):
 
 
 class AssistantMessageReset(_OfMessage):
-    """The answer starts again after the first `keep` code points, in the new attempt named here."""
+    """The answer restarts after its first `keep` code points, in the new attempt given here."""
 
     keep: Count = 0
     reason: Literal["worker_lost", "provider_retry", "moderation"]
 
 
 class AssistantMessageEnd(_OfMessage):
-    """The whole answer, authoritative; a text too large for the stream is in a file."""
+    """The complete, authoritative answer; a text too large for the stream is in a file."""
 
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
     text: Maybe[Utf8Text512K] = None

@@ -1,6 +1,7 @@
-"""The payloads of channel.* (docs/events.md#channel): subscribing, resuming, history, state, presence. Pure.
+"""The payloads of channel.* (docs/events.md#channel): subscriptions, resumes, history, state, presence. Pure.
 
-The channel of a subscription is any text here: a malformed one is refused alone, with 4006, and not the whole command.
+A subscription accepts any text as its channel, so that a malformed one is refused by itself, with 4006, and the rest of the
+command is carried out.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from streams.events.declaration import ALL_KINDS, NO_CHANNEL, Action, Direction,
 from streams.events.values import Count, EventId, IdOrZero, Json8K, Maybe, Name, Start, Text64, Text128, Time
 
 ChannelText = Annotated[str, Field(max_length=1024, examples=["conversation:42"])]
-"""A channel as a client names it, before it is checked against the grammar."""
+"""A channel name as a client sends it, not yet checked against the grammar."""
 AccessList = Annotated[list[Name], Field(max_length=1000)] | None
-"""The people on an access list."""
+"""The users on an access list."""
 Rewind = Annotated[int, Field(ge=0, le=1000)]
 
 
 class Subscription(Payload):
-    """One channel to follow, and the position to start from.
+    """A channel to follow, and the position to start from.
 
     Attributes:
         after: the cursor: everything after it is replayed; "0" replays all, "$" (the default) nothing.
-        rewind: replay so many of the newest events instead.
+        rewind: replay this many of the newest events instead.
         state: include the channel's state in the answer.
-        presence: receive who joins and leaves.
+        presence: receive an event when a user joins, leaves or changes status.
     """
 
     channel: ChannelText
@@ -48,21 +49,21 @@ class OpeningSubscription(Subscription):
 
 
 def _spelled_out(value: object) -> object:
-    """A bare channel name is a subscription with every default."""
+    """Expand a bare channel name into a subscription with default options."""
     return {"channel": value} if isinstance(value, str) else value
 
 
 SubscriptionItem = Annotated[
     Subscription, BeforeValidator(_spelled_out, json_schema_input_type=Subscription | ChannelText)
 ]
-"""A subscription, or only the channel's name. It is stored and read spelled out."""
+"""A subscription, or just the name of a channel, which is expanded into a subscription."""
 OpeningItem = Annotated[
     OpeningSubscription, BeforeValidator(_spelled_out, json_schema_input_type=OpeningSubscription | ChannelText)
 ]
 
 
 class CursorGiven(Payload):
-    """A client's place in one channel. `seq` proves that nothing is missing, `epoch` the same stream."""
+    """A client's position in one channel. `seq` proves that no event is missing, `epoch` that the stream is still the same."""
 
     model_config = ConfigDict(extra="ignore", title="Cursor")
 
@@ -72,14 +73,14 @@ class CursorGiven(Payload):
 
 
 class Mark(Payload):
-    """A place in a stream: the head, or the floor. Of an empty channel: "0" and 0."""
+    """A position in a stream: its head or its floor. An empty channel has "0" and 0."""
 
     id: IdOrZero
     seq: Count
 
 
 class GapTold(Payload):
-    """The events that a reader misses and that cannot be delivered. The range is null where it is unknown."""
+    """Events that the reader missed and that cannot be delivered. The range is null where it is unknown."""
 
     model_config = ConfigDict(title="Gap")
 
@@ -89,7 +90,7 @@ class GapTold(Payload):
 
 
 class Presence(Payload):
-    """One person in a channel, on however many devices."""
+    """One user's presence in a channel, over all devices."""
 
     user: str
     status: Literal["joined", "left", "active", "away", "dnd"]
@@ -97,7 +98,7 @@ class Presence(Payload):
 
 
 class StoredEvent(Payload):
-    """An event in its wire form, where a payload carries events."""
+    """A stored event in its wire form, for payloads that contain events."""
 
     id: EventId
     seq: Count
@@ -116,15 +117,16 @@ class OpenState(Payload):
 
 
 class ChannelSubscribe(Payload):
-    """Channels to follow; one answer for each."""
+    """Subscribes to channels; each gets an answer of its own."""
 
     channels: Annotated[list[SubscriptionItem], Field(min_length=1, max_length=100)]
 
 
 class ChannelSubscribed(Payload):
-    """Announces the start: a resume or a gap, the number of events replayed, and the state if requested or needed.
+    """Announces the start of a subscription: a resume or a gap, the number of events replayed, and the state.
 
-    Sent again without `re` when the log breaks under a live subscription.
+    The state is included if it was requested, or if a gap makes it necessary. The message is sent again, without `re`, if the log
+    loses its continuity while the subscription is live.
     """
 
     epoch: Text64
@@ -139,7 +141,7 @@ class ChannelSubscribed(Payload):
 
 
 class ChannelResumed(Payload):
-    """The receipt of continuity: what was replayed, and what is missing."""
+    """The end of a replay: the range of events replayed, and any gap."""
 
     from_seq: Count | None
     to_seq: Count | None
@@ -148,13 +150,13 @@ class ChannelResumed(Payload):
 
 
 class ChannelUnsubscribe(Payload):
-    """Channels to leave; one answer for each."""
+    """Unsubscribes from channels; each gets an answer of its own."""
 
     channels: Annotated[list[ChannelText], Field(min_length=1, max_length=100)]
 
 
 class ChannelUnsubscribed(Payload):
-    """The channel is no longer followed, and why."""
+    """A subscription has ended, for the given reason."""
 
     channel: str
     reason: Literal["requested", "permission_denied", "too_far_behind", "deleted"]
@@ -184,7 +186,7 @@ class ChannelHistory(Payload):
 
 
 class HistoryPage(Payload):
-    """Events in order, and the cursor of the next page; null at the end."""
+    """Events in order, and the cursor for the next page; null on the last page."""
 
     events: list[StoredEvent]
     next: EventId | None
@@ -192,11 +194,11 @@ class HistoryPage(Payload):
 
 
 class ChannelStateQuestion(Payload):
-    """Asks for the current state; the payload is empty."""
+    """Asks for the channel's current state; the payload is empty."""
 
 
 class ChannelStateAnswer(Payload):
-    """The channel's state, exact at `state_at`."""
+    """The channel's state after the event with seq `state_at`, exactly."""
 
     epoch: Text64
     state: OpenState
@@ -210,20 +212,23 @@ class ChannelRead(Payload):
 
 
 class ChannelReadDelivered(ChannelRead):
-    """The same, with the reader added."""
+    """A read position as delivered: it includes the reader."""
 
     user: str
 
 
 class MembersChange(Payload):
-    """The members to add and to remove; anyone in both lists is removed."""
+    """Members to add and to remove; a user on both lists is removed."""
 
     add: Maybe[Annotated[list[Name], Field(max_length=1000)]] = None
     remove: Maybe[Annotated[list[Name], Field(max_length=1000)]] = None
 
 
 class AccessLists(Payload):
-    """By action, the people who may do it if their tokens allow it; null removes a list. Omitted actions keep theirs."""
+    """For each action, the users who may perform it if their tokens also allow it; null removes a list.
+
+    Omitted actions keep theirs.
+    """
 
     read: AccessList = None
     write: AccessList = None
@@ -252,7 +257,7 @@ class ChannelConfigure(ChannelChanges):
 
 
 class ChannelUpdated(Payload):
-    """The channel after a change of its settings: the new revision and what was changed."""
+    """The channel after a change of its settings: the new revision and the changes."""
 
     revision: Count
     changes: ChannelChanges
@@ -260,7 +265,7 @@ class ChannelUpdated(Payload):
 
 
 CONFIGURED = ALL_KINDS - {Kind.USER}
-"""The kinds of channel that have settings; an inbox is its owner's alone."""
+"""The kinds of channel that have settings: all but the inbox, which only its owner uses."""
 _row = partial(EventType, rate="live", action=Action.READ)
 _question = partial(_row, direction=Direction.IN, lane=Lane.CONNECTION)
 _answer = partial(EventType, direction=Direction.OUT, lane=Lane.CONNECTION, kinds=ALL_KINDS)
@@ -305,7 +310,7 @@ EVENTS: tuple[EventType, ...] = (
         errors=(4021,),
         ag_ui="CUSTOM",
         limit_bytes=16_384,
-        summary="A person's status, told to those who subscribed with presence.",
+        summary="A person's status, sent to subscriptions with presence.",
     ),
     _question(
         name="channel.history",
@@ -322,7 +327,7 @@ EVENTS: tuple[EventType, ...] = (
         reply_model=ChannelStateAnswer,
         rate="history",
         ag_ui="STATE_SNAPSHOT + MESSAGES_SNAPSHOT",
-        summary="The channel's state as it is now.",
+        summary="The channel's current state.",
     ),
     _row(
         name="channel.configure",

@@ -1,4 +1,4 @@
-"""The payloads of chat.*, message.* and conversation.* (docs/events.md#chat): what people write in a conversation. Pure."""
+"""The payloads of chat.*, message.* and conversation.* (docs/events.md#chat): messages and settings of a conversation. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from streams.events.values import (
 
 
 class Writing(Payload):
-    """A text and parts; at least one of them is not empty."""
+    """A text with optional parts; at least one of the two is not empty."""
 
     text: Text32768
     parts: Maybe[InParts] = None
@@ -46,7 +46,7 @@ class Writing(Payload):
 
 
 class ChatMessage(Writing):
-    """A person's message. Its parent is `parent_id` (default: the active leaf); it may name the agent that answers."""
+    """A person's message. Its parent is `parent_id` (default: the active leaf); `agent` selects the agent that answers."""
 
     parent_id: Maybe[MessageId] = None
     agent: Maybe[Name] = None
@@ -62,7 +62,7 @@ class MessageReceived(Stored):
 
 
 class MessageStatus(Payload):
-    """The fate of a message that waited for a run or steered one."""
+    """The outcome for a message that was queued behind a run or was to steer one."""
 
     message_id: MessageId
     status: Literal["applied", "deferred", "rejected"]
@@ -71,20 +71,20 @@ class MessageStatus(Payload):
 
 
 class ChatTyping(Payload):
-    """The sender is typing, or has stopped; unless repeated, it ends by itself after `ttl_ms`."""
+    """The sender is typing, or has stopped; the indication ends after `ttl_ms` unless it is repeated."""
 
     state: Literal["start", "stop"]
     ttl_ms: Annotated[int, Field(ge=1000, le=15_000)] = 6000
 
 
 class ChatTypingDelivered(ChatTyping):
-    """The same, with the person who types."""
+    """A typing indication as delivered: it includes the user who types."""
 
     user: str
 
 
 class ConversationSettings(Payload):
-    """The settings to change. An omitted one stays; null resets one to its default."""
+    """The settings to change. An omitted setting keeps its value; null resets it to its default."""
 
     title: Text200 | None = None
     agent: Name | None = None
@@ -105,21 +105,21 @@ class ChatConfigure(Payload):
 
 
 class ChatRegenerate(Payload):
-    """Answers once more: a sibling of this assistant message. Nothing is deleted."""
+    """Asks for another answer beside this assistant message. Nothing is deleted."""
 
     message_id: MessageId
     settings: Maybe[ModelSettings] = None
 
 
 class ChatCancel(Payload):
-    """Stops a run; the active one if none is named."""
+    """Stops a run, by default the active one."""
 
     run_id: Maybe[RunId] = None
     reason: Maybe[Text200] = None
 
 
 class ChatEdit(Writing):
-    """Replaces a message, or branches off beside it; `rerun` asks the agent again."""
+    """Replaces a message, or adds an edited version as a branch; `rerun` asks the agent again."""
 
     message_id: MessageId
     mode: Literal["replace", "branch"] = "branch"
@@ -128,7 +128,7 @@ class ChatEdit(Writing):
 
 
 class ChatDelete(Payload):
-    """Makes a message (and with `subtree` all below it) a tombstone; it stays in the log."""
+    """Turns a message into a tombstone, with `subtree` also everything below it; the log keeps it."""
 
     message_id: MessageId
     scope: Literal["self", "subtree"] = "self"
@@ -158,7 +158,7 @@ class ChatBranch(Payload):
 
 
 class ConversationChanges(Payload):
-    """The changes; null where something was reset."""
+    """The changed fields; null where a field was reset."""
 
     title: Text200 | None = None
     settings: Maybe[ConversationSettings] = None

@@ -1,6 +1,6 @@
-"""The payloads of connection.* and `ack` (docs/events.md#connection): handshake, heartbeat, refresh, errors, replies. Pure.
+"""The payloads of connection.* and `ack` (docs/events.md#connection): handshake, heartbeat, token refresh, errors. Pure.
 
-Alone among inbound payloads, init and reconnect ignore unknown fields, so that a newer client can negotiate down.
+Only `connection.init` and `connection.reconnect` ignore unknown fields; so a newer client can connect to an older hub.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _STORED = frozenset({"id", "seq", "duplicate", "durability"})
 
 
 class Stored(Payload):
-    """The place of a command in its channel, and the failures it survives."""
+    """The position of a stored command in its channel, and its durability: the failures that it survives."""
 
     id: EventId
     seq: Ordinal
@@ -30,7 +30,7 @@ class Stored(Payload):
 
 
 class Ack(Payload):
-    """The default reply: `Stored` if something was stored, and the results that the command's row names."""
+    """The default reply: the fields of `Stored` if an event was stored, and the command's declared results."""
 
     id: Maybe[EventId] = None
     seq: Maybe[Ordinal] = None
@@ -47,7 +47,7 @@ class Ack(Payload):
 
     @model_validator(mode="after")
     def _stored_whole(self) -> Ack:
-        """The four fields of `Stored` come together or not at all."""
+        """Require the four fields of `Stored` together or not at all."""
         if len(_STORED & self.model_fields_set) not in (0, len(_STORED)):
             raise broken("must have id, seq, duplicate and durability, or none of them")
         return self
@@ -58,7 +58,7 @@ HANDSHAKE_ERRORS = (4001, 4002, 4008, 4010, 4014, 4019, 4023, 4024)
 
 
 class ClientInfo(Payload):
-    """The client's name for itself, for logs and support."""
+    """Name and version of the client program, for logs and support."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -67,7 +67,7 @@ class ClientInfo(Payload):
 
 
 class ConnectionInit(Payload):
-    """The first message. The token is absent if the upgrade's Authorization header had it."""
+    """The first message. `token` may be omitted if the upgrade request had an Authorization header."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -80,21 +80,21 @@ class ConnectionInit(Payload):
 
 
 class ConnectionReconnect(ConnectionInit):
-    """The first message of a client that has cursors: authenticates and resumes in one round trip."""
+    """The first message of a client that has cursors: it authenticates and resumes in one round trip."""
 
     session_id: Maybe[Text64] = None
     cursors: Annotated[dict[ChannelText, CursorGiven], Field(max_length=200)]
 
 
 class ReconnectPolicy(Payload):
-    """The bounds of the client's back-off, in milliseconds."""
+    """The bounds of the client's reconnect back-off, in milliseconds."""
 
     min_ms: Count
     max_ms: Count
 
 
 class ConnectionAck(Payload):
-    """The connection is open: its identity, what was agreed, and the limits that apply."""
+    """The connection is open: its identity, the negotiated version and capabilities, and its limits."""
 
     session_id: Text64
     client_id: Name
@@ -113,18 +113,18 @@ class ConnectionAck(Payload):
 
 
 class ConnectionHeartbeat(Payload):
-    """A sign of life; the payload is empty."""
+    """Shows that the client is alive; the payload is empty."""
 
 
 class HeartbeatAnswer(Payload):
-    """The hub is there. `cursors` will keep the cursors of idle clients above the floor."""
+    """The answer to a heartbeat. `cursors` is reserved (cursors that keep idle clients above the floor) and is not sent yet."""
 
     server_time: Time
     cursors: Maybe[dict[str, EventId]] = None
 
 
 class ErrorField(Payload):
-    """One field and what is wrong with it."""
+    """An invalid field and its problem."""
 
     model_config = ConfigDict(title="ErrorDetail")
 
@@ -133,7 +133,7 @@ class ErrorField(Payload):
 
 
 class ConnectionError_(Payload):  # noqa: N801 - ConnectionError is Python's own
-    """A refusal: of one command when the message has `re`, else of the connection, which then closes."""
+    """An error: of one command if the message has `re`, otherwise of the connection, which is then closed."""
 
     code: Annotated[int, Field(ge=4001, le=4099)]
     name: str
@@ -144,7 +144,7 @@ class ConnectionError_(Payload):  # noqa: N801 - ConnectionError is Python's own
 
 
 class ConnectionRefresh(Payload):
-    """A fresh token for the same user and tenant."""
+    """A new token for the same user and tenant."""
 
     token: Token
 
@@ -162,7 +162,7 @@ class ConnectionExpiring(Payload):
 
 
 class ConnectionDrain(Payload):
-    """This node restarts: come back after the given, randomly spread time. Close 1012 follows."""
+    """This node is about to restart: reconnect after the given, randomised time. Close code 1012 follows."""
 
     reconnect_after_ms: Count
 
@@ -207,13 +207,13 @@ EVENTS: tuple[EventType, ...] = (
         reply_model=HeartbeatAnswer,
         errors=(4016,),
         is_id_required=False,
-        summary="A sign of life, answered with the hub's time.",
+        summary="Shows that the client is alive; answered with the hub's time.",
     ),
     _from_hub(
         name="connection.error",
         model=ConnectionError_,
         ag_ui="RUN_ERROR",
-        summary="A refusal, of one command or of the connection.",
+        summary="An error of one command or of the connection.",
     ),
     _row(
         name="connection.refresh",
@@ -222,7 +222,7 @@ EVENTS: tuple[EventType, ...] = (
         rate="auth",
         reply="connection.refreshed",
         errors=(4001, 4002, 4019),
-        summary="Gives the connection a fresh token.",
+        summary="Gives the connection a new token.",
     ),
     _from_hub(name="connection.refreshed", model=ConnectionRefreshed, summary="The new token is in use."),
     _from_hub(name="connection.expiring", model=ConnectionExpiring, summary="The token expires soon."),

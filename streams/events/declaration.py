@@ -1,4 +1,4 @@
-"""The declaration of an event type: once, as data, read by everything that enumerates events. Pure."""
+"""The declaration of an event type, as data; all code that handles every event type reads it. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from streams.envelope import Lane
 ALL_KINDS: Final = frozenset(Kind)
 NO_CHANNEL: Final[frozenset[Kind]] = frozenset()
 RULE: Final = "rule"
-"""The type of the errors that our own rules raise, beside pydantic's."""
+"""Error type of the validation rules that are written here, as opposed to pydantic's own."""
 
 
 class Direction(StrEnum):
-    """The sender: a client, the hub, or a client first and then the hub to every subscriber."""
+    """The sender of an event: a client, the hub, or a client whose event the hub passes on to every subscriber."""
 
     IN = "in"
     OUT = "out"
@@ -27,7 +27,7 @@ class Direction(StrEnum):
 
 
 class Action(StrEnum):
-    """The actions a grant may allow (docs/protocol.md#tokens)."""
+    """The actions that a token's grant can allow (docs/protocol.md#tokens)."""
 
     READ = "read"
     WRITE = "write"
@@ -37,29 +37,29 @@ class Action(StrEnum):
 
 
 class Payload(BaseModel):
-    """A payload: strict, no unknown fields, no infinities. Unset fields are left out of what is stored."""
+    """Base of all payloads: strict types, no unknown fields, no infinities. Unset fields are omitted from the stored JSON."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventType:
-    """The declaration of one event type (a row of the catalogue).
+    """The declaration of one event type: a row of the catalogue.
 
     Attributes:
         model: the payload as its sender writes it.
-        delivered: the payload as subscribers get it, where the hub adds to it (`user`); None when it is `model`.
-        kinds: the kinds of channel it may be sent to; empty for those that have no channel.
-        action: what the sender's grant must allow; None when nothing is asked.
-        rate: its rate class (docs/protocol.md#rates); None for what clients never send.
-        reply: the type that answers it; "ack" when it has no type of its own, None when there is no answer.
+        delivered: the payload as subscribers get it, where the hub adds fields such as `user`; None if it equals `model`.
+        kinds: the kinds of channel it may be sent to; empty if it has no channel.
+        action: the action that the sender's grant must allow; None if no permission is needed.
+        rate: its rate class (docs/protocol.md#rates); None for an event that clients never send.
+        reply: the event type of the answer; "ack" where it has no type of its own, None when there is no answer.
         reply_model: the reply's payload where it is not the model of the type that `reply` names.
         results: the fields that the reply adds to `Stored` for this command.
-        errors: codes it may be answered with besides those that any command may get.
-        is_id_required: false for the four that may go without an `id`.
+        errors: codes that it may be answered with, besides those that any command may get.
+        is_id_required: false for the four commands that may be sent without an `id`.
         is_wanted: a consumer handles it, so a work entry is written with it.
-        is_served: false for what is declared but not offered yet: from a client it is an unknown type (4005).
-        limit_bytes: upper bound of the payload's JSON.
+        is_served: false for a type that is declared but not yet offered: a client that sends it gets 4005, unknown type.
+        limit_bytes: maximum size of the payload's JSON.
         ag_ui: its counterpart in AG-UI 1.0; None when there is none.
     """
 
@@ -95,14 +95,14 @@ class EventType:
 
     @property
     def is_stored(self) -> bool:
-        """True for a fact of the events lane."""
+        """True if the event is stored in the events lane."""
         return self.lane is Lane.EVENTS
 
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of what its sender writes."""
+        """The JSON Schema of the payload as its sender writes it."""
         return self.model.model_json_schema()
 
 
 def broken(text: str, **limits: int) -> PydanticCustomError:
-    """The error that one of our own rules raises; `text` completes "<field> …" and mentions at most the limits."""
+    """The validation error of one of our own rules; `text` completes "<field> …" and may contain no values except the limits."""
     return PydanticCustomError(RULE, text, dict(limits))

@@ -14,7 +14,7 @@ from streams.events.values import Bytes256K, Count, Json2K, Maybe, Text16
 
 
 class DocumentUpdate(Payload):
-    """Either a patch on `base_version`, or opaque bytes that are stored and ordered, never interpreted."""
+    """A change of a document: a patch against `base_version`, or opaque bytes that are stored in order and never interpreted."""
 
     base_version: Maybe[Count] = None
     patch: Maybe[Patch] = None
@@ -29,14 +29,14 @@ class DocumentUpdate(Payload):
 
 
 class DocumentCursor(Payload):
-    """The position of the sender's cursor; the meaning of a selection is up to the clients."""
+    """The position of the sender's cursor; clients define the form of `selection`."""
 
     selection: Json2K
     colour: Maybe[Text16] = None
 
 
 class DocumentCursorDelivered(DocumentCursor):
-    """The same, with its owner."""
+    """A cursor position as delivered: it includes the user and the client."""
 
     user: str
     client: str

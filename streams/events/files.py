@@ -1,6 +1,6 @@
 """The payloads of file.* (docs/events.md#file): uploads, their progress and their end. Pure.
 
-URLs and file bytes are sent on one connection only and never enter a lane.
+URLs and file bytes are sent on one connection only and never enter a stream.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ UploadState = Literal["requested", "uploading", "verifying", "scanning", "ready"
 
 
 class FileUploadRequest(Payload):
-    """Asks for a place to put a file. `sha256` covers the whole file; without it a single upload is not verified."""
+    """Requests an upload. `sha256` is the digest of the whole file; without it a single-request upload is not verified."""
 
     filename: FileName
     size: Count
@@ -47,7 +47,7 @@ class FileUploadRequest(Payload):
 
 
 class SingleWay(Payload):
-    """One request; the headers are signed and must be sent exactly."""
+    """An upload by one HTTP request; the headers are signed and must be sent unchanged."""
 
     method: Literal["PUT", "POST"]
     url: str
@@ -56,7 +56,7 @@ class SingleWay(Payload):
 
 
 class SignedPart(Payload):
-    """The URL of one part."""
+    """The signed URL for uploading one part."""
 
     n: Ordinal
     url: str
@@ -64,7 +64,7 @@ class SignedPart(Payload):
 
 
 class MultipartWay(Payload):
-    """Parts of `part_size` bytes (the last may be smaller), and the URLs signed so far."""
+    """An upload in parts of `part_size` bytes (the last may be smaller), and the URLs signed so far."""
 
     part_size: Ordinal
     part_count: Ordinal
@@ -72,14 +72,14 @@ class MultipartWay(Payload):
 
 
 class SocketWay(Payload):
-    """Chunks over the socket: their maximum size in bytes, and how many may be in flight."""
+    """An upload in chunks over the socket: their maximum size in bytes, and how many may be unanswered at a time."""
 
     chunk_size: Ordinal
     window: Count
 
 
 class DonePart(Payload):
-    """A part that is stored."""
+    """A part that is already stored."""
 
     n: Ordinal
     size: Count
@@ -94,7 +94,7 @@ class UploadDone(Payload):
 
 
 class FileUploadAuthorized(Payload):
-    """The way to send the bytes, and what is stored already. After a request it also has the fields of Stored."""
+    """The way to send the bytes, and the bytes stored already. After a request it also has the fields of `Stored`."""
 
     upload_id: FileId
     strategy: Literal["single", "multipart", "socket"]
@@ -116,7 +116,7 @@ class FileUploadAuthorized(Payload):
 
 
 class PartToSign(Payload):
-    """A part whose URL is wanted; with its digest the store verifies it."""
+    """A part that needs a URL; if its digest is given, the store verifies it."""
 
     n: PartNumber
     sha256: Maybe[Sha256] = None
@@ -130,7 +130,7 @@ class FileUploadSign(Payload):
 
 
 class FileChunk(Payload):
-    """A piece of a file over the socket."""
+    """A chunk of a file, sent over the socket."""
 
     upload_id: FileId
     offset: Count
@@ -139,7 +139,7 @@ class FileChunk(Payload):
 
 
 class ChunkAnswer(Payload):
-    """The state after a chunk: the next offset, and how much may be sent before the next answer (0: pause)."""
+    """The answer to a chunk: the next offset, and how many chunks may be sent before the next answer (0: pause)."""
 
     upload_id: FileId
     accepted: bool
@@ -150,14 +150,14 @@ class ChunkAnswer(Payload):
 
 
 class FileUploadProgress(Payload):
-    """The bytes that the uploader has sent."""
+    """The number of bytes that the uploader has sent."""
 
     upload_id: FileId
     sent: Count
 
 
 class FileUploadProgressDelivered(Payload):
-    """The progress of somebody's upload, in bytes; at most once a second."""
+    """The progress of a user's upload, in bytes; sent at most once a second."""
 
     upload_id: FileId
     user: str
@@ -167,14 +167,14 @@ class FileUploadProgressDelivered(Payload):
 
 
 class ClaimedPart(Payload):
-    """A part the uploader says it has put."""
+    """A part that the uploader reports as uploaded."""
 
     n: PartNumber
     sha256: Sha256
 
 
 class FileUploadComplete(Payload):
-    """The uploader's claim that all bytes are there; verification answers it with file.ready or file.upload.failed."""
+    """Reports that all bytes are uploaded; after verification, file.ready or file.upload.failed follows."""
 
     upload_id: FileId
     sha256: Maybe[Sha256] = None
@@ -182,7 +182,7 @@ class FileUploadComplete(Payload):
 
 
 class FileUploadStatus(Payload):
-    """Asks for the status of an upload, by its id or by the uploader's own key."""
+    """Asks for the status of an upload, by its ID or by the uploader's `resume_key`."""
 
     upload_id: Maybe[FileId] = None
     resume_key: Maybe[Text128] = None
@@ -202,7 +202,7 @@ class FileUploadCancel(Payload):
 
 
 class FileUploadFailed(Payload):
-    """An upload failed, and why."""
+    """An upload failed, for the given reason."""
 
     upload_id: FileId
     reason: Literal["cancelled", "expired", "checksum", "size", "type", "storage", "infected"]
@@ -210,7 +210,7 @@ class FileUploadFailed(Payload):
 
 
 class Checksum(Payload):
-    """The digest that was verified: of the whole file, or of its parts' digests."""
+    """The verified digest: of the whole file, or of the digests of its parts."""
 
     algorithm: Literal["sha256"]
     type: Literal["full", "composite"]
@@ -218,14 +218,14 @@ class Checksum(Payload):
 
 
 class Scan(Payload):
-    """The scanner that looked into the file, and its verdict."""
+    """The scanner that checked the file, and its verdict."""
 
     engine: Text64
     verdict: Literal["clean", "skipped"]
 
 
 class FileReady(Payload):
-    """The file can be read."""
+    """The file is complete and can be read."""
 
     file_id: FileId
     filename: FileName
@@ -237,14 +237,14 @@ class FileReady(Payload):
 
 
 class FileUrlQuestion(Payload):
-    """Asks for a URL to read a file by."""
+    """Asks for a URL from which the file can be read."""
 
     file_id: FileId
     disposition: Literal["inline", "attachment"] = "attachment"
 
 
 class FileUrl(Payload):
-    """The URL, and until when it works."""
+    """The URL, and the time at which it expires."""
 
     url: str
     expires_at: Time
@@ -269,14 +269,14 @@ EVENTS: tuple[EventType, ...] = (
         model=FileUploadRequest,
         reply="file.upload.authorized",
         errors=(4017, 4024),
-        summary="Asks for a place to put a file.",
+        summary="Requests an upload.",
     ),
     _row(
         name="file.upload.authorized",
         model=FileUploadAuthorized,
         direction=Direction.OUT,
         lane=Lane.CONNECTION,
-        summary="The way to send the bytes.",
+        summary="The strategy and the URLs for sending the bytes.",
     ),
     _question(
         name="file.upload.sign",
@@ -291,7 +291,7 @@ EVENTS: tuple[EventType, ...] = (
         reply_model=ChunkAnswer,
         rate="chunk",
         errors=(4017, 4018, 4021, 4022),
-        summary="A piece of a file over the socket.",
+        summary="A chunk of a file, sent over the socket.",
     ),
     _row(
         name="file.upload.progress",
@@ -344,6 +344,6 @@ EVENTS: tuple[EventType, ...] = (
         action=Action.READ,
         rate="history",
         errors=(4018, 4021),
-        summary="Asks for a URL to read a file by.",
+        summary="Asks for a URL from which a file can be read.",
     ),
 )

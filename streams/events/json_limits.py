@@ -1,8 +1,8 @@
-"""JSON within a payload: the limits of a free value (size, depth, numbers, characters), and patches (RFC 6902). Pure.
+"""JSON values inside payloads: limits of size, depth, numbers and characters, and the form of patches (RFC 6902). Pure.
 
-The meaning of a value is not checked. A NUL inside is allowed, unlike in text: JSON can write it and a stored
-payload is only ever JSON. A patch's operations stay plain dicts, as they were sent; applying them is the document
-projection's.
+The meaning of a value is not checked. A NUL is allowed here, unlike in text fields, because JSON can escape it and stored
+payloads are only read as JSON. The operations of a patch stay plain dicts, as they were sent; the document projection applies
+them.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from typing_extensions import TypedDict
 from streams.events.declaration import broken
 
 DEPTH_MAX: Final = 16
-"""Containers within containers. Deeper values break recursive readers; no payload of the catalogue comes near."""
+"""Maximum nesting of containers. Deeper values break recursive readers; no payload of the catalogue comes close."""
 _INT_LIMIT: Final = 2**63
 
 
 def check_json(value: object, max_bytes: int, depth_max: int = DEPTH_MAX) -> None:
-    """Refuse a value that is not JSON within the bounds.
+    """Refuse a value that is not JSON or exceeds the limits.
 
     Raises:
-        PydanticCustomError: too deep, too large, a number no reader can hold, or text that is not Unicode.
+        PydanticCustomError: the value is nested too deep or too large, or contains a number outside 64 bits or invalid Unicode.
     """
     _check_nodes(value, depth_max)
     try:
@@ -46,7 +46,7 @@ def check_json(value: object, max_bytes: int, depth_max: int = DEPTH_MAX) -> Non
 
 
 def _check_nodes(value: object, depth_max: int) -> None:
-    """Walk level by level, so that no depth of input can exhaust our stack."""
+    """Check every node, level by level, so that deeply nested input cannot exhaust the call stack."""
     level: list[object] = [value]
     depth = 0
     while level:
@@ -60,7 +60,7 @@ def _check_nodes(value: object, depth_max: int) -> None:
 
 
 def _check_node(node: object, inside: list[object]) -> None:
-    """Check one node and hand its children to `inside`."""
+    """Check one node and append its children to `inside`."""
     match node:
         case None | bool() | str():
             return
@@ -82,9 +82,9 @@ class JsonValue:
     """Marks a field as free JSON.
 
     Args:
-        max_bytes: bound of its serialized size.
-        is_null_allowed: false where null would only mean that nothing was given.
-        text_max: code points, where a bare string counts as text; None when it counts as JSON.
+        max_bytes: maximum size of its JSON.
+        is_null_allowed: false where null would mean the same as an absent field.
+        text_max: maximum length in code points of a value that is a string; None counts a string as JSON.
     """
 
     def __init__(self, max_bytes: int, *, is_null_allowed: bool = True, text_max: int | None = None) -> None:
@@ -93,7 +93,7 @@ class JsonValue:
         self.text_max = text_max
 
     def check(self, value: object) -> object:
-        """The value itself, when it is within the bounds."""
+        """Return the value if it is within the limits."""
         if value is None and not self.is_null_allowed:
             raise broken("must not be null")
         if self.text_max is not None and isinstance(value, str):
@@ -124,7 +124,7 @@ class JsonValue:
 OPERATIONS_MAX = 200
 PATCH_MAX_BYTES = 262_144
 _AROUND_VALUE = 2
-"""The list and the operation around a value are not the value's own depth."""
+"""Levels of nesting that a patch adds around each value: the list and the operation."""
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 Pointer = Annotated[str, Field(max_length=2048, pattern=r"^(?:/(?:[^~/\x00]|~[01])*)*$", examples=["/title"])]
@@ -149,14 +149,14 @@ class Removing(TypedDict):
 
 
 Moving = TypedDict("Moving", {"op": Literal["move", "copy"], "from": Pointer, "path": Pointer})
-"""Takes a value from another place; written out because `from` is a word of Python."""
+"""Copies or moves a value from another place. Written as a call because `from` is a Python keyword."""
 with_config(_STRICT)(Moving)
 
 Operation = Annotated[Adding | Removing | Moving, Field(discriminator="op")]
 
 
 def _within_size(value: object) -> object:
-    """Size and depth of the whole, before its operations are looked at."""
+    """Check the size and depth of the whole patch before its operations are parsed."""
     check_json(value, PATCH_MAX_BYTES, DEPTH_MAX + _AROUND_VALUE)
     return value
 
@@ -166,10 +166,10 @@ _PATCH: TypeAdapter[list[Operation]] = TypeAdapter(Patch)
 
 
 def check_patch(value: object, max_bytes: int) -> None:
-    """Refuse what is not a patch of at most `max_bytes` bytes.
+    """Refuse a value that is not a patch of at most `max_bytes` bytes.
 
     Raises:
-        PydanticCustomError: names the operation that is invalid.
+        PydanticCustomError: names the invalid operation.
     """
     check_json(value, max_bytes, DEPTH_MAX + _AROUND_VALUE)
     try:

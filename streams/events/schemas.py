@@ -1,6 +1,6 @@
 """The JSON Schemas of the catalogue and their hash (docs/protocol.md#versions). Pure.
 
-A hash covers the allowed payloads, not their documentation: titles, descriptions and examples are left out of it.
+A hash covers the allowed payloads and not their documentation: titles, descriptions and examples are excluded.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _WORDS: Final = frozenset({"description", "examples"})
 
 
 def schema_of(model: type[Payload], inner: Mapping[str, Schema] = NOTHING_MORE) -> Schema:
-    """The JSON Schema (2020-12) of a payload, without generated titles, and without the null of absent fields.
+    """The JSON Schema (2020-12) of a payload, without generated titles and without the null default of optional fields.
 
-    A model inside it is published under its title, which is its class's name unless its `model_config` has another.
+    A nested model is published under its title, which is its class name unless `model_config` sets another.
 
     Args:
         model: the payload.
-        inner: schemas by published name: they replace models inside it whose fields are declared elsewhere
-            (`ChannelState`, by the projections), together with the schemas they refer to.
+        inner: schemas by published name. They replace nested models whose fields are declared elsewhere (`ChannelState`, by the
+            projections), and include the schemas that they refer to.
     """
     schema = model.model_json_schema()
     inside: dict[str, dict[str, object]] = schema.get("$defs", {})
@@ -42,13 +42,13 @@ def schema_of(model: type[Payload], inner: Mapping[str, Schema] = NOTHING_MORE) 
 
 
 def schemas_of(event_type: EventType, inner: Mapping[str, Schema] = NOTHING_MORE) -> dict[str, Schema]:
-    """Every schema that a type has: `payload` as its sender writes it, `delivered` and `reply` where they differ."""
+    """All schemas of a type: `payload` as its sender writes it, and `delivered` and `reply` where they differ."""
     models = {"payload": event_type.model, "delivered": event_type.delivered, "reply": event_type.reply_model}
     return {role: schema_of(model, inner) for role, model in models.items() if model is not None}
 
 
 def schema_hash(event_type: EventType, inner: Mapping[str, Schema] = NOTHING_MORE) -> str:
-    """SHA-256, in hex, of what is stored or sent of this type."""
+    """SHA-256, in hex, of the schemas of this type."""
     return _hash({"v": event_type.version, **schemas_of(event_type, inner)})
 
 
@@ -72,9 +72,9 @@ def _renamed(value: object, names: Mapping[str, str]) -> object:
 
 
 def _cleaned(value: object) -> object:
-    """Without generated titles, and without `default: null`, which only says that a field may be absent.
+    """Remove generated titles, and `default: null`, which only means that a field is optional.
 
-    A property may be named `title`: its value is a schema and no string, so it stays.
+    A property may itself be named `title`; its value is a schema and not a string, so it is kept.
     """
     if isinstance(value, dict):
         return {name: _cleaned(inner) for name, inner in value.items() if not _is_noise(name, inner)}
@@ -90,7 +90,7 @@ def _is_noise(name: str, value: object) -> bool:
 
 
 def _wordless(value: object) -> object:
-    """The schema without descriptions and examples, by the same rule."""
+    """The schema without descriptions and examples; properties with these names are kept."""
     if isinstance(value, Mapping):
         return {k: _wordless(v) for k, v in value.items() if not (k in _WORDS and isinstance(v, str | list))}
     return [_wordless(item) for item in value] if isinstance(value, list) else value

@@ -37,7 +37,7 @@ class TeamObject(Payload):
 
 
 class TeamActivity(Payload):
-    """Somebody did something: verb, object, and a summary to show."""
+    """An activity of a user: a verb, its object, and a summary to display."""
 
     verb: Annotated[Text64, Field(min_length=1)]
     object: TeamObject
@@ -47,7 +47,7 @@ class TeamActivity(Payload):
 
 
 class TeamPresenceUpdate(Payload):
-    """The sender's status; `invisible` is delivered as `offline`."""
+    """The sender's status; others receive `invisible` as `offline`."""
 
     status: Literal["online", "away", "busy", "offline", "invisible"]
     message: Maybe[Text140] = None
@@ -55,7 +55,7 @@ class TeamPresenceUpdate(Payload):
 
 
 class TeamPresenceDelivered(Payload):
-    """A member's status over all devices."""
+    """A member's status, over all devices."""
 
     status: Literal["online", "away", "busy", "offline"]
     message: Maybe[Text140] = None
@@ -65,7 +65,7 @@ class TeamPresenceDelivered(Payload):
 
 
 class TeamNotification(Payload):
-    """A notice to a team or a person. Its id is the event's; a later one of the same `collapse_key` replaces it."""
+    """A notification to a team or a person, identified by its event ID; a later one with the same `collapse_key` replaces it."""
 
     kind: Text64
     title: Text140
@@ -77,7 +77,7 @@ class TeamNotification(Payload):
 
 
 class TeamNotificationRead(Payload):
-    """The owner of the inbox has read these notifications, or all up to one."""
+    """The owner of the inbox has read these notifications, or all up to `up_to`."""
 
     ids: Maybe[Annotated[list[EventId], Field(max_length=100)]] = None
     up_to: Maybe[EventId] = None
@@ -124,7 +124,7 @@ EVENTS: tuple[EventType, ...] = (
         kinds=frozenset({Kind.TEAM, Kind.USER}),
         action=Action.MANAGE,
         is_wanted=True,
-        summary="A notice to a team or a person.",
+        summary="A notification to a team or a person.",
     ),
     _row(
         name="team.notification.read",
@@ -133,6 +133,6 @@ EVENTS: tuple[EventType, ...] = (
         action=Action.READ,
         results=("unread",),
         ag_ui=None,
-        summary="Notices were read.",
+        summary="Notifications were read.",
     ),
 )

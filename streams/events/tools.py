@@ -1,7 +1,7 @@
-"""The payloads of tool.call.* (docs/events.md#tool): calls, their progress and end, questions to people and their answers. Pure.
+"""The payloads of tool.call.* (docs/events.md#tool): calls, progress and results, questions to people and answers. Pure.
 
-Whether a request is open, the sender may answer it and arguments may be edited is checked against the request
-itself, elsewhere.
+These models check only the form. Whether the request is still open, the sender may answer it and the arguments may be edited is
+checked against the stored request, elsewhere.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ Amount = Annotated[float, Field(ge=0, le=FLOAT_MAX)]
 
 
 class _OfCall(Payload):
-    """The call and its run."""
+    """The fields common to all: the call and its run."""
 
     tool_call_id: ToolCallId
     run_id: RunId
 
 
 class ToolCallStart(_OfCall):
-    """A tool is called. `idempotent` means that calling it again has no further effect."""
+    """A tool is called. `idempotent` means that repeating the call has no further effect."""
 
     message_id: MessageId
     name: Text128
@@ -63,7 +63,7 @@ class ToolCallStart(_OfCall):
 
 
 class ToolCallArgs(_OfCall):
-    """A piece of the arguments' JSON text, under the offset rule of deltas."""
+    """A piece of the arguments' JSON text; apply it only if `offset` equals the length received so far."""
 
     offset: Count
     end: Count
@@ -77,7 +77,7 @@ class ToolCallArgs(_OfCall):
 
 
 class ToolCallProgress(_OfCall):
-    """The progress of a call; `progress` never falls."""
+    """The progress of a call; `progress` never decreases."""
 
     progress: Amount
     total: Maybe[Amount] = None
@@ -86,7 +86,7 @@ class ToolCallProgress(_OfCall):
 
 
 class ToolCallComplete(_OfCall):
-    """A call's result, or that it was denied."""
+    """The end of a call: its result, or the information that it was denied."""
 
     outcome: Literal["ok", "denied"]
     output: Maybe[Json64K] = None
@@ -109,7 +109,7 @@ class ToolCallError(_OfCall):
 
 
 class ToolCallRequest(Payload):
-    """A question to people, or a call to a client's tool. The run waits until the whole batch is answered."""
+    """A question to people, or a call of a client's tool. The run waits until every request of the batch is answered."""
 
     request_id: RequestId
     batch_id: Text80
@@ -126,9 +126,9 @@ class ToolCallRequest(Payload):
 
 
 class ToolCallResponse(Payload):
-    """An answer. Without a decision an approval is denied; `edited_args` replaces all arguments.
+    """The answer to a request. An approval without a decision is denied; `edited_args` replaces all arguments.
 
-    `result` may be null: a client's tool may well return nothing.
+    `result` may be null, because a client's tool may return nothing.
     """
 
     request_id: RequestId
@@ -140,7 +140,7 @@ class ToolCallResponse(Payload):
 
 
 class ToolCallResolved(Payload):
-    """The request is closed, for everybody who was asked."""
+    """The request is closed for all its assignees."""
 
     request_id: RequestId
     run_id: RunId

@@ -1,6 +1,6 @@
-"""Upgrades old payloads: `(type, v) → v + 1`, applied where state is folded (docs/protocol.md#versions). Pure.
+"""Upgrades old payloads from version v of a type to v + 1, when they are folded (docs/protocol.md#versions). Pure.
 
-Stored bytes are never rewritten and replay sends them unchanged; only readers that fold see the upgraded form.
+Stored bytes are never rewritten, and replay sends them unchanged; only folds and handlers see the upgraded form.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from streams.events import CATALOGUE
 from streams.events.declaration import EventType
 
 Upcaster = Callable[[dict[str, object]], dict[str, object]]
-"""Makes a payload of version v one of v + 1. It returns a new dict and changes nothing it was given."""
+"""Converts a payload of version v to v + 1. It returns a new dict and leaves its argument unchanged."""
 
 UPCASTERS: Final[Mapping[tuple[str, int], Upcaster]] = MappingProxyType({})
-"""(type, v) → the step from v to v + 1. Empty while every type is at version 1."""
+"""The upgrade step from v to v + 1, by (type, v). Empty while every type is at version 1."""
 
 
 class UnreadableVersion(StreamsError):
-    """A payload's version cannot be read here: it is newer than this program, or an upgrade step is missing."""
+    """A payload's version cannot be read: it is newer than this program, or an upgrade step is missing."""
 
     def __init__(self, event_type: str, v: int) -> None:
         super().__init__(f"{event_type} v{v} cannot be read by this program; run the one that wrote it, or a newer one")
@@ -36,10 +36,10 @@ def lift(
     catalogue: Mapping[str, EventType] = CATALOGUE,
     upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
 ) -> dict[str, object]:
-    """The payload in the current version of its type; that of an unknown type unchanged, for the reader to ignore.
+    """The payload in the current version of its type; the payload of an unknown type is returned unchanged.
 
     Raises:
-        UnreadableVersion: `v` is beyond the declared version, below 1, or no upcaster leads on from it.
+        UnreadableVersion: `v` is below 1 or above the declared version, or an upgrade step is missing.
     """
     declared = catalogue.get(event_type)
     if declared is None:

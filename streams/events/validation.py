@@ -1,7 +1,7 @@
-"""Checks a payload, from a client or from the hub itself, against its declaration, and gives the JSON to store. Pure.
+"""Checks a payload, sent by a client or by the hub itself, against its declaration, and returns the JSON to store. Pure.
 
-It checks one payload by itself: permissions and the state of the channel are checked elsewhere. The texts of a
-refusal are ours; nothing of the input is ever repeated in them.
+Only the payload itself is checked; permissions and the channel's state are checked elsewhere. Error texts are our own and never
+repeat any of the input.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from streams.events.declaration import RULE, EventType, Payload
 from streams.json_bytes import parse, to_json
 
 PROBLEMS_MAX: Final = 10
-"""More would only repeat the same mistake; a client mends these first."""
+"""Maximum number of problems reported at once; beyond that they mostly repeat one mistake."""
 _WHOLE: Final = "payload"
 _OTHERWISE: Final = "is not valid"
 _TEXTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -52,19 +52,20 @@ _TEXTS: Final[Mapping[str, str]] = MappingProxyType(
         "union_tag_invalid": "must be of type {expected_tags}",
     }
 )
-"""pydantic's error type → our own short sentence, which completes "<field> …". pydantic's texts are not used: they are
-written for programmers, change between releases, and may repeat the input."""
+"""Our sentence for each of pydantic's error types; it completes "<field> …". pydantic's own texts are not used: they are
+written for programmers, change between releases, and may repeat the input.
+"""
 
 
 class FieldProblem(NamedTuple):
-    """A field, as a path such as `parts.0.file_id`, and what is wrong with it."""
+    """A field, as a path such as `parts.0.file_id`, and its problem."""
 
     field: str
     problem: str
 
 
 class InvalidPayload(StreamsError):
-    """The payload is not what the catalogue declares.
+    """The payload does not match its declaration in the catalogue.
 
     Attributes:
         problems: at most ten, in the order of the fields.
@@ -78,9 +79,9 @@ class InvalidPayload(StreamsError):
 def validate(
     event_type: EventType, payload: Mapping[str, object], model: type[Payload] | None = None
 ) -> tuple[Payload, bytes]:
-    """The payload as a model, and as the JSON that is stored and sent: fields that were not sent are left out.
+    """Validate a payload; return it as a model and as the JSON to store and send. Fields that were not sent are omitted.
 
-    `model` is the model to check against, by default the payload as its sender writes it.
+    `model` is the model to check against; the default is the payload as its sender writes it.
 
     Raises:
         InvalidPayload: a field is missing, null, unknown, of the wrong type or beyond its limit.
@@ -92,12 +93,12 @@ def validate(
     except ValidationError as error:
         raise InvalidPayload(_problems(model, error)) from None
     except PydanticSerializationError:
-        # Only a lone surrogate in the key of a dict gets past the constraints: keys are not re-encoded on the way in.
+        # Only a lone surrogate in a dict key gets past the constraints: keys are not re-encoded on the way in.
         raise InvalidPayload((FieldProblem(_WHOLE, "must hold only text that can be written as UTF-8"),)) from None
 
 
 def _problems(model: type[Payload], error: ValidationError) -> tuple[FieldProblem, ...]:
-    """Our own words for what pydantic found, once per field."""
+    """Our sentences for pydantic's errors, one per field."""
     found: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_input=False):
         found.setdefault(_field(model, detail), _sentence(detail))
@@ -107,14 +108,14 @@ def _problems(model: type[Payload], error: ValidationError) -> tuple[FieldProble
 
 
 def _sentence(detail: ErrorDetails) -> str:
-    """The sentence for one error, with the limits that the declaration sets and nothing of the input."""
+    """The sentence for one error; it contains the declared limits and nothing of the input."""
     if detail["type"] == RULE:
         return detail["msg"]
     return _TEXTS.get(detail["type"], _OTHERWISE).format_map(detail.get("ctx", {}))
 
 
 def _field(model: type[Payload], detail: ErrorDetails) -> str:
-    """The path of the field, of declared names and indices only: a key that the client made up is left out."""
+    """The path of a field, from declared names and indices only: keys that the client invented are omitted."""
     known = _declared_names(model)
     path = detail["loc"][:-1] if detail["type"] == "extra_forbidden" else detail["loc"]
     return ".".join(str(step) for step in path if isinstance(step, int) or step in known) or _WHOLE
@@ -129,10 +130,10 @@ def _declared_names(model: type[Payload]) -> frozenset[str]:
 
 
 def appendable(channel: Channel, type_: str, payload: Mapping[str, Any]) -> tuple[EventType, bytes]:
-    """The declaration of an event and its payload as JSON, as every reader of this channel will accept it.
+    """The declaration of an event, and its payload as JSON in the form that every reader of this channel accepts.
 
     Raises:
-        InvalidPayload: the type is unknown or not for this kind of channel, or the payload is not what it declares.
+        InvalidPayload: the type is unknown or not for this kind of channel, or the payload does not match its declaration.
     """
     event = CATALOGUE.get(type_)
     if event is None:
@@ -140,7 +141,7 @@ def appendable(channel: Channel, type_: str, payload: Mapping[str, Any]) -> tupl
     if channel.kind not in event.kinds:
         raise InvalidPayload((FieldProblem("type", f"is not for a channel of kind {channel.kind.value}"),))
     try:
-        plain = parse(to_json(payload))  # as readers find it: tuples are lists, keys are text
+        plain = parse(to_json(payload))  # convert to what readers will parse: tuples become lists, keys become text
     except (TypeError, ValueError, RecursionError):
         raise InvalidPayload((FieldProblem("payload", "cannot be written as JSON"),)) from None
     if not isinstance(plain, dict):

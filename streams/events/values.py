@@ -1,8 +1,8 @@
-"""The type aliases of the catalogue (docs/protocol.md#values), as constraints that pydantic-core checks itself. Pure.
+"""The value types of the catalogue (docs/protocol.md#values), as constraints that pydantic-core checks itself. Pure.
 
-Every string refuses NUL and lone surrogates; other control and format characters are stored as they were sent, because
-text is data and the page that shows it decides how. Lengths count code points, sizes count bytes of JSON. Python code
-runs only where a rule cannot be a core constraint: JSON values, times, base64.
+Every string refuses NUL and lone surrogates; other control and format characters are stored as sent, because text is data and
+the page that displays it decides how. Lengths count code points, sizes count bytes of JSON. Python code runs only where a rule
+cannot be a core constraint: JSON values, times, base64.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME: Final = r"[A-Za-z0-9_.@|+~-]{1,128}"
 
 
 class _NotNull:
-    """Lets a field be left out but never be null: the nullable layer is taken off the core schema."""
+    """Lets a field be absent but never null, by removing the nullable layer from the core schema."""
 
     def __get_pydantic_core_schema__(self, source: type[object], handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
@@ -38,7 +38,7 @@ class _NotNull:
 
 
 Maybe = Annotated[T | None, _NotNull()]
-"""A field marked `?`: absent (None here) or a value; null is refused."""
+"""An optional field, marked `?` in the documents: absent (None here) or a value; null is refused."""
 
 Text16 = Annotated[str, Field(max_length=16, pattern=_NO_NUL)]
 Text32 = Annotated[str, Field(max_length=32, pattern=_NO_NUL)]
@@ -58,8 +58,9 @@ FileName = Annotated[
         examples=["notes.txt"],
     ),
 ]
-"""A file's name: no slashes, no control characters, nothing that turns the reading direction around and so hides an
-extension. U+2028 and U+2029 end a line in some readers."""
+"""A file's name: no slashes, no control characters, no characters that reverse the reading direction (they can hide an
+extension), and neither U+2028 nor U+2029, which some readers treat as line ends.
+"""
 Text300 = Annotated[str, Field(max_length=300, pattern=_NO_NUL)]
 Text500 = Annotated[str, Field(max_length=500, pattern=_NO_NUL)]
 Text512 = Annotated[str, Field(max_length=512, pattern=_NO_NUL)]
@@ -78,15 +79,15 @@ Json32K = Annotated[object, JsonValue(32_768)]
 Json64K = Annotated[object, JsonValue(65_536)]
 Json256K = Annotated[object, JsonValue(262_144)]
 GivenJson64K = Annotated[object, JsonValue(65_536, is_null_allowed=False)]
-"""JSON where null would only mean "nothing given": the input of a run, the edited arguments of a call."""
+"""JSON that must not be null, because null would mean the same as an absent field: edited arguments, for example."""
 TextOrJson64K = Annotated[object, JsonValue(65_536, is_null_allowed=False, text_max=32_768)]
-"""`Text[32768] | Json[64K]`: a string is text with text's limit, everything else JSON."""
+"""`Text[32768] | Json[64K]`: a string has the limit of text, any other value that of JSON."""
 
 EventId = Annotated[str, Field(max_length=32, pattern=r"^[0-9]{1,15}-[0-9]{1,10}$", examples=["1795367479511-0"])]
 IdOrZero = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0)$", examples=["0"])]
-"""An `EventId`, or "0": before everything."""
+"""An `EventId`, or "0" for the position before every event."""
 Start = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0|\$)$", examples=["0", "$"])]
-"""An `IdOrZero`, or "$": live only."""
+"""An `IdOrZero`, or "$" for future events only."""
 ChannelName = Annotated[
     str,
     Field(
@@ -119,7 +120,7 @@ Link = Annotated[
         examples=["/documents/42"],
     ),
 ]
-"""A place to go to: http, https, or a path of this host; never `//other.host` and never `javascript:`."""
+"""A link: http, https, or a path on this host; never `//other.host` and never `javascript:`."""
 
 Int = Annotated[int, Field(ge=-INT_MAX - 1, le=INT_MAX)]
 Count = Annotated[int, Field(ge=0, le=INT_MAX)]
@@ -148,17 +149,17 @@ Time = Annotated[
     ),
     AfterValidator(_real_time),
 ]
-"""RFC 3339 in UTC. The hub writes milliseconds and `Z`; from a client any fraction is taken."""
+"""A time in UTC (RFC 3339). The hub writes milliseconds and `Z`; a client may send any fraction of a second."""
 
 
 class Base64:
-    """At most `max_bytes` bytes as base64 with padding."""
+    """Text that is base64 with padding and decodes to at most `max_bytes` bytes."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
 
     def __call__(self, value: str) -> str:
-        """Check form and size. The text is kept: a reader that needs the bytes decodes them."""
+        """Check form and size. The text is kept as it is; a reader that needs the bytes decodes them."""
         try:
             decoded = binascii.a2b_base64(value, strict_mode=True)
         except (binascii.Error, ValueError):
@@ -169,7 +170,7 @@ class Base64:
 
 
 class Utf8Limit:
-    """At most `max_bytes` bytes as UTF-8, for texts limited by size and not by length."""
+    """Text of at most `max_bytes` bytes as UTF-8, where size matters and not length."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -209,7 +210,7 @@ class MentionPart(Payload):
 
 
 class DataPart(Payload):
-    """A value beside the text."""
+    """A data value that accompanies the text."""
 
     type: Literal["data"]
     mime: Text127
@@ -221,7 +222,7 @@ InParts = Annotated[list[InPart], Field(max_length=32)]
 
 
 class SourceOut(Payload):
-    """A source of an answer."""
+    """A source that an answer cites."""
 
     type: Literal["source"]
     url: Maybe[Text2048] = None
@@ -231,7 +232,7 @@ class SourceOut(Payload):
 
 
 class FileOut(Payload):
-    """A file that an agent made."""
+    """A file that an agent created."""
 
     type: Literal["file"]
     file_id: FileId
@@ -240,7 +241,7 @@ class FileOut(Payload):
 
 
 class DataOut(Payload):
-    """A named value of an answer."""
+    """A named data value that accompanies an answer."""
 
     type: Literal["data"]
     name: Text64
@@ -248,14 +249,14 @@ class DataOut(Payload):
 
 
 class RefusalOut(Payload):
-    """The model's words instead of an answer."""
+    """The model's explanation of why it does not answer."""
 
     type: Literal["refusal"]
     text: Text4000
 
 
 class ToolCallOut(Payload):
-    """A tool call that belongs to the message; tool.call.start has the rest."""
+    """A tool call that belongs to the message; its `tool.call.start` event has the details."""
 
     type: Literal["tool_call"]
     tool_call_id: ToolCallId
@@ -265,7 +266,7 @@ OutPart = Annotated[SourceOut | FileOut | DataOut | RefusalOut | ToolCallOut, Fi
 
 
 class Usage(Payload):
-    """The tokens that a model's response used."""
+    """Token counts of one model response."""
 
     provider: Maybe[Text128] = None
     model: Maybe[Text128] = None
@@ -277,7 +278,7 @@ class Usage(Payload):
 
 
 class Failure(Payload):
-    """The cause of a failure, and whether trying again may help."""
+    """The cause of a failure; `retryable` says that another attempt may succeed."""
 
     code: Text64
     message: Text2000
@@ -285,7 +286,7 @@ class Failure(Payload):
 
 
 class ModelSettings(Payload):
-    """The settings that one run may override."""
+    """The settings that can be overridden for one run."""
 
     model: Maybe[Text128] = None
     temperature: Maybe[Temperature] = None

@@ -1,1 +1,4 @@
-"""Records beside the log: runs, presence, leases, agents, uploads, read marks, snapshots and settings, kept by compare-and-set."""
+"""Records stored beside the log: runs, presence, leases, agents, uploads, read marks, snapshots and settings.
+
+They are changed by compare-and-set.
+"""

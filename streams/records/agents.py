@@ -1,4 +1,4 @@
-"""The directory of the agents that living workers serve, for `agent.list` and for error 4007."""
+"""The directory of the agents that running workers serve, for `agent.list` and for error 4007."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from streams.redis.keys import AGENTS
 from streams.redis.log import Log
 
 NOTICE_MS: Final = 15_000
-"""Life of an announcement, which is renewed three times as often."""
+"""Lifetime of an announcement; workers renew it three times in that period."""
 CLOCK_ERROR_MS: Final = 2_000
-"""Two processes' readings of Redis's clock differ by less."""
+"""Upper bound of the difference between two processes' readings of Redis's clock."""
 CACHE_S: Final = 1.0
-"""Age up to which the directory is used again without asking Redis."""
+"""Age up to which the cached directory is used without asking Redis again."""
 
 
 class AgentNotice(NamedTuple):
@@ -27,7 +27,7 @@ class AgentNotice(NamedTuple):
     is_interactive: bool
 
     def to_json(self) -> dict[str, object]:
-        """Its form in `agent.list`."""
+        """The agent's entry in the answer to `agent.list`."""
         return {
             "name": self.name,
             "description": self.description,
@@ -46,19 +46,19 @@ class AgentDirectory:
         self._cached_until_s = 0.0
 
     async def announce(self, worker: str, notices: Iterable[AgentNotice]) -> None:
-        """Announce that this worker serves these agents, for the next 15 s."""
+        """Announce, for the next 15 s, that this worker serves these agents."""
         until_ms = self._now_ms() + NOTICE_MS
         for notice in notices:
             told = json.dumps([until_ms, notice.description, notice.is_interactive])
             await self._calls.call("HSET", AGENTS, f"{notice.name} {worker}", told)
 
     async def withdraw(self, worker: str, names: Iterable[str]) -> None:
-        """Withdraw the announcement."""
+        """Withdraw this worker's announcement of these agents."""
         for name in names:
             await self._calls.call("HDEL", AGENTS, f"{name} {worker}")
 
     async def agents(self) -> Mapping[str, AgentNotice]:
-        """Every agent that some worker serves, as it was at most a second ago.
+        """The agents that at least one worker serves, at most a second out of date.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -69,11 +69,11 @@ class AgentDirectory:
         return self._cached
 
     async def is_available(self, name: str) -> bool:
-        """True when some worker serves the agent now."""
+        """True if at least one worker serves the agent now."""
         return name in await self.agents()
 
     async def cards(self) -> Sequence[AgentNotice]:
-        """The agents in the order of their names."""
+        """The announced agents, sorted by name."""
         found = await self.agents()
         return [found[name] for name in sorted(found)]
 
@@ -85,7 +85,7 @@ class AgentDirectory:
             now_ms = self._now_ms()
             if (
                 until_ms > now_ms + NOTICE_MS + CLOCK_ERROR_MS
-            ):  # the clock was set back: a living worker announces itself again by then
+            ):  # too far ahead: the clock was set back since; a running worker has announced itself again by now
                 cut = json.dumps([now_ms + NOTICE_MS, description, is_interactive])
                 await self._calls.call("HSET", AGENTS, field, cut)
             if until_ms > now_ms:

@@ -1,7 +1,7 @@
 """The directory of channels by tenant and kind: every channel that ever had an event, for quotas, listings and retention.
 
-The append script writes it: at a channel's first event, and then at most once a minute. So it is bounded as the channels are, and
-an entry that was lost comes back with the next event. A channel whose log is gone drops out when it is next read.
+The append script writes it at a channel's first event, and then at most once a minute. So its size is bounded by the number of
+channels, and a lost entry comes back with the channel's next event. A channel without a log is removed when it is next read.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from streams.redis.log import Log
 from streams.redis.wire import Argument, Reply
 
 PAGE_MAX: Final = 1_000
-"""Channels in one answer at most: about 100 KB from Redis."""
+"""Maximum number of channels in one answer: about 100 KB from Redis."""
 _SPARE: Final = 16
-"""Names requested from a partition beyond its share, so that an uneven spread seldom costs a second round trip."""
+"""Names requested from each partition beyond its even share, so that an uneven spread seldom costs a second round trip."""
 
 
 class ListedChannel(NamedTuple):
-    """A channel of the directory.
+    """A channel listed in the directory.
 
     Attributes:
-        seq: of its newest event; 0 in a log that starts over.
-        active_ms: time of its last recorded activity, in milliseconds since 1970; up to a minute before its newest event.
+        seq: the seq of its newest event; 0 in a log that has been started over.
+        active_ms: the time of its last recorded activity, in milliseconds since 1970; up to a minute older than its newest
+            event.
     """
 
     channel: Channel
@@ -43,9 +44,9 @@ class ChannelDirectory:
     async def channels(
         self, tenant: str, kind: Kind, *, prefix: str = "", after: str = "", limit: int = 100
     ) -> list[ListedChannel]:
-        """A tenant's channels of one kind by name: the first after the name `after` that begin with `prefix`.
+        """List a tenant's channels of one kind, by name: those after `after` that begin with `prefix`.
 
-        At most `limit`, and never more than 1,000; a shorter result is the last page.
+        Returns at most `limit`, and never more than 1,000; a shorter result is the last page.
         """
         limit = min(limit, PAGE_MAX)
         found: list[ListedChannel] = []
@@ -58,9 +59,9 @@ class ChannelDirectory:
     async def _names(
         self, tenant: str, kind: Kind, prefix: str, after: str, limit: int
     ) -> tuple[list[str], str | None]:
-        """The next names, merged, and the name up to which they are complete; None at the end.
+        """The next names, merged from all partitions, and the name up to which they are complete (None at the end).
 
-        A partition that returned as many as requested may hold further names right after its last.
+        A partition that returned as many names as requested may have more right after its last one.
         """
         count = min(limit, 2 * limit // self._keys.partitions + _SPARE)
         start = f"({after}" if after and after >= prefix else f"[{prefix}" if prefix else "-"

@@ -1,7 +1,8 @@
-"""Records that nodes share at the edge, as bytes: rates, totals of stored bytes, revocations, claims of sessions.
+"""Data that nodes share, as bytes: rate reports, total bytes stored per tenant, revoked tokens, claimed sessions.
 
-One round trip writes this node's news and reads everybody's; `hub.limits` reads the bytes. The keys lie in one slot; the streams
-are cut to what a node still reads, and each node that loads the revocations removes those that have run out.
+One round trip writes this node's data and reads what is new from all nodes; `hub.limits` interprets the bytes. The keys lie in
+one cluster slot. The streams are trimmed to the part that nodes still read, and each node that loads the revocations deletes
+the expired ones.
 """
 
 from __future__ import annotations
@@ -16,27 +17,28 @@ from streams.redis.keys import edge_keys
 from streams.redis.wire import Argument, Reply
 
 LOOK_BACK_S: Final = 60
-"""Age of the oldest report that a node reads at its start: as long as the slowest bucket (10 failures a minute) takes to fill."""
+"""Maximum age of the reports that a node reads when it starts: the time in which the slowest bucket (10 failures a minute) refills.
+"""
 _REVOCATIONS_MAX: Final = 10_000
 _CLAIMS_MAX: Final = 1_000
-"""Entries of claimed sessions that are kept; a node reads them within a round or two."""
+"""Maximum number of session claims kept; a node reads each within one or two rounds."""
 _PAGE: Final = 1_000
 
 
 class StampedReport(NamedTuple):
-    """A report of rates and the time Redis received it, in milliseconds since 1970."""
+    """A rate report, and the time at which Redis received it, in milliseconds since 1970."""
 
     at_ms: int
     data: bytes
 
 
 class EdgeNews(NamedTuple):
-    """The news of one round.
+    """The data read in one exchange round.
 
     Attributes:
-        totals: bytes stored by each tenant that this node reported on.
-        revocation_count: how many are stored; fewer than a node knows means that Redis lost some.
-        redis_s: Redis's clock, seconds since 1970.
+        totals: bytes stored by each tenant that this node has reported on.
+        revocation_count: number of revocations stored in Redis; if a node knows more than that, Redis has lost some.
+        redis_s: Redis's clock, in seconds since 1970.
     """
 
     totals: Mapping[str, int]
@@ -48,10 +50,10 @@ class EdgeNews(NamedTuple):
 
 
 class EdgeRecords:
-    """The records as one node reads them, from a position in each stream that `load` sets.
+    """The shared data as one node reads it, from a position in each stream that `load` sets.
 
     Args:
-        prefix: keeps deployments on one Redis apart.
+        prefix: separates deployments that share a Redis.
     """
 
     def __init__(self, calls: Calls, prefix: str = "hub") -> None:
@@ -61,7 +63,7 @@ class EdgeRecords:
         self._revoked_after = self._claimed_after = START
 
     async def load(self) -> dict[str, bytes]:
-        """Reads all revocations by field. The position of their stream is noted first, so that none is missed.
+        """Reads all revocations, by field. The stream's position is read first, so that no later revocation is missed.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -72,7 +74,7 @@ class EdgeRecords:
         if self._rates_after is None:
             seconds, _ = await self._calls.call("TIME")
             self._rates_after = f"{(int(seconds) - LOOK_BACK_S) * 1000}-0"
-        else:  # a promoted replica may be behind what was read: go on from its end
+        else:  # a promoted replica may be behind the position already read: continue from its end
             self._rates_after = min(self._rates_after, await self._last(keys.rates), key=id_order)
         found: dict[str, bytes] = {}
         at: bytes | None = None
@@ -82,15 +84,15 @@ class EdgeRecords:
         return found
 
     async def exchange(self, stored: Mapping[str, int], reports: Iterable[bytes], claims: bytes | None) -> EdgeNews:
-        """One round: adds the bytes stored by tenant, writes this node's reports and claims, and reads everybody's.
+        """One round: add the bytes stored by tenant, write this node's reports and claims, and read those of all nodes.
 
         Raises:
-            LogUnavailable: Redis is unreachable; some of it may have been written.
+            LogUnavailable: Redis is unreachable; part of the data may have been written.
         """
         keys = self._keys
         commands: list[list[Argument]] = [["HINCRBY", keys.bytes_stored, *added] for added in stored.items()]
         for report in reports:
-            await asyncio.sleep(0)  # writing many reports must not hold up the sockets
+            await asyncio.sleep(0)  # writing many reports must not delay the sockets
             commands.append(["XADD", keys.rates, "MINID", "~", self._oldest_kept_ms(), "*", "r", report])
         if claims is not None:
             commands.append(["XADD", keys.sessions, "MAXLEN", "~", _CLAIMS_MAX, "*", "s", claims])
@@ -122,7 +124,7 @@ class EdgeRecords:
         return news
 
     async def revoke(self, field: str, entry: bytes) -> None:
-        """Store a revocation and announce it to every node, both or neither.
+        """Store a revocation and announce it to every node, in one transaction.
 
         Raises:
             LogUnavailable: the outcome is unknown; the call may be repeated.
@@ -135,7 +137,7 @@ class EdgeRecords:
         )
 
     async def tidy(self, dead: Collection[str], lost: Mapping[str, bytes]) -> None:
-        """Delete expired revocations, and restore those that Redis lost."""
+        """Delete expired revocations, and restore those that Redis has lost."""
         if dead:
             await self._calls.call("HDEL", self._keys.revocations, *dead)
         if lost:

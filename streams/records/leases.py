@@ -1,6 +1,6 @@
-"""Leases: one holder at a time, for a while, with a token that rises with each new holder.
+"""Leases: each has one holder for a limited time, and a token that increases with each new holder.
 
-A partition's lease says which worker handles its work, a run's which worker writes the answer.
+A partition's lease determines which worker handles its work; a run's lease determines which worker writes its answer.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Leases:
     """The leases of one worker.
 
     Args:
-        worker: its name; a lease is held by name and may be taken again by the same name.
-        run_calls: the calls for leases of runs, where they are not the log's: those of another thread.
+        worker: its name. A lease is held by name, so a worker with the same name may take it again.
+        run_calls: the calls for leases of runs, if another thread makes them; by default the log's own.
     """
 
     def __init__(self, log: Log, worker: str, run_calls: Calls | None = None) -> None:
@@ -35,40 +35,40 @@ class Leases:
         self.worker = worker
 
     async def acquire_partition(self, partition: int, life_ms: int) -> int:
-        """Take the partition if it is free. Returns the fencing token, 0 when another worker has it."""
+        """Take the partition's lease if it is free. Returns the fencing token, or 0 if another worker holds it."""
         return await self._run(
             self._log.calls_in(partition), self._keys.lease(partition), "acquire", self.worker, life_ms, ""
         )
 
     async def renew_partition(self, partition: int, life_ms: int) -> int:
-        """Renew the partition's lease. Returns the token, 0 when another worker has taken it."""
+        """Renew the partition's lease. Returns the token, or 0 if another worker has taken it."""
         return await self._run(
             self._log.calls_in(partition), self._keys.lease(partition), "renew", self.worker, life_ms, ""
         )
 
     async def release_partition(self, partition: int) -> None:
-        """Release the partition, so that another worker need not wait for the lease to end."""
+        """Release the partition's lease, so that another worker need not wait for it to expire."""
         await self._run(self._log.calls_in(partition), self._keys.lease(partition), "release", self.worker, 0, "")
 
     async def acquire_run(self, channel: Channel, run_id: str, holder: str, life_ms: int) -> bool:
-        """Take a run's lease if it is free."""
+        """Take a run's lease if it is free; true on success."""
         return await self._run_of(channel, run_id, "acquire", holder, life_ms) > 0
 
     async def release_run(self, channel: Channel, run_id: str, holder: str, reason: str = "") -> None:
-        """Release a run's lease. A worker that gives it up leaves its reason for the next holder."""
+        """Release a run's lease. `reason`, if given, is stored for the next holder."""
         await self._run_of(channel, run_id, "release", holder, 0, reason)
 
     async def renew_runs(self, held: Sequence[tuple[Channel, str, str]], life_ms: int) -> list[bool]:
-        """Renew the leases of several runs (channel, run id, holder) in one round trip. False for each that has ended."""
+        """Renew the leases of several runs (channel, run ID, holder) in one round trip. False for each that has ended."""
         renewals = (self._run_of(channel, run_id, "renew", holder, life_ms) for channel, run_id, holder in held)
-        return [token > 0 for token in await asyncio.gather(*renewals)]  # pipelined by the wire
+        return [token > 0 for token in await asyncio.gather(*renewals)]  # the wire sends them as one pipeline
 
     async def is_run_alive(self, channel: Channel, run_id: str) -> bool:
-        """True while some worker holds the run's lease."""
+        """True while a worker holds the run's lease."""
         return await self._run_of(channel, run_id, "look", "", 0) > 0
 
     async def release_reason(self, channel: Channel, run_id: str) -> str:
-        """The reason for which a run's lease was given up; "" when there is none."""
+        """The reason stored when the run's lease was released; "" when there is none."""
         reason = await self._calls_of(channel).call("HGET", self._keys.run_lease(channel, run_id), "reason")
         return (reason or b"").decode()
 
@@ -82,12 +82,12 @@ class Leases:
         return self._run_calls or self._log.calls_of(channel)
 
     async def sign_in(self, life_ms: int) -> int:
-        """Renew this worker's own lease. Returns the number of living workers, this one included."""
+        """Renew this worker's own lease. Returns the number of workers with a valid lease, including this one."""
         _, living = await self._workers.run(_PROCESS_LEASE, (WORKERS,), self.worker, life_ms, "drop")
         return int(living)
 
     async def sign_out(self) -> None:
-        """End this worker's own lease, so that the others take over at once."""
+        """End this worker's own lease, so that other workers take over its partitions at once."""
         await self._workers.call("ZREM", WORKERS, self.worker)
 
     async def _run(

@@ -1,6 +1,6 @@
-"""Presence, kept beside a channel's log: devices by node, people by device, the nodes' leases, and how far each person has read.
+"""Presence in channels: devices by node, people by device, leases of nodes, and read positions. All are kept beside the log.
 
-It knows devices and nodes, not sockets; the edge says when a device comes or goes.
+This module knows devices and nodes but no sockets; the hub reports when a device joins or leaves.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from streams.redis.wire import Reply
 PRESENCE: Final = load("presence")
 PROCESS_LEASE: Final = load("process_lease")
 LEASE_MS: Final = 8_000
-"""Life of a node's lease. A shorter one drops the people of a node that only stalled; a longer one
-keeps a dead node's beyond the promised 15 s."""
+"""Lifetime of a node's lease. With a shorter one, the people of a node that merely stalls disappear; with a longer one, those
+of a dead node stay beyond the promised 15 s.
+"""
 BATCH_CHANGES: Final = 200
 SCAN_COUNT: Final = 1_000
 LISTED_MAX: Final = 200
-"""People named in a snapshot; a larger channel shows their number."""
+"""Maximum number of people listed in a snapshot; for a larger channel only their number is given."""
 
 
 VISIT_S: Final = 300
-"""The longest a member's status lasts without a device that shows it."""
+"""Maximum time for which a member's status is kept without a connected device."""
 
 
 class PresenceChange(NamedTuple):
-    """One device that comes, goes, or sets its person's status; a "visit" sets it without a device.
+    """A device that joins, leaves or sets its person's status. A "visit" sets the status without a device.
 
     Attributes:
-        value: the client for a join, the status for a status, `MemberStatus.kept` for a member or a visit.
+        value: the client ID for a join, the status for a status, `MemberStatus.kept` for a member or a visit.
     """
 
     operation: Literal["join", "leave", "status", "member", "visit"]
@@ -51,7 +52,7 @@ class PresenceChange(NamedTuple):
 
 
 class Present(NamedTuple):
-    """One person in a channel."""
+    """A person in a channel."""
 
     user: str
     status: str
@@ -59,11 +60,11 @@ class Present(NamedTuple):
 
 
 class MemberStatus(NamedTuple):
-    """A team member's status, as the member gave it.
+    """A team member's status, as the member set it.
 
     Attributes:
-        until: its end, in ms since 1970; 0 for none.
-        rest: the payload's other fields, as they are sent out.
+        until_ms: its end, in milliseconds since 1970; 0 for none.
+        rest: the payload's other fields, as they are sent.
     """
 
     status: str
@@ -72,20 +73,20 @@ class MemberStatus(NamedTuple):
 
     @property
     def kept(self) -> str:
-        """The form it is stored in (scripts/presence.lua)."""
+        """The form in which scripts/presence.lua stores it."""
         return f"{self.status} {self.until_ms} {to_json(self.rest).decode()}"
 
     def is_over(self, now_ms: int) -> bool:
-        """True once its end has passed."""
+        """True if its end has passed."""
         return 0 < self.until_ms <= now_ms
 
     def hides(self, now_ms: int) -> bool:
-        """True while others must not see the member."""
+        """True while the member is invisible to others."""
         return self.status == "invisible" and not self.is_over(now_ms)
 
 
 class PresenceStore:
-    """Presence of all channels."""
+    """Presence in all channels."""
 
     def __init__(self, log: Log, limits: Limits = DEFAULT_LIMITS) -> None:
         self._limits = limits
@@ -94,10 +95,10 @@ class PresenceStore:
         self._nodes = log.calls_at(NODES)
 
     async def apply(self, node: str, changes: Iterable[PresenceChange]) -> None:
-        """Carry out changes of one node's devices. Repeating them changes nothing.
+        """Apply join, leave and status changes of one node's devices. Repeating them has no further effect.
 
         Raises:
-            LogUnavailable, CommandRefused: some may have been carried out.
+            LogUnavailable, CommandRefused: some changes may have been applied.
         """
         by_partition: dict[int, list[PresenceChange]] = {}
         for change in changes:
@@ -107,13 +108,13 @@ class PresenceStore:
             try:
                 for start in range(0, len(several), BATCH_CHANGES):
                     await self._apply(node, partition, several[start : start + BATCH_CHANGES])
-            except (StreamsError, CommandRefused) as error:  # what one partition refuses must not hold up the others
+            except (StreamsError, CommandRefused) as error:  # an error in one partition must not hold up the others
                 failure = error
         if failure is not None:
             raise failure
 
     async def told(self, node: str, partition: int) -> dict[tuple[str, Channel], str]:
-        """The devices a node has reported in a partition, each with its channel and user."""
+        """The devices that a node has reported in a partition: (device, channel) → user."""
         found: dict[tuple[str, Channel], str] = {}
         at: bytes | None = None
         while at != b"0":
@@ -148,14 +149,14 @@ class PresenceStore:
         await self._log.calls_in(partition).run(PRESENCE, keys, *args)
 
     def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
-        """Reads, sent with a look, of the people in the channel and, in a team, their statuses; `people_of` reads the answers."""
+        """The reads of the channel's people and, in a team, their statuses, for `Replay.sight`; see `people_of`."""
         people = KeyRead(self._keys.people(channel), "HGETALL", (LISTED_MAX,))
         if channel.kind is not Kind.TEAM:
             return (people,)
         return (people, KeyRead(self._keys.statuses(channel), "HGETALL"))
 
     async def people(self, channel: Channel, now_ms: int) -> list[Present] | int:
-        """The people in the channel except the invisible; only their number when they are more than 200."""
+        """The people in the channel, without the invisible ones; only their number if they are more than 200."""
         sight = await self._log.replay.sight(channel, None, self.key_reads(channel))
         return people_of(sight.answers, now_ms)
 
@@ -164,14 +165,14 @@ class PresenceStore:
     ) -> list[dict[str, object]]:
         """The team's members, sorted by name: those in `names` and those with a status; at most 200.
 
-        An expired status becomes `online` again if the member has a device. A member who is absent or
-        invisible is `offline`, and listed only if named.
+        An expired status becomes `online` again if the member has a device. A member who is absent or invisible is `offline`,
+        and listed only if in `names`.
 
         Args:
             channel: a team.
-            answers: to its `key_reads`.
-            now_ms: the clock by which statuses expire.
-            names: the members that the team's settings name.
+            answers: the answers to its `key_reads`.
+            now_ms: the time at which statuses are evaluated.
+            names: the members listed in the team's settings.
         """
         people, statuses, named = answers[0], _statuses(answers[1]), set(names)
         asked = sorted(named | statuses.keys())
@@ -191,21 +192,22 @@ class PresenceStore:
         return found[:LISTED_MAX]
 
     async def renew(self, node: str, *, wants_dead: bool) -> tuple[bool, list[str]]:
-        """Renew the node's lease. Returns True if it had not ended meanwhile, and the nodes whose lease has."""
+        """Renew the node's lease. Returns true if it had not expired, and the nodes whose lease has."""
         reply = await self._nodes.run(PROCESS_LEASE, (NODES,), node, LEASE_MS, "told" if wants_dead else "")
         return bool(reply[0]), [name.decode() for name in reply[2:]]
 
     async def unleased(self) -> set[str]:
-        """The nodes that have devices here but no lease, not even an expired one: whatever destroyed it left their devices."""
+        """The nodes that have devices here but no lease, not even an expired one, because Redis lost it."""
         partitions = range(self._keys.partitions)
         told = await asyncio.gather(
             *(self._log.calls_in(at).call("SMEMBERS", self._keys.nodes(at)) for at in partitions)
         )
-        leased = await self._nodes.call("ZRANGE", NODES, 0, -1)  # read last: a node takes its lease before it tells
+        # Read last, because a node takes its lease before it reports devices.
+        leased = await self._nodes.call("ZRANGE", NODES, 0, -1)
         return {name.decode() for name in set[bytes]().union(*told).difference(leased)}
 
     async def reap(self, node: str) -> int:
-        """Make the devices of a dead node leave. Returns their number. Two reapers do no harm."""
+        """Remove the devices of a dead node. Returns their number. Two nodes may do this at the same time."""
         count = 0
         for partition in range(self._keys.partitions):
             told = await self.told(node, partition)
@@ -216,12 +218,12 @@ class PresenceStore:
         return count
 
     async def forget(self, node: str) -> None:
-        """End a node's lease now: the other nodes reap it at their next renewal."""
+        """Expire a node's lease now: the other nodes remove its devices at their next renewal."""
         await self._nodes.call("ZADD", NODES, 0, node)
 
 
 def people_of(answers: Sequence[Reply], now_ms: int) -> list[Present] | int:
-    """The people in a channel except the invisible, from the answers to its `key_reads`; their number when over 200."""
+    """Read the people in a channel, without the invisible ones, from the answers to `key_reads`; their number if over 200."""
     people, *rest = answers
     if isinstance(people, int):
         return people
@@ -254,22 +256,22 @@ def _member(user: str, devices: int, said: MemberStatus | None, now_ms: int) -> 
 
 
 MARKS_TTL_S: Final = 90 * 86_400
-"""A channel nobody reads for three months forgets who read how far."""
+"""Lifetime of a channel's read positions after the last change: three months."""
 
 
 def marking(channel: Channel, user: str, up_to: str) -> Guard:
-    """The guard that keeps the mark with the live entry that announces it; refused where the mark stands there or further."""
+    """The guard that stores a read position with the live event that announces it; refused if the stored one is not older."""
     return Guard(_marks_guard(channel), checks=((user, "newer", up_to),), sets=((user, up_to),), ttl_s=MARKS_TTL_S)
 
 
 class ReadMarks:
-    """Reads the marks. Every method raises LogUnavailable while Redis is unreachable."""
+    """Reads the read positions. Every method raises LogUnavailable while Redis is unreachable."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
 
     def key_read(self, channel: Channel) -> KeyRead:
-        """A read, sent with a look, of the event each user has read up to: pairs of user and ID."""
+        """The read, for `Replay.sight`, of each user's read position: pairs of user and event ID."""
         return KeyRead(self._key(channel), "HGETALL")
 
     def _key(self, channel: Channel) -> bytes:

@@ -1,7 +1,7 @@
-"""Limits on concurrent runs, counted by user and tenant: each run has a slot, taken before its command is stored.
+"""Limits on concurrent runs by user and tenant: each run takes a slot before its command is stored.
 
-A slot expires by itself. The reaper, which inspects every unfinished run, renews it, and the end of the run frees
-it. So a slot whose command was never stored, or whose run was lost with its log, soon ends.
+A slot expires by itself. The reaper, which inspects every unfinished run, renews it, and the end of the run frees it. So a slot
+soon expires if its command was never stored or its run was lost with its log.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from streams.redis.keys import run_slots
 from streams.redis.log import Log
 
 LIFE_MS: Final = 120_000
-"""Life of a slot that nobody renews. A run that waits is looked at every 30 s; four of that."""
+"""Lifetime of a slot that is not renewed: four times the 30 s between two inspections of a waiting run."""
 _SLOT: Final = load("run_slot")
 
 
 class SlotAnswer(Enum):
-    """The answer to a request for a slot."""
+    """The outcome of taking a slot."""
 
     TAKEN = b"taken"
     USER_IS_FULL = b"user"
@@ -34,7 +34,7 @@ class RunSlots:
         self._log = log
 
     async def take(self, channel: Channel, user: str, slot: str, user_max: int, tenant_max: int) -> SlotAnswer:
-        """Take a slot, or renew it if it is held already; a limit of 0 allows any number."""
+        """Take a slot, or renew it if it is already held; a limit of 0 means unlimited."""
         keys = run_slots(channel.tenant, user)
         args = (user, _named(channel, slot), LIFE_MS, user_max, tenant_max)
         return SlotAnswer(await self._log.calls_at(keys[0]).run(_SLOT, keys, *args))

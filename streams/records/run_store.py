@@ -1,6 +1,6 @@
-"""The records of runs beside the log: their hashes, their turns, and the list of those that are not final.
+"""Reads and changes the records of runs: their hashes, each channel's queue of runs, and the list of unfinished runs.
 
-`state` is never written here: only the script that appends the corresponding event does that (`streams.records.runs`).
+`state` is never written here: only the script that appends the corresponding event writes it (`streams.records.runs`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from streams.redis.wire import Reply
 _TURN: Final = load("run_turn")
 _SET: Final = load("run_set")
 HINTS_KEPT: Final = 1_000
-"""Length of the stream of hints, approximate. A worker that fell further behind polls the run's hash anyway."""
+"""Approximate length of the stream of hints. A worker that falls further behind still polls the run's hash."""
 HINT_BLOCK_MS: Final = 10_000
 
 
 class Flags(NamedTuple):
-    """The part of a run that its worker polls each second. `holder` is None if the run's hash is gone."""
+    """The fields of a run that its worker polls each second. `holder` is None if the run's hash is missing."""
 
     holder: str | None
     cancel: str
@@ -43,7 +43,7 @@ class Flags(NamedTuple):
 
 
 class Home(NamedTuple):
-    """A channel's runs: the number of unfinished ones, the active one, and those that wait, oldest first."""
+    """A channel's runs: the number of unfinished ones, the active one, and the waiting ones, oldest first."""
 
     open: int
     active: str
@@ -51,22 +51,22 @@ class Home(NamedTuple):
 
 
 class RunStore:
-    """Runs of every channel. The edge and the consumers both read it."""
+    """The runs of all channels. Both the hub and the consumers use it."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._keys = log.keys
 
     async def run(self, channel: Channel, run_id: str) -> RunView | None:
-        """The run; None when this channel has no run of that id, or it ended long ago."""
+        """Read a run; None if this channel has no run of that ID, or its record has expired."""
         return read_run(run_id, await self._hash(channel, run_guard_name(channel, run_id)))
 
     async def request(self, channel: Channel, request_id: str) -> RequestView | None:
-        """The question; None when this channel has none of that id."""
+        """Read a question that a run asked; None if this channel has none of that ID."""
         return read_request(request_id, await self._hash(channel, request_guard_name(channel, request_id)))
 
     async def home(self, channel: Channel) -> Home:
-        """The channel's runs."""
+        """Read the channel's run counters and its queue."""
         fields = await self._hash(channel, home_guard_name(channel))
         waiting = sorted(
             (id_order(name.removeprefix("waiting:")), run)
@@ -76,21 +76,21 @@ class RunStore:
         return Home(int(fields.get("open", 0)), fields.get("active", ""), tuple(run for _, run in waiting))
 
     def open_read(self, channel: Channel) -> KeyRead:
-        """A read, sent with a look, of the number of unfinished runs."""
+        """The read, for `Replay.sight`, of the channel's number of unfinished runs."""
         return KeyRead(self._keys.guard(channel, home_guard_name(channel)), "HGET", ("open",))
 
     async def active(self, channel: Channel) -> str:
-        """The run whose turn it is in the channel; "" for none."""
+        """The run whose turn it is in the channel; "" if none."""
         found = await self._calls(channel).call("HGET", self._keys.guard(channel, home_guard_name(channel)), "active")
         return (found or b"").decode()
 
     async def meant(self, channel: Channel, user: str, command_id: str) -> str:
-        """The run that this cancel of the user's already stopped; "" for none."""
+        """The run that was stopped when the user first sent this cancel command; "" if none."""
         key = self._keys.guard(channel, meant_guard_name(channel, user, command_id))
         return (await self._calls(channel).call("HGET", key, "run_id") or b"").decode()
 
     async def flags(self, runs: Sequence[tuple[Channel, str]]) -> list[Flags]:
-        """Holder, cancel and the number of steering messages of several runs."""
+        """Read `holder`, `cancel` and the number of steering messages of several runs."""
         return [
             _flags(
                 await self._calls(channel).call("HMGET", self._run_key(channel, run_id), "holder", "cancel", "steers")
@@ -99,7 +99,7 @@ class RunStore:
         ]
 
     async def ask_to_stop(self, channel: Channel, run_id: str, mode: str) -> None:
-        """Set the flag that an accepted cancel sets, for `on_busy: interrupt`."""
+        """Set the flag that an accepted cancel command sets; used for `on_busy: interrupt`."""
         await self._calls(channel).call("HSET", self._run_key(channel, run_id), "cancel", mode)
 
     async def add_steer(self, channel: Channel, run_id: str, event_id: str) -> None:
@@ -109,70 +109,73 @@ class RunStore:
         await self._calls(channel).call("HSET", key, f"steer:{number}", event_id)
 
     async def steer(self, channel: Channel, run_id: str, number: int) -> str:
-        """The event id of the run's steering message `number`, from 1."""
+        """The event ID of the run's steering message `number`, counted from 1."""
         found = await self._calls(channel).call("HGET", self._run_key(channel, run_id), f"steer:{number}")
         return found.decode() if found else ""
 
     async def take_over(self, channel: Channel, run_id: str, holder: str) -> RunView | None:
-        """Make this worker the run's holder once it has the lease; the old holder is refused from then on. Returns the run."""
+        """Make this worker the run's holder once it has the lease; appends of the old holder are refused from then on.
+
+        Returns the run.
+        """
         await self._calls(channel).call("HSET", self._run_key(channel, run_id), "holder", holder)
         return await self.run(channel, run_id)
 
     async def save_checkpoint(self, channel: Channel, run_id: str, holder: str, value: str) -> bool:
-        """Keep an agent's own checkpoint (JSON) with the run. False when the run has another holder."""
+        """Store an agent's checkpoint (JSON) with the run. False if another worker holds the run."""
         return bool(
             await self._calls(channel).run(_SET, (self._run_key(channel, run_id),), holder, "checkpoint", value)
         )
 
     async def checkpoint(self, channel: Channel, run_id: str) -> str | None:
-        """The newest checkpoint that `save_checkpoint` kept."""
+        """The newest checkpoint stored by `save_checkpoint`; None if there is none."""
         found = await self._calls(channel).call("HGET", self._run_key(channel, run_id), "checkpoint")
         return found.decode() if found is not None else None
 
     async def turn(self, channel: Channel, *, joining: tuple[str, str] = ("", ""), leaving: str = "") -> str:
-        """The run whose turn it is in the channel, after (event id, run id) joined or a run left; "" for none."""
+        """Change the queue of runs of a channel: add (event ID, run ID) or remove a run. Returns the active run, or ""."""
         key = self._keys.guard(channel, home_guard_name(channel))
         found: bytes = await self._calls(channel).run(_TURN, (key,), *joining, leaving)
         return found.decode()
 
     async def register(self, channel: Channel, run_id: str, look_at_ms: int) -> None:
-        """List the run as unfinished, to be inspected at that time."""
+        """List the run as unfinished, to be inspected at `look_at_ms`."""
         key = self._keys.runs(self._keys.of(channel).partition)
         await self._calls(channel).call("ZADD", key, look_at_ms, f"{channel.path} {run_id}")
 
     async def forget(self, channel: Channel, run_id: str) -> None:
-        """Remove a finished run from the list."""
+        """Remove a finished run from the list of unfinished ones."""
         await self._calls(channel).call(
             "ZREM", self._keys.runs(self._keys.of(channel).partition), f"{channel.path} {run_id}"
         )
 
     async def due(self, partition: int, now_ms: int, ahead_ms: int, limit: int) -> list[tuple[Channel, str]]:
-        """Runs to be inspected by now, the longest due first, and those registered for later than `ahead_ms` from now.
+        """The runs due for inspection, longest due first, and those registered for later than `ahead_ms` from now.
 
-        No run is registered that far ahead: the clock has been set back since.
+        No run is registered that far ahead, so the clock must have been set back since; such runs are inspected now.
         """
         key, page = self._keys.runs(partition), ("LIMIT", 0, limit)
         rows, late = await self._log.calls_in(partition).pipeline([
             ("ZRANGEBYSCORE", key, "-inf", now_ms, *page),
             ("ZRANGEBYSCORE", key, now_ms + ahead_ms, "+inf", *page),
-        ])  # fmt: skip # a command a line
+        ])  # fmt: skip # one command per line
         rows = [*rows, *late][:limit]
         pairs = (row.decode().split(" ") for row in rows)
         return [(channel_from_path(path), run_id) for path, run_id in pairs]
 
     async def open_text(self, channel: Channel, message_id: str) -> tuple[str, str]:
-        """Stored text and reasoning of an answer in progress."""
+        """The stored text and reasoning of an answer in progress."""
         fields = (f"{message_id}:text", f"{message_id}:reasoning")
         text, reasoning = await self._calls(channel).call("HMGET", self._keys.of(channel).open, *fields)
         return (text or b"").decode(), (reasoning or b"").decode()
 
     async def hint(self, channel: Channel, run_id: str) -> None:
-        """Ask the workers to inspect a run at once."""
+        """Ask all workers to inspect a run at once."""
         entry = ("channel", channel.path, "run", run_id)
         await self._log.calls_at(CONTROL).call("XADD", CONTROL, "MAXLEN", "~", HINTS_KEPT, "*", *entry)
 
     async def hear_hints(self, on_hint: Callable[[str, str], None]) -> None:
-        """Call `on_hint(channel path, run id)` for every hint from now on, for ever.
+        """Call `on_hint(channel path, run ID)` for every hint from now on; runs until cancelled.
 
         Raises:
             LogUnavailable: Redis is unreachable.

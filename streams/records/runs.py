@@ -1,15 +1,15 @@
-"""An agent's run, as shared by hub and consumers: its id, and the hashes that guard its state. Pure.
+"""The record of an agent's run, as hub and consumers share it: its ID, and the guards that protect its state. Pure.
 
-Three hashes in the home channel's partition, changed only by the script that appends the corresponding event:
+Three hashes in the partition of the run's channel, changed only by the script that appends the corresponding event:
 
 * `run:<channel>:<run id>`: one run: state, agent, segment, attempt, holder (the worker that may append) and a few times.
 * `home:<channel>`: the channel: `open` counts its unfinished runs, `active` names the run whose turn it is.
 * `request:<channel>:<request id>`: one question to a person: `open` until the first answer is stored.
 
-Use in the hub: it appends the client's command with `opening(...)`, and the reply's `run_id` is
-`run_id_of(channel, appended.id)`, or the one the client chose; a repeated command gives the first event's id and so the
-same run. A `GuardRefused` on field `open` means busy, on `state` that the run id is in use (4021 both).
-Everything after that (`agent.status`, the job) belongs to the consumers. See ops/decisions/0006-runs.md.
+The hub appends the client's command with the guards of `opening(...)`. The reply's `run_id` is `run_id_of(channel,
+appended.id)`, or the one that the client chose; a repeated command gives the first event's ID and so the same run. A
+`GuardRefused` on field `open` means that the channel is busy, on `state` that the run ID is in use (both are 4021). Everything
+after that (`agent.status`, the job) is done by the consumers. See ops/decisions/0006-runs.md.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from streams.json_bytes import to_json
 from streams.run_states import FINAL_STATES, OPEN_STATES
 
 RUN_TTL_S: Final = 7 * 86_400
-"""Life of a run's hash after its last change. A run waits for people for a day by default; a week leaves room for
-`expires_at`, and for a cancel of a finished run to be told `4021 completed` and not `4018`."""
+"""Lifetime of a run's hash after its last change. By default a run waits a day for an answer; a week leaves room for
+`expires_at`, and lets the cancel of a finished run fail with `4021 completed` and not `4018`.
+"""
 MEANT_TTL_S: Final = 3_600
-"""Life of the record of the run that a cancel without a name stopped: as long as the command's id is known."""
+"""Lifetime of the record of a cancel without `run_id` and the run it stopped: as long as the command ID is remembered."""
 HOME_TTL_S: Final = 90 * 86_400
 NEW_ID: Final = "@id"
-"""Stands for the id of the event that is being appended (see `Guard`)."""
+"""Placeholder for the ID of the event that is being appended (see `Guard`)."""
 OnBusy = Literal["enqueue", "reject", "interrupt", "steer"]
 
 
@@ -40,60 +41,60 @@ def _place(channel: Channel) -> str:
 
 
 def run_id_of(channel: Channel, event_id: str) -> str:
-    """The run begun by the event with this id, when its payload names no `run_id`. `@id` gives the guard's template."""
+    """The ID of the run begun by this event if its payload has no `run_id`. For `@id`, the result is the template in a guard."""
     return f"r{_place(channel)}-{event_id}"
 
 
 def event_of_run(channel: Channel, run_id: str) -> str | None:
-    """The event a derived run id was made from; None for an id that an invoker chose."""
+    """The event from which a run ID was derived; None for an ID that the client chose."""
     prefix = run_id_of(channel, "")
     return run_id.removeprefix(prefix) if run_id.startswith(prefix) else None
 
 
 def message_id_of(run_id: str, number: int) -> str:
-    """The id of the run's message `number`, counted from 0."""
+    """The ID of the run's message `number`, counted from 0."""
     return f"{run_id}.{number}"
 
 
 def request_id_of(run_id: str, number: int) -> str:
-    """The id of the run's question `number`, counted from 0."""
+    """The ID of the run's question `number`, counted from 0."""
     return f"{run_id}.q{number}"
 
 
 def run_of_message(message_id: str) -> str:
-    """The run an assistant's message belongs to."""
+    """The ID of the run that an assistant message belongs to."""
     return message_id.rpartition(".")[0]
 
 
 def run_guard_name(channel: Channel, run_id: str) -> str:
-    """The name of the run's guard hash."""
+    """The name of the guard hash of a run."""
     return f"run:{channel.wire}:{run_id}"
 
 
 def home_guard_name(channel: Channel) -> str:
-    """The name of the hash that counts the channel's runs."""
+    """The name of the guard hash that counts the channel's runs."""
     return f"home:{channel.wire}"
 
 
 def request_guard_name(channel: Channel, request_id: str) -> str:
-    """The name of the hash that lets one answer through."""
+    """The name of the guard hash of a question, which accepts only the first answer."""
     return f"request:{channel.wire}:{request_id}"
 
 
 def meant_guard_name(channel: Channel, user: str, command_id: str) -> str:
-    """The name of the hash that remembers the target of a cancel."""
+    """The name of the guard hash that records which run a cancel command stopped."""
     return f"meant:{channel.wire}:{user}:{command_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """A run as the hub requests it.
+    """The run that a command requests, with its options.
 
     Attributes:
-        run_id: chosen by the invoker; None derives it from the event.
-        parent: the message the answer follows; `@id` is the event itself, "" where the hub does not know.
-        deadline_ms: how long one segment may run; None takes the default.
-        slot: the slot it takes among concurrent runs; "" where they are not counted.
+        run_id: chosen by the client; None derives it from the event.
+        parent: the message that the answer follows; `@id` is the command's own event, "" if the hub does not know it.
+        deadline_ms: maximum duration of one segment, in milliseconds; None for the default.
+        slot: its slot among concurrent runs; "" if they are not limited.
     """
 
     agent: str
@@ -107,9 +108,9 @@ class Invitation:
 
 
 def opening(channel: Channel, invitation: Invitation) -> tuple[Guard, ...]:
-    """The guards for the command that begins a run.
+    """The guards of a command that begins a run.
 
-    The new `open` count is `Appended.results[0]`: 1 means the channel's only run, more means that it waits its turn.
+    The new `open` count is `Appended.results[0]`: 1 means that it is the channel's only run, more that it waits its turn.
     """
     run_id = invitation.run_id or run_id_of(channel, NEW_ID)
     checks = (("open", "le", "0"),) if invitation.on_busy == "reject" else ()
@@ -133,18 +134,18 @@ def opening(channel: Channel, invitation: Invitation) -> tuple[Guard, ...]:
 
 
 def cancelling(channel: Channel, run_id: str, mode: Literal["graceful", "force"] = "graceful") -> Guard:
-    """The guard for `chat.cancel` and `agent.cancel`. Refused on field `state`: `present` None is 4018, else 4021."""
+    """The guard of `chat.cancel` and `agent.cancel`. If refused on field `state`: `present` None is 4018, any other value 4021."""
     states = ",".join(OPEN_STATES)
     return Guard(run_guard_name(channel, run_id), checks=(("state", "in", states),), sets=(("cancel", mode),))
 
 
 def meaning(channel: Channel, user: str, command_id: str, run_id: str) -> Guard:
-    """Remember the run that a cancel without a run id stops, so that repeating the command stops the same one."""
+    """The guard that records which run a cancel without a run ID stopped, so that a repeated command stops the same one."""
     return Guard(meant_guard_name(channel, user, command_id), sets=(("run_id", run_id),), ttl_s=MEANT_TTL_S)
 
 
 def answering(channel: Channel, request_id: str, user: str) -> Guard:
-    """The guard for `tool.call.response`: the first one wins. Refused: `present` None is 4018, else 4021."""
+    """The guard of `tool.call.response`, which accepts only the first answer. If refused: `present` None is 4018, else 4021."""
     return Guard(
         request_guard_name(channel, request_id),
         checks=(("state", "eq", "open"),),
@@ -153,7 +154,7 @@ def answering(channel: Channel, request_id: str, user: str) -> Guard:
 
 
 def steering(channel: Channel, run_id: str) -> Guard:
-    """The guard for `agent.steer`: the run must not be final."""
+    """The guard of `agent.steer`, which refuses a final run."""
     return Guard(run_guard_name(channel, run_id), checks=(("state", "in", ",".join(OPEN_STATES[:3])),))
 
 
@@ -162,15 +163,15 @@ class RunView:
     """A run's hash, parsed.
 
     Attributes:
-        cause: id of the event that began it.
-        holder: token of the worker that may append for it; "" when no worker may.
-        limit_ms: how long a segment may run; 0 is the default.
+        cause: ID of the event that began the run.
+        holder: token of the worker that may append for it; "" if none may.
+        limit_ms: maximum duration of a segment, in milliseconds; 0 is the default.
         deadline_ms: end of the current state, in milliseconds since 1970; 0 is the state's default.
-        asked: questions asked so far; `answered` of them are resolved.
+        asked: number of questions asked so far; `answered` of them are resolved.
         losses: number of workers lost during this run.
-        cancel: "", or the mode of a requested stop.
-        slot: the slot it takes among concurrent runs; "" for none.
-        settings: the conversation's settings at its beginning, as JSON; "" for none, and after its end.
+        cancel: the mode of a requested stop; "" if none was requested.
+        slot: its slot among concurrent runs; "" for none.
+        settings: the conversation's settings at the start of the run, as JSON; "" for none, and after the run's end.
     """
 
     run_id: str
@@ -196,12 +197,12 @@ class RunView:
 
     @property
     def is_final(self) -> bool:
-        """True when its `agent.complete` was appended."""
+        """True once its `agent.complete` has been appended."""
         return self.state in FINAL_STATES
 
 
 def read_run(run_id: str, fields: Mapping[str, str]) -> RunView | None:
-    """The run a hash holds; None for an empty one."""
+    """Parse a run's hash; None if it is empty."""
     if "state" not in fields:
         return None
 
@@ -237,11 +238,11 @@ def read_run(run_id: str, fields: Mapping[str, str]) -> RunView | None:
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """A question's hash, parsed: checked before an answer is stored.
+    """A question's hash, parsed; an answer is checked against it before it is stored.
 
     Attributes:
         state: open, answered, expired or cancelled.
-        assignees: users who may answer; empty means everybody who may invoke.
+        assignees: users who may answer; if empty, every user who may invoke the agent.
         expires_ms: in milliseconds since 1970; a later answer is refused with 4022. 0 means never.
     """
 
@@ -256,7 +257,7 @@ class RequestView:
 
 
 def read_request(request_id: str, fields: Mapping[str, str]) -> RequestView | None:
-    """The question a hash holds; None for an empty one."""
+    """Parse a question's hash; None if it is empty."""
     if "state" not in fields:
         return None
     assignees = tuple(name for name in fields.get("assignees", "").split(",") if name)
@@ -273,21 +274,21 @@ def read_request(request_id: str, fields: Mapping[str, str]) -> RequestView | No
 
 
 def is_unbegun(run: RunView) -> bool:
-    """True when no worker has begun it, so that only its end is missing."""
+    """True if no worker has begun the run, so that it can be ended without one."""
     return run.state == "queued" and not run.began_ms
 
 
 def cancel_unbegun(channel: Channel, run: RunView, correlation: str) -> tuple[Draft, Draft]:
-    """The drafts `agent.status queued`, in case no handler has appended it yet, and `agent.complete cancelled`.
+    """The drafts that end a run before it has begun: `agent.status queued`, if not yet appended, and `agent.complete cancelled`.
 
-    The edge may append them right behind an accepted cancel of a run that is `queued` and has no `began_ms`, so that a queued run
-    is cancellable with no worker alive; the consumers append the same ones. Keys and bodies are equal, so the second
-    writer adds nothing, and the guard stops both once a worker has taken the run.
+    The hub may append them right after it has accepted the cancel of a run that is `queued` and has no `began_ms`, so that a
+    queued run can be cancelled while no worker is running. The consumers append the same drafts. Keys and bodies are equal, so
+    the second writer adds nothing, and the guard refuses both once a worker has taken the run.
 
     Args:
-        channel: the run's home.
-        run: one that `is_unbegun`.
-        correlation: that of the event that began it, or its id.
+        channel: the run's channel.
+        run: a run for which `is_unbegun` is true.
+        correlation: the correlation of the event that began it, or that event's ID.
     """
     status = {"run_id": run.run_id, "agent": run.agent, "state": "queued", "attempt": 1, "segment": 1}
     complete = {

@@ -1,4 +1,4 @@
-"""The folded state of a channel, kept beside its log so that a node need not fold from the beginning."""
+"""Snapshots: the folded state of a channel, stored beside its log so that a node need not fold from the beginning."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Snapshot(NamedTuple):
-    """A state as its projection dumps it, and the life of the channel it is of."""
+    """A state as its projection serialises it, and the epoch of the log that it was folded from."""
 
     epoch: str
     state: bytes
 
 
 class Snapshots:
-    """Reads and writes snapshots; a channel has one, possibly an old one."""
+    """Reads and writes snapshots; a channel has at most one, which may be older than its log."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
 
     async def load(self, channel: Channel) -> Snapshot | None:
-        """The channel's snapshot; None when there is none, or when its bytes do not match their checksum.
+        """Load the channel's snapshot; None if there is none or its checksum does not match.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -42,7 +42,7 @@ class Snapshots:
         return Snapshot(epoch.decode(), state)
 
     async def save(self, channel: Channel, snapshot: Snapshot) -> None:
-        """Store it in place of the previous one.
+        """Store the snapshot in place of the previous one.
 
         Raises:
             LogUnavailable: Redis is unreachable.

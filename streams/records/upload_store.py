@@ -1,6 +1,6 @@
-"""The records of uploads: one hash each beside its channel, the lists of due and reserved uploads, and the open ones.
+"""Reads and changes the records of uploads: a hash each, the list of due inspections, reservations, and open uploads.
 
-Changes are compare-and-sets, so several nodes and workers may act on one upload.
+Changes are compare-and-sets, so several nodes and workers may act on the same upload.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from streams.redis.log import Log
 from streams.redis.looks import KeyRead
 
 FAILED_LIFE_S: Final = 86_400
-"""Life of a failed upload's record. A file's record stays as long as the file."""
+"""Lifetime of a failed upload's record. The record of a successful upload is kept as long as the file."""
 LIST_LIFE_S: Final = 90_000
-"""A day and an hour from the last change: the reaper ends an upload within a day."""
+"""Lifetime of the list of open uploads after its last change: a day and an hour, because the reaper ends an upload within a day."""
 SHOWN_MAX: Final = 1_000
-"""Open uploads of a channel that its state shows."""
+"""Maximum number of open uploads in a channel's state."""
 SLOT_GRACE_MS: Final = 3_600_000
-"""Time from an upload's deadline to the end of its slot by itself: the reaper comes first, unless it is down."""
+"""Time after an upload's deadline at which its slot expires by itself; normally the reaper frees it before that."""
 _OPEN, _CHANGE, _RESERVE, _RELEASE, _LIST = (
     load(f"upload_{name}") for name in ("open", "change", "reserve", "release", "list")
 )
 
 
 class Due(NamedTuple):
-    """An upload to inspect: its channel and the event of its request."""
+    """An upload that is due for inspection: its channel, and the event of its request."""
 
     channel: Channel
     event_id: str
@@ -42,9 +42,9 @@ class Reserved(NamedTuple):
     """The outcome of a reservation.
 
     Attributes:
-        answer: "new"; "held" when it was already reserved; "open" when the user has too many open uploads,
-            "bytes" when the tenant has too many bytes.
-        stored_bytes: total stored by the tenant, this upload included if it is new.
+        answer: "new"; "held" if it was already reserved; "open" if the user has too many open uploads, "bytes" if the tenant
+            has no room.
+        stored_bytes: the total stored by the tenant, including this upload if it is new.
     """
 
     answer: str
@@ -52,12 +52,12 @@ class Reserved(NamedTuple):
 
 
 def guard_name(upload_id: str) -> str:
-    """The name of the record in a guard."""
+    """The name of an upload's record in a guard."""
     return f"upload:{upload_id}"
 
 
 class UploadStore:
-    """Reads and changes records. Every method raises LogUnavailable while Redis is unreachable."""
+    """Reads and changes the records. Every method raises LogUnavailable while Redis is unreachable."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -70,7 +70,7 @@ class UploadStore:
         return self._keys.guard(channel, f"upload-key:{channel.wire}:{user}:{resume_key}")
 
     async def open(self, upload: UploadRecord, resume_key: str | None, life_s: int) -> UploadRecord:
-        """Write the record unless it exists; returns the stored one."""
+        """Write the record unless one exists; returns the stored one."""
         keys = (
             self._record_key(upload.channel, upload.id),
             self._resume_key(upload.channel, upload.user, resume_key or ""),
@@ -91,23 +91,26 @@ class UploadStore:
         return upload if upload.channel == channel else None
 
     async def find(self, channel: Channel, user: str, resume_key: str) -> UploadRecord | None:
-        """The user's upload in this channel that was requested with this key."""
+        """Find the user's upload in this channel that was requested with this `resume_key`; None if there is none."""
         upload_id = await self._log.calls_of(channel).call("GET", self._resume_key(channel, user, resume_key))
         return await self.read(channel, upload_id.decode()) if upload_id else None
 
     async def home(self, tenant: str, upload_id: str) -> Channel | None:
-        """The channel of an open upload that is only known by its id."""
+        """The channel of an open upload of which only the ID is known."""
         key = upload_home(tenant, upload_id)
         path = await self._log.calls_at(key).call("GET", key)
         return channel_from_path(path.decode()) if path else None
 
     async def move(self, upload: UploadRecord, state: UploadState, life_s: int = 0, **fields: str) -> str | None:
-        """Change the state, from one that allows it. None when that was done, else the current state."""
+        """Change the state if the current one allows it. Returns None on success, otherwise the current state."""
         fields["state"] = state.value
         return await self._change(upload, "state", sources(state), life_s, fields)
 
     async def set_handle(self, upload: UploadRecord, handle: str, *, is_checked: bool) -> str | None:
-        """Record the handle of the multipart upload, unless another was recorded meanwhile. None when that was done."""
+        """Store the handle of the multipart upload unless another one was stored first.
+
+        Returns None on success, otherwise the stored handle.
+        """
         fields = {"handle": handle, "is_checked": str(int(is_checked))}
         return await self._change(upload, "handle", upload.handle, 0, fields)
 
@@ -120,7 +123,7 @@ class UploadStore:
         return None if present is None else present.decode()
 
     async def reserve(self, upload: UploadRecord, now_ms: int, open_max: int, tenant_max_bytes: int) -> Reserved:
-        """Take a slot, if the user has one and the tenant has room."""
+        """Reserve a slot of the user and bytes of the tenant for this upload."""
         lapses_ms = upload.expires_ms + SLOT_GRACE_MS
         args: list[str | int] = [upload.user, upload.slot, now_ms, lapses_ms, open_max, upload.size, tenant_max_bytes]
         keys = upload_ledger(upload.channel.tenant, upload.user)
@@ -128,16 +131,16 @@ class UploadStore:
         return Reserved(answer.decode(), await self._weigh(upload, change))
 
     async def release(self, upload: UploadRecord, *, is_kept: bool) -> int:
-        """Free the slot, and the bytes unless the file stays. Returns the tenant's stored bytes. Repeating it does nothing."""
+        """Free the slot, and the bytes unless the file is kept. Returns the tenant's stored bytes. Repeating it has no effect."""
         keys = upload_ledger(upload.channel.tenant, upload.user)
         freed = await self._log.calls_at(keys[0]).run(_RELEASE, keys, upload.user, upload.slot, int(is_kept))
         return await self._weigh(upload, -freed)
 
     async def _weigh(self, upload: UploadRecord, change_bytes: int) -> int:
-        """Add to what the tenant has stored of everything, events included: the total that HUB_QUOTA_BYTES bounds.
+        """Add to the total of all bytes that the tenant has stored, events included, which HUB_QUOTA_BYTES bounds.
 
-        Not in one script with the ledger, since the two are kept in different slots: a process that dies right between them
-        leaves the total off by one file.
+        This cannot share a script with the reservation, because the two lie in different slots: a process that dies between the
+        two leaves the total off by one file.
         """
         tenant = upload.channel.tenant
         key = edge_keys().bytes_stored
@@ -145,7 +148,7 @@ class UploadStore:
         return int(total)
 
     async def watch(self, channel: Channel, event_id: str, at_ms: int, *, is_moved: bool = False) -> None:
-        """Schedule an inspection of an upload. One that is scheduled already keeps its time unless `is_moved`."""
+        """Schedule an inspection of an upload. An existing schedule is kept unless `is_moved`."""
         member = f"{channel.path} {event_id}"
         await self._log.calls_at(UPLOADS_DUE).call("ZADD", UPLOADS_DUE, *(() if is_moved else ("NX",)), at_ms, member)
 
@@ -154,20 +157,20 @@ class UploadStore:
         await self._log.calls_at(UPLOADS_DUE).call("ZREM", UPLOADS_DUE, f"{channel.path} {event_id}")
 
     async def due(self, now_ms: int, limit: int) -> list[Due]:
-        """Uploads to inspect, the longest due first. They stay on the list until `unwatch`."""
+        """The uploads due for inspection, longest due first. They stay on the list until `unwatch`."""
         rows = await self._log.calls_at(UPLOADS_DUE).call("ZRANGEBYSCORE", UPLOADS_DUE, 0, now_ms, "LIMIT", 0, limit)
         found = (row.decode().rpartition(" ") for row in rows)
         return [Due(channel_from_path(path), event_id) for path, _, event_id in found]
 
 
 def shown_uploads(rows: Sequence[bytes]) -> list[dict[str, Any]]:
-    """A channel's open uploads, by upload id."""
+    """Parse a channel's open uploads, sorted by upload ID."""
     shown: list[dict[str, Any]] = [json.loads(row) for row in rows[:SHOWN_MAX]]
     return sorted(shown, key=lambda upload: str(upload["upload_id"]))
 
 
 class OpenUploads:
-    """The open uploads of a channel as shown in its state: the latest of the events and the progress signals.
+    """A channel's open uploads as its state shows them; both events and progress messages change them.
 
     Every method raises LogUnavailable while Redis is unreachable.
     """
@@ -177,19 +180,19 @@ class OpenUploads:
         self._keys = log.keys
 
     async def put(self, upload: UploadRecord) -> None:
-        """List a new upload."""
+        """Add a new upload to the list."""
         await self._change("put", upload, 0, upload.state)
 
     async def change(self, upload: UploadRecord, sent: int, state: UploadState) -> None:
-        """Record its progress, if it is still listed. `sent` is in bytes."""
+        """Update the upload's progress if it is still listed. `sent` is in bytes."""
         await self._change("change", upload, min(sent, upload.size), state)
 
     async def drop(self, upload: UploadRecord) -> None:
-        """Remove an upload that has ended."""
+        """Remove an upload that has ended from the list."""
         await self._change("drop", upload, 0, upload.state)
 
     def key_read(self, channel: Channel) -> KeyRead:
-        """A read of the channel's open uploads, sent with a look; `shown_uploads` reads the answer."""
+        """The read of the channel's open uploads, for `Replay.sight`; `shown_uploads` parses the answer."""
         return KeyRead(self._key(channel), "HVALS")
 
     async def _change(self, how: str, upload: UploadRecord, sent: int, state: UploadState) -> None:

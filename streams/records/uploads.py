@@ -1,13 +1,13 @@
-"""An upload: its states, the plan by which its bytes come, and its record: one small hash, kept for as long as the file. Pure.
+"""An upload: its states, its plan (how the bytes are sent) and its record, a small hash kept as long as the file. Pure.
 
     requested ──▶ uploading ──▶ verifying ──▶ scanning ──▶ ready
         └─────────────┴─────────────┴─────────────┴──▶ failing ──▶ failed
 
-`failing` is ours and is shown as `failed`: the outcome is decided and the bytes are being removed; the event that says
-`failed` is appended when they are gone. Every change is a compare-and-set on the upload's record, so that of two
-concurrent decisions only one takes effect, and exactly one of `file.ready` and `file.upload.failed` is ever appended.
+`failing` is internal and is shown as `failed`: the outcome is decided and the bytes are being deleted; the event with state
+`failed` is appended once they are gone. Every change is a compare-and-set on the upload's record, so of two concurrent
+decisions only one takes effect, and exactly one of `file.ready` and `file.upload.failed` is ever appended.
 
-Limits of plans are S3's (user guide, "Multipart upload limits"): 10,000 parts, each of 5 MiB to 5 GiB but the last.
+The limits of a plan are S3's (user guide, "Multipart upload limits"): 10,000 parts, each of 5 MiB to 5 GiB except the last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from streams.channel import Channel, channel_from_path
 
 
 class UploadState(StrEnum):
-    """The state of an upload."""
+    """The states of an upload."""
 
     REQUESTED = "requested"
     UPLOADING = "uploading"
@@ -35,7 +35,7 @@ class UploadState(StrEnum):
 
     @property
     def shown(self) -> str:
-        """The state as clients know it."""
+        """The state as shown to clients."""
         return "failed" if self is UploadState.FAILING else self.value
 
 
@@ -50,19 +50,19 @@ COMES_FROM: Final = MappingProxyType(
         _S.FAILED: (_S.FAILING,),
     }
 )
-"""State → the states it may be entered from. A state among its own: a repeated step is no error."""
+"""For each state, the states from which it may be entered. A state that is among its own makes a repeated step harmless."""
 OPEN: Final = (_S.REQUESTED, _S.UPLOADING)
-"""Bytes are still taken."""
+"""The states in which bytes are still accepted."""
 FINAL: Final = (_S.READY, _S.FAILED)
 
 
 def sources(state: UploadState) -> str:
-    """The states `state` may be entered from, comma-separated, as a guard's `in` wants them."""
+    """The states from which `state` may be entered, comma-separated, as a guard's `in` expects them."""
     return ",".join(COMES_FROM[state])
 
 
 class FailReason(StrEnum):
-    """The reason of a `file.upload.failed`."""
+    """The reasons for a `file.upload.failed`."""
 
     CANCELLED = "cancelled"
     EXPIRED = "expired"
@@ -76,22 +76,27 @@ class FailReason(StrEnum):
 MIB: Final = 1024 * 1024
 PART_MIN_BYTES: Final = 5 * MIB
 PART_BYTES: Final = 8 * MIB
-"""Smallest planned part of a multipart upload. Smaller: more requests and URLs; larger: more to repeat after a cut."""
+"""Minimum size of a planned part of a multipart upload. Smaller parts need more requests and URLs; of a larger part, more has
+to be repeated after a broken connection.
+"""
 PARTS_WANTED_MAX: Final = 9_000
-"""Parts a plan uses at most; a tenth of S3's 10,000 stays free."""
+"""Maximum number of parts in a plan, a tenth below S3's 10,000."""
 SINGLE_MAX_BYTES: Final = PART_BYTES
-"""Largest file that `auto` sends by one PUT: no larger than a part, so that a cut costs no more than a lost part would."""
+"""Largest file that `auto` sends by a single PUT: the size of a part, so that a broken connection costs no more than a lost
+part would.
+"""
 CHUNK_BYTES: Final = 256 * 1024
-"""Chunk of a socket upload: as base64 it is 350 KB, well under the default message limit of 1 MiB."""
+"""Size of a chunk of a socket upload: as base64 it is 350 KB, well below the default message limit of 1 MiB."""
 CHUNK_MAX_BYTES: Final = 512 * 1024
 WINDOW_CHUNKS: Final = 4
-"""Chunks on their way at a time: 1 MiB covers 100 ms at 10 MB/s and is what a node holds for one upload."""
+"""Maximum number of unanswered chunks: 1 MiB in flight allows 10 MB/s at 100 ms latency, and bounds a node's memory for one upload.
+"""
 SIGNED_PARTS_MAX: Final = 50
-"""URLs signed in one go (20 ms of CPU)."""
+"""Maximum number of URLs signed per request (20 ms of CPU)."""
 
 
 class Strategy(StrEnum):
-    """The way the bytes are sent."""
+    """The ways to send the bytes."""
 
     SINGLE = "single"
     MULTIPART = "multipart"
@@ -100,7 +105,7 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UploadPlan:
-    """Strategy and part size of an upload: the size of every part but the last. A file no larger than that has one part."""
+    """Strategy and part size of an upload: every part but the last has that size. A file no larger has one part."""
 
     strategy: Strategy
     size: int
@@ -123,21 +128,22 @@ class UploadPlan:
 
     @property
     def is_multipart(self) -> bool:
-        """True when the store is given parts. A socket upload of one part is put whole."""
+        """True if the store receives parts. A socket upload of a single part is stored by one PUT."""
         return self.strategy is Strategy.MULTIPART or (self.strategy is Strategy.SOCKET and self.part_count > 1)
 
 
 def part_size(size: int, smallest: int = PART_BYTES) -> int:
-    """The size of a part in bytes: `smallest`, or what keeps the file within 9,000 parts, in whole MiB."""
+    """The part size in bytes: `smallest`, or larger, in whole MiB, if the file would otherwise need more than 9,000 parts."""
     needed = -(-size // PARTS_WANTED_MAX)
     return max(smallest, -(-needed // MIB) * MIB)
 
 
 def choose(wanted: str, size: int, *, takes_binary: bool) -> Strategy:
-    """The strategy of a file of `size` bytes.
+    """The strategy for a file of `size` bytes.
 
-    `auto`: over the socket when the whole file is one chunk and the client announced `binary_chunks` (no second connection,
-    no base64); by one PUT up to a part's size; in parts above. An empty file has no parts, so `multipart` becomes one PUT.
+    `auto` chooses the socket if the whole file is one chunk and the client announced `binary_chunks` (no second connection, no
+    base64); a single PUT up to the size of a part; and parts above that. An empty file has no parts, so `multipart` becomes one
+    PUT.
     """
     if wanted == Strategy.SOCKET or (wanted == "auto" and takes_binary and 0 < size <= CHUNK_BYTES):
         return Strategy.SOCKET
@@ -149,7 +155,7 @@ def choose(wanted: str, size: int, *, takes_binary: bool) -> Strategy:
 
 
 def make_plan(wanted: str, size: int, *, takes_binary: bool) -> UploadPlan:
-    """Strategy and part size of a file of `size` bytes. The socket's parts are small: the node spools one at a time."""
+    """Strategy and part size for a file of `size` bytes. A socket upload has small parts, because the node spools one at a time."""
     strategy = choose(wanted, size, takes_binary=takes_binary)
     return UploadPlan(strategy, size, part_size(size, PART_MIN_BYTES if strategy is Strategy.SOCKET else PART_BYTES))
 
@@ -159,19 +165,19 @@ _FILE_ID_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadRecord:
-    """One upload, as recorded. Only the record is changed.
+    """One upload, as stored. The object is immutable; changes are made to the stored record.
 
     Attributes:
-        event_id: of its `file.upload.request`.
+        event_id: ID of its `file.upload.request`.
         slot: the name of its reservation.
-        sha256: of the whole file, as announced by its sender.
-        expires_ms: deadline for its completion, in Unix milliseconds.
-        handle: the store's name for the multipart upload; "" where there is none (yet).
-        is_checked: whether every part comes with its digest.
-        reason, message: why it failed; only in `failing` and `failed`.
-        streamed: SHA-256 of the whole file, from the node that received every chunk; "" when there was no such node.
+        sha256: digest of the whole file, as announced by the client.
+        expires_ms: deadline for its completion, in milliseconds since 1970.
+        handle: the store's name for the multipart upload; "" if there is none (yet).
+        is_checked: true if every part is sent with its digest.
+        reason, message: the cause of the failure; only in `failing` and `failed`.
+        streamed: SHA-256 of the whole file, from the node that received every chunk; "" if no single node did.
         cause: the event that decided the outcome (complete, cancel); "" for a timeout.
-        detected: the content type its bytes have, once ready.
+        detected: the content type detected from its bytes, once it is ready.
     """
 
     id: str
@@ -195,7 +201,7 @@ class UploadRecord:
 
     @property
     def key(self) -> str:
-        """The key its bytes are stored under; no part of it comes from the sender."""
+        """The key under which the bytes are stored; no part of it comes from the client."""
         return f"{self.channel.tenant}/{self.id}"
 
     @property
@@ -204,7 +210,7 @@ class UploadRecord:
         return self.plan.size
 
     def to_fields(self) -> dict[str, str | int]:
-        """The hash."""
+        """The fields of the stored hash."""
         return {
             "channel": self.channel.path,
             "user": self.user,
@@ -229,7 +235,7 @@ class UploadRecord:
 
 
 def from_fields(upload_id: str, fields: Mapping[str, str]) -> UploadRecord:
-    """The upload a hash holds."""
+    """Parse an upload's hash."""
     plan = UploadPlan(Strategy(fields["strategy"]), int(fields["size"]), int(fields["part_size"]))
     reason = fields.get("reason")
     return UploadRecord(
@@ -255,8 +261,8 @@ def from_fields(upload_id: str, fields: Mapping[str, str]) -> UploadRecord:
 
 
 def file_id_of(channel: Channel, event_id: str) -> str:
-    """The `upload_id`, later the `file_id`, of the `file.upload.request` with this ID: 32 hex digits.
+    """The `upload_id`, later `file_id`, of the `file.upload.request` with this event ID: 32 hex digits.
 
-    The hub that answers the request and the worker that verifies derive the same one without asking.
+    The hub that answers the request and the worker that verifies the bytes derive the same one independently.
     """
     return blake2b(f"{channel.path}:{event_id}".encode(), digest_size=_FILE_ID_BYTES).hexdigest()

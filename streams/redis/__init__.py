@@ -1,1 +1,1 @@
-"""The log on Redis Streams: keys, scripts, append, tail, replay, the embedded server."""
+"""The log on Redis Streams: keys, scripts, append, tail, replay and consumer groups."""

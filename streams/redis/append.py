@@ -1,11 +1,12 @@
-"""Append with group commit: drafts that arrive while batches are on their way to Redis form the next batch.
+"""Appends with group commit: drafts that arrive while earlier batches are in flight form the next batch.
 
-One EVALSHA a partition carries idempotency, guards, seq, the entry, the bell and the work entry (scripts/append.lua); all
-partitions of a batch go in one write. No timer delays anything: an idle node sends the first event at the end of the tick.
-Right behind the batch the tail reads back what this process follows (ops/decisions/0004-read-back.md).
+One EVALSHA per partition does everything: idempotency, guards, seq, the event's entry, the bell entry (which tells the nodes
+that the channel has new events) and the work entry (scripts/append.lua). All partitions of a batch go in one write. No timer
+delays anything: an idle node sends the first event at the end of the event loop's tick. Right behind the batch the tail reads
+back the events of the channels that this process watches (ops/decisions/0004-read-back.md).
 
 Several batches may be in flight, so that this process and Redis work at the same time, but a channel is in only one of them:
-its order, and the position of its next read, never depend on how two batches fare.
+its order, and the position of its next read, do not depend on which of two batches succeeds.
 """
 
 from __future__ import annotations
@@ -37,35 +38,37 @@ _Unconfirmed = tuple[_Waiting, bytes, Barrier]
 
 SCRIPT: Final = load("append")
 BATCHES_MAX: Final = 4
-"""Batches on their way at a time. With one, this process and Redis wait for each other in turn."""
+"""Maximum number of batches in flight. With only one, this process and Redis would wait for each other in turn."""
 EARLY_CHANNELS: Final = 16
-"""So many channels make a batch before the tick is over: Redis begins with it while the rest of the tick is read."""
+"""Number of channels that make a batch leave before the tick is over: Redis starts on it while the rest of the tick runs."""
 BATCH_EVENTS_MAX: Final = 500
-"""Events in one script call. It occupies Redis for about 9 µs an event, so with 500 no other reader waits for more than 5 ms."""
+"""Maximum number of events in one script call. An event takes Redis about 9 µs, so 500 delay other readers by at most 5 ms."""
 PENDING_EVENTS_MAX: Final = 50_000
-"""Drafts waiting for their batch. Beyond it a publisher is told to back off; 50,000 are about 3 s of work and 50 MB."""
+"""Maximum number of drafts waiting for a batch. Beyond it publishers are told to back off; 50,000 are about 3 s of work and 50 MB.
+"""
 
 _AWAY: Final = "Redis is unreachable or too busy; nothing was stored"
 _log = logging.getLogger(__name__)
 
 
 class ReadBack(Protocol):
-    """Reads back the events that a batch appends; `streams.redis.tail.Tail` does it."""
+    """Reads back the events that a batch appends; implemented by `streams.redis.tail.Tail`."""
 
     def begin_batch(self) -> bytes:
-        """The label of the next batch, which its bells carry."""
+        """Returns the label of the next batch, which its bell entries carry."""
 
     def read_back(self, wire: Wire, lanes: Iterable[bytes], on_read: Callable[[], None]) -> None:
-        """The batch was sent over `wire`; it appends to the lanes under these keys. `on_read` is called once."""
+        """Read these lanes back over `wire`, right behind the batch that appends to them. `on_read` is called once."""
 
     def distrust(self) -> None:
-        """The batch was not carried out in its place: treat its bells as news."""
+        """Stop ignoring the bell entries of the batches begun so far: a batch may not have been read back."""
 
 
 def checksum(path: bytes, type_: bytes, v: bytes, actor: bytes, data: bytes, meta: bytes) -> bytes:
-    """The checksum that an event is stored with: CRC-32 of everything known about it before Redis gives it id and seq.
+    """The checksum stored with an event: CRC-32 of everything that is known about it before Redis assigns its ID and seq.
 
-    It detects each flipped bit, and each burst of damage up to 32 bits. It is no protection against deliberate tampering.
+    It detects every single flipped bit and every burst of damage up to 32 bits. It does not protect against deliberate
+    tampering.
     """
     return b"%d" % crc32(b"\n".join((path, type_, v, actor, meta, data)))
 
@@ -74,7 +77,7 @@ class AppendCall:
     """Packs drafts as KEYS and ARGV of scripts/append.lua.
 
     Args:
-        new_epoch: makes the random identity of a life that follows another.
+        new_epoch: makes a random epoch, for a channel whose log starts over.
     """
 
     def __init__(self, keys: Keys, new_epoch: Callable[[], str], limits: Limits) -> None:
@@ -83,7 +86,14 @@ class AppendCall:
         self._limits = limits
 
     def arguments(self, partition: int, drafts: list[Draft], label: bytes, life: str) -> list[bytes | str | int]:
-        """KEYS and ARGV of scripts/append.lua, preceded by their number; `label` goes into the bell, `life` is the log's."""
+        """The number of KEYS, then KEYS and ARGV of scripts/append.lua.
+
+        Args:
+            partition: the partition of all the drafts.
+            drafts: the events to append.
+            label: the batch's label, for the bell entries.
+            life: the identity of the whole log.
+        """
         keys: list[bytes] = [self._keys.bell(partition), self._keys.work(partition)]
         places: dict[bytes, int] = {}
 
@@ -162,7 +172,7 @@ class AppendCall:
 
 
 class _Batch:
-    """Drafts on their way over one wire, until every reply has come."""
+    """Drafts sent over one wire and not yet all answered."""
 
     __slots__ = ("channels", "due", "label", "unconfirmed", "wire")
 
@@ -170,7 +180,7 @@ class _Batch:
         self.wire = wire
         self.label = label
         self.channels: list[Channel] = []
-        self.due = 1  # the sending itself: a closed wire answers at once
+        self.due = 1  # counts the send itself, because a closed wire answers at once
         self.unconfirmed: list[_Unconfirmed] = []
 
 
@@ -178,8 +188,8 @@ class Appender:
     """Collects drafts and commits them in batches over one wire.
 
     Args:
-        new_epoch: makes the random identity of a life that follows another.
-        reader: reads each batch back right after it.
+        new_epoch: makes a random epoch, for a channel whose log starts over.
+        reader: reads each batch back right behind it.
     """
 
     def __init__(
@@ -209,7 +219,10 @@ class Appender:
         self.batch_count = 0
 
     def attach(self, wire: Wire | None, life: str) -> None:
-        """Use this wire, to a log of this life; None fails the waiting drafts and refuses new ones, until the next wire."""
+        """Use this wire, to the log with identity `life`.
+
+        None fails the waiting drafts and refuses new ones until the next wire.
+        """
         self._wire, self._life = wire, life
         self._moving.clear()
         self._under_way = 0
@@ -220,12 +233,12 @@ class Appender:
                     _tell(done, LogUnavailable("Redis is unreachable; nothing was stored"))
 
     def refuse(self, reason: str | None) -> None:
-        """Refuse every draft, for this reason; None accepts again."""
+        """Refuse every draft for this reason; None accepts drafts again."""
         self._pending_max = PENDING_EVENTS_MAX if reason is None else 0
         self._refusal = reason or _AWAY
 
     def submit(self, draft: Draft, done: Done) -> None:
-        """Append `draft`; `done` is called once, in a later tick, or in this one when Redis is known to be unreachable."""
+        """Append `draft`; `done` is called once, in a later tick, or at once if Redis is known to be unreachable."""
         if self._wire is None or self._pending_count >= self._pending_max:
             done(LogUnavailable(self._refusal))
             return
@@ -264,7 +277,7 @@ class Appender:
         self._reply_came(batch)
 
     def _take(self, free: list[Channel], batch: _Batch) -> dict[int, list[_Waiting]]:
-        """The drafts that go with this batch, by partition; the rest of a channel waits until the batch is done."""
+        """Select the drafts that go with this batch, by partition; further drafts of a channel wait until the batch is done."""
         groups: dict[int, list[_Waiting]] = {}
         for channel in free:
             group = groups.setdefault(self._keys.of(channel).partition, [])
@@ -308,7 +321,7 @@ class Appender:
         batch.wire.send(settle, b"EVALSHA", SCRIPT.digest, *args)
 
     def _written(self, batch: _Batch, group: list[_Waiting], answers: list[bytes]) -> None:
-        """Answer the drafts that are durable already; the others wait for their barrier."""
+        """Answer the drafts that are already durable; the others wait for their barrier (WAIT or WAITAOF)."""
         for waiting, answer in zip(group, answers, strict=True):
             barrier = self._policy.barrier_of(waiting[0].channel.kind) if self._policy.has_barriers else None
             if barrier is None:
@@ -317,13 +330,13 @@ class Appender:
                 batch.unconfirmed.append((waiting, answer, barrier))
 
     def _reply_came(self, batch: _Batch) -> None:
-        """After a batch's last reply: its barriers, once for all groups (each would wait its full time), then the next batch."""
+        """Count a reply. After the last one, send the batch's barriers, once for all groups, and start the next batch."""
         batch.due -= 1
         if batch.due:
             return
         if batch.unconfirmed:
             self._secure(batch)
-        elif batch.wire is self._wire:  # else its channels were given back when the wire was
+        elif batch.wire is self._wire:  # otherwise its channels were released when the wire was replaced
             self._moving.difference_update(batch.channels)
             self._under_way -= 1
             if self._pending:
@@ -355,25 +368,25 @@ class Appender:
         for _, done in group:
             _tell(done, error)
         if reply is not None and is_moved(reply):
-            batch.wire.abort()  # look for the master anew
+            batch.wire.abort()  # so that the master is located anew
 
 
 def _tell(done: Done, result: Result) -> None:
     try:
         done(result)
-    except Exception:  # one caller's fault must not cost the others their answer
+    except Exception:  # an error in one caller's callback must not cost the others their answer
         _log.exception("an append's callback failed")
 
 
 @lru_cache(maxsize=16_384)
 def actor_json(actor: Actor) -> bytes:
-    """The stored and sent form, absent fields left out. The grammar of names needs no escaping."""
+    """The actor as JSON, as stored and sent, without absent fields. Names contain no characters that need escaping."""
     client = f',"client":"{actor.client}"' if actor.client else ""
     return f'{{"kind":"{actor.kind}","id":"{actor.id}"{client}}}'.encode()
 
 
 def meta_json(draft: Draft) -> bytes:
-    """`meta` as stored, absent fields left out. A key with a slash is the hub's own (no client's can have one): not shown."""
+    """`meta` as stored, without absent fields. Keys with a slash are internal and are never sent; no client can set one."""
     command = None if draft.command and "/" in draft.command else draft.command
     if draft.correlation is None and draft.causation is None:
         return b'{"command":"%b"}' % command.encode() if command else b"{}"
@@ -387,7 +400,7 @@ def _body_hash(draft: Draft) -> str:
 
 
 def read_answer(answer: bytes, durability: Durability) -> Result:
-    """Parse one string of the script's reply."""
+    """Parse the script's answer for one draft."""
     verdict, _, rest = answer.partition(b" ")
     if verdict in {b"A", b"D", b"N"}:
         event_id, seq, *results = rest.split()

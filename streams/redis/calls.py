@@ -1,7 +1,7 @@
-"""Calls to Redis: one command, one script, or several commands in one write, with one map of errors.
+"""Calls to Redis: a command, a script, or several commands in one write, with one mapping of Redis errors to ours.
 
-Everything but the append and the tail uses it: the stores of `streams.records`, groups, leases, replay. The hot wire is
-inside it (`streams.redis.wire`), so calls made at the same time share round trips.
+Everything except the append and the tail uses it: the stores of `streams.records`, groups, leases, replay. It sends over a
+pipelined wire (`streams.redis.wire`), so calls made at the same time share round trips.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from streams.redis.scripts import Script
 from streams.redis.wire import Argument, Reply, Wire, open_wire
 
 CALL_TIMEOUT_S: Final = 5.0
-"""Longest wait for a reply. A smaller value gives up a Redis that is only busy; a larger one lets callers hang on a dead one."""
+"""Longest wait for a reply. A smaller value gives up on a Redis that is merely busy; with a larger one callers hang on a dead one.
+"""
 
 _MOVED: Final = frozenset({"READONLY", "MASTERDOWN"})
 _PASSES: Final = frozenset({"LOADING", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "OOM", "MISCONF", "NOREPLICAS", "UNKILLABLE"})
-"""Refusals that end by themselves or by an operator: the same call may be made again."""
+"""Codes of temporary refusals, which end by themselves or through an operator: the same call may be repeated."""
 _NEEDS_A_RIGHT: Final = frozenset({"NOPERM", "NOAUTH", "WRONGPASS"})
 _INNER: Final = re.compile(r"(?:^|[\s:])-?(" + "|".join(_MOVED | _PASSES | _NEEDS_A_RIGHT | {"WRONGTYPE"}) + r")\b")
 _WRAPPED: Final = "ERR Error running script"
@@ -35,7 +36,8 @@ _NOT_ALLOWED_IN_SCRIPT: Final = ("The user executing the script can't", "ACL fai
 def code_of(error: Exception) -> str:
     """The code of an error reply, such as OOM.
 
-    Redis 6.2 wraps the error that a script met, and Valkey reports a missing right there in words only: the inner error counts.
+    Redis 6.2 wraps an error raised inside a script, and Valkey reports a missing permission there only in words; in both cases
+    the inner error's code is returned.
     """
     text = str(error)
     if any(words in text for words in _NOT_ALLOWED_IN_SCRIPT):
@@ -46,12 +48,12 @@ def code_of(error: Exception) -> str:
 
 
 def is_moved(error: Exception) -> bool:
-    """True when the server is now a replica: the connection is of no use, and the master must be located again."""
+    """True if the server is now a replica: the connection is useless, and the master must be located again."""
     return code_of(error) in _MOVED
 
 
 def in_our_words(error: hiredis.ReplyError | RedisError | OSError) -> LogUnavailable | CommandRefused:
-    """Translate an error reply: the same reply means the same error for every caller."""
+    """Translate an error reply into one of our errors; a reply gives the same error for every caller."""
     code = code_of(error)
     if code in _NEEDS_A_RIGHT:
         return RightMissing(f"Redis refuses the hub's user; grant it the right to do this: {error}")
@@ -62,10 +64,10 @@ def in_our_words(error: hiredis.ReplyError | RedisError | OSError) -> LogUnavail
 
 @contextmanager
 def in_our_errors() -> Iterator[None]:
-    """Turns the errors of another client of Redis, such as arq's, into ours.
+    """Translates the errors of other Redis clients, such as arq's, into ours.
 
     Raises:
-        LogUnavailable: Redis is unreachable, or refused.
+        LogUnavailable: Redis is unreachable or refused the command.
     """
     try:
         yield
@@ -74,23 +76,23 @@ def in_our_errors() -> Iterator[None]:
 
 
 def pairs(raw: Sequence[Reply]) -> dict[bytes, Reply]:
-    """A reply of alternating names and values, as a mapping."""
+    """Convert a reply of alternating names and values to a mapping."""
     return dict(zip(raw[::2], raw[1::2], strict=True))
 
 
 def text_pairs(raw: Sequence[Reply]) -> dict[str, str]:
-    """A reply of alternating names and values, as a mapping of text to text."""
+    """Convert a reply of alternating names and values to a mapping of strings."""
     return {name.decode(): value.decode() for name, value in pairs(raw).items()}
 
 
 class Calls:
-    """Calls one Redis over a wire that is opened when it is first needed, and again after it was lost.
+    """Calls one Redis over a wire, which is opened by the first call and reopened by the first call after it was lost.
 
-    A call fails by itself; the next one finds a new connection.
+    A call on a lost wire fails without a retry; the next one opens a new connection.
 
     Args:
-        open_: makes a new wire.
-        timeout_s: longest wait for a reply, unless a call says otherwise.
+        open_: opens a new wire.
+        timeout_s: longest wait for a reply, unless a call sets another.
     """
 
     def __init__(self, open_: Callable[[], Awaitable[Wire]], timeout_s: float = CALL_TIMEOUT_S) -> None:
@@ -101,15 +103,15 @@ class Calls:
 
     @classmethod
     def at(cls, url: str, name: str, timeout_s: float = CALL_TIMEOUT_S) -> Calls:
-        """Calls over a connection of their own; `CLIENT LIST` shows the name. It is opened by the first call."""
+        """Calls over a separate connection, opened by the first call; `CLIENT LIST` shows its name."""
         return cls(partial(open_wire, url, name), timeout_s)
 
     async def call(self, *args: Argument, timeout_s: float | None = None) -> Reply:
-        """One command and its reply.
+        """Send one command and return its reply.
 
         Raises:
-            LogUnavailable: Redis is unreachable, too slow, or cannot serve now; the call may be made again.
-            CommandRefused: Redis rejected the command as wrong.
+            LogUnavailable: Redis is unreachable, too slow, or temporarily unable to serve; the call may be repeated.
+            CommandRefused: Redis rejected the command as invalid.
         """
         wire = await self._get()
         try:
@@ -118,7 +120,7 @@ class Calls:
             raise _refusal(wire, error) from error
 
     async def run(self, script: Script, keys: Sequence[bytes | str], *args: Argument) -> Reply:
-        """One script: by its digest, and by its text if Redis has forgotten it (as after a restart).
+        """Run a script by its digest, or by its text if Redis no longer has it cached (as after a restart).
 
         Raises:
             LogUnavailable, CommandRefused: as `call`.
@@ -135,10 +137,10 @@ class Calls:
             raise _refusal(wire, error) from error
 
     async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
-        """Several commands in one write; their replies in order.
+        """Send several commands in one write; returns their replies in order.
 
         Raises:
-            LogUnavailable, CommandRefused: for the first reply that is an error; the other commands were carried out.
+            LogUnavailable, CommandRefused: for the first reply that is an error; the other commands were executed.
         """
         wire = await self._get()
         replies = await wire.call_all(commands, timeout_s=self._timeout_s)
@@ -148,10 +150,10 @@ class Calls:
         return replies
 
     async def transaction(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
-        """Several commands that are carried out together or not at all (MULTI); their replies in order.
+        """Execute several commands together or not at all (MULTI); returns their replies in order.
 
         Raises:
-            LogUnavailable, CommandRefused: as `pipeline`; nothing was carried out if Redis refused one of them.
+            LogUnavailable, CommandRefused: as `pipeline`; if Redis refused one of the commands, none was executed.
         """
         replies: list[Reply] = (await self.pipeline([(b"MULTI",), *commands, (b"EXEC",)]))[-1]
         return replies

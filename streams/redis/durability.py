@@ -1,7 +1,8 @@
-"""Durability of an ack: the level that a channel kind asks for, and the level this Redis provides.
+"""Durability of acknowledgements: the level requested for each kind of channel, and the level that this Redis provides.
 
-WAIT and WAITAOF count the writes of their own connection and do not block inside a script, so one barrier follows each
-script call on the append wire (redis.io/commands/waitaof). Their reply is checked: a timeout leaves the outcome unknown.
+WAIT and WAITAOF count the writes of their own connection and do not block inside a script, so one such command (the barrier)
+follows each script call on the append wire (redis.io/commands/waitaof). Its reply is checked: after a timeout the outcome is
+unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class ServerFacts:
     """The server's version and configuration, from INFO and CONFIG.
 
     Attributes:
-        used_bytes: memory in use, out of `max_bytes`, which is 0 if unlimited.
+        used_bytes: memory in use, in bytes; `max_bytes` is the limit, 0 if there is none.
     """
 
     version: tuple[int, ...]
@@ -39,10 +40,10 @@ class ServerFacts:
 
 
 class DurabilityPolicy:
-    """The level of each kind, and the barrier that reaches it.
+    """The durability level of each kind of channel, and the barrier command that achieves it.
 
     Raises:
-        ConfigurationRefused: a kind asks for a level this server cannot provide.
+        ConfigurationRefused: a kind requires a level that this server cannot provide.
     """
 
     def __init__(self, wanted: Mapping[Kind, Durability], server: ServerFacts) -> None:
@@ -52,10 +53,10 @@ class DurabilityPolicy:
         self.rebase(server)
 
     def rebase(self, server: ServerFacts) -> None:
-        """Adopt the server's levels after a reconnect. A replica that is not connected yet makes WAIT fail, not this.
+        """Recompute the levels after a reconnect. If a required replica is not connected yet, WAIT will fail, not this method.
 
         Raises:
-            ConfigurationRefused: a kind asks for a level it cannot provide.
+            ConfigurationRefused: a kind requires a level that this server cannot provide.
         """
         given = Durability.FSYNC if server.is_fsync_always else Durability.MEMORY
         levels = {kind: max(self._wanted.get(kind, given), given, key=_RANK.__getitem__) for kind in Kind}
@@ -63,7 +64,7 @@ class DurabilityPolicy:
         self._levels = levels
 
     def level_of(self, kind: Kind) -> Durability:
-        """The level named in acks for this kind of channel."""
+        """The level named in acknowledgements for this kind of channel."""
         return self._levels[kind]
 
     @property
@@ -73,16 +74,16 @@ class DurabilityPolicy:
 
     @property
     def has_barriers(self) -> bool:
-        """True when some kind needs more than the script's reply."""
+        """True if some kind needs a barrier after the script's reply."""
         return bool(self._barriers)
 
     def barrier_of(self, kind: Kind) -> Barrier | None:
-        """The command that makes earlier writes durable for this kind; None when the script's reply is enough."""
+        """The command that makes earlier writes durable for this kind; None if the script's reply is sufficient."""
         return self._barriers.get(kind)
 
     @staticmethod
     def reached(barrier: Barrier, counts: object) -> bool:
-        """True when the barrier's reply has the numbers that were requested."""
+        """True if the barrier's reply has at least the required numbers."""
         if barrier[0] == b"WAITAOF":
             return isinstance(counts, list) and counts[0] >= int(barrier[1]) and counts[1] >= int(barrier[2])
         return isinstance(counts, int) and counts >= int(barrier[1])

@@ -1,7 +1,7 @@
 """Consumer groups on the work streams: read, acknowledge, take over, park, put back.
 
-Every handler has its own group on every partition's work stream. Which worker reads a partition is decided by leases;
-acknowledging and parking pass the lease's token, so a worker that lost the partition cannot settle anything.
+Every handler has its own group on every partition's work stream. Leases decide which worker reads a partition. Acknowledging
+and parking pass the lease's fencing token, so a worker that has lost the partition can do neither.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _PUT_BACK: Final = load("put_back")
 _TRIM: Final = load("work_trim")
 SCAN_COUNT: Final = 500
 PAGE: Final = 200
-"""Entries claimed or listed at a time."""
+"""Maximum number of entries claimed or listed per call."""
 LAG_MAX: Final = 10_000
-"""Backlogs are counted up to here: Redis 6.2 has no `lag`, and counting must not cost more than the work."""
+"""Backlogs are counted up to this number: Redis 6.2 has no `lag`, and counting must not cost more than the work itself."""
 
 
 class GroupLost(StreamsError):
@@ -37,11 +37,11 @@ class GroupLost(StreamsError):
 
 
 class Work(NamedTuple):
-    """One event for some handler.
+    """An event to be handled, as read from a work stream.
 
     Attributes:
-        only: the group it was put back for; "" is all of them.
-        attempts: number of times it was begun, this time included; 0 for claimed work, which counts when it is begun.
+        only: the only group that is to handle it, after it was put back; "" for every group.
+        attempts: number of deliveries to a handler, including this one; 0 for claimed work, which is counted when it begins.
     """
 
     partition: int
@@ -66,7 +66,7 @@ class Parked(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """Work that a group has not done: unread, read but not acknowledged, and the oldest of these as a stream id."""
+    """A group's unfinished work: unread, read but not acknowledged, and the stream ID of the oldest entry of both."""
 
     unread: int
     pending: int
@@ -74,17 +74,17 @@ class Backlog(NamedTuple):
 
 
 def read_work(partition: int, raw: Sequence[Reply], attempts: int = 1) -> Work:
-    """An entry as XREADGROUP and XCLAIM return it: `[id, [name, value, …]]`."""
+    """Parse an entry as XREADGROUP and XCLAIM return it: `[id, [name, value, …]]`."""
     fields = pairs(raw[1])
     path, event, type_, only = (fields.get(name, b"").decode() for name in (b"channel", b"event", b"type", b"only"))
     return Work(partition, raw[0].decode(), path, event, type_, only, attempts)
 
 
 def parse_parked_id(text: str) -> tuple[int, str]:
-    """Read the partition and the stream id that name parked work.
+    """Split the ID of parked work into partition and stream ID.
 
     Raises:
-        ValueError: not an id as `parked` returns it.
+        ValueError: the text is not an ID as `parked` returns it.
     """
     number, _, stream_id = text.partition(":")
     if not (number.isdecimal() and is_id(stream_id)):
@@ -93,18 +93,23 @@ def parse_parked_id(text: str) -> tuple[int, str]:
 
 
 class Groups:
-    """The groups of all partitions. Blocking reads need a connection of their own: `read` takes it."""
+    """The consumer groups of all partitions. `read` blocks and therefore takes the calls of a separate connection."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._keys = log.keys
 
     async def ensure(self, partition: int, group: str, *, was_there: bool = False) -> bool:
-        """Create the group unless it exists. Returns True for a new one. `was_there`: the caller knows that it existed before.
+        """Create the group unless it exists; true if it was created.
 
-        A new group begins with the work added from now on. One that existed before was lost, with its stream or
-        alone: it begins with all existing work, because some of it may not be done; effects are keyed, so doing it
-        again adds nothing.
+        A new group starts with the work added from now on. A group that existed before and is now missing was lost, alone or
+        with its stream: it is created to start with all existing work, because some of it may be unfinished. Handling work
+        twice is harmless, because its effects are keyed.
+
+        Args:
+            partition: the partition of the work stream.
+            group: the group's name.
+            was_there: the caller knows that the group has existed.
         """
         made = self._keys.groups(partition)
         start = "0" if was_there or await self._log.calls_in(partition).call("SISMEMBER", made, group) else "$"
@@ -122,11 +127,11 @@ class Groups:
     async def read(
         self, calls: Calls, group: str, consumer: str, partitions: Iterable[int], *, limit: int, block_ms: int
     ) -> list[Work]:
-        """Reads work of these partitions that no consumer of the group has read; waits up to `block_ms` for the first.
+        """Reads work of these partitions that the group has not read yet; waits up to `block_ms` for the first entry.
 
         Raises:
-            GroupLost: it is gone, alone or with its stream; `ensure` creates it again.
-            LogUnavailable: Redis is unreachable, or did not answer 2 s after `block_ms` (a half-open socket).
+            GroupLost: the group is missing, alone or with its stream; `ensure` creates it again.
+            LogUnavailable: Redis is unreachable, or did not answer within 2 s after `block_ms` (a half-open socket).
         """
         streams = {self._keys.work(partition): partition for partition in partitions}
         reply = await _grouped(
@@ -148,12 +153,12 @@ class Groups:
         return [read_work(streams[key], raw) for key, entries in reply or () for raw in entries]
 
     async def ack(self, partition: int, group: str, token: int, ids: Sequence[str]) -> bool:
-        """Acknowledge work. False when the partition was taken over: its new worker does the work again."""
+        """Acknowledge work. False if the partition was taken over: its new worker will do the work again."""
         keys = (self._keys.lease(partition), self._keys.work(partition))
         return int(await self._log.calls_in(partition).run(_ACK, keys, group, token, *ids)) >= 0
 
     async def strays(self, partitions: Iterable[int], group: str, consumer: str) -> set[int]:
-        """The partitions with unfinished work of the group that was delivered to a consumer other than this one."""
+        """The partitions in which the group has unfinished work that was delivered to another consumer."""
         numbers = list(partitions)
         calls = (self._log.calls_in(at).call("XPENDING", self._keys.work(at), group) for at in numbers)
         replies = await _grouped(asyncio.gather(*calls))
@@ -161,16 +166,17 @@ class Groups:
         return {at for at, reply in zip(numbers, replies, strict=True) if any(row[0] != own for row in reply[3] or ())}
 
     async def pending(self, partition: int, group: str, idle_ms: int) -> set[str]:
-        """The oldest pieces of work, up to a page, that were delivered at least this long ago and are not done."""
+        """The oldest unfinished entries, up to a page, that were delivered at least `idle_ms` ago."""
         calls, work = self._log.calls_in(partition), self._keys.work(partition)
         return {row[0].decode() for row in await _grouped(_page_of_pending(calls, work, group, idle_ms, "-"))}
 
     async def claim(self, partition: int, group: str, consumer: str, *, skip: Container[str] = ()) -> list[Work]:
-        """Take over the work that the group has read but not done, oldest first.
+        """Take over entries that the group has read but not acknowledged, oldest first.
 
-        XPENDING and XCLAIM, not XAUTOCLAIM: work under way here (`skip`) must not be claimed again, and Redis 6.2 does not
-        say which claimed entries are gone. A claim is no attempt: while workers and Redis come and go, work may be claimed
-        more often than it may fail, without ever having been begun. `count_attempt` counts an attempt when it begins.
+        This uses XPENDING and XCLAIM rather than XAUTOCLAIM: work in progress in this process (`skip`) must not be claimed
+        again, and Redis 6.2 does not report which claimed entries were deleted. A claim does not count as an attempt: while
+        workers and Redis restart, work may be claimed more often than it may fail, without ever having been begun.
+        `count_attempt` counts an attempt when it begins.
         """
         calls, work, start = self._log.calls_in(partition), self._keys.work(partition), "-"
         found: list[Work] = []
@@ -180,14 +186,14 @@ class Groups:
             if wanted:
                 found += await self._claim(partition, group, consumer, wanted)
             in_hand = [row[0] for row in rows if row[0] not in wanted and row[1] != consumer.encode()]
-            if in_hand:  # from before a lost reply: under the present name from now on, and counted as it was
+            if in_hand:  # left from a lost reply: move it to this consumer's name and keep its delivery count
                 await _grouped(calls.call("XCLAIM", work, group, consumer, 0, *in_hand, "JUSTID"))
             if len(rows) < PAGE:
                 return found
             start = f"({rows[-1][0].decode()}"
 
     async def drop_consumers(self, partition: int, group: str, consumer: str) -> int:
-        """Delete the other consumers that have no work, whose workers are gone. Returns their number."""
+        """Delete the other consumers that have no unfinished work; their workers are gone. Returns their number."""
         keys = (self._keys.work(partition),)
         return int(await self._log.calls_in(partition).run(_DROP_CONSUMERS, keys, group, consumer))
 
@@ -199,20 +205,21 @@ class Groups:
             reply = await _grouped(calls.call("XCLAIM", work, group, consumer, 0, *ids, "RETRYCOUNT", count))
             entries.update((raw[0], raw) for raw in reply if raw is not None and raw[1] is not None)
         if gone := [work_id for work_id in wanted if work_id not in entries]:
-            await calls.call("XACK", work, group, *gone)  # trimmed away by hand: nothing is left to be done
+            await calls.call("XACK", work, group, *gone)  # deleted by hand: there is nothing left to do
         return [read_work(partition, entries[work_id], 0) for work_id in wanted if work_id in entries]
 
     async def count_attempt(self, partition: int, group: str, consumer: str, work_id: str) -> int:
-        """Deliver one piece of work to this consumer again. Its delivery count, returned, is the number of attempts."""
+        """Deliver an entry to this consumer again, and return its delivery count, which is the number of attempts."""
         key = self._keys.work(partition)
         await _grouped(self._log.calls_in(partition).call("XCLAIM", key, group, consumer, 0, work_id))
         rows = await _grouped(self._log.calls_in(partition).call("XPENDING", key, group, work_id, work_id, 1))
         return int(rows[0][3]) if rows else 0
 
     async def park(self, work: Work, group: str, token: int, reason: str, attempts: int) -> str | None:
-        """Give up on the work and keep it with the reason. Returns its parked id.
+        """Give up on an entry and store it with the reason. Returns its parked ID.
 
-        "" when another worker had finished it, None when the partition was taken over: nothing was parked.
+        Returns "" if another worker had finished the work, and None if the partition was taken over; in both cases nothing is
+        parked.
         """
         number = work.partition
         keys = (self._keys.lease(number), self._keys.work(number), self._keys.parked(number))
@@ -221,14 +228,14 @@ class Groups:
         return f"{number}:{stream_id.decode()}" if stream_id else None if stream_id is None else ""
 
     async def parked(self, group: str | None = None) -> list[Parked]:
-        """Lists the parked work of one group or of all, oldest first in each partition."""
+        """Lists the parked work of one group or of all groups, oldest first within each partition."""
         return await list_parked(self._keys, self._log.calls_in, group)
 
     async def put_back(self, parked_id: str) -> bool:
-        """Put parked work back, for the group that gave up on it. False when nothing is parked under that id.
+        """Put parked work back on the work stream, for the group that gave up on it. False if nothing is parked under that ID.
 
         Raises:
-            ValueError: not an id as `parked` returns it.
+            ValueError: the text is not an ID as `parked` returns it.
         """
         partition, stream_id = parse_parked_id(parked_id)
         if partition >= self._keys.partitions:
@@ -253,14 +260,14 @@ class Groups:
         return Backlog(int(unread), int(pending[0]), pending[1].decode() if pending[1] else None)
 
     async def trim(self, partition: int) -> int:
-        """Drops the work that every group has done. Returns the number of entries dropped."""
+        """Deletes the work that every group has finished. Returns the number of entries deleted."""
         return int(await self._log.calls_in(partition).run(_TRIM, (self._keys.work(partition),)))
 
     async def add_history(self, partition: int, group: str, types: frozenset[str]) -> int:
         """Put every stored event of these types on the work stream, for this group only, unless that was done before.
 
-        If interrupted it starts over, and events appended meanwhile are already work: such an event may be handled twice, with
-        the same effect, since effects are keyed. Returns the number added.
+        If interrupted it starts over. Events appended meanwhile already have work entries, so an event may be handled twice,
+        which is harmless because effects are keyed. Returns the number of entries added.
         """
         calls, mark = self._log.calls_in(partition), f"{group}:history"
         if await calls.call("SISMEMBER", self._keys.groups(partition), mark):
@@ -296,7 +303,7 @@ class Groups:
 
 
 async def list_parked(keys: Keys, calls_in: Callable[[int], Calls], group: str | None = None) -> list[Parked]:
-    """Lists the parked work as `Groups.parked` does, over any calls to the log."""
+    """List parked work as `Groups.parked` does, given only calls to the log."""
     found: list[Parked] = []
     for number in range(keys.partitions):
         rows = await calls_in(number).call("XRANGE", keys.parked(number), "-", "+")
@@ -309,10 +316,10 @@ def _page_of_pending(calls: Calls, work: bytes, group: str, idle_ms: int, start:
 
 
 async def _grouped(call: Awaitable[Reply]) -> Reply:
-    """Run a group's command and return its reply.
+    """Run a command of a consumer group and return its reply.
 
     Raises:
-        GroupLost: the group, or its stream, is gone. A deleted stream unblocks its readers with UNBLOCKED.
+        GroupLost: the group or its stream is missing. Deleting a stream ends its blocked reads with UNBLOCKED.
     """
     try:
         return await call

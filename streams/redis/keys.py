@@ -1,7 +1,8 @@
-"""Every key of the hub, its bounds, and the server that keeps it. No key is written anywhere else. Pure.
+"""All keys of the hub, their limits, and the server that holds each. Keys are built nowhere else. Pure.
 
-A partition's hash tag, such as `{p01-71m}`, keeps its keys in one slot of a cluster, so one script may touch them. The end of the
-tag is chosen so that the partitions lie evenly over the 16,384 slots: a plain `{p07}` puts 8 partitions on 3 primaries as 2, 2, 4.
+A partition's hash tag, such as `{p01-71m}`, keeps its keys in one cluster slot, so that one script may touch them. The end of
+the tag is chosen so that the partitions are spread evenly over the 16,384 slots: with a plain `{p07}`, 8 partitions would be
+spread over 3 primaries as 2, 2 and 4.
 """
 
 from __future__ import annotations
@@ -18,28 +19,30 @@ from streams.channel import Channel, Kind, channel_from_path
 from streams.envelope import Actor
 
 SLOTS: Final = 16_384
-"""Slots of a Redis Cluster."""
+"""Number of slots of a Redis Cluster."""
 CONFIG: Final = "hub:config"
-"""Hash: `partitions` and their `tags`, fixed at first start, and `life`, the identity of this whole log."""
+"""A hash: `partitions` and their `tags`, fixed at the first start, and `life`, the identity of the whole log."""
 
 JOBS: Final = "hub:jobs"
-"""The beginning of the job queues' keys, one sorted set an agent; arq keeps its own keys beside them (`arq:…`)."""
+"""Prefix of the job queues, one sorted set for each agent; arq keeps its own keys beside them (`arq:…`)."""
 WORKERS: Final = "hub:workers"
-"""Sorted set: worker → the millisecond its lease ends."""
+"""A sorted set: worker → the time its lease expires, in milliseconds."""
 AGENTS: Final = "hub:agents"
-"""Hash: agent → its description and the end of its worker's announcement, as JSON."""
+"""A hash: agent → its description and the end of its worker's announcement, as JSON."""
 CONTROL: Final = "hub:control"
-"""Stream, short, that tells workers to look at a run at once. Hints: the run's hash is polled anyway."""
+"""A short stream of hints that tell workers to inspect a run at once. It may lose some, because each run's hash is polled anyway.
+"""
 
 NODES: Final = b"hub:nodes"
-"""Sorted set of live nodes by the millisecond their lease ends."""
+"""A sorted set of running nodes: node → the time its lease expires, in milliseconds."""
 _CHANNELS_KEPT: Final = 16_384
-"""Channels whose keys are kept. A smaller value costs 2 µs more per event, a larger one about 700 bytes each, 1,500 with the
-longest names: 24 MB."""
+"""Maximum number of channels whose keys are cached. A smaller cache costs 2 µs more per event, a larger one about 700 bytes per
+channel, 1,500 with the longest names: 24 MB.
+"""
 
 
 def slot_of(key: str | bytes) -> int:
-    """The cluster slot of a key: CRC16 (XMODEM) of its hash tag, or of all of it where it has none."""
+    """The cluster slot of a key: CRC16 (XMODEM) of its hash tag, or of the whole key if it has none."""
     name = key.encode() if isinstance(key, str) else key
     _, opening, rest = name.partition(b"{")
     tag, closing, _ = rest.partition(b"}")
@@ -48,9 +51,9 @@ def slot_of(key: str | bytes) -> int:
 
 @cache
 def spread_tags(partitions: int) -> tuple[str, ...]:
-    """The tags of so many partitions: number `i` is at slot i·16384/partitions, or as close above it as an ending allows.
+    """The hash tags of `partitions` partitions: number `i` is in slot i·16384/partitions, or as close above it as possible.
 
-    CRC16 is linear, so one table of endings serves all numbers: an ending moves every tag's slot by the same XOR.
+    CRC16 is linear, so one table of endings serves all numbers: an ending changes every tag's slot by the same XOR.
     """
     letters = string.digits + string.ascii_lowercase
     endings: dict[int, str] = {}
@@ -68,7 +71,7 @@ def _spread_tag(number: int, slot: int, endings: dict[int, str]) -> str:
 
 
 class ChannelKeys(NamedTuple):
-    """The keys of one channel, encoded once."""
+    """The encoded keys of one channel."""
 
     partition: int
     path: bytes
@@ -79,7 +82,7 @@ class ChannelKeys(NamedTuple):
 
 
 def questions(names: ChannelKeys) -> tuple[str, ...]:
-    """Commands that show an operator what a channel holds, as redis-cli takes them."""
+    """redis-cli arguments that show an operator the contents of a channel."""
     stream, meta = names.stream.decode(), names.meta.decode()
     return (
         f"XLEN '{stream}'",
@@ -90,10 +93,11 @@ def questions(names: ChannelKeys) -> tuple[str, ...]:
 
 
 class Keys:
-    """Names keys for a fixed number of partitions.
+    """Builds the keys for a fixed number of partitions.
 
     Args:
-        tags: their hash tags as chosen at the log's start; computed for a new log.
+        partitions: their number.
+        tags: their hash tags as fixed at the log's first start; computed for a new log.
     """
 
     def __init__(self, partitions: int, tags: Sequence[str] = ()) -> None:
@@ -103,11 +107,11 @@ class Keys:
         self._channels: dict[Channel, ChannelKeys] = {}
 
     def prefix(self, partition: int) -> str:
-        """prefix: `hub:{p01-71m}:`, the beginning of every key of a partition."""
+        """The prefix of all keys of a partition, such as `hub:{p01-71m}:`."""
         return self._prefixes[partition]
 
     def of(self, channel: Channel) -> ChannelKeys:
-        """The channel's keys. Cached; the cache is emptied when it holds too many channels."""
+        """The channel's keys. They are cached; the cache is emptied when it reaches its maximum size."""
         keys = self._channels.get(channel)
         if keys is None:
             if len(self._channels) > _CHANNELS_KEPT:
@@ -122,11 +126,11 @@ class Keys:
         return ChannelKeys(partition, path, stream, stream + b":meta", stream + b":live", stream + b":open")
 
     def bell(self, partition: int) -> bytes:
-        """The stream that announces channels with new events."""
+        """The partition's bell: the stream whose entries tell nodes which channels have new events."""
         return f"{self._prefixes[partition]}bell".encode()
 
     def work(self, partition: int) -> bytes:
-        """The stream of events for some handler."""
+        """The partition's work stream: the events that at least one handler is to process."""
         return f"{self._prefixes[partition]}work".encode()
 
     def parked(self, partition: int) -> bytes:
@@ -134,69 +138,69 @@ class Keys:
         return f"{self._prefixes[partition]}parked".encode()
 
     def groups(self, partition: int) -> bytes:
-        """The set of all consumer groups ever created here: a missing one was lost."""
+        """The set of all consumer groups ever created in the partition; one that is missing was lost."""
         return f"{self._prefixes[partition]}groups".encode()
 
     def lease(self, partition: int) -> bytes:
-        """The hash with the worker that handles the partition's work."""
+        """The hash with the lease of the worker that handles the partition's work."""
         return f"{self._prefixes[partition]}lease".encode()
 
     def runs(self, partition: int) -> bytes:
-        """The sorted set of unfinished runs: member `<channel path> <run id>`, score the time of the next inspection."""
+        """The sorted set of unfinished runs: `<channel path> <run id>` → time of the next inspection."""
         return f"{self._prefixes[partition]}runs".encode()
 
     def run_lease(self, channel: Channel, run_id: str) -> bytes:
-        """The lease of the worker that executes the run."""
+        """The lease of the worker that executes a run."""
         return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:lease:{channel.wire}:{run_id}".encode()
 
     def idempotency(self, partition: int, tenant: str, actor: Actor) -> bytes:
-        """The recent command ids of an actor, kind and id, in a partition. `:old` is the generation before."""
+        """The recent command IDs of an actor (kind and ID) in a partition. `:old` holds the previous generation."""
         return f"{self._prefixes[partition]}{tenant}:idem:{actor.kind}:{actor.id}".encode()
 
     def guard(self, channel: Channel, name: str) -> bytes:
-        """The hash that a guard of that name compares and sets."""
+        """The hash that a guard of that name checks and sets."""
         return f"{self._prefixes[self.of(channel).partition]}{channel.tenant}:guard:{name}".encode()
 
     def directory(self, partition: int, tenant: str, kind: Kind) -> bytes:
-        """The sorted set of the names of a tenant's channels of one kind, all with score 0."""
+        """The sorted set of the names of a tenant's channels of one kind, all with score 0, so that they are sorted by name."""
         return f"{self._prefixes[partition]}{tenant}:channels:{kind.value}".encode()
 
     def node(self, partition: int, node: str) -> bytes:
-        """The hash of a node's devices in a partition, which are removed when the node dies."""
+        """The hash of a node's devices in a partition; they are removed when the node dies."""
         return f"{self._prefixes[partition]}node:{node}".encode()
 
     def nodes(self, partition: int) -> bytes:
-        """The set of the nodes that have devices in a partition: one without a lease is dead."""
+        """The set of the nodes that have devices in a partition; a node without a lease is dead."""
         return f"{self._prefixes[partition]}nodes".encode()
 
     def people(self, channel: Channel) -> bytes:
-        """The hash of the people in a channel: devices and status by user."""
+        """The hash of the people in a channel: user → devices and status."""
         return self.of(channel).stream + b":people"
 
     def devices(self, channel: Channel) -> bytes:
-        """The hash of the devices in a channel: user by device."""
+        """The hash of the devices in a channel: device → user."""
         return self.of(channel).stream + b":devices"
 
     def statuses(self, channel: Channel) -> bytes:
-        """The hash of the statuses that a team's members gave: by user."""
+        """The hash of the statuses set by a team's members, by user."""
         return self.of(channel).stream + b":statuses"
 
     def open_uploads(self, channel: Channel) -> bytes:
-        """The hash of the channel's open uploads as its state shows them."""
+        """The hash of the channel's open uploads, in the form that its state shows."""
         return self.of(channel).stream + b":uploads"
 
     def snapshot(self, channel: Channel) -> bytes:
-        """The channel's folded state with its cursor."""
+        """The channel's snapshot: its folded state and the cursor."""
         return self.of(channel).stream + b":snapshot"
 
     def channel_of(self, stream: bytes) -> Channel:
-        """The channel an events stream belongs to."""
+        """The channel of an events stream, given the stream's key."""
         return channel_from_path(stream.decode().split(":", 2)[2])
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeKeys:
-    """The keys of the data that nodes share, in one slot of a cluster."""
+    """The keys of the data that nodes share; all lie in one cluster slot."""
 
     rates: str
     bytes_stored: str
@@ -206,17 +210,18 @@ class EdgeKeys:
 
 
 def edge_keys(prefix: str = "hub") -> EdgeKeys:
-    """Names the keys; `prefix` keeps deployments on one Redis apart."""
+    """Build the keys of the data that nodes share; `prefix` separates deployments that use one Redis."""
     tag = f"{prefix}:{{edge}}"
     return EdgeKeys(f"{tag}:rates", f"{tag}:bytes", f"{tag}:revocations", f"{tag}:revocations:bell", f"{tag}:sessions")
 
 
 UPLOADS_DUE: Final = b"hub:{uploads}:due"
-"""Sorted set of all tenants: `<channel path> <event id of the request>` → the millisecond to look at it."""
+"""A sorted set for all tenants: `<channel path> <event id of the request>` → time of the upload's next inspection, in milliseconds.
+"""
 
 
 class UploadLedger(NamedTuple):
-    """The keys of the storage reserved by a tenant's uploads, in one slot.
+    """The keys of the storage reserved by a tenant's uploads, in one cluster slot.
 
     Attributes:
         open: sorted set of a user's open uploads: slot → expiry.
@@ -230,34 +235,35 @@ class UploadLedger(NamedTuple):
 
 
 def upload_ledger(tenant: str, user: str) -> UploadLedger:
-    """Names the ledger's keys."""
+    """Build the keys of the storage reserved by a tenant's uploads."""
     prefix = f"hub:{{uploads:{tenant}}}:"
     return UploadLedger(f"{prefix}open:{user}".encode(), f"{prefix}sizes".encode(), f"{prefix}total".encode())
 
 
 def run_slots(tenant: str, user: str) -> tuple[bytes, bytes]:
-    """The sorted sets of concurrent runs, of the tenant and of the user: slot → expiry. In one slot of a cluster."""
+    """The sorted sets of concurrent runs of the tenant and of the user: slot → expiry. Both lie in one cluster slot."""
     prefix = f"hub:{{runs:{tenant}}}:"
     return f"{prefix}slots".encode(), f"{prefix}slots:{user}".encode()
 
 
 def upload_home(tenant: str, upload_id: str) -> str:
-    """The string that holds the channel of an open upload."""
+    """The key of the string that holds the channel of an open upload."""
     return f"hub:{{uploads:{tenant}}}:home:{upload_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in entries, lifetimes in seconds.
+    """Maximum sizes in entries, and lifetimes in seconds.
 
     Attributes:
-        idempotency_entries: command ids in one generation: the window at 66/s, above the sustained chat limit of 50/s. Two
-            generations bound a user to about 7 MB in a partition.
-        idempotency_window_s: minimum time for which a user's command id is remembered.
-        idempotency_ttl_s: lifetime of an actor's command ids after the last one.
-        live_entries: length of a live lane, approximate.
-        live_ttl_s: life of a live lane after its last entry. What it says longest is a cursor's place, for 10 minutes.
-        bell_entries: length of a bell, approximate; never shorter once it was reached.
+        idempotency_entries: command IDs in one generation. It covers the window at 66 commands/s, above the sustained chat
+            limit of 50/s. Two generations limit a user to about 7 MB in a partition.
+        idempotency_window_s: minimum time for which a user's command ID is remembered.
+        idempotency_ttl_s: lifetime of an actor's command IDs after the last command.
+        live_entries: approximate length of a live lane.
+        live_ttl_s: lifetime of a live lane after its last entry. The entry with the longest validity, a cursor position in a
+            document, is valid for 10 minutes.
+        bell_entries: approximate length of a bell; once reached, at least this many entries are kept.
     """
 
     idempotency_entries: int = 40_000
@@ -275,9 +281,10 @@ S = TypeVar("S")
 
 
 class Servers(Generic[S]):
-    """The servers of a hub, by the slots they hold.
+    """The servers of a hub, by the cluster slots that they hold.
 
     Args:
+        keys: the keys, with the partitions.
         ranges: the first slot of each range and its server, from slot 0 upwards.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The log of one process: append, tail and replay, each on the server that holds the channel's partition."""
+"""The log as one process uses it: append, tail and replay, each on the server that holds the channel's partition."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from streams.redis.server import Server, new_epoch
 from streams.redis.tail import Tail
 
 PARTITIONS: Final = 8
-"""The number of partitions of a log that is begun without a word about it."""
+"""Default number of partitions of a new log."""
 
 
 class Log:
     """Append, replay and tail. Reconnects by itself; while Redis is unreachable appends are refused at once.
 
     Attributes:
-        keys: the names of everything in it.
+        keys: builds the names of all keys.
         servers: the server of each partition.
-        loops: the background loops over it, its own among them.
+        loops: runs the background loops, the log's own among them.
         replay: reads stored events.
     """
 
@@ -57,11 +57,11 @@ class Log:
         durability: Mapping[Kind, Durability] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Log:
-        """Connect, check the server, fix the partitions.
+        """Connect, check the server, and create or read the log's partitions.
 
         Raises:
             LogUnavailable: Redis could not be reached.
-            ConfigurationRefused: it must not be used as it is set up.
+            ConfigurationRefused: the server's configuration is unsafe, or the log has another number of partitions.
         """
         loops = Loops()
         server, keys = await Server.open(url, partitions, durability or {}, limits, loops)
@@ -69,74 +69,77 @@ class Log:
 
     @property
     def redis(self) -> Redis:
-        """A redis-py client for the job queue, which accepts no other; connected on first use."""
+        """A redis-py client, which the job queue requires; it connects on first use."""
         if self._redis is None:
             self._redis = _client(self.url)
         return self._redis
 
     @property
     def is_available(self) -> bool:
-        """True while the connections stand. `ping` also detects a Redis that hangs."""
+        """True while the connections are open. Only `ping` detects a Redis that hangs."""
         return all(server.is_available for server in self.servers)
 
     @property
     def connect_count(self) -> int:
-        """Connects so far. Anything written before the newest may have been lost with the server it was written to."""
+        """Number of connects so far.
+
+        Writes before the latest one may have been lost together with the server that received them.
+        """
         return sum(server.connect_count for server in self.servers)
 
     @property
     def durability(self) -> Mapping[Kind, Durability]:
-        """The levels currently named in acks, by kind of channel."""
+        """The durability levels currently named in acknowledgements, by kind of channel."""
         return next(iter(self.servers)).durability
 
     @property
     def changed_durability(self) -> Mapping[Kind, Durability]:
-        """The levels that differ from those at the start, because the server's configuration was changed."""
+        """The levels that differ from those at the start, because the server's configuration has changed."""
         return next(iter(self.servers)).changed_durability
 
     @property
     def memory(self) -> tuple[int, int]:
-        """Bytes in use on the fullest server, and its limit (0: none), at most a second old."""
+        """Bytes in use on the fullest server, and its limit (0: none); at most a second old."""
         return max((server.memory for server in self.servers), key=lambda used: used[0] / (used[1] or float("inf")))
 
     def now_ms(self) -> int:
-        """Redis's clock, in milliseconds since 1970, by which processes compare their records."""
+        """Redis's clock, in milliseconds since 1970, which processes use to compare their records."""
         return next(iter(self.servers)).now_ms()
 
     @property
     def appended_count(self) -> int:
-        """Drafts answered."""
+        """Number of drafts answered so far."""
         return sum(server.appender.appended_count for server in self.servers)
 
     @property
     def batch_count(self) -> int:
-        """Script calls that carried the drafts."""
+        """Number of script calls that appended drafts."""
         return sum(server.appender.batch_count for server in self.servers)
 
     @property
     def read_count(self) -> int:
-        """Reads of channels with new events."""
+        """Number of reads of channels with new events."""
         return sum(server.tail.read_count for server in self.servers)
 
     async def ping(self, timeout_s: float = 1.0) -> None:
-        """One round trip to each server.
+        """Make one round trip to each server.
 
         Raises:
-            LogUnavailable: one is unreachable, or hangs for longer than `timeout_s`.
+            LogUnavailable: a server is unreachable, or does not answer within `timeout_s`.
         """
         await asyncio.gather(*(server.ping(timeout_s) for server in self.servers))
 
     def submit(self, draft: Draft, done: Done) -> None:
-        """Append `draft` with the next batch; `done` gets the `Appended`, or the reason it was not stored."""
+        """Append `draft` with the next batch; `done` receives the `Appended`, or the error for which it was not stored."""
         self._server(draft.channel).appender.submit(draft, done)
 
     async def append(self, draft: Draft) -> Appended:
-        """Append `draft` and wait for the answer.
+        """Append `draft` and wait for the result.
 
         Raises:
-            IdempotencyConflict: its command id was used with another body.
+            IdempotencyConflict: its command ID was used with another body.
             GuardRefused: a guard did not hold; nothing was stored.
-            LogUnavailable: not confirmed; the same command id may safely be sent again.
+            LogUnavailable: not confirmed; the same command ID may safely be sent again.
         """
         waiter: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.submit(draft, lambda result: None if waiter.done() else waiter.set_result(result))
@@ -154,7 +157,7 @@ class Log:
         return await self.replay.page(channel, after, limit, upto)
 
     async def entry(self, channel: Channel, event_id: str) -> Entry | None:
-        """The event with this id; None when the stream does not hold it."""
+        """Read the event with this ID; None if the stream does not contain it."""
         found = await self.replay.page_from(channel, event_id, 1)
         return found[0] if found and found[0].id == event_id.encode() else None
 
@@ -163,24 +166,24 @@ class Log:
         return self._server(channel).tail
 
     def calls_in(self, partition: int) -> Calls:
-        """Calls to the server of a partition."""
+        """The calls to the server of a partition."""
         return self.servers.by_partition[partition].calls
 
     def by_server(self) -> Iterator[tuple[Sequence[int], Calls]]:
-        """The partitions of each server with its calls, so that one write per server reaches all of them."""
+        """For each server, its partitions and its calls, so that one write per server reaches all partitions."""
         for server in self.servers:
             yield [at for at in range(self.keys.partitions) if self.servers.by_partition[at] is server], server.calls
 
     def calls_of(self, channel: Channel) -> Calls:
-        """Calls to the server of a channel."""
+        """The calls to the server of a channel."""
         return self._server(channel).calls
 
     def calls_at(self, key: str | bytes) -> Calls:
-        """Calls to the server of a key that belongs to no partition."""
+        """The calls to the server of a key that belongs to no partition."""
         return self.servers.keeping(key).calls
 
     def own_calls(self, name: str) -> Calls:
-        """Calls over a connection of their own, for reads that block. The caller closes it."""
+        """Calls over a separate connection, for reads that block. The caller closes it."""
         return Calls.at(self.url, f"hub-{name}")
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
-"""Looks at channels: the head, floor and epoch that cursors are compared with, and records beside the log, in one moment.
+"""Looks: consistent reads of a channel's head, floor and epoch, together with any records beside its log.
 
-The looks requested in one tick share a script call per partition, and equal ones for a channel are merged: a thousand
-sockets that come back at once cost a few round trips, not thousands.
+The looks requested in one tick share a script call per partition, and equal ones for a channel are merged: a thousand sockets
+that reconnect at once cost a few round trips, not thousands.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from streams.redis.wire import Argument, Reply
 
 LOOK: Final = load("look")
 AT_ONCE: Final = 64
-"""Channels one call looks at: some 2 ms of Redis, in which it serves nobody else."""
+"""Maximum number of channels per script call: about 2 ms, in which Redis serves nobody else."""
 _LOOK_FIELDS: Final = 10
 
 
 class KeyRead(NamedTuple):
-    """A read of a key beside a channel's log: a command, and its arguments after the key.
+    """A read of a key beside a channel's log: a command, and the arguments that follow the key.
 
-    `HGETALL` with an argument is for a hash of at most so many fields; for a larger one its length is returned. The answer
-    to `XRANGE` is None where the entries found have more than 16 KiB: they are to be read page by page.
+    `HGETALL` with an argument gives the maximum number of fields; if the hash has more, the reply is their number instead. The
+    reply to `XRANGE` is None if the entries found exceed 16 KiB; they must then be read page by page.
     """
 
     key: bytes
@@ -39,9 +39,9 @@ class KeyRead(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Sight:
-    """A channel at one moment: the look at its log, and the answers to the reads beside it, in their order.
+    """The result of reading a channel at one moment: the look at its log, and the replies to `reads`, in their order.
 
-    All callers with the same question in one tick get the same object.
+    All callers that request the same in one tick get the same object.
     """
 
     look: Look
@@ -59,7 +59,7 @@ _Waiters = list[asyncio.Future[Sight]]
 
 
 class Looks:
-    """Looks at channels, each on the server that holds it."""
+    """Reads looks at channels, each on the server that holds the channel."""
 
     def __init__(
         self, keys: Keys, servers: Servers[Server], new_epoch: Callable[[], str], limits: Limits = DEFAULT_LIMITS
@@ -72,7 +72,9 @@ class Looks:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def sight(self, channel: Channel, after: str | None = None, reads: tuple[KeyRead, ...] = ()) -> Sight:
-        """Head, floor, epoch, the events around `after`, and the answers. A channel never written to gets no key.
+        """Read head, floor, epoch, the events around `after`, and the keys of `reads`, all at one moment.
+
+        A channel that was never written to gets no key.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -98,13 +100,13 @@ class Looks:
         try:
             sights = await self._look(partition, [wanted for wanted, _ in several])
         except CommandRefused as error:
-            if len(several) > 1:  # a key of one of them is not what it should be: that must not fail the others
+            if len(several) > 1:  # an invalid key of one of them must not fail the others
                 for one in several:
                     await self._call(partition, [one])
                 return
             _fail(several[0][1], error)
             return
-        except Exception as error:  # told to those who asked
+        except Exception as error:  # raised by the calls that wait for it
             for _, waiters in several:
                 _fail(waiters, error)
             return

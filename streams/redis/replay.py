@@ -1,4 +1,4 @@
-"""Reads stored events: one look at a channel, and its events page by page."""
+"""Reads stored events: the state of a channel's log at one moment, and its events page by page."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from streams.redis.wire import Argument, Reply
 TRIM: Final = load("trim")
 PAGE: Final = load("page")
 PAGE_EVENTS: Final = 500
-"""Events read at a time: large enough to amortise the call, small enough that Redis serves others in between."""
+"""Maximum number of events per read: enough to amortise the call, few enough that Redis can serve others in between."""
 PAGE_BYTES: Final = 262_144
-"""Payloads read at a time, but for one event that is larger alone: what is on its way to a socket that does not read."""
+"""Maximum bytes of payloads per read, unless a single event is larger: it bounds the memory held for a socket that does not read.
+"""
 
 
 def read_checked_entry(raw: Sequence[Any], path: bytes) -> Entry:
-    """Read an entry of the events lane of the channel with this path, and verify its checksum.
+    """Parse an entry of the events lane of the channel with this path, and verify its checksum.
 
-    If it does not match, only id and seq are returned; the seq is 0 when it is not a number any more. An entry without a
-    checksum is accepted as it is.
+    If it does not match, only ID and seq are returned; seq is 0 if it is not a number. An entry without a checksum is accepted
+    unverified.
     """
     try:
         entry = read_entry(raw)
@@ -40,7 +41,7 @@ def read_checked_entry(raw: Sequence[Any], path: bytes) -> Entry:
 
 
 def has_checksum(raw: Sequence[Any]) -> bool:
-    """True if the append wrote a checksum with the entry."""
+    """True if the entry was stored with a checksum."""
     return len(raw[1]) > _PLAIN_FIELDS
 
 
@@ -58,7 +59,9 @@ class Replay:
         self._looks = Looks(keys, servers, new_epoch, limits)
 
     async def look(self, channel: Channel, after: str | None = None) -> Look:
-        """Head, floor, epoch, and the events around `after`, all at one moment. A channel never written to gets no key.
+        """Read head, floor, epoch, and the events around `after`, all at one moment.
+
+        A channel that was never written to gets no key.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -66,24 +69,24 @@ class Replay:
         return (await self._looks.sight(channel, after)).look
 
     async def sight(self, channel: Channel, after: str | None, reads: tuple[KeyRead, ...]) -> Sight:
-        """The same look, with answers to reads of keys beside the log."""
+        """Read the same as `look`, and keys beside the log at the same moment."""
         return await self._looks.sight(channel, after, reads)
 
     async def page(self, channel: Channel, after: str = "0", limit: int = PAGE_EVENTS, upto: str = "+") -> list[Entry]:
-        """Events after `after`, oldest first, none newer than `upto`: up to `limit` and 256 KiB; an empty page is the end."""
+        """Events after `after`, oldest first, none newer than `upto`: at most `limit` and 256 KiB. An empty page is the end."""
         start = "-" if after == "0" else f"({after}"
         raw = await self._page(channel, self._keys.of(channel).stream, b"XRANGE", start, upto, limit)
         path = self._keys.of(channel).path
         return [read_checked_entry(entry, path) for entry in raw]
 
     async def page_from(self, channel: Channel, first: str, limit: int = PAGE_EVENTS) -> list[Entry]:
-        """Events from `first` on, itself included, oldest first: one page."""
+        """One page of events, oldest first, starting with `first` itself."""
         raw = await self._page(channel, self._keys.of(channel).stream, b"XRANGE", first, b"+", limit)
         path = self._keys.of(channel).path
         return [read_checked_entry(entry, path) for entry in raw]
 
     async def page_back(self, channel: Channel, before: str = "+", limit: int = PAGE_EVENTS) -> list[Entry]:
-        """Events before `before` (exclusive; `+` is the end), newest first: one page; an empty one is the beginning."""
+        """One page of events before `before` (exclusive; `+` is the end), newest first; an empty page is the beginning."""
         if before.strip("0") in {"", "-"}:  # Redis refuses the interval before 0-0
             return []
         end = before if before == "+" else f"({before}"
@@ -92,12 +95,12 @@ class Replay:
         return [read_checked_entry(entry, path) for entry in raw]
 
     async def live_page(self, channel: Channel, start: str = "-") -> list[Entry]:
-        """Entries of the live lane from `start` on (`(` before an ID excludes it), oldest first: one page."""
+        """One page of entries of the live lane from `start` on (`(` before an ID excludes it), oldest first."""
         raw = await self._page(channel, self._keys.of(channel).live, b"XRANGE", start, b"+", PAGE_EVENTS)
         return [read_live_entry(entry) for entry in raw]
 
     async def live_entries(self, channel: Channel) -> list[Entry]:
-        """The whole live lane, oldest first; it is short."""
+        """All entries of the live lane, oldest first; the lane is short."""
         found: list[Entry] = []
         while page := await self.live_page(channel, f"({found[-1].id.decode()}" if found else "-"):
             found += page
@@ -108,15 +111,15 @@ class Replay:
         return text_pairs(await self._call(channel, b"HGETALL", self._keys.of(channel).open))
 
     def live_read(self, channel: Channel, start: str, limit: int) -> KeyRead:
-        """A read, sent with a look, of up to `limit` entries of the live lane from `start` on, as stored."""
+        """The read of up to `limit` raw entries of the live lane from `start` on, for `sight`."""
         return KeyRead(self._keys.of(channel).live, "XRANGE", (start, "+", "COUNT", limit))
 
     def open_texts_read(self, channel: Channel) -> KeyRead:
-        """The same as a read sent with a look."""
+        """The read of the texts of answers in progress, for `sight`."""
         return KeyRead(self._keys.of(channel).open, "HGETALL")
 
     async def trim(self, channel: Channel, upto: str) -> int:
-        """Drops every event up to and including `upto` and moves the floor. Returns the number of events dropped."""
+        """Deletes all events up to and including `upto` and moves the floor. Returns their number."""
         keys = self._keys.of(channel)
         reply = await self._servers.by_partition[keys.partition].calls.run(TRIM, (keys.stream, keys.meta), upto)
         return int(reply[0])

@@ -1,4 +1,4 @@
-"""One Redis server as seen by one process: its wires, kept alive, and append, tail and calls over them."""
+"""The connection of a process to one Redis server: its wires, their supervision, and append, tail and calls over them."""
 
 from __future__ import annotations
 
@@ -31,23 +31,29 @@ RECONNECT_MIN_S: Final = 0.05
 RECONNECT_MAX_S: Final = 1.0
 CHECK_INTERVAL_S: Final = 0.5
 FACTS_EVERY_S: Final = 1.0
-"""Between two looks at the server's set-up and clock: an ack is true within 2 s of a change. One costs Redis about 0.1 ms."""
+"""Interval between two reads of the server's configuration and clock: acknowledgements are correct within 2 s of a change. A
+read costs Redis about 0.1 ms.
+"""
 HUNG_AFTER_CHECKS: Final = {"append": 10, "query": 10, "bell": 6, "tail": 4}
-"""Checks in a row without a byte on a wire that waits for an answer: the socket is half-open. A bell is silent for `BLOCK_MS`."""
+"""By wire: the number of consecutive checks with a reply due and no byte received, after which the socket counts as half-open.
+A blocked read of a bell is silent for `BLOCK_MS`.
+"""
 
 new_epoch: Final[Callable[[], str]] = partial(secrets.token_hex, 8)
-"""Makes the random identity of a life of a channel that follows another, or of one process's batches."""
+"""Makes a random identity: the epoch of a channel that starts over, or the label prefix of a process's batches."""
 
 _log = logging.getLogger(__name__)
 
 
 class Server:
-    """Append, tail and calls on one Redis. Reconnects by itself; while Redis is unreachable appends and calls are refused at once.
+    """Append, tail and calls on one Redis.
+
+    Reconnects by itself; while Redis is unreachable appends and calls are refused at once.
 
     Attributes:
-        calls: over one pipelined wire, so that a thousand resumes share round trips.
-        connect_count: connects so far, the first included.
-        life: the identity of the data there.
+        calls: calls over one pipelined wire, so that a thousand resumes share round trips.
+        connect_count: number of connects so far, including the first.
+        life: the identity of the data on the server.
     """
 
     def __init__(self, url: str, fixed: FixedLog, policy: DurabilityPolicy, limits: Limits, loops: Loops) -> None:
@@ -73,11 +79,11 @@ class Server:
     async def open(
         cls, url: str, partitions: int, durability: Mapping[Kind, Durability], limits: Limits, loops: Loops
     ) -> tuple[Server, Keys]:
-        """Connect, check the server, fix the partitions; the keys follow the stored configuration.
+        """Connect, check the server, and fix the partitions; if a log exists, its stored configuration determines the keys.
 
         Raises:
             LogUnavailable: Redis could not be reached.
-            ConfigurationRefused: it must not be used as it is set up.
+            ConfigurationRefused: the server's configuration is unsafe, or the log has another number of partitions.
         """
         calls = Calls.at(url, "hub-check")
         try:
@@ -96,12 +102,12 @@ class Server:
 
     @property
     def is_available(self) -> bool:
-        """True while the connections stand. `ping` also detects a Redis that hangs."""
+        """True while the connections are open. Only `ping` detects a Redis that hangs."""
         return self._query is not None
 
     @property
     def durability(self) -> Mapping[Kind, Durability]:
-        """The levels currently named in acks, by kind of channel."""
+        """The durability levels currently named in acknowledgements, by kind of channel."""
         return self._policy.levels
 
     @property
@@ -119,10 +125,10 @@ class Server:
         return int(monotonic() * 1000 + self._clock_ahead_ms)
 
     async def ping(self, timeout_s: float) -> None:
-        """One round trip.
+        """Make one round trip.
 
         Raises:
-            LogUnavailable: Redis is unreachable, or hangs for longer than `timeout_s`.
+            LogUnavailable: Redis is unreachable, or does not answer within `timeout_s`.
         """
         await self.calls.call("PING", timeout_s=timeout_s)
 
@@ -160,7 +166,7 @@ class Server:
             self._lost.set()
 
     async def _recheck(self, wire: Wire) -> None:
-        """Check the server again: after a failover acks must not name a level that only the former server provided."""
+        """Check the server again: after a failover, acknowledgements must not name a level that only the former server provided."""
 
         async def this() -> Wire:
             return wire
@@ -174,13 +180,13 @@ class Server:
         self.life = fixed.life
 
     async def _look(self) -> None:
-        """Read the settings that may change while the server runs: an ack names the current level, or none is sent.
+        """Read the settings that may change while the server runs: acknowledgements name the current level, or none are sent.
 
         Raises:
-            ConfigurationRefused: the server must not be used as configured; appends are refused until that is fixed.
+            ConfigurationRefused: the configuration is unsafe; appends are refused until it is fixed.
         """
         if self._query is None:
-            return  # looked at with the next connection
+            return  # the next connection reads them
         await self._read_clock(self.calls)
         facts = await read_facts(self.calls)
         if not self.is_available:  # lost meanwhile
@@ -193,7 +199,7 @@ class Server:
 
     def _take(self, facts: ServerFacts) -> None:
         if self._facts is not None and not self._facts.is_append_only and facts.is_append_only and facts.is_rewriting:
-            # Switched on just now: until it was written as a whole, the file does not count.
+            # AOF was only just switched on: until the first rewrite has finished, the file does not count.
             facts = replace(facts, is_append_only=False, is_fsync_always=False)
         self._facts = facts
         check_facts(facts)
@@ -213,7 +219,7 @@ class Server:
         self._query = None
         self.tail.detach()
         for wire in self._wires:
-            wire.on_lost = _ignore  # we know; it must not be taken for the loss of its successor
+            wire.on_lost = _ignore  # closed on purpose: must not be taken for the loss of its successor
             wire.abort()
         self.appender.attach(None, self.life)
 
@@ -226,7 +232,7 @@ class Server:
             _log.info("Redis is back")
 
     async def _loss(self) -> None:
-        """Wait until a wire is lost, and abort wires that hang."""
+        """Wait until a wire is lost, and abort any wire that hangs."""
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_INTERVAL_S):
@@ -246,7 +252,7 @@ class Server:
                 _log.exception("Redis is back, but cannot be used as configured; trying again")
             else:
                 return
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # jitter: nodes must not come back in step
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # jitter, so that nodes do not come back in step
             delay_s = min(delay_s * 2, RECONNECT_MAX_S)
 
 

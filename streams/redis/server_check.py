@@ -1,4 +1,4 @@
-"""Checks of a Redis server before events are entrusted to it, and the partitions fixed at its first start."""
+"""Checks of a Redis server before events are entrusted to it, and the configuration that is fixed at its first start."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from streams.redis.durability import ServerFacts
 from streams.redis.keys import CONFIG, Keys, spread_tags
 
 OLDEST_VERSION: Final = (6, 2)
-"""XRANGE with an exclusive start, XAUTOCLAIM and XTRIM MINID came with 6.2."""
+"""The oldest supported version: 6.2 introduced XRANGE with an exclusive start, XAUTOCLAIM and XTRIM MINID."""
 
 
 class FixedLog(NamedTuple):
-    """The facts fixed at a log's first start.
+    """The configuration fixed at a log's first start.
 
     Attributes:
-        life: the identity of the server's data: a different one after a flush.
+        life: the identity of the server's data; it changes when the data is flushed.
     """
 
     keys: Keys
@@ -27,7 +27,7 @@ class FixedLog(NamedTuple):
 
 
 async def read_facts(calls: Calls) -> ServerFacts:
-    """INFO and CONFIG, as far as the server allows them (managed servers may hide CONFIG)."""
+    """Read the facts from INFO and CONFIG, as far as the server allows (managed servers may hide CONFIG)."""
     info = _parse_info(await calls.call("INFO"))
     config = await _config(calls)
     version = tuple(int(part) for part in info.get("redis_version", "0").split("."))
@@ -35,7 +35,7 @@ async def read_facts(calls: Calls) -> ServerFacts:
     is_fsync_always = (
         is_append_only
         and config.get("appendfsync") == "always"
-        and config.get("no-appendfsync-on-rewrite") == "no"  # else nothing is synced while the file is rewritten
+        and config.get("no-appendfsync-on-rewrite") == "no"  # otherwise nothing is synced while the file is rewritten
     )
     policy = config.get("maxmemory-policy", info.get("maxmemory_policy", "unknown"))
     replicas = int(info.get("connected_slaves", 0))
@@ -46,13 +46,13 @@ async def read_facts(calls: Calls) -> ServerFacts:
 
 
 async def read_clock(calls: Calls) -> int:
-    """Redis's clock, milliseconds since 1970."""
+    """Redis's clock, in milliseconds since 1970."""
     seconds, micros = await calls.call("TIME")
     return int(seconds) * 1000 + int(micros) // 1000
 
 
 def read_greeting(connected: socket.socket, password: str = "") -> dict[str, str] | None:
-    """The server's INFO over a blocking socket; None while it loads its file. Ends the connection.
+    """Read the server's INFO over a blocking socket; None while it is still loading its data. Closes the connection.
 
     For a caller that has just started a server and has no event loop yet.
 
@@ -64,11 +64,11 @@ def read_greeting(connected: socket.socket, password: str = "") -> dict[str, str
     answer = b""
     while part := connected.recv(65_536):
         answer += part
-    return _parse_info(answer) if answer.removeprefix(b"+OK\r\n").startswith(b"+PONG") else None  # else -LOADING
+    return _parse_info(answer) if answer.removeprefix(b"+OK\r\n").startswith(b"+PONG") else None  # otherwise -LOADING
 
 
 async def count_commands(calls: Calls) -> dict[str, int]:
-    """The number of calls of each command since the server started, those of scripts included, by its name in lower case."""
+    """The number of calls of each command since the server started, including those from scripts, by lower-case name."""
     stats = _parse_info(await calls.call("INFO", "commandstats"))
     return {name.removeprefix("cmdstat_"): int(row.partition("=")[2].partition(",")[0]) for name, row in stats.items()}
 
@@ -77,7 +77,7 @@ def check_facts(facts: ServerFacts) -> None:
     """Refuse a server that may lose acknowledged events.
 
     Raises:
-        ConfigurationRefused: too old, or allowed to evict keys.
+        ConfigurationRefused: the server is too old, or is allowed to evict keys.
     """
     if facts.version < OLDEST_VERSION:
         raise ConfigurationRefused("Redis 6.2 or newer is needed")
@@ -88,19 +88,19 @@ def check_facts(facts: ServerFacts) -> None:
 
 
 async def kept_keys(calls: Calls) -> Keys | None:
-    """The keys of the existing log; None if there is none yet."""
+    """The keys of the existing log; None if there is no log yet."""
     partitions, tags = await calls.call("HMGET", CONFIG, "partitions", "tags")
     return Keys(int(partitions), tags.decode().split()) if partitions and tags else None
 
 
 async def kept_life(calls: Calls) -> str:
-    """The identity of the existing log; empty if none is recorded."""
+    """The identity of the existing log; "" if none is recorded."""
     life = await calls.call("HGET", CONFIG, "life")
     return life.decode() if life else ""
 
 
 async def fix_keys(calls: Calls, partitions: int) -> FixedLog:
-    """Write partitions, hash tags and life at the first start, and require the same number at every later start.
+    """Write partitions, hash tags and identity at the first start; later starts must request the same number of partitions.
 
     Raises:
         ConfigurationRefused: the log was created with another number; changing it would hide every channel.
@@ -128,7 +128,7 @@ async def _config(calls: Calls) -> dict[str, str]:
     for name in ("maxmemory-policy", "appendfsync", "no-appendfsync-on-rewrite"):
         try:
             reply = await calls.call("CONFIG", "GET", name)
-        except (CommandRefused, RightMissing):  # a managed server without CONFIG: INFO tells the policy
+        except (CommandRefused, RightMissing):  # a managed server without CONFIG: INFO has the policy
             return found
         if reply:
             found[reply[0].decode()] = reply[1].decode()

@@ -1,4 +1,4 @@
-"""Read-only access to a log, without a write or a script, so that a replica, or a user with read access, is enough."""
+"""Read-only access to a log, without writes or scripts: a replica, or a Redis user with read permission only, is sufficient."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from streams.redis.replay import has_checksum, read_checked_entry
 from streams.redis.server_check import kept_keys, kept_life
 
 _PAGE_EVENTS: Final = 64
-"""Events read at a time, without a script that could bound their bytes: so many of the longest are a few megabytes."""
+"""Events per read. No script bounds their bytes here; 64 of the largest are a few megabytes."""
 
 
 class ChannelRecord(NamedTuple):
     """The facts that Redis stores about a channel beside its events. Reading them changes nothing.
 
     Attributes:
-        epoch: of the channel's current life; None when its meta hash is missing.
-        first_epoch: the epoch of a channel's first life in this log; None where the log has no identity.
-        seq: of the newest event.
+        epoch: the channel's current epoch; None if its meta hash is missing.
+        first_epoch: the channel's first epoch in this log; None if the log has no identity.
+        seq: the seq of the newest event.
         floor: the newest event that was trimmed away.
-        last_id: the newest id the stream ever assigned; None when there is no stream.
-        is_listed: it is in the directory, like every channel that ever had an event.
+        last_id: the newest ID that the stream has assigned; None if there is no stream.
+        is_listed: true if it is in the directory, like every channel that ever had an event.
     """
 
     epoch: str | None
@@ -39,20 +39,23 @@ class ChannelRecord(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """True when there is any trace of the channel."""
+        """True if Redis has any trace of the channel."""
         return self.epoch is not None or self.last_id is not None or self.is_listed
 
 
 class StoredLog:
-    """Reads the existing log without changing it; `open` finds it.
+    """Reads an existing log without changing it; created by `open`.
 
     Args:
-        life: the identity of the log; empty where none is recorded.
+        url: the URL of its Redis.
+        keys: builds the names of all keys.
+        life: the identity of the log; "" if none is recorded.
+        calls: calls to that Redis.
 
     Attributes:
         url: the URL of its Redis.
-        keys: the names of everything in it.
-        unchecked_count: events read that were stored without a checksum.
+        keys: builds the names of all keys.
+        unchecked_count: number of events read that were stored without a checksum.
     """
 
     def __init__(self, url: str, keys: Keys, life: str, calls: Calls) -> None:
@@ -64,7 +67,7 @@ class StoredLog:
 
     @classmethod
     async def open(cls, url: str) -> StoredLog | None:
-        """Connect, and read the log's configuration; None when there is no log.
+        """Connect, and read the log's configuration; None if there is no log.
 
         Raises:
             LogUnavailable: Redis could not be reached.
@@ -81,7 +84,7 @@ class StoredLog:
         return None
 
     async def record(self, channel: Channel) -> ChannelRecord:
-        """The channel's record.
+        """Read the channel's record.
 
         Raises:
             RecordDamaged: one of its numbers is not a number.
@@ -109,9 +112,9 @@ class StoredLog:
             raise RecordDamaged(told) from error
 
     async def page(self, channel: Channel, after: str = START, upto: str = "+") -> list[Entry]:
-        """Events after `after`, oldest first, none newer than `upto`: one page; an empty one is the end.
+        """One page of events after `after`, oldest first, none newer than `upto`; an empty page is the end.
 
-        Each is verified against its checksum (`Entry.is_damaged`).
+        Each event is verified against its checksum (`Entry.is_damaged`).
         """
         names, start = self.keys.of(channel), "-" if after == START else f"({after}"
         raw = await self._calls.call("XRANGE", names.stream, start, upto, "COUNT", _PAGE_EVENTS)
@@ -119,8 +122,8 @@ class StoredLog:
         return [read_checked_entry(entry, names.path) for entry in raw]
 
     def calls_in(self, partition: int) -> Calls:
-        """Calls to the server of a partition."""
-        del partition  # one server keeps them all
+        """The calls to the server of a partition."""
+        del partition  # one server holds all partitions
         return self._calls
 
     def close(self) -> None:
@@ -129,5 +132,5 @@ class StoredLog:
 
 
 def first_epoch(life: str, channel: Channel) -> str:
-    """The epoch of a channel's first life, as scripts/look.lua and scripts/append.lua derive it."""
+    """The first epoch of a channel, derived as in scripts/look.lua and scripts/append.lua."""
     return hashlib.sha1(f"{life} {channel.path}".encode(), usedforsecurity=False).hexdigest()[:16]

@@ -1,12 +1,13 @@
-"""The tail: one per node. It blocks on the bells and reads, by last-seen ID, the local channels that moved.
+"""The tail, one per node: it waits for new events of any channel and reads those of the channels that the node watches.
 
-Two wires: one sits in XREAD BLOCK on the bells of all partitions, the other reads the channels that rang. While a read is in
-flight further bells gather, so the busier it gets, the larger each read; no timer batches anything. Whenever the tail cannot be
-sure (a bell trimmed past it, a new connection, another life of the log) every watched channel is read again from its own
+Each partition has a bell, a short stream to which every append adds the channels that it changed. One wire waits in XREAD BLOCK
+on all bells; the other reads the changed channels, each after the last ID seen. While a read is in flight further bell entries
+gather, so the busier the node, the larger each read; no timer batches anything. When events may have been missed (bell entries
+trimmed before they were read, a new connection, a log with another identity) every watched channel is read again from its own
 position and, where the log itself may have changed, compared with a look at it.
 
-This process reads back its own appends on the wire of the append, right after the batch: the answer and the event reach
-a writer in one tick. The bells of such a batch bring no news and are ignored (ops/decisions/0004-read-back.md).
+A process reads its own appends back on the append's wire, right after the batch: the answer and the event reach the writer in
+the same tick. The bell entries of such a batch bring no news and are ignored (ops/decisions/0004-read-back.md).
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from streams.redis.keys import CONFIG, DEFAULT_LIMITS, Keys, Limits
 from streams.redis.wire import Argument, Reply, Wire
 
 READ_EVENTS_MAX: Final = 500
-"""Events a channel gets in one read; the rest follow in the next."""
+"""Maximum number of events of a channel per read; the next read gets the following ones."""
 READ_TOTAL_MAX: Final = 20_000
-"""Events of all channels in one read: about 10 MB. The more channels moved, the fewer each gets at a time."""
+"""Maximum number of events of all channels per read: about 10 MB. The more channels changed, the fewer events each gets at a time.
+"""
 READ_EVENTS_MIN: Final = 10
 BLOCK_MS: Final = 1_000
-"""Longest wait on the bells, and how often the log's identity is checked. A smaller value costs one more call a second."""
+"""Longest wait on the bells, and the interval between checks of the log's identity. A smaller value costs one more call a second.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -39,20 +42,20 @@ class Listener(Protocol):
     """Receives the events of a watched channel."""
 
     def events(self, entries: list[Entry]) -> None:
-        """New events, dense in seq after the tail's position."""
+        """Takes new events, whose seqs follow the tail's position without a hole."""
 
     def live(self, entries: list[Entry]) -> None:
-        """New live entries."""
+        """Takes new entries of the live lane."""
 
     def is_of(self, epoch: str) -> bool:
-        """True when `epoch` is the life of the channel that it knows."""
+        """True if `epoch` is the epoch of the channel as the listener knows it."""
 
     def broken(self) -> None:
-        """The log did not continue at the tail's position: check every cursor again."""
+        """The log did not continue at the tail's position: every cursor of the channel must be checked again."""
 
 
 class Watched:
-    """One watched channel: the tail's position in its two lanes."""
+    """A watched channel: the tail's position in each of its two lanes."""
 
     __slots__ = ("channel", "is_suspended", "listener", "live_id", "live_key", "position", "stream_key")
 
@@ -68,26 +71,29 @@ class Watched:
 
 
 class Hearer(Protocol):
-    """Receives the bells."""
+    """Receives the contents of the bells."""
 
     def rung(self, event_paths: bytes, live_paths: bytes) -> None:
-        """These channels have new events, these new live entries (paths, separated by blanks)."""
+        """Takes the paths, separated by spaces, of the channels with new events and of those with new live entries."""
 
     def begun(self, path: bytes, epoch: str) -> None:
-        """Another life of a channel began."""
+        """Takes the path of a channel whose log has started over with a new epoch."""
 
     def missed(self, prefix: bytes) -> None:
-        """Bells of a partition, whose keys begin with `prefix`, may have been trimmed unread."""
+        """Bell entries of a partition may have been trimmed unread. All its keys begin with `prefix`."""
 
     def heard(self) -> None:
-        """Everything from one read was passed on."""
+        """The entries of one read have all been passed on."""
 
 
 class Bells:
-    """Listens for one process, and recognises the bells of its own batches.
+    """Reads the bells for one process, and recognises the entries of the process's own batches.
 
     Args:
-        name: of this process's batches; no other process has it.
+        keys: builds the names of the bells.
+        name: the label prefix of this process's batches, unique among processes.
+        limits: the lengths of the bells.
+        hearer: receives the entries.
     """
 
     def __init__(self, keys: Keys, name: str, limits: Limits, hearer: Hearer) -> None:
@@ -104,16 +110,16 @@ class Bells:
         self.wire: Wire | None = None
 
     def begin_batch(self) -> bytes:
-        """The label of this process's next batch; its bells carry it and are not passed on."""
+        """Returns the label of this process's next batch; bell entries with it are not passed on."""
         self._batch += 1
         return b"%b:%d" % (self._name, self._batch)
 
     def distrust(self) -> None:
-        """Pass on the bells of the batches begun so far like any other's: some of their events may still be unread."""
+        """Pass on the bell entries of all batches begun so far after all: some of their events may still be unread."""
         self._trusted_from = self._batch + 1
 
     async def place(self, wire: Wire) -> None:
-        """Start at the end of every bell, to listen over `wire` from there."""
+        """Start at the end of every bell, and read from there over `wire`."""
         commands: list[tuple[Argument, ...]] = [("XREVRANGE", bell, "+", "-", "COUNT", 1) for bell in self._bells]
         *heads, life = await wire.call_all([*commands, ("HGET", CONFIG, "life")], timeout_s=CALL_TIMEOUT_S)
         if isinstance(refusal := next((r for r in (*heads, life) if isinstance(r, Exception)), None), Exception):
@@ -123,10 +129,11 @@ class Bells:
         self.wire = wire
 
     def listen(self) -> None:
-        """Wait for the next bells."""
+        """Request the next bell entries."""
         if self.wire is None:
             return
-        if self._loop.time() >= self._life_due_at:  # by the clock: bells that never cease must not put it off
+        # By the clock: a busy bell must not postpone this check for ever.
+        if self._loop.time() >= self._life_due_at:
             self._life_due_at = self._loop.time() + BLOCK_MS / 1000
             self.wire.send(self._life_seen, b"HGET", CONFIG, b"life")
         self.wire.send(self._rung, b"XREAD", b"BLOCK", BLOCK_MS, b"STREAMS", *self._last_ids, *self._last_ids.values())
@@ -137,7 +144,8 @@ class Bells:
             return
         for bell, entries in reply or ():
             self._last_ids[bell] = entries[-1][0]
-            if len(entries) >= self._kept_entries:  # it may have been trimmed past us: it always keeps at least so many
+            # Entries may have been trimmed before they were read: a bell keeps at least this many.
+            if len(entries) >= self._kept_entries:
                 self._hearer.missed(bell.removesuffix(b"bell"))
                 continue
             for _, fields in entries:
@@ -152,12 +160,12 @@ class Bells:
             self._hearer.begun(path, epoch.decode())
 
     def _is_known(self, label: bytes) -> bool:
-        """True when everything this bell announces was, or is being, read back after its batch."""
+        """True if all events that this bell entry announces have been, or are being, read back after their batch."""
         name, _, number = label.partition(b":")
         return name == self._name and int(number) >= self._trusted_from
 
     def _life_seen(self, reply: Reply) -> None:
-        """Abort both wires when the log has another life: on new ones their owner fixes the settings of the new log."""
+        """Abort both wires if the log has another identity; on new wires the server adopts the settings of the new log."""
         if isinstance(reply, Exception):
             self._give_up(str(reply))
         elif reply != self._life:
@@ -170,10 +178,12 @@ class Bells:
 
 
 class Tail:
-    """Watches channels. Owned by the log, which gives it two new wires after each loss.
+    """Watches channels. The server object owns it and gives it two new wires after each loss.
 
     Args:
-        name: of this process's batches; no other process has it.
+        keys: builds the names of all keys.
+        name: the label prefix of this process's batches, unique among processes.
+        limits: the lengths of the bells.
     """
 
     def __init__(self, keys: Keys, name: str, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -188,7 +198,7 @@ class Tail:
         self.read_count = 0
 
     def watch(self, channel: Channel, position: Position, live_id: str, listener: Listener) -> Watched:
-        """Send `listener` everything after `position` and `live_id`, from now on."""
+        """Send `listener` everything after `position` and `live_id` from now on."""
         watched = Watched(channel, self._keys, position, live_id, listener)
         self._by_path[channel.path.encode()] = watched
         self._by_key[watched.stream_key] = self._by_key[watched.live_key] = watched
@@ -196,7 +206,7 @@ class Tail:
         return watched
 
     def unwatch(self, watched: Watched) -> None:
-        """Stop sending. A read in flight may still be answered; its result is ignored."""
+        """Stop sending. The result of a read in flight is ignored."""
         if self._by_key.get(watched.stream_key) is watched:
             del self._by_path[watched.channel.path.encode()]
             for key in (watched.stream_key, watched.live_key):
@@ -204,9 +214,9 @@ class Tail:
                 self._dirty.pop(key, None)
 
     def move(self, watched: Watched, position: Position, live_id: str) -> None:
-        """Continue at `position`: after a break, where the log was found to continue.
+        """Continue at `position`, where the log was found to continue after a break.
 
-        `live_id` is the newest of the live lane there: if it is older than the last one seen, the lane started over.
+        `live_id` is the ID of the newest entry of the live lane: if it is older than the last one seen, the lane started over.
         """
         watched.position = position
         watched.live_id = min(watched.live_id, live_id, key=id_order)
@@ -222,7 +232,7 @@ class Tail:
         self._bells.distrust()
 
     def read_back(self, wire: Wire, lanes: Iterable[bytes], on_read: Callable[[], None]) -> None:
-        """Reads, right after the batch sent over `wire`, its appends to those of these lanes that are watched."""
+        """Read back, right after the batch sent over `wire`, those of its lanes that are watched."""
         known = {key: watched for key in lanes if (watched := self._by_key.get(key)) and not watched.is_suspended}
         if known:
             self._reading_back |= known
@@ -231,7 +241,7 @@ class Tail:
             on_read()
 
     async def attach(self, bell_wire: Wire, read_wire: Wire) -> None:
-        """Continue over new wires. Bells rung in between are not read: every watched channel is checked instead."""
+        """Continue over new wires. Bell entries added in between are not read: every watched channel is checked instead."""
         await self._bells.place(bell_wire)
         self._read_wire, self._is_reading, self._reading_back = read_wire, False, {}
         for watched in list(self._by_path.values()):
@@ -239,10 +249,10 @@ class Tail:
         self._bells.listen()
 
     def detach(self) -> None:
-        """The wires are lost. Positions stay."""
+        """Stop using the wires, which are lost. Positions are kept."""
         self._bells.wire = self._read_wire = None
 
-    # What the bells tell
+    # Calls from the bells
 
     def rung(self, event_paths: bytes, live_paths: bytes) -> None:
         """See `Hearer`."""
@@ -254,7 +264,7 @@ class Tail:
                 self._dirty[watched.live_key] = watched
 
     def begun(self, path: bytes, epoch: str) -> None:
-        """See `Hearer`. The first events of a life may have IDs and seqs that occurred in the previous one."""
+        """See `Hearer`. The first events of a new epoch may have IDs and seqs that already occurred in the previous one."""
         watched = self._by_path.get(path)
         if watched is not None and not watched.listener.is_of(epoch):
             self._break(watched)
@@ -267,7 +277,7 @@ class Tail:
         """See `Hearer`."""
         self._read()
 
-    # Inside
+    # Reads
 
     def _mark(self, several: Iterable[Watched]) -> None:
         self.distrust()
@@ -305,7 +315,7 @@ class Tail:
     ) -> None:
         for key in lanes:
             self._reading_back.pop(key, None)
-        if isinstance(reply, Exception):  # read anew on the wire whose fault it then is
+        if isinstance(reply, Exception):  # read again on the other wire, which then reports any failure
             self._dirty.update((key, watched) for key, watched in lanes.items() if self._by_key.get(key) is watched)
         else:
             self._tell_all(count, reply)
@@ -313,7 +323,7 @@ class Tail:
         on_read()
 
     def _tell_all(self, count: int, reply: Reply) -> None:
-        """`count`: the number requested of each lane; a lane that returned so many may have more.
+        """Deliver a reply. A lane that returned `count` entries, the number requested, may have more and is read again.
 
         A lane that is being read back on the other wire is skipped here: an event must not arrive before its sender's answer.
         """
@@ -332,12 +342,12 @@ class Tail:
                 self._tell_live(watched, [read_live_entry(entry) for entry in raw])
             else:
                 self._tell_events(watched, [read_entry(entry) for entry in raw])
-        except Exception:  # one channel's listener must not stop the others
+        except Exception:  # an error in one channel's listener must not stop the others
             _log.exception("a tail listener failed", extra={"channel": watched.channel.path})
 
     def _tell_live(self, watched: Watched, entries: list[Entry]) -> None:
         at = id_order(watched.live_id)
-        if id_order(entries[0].id.decode()) <= at:  # read for whoever watched it before
+        if id_order(entries[0].id.decode()) <= at:  # already read for a previous watcher
             entries = [entry for entry in entries if id_order(entry.id.decode()) > at]
         if entries:
             watched.live_id = entries[-1].id.decode()
@@ -346,7 +356,7 @@ class Tail:
     def _tell_events(self, watched: Watched, entries: list[Entry]) -> None:
         position = watched.position
         if entries[0].seq != position.seq + 1:
-            # Either the position moved forward while this read was on its way, or the log is not the one we knew.
+            # Either the position moved forward while this read was in flight, or this is not the log that was read before.
             entries = [entry for entry in entries if id_order(entry.id.decode()) > id_order(position.id)]
             if not entries:
                 return
@@ -355,7 +365,7 @@ class Tail:
             self._break(watched)
             return
         if len(whole) < len(entries):
-            self._dirty[watched.stream_key] = watched  # the next read begins with the hole
+            self._dirty[watched.stream_key] = watched  # the next read starts at the hole
         watched.position = Position(whole[-1].id.decode(), whole[-1].seq)
         watched.listener.events(whole)
 

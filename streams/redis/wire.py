@@ -1,8 +1,8 @@
-"""One pipelined connection to Redis whose replies arrive as callbacks.
+"""A pipelined connection to Redis whose replies arrive as callbacks.
 
-The hot path needs two things the general client does not give: no task, lock or future per call, and a callback in the
-same tick in which the reply was read. `streams.redis.calls` puts commands with one reply on it.
-See ops/decisions/0002-own-redis-wire.md for the figures.
+The hot path needs two things that redis-py does not offer: no task, lock or future per call, and a callback in the same tick in
+which the reply was read. `streams.redis.calls` adds calls that wait for their reply. See ops/decisions/0002-own-redis-wire.md
+for measurements.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from redis.asyncio.connection import ConnectionPool, parse_url
 
 from streams.errors import ConfigurationRefused, LogUnavailable
 
-Reply = Any  # what RESP can say: bytes, int, None, lists of these, hiredis.ReplyError
+Reply = Any  # the RESP types: bytes, int, None, lists of these, hiredis.ReplyError
 Argument = bytes | str | int
 OnReply = Callable[[Reply], None]
 
 CONNECT_TIMEOUT_S: Final = 2.0
-_pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)  # its stub allows one argument
+_pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)  # its stub allows only one argument
 
 
 class Wire(asyncio.Protocol):
     """Sends packed commands and calls back with each reply, in order.
 
-    When the connection is lost every waiting callback gets a `LogUnavailable`; the owner opens a new wire.
+    When the connection is lost, every waiting callback receives a `LogUnavailable`; the owner opens a new wire.
     """
 
     def __init__(self) -> None:
@@ -49,11 +49,11 @@ class Wire(asyncio.Protocol):
 
     @property
     def in_flight_count(self) -> int:
-        """Commands sent and not yet answered."""
+        """Number of commands sent and not yet answered."""
         return len(self._waiting)
 
     def send(self, on_reply: OnReply, *args: Argument) -> None:
-        """Send one command. `on_reply` gets the reply, a `hiredis.ReplyError`, or a `LogUnavailable`."""
+        """Send one command. `on_reply` receives the reply, a `hiredis.ReplyError`, or a `LogUnavailable`."""
         if self._transport is None:
             on_reply(LogUnavailable("Redis is unreachable"))
             return
@@ -65,7 +65,7 @@ class Wire(asyncio.Protocol):
 
     @contextmanager
     def in_one_write(self) -> Iterator[None]:
-        """Commands sent meanwhile leave together, so that Redis receives and answers them together if they are small."""
+        """Sends the commands issued inside this context in one write: Redis receives and answers small ones together."""
         self._held = []
         try:
             yield
@@ -75,10 +75,10 @@ class Wire(asyncio.Protocol):
                 self._transport.write(b"".join(held))
 
     def check(self) -> int:
-        """Count the consecutive checks, this one included, that found an answer due and no byte since the previous check.
+        """Count the consecutive checks, this one included, that found a reply due and no byte since the previous check.
 
-        A caller that checks at an interval counts turns of the loop and not the clock: after a stall of its own the process reads
-        its sockets before it declares a connection dead. An answer that arrives in pieces is progress.
+        A caller that checks at an interval counts turns of the event loop and not the clock: after a stall of its own, the
+        process reads its sockets before it declares a connection dead. A partial reply counts as progress.
         """
         self._silent_checks = 0 if self._has_heard or not self._waiting else self._silent_checks + 1
         self._has_heard = False
@@ -88,7 +88,7 @@ class Wire(asyncio.Protocol):
         """Send one command and wait for its reply.
 
         Raises:
-            LogUnavailable: no reply within `timeout_s`, or the connection was lost.
+            LogUnavailable: no reply came within `timeout_s`, or the connection was lost.
             hiredis.ReplyError: Redis refused the command.
         """
         waiter: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -99,7 +99,7 @@ class Wire(asyncio.Protocol):
         return reply
 
     async def call_all(self, commands: Sequence[Sequence[Argument]], *, timeout_s: float) -> list[Reply]:
-        """Send several commands in one write and wait for all replies; a refusal is a `hiredis.ReplyError` among them.
+        """Send several commands in one write and wait for all replies; refusals are returned among them as `hiredis.ReplyError`.
 
         Raises:
             LogUnavailable: not all replies came within `timeout_s`, or the connection was lost.
@@ -128,22 +128,22 @@ class Wire(asyncio.Protocol):
             async with asyncio.timeout(timeout_s):
                 return await waiter
         except TimeoutError as error:
-            if waiter.done() and not waiter.cancelled():  # this process stood still, and the reply lay there
+            if waiter.done() and not waiter.cancelled():  # this process was stalled, and the reply had already arrived
                 return waiter.result()
-            self.abort()  # what hangs must not leave its answer to the next caller
+            self.abort()  # the late reply must not go to the next caller
             raise LogUnavailable(f"Redis did not answer within {timeout_s} s") from error
 
     def abort(self) -> None:
-        """Close at once. Every waiting callback gets an error."""
+        """Close at once. Every waiting callback receives an error."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: the socket is open."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports have another base
+        """Called by asyncio when the socket is open."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports have another base class
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: replies, whole or in part."""
+        """Called by asyncio with received bytes, which may hold partial replies."""
         self._has_heard = True
         self._reader.feed(data)
         waiting, gets = self._waiting, self._reader.gets
@@ -151,7 +151,7 @@ class Wire(asyncio.Protocol):
             waiting.popleft()(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: the socket is gone."""
+        """Called by asyncio when the socket is closed."""
         self._transport = None
         lost, self._waiting = self._waiting, deque()
         for on_reply in lost:
@@ -164,7 +164,7 @@ async def open_wire(url: str, name: str) -> Wire:
 
     Raises:
         ConfigurationRefused: the URL is invalid.
-        LogUnavailable: Redis could not be reached or refused the log-in within 2 s.
+        LogUnavailable: Redis could not be reached, or refused the login, within 2 s.
     """
     options = _options(url)
     wire: Wire | None = None
@@ -174,7 +174,7 @@ async def open_wire(url: str, name: str) -> Wire:
             await _log_in(wire, options, name)
     except BaseException as error:
         if wire is not None:
-            wire.abort()  # or each try at a server that refuses us would leave a socket open
+            wire.abort()  # otherwise each attempt at a server that refuses the login would leave a socket open
         if isinstance(error, OSError | TimeoutError | hiredis.ReplyError):
             raise LogUnavailable(f"Redis could not be reached: {error or type(error).__name__}") from error
         raise
@@ -183,10 +183,10 @@ async def open_wire(url: str, name: str) -> Wire:
 
 def _options(url: str) -> dict[str, Any]:
     try:
-        # Sends nothing: what the general client cannot use is refused now.
+        # Sends nothing: options that redis-py cannot use are refused here.
         ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # redis-py left it bare
         return dict(parse_url(url))
-    except (ValueError, TypeError):  # its text may hold a piece of the password
+    except (ValueError, TypeError):  # the exception's text may contain part of the password
         text = "REDIS_URL must be a URL such as redis://host:6379/0, with options that redis-py knows and their values"
         raise ConfigurationRefused(text) from None
 

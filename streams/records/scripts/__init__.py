@@ -1,4 +1,4 @@
-"""The Lua scripts of the records, one file each; the head of a file states its KEYS, ARGV, reply and what is atomic."""
+"""The Lua scripts of the records, one file each; the head of each file states its KEYS, ARGV, reply and what is atomic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Lua scripts, one file each; the head of a file states its KEYS, ARGV, reply and what is atomic."""
+"""The Lua scripts of the log, one file each; the head of each file states its KEYS, ARGV, reply and what is atomic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's text and its SHA-1, by which EVALSHA names it."""
+    """A script's text and its SHA-1 digest, by which EVALSHA calls it."""
 
     text: bytes
     digest: bytes

@@ -14,8 +14,10 @@ from consumers.faults import Faults
 from projections.recorded import Recorded
 from streams.channel import Channel
 from streams.envelope import SYSTEM, Actor, Appended, Draft, Guard
-from streams.events.validation import appendable
+from streams.events.references import references
+from streams.events.validation import appendable, refuse_problems
 from streams.json_bytes import JsonObject
+from streams.records.references import problems_of
 from streams.redis.log import Log
 
 
@@ -118,11 +120,14 @@ class Effects:
         """Appends an event that follows from the source; `key` names it where its position may be another one next time.
 
         Raises:
+            InvalidPayload: the catalogue has no such event, or it names a file that is not ready in the channel.
             GuardRefused: a guard did not hold.
             IdempotencyConflict: this handler appended something else at this position before: it is not deterministic.
             LogUnavailable: not confirmed; the event will be handled again.
         """
-        declared, data = appendable(channel, type_, payload)
+        declared, value, data = appendable(channel, type_, payload)
+        if named := [one for one in references(declared, value) if one.kind == "file"]:
+            refuse_problems(await problems_of(self._log, channel, named))
         draft = Draft(
             channel,
             type_,

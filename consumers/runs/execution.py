@@ -33,7 +33,7 @@ from consumers.agents.loading import ServedAgent
 from consumers.runs.held_runs import Control
 from consumers.runs.history import PastMessages
 from consumers.runs.journal import STEP_PREFIX
-from consumers.runs.messages import MessageEnding, RunMessages, checked_ending
+from consumers.runs.messages import MessageEnding, RunMessages, checked_ending, require_files
 from consumers.runs.parts import WorkerParts
 from consumers.runs.questions import Questions
 from consumers.runs.run_log import Fenced, RunLog
@@ -118,7 +118,9 @@ class Execution(Context):
             case Output():
                 await self.output(item)
             case EndMessage():
-                await self.messages.end(checked_ending(MessageEnding(item.finish_reason, item.usage, item.parts)))
+                ending = checked_ending(MessageEnding(item.finish_reason, item.usage, item.parts))
+                await require_files(self.run_log.log, self.run_log.channel, ending.parts)
+                await self.messages.end(ending)
             case Result():
                 self.result = _checked_result(item.value)
             case ToolCall():

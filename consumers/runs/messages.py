@@ -7,21 +7,26 @@ its last recorded step. From there on the message is begun again (`assistant.mes
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from consumers.agents.agent import FinishReason
+from consumers.agents.agent import AgentFailed, FinishReason
 from consumers.faults import Faults
 from consumers.metrics import WorkerMetrics
 from consumers.runs.deltas import Delta, Joiner, Track
 from consumers.runs.held_runs import Control, Stop
 from consumers.runs.run_log import RETRY_S, DeltaWriter, Fenced, RunLog
 from consumers.runs.storable import checked
+from streams.channel import Channel
 from streams.envelope import Appended, OpenText
-from streams.errors import GuardRefused
+from streams.errors import GuardRefused, LogUnavailable
+from streams.events.references import Reference
 from streams.json_bytes import Json, JsonObject, joined, split_half
+from streams.records.references import problems_of
 from streams.records.runs import message_id_of
 from streams.redis.append import Result
+from streams.redis.log import Log
 
 TEXT_BYTES_MAX: Final = 512 * 1024
 """The catalogue's limit of a message's text as UTF-8: a message that reaches it ends with `length`."""
@@ -57,6 +62,28 @@ def checked_ending(ending: MessageEnding) -> MessageEnding:
         payload["usage"] = ending.usage
     checked("assistant.message.end", payload)
     return ending
+
+
+async def require_files(log: Log, channel: Channel, parts: Iterable[JsonObject]) -> None:
+    """Require every file that the parts name to be ready in the channel. While Redis is away it is asked again.
+
+    Raises:
+        AgentFailed: `bad_item`, with the part.
+    """
+    named = [
+        Reference("file", f"parts.{at}.file_id", str(part["file_id"]))
+        for at, part in enumerate(parts)
+        if part.get("type") in {"file", "source"} and part.get("file_id") is not None
+    ]
+    while named:
+        try:
+            problems = await problems_of(log, channel, named)
+        except LogUnavailable:
+            await asyncio.sleep(RETRY_S)
+            continue
+        for field, problem in problems:
+            raise AgentFailed("bad_item", f"assistant.message.end: {field} {problem}")
+        return
 
 
 class RunMessages:

@@ -35,7 +35,7 @@ class AgentCommands:
         require_offered(payload.on_busy)
         agent = agent_for(place, payload.agent)
         await self._conversations.require_agent(command, agent)
-        await require_files(self._node.log, command, payload.parts)
+        await require_files(self._node.log, command)
         results = run_results(place, payload.run_id, channel=place.wire)
         asked = {"run_id": payload.run_id, "deadline_ms": payload.deadline_ms}
         return await self._conversations.open_run(command, agent, payload.on_busy, results, parent="", **asked)
@@ -48,7 +48,7 @@ class AgentCommands:
     async def steer(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Say something to a run that is under way."""
         payload = cast("AgentSteer", command.payload)
-        await require_files(self._node.log, command, payload.parts)
+        await require_files(self._node.log, command)
         guard = steering(command.place, payload.run_id)
         return Append(command.draft(guards=(guard,)), {"disposition": "steering"}, no_such_run)
 

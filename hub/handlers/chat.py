@@ -59,7 +59,7 @@ class ChatCommands:
     async def _message(self, command: Command, payload: ChatMessage) -> Outcome:
         if payload.parent_id is not None:
             await self._conversations.message(command.place, payload.parent_id)
-        await require_files(self._node.log, command, payload.parts)
+        await require_files(self._node.log, command)
         agent = payload.agent or await self._conversations.agent_of(command.place)
         if agent in {"", NOBODY}:
             return Append(command.draft(is_wanted=bool(payload.parts)), _STORED)
@@ -124,7 +124,7 @@ class ChatCommands:
         if payload.expected_revision is not None and payload.expected_revision != message.revision:
             problem = ErrorDetail("expected_revision", f"is {message.revision}")
             raise HubError(4021, "the message has been edited since; details give its revision", details=(problem,))
-        await require_files(self._node.log, command, payload.parts)
+        await require_files(self._node.log, command)
         agent = await self._conversations.agent_of(command.place) if payload.rerun and message.role != ASSISTANT else ""
         if agent in {"", NOBODY}:
             return Append(command.draft(is_wanted=False))

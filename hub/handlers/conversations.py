@@ -5,7 +5,6 @@ A look-up is a courtesy to the client; what must hold exactly is compared again 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,8 @@ from projections.message import Message
 from streams.channel import Channel, Kind
 from streams.envelope import Appended, Guard
 from streams.errors import GuardRefused, LogUnavailable, StreamsError
-from streams.events.values import FilePart, InPart
+from streams.events.references import Reference, references
+from streams.records.references import problems_of
 from streams.records.run_slots import RunSlots, SlotAnswer
 from streams.records.run_store import RunStore
 from streams.records.runs import (
@@ -34,8 +34,6 @@ from streams.records.runs import (
     run_id_of,
 )
 from streams.records.settings import SettingsRecords
-from streams.records.upload_store import UploadStore
-from streams.records.uploads import UploadState
 from streams.redis.log import Log
 
 NOBODY: Final = "none"
@@ -93,6 +91,15 @@ class Conversations:
         if found is None or found.is_deleted:
             raise HubError(4018, "there is no such message in this conversation")
         return found
+
+    async def unknown_messages(self, channel: Channel, named: Sequence[Reference]) -> list[tuple[str, str]]:
+        """Field and problem of each message that is not there or was deleted."""
+        asked = [reference for reference in named if reference.kind == "message"]
+        if not asked or channel.kind is not Kind.CONVERSATION:
+            return []
+        conversation = (await self.state(channel)).of(CONVERSATION)
+        found = ((one.field, conversation.message(one.id)) for one in asked)
+        return [(field, "is no message of this conversation") for field, m in found if m is None or m.is_deleted]
 
     async def require_agent(self, command: Command, name: str) -> None:
         """Require that the caller may invoke here, and that a worker serves the agent.
@@ -166,21 +173,16 @@ class Conversations:
         return "reject" if on_busy == "reject" else "enqueue"
 
 
-async def require_files(log: Log, command: Command, parts: Sequence[InPart] | None) -> None:
-    """Require every file the parts name to be a ready file of the command's channel.
+async def require_files(log: Log, command: Command) -> None:
+    """Require every file that the payload names to be a ready file of the command's channel.
 
     Raises:
         HubError: 4018, with the part.
     """
-    named = {part.file_id: at for at, part in enumerate(parts or ()) if isinstance(part, FilePart)}
-    if not named:
-        return
-    store = UploadStore(log)
-    found = await asyncio.gather(*(store.read(command.place, file_id) for file_id in named))
-    for at, file in zip(named.values(), found, strict=True):
-        if file is None or file.state is not UploadState.READY:
-            problem = ErrorDetail(f"parts.{at}.file_id", "is no ready file of this channel")
-            raise HubError(4018, "a part names a file that is not ready in this channel", details=(problem,))
+    named = [one for one in references(command.event, command.payload) if one.kind == "file"]
+    if named and (problems := await problems_of(log, command.place, named)):
+        details = (ErrorDetail(*problems[0]),)
+        raise HubError(4018, "a part names a file that is not ready in this channel", details=details)
 
 
 # Runs

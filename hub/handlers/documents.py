@@ -6,6 +6,7 @@ import json
 from typing import Final, cast
 
 from hub.errors import ErrorDetail, HubError
+from hub.handlers.channels import require_followed
 from hub.handlers.conversations import Conversations
 from hub.ports import ClientConnection, NodePort
 from hub.protocol.commands import Append, Command, Outcome
@@ -59,9 +60,12 @@ class DocumentCommands:
             self._node.charge(command.caller.principal, "document", work.done / WORK_PER_COST)
 
     def cursor(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Told to everybody who has the document open."""
-        if connection is not None:
-            connection.cursor_moved(command.place.wire)
+        """Told to everybody who has the document open, until the sender's connection leaves it.
+
+        Raises:
+            HubError: 4021, the caller does not follow the document.
+        """
+        require_followed(command, connection).cursor_moved(command.place.wire)
         payload, caller = cast("DocumentCursor", command.payload), command.caller
         data = payload.model_dump(mode="json", exclude_unset=True)
         data |= {"user": caller.principal.user, "client": caller.client_id or ""}

@@ -17,6 +17,7 @@ from hub.auth.revocations import Revocation
 from hub.auth.tokens import Principal, TokenVerifier
 from hub.config import Settings
 from hub.errors import HubError
+from hub.handlers.conversations import Conversations
 from hub.handlers.router import EVENT_HANDLERS, build_handlers
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge
@@ -40,9 +41,11 @@ from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
 from streams.errors import StreamsError
-from streams.events.validation import appendable
+from streams.events.references import references
+from streams.events.validation import appendable, refuse_problems
 from streams.loops import Loop
 from streams.records.presence import MemberStatus
+from streams.records.references import problems_of
 from streams.redis.log import Log
 
 COMES_BACK_MS: Final = 2
@@ -122,6 +125,7 @@ class Hub:
         self.recovery = Recovery(self, self.channel_configured, self.turns)
         self.subscriptions = Subscriptions(self, self.presence, self.recovery, self.turns)
         self.fanouts = self.subscriptions.fanouts
+        self._conversations = Conversations(self)
         self.handlers, self._take_binary = build_handlers(self, EVENT_HANDLERS)
 
     async def start(self) -> None:
@@ -396,11 +400,16 @@ class Hub:
     ) -> Appended:
         """Append an event of the catalogue; every subscriber on every node receives it.
 
+        What it names (files, messages, runs) must be there, as for a client's command.
+
         Raises:
             InvalidPayload: the catalogue has no such event, or not with this payload or in this kind of channel.
             LogUnavailable: not confirmed.
         """
-        event, data = appendable(channel, type_, payload)
+        event, value, data = appendable(channel, type_, payload)
+        named = references(event, value)
+        refuse_problems(await problems_of(self.log, channel, named))
+        refuse_problems(await self._conversations.unknown_messages(channel, named))
         return await self.log.append(
             Draft(channel, type_, data, actor, event.lane, event.version, is_wanted=event.is_wanted)
         )

@@ -176,7 +176,7 @@ class UploadFinisher:
         draft = Draft(
             upload.channel,
             type_,
-            appendable(upload.channel, type_, payload)[1],
+            appendable(upload.channel, type_, payload).data,
             SYSTEM,
             correlation=cause,
             causation=cause,

@@ -308,6 +308,7 @@ EVENTS: tuple[EventType, ...] = (
         reply="ack",
         action=Action.WRITE,
         errors=(4021,),
+        needs_subscription=True,
         ag_ui="CUSTOM",
         limit_bytes=16_384,
         summary="A person's status, sent to subscriptions with presence.",

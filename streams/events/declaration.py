@@ -58,6 +58,7 @@ class EventType:
         errors: codes that it may be answered with, besides those that any command may get.
         is_id_required: false for the four commands that may be sent without an `id`.
         is_wanted: a consumer handles it, so a work entry is written with it.
+        needs_subscription: what it shows ends with its sender's connection; only a sender who follows the channel may send it.
         is_served: false for a type that is declared but not yet offered: a client that sends it gets 4005, unknown type.
         limit_bytes: maximum size of the payload's JSON.
         ag_ui: its counterpart in AG-UI 1.0; None when there is none.
@@ -78,6 +79,7 @@ class EventType:
     version: int = 1
     is_id_required: bool = True
     is_wanted: bool = False
+    needs_subscription: bool = False
     is_served: bool = True
     limit_bytes: int = 1_048_576
     ag_ui: str | None = None

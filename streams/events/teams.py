@@ -115,6 +115,7 @@ EVENTS: tuple[EventType, ...] = (
         action=Action.WRITE,
         rate="live",
         errors=(4021,),
+        needs_subscription=True,
         limit_bytes=16_384,
         summary="A member's status.",
     ),

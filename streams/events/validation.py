@@ -6,7 +6,7 @@ repeat any of the input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -129,8 +129,26 @@ def _declared_names(model: type[Payload]) -> frozenset[str]:
     return frozenset(name for place in places for name in place.get("properties", {}))
 
 
-def appendable(channel: Channel, type_: str, payload: Mapping[str, Any]) -> tuple[EventType, bytes]:
-    """The declaration of an event, and its payload as JSON in the form that every reader of this channel accepts.
+def refuse_problems(problems: Iterable[tuple[str, str]]) -> None:
+    """Refuse a payload whose fields have problems.
+
+    Raises:
+        InvalidPayload: there are some.
+    """
+    if found := tuple(FieldProblem(*problem) for problem in problems):
+        raise InvalidPayload(found[:PROBLEMS_MAX])
+
+
+class Appendable(NamedTuple):
+    """A declared event with its payload, as a model and as JSON."""
+
+    event: EventType
+    payload: Payload
+    data: bytes
+
+
+def appendable(channel: Channel, type_: str, payload: Mapping[str, Any]) -> Appendable:
+    """An event in the form that every reader of this channel accepts.
 
     Raises:
         InvalidPayload: the type is unknown or not for this kind of channel, or the payload does not match its declaration.
@@ -138,6 +156,10 @@ def appendable(channel: Channel, type_: str, payload: Mapping[str, Any]) -> tupl
     event = CATALOGUE.get(type_)
     if event is None:
         raise InvalidPayload((FieldProblem("type", "is not in the catalogue"),))
+    if event.needs_subscription:
+        raise InvalidPayload(
+            (FieldProblem("type", "goes with its sender's connection, and can be sent over that only"),)
+        )
     if channel.kind not in event.kinds:
         raise InvalidPayload((FieldProblem("type", f"is not for a channel of kind {channel.kind.value}"),))
     try:
@@ -146,7 +168,7 @@ def appendable(channel: Channel, type_: str, payload: Mapping[str, Any]) -> tupl
         raise InvalidPayload((FieldProblem("payload", "cannot be written as JSON"),)) from None
     if not isinstance(plain, dict):
         raise InvalidPayload((FieldProblem("payload", "must be an object"),))
-    _, data = validate(event, plain, event.delivered)
+    value, data = validate(event, plain, event.delivered)
     if len(data) > event.limit_bytes:
         raise InvalidPayload((FieldProblem("payload", f"must be at most {event.limit_bytes} bytes"),))
-    return event, data
+    return Appendable(event, value, data)

@@ -33,6 +33,8 @@ BAD_ITEMS: dict[str, Any] = {
     "a patch that is none": Output("state_delta", {"op": "add"}),
     "a reason nobody knows": EndMessage("bored"),  # type: ignore[arg-type]
     "a part nobody knows": EndMessage(parts=({"type": "song"},)),
+    "a file that is not there": EndMessage(parts=({"type": "file", "file_id": "0" * 32, "mime": "text/plain", "name": "n"},)),
+    "a source that is not there": EndMessage(parts=({"type": "source", "file_id": "0" * 32, "title": "t"},)),
     "too many parts": EndMessage(parts=tuple({"type": "refusal", "text": "no"} for _ in range(65))),
     "usage below nothing": EndMessage(usage={"input_tokens": -1}),
     "a result that is too large": Result("x" * 262_144),

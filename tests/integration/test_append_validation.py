@@ -25,8 +25,25 @@ BAD: dict[str, tuple[str, str, dict[str, Any]]] = {
     "a field the type does not have": ("conversation:1", "chat.message", {"wrong": 1}),
     "a kind of channel the type is not for": ("document:1", "chat.message", {"text": "hi"}),
     "a value that is no JSON": ("conversation:1", "chat.message", {"text": b"hi"}),
+    "a file that is not there": ("conversation:1", "chat.message", {"text": "", "parts": [{"type": "file", "file_id": "0" * 32}]}),
+    "an answer to a message that is not there": ("conversation:1", "chat.message", {"text": "hi", "parent_id": "1-1"}),
+    "a reaction to a message that is not there": (
+        "conversation:1", "chat.react", {"message_id": "1-1", "reaction": "+", "op": "add"},
+    ),
+    "the end of a run that is not there": (
+        "conversation:1", "agent.status", {"run_id": "r", "agent": "a", "state": "running", "attempt": 1, "segment": 1},
+    ),
+    "a file that never came": (
+        "conversation:1", "file.ready",
+        {
+            "file_id": "0" * 32, "filename": "n", "size": 1, "mime": "text/plain", "detected_mime": "text/plain",
+            "checksum": {"algorithm": "sha256", "type": "full", "value": "x"}, "scan": {"engine": "none", "verdict": "skipped"},
+        },
+    ),
+    "an upload nobody asked for": ("conversation:1", "file.upload.cancel", {"upload_id": "0" * 32}),
+    "a cursor of nobody": ("document:1", "document.cursor", {"selection": 1, "user": "a", "client": "c"}),
     "an inbox": ("user:alice", "team.notification", {"kind": "note"}),
-}
+}  # fmt: skip # a table
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -83,6 +100,42 @@ async def test_a_person_is_told_of_a_mention_by_an_agent_of_their_name(log: Log,
             assert rig.metrics is not None  # each look is a round trip
 
     assert told == ["number 1", "number 2"]
+
+
+async def test_a_handlers_effect_that_names_no_ready_file_parks_its_event(log: Log, tenant: str) -> None:
+    """What a handler appends passes the same checks."""
+    channel = conversation(tenant, "effects")
+
+    async def react(source: Source, effects: Effects) -> None:
+        if source.payload["text"] == "bad":
+            await effects.append(
+                channel, "chat.message", {"text": "", "parts": [{"type": "file", "file_id": "0" * 32}]}
+            )
+
+    handler = Recorder(react, tenant=tenant)
+    async with Rig(log, handler) as rig:
+        await say(log, channel, "bad")
+        await until(lambda: rig.metrics.handled[handler.name, "park"] == 1)
+
+    assert (await log.look(channel)).head.seq == 1
+
+
+async def test_a_broadcast_names_what_is_there(redis_url: str, tenant: str, tmp_path: Path) -> None:
+    """A ready file of the channel, and a message of the conversation."""
+    data = some_bytes(1_000)
+    async with file_hub(redis_url, tenant, tmp_path) as hub, uploader(hub) as socket:
+        asked = await request(socket, len(data), strategy="single")
+        place = parse_channel(tenant, CHANNEL)
+        said = {"text": "see", "parts": [{"type": "file", "file_id": asked["upload_id"]}]}
+        with pytest.raises(InvalidPayload):
+            await hub.node.hub.broadcast(place, "chat.message", said)
+        await bring_single(socket, asked, data)
+        assert (await complete(socket, asked, data))["type"] == "file.ready"
+        stored = await hub.node.hub.broadcast(place, "chat.message", said)
+        reaction = {"message_id": stored.id, "reaction": "+", "op": "add"}
+        reacted = await hub.node.hub.broadcast(place, "chat.react", reaction, Actor("agent", "demo"))
+
+    assert reacted.seq == stored.seq + 1
 
 
 async def _code(socket: SocketClient, type_: str, file_id: str, channel: str, **more: Any) -> int | None:

@@ -156,6 +156,7 @@ async def test_typing_cursors_and_read_marks_are_signals(redis_url: str, tenant:
         async with client(node.ws_url, token("b", tenant)) as b:
             await b.send("chat.typing", {"state": "start"}, "conversation:1", id_=None)
             typing = await a.expect("chat.typing")
+            await b.subscribe("document:1")
             await b.answer("document.cursor", {"selection": [1, 2]}, "document:1")
             cursor = await a.expect("document.cursor")
             await b.subscribe("team:1")
@@ -181,6 +182,7 @@ async def test_what_is_passing_now_is_in_the_state_of_who_joins(redis_url: str, 
             await a.answer("channel.read", {"up_to": mark}, "conversation:1")
         await a.subscribe("team:1")
         await a.answer("team.presence.update", {"status": "busy", "message": "lunch"}, "team:1")
+        await a.subscribe("document:1")
         await a.answer("document.cursor", {"selection": [3]}, "document:1")
         async with client(node.ws_url, token("b", tenant)) as b:
             conversation = (await b.subscribe("conversation:1"))["state"]

@@ -142,6 +142,7 @@ async def test_of_cursors_that_come_too_fast_the_newest_is_told(redis_url: str, 
         client(node.ws_url, token("b", tenant)) as bob,
     ):
         await bob.subscribe(document)
+        await alice.subscribe(document)
         for number in range(40):
             await alice.send("document.cursor", {"selection": number}, document, id_=f"c{number}")
         acks = [await alice.expect("ack") for _ in range(40)]

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
+from streams.channel import parse_channel
+from streams.envelope import Lane
+from streams.events import CATALOGUE, EventType
+from streams.events.validation import InvalidPayload
+from support.event_cases import CASES
 from support.nodes import NodeProcess, running_node, token
 from support.socket_client import SocketClient, client
 from support.until import until
 
 PAGE = "document:1"
+BOUND = [pytest.param(row, id=row.name) for row in CATALOGUE.values() if row.needs_subscription]
+ENDING_BY_ITSELF = {"chat.typing", "channel.read", "file.upload.progress"}
+"""Typing ends after its `ttl_ms`, progress with its upload; a read mark is a fact."""
+SENT_TO_DELIVERED = {"user": "a", "client": "tab", "devices": 1}
 
 
 async def cursors(socket: SocketClient) -> list[tuple[str, Any]]:
@@ -96,3 +106,31 @@ async def test_a_node_that_had_folded_a_lane_that_ended_begins_anew(redis_url: s
         after = await cursors(a)
 
     assert (len(before), after) == (1, [])
+
+
+def test_every_signal_of_a_client_goes_with_its_connection_or_ends_by_itself() -> None:
+    """Whoever declares another one says here how it ends."""
+    signals = {row.name for row in CATALOGUE.values() if row.is_inbound and row.lane is Lane.LIVE}
+    assert signals - {row.values[0].name for row in BOUND} == ENDING_BY_ITSELF  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("row", BOUND)
+async def test_a_signal_without_a_connection_to_end_it_is_refused(redis_url: str, tenant: str, row: EventType) -> None:
+    """Over a socket that does not follow, over HTTP and by broadcast; it stayed for ten minutes, or for ever."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
+        case = CASES[row.name]
+        wire, payload = case.channel or "", {"selection": [1]} if row.name == "document.cursor" else {"status": "away"}
+        unfollowed = await a.answer(row.name, payload, wire)
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token('a', tenant)}"}) as http:
+            body = {"type": row.name, "payload": payload}
+            over_http = (await http.post(f"{node.url}/v1/channels/{wire}/events", json=body)).json()
+        fields = (row.delivered or row.model).model_fields
+        told = payload | {name: value for name, value in SENT_TO_DELIVERED.items() if name in fields}
+        channel = parse_channel(tenant, wire)
+        with pytest.raises(InvalidPayload):
+            await node.hub.broadcast(channel, row.name, told)
+        lane = await node.hub.log.replay.live_page(channel)
+
+    assert unfollowed["payload"]["code"] == 4021
+    assert over_http["code"] == (4005 if row.name == "team.presence.update" else 4021)  # a status may name its end
+    assert lane == []

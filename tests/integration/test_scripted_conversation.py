@@ -208,24 +208,24 @@ async def work_as_a_team(laptop: SocketClient, phone: SocketClient, bob: SocketC
 
 
 async def write_together(laptop: SocketClient, phone: SocketClient, bob: SocketClient) -> None:
-    """Two patches, one that came too late, a cursor."""
+    """Two patches, one that came too late."""
     add = [{"op": "add", "path": "/lines", "value": ["one"]}]
     await accepted(laptop, "document.update", {"base_version": 0, "patch": add}, NOTES)
     more = {"base_version": 1, "patch": [{"op": "add", "path": "/lines/-", "value": "two"}]}
     await accepted(bob, "document.update", more, NOTES)
     late = await laptop.answer("document.update", more, NOTES)
     assert late["payload"]["code"] == 4021
-    await bob.send("document.cursor", {"selection": {"line": 2}}, NOTES, None)
-    await until(phone, "document.cursor", user="bob")
 
 
 async def look_back(bob: SocketClient) -> None:
-    """A page, the state, a channel followed again from a place, and left."""
+    """A page, the state, a channel followed again from a place, a cursor in it, and left."""
     page = await accepted(bob, "channel.history", {"types": ["chat.*"], "limit": 3}, TALK)
     state = await accepted(bob, "channel.state", {}, NOTES)
     assert (len(page["events"]), state["state"]["content"]) == (3, {"lines": ["one", "two"]})
     await bob.subscribe(NOTES, rewind=1)
     resumed = await until(bob, "channel.resumed", count=1)
+    await bob.send("document.cursor", {"selection": {"line": 2}}, NOTES, None)
+    await until(bob, "document.cursor", user="bob")
     left = await bob.answer("channel.unsubscribe", {"channels": [NOTES]})
     assert (resumed["channel"], left["type"]) == (NOTES, "channel.unsubscribed")
 

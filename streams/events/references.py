@@ -29,7 +29,7 @@ class Reference(NamedTuple):
 
 
 def references(event: EventType, payload: Payload) -> list[Reference]:
-    """What the payload names, in the order of its fields; not what the event itself begins."""
+    """Every reference in the payload, in the order of its fields, except to what the event itself begins."""
     return [found for found in _walk(payload, "") if (event.name, found.field) not in _OWN]
 
 

@@ -103,7 +103,7 @@ async def test_a_person_is_told_of_a_mention_by_an_agent_of_their_name(log: Log,
 
 
 async def test_a_handlers_effect_that_names_no_ready_file_parks_its_event(log: Log, tenant: str) -> None:
-    """What a handler appends passes the same checks."""
+    """Effects of handlers pass the same checks."""
     channel = conversation(tenant, "effects")
 
     async def react(source: Source, effects: Effects) -> None:

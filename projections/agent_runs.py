@@ -1,10 +1,10 @@
-"""Agent runs: the unfinished ones with their open questions, and the results of the finished ones. Pure.
+"""Folds of agent runs: unfinished runs with their open questions, and the results of finished ones. Pure.
 
-Runs are counted from their first `agent.status`, which is `queued`; an `agent.invoke` alone is a request. Whether a
-transition is allowed was decided when it was appended; the fold shows the log as it is.
+A run exists from its first `agent.status`, which is `queued`; an `agent.invoke` alone is only a request. The fold does not
+check transitions: that was done when the event was appended.
 
-A question is open until `tool.call.resolved`, not until somebody answered: the answer may still be refused. The questions of
-a run end with it, so a lost worker leaves none open.
+A question is open until `tool.call.resolved`; an answer alone does not close it, because it may still be refused. The end of a
+run also closes its questions, so none stays open after its worker is lost.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from streams.run_states import FINAL_STATES, TRANSITIONS, RunState
 from streams.times import rfc3339
 
 RESULTS_MAX: Final = 20
-"""Outputs, and finished runs, that an agent channel shows (docs/protocol.md#state)."""
+"""Maximum number of outputs, and of finished runs, in the state of an agent channel (docs/protocol.md#state)."""
 _FINISHED_MAX: Final = 100
-"""Finished runs remembered by ID, so that a status which comes late does not bring one back."""
+"""Number of finished runs whose IDs are kept, so that a late status event does not make one appear unfinished."""
 
 
 class ActiveRun(Payload):
@@ -40,7 +40,7 @@ class ActiveRun(Payload):
 
 
 class RunFields(Payload):
-    """The fields of `ChannelState` that runs provide; only an agent's channel has `outputs` and `completed`."""
+    """The fields of `ChannelState` for runs; only an agent's channel has `outputs` and `completed`."""
 
     active_runs: Maybe[list[ActiveRun]] = None
     outputs: Maybe[list[dict[str, object]]] = None
@@ -55,7 +55,7 @@ class RequestFields(Payload):
 
 @dataclass(slots=True)
 class Run:
-    """An unfinished run. `message_id` is its current or last answer."""
+    """An unfinished run. `message_id` is the ID of its latest answer."""
 
     run_id: str
     agent: str
@@ -66,13 +66,13 @@ class Run:
     started_at: str
 
     def render(self) -> JsonObject:
-        """The run as shown in state."""
+        """The run as shown in the state."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(slots=True)
 class AgentRuns:
-    """Runs of one channel. Only agent channels show results, so only they store them."""
+    """The runs of one channel. Only agent channels show results, so only they store them."""
 
     has_results: bool
     active: dict[str, Run] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def _complete_run(state: AgentRuns, event: Recorded) -> None:
 
 
 def _keep(newest: list[Any], item: object, count: int) -> None:
-    """Add to a list that keeps only the newest."""
+    """Append to a list that keeps only its newest `count` items."""
     newest.append(item)
     del newest[:-count]
 
@@ -160,11 +160,11 @@ AGENT_RUNS: Final = Projection(
     load=_load_runs,
     lists=_lists,
 )
-"""`active_runs` of conversations and agents; `outputs` and `completed` of agents."""
+"""The fold that provides `active_runs` of conversations and agents, and `outputs` and `completed` of agents."""
 
 
 Requests: TypeAlias = dict[str, JsonObject]
-"""Payloads of open requests by `request_id`, in the order they came."""
+"""Payloads of open requests by `request_id`, in order of arrival."""
 
 
 def _request(state: Requests, event: Recorded) -> None:
@@ -208,4 +208,4 @@ PENDING_REQUESTS: Final = Projection(
     dump=_dump_requests,
     load=_load_requests,
 )
-"""`pending_requests` of conversations and agents."""
+"""The fold that provides `pending_requests` of conversations and agents."""

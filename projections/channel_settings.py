@@ -1,7 +1,7 @@
-"""A channel's own settings: metadata, members, access lists, as `channel.configure` changes them. Pure.
+"""A channel's own settings: metadata, members and access lists, as changed by `channel.configure`. Pure.
 
-A change is stored before its outcome is known to all, so the limits apply here, too: metadata, members or lists that a change
-would make too large stay as they were, for every reader alike. The hub refuses such a change before it is stored.
+The hub refuses a change that would exceed the limits before it is stored. Should one be stored nevertheless, every fold treats it
+alike: metadata, members or access lists that the change would make too large keep their previous value.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from streams.json_bytes import Json, JsonObject, to_json
 METADATA_BYTES_MAX: Final = 8_192
 MEMBERS_MAX: Final = 1_000
 ACCESS_BYTES_MAX: Final = 65_536
-"""All access lists of a channel as JSON: they are in each of its states."""
+"""Maximum size of all access lists of a channel, as JSON: they are part of its state."""
 
 
 class ChannelSettingsFields(Payload):
-    """The fields of `ChannelState` for a channel's settings; a conversation's own settings provide the `revision`.
+    """The fields of `ChannelState` for a channel's settings.
 
-    Every state has `metadata`.
+    The state of every channel also has `metadata`. A conversation takes `revision` from its own settings.
     """
 
     members: Maybe[list[str]] = None
@@ -39,7 +39,8 @@ class ChannelSettings:
     """A channel's settings.
 
     Attributes:
-        access: action → the people who may do it if their tokens allow it; other actions depend on the tokens alone.
+        access: for each action with an access list, the users who may perform it if their tokens allow it. For other actions
+            only the tokens decide.
         revision: number of changes so far.
     """
 
@@ -51,7 +52,7 @@ class ChannelSettings:
 
 
 def merged(metadata: JsonObject, patch: JsonObject) -> JsonObject | None:
-    """Metadata after a merge patch (RFC 7396); None if it would be larger than allowed."""
+    """The metadata after a merge patch (RFC 7396); None if the result would be too large."""
     found = _merge(metadata, patch)
     return found if len(to_json(found)) <= METADATA_BYTES_MAX else None
 
@@ -67,13 +68,13 @@ def _merge(target: Json, patch: JsonObject) -> JsonObject:
 
 
 def changed_members(members: set[str], change: JsonObject) -> set[str] | None:
-    """The members after a change; None if there would be too many. A person both added and removed is removed."""
+    """The members after a change; None if there would be too many. A user who is both added and removed is removed."""
     found = (members | _names(change.get("add"))) - _names(change.get("remove"))
     return found if len(found) <= MEMBERS_MAX else None
 
 
 def changed_access(access: Mapping[str, list[str]], change: JsonObject) -> dict[str, list[str]] | None:
-    """The access lists after a change; None if they would be larger than allowed."""
+    """The access lists after a change; None if they would be too large."""
     found = {action: names for action, names in access.items() if action not in change}
     found |= {action: sorted(_names(names)) for action, names in change.items() if names is not None}
     return found if len(to_json(found)) <= ACCESS_BYTES_MAX else None
@@ -130,4 +131,4 @@ CHANNEL_SETTINGS: Final = Projection(
     dump=_dump,
     load=_load,
 )
-"""`metadata`, `members`, `access`, and `revision` where the conversation's settings do not give it."""
+"""The fold that provides `metadata`, `members`, `access`, and `revision` except for conversations."""

@@ -1,7 +1,7 @@
-"""The state of one channel at one seq: its projections, advanced, rendered and dumped together, and its schema. Pure.
+"""The state of one channel after one seq: its projections, folded, rendered and serialised together, and its schema. Pure.
 
-`render` is the durable part of `ChannelState` (docs/protocol.md#state), the same bytes however the state was reached.
-`dump` is for `load` alone. Snapshots must be stored with the log's epoch, because a channel that starts over counts its seq
+`render` gives the durable part of `ChannelState` (docs/protocol.md#state); the bytes do not depend on how the state was
+reached. `dump` is only for `load`. A snapshot must be stored with the log's epoch: a channel that starts over counts its seq
 from 1 again, and an old state would ignore its events.
 """
 
@@ -42,12 +42,16 @@ PROJECTIONS: Final[Mapping[Kind, tuple[Projection[Any], ...]]] = MappingProxyTyp
         Kind.USER: (NOTIFICATIONS,),
     }
 )
-"""Kind of channel → its projections, in the order their fields are rendered. Where two want one event, the one that asks
-more of it stands first, so that a broken event changes neither."""
+"""The projections of each kind of channel, in the order in which their fields are rendered. Where two handle the same event
+type, the one with the stricter checks comes first, so that a broken event changes neither.
+"""
 
 
 def _interested(kind: Kind) -> Mapping[bytes, tuple[int, ...]]:
-    """Event type → indexes of the kind's projections that it changes. Other types need not even be parsed."""
+    """For each event type that changes the state, the indexes of the kind's projections that handle it.
+
+    Events of other types are not even parsed.
+    """
     wanted: dict[bytes, tuple[int, ...]] = {}
     for index, projection in enumerate(PROJECTIONS[kind]):
         for name in projection.handlers:
@@ -57,16 +61,16 @@ def _interested(kind: Kind) -> Mapping[bytes, tuple[int, ...]]:
 
 _INTERESTED: Final = MappingProxyType({kind: _interested(kind) for kind in Kind})
 _FORMAT: Final = 1
-"""Version of the snapshot's outer form; what is inside has the versions of its projections."""
+"""Version of the snapshot's outer form; each projection's part has a version of its own."""
 
 
 class ChannelState:
-    """A channel's state, changed in place by `advance`. It has one owner; a second one is made by `load(state.dump())`.
+    """A channel's state, changed in place by `advance`. Only its owner may use it; `load(state.dump())` makes a copy.
 
     Attributes:
-        home: the channel, or its kind alone.
+        home: the channel, or only its kind.
         id: the ID of the last event folded; "0" before the first.
-        seq: its seq, and so the number of events so far.
+        seq: the seq of that event, and thus the number of events so far.
     """
 
     __slots__ = ("_but", "_interested", "_parts", "_rendered", "home", "id", "seq")
@@ -87,10 +91,10 @@ class ChannelState:
 
     @classmethod
     def load(cls, snapshot: bytes) -> ChannelState:
-        """The state that a snapshot was made from.
+        """Restore a state from its snapshot.
 
         Raises:
-            SnapshotRefused: made by other versions of the projections, or not a snapshot. Rebuild from the log.
+            SnapshotRefused: the bytes are no snapshot, or one of other versions of the projections. Fold from the log instead.
         """
         try:
             return _load(snapshot)
@@ -99,14 +103,14 @@ class ChannelState:
 
     @property
     def parts(self) -> tuple[StatePart[Any], ...]:
-        """The active projections, in the order of `PROJECTIONS`."""
+        """The projections with their states, in the order of `PROJECTIONS`."""
         return self._parts
 
     def of(self, projection: Projection[S]) -> S:
-        """The state of one of this channel's projections, for reading.
+        """The state of one of this channel's projections, for reading only.
 
         Raises:
-            KeyError: this kind of channel does not have it.
+            KeyError: this kind of channel does not have the projection.
         """
         for part in self._parts:
             if part.projection is projection:
@@ -115,13 +119,13 @@ class ChannelState:
         raise KeyError(projection.name)
 
     def advance(self, event: Entry | Recorded) -> bool:
-        """Fold the next event; false when it was folded before (its seq is not above ours), which changes nothing.
+        """Fold the next event. Returns false, and changes nothing, if it was folded before (its seq is not above the state's).
 
-        The first event may have any seq: a log may have been trimmed before it.
+        The first event may have any seq, because the log before it may have been trimmed.
 
         Raises:
-            EventsMissing: its seq is not the one after ours. Nothing changed.
-            BrokenEvent: it is broken; it was skipped, so the next one can be folded.
+            EventsMissing: the event's seq is not the state's plus one. Nothing is changed.
+            BrokenEvent: the event is invalid. It is skipped, so the next one can be folded.
         """
         if event.seq != self.seq + 1:
             if event.seq <= self.seq:
@@ -144,7 +148,10 @@ class ChannelState:
         return True
 
     def render(self, *, but: str = "") -> bytes:
-        """The durable part of `ChannelState` as JSON, without the field `but`. Cached per seq, for many subscribers at once."""
+        """The durable part of `ChannelState` as JSON, without the field `but`.
+
+        Cached until the next event, for many subscribers at once.
+        """
         if self._rendered is None or self._but != but:
             shown: JsonObject = {"metadata": {}, "count": self.seq}
             lists: dict[str, Sequence[Item]] = {}
@@ -178,14 +185,14 @@ def _load(snapshot: bytes) -> ChannelState:
 
 
 def _restore(projection: Projection[S], home: Home, kept: Json) -> StatePart[S]:
-    """One part from its [version, dump]."""
+    """Restore one projection's state from its [version, dump]."""
     if not isinstance(kept, list) or kept[0] != projection.version:
         raise SnapshotRefused(f"the snapshot's {projection.name} is of another version: rebuild from the log")
     return StatePart(projection, projection.load(home, kept[1]))
 
 
 class LeftOut(Payload):
-    """The oldest items of a list are not shown: `channel.history` before this ID has them."""
+    """Marks a list whose oldest items are omitted; `channel.history` before this ID returns them."""
 
     before: EventId
 
@@ -209,11 +216,11 @@ def _all_fields() -> type[Payload]:
 
 
 CHANNEL_STATE: Final = _all_fields()
-"""One model for all kinds of channel; the fields of other kinds are absent."""
+"""The model of the state of all kinds of channel; fields of other kinds are absent."""
 
 
 def state_schema() -> dict[str, Schema]:
-    """`ChannelState` and the models inside it, by published name."""
+    """The JSON Schemas of `ChannelState` and the models inside it, by published name."""
     schema = schema_of(CHANNEL_STATE)
     inner = schema.pop("$defs")
     assert isinstance(inner, dict)  # noqa: S101 - tells the type checker what schema_of makes

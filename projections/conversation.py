@@ -1,14 +1,14 @@
-"""The conversation: messages with branches, edits and reactions, settings with their revision, answers. Pure.
+"""The conversation: messages with branches, edits and reactions, settings with their revision, and answers. Pure.
 
-Chat commands are folded as they were stored; there is no second "done" event to wait for. An event about a message that
-is not held changes nothing: the hub refused it, or the message is forgotten (ops/decisions/0005-what-state-forgets.md).
+Chat commands are folded as they were stored; no second event confirms them. An event about an unknown message changes nothing:
+either the hub refused the message, or the state no longer keeps it (ops/decisions/0005-what-state-forgets.md).
 
-An answer is placed below the message it answers. If people kept writing before its turn came, and for the second and
-later messages of a run, it is placed at the end of that branch instead, so that no branch hides what was written
-meanwhile. Only an answer that was requested *again* becomes a sibling, of the answers it is an alternative to.
+An answer is placed below the message that it answers. If more messages were written before the run began, and for the second
+and later messages of a run, it is placed at the end of that branch instead, so that no branch hides messages written in the
+meantime. Only an answer that was requested again (`chat.regenerate`) becomes a sibling of the existing answers.
 
-The text of an answer in progress is not here: it is live, kept beside the channel, and shown as `open_messages` until
-`assistant.message.end` brings the whole text.
+The text of an answer in progress is not part of this fold. It is stored beside the channel and shown as `open_messages` until
+`assistant.message.end` brings the complete text.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from streams.events.values import Count, Maybe
 from streams.json_bytes import Json, JsonObject
 
 _TEXT_FILE: Final[dict[str, Json]] = {"mime": "text/plain; charset=utf-8", "name": "answer.txt"}
-"""A text too long for its event is shown so: `Message` has no `text_ref`, but it has parts that are files."""
+"""The file part that represents a text too long for its event: `Message` has no `text_ref`, but may have parts that are files."""
 
 
 class ConversationFields(Payload):
-    """The fields of `ChannelState` for a conversation; an agent's channel has `messages` alone."""
+    """The fields of `ChannelState` for a conversation; an agent's channel has only `messages`."""
 
     title: str | None = None
     settings: Maybe[dict[str, object]] = None
@@ -41,12 +41,12 @@ class ConversationFields(Payload):
 
 @dataclass(slots=True)
 class Configuration:
-    """A conversation's title and settings, with the revision that `expected_revision` is compared to.
+    """A conversation's title and settings, with the revision to which `expected_revision` is compared.
 
     Attributes:
-        title: None until one is set, and after it was reset.
-        values: the other settings that are set.
-        revision: raised by one with each `chat.configure` and each `chat.branch`, as the append script counts.
+        title: None if it was never set or has been reset.
+        values: the other settings that have a value.
+        revision: raised by one by each `chat.configure` and each `chat.branch`, exactly as the append script counts it.
     """
 
     title: str | None = None
@@ -61,9 +61,9 @@ class Configuration:
         self.revision += 1
 
     def update(self, event: Recorded) -> bool:
-        """Apply the content of a `conversation.updated`; false when it brings nothing new.
+        """Apply the content of a `conversation.updated`; false if it changes nothing.
 
-        Its command was folded before, so only a revision newer than ours changes anything.
+        The command that caused it was folded before, so it changes something only if its revision is higher than the state's.
         """
         revision, changes = number(event, "revision"), object_field(event, "changes")
         given = changes.get("settings") or {}
@@ -79,7 +79,7 @@ class Configuration:
         return True
 
     def _merge(self, given: JsonObject) -> None:
-        """Set the given fields, reset those that are null, leave the rest."""
+        """Set the given fields, reset those that are null, and leave the others unchanged."""
         for name, value in given.items():
             if name == "title":
                 self.title = value if isinstance(value, str) else None
@@ -97,14 +97,14 @@ def _check_title(event: Recorded, holder: JsonObject) -> None:
 
 @dataclass(slots=True)
 class Conversation:
-    """Messages and settings of one channel. Agent channels have no branches: they show messages in the order they came."""
+    """Messages and settings of one channel. Agent channels have no branches: their messages are shown in order of arrival."""
 
     has_branches: bool = True
     tree: MessageTree = field(default_factory=MessageTree)
     settings: Configuration = field(default_factory=Configuration)
 
     def message(self, message_id: str) -> Message | None:
-        """The message of this ID, None when it is not held."""
+        """The message with this ID; None if the state does not have it."""
         return self.tree.messages.get(message_id)
 
 
@@ -115,7 +115,7 @@ def _message(state: Conversation, event: Recorded) -> None:
 
 
 def _edit(state: Conversation, event: Recorded) -> None:
-    """Replace in place, or add the new text as a sibling and continue there. Omitted parts are the old ones."""
+    """Replace the message in place, or add the new text as a sibling and make that branch active. Omitted parts stay the same."""
     message, new_text = state.message(text(event, "message_id")), text(event, "text")
     parts, mode = optional_list(event, "parts"), optional_text(event, "mode") or "branch"
     if message is None or message.is_deleted:
@@ -163,7 +163,7 @@ def _updated(state: Conversation, event: Recorded) -> None:
 
 
 def _start(state: Conversation, event: Recorded) -> None:
-    """A new answer under its parent; the start of one already held, by a later attempt, changes nothing."""
+    """Add a new answer below its parent. If the answer already exists, from an earlier attempt, nothing changes."""
     tree, message_id, run_id = state.tree, text(event, "message_id"), text(event, "run_id")
     given = optional_text(event, "parent_id")
     if message_id in tree.messages:
@@ -181,7 +181,7 @@ def _start(state: Conversation, event: Recorded) -> None:
 
 
 def _rerun_of(tree: MessageTree, event: Recorded, given: str | None) -> str | None:
-    """The command that asked for this answer again: named by the event's meta, or found by its parent."""
+    """The command that requested this answer again: named by the event's meta, or found by the answer's parent."""
     if not tree.reruns:
         return None
     for command in (event.meta.get("correlation"), event.meta.get("causation"), given):
@@ -191,14 +191,14 @@ def _rerun_of(tree: MessageTree, event: Recorded, given: str | None) -> str | No
 
 
 def _regenerate(state: Conversation, event: Recorded) -> None:
-    """A person wants another answer beside this one. Until it begins, nothing changes."""
+    """Record that a person requested another answer beside this one. The messages change once it begins."""
     message = state.message(text(event, "message_id"))
     if message is not None:
         state.tree.ask_again(event.id, message.parent_id)
 
 
 def _end(state: Conversation, event: Recorded) -> None:
-    """The complete, authoritative text. An end whose start was trimmed away still shows its message."""
+    """Set the complete, authoritative text. If the start was trimmed from the log, the message is added."""
     tree, message_id, run_id = state.tree, text(event, "message_id"), text(event, "run_id")
     finish_reason, parts = text(event, "finish_reason"), optional_list(event, "parts")
     file_id = optional_text(event, "text_ref")
@@ -277,4 +277,4 @@ CONVERSATION: Final = Projection(
     load=_load,
     lists=_lists,
 )
-"""Messages and settings of conversation channels; messages alone of agent channels."""
+"""The fold that provides messages and settings of conversations, and only messages of agent channels."""

@@ -1,8 +1,8 @@
-"""A document: JSON that patches build, or opaque updates that clients merge themselves. Pure.
+"""A document: JSON built by patches, or opaque updates that clients merge themselves. Pure.
 
-`version` counts updates, as the append script does, so it also counts a patch that the script accepted but that does not
-apply: it leaves the content unchanged, here as for every client that follows the log. The hub refuses such a patch
-before it is stored, by `preview`; one that was stored anyway is treated the same here.
+`version` counts updates exactly as the append script does. So a patch that was accepted by the script but does not apply is
+counted and leaves the content unchanged, both here and in every client that follows the log. The hub calls `preview` to refuse
+such a patch before it is stored; one that is stored nevertheless is treated as described.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streams.events.values import EventId, Int, Maybe
 from streams.json_bytes import Json, JsonObject, weigh
 
 CONTENT_WEIGHT_MAX: Final = 4 * 1024 * 1024
-"""The largest weight of a document, in characters (`json_bytes.weigh`). It is sent with every state that shows it."""
+"""Maximum weight of a document, in characters (`json_bytes.weigh`). The document is sent with every state that contains it."""
 JSON_MODE: Final = "json"
 OPAQUE_MODE: Final = "opaque"
 
@@ -39,11 +39,11 @@ class Document:
     """A document after its updates.
 
     Attributes:
-        mode: `json` or `opaque`, fixed by the first update; None before it.
-        version: the count of updates.
-        content: the JSON document; it begins as an empty object.
-        updates_from: opaque: the ID of the first update. A client replays from there, that one included.
-        weight_bound: never less than the content's weight, so that it is weighed only when it may have grown too heavy.
+        mode: `json` or `opaque`, determined by the first update; None before that.
+        version: number of updates.
+        content: the JSON document, initially an empty object.
+        updates_from: in opaque mode, the ID of the first update, from which (inclusive) a client replays.
+        weight_bound: an upper bound of the content's weight, so that the content is weighed only if it may be too heavy.
     """
 
     mode: str | None = None
@@ -54,10 +54,10 @@ class Document:
 
 
 def preview(state: Document, patch: Sequence[Json], work: PatchWork | None = None) -> Json:
-    """The content after this patch, within the given amount of work.
+    """The content after this patch, which may take at most the given amount of work.
 
     Raises:
-        PatchRefused: it does not apply, takes too much work, or the document would be too large or nested too deeply.
+        PatchRefused: the patch does not apply or takes too much work, or the document would be too large or nested too deeply.
     """
     return _patched(state, patch, work or PatchWork()).document
 
@@ -86,7 +86,7 @@ def _update(state: Document, event: Recorded) -> None:
         try:
             state.content, state.weight_bound = _patched(state, patch, PatchWork())
         except PatchRefused:
-            return  # it counts and changes nothing, as the head of this file says
+            return  # counted without a change: see the module's docstring
 
 
 def _initial(_home: Home) -> Document:
@@ -120,4 +120,4 @@ DOCUMENTS: Final = Projection(
     dump=_dump,
     load=_load,
 )
-"""`mode`, `version` and `content` or `updates_from` of documents."""
+"""The fold that provides `mode`, `version` and `content` or `updates_from` of documents."""

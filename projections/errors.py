@@ -8,14 +8,14 @@ class ProjectionError(Exception):
 
 
 class BrokenEvent(ProjectionError):
-    """An event of a known type whose stored payload violates its schema. The caller parks it.
+    """An event of a known type whose stored payload violates its schema. The caller parks it (records it for an operator).
 
-    The fold has skipped it: only `seq` and `count` moved on, so folding continues with the next event.
+    The fold has skipped it: only `seq` and `count` advanced, so folding can continue with the next event.
 
     Attributes:
         id: the event's ID.
         type: its type.
-        problem: what is wrong, naming the field; never the value.
+        problem: the invalid field and the rule it violates; never the value.
     """
 
     def __init__(self, event_id: str, event_type: str, problem: str) -> None:
@@ -26,11 +26,11 @@ class BrokenEvent(ProjectionError):
 
 
 class EventsMissing(ProjectionError):
-    """The next event's seq is not the state's plus one: folding on would give a state no log ever had.
+    """The next event's seq is not the state's plus one. Folding it would give a state that never existed.
 
     Attributes:
         held: the state's seq.
-        given: the seq of the event that was refused.
+        given: the seq of the refused event.
     """
 
     def __init__(self, held: int, given: int) -> None:
@@ -42,15 +42,15 @@ class EventsMissing(ProjectionError):
 
 
 class SnapshotRefused(ProjectionError):
-    """The snapshot is of an older projection, or not a snapshot at all. Rebuild from the log."""
+    """The bytes are no snapshot, or one of another version of a projection. Fold from the log instead."""
 
 
 class PatchRefused(ProjectionError):
-    """A JSON Patch that does not apply to the document, or would make it larger or deeper than allowed.
+    """A JSON Patch does not apply to the document, or would make it larger or deeper than allowed.
 
     Attributes:
-        index: index of the operation, from 0.
-        problem: what is wrong with it.
+        index: index of the failing operation, from 0.
+        problem: the reason.
     """
 
     def __init__(self, index: int, problem: str) -> None:

@@ -1,9 +1,9 @@
-"""JSON Patch (RFC 6902) and JSON Pointer (RFC 6901), on values that are never changed. Pure.
+"""JSON Patch (RFC 6902) and JSON Pointer (RFC 6901), on values that are never changed in place. Pure.
 
-Each operation gives a new document that shares what it did not touch, so a patch that fails halfway leaves nothing
-behind, as section 5 demands, and `copy` costs nothing but the path to its target. Because shared values are written out
-once for each place, everything that `add`, `replace`, `copy` and `move` insert is weighed: 200 copies of the whole into
-itself are a small patch and would be a document of 2^200 parts.
+Each operation gives a new document that shares all unchanged parts with the old one. So a patch that fails halfway has no
+effect, as section 5 requires, and `copy` costs no more than copying the path to its target. A shared value is written out once
+for each of its places, so everything that `add`, `replace`, `copy` and `move` insert is weighed: otherwise a small patch of 200
+operations that each copy the whole document into itself would give one of 2^200 parts.
 """
 
 from __future__ import annotations
@@ -16,32 +16,33 @@ from projections.errors import PatchRefused
 from streams.json_bytes import Json, JsonObject, weigh
 
 WEIGHT_MAX: Final = 4 * 1024 * 1024
-"""The most that one patch may put into a document, in characters (`json_bytes.weigh`): sixteen patches of the largest size."""
+"""Maximum weight that one patch may insert, in characters (`json_bytes.weigh`): sixteen times the largest patch."""
 WORK_MAX: Final = 200_000
-"""Work that one patch may take, in values looked at: about 20 ms. The largest patch that puts each value in once needs 130,000."""
+"""Maximum work of one patch, in values visited: about 20 ms. The largest patch that inserts each of its values once needs 130,000.
+"""
 _COPIED_PER_UNIT: Final = 16
-"""Elements of a container copied for the work of one value looked at."""
+"""Number of copied container elements that count as one unit of work, like one visited value."""
 DEPTH_MAX: Final = 128
-"""Containers within containers that a document may have: JSON readers recurse."""
+"""Maximum nesting of containers in a document, because JSON readers recurse."""
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
-"""Section 4: no leading zeros. Nine digits are more than any array here has."""
+"""An array index (section 4): no leading zeros. Nine digits are more than any array here needs."""
 _ESCAPE: Final = re.compile(r"~(?![01])")
 _APPEND: Final = "-"
-"""The place after an array's last element."""
+"""The token for the position after an array's last element."""
 
 
 class Patched(NamedTuple):
-    """A document after a patch, and the weight of everything the patch inserted: the document grew by no more."""
+    """A document after a patch, and the weight of everything that the patch inserted: an upper bound of the document's growth."""
 
     document: Json
     weight: int
 
 
 class PatchWork:
-    """The work that a patch has taken, and its limit; None is unlimited.
+    """The work done by a patch, and its limit; None means unlimited.
 
     Attributes:
-        done: values looked at so far.
+        done: values visited so far.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -49,21 +50,21 @@ class PatchWork:
         self._most = most
 
     def add(self, values: int) -> None:
-        """Count work about to be done.
+        """Count work that is about to be done.
 
         Raises:
-            ValueError: it would be more than the patch may take.
+            ValueError: the work would exceed the limit.
         """
         self.done += values
         if self._most is not None and self.done > self._most:
             raise ValueError("the patch takes too much work; send several smaller ones")
 
     def note(self, values: int) -> None:
-        """Count work that cannot be refused."""
+        """Count work without checking the limit."""
         self.done += values
 
     def copy(self, container: Json) -> None:
-        """Count a container about to be copied; raises as `add`."""
+        """Count the copying of a container; raises like `add`."""
         if isinstance(container, list | dict):
             self.add(1 + len(container) // _COPIED_PER_UNIT)
 
@@ -71,10 +72,10 @@ class PatchWork:
 def apply_patch(document: Json, operations: Sequence[Json], work: PatchWork | None = None) -> Patched:
     """The document after all operations, in order.
 
-    A patch that is stored already is applied regardless of its work: every reader of the log must reach the same document.
+    A patch that is already stored is applied without a limit of work: every reader of the log must reach the same document.
 
     Raises:
-        PatchRefused: an operation is malformed, does not apply, or inserts more than allowed. Nothing was changed.
+        PatchRefused: an operation is malformed, does not apply, or inserts too much. Nothing is changed.
     """
     weight, work = 0, work or PatchWork()
     for index, operation in enumerate(operations):
@@ -100,7 +101,7 @@ def _apply(document: Json, operation: Json, work: PatchWork) -> Patched:
 
 
 def _place(document: Json, path: list[str], value: Json, work: PatchWork, *, is_new: bool) -> Patched:
-    """Put a value at `path`: inserting or replacing (`add`), or replacing only (`replace`)."""
+    """Put a value at `path`: insert or replace if `is_new` (`add`), otherwise replace an existing one (`replace`)."""
     weight, depth = weigh(value, WEIGHT_MAX)
     work.add(weight // 8)
     if len(path) + depth > DEPTH_MAX:
@@ -131,7 +132,7 @@ def _replace(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
 
 
 def _move(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
-    """A `remove` and an `add`. A move to its own place changes nothing; a move into itself is refused."""
+    """A `remove` followed by an `add`. A move onto itself changes nothing; a move into a part of itself is refused."""
     source, path = _pointer(operation, "from"), _pointer(operation, "path")
     value = look_up(document, source)
     if source == path:
@@ -176,7 +177,7 @@ _OPERATIONS: Final[dict[str, Callable[[Json, JsonObject, PatchWork], Patched]]] 
     "copy": _copy,
     "test": _test,
 }
-"""RFC 6902 section 4."""
+"""The operations of RFC 6902 section 4, by name."""
 
 
 def equals(one: Json, other: Json) -> bool:
@@ -191,17 +192,17 @@ def equals(one: Json, other: Json) -> bool:
 
 
 class PointerRefused(ValueError):
-    """The text is not a pointer, or points at nothing in this document."""
+    """The text is not a JSON Pointer, or the document has no value there."""
 
 
 class Fields:
-    """An object about to be changed: a copy of its own."""
+    """A copy of an object, to be changed."""
 
     def __init__(self, value: JsonObject) -> None:
         self.value = dict(value)
 
     def put(self, key: str, value: Json, *, is_new: bool) -> JsonObject:
-        """The object with this member, replacing one of the same name; `is_new` is false where it must exist."""
+        """The object with this member set; if `is_new` is false, the member must already exist."""
         if not is_new and key not in self.value:
             raise PointerRefused("there is no such member")
         self.value[key] = value
@@ -216,13 +217,13 @@ class Fields:
 
 
 class Elements:
-    """An array about to be changed: a copy of its own."""
+    """A copy of an array, to be changed."""
 
     def __init__(self, value: list[Json]) -> None:
         self.value = list(value)
 
     def put(self, key: str, value: Json, *, is_new: bool) -> list[Json]:
-        """The array with this element inserted before the one at `key`, or at its end; replacing it unless `is_new`."""
+        """The array with this element: inserted before the one at `key` (`-` is the end) if `is_new`, otherwise in place of it."""
         if not is_new:
             self.value[_position(key, len(self.value))] = value
             return self.value
@@ -240,10 +241,10 @@ Container: TypeAlias = Fields | Elements
 
 
 def split(pointer: str) -> list[str]:
-    """The pointer's reference tokens, unescaped: `~1` is a slash, `~0` a tilde.
+    """Split a pointer into its reference tokens, unescaped: `~1` is a slash, `~0` a tilde.
 
     Raises:
-        PointerRefused: it neither is empty nor begins with a slash, or a tilde escapes nothing.
+        PointerRefused: the text is not empty and does not begin with a slash, or a tilde is followed by neither 0 nor 1.
     """
     if not pointer:
         return []
@@ -253,7 +254,7 @@ def split(pointer: str) -> list[str]:
 
 
 def look_up(document: Json, path: list[str]) -> Json:
-    """The value at a place.
+    """The value at `path`.
 
     Raises:
         PointerRefused: there is none.
@@ -264,10 +265,10 @@ def look_up(document: Json, path: list[str]) -> Json:
 
 
 def parent_changed(document: Json, path: list[str], change: Callable[[Container, str], Json], work: PatchWork) -> Json:
-    """The document with the container of the last token of `path` replaced by the result of `change`.
+    """The document in which `change` has replaced the container that holds the last token of `path`.
 
     Raises:
-        PointerRefused: the path leads nowhere, or `change` found nothing at its end.
+        PointerRefused: the container does not exist, or `change` refused the last token.
     """
     chain = [document]
     for token in path[:-1]:
@@ -299,7 +300,7 @@ def _container(value: Json) -> Container:
 
 
 def _position(token: str, count: int) -> int:
-    """An array index below `count`."""
+    """Parse an array index, which must be below `count`."""
     if not _INDEX.fullmatch(token) or int(token) >= count:
         raise PointerRefused("there is no such element")
     return int(token)

@@ -1,8 +1,8 @@
 """The live part of a channel's state (docs/protocol.md#state): its fields, and a fold of the live lane. Pure.
 
-The lane reports who is typing and where cursors are. Its clock is its own: the age of an entry follows from its ID.
-Expired entries are dropped when another of the kind is added, and left out when the state is shown. Presence, members' statuses,
-uploads, open answers and read markers are kept beside the log (`streams.records`), since the lane forgets.
+The live lane carries typing indications and cursor positions. The fold takes the time from the entries' IDs. Expired entries
+are dropped when another of the same kind is added, and omitted when the state is shown. Presence, members' statuses, uploads,
+open answers and read markers are stored beside the log (`streams.records`), because the live lane keeps only recent entries.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from streams.events.values import Count, EventId, Maybe, MessageId, Ordinal, Run
 from streams.json_bytes import JsonObject
 
 CURSOR_LIFE_MS: Final = 600_000
-"""A cursor that has not moved for ten minutes points at nothing anybody is looking at."""
+"""Lifetime of a cursor that does not move, in milliseconds: ten minutes."""
 PASSING_MAX: Final = 200
-"""The newest that a channel keeps of each kind: people typing, and cursors. A client may call itself anything, and each name has a
-cursor of its own."""
+"""Maximum number of typing indications, and of cursors, kept per channel; the oldest are dropped. The bound is needed because a
+client chooses its own client ID, and each ID has a cursor of its own.
+"""
 _TYPING_MS_DEFAULT: Final = 6_000
 
 
 class Person(Payload):
-    """Somebody in a channel, and on how many devices."""
+    """A person present in a channel, and the number of their devices."""
 
     user: str
     status: str
@@ -35,13 +36,13 @@ class Person(Payload):
 
 
 class Member(Person):
-    """A team's member, with the text beside the status."""
+    """A team member, with the optional message set beside the status."""
 
     message: Maybe[str] = None
 
 
 class UploadProgress(Payload):
-    """An upload under way, in bytes."""
+    """The progress of an unfinished upload, in bytes."""
 
     upload_id: str
     user: str
@@ -52,7 +53,7 @@ class UploadProgress(Payload):
 
 
 class OpenMessage(Payload):
-    """An answer in progress. `offset` is the number of code points held, which is the offset of the next delta to apply."""
+    """An answer in progress. `offset` is the length of `text` in code points, and thus the offset of the next delta to apply."""
 
     message_id: MessageId
     run_id: RunId
@@ -64,7 +65,7 @@ class OpenMessage(Payload):
 
 
 class LiveStateFields(Payload):
-    """The live fields of `ChannelState`, of all kinds of channel; a person's inbox has none."""
+    """The live fields of `ChannelState` of all kinds of channel; an inbox has none."""
 
     presence: Maybe[list[Person]] = None
     presence_count: Maybe[Count] = None
@@ -78,19 +79,19 @@ class LiveStateFields(Payload):
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """An entry that expires at a time, in ms since 1970; None means no expiry."""
+    """An entry that expires at `until_ms`, in milliseconds since 1970; None means never."""
 
     shown: JsonObject
     until_ms: int | None
 
     def is_over(self, now_ms: int) -> bool:
-        """True once its time has passed."""
+        """True if the entry has expired."""
         return self.until_ms is not None and self.until_ms <= now_ms
 
 
 @dataclass(slots=True)
 class Live:
-    """The fold of a channel's live lane. Each dict is by user; cursors by user and client."""
+    """The state folded from a channel's live lane. `typing` is keyed by user, `cursors` by user and client."""
 
     kind: Kind
     typing: dict[str, Passing] = field(default_factory=dict)
@@ -107,7 +108,7 @@ class Live:
             handler(self, event)
 
     def render(self, now_ms: int) -> JsonObject:
-        """The lane's fields of `ChannelState` at this time, by the clock that mints event IDs."""
+        """The lane's fields of `ChannelState` at the time `now_ms`, by Redis's clock, which event IDs use."""
         match self.kind:
             case Kind.CONVERSATION:
                 return {"typing": [held.shown["user"] for held in self.typing.values() if not held.is_over(now_ms)]}
@@ -117,7 +118,7 @@ class Live:
 
 
 def _put(held: dict[str, Passing], name: str, item: Passing, now_ms: int) -> None:
-    """Add as the newest, and drop expired ones."""
+    """Add the item as the newest, and drop expired ones."""
     for over in [other for other, passing in held.items() if other == name or passing.is_over(now_ms)]:
         del held[over]
     held[name] = item
@@ -126,7 +127,10 @@ def _put(held: dict[str, Passing], name: str, item: Passing, now_ms: int) -> Non
 
 
 def _presence(state: Live, event: Recorded) -> None:
-    """Drop the typing of a person who has left. Their cursors end one by one: another of their clients may just have joined."""
+    """Remove the typing indication of a person who has left.
+
+    Cursors are left to expire one by one, because another client of that person may just have joined.
+    """
     user, devices = text(event, "user"), number(event, "devices")
     if devices < 1:
         state.typing.pop(user, None)
@@ -142,7 +146,7 @@ def _typing(state: Live, event: Recorded) -> None:
 
 
 def _cursor(state: Live, event: Recorded) -> None:
-    """The newest cursor of each client; an update without a selection removes it."""
+    """Store the client's newest cursor; an update without a selection removes it."""
     user, client, colour = text(event, "user"), text(event, "client"), optional_text(event, "colour")
     selection = event.payload.get("selection")
     if selection is None:
@@ -162,4 +166,4 @@ _HANDLERS: Final[Mapping[str, Callable[[Live, Recorded], None]]] = MappingProxyT
     }
 )
 LIVE_TYPES: Final = frozenset(name.encode() for name in _HANDLERS)
-"""The live lane's event types that change the state, as entries carry them."""
+"""The event types of the live lane that change the state, as bytes."""

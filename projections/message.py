@@ -1,6 +1,6 @@
-"""One message of a conversation, as state holds and shows it. Pure.
+"""One message of a conversation, in memory and as shown in the state. Pure.
 
-Kept small: reasoning, usage, errors and metadata stay in the log and are read from there when needed.
+It is kept small: reasoning, usage, errors and metadata stay in the log and are read from there when needed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from streams.json_bytes import Json, JsonObject, weigh
 USER: Final = "user"
 ASSISTANT: Final = "assistant"
 REACTIONS_MAX: Final = 64
-"""Different reactions a message holds; further ones are not shown. They are sent with every state that shows it."""
+"""Maximum number of different reactions to a message; more are not shown. They are sent with every state that contains the message.
+"""
 REACTING_USERS_MAX: Final = 500
-"""People named for one reaction; further ones are not shown."""
+"""Maximum number of people listed for one reaction; more are not shown."""
 _WEIGHT_LIMIT: Final = 64 * 1024 * 1024
-"""Far above any payload: a message is always weighed whole."""
+"""Far above any payload, so that a message is always weighed completely."""
 
 
 class ShownMessage(Payload):
-    """A message of the active branch in its current form."""
+    """A message of the active branch with its current content."""
 
     model_config = ConfigDict(title="Message")
 
@@ -44,12 +45,13 @@ class ShownMessage(Payload):
 
 @dataclass(slots=True)
 class Message:
-    """A message with its edits and reactions. Changed in place by the fold that owns it.
+    """A message with its edits and reactions. The fold that owns it changes it in place.
 
     Attributes:
-        parent_id: the message it answers or follows; None where its branch begins, or where that is no longer held.
+        parent_id: the message that it answers or follows; None at the beginning of a branch, or if that message is no longer
+            kept.
         revision: number of times its text was replaced.
-        finish_reason: None while an answer is being written, and for people's messages.
+        finish_reason: None for an answer in progress, and for people's messages.
         reactions: reaction → the people who gave it (`recorded.actor_name`), in that order.
         text_at: the ID of the event with its current text.
     """
@@ -69,7 +71,7 @@ class Message:
 
     @property
     def is_open(self) -> bool:
-        """True for an answer whose end has not arrived yet."""
+        """True for an answer in progress, whose end has not arrived yet."""
         return self.role == ASSISTANT and self.finish_reason is None
 
     @property
@@ -78,12 +80,12 @@ class Message:
         return len(self.text) + (weigh(list(self.parts), _WEIGHT_LIMIT)[0] if self.parts else 0)
 
     def erase(self) -> None:
-        """Make it a tombstone: its place in the tree stays, its content goes. The log keeps it."""
+        """Turn the message into a tombstone: it keeps its place in the tree and loses its content. The log keeps both."""
         self.is_deleted = True
         self.text, self.parts, self.reactions = "", None, None
 
     def react(self, user: str, reaction: str, *, is_added: bool) -> None:
-        """Add or take back one user's reaction; twice changes nothing."""
+        """Add or remove one user's reaction; repeating it changes nothing."""
         reactions = self.reactions or {}
         users = reactions.get(reaction, [])
         if is_added and user not in users and len(users) < REACTING_USERS_MAX:
@@ -96,7 +98,7 @@ class Message:
         self.reactions = reactions or None
 
     def render(self) -> JsonObject:
-        """The message as shown in state, empty fields left out."""
+        """The message as shown in the state, without empty fields."""
         shown: JsonObject = {"message_id": self.message_id, "role": self.role, "actor": self.actor, "text": self.text}
         for name in ("parts", "parent_id", "run_id"):
             if (value := getattr(self, name)) is not None:
@@ -109,7 +111,7 @@ class Message:
         return shown
 
     def dump(self) -> JsonObject:
-        """Everything `load` needs; values that are usual for its kind are left out."""
+        """The message as JSON for `load_message`; values that are usual for its role are omitted."""
         kept = self.render()
         if not self.revision:
             del kept["revision"]
@@ -121,7 +123,7 @@ class Message:
 
 
 def load_message(value: dict[str, Any]) -> Message:
-    """The message that a dump was made from."""
+    """Restore a message from its dump."""
     fields = dict(value)
     is_deleted = fields.pop("deleted", False)
     text_at = fields.pop("text_at", fields["message_id"])

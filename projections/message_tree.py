@@ -1,7 +1,8 @@
-"""Messages as a tree with one active leaf: regenerated answers and edits are siblings, nothing is taken out. Pure.
+"""The messages of a conversation as a tree with one active leaf: regenerated answers and edits are added as siblings. Pure.
 
-It holds the newest messages only (ops/decisions/0005-what-state-forgets.md): a channel of 100,000 messages must fit a
-snapshot that is read on subscribe. The events alone decide what is forgotten, so every fold forgets the same.
+Only the newest messages are kept (ops/decisions/0005-what-state-forgets.md), so that the snapshot of a channel of 100,000
+messages, which is read on subscribe, stays small. The events alone determine which messages are dropped, so every fold drops
+the same ones.
 """
 
 from __future__ import annotations
@@ -14,24 +15,27 @@ from projections.message import Message, load_message
 from streams.json_bytes import Json
 
 SHOWN_MAX: Final = 50
-"""Messages of the active branch that state shows (docs/protocol.md#state)."""
+"""Number of messages of the active branch in the state (docs/protocol.md#state)."""
 HELD_MAX: Final = 4_096
-"""Messages held before the older half is forgotten. Half of it is how far back a branch can start; a snapshot of as many
-lines of chat is under 1 MB and is read in about 10 ms."""
+"""Number of messages kept before the older half is dropped. Half of it is how far back a new branch can start. A snapshot of
+4,096 short chat messages is under 1 MB and is read in about 10 ms.
+"""
 RERUNS_MAX: Final = 100
-"""Commands that asked for another answer and have not got one; those of refused or failed runs never do."""
+"""Maximum number of regenerate commands remembered until their answer begins; those of refused or failed runs never get one."""
 WEIGHT_MAX: Final = 4 * 1024 * 1024
-"""Characters held before the older half is forgotten: eight answers of the largest size, or 2,000 of two pages."""
+"""Weight of all messages, in characters, above which the older half is dropped: eight answers of the largest size, or 2,000 of
+two pages.
+"""
 
 
 @dataclass(slots=True)
 class MessageTree:
-    """The messages held, oldest first: a parent always stands before its children.
+    """The kept messages, oldest first: a parent always comes before its children.
 
     Attributes:
         active_leaf: the last message of the active branch; None in an empty tree.
-        weight: of all messages held.
-        reruns: command → the parent of the answer it asks for, which becomes a sibling of the answers there.
+        weight: the weight of all messages together.
+        reruns: regenerate command → the parent of the requested answer, which becomes a sibling of the answers there.
     """
 
     messages: dict[str, Message] = field(default_factory=dict)
@@ -40,17 +44,16 @@ class MessageTree:
     reruns: dict[str, str | None] = field(default_factory=dict)
 
     def parent_for(self, given: str | None) -> str | None:
-        """The parent of a new message: the given one, by default the active leaf.
+        """The parent of a new message: the given one, or by default the active leaf.
 
-        One that is not held (forgotten, trimmed, never there) gives None: the branch begins with the new message. So no
-        cycle can arise.
+        Returns None if the given one is not in the tree; the new message then begins a branch. So no cycle can arise.
         """
         if given is None:
             return self.active_leaf
         return given if given in self.messages else None
 
     def add(self, message: Message, *, is_active: bool = True) -> None:
-        """Put a new message under its `parent_id`; its branch becomes the active one, unless a person chose another."""
+        """Add a message below its `parent_id`, and make its branch active if `is_active`."""
         self.messages[message.message_id] = message
         if is_active:
             self.active_leaf = message.message_id
@@ -59,7 +62,7 @@ class MessageTree:
             self._forget()
 
     def rewrite(self, message: Message, text: str, parts: list[Json] | None, event_id: str) -> None:
-        """Replace a held message's text and parts because of this event."""
+        """Replace a message's text and parts, as changed by the event with this ID."""
         self.weight -= message.weight
         message.text, message.parts, message.text_at = text, parts, event_id
         self.weight += message.weight
@@ -67,12 +70,12 @@ class MessageTree:
             self._forget()
 
     def erase(self, message: Message) -> None:
-        """Make a held message a tombstone."""
+        """Turn a message of the tree into a tombstone."""
         self.weight -= message.weight
         message.erase()
 
     def activate(self, message_id: str) -> None:
-        """Make the branch that ends in this message the active one; one that is not held changes nothing."""
+        """Make the branch that ends in this message active; an unknown message changes nothing."""
         if message_id in self.messages:
             self.active_leaf = message_id
 
@@ -87,7 +90,7 @@ class MessageTree:
         return path
 
     def is_on_active_branch(self, message_id: str) -> bool:
-        """True when the message is on the active branch."""
+        """True if the message is on the active branch."""
         name = self.active_leaf
         for _ in range(len(self.messages)):
             message = self.messages.get(name or "")
@@ -97,13 +100,13 @@ class MessageTree:
         return name == message_id
 
     def leaf_below(self, root: Message) -> str:
-        """The end of the branch this message is on: the active leaf, else the newest message below it."""
+        """The end of this message's branch: the active leaf if it is on that branch, otherwise the newest message below."""
         if self.active_leaf is not None and self.is_on_active_branch(root.message_id):
             return self.active_leaf
         return [message.message_id for message in self.subtree(root)][-1]
 
     def ask_again(self, command: str, parent_id: str | None) -> None:
-        """Remember that a command asked for another answer below this parent."""
+        """Remember that a command requested another answer below this parent."""
         self.reruns[command] = parent_id
         if len(self.reruns) > RERUNS_MAX:
             del self.reruns[next(iter(self.reruns))]
@@ -114,7 +117,7 @@ class MessageTree:
         return messages[-count:]
 
     def subtree(self, root: Message) -> Iterator[Message]:
-        """The message and all below it, parents first."""
+        """The message and all messages below it, parents first."""
         inside = {root.message_id}
         yield root
         for message in self.messages.values():
@@ -123,7 +126,7 @@ class MessageTree:
                 yield message
 
     def _forget(self) -> None:
-        """Keep the newest half, the messages shown, and answers still being written."""
+        """Drop the older half, except messages that are shown and answers in progress."""
         kept = {message.message_id for message in self.branch()}
         kept.update(message.message_id for message in self.messages.values() if message.is_open)
         count, weight = 0, 0
@@ -136,13 +139,13 @@ class MessageTree:
         self.weight = sum(message.weight for message in self.messages.values())
 
     def dump(self) -> dict[str, Json]:
-        """Everything `load_tree` needs."""
+        """The tree as JSON for `load_tree`."""
         messages: list[Json] = [message.dump() for message in self.messages.values()]
         return {"active_leaf": self.active_leaf, "reruns": {**self.reruns}, "messages": messages}
 
 
 def load_tree(value: dict[str, Any]) -> MessageTree:
-    """The tree that a dump was made from."""
+    """Restore a tree from its dump."""
     messages = {message.message_id: message for message in map(load_message, value["messages"])}
     weight = sum(message.weight for message in messages.values())
     return MessageTree(messages, value["active_leaf"], weight, value["reruns"])

@@ -1,9 +1,9 @@
-"""A projection: a named, versioned, pure fold of events into state, and the rendering of the newest items of a list. Pure.
+"""A projection: a named, versioned, pure fold of events into state, and the rendering of its lists within a size limit. Pure.
 
-All of them obey: `fold(all) == fold(rest, from=load(dump(fold(first k))))`, for every k, to the byte.
+Every projection obeys `fold(all) == fold(rest, from=load(dump(fold(first k))))`, for every k and byte for byte.
 
-Handlers change the state in place: a channel of 100,000 messages could not be folded otherwise in useful time. So a state
-has one owner; a second state is made from a `dump`. `projections.channel_state` names the projections of each
+Handlers change the state in place, because copying it for each event would make folding a channel of 100,000 messages too slow.
+So a state has one owner, and a copy is made by `dump` and `load`. `projections.channel_state` lists the projections of each
 kind of channel.
 """
 
@@ -20,32 +20,33 @@ from streams.events.declaration import Payload
 from streams.json_bytes import Json, JsonObject, to_json
 
 DURABLE_BYTES_MAX: Final = 229_376
-"""The durable part of a state: 256 KiB less 32 KiB for the live fields. Settings and open questions count first, the lists share
-the rest. A document's content is bounded by itself (`projections.documents`)."""
+"""Maximum size of the durable part of a state: 256 KiB less 32 KiB for the live fields. Settings and open questions come first,
+and the lists share the rest. A document's content has a limit of its own (`projections.documents`).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item as shown, and the ID of the newest event that holds all of it."""
+    """An item of a list as shown, and the ID of the newest event needed to build it."""
 
     event_id: str
     shown: JsonObject
 
 
 Lists = Mapping[str, Sequence[Item]]
-"""Field of `ChannelState` → its items, oldest first."""
+"""The lists of a state: field of `ChannelState` → its items, oldest first."""
 
 
 def items_of(shown: Sequence[JsonObject]) -> list[Item]:
-    """Items that carry the ID of their own event."""
+    """Wrap items that carry the ID of their own event."""
     return [Item(str(one["id"]), one) for one in shown]
 
 
 def render_within(fields: JsonObject, lists: Lists, bytes_max: int = DURABLE_BYTES_MAX) -> bytes:
-    """The fields and the newest of each list as one JSON object.
+    """Render the fields, and the newest items of each list, as one JSON object.
 
-    Each list gets an equal share of the space left. If older items are left out, `truncated` names the list, and the ID
-    `before` which the log has all of them: the one after the newest omitted event.
+    Each list gets an equal share of the remaining space. If older items are omitted, `truncated` has the list's name and
+    `before`: the ID right after the newest omitted event, so that the log before it contains all of them.
     """
     if not lists:
         return to_json(fields)
@@ -61,7 +62,7 @@ def render_within(fields: JsonObject, lists: Lists, bytes_max: int = DURABLE_BYT
 
 
 def _newest(items: Sequence[Item], bytes_max: int) -> list[bytes]:
-    """The newest items, oldest first, as many as fit in a row."""
+    """The newest items, oldest first, as many as fit into `bytes_max`."""
     kept: list[bytes] = []
     for item in reversed(items):
         piece = to_json(item.shown)
@@ -80,24 +81,24 @@ def _after(event_id: str) -> str:
 
 S = TypeVar("S")
 Home: TypeAlias = Channel | Kind
-"""The place a state belongs to; a bare kind is enough to fold."""
+"""The channel of a state; its kind alone is sufficient for folding."""
 Dumped: TypeAlias = Any
-"""A value out of our own dump, of the version its projection has now: only `load`, a codec, looks into it."""
+"""A value from a dump of the projection's current version; only `load` interprets it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Projection(Generic[S]):
-    """A projection as data: its handlers, and the rendering and dumping of its state.
+    """A projection as data: its handlers, and the rendering and serialisation of its state.
 
     Attributes:
-        version: raised when the same events give another state, or the dumped form changes.
-        model: the fields that `render` adds to `ChannelState`; the published schema is made of these.
-        handlers: event type → its effect on the state. A handler reads all it needs before it changes anything, and
-            raises BrokenEvent for a payload that violates its type's schema.
+        version: to be raised when the same events give a different state, or the dumped form changes.
+        model: the fields that `render` adds to `ChannelState`; the published schema is built from these models.
+        handlers: event type → the function that applies it to the state. A handler reads all it needs before it changes
+            anything, and raises BrokenEvent for a payload that violates its type's schema.
         render: the fields of this state in `ChannelState` (docs/protocol.md#state), except `lists`.
-        lists: the fields that may omit their oldest items.
-        dump: everything `load` needs, as JSON.
-        load: the state that a dump was made from; any other value raises KeyError, TypeError or ValueError.
+        lists: the fields whose oldest items may be omitted.
+        dump: converts the state to JSON, with everything that `load` needs.
+        load: restores a state from its dump; raises KeyError, TypeError or ValueError for any other value.
     """
 
     name: str
@@ -123,7 +124,7 @@ class Projection(Generic[S]):
 
 @dataclass(slots=True)
 class StatePart(Generic[S]):
-    """A projection and its state: a part of a channel's state."""
+    """A projection together with its state: one part of a channel's state."""
 
     projection: Projection[S]
     state: S
@@ -137,14 +138,14 @@ class StatePart(Generic[S]):
         return self.projection.render(self.state)
 
     def lists(self) -> Lists:
-        """The fields of this part that may omit their oldest items."""
+        """The fields of this part whose oldest items may be omitted."""
         return self.projection.lists(self.state)
 
     def dump(self) -> Json:
-        """Everything needed to continue from here."""
+        """The part as JSON, with everything needed to restore it."""
         return self.projection.dump(self.state)
 
 
 def kind_of(home: Home) -> Kind:
-    """The kind of channel a state belongs to."""
+    """The kind of the channel that a state belongs to."""
     return home.kind if isinstance(home, Channel) else home

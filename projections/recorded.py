@@ -1,9 +1,9 @@
-"""A stored event as folds read it: names and values instead of bytes, in the newest version of its type. Pure.
+"""A stored event in the form that folds read: parsed values, in the newest version of its type. Pure.
 
-`Entry` is for passing bytes on untouched; nothing here ever goes back on the wire.
+`streams.envelope.Entry` holds the same event as bytes to be passed on; a `Recorded` is never sent.
 
-Payloads were validated on arrival; one read back may be older, imported or damaged, so each field is checked
-once more by the functions below, and only the fields in use: unknown ones are ignored. A null counts as absent.
+Payloads were validated when they arrived, but a stored one may be older, imported or damaged. So the functions below check each
+field again when it is used; unused and unknown fields are ignored. A null counts as absent.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from streams.json_bytes import Json, JsonObject, parse
 from streams.times import milliseconds_of_text
 
 _ACTORS_MAX = 16_384
-"""Actors kept parsed: people write many events each. Smaller costs 1 µs an event, larger about 500 bytes an actor."""
+"""Maximum number of parsed actors that are cached, since one person writes many events. A smaller cache costs 1 µs per event, a
+larger one about 500 bytes per actor.
+"""
 
 
 class Recorded(NamedTuple):
-    """One event; `seq` is 0 for a live entry, `v` is the version it was stored in.
+    """One event; `seq` is 0 for an entry of the live lane, `v` is the version in which it was stored.
 
     `actor` is shared between events and must not be changed.
     """
@@ -38,20 +40,20 @@ class Recorded(NamedTuple):
 
     @property
     def at_ms(self) -> int:
-        """The time it was appended, in milliseconds since 1970."""
+        """The time at which it was appended, in milliseconds since 1970."""
         return ms_of_id(self.id)
 
     def item(self) -> JsonObject:
-        """The payload as an item of a list in state, with its event and cause where needed."""
+        """The payload as an item of a list in the state, with the event's ID and actor."""
         own: JsonObject = {"id": self.id, "actor": self.actor}
         return own | self.payload | own
 
 
 def recorded(entry: Entry) -> Recorded:
-    """Read a stored entry and upgrade its payload to the newest version of its type.
+    """Parse a stored entry and upgrade its payload to the newest version of its type.
 
     Raises:
-        BrokenEvent: it is damaged; or a field is not JSON, not an object, or of a version this code does not know.
+        BrokenEvent: the entry is damaged, a field is not a JSON object, or its version is unknown.
     """
     if entry.is_damaged:
         raise BrokenEvent(entry.id.decode(), "type unknown", "its bytes do not match their checksum")
@@ -69,7 +71,7 @@ def _lifted(name: str, version: int, payload: JsonObject) -> JsonObject:
 
 
 def _object(data: bytes) -> JsonObject:
-    """One JSON object; most entries have an empty `meta`, which needs no parser."""
+    """Parse one JSON object; most entries have an empty `meta`, which needs no parser."""
     if data == b"{}":
         return {}
     value: Json = parse(data)
@@ -85,12 +87,12 @@ def _actor(data: bytes) -> JsonObject:
 
 
 def broken(event: Recorded, problem: str) -> BrokenEvent:
-    """The error that describes the problem with this event."""
+    """Build the error for a problem with this event."""
     return BrokenEvent(event.id, event.type, problem)
 
 
 def text(event: Recorded, name: str) -> str:
-    """A field that must be a string."""
+    """The value of a field that must be a string."""
     value = event.payload.get(name)
     if isinstance(value, str):
         return value
@@ -98,7 +100,7 @@ def text(event: Recorded, name: str) -> str:
 
 
 def optional_text(event: Recorded, name: str) -> str | None:
-    """A field that is a string or absent."""
+    """The value of a field that must be a string or absent."""
     value = event.payload.get(name)
     if value is None or isinstance(value, str):
         return value
@@ -106,7 +108,7 @@ def optional_text(event: Recorded, name: str) -> str | None:
 
 
 def number(event: Recorded, name: str) -> int:
-    """A field that must be a whole number."""
+    """The value of a field that must be an integer."""
     value = event.payload.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -114,7 +116,7 @@ def number(event: Recorded, name: str) -> int:
 
 
 def optional_list(event: Recorded, name: str) -> list[Json] | None:
-    """A field that is a list or absent."""
+    """The value of a field that must be a list or absent."""
     value = event.payload.get(name)
     if value is None or isinstance(value, list):
         return value
@@ -122,7 +124,7 @@ def optional_list(event: Recorded, name: str) -> list[Json] | None:
 
 
 def object_field(event: Recorded, name: str) -> JsonObject:
-    """A field that must be an object."""
+    """The value of a field that must be an object."""
     value = event.payload.get(name)
     if isinstance(value, dict):
         return value
@@ -130,7 +132,7 @@ def object_field(event: Recorded, name: str) -> JsonObject:
 
 
 def optional_time_ms(event: Recorded, name: str) -> int | None:
-    """A field that is an RFC 3339 time or absent, as milliseconds since 1970."""
+    """The value of a field that must be an RFC 3339 time or absent, in milliseconds since 1970."""
     value = optional_text(event, name)
     if value is None:
         return None
@@ -141,7 +143,7 @@ def optional_time_ms(event: Recorded, name: str) -> int | None:
 
 
 def actor_name(event: Recorded) -> str:
-    """The actor in lists of people: a user's name, or `<kind>:<id>`, which no user's name can be."""
+    """The actor's name in lists of people: a user's name, or `<kind>:<id>`, which cannot be the name of a user."""
     kind, value = event.actor.get("kind"), event.actor.get("id")
     if isinstance(value, str):
         return value if kind == "user" else f"{kind}:{value}"

@@ -1,8 +1,8 @@
 """A team's feed of activities, and a person's inbox of unread notifications. Pure.
 
-Presence is live and not here. Notifications that were read leave the state and stay in the log. The fold's clock is
-the log's own: an unread notification is dropped when an event later than its `expires_at` is folded, so every fold of
-the same events drops the same.
+Presence is not part of it, because it is live. Notifications that were read leave the state but stay in the log. The fold takes
+the time from the log: an unread notification is dropped when an event later than its `expires_at` is folded, so every fold of
+the same events drops the same ones.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from streams.events.values import Count, Maybe
 from streams.json_bytes import Json, JsonObject
 
 ACTIVITIES_MAX: Final = 50
-"""Activities shown (docs/protocol.md#state); older ones are read by `channel.history`."""
+"""Maximum number of activities in the state (docs/protocol.md#state); `channel.history` returns older ones."""
 SHOWN_MAX: Final = 100
-"""Unread notifications shown, the newest (docs/protocol.md#state)."""
+"""Maximum number of unread notifications in the state (docs/protocol.md#state): the newest ones."""
 UNREAD_MAX: Final = 5_000
-"""Unread notifications held; `unread` stops there. The oldest beyond are given up, as nobody reads that inbox: the
-snapshot of one is about 300 bytes."""
+"""Maximum number of unread notifications kept and counted in `unread`; beyond it the oldest are dropped. One takes about 300
+bytes in a snapshot.
+"""
 
 
 class FeedFields(Payload):
@@ -42,7 +43,7 @@ class InboxFields(Payload):
 
 @dataclass(slots=True)
 class Feed:
-    """The newest activities, oldest first: each the payload with the event's `id` and `actor`."""
+    """The newest activities, oldest first: each is the payload with the event's `id` and `actor`."""
 
     activities: list[JsonObject] = field(default_factory=list)
 
@@ -84,12 +85,12 @@ TEAMS: Final = Projection(
     load=_load_feed,
     lists=_feed_lists,
 )
-"""`activities` of team channels."""
+"""The fold that provides `activities` of teams."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """An unread notification: its payload with the event's `id` and `actor`; its expiry in ms since 1970."""
+    """An unread notification: its payload with the event's `id` and `actor`, and its expiry in milliseconds since 1970."""
 
     shown: JsonObject
     collapse_key: str | None
@@ -101,8 +102,8 @@ class Inbox:
     """Unread notifications by event ID, oldest first.
 
     Attributes:
-        by_key: collapse key → the ID of the one unread notification with that key.
-        next_expiry_ms: the earliest `expires_at`, so that most events need no look at the others.
+        by_key: collapse key → the ID of the only unread notification with that key.
+        next_expiry_ms: the earliest expiry, so that most events need not check the others.
     """
 
     unread: dict[str, Notification] = field(default_factory=dict)
@@ -110,7 +111,7 @@ class Inbox:
     next_expiry_ms: int | None = field(default=None, compare=False)
 
     def add(self, event_id: str, item: Notification) -> None:
-        """Add a notification. It replaces an unread one with the same collapse key."""
+        """Add a notification, which replaces an unread one with the same collapse key."""
         if item.collapse_key is not None:
             self.remove(self.by_key.get(item.collapse_key, ""))
             self.by_key[item.collapse_key] = event_id
@@ -121,13 +122,13 @@ class Inbox:
             self.remove(next(iter(self.unread)))
 
     def remove(self, event_id: str) -> None:
-        """Remove one that was read, replaced, or has expired; an unknown one changes nothing."""
+        """Remove a notification that was read, replaced, or has expired; an unknown ID changes nothing."""
         item = self.unread.pop(event_id, None)
         if item is not None and item.collapse_key is not None:
             del self.by_key[item.collapse_key]
 
     def expire(self, at_ms: int) -> None:
-        """Drop the expired ones."""
+        """Drop the notifications that have expired by `at_ms`."""
         if self.next_expiry_ms is None or at_ms < self.next_expiry_ms:
             return
         timed = [(name, item.expires_at_ms) for name, item in self.unread.items() if item.expires_at_ms is not None]
@@ -146,7 +147,7 @@ def _notification(state: Inbox, event: Recorded) -> None:
 
 
 def _read(state: Inbox, event: Recorded) -> None:
-    """Mark as read: those named, or all up to one."""
+    """Remove the notifications that were read: those listed, or all up to one."""
     ids, up_to = optional_list(event, "ids"), optional_text(event, "up_to")
     read = [name for name in ids or () if isinstance(name, str)]
     if up_to is not None:
@@ -200,4 +201,4 @@ NOTIFICATIONS: Final = Projection(
     load=_load_inbox,
     lists=_inbox_lists,
 )
-"""`notifications` and `unread` of a person's inbox."""
+"""The fold that provides `notifications` and `unread` of a person's inbox."""

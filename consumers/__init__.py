@@ -1,1 +1,1 @@
-"""Reactions: what happens after an event is in the log."""
+"""Processing of stored events: handlers, agent runs, and the worker that executes them."""

@@ -1,7 +1,7 @@
-"""Named points where a test may make a worker fail. Pure: in production nothing happens there.
+"""Named points at which a test can make a worker fail. Pure: in production they do nothing.
 
-Each await after which a crash must not double or lose an effect has its point. Tests pass an object that raises, or kills the
-process, at one of them.
+Every await after which a crash must neither duplicate nor lose an effect has a point. A test passes an object that raises, or
+kills the process, at one of them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ POINTS: Final = (
     ),
     "run_after_turn",
 )
-"""Every point; a test enumerates them."""
+"""All points; a test goes through them."""
 
 
 class Faults(Protocol):
-    """Reacts to a point that is reached."""
+    """Reacts when the worker reaches a point."""
 
     def hit(self, point: str) -> None:
         """Called when the worker reaches `point`."""
 
 
 class NoFaults:
-    """Does nothing at any point."""
+    """Does nothing at every point."""
 
     def hit(self, point: str) -> None:
         """Does nothing."""

@@ -1,8 +1,8 @@
-"""The queue of segments over arq. The only module that imports arq.
+"""The queue of segments on arq. The only module that imports arq.
 
-An arq job only *takes* a segment: once the run's hash names this worker, the job is done, and the segment continues as a task
-of the worker. arq polls every unfinished job again and again (three round trips each, 20 times a second), and its
-retries know nothing of a run's attempts; see ops/decisions/0007-arq.md.
+An arq job only takes a segment: once the run's hash names this worker, the job is finished, and the segment continues as a task
+of the worker. A longer job would be expensive, because arq polls each unfinished job (three round trips, 20 times a second),
+and arq's retries do not match a run's attempts; see ops/decisions/0007-arq.md.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from streams.redis.log import Log
 
 JOB: Final = "take_segment"
 POLL_S: Final = 0.05
-"""Between polls for jobs of an agent: half of it is the mean delay of the first token."""
+"""Interval between polls for the jobs of an agent, in seconds; on average half of it delays an answer's first token."""
 POLLS_PER_S: Final = 100
-"""Polls per second, of all agents together: with more than five agents each is polled less often."""
+"""Maximum number of polls per second, for all agents together: with more than five agents each is polled less often."""
 TAKE_TIMEOUT_S: Final = 30
 _log = logging.getLogger(__name__)
 
 
 def dump_job(value: dict[str, Any]) -> bytes:
-    """A job as JSON, never pickle, here and in every pool."""
+    """Serialise a job as JSON, never as pickle; every arq pool uses it."""
     return json.dumps(value).encode()
 
 
@@ -47,17 +47,17 @@ def load_job(data: bytes) -> dict[str, Any]:
 
 
 def job_id(channel: Channel, run: RunView) -> str:
-    """`<channel path>:<run>:<segment>:<attempt>`; run ids are unique in their channel."""
+    """The job's ID: `<channel path>:<run>:<segment>:<attempt>`. A run's ID is unique only within its channel."""
     return f"{channel.path}:{run.run_id}:{run.segment}:{run.attempt}"
 
 
 def queue_of(agent: str) -> str:
-    """The agent's queue: one each, so that no worker takes a job it does not serve."""
+    """The agent's queue. Each agent has its own, so that no worker takes a job of an agent that it does not serve."""
     return f"{JOBS}:{agent}"
 
 
 def arq_pool(log: Log) -> ArqRedis:
-    """Arq's client, over the connections of the log's general client."""
+    """An arq client that uses the connections of the log's redis-py client."""
     return ArqRedis(
         log.redis.connection_pool, job_serializer=dump_job, job_deserializer=load_job, default_queue_name=JOBS
     )
@@ -70,7 +70,7 @@ class ArqJobs:
         self._pool = pool
 
     async def put(self, channel: Channel, run: RunView, *, again: str = "") -> None:
-        """See `Jobs.put`. arq answers None when the job is there already, which is what was wanted."""
+        """See `Jobs.put`. arq returns None if the job already exists, which is a success here."""
         name = job_id(channel, run) + again
         with in_our_errors():
             await self._pool.enqueue_job(
@@ -86,21 +86,24 @@ class ArqJobs:
 
 
 class LocalJobs:
-    """Implements `Jobs` for one worker: it takes at once the segments it serves and has room for; the queue holds the rest.
+    """Implements `Jobs` for one worker: it takes the segments it can run at once, and puts the others on the queue.
 
-    arq takes one job after the other, four round trips each: of 200 questions in one instant the last would wait for most
-    of a second (ops/decisions/0007-arq.md).
+    arq takes one job after the other, with four round trips each: if 200 messages arrived at once, the last one would wait for
+    most of a second (ops/decisions/0007-arq.md).
 
     Args:
-        take: takes the run's segment; False when it is not for this worker: it does not serve the agent, is full, or is
-            about to stop.
+        queue: the shared queue.
+        take: takes the run's segment; False if this worker does not serve the agent, is full, or is about to stop.
     """
 
     def __init__(self, queue: Jobs, take: Callable[[Channel, RunView], Awaitable[bool]]) -> None:
         self._queue, self._take = queue, take
 
     async def put(self, channel: Channel, run: RunView, *, again: str = "") -> None:
-        """See `Jobs.put`. When it returns the segment is taken or queued; only then is the event that asked for it handled."""
+        """See `Jobs.put`.
+
+        It returns once the segment is taken or queued; until then the event that requested it counts as unhandled.
+        """
         if again or not await self._take(channel, run):
             await self._queue.put(channel, run, again=again)
 
@@ -113,8 +116,10 @@ class JobTaker:
     """Takes queued jobs of one agent.
 
     Args:
-        agents: the number of agents this worker serves; they share the polls per second.
-        take: takes a segment, given its channel, run id, segment and attempt.
+        pool: the arq client.
+        agent: the agent's name.
+        agents: number of agents that this worker serves; they share the polls per second.
+        take: takes a segment, given its channel, run ID, segment and attempt.
     """
 
     def __init__(
@@ -139,29 +144,29 @@ class JobTaker:
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """The jobs being taken now."""
+        """The jobs that are being taken at the moment."""
         return list(self._worker.tasks.values())
 
     @property
     def is_allowed(self) -> bool:
-        """True while it takes jobs."""
+        """True if it may take jobs."""
         return self._worker.allow_pick_jobs
 
     def allow(self, *, is_allowed: bool) -> None:
-        """Takes jobs from now on, or leaves them to other workers."""
+        """Allow or forbid it to take jobs; if forbidden, other workers take them."""
         self._worker.allow_pick_jobs = is_allowed
 
     async def run(self) -> None:
-        """Takes jobs until cancelled.
+        """Take jobs until cancelled.
 
         Raises:
-            LogUnavailable: the queue is unreachable.
+            LogUnavailable: Redis is unreachable.
         """
         with in_our_errors():
             await self._worker.async_run()
 
     async def _take_job(self, _ctx: dict[Any, Any], path: str, run_id: str, segment: int, attempt: int) -> None:
-        """The arq job. If it fails, the reaper finds the run queued and puts another one."""
+        """The function that arq calls for a job. If it fails, the reaper finds the run still queued and puts another job."""
         try:
             await self._take(channel_from_path(path), run_id, segment, attempt)
         except LogUnavailable as error:

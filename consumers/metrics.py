@@ -1,6 +1,6 @@
-"""The metrics of a worker. Plain integers are counted where the work is done; Prometheus reads them when it asks.
+"""The metrics of a worker. Code increments plain integers; they are converted to Prometheus metrics on each scrape.
 
-Every metric is declared here with its unit and meaning. A label never holds a tenant, user or channel.
+Every metric is declared here with its unit and meaning. No label contains a tenant, user or channel.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class WorkerMetrics:
 
     def __init__(self) -> None:
         self.handled: Counter[tuple[str, str]] = Counter()
-        """(handler, done | retry | park) → events."""
+        """Number of events, by (handler, outcome); the outcome is done, retry or park."""
         self.backlog: dict[str, int] = {}
-        """Handler → events not done in this worker's partitions."""
+        """Number of unfinished events in this worker's partitions, by handler."""
         self.oldest_s: dict[str, float] = {}
-        """Handler → age of the oldest event that was read and is not done, seconds."""
+        """Age of the oldest event that was read and is not finished, in seconds, by handler."""
         self.runs_ended: Counter[str] = Counter()
         self.runs_active = 0
         self.runs_lost: Counter[str] = Counter()
-        """Runs the reaper took over: again | failed | expired | cancelled."""
+        """Runs that the reaper took over, by what it did: again, failed, expired or cancelled."""
         self.deltas = 0
         self.deltas_joined = 0
         self.fenced = 0
@@ -39,13 +39,13 @@ class WorkerMetrics:
         self.first_delta_sum_s = 0.0
 
     def first_delta(self, after_s: float) -> None:
-        """Counts a first delta that was stored `after_s` after the agent gave its text."""
+        """Count a first delta, stored `after_s` seconds after the agent yielded its text."""
         self.first_delta_counts[bisect_left(FIRST_DELTA_BOUNDS_S, after_s)] += 1
         self.first_delta_sum_s += after_s
 
 
 class ConsumerCollector(Collector):
-    """Reads one worker's metrics for Prometheus."""
+    """Converts one worker's metrics for Prometheus."""
 
     def __init__(self, metrics: WorkerMetrics, loops: Loops) -> None:
         self._metrics = metrics

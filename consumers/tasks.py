@@ -1,7 +1,7 @@
-"""Ends tasks reliably.
+"""Ends asyncio tasks reliably.
 
-A cancellation can be lost: when it meets a timeout that fires in the same turn, or a client library that turns it into a
-connection error. So a task that continues is cancelled again.
+A cancellation can be lost: when a timeout fires in the same turn of the event loop, or a client library turns it into a
+connection error. So a task that does not end is cancelled again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Final, cast
 AGAIN_S: Final = 0.5
 ROUNDS_MAX: Final = 20
 CANCEL_WAIT_S: Final = 2.0
-"""Time a cancelled agent or tool has to end before its coroutine is closed."""
+"""Time, in seconds, in which a cancelled agent or tool must end before its coroutine is closed."""
 _log = logging.getLogger(__name__)
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels the tasks and waits until they have ended, with whatever result."""
+    """Cancel the tasks and wait until they have ended, with whatever result."""
     left = {task for task in tasks if not task.done()}
     for _ in range(ROUNDS_MAX):
         if not left:
@@ -34,7 +34,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 async def end_or_close(tasks: Iterable[asyncio.Task[Any]], within_s: float) -> None:
-    """Cancels tasks that run other people's code, and closes those that do not end. Their exceptions are discarded."""
+    """Cancel tasks that run external code, and close those that do not end. Their exceptions are discarded."""
     left = set(tasks)
     for task in left:
         task.cancel()
@@ -46,15 +46,15 @@ async def end_or_close(tasks: Iterable[asyncio.Task[Any]], within_s: float) -> N
 
 
 def close_coroutine(task: asyncio.Task[Any]) -> None:
-    """Ends a task that ignores its cancellation by closing its coroutine.
+    """End a task that ignores its cancellation by closing its coroutine.
 
-    Left alone it would keep its process from ending: the loop is not closed before its last task.
+    Otherwise the process could not end, because the event loop is not closed before its last task.
     """
     _log.error("%s ignores its cancellation; its coroutine is closed", task.get_name())
     task.add_done_callback(_retrieve_exception)
     try:
         cast("Coroutine[Any, Any, Any]", task.get_coro()).close()
-    except (RuntimeError, ValueError) as error:  # it ignored this, too, or is running
+    except (RuntimeError, ValueError) as error:  # it ignored this as well, or is running
         _log.error("%s cannot be closed: %s", task.get_name(), error)
     task.cancel()
 

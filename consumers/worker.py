@@ -1,4 +1,4 @@
-"""The worker: handlers, jobs and reaper over one log, put together."""
+"""The worker: handlers, jobs and reaper on one log. This module creates and connects the parts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """The housekeeping in one worker's partitions."""
+    """Housekeeping in a worker's partitions: trimming, counting backlogs, finding lost work."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Upkeep:
         self._groups, self._readers, self._partitions, self._metrics = groups, readers, partitions, metrics
 
     async def turn(self) -> None:
-        """Trims, counts and looks for orphans once."""
+        """Trim the work streams, count the backlogs and look for lost work, once."""
         partitions = list(self._partitions())
         for partition in partitions:
             await self._groups.trim(partition)
@@ -91,10 +91,10 @@ class WorkerOptions:
 
     Attributes:
         handlers: further handlers, such as those of files.
-        segments_max: concurrent segments; further jobs stay in the queue for other workers.
-        drain_s: time for segments to finish at the end before they are handed over.
-        stall_max_s: time an agent may block the worker before its runs are left to other workers.
-        lease_ms: life of a run's lease. `partition_life_ms`: of a partition's. Tests shorten them.
+        segments_max: maximum number of concurrent segments; further jobs stay in the queue for other workers.
+        drain_s: time in which segments may finish at shutdown before they are handed over, in seconds.
+        stall_max_s: time for which an agent may block the worker before its runs are left to other workers, in seconds.
+        lease_ms: lifetime of a run's lease. `partition_life_ms` is that of a partition's. Tests shorten them.
     """
 
     redis_url: str
@@ -116,7 +116,7 @@ class WorkerOptions:
 
 
 class Worker:
-    """The parts of one worker. `start` starts them, `stop` hands over and ends them."""
+    """One worker. `start` starts its parts; `stop` hands over its runs and ends the parts."""
 
     def __init__(self, options: WorkerOptions, log: Log) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -172,7 +172,7 @@ class Worker:
         return GroupReader(delivery, self.groups, calls, self.name, options.block_ms)
 
     async def start(self) -> None:
-        """Starts everything. Returns when this worker has its first partitions and has announced its agents."""
+        """Start everything. Returns when this worker has its first partitions and has announced its agents."""
         notices = [AgentNotice(a.name, a.description, a.is_interactive) for a in self._options.agents.values()]
         await self._create_groups()
         await self._directory.announce(self.name, notices)
@@ -194,16 +194,16 @@ class Worker:
         await self.partitions.settled.wait()
 
     async def _create_groups(self) -> None:
-        """Creates every handler's group in all partitions, before any agent is announced.
+        """Create every handler's group in all partitions, before any agent is announced.
 
-        A new group begins after the events of the moment: created only with the first lease of its partition, it would miss what
-        was asked for since.
+        A new group starts with later events only. If it were created with the first lease of its partition, it would miss the
+        events between the announcement and that lease.
         """
         partitions = range(self.log.keys.partitions)
         await asyncio.gather(*(self.groups.ensure(at, one.name) for at in partitions for one in self.readers))
 
     async def stop(self) -> None:
-        """Takes no more segments, lets those under way finish for a while, hands over the rest, gives up the partitions."""
+        """Take no more segments, let the running ones finish for a while, hand over the rest, and release the partitions."""
         self.allow_jobs(is_allowed=False)
         await self.partitions.close()
         await self.held_runs.drain(self._options.drain_s)
@@ -214,7 +214,7 @@ class Worker:
         await self.abandon()
 
     async def abandon(self) -> None:
-        """Ends at once: nothing is handed over or given up, as if the process had been killed."""
+        """End at once without handing over or releasing anything, as if the process had been killed."""
         await self._renewal.stop()
         await self.log.loops.stop(*self._loops)
         await end_tasks([*self._segments, *(task for taker in self._takers for task in taker.tasks)])
@@ -227,14 +227,17 @@ class Worker:
         return [*away, *self.log.loops.troubles()]
 
     async def _take_here(self, channel: Channel, run: RunView) -> bool:
-        """Takes a segment without a job. False when it is for others: the agent is not served here, no room, about to stop."""
+        """Take a segment without a job.
+
+        False if this worker does not serve the agent, has no room or is about to stop.
+        """
         if run.agent not in self._options.agents or not self._has_room:
             return False
         await self._begin(channel, run.run_id, run.segment, run.attempt)
         return True
 
     async def _begin(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
-        """Takes a segment and runs it as a task, which continues when the caller is cancelled."""
+        """Take a segment and run it as a task, which continues if the caller is cancelled."""
         taking = asyncio.create_task(self.runner.take(channel, run_id, segment, attempt), name=f"take {run_id}")
         self._segments.add(taking)
         taking.add_done_callback(self._taken)
@@ -263,7 +266,7 @@ class Worker:
         return self._may_take and len(self._segments) < self._options.segments_max
 
     def allow_jobs(self, *, is_allowed: bool) -> None:
-        """Takes jobs while there is room, or leaves them all to other workers."""
+        """Allow taking jobs while there is room, or leave all jobs to other workers."""
         self._may_take = is_allowed
         self._update_takers()
 
@@ -275,7 +278,7 @@ def _report(task: asyncio.Task[None]) -> None:
 
 @asynccontextmanager
 async def running(options: WorkerOptions, log: Log | None = None) -> AsyncIterator[Worker]:
-    """A worker that runs inside the block, on its own log or a given one; `hub dev` and tests use it."""
+    """Run a worker for the duration of the block, on its own log or a given one; `hub dev` and tests use it."""
     own = log or await Log.open(options.redis_url, partitions=options.partitions, durability=options.durability)
     worker = Worker(options, own)
     try:
@@ -288,7 +291,7 @@ async def running(options: WorkerOptions, log: Log | None = None) -> AsyncIterat
 
 
 async def run(options: WorkerOptions, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
-    """Runs a worker until `stop` is set. `ready` is set when it works."""
+    """Run a worker until `stop` is set. `ready` is set when it has started."""
     async with running(options):
         if ready is not None:
             ready.set()

@@ -1,1 +1,1 @@
-"""Adapters that serve models and agents of other frameworks."""
+"""Adapters that let the hub serve models and agents of other frameworks."""

@@ -1,6 +1,6 @@
-"""An agent over any OpenAI-compatible server: streamed chat completions, with tools of the agent and of the client.
+"""An agent backed by any OpenAI-compatible server: streamed chat completions, with tools of the agent and of the client.
 
-Each response is recorded as a step, so a repeated run asks the model only for responses it does not have.
+Each response is recorded as a step, so a repeated run requests only the responses that are not recorded.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from consumers.agents import (
 from streams.json_bytes import Json, JsonObject, joined, to_json
 
 STALL_S: Final = 30.0
-"""A server that sends nothing for this long counts as lost."""
+"""A server that sends nothing for this long, in seconds, counts as lost."""
 CONNECT_S: Final = 10.0
 TRIES_MAX: Final = 3
-"""Tries before the first piece of text; after it, a retry would repeat text."""
+"""Maximum number of requests until the first piece of text arrives; after that, a retry would repeat text."""
 ROUNDS_MAX: Final = 16
-"""Responses in one run: a model that calls tools without end is stopped."""
+"""Maximum number of responses in one run; it stops a model that calls tools endlessly."""
 RECORDED_CHARACTERS: Final = 10_000
-"""Text of a response recorded with its step, which later rounds of a repeated run show to the model."""
+"""Maximum length of a response's text as recorded with its step; a repeated run shows it to the model in later rounds."""
 _AGAIN: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 _FINISH: Final[Mapping[str, FinishReason]] = {
     "stop": "stop",
@@ -50,7 +50,7 @@ END: Final = "[DONE]"
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call. `parameters` is its JSON Schema; with a `prompt` each call needs approval."""
+    """A function that the model may call. `parameters` is its JSON Schema; if `prompt` is set, each call requires an approval."""
 
     name: str
     description: str
@@ -62,11 +62,11 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAIAgent:
-    """Answers with a model behind an OpenAI-compatible server.
+    """Answers with a model on an OpenAI-compatible server.
 
     Attributes:
-        base_url: including `/v1`.
-        history: the number of messages of the branch to show to the model.
+        base_url: the server's URL, including `/v1`.
+        history: maximum number of messages of the branch that are sent to the model.
     """
 
     base_url: str
@@ -81,7 +81,7 @@ class OpenAIAgent:
     is_interactive: bool = True
 
     async def run(self, ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
-        """Asks the model and runs the tools it calls, until it has answered."""
+        """Requests responses and runs the tools they call, until the model has answered."""
         messages = await self._messages(ctx, given)
         timeout = httpx.Timeout(self.stall_s, connect=CONNECT_S)
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
@@ -95,7 +95,7 @@ class OpenAIAgent:
                         yield piece
                     known = response.recorded(RECORDED_CHARACTERS)
                 elif isinstance(known, dict) and known["text"]:
-                    yield str(known["text"])  # the log has it: the replay skips it
+                    yield str(known["text"])  # already in the log, so the replay skips it
                 found = await ctx.step(key, _Recorded(known))
                 calls = _calls(found, self.tools, given.client_tools)
                 if not calls:
@@ -109,7 +109,7 @@ class OpenAIAgent:
     async def _messages(self, ctx: Context, given: AgentInput) -> list[Json]:
         instructions = str(given.settings.get("instructions") or self.instructions)
         messages: list[Json] = [{"role": "system", "content": instructions}] if instructions else []
-        messages += [  # data, never instructions: it is shown as material of the user
+        messages += [  # marked as material of the user, because it is data and never instructions
             {"role": "user", "content": f"{item.get('description')}:\n{item.get('value')}"} for item in given.context
         ]
         past = await ctx.history(self.history) if given.parent else []
@@ -136,10 +136,10 @@ class OpenAIAgent:
         return body
 
     async def _stream(self, client: httpx.AsyncClient, body: JsonObject, response: Response) -> AsyncIterator[Item]:
-        """The response's pieces as they arrive.
+        """Yields the response's pieces as they arrive.
 
         Raises:
-            AgentFailed: the server refused, stalled or broke off.
+            AgentFailed: the server refused the request, stalled or broke the connection.
         """
         for left in reversed(range(TRIES_MAX)):
             is_begun = False
@@ -174,7 +174,7 @@ def _check(reply: httpx.Response) -> None:
 
 
 def _failure(error: Exception) -> AgentFailed:
-    """The error for users: never with the URL, the key or the server's own text."""
+    """The error as shown to users; it never contains the URL, the key or the server's own text."""
     if isinstance(error, AgentFailed):
         return error
     if isinstance(error, httpx.ReadTimeout):
@@ -188,7 +188,7 @@ def _failure(error: Exception) -> AgentFailed:
 
 @dataclass(frozen=True, slots=True)
 class _Recorded:
-    """A step that only records a known value."""
+    """A step function that only records a known value."""
 
     value: Json
 
@@ -220,7 +220,7 @@ async def _never(_args: JsonObject, _tool: object) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """Rejects arguments: the call ends in `invalid_args`, and the model gets the reason."""
+    """A validator that rejects all arguments: the call ends with `invalid_args`, and the model gets the reason."""
 
     why: str
 
@@ -229,7 +229,7 @@ class _Refusal:
 
 
 def _as_messages(found: Json, outcomes: Back) -> list[Json]:
-    """The response and the outcomes of its calls, as messages for the model."""
+    """Convert a recorded response and the outcomes of its calls to messages for the model."""
     rows = found.get("calls") if isinstance(found, dict) else []
     calls: list[Json] = [
         {"id": row["id"], "type": "function", "function": {"name": row["name"], "arguments": row["arguments"]}}
@@ -268,7 +268,7 @@ class CallInProgress:
 
 @dataclass(slots=True)
 class Response:
-    """A streamed response so far. `feed` takes the lines of the event stream."""
+    """The part of a streamed response received so far. `feed` takes the lines of the event stream."""
 
     text: str = ""
     calls: dict[int, CallInProgress] = field(default_factory=dict)
@@ -277,7 +277,7 @@ class Response:
     is_done: bool = False
 
     def feed(self, line: str) -> tuple[str, str]:
-        """Takes one line; returns its text and reasoning.
+        """Parse one line; returns the text and the reasoning in it.
 
         Raises:
             ValueError: the line is not valid.
@@ -315,7 +315,7 @@ class Response:
             call.arguments += str(function.get("arguments") or "")
 
     def recorded(self, text_max: int) -> JsonObject:
-        """The response as a step's result."""
+        """The response in the form recorded as a step's result."""
         calls: list[Json] = [
             {"id": call.call_id, "name": call.name, "arguments": joined(call.arguments)} for call in self.calls.values()
         ]
@@ -323,7 +323,7 @@ class Response:
 
 
 def arguments_of(text: str) -> JsonObject | None:
-    """A call's arguments; None when they are not a JSON object, which happens with models."""
+    """Parse a call's arguments; None if they are not a JSON object, which models sometimes produce."""
     try:
         value = json.loads(text or "{}")
     except ValueError:

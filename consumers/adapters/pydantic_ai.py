@@ -1,7 +1,8 @@
-"""Serves any pydantic-ai `Agent`. Needs the extra `pydantic-ai`; nothing else of the hub imports this module.
+"""Serves any pydantic-ai `Agent`. Requires the extra `pydantic-ai`; no other module of the hub imports this one.
 
-pydantic-ai runs its tools itself, so an agent is not replayed: its message history is its checkpoint. It is saved before a tool's
-outcome is recorded, so that a call whose outcome is in the log is never run again (ops/decisions/0006-runs.md).
+pydantic-ai runs its tools itself, so such an agent is not replayed: its message history is its checkpoint. The checkpoint is
+saved before a tool's outcome is recorded, so that a call whose outcome is in the log is never run again
+(ops/decisions/0006-runs.md).
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ OUTPUT_BYTES_MAX = 64 * 1024
 
 @dataclass(slots=True)
 class _Turn:
-    """The state of translating one run of the framework, one object a run."""
+    """The state of one translated pydantic-ai run: open calls, tool results and the final result."""
 
     called: list[str] = field(default_factory=list)
     returned: list[ToolReturnPart] = field(default_factory=list)
@@ -77,12 +78,13 @@ class _Turn:
 
 
 class PydanticAgent:
-    """A pydantic-ai agent as the hub serves it.
+    """Wraps a pydantic-ai agent so that the hub can serve it.
 
     Args:
-        agent: for approvals and external tools its `output_type` must include `DeferredToolRequests`.
+        agent: the agent; for approvals and external tools its `output_type` must include `DeferredToolRequests`.
+        description: a sentence about it, shown by `agent.list`.
+        history: maximum number of messages of the branch that are sent to the model.
         deps: makes the agent's dependencies for a run.
-        history: the number of messages of the branch to show to the model.
     """
 
     resumes = True
@@ -102,7 +104,7 @@ class PydanticAgent:
         self.description = description or f"{agent.name or 'An agent'} (pydantic-ai)"
 
     async def run(self, ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
-        """Runs the agent on its history, or continues from its checkpoint."""
+        """Runs the agent on the channel's history, or continues from its checkpoint."""
         turn, token = _Turn(), CancellationToken()
         options = await self._options(ctx, given)
         stopping = asyncio.create_task(_cancel_when(ctx.cancelled, token))
@@ -151,7 +153,7 @@ class PydanticAgent:
         self, ctx: Context, turn: _Turn, event: Any, all_messages: Callable[[], list[ModelMessage]]
     ) -> list[Item]:
         if isinstance(event, PartStartEvent) and event.index == 0:
-            turn.returned = []  # a new response: earlier returns are in its history
+            turn.returned = []  # a new response: earlier tool results are now in its history
         match event:
             case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
                 return [text]
@@ -203,7 +205,7 @@ def _checkpoint(
 
 
 def _results(kept: JsonObject, answers: dict[str, Answer]) -> DeferredToolResults | None:
-    """The answers to the calls the checkpoint waits for; denied unless somebody approved."""
+    """The answers to the calls that the checkpoint waits for; a call that nobody approved is denied."""
     approvals, calls = _ids(kept["approvals"]), _ids(kept["calls"])
     if not approvals and not calls:
         return None

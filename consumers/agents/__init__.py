@@ -1,7 +1,6 @@
-"""The agent API: everything an agent is written with.
+"""The agent API: everything needed to write an agent.
 
-```python
-from collections.abc import AsyncGenerator
+```python from collections.abc import AsyncGenerator
 
 from consumers.agents import AgentInput, Back, Context, Item
 

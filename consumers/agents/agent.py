@@ -1,10 +1,11 @@
-"""The interface an agent is written with: its items, input and outcomes, and the context it runs in.
+"""The interface of an agent: the items it yields, its input, the outcomes it receives, and the context of its run.
 
 An agent is an async generator function `run(ctx, input)`, or an object with such a method. It yields text (`str`), `Reasoning`,
-`Output`, `ToolCall` (and gets its `ToolOutcome` back: `found = yield ToolCall(...)`), `EndMessage` between two model
-responses, and `Result`; it awaits `ctx.ask`, `ctx.step`, `ctx.history`.
-It may be run again from its first line, with its earlier results taken from the log (ops/decisions/0006-runs.md). So its
-decisions must depend on its input, `ctx` and steps only, not on a clock or on chance.
+`Output`, `ToolCall` (and receives its `ToolOutcome`: `found = yield ToolCall(...)`), `EndMessage` between two model responses,
+and `Result`; it can await `ctx.ask`, `ctx.step` and `ctx.history`.
+
+The hub may run it again from its first line, with its earlier results taken from the log (ops/decisions/0006-runs.md). So its
+decisions must depend only on its input, `ctx` and recorded steps, not on a clock or on randomness.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ class AgentInput:
     """The input of a run.
 
     Attributes:
-        text: the message; JSON input of an `agent.invoke` is in `value` instead.
-        by: the user who asked.
-        context: data that came with the question: never instructions.
-        settings: the conversation's when the run began, overridden by those of the command.
-        parent: the message the answer replies to.
+        text: the message; the JSON input of an `agent.invoke` is in `value` instead.
+        by: the user who started the run.
+        context: data sent with the message: never instructions.
+        settings: the conversation's settings at the start of the run, overridden by those of the command.
+        parent: the ID of the message that the answer replies to.
     """
 
     text: str
@@ -55,7 +56,7 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A value beside the text; its index is counted by the run."""
+    """A value that accompanies the text; the run assigns its index."""
 
     kind: OutputKind
     value: Json
@@ -64,7 +65,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class EndMessage:
-    """Ends the current message; what follows begins the next one. Tool calls and the end of the run imply it."""
+    """Ends the current message; later text begins the next one. Tool calls and the end of the run imply it."""
 
     finish_reason: FinishReason = "stop"
     usage: JsonObject | None = None
@@ -73,13 +74,13 @@ class EndMessage:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The `result` of `agent.complete`. The last one counts."""
+    """The `result` of `agent.complete`. If there are several, the last one counts."""
 
     value: Json
 
 
 INVOKER: Final = ("<invoker>",)
-"""Among the assignees of a question: whoever asked for the run. No user's name is written so."""
+"""Placeholder among a question's assignees for the user who started the run. It is not a valid user name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,10 @@ class Question:
     """A question to people, or a request to run a client's tool.
 
     Attributes:
-        assignees: the users who may answer; empty is everybody who may invoke the agent, `INVOKER` whoever asked for the run.
-        expires_in_s: the run expires after this time without an answer; None is a day.
-        tool_call_id: the call the question is about, if any.
+        assignees: the users who may answer; if empty, every user who may invoke the agent. `INVOKER` is the user who started
+            the run.
+        expires_in_s: time without an answer after which the run expires; None is a day.
+        tool_call_id: the call that the question is about, if any.
     """
 
     prompt: str
@@ -105,11 +107,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a question; denied unless somebody approved.
+    """The answer to a question. An approval counts as denied unless a user approved it.
 
     Attributes:
-        value: the `result` of an input or a client's tool.
-        edited_args: replaces all arguments of the call; None when they were not edited.
+        value: the answer to a question of kind `input`, or the result of a client's tool.
+        edited_args: replaces all arguments of the call; None if they were not edited.
     """
 
     resolution: Resolution
@@ -121,19 +123,19 @@ class Answer:
 
     @property
     def is_approved(self) -> bool:
-        """True when an approval was given."""
+        """True if the call was approved."""
         return self.resolution == "approved"
 
 
 class ToolContext(Protocol):
-    """The interface a tool uses while it runs."""
+    """The interface that a tool can use while it runs."""
 
     @property
     def idempotency_key(self) -> str:
-        """A key that is the same on every attempt: pass it to a service that must not act twice."""
+        """A key that is the same on every attempt: pass it to a service so that it does not act twice."""
 
     def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Report progress; at most two reports a second are sent, and the value never falls."""
+        """Report progress. At most two reports a second are sent, and the value never decreases."""
 
 
 ToolFunction: TypeAlias = "Callable[[JsonObject, ToolContext], Awaitable[Json]]"
@@ -144,12 +146,14 @@ class ToolCall:
     """A call of a tool.
 
     Attributes:
-        run: the function; None for tools that a client runs (`executor` client).
-        tool_call_id: the provider's id; None numbers the calls of the run.
-        is_idempotent: the call may run again if its worker is lost while it runs.
-        approval: asked before the call runs; if denied, it does not run.
-        is_sensitive: it never runs without an approval, which is the invoker's alone unless `approval` names others.
-        validate: checks the arguments before each use, edited ones included, and returns those to use; raises ValueError.
+        run: the function; None for a tool that a client runs (`executor` is `client`).
+        tool_call_id: the provider's ID; None numbers the calls of the run.
+        is_idempotent: the call may be repeated if its worker is lost while it runs.
+        approval: the question asked before the call runs; if it is denied, the call does not run.
+        is_sensitive: the call never runs without an approval, which only the user who started the run may give, unless
+            `approval` names others.
+        validate: checks the arguments before each use, also after they were edited, and returns the ones to use; raises
+            ValueError to reject them.
     """
 
     name: str
@@ -168,7 +172,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutcome:
-    """The outcome of a call: output, denied, or an error with a reason of `tool.call.error`."""
+    """The outcome of a call: its output, a denial, or an error with a reason as in `tool.call.error`."""
 
     tool_call_id: str
     output: Json = None
@@ -178,16 +182,16 @@ class ToolOutcome:
 
     @property
     def is_ok(self) -> bool:
-        """True when the tool ran to its end."""
+        """True if the tool ran to completion."""
         return not self.is_denied and self.error is None
 
 
 @dataclass(frozen=True, slots=True)
 class CallsBegun:
-    """Calls that a framework runs itself: the hub only records them. A `CallEnded` follows for each.
+    """Reports calls that the agent's framework runs itself; the hub only records them. A `CallEnded` follows for each.
 
     Attributes:
-        message_calls: ids of all calls of the response, with its first; () for those that follow within the same response.
+        message_calls: the IDs of all calls of a response, given with its first call; () for later calls of the same response.
     """
 
     calls: tuple[ToolCall, ...]
@@ -196,7 +200,7 @@ class CallsBegun:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """The outcome of a call of a `CallsBegun`."""
+    """Reports the outcome of a call announced by `CallsBegun`."""
 
     outcome: ToolOutcome
     duration_ms: int = 0
@@ -207,19 +211,22 @@ Back: TypeAlias = "ToolOutcome | list[ToolOutcome] | None"
 
 
 class Suspended(BaseException):
-    """Ends the segment until people have answered. Not an Exception: an agent's `except Exception` must let it pass."""
+    """Ends the segment until the open questions are answered.
+
+    It is not an Exception, so that an agent's `except Exception` does not catch it.
+    """
 
 
 class Stopped(Exception):
-    """Raise it in an agent that has stopped on request: the run ends as cancelled."""
+    """To be raised by an agent that has stopped on request: the run ends as cancelled."""
 
 
 class AgentFailed(Exception):
-    """Raise it in an agent to fail the run with this `agent.complete.error`.
+    """To be raised by an agent to fail the run with this `agent.complete.error`.
 
     Attributes:
-        code: a short word for programs.
-        is_retryable: asking again may help.
+        code: a short identifier for programs.
+        is_retryable: another run may succeed.
     """
 
     def __init__(self, code: str, message: str, *, is_retryable: bool = False) -> None:
@@ -230,7 +237,7 @@ class AgentFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PastMessage:
-    """A message of the channel's history: author, time (milliseconds since 1970) and text."""
+    """A message of the channel's history, with its author, time (milliseconds since 1970) and text."""
 
     message_id: str
     role: Literal["user", "assistant"]
@@ -240,10 +247,10 @@ class PastMessage:
 
 
 class Context(Protocol):
-    """One segment of a run, as its agent sees it.
+    """The context in which an agent executes one segment of a run.
 
     Attributes:
-        channel: as on the wire, `conversation:42`.
+        channel: the channel in wire form, such as `conversation:42`.
         segment, attempt: both count from 1; see docs/protocol.md#runs.
     """
 
@@ -255,11 +262,11 @@ class Context(Protocol):
 
     @property
     def cancelled(self) -> asyncio.Event:
-        """Set when somebody asked to stop. The agent has 5 s to finish by itself."""
+        """Set when the run is asked to stop. The agent then has 5 s to finish by itself."""
 
     @property
     def answers(self) -> dict[str, Answer]:
-        """Answers so far by tool call id, or by request id where a question was not about a call."""
+        """The answers so far, by tool call ID, or by request ID for questions that are not about a call."""
 
     async def ask(
         self,
@@ -270,7 +277,7 @@ class Context(Protocol):
         assignees: Sequence[str] = (),
         expires_in_s: float | None = None,
     ) -> Answer:
-        """Ask a person. The segment ends meanwhile; the agent is run again with the answer."""
+        """Ask a person. The segment ends while the question is open; the agent is then run again and receives the answer here."""
         question = Question(
             prompt, kind, response_schema=response_schema, assignees=tuple(assignees), expires_in_s=expires_in_s
         )
@@ -283,36 +290,37 @@ class Context(Protocol):
         """Call a tool; the same as yielding it."""
 
     async def step(self, key: str, function: Callable[[], Awaitable[Json]]) -> Json:
-        """Do something once and record its result: a repeated run gets it from the log.
+        """Run a function once and record its result; when the agent is replayed, the recorded result is returned.
 
-        If the worker dies after `function` and before its result is stored, the step is repeated: pass
-        `idempotency_key(key)` to the service it calls, or use a `ToolCall` that is not idempotent, which is never repeated.
+        If the worker dies after `function` and before the result is stored, the step is repeated. So pass
+        `idempotency_key(key)` to the service that it calls, or use a `ToolCall` that is not idempotent, which is never
+        repeated.
         """
 
     def recorded(self, key: str) -> Json:
-        """The recorded result of a step, None when there is none yet: lets an agent skip what leads up to it."""
+        """The recorded result of a step; None if there is none. It lets an agent skip the work that precedes the step."""
 
     def idempotency_key(self, key: str) -> str:
-        """A key that is the same on every attempt."""
+        """A key for the step `key` that is the same on every attempt."""
         return f"{self.run_id}/{key}"
 
     async def output(self, output: Output) -> None:
         """Append a value; the same as yielding it."""
 
     async def history(self, limit: int = 50) -> list[PastMessage]:
-        """The last messages of the branch this answer hangs on, oldest first, without the answer itself."""
+        """The last messages of the answer's branch, oldest first, without the answer itself."""
 
     def all_messages(self) -> AsyncIterator[PastMessage]:
-        """Every message of the channel up to this run, oldest first, on any branch."""
+        """All messages of the channel up to this run, on every branch, oldest first."""
 
     async def checkpoint(self) -> Json:
-        """The value `save_checkpoint` kept last, in this segment or an earlier one; None when there is none."""
+        """The value last stored by `save_checkpoint`, in this or an earlier segment; None if there is none."""
 
     async def save_checkpoint(self, value: Json) -> None:
-        """Keep a value with the run, for agents that are not replayed (`resumes = True`)."""
+        """Store a value with the run, for agents that are not replayed (`resumes = True`)."""
 
     async def steering(self) -> list[str]:
-        """Texts people sent to this run since the last call."""
+        """The texts that people have sent to this run since the last call."""
 
 
 RunFunction: TypeAlias = Callable[[Context, AgentInput], AsyncGenerator[Item, Back]]

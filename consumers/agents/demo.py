@@ -1,7 +1,7 @@
 """The demo agent: answers questions about the channel's own history, without a model. `hub dev` serves it as `demo`.
 
-It is deterministic, so that tests can compare every word; it streams, searches with one tool and exports with another that asks
-first. It is an example of an agent, and is used in the same way as one with a model.
+It is deterministic, so that tests can compare every word. It streams text, searches with one tool, and exports with another
+that requires an approval. To the hub it is an agent like one with a model.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from consumers.agents.agent import (
 from streams.json_bytes import Json, JsonObject
 
 SHOWN_MAX: Final = 5
-"""Hits named one by one; more are counted."""
+"""Maximum number of hits listed individually; the others are only counted."""
 EXCERPT_CHARACTERS: Final = 160
 QUESTION_CHARACTERS: Final = 2_000
-"""A longer text is not read as a question."""
+"""Number of characters of a message that are searched for a question."""
 _WORD: Final = re.compile(r"[^\W\d_]{4,}")
 _COMMON: Final = frozenset(
     _WORD.findall(
@@ -58,19 +58,21 @@ _PATTERNS: Final = tuple(
     )
 )
 _COUNTED: Final = re.compile(rf"\b(did|has|have|does|from|by|of)\s+{_NAME}", re.IGNORECASE)
-"""The person after "how many". Searched once from there on: as part of the pattern it was tried again from every "how many"."""
+"""Matches the person after "how many". It is applied once, from there on; as part of the pattern it would be tried again at
+each "how many".
+"""
 _NOBODY: Final = frozenset(
     {"anyone", "anybody", "everyone", "everybody", "people", "messages", "we", "you", "there", "i"}
 )
 
 
 def time_text(at_ms: int) -> str:
-    """A time in UTC, for people."""
+    """A time in UTC, formatted for people."""
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def find(messages: Iterable[PastMessage], words: str, who: str | None) -> list[PastMessage]:
-    """Messages of people that contain the words in any case; of one person if one is named."""
+    """People's messages that contain the words, ignoring case; only those of `who` if given."""
     wanted = words.lower()
     name = who.lower() if who else None
     return [
@@ -81,7 +83,7 @@ def find(messages: Iterable[PastMessage], words: str, who: str | None) -> list[P
 
 
 def found_json(hits: Sequence[PastMessage]) -> JsonObject:
-    """The result of the search tool: the count, and the newest few."""
+    """The result of the search tool: the number of hits, and the newest few of them."""
     rows: list[Json] = [
         {"by": hit.by, "at_ms": hit.at_ms, "text": hit.text[:EXCERPT_CHARACTERS], "message_id": hit.message_id}
         for hit in hits[-SHOWN_MAX:]
@@ -90,7 +92,7 @@ def found_json(hits: Sequence[PastMessage]) -> JsonObject:
 
 
 def hits_text(found: JsonObject, words: str, who: str | None, *, is_last: bool) -> str:
-    """The search's result in sentences."""
+    """The search's result as sentences."""
     count, rows = found["count"], found["newest"]
     about = f" about “{words}”" if words else ""
     name = who or "Nobody"
@@ -112,7 +114,7 @@ def _at(row: JsonObject) -> str:
 
 
 def count_text(messages: Iterable[PastMessage], who: str | None) -> str:
-    """The number of messages, by author."""
+    """The number of messages by author, as text."""
     by_author = Counter(one.by for one in messages if one.role == "user")
     total = sum(by_author.values())
     if who is not None:
@@ -124,7 +126,7 @@ def count_text(messages: Iterable[PastMessage], who: str | None) -> str:
 
 
 def summary_text(messages: Sequence[PastMessage]) -> str:
-    """The channel in numbers: period, authors, frequent words, the busiest hour, the longest silence."""
+    """The channel in numbers, as text: period, authors, frequent words, the busiest hour, the longest silence."""
     people = [one for one in messages if one.role == "user"]
     if not people:
         return "Nothing has been said here yet."
@@ -147,7 +149,7 @@ def summary_text(messages: Sequence[PastMessage]) -> str:
 
 
 def table(messages: Sequence[PastMessage]) -> str:
-    """The history as comma-separated lines, quotes doubled."""
+    """The history as comma-separated lines, with doubled quotes."""
     rows = [f'{time_text(one.at_ms)},{one.by},"{one.text.replace(chr(34), chr(34) * 2)}"' for one in messages]
     return "\n".join(["time,by,text", *rows])
 
@@ -163,14 +165,14 @@ HELP: Final = """I answer questions about this channel, by searching and countin
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The number of messages, of one person or of all."""
+    """Asks for the number of messages, of one person or of all."""
 
     who: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    """The authors of messages with `words`; `who` narrows it to one person, `is_last` to the newest time."""
+    """Asks for messages with `words`; `who` restricts it to one person, `is_last` to the most recent message."""
 
     words: str
     who: str | None = None
@@ -179,24 +181,27 @@ class Find:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The channel in numbers."""
+    """Asks for the channel in numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The history as a table. Everybody who can read the channel sees it, so approval is asked for first."""
+    """Asks for the history as a table, which requires an approval, because everybody who can read the channel will see it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """Anything else."""
+    """Any other message; the answer is a help text."""
 
 
 Asked: TypeAlias = Count | Find | Summary | Export | Help
 
 
 def read_question(text: str, by: str) -> Asked:
-    """The first kind of question that fits. "I" and "me" are the user who asks. Only the beginning of a long text is read."""
+    """Recognise the kind of question; the first that matches counts. "I" and "me" stand for `by`.
+
+    Only the beginning of a long text is read.
+    """
     text = text[:QUESTION_CHARACTERS]
     for pattern, kind in _PATTERNS:
         if (found := pattern.search(text)) is not None:
@@ -239,13 +244,13 @@ def _words(text: str | None) -> str:
 
 
 PACE_S: Final = 0.015
-"""Between words, so that streaming can be seen: about 65 words a second."""
+"""Pause between words, in seconds, so that streaming is visible: about 65 words a second."""
 EXPORT_BYTES_MAX: Final = 48 * 1024
-"""An output may have 64 KiB as JSON; quotes and line ends are escaped there."""
+"""Maximum size of an export: below the 64 KiB of JSON that an output may have, because quotes and line ends are escaped."""
 
 
 class DemoAgent:
-    """Answers who wrote what, when and how often in this channel. Ask it for help."""
+    """Answers questions about who wrote what, when and how often in this channel; `help` lists examples."""
 
     description = "Answers questions about this channel's history: who wrote what, when, how often; summary and export."
     is_interactive = True
@@ -254,7 +259,7 @@ class DemoAgent:
         self._pace_s = pace_s
 
     async def run(self, ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
-        """Reads the question, searches, answers."""
+        """Reads the question, runs a tool and streams the answer."""
         match read_question(given.text or str(given.value or ""), given.by):
             case Find(words, who, is_last):
                 yield "Let me look. "
@@ -278,7 +283,7 @@ class DemoAgent:
             yield piece
 
     async def _streamed(self, text: str) -> AsyncIterator[str]:
-        """The text word by word, blanks with the word before."""
+        """Yields the text word by word; each word includes the following space."""
         for piece in re.findall(r"\S+\s*|\s+", text):
             yield piece
             await asyncio.sleep(self._pace_s)
@@ -314,7 +319,7 @@ def _worded(outcome: Back, words: str, who: str | None, *, is_last: bool) -> str
 
 
 async def _messages(ctx: Context, given: AgentInput) -> list[PastMessage]:
-    """Every message before the question itself, also when it is asked again."""
+    """All messages before the question itself, even when the question is being answered again."""
     messages: list[PastMessage] = []
     async for one in ctx.all_messages():
         if one.message_id == given.parent:

@@ -1,4 +1,4 @@
-"""Loads the agents that HUB_AGENTS names by import path, and checks each once."""
+"""Loads the agents that HUB_AGENTS names by import path, and checks their form."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ DESCRIPTION_MAX = 500
 
 
 class AgentRefused(StreamsError):
-    """The object an import path names cannot be served as an agent; the text names it and the reason."""
+    """The object at an import path cannot be served as an agent; the text has the path and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServedAgent:
-    """An agent a worker serves.
+    """An agent that a worker serves.
 
     Attributes:
         resumes: it keeps checkpoints of its own and is not replayed.
-        is_interactive: it may ask people.
+        is_interactive: it may ask people questions.
     """
 
     name: str
@@ -35,16 +35,16 @@ class ServedAgent:
 
 
 def load_agents(paths: Mapping[str, str]) -> dict[str, ServedAgent]:
-    """Agents by name; a path is `module:object`, the object may have dots.
+    """Load agents by name; a path is `module:object`, and the object may contain dots.
 
     Raises:
-        AgentRefused: it cannot be imported, or is neither an async generator function nor an object with one named `run`.
+        AgentRefused: an agent cannot be imported, or is neither an async generator function nor an object with one named `run`.
     """
     return {name: served(name, _import(name, path)) for name, path in paths.items()}
 
 
 def served(name: str, found: Any) -> ServedAgent:
-    """The agent under this name, as a worker serves it.
+    """Check an agent and wrap it for serving under this name.
 
     Raises:
         AgentRefused: see `load_agents`.

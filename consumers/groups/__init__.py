@@ -1,1 +1,1 @@
-"""Consumer groups: delivery, partitions, retries, and parking."""
+"""Processing of work through consumer groups: partitions, delivery, retries and parking."""

@@ -1,6 +1,6 @@
-"""Handles one event from reading it to acknowledging it: attempts, delays, parking, and effects appended once.
+"""Processes one event from reading to acknowledgement: attempts, delays, parking, and effects that are appended once.
 
-The group reader decides which worker does it, and in which order.
+`streams.redis.groups` reads and acknowledges; the group reader decides which worker processes an event, and in which order.
 """
 
 from __future__ import annotations
@@ -32,17 +32,19 @@ from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log
 
 UNAVAILABLE_DELAY_S = 0.25
-"""Between tries while Redis is unreachable, which does not count as an attempt."""
+"""Delay between attempts while Redis is unreachable; such an attempt does not count."""
 REFUSED_DELAY_S = 5.0
-"""Between tries while Redis refuses what belongs to the delivery itself, which an operator has to mend."""
+"""Delay between attempts while Redis refuses a command of the delivery itself, which an operator has to fix."""
 CHANNELS_MAX = 64
-"""Events handled concurrently. More would only queue at Redis; handlers wait there, not on the processor."""
+"""Maximum number of events handled concurrently. More would only queue at Redis, because handlers wait for Redis and use little
+CPU.
+"""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Handles the work of one handler."""
+    """Processes the work of one handler."""
 
     log: Log
     groups: Groups
@@ -53,11 +55,11 @@ class Delivery:
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHANNELS_MAX))
 
     async def settle(self, work: Work, token: int, consumer: str) -> bool:
-        """Handles an event until it is done or parked. False when another worker has taken the partition over.
+        """Process an event until it is done or parked. False if another worker has taken over the partition.
 
-        What Redis refuses is tried again, too: to go on with the next event would be to leave this one behind.
+        A command that Redis refuses is repeated, too: continuing with the next event would skip this one.
 
-        Cancelled at any await, it leaves the work pending: the next worker of the partition does it again.
+        If cancelled at any await, the work stays pending, and the partition's next worker repeats it.
         """
         attempt: int | None = work.attempts or None
         while True:
@@ -93,7 +95,7 @@ class Delivery:
     async def _decide(self, work: Work, attempt: int) -> Outcome:
         if attempt > self.policy.attempts_max:
             return Park(f"given up after {attempt - 1} attempts, none of which finished")
-        async with self.slots:  # not while it sleeps: many failing channels must not block the others
+        async with self.slots:  # not held while waiting for a retry: many failing channels must not block the others
             outcome = await self._attempt(work)
         if isinstance(outcome, Retry):
             return self.policy.decide(FailureContext(attempt, outcome.reason), random.random(), outcome.after_s)

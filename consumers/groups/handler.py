@@ -1,7 +1,7 @@
-"""The interface of handlers: each takes one event and returns a decision, which the delivery carries out.
+"""The interface of handlers: a handler takes one event and returns a decision, which the delivery carries out.
 
-A handler never acknowledges, sleeps or parks. It adds to the log only through `Effects`, which derives the idempotency key, so
-handling an event again adds nothing.
+A handler never acknowledges, sleeps or parks. It appends only through `Effects`, which derives idempotency keys, so that
+handling an event again appends nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streams.redis.log import Log
 
 
 class StartFrom(StrEnum):
-    """The position a new handler starts from."""
+    """The position at which a new handler starts."""
 
     NOW = "now"
     BEGINNING = "beginning"
@@ -30,12 +30,12 @@ class StartFrom(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The event is handled, or needed no reaction."""
+    """The event was handled, or needed no reaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Handle the event again, after the policy's delay if `after_s` is None; later events of the channel wait meanwhile."""
+    """Handle the event again, after the policy's delay if `after_s` is None; later events of the channel wait until then."""
 
     reason: str
     after_s: float | None = None
@@ -43,7 +43,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Give up on the event, and keep it with the reason for an operator."""
+    """Give up on the event, and store it with the reason for an operator."""
 
     reason: str
 
@@ -54,7 +54,7 @@ DONE = Done()
 
 @dataclass(frozen=True, slots=True)
 class FailureContext:
-    """The failure of an attempt. `attempt` counts from 1 and outlives the worker."""
+    """A failed attempt. `attempt` counts from 1 and is kept when another worker takes over."""
 
     attempt: int
     reason: str
@@ -69,35 +69,35 @@ class Source:
 
     @property
     def id(self) -> str:
-        """The event's id, which is the `causation` of its effects."""
+        """The event's ID, which becomes the `causation` of its effects."""
         return self.event.id
 
     @property
     def correlation(self) -> str:
-        """The first event of the chain: the event's correlation, or its own id."""
+        """The ID of the first event of the chain: the event's correlation, or its own ID."""
         found = self.event.meta.get("correlation")
         return found if isinstance(found, str) else self.event.id
 
     @property
     def actor(self) -> str:
-        """The id of the actor."""
+        """The ID of the actor."""
         return str(self.event.actor.get("id", ""))
 
     def is_by(self, user: str) -> bool:
-        """True when this person is the actor; an agent of the same name is somebody else."""
+        """True if this user is the actor; an agent of the same name is a different actor."""
         return (self.event.actor.get("kind"), self.actor) == ("user", user)
 
     @property
     def payload(self) -> JsonObject:
-        """The payload in its newest version."""
+        """The payload in the newest version of its type."""
         return self.event.payload
 
 
 class Effects:
-    """Appends the effects of a handler, each once: its key is derived from handler, channel, event and position.
+    """Appends the effects of a handler, each once: an idempotency key is derived from handler, channel, event and position.
 
-    One is made for every attempt, so that positions count from 0 again. Keys have a slash, which ids chosen by clients cannot
-    have: nobody can use up a handler's key beforehand.
+    Every attempt has an object of its own, so that positions count from 0 again. The keys contain a slash, which command IDs of
+    clients cannot, so no client can occupy a handler's key beforehand.
     """
 
     def __init__(self, log: Log, faults: Faults, handler: str, source: Source) -> None:
@@ -117,13 +117,16 @@ class Effects:
         guards: tuple[Guard, ...] = (),
         key: str = "",
     ) -> Appended:
-        """Appends an event that follows from the source; `key` names it where its position may be another one next time.
+        """Appends an event that follows from the source.
+
+        If its position may differ between attempts, `key` identifies it instead.
 
         Raises:
             InvalidPayload: the catalogue has no such event, or it names a file that is not ready in the channel.
             GuardRefused: a guard did not hold.
-            IdempotencyConflict: this handler appended something else at this position before: it is not deterministic.
-            LogUnavailable: not confirmed; the event will be handled again.
+            IdempotencyConflict: an earlier attempt appended a different event at this position: the handler is not
+                deterministic.
+            LogUnavailable: the append was not confirmed; the event will be handled again.
         """
         declared, value, data = appendable(channel, type_, payload)
         if named := [one for one in references(declared, value) if one.kind == "file"]:
@@ -149,33 +152,34 @@ class Effects:
 
 
 class EventHandler(Protocol):
-    """Reacts to some types of event: one event of a channel at a time, in the channel's order."""
+    """Reacts to some types of event. The events of a channel are passed to it one at a time and in order."""
 
     @property
     def name(self) -> str:
-        """The name of the consumer group, metrics and keys: never change it."""
+        """The name of its consumer group, in metrics and in keys; it must never change."""
 
     @property
     def types(self) -> frozenset[str]:
-        """The event types it handles; all must be `is_wanted` in the catalogue."""
+        """The event types that it handles; all must be `is_wanted` in the catalogue."""
 
     @property
     def start_from(self) -> StartFrom:
-        """The position it starts from when it is new."""
+        """The position at which it starts when it is new."""
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
-        """Reacts to the event. An exception counts as a failed attempt, and the policy decides."""
+        """Reacts to the event. An exception counts as a failed attempt, for which the retry policy decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Retries with growing, bounded delays and a bound on attempts. Pure: the jitter is passed in.
+    """Decides on retries: growing, bounded delays and a maximum number of attempts. Pure: the jitter is passed in.
 
     Attributes:
-        attempts_max: attempts before the work is parked. Five cover about 40 s: a Redis failover, a restarted provider.
-        first_s: delay before the second attempt.
+        attempts_max: attempts before the work is parked. Five cover about 40 s, such as a Redis failover or a provider's
+            restart.
+        first_s: delay before the second attempt, in seconds.
         factor: multiplies each further delay.
-        longest_s: the longest delay, during which the channel stands still.
+        longest_s: maximum delay, in seconds, during which the channel's later events wait.
     """
 
     attempts_max: int = 5
@@ -184,12 +188,12 @@ class RetryPolicy:
     longest_s: float = 30.0
 
     def delay_s(self, attempt: int, jitter: float) -> float:
-        """The delay after this attempt, in seconds. `jitter` in [0, 1) spreads it between half and the whole."""
+        """The delay after this attempt, in seconds. `jitter` in [0, 1) spreads it between half of it and all of it."""
         whole = min(self.first_s * self.factor ** max(0, attempt - 1), self.longest_s)
         return whole * (0.5 + jitter / 2)
 
     def decide(self, context: FailureContext, jitter: float, after_s: float | None = None) -> Retry | Park:
-        """A retry with its delay, or parking when the attempts are used up."""
+        """Decide after a failed attempt: a retry with its delay, or parking once the attempts are used up."""
         if context.attempt >= self.attempts_max:
             return Park(f"{context.reason} (attempt {context.attempt} of {self.attempts_max})")
         return Retry(context.reason, self.delay_s(context.attempt, jitter) if after_s is None else after_s)

@@ -1,6 +1,7 @@
-"""The partitions a worker handles: leases with a TTL, shared evenly among the live workers.
+"""The partitions that a worker handles: leases with a limited lifetime, shared evenly among the running workers.
 
-A channel's events are handled one at a time because its partition has one worker; a dead worker is replaced when its leases end.
+A channel's events are handled one at a time because its partition has one worker. A dead worker is replaced when its leases
+expire.
 """
 
 from __future__ import annotations
@@ -15,27 +16,32 @@ from streams.errors import LogUnavailable
 from streams.records.leases import Leases
 
 LIFE_MS: Final = 6_000
-"""Time a partition stands still after its worker was killed. A shorter lease could end during a long garbage collection."""
+"""Lifetime of a partition's lease, and so the time that its work waits after its worker was killed. A shorter lease could
+expire during a long garbage collection.
+"""
 RENEWALS: Final = 1 / 3
-"""The fraction of its life after which a lease is renewed: two renewals may fail before it is lost."""
+"""Fraction of its lifetime after which a lease is renewed: two renewals may fail before it is lost."""
 _log = logging.getLogger(__name__)
 
 
 class PartitionWorker(Protocol):
-    """A part of the worker that works in its partitions: a group reader or the reaper."""
+    """A part of the worker that works on its partitions: a group reader or the reaper."""
 
     async def take(self, partition: int, token: int) -> None:
-        """Begins with a partition; its `token` rises with each new worker."""
+        """Start working on a partition; `token` increases with each new worker."""
 
     async def leave(self, partition: int, *, is_lost: bool) -> None:
-        """Stops with a partition: at once if it was lost, else after the work under way."""
+        """Stop working on a partition: at once if it was lost, otherwise after the work in progress."""
 
 
 class Partitions:
-    """Takes and keeps this worker's share of the partitions.
+    """Takes this worker's share of the partitions and renews the leases.
 
     Args:
-        life_ms: life of a lease; tests shorten it.
+        leases: the leases of this worker.
+        count: the number of partitions.
+        members: the parts of the worker that work on them.
+        life_ms: lifetime of a lease; tests shorten it.
     """
 
     def __init__(self, leases: Leases, count: int, members: Sequence[PartitionWorker], life_ms: int = LIFE_MS) -> None:
@@ -43,7 +49,7 @@ class Partitions:
         self._count = count
         self._members = members
         self._life_ms = life_ms
-        self._first = hash(leases.worker) % count  # workers begin at different places and so collide less
+        self._first = hash(leases.worker) % count  # workers start at different partitions, so that they collide less
         self._is_closing = False
         self._turning = asyncio.Lock()
         self.held: dict[int, int] = {}
@@ -52,24 +58,24 @@ class Partitions:
 
     @property
     def every_s(self) -> float:
-        """The pause between two turns."""
+        """The interval between two turns, in seconds."""
         return self._life_ms / 1000 * RENEWALS
 
     async def turn(self) -> None:
-        """Renews what is held and takes what is missing of the share; nothing after `close`.
+        """Renew the held partitions and take those missing from the share; does nothing after `close`.
 
         Raises:
-            LogUnavailable: Redis is unreachable; leases may have ended.
+            LogUnavailable: Redis is unreachable; leases may have expired.
         """
         async with self._turning:
             if not self._is_closing:
                 await self._turn()
 
     async def close(self) -> None:
-        """Finishes the work under way and gives up every partition, so that other workers need not wait."""
+        """Finish the work in progress and release every partition, so that other workers need not wait."""
         self._is_closing = True
         with contextlib.suppress(LogUnavailable):
-            async with self._turning:  # a turn under way would retake what is given up here
+            async with self._turning:  # otherwise a running turn would take back the partitions released here
                 await self._leases.sign_out()
                 await _all(map(self._release, list(self.held)))
 
@@ -98,7 +104,7 @@ class Partitions:
                     await self._take(partition, token)
             except LogUnavailable:
                 raise
-            except Exception as error:  # what one partition refuses must not hold up the others
+            except Exception as error:  # an error in one partition must not hold up the others
                 failure = error
         if failure is not None:
             raise failure
@@ -108,9 +114,9 @@ class Partitions:
         try:
             await _all(member.take(partition, token) for member in self._members)
         except BaseException:
-            del self.held[partition]  # half taken is not taken: the next turn tries again
+            del self.held[partition]  # only some members have taken it: the next turn tries again
             await self._notify_left(partition, is_lost=True)
-            with contextlib.suppress(LogUnavailable):  # then the lease ends by itself
+            with contextlib.suppress(LogUnavailable):  # the lease then expires by itself
                 await self._leases.release_partition(partition)
             raise
 
@@ -124,7 +130,7 @@ class Partitions:
 
 
 async def _all(works: Iterable[Awaitable[None]]) -> None:
-    """Waits for the end of every one, and raises the first failure only then: nothing goes on behind the caller's back."""
+    """Wait until all have ended, and only then raise the first failure, so that nothing continues in the background."""
     ends = await asyncio.gather(*works, return_exceptions=True)
     for end in ends:
         if end is not None:

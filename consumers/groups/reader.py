@@ -1,7 +1,8 @@
-"""Reads one handler's work: a channel's events one at a time and in order, channels concurrently, within bounds.
+"""Reads one handler's work: a channel's events one at a time and in order, channels concurrently, within limits.
 
-Older work comes first, always: work that was delivered to somebody else, or in a reply that was lost, is claimed before newer work
-of its partition is handed out. Redis delivers in order, so whoever holds newer work finds the older one pending.
+Older work always comes first: work that was delivered to another consumer, or in a reply that was lost, is claimed before newer
+work of its partition is handed out. Redis delivers in order, so any older unfinished work is pending when newer work has been
+read.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from streams.redis.calls import Calls
 from streams.redis.groups import GroupLost, Groups, Work
 
 IN_HAND_MAX = 1_000
-"""Work read and not done. A worker that dies leaves at most this much to its successor."""
+"""Maximum amount of work read but not finished, and so the most that a dying worker leaves to its successor."""
 READ_MAX = 200
 BLOCK_MS = 1_000
-"""Longest wait for work; giving up a partition waits as long, for a read that may still return some of its work."""
+"""Longest wait for work. Releasing a partition waits as long, because a read in progress may still return some of its work."""
 ORPHAN_IDLE_MS = 15_000
-"""Work delivered to this worker and under way nowhere after this time was lost between Redis and a dead connection."""
+"""Work delivered to this worker that is not in progress after this time, in milliseconds, was lost with a broken connection."""
 _log = logging.getLogger(__name__)
 
 
 class GroupReader:
-    """Reads one group's work in its worker's partitions, and has it handled.
+    """Reads one group's work in its worker's partitions and passes it to the delivery.
 
-    It reads under a name of its own, and under another one after a reply that was lost: what is pending under any other name than
-    the present one is not known here.
+    The consumer name is the worker's; after a lost reply it gets a new suffix. So work pending under any other name is known
+    not to be in progress here and can be claimed.
     """
 
     def __init__(self, delivery: Delivery, groups: Groups, calls: Calls, worker: str, block_ms: int = BLOCK_MS) -> None:
@@ -54,7 +55,7 @@ class GroupReader:
 
     @property
     def name(self) -> str:
-        """The handler's name, which is the group's."""
+        """The handler's name, which is also the group's."""
         return self._delivery.handler.name
 
     @property
@@ -67,17 +68,17 @@ class GroupReader:
         return f"{self._worker}-{self._losses_count}" if self._losses_count else self._worker
 
     async def take(self, partition: int, token: int) -> None:
-        """Begins with a partition: first the unfinished work of its last worker, then new work."""
+        """Start working on a partition: first the unfinished work of its previous worker, then new work."""
         await self._groups.ensure(partition, self.name)
         if self._delivery.handler.start_from is StartFrom.BEGINNING:
             await self._groups.add_history(partition, self.name, self._delivery.handler.types)
         found = await self._claim(partition)
-        self._tokens[partition] = token  # not earlier: a read would hand out newer work before what is claimed here
+        self._tokens[partition] = token  # not earlier, because a read would hand out newer work before the claimed work
         await self._hand_out(found)
         self._changed.set()
 
     async def leave(self, partition: int, *, is_lost: bool) -> None:
-        """Stops with a partition: at once if it was lost, else after the work under way."""
+        """Stop working on a partition: at once if it was lost, otherwise after the work in progress."""
         self._tokens.pop(partition, None)
         prefix = f"{partition}:"
         tasks = [task for key, task in self._tasks.items() if key.startswith(prefix)]
@@ -85,14 +86,14 @@ class GroupReader:
             await asyncio.wait(tasks, timeout=5.0)
         await end_tasks(tasks)
         if not is_lost:
-            async with self._reading:  # a read under way may still return its work, which the next worker then claims
+            async with self._reading:  # a read in progress may still return work, which the next worker then claims
                 pass
 
     async def run(self) -> None:
-        """Reads and hands out work until cancelled, which ends the work under way and leaves it pending.
+        """Reads and hands out work until cancelled, which also ends the work in progress and leaves it pending.
 
         Raises:
-            LogUnavailable: Redis is unreachable. The work under way goes on.
+            LogUnavailable: Redis is unreachable. Work in progress continues.
         """
         try:
             while True:
@@ -109,7 +110,7 @@ class GroupReader:
             self._may_have_lost = True
 
     async def find_orphans(self) -> None:
-        """Looks for work that was delivered to somebody else, or long ago, and is under way nowhere; the next read claims it."""
+        """Look for work that was delivered elsewhere, or long ago, and is not in progress; the next read claims it."""
         partitions = self.partitions
         with contextlib.suppress(GroupLost):  # the reading loop will notice it, too
             self._unsure |= await self._groups.strays(partitions, self.name, self._consumer)
@@ -124,7 +125,7 @@ class GroupReader:
             await self._changed.wait()
 
     async def _read(self) -> None:
-        if self._may_have_lost:  # a lost reply may have been a delivery, and the request may yet arrive and be one
+        if self._may_have_lost:  # a lost reply may have delivered work, and the request may still arrive and do so
             self._losses_count += 1
             for partition in self.partitions:
                 await self._groups.ensure(partition, self.name, was_there=True)
@@ -144,11 +145,11 @@ class GroupReader:
             await self._hand_out(work for work in found if work.partition not in self._unsure)
 
     async def _reclaim(self) -> None:
-        """Claims and hands out, in order, what is pending and not in hand where older work may be."""
+        """Claim and hand out, in order, the pending work of partitions where older work may exist."""
         for partition in self._unsure & self._tokens.keys():
             token = self._tokens.get(partition)
             if token is None:
-                continue  # it was left meanwhile, and stays unsure until it is taken again
+                continue  # released meanwhile: it stays marked until it is taken again
             self._unsure.discard(partition)
             found = await self._claim(partition)
             if self._tokens.get(partition) == token:
@@ -192,11 +193,11 @@ class GroupReader:
             self._let_go(key)
 
     def _ended(self, key: str, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(key) is task:  # it was cancelled before its first step, and so never came to its own end
+        if self._tasks.get(key) is task:  # cancelled before its first step, so it never ran its own cleanup
             self._let_go(key)
 
     def _let_go(self, key: str) -> None:
-        """Forgets a channel; what waits in it stays pending, to be claimed again."""
+        """Forget a channel; its waiting work stays pending and will be claimed again."""
         for work in self._queues.pop(key):
             self._in_hand.discard(f"{work.partition}:{work.id}")
         del self._tasks[key]
@@ -211,7 +212,7 @@ class GroupReader:
             if not is_ours and self._tokens.get(work.partition) == token:
                 del self._tokens[
                     work.partition
-                ]  # taken over: another worker may still be with this event, the next ones wait
+                ]  # taken over: another worker may be handling this event, and the later ones wait for it
         finally:
             self._in_hand.discard(f"{work.partition}:{work.id}")
             self._changed.set()

@@ -1,1 +1,1 @@
-"""One file per event family: what happens after its events are stored."""
+"""The handlers, one file for each event family; each reacts to stored events."""

@@ -1,6 +1,7 @@
 """Reactions to file.upload.request, file.upload.complete and file.upload.cancel.
 
-The work itself needs the object store, which belongs to the hub: the composition of a worker passes it in as an `UploadEnder`.
+The work itself needs the object store, which belongs to the hub. So the program that sets up a worker passes in an
+`UploadEnder`.
 """
 
 from __future__ import annotations
@@ -14,37 +15,37 @@ from streams.channel import Channel
 from streams.cursor import ms_of_id
 
 REAP_EVERY_S: Final = 10.0
-"""Interval of `UploadEnder.reap`: an abandoned upload ends at most this long after its time."""
+"""Interval, in seconds, of `UploadEnder.reap`: an abandoned upload ends at most this long after its deadline."""
 
 
 class UploadEnder(Protocol):
-    """Ends uploads. Any worker may call a method again for the same upload; after an exception it is called again."""
+    """Ends uploads. Every method may be repeated, by any worker, and is called again after an exception."""
 
     async def requested(self, channel: Channel, event_id: str, at_ms: int) -> None:
-        """Notes a `file.upload.request` stored at `at_ms`, so that it ends at the latest when it expires."""
+        """Record a `file.upload.request` stored at `at_ms`, so that the upload ends when it expires at the latest."""
 
     async def completed(
         self, channel: Channel, upload_id: str, cause: str, sha256: str | None, parts: Mapping[int, str]
     ) -> None:
-        """Appends `file.ready` or `file.upload.failed` for a stored `file.upload.complete`.
+        """Appends `file.ready` or `file.upload.failed` after a `file.upload.complete`.
 
         Args:
             channel: the channel of the event.
-            upload_id: from its payload.
-            cause: the event's id.
-            sha256: of the whole file, as the sender claims.
-            parts: SHA-256 by part number, as the sender claims.
+            upload_id: the upload, from the event's payload.
+            cause: the event's ID.
+            sha256: digest of the whole file, as claimed by the client.
+            parts: SHA-256 by part number, as claimed by the client.
         """
 
     async def cancelled(self, channel: Channel, upload_id: str) -> None:
-        """Removes what arrived of a cancelled upload, then appends `file.upload.failed`."""
+        """Deletes the received bytes of a cancelled upload, then appends `file.upload.failed`."""
 
     async def reap(self) -> int:
-        """Ends uploads past their time; returns how many were inspected."""
+        """Ends uploads past their deadline; returns how many were inspected."""
 
 
 class FileReactions:
-    """Ends uploads."""
+    """The handler that ends uploads."""
 
     name: Final = "files"
     types: Final = frozenset({"file.upload.request", "file.upload.complete", "file.upload.cancel"})
@@ -54,7 +55,7 @@ class FileReactions:
         self._ender = ender
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:  # noqa: ARG002 - guards make it append once
-        """Has the upload ended."""
+        """React to one event by recording, verifying or cancelling the upload."""
         if source.event.type == "file.upload.request":
             await self._ender.requested(source.channel, source.id, ms_of_id(source.id))
         elif source.event.type == "file.upload.cancel":

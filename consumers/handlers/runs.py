@@ -1,7 +1,7 @@
 """Reactions to chat.*, agent.* and tool.call.response: runs begin, are steered or stopped, and continue after the last answer.
 
-The hub has decided whether an agent answers: then the run's hash exists, written by the script that stored the command. These
-handlers only begin the run. The hub also let only the first answer to a question through.
+The hub has decided whether an agent answers: if so, the script that stored the command also wrote the run's hash, and these
+handlers only begin the run. Likewise the hub accepted only the first answer to each question.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from streams.records.runs import RequestView, run_id_of
 
 
 class ChatReactions:
-    """Begins, steers and cancels the runs that a conversation's events ask for."""
+    """Begins, steers and cancels the runs requested by a conversation's events."""
 
     name = "chat"
     types = frozenset({"chat.message", "chat.regenerate", "chat.edit", "chat.cancel"})
@@ -40,7 +40,7 @@ class ChatReactions:
         return DONE
 
     async def _cancel(self, source: Source) -> None:
-        """Cancels the run that was meant, which the hub has marked. The active run may by now be the next one, which continues."""
+        """Cancel the run that the hub recorded for this command; the active run may by now be the next one, which continues."""
         store, channel, named = self._flow.parts.store, source.channel, source.payload.get("run_id")
         run_id = named if isinstance(named, str) else (await store.home(channel)).active
         run = await store.run(channel, run_id) if run_id else None
@@ -65,7 +65,7 @@ class ChatReactions:
 
 
 class AgentReactions:
-    """Begins, cancels and steers invoked runs."""
+    """Begins, cancels and steers runs started by `agent.invoke`."""
 
     name = "agents"
     types = frozenset({"agent.invoke", "agent.cancel", "agent.steer"})
@@ -104,7 +104,7 @@ class AgentReactions:
 
 
 class ToolReactions:
-    """Resolves each question on every device, and resumes its run after the last answer."""
+    """Closes each answered question for all its assignees, and resumes the run after the last answer."""
 
     name = "tools"
     types = frozenset({"tool.call.response"})
@@ -141,9 +141,10 @@ class ToolReactions:
 
 
 def resolution(request: RequestView, payload: JsonObject) -> Resolution:
-    """The resolution of an answer. An approval needs the word `approve`; everything else is a denial.
+    """The resolution for an answer. An approval requires the decision `approve`; anything else is a denial.
 
-    Malformed edited arguments deny, too: a call approved with other arguments must not run with the original ones.
+    Malformed edited arguments are a denial, too: a call that was approved with other arguments must not run with the original
+    ones.
     """
     if request.kind in {"approval", "confirmation"}:
         is_approved = payload.get("decision") == "approve" and isinstance(payload.get("edited_args", {}), dict)

@@ -1,4 +1,4 @@
-"""Reactions to changes of settings: `conversation.updated` and `channel.updated`, with changes, author and revision."""
+"""Reactions to changes of settings: append `conversation.updated` or `channel.updated` with changes, author and revision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.redis.log import Log
 
 
 class SettingsReactions:
-    """Appends an update for each change of a channel's settings."""
+    """Appends an update event for each change of a channel's settings."""
 
     name: Final = "settings"
     types: Final = CHANGING
@@ -23,7 +23,7 @@ class SettingsReactions:
         self._log = log
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
-        """Appends the update of one change, unless it was appended before."""
+        """Append the update event for one change, unless it was appended before."""
         told = await SettingsRecords(self._log).told(source.channel)
         if told.covers(source.id):
             return DONE
@@ -38,7 +38,7 @@ class SettingsReactions:
         return DONE
 
     async def _count_before(self, source: Source) -> int:
-        """The number of changes older than this one, of a conversation without an update yet."""
+        """The number of changes before this one, in a conversation that has no update event yet."""
         count, before = 0, source.id
         while page := await self._log.replay.page_back(source.channel, before):
             before = page[-1].id.decode()
@@ -47,7 +47,7 @@ class SettingsReactions:
 
 
 def changes_of(source: Source) -> JsonObject:
-    """The `changes` of an update; null where something was reset."""
+    """The `changes` of an update event; null where a setting was reset."""
     if source.event.type == "channel.configure":
         return {name: value for name, value in source.payload.items() if name != "if_revision"}
     if source.event.type == "chat.branch":

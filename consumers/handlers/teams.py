@@ -1,4 +1,4 @@
-"""Reactions to chat.message, team.activity and team.notification: notices to the people mentioned, the team, its members."""
+"""Reactions to chat.message, team.activity and team.notification: notify mentioned people, teams and their members."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from streams.records.settings import SettingsRecords
 from streams.redis.log import Log
 
 EXCERPT_CHARACTERS = 140
-"""The limit of a notification's title."""
+"""Maximum length of a notification's title."""
 
 
 class TeamReactions:
-    """Notifies mentioned people, a team of its important activity, and its members of each notice to the team."""
+    """Notifies mentioned people, a team about its important activities, and the team's members about its notifications."""
 
     name = "teams"
     types = frozenset({"chat.message", "team.activity", "team.notification"})
@@ -34,7 +34,7 @@ class TeamReactions:
         return DONE
 
     async def _activity(self, source: Source, effects: Effects) -> None:
-        """Appends a notification to the team for important activity; every member's client shows it."""
+        """Append a notification to the team for an important activity; every member's client shows it."""
         if source.payload.get("importance") != "high":
             return
         title = f"{source.actor} {source.payload.get('verb', '')}"
@@ -47,7 +47,7 @@ class TeamReactions:
         await effects.append(source.channel, "team.notification", payload)
 
     async def _members(self, source: Source, effects: Effects) -> None:
-        """Appends a notice to the team to each member's inbox: each once, whoever joins meanwhile."""
+        """Append a team's notification to each member's inbox: once per member, even if members join meanwhile."""
         if source.channel.kind is not Kind.TEAM:
             return
         for user in await SettingsRecords(self._log).members(source.channel):
@@ -70,7 +70,7 @@ class TeamReactions:
 
 
 def mentioned(parts: Json) -> list[str]:
-    """The users mentioned in a message's parts, each once, in their order."""
+    """The users mentioned in a message's parts, each once, in order of first mention."""
     found = [
         str(part["id"])
         for part in (parts if isinstance(parts, list) else [])

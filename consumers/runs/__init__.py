@@ -1,1 +1,1 @@
-"""Agent runs: their flow, segments, journal, and the reaper."""
+"""Agent runs: their transitions, segments, journal, and the reaper."""

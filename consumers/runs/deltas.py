@@ -1,8 +1,8 @@
-"""Joining an answer's pieces of text into deltas. Pure: the time is passed in.
+"""Joins an answer's pieces of text into deltas. Pure: the time is passed in.
 
-The first delta is sent at once; then one every 40 ms, or as soon as 512 characters wait. Below 25 ms nothing visible is gained,
-and one entry per token would fill Redis. One delta is in flight at a time, so offsets cannot overtake each other, and text that
-comes meanwhile is joined.
+The first delta is sent at once; then one every 40 ms, or as soon as 512 characters are waiting. An interval below 25 ms would
+not be visible, and one entry per token would fill Redis. Only one delta is in flight at a time, so offsets cannot overtake each
+other; text that arrives meanwhile is joined.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Final, Literal, NamedTuple
 JOIN_S: Final = 0.04
 JOIN_CHARACTERS: Final = 512
 DELTA_MAX: Final = 8_192
-"""The catalogue's limit of `delta`, in code points."""
+"""Maximum length of `delta` in the catalogue, in code points."""
 Track = Literal["text", "reasoning"]
 
 
 class Delta(NamedTuple):
-    """A piece of text to send. Offsets count code points of the track."""
+    """A piece of text to send. Offsets count the code points of its track."""
 
     track: Track
     offset: int
@@ -28,7 +28,7 @@ class Delta(NamedTuple):
 
 @dataclass(slots=True)
 class _Buffer:
-    """The text of one track: sent, and waiting."""
+    """The text of one track: the part already sent, and the part that waits."""
 
     sent: list[str] = field(default_factory=list)
     sent_count: int = 0
@@ -40,7 +40,7 @@ class Joiner:
     """Joins the text of one message into deltas.
 
     Args:
-        kept: text that an earlier attempt stored.
+        kept: text that an earlier attempt has stored.
     """
 
     def __init__(self, kept: str = "") -> None:
@@ -54,23 +54,23 @@ class Joiner:
 
     @property
     def has_waiting(self) -> bool:
-        """True while text waits to be sent."""
+        """True if text is waiting to be sent."""
         return any(buffer.waiting_count for buffer in self._buffers.values())
 
     @property
     def is_stored(self) -> bool:
-        """True when all text is stored."""
+        """True if all text is stored."""
         return self._in_flight is None and not self.has_waiting
 
     def add(self, track: Track, text: str) -> None:
-        """Adds text of the agent."""
+        """Add text from the agent."""
         buffer = self._buffers[track]
         buffer.waiting.append(text)
         buffer.waiting_count += len(text)
         self.joined_count += 1
 
     def due_in_s(self, now_s: float) -> float | None:
-        """Seconds until a delta is due; None while one is in flight or nothing waits."""
+        """Seconds until a delta is due; None if one is in flight or no text is waiting."""
         if self._in_flight is not None or not self.has_waiting:
             return None
         if self._last_s is None or max(buffer.waiting_count for buffer in self._buffers.values()) >= JOIN_CHARACTERS:
@@ -78,7 +78,7 @@ class Joiner:
         return max(0.0, self._last_s + JOIN_S - now_s)
 
     def take(self, now_s: float) -> Delta:
-        """The next delta, reasoning before text, which is the order of models. It is in flight from now on."""
+        """Take the next delta, which is then in flight. Reasoning comes before text, as models produce them."""
         track: Track = "reasoning" if self._buffers["reasoning"].waiting_count else "text"
         buffer = self._buffers[track]
         waiting = "".join(buffer.waiting)
@@ -91,10 +91,10 @@ class Joiner:
         return delta
 
     def stored(self) -> None:
-        """Notes that the delta in flight is stored."""
+        """Record that the delta in flight is stored."""
         self._in_flight = None
 
     def whole(self, track: Track) -> str:
-        """The whole text of a track, sent or not."""
+        """The complete text of a track, sent or not."""
         buffer = self._buffers[track]
         return "".join(buffer.sent) + "".join(buffer.waiting)

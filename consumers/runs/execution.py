@@ -1,6 +1,6 @@
-"""Executes an agent for one segment: takes what it yields to the log, and serves its context.
+"""Executes an agent for one segment: appends to the log what the agent yields, and implements its context.
 
-How a segment begins and ends is decided in `segment`.
+`segment` decides how a segment begins and ends.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from projections.recorded import recorded
 from streams.json_bytes import Json, JsonObject, to_json
 
 YIELD_EVERY_S: Final = 0.005
-"""An agent that never awaits gives way to the other tasks this often."""
+"""Interval, in seconds, at which an agent that never awaits is interrupted so that other tasks can run."""
 
 
 class Execution(Context):
-    """One segment's execution of an agent. It is the context the agent gets."""
+    """The execution of an agent in one segment. It is also the context passed to the agent."""
 
     def __init__(
         self, parts: WorkerParts, run_log: RunLog, agent: ServedAgent, control: Control, *, parent: str, kept: str
@@ -79,13 +79,13 @@ class Execution(Context):
         self._steers_taken = 0
 
     async def run(self, given: AgentInput) -> None:
-        """Run the agent to its end.
+        """Run the agent until it ends.
 
         Raises:
-            Suspended: it asked somebody.
-            Stopped: it was asked to stop.
+            Suspended: the agent asked a question.
+            Stopped: the run was asked to stop.
             Fenced: the run has another holder.
-            Exception: the agent's own.
+            Exception: an error of the agent itself.
         """
         generator = self._function(self, given)
         loop = asyncio.get_running_loop()
@@ -97,7 +97,7 @@ class Execution(Context):
                     item = await generator.asend(back)
                 except StopAsyncIteration:
                     break
-                except SystemExit as error:  # it would end the worker, with everybody else's runs
+                except SystemExit as error:  # it would end the worker and with it all other runs
                     raise AgentFailed("agent_exit", "the agent called exit") from error
                 back = await self._take(item)
                 if self.control.stop is not None:
@@ -148,7 +148,10 @@ class Execution(Context):
         return {name: answer for name, answer in found if answer is not None}
 
     async def ask_all(self, questions: Sequence[Question]) -> list[Answer]:
-        """See `Context.ask_all`. The open message ended when the run began to wait, so it ends here in a replay too."""
+        """See `Context.ask_all`.
+
+        The open message ended when the run started to wait, so it also ends here when the agent is replayed.
+        """
         answers = await self.questions.ask_all(questions)
         await self.messages.end(MessageEnding("tool_calls"))
         return answers
@@ -158,7 +161,7 @@ class Execution(Context):
         return (await self._tools.call_all([call]))[0]
 
     async def output(self, output: Output) -> None:
-        """Append an output, unless the replayed agent gave it before."""
+        """Append an output, unless the log has it from before the replay."""
         self._output_number += 1
         if self._output_number <= self._outputs_before:
             return
@@ -209,7 +212,7 @@ class Execution(Context):
             raise Fenced(self.run_id)
 
     async def steering(self) -> list[str]:
-        """See `Context.steering`; also tells the senders that their texts were taken."""
+        """See `Context.steering`; also informs the senders that their texts were taken."""
         texts: list[str] = []
         while self._steers_taken < self.control.steers:
             self._steers_taken += 1
@@ -223,7 +226,7 @@ class Execution(Context):
         return texts
 
     async def _append_output(self, output: Output) -> None:
-        async with self._one_output:  # the index has no holes: one at a time
+        async with self._one_output:  # one at a time, so that the index has no gaps
             index = self.run_log.journal.output_count
             payload: JsonObject = {"run_id": self.run_id, "index": index, "kind": output.kind, "value": output.value}
             if output.name is not None:
@@ -232,7 +235,7 @@ class Execution(Context):
 
 
 def _checked_result(value: Json) -> Json:
-    """The value as `agent.complete` can carry it."""
+    """Check that the value can be stored in `agent.complete`, and return it as plain JSON."""
     if value is None:
         return None
     payload: JsonObject = {

@@ -1,6 +1,6 @@
-"""The moves of a run: begun, given its turn, resumed, cancelled, closed. Handlers, workers and the reaper all use them.
+"""The transitions of a run: begin, take its turn, resume, cancel, close. Handlers, workers and the reaper all use them.
 
-Every move is one append whose guard lets one writer through; repeating a move changes nothing.
+Each transition is one append, whose guard accepts only one writer; repeating a transition changes nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from streams.records.runs import RunView, cancel_unbegun, is_unbegun
 from streams.run_states import CANCELLING_MS_MAX
 
 _CANCEL_TRIES = 5
-"""A run changes its state at most a few times meanwhile: queued, running, waiting, queued …"""
+"""Maximum number of tries to cancel a run whose state changes meanwhile: queued, running, waiting, queued and so on."""
 _log = logging.getLogger(__name__)
 
 
 def status_payload(
     run: RunView, state: str, previous: str | None = None, *, reason: str = "", pending: list[Json] | None = None
 ) -> JsonObject:
-    """The payload of `agent.status`; the same from every writer, so that its key gives one event."""
+    """The payload of `agent.status`. It is the same for every writer, so that the idempotency key gives a single event."""
     payload: JsonObject = {
         "run_id": run.run_id,
         "agent": run.agent,
@@ -46,30 +46,30 @@ def status_payload(
 
 
 def status_key(run: RunView, state: str) -> str:
-    """The key of `agent.status` within its run."""
+    """The idempotency key of `agent.status` within its run."""
     return f"status/{run.segment}/{run.attempt}/{state}"
 
 
 class Flow:
-    """Moves runs, with the parts of one worker."""
+    """Carries out transitions of runs, with the shared objects of one worker."""
 
     def __init__(self, parts: WorkerParts) -> None:
         self.parts = parts
 
     async def run_log(self, channel: Channel, run: RunView, holder: str = "") -> RunLog:
-        """The log of the run; its journal is empty until `read_journal`."""
+        """A `RunLog` for the run; its journal is empty until `read_journal`."""
         cause = await self.cause(channel, run)
         found = cause.meta.get("correlation") if cause else None
         correlation = found if isinstance(found, str) else run.cause
         return RunLog(self.parts.log, channel, run, Journal(run.run_id), correlation, holder)
 
     async def cause(self, channel: Channel, run: RunView) -> Recorded | None:
-        """The event that began the run; None when it was trimmed."""
+        """The event that began the run; None if it was trimmed."""
         entry = await self.parts.log.entry(channel, run.cause)
         return recorded(entry) if entry else None
 
     async def read_journal(self, channel: Channel, run: RunView) -> Journal:
-        """The journal folded from the log, from the event that began the run to the newest."""
+        """Read the run's events from the log, from the one that began it to the newest, and fold them into a journal."""
         journal, after = Journal(run.run_id), run.cause
         while page := await self.parts.log.page(channel, after):
             after = page[-1].id.decode()
@@ -80,7 +80,7 @@ class Flow:
         return journal
 
     async def begin(self, channel: Channel, run: RunView) -> None:
-        """Begins a run that was asked for: lists it, appends that it is queued, and joins the queue for the channel's turn."""
+        """Begin a requested run: list it as unfinished, append `agent.status queued`, and queue it for its turn in the channel."""
         parts = self.parts
         await parts.store.register(channel, run.run_id, parts.now_ms())
         await self.announce(await self.run_log(channel, run))
@@ -93,25 +93,25 @@ class Flow:
 
     @staticmethod
     async def announce(writes: RunLog) -> None:
-        """Appends that a run that was asked for is queued, unless somebody did before: its first event."""
+        """Append the run's first event, `agent.status queued`, unless another writer has done so."""
         run = writes.run
         await writes.append_unless_done(
             "agent.status", status_payload(run, "queued"), status_key(run, "queued"), RunChange(states=("queued",))
         )
 
     async def take_turn(self, channel: Channel, run: RunView) -> None:
-        """Joins the queue for the channel's turn, and puts a job for the run that has it."""
+        """Queue the run for its turn in the channel, and put a job for the run whose turn it is."""
         active = await self.parts.store.turn(channel, joining=(run.cause, run.run_id))
         await self.put_job(channel, active)
 
     async def put_job(self, channel: Channel, run_id: str, again: str = "") -> None:
-        """Puts a job for the run's segment, if it is queued."""
+        """Put a job for the run's segment if the run is queued."""
         run = await self.parts.store.run(channel, run_id) if run_id else None
         if run is not None and run.state == "queued":
             await self.parts.jobs.put(channel, run, again=again)
 
     async def resume(self, channel: Channel, run_id: str) -> bool:
-        """Begins the next segment, if the run waits and every question is answered."""
+        """Begin the next segment if the run is waiting and every question is answered."""
         run = await self.parts.store.run(channel, run_id)
         if run is None or run.state != "waiting" or run.answered < run.asked:
             return False
@@ -124,17 +124,17 @@ class Flow:
         )
         payload = status_payload(following, "queued", "waiting", reason="all questions are answered")
         await writes.append_unless_done("agent.status", payload, status_key(following, "queued"), change)
-        # While it waited it was inspected every 30 s; from here on a lost worker must be noticed when its lease ends.
+        # While it waited it was inspected every 30 s; from now on a lost worker must be noticed as soon as its lease expires.
         await self.parts.store.register(channel, run_id, self.parts.now_ms() + self.parts.lease_ms)
         await self.put_job(channel, run_id)
         return True
 
     async def cancel(self, channel: Channel, run_id: str) -> None:
-        """Carries out a cancel that was accepted, in any state of the run."""
+        """Carry out an accepted cancel, in whatever state the run is."""
         for _ in range(_CANCEL_TRIES):
             run = await self.parts.store.run(channel, run_id)
             if run is None or run.is_final:
-                await self.leave(channel, run_id, run)  # the hub may have ended it, which does not know of turns
+                await self.leave(channel, run_id, run)  # the hub may have ended the run, and does not pass on its turn
                 return
             if is_unbegun(run) and await self._cancel_unbegun(channel, run):
                 return
@@ -146,7 +146,7 @@ class Flow:
                 return
 
     async def enter_cancelling(self, writes: RunLog) -> bool:
-        """Appends that a running run is being cancelled. False when it is neither running nor being cancelled."""
+        """Append `agent.status cancelling` for a running run. False if it is neither running nor being cancelled."""
         run = writes.run
         if run.state == "cancelling":
             return True
@@ -160,7 +160,7 @@ class Flow:
         return True
 
     async def close(self, writes: RunLog, ending: RunEnding) -> bool:
-        """Appends the events missing at the run's end, and its `agent.complete`. False when its state did not allow it.
+        """Append the events missing at the run's end, and its `agent.complete`. False if the run's state did not allow it.
 
         Raises:
             Fenced: the run has another holder.
@@ -183,7 +183,7 @@ class Flow:
         return True
 
     async def _reject_steering(self, writes: RunLog) -> None:
-        """Rejects steering texts the run never took; for those it took the same key holds `applied`."""
+        """Reject steering texts that the run did not take; for those it took, the same key already holds `applied`."""
         store, run_id = self.parts.store, writes.run.run_id
         (flags,) = await store.flags([(writes.channel, run_id)])
         for number in range(1, flags.steers + 1):
@@ -197,7 +197,7 @@ class Flow:
             await writes.append_unless_done("message.status", payload, f"steer/{event_id}")
 
     async def leave(self, channel: Channel, run_id: str, run: RunView | None) -> None:
-        """Gives up the turn and the slot of a final run and takes it off the list; puts a job for the next run."""
+        """Release a final run's turn and slot, remove it from the list, and put a job for the channel's next run."""
         if run is not None and run.slot:
             await self.parts.slots.give_back(channel, run.by, run.slot)
         active = await self.parts.store.turn(channel, leaving=run_id)
@@ -206,14 +206,14 @@ class Flow:
         await self.parts.store.forget(channel, run_id)
 
     async def expire_idle(self, channel: Channel, run: RunView) -> bool:
-        """Ends a run that was queued or waited for too long."""
+        """End a run that was queued or waiting for too long."""
         return await self._close_idle(channel, run, "expired")
 
     async def _close_idle(self, channel: Channel, run: RunView, outcome: str) -> bool:
-        """Closes a run that no worker holds: queued or waiting."""
+        """Close a run that no worker holds, because it is queued or waiting."""
         writes = await self.run_log(channel, run)
         if run.state == "queued" and run.segment == run.attempt == 1:
-            await self.announce(writes)  # the hub may have been faster than the handler
+            await self.announce(writes)  # the hub may have ended the run before the handler announced it
         if run.segment > 1 or run.attempt > 1 or run.state == "waiting":
             writes.journal = await self.read_journal(channel, run)
         duration_ms = self.parts.now_ms() - run.began_ms if run.began_ms else 0
@@ -226,7 +226,7 @@ class Flow:
         return await self.close(writes, ending)
 
     async def _cancel_unbegun(self, channel: Channel, run: RunView) -> bool:
-        """Ends a run that has not begun, with the same events the hub would append."""
+        """End a run that has not begun, with the same events that the hub would append."""
         writes = await self.run_log(channel, run)
         for draft in cancel_unbegun(channel, run, writes.correlation):
             with contextlib.suppress(IdempotencyConflict, GuardRefused):

@@ -1,4 +1,4 @@
-"""The runs a worker holds: learns when one must stop. Their leases are renewed by `lease_renewal`."""
+"""The runs that a worker holds, with the polling of their stop requests. `lease_renewal` renews their leases."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from consumers.runs.parts import WorkerParts
 from streams.channel import Channel
 
 POLL_S: Final = 1.0
-"""Between looks at the cancel flags: a lost hint costs a second."""
+"""Interval, in seconds, between polls of the runs' flags; a lost hint delays a cancel by as much."""
 _log = logging.getLogger(__name__)
 
 
 class Stop(Enum):
-    """The reason a segment stops before its agent is done; a later one in this order overrides an earlier one."""
+    """The reasons why a segment stops before its agent is done; a later one in this order overrides an earlier one."""
 
     CANCEL = 1
     CANCEL_NOW = 2
@@ -27,18 +27,18 @@ class Stop(Enum):
 
 
 class Control:
-    """Stops one segment from outside. The segment checks it after every item and waits on it."""
+    """Stops one segment from outside. The segment checks it after every item and can wait for a change."""
 
     def __init__(self) -> None:
         self.stop: Stop | None = None
         self._changed = asyncio.Event()
         self.cancelled = asyncio.Event()
-        """Set when somebody asked to stop: an agent may watch it and finish by itself."""
+        """Set when the run is asked to stop; an agent may watch it and finish by itself."""
         self.steers = 0
-        """Steering texts sent to the run so far."""
+        """Number of steering texts sent to the run so far."""
 
     def request(self, stop: Stop) -> None:
-        """Ask the segment to stop."""
+        """Ask the segment to stop for this reason."""
         if self.stop is None or stop.value > self.stop.value:
             self.stop = stop
             self._changed.set()
@@ -46,7 +46,7 @@ class Control:
             self.cancelled.set()
 
     async def changed(self) -> Stop:
-        """Wait for the next request that matters; returns the reason that holds now."""
+        """Wait for a request with a higher priority than the last one; returns its reason."""
         await self._changed.wait()
         self._changed.clear()
         if self.stop is None:
@@ -55,7 +55,7 @@ class Control:
 
 
 class HeldRun(NamedTuple):
-    """A run whose segment is under way here. `holder` is this worker's token for it."""
+    """A run whose segment this worker is executing. `holder` is the worker's token for it."""
 
     channel: Channel
     run_id: str
@@ -65,7 +65,7 @@ class HeldRun(NamedTuple):
 
 
 class HeldRuns:
-    """The runs whose segments are under way on this worker."""
+    """The runs whose segments this worker is executing."""
 
     def __init__(self, parts: WorkerParts) -> None:
         self._parts = parts
@@ -76,14 +76,14 @@ class HeldRuns:
         self._idle.set()
 
     def add(self, held: HeldRun) -> None:
-        """Renew and watch this run from now on."""
+        """Renew the lease of this run, and watch its flags, from now on."""
         self._held[held.channel.path, held.run_id] = held
         self._parts.metrics.runs_active = len(self._held)
         self._idle.clear()
 
     @contextlib.contextmanager
     def taking(self, held: HeldRun) -> Iterator[None]:
-        """Renew the lease from the moment in which it may be ours: the loop may be blocked before we hear that it is."""
+        """Renew the lease while it is being acquired: it may be ours before a blocked event loop receives the reply."""
         key = (held.channel.path, held.run_id)
         self._taking[key] = held
         try:
@@ -93,7 +93,7 @@ class HeldRuns:
                 del self._taking[key]
 
     def remove(self, held: HeldRun) -> None:
-        """Forget a run whose segment is over."""
+        """Stop watching a run whose segment has ended."""
         if self._held.get((held.channel.path, held.run_id)) is held:
             del self._held[held.channel.path, held.run_id]
         self._parts.metrics.runs_active = len(self._held)
@@ -101,7 +101,7 @@ class HeldRuns:
             self._idle.set()
 
     async def hear(self) -> None:
-        """Listen for hints, which make the next look at the flags come at once.
+        """Listen for hints; each starts the next poll at once.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -109,7 +109,7 @@ class HeldRuns:
         await self._parts.store.hear_hints(self._hint)
 
     async def drain(self, within_s: float) -> None:
-        """Let the segments finish for a while, then hand over the rest."""
+        """Wait up to `within_s` seconds for the segments to end, then hand over the remaining ones."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._idle.wait()
@@ -122,13 +122,13 @@ class HeldRuns:
             self._hinted.set()
 
     def under_way(self) -> list[HeldRun]:
-        """All of them; any thread may ask."""
+        """All runs whose leases are to be renewed; may be called from any thread."""
         return [*self._held.values(), *self._taking.values()]
 
     async def retake(self, held: HeldRun) -> None:
-        """Take again a lease that has ended, if the run is still ours; stop the run if it has another holder.
+        """Acquire an expired lease again if the run is still ours; stop the run if it has another holder.
 
-        The run's hash decides who may append, not the lease, so one that ended without a successor may be taken again.
+        The run's hash, not the lease, decides who may append. So an expired lease without a new holder may be acquired again.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -144,7 +144,7 @@ class HeldRuns:
             held.control.request(Stop.FENCED)
 
     async def poll(self) -> None:
-        """Wait for a hint, or a second, and look at the flags of all of them.
+        """Wait for a hint, or a second, and read the flags of all held runs.
 
         Raises:
             LogUnavailable: Redis is unreachable.

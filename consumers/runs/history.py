@@ -1,4 +1,4 @@
-"""The channel before a run, for its agent: the input that began the run, and the messages so far."""
+"""The channel's history before a run, for its agent: the input that began the run, and the earlier messages."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from streams.records.runs import event_of_run, run_of_message
 from streams.redis.log import Log
 
 BRANCH_EVENTS_MAX: Final = 5_000
-"""Events folded to find a branch: half a second at most. A conversation that an agent answers in is shorter."""
+"""Maximum number of events folded to find a branch: half a second at most. Conversations with agents are normally shorter."""
 _MESSAGES: Final = frozenset({b"chat.message", b"assistant.message.end"})
 
 
 class PastMessages:
-    """The channel up to the event that began the run.
+    """The channel's messages up to the event that began the run.
 
     Args:
-        upto: the id of that event.
-        parent: the message the answer replies to, which is the end of its branch.
+        log: the log.
+        channel: the run's channel.
+        upto: the ID of the event that began the run.
+        parent: the ID of the message that the answer replies to, which is the end of its branch.
     """
 
     def __init__(self, log: Log, channel: Channel, upto: str, parent: str) -> None:
         self._log, self._channel, self._upto, self._parent = log, channel, upto, parent
 
     async def all_messages(self) -> AsyncIterator[PastMessage]:
-        """Every message, oldest first, as first sent: edits and deletions are not applied."""
+        """Every message, oldest first, as originally sent: edits and deletions are not applied."""
         after = "0"
         while entries := await self._log.page(self._channel, after, upto=self._upto):
             after = entries[-1].id.decode()
@@ -46,7 +48,7 @@ class PastMessages:
                     yield _as_sent(recorded(entry))
 
     async def branch(self, limit: int) -> list[PastMessage]:
-        """The last messages up to `parent`, oldest first, with edits applied and without deleted ones."""
+        """The last messages up to `parent`, oldest first, with edits applied and deleted messages omitted."""
         state = CONVERSATION.initial(self._channel)
         for entry in await self._recent():
             try:
@@ -91,14 +93,14 @@ def _as_edited(message: Message) -> PastMessage:
 
 
 class NoInput(StreamsError):
-    """The input of the run can no longer be read."""
+    """The input of the run is no longer in the log."""
 
 
 async def read_input(flow: Flow, writes: RunLog) -> AgentInput:
-    """The input of a run.
+    """Read the input of a run from the log.
 
     Raises:
-        NoInput: the event that began it, or the message it regenerates, was trimmed.
+        NoInput: the event that began it, or the message that it regenerates, was trimmed.
     """
     run = writes.run
     cause = await flow.cause(writes.channel, run)
@@ -124,7 +126,7 @@ async def read_input(flow: Flow, writes: RunLog) -> AgentInput:
 
 
 async def _regenerated(flow: Flow, channel: Channel, message_id: str) -> tuple[Recorded, str]:
-    """The event the old answer replied to, and the parent of that answer."""
+    """The event that the old answer replied to, and the parent of that answer."""
     run_id = run_of_message(message_id)
     old = await flow.parts.store.run(channel, run_id)
     cause_id = old.cause if old else event_of_run(channel, run_id)

@@ -1,7 +1,7 @@
-"""The record of a run so far: a fold of its own events. Pure.
+"""The journal: the record of a run so far, folded from its own events. Pure.
 
-A new segment or attempt replays the agent with it, and closing a run reads from it what is still open. It is folded from the log,
-and the worker applies every event it appends, so both ways lead to the same journal.
+A new segment or attempt replays the agent with it, and closing a run uses it to find what is still open. It is folded from the
+log, and the worker also applies every event that it appends; both give the same journal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from streams.json_bytes import Json, JsonObject
 from streams.records.runs import message_id_of
 
 STEP_PREFIX: Final = "step:"
-"""`agent.output{kind: log}` with a name like this records a step's result."""
+"""Prefix of the name of an `agent.output` of kind `log` that records a step's result."""
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class MessageRecord:
 
 @dataclass(slots=True)
 class CallRecord:
-    """A tool call: open until its `outcome` is ok, denied or error."""
+    """A tool call; open until its `outcome` is ok, denied or error."""
 
     tool_call_id: str
     name: str
@@ -44,7 +44,7 @@ class CallRecord:
 
 @dataclass(slots=True)
 class RequestRecord:
-    """A question: open until it is resolved; the stored response is its answer."""
+    """A question; open until it is resolved. The stored response contains the answer."""
 
     request_id: str
     kind: str
@@ -54,7 +54,7 @@ class RequestRecord:
     by: str = ""
 
     def answer(self) -> Answer | None:
-        """The answer for the agent; None while it is open."""
+        """The answer as passed to the agent; None while the question is open."""
         if self.resolution is None:
             return None
         response = self.response or {}
@@ -71,7 +71,7 @@ class RequestRecord:
 
 @dataclass(slots=True)
 class Journal:
-    """The record of one run. `apply` takes the events in order."""
+    """The journal of one run. Events must be applied in order."""
 
     run_id: str
     messages: list[MessageRecord] = field(default_factory=list)
@@ -85,27 +85,27 @@ class Journal:
 
     @property
     def open_message(self) -> MessageRecord | None:
-        """The message that was begun and not ended."""
+        """The message that has begun and not ended; None if there is none."""
         last = self.messages[-1] if self.messages else None
         return last if last and not last.is_ended else None
 
     @property
     def open_calls(self) -> list[CallRecord]:
-        """Calls without an outcome, in the order they began."""
+        """Calls without an outcome, in the order in which they began."""
         return [call for call in self.calls.values() if call.outcome is None]
 
     @property
     def open_requests(self) -> list[RequestRecord]:
-        """Questions that are not resolved."""
+        """Questions that are not yet resolved."""
         return [request for request in self.requests.values() if request.resolution is None]
 
     @property
     def message_ids(self) -> list[Json]:
-        """The ids of all messages, for `agent.complete`."""
+        """The IDs of all messages, for `agent.complete`."""
         return [message_id_of(self.run_id, number) for number in range(len(self.messages))]
 
     def apply(self, type_: str, payload: JsonObject) -> None:
-        """Applies one event; events of other runs or types change nothing."""
+        """Apply one event; events of other runs or types change nothing."""
         if type_ == "tool.call.response":
             request = self.requests.get(str(payload.get("request_id")))
             if request is not None and request.response is None:

@@ -1,8 +1,8 @@
-"""Renews the leases of the held runs from a thread: an agent that blocks its worker's loop keeps its run, up to a limit.
+"""Renews the leases of the held runs from a thread, so that an agent that blocks the event loop keeps its run for a limited time.
 
-A loop that stands still cannot tell that it is alive, so a run in good hands would be given to another worker and done twice. The
-thread sees that the loop stands still, logs the agent, and goes on renewing. Past the limit it releases the leases with the reason,
-which the next attempt or the end of the run tells.
+A blocked loop cannot renew a lease, so its runs would be given to other workers and executed twice. The thread detects a
+blocked loop, logs the agent that blocks it, and keeps renewing. Beyond the limit it releases the leases and stores the reason,
+which the next attempt, or the end of the run, reports.
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ from streams.records.leases import Leases
 
 LOOK_EVERY_S: Final = 1.0
 TOLD_AFTER_S: Final = 5.0
-"""A loop that stood still for so long is logged: longer than a busy machine delays it, far below a lease of 15 s."""
+"""A loop that is blocked for this long, in seconds, is logged: longer than delays on a busy machine, and well below a lease of
+15 s.
+"""
 _log = logging.getLogger(__name__)
 
 
 class LeaseRenewal:
-    """The thread, and what it tells the loop of the runs.
+    """The renewing thread, and its communication with the event loop of the runs.
 
     Args:
-        stall_max_s: time an agent may block the loop before the leases are released.
+        parts: the shared objects of the worker.
+        held_runs: the runs whose leases are renewed.
+        stall_max_s: time for which an agent may block the loop before the leases are released, in seconds.
     """
 
     def __init__(self, parts: WorkerParts, held_runs: HeldRuns, stall_max_s: float) -> None:
@@ -49,14 +53,14 @@ class LeaseRenewal:
         self._is_told = self._is_released = False
 
     def start(self) -> None:
-        """Renews from now on."""
+        """Start the thread."""
         self._pulse()
         self._own_loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._run, args=(self._own_loop,), name="run-leases", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
-        """Ends the thread."""
+        """Stop the thread and wait for its end."""
         if self._thread is not None and self._own_loop is not None:
             self._own_loop.call_soon_threadsafe(self._ending.set)
             await asyncio.to_thread(self._thread.join)
@@ -75,13 +79,13 @@ class LeaseRenewal:
         await self._ending.wait()
         await loops.stop(turns)
         self._calls.close()
-        await asyncio.sleep(0)  # the socket is closed in the loop's next turn
+        await asyncio.sleep(0)  # asyncio closes the socket in the loop's next turn
 
     async def _turn(self) -> None:
-        """Sees that the loop moves, and renews or releases.
+        """Check that the loop is running, and renew or release the leases.
 
         Raises:
-            LogUnavailable: Redis is away; leases may have ended.
+            LogUnavailable: Redis is unreachable; leases may have expired.
         """
         if self._loop.is_closed():
             self._ending.set()
@@ -118,7 +122,7 @@ class LeaseRenewal:
         _log.error("%s; its runs are left to other workers", reason)
 
     def _blocker(self, runs: Sequence[HeldRun]) -> tuple[str, str]:
-        """The agent whose task the loop is in, and the line it stands at."""
+        """The agent whose task the loop is running, and the source line it is at."""
         task = asyncio.current_task(self._loop)
         name = "" if task is None else task.get_name()
         agents = sorted({held.agent for held in runs if held.run_id in name} or {held.agent for held in runs})
@@ -128,7 +132,7 @@ class LeaseRenewal:
             return "something", place
         return f"the agent {agents[0]}" if len(agents) == 1 else f"one of the agents {', '.join(agents)}", place
 
-    # In the loop of the runs
+    # Called in the event loop of the runs
 
     def _pulse(self) -> None:
         self._pulse_s = monotonic()
@@ -142,5 +146,5 @@ class LeaseRenewal:
     async def _retake(self, held: HeldRun) -> None:
         try:
             await self._held_runs.retake(held)
-        except LogUnavailable as error:  # the next renewal finds it lapsed again
+        except LogUnavailable as error:  # the next renewal finds it expired and tries again
             _log.warning("the lease of run %s has ended and cannot be taken again yet: %s", held.run_id, error)

@@ -1,7 +1,7 @@
-"""The messages of a run: begun, streamed, ended. Adding text never waits for Redis.
+"""Writes the messages of a run: begin, stream, end. Adding text never waits for Redis.
 
-While the agent is replayed, text that the log already has is skipped: messages that have ended, and the text of the open one up to
-its last recorded step. From there on the message is begun again (`assistant.message.reset`) and written anew.
+While the agent is replayed, text that is already in the log is skipped: messages that have ended, and the text of the open one
+up to its last recorded step. From there on the message is reset (`assistant.message.reset`) and streamed anew.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from streams.redis.append import Result
 from streams.redis.log import Log
 
 TEXT_BYTES_MAX: Final = 512 * 1024
-"""The catalogue's limit of a message's text as UTF-8: a message that reaches it ends with `length`."""
+"""Maximum size of a message's text in the catalogue, in bytes of UTF-8: a message that reaches it ends with `length`."""
 REASONING_BYTES_MAX: Final = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class MessageEnding:
-    """The end of a message."""
+    """The reason and details with which a message ends."""
 
     finish_reason: FinishReason = "stop"
     usage: JsonObject | None = None
@@ -44,7 +44,7 @@ class MessageEnding:
 
 
 def checked_ending(ending: MessageEnding) -> MessageEnding:
-    """An ending as it can be stored.
+    """Check that an ending can be stored, and return it as plain JSON.
 
     Raises:
         AgentFailed: its reason, usage or parts do not match the catalogue.
@@ -90,9 +90,14 @@ class RunMessages:
     """Writes the messages of one segment.
 
     Args:
-        parent: the parent of the first message; each further one has the one before as its parent.
-        kept: the text of a message an earlier attempt left open, as far as it was stored.
-        is_replayed: the agent begins from its first line again.
+        run: appends the events.
+        writer: submits the deltas.
+        control: the stop requests for the segment.
+        metrics: the worker's counters.
+        faults: the points at which tests inject failures.
+        parent: the parent of the first message; the parent of each later one is the message before it.
+        kept: the stored text of a message that an earlier attempt left open.
+        is_replayed: true if the agent starts again from its first line.
     """
 
     def __init__(
@@ -130,26 +135,26 @@ class RunMessages:
 
     @property
     def message_id(self) -> str:
-        """The id of the open message, or of the next one."""
+        """The ID of the open message, or else of the next one."""
         return message_id_of(self._run.run.run_id, self.number)
 
     @property
     def is_open(self) -> bool:
-        """True while a message is open, in this segment or in the one that is replayed."""
+        """True while a message is open, in this segment or in the one being replayed."""
         return self._joiner is not None or self._is_begun
 
     @property
     def is_replaying(self) -> bool:
-        """True while the text that comes is in the log already."""
+        """True while the agent's text is already in the log."""
         return self.number < self._done or self._skip_until is not None
 
     @property
     def text_length(self) -> int:
-        """Code points of the open message's text so far: the position of a step recorded now."""
+        """Length of the open message's text so far, in code points; a step recorded now is stored with this position."""
         return len(self._joiner.whole("text")) if self._joiner else len(self._kept)
 
     def add(self, text: str, track: Track = "text") -> None:
-        """Adds a piece of text. It is sent when it is due; nothing waits for it."""
+        """Add a piece of text. It is sent when due; the caller does not wait."""
         if not text:
             return
         self._is_begun = True
@@ -161,12 +166,12 @@ class RunMessages:
         self._send_due()
 
     def passed_step(self, key: str) -> None:
-        """Notes that the replayed agent passed a recorded step: text after the last one is new."""
+        """Record that the replayed agent has passed a recorded step: text after the last one is new."""
         if self.number == self._done and key == self._skip_until:
             self._skip_until = None
 
     async def flush(self) -> None:
-        """Sends the text that waits, and waits until it is stored; called before any other event of the run.
+        """Send the waiting text and wait until it is stored; called before any other event of the run.
 
         Raises:
             Fenced: the run has another holder.
@@ -181,9 +186,9 @@ class RunMessages:
             self._check_fence()
 
     async def end(self, ending: MessageEnding, *, is_forced: bool = False) -> str:
-        """Ends the message, if one is open; `is_forced` ends an empty one, for a tool call that must belong to a message.
+        """End the open message, if any, and return its ID.
 
-        Returns the id of the message that has ended.
+        `is_forced` creates and ends an empty message if none is open, for a tool call, which must belong to a message.
         """
         message_id = self.message_id
         self._end_halves()
@@ -203,7 +208,7 @@ class RunMessages:
         return message_id
 
     def _end_halves(self) -> None:
-        """Adds the halves of characters that stayed alone, as U+FFFD."""
+        """Replace unpaired surrogates at the end of the text by U+FFFD."""
         for track, half in self._halves.items():
             self._halves[track] = ""
             if half and not self.is_replaying:
@@ -216,7 +221,7 @@ class RunMessages:
         return self._joiner.whole("text"), self._joiner.whole("reasoning")
 
     def close(self) -> None:
-        """Cancels timers and tasks at the end of the segment."""
+        """Cancel timers and tasks at the end of the segment."""
         if self._timer is not None:
             self._timer.cancel()
         if self._beginning is not None:
@@ -287,7 +292,7 @@ class RunMessages:
         self._faults.hit("run_after_end")
 
     def _fitting(self, text: str, track: Track) -> str:
-        """The text as it may be stored: without NUL and lone surrogates, cut at the limit of a message."""
+        """The text in the form that can be stored: without NUL and lone surrogates, cut to the maximum size of a message."""
         raw = joined(text).replace("\x00", "\ufffd").encode()
         left = self._left[track]
         self._left[track] = left - len(raw)
@@ -342,7 +347,7 @@ class RunMessages:
                 self._metrics.fenced += 1
                 self._control.request(Stop.FENCED)
                 self._progressed.set()
-            else:  # the same delta again: readers that have it ignore it by its offset
+            else:  # send the same delta again: readers that already have it ignore it because of its offset
                 self._loop.call_later(RETRY_S, self._writer.submit, draft, settled)
 
         self._writer.submit(draft, settled)

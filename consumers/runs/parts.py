@@ -1,4 +1,4 @@
-"""The objects that the parts of a worker share, made once in its composition root."""
+"""The objects that the parts of a worker share; `consumers.worker` creates them."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from streams.redis.log import Log
 
 
 class Jobs(Protocol):
-    """The queue of segments. A job is a hint: the run's hash decides whether a segment may begin."""
+    """The queue of segments. A job is only a hint: the run's hash decides whether a segment may begin."""
 
     async def put(self, channel: Channel, run: RunView, *, again: str = "") -> None:
-        """Have the run's current segment done by a worker that serves its agent.
+        """Put a job for the run's current segment, to be taken by a worker that serves its agent.
 
-        Putting it twice is putting it once, unless `again` differs.
+        Putting it twice has no further effect, unless `again` differs.
         """
 
     async def drop(self, channel: Channel, run: RunView) -> None:
-        """Remove a job whose worker died with it."""
+        """Remove a job whose worker died while taking it."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """Everything a run needs.
+    """The objects that executing runs requires.
 
     Attributes:
-        now_ms: milliseconds since 1970.
-        lease_ms: life of a run's lease; it is renewed three times as often.
-        grace_s: how long a graceful cancel waits for the agent.
+        now_ms: returns the time in milliseconds since 1970.
+        lease_ms: lifetime of a run's lease; it is renewed three times in that period.
+        grace_s: time for which a graceful cancel waits for the agent, in seconds.
     """
 
     worker: str

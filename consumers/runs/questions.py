@@ -1,7 +1,7 @@
-"""Questions of a segment: numbered in the order the agent asks them, answered from the journal; without an answer the segment ends.
+"""The questions of a segment, numbered in the order in which the agent asks them and answered from the journal.
 
-A segment ends with all its questions open, and the next begins when all are answered: otherwise calls that ran concurrently would
-lose their answers.
+The segment ends when a question has no answer yet, with all its questions open, and the next segment begins when all are
+answered. Otherwise calls that run concurrently would lose their answers.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from streams.times import rfc3339
 
 
 class Questions:
-    """Asks questions, and keeps those without an answer.
+    """Asks questions, and collects those without an answer.
 
     Args:
-        first: the number of the first question: 0 for an agent that is replayed, else the number asked before.
+        run: appends the events.
+        faults: the points at which tests inject failures.
+        now_ms: returns the time in milliseconds since 1970.
+        first: the number of the first question: 0 if the agent is replayed, otherwise the number of questions asked before.
     """
 
     def __init__(self, run: RunLog, faults: Faults, now_ms: Callable[[], int], first: int = 0) -> None:
@@ -34,7 +37,7 @@ class Questions:
         self.open: list[tuple[str, Question]] = []
 
     async def ask_all(self, questions: Sequence[Question]) -> list[Answer]:
-        """The answers, in order.
+        """The answers, in the order of the questions.
 
         Raises:
             Suspended: some have no answer yet; the segment ends, and the agent is run again when all have.
@@ -56,12 +59,12 @@ class Questions:
         return answers
 
     def _assignees(self, question: Question) -> list[str]:
-        """The users who may answer, the invoker by name."""
+        """The users who may answer, with the placeholder replaced by the user who started the run."""
         named = (self._run.run.by if name in INVOKER else name for name in question.assignees)
         return list(dict.fromkeys(named))
 
     async def put(self) -> int:
-        """Appends the open questions. Returns the earliest expiry, in milliseconds since 1970."""
+        """Append the open questions. Returns the earliest expiry, in milliseconds since 1970."""
         now_ms = self._now_ms()
         earliest = now_ms + WAITING_MS_DEFAULT
         for request_id, question in self.open:

@@ -1,7 +1,7 @@
-"""The reaper inspects every run that is not final: deadlines of all states, lost workers, lost jobs.
+"""The reaper inspects every unfinished run for missed deadlines, lost workers and lost jobs.
 
-Before it changes a run it takes the run's lease and makes itself its holder, so that the old worker is refused from then on. Two
-reapers, or a reaper and a worker that was only slow, still write each event once.
+Before it changes a run, it takes the run's lease and makes itself the holder, so that the old worker's appends are refused.
+Even two reapers, or a reaper and a worker that was merely slow, write each event only once.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from streams.run_states import QUEUED_MS_MAX, WAITING_MS_DEFAULT
 TURN_S: Final = 1.0
 DUE_MAX: Final = 200
 LOOK_AGAIN_MS: Final = 3_000
-"""Interval between inspections of a run: the delay of a lost worker beyond the life of its lease."""
+"""Interval between inspections of a run: the time beyond its lease after which a lost worker is noticed."""
 WAITING_LOOK_MS: Final = 30_000
 CLOCK_ERROR_MS: Final = 2_000
-"""Two processes' readings of Redis's clock differ by less."""
+"""Upper bound of the difference between two processes' readings of Redis's clock."""
 JOB_PATIENCE_MS: Final = 20_000
-"""A run whose turn it is, and which nobody has taken for this long, gets another job: the first may have died with a worker."""
+"""Time after which a run whose turn it is gets another job if nobody has taken it: the first job may have died with a worker."""
 DEADLINE_GRACE_MS: Final = 20_000
-"""The worker enforces the deadline; the reaper does this much later if the worker did not."""
+"""Time by which the reaper's deadline is later than the worker's, which normally ends the run itself."""
 _log = logging.getLogger(__name__)
 
 
@@ -53,20 +53,20 @@ class Reaper:
         self._partitions: set[int] = set()
 
     async def take(self, partition: int, token: int) -> None:  # noqa: ARG002 - runs have leases of their own
-        """Inspects the runs of a partition from now on."""
+        """Start inspecting the runs of a partition."""
         self._partitions.add(partition)
 
     async def leave(self, partition: int, *, is_lost: bool) -> None:  # noqa: ARG002 - nothing is under way between turns
-        """Stops inspecting the runs of a partition."""
+        """Stop inspecting the runs of a partition."""
         self._partitions.discard(partition)
 
     @property
     def every_s(self) -> float:
-        """The pause between two turns."""
+        """The interval between two turns, in seconds."""
         return self._turn_s
 
     async def turn(self) -> None:
-        """Inspects the runs that are due in this worker's partitions.
+        """Inspect the runs that are due in this worker's partitions.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -77,13 +77,13 @@ class Reaper:
                 await self.look(partition)
             except LogUnavailable:
                 raise
-            except Exception as error:  # one run that cannot be read must not delay the others
+            except Exception as error:  # a run that cannot be read must not delay the others
                 failure = error
         if failure is not None:
             raise failure
 
     async def look(self, partition: int) -> None:
-        """Inspects the runs of a partition that are due."""
+        """Inspect the due runs of a partition."""
         for channel, run_id in await self._parts.store.due(partition, self._parts.now_ms(), self._ahead_ms, DUE_MAX):
             wait_ms = self._look_again_ms
             try:
@@ -95,7 +95,10 @@ class Reaper:
                     await self._parts.store.register(channel, run_id, self._parts.now_ms() + wait_ms)
 
     async def inspect(self, channel: Channel, run_id: str) -> int:
-        """Does the next thing the run needs. Returns milliseconds until the next inspection, 0 when it is over."""
+        """Take the next action that the run needs.
+
+        Returns the milliseconds until the next inspection, or 0 if the run has ended.
+        """
         run = await self._parts.store.run(channel, run_id)
         if run is None or run.is_final:
             await self._flow.leave(channel, run_id, run)
@@ -116,7 +119,7 @@ class Reaper:
 
     async def _queued(self, channel: Channel, run: RunView) -> None:
         age_ms = self._parts.now_ms() - run.since_ms
-        if run.segment == run.attempt == 1:  # the worker that listed it may have died before it appended so
+        if run.segment == run.attempt == 1:  # the worker that listed it may have died before appending this
             await self._flow.announce(await self._flow.run_log(channel, run))
         active = await self._parts.store.turn(channel, joining=(run.cause, run.run_id))
         if active != run.run_id:
@@ -125,7 +128,7 @@ class Reaper:
             self._parts.metrics.runs_lost["expired"] += 1
             await self._flow.expire_idle(channel, run)
         else:
-            # Asked for later than now: the clock was set back, and what keeps the job from being taken again may last as long.
+            # Registered for a time far ahead: the clock was set back, and arq's record that stops a repeated job may last as long.
             is_late = age_ms > self._job_patience_ms or age_ms < -CLOCK_ERROR_MS
             again = f"r{age_ms // self._job_patience_ms}" if is_late else ""
             if again:
@@ -133,7 +136,7 @@ class Reaper:
             await self._flow.put_job(channel, run.run_id, again)
 
     async def _check_turn(self, channel: Channel, active: str) -> None:
-        """Passes the turn on if the run that has it is over."""
+        """Pass the turn on if the run whose turn it is has ended."""
         other = await self._parts.store.run(channel, active)
         if other is None or other.is_final:
             await self._flow.leave(channel, active, other)
@@ -151,7 +154,7 @@ class Reaper:
         return self._look_again_ms
 
     async def _lost(self, channel: Channel, run_id: str) -> None:
-        """Begins a new attempt of a run whose worker is lost, or ends it."""
+        """Begin a new attempt of a run whose worker is lost, or end the run."""
         reason = await self._parts.leases.release_reason(channel, run_id)
         holder = await self._acquire(channel, run_id)
         if holder is None:
@@ -185,7 +188,7 @@ class Reaper:
             await self._flow.put_job(channel, run.run_id)
 
     async def _overdue(self, channel: Channel, run_id: str) -> None:
-        """Ends a run past its deadline, taking it from its worker."""
+        """End a run that is past its deadline, even if a worker holds it."""
         run = await self._parts.store.run(channel, run_id)
         if run is None or run.state not in {"running", "cancelling"}:
             return

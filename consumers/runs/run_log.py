@@ -1,7 +1,7 @@
-"""Appends for a run: durable events with the run's guard, key, causation and journal, and deltas within a bound.
+"""Appends for a run: durable events with the run's guard, key, causation and journal, and a bounded number of deltas.
 
-A durable append is repeated until it is confirmed or refused: the key makes that safe, and the guard stops a worker that has lost
-the run.
+A durable append is repeated until it is confirmed or refused. Its key makes that safe, and its guard stops a worker that has
+lost the run.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from streams.redis.log import Log
 
 RETRY_S: Final = 0.25
 IN_FLIGHT_MAX: Final = 256
-"""Deltas in flight at once. At this bound text is joined longer instead of queued."""
+"""Maximum number of deltas in flight. At this bound text is joined into larger deltas rather than queued."""
 
 
 class Fenced(Exception):
-    """The run has another holder: this worker must no longer append for it."""
+    """The run has another holder, so this worker must no longer append for it."""
 
 
 @dataclass(slots=True)
 class RunLog:
-    """Appends for one run. With a `holder` every append checks it; without, only the conditions of its `RunChange`.
+    """Appends for one run. If `holder` is set, every append checks it; otherwise only the conditions of its `RunChange` apply.
 
     Attributes:
-        correlation: the first event of the chain; all events of the run share it.
+        correlation: the ID of the first event of the chain, shared by all events of the run.
     """
 
     log: Log
@@ -48,7 +48,7 @@ class RunLog:
 
     @property
     def actor(self) -> Actor:
-        """The agent, which answers under its own name."""
+        """The agent as an actor; it answers under its own name."""
         return Actor("agent", self.run.agent)
 
     def draft(
@@ -59,7 +59,7 @@ class RunLog:
         change: RunChange = NO_CHANGE,
         open_text: OpenText | None = None,
     ) -> Draft:
-        """The event as it is appended. `key` identifies it within the run; live events have none."""
+        """Build an event of the run for appending. `key` identifies it within the run; live events have none."""
         declared = CATALOGUE[type_]
         return Draft(
             self.channel,
@@ -84,12 +84,12 @@ class RunLog:
         change: RunChange = NO_CHANGE,
         open_text: OpenText | None = None,
     ) -> Appended:
-        """Append a durable event of the run, once for its key.
+        """Append a durable event of the run, once per key.
 
         Raises:
-            Fenced: the run has another holder, or is gone.
+            Fenced: the run has another holder, or no longer exists.
             GuardRefused: another condition did not hold.
-            IdempotencyConflict: this event of the run was already written with another payload.
+            IdempotencyConflict: the event with this key was already written with another payload.
         """
         draft = self.draft(type_, payload, key, change, open_text)
         while True:
@@ -113,7 +113,7 @@ class RunLog:
         change: RunChange = NO_CHANGE,
         open_text: OpenText | None = None,
     ) -> bool:
-        """As `append`; False when the event was written before, or its guard refused it."""
+        """Append as `append` does; False if the event was written before or its guard refused it."""
         try:
             await self.append(type_, payload, key, change, open_text)
         except (GuardRefused, IdempotencyConflict):
@@ -131,7 +131,7 @@ class RunLog:
 
 
 class DeltaWriter:
-    """Submits the deltas of all runs of a worker, up to a bound and without waiting; the appender's batches are the queue."""
+    """Submits the deltas of all runs of a worker without waiting, up to a maximum number in flight."""
 
     def __init__(self, log: Log, in_flight_max: int = IN_FLIGHT_MAX) -> None:
         self._log = log
@@ -140,21 +140,21 @@ class DeltaWriter:
 
     @property
     def has_room(self) -> bool:
-        """True when a delta may be submitted now."""
+        """True if a delta may be submitted now."""
         return self._room > 0
 
     def when_room(self, who: object, wake: Callable[[], None]) -> None:
-        """Calls `wake` once when there is room, in the order of arrival."""
+        """Call `wake` once when a delta may be submitted; callers are served in order of arrival. `who` identifies the caller."""
         self._waiting.setdefault(who, wake)
 
     def submit(self, draft: Draft, done: Done) -> None:
-        """Submits a draft; `done` gets the result. Allowed only when `has_room`."""
+        """Submit a draft; `done` receives the result. Only allowed while `has_room` is true."""
         self._room -= 1
 
         def settled(result: Result) -> None:
             self._room += 1
             done(result)
-            while self._waiting and self._room > 0:  # one that is woken may have nothing to send any more
+            while self._waiting and self._room > 0:  # a caller that is woken may have nothing left to send
                 self._waiting.pop(next(iter(self._waiting)))()
 
         self._log.submit(draft, settled)

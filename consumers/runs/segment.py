@@ -1,7 +1,8 @@
 """Runs one segment of a run, from taking it to its end.
 
-It takes the run by appending `agent.status running` with its own token as holder, executes the agent, and ends in one of four ways:
-complete, waiting for people, handed over to a new attempt, or silently when another worker has the run.
+A worker takes a run by appending `agent.status running` with its own token as holder. It executes the agent, and the segment
+ends in one of four ways: the run completes, it waits for people, it is handed over to a new attempt, or, if another worker has
+taken the run, nothing more is appended.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _log = logging.getLogger(__name__)
 
 
 class Taken(NamedTuple):
-    """A segment this worker has taken: its log, and its entry among the held runs."""
+    """A segment that this worker has taken: its log, and its entry among the held runs."""
 
     writes: RunLog
     held: HeldRun
 
 
 class SegmentRunner:
-    """Runs segments of this worker's agents."""
+    """Runs segments of the agents that this worker serves."""
 
     def __init__(self, parts: WorkerParts, held_runs: HeldRuns) -> None:
         self.parts = parts
@@ -49,13 +50,13 @@ class SegmentRunner:
         self._held_runs = held_runs
 
     async def run(self, channel: Channel, run_id: str, segment: int, attempt: int) -> None:
-        """Takes and runs this segment. Never raises for an agent's failure."""
+        """Take and run this segment. Never raises because an agent fails."""
         taken = await self.take(channel, run_id, segment, attempt)
         if taken is not None:
             await self.execute(taken)
 
     async def take(self, channel: Channel, run_id: str, segment: int, attempt: int) -> Taken | None:
-        """Becomes the holder of this segment; None when it is over, or another worker has it."""
+        """Become the holder of this segment; None if it is over or another worker has it."""
         parts = self.parts
         view = await parts.store.run(channel, run_id)
         if view is None or (view.state, view.segment, view.attempt) != ("queued", segment, attempt):
@@ -77,7 +78,7 @@ class SegmentRunner:
         return Taken(writes, held)
 
     async def execute(self, taken: Taken) -> None:
-        """Runs a segment that was taken, to one of its ends."""
+        """Run a taken segment to its end."""
         held = taken.held
         try:
             self.parts.faults.hit("run_after_take")
@@ -114,7 +115,7 @@ class SegmentRunner:
             return None
         run = replace(view, state="running", holder=holder, deadline_ms=until, began_ms=began, settings=settings)
         found = await self.parts.store.run(channel, view.run_id)
-        if found is None or found.holder != holder:  # the same append of an earlier life of this job
+        if found is None or found.holder != holder:  # the same append was made by an earlier execution of this job
             return None
         writes.run, writes.holder = run, holder
         if run.segment > 1 or run.attempt > 1:
@@ -122,7 +123,10 @@ class SegmentRunner:
         return writes
 
     async def _settings(self, channel: Channel) -> str:
-        """The conversation's settings now. The run keeps them: a replay must get the same as the first execution."""
+        """The conversation's current settings.
+
+        The run stores them, because a replay must get the same ones as the first execution.
+        """
         if channel.kind is not Kind.CONVERSATION:
             return ""
         return await SettingsRecords(self.parts.log).for_agents(channel)
@@ -153,7 +157,7 @@ class SegmentRunner:
             execution.messages.close()
 
     async def _watch(self, task: asyncio.Task[None], control: Control, run: RunView) -> bool:
-        """Waits for the agent to end, or ends it. True when its deadline ended it."""
+        """Wait for the agent to end, or end it. True if its deadline ended it."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + max(0, run.deadline_ms - self.parts.now_ms()) / 1000
         is_expired = False
@@ -175,7 +179,7 @@ class SegmentRunner:
         return is_expired
 
     async def _finish(self, execution: Execution, task: asyncio.Task[None], *, is_expired: bool) -> None:
-        """Acts on the agent's end."""
+        """Carry out the consequence of the agent's end: complete, wait, hand over or fail."""
         control, writes = execution.control, execution.run_log
         error = task.exception() if task.done() and not task.cancelled() else asyncio.CancelledError()
         if control.stop is Stop.FENCED or isinstance(error, Fenced):
@@ -201,7 +205,7 @@ class SegmentRunner:
             raise error
 
     async def _wait(self, execution: Execution) -> None:
-        """Ends the segment until people have answered."""
+        """End the segment until people have answered."""
         writes, faults = execution.run_log, self.parts.faults
         await execution.messages.end(MessageEnding("tool_calls"))
         deadline_ms = await execution.questions.put()
@@ -220,14 +224,14 @@ class SegmentRunner:
         payload = status_payload(run, "waiting", "running", pending=pending)
         try:
             await writes.append("agent.status", payload, status_key(run, "waiting"), change)
-        except GuardRefused:  # a cancel came in between
+        except GuardRefused:  # a cancel came first
             await self._close_cancelled(execution)
             return
         faults.hit("run_after_wait")
-        await self.flow.resume(writes.channel, run.run_id)  # the last answer may have come before we waited
+        await self.flow.resume(writes.channel, run.run_id)  # the last answer may have arrived before the run waited
 
     async def _hand_over(self, execution: Execution) -> None:
-        """Hands the run over to another worker as a new attempt, which is not counted as a loss."""
+        """Hand the run over to another worker as a new attempt, which does not count as a loss."""
         writes = execution.run_log
         await execution.messages.flush()
         verdict = judge(writes.journal, losses=0)
@@ -254,7 +258,7 @@ class SegmentRunner:
         ending = replace(ending, text=text, reasoning=reasoning)
         if await self.flow.close(writes, ending):
             return
-        if ending.outcome in {"expired", "success"}:  # a cancel came in between, after which these are not allowed
+        if ending.outcome in {"expired", "success"}:  # a cancel came first, after which these outcomes are not allowed
             await self.flow.close(writes, replace(ending, outcome="cancelled", result=None))
 
     async def _fail(self, writes: RunLog, code: str, message: str, *, is_retryable: bool) -> None:

@@ -1,7 +1,7 @@
-"""Checks payloads of agents against the catalogue before they are stored. Pure.
+"""Checks payloads from agents against the catalogue before they are stored. Pure.
 
-Agents are other people's code, and models write half of their payloads. Every reader of the log would refuse an invalid payload for
-ever; so it is refused here, where the agent can still be told the reason.
+Agents are external code, and models write half of their payloads. An invalid payload in the log would be refused by every
+reader for ever; so it is refused here, where the agent can still learn the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from streams.json_bytes import JsonObject, joined, parse, to_json
 
 
 class Unstorable(Exception):
-    """A payload does not match the catalogue; the text names the field and the rule."""
+    """A payload does not match the catalogue; the text has the field and the rule."""
 
 
 def storable_text(text: str, length_max: int) -> str:
@@ -24,10 +24,10 @@ def storable_text(text: str, length_max: int) -> str:
 
 
 def storable(type_: str, payload: JsonObject) -> JsonObject:
-    """The payload in plain JSON, as readers will find it: tuples are lists, keys are text.
+    """The payload as plain JSON, as readers will parse it: tuples become lists, keys become text.
 
     Raises:
-        Unstorable: it is not JSON, or does not match the catalogue.
+        Unstorable: it cannot be written as JSON, or does not match the catalogue.
     """
     try:
         plain = cast("JsonObject", parse(to_json(payload)))
@@ -40,10 +40,10 @@ def storable(type_: str, payload: JsonObject) -> JsonObject:
 
 
 def checked(type_: str, payload: JsonObject) -> JsonObject:
-    """As `storable`, for payloads without which the run cannot continue.
+    """Like `storable`, for payloads without which the run cannot continue.
 
     Raises:
-        AgentFailed: `bad_item`, with the field and the rule.
+        AgentFailed: code `bad_item`, with the field and the rule.
     """
     try:
         return storable(type_, payload)

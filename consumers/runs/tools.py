@@ -1,7 +1,7 @@
-"""Tool calls of a segment: recorded, approved, run, and their outcome recorded. Each runs once, or the log says that it did not.
+"""The tool calls of a segment: record them, get approvals, run them, and record their outcomes.
 
-A call with a recorded outcome is not run again. One that began without an outcome is run again only if it is idempotent, and then
-with the same key; the reaper ends a run whose call must not be repeated.
+A call with a recorded outcome is not run again. A call that began and has no outcome is run again only if it is idempotent, and
+then with the same key; if it must not be repeated, the reaper ends the run.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from streams.json_bytes import Json, JsonObject, to_json
 from streams.redis.append import Result
 
 ARGS_BYTES_MAX = 64 * 1024
-"""The catalogue's limit of `args`."""
+"""Maximum size of `args` in the catalogue."""
 _log = logging.getLogger(__name__)
 INTERVAL_S: Final = 0.5
 
 
 class ToolRunner:
-    """Runs the calls an agent yields."""
+    """Runs the tool calls that an agent yields."""
 
     def __init__(
         self, run: RunLog, messages: RunMessages, questions: Questions, writer: DeltaWriter, faults: Faults
@@ -49,7 +49,7 @@ class ToolRunner:
         self._framework_message: str | None = None
 
     async def call_all(self, calls: Sequence[ToolCall]) -> list[ToolOutcome]:
-        """Runs the calls concurrently; the outcomes come in their order.
+        """Run the calls concurrently; returns the outcomes in the order of the calls.
 
         Raises:
             Suspended: people or a client must answer first.
@@ -69,10 +69,10 @@ class ToolRunner:
             outcomes = await _all_of(tasks)
             return [_as_named(outcome, call) for outcome, call in zip(outcomes, calls, strict=True)]
         finally:
-            await end_or_close(tasks, CANCEL_WAIT_S / 2)  # one that raised (fenced, cancelled) ends the others with it
+            await end_or_close(tasks, CANCEL_WAIT_S / 2)  # if one raised (fenced, cancelled), the others are ended too
 
     async def append_begun(self, begun: CallsBegun) -> None:
-        """Records calls that a framework runs; those recorded before, as when it continues after an approval, are skipped."""
+        """Record calls that the agent's framework runs; those already recorded (before an approval) are skipped."""
         fresh = [call for call in begun.calls if call.tool_call_id not in self._run.journal.calls]
         if not fresh:
             return
@@ -82,7 +82,7 @@ class ToolRunner:
             await self._append_start(self._start(call, self._framework_message))
 
     async def append_ended(self, ended: CallEnded) -> None:
-        """Records the outcome of such a call, once."""
+        """Record, once, the outcome of a call that the agent's framework ran."""
         outcome = ended.outcome
         record = self._run.journal.calls.get(outcome.tool_call_id)
         if record is None or record.outcome is not None:
@@ -93,7 +93,10 @@ class ToolRunner:
             await self._complete(outcome.tool_call_id, ended.duration_ms, outcome.output, is_denied=outcome.is_denied)
 
     def _name(self, call: ToolCall) -> str:
-        """The call's id in the log. Some providers restart their ids with each response: a repeated id gets a number appended."""
+        """The call's ID in the log.
+
+        Some providers restart their IDs with each response, so a repeated ID gets a number appended.
+        """
         if call.tool_call_id is None:
             self._count += 1
             return f"{self._run.run.run_id}.c{self._count - 1}"
@@ -106,7 +109,7 @@ class ToolRunner:
         return await self._messages.end(checked_ending(MessageEnding("tool_calls", parts=tuple(parts))), is_forced=True)
 
     def _start(self, call: ToolCall, message_id: str) -> JsonObject:
-        """The payload of `tool.call.start`. Arguments too large for an event are left out; the tool still gets them."""
+        """The payload of `tool.call.start`. Arguments too large for an event are omitted; the tool still receives them."""
         is_hidden = call.is_redacted or is_too_large(call.args)
         payload: JsonObject = {
             "tool_call_id": call.tool_call_id,
@@ -131,7 +134,7 @@ class ToolRunner:
             await self._run.append("tool.call.start", payload, f"call/{call_id}")
 
     async def _answers(self, calls: Sequence[ToolCall]) -> list[Answer | None]:
-        """The answer to each call; None where nobody had to be asked."""
+        """The answer to each call's question; None for calls without one."""
         asked = [(call, question) for call in calls if (question := self._question(call)) is not None]
         answers = await self._questions.ask_all([question for _, question in asked])
         by_call = {call.tool_call_id: answer for (call, _), answer in zip(asked, answers, strict=True)}
@@ -222,7 +225,10 @@ class ToolRunner:
 
 
 async def _all_of(tasks: Sequence[asyncio.Task[ToolOutcome]]) -> list[ToolOutcome]:
-    """The results, or the first exception. A cancellation is passed on at once, which `gather` delays until all have ended."""
+    """The results, or the first exception.
+
+    A cancellation is passed on at once, whereas `gather` delays it until all tasks have ended.
+    """
     if tasks:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
@@ -231,12 +237,12 @@ async def _all_of(tasks: Sequence[asyncio.Task[ToolOutcome]]) -> list[ToolOutcom
 
 
 def _as_named(outcome: ToolOutcome, call: ToolCall) -> ToolOutcome:
-    """The outcome under the id the agent gave."""
+    """The outcome with the ID that the agent gave to the call."""
     return outcome if call.tool_call_id is None else replace(outcome, tool_call_id=call.tool_call_id)
 
 
 def is_too_large(args: JsonObject) -> bool:
-    """True when the arguments do not fit into an event."""
+    """True if the arguments do not fit into an event."""
     return len(to_json(args)) > ARGS_BYTES_MAX
 
 
@@ -250,7 +256,7 @@ def _recorded(record: CallRecord) -> ToolOutcome:
 
 
 class ToolProgress:
-    """Implements `ToolContext`: reports progress at most twice a second; a report lost is superseded by the next."""
+    """Implements `ToolContext`: sends at most two progress reports a second; the next report makes up for a lost one."""
 
     def __init__(self, run: RunLog, writer: DeltaWriter, tool_call_id: str) -> None:
         self._run, self._writer, self._call_id = run, writer, tool_call_id
@@ -259,11 +265,11 @@ class ToolProgress:
 
     @property
     def idempotency_key(self) -> str:
-        """`<run>/<segment>/<call>`, the same on every attempt."""
+        """The key `<run>/<segment>/<call>`, which is the same on every attempt."""
         return f"{self._run.run.run_id}/{self._run.run.segment}/{self._call_id}"
 
     def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """See `ToolContext.progress`. A report is left out when it comes too soon, or when too many deltas are in flight."""
+        """See `ToolContext.progress`. A report is omitted if it comes too soon or too many deltas are in flight."""
         if not math.isfinite(progress):
             return
         now_s = asyncio.get_running_loop().time()
@@ -280,4 +286,4 @@ class ToolProgress:
 
 
 def _ignore(_result: Result) -> None:
-    """ToolProgress is superseded by the next one; whether this one arrived does not matter."""
+    """Ignore the result of sending a progress report: a lost one is superseded by the next."""

@@ -1,6 +1,7 @@
-"""The events and changes of a run's transitions: how it closes, and how a run continues that lost its worker. Pure.
+"""The events that close a run, and the decision whether a run continues after its worker was lost. Pure.
 
-Worker, handler and reaper compute them from the same journal with the same keys, so each event is written once, whoever writes it.
+Worker, handler and reaper compute them from the same journal with the same keys, so each event is written once, by whichever
+comes first.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from streams.run_states import OUTCOMES, sources
 Outcome = Literal["success", "cancelled", "failed", "expired"]
 Pairs = tuple[tuple[str, str], ...]
 ATTEMPTS_MAX: Final = 2
-"""Workers a run may lose. A run that killed two is likely to kill the third."""
+"""Maximum number of workers that a run may lose. A run that has killed two is likely to kill a third."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
-    """The change an event makes to its run's hash, in the script that appends it.
+    """The change that an event makes to its run's hash, in the script that appends it.
 
     Attributes:
-        states: the states the run may be in; empty is any.
+        states: the states in which the run may be; if empty, any.
         sets: fields to write.
+        increments: fields to raise by one.
         checks: further conditions.
         guards: guards on other hashes.
     """
@@ -58,8 +60,8 @@ class RunEnding:
     """The end of a run.
 
     Attributes:
-        tool_reason: the reason in the errors of calls that are still open.
-        failure: the catalogue's `Failure`, for a run that failed.
+        tool_reason: the reason given in the errors of calls that are still open.
+        failure: the catalogue's `Failure`, if the run failed.
         text, reasoning: the text so far of the message that is still open.
     """
 
@@ -74,12 +76,12 @@ class RunEnding:
 
 
 def failure(code: str, message: str, *, is_retryable: bool) -> JsonObject:
-    """The catalogue's `Failure`."""
+    """Build the catalogue's `Failure`."""
     return {"code": storable_text(code, 64), "message": storable_text(message, 2000), "retryable": is_retryable}
 
 
 def closing(channel: Channel, journal: Journal, run: RunView, ending: RunEnding) -> list[Planned]:
-    """The events missing at a run's end: errors of open calls, resolutions, the message's end, `agent.complete` last."""
+    """The events missing at a run's end: errors of open calls, resolutions, the message's end, and last `agent.complete`."""
     planned = [_call_error(journal.run_id, call.tool_call_id, ending) for call in journal.open_calls]
     planned += [
         _resolved(channel, journal.run_id, request.request_id, request.tool_call_id, ending)
@@ -160,12 +162,12 @@ _TOOL_TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A new attempt continues after the last recorded step."""
+    """The verdict that a new attempt continues after the last recorded step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The run cannot continue; a user may ask again."""
+    """The verdict that the run cannot continue; a user may start another one."""
 
     message: str
 
@@ -174,7 +176,7 @@ Verdict: TypeAlias = Again | Lost
 
 
 def judge(journal: Journal, losses: int) -> Verdict:
-    """Decides if the run may continue. `losses` counts this worker if it was lost, not if it handed over."""
+    """Decide whether the run may continue. `losses` counts the current worker if it was lost, but not if it handed the run over."""
     for call in journal.open_calls:
         if not (call.is_idempotent or call.executor in {"client", "human"} or _is_asked(journal, call.tool_call_id)):
             return Lost(f"the worker was lost while the tool {call.name} was running, which must not be repeated")
@@ -184,13 +186,13 @@ def judge(journal: Journal, losses: int) -> Verdict:
 
 
 def requeue(run: RunView, now_ms: int, *, is_loss: bool) -> RunChange:
-    """The change that `agent.status queued` of a new attempt makes to the run's hash."""
+    """The change that `agent.status queued`, with which a new attempt begins, makes to the run's hash."""
     sets = (("state", "queued"), ("attempt", str(run.attempt + 1)), ("holder", ""), ("since_ms", str(now_ms)))
     increments = ("losses",) if is_loss else ()
     return RunChange(("running",), sets, increments, checks=(("attempt", "eq", str(run.attempt)),))
 
 
 def _is_asked(journal: Journal, call_id: str) -> bool:
-    """True while the call waits for people: then it has not begun."""
+    """True while a question about the call is open, in which case the call has not begun."""
     requests = [request for request in journal.requests.values() if request.tool_call_id == call_id]
     return bool(requests) and any(request.resolution is None for request in requests)

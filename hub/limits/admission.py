@@ -28,6 +28,9 @@ of them (the burst) such a user may connect once a second; with less, a flood of
 RESERVE_FROM: Final = 0.8
 """Share of Redis's `maxmemory` from which the rest is a reserve. It also keeps room for what ends runs and uploads."""
 RESERVE_UNTIL: Final = 0.75
+NEAR_BYTES: Final = 64 * 2**20
+"""From this far below the reserve on, Redis's memory is looked at more often, and this node's events are counted between two looks:
+as much as a node stores in a second, and more."""
 TENANT_PART: Final = 0.02
 """Share of `maxmemory` that a tenant may take of the reserve, through each node: a tenth of it."""
 _ANYBODY: Final = "@address"
@@ -140,6 +143,9 @@ class Admission:
         self._proxies = proxies
         self._has_quota = quotas.quota.bytes_stored is not None or quotas.quota.publishes_per_s is not None
         self.is_metered = self._has_quota
+        self._max_bytes = 0
+        self._left_bytes = 0
+        self._was_open = False
 
     def address_of(self, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
         """The address a request's failures count against."""
@@ -212,8 +218,13 @@ class Admission:
         Raises:
             HubError: 4004 or 4011.
         """
-        if draft.lane is Lane.EVENTS:
-            self._quotas.publish(draft.channel.tenant, len(draft.data) + EVENT_BYTES, self._monotonic())
+        if draft.lane is not Lane.EVENTS:
+            return
+        size_bytes = len(draft.data) + EVENT_BYTES
+        self._left_bytes -= size_bytes
+        if self._max_bytes and self._left_bytes < 0 and not self._quotas.is_reserve_open:
+            self._quotas.open_reserve(int(self._max_bytes * TENANT_PART))
+        self._quotas.publish(draft.channel.tenant, size_bytes, self._monotonic())
 
     def settle(self, draft: Draft, result: Appended | StreamsError | None) -> None:
         """Give back the charge of an event that was not stored, or had been stored before; charge for a new channel's keys."""
@@ -227,16 +238,24 @@ class Admission:
     def look_at_memory(self, used_bytes: int, max_bytes: int) -> bool:
         """Open the reserve when Redis is nearly full, and close it when there is room: no tenant fills it for the others.
 
+        Between two looks the reserve is opened by what this node stores itself: a flood may fill a small Redis within a second.
+
         Returns:
-            true when it was opened or closed.
+            true when it was opened or closed since the last look.
         """
-        was_open, share = self._quotas.is_reserve_open, used_bytes / max_bytes if max_bytes else 0.0
-        if share >= RESERVE_FROM:
+        self._max_bytes, self._left_bytes = max_bytes, int(max_bytes * RESERVE_FROM) - used_bytes
+        if max_bytes and self._left_bytes <= 0:
             self._quotas.open_reserve(int(max_bytes * TENANT_PART))
-        elif share < RESERVE_UNTIL:
+        elif not max_bytes or used_bytes < max_bytes * RESERVE_UNTIL:
             self._quotas.close_reserve()
-        self.is_metered = self._has_quota or self._quotas.is_reserve_open
-        return self._quotas.is_reserve_open != was_open
+        self.is_metered = self._has_quota or self.is_nearly_full
+        was_open, self._was_open = self._was_open, self._quotas.is_reserve_open
+        return self._was_open != was_open
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """True where the reserve is open, or may have to be opened before the next look."""
+        return self._quotas.is_reserve_open or (self._max_bytes > 0 and self._left_bytes < NEAR_BYTES)
 
     @property
     def is_reserve_open(self) -> bool:

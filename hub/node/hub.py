@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import random
@@ -40,7 +41,7 @@ from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
-from streams.errors import StreamsError
+from streams.errors import LogUnavailable, StreamsError
 from streams.events.references import references
 from streams.events.validation import appendable, refuse_problems
 from streams.loops import Loop
@@ -51,7 +52,7 @@ from streams.redis.log import Log
 COMES_BACK_MS: Final = 2
 """The time another node takes to let one client back in, with some to spare."""
 OWED_LOOK_S: Final = 0.25
-LIMITS_LOOK_S: Final = 1.0
+LIMITS_LOOK_S: Final = 0.25
 """Pause between two attempts to subscribe the channels that are owed once Redis is back."""
 
 DELAY_S_MAX: Final = 5.0
@@ -139,6 +140,9 @@ class Hub:
 
     async def _look_at_limits(self) -> None:
         self.new_channels.forget_paid()
+        if self.admission.is_nearly_full and self.log.is_available:
+            with contextlib.suppress(LogUnavailable):  # the next look finds it again
+                await self.log.read_memory()
         used_bytes, max_bytes = self.log.memory
         if not self.admission.look_at_memory(used_bytes, max_bytes):
             return

@@ -23,6 +23,7 @@ from streams.redis.log import Log
 
 GRACE_S: Final = 10.0
 RENEW_EVERY_S: Final = 2.5
+STATUS_ENDS_EVERY_S: Final = 1.0
 FLUSH_EVERY_S: Final = 0.02
 """Time for changes to gather: thousands of joins after a deploy become a few script calls."""
 
@@ -59,6 +60,7 @@ class PresenceTracker:
         self._loops = [
             loops.keep("presence", self._tell_always),
             loops.every("presence_lease", self._live, RENEW_EVERY_S),
+            loops.every("status_ends", self._end_statuses, STATUS_ENDS_EVERY_S),
         ]
 
     async def stop(self) -> None:
@@ -199,6 +201,9 @@ class PresenceTracker:
             if (device, channel) not in here
         ]
         return changes
+
+    async def _end_statuses(self) -> None:
+        await self.store.end_statuses(self._node, int(time.time() * 1000))
 
     async def _live(self) -> None:
         if self._told_since != self._log.connect_count:  # the server we are connected to may have lost what was told

@@ -44,7 +44,7 @@ class PresenceChange(NamedTuple):
         value: the client ID for a join, the status for a status, `MemberStatus.kept` for a member or a visit.
     """
 
-    operation: Literal["join", "leave", "status", "member", "visit"]
+    operation: Literal["join", "leave", "status", "member", "visit", "over"]
     channel: Channel
     device: str
     user: str
@@ -131,6 +131,7 @@ class PresenceStore:
             self._keys.bell(partition),
             self._keys.node(partition, node),
             self._keys.nodes(partition),
+            self._keys.status_ends(partition),
         ]
         kept = self._limits
         prefix_bytes = len(self._keys.prefix(partition))
@@ -195,6 +196,24 @@ class PresenceStore:
         """Renew the node's lease. Returns true if it had not expired, and the nodes whose lease has."""
         reply = await self._nodes.run(PROCESS_LEASE, (NODES,), node, LEASE_MS, "told" if wants_dead else "")
         return bool(reply[0]), [name.decode() for name in reply[2:]]
+
+    async def end_statuses(self, node: str, now_ms: int) -> None:
+        """End the members' statuses whose time has passed, and tell it. Several nodes may do so at once.
+
+        Raises:
+            LogUnavailable: Redis is unreachable; the next call ends them.
+        """
+        partitions = range(self._keys.partitions)
+        due = await asyncio.gather(
+            *(
+                self._log.calls_in(at).call(
+                    "ZRANGEBYSCORE", self._keys.status_ends(at), 0, now_ms, "LIMIT", 0, BATCH_CHANGES
+                )
+                for at in partitions
+            )
+        )
+        ended = [member.decode().split(" ") for several in due for member in several]
+        await self.apply(node, [PresenceChange("over", channel_from_path(path), "", user) for path, user in ended])
 
     async def unleased(self) -> set[str]:
         """The nodes that have devices here but no lease, not even an expired one, because Redis lost it."""

@@ -173,6 +173,10 @@ class Keys:
         """The set of the nodes that have devices in a partition; a node without a lease is dead."""
         return f"{self._prefixes[partition]}nodes".encode()
 
+    def status_ends(self, partition: int) -> bytes:
+        """The sorted set of the members' statuses in a partition that have an end, by that end."""
+        return f"{self._prefixes[partition]}status-ends".encode()
+
     def people(self, channel: Channel) -> bytes:
         """The hash of the people in a channel: user → devices and status."""
         return self.of(channel).stream + b":people"

@@ -102,6 +102,14 @@ class Log:
         """Bytes in use on the fullest server, and its limit (0: none); at most a second old."""
         return max((server.memory for server in self.servers), key=lambda used: used[0] / (used[1] or float("inf")))
 
+    async def read_memory(self) -> None:
+        """Read the memory in use now, for `memory`.
+
+        Raises:
+            LogUnavailable: a server is unreachable.
+        """
+        await asyncio.gather(*(server.read_memory() for server in self.servers))
+
     def now_ms(self) -> int:
         """Redis's clock, in milliseconds since 1970, which processes use to compare their records."""
         return next(iter(self.servers)).now_ms()

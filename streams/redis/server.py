@@ -23,7 +23,7 @@ from streams.redis.append import Appender
 from streams.redis.calls import Calls, in_our_words
 from streams.redis.durability import DurabilityPolicy, ServerFacts
 from streams.redis.keys import Keys, Limits
-from streams.redis.server_check import FixedLog, check_facts, fix_keys, read_clock, read_facts
+from streams.redis.server_check import FixedLog, check_facts, fix_keys, read_clock, read_facts, read_memory
 from streams.redis.tail import Tail
 from streams.redis.wire import Wire, open_wire
 
@@ -119,6 +119,16 @@ class Server:
     def memory(self) -> tuple[int, int]:
         """Bytes in use, and the limit (0: none), at most a second old."""
         return (0, 0) if self._facts is None else (self._facts.used_bytes, self._facts.max_bytes)
+
+    async def read_memory(self) -> None:
+        """Read the memory in use now, for `memory`.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        used_bytes, max_bytes = await read_memory(self.calls)
+        if self._facts is not None:
+            self._facts = replace(self._facts, used_bytes=used_bytes, max_bytes=max_bytes)
 
     def now_ms(self) -> int:
         """Redis's clock, in milliseconds since 1970, at most a second old; every process reads the same one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from streams.errors import CommandRefused, ConfigurationRefused, RightMissing
@@ -41,7 +42,7 @@ async def read_facts(calls: Calls) -> ServerFacts:
     replicas = int(info.get("connected_slaves", 0))
     is_rewriting = "1" in {info.get("aof_rewrite_in_progress"), info.get("aof_rewrite_scheduled")}
     run_id = info.get("run_id", "")
-    memory = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    memory = _memory_in(info)
     return ServerFacts(version, run_id, is_fsync_always, is_append_only, replicas, policy, is_rewriting, *memory)
 
 
@@ -65,6 +66,11 @@ def read_greeting(connected: socket.socket, password: str = "") -> dict[str, str
     while part := connected.recv(65_536):
         answer += part
     return _parse_info(answer) if answer.removeprefix(b"+OK\r\n").startswith(b"+PONG") else None  # otherwise -LOADING
+
+
+async def read_memory(calls: Calls) -> tuple[int, int]:
+    """Bytes in use, and the limit (0: none)."""
+    return _memory_in(_parse_info(await calls.call("INFO", "memory")))
 
 
 async def count_commands(calls: Calls) -> dict[str, int]:
@@ -116,6 +122,10 @@ async def fix_keys(calls: Calls, partitions: int) -> FixedLog:
         await calls.call("HSETNX", CONFIG, "tags", " ".join(spread_tags(partitions)))
         tags = await calls.call("HGET", CONFIG, "tags")
     return FixedLog(Keys(partitions, tags.decode().split()), life.decode())
+
+
+def _memory_in(info: Mapping[str, str]) -> tuple[int, int]:
+    return int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
 
 
 def _parse_info(text: bytes) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from streams.channel import parse_channel
 from streams.envelope import Actor, Draft, Lane
 from streams.times import rfc3339
-from support.nodes import Node, running_node, token
+from support.nodes import Node, NodeProcess, running_node, token
 from support.socket_client import SocketClient, client
 
 TEAM = "team:1"
@@ -116,6 +116,60 @@ async def test_the_invisible_are_gone_for_everybody_else(redis_url: str, tenant:
     assert [p["user"] for p in state["presence"]] == [p["user"] for p in listed] == ["watcher"]
     assert state["members"] == []
     assert len(dnd) == 1  # told with the return, not before
+
+
+@pytest.mark.parametrize("status", ["invisible", "busy"])
+async def test_the_end_of_a_status_is_told(redis_url: str, tenant: str, status: str) -> None:
+    """Everybody sees who was invisible come back, on another node too; nobody was told, and the state alone said it."""
+    async with running_node(redis_url) as one, running_node(redis_url) as two:
+        async with client(two.ws_url, token("watcher", tenant)) as watcher, client(one.ws_url, token("a", tenant)) as a:
+            await watcher.subscribe(TEAM, presence=True)
+            await a.subscribe(TEAM)
+            await watcher.event("channel.presence", user="a", status="joined")
+            await a.answer("channel.presence", {"status": "dnd"}, TEAM)
+            await watcher.event("channel.presence", user="a", status="dnd")
+            until = rfc3339(int(one.hub.clock.now() * 1000) + 1_000)
+            await a.answer("team.presence.update", {"status": status, "until": until}, TEAM)
+            await watcher.event("team.presence.update", user="a", status="offline" if status == "invisible" else status)
+            seen = len(watcher.seen)
+            back = await watcher.event("team.presence.update", user="a", status="online")
+            told = [f["payload"]["status"] for f in watcher.seen[seen:] if f["type"] == "channel.presence"]
+            keys = one.hub.log.keys
+            ends = await one.hub.log.redis.zrange(
+                keys.status_ends(keys.of(parse_channel(tenant, TEAM)).partition), 0, -1
+            )
+            listed = await members(watcher)
+
+    assert back == {"user": "a", "status": "online", "devices": 1}
+    assert told == (["joined", "dnd"] if status == "invisible" else [])
+    assert [end for end in ends if tenant.encode() in end] == []
+    assert listed == [back]
+
+
+async def test_the_end_of_a_status_is_told_after_the_death_of_the_node_it_was_set_on(
+    redis_url: str, tenant: str
+) -> None:
+    """It is kept in Redis, and any node tells it: the person's other device stays."""
+    async with running_node(redis_url) as node, client(node.ws_url, token("watcher", tenant)) as watcher:
+        await watcher.subscribe(TEAM, presence=True)
+        async with client(node.ws_url, token("a", tenant)) as other:
+            await other.subscribe(TEAM)
+            doomed = NodeProcess(redis_url)
+            try:
+                await doomed.wait_ready()
+                async with client(doomed.ws_url, token("a", tenant)) as a:
+                    await a.subscribe(TEAM)
+                    await watcher.event("channel.presence", user="a", devices=2)
+                    until = rfc3339(int(node.hub.clock.now() * 1000) + 2_000)
+                    await a.answer("team.presence.update", {"status": "invisible", "until": until}, TEAM)
+                    await watcher.event("channel.presence", user="a", status="left")
+                    doomed.kill()
+                    while len(joins := [f for f in watcher.seen if f["payload"].get("status") == "joined"]) < 3:
+                        await watcher.next()
+            finally:
+                doomed.close()
+
+    assert [join["payload"]["user"] for join in joins] == ["watcher", "a", "a"]
 
 
 @pytest.mark.parametrize("up_to", ["999999999999999-0", "1-1"])

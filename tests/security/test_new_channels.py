@@ -149,6 +149,33 @@ async def test_no_tenant_fills_redis_for_the_others(own_redis: RedisServer, tena
     assert share < 1
 
 
+async def test_a_flood_that_fills_a_small_redis_between_two_looks_is_stopped_before_it_is_full(
+    own_redis: RedisServer, tenant: str
+) -> None:
+    """Six megabytes are written in half a second: the flood meets 4011 and never 4013, and nor does another tenant."""
+    text = "x" * 30_000
+    async with (
+        running_node(own_redis.url) as node,
+        client(node.ws_url, token("filler", tenant)) as filler,
+        client(node.ws_url, token("other", f"{tenant}2")) as other,
+    ):
+        redis = node.hub.log.redis
+        max_bytes = int((await redis.info("memory"))["used_memory"]) + 6 * 2**20
+        await redis.config_set("maxmemory", max_bytes)
+        await until(lambda: node.hub.log.memory[1] == max_bytes)
+        codes: list[int | None] = []
+        others: list[int | None] = []
+        for _ in range(30):
+            ids = [await filler.send("chat.message", {"text": text}, OLD) for _ in range(10)]
+            answers = [await filler.next() for _ in ids]
+            codes += [answer["payload"].get("code") for answer in answers]
+            others.append(await code(other, "chat.message", {"text": "hi"}, OLD))
+
+    assert set(codes) <= {None, 4011, 4004}
+    assert 4011 in codes
+    assert set(others) == {None}
+
+
 def activity() -> dict[str, Any]:
     """An event of a team."""
     payload = {"verb": "did", "object": {"type": "build", "id": "7"}, "summary": "Green"}

@@ -3,6 +3,7 @@
 -- KEYS[1]  bell stream of the partition
 -- KEYS[2]  hash of the node: "<device> <channel path>" -> user; what is undone when the node dies
 -- KEYS[3]  set of the nodes that have devices in the partition
+-- KEYS[4]  sorted set of the statuses that have an end: "<channel path> <user>" by that end, in ms since 1970
 -- then 4 per operation: hash of people ("<devices> <status>" by user) · hash of devices ("<user> <client>" by device; in documents
 --   also the number of devices by "<user> <client>") · the channel's live lane · hash of the statuses that a team's members gave
 -- ARGV[1]  length of a live lane, entries (approximate)     ARGV[2]  length of the bell     ARGV[3]  bytes of "hub:{pNN}:"
@@ -13,10 +14,12 @@
 --   "status"  how the person is here; the value is that
 --   "member"  how a team's member is, said on a device; the value is "<status> <end in ms since 1970, or 0> <JSON of the rest>"
 --   "visit"   the same, said without a device
+--   "over"    the end of a member's status has come; nothing where it has not
 --
 -- A join of a known device and a leave of an unknown one change nothing, and a status is told again, so operations may be
 -- repeated. A status that is the present one is told as well: who says "active" after joining has said something.
 -- A member's status goes with the last device, a cursor with the last device of its client. Who is invisible is told as gone.
+-- When a status is over, the member is told as online again, and one who was invisible as joined.
 -- When the last device of a channel leaves, nobody is there to be told, and the live lane goes with it.
 -- Reply: number of live entries written.
 local rung, paths, written = {}, {}, 0
@@ -86,6 +89,31 @@ local function end_cursor(at, owner)
     '{"selection":null,"user":"' .. user .. '","client":"' .. client .. '"}')
 end
 
+-- The status of a member is over: everybody is told who is there, and how.
+local function status_ended(at, user, path, was_hidden)
+  local live, statuses = KEYS[at + 2], KEYS[at + 3]
+  local devices, present = person(KEYS[at], user)
+  redis.call('ZREM', KEYS[4], path .. ' ' .. user)
+  if devices > 0 then
+    redis.call('HSET', statuses, user, 'online 0 {}')
+  else
+    redis.call('HDEL', statuses, user)
+  end
+  if redis.call('EXISTS', KEYS[at + 1]) == 0 or (was_hidden and devices == 0) then return end
+  if was_hidden then tell(live, user, 'joined', devices) end
+  if was_hidden and present ~= 'active' then tell(live, user, present, devices) end
+  tell_member(live, user, devices > 0 and 'online' or 'offline', '{}', devices)
+end
+
+local function over(at, user, path)
+  local status, ends = string.match(redis.call('HGET', KEYS[at + 3], user) or '', '^(%S+) (%d+) ')
+  if not status then
+    redis.call('ZREM', KEYS[4], path .. ' ' .. user)
+  elseif ends ~= '0' and tonumber(ends) <= now_ms then
+    status_ended(at, user, path, status == 'invisible')
+  end
+end
+
 local function leave(at, device, user, path)
   local people, devices_key, statuses = KEYS[at], KEYS[at + 1], KEYS[at + 3]
   local devices, present = person(people, user)
@@ -102,6 +130,7 @@ local function leave(at, device, user, path)
   local said, _, is_hidden = member(statuses, user)
   redis.call('HDEL', people, user)
   redis.call('HDEL', statuses, user)
+  redis.call('ZREM', KEYS[4], path .. ' ' .. user)
   if redis.call('EXISTS', devices_key) == 0 then
     redis.call('DEL', KEYS[at + 2])
     redis.call('EXPIRE', statuses, ARGV[5])
@@ -119,31 +148,44 @@ local function status(at, device, user, value)
   if not is_hidden then tell(KEYS[at + 2], user, value, devices) end
 end
 
-local function set_member(at, user, value)
+local function set_member(at, user, value, path)
   local live, statuses = KEYS[at + 2], KEYS[at + 3]
   local devices, present = person(KEYS[at], user)
-  local _, _, was_hidden = member(statuses, user)
+  local was, _, was_hidden = member(statuses, user)
+  local ends = string.match(value, '^%S+ (%d+)')
+  if ends ~= '0' and tonumber(ends) <= now_ms then
+    if was or devices > 0 then status_ended(at, user, path, was_hidden) end
+    return
+  end
   redis.call('HSET', statuses, user, value)
+  if ends == '0' then
+    redis.call('ZREM', KEYS[4], path .. ' ' .. user)
+  else
+    redis.call('ZADD', KEYS[4], ends, path .. ' ' .. user)
+  end
   local said, rest, is_hidden = member(statuses, user)
   if devices > 0 and is_hidden and not was_hidden then tell(live, user, 'left', 0) end
   if devices > 0 and was_hidden and not is_hidden then tell(live, user, 'joined', devices) end
   if devices > 0 and was_hidden and not is_hidden and present ~= 'active' then tell(live, user, present, devices) end
   if said then tell_member(live, user, said, rest, devices) end
-  if said == 'offline' then redis.call('HDEL', statuses, user) end
+  if said == 'offline' then
+    redis.call('HDEL', statuses, user)
+    redis.call('ZREM', KEYS[4], path .. ' ' .. user)
+  end
 end
 
-local function visit(at, user, value)
+local function visit(at, user, value, path)
   local people, statuses = KEYS[at], KEYS[at + 3]
   local held = redis.call('HGETALL', statuses)
   for n = 1, #held, 2 do
     if not member(statuses, held[n]) and redis.call('HEXISTS', people, held[n]) == 0 then redis.call('HDEL', statuses, held[n]) end
   end
-  set_member(at, user, value)
+  set_member(at, user, value, path)
   if redis.call('EXISTS', KEYS[at + 1]) == 0 then redis.call('EXPIRE', statuses, ARGV[5]) end
 end
 
 for number = 0, (#ARGV - 6) / 5 - 1 do
-  local at, arg = 4 + number * 4, 7 + number * 5
+  local at, arg = 5 + number * 4, 7 + number * 5
   local operation, device, user, value, path = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4]
   if operation == 'join' then
     join(at, device, user, value, path)
@@ -152,10 +194,12 @@ for number = 0, (#ARGV - 6) / 5 - 1 do
   elseif operation == 'status' then
     status(at, device, user, value)
   elseif operation == 'visit' then
-    visit(at, user, value)
+    visit(at, user, value, path)
+  elseif operation == 'over' then
+    over(at, user, path)
   elseif redis.call('HEXISTS', KEYS[at + 1], device) == 1 then
     redis.call('PERSIST', KEYS[at + 3])
-    set_member(at, user, value)
+    set_member(at, user, value, path)
   end
 end
 redis.call(redis.call('EXISTS', KEYS[2]) == 1 and 'SADD' or 'SREM', KEYS[3], ARGV[6])

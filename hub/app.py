@@ -1,4 +1,4 @@
-"""The composition root of one node: settings → log → hub → routes."""
+"""The composition root of one node: builds the log, the hub and its routes from the settings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from streams.redis.log import Log
 
 SOCKET_PATH: Final = "/ws"
 UNLIMITED_TIMES: Final = 10
-"""Command ids kept of users whose rates are not limited, as a multiple: 400,000 in 10 minutes, 70 MB in a partition."""
+"""Factor by which more command ids are remembered without rate limits: 400,000 in 10 minutes, 70 MB in a partition."""
 _PAGE_METHODS: Final = ("GET", "HEAD", "POST", "PUT")
 _API_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
 _S3_HEADERS: Final = [
@@ -52,22 +52,23 @@ _S3_HEADERS: Final = [
     "X-Amz-Content-SHA256",
     "X-Amz-Date",
 ]
-"""The headers pages may send to the API and to the local store, which takes the same as S3. No wildcards: browsers compare
+"""Headers that pages may send to the API and to the local store, which accepts the same ones as S3. No wildcard: browsers compare
 the names, and `*` leaves `Authorization` out (Fetch, "CORS-preflight fetch")."""
 _PAGE_READS: Final = ("Retry-After", "ETag", "Content-Disposition", "Content-Range", "Accept-Ranges")
 
 
 @asynccontextmanager
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
-    """A node's hub, on its own log.
+    """Opens the hub of a node together with its log, and closes both on exit.
 
     Raises:
-        LogUnavailable, ConfigurationRefused: Redis is unreachable, or must not be used as it is configured.
+        LogUnavailable: Redis is unreachable.
+        ConfigurationRefused: Redis is configured in a way the hub must not run on.
     """
     if settings.redis_url is None:
         raise ValueError("a node needs REDIS_URL; `hub dev` starts a Redis of its own")
     limits = DEFAULT_LIMITS
-    if settings.rate_limits is None:  # nothing bounds how many ids a window holds: leave room for a test of load
+    if settings.rate_limits is None:  # nothing else bounds the ids of a window: leave room for a load test
         limits = replace(limits, idempotency_entries=limits.idempotency_entries * UNLIMITED_TIMES)
     log = await Log.open(
         settings.redis_url, partitions=settings.partitions, durability=settings.durability, limits=limits
@@ -96,12 +97,12 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
 
 
 def make_uploads(settings: Settings, log: Log, quotas: Quotas) -> UploadRequests:
-    """The uploads of a node."""
+    """Builds the upload service of a node."""
     return UploadRequests(log, open_store(settings), limits_of(settings), time.time, time.monotonic, quotas)
 
 
 def make_verifier(settings: Settings, edge: Edge) -> TokenVerifier:
-    """Verifies tokens by the one source of keys that is configured."""
+    """Builds the token verifier for the one configured source of keys."""
     policy = TokenPolicy(
         settings.jwt_audience, settings.jwt_issuer, max_age_s=settings.jwt_max_age_s, is_revoked=edge.deny.is_revoked
     )
@@ -111,7 +112,7 @@ def make_verifier(settings: Settings, edge: Edge) -> TokenVerifier:
 
 
 def make_parts(settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier, uploads: UploadRequests) -> NodeParts:
-    """The parts a node's hub is composed of."""
+    """Builds the parts that make up a node's hub."""
     origins = origin_policy(settings.allowed_origins, settings.websocket_url)
     return NodeParts(
         edge=edge,
@@ -125,14 +126,22 @@ def make_parts(settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier
 
 
 def make_host_policy(settings: Settings) -> HostPolicy:
-    """The host names of a node. With the dev secret all requests are judged: a page that read answers could sign a token."""
+    """Builds the policy for `Host` headers.
+
+    With the development secret every request is checked, not only the console's: a page that could read answers
+    could sign tokens of its own.
+    """
     urls = [settings.websocket_url or "", *settings.allowed_origins]
     is_for_all = settings.has_dev_secret or bool(settings.allowed_hosts)
     return host_policy({settings.host, *settings.allowed_hosts}, urls, is_for_all=is_for_all)
 
 
 def receiver_factory(hub_now: Callable[[], Hub | None], hosts: HostPolicy, path_prefix: str = "") -> ReceiverFactory:
-    """Makes the receivers of sockets. Other paths are 404, a stopping node is 503, a foreign host 403; a foreign page is told."""
+    """Returns the function that accepts or refuses each WebSocket upgrade.
+
+    An unknown path is answered 404, a stopping node 503 and a foreign `Host` 403. A page of a foreign origin is
+    accepted and then refused with a message it can read.
+    """
     foreign = ForeignPages(time.monotonic)
 
     def make(upgrade: Upgrade) -> SocketReceiver:
@@ -152,7 +161,10 @@ def receiver_factory(hub_now: Callable[[], Hub | None], hosts: HostPolicy, path_
 
 
 def allow_pages(app: FastAPI, settings: Settings) -> None:
-    """Let the pages of HUB_ALLOWED_ORIGINS read answers; by default none but the hub's own may. There are no cookies."""
+    """Lets pages of HUB_ALLOWED_ORIGINS read answers (CORS).
+
+    By default only the hub's own pages can. There are no cookies.
+    """
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -165,9 +177,9 @@ def allow_pages(app: FastAPI, settings: Settings) -> None:
 
 
 def make_lifespan(settings: Settings, waits: bool) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """The life of the node's application: the hub is opened before the first request, or as soon as Redis can be reached.
+    """Builds the lifespan of the application: opens the hub before the first request, or as soon as Redis is reachable.
 
-    Until then the node answers nothing but health checks: it cannot know whose tokens are revoked.
+    Until then the node answers health checks only, because it cannot know which tokens are revoked.
     """
 
     @asynccontextmanager
@@ -199,14 +211,15 @@ def make_lifespan(settings: Settings, waits: bool) -> Callable[[FastAPI], Abstra
 
 
 def create_app(settings: Settings | None = None, *, waits: bool = True) -> FastAPI:
-    """The node as an ASGI application; settings come from the environment unless given.
+    """Returns the node as an ASGI application; settings come from the environment unless given.
 
-    For any ASGI server (`uvicorn hub.app:create_app --factory`). `hub serve` runs it with sockets that cost far less. An
-    application that mounts it must run its lifespan, which Starlette does not: `hub.router.lifespan_context(hub)`.
+    For any ASGI server (`uvicorn hub.app:create_app --factory`). `hub serve` runs it with sockets that cost far
+    less. An application that mounts it must run its lifespan itself, since Starlette does not run those of
+    mounted applications: `hub.router.lifespan_context(hub)`.
 
     Args:
-        settings: the node's.
-        waits: start without Redis, and open the hub when it can be reached; else starting fails.
+        settings: the node's settings.
+        waits: True starts without Redis and opens the hub once Redis is reachable; False makes startup fail instead.
     """
     settings = Settings.for_any_server(os.environ) if settings is None else settings
 

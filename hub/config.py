@@ -1,6 +1,6 @@
-"""Every setting of a node, read from the environment once, at start (docs/protocol.md#settings-and-commands). Pure.
+"""All settings of a node, read from the environment once, at start (docs/protocol.md#settings-and-commands). Pure.
 
-Command line flags override it in the commands; nothing else reads the environment.
+Only the command line can override them; nothing else reads the environment.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from streams.channel import Kind
 from streams.envelope import Durability
 
 DEV_SECRET: Final = "dev-secret-change-me-32-bytes-min"  # noqa: S105 - public on purpose: `hub dev` only
-"""Used by `hub dev`, and by commands that sign their own token, when HUB_JWT_SECRET is unset."""
+"""The secret of `hub dev`, and of commands that sign a token for themselves, if HUB_JWT_SECRET is unset."""
 OWN_KEY: Final = (
-    "a secret of your own, such as `openssl rand -base64 48` prints: with the public dev secret anybody can sign tokens"
+    "a secret of your own (try `openssl rand -base64 48`): with the public dev secret anybody can sign tokens"
 )
 _MB: Final = 1_048_576
 _NO_OVERRIDES: Final[Mapping[str, RateOverride] | None] = MappingProxyType({})
@@ -52,15 +52,16 @@ _NO_OVERRIDES: Final[Mapping[str, RateOverride] | None] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of a node. Made by `from_env`; tests make their own with only the fields they are about.
+    """The settings of a node. `from_env` reads them; tests construct them with only the fields they need.
 
-    `durability` has a level for every kind. `rate_limits` is None when limits are off, else what replaces the defaults.
+    `durability` has a level for every kind of channel. `rate_limits` is None if limits are off, else it overrides
+    defaults.
     """
 
     redis_url: str | None = setting(
         "REDIS_URL",
         redis_url(),
-        "the Redis to use",
+        "URL of the Redis server",
         default=None,
         shown="embedded Redis",
         is_secret=True,
@@ -68,7 +69,7 @@ class Settings:
     jwt_secret: str | None = setting(
         "HUB_JWT_SECRET",
         optional_words("a secret of at least 32 characters", r"[^\x00]{32,}"),
-        "tokens are signed with this secret (HS256)",
+        "secret that tokens are signed with (HS256)",
         default=None,
         shown="",
         is_secret=True,
@@ -76,56 +77,56 @@ class Settings:
     jwt_public_key: str | None = setting(
         "HUB_JWT_PUBLIC_KEY",
         optional_words("a public key in PEM form", r"\s*-----BEGIN [^\x00]*"),
-        "tokens are checked with this key (RS256, ES256, EdDSA)",
+        "public key that tokens are verified with (RS256, ES256, EdDSA)",
         default=None,
         shown="",
     )
     jwks_url: str | None = setting(
         "HUB_JWKS_URL",
         url("https", "http"),
-        "tokens are checked with the keys found here",
+        "URL of the key set (JWKS) that tokens are verified with",
         default=None,
         shown="",
     )
     jwt_audience: str = setting(
-        "HUB_JWT_AUDIENCE", words("a word"), "the `aud` a token must have", default="hub", shown="hub"
+        "HUB_JWT_AUDIENCE", words("a word"), "required `aud` of a token", default="hub", shown="hub"
     )
     jwt_issuer: str | None = setting(
-        "HUB_JWT_ISSUER", optional_words("a word"), "the `iss` a token must have", default=None, shown="not checked"
+        "HUB_JWT_ISSUER", optional_words("a word"), "required `iss` of a token", default=None, shown="not checked"
     )
     jwt_max_age_s: float | None = setting(
         "HUB_JWT_MAX_AGE",
         optional(seconds(1, 315_360_000)),
-        "seconds after its `iat` at which a token ends, even if its `exp` is later",
+        "maximum age of a token in seconds since its `iat`, even if its `exp` is later",
         default=None,
         shown="not checked",
     )
     allowed_origins: frozenset[str] = setting(
         "HUB_ALLOWED_ORIGINS",
         ORIGINS,
-        "pages that may open sockets and call the API besides the hub's own; `*` for all",
+        "origins of pages, besides the hub's own, that may open sockets and call the API; `*` for all",
         default=frozenset(),
         shown="the hub's own",
     )
     allowed_hosts: frozenset[str] = setting(
         "HUB_ALLOWED_HOSTS",
         HOSTS,
-        "host names requests may be addressed to, besides addresses, `localhost` and the names of `HUB_HOST`, "
-        "`WEBSOCKET_URL` and `HUB_ALLOWED_ORIGINS`; if set, all requests but health and metrics are checked",
+        "host names that requests may use, besides IP addresses, `localhost` and the names in `HUB_HOST`, "
+        "`WEBSOCKET_URL` and `HUB_ALLOWED_ORIGINS`; if set, all requests except health and metrics are checked",
         default=frozenset(),
         shown="checked for the console, and for every request to a hub with the dev secret",
     )
     trusted_proxies: tuple[Network, ...] = setting(
         "HUB_TRUSTED_PROXIES",
         NETWORKS,
-        "networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are read",
+        "networks of the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted",
         default=LOOPBACK,
         shown="127.0.0.0/8,::1/128",
     )
     metrics_token: str | None = setting(
         "HUB_METRICS_TOKEN",
         optional_words("a secret of at least 16 characters", r"[\x21-\x7e]{16,}"),
-        "`/metrics` requires this as `Authorization: Bearer`",
+        "token that `/metrics` requires as `Authorization: Bearer`",
         default=None,
         shown="open",
         is_secret=True,
@@ -133,85 +134,85 @@ class Settings:
     quota_connections: int | None = setting(
         "HUB_QUOTA_CONNECTIONS",
         optional(whole(1, 10_000_000)),
-        "connections a tenant may have on all nodes together (4010)",
+        "maximum connections of a tenant, all nodes together (4010)",
         default=None,
         shown="unlimited",
     )
     quota_channels: int | None = setting(
         "HUB_QUOTA_CHANNELS",
         optional(whole(1, 100_000_000)),
-        "channels a tenant may follow at once, counted per node (4015)",
+        "maximum channels that a tenant follows at once, counted per node (4015)",
         default=None,
         shown="unlimited",
     )
     quota_publishes_per_s: int | None = setting(
         "HUB_QUOTA_PUBLISH_RATE",
         optional(whole(1, 10_000_000)),
-        "events a second a tenant may store through one node (4004)",
+        "maximum events per second that a tenant stores through one node (4004)",
         default=None,
         shown="unlimited",
     )
     quota_bytes_stored: int | None = setting(
         "HUB_QUOTA_BYTES",
         optional(whole(1, 2**60)),
-        "bytes a tenant may have stored: events and channels (4011), files and open uploads (4017)",
+        "maximum bytes stored for a tenant: events and channels (4011), files and open uploads (4017)",
         default=None,
         shown="unlimited",
     )
     partitions: int = setting(
         "HUB_PARTITIONS",
         whole(1, 1_024),
-        "number of partitions channels are hashed into; fixed at the first start",
+        "number of partitions that channels are hashed into; fixed at the first start",
         default=8,
         shown="8",
     )
     host: str = setting(
         "HUB_HOST",
         words("an address or a host name", r"[A-Za-z0-9_.:%-]{1,255}"),
-        "the address to listen on",
+        "address to listen on",
         default="127.0.0.1",
         shown="127.0.0.1",
     )
-    port: int = setting("HUB_PORT", whole(0, 65_535), "the port to listen on", default=8_000, shown="8000")
+    port: int = setting("HUB_PORT", whole(0, 65_535), "port to listen on", default=8_000, shown="8000")
     websocket_url: str | None = setting(
         "WEBSOCKET_URL",
         url("ws", "wss"),
-        "the public address, for the URLs clients are given",
+        "public address of the hub, used in the URLs that clients receive",
         default=None,
         shown="the request's own host",
     )
     heartbeat_interval_s: float = setting(
         "WEBSOCKET_HEARTBEAT_INTERVAL",
         seconds(0.05, 3_600),
-        "seconds; a client silent for two intervals is closed (4016)",
+        "heartbeat interval in seconds; a client that is silent for two intervals is disconnected (4016)",
         default=30.0,
         shown="30",
     )
     max_connections: int = setting(
         "WEBSOCKET_MAX_CONNECTIONS",
         whole(1, 10_000_000),
-        "sockets per node; further ones are refused (4010)",
+        "maximum sockets per node; further ones are refused (4010)",
         default=10_000,
         shown="10000",
     )
     max_http_connections: int = setting(
         "HUB_HTTP_CONNECTIONS",
         whole(1, 10_000_000),
-        "connections of plain HTTP per node, streams and long polls included; a request on a further one is refused (4010)",
+        "maximum plain HTTP connections per node, including streams and long polls; requests on further ones are refused (4010)",
         default=2_000,
         shown="2000",
     )
     max_http_connections_by_address: int = setting(
         "HUB_HTTP_CONNECTIONS_BY_ADDRESS",
         whole(1, 10_000_000),
-        "the same limit for one address; trusted proxies are not counted",
+        "the same limit per client address; trusted proxies are not counted",
         default=500,
         shown="500",
     )
     message_size_limit_bytes: int = setting(
         "WEBSOCKET_MESSAGE_SIZE_LIMIT",
         size_bytes(1_024, 64 * _MB),
-        "the largest message a client may send (1009)",
+        "maximum size of a client's message (1009)",
         default=_MB,
         shown="1MB",
     )
@@ -223,137 +224,137 @@ class Settings:
         shown="on",
     )
     max_subscriptions: int = setting(
-        "HUB_MAX_SUBSCRIPTIONS", whole(1, 10_000), "channels per connection (4015)", default=200, shown="200"
+        "HUB_MAX_SUBSCRIPTIONS", whole(1, 10_000), "maximum channels per connection (4015)", default=200, shown="200"
     )
     max_lag_events: int = setting(
         "HUB_MAX_LAG_EVENTS",
         whole(1, 1_000_000_000),
-        "events a slow client may fall behind before it is closed (4012)",
+        "number of events by which a slow client may fall behind before it is disconnected (4012)",
         default=100_000,
         shown="100000",
     )
     handshake_timeout_s: float = setting(
         "HUB_HANDSHAKE_TIMEOUT",
         seconds(0.05, 300),
-        "seconds until the first message must have arrived (4008)",
+        "seconds within which a client's first message must arrive (4008)",
         default=10.0,
         shown="10",
     )
     drain_s: float = setting(
         "HUB_DRAIN_SECONDS",
         seconds(0, 3_600),
-        "seconds over which clients are disconnected at a restart",
+        "seconds over which disconnects are spread when the node stops",
         default=5.0,
         shown="5",
     )
     agents: tuple[AgentSpec, ...] = setting(
-        "HUB_AGENTS", AGENTS, "the agents this hub serves, as `name=module:object,…`", default=(), shown="none"
+        "HUB_AGENTS", AGENTS, "agents that this hub serves, as `name=module:object,…`", default=(), shown="none"
     )
     run_lease_s: float = setting(
         "HUB_RUN_LEASE",
         seconds(0.5, 3_600),
-        "seconds without a sign of life after which another worker takes over a run",
+        "seconds without a heartbeat from its worker after which another worker takes over a run",
         default=15.0,
         shown="15",
     )
     stall_limit_s: float = setting(
         "HUB_STALL_LIMIT",
         seconds(0.5, 3_600),
-        "seconds an agent may block its worker before its runs are left to other workers",
+        "seconds for which an agent may block its worker before other workers take over its runs",
         default=60.0,
         shown="60",
     )
     runs_per_user: int = setting(
         "HUB_RUNS_PER_USER",
         whole(0, 1_000_000),
-        "concurrent runs of a user (4004); 0 is unlimited",
+        "maximum concurrent runs of a user (4004); 0 means unlimited",
         default=20,
         shown="20",
     )
     runs_per_tenant: int = setting(
         "HUB_RUNS_PER_TENANT",
         whole(0, 1_000_000),
-        "concurrent runs of a tenant (4004); 0 is unlimited",
+        "maximum concurrent runs of a tenant (4004); 0 means unlimited",
         default=200,
         shown="200",
     )
     rate_limits: Mapping[str, RateOverride] | None = setting(
         "HUB_RATE_LIMITS",
         RATES,
-        "`off`, or `class=rate/burst,…` over the defaults",
+        "`off`, or `class=rate/burst,…` to override defaults",
         default=_NO_OVERRIDES,
         shown="the defaults",
     )
     durability: Mapping[Kind, Durability] = setting(
         "HUB_DURABILITY",
         DURABILITIES,
-        "durability of an acknowledged event: one level, or `kind=level,…`",
+        "durability of an event when it is acknowledged: one level, or `kind=level,…`",
         default=every_kind(Durability.MEMORY),
         shown="memory",
     )
     s3_bucket: str | None = setting(
         "S3_BUCKET",
         optional_words("a bucket's name", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
-        "the bucket for uploads",
+        "S3 bucket for uploads",
         default=None,
         shown="the data folder",
     )
     s3_endpoint_url: str | None = setting(
         "S3_ENDPOINT_URL",
         url("https", "http"),
-        "the address of an S3 other than Amazon's",
+        "URL of an S3 service other than Amazon's",
         default=None,
         shown="Amazon's",
     )
     s3_region: str | None = setting(
         "S3_REGION",
         optional_words("a region's name", r"[a-z0-9-]{1,64}"),
-        "the bucket's region",
+        "region of the bucket",
         default=None,
         shown="us-east-1",
     )
     s3_path_style: str = setting(
         "S3_PATH_STYLE",
         words("auto, yes or no", r"auto|yes|no"),
-        "put the bucket name into the URL path; auto: for any S3 but Amazon's",
+        "whether the bucket name goes into the URL path; auto: for every S3 service except Amazon's",
         default="auto",
         shown="auto",
     )
     upload_size_limit_bytes: int = setting(
         "HUB_UPLOAD_SIZE_LIMIT",
         size_bytes(1, 5 * 1_048_576 * _MB),
-        "the largest file (4017)",
+        "maximum size of a file (4017)",
         default=5 * 1_024 * _MB,
         shown="5120MB",
     )
     upload_tenant_limit_bytes: int = setting(
         "HUB_UPLOAD_TENANT_LIMIT",
         size_bytes(0, 1_048_576 * 1_024 * _MB),
-        "sum of a tenant's files and open uploads (4017); 0 is unlimited",
+        "maximum total size of a tenant's files and open uploads (4017); 0 means unlimited",
         default=0,
         shown="unlimited",
     )
     upload_types: str = setting(
         "HUB_UPLOAD_TYPES",
         words("content types such as image/*,application/pdf", r"[\w.+*-]+/[\w.+*-]+(\s*,\s*[\w.+*-]+/[\w.+*-]+)*"),
-        "content types accepted (4017); HTML never is",
+        "accepted content types (4017); HTML is never accepted",
         default="*/*",
         shown="*/*",
     )
     data_dir: str = setting(
         "HUB_DATA",
         words("a folder"),
-        "the folder of the embedded Redis and of uploads",
+        "folder for the embedded Redis and for uploads",
         default=".hub",
         shown=".hub",
     )
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read them all; an empty variable counts as unset.
+        """Reads all settings from environment variables; an empty one counts as unset.
 
         Raises:
-            SettingRefused: with every variable that is wrong, not only the first.
+            SettingRefused: lists every invalid variable, not only the first.
         """
         values: dict[str, object] = {}
         problems: list[SettingProblem] = []
@@ -372,10 +373,10 @@ class Settings:
 
     @classmethod
     def for_any_server(cls, env: Mapping[str, str]) -> Settings:
-        """As `from_env`, for a node on a server which may listen on any address.
+        """Like `from_env`, for a node whose server may listen on any address.
 
         Raises:
-            SettingRefused: also for the public dev secret.
+            SettingRefused: as in `from_env`, and for the public dev secret.
         """
         settings = cls.from_env(env)
         if settings.has_dev_secret:
@@ -384,7 +385,7 @@ class Settings:
 
     @property
     def rates(self) -> Mapping[str, RateClass] | None:
-        """Every rate class with its overrides; None when limits are off."""
+        """Every rate class with its overrides applied; None if limits are off."""
         return over_defaults(self.rate_limits)
 
     @property
@@ -394,12 +395,12 @@ class Settings:
 
     @property
     def path_prefix(self) -> str:
-        """The path before `/ws` in the public address, such as `/realtime`; everything of the hub is found under it."""
+        """The path before `/ws` in the public address, such as `/realtime`; all routes of the hub are below it."""
         return urlsplit(self.websocket_url or "").path.rstrip("/").rpartition("/")[0]
 
     @property
     def public_origin(self) -> str:
-        """The beginning of URLs to this hub by its public address; empty without one."""
+        """The first part of URLs to this hub, taken from its public address; empty without one."""
         if self.websocket_url is None:
             return ""
         parts = urlsplit(self.websocket_url)
@@ -407,7 +408,7 @@ class Settings:
 
     @property
     def secrets(self) -> list[str]:
-        """Texts that must never stand in a log line."""
+        """Texts that must never appear in a log line."""
         password = urlsplit(self.redis_url or "").password
         return [text for text in (self.jwt_secret, self.metrics_token, password) if text]
 
@@ -418,24 +419,24 @@ class Settings:
 
     @property
     def has_token_key(self) -> bool:
-        """True if tokens can be checked at all; a node must not start otherwise."""
+        """True if a key to verify tokens is configured; without one a node must not start."""
         return bool(self.jwt_secret or self.jwt_public_key or self.jwks_url)
 
 
 def declarations() -> Mapping[str, Setting]:
-    """Field name → declaration, in the order of the class."""
+    """Maps field name → declaration, in the order of the class."""
     return {field.name: field.metadata[METADATA_KEY] for field in fields(Settings)}
 
 
 def settings_table() -> str:
-    """The settings as a Markdown table; README holds exactly this, and a test compares."""
+    """Returns the settings as a Markdown table. The README contains exactly this table, and a test compares the two."""
     rows = (f"| `{row.env}` | {row.shown_default or 'unset'} | {row.description} |" for row in declarations().values())
-    return "\n".join(("| variable | default | is |", "|---|---|---|", *rows))
+    return "\n".join(("| variable | default | meaning |", "|---|---|---|", *rows))
 
 
 def _token_problems(env: Mapping[str, str]) -> list[SettingProblem]:
-    """One source of keys, hence one family of algorithms: a hub that took two could be tricked into using the weaker one."""
+    """Requires exactly one source of keys, hence one family of algorithms: with two, attackers could choose the weaker one."""
     given = [name for name in ("HUB_JWT_SECRET", "HUB_JWT_PUBLIC_KEY", "HUB_JWKS_URL") if env.get(name, "").strip()]
     return [
-        SettingProblem(name, f"unset when {given[0]} is set: tokens are verified in one way only") for name in given[1:]
+        SettingProblem(name, f"unset if {given[0]} is set: tokens are verified in one way only") for name in given[1:]
     ]

@@ -1,4 +1,4 @@
-"""Every error a client can meet, as one table (docs/protocol.md#errors), and the exception that carries one. Pure."""
+"""The table of all errors that a client can get (docs/protocol.md#errors), and the exception that carries one. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 
 class RetryAdvice(StrEnum):
-    """The client's next step."""
+    """What the client should do after an error."""
 
     NO = "no"
     REFRESH = "refresh"
@@ -18,7 +18,7 @@ class RetryAdvice(StrEnum):
 
 
 class ErrorCode(NamedTuple):
-    """One row: the code, its name, true if it always closes the socket, the client's next step, the HTTP status."""
+    """One row: the code, its name, whether it always closes the socket, the advice to the client, and the HTTP status."""
 
     code: int
     name: str
@@ -56,7 +56,7 @@ _ROWS: Final = (
     ErrorCode(4030, "internal_error", False, _BACKOFF, 500),
 )
 ERROR_CODES: Final = MappingProxyType({row.code: row for row in _ROWS})
-"""Code → row. Documents, replies, HTTP statuses and tests are all read from here."""
+"""Code → row; the source of the documents, replies, HTTP statuses and tests."""
 
 CLOSE_UNSUPPORTED_DATA: Final = 1003
 CLOSE_RESTART: Final = 1012
@@ -64,20 +64,21 @@ CLOSE_RESTART: Final = 1012
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """One field and its problem, in our words; never the client's own value."""
+    """One field and its problem, in our own words; never the client's value."""
 
     field: str
     problem: str
 
 
 class HubError(Exception):
-    """A refusal a client is told about.
+    """A refusal that is sent to the client.
 
     Args:
         code: a row of `ERROR_CODES`.
-        message: one sentence with the next step; no secrets, no echo of input.
-        retry_after_ms: the pause before the next attempt, for 4004 and 4013.
-        closes: overrides the row, where circumstances close the socket.
+        message: one sentence that says what to do next; no secrets, no echo of input.
+        details: the fields at fault.
+        retry_after_ms: milliseconds to wait before the next attempt, for 4004 and 4013.
+        closes: overrides whether the error closes the socket.
         retry: overrides the row's advice.
     """
 
@@ -100,13 +101,13 @@ class HubError(Exception):
         self.retry = retry or self.row.retry
 
     def amended(self, *, closes: bool | None = None, details: tuple[ErrorDetail, ...] = ()) -> HubError:
-        """The same refusal, closing the socket or not, or with details, as circumstances have it."""
+        """Returns the same refusal with another `closes`, with further details, or both."""
         self.closes = self.closes if closes is None else closes
         self.details = details or self.details
         return self
 
     def to_payload(self) -> dict[str, object]:
-        """The payload of `connection.error`, absent fields left out."""
+        """Returns the payload of `connection.error`, without absent fields."""
         payload: dict[str, object] = {
             "code": self.row.code,
             "name": self.row.name,

@@ -1,6 +1,6 @@
-"""Logging: one JSON object a line, secrets taken out of every field, for our log lines and for those of libraries.
+"""Logging: one JSON object per line, with secrets removed from every field, for our own log lines and those of libraries.
 
-Nothing is logged per event. Bound keys are `node`, `tenant`, `user`, `session`, `correlation`, `code`.
+Nothing is logged per event. Bound keys are `node`, `tenant`, `user`, `session`, `correlation` and `code`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _SECRET_NAME: Final = re.compile(
     r"|presigned|^auth$|^sig$",
     re.IGNORECASE,
 )
-# Every repetition that can fail is bounded, so that no text, however hostile, costs more than time in proportion to it.
+# Every repetition that can fail is bounded, so that even a hostile text costs only time proportional to its length.
 _SECRET_TEXT: Final = (
-    # A JWT, whole or cut off anywhere: a header always begins with `{"`, in base64 `eyJ`.
+    # A JWT, complete or truncated: its header always begins with `{"`, which is `eyJ` in base64.
     (re.compile(r"eyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_=-]*){0,4}"), REDACTED),
     (re.compile(r"\b(bearer|basic)\s+[^\s\"',;]+", re.IGNORECASE), rf"\1 {REDACTED}"),
     (re.compile(r"(://)[^/\s@\"']*@"), rf"\1{REDACTED}@"),
-    # The query of a URL or of a request line. Presigned URLs carry their whole authority there.
+    # The query of a URL or of a request line. The query of a presigned URL is all that is needed to use it.
     (re.compile(r"\?[^\s\"'<>?=]{0,256}=[^\s\"'<>]*"), f"?{REDACTED}"),
     (
         re.compile(
@@ -40,10 +40,10 @@ _SECRET_TEXT: Final = (
 )
 
 TEXT_CHARS_MAX: Final = 4_096
-"""A longer text is cut: one hostile frame must not fill a disk of logs."""
+"""Maximum characters of a logged text; longer ones are cut, so that no message can fill the disk."""
 
 _SEARCHED_CHARS_MAX: Final = 65_536
-"""Text beyond this is not even searched: searching costs about 1 ms for this much."""
+"""Maximum characters that are searched for secrets, which takes about 1 ms; the rest is dropped."""
 
 ITEMS_MAX: Final = 64
 DEPTH_MAX: Final = 6
@@ -52,17 +52,17 @@ Loggable = str | int | float | bool | None | list["Loggable"] | dict[str, "Logga
 
 
 class Redaction:
-    """Redacts values of any shape.
+    """Removes secrets from values of any shape.
 
     Args:
-        secrets: texts to take out wherever they occur, whatever the field: the configured keys and passwords.
+        secrets: texts to remove wherever they occur: the configured keys and passwords.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)  # noqa: PLR2004
 
     def text(self, value: str) -> str:
-        """Remove known secrets and everything that looks like one, and cut to the greatest length."""
+        """Removes known secrets and everything that looks like one, and cuts the text to its maximum length."""
         for secret in self._secrets:
             value = value.replace(secret, REDACTED)
         is_endless = len(value) > _SEARCHED_CHARS_MAX
@@ -71,12 +71,12 @@ class Redaction:
             value = pattern.sub(replacement, value)
         if len(value) <= TEXT_CHARS_MAX:
             return value
-        # The end of a traceback says what happened. The end of an endless text might begin inside a token.
+        # A traceback ends with what happened, so its end is kept; the end of a much longer text might begin inside a token.
         tail = "" if is_endless else value[-TEXT_CHARS_MAX // 2 :]
         return f"{value[: TEXT_CHARS_MAX // 2]}… [cut]{tail}"
 
     def value(self, value: object, depth: int = 0) -> Loggable:
-        """The value as plain JSON types, redacted throughout. Objects are taken by their `repr`."""
+        """Converts a value to plain JSON types with all secrets removed. Objects become their `repr`."""
         if value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, str):
@@ -95,7 +95,7 @@ class Redaction:
         return [self.value(item, depth) for _, item in zip(range(ITEMS_MAX), value, strict=False)]
 
     def fields(self, fields: Mapping[Any, object], depth: int = 0) -> dict[str, Loggable]:
-        """The fields, those named like a secret without their value. Names are redacted too."""
+        """Converts the fields; those whose names suggest a secret lose their value. Names are redacted too."""
         return {
             self.text(str(name)): REDACTED if _SECRET_NAME.search(str(name)) else self.value(value, depth)
             for _, (name, value) in zip(range(ITEMS_MAX), fields.items(), strict=False)
@@ -105,16 +105,16 @@ class Redaction:
 def _repr(value: object) -> str:
     try:
         return repr(value)
-    except Exception as error:  # a log line about a broken object must not break what it reports
+    except Exception as error:  # a log line about a broken object must not fail itself
         return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
 
 _QUIET: Final = {"botocore": logging.WARNING, "httpx": logging.WARNING, "uvicorn.access": logging.WARNING}
-"""Loggers that write a line for each request; metrics count those."""
+"""Loggers that write a line per request; metrics count requests instead."""
 
 
 def redactor(secrets: Iterable[str] = ()) -> Processor:
-    """Make the processor that redacts a whole log line, the last before the line is written."""
+    """Returns the processor that redacts a whole log line, the last one before it is written."""
     redaction = Redaction(secrets)
 
     def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -124,12 +124,12 @@ def redactor(secrets: Iterable[str] = ()) -> Processor:
 
 
 def processors(secrets: Iterable[str] = ()) -> list[Processor]:
-    """The steps from an event to a line of text. Tracebacks become text first, so that they are redacted too."""
+    """Returns the steps from a log event to a line of text. Tracebacks become text first, so that they are redacted too."""
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
         redactor(secrets),
-        # ASCII only: no line break, escape sequence or bidirectional mark of an input reaches a terminal as itself.
+        # ASCII only, so that no line break, escape sequence or bidirectional mark of an input reaches a terminal unescaped.
         structlog.processors.JSONRenderer(ensure_ascii=True, sort_keys=False),
     ]
 
@@ -137,12 +137,12 @@ def processors(secrets: Iterable[str] = ()) -> list[Processor]:
 def configure_logging(
     level: int = logging.INFO, *, secrets: Iterable[str] = (), stream: TextIO | None = None
 ) -> logging.Handler:
-    """Set up structlog and the standard library's logging for this process.
+    """Sets up structlog and the standard library's logging for this process.
 
     Args:
-        level: least severity written.
-        secrets: texts taken out wherever they occur: the JWT secret, the Redis password, S3 keys.
-        stream: where lines go; standard error.
+        level: lowest severity that is written.
+        secrets: texts to remove wherever they occur: the JWT secret, the Redis password, S3 keys.
+        stream: where lines are written; standard error by default.
 
     Returns:
         The handler, so that it can be removed.
@@ -170,7 +170,7 @@ def configure_logging(
 
 
 def _take_over(handler: logging.Handler, level: int) -> None:
-    """Let every logger end in ours: libraries with handlers of their own would write unredacted lines."""
+    """Routes every logger through our handler: libraries with their own handlers would write unredacted lines."""
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -183,5 +183,5 @@ def _take_over(handler: logging.Handler, level: int) -> None:
 
 
 def uvicorn_log_config() -> dict[str, Any]:
-    """The `log_config` for uvicorn that leaves logging as `configure_logging` set it up."""
+    """Returns a `log_config` for uvicorn that keeps logging as `configure_logging` set it up."""
     return {"version": 1, "disable_existing_loggers": False}

@@ -1,7 +1,8 @@
-"""Keys that verify tokens: a configured one, or those of a JWKS, fetched and kept by key id.
+"""Keys that verify tokens: one configured key, or those of a JWKS, fetched and cached by key id.
 
-A key carries the only algorithms it may be used with, so that a public key can never serve as an HMAC secret. PyJWT's own
-JWKS client is not used (ops/decisions/0012-jwks.md): it reads documents of any size, sets no deadline, and blocks the loop.
+A key names the only algorithms it may be used with, so that a public key can never serve as an HMAC secret. PyJWT's
+own JWKS client is not used (ops/decisions/0012-jwks.md): it reads documents of any size, sets no deadline, and blocks
+the loop.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """Key material and the algorithms, of one family, that it may verify."""
+    """A key with the algorithms, all of one family, that it may verify."""
 
     material: bytes | PublicKey
     algorithms: tuple[str, ...]
@@ -44,10 +45,10 @@ class VerifyingKey:
 
 
 def static_key(secret: str | None, public_key: str | None) -> VerifyingKey:
-    """Make the one key that is configured.
+    """Builds the one configured key.
 
     Raises:
-        ValueError: none or both were given, or the key is too weak or of a kind not supported.
+        ValueError: none or both were given, or the key is too weak or of an unsupported kind.
     """
     if (secret is None) == (public_key is None):
         raise ValueError("set exactly one of HUB_JWT_SECRET, HUB_JWT_PUBLIC_KEY and HUB_JWKS_URL")
@@ -55,10 +56,10 @@ def static_key(secret: str | None, public_key: str | None) -> VerifyingKey:
 
 
 def from_secret(secret: str) -> VerifyingKey:
-    """Make an HS256 key of a shared secret.
+    """Builds an HS256 key from a shared secret.
 
     Raises:
-        ValueError: shorter than 32 bytes, or a PEM, which is public.
+        ValueError: it is shorter than 32 bytes, or a PEM, which is public.
     """
     material = secret.encode()
     if len(material) < SECRET_BYTES_MIN:
@@ -69,7 +70,7 @@ def from_secret(secret: str) -> VerifyingKey:
 
 
 def from_pem(pem: str) -> VerifyingKey:
-    """Make a key for RS256, ES256 or EdDSA of a public key in PEM.
+    """Builds a key for RS256, ES256 or EdDSA from a public key in PEM.
 
     Raises:
         ValueError: not a public key in PEM, or too weak.
@@ -82,10 +83,10 @@ def from_pem(pem: str) -> VerifyingKey:
 
 
 def of_public_key(key: object) -> VerifyingKey:
-    """Pair a public key with the one algorithm its kind allows.
+    """Pairs a public key with the only algorithm that its type allows.
 
     Raises:
-        ValueError: RSA below 2048 bits, a curve other than P-256, or another kind.
+        ValueError: RSA below 2048 bits, a curve other than P-256, or another type.
     """
     if isinstance(key, RSAPublicKey) and key.key_size >= RSA_BITS_MIN:
         return VerifyingKey(key, ("RS256",))
@@ -97,23 +98,23 @@ def of_public_key(key: object) -> VerifyingKey:
 
 
 LIFESPAN_S: Final = 300.0
-"""Time a fetched set is trusted: the longest that a removed key keeps working."""
+"""Seconds for which a fetched set is trusted: a removed key keeps working for at most this long."""
 
 COOLDOWN_S: Final = 5.0
-"""Least time between two fetches, counted from any attempt: a key rotated just now may be refused for as long."""
+"""Minimum seconds between two fetch attempts: a newly rotated key may be refused for this long."""
 
 BACKOFF_MAX_S: Final = 30.0
-"""Failed fetches double the cooldown up to here."""
+"""Maximum cooldown in seconds; each failed fetch doubles it up to this."""
 
 
 @dataclass(frozen=True, slots=True)
 class MustFetch:
-    """The set is too old or the key id unknown, and a fetch is allowed now."""
+    """Look-up result: the set is too old or the key id unknown, and a fetch is allowed now."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownKey:
-    """No such key, and it is too early to ask again."""
+    """Look-up result: the key id is unknown, and it is too early for another fetch."""
 
     retry_after_s: float
 
@@ -122,10 +123,10 @@ KeyLookup = VerifyingKey | MustFetch | UnknownKey
 
 
 class KeyRing:
-    """The keys of one JWKS by key id; `now` is in seconds of one clock throughout.
+    """The keys of one JWKS by key id. `now` is in seconds, always of the same clock.
 
-    Keys are forgotten when their set is too old, so a key the issuer removed stops working. An unknown key id causes one fetch
-    per cooldown, so that forged ids cannot make the hub hammer its issuer.
+    Keys are dropped when their set is too old, so that a key the issuer removed stops working. Unknown key ids
+    cause at most one fetch per cooldown, so that forged ids cannot make the hub flood its issuer.
     """
 
     def __init__(self, lifespan_s: float = LIFESPAN_S, cooldown_s: float = COOLDOWN_S) -> None:
@@ -137,7 +138,7 @@ class KeyRing:
         self._failures = 0
 
     def find(self, kid: str | None, now: float) -> KeyLookup:
-        """Look up the key to use. Without a key id only a set of one key has an answer."""
+        """Looks up the key for a token. A token without a key id finds one only in a set of a single key."""
         if now < self._good_until:
             key = self._pick(kid)
             if key is not None:
@@ -147,23 +148,23 @@ class KeyRing:
         return UnknownKey(self._next_fetch_at - now)
 
     def accept(self, keys: Mapping[str, VerifyingKey], now: float) -> None:
-        """Replace the set by one that was fetched."""
+        """Replaces the set with a newly fetched one."""
         self._keys = keys
         self._failures = 0
         self._good_until = now + self._lifespan_s
         self._next_fetch_at = now + self._cooldown_s
 
     def note_failure(self, now: float) -> None:
-        """Note a failed fetch: the keys held serve until their lifespan ends, and each next attempt waits longer."""
+        """Records a failed fetch: the cached keys serve until they are too old, and each further attempt waits longer."""
         self._failures += 1
         self._next_fetch_at = now + min(BACKOFF_MAX_S, self._cooldown_s * 2.0 ** min(self._failures - 1, 10))
 
     def is_good(self, now: float) -> bool:
-        """True as long as the newest set may be used."""
+        """True while the newest set may be used."""
         return now < self._good_until
 
     def may_fetch(self, now: float) -> bool:
-        """False during the pause after a fetch."""
+        """False during the cooldown after a fetch attempt."""
         return now >= self._next_fetch_at
 
     @property
@@ -172,7 +173,7 @@ class KeyRing:
         return bool(self._good_until)
 
     def publishes(self, key: VerifyingKey) -> bool:
-        """True if the newest set has this key, under whichever id; an issuer that cannot be asked removes none."""
+        """True if the newest set contains this key under any id. A failed fetch removes no key."""
         return key in self._keys.values()
 
     def _pick(self, kid: str | None) -> VerifyingKey | None:
@@ -182,18 +183,18 @@ class KeyRing:
 
 
 DOCUMENT_BYTES_MAX: Final = 262_144
-"""A set of a hundred keys with certificate chains fits; a document without end does not."""
+"""Maximum size of a key set: enough for a hundred keys with certificate chains."""
 
 KEYS_MAX: Final = 100
-_KINDS: Final = ("RSA", "EC", "OKP")  # a tuple: a document may hold what cannot be hashed
+_KINDS: Final = ("RSA", "EC", "OKP")  # a tuple, not a set: a value from the document may be unhashable
 FETCH_TIMEOUT_S: Final = 3.0
-"""For the whole fetch, not for each read: a server that drips bytes must not hold the thread."""
+"""Seconds for the whole fetch, not for each read: a server that sends byte by byte must not hold the thread."""
 
 _UNREADABLE: Final = (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 
 
 class JwksUnavailable(Exception):
-    """The set could not be fetched or read; the text names the fault and quotes nothing of the document."""
+    """The key set could not be fetched or parsed. The text names the fault and quotes nothing from the document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +208,10 @@ class JwksUrl:
 
 
 def parse_jwks_url(url: str) -> JwksUrl:
-    """Read `HUB_JWKS_URL`.
+    """Parses `HUB_JWKS_URL`.
 
     Raises:
-        ValueError: not an https URL, nor http to a loopback address; or with credentials in it.
+        ValueError: it is neither an https URL nor an http URL of a loopback address, or it contains credentials.
     """
     parts = urlsplit(url)
     is_tls = parts.scheme == "https"
@@ -225,10 +226,10 @@ def parse_jwks_url(url: str) -> JwksUrl:
 
 
 def fetch_keys(url: JwksUrl, timeout_s: float = FETCH_TIMEOUT_S) -> Mapping[str, VerifyingKey]:
-    """Fetch the set and read its keys. Blocks for at most about `timeout_s`, and as long again for a slow name server.
+    """Fetches the set and parses its keys. Blocks for at most about `timeout_s`, and as long again for a slow name server.
 
     Raises:
-        JwksUnavailable: no 200 in time, too large, or not a key set.
+        JwksUnavailable: there was no 200 answer in time, or it was too large or not a key set.
     """
     try:
         return read_keys(_download(url, time.monotonic() + timeout_s, timeout_s))
@@ -237,7 +238,7 @@ def fetch_keys(url: JwksUrl, timeout_s: float = FETCH_TIMEOUT_S) -> Mapping[str,
 
 
 def read_keys(document: bytes) -> Mapping[str, VerifyingKey]:
-    """Read the keys fit for signatures, by key id; others (`oct`, encryption, weak or unknown kinds) are passed over.
+    """Parses the signature keys of a set, by key id. Others (`oct`, encryption, weak or unknown types) are skipped.
 
     Raises:
         JwksUnavailable: not JSON with a list `keys` of at most 100.

@@ -1,7 +1,7 @@
-"""Origins of requests: the addresses they come from, the pages that may open sockets, the host names of the hub. Pure.
+"""Origins of requests: client addresses, the pages that may open sockets, and the host names of the hub. Pure.
 
-The hub keeps no cookies, so a foreign page gains nothing by opening a socket: the list only narrows the field. Programs send
-no `Origin` and are not concerned.
+The hub sets no cookies, so a foreign page gains nothing by opening a socket; the list of origins is a second defence.
+Programs send no `Origin` and are not affected.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from urllib.parse import urlsplit
 Network = IPv4Network | IPv6Network
 LOOPBACK: Final[tuple[Network, ...]] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 _IPV6_KEPT_BITS: Final = 64
-"""One customer has at least a /64 (RFC 6177): its addresses count as one."""
+"""An IPv6 customer has at least a /64 (RFC 6177), so all addresses of one /64 count as one."""
 
 
 def address_of(
     client: tuple[str, int] | None, headers: Mapping[bytes, bytes], proxies: Sequence[Network] = LOOPBACK
 ) -> str:
-    """The address a request counts against.
+    """Returns the client address that the limits of a request count against.
 
-    `X-Forwarded-For` is read from the right for as long as the peer, or whoever wrote the entry, is a trusted proxy. A Unix
-    socket's peer is on this machine and trusted.
+    `X-Forwarded-For` is read from the right as long as the peer, or the proxy that wrote the entry, is trusted.
+    The peer of a Unix socket runs on this machine and is trusted.
     """
     host = client[0] if client else ""
     entries = headers.get(b"x-forwarded-for", b"").split(b",")
@@ -43,7 +43,7 @@ def address_of(
 
 
 def is_within(host: str, networks: Sequence[Network]) -> bool:
-    """True if the address is in one of the networks; a name is in none."""
+    """True if the host is an address in one of the networks; a name is in none."""
     address = _parse(host)
     return address is not None and any(address in network for network in networks)
 
@@ -54,7 +54,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_address(host: str) -> bool:
-    """True for an IP address, false for a name."""
+    """True for an IP address, False for a name."""
     return _parse(host) is not None
 
 
@@ -69,14 +69,14 @@ def _parse(host: str) -> IPv4Address | IPv6Address | None:
 
 
 ANY_ORIGIN: Final = "*"
-"""As the whole list: every page is allowed."""
+"""As the only entry of the list: every page is allowed."""
 
 _ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::\d{1,5})?")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 def parse_origins(text: str) -> frozenset[str]:
-    """Read a comma-separated list of origins such as `https://app.example.com`; an empty text allows every page.
+    """Parses a comma-separated list of origins such as `https://app.example.com`; an empty text allows every page.
 
     Raises:
         ValueError: an entry is not scheme://host or scheme://host:port, or has a wildcard.
@@ -89,11 +89,11 @@ def parse_origins(text: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class OriginPolicy:
-    """The allowed pages: the hub's own always, others when they are listed.
+    """The pages that may connect: the hub's own always, others when they are listed.
 
     Attributes:
-        listed: normal origins, or only `*`.
-        public_host: host and port of the hub's public address, where a proxy rewrites `Host`.
+        listed: normalised origins, or only `*`.
+        public_host: host and port of the hub's public address, needed where a proxy rewrites `Host`.
     """
 
     listed: frozenset[str] = frozenset()
@@ -105,7 +105,7 @@ class OriginPolicy:
         return ANY_ORIGIN in self.listed
 
     def allows(self, origin: bytes | None, host: bytes | None) -> bool:
-        """Judge a request by its `Origin` and `Host` headers. Without `Origin` it does not come from a page.
+        """Checks a request by its `Origin` and `Host` headers. A request without `Origin` does not come from a page.
 
         A page cannot choose its `Host` header. The scheme is not compared, since TLS may end at a proxy.
         """
@@ -119,33 +119,33 @@ class OriginPolicy:
 
 @dataclass(frozen=True, slots=True)
 class HostPolicy:
-    """The host names requests may be addressed to.
+    """The host names that requests may be addressed to.
 
-    A page whose own name was pointed at the hub's address (DNS rebinding) has the hub's origin in the eyes of its browser; only
-    `Host` gives it away. Addresses and `localhost` cannot be pointed elsewhere.
+    A page whose own domain was pointed at the hub's address (DNS rebinding) has the same origin as the hub in the
+    eyes of its browser; only `Host` gives it away. IP addresses and `localhost` cannot be pointed elsewhere.
 
     Attributes:
-        names: host names besides those.
-        is_for_all: every request is judged, not only the console's.
+        names: allowed host names besides IP addresses and `localhost`.
+        is_for_all: True checks every request, not only the console's.
     """
 
     names: frozenset[str] = frozenset()
     is_for_all: bool = False
 
     def allows(self, host: bytes | None) -> bool:
-        """Judge a request by its `Host` header."""
+        """Checks a request by its `Host` header."""
         name = _host_name((host or b"").decode("latin-1"))
         return name in self.names or is_loopback(name) or name.endswith(".localhost") or is_address(name)
 
 
 def host_policy(names: Iterable[str], urls: Iterable[str], *, is_for_all: bool) -> HostPolicy:
-    """Make the policy of a node known by these names and by the hosts of these URLs."""
+    """Builds the policy of a node known under these names and the hosts of these URLs."""
     known = {name.lower() for name in names} | {urlsplit(url).hostname or "" for url in urls}
     return HostPolicy(frozenset(known - {""}), is_for_all)
 
 
 def _host_name(netloc: str) -> str:
-    """Strip the port and the brackets of an IPv6 address."""
+    """Strips the port, and the brackets of an IPv6 address."""
     try:
         return urlsplit(f"//{netloc}").hostname or ""
     except ValueError:
@@ -153,12 +153,12 @@ def _host_name(netloc: str) -> str:
 
 
 def origin_policy(listed: frozenset[str], public_url: str | None) -> OriginPolicy:
-    """Make the policy of a node that is reached by `public_url` (None: by the request's own host)."""
+    """Builds the policy of a node reached under `public_url` (None: under the host of each request)."""
     return OriginPolicy(listed, _host(urlsplit(public_url).netloc) if public_url else "")
 
 
 def _host(netloc: str) -> str:
-    """Strip the default port, as browsers write an origin."""
+    """Strips the default port, as browsers do in an origin."""
     return netloc.lower().removesuffix(":80").removesuffix(":443")
 
 

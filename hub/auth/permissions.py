@@ -1,6 +1,6 @@
-"""Permissions: a token's grants, compiled once and asked for every command. Pure.
+"""Permissions: the grants of a token, compiled once and checked for every command. Pure.
 
-It decides by channel and action only. Rules about the ownership of a message or request belong to the handlers.
+They decide by channel and action only. Rules about the ownership of a message or request belong to the handlers.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from hub.errors import HubError
 from streams.events.declaration import Action
 
 EVERYTHING: Final = "*"
-"""As an action: all of them. As a pattern: every channel."""
+"""The wildcard: as an action it stands for all actions, as a pattern for every channel."""
 
 ACTIONS: Final = frozenset({*(action.value for action in Action), EVERYTHING})
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.@|+~:-]{1,141}\*?|\*")
 _NOTHING: Final[frozenset[str]] = frozenset()
 _OWN_INBOX: Final = frozenset({Action.READ.value})
 _REMEMBERED_MAX: Final = 256
-"""Channels a token keeps the answer for. Smaller costs a pattern search (about 1 µs) per frame of a client that talks in
-many channels; larger costs about 100 bytes each, per token: the sockets of one token share it."""
+"""Channels for which the decision is cached, per token. A smaller value costs a pattern search (about 1 µs) per message of a
+client that uses many channels; a larger one about 100 bytes per channel. All sockets of a token share the cache."""
 
 
 Lists = Mapping[str, frozenset[str]]
-"""A channel's access lists: action → the users who may do it if their token allows it. Without a list the token decides."""
+"""A channel's access lists: action → the users who may do it, provided their token allows it. Without a list the token decides."""
 
 
 class MalformedGrants(ValueError):
-    """The claim is not a map from channel patterns to known actions. The text names the rule, never the value."""
+    """The claim is not an object that maps channel patterns to known actions. The text names the rule, never the value."""
 
 
 @lru_cache(maxsize=128)
 def _action_set(actions: frozenset[str]) -> frozenset[str]:
-    """Spell out `*`; equal sets share one object, since every connection holds some."""
+    """Expands `*` to all actions. Equal sets share one object, since every connection holds several."""
     return ACTIONS if EVERYTHING in actions else actions
 
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """The grants of one token. The longest matching pattern decides alone; an exact one beats any wildcard.
+    """The grants of one token. The longest matching pattern decides alone; an exact one takes precedence over any wildcard.
 
     Attributes:
         exact: channel → the actions allowed there.
-        prefixes: what stands before a trailing `*` → the actions, the longest prefix first.
+        prefixes: the text before a trailing `*` → the actions, longest prefix first.
         own_inbox: the user's own `user:` channel, readable whatever the patterns say.
     """
 
@@ -56,14 +56,17 @@ class Grants:
     _remembered: dict[str, frozenset[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def allows(self, channel_wire: str, action: str) -> bool:
-        """True if `action` may be done in `kind:name`. Below 0.3 µs for a channel asked about before."""
+        """True if `action` is allowed in `kind:name`. Takes less than 0.3 µs for a cached channel."""
         actions = self._remembered.get(channel_wire)
         if actions is None:
             actions = self._remember(channel_wire)
         return action in actions
 
     def covers(self, pattern: str, action: str) -> bool:
-        """True if a wildcard grant spans all of `pattern` (`user:*`, `*`) with `action`; admin calls ask this."""
+        """True if a wildcard grant covers all of `pattern` (`user:*`, `*`) for `action`.
+
+        Administrative calls require this.
+        """
         prefix = pattern.removesuffix(EVERYTHING)
         return action in next((allowed for known, allowed in self.prefixes if prefix.startswith(known)), _NOTHING)
 
@@ -84,10 +87,10 @@ class Grants:
 
 
 def compile_grants(claim: object, user: str) -> Grants:
-    """Read the `grants` claim of `user`'s token.
+    """Compiles the `grants` claim of `user`'s token.
 
     Raises:
-        MalformedGrants: not a map, a pattern outside the grammar, or an action that does not exist.
+        MalformedGrants: the claim is not an object, or a pattern or action is invalid.
     """
     if not isinstance(claim, dict):
         raise MalformedGrants("grants must be an object: channel pattern to list of actions")
@@ -114,7 +117,7 @@ def _read_actions(pattern: object, listed: object) -> frozenset[str]:
 
 
 def refuse_unlisted(lists: Lists, user: str, action: str) -> None:
-    """Refuse a user who is not on the list of an action.
+    """Refuses a user who is not on the channel's access list for an action.
 
     Raises:
         HubError: 4003.

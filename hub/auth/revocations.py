@@ -1,7 +1,7 @@
-"""The deny-list: tokens that no longer count although their signature holds. Pure.
+"""The deny-list: tokens that are refused although their signature is valid. Pure.
 
-A token is revoked by its `jti`, or with every token of its subject issued up to a moment. Entries are kept as long as a
-token they could hit may live; where that is unknown, for ten years.
+A revocation names either the `jti` of one token, or a subject whose tokens up to a moment of issue are all revoked.
+It is kept for as long as such a token may live; where that is unknown, for ten years.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from streams.channel import NAME_PATTERN
 from streams.json_bytes import to_json
 
 UNKNOWN_LIFE_S: Final = 10 * 365 * 86_400.0
-"""Life of an entry when nothing says how long its tokens live. Set a maximum age of tokens to shorten it."""
+"""Seconds an entry is kept when the lifetime of its tokens is unknown. Set a maximum token age to shorten it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """One entry.
+    """One entry of the deny-list.
 
     Attributes:
-        tenant: the token's tenant; a revocation never reaches another.
-        jti: the token's id, or None.
-        user: the tokens' subject, or None. Exactly one of the two is set.
-        before: unix seconds; with `user`, tokens issued at or before it are revoked.
-        until: unix seconds; the entry may be forgotten then.
+        tenant: the token's tenant; a revocation never affects another one.
+        jti: the id of the revoked token, or None.
+        user: the subject whose tokens are revoked, or None. Exactly one of `jti` and `user` is set.
+        before: Unix seconds; with `user`, tokens issued at or before it are revoked.
+        until: Unix seconds after which the entry may be dropped.
     """
 
     tenant: str
@@ -42,11 +42,11 @@ class Revocation:
 
     @property
     def field(self) -> str:
-        """The entry's field in the stored hash. No tenant holds a colon, so it is unambiguous."""
+        """The entry's field in the stored hash. Tenant names contain no colon, so it is unambiguous."""
         return f"{self.tenant}:jti:{self.jti}" if self.user is None else f"{self.tenant}:sub:{self.user}"
 
     def hits(self, principal: Principal) -> bool:
-        """True if it revokes the principal's token. A token without `iat` cannot show that it is newer."""
+        """True if this entry revokes the principal's token. A token without `iat` cannot prove that it is newer."""
         if principal.tenant != self.tenant:
             return False
         if self.user is None:
@@ -59,10 +59,10 @@ class Revocation:
 
 
 def decode_revocation(data: bytes) -> Revocation:
-    """Read an entry.
+    """Parses an entry.
 
     Raises:
-        ValueError: not one.
+        ValueError: the data is not an entry.
     """
     row = json.loads(data)
     if not isinstance(row, list) or len(row) != 5:  # noqa: PLR2004  # the fields of a Revocation
@@ -72,21 +72,22 @@ def decode_revocation(data: bytes) -> Revocation:
 
 
 def revoke_token(tenant: str, jti: str, now: float, *, expires_at: float | None = None) -> Revocation:
-    """Revoke one token, kept until `expires_at` (and the leeway) where that is known."""
+    """Builds the entry that revokes one token, kept until `expires_at` (plus the leeway) where that is known."""
     until = now + UNKNOWN_LIFE_S if expires_at is None else expires_at + 60
     return Revocation(tenant, jti, None, now, until)
 
 
 def revoke_subject(tenant: str, user: str, now: float, *, max_life_s: float | None = None) -> Revocation:
-    """Revoke every token of a user issued up to now, kept as long as such a token may live.
+    """Builds the entry that revokes every token of a user issued up to `now`, kept as long as such a token may live.
 
-    `iat` has whole seconds as most issuers write it: a token issued in the very second of its revocation is revoked too.
+    Most issuers write `iat` in whole seconds, so a token issued in the same second as the revocation is revoked
+    too.
     """
     return Revocation(tenant, None, user, now, now + (UNKNOWN_LIFE_S if max_life_s is None else max_life_s + 60))
 
 
 class DenyList:
-    """All revocations a node knows. Asking costs two look-ups."""
+    """All revocations that a node knows. A check costs two look-ups."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Revocation] = {}
@@ -98,7 +99,7 @@ class DenyList:
         return iter(tuple(self._entries.values()))
 
     def add(self, revocation: Revocation) -> bool:
-        """Add an entry; true if it is news. Of two about one subject the later `before` counts."""
+        """Adds an entry; returns True if it changes anything. Of two entries for one subject the later `before` wins."""
         known = self._entries.get(revocation.field)
         if known is not None and known.before >= revocation.before and known.until >= revocation.until:
             return False
@@ -114,7 +115,7 @@ class DenyList:
         return True
 
     def is_revoked(self, principal: Principal) -> bool:
-        """True if an entry hits the principal's token."""
+        """True if an entry revokes the principal's token."""
         entries = self._entries
         if not entries:
             return False
@@ -124,7 +125,7 @@ class DenyList:
         return principal.jti is not None and f"{principal.tenant}:jti:{principal.jti}" in entries
 
     def forget(self, now: float) -> int:
-        """Drop entries whose tokens have all expired; returns how many."""
+        """Drops entries whose tokens have all expired; returns their number."""
         kept = {field: entry for field, entry in self._entries.items() if entry.until > now}
         dropped, self._entries = len(self._entries) - len(kept), kept
         return dropped
@@ -135,13 +136,13 @@ _BODY_BYTES_MAX: Final = 4_096
 
 
 def read_revocation(body: bytes, asker: Principal, now: float, *, max_life_s: float | None = None) -> Revocation:
-    """Read the body of `POST /v1/revocations`: a revocation in the asker's own tenant.
+    """Parses the body of `POST /v1/revocations` into a revocation in the sender's own tenant.
 
     Args:
-        body: as it arrived.
-        asker: its sender.
-        now: unix seconds.
-        max_life_s: the longest a token may live here, where that is configured: bounds how long the entry is kept.
+        body: the request body.
+        asker: the authenticated sender.
+        now: Unix seconds.
+        max_life_s: the configured maximum token lifetime in seconds, if any; limits how long the entry is kept.
 
     Raises:
         HubError: 4003 without `*` on `*`; 4005 unless the body is an object with `jti` or `sub`.
@@ -168,5 +169,7 @@ def _read(body: bytes) -> tuple[str, str]:
     is_jti = isinstance(value, str) and 1 <= len(value) <= JTI_CHARS_MAX and value.isprintable()
     is_name = isinstance(value, str) and _NAME.fullmatch(value) is not None
     if not (is_jti if field == "jti" else is_name):
-        raise HubError(4005, f"{field} must be as in the token", details=(ErrorDetail(field, "is malformed"),))
+        raise HubError(
+            4005, f"{field} must be a value that a token can have", details=(ErrorDetail(field, "is malformed"),)
+        )
     return field, value

@@ -1,6 +1,6 @@
-"""Bearer tokens: the claims a token must carry, how its signature is verified, and tokens signed for development.
+"""Bearer tokens: the claims a token must carry, the check of its signature, and tokens signed for development.
 
-A token's header chooses nothing: neither the algorithm nor the place a key is fetched from. No session is kept.
+The header of a token decides neither the algorithm nor the place a key is fetched from. No login session is kept.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ from hub.errors import ErrorDetail, HubError, RetryAdvice
 from streams.channel import NAME_PATTERN, TENANT_PATTERN
 
 TOKEN_CHARS_MAX: Final = 8192
-"""Longer ones are refused before anything is decoded (docs/events.md#connection)."""
+"""Maximum length of a token in characters; a longer one is refused before it is decoded (docs/events.md#connection)."""
 
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 """RFC 7515 section 7.1: three parts of base64url without padding."""
 
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
-"""RFC 8725 section 3.11: a logout, event or proof token of the same issuer is not an access token."""
+"""Accepted `typ` values. RFC 8725 section 3.11: a logout, event or proof token of the same issuer is not an access token."""
 
 _MALFORMED: Final = (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
-"""Errors a hostile token can make the parser raise: JSON nested a thousand deep is a RecursionError, for one."""
+"""Errors that a hostile token can make the parser raise; JSON nested a thousand levels deep raises RecursionError, for example."""
 _NAME: Final = re.compile(NAME_PATTERN)
 _TENANT: Final = re.compile(TENANT_PATTERN)
 JTI_CHARS_MAX: Final = 256
 _DISPLAY_NAME_MAX: Final = 200
 _LAST_SECOND: Final = 253_402_300_799.0
-"""9999-12-31T23:59:59Z: the last moment RFC 3339 can write, and `token_expires_at` is written so."""
+"""9999-12-31T23:59:59Z: the latest time that RFC 3339, the format of `token_expires_at`, can express."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The user a token speaks for, and its grants.
+    """The authenticated user of a token, with its grants.
 
     Attributes:
-        expires_at: unix seconds; the connection ends then. For a token accepted within the leeway after its `exp` it is
-            the end of the leeway, so that nobody is let in and disconnected at once.
-        issued_at: unix seconds, or None when the token has no `iat`. Revocation by subject compares it.
+        expires_at: Unix seconds at which the connection ends. For a token accepted within the leeway after its `exp` it is
+            the end of the leeway, so that nobody is accepted and disconnected at once.
+        issued_at: Unix seconds, or None when the token has no `iat`. Revocation by subject compares it.
     """
 
     user: str
@@ -68,7 +68,7 @@ class Principal:
     jti: str | None = None
     name: str | None = None
     key: VerifyingKey | None = field(default=None, compare=False, repr=False)
-    """The published key that verified it; None for the one key that is configured."""
+    """The published key that verified the token; None for the static key."""
 
 
 def _never(_principal: Principal) -> bool:
@@ -77,14 +77,14 @@ def _never(_principal: Principal) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TokenPolicy:
-    """The demands on every token, whichever key signed it.
+    """The requirements for every token, whichever key signed it.
 
     Attributes:
         audience: required `aud`, a single string.
-        issuer: required `iss`; None asks for none.
-        leeway_s: tolerated difference between the issuer's clock and ours.
-        max_age_s: oldest `iat` accepted, whatever `exp` says; None asks for no `iat`.
-        is_revoked: the deny-list.
+        issuer: required `iss`; None accepts any.
+        leeway_s: tolerated difference in seconds between the issuer's clock and ours.
+        max_age_s: maximum seconds since `iat`, whatever `exp` says; None requires no `iat`.
+        is_revoked: checks a principal against the deny-list.
     """
 
     audience: str = "hub"
@@ -94,17 +94,17 @@ class TokenPolicy:
     is_revoked: Callable[[Principal], bool] = _never
 
     def check(self, token: str, key: VerifyingKey, now: float) -> Principal:
-        """Verify a token signed by `key`.
+        """Verifies a token signed by `key`.
 
         Raises:
-            HubError: 4001 not valid, 4002 expired, 4019 revoked.
+            HubError: 4001 invalid, 4002 expired, 4019 revoked.
         """
         principal = read_principal(decode_claims(token, key, self.audience, self.issuer), now, self)
         self.refuse_revoked(principal)
         return principal
 
     def recheck(self, principal: Principal, now: float) -> None:
-        """Check a live connection's principal again.
+        """Checks the principal of a live connection again.
 
         Raises:
             HubError: 4002 expired, 4019 revoked.
@@ -114,23 +114,23 @@ class TokenPolicy:
             raise expired_token()
 
     def refuse_revoked(self, principal: Principal) -> None:
-        """Raise 4019 when the principal's token was revoked."""
+        """Raises HubError 4019 if the principal's token was revoked."""
         if self.is_revoked(principal):
             raise HubError(4019, "the token was revoked; sign in again")
 
 
 def invalid_token(field: str, problem: str) -> HubError:
-    """The refusal 4001 that names the claim at fault, never its value."""
+    """Builds the error 4001 that names the claim at fault, never its value."""
     return HubError(4001, "the token is not valid; ask your issuer for another", details=(ErrorDetail(field, problem),))
 
 
 def expired_token() -> HubError:
-    """The refusal 4002."""
+    """Builds the error 4002."""
     return HubError(4002, "the token has expired; connect again with a new one")
 
 
 def read_principal(claims: Mapping[str, object], now: float, policy: TokenPolicy) -> Principal:
-    """Check every claim against its grammar and the times against `now` (unix seconds).
+    """Checks the format of every claim, and the times against `now` (Unix seconds).
 
     Raises:
         HubError: 4001 for a claim that is missing, malformed or not valid yet; 4002 once the token has expired.
@@ -182,7 +182,7 @@ def _matching(claims: Mapping[str, object], field: str, pattern: re.Pattern[str]
 
 
 def _time(claims: Mapping[str, object], field: str) -> float | None:
-    """Seconds since 1970, finite and writable as RFC 3339: JSON parsers let `Infinity` through."""
+    """Reads a time in seconds since 1970. It must be finite and within RFC 3339: JSON parsers accept `Infinity`."""
     value = claims.get(field)
     if value is None and field not in claims:
         return None
@@ -209,7 +209,7 @@ def _grants(claims: Mapping[str, object], user: str) -> Grants:
 
 
 def decode_claims(token: str, key: VerifyingKey, audience: str, issuer: str | None) -> dict[str, object]:
-    """Decode the claims of a token signed by `key`; times are checked by `read_principal`.
+    """Decodes the claims of a token signed by `key`; `read_principal` checks the times.
 
     Raises:
         HubError: 4001.
@@ -245,7 +245,7 @@ def decode_claims(token: str, key: VerifyingKey, audience: str, issuer: str | No
 
 
 def check_shape(token: str) -> None:
-    """Refuse text that cannot be a token before it costs anything.
+    """Refuses text that cannot be a token, before any costly decoding.
 
     Raises:
         HubError: 4001.
@@ -256,19 +256,19 @@ def check_shape(token: str) -> None:
 
 KID_CHARS_MAX: Final = 256
 VERIFIED_MAX: Final = 4_096
-"""Tokens a node remembers as verified, about 1 KB each. A refused token is never remembered."""
+"""Maximum number of verified tokens that a node caches, about 1 KB each. Refused tokens are never cached."""
 _DEFAULT: Final = TokenPolicy()
 Fetch = Callable[[], Mapping[str, VerifyingKey]]
 
 
 class TokenVerifier:
-    """Verifies by a static key, or by the keys a JWKS publishes.
+    """Verifies tokens with a static key or with the keys that a JWKS publishes.
 
     Args:
         policy: audience, issuer, times and deny-list.
-        key: the static key, or None with a `fetch`.
+        key: the static key; None with `fetch`.
         fetch: blocking; returns the published keys or raises JwksUnavailable.
-        ring: remembers fetched keys.
+        ring: caches the fetched keys.
     """
 
     def __init__(
@@ -288,13 +288,13 @@ class TokenVerifier:
         self._verified: dict[bytes, tuple[VerifyingKey, Principal]] = {}
         self._fetching: asyncio.Task[None] | None = None
         self.fetch_error: str | None = None
-        """The error of the last fetch, for readiness; None when it worked."""
+        """The error of the last fetch, for the readiness check; None if it succeeded."""
 
     def verify_nowait(self, token: str, now: float) -> Principal | None:
-        """Verify at `now` (unix seconds); None when keys must be fetched first (`verify` does).
+        """Verifies at `now` (Unix seconds); returns None when keys must be fetched first, as `verify` does.
 
         Raises:
-            HubError: 4001 not valid (with `retry: backoff` for an unknown key id), 4002 expired, 4019 revoked.
+            HubError: 4001 invalid (with `retry: backoff` for an unknown key id), 4002 expired, 4019 revoked.
         """
         check_shape(token)
         if self._key is not None:
@@ -307,7 +307,7 @@ class TokenVerifier:
         return self._check(token, found, now)
 
     def _check(self, token: str, key: VerifyingKey, now: float) -> Principal:
-        """Verify a token, or find that this key has verified it before: who comes back to a node is let in for a hash."""
+        """Verifies a token, or finds it among those this key has verified before: a reconnect then costs one hash."""
         digest = sha256(token.encode()).digest()
         known = self._verified.get(digest)
         if known is not None and known[0] is key and now < known[1].expires_at:
@@ -322,7 +322,10 @@ class TokenVerifier:
         return principal
 
     async def verify(self, token: str, now: float) -> Principal:
-        """As `verify_nowait`, fetching keys where needed. Cancelling the caller leaves the fetch to the others."""
+        """Like `verify_nowait`, but fetches keys where needed.
+
+        Concurrent callers share a fetch; cancelling one does not stop it.
+        """
         principal = self.verify_nowait(token, now)
         if principal is not None:
             return principal
@@ -330,12 +333,12 @@ class TokenVerifier:
             self._fetching = asyncio.create_task(self._refresh(now))
         await asyncio.shield(self._fetching)
         principal = self.verify_nowait(token, now)
-        if principal is None:  # the fetch was older than this call and the set has aged out between
+        if principal is None:  # the fetch began before this call, and the set has become too old since
             _refuse_unknown_key(UnknownKey(1.0))
         return principal
 
     def recheck(self, principal: Principal, now: float) -> None:
-        """Check a live connection's principal again, when a timer fires or a revocation arrives.
+        """Checks the principal of a live connection again, when a timer fires or a revocation arrives.
 
         Raises:
             HubError: 4002 expired, 4019 revoked.
@@ -343,13 +346,16 @@ class TokenVerifier:
         self._policy.recheck(principal, now)
 
     async def renew(self, now: float) -> None:
-        """Fetch the keys again, so that a removed one is noticed while nobody connects. Does nothing before the first fetch."""
+        """Fetches the keys again, so that a removed key is noticed even if nobody connects.
+
+        Does nothing before the first fetch.
+        """
         if self._fetch is None or not self._ring.is_set or not self._ring.may_fetch(now):
             return
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._refresh(now))
         await asyncio.shield(self._fetching)
-        if self._ring.is_good(now):  # an issuer that is away for a moment costs nobody anything
+        if self._ring.is_good(now):  # while the cached keys may be used, a failed fetch does not make the node unready
             self.fetch_error = None
 
     def is_withdrawn(self, principal: Principal) -> bool:
@@ -357,7 +363,7 @@ class TokenVerifier:
         return principal.key is not None and not self._ring.publishes(principal.key)
 
     async def close(self) -> None:
-        """Wait for a fetch under way; it is bounded by its timeout."""
+        """Waits for a fetch in progress, which its timeout bounds."""
         if self._fetching is not None:
             await self._fetching
 
@@ -380,7 +386,7 @@ def open_verifier(
     public_key: str | None = None,
     jwks_url: str | None = None,
 ) -> TokenVerifier:
-    """Make the verifier for the one source of keys that is configured.
+    """Builds the verifier for the one configured source of keys.
 
     Raises:
         ValueError: none or several were given, a key is too weak, or the URL is not allowed.
@@ -393,7 +399,7 @@ def open_verifier(
 
 
 def _kid(token: str) -> str | None:
-    """The key id the header names: a look-up among keys already published, never a place to go."""
+    """Returns the key id in the header. It only selects among published keys; it never names a place to fetch from."""
     try:
         kid = jwt.get_unverified_header(token).get("kid")
     except (jwt.PyJWTError, ValueError, RecursionError):
@@ -406,14 +412,14 @@ def _kid(token: str) -> str | None:
 def _refuse_unknown_key(unknown: UnknownKey) -> NoReturn:
     raise HubError(
         4001,
-        "the key that signed the token is not known here yet; try again later",
+        "the key that signed the token is not known to this node yet; try again later",
         details=(ErrorDetail("kid", "names no published key"),),
         retry=RetryAdvice.BACKOFF,
         retry_after_ms=math.ceil(unknown.retry_after_s * 1000),
     )
 
 
-def sign(  # the order of the claims, as the command line names them
+def sign(  # parameters in the order of the command line's options
     secret: str,
     user: str,
     tenant: str,
@@ -449,7 +455,7 @@ def sign(  # the order of the claims, as the command line names them
 
 
 def parse_grant(text: str) -> tuple[str, list[str]]:
-    """Read `conversation:*=read,write` as a pattern and its actions.
+    """Parses `conversation:*=read,write` into a pattern and its actions.
 
     Raises:
         ValueError: not of that form, or an unknown action.
@@ -463,10 +469,10 @@ def parse_grant(text: str) -> tuple[str, list[str]]:
 
 
 def parse_grants(texts: Iterable[str]) -> dict[str, list[str]]:
-    """Read several grants; the actions of a pattern named twice add up.
+    """Parses several grants; the actions of a pattern given twice are combined.
 
     Raises:
-        ValueError: as `parse_grant`.
+        ValueError: as in `parse_grant`.
     """
     grants: dict[str, list[str]] = {}
     for pattern, actions in map(parse_grant, texts):

@@ -1,11 +1,11 @@
-"""The Python client of the hub. Needs nothing but `websockets`; nothing of the server is imported.
+"""The Python client of the hub. It depends only on `websockets` and imports nothing of the server.
 
     async with HubClient("http://127.0.0.1:8000", token) as hub:
         async for event in hub.subscribe("conversation:42", after="0"):
             print(event.seq, event.payload)
 
-Events of a channel arrive in `seq` order, each once, with none left out, over any number of lost connections; where
-that is impossible a gap is raised or reported, never hidden.
+Events of a channel arrive in `seq` order, each once and none missing, however often the connection is lost. Where
+that is impossible, a gap is raised or reported, never hidden.
 """
 
 from hub.client.answers import Answer, answers, follow

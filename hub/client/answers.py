@@ -1,10 +1,10 @@
-"""An agent's answer as it grows, over any number of lost connections.
+"""Follows an agent's answer while it is being written, however often the connection is lost.
 
     asked = await hub.send("conversation:42", "summary", agent="demo")
     async for text in answers(hub, "conversation:42", asked):
         show(text)
 
-The rules of the pieces an answer comes in are those of docs/protocol.md#deltas.
+docs/protocol.md#deltas has the rules for putting an answer together from its deltas.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ _TRACKS: Final = ("text", "reasoning")
 
 
 async def answers(hub: HubClient, channel: str, asked: Stored) -> AsyncGenerator[str]:
-    """Yields the whole text so far whenever it has changed; the last one is the text that counts.
+    """Yields the whole text so far each time it changes; the last one is the final text.
 
-    A text begins like the one before, unless its agent began again on another worker. The messages of one answer are
-    separated by an empty line. Leave it early within `contextlib.aclosing`, so that the channel is free at once.
+    Each text begins with the previous one, unless the agent started over on another worker. The messages of one
+    answer are separated by an empty line. To leave early, use `contextlib.aclosing`, so that the channel is
+    released at once.
 
     Args:
         hub: a connected client that does not follow the channel already.
         channel: the channel of the question.
-        asked: the receipt of the `chat.message` or `agent.invoke`. Kept over a restart, it finds the same answer again.
+        asked: the receipt of the `chat.message` or `agent.invoke`. If it is kept over a restart, it finds the same answer again.
 
     Raises:
         AnswerFailed: the run failed, expired or was cancelled.
-        GapError: its events are no longer in the log.
+        GapError: events of the run are no longer in the log.
         ValueError: no agent was asked.
     """
     answer, shown = Answer(asked), ""
@@ -46,10 +47,11 @@ async def answers(hub: HubClient, channel: str, asked: Stored) -> AsyncGenerator
 
 
 async def follow(hub: HubClient, channel: str, answer: Answer) -> AsyncGenerator[Item]:
-    """Yields every item of the answer's run (tool calls, questions, deltas) once `answer` has taken it.
+    """Yields every item of the answer's run (tool calls, questions, deltas) after `answer` has processed it.
 
     Raises:
-        AnswerFailed, GapError: as `answers` does.
+        AnswerFailed: as in `answers`.
+        GapError: as in `answers`.
     """
     async with hub.subscribe(channel, after=answer.asked_at, signals=True, with_receipts=True) as items:
         async for item in items:
@@ -65,7 +67,7 @@ async def follow(hub: HubClient, channel: str, answer: Answer) -> AsyncGenerator
 
 @dataclass(slots=True)
 class _Message:
-    """One message of the run, and its place in it."""
+    """One message of the run, with its position among the run's messages."""
 
     number: int
     attempt: int = 0
@@ -75,12 +77,12 @@ class _Message:
 
 
 class Answer:
-    """One run's answer, put together from the items and states of its channel.
+    """The answer of one run, assembled from the events, deltas and states of its channel.
 
     Attributes:
         asked_at: the cursor of the question.
-        is_behind: a piece was ahead of what is held: `take_state` of a `channel.state` mends it.
-        complete: the payload of the run's `agent.complete`; None while it goes on.
+        is_behind: True if a delta did not continue the text held; pass a newer channel state to `take_state` to repair it.
+        complete: the payload of the run's `agent.complete`; None until it arrives.
     """
 
     def __init__(self, asked: Stored) -> None:
@@ -97,7 +99,8 @@ class Answer:
     def text(self) -> str:
         """The text so far.
 
-        A message is in it once those before it are whole and its `start` has come: it stands behind the tool calls that led to it.
+        A message is included once all messages before it are complete and its own `start` has arrived, so
+        that it appears after the tool calls that led to it.
         """
         return self._joined("text")
 
@@ -107,7 +110,7 @@ class Answer:
         return self._joined("reasoning")
 
     def take(self, item: Item) -> bool:
-        """Take what came; true if it belongs to this run."""
+        """Processes an item; returns True if it belongs to this run."""
         if isinstance(item, Subscribed):
             if item.state is not None:
                 self.take_state(item.state)
@@ -129,14 +132,14 @@ class Answer:
         return True
 
     def take_state(self, state: Payload) -> None:
-        """Take from a channel's state what is further than what is held."""
+        """Takes over from a channel state whatever is newer than the text held."""
         self.is_behind = False
         for held in state.get("open_messages", ()):
             if held["run_id"] == self.run_id:
                 self._take_open(held)
 
     def raise_for_outcome(self) -> None:
-        """Raises `AnswerFailed` unless the run is under way or was a success."""
+        """Raises `AnswerFailed` if the run has ended without success."""
         if self.complete is not None and self.complete["outcome"] != "success":
             raise AnswerFailed(self.complete)
 
@@ -144,7 +147,7 @@ class Answer:
         parts = []
         for place, message in enumerate(sorted(self._messages.values(), key=lambda one: one.number)):
             if (message.number != place or not message.is_started) and self.complete is None:
-                break  # what comes before is still on its way
+                break  # a message before this one has not arrived yet
             parts.append(message.tracks[track])
             if not message.is_ended and self.complete is None:
                 break

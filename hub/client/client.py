@@ -1,4 +1,4 @@
-"""`HubClient`: one person's connection to a hub, with any number of subscriptions and commands over one socket."""
+"""`HubClient`: one user's connection to a hub, with any number of subscriptions and commands over one socket."""
 
 from __future__ import annotations
 
@@ -26,28 +26,29 @@ from hub.client.wire import elements, encode, member, read_event
 
 VERSION: Final = "0.1.0"
 CAPABILITIES: Final = ("batch", "live_state")
-"""Announced unless others are given (docs/protocol.md#opening)."""
+"""Capabilities announced by default (docs/protocol.md#opening)."""
 OnGap = Literal["raise", "report"]
 
 
 class HubClient:
-    """A client of the hub.
+    """A client of the hub, used as `async with HubClient(url, token) as hub`.
 
-    Use it as `async with HubClient(url, token) as hub`. It stays connected by itself: after any loss it comes back,
-    resumes every channel from its cursor in one round trip, and sends unanswered commands again under their ids.
+    It stays connected by itself: after any loss it reconnects, resumes every channel from its cursor in one round
+    trip, and sends unanswered commands again under the same ids.
 
     Args:
         url: `http://host:8000` or `wss://host/ws`; several are tried in turn.
         token: a JWT, or a function (plain or async) that returns a fresh one.
-        client_id: a name for this device; the hub makes one if absent.
+        client_id: a name for this device; by default the hub assigns one.
         cursors: the store of cursors; memory by default.
-        buffer: events held for a slow reader before the socket is left unread.
-        max_pending: unanswered commands before `OutboxFull`.
-        connect_timeout_s: seconds for the first connection; None tries for ever.
+        buffer: maximum events buffered for a slow reader before the client stops reading the socket.
+        max_pending: maximum unanswered commands; one more raises `OutboxFull`.
+        connect_timeout_s: seconds for the first connection; None tries without end.
         capabilities: announced to the hub.
-        on_wait: called whenever a command waits for the user's rate, or because the hub cannot store now; the log has it too.
-        jitter: draws from [0, 1), for back-off.
-        new_id: makes command ids, unique for this user within ten minutes.
+        on_wait: called whenever a command must wait for the user's rate limit, or because the hub cannot store it now. Such
+            waits are also logged.
+        jitter: returns a random number in [0, 1), for back-off.
+        new_id: returns command ids that are unique for this user within ten minutes.
     """
 
     def __init__(
@@ -86,11 +87,11 @@ class HubClient:
         await self.aclose()
 
     async def connect(self) -> None:
-        """Connect, and stay connected. Returns when the hub has acknowledged.
+        """Connects and stays connected; returns after the hub's `connection.ack`.
 
         Raises:
             ConnectionRefused: the hub refuses this client.
-            HubUnreachable: not within `connect_timeout_s`.
+            HubUnreachable: no connection was made within `connect_timeout_s`.
         """
         self._running = asyncio.create_task(self._driver.run(), name="hub-client")
         try:
@@ -109,7 +110,7 @@ class HubClient:
             raise self._core.over
 
     async def aclose(self) -> None:
-        """Close with code 1000. Open commands fail with `HubClosed`, iterators end, cursors are written."""
+        """Closes with code 1000. Unanswered commands fail with `HubClosed`, iterators end, and cursors are saved."""
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
@@ -150,20 +151,21 @@ class HubClient:
         on_gap: OnGap = "raise",
         with_receipts: bool = False,
     ) -> Subscription[Any]:
-        """Follow a channel: `async for event in hub.subscribe("conversation:42")`. Begins at once, not at the first read.
+        """Follows a channel: `async for event in hub.subscribe("conversation:42")`. Starts at once, not at the first read.
 
         Args:
             channel: `kind:name`.
-            after: a cursor or event id; `"0"` for all there is, `"$"` for live only. None: the stored cursor, else live.
-            rewind: begin with the last so many events (at most 1,000) instead.
-            state: have the hub send the channel's state with its answer.
-            presence: yield joins and leaves, as signals.
-            signals: yield events that are not stored (typing, deltas); a slow reader loses some.
-            on_gap: `"raise"` a `GapError` where events are missing for good, or `"report"` a `Gap` item and go on.
-            with_receipts: yield `Subscribed` and `Receipt` items too.
+            after: a cursor or event id; `"0"` for everything stored, `"$"` for new events only. None: the saved cursor if there
+                is one, else new events only.
+            rewind: starts with this many of the newest events (at most 1,000) instead.
+            state: True asks the hub to send the channel's state with its answer.
+            presence: True also yields joins and leaves, as signals.
+            signals: True also yields events that are not stored (typing, deltas); a slow reader may miss some.
+            on_gap: `"raise"` raises `GapError` where events are permanently missing; `"report"` yields a `Gap` and continues.
+            with_receipts: True also yields `Subscribed` and `Receipt` items.
 
         Raises:
-            ValueError: the channel is followed already by this client.
+            ValueError: this client follows the channel already.
         """
         start = self._start(channel, after, rewind)
         options = SubscribeOptions(channel, start, rewind, state, presence, signals, on_gap == "raise")
@@ -189,10 +191,10 @@ class HubClient:
         types: Sequence[str] | None = None,
         limit: int = 100,
     ) -> History:
-        """A page of the past: ids or RFC 3339 times as bounds, at most 1,000 events.
+        """Returns a page of stored events between ids or RFC 3339 times, at most 1,000.
 
         Raises:
-            HubError: refused.
+            HubError: the hub refused.
         """
         asked: dict[str, object] = {
             "after": after,
@@ -210,10 +212,10 @@ class HubClient:
         return History(events, reply.payload["next"], reply.payload.get("gap"))
 
     async def state(self, channel: str) -> ChannelState:
-        """A channel's state as of now.
+        """Returns the current state of a channel.
 
         Raises:
-            HubError: refused.
+            HubError: the hub refused.
         """
         found = (await self.command("channel.state", channel, {})).payload
         return ChannelState(channel, found.get("epoch"), found["state"], found["state_at"])
@@ -221,9 +223,11 @@ class HubClient:
     # --- writing ---
 
     async def send(self, channel: str, text: str, **fields: object) -> Stored:
-        """Send a message to a conversation; `fields` as `chat.message` in the catalogue. Returns once it is stored.
+        """Sends a message to a conversation and returns once it is stored.
 
-        Over the user's rate it waits and sends again; `on_wait` and the log say so.
+        `fields` are those of `chat.message` (docs/events.md).
+
+        If the user's rate limit is reached, it waits and sends again; `on_wait` and the log report this.
 
         Raises:
             HubError: refused; nothing was stored.
@@ -233,13 +237,15 @@ class HubClient:
     async def command(
         self, kind: str, channel: str | None = None, payload: Payload | None = None, *, command_id: str | None = None
     ) -> Reply:
-        """Send any command and wait for its answer, over any number of connections.
+        """Sends any command and waits for its reply, however often the connection is lost.
 
-        Cancelling it leaves open whether the command was stored; the same `command_id` may be sent again.
+        Cancelling the wait leaves open whether the command was stored; the same `command_id` may be sent
+        again.
 
         Raises:
-            HubError: refused for good, or too often for now.
-            ConnectionRefused, HubClosed: the client ended first.
+            HubError: the hub refused for good, or too often with "retry later".
+            ConnectionRefused: the hub refuses this client.
+            HubClosed: the client was closed first.
         """
         return await self.submit(kind, channel, payload, command_id=command_id)
 
@@ -255,7 +261,7 @@ class HubClient:
         purpose: str = "attachment",
         resume_key: str | None = None,
     ) -> UploadedFile:
-        """Upload a file and wait until the hub has verified it; see `hub.client.uploads.upload`."""
+        """Uploads a file and waits until the hub has verified it; see `hub.client.uploads.upload`."""
         return await upload(
             self,
             channel,
@@ -271,11 +277,11 @@ class HubClient:
     def submit(
         self, kind: str, channel: str | None = None, payload: Payload | None = None, *, command_id: str | None = None
     ) -> asyncio.Future[Reply]:
-        """As `command`, without waiting: commands are sent in the order of the calls.
+        """Like `command`, without waiting: commands are sent in the order of the calls.
 
         Raises:
-            OutboxFull: more than `max_pending` are unanswered.
-            ValueError: the payload is no JSON, or the id is that of an unanswered command.
+            OutboxFull: `max_pending` commands are unanswered.
+            ValueError: the payload cannot be written as JSON, or another unanswered command has this id.
         """
         if len(self._core.outbox) >= self._max_pending:
             raise OutboxFull(f"{self._max_pending} commands are unanswered; wait for answers before sending more")
@@ -292,10 +298,10 @@ class HubClient:
             self._core.outbox.forget(command_id)
 
     def publish_nowait(self, kind: str, channel: str, payload: Payload | None = None) -> bool:
-        """Send a frame without id (`chat.typing`, `document.cursor`): no answer, never repeated.
+        """Sends a message without an id (`chat.typing`, `document.cursor`): it is not answered and never sent again.
 
         Returns:
-            True if there was a connection to hand it to.
+            True if there was a connection to send it on.
         """
         handed_over = self._core.signal(_frame(kind, channel, payload, {}))
         self._driver.stir()
@@ -305,10 +311,10 @@ class HubClient:
 
     @property
     def welcome(self) -> Payload:
-        """The newest `connection.ack`: session, user, tenant, limits, node.
+        """The payload of the newest `connection.ack`: session, user, tenant, limits, node.
 
         Raises:
-            RuntimeError: never connected.
+            RuntimeError: the client has never been connected.
         """
         if self._core.welcome is None:
             raise RuntimeError("the client is not connected yet; enter it with `async with`")
@@ -316,11 +322,14 @@ class HubClient:
 
     @property
     def hub_faults(self) -> tuple[int, int]:
-        """Holes and repeats the hub sent and this client mended: both stay 0 with a hub that keeps its promise."""
+        """How often the hub left out events and how often it repeated one.
+
+        The client repaired each; a correct hub leaves both at 0.
+        """
         return self._core.hole_count, self._core.repeat_count
 
     def cut(self) -> None:
-        """Reset the TCP connection without a close frame, for tests. The client recovers as from any loss."""
+        """Resets the TCP connection without a close frame, for tests. The client recovers as from any loss."""
         self._driver.cut()
 
 
@@ -344,6 +353,6 @@ def _answer(future: asyncio.Future[Reply], outcome: Outcome) -> None:
 
 
 def _id_maker() -> Callable[[], str]:
-    """Make ids that no other client of this user makes: a random prefix and a count."""
+    """Returns a function that makes command ids no other client of this user makes: a random prefix and a counter."""
     prefix, count = secrets.token_hex(6), itertools.count(1)
     return lambda: f"{prefix}.{next(count)}"

@@ -1,7 +1,7 @@
-"""Compression of the client's socket: permessage-deflate, offered to every hub, used for what gains by it.
+"""Compression of the client's socket: permessage-deflate, offered to every hub but used only where it saves anything.
 
-The hub compresses long messages once for all its clients. `websockets` would compress every message of ours, the shortest and
-files too, which costs both ends more than it saves.
+The hub compresses a long message once for all its clients. By default `websockets` would compress every message we
+send, even the shortest ones and pieces of files, which costs both ends more than it saves.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ COMPRESS_FROM_BYTES: Final = 1_024
 
 
 class LongTextDeflate(PerMessageDeflate):
-    """Reads what comes compressed, and compresses whole text messages of 1 KiB or more."""
+    """Decompresses what the hub compressed, and compresses unfragmented text messages of 1 KiB or more."""
 
     def encode(self, frame: Frame) -> Frame:
-        """Compress a frame, or leave it as it is."""
+        """Compresses a frame, or returns it unchanged."""
         if frame.opcode is not Opcode.TEXT or not frame.fin or len(frame.data) < COMPRESS_FROM_BYTES:
             return frame
         return super().encode(frame)
@@ -36,7 +36,7 @@ class OfferDeflate(ClientPerMessageDeflateFactory):
     def process_response_params(
         self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Extension]
     ) -> LongTextDeflate:
-        """Use what the hub agreed to."""
+        """Applies the parameters that the hub accepted."""
         agreed = super().process_response_params(params, accepted_extensions)
         return LongTextDeflate(
             agreed.remote_no_context_takeover,

@@ -1,8 +1,8 @@
-"""The client's side of the protocol for one user: sockets come and go, feeds and commands stay. Pure.
+"""The client's side of the protocol for one user. Sockets are replaced; subscriptions and commands outlive them. Pure.
 
-No I/O, no clock, no randomness: the owner passes in the time, ids and jitter, and sends what `flush` returns. It must call,
-in this order: `open` when a socket is up, `receive` for each message, `tick` no later than `next_due`, `lost` once the
-socket is gone; and drop the socket as soon as `broken` is set.
+No I/O, no clock, no randomness: the driver passes in the time, ids and jitter, and sends what `flush` returns. It
+must call, in this order: `open` when a socket is open, `receive` for each message, `tick` no later than `next_due`,
+and `lost` once the socket is closed. It must close the socket as soon as `broken` is set.
 
     OFFLINE ──open──▶ HANDSHAKE ──connection.ack──▶ READY ──lost──▶ OFFLINE …
 """
@@ -24,12 +24,12 @@ from hub.client.wire import Frame, MalformedMessage, encode, split
 _HANDSHAKE_S: Final = 10.0
 """Seconds from the open socket to `connection.ack`; the hub allows as much (4008)."""
 _DEFAULT_LIMIT_BYTES: Final = 1_048_576
-"""The hub's default message limit, until an ack tells the real one."""
+"""Message limit in bytes, the hub's default, until `connection.ack` gives the real one."""
 _HEARTBEAT: Final = encode({"type": "connection.heartbeat", "payload": {}})
 
 
 class SocketState(Enum):
-    """The state of the present socket."""
+    """The state of the current socket."""
 
     OFFLINE = auto()
     HANDSHAKE = auto()
@@ -37,19 +37,20 @@ class SocketState(Enum):
 
 
 class Core:
-    """All state of one client.
+    """The complete protocol state of one client.
 
     Attributes:
-        outgoing: frames to send, oldest first; the owner takes them by `flush`.
+        outgoing: messages to send, oldest first; the driver takes them with `flush`.
         next_due: latest time for the next call of `tick`.
-        broken: the reason the present socket must be dropped; None while it is sound.
-        wants_token: the hub announced that the token will expire; the owner answers with `refresh`.
-        welcome: the newest `connection.ack`.
-        hole_count: times the hub left events out without a gap; each was mended by asking again.
-        repeat_count: events the hub sent a second time on one subscription; each was dropped.
-        waits: commands that wait since the owner last took them, each with True if nothing waited for the same reason before.
-        over: the reason the client has ended for good; None while it lives.
-        waiting: readers that wait for items; kept by the owner.
+        broken: the reason why the current socket must be closed; None while it works.
+        wants_token: True after the hub announced that the token will expire; the driver answers with `refresh`.
+        welcome: the payload of the newest `connection.ack`.
+        hole_count: how often the hub left out events without a gap; each time they were requested again.
+        repeat_count: events that the hub sent twice on one subscription; the second copy was dropped.
+        waits: waits of refused commands since `take_waits` was last called, each with True if no other command was waiting
+            for the same reason.
+        over: the reason why the client has ended for good; None while it runs.
+        waiting: number of readers that wait for items; maintained by the subscriptions.
     """
 
     def __init__(
@@ -76,21 +77,21 @@ class Core:
     # --- calls of the user ---
 
     def subscribe(self, feed: Feed) -> None:
-        """Follow a channel.
+        """Follows a channel.
 
         Raises:
-            ClientError: the client is over.
-            ValueError: it is followed already.
+            ClientError: the client has ended.
+            ValueError: the channel is followed already.
         """
         self._check_alive()
         self.feeds.follow(feed)
 
     def submit(self, command: Command) -> None:
-        """Send a command, now or once connected; `command.done` gets the outcome.
+        """Sends a command, now or once connected; `command.done` receives the outcome.
 
         Raises:
-            ClientError: the client is over, or the command is larger than this hub takes (4011).
-            ValueError: its id is in use.
+            ClientError: the client has ended, or the command exceeds the hub's message limit (4011).
+            ValueError: another unanswered command has its id.
         """
         self._check_alive()
         if len(command.wire) > self.limit_bytes:
@@ -99,23 +100,23 @@ class Core:
             self.outgoing.append(command.wire)
 
     def signal(self, wire: bytes) -> bool:
-        """Send a frame without id, if connected; it is never repeated. True if it was handed over."""
+        """Sends a message without an id if connected; it is never sent again. Returns True if it was sent."""
         if self.socket_state is SocketState.READY:
             self.outgoing.append(wire)
         return self.socket_state is SocketState.READY
 
     def token_request_seen(self) -> None:
-        """Note that the owner has taken up `wants_token`."""
+        """Clears `wants_token`: the driver is getting a new token."""
         self.wants_token = False
 
     def refresh(self, token: str) -> None:
-        """Exchange the token on the open socket."""
+        """Sends a new token on the open socket."""
         if self.socket_state is SocketState.READY:
             self._refresh_id = self._new_id()
             self._send({"type": "connection.refresh", "id": self._refresh_id, "payload": {"token": token}})
 
     def close(self) -> None:
-        """End for the user: iterators end quietly where they stand, open commands fail."""
+        """Ends the client on the user's request: iterators stop where they are, unanswered commands fail."""
         self.socket_state, self.next_due = SocketState.OFFLINE, float("inf")
         self.outgoing.clear()
         self.feeds.drop_buffers()
@@ -124,28 +125,28 @@ class Core:
 
     @property
     def limit_bytes(self) -> int:
-        """The largest message this hub accepts, in bytes."""
+        """The largest message that this hub accepts, in bytes."""
         return _DEFAULT_LIMIT_BYTES if self.welcome is None else int(self.welcome["message_size_limit_bytes"])
 
     # --- the life of a socket ---
 
     @property
     def paused(self) -> bool:
-        """True while some reader is behind and none waits: the rest stays in the stream for now."""
+        """True while the socket should not be read: a buffer is full, no reader waits, and no command is unanswered."""
         return bool(self.feeds.full) and not self.waiting and not self.outbox
 
     def flush(self) -> list[bytes]:
-        """Take the frames to send."""
+        """Takes the messages to send."""
         frames, self.outgoing = self.outgoing, []
         return frames
 
     def take_waits(self) -> list[tuple[Wait, bool]]:
-        """Take what is to be told about waiting commands."""
+        """Takes the waits of commands that have not been reported yet."""
         waits, self.waits = self.waits, []
         return waits
 
     def open(self, token: str, now: float) -> None:
-        """Begin the handshake on a new socket."""
+        """Starts the handshake on a new socket."""
         self.socket_state, self.broken, self.wants_token = SocketState.HANDSHAKE, None, False
         self._handshake_id = self._new_id()
         session_id = None if self.welcome is None else self.welcome["session_id"]
@@ -154,7 +155,7 @@ class Core:
         self._reckon()
 
     def receive(self, text: str, now: float) -> None:
-        """Handle one message. A malformed one breaks the socket, not the client."""
+        """Handles one message. A malformed message ends the socket, not the client."""
         self._heartbeat.heard(now)
         try:
             for frame, start, end in split(text):
@@ -170,12 +171,12 @@ class Core:
             self.broken = f"the hub sent a message this client cannot read: {problem!r}"
 
     def listen(self, now: float, *, listening: bool) -> None:
-        """Note that the owner stopped reading, or took it up again."""
+        """Records that the driver stopped or resumed reading the socket."""
         self._heartbeat.listen(now, listening=listening)
         self._reckon()
 
     def tick(self, now: float) -> None:
-        """Send heartbeats, check for the hub's, and repeat what was delayed until now."""
+        """Sends due heartbeats, checks that the hub still sends, and sends delayed commands and subscriptions again."""
         if self._heartbeat.silent(now):
             self.broken = "the hub sent nothing for two heartbeat intervals"
         elif self.socket_state is SocketState.READY:
@@ -186,7 +187,7 @@ class Core:
         self._reckon()
 
     def lost(self, code: int | None, now: float) -> Verdict:
-        """Handle the end of a socket, or a failure to open one. `code` is the close code received, if any."""
+        """Handles the end of a socket, or a failed attempt to open one. `code` is the received close code, if any."""
         self.socket_state, self.next_due = SocketState.OFFLINE, float("inf")
         self.outgoing.clear()
         self.feeds.lost()
@@ -196,7 +197,7 @@ class Core:
         return verdict
 
     def fail(self, error: ClientError) -> None:
-        """End every feed and command with `error`. Buffered items are still handed out."""
+        """Ends every subscription and command with `error`. Buffered items are still delivered first."""
         self.over = self.over or error
         self.feeds.end(error)
         self.outbox.fail(error)
@@ -271,7 +272,7 @@ class Core:
         self._reckon()
 
     def _on_error(self, frame: Frame, now: float) -> None:
-        """Handle an error that answers no command: the connection's, a channel's, or a refused refresh (nothing to do)."""
+        """Handles an error that answers no command, of the connection or of a channel; a refused token refresh needs no action."""
         re = frame.get("re")
         if "channel" not in frame and re in (None, self._handshake_id):
             self._recovery.refused(frame["payload"])
@@ -293,5 +294,5 @@ class Core:
         return HubError({"code": 4011, "name": "message_too_large", "message": message, "retry": Retry.NO})
 
     def _reckon(self) -> None:
-        """Compute the next time for `tick`."""
+        """Computes the latest time for the next `tick`."""
         self.next_due = min(self._heartbeat.due, self.feeds.due, self.outbox.due)

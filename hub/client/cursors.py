@@ -1,7 +1,8 @@
-"""Stores for a reader's cursors between two runs.
+"""Stores that keep a reader's cursors from one run of a program to the next.
 
-A cursor is saved after its event was taken (the reader asked for the next one), never before: after a crash the last
-events may be repeated, none is skipped (at least once). A store of your own needs the three methods of `CursorStore`.
+A cursor is saved only after its event was processed (the reader has asked for the next one). So after a crash the
+last events may be delivered again, but none is skipped (at least once). Any class with the three methods of
+`CursorStore` will do.
 """
 
 from __future__ import annotations
@@ -18,27 +19,27 @@ from typing import Final, Protocol
 from hub.client.items import Cursor
 
 _WRITE_AFTER_S: Final = 0.25
-"""Seconds that saved cursors are gathered before one write. Larger repeats more events after a crash."""
+"""Seconds during which saved cursors are collected for one write. A larger value repeats more events after a crash."""
 
 
 class CursorStore(Protocol):
-    """Keeps one cursor for each channel. Called from the client's event loop, so none of it may block for long."""
+    """Keeps one cursor per channel. Its methods are called from the client's event loop, so none may block for long."""
 
     def load(self, channel: str) -> Cursor | None:
-        """The cursor saved last; None when there is none."""
+        """Returns the last saved cursor, or None."""
         ...
 
     def save(self, channel: str, cursor: Cursor) -> None:
-        """Keep this cursor. Called once an event, so it gathers and writes later."""
+        """Saves a cursor. It is called for every event, so implementations should collect cursors and write them later."""
         ...
 
     def flush(self) -> None:
-        """Write the gathered cursors; called when the client closes."""
+        """Writes the collected cursors; called when the client closes."""
         ...
 
 
 class MemoryCursors:
-    """Cursors for as long as the process lives: a second subscription goes on where the first one ended."""
+    """Keeps cursors in memory: a second subscription of the same client continues where the first one ended."""
 
     def __init__(self) -> None:
         self._held: dict[str, Cursor] = {}
@@ -52,20 +53,21 @@ class MemoryCursors:
         self._held[channel] = cursor
 
     def flush(self) -> None:
-        """Do nothing: nothing is gathered."""
+        """Does nothing: there is nothing to write."""
 
 
 class FileCursors:
-    """Cursors in one JSON file, for one process at a time.
+    """Keeps cursors in one JSON file, for one process at a time.
 
-    The file is replaced atomically and synced to disk, so a crash leaves the old or the new one and never half of it.
-    Writes happen in a thread, at most every quarter of a second; what a crash loses is at most that, and is read again.
+    The file is replaced atomically and synced to disk, so that a crash leaves either the old or the new version,
+    never part of one. It is written in a thread, at most every quarter of a second; events of the time lost in a
+    crash are delivered again.
 
     Args:
-        path: the file; made at the first write, its folder must exist.
+        path: the file; the first write creates it, its folder must exist.
 
     Raises:
-        ValueError: the file is there and is not one of ours.
+        ValueError: the file exists but is not a cursor file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -80,7 +82,7 @@ class FileCursors:
         return self._held.get(channel)
 
     def save(self, channel: str, cursor: Cursor) -> None:
-        """See `CursorStore`. Outside an event loop it is only gathered: call `flush`."""
+        """See `CursorStore`. Outside an event loop it only collects: call `flush` to write."""
         self._held[channel] = cursor
         self._changes += 1
         if self._gathering is None:
@@ -98,7 +100,7 @@ class FileCursors:
             loop.run_in_executor(None, self._write, self._changes, dict(self._held))
 
     def _write(self, changes: int, held: dict[str, Cursor]) -> None:
-        """Write a snapshot, unless a newer one was written already."""
+        """Writes a snapshot, unless a newer one was written already."""
         with self._lock:
             if changes > self._written:
                 _replace(self._path, json.dumps({name: cursor.to_wire() for name, cursor in held.items()}, indent=1))

@@ -1,6 +1,6 @@
-"""Carries out what the core decides: opens sockets, reads, writes, keeps time, and comes back after a loss.
+"""Does the client's I/O: opens sockets, reads, writes, runs the timer, and reconnects after a loss.
 
-The only file of the client that touches the network. It decides nothing about the protocol.
+The only file of the client that uses the network. All decisions about the protocol are made in the core.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
 
 
 class TokenSource:
-    """Keeps the current token, so that reconnecting does not ask the issuer each time."""
+    """Caches the current token, so that a reconnect need not ask the issuer for a new one each time."""
 
     def __init__(self, token: Token) -> None:
         self._token = token
@@ -39,11 +39,11 @@ class TokenSource:
         self.renewable = not isinstance(token, str)
 
     async def current(self) -> str:
-        """The token to send now."""
+        """Returns the token to send now."""
         return self._current_token if self._current_token is not None else await self.renew()
 
     async def renew(self) -> str:
-        """A fresh token; the same one when it is only a text."""
+        """Returns a fresh token; the same one if only a string was given."""
         token = self._token
         if isinstance(token, str):
             return token
@@ -52,7 +52,7 @@ class TokenSource:
         return self._current_token
 
     def expire(self) -> None:
-        """Have the next `current` ask for a fresh token: this one was refused as expired."""
+        """Discards the token that the hub refused as expired: the next `current` gets a fresh one."""
         if self.renewable:
             self._current_token = None
 
@@ -62,19 +62,19 @@ _SUBPROTOCOL: Final = Subprotocol("hub.v1.json")
 _OPEN_S: Final = 10.0
 """Seconds for TCP, TLS and the upgrade."""
 _CLOSE_S: Final = 1.0
-"""Seconds for the closing handshake; a socket with a full backlog may not get to it."""
+"""Seconds for the closing handshake; a socket with much unsent data may not complete it."""
 _SERVER_FAULT: Final = 500
 _TEMPORARY: Final = (408, 425, 429)
-"""HTTP answers below 500 to an upgrade that are worth another try."""
+"""HTTP statuses below 500 after which an upgrade is tried again."""
 _NO_CLOSE_FRAME: Final = 1006
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 def socket_url(url: str) -> str:
-    """Make the WebSocket address of a hub given by any of `http://host`, `ws://host` and `ws://host/ws`.
+    """Returns the WebSocket URL of a hub given as `http://host`, `ws://host` or `ws://host/ws`.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the URL has none of these forms.
     """
     parts = urlsplit(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
@@ -84,10 +84,10 @@ def socket_url(url: str) -> str:
 
 
 class Driver:
-    """One client's connection, for as long as the client lives.
+    """The connection of one client, replaced by a new socket after each loss.
 
     Attributes:
-        settled: set once the first handshake succeeded, or nothing more will be tried (see `core.over`).
+        settled: set once the first handshake succeeded, or no further attempt will be made (see `core.over`).
         trouble: the error of the newest attempt to connect; None after a success.
     """
 
@@ -108,11 +108,14 @@ class Driver:
 
     @property
     def place(self) -> str:
-        """The addresses that are tried, as they may be shown."""
+        """The URLs that are tried, safe to show."""
         return " or ".join(sorted(url.partition("?")[0] for url in self._urls))
 
     async def run(self) -> None:
-        """Stay connected until cancelled, or until the hub refuses for good (the core tells its users)."""
+        """Stays connected until cancelled, or until the hub refuses for good.
+
+        The core then ends all subscriptions and commands.
+        """
         try:
             while not isinstance(verdict := await self._one_socket(), Over):
                 if verdict.fresh_token:
@@ -125,7 +128,7 @@ class Driver:
             self.settled.set()
 
     def stir(self) -> None:
-        """Have reader, writer and timer look at the core, which was given something to do."""
+        """Wakes the reader, writer and timer, because the core has something new to send or to wait for."""
         if self._core.outgoing:
             self._writable.set()
         if not self._core.paused:
@@ -134,7 +137,7 @@ class Driver:
             self._arm()
 
     def cut(self) -> None:
-        """Reset the TCP connection without a close frame; the client reconnects by itself."""
+        """Resets the TCP connection without a close frame; the client reconnects by itself."""
         if self._socket is not None:
             transport = self._socket.transport
             with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(_fileno(transport))) as same:
@@ -142,21 +145,21 @@ class Driver:
             transport.abort()
 
     async def _one_socket(self) -> Verdict:
-        """Run one socket from opening to end."""
+        """Runs one socket from its opening to its end."""
         try:
             token = await self._token.current()
             socket = await self._open()
         except ConnectionRefused as refusal:
             self._core.fail(refusal)
             return Over(refusal)
-        except Exception as problem:  # whatever a network, a proxy or a token provider raises: try again
+        except Exception as problem:  # a network, a proxy or a token provider may raise anything: try again
             self.trouble = problem
             _log.info("no connection to the hub: %r", problem)
             return self._core.lost(None, _now())
         return await self._live(socket, token)
 
     async def _open(self) -> ClientConnection:
-        """Open a socket to the next of the addresses in turn."""
+        """Opens a socket to the next URL in turn."""
         url = self._urls[0]
         self._urls.append(self._urls.pop(0))
         try:
@@ -230,7 +233,7 @@ class Driver:
                 self.settled.set()
 
     def _tell_waits(self) -> None:
-        """Say that commands wait: to the log when they begin to, to the user at each refusal."""
+        """Reports waiting commands: to the log when they begin to wait, to `on_wait` at each refusal."""
         for wait, is_new in self._core.take_waits():
             if is_new:
                 _log.warning("%s", wait)
@@ -241,14 +244,14 @@ class Driver:
                     _log.exception("on_wait failed; the command still waits")
 
     async def _rest(self) -> None:
-        """Leave the socket unread until a reader has made room, or another one waits."""
+        """Stops reading the socket until a reader has made room, or another reader waits for items."""
         self._core.listen(_now(), listening=False)
         self._readable.clear()
         await self._readable.wait()
         self._core.listen(_now(), listening=True)
 
     async def _write(self, socket: ClientConnection) -> None:
-        with contextlib.suppress(ConnectionClosed):  # the reader sees it too and reports it
+        with contextlib.suppress(ConnectionClosed):  # the read loop sees the closed connection too and reports it
             while True:
                 await self._writable.wait()
                 self._writable.clear()
@@ -278,14 +281,14 @@ class Driver:
     async def _refresh(self) -> None:
         try:
             self._core.refresh(await self._token.renew())
-        except Exception:  # the old token still serves; at its end the hub says 4002 and we ask again
+        except Exception:  # the old token is still valid; when it expires, the hub answers 4002 and we get a new one
             _log.warning("the token provider failed; the connection will end when the token expires", exc_info=True)
         self._refreshing = None
         self.stir()
 
 
 async def _close_politely(socket: ClientConnection) -> None:
-    """Close, passing over messages the hub sent before it knew. Bounded by the close timeout."""
+    """Closes with a close frame, discarding messages that the hub sent before it saw it. Bounded by the close timeout."""
     async with asyncio.TaskGroup() as group:
         group.create_task(socket.close())
         with contextlib.suppress(ConnectionClosed):

@@ -1,4 +1,4 @@
-"""The client's errors, as types. Pure."""
+"""The exceptions that the client raises. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hub.client.items import Gap, Payload
 
 
 class Retry(StrEnum):
-    """The hub's advice on the client's next step (docs/protocol.md#errors)."""
+    """The hub's advice on what the client should do next (docs/protocol.md#errors)."""
 
     NO = "no"
     REFRESH = "refresh"
@@ -37,7 +37,7 @@ CLOSE_ADVICE: Final = MappingProxyType(
         4024: Retry.NO,
     }
 )
-"""Close code → advice, for sockets whose last `connection.error` got lost. Other codes: come back with back-off."""
+"""Close code → advice, for sockets that closed without a `connection.error`. After other codes: reconnect with back-off."""
 
 
 class ClientError(Exception):
@@ -48,11 +48,11 @@ class HubError(ClientError):
     """The hub refused something; the attributes are those of `connection.error`.
 
     Attributes:
-        code: see docs/protocol.md#errors; `name` is its name.
-        retry: the hub's advice. By the time this is raised the client has already followed it.
-        retry_after_ms: the pause before another attempt, where the hub gave one.
+        code: the error's code (docs/protocol.md#errors); `name` is its name.
+        retry: the hub's advice. The client has already followed it by the time this is raised.
+        retry_after_ms: milliseconds to wait before another attempt, where the hub gave them.
         details: a tuple of `{"field", "problem"}`.
-        channel: the channel it concerns, if any.
+        channel: the channel concerned, if any.
     """
 
     def __init__(self, payload: Payload, channel: str | None = None) -> None:
@@ -68,13 +68,15 @@ class HubError(ClientError):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A command waits, because of the user's rate or because the hub cannot store now, and is sent again by itself.
+    """A refused command is waiting, because of the user's rate limit or because the hub cannot store it now.
+
+    The client sends it again by itself.
 
     Attributes:
-        command_id: of the command that was refused; later ones of the channel wait behind it.
-        channel: the command's, if it has one.
+        command_id: the refused command; later commands of the channel wait behind it.
+        channel: the command's channel, if it has one.
         wait_s: seconds until it is sent again.
-        error: the hub's refusal: 4004 `rate_limited`, 4013 `unavailable` and the like.
+        error: the hub's refusal: 4004 `rate_limited`, 4013 `unavailable` or similar.
     """
 
     command_id: str
@@ -88,19 +90,19 @@ class Wait:
 
 
 class ConnectionRefused(HubError):
-    """The hub refuses this client, and reconnecting would not help. Every iterator and command ends with it."""
+    """The hub refuses this client, and reconnecting would not help. Every iterator and command ends with this error."""
 
 
 class HubUnreachable(ClientError):
-    """No connection was made within `connect_timeout_s`. The text names the last reason."""
+    """No connection was made within `connect_timeout_s`. The text gives the reason of the last attempt."""
 
 
 class HubClosed(ClientError):
-    """The client was closed while the command was open; whether it was stored is unknown. The same id may be re-sent."""
+    """The client was closed before a command was answered; it may have been stored. The same id may be sent again."""
 
 
 class OutboxFull(ClientError):
-    """More commands are unanswered than `max_pending`. Wait for answers before sending more."""
+    """`max_pending` commands are unanswered. Wait for answers before sending more."""
 
 
 class ChannelClosed(ClientError):
@@ -117,7 +119,7 @@ class ChannelClosed(ClientError):
 
 
 class StreamBroken(ClientError):
-    """The hub skipped events without saying so, again and again from the same cursor. Nothing was delivered past it."""
+    """The hub left out events without a gap, repeatedly after the same cursor. Nothing beyond the cursor was delivered."""
 
     def __init__(self, channel: str, expected_seq: int, got_seq: int) -> None:
         super().__init__(
@@ -129,9 +131,9 @@ class StreamBroken(ClientError):
 
 
 class GapError(ClientError):
-    """Events were lost for this reader; raised in their place. The iterator ends here.
+    """Events cannot be delivered to this reader any more; raised in their place. The iterator ends here.
 
-    Go on with `subscribe(channel, after=error.head)`, starting from `error.state`; or use `on_gap="report"`.
+    Continue with `subscribe(channel, after=error.head)` and `error.state`, or use `on_gap="report"`.
     """
 
     def __init__(self, gap: Gap) -> None:
@@ -150,7 +152,7 @@ class UploadFailed(ClientError):
     """The upload failed.
 
     Attributes:
-        reason: as `file.upload.failed` says: cancelled, expired, checksum, size, type, storage, infected.
+        reason: that of `file.upload.failed`: cancelled, expired, checksum, size, type, storage, infected.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -159,11 +161,11 @@ class UploadFailed(ClientError):
 
 
 class AnswerFailed(ClientError):
-    """The run of an agent ended without its whole answer; the text tells the agent's reason.
+    """An agent's run ended without a complete answer; the text gives the agent's reason.
 
     Attributes:
         outcome: `failed`, `expired` or `cancelled`.
-        code, is_retryable: of the agent's error, where it gave one.
+        code: the code of the agent's error, where it gave one; likewise `is_retryable`.
     """
 
     def __init__(self, complete: Payload) -> None:

@@ -1,9 +1,9 @@
-"""One channel as a reader sees it: asked for, replayed, then live; exact order or an explicit gap. Pure.
+"""The client's state of one subscription: requested, replayed, then live; in exact order or with an explicit gap. Pure.
 
-A feed is asked for, answered (`channel.subscribed`), fed, and drained by its reader. It accepts an event only if its
-`seq` is the next one. Its buffer is bounded: at `high` the client stops reading the socket, at `low` it goes on. At
-`spill`, reached only while another reader needs the socket, the rest is let go and asked for again from the cursor.
-The stream is the buffer, so nothing is lost by that.
+A feed requests its channel, receives the hub's answer (`channel.subscribed`) and then events, which its reader takes.
+It accepts an event only if its `seq` is the next one. Its buffer is bounded: at `high` items the client stops reading
+the socket, at `low` it resumes. If another reader needs the socket, the buffer may grow to `spill`; then the feed
+drops further events and later requests them again from its cursor. They are still in the stream, so nothing is lost.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from hub.client.wire import Frame, read_event, read_signal
 
 
 def read_subscribed(channel: str, payload: Payload, held: Cursor | None) -> Subscribed:
-    """Read `channel.subscribed`, its gap checked against the position `held`.
+    """Parses `channel.subscribed`, and checks its gap against the cursor `held`.
 
-    The hub decides on a cursor and says so. This is the reader's own check of that answer: an answer that contradicts itself
-    is treated as a gap too, so that a hole is never delivered as continuity.
+    The hub decides whether it can continue from a cursor. This is the reader's own check: an answer that
+    contradicts itself is treated as a gap too, so that missing events are never passed off as continuity.
     """
     epoch = payload.get("epoch")
     head = _position(payload["head"], epoch)
@@ -55,7 +55,7 @@ def _gap(channel: str, payload: Payload, head: Cursor, held: Cursor | None) -> G
 
 
 def _contradiction(payload: Payload, head: Cursor, held: Cursor) -> str | None:
-    """The reason an answer without a gap cannot continue `held`, or None when it can."""
+    """Returns the reason why an answer without a gap cannot continue from `held`, or None if it can."""
     if held.epoch is not None and head.epoch is not None and held.epoch != head.epoch:
         return "epoch_changed"
     if not payload.get("recovered", True):
@@ -66,28 +66,28 @@ def _contradiction(payload: Payload, head: Cursor, held: Cursor) -> str | None:
 
 
 _HOLES_MAX: Final = 5
-"""Holes in a row from one cursor before the reader is told that the hub is broken."""
+"""Holes in a row after the same cursor before the reader gets `StreamBroken`."""
 _SPILL_FACTOR: Final = 4
-"""`spill` as a multiple of `high`. Larger holds more memory, smaller asks for the same events more often."""
+"""`spill` as a multiple of `high`. A larger value uses more memory; a smaller one requests the same events more often."""
 
 
 class Phase(Enum):
-    """The state of a feed at the hub."""
+    """The state of a subscription as the client knows it."""
 
     IDLE = auto()
-    """Not asked for on this socket."""
+    """Not requested on this socket yet."""
     ASKED = auto()
-    """Asked for; frames before the answer belong to an older subscription and are passed over."""
+    """Requested; events before the answer belong to an older subscription and are ignored."""
     LIVE = auto()
-    """Answered: replayed and live events follow."""
+    """Answered by the hub: replayed and live events follow."""
     SPILLED = auto()
-    """Let go because its reader is too far behind; asked for again when the reader has caught up."""
+    """Unsubscribed because its reader is too far behind; requested again when the reader has caught up."""
     ENDED = auto()
-    """Over for good."""
+    """Ended for good."""
 
 
 class Taken(Enum):
-    """The outcome of an event offered to a feed."""
+    """The result of passing an event to a feed."""
 
     YES = auto()
     PASSED_OVER = auto()
@@ -98,7 +98,7 @@ class Taken(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SubscribeOptions:
-    """The options of a subscription. `start` is a cursor or None; the rest as in `HubClient.subscribe`."""
+    """The options of a subscription, as in `HubClient.subscribe`; `start` is the cursor to start after, or None."""
 
     channel: str
     start: Cursor | None = None
@@ -110,14 +110,14 @@ class SubscribeOptions:
 
 
 class Feed:
-    """One subscription's state.
+    """The state of one subscription.
 
     Attributes:
         items: items for the reader, oldest first.
         answer: the newest `channel.subscribed`; None before the first.
-        asked_as: the id of the command that asked; None before the first.
-        error: the reason it ended; None for an end the reader wanted.
-        woken: called when an item arrives for a reader that found nothing, or when it ended.
+        asked_as: the id of the command that requested the channel; None before the first request.
+        error: the reason why it ended; None if the reader ended it.
+        woken: called when an item arrives while the reader waits, and when the feed ends.
     """
 
     __slots__ = (
@@ -158,18 +158,18 @@ class Feed:
 
     @property
     def position(self) -> Cursor | None:
-        """The cursor to ask from; None while only a rewind or the live end was requested and not yet answered."""
+        """The cursor to subscribe from; None if a rewind or the live end was requested and the hub has not answered yet."""
         if self._last_id == LIVE_ONLY:
             return None
         return Cursor(self._last_id, None if self._next_seq is None else self._next_seq - 1, self._epoch)
 
     @property
     def plain(self) -> bool:
-        """True if a cursor says everything: no option needs a subscription object."""
+        """True if a cursor alone is enough to subscribe: no option needs a subscription object."""
         return self.position is not None and self.options.state and not self.options.presence
 
     def subscription(self) -> dict[str, object]:
-        """The subscription object to ask with now (docs/protocol.md#channels)."""
+        """Returns the subscription object to send now (docs/protocol.md#channels)."""
         options, position = self.options, self.position
         wanted: dict[str, object] = {"channel": options.channel}
         if position is not None:
@@ -183,21 +183,21 @@ class Feed:
         return wanted
 
     def ask(self, command_id: str) -> None:
-        """Note that the command of this id asks for it."""
+        """Records that the command with this id requests the channel."""
         self.phase = Phase.ASKED
         self.asked_as = command_id
 
     def lost(self) -> None:
-        """Note the loss of the socket: the next one has to be asked again."""
+        """Records the loss of the socket: the channel must be requested again on the next one."""
         self.phase = Phase.IDLE
 
     def dropped(self, error: ClientError) -> None:
-        """End a feed that the hub no longer holds: there is nothing to unsubscribe."""
+        """Ends a feed that the hub no longer serves: there is nothing to unsubscribe."""
         self.asked_as = None
         self.end(error)
 
     def subscribed(self, frame: Frame) -> None:
-        """Take the hub's answer, or its news that the log broke under a live feed."""
+        """Handles the hub's answer to the subscription, or its notice that a live channel's log broke off."""
         answer = read_subscribed(self.options.channel, frame["payload"], self.position)
         self.phase = Phase.LIVE
         self._refusals = 0
@@ -218,7 +218,7 @@ class Feed:
             self._put(gap)
 
     def event(self, frame: Frame, text: str, start: int, end: int) -> Taken:
-        """Offer a stored event; `text[start:end]` is its own JSON."""
+        """Handles a stored event; `text[start:end]` is its own JSON."""
         if self.phase is not Phase.LIVE:
             return Taken.PASSED_OVER
         seq: int = frame["seq"]
@@ -241,14 +241,17 @@ class Feed:
         return Taken.HOLE
 
     def signal(self, frame: Frame, text: str, start: int, end: int) -> None:
-        """Offer a signal; it is dropped when the reader did not ask for it, or is behind (it may be lost by contract)."""
+        """Handles a signal.
+
+        It is dropped if the reader did not ask for signals or is behind; signals may be lost by contract.
+        """
         options = self.options
         wanted = options.signals or (options.presence and frame["type"] == "channel.presence")
         if self.phase is Phase.LIVE and wanted and len(self.items) < self.high:
             self._put(read_signal(frame, text[start:end].encode()))
 
     def resumed(self, frame: Frame) -> Taken:
-        """Take the receipt of a replay. A receipt for more than arrived is a hole."""
+        """Handles the receipt of a replay. A receipt for more events than arrived is a hole."""
         if self.phase is not Phase.LIVE:
             return Taken.PASSED_OVER
         told = frame["payload"]
@@ -259,13 +262,13 @@ class Feed:
         return Taken.YES
 
     def refused(self) -> int:
-        """Note that the hub said "later"; returns how often it said so before, in a row."""
+        """Records that the hub refused with "later"; returns how many such refusals in a row came before."""
         self.phase = Phase.IDLE
         self._refusals += 1
         return self._refusals - 1
 
     def end(self, error: ClientError | None) -> None:
-        """End the feed. Buffered items are still handed out, then `error` is raised (or the iteration ends)."""
+        """Ends the feed. Buffered items are still delivered, then `error` is raised or, without one, the iteration ends."""
         if self.phase is not Phase.ENDED:
             self.phase = Phase.ENDED
             self.error = error

@@ -1,7 +1,7 @@
-"""The channels one client follows: routes frames to feeds, asks for channels, and notes readers that are behind. Pure.
+"""The subscriptions of one client: routes messages to them, requests channels, and tracks slow readers. Pure.
 
-It writes the subscription commands (through `send`) and the first frame of a socket, which carries every channel with its
-cursor, so that one round trip resumes all.
+It writes the subscription commands (through `send`) and the first message of a socket. That message carries every
+channel with its cursor, so that one round trip resumes all of them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from hub.client.items import Item
 from hub.client.wire import Frame
 
 _CURSORS_MAX: Final = 200
-"""Cursors in one `connection.reconnect` (docs/events.md#connection)."""
+"""Maximum cursors in one `connection.reconnect` (docs/events.md#connection)."""
 _CHANNELS_MAX: Final = 100
-"""Subscriptions in the first message (docs/events.md#connection)."""
+"""Maximum subscriptions in the first message (docs/events.md#connection)."""
 _OWN_CHANNEL: Final = "user:"
-"""The hub announces a connection's own channel by itself, so without a cursor it is asked for by a command of its own."""
+"""The hub subscribes a connection to its user's own channel by itself, so without a cursor that one needs a separate command."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A client's description of itself, see `connection.init` (docs/events.md#connection)."""
+    """The client's description of itself in `connection.init` (docs/events.md#connection)."""
 
     client_id: str | None
     name: str
@@ -33,7 +33,7 @@ class Identity:
     capabilities: tuple[str, ...]
 
     def to_wire(self) -> dict[str, object]:
-        """The fields of the first message that are the same on every socket."""
+        """Returns the fields of the first message that are the same on every socket."""
         wire: dict[str, object] = {
             "versions": [1],
             "capabilities": list(self.capabilities),
@@ -45,7 +45,7 @@ class Identity:
 def first_message(
     command_id: str, token: str, identity: Mapping[str, object], session_id: str | None, feeds: Iterable[Feed]
 ) -> dict[str, object]:
-    """Make the first message, and mark every feed it asks for. Feeds that do not fit stay idle."""
+    """Builds the first message, and marks every feed that it requests. Feeds that do not fit stay idle."""
     cursors: dict[str, object] = {}
     channels: list[dict[str, object]] = []
     for feed in feeds:
@@ -68,15 +68,15 @@ def first_message(
 
 
 _ASKED_MAX: Final = 100
-"""Subscriptions in one `channel.subscribe` (docs/events.md#channel)."""
+"""Maximum subscriptions in one `channel.subscribe` (docs/events.md#channel)."""
 
 
 class Feeds:
-    """All feeds of one client, by channel.
+    """All subscriptions of one client, by channel.
 
     Attributes:
-        ready: true if the present socket may be asked for channels; set by the owner.
-        full: feeds whose readers are behind; while there are any, the socket is better left unread.
+        ready: True while channels can be requested on the current socket; set by the core.
+        full: feeds whose buffers are full; while there are any, the socket is better left unread.
     """
 
     __slots__ = ("_by_channel", "_later", "_new_id", "_pause_s", "_send", "full", "ready")
@@ -93,10 +93,10 @@ class Feeds:
     # --- readers ---
 
     def follow(self, feed: Feed) -> None:
-        """Ask for a channel, now or once connected.
+        """Requests a channel, now or once connected.
 
         Raises:
-            ValueError: it is followed already.
+            ValueError: the channel is followed already.
         """
         channel = feed.options.channel
         if channel in self._by_channel:
@@ -106,12 +106,12 @@ class Feeds:
             self._ask([feed])
 
     def leave(self, feed: Feed) -> None:
-        """End a feed whose reader has gone."""
+        """Ends a feed whose reader has stopped."""
         feed.end(None)
         self._forget(feed)
 
     def take(self, feed: Feed) -> Item:
-        """Take the oldest item for the reader. Half empty again, the feed counts as caught up."""
+        """Takes the oldest item for the reader. Once the buffer is down to half, the feed no longer counts as full."""
         item = feed.items.popleft()
         if feed in self.full and len(feed.items) <= feed.low:
             self.full.discard(feed)
@@ -120,7 +120,7 @@ class Feeds:
         return item
 
     def end(self, error: ClientError | None) -> None:
-        """End every feed."""
+        """Ends every feed."""
         for feed in self._by_channel.values():
             feed.end(error)
         self._by_channel.clear()
@@ -128,7 +128,7 @@ class Feeds:
         self._later.clear()
 
     def drop_buffers(self) -> None:
-        """Drop all buffered items; they were not taken, so they will be sent again."""
+        """Drops all buffered items. They were not processed, so a later subscription delivers them again."""
         for feed in self._by_channel.values():
             feed.items.clear()
 
@@ -138,32 +138,32 @@ class Feeds:
         return iter(self._by_channel.values())
 
     def connected(self) -> None:
-        """After the handshake, ask for the channels it did not carry."""
+        """Requests the channels that the handshake did not carry."""
         self.ready = True
         idle = [feed for feed in self._by_channel.values() if feed.phase is Phase.IDLE]
         for start in range(0, len(idle), _ASKED_MAX):
             self._ask(idle[start : start + _ASKED_MAX])
 
     def lost(self) -> None:
-        """Note the loss of the socket: the next one has to be asked for everything again."""
+        """Records the loss of the socket: every channel must be requested again on the next one."""
         self.ready = False
         self._later.clear()
         for feed in self._by_channel.values():
             feed.lost()
 
     def tick(self, now: float) -> None:
-        """Ask again for channels the hub delayed until now."""
+        """Requests again the channels whose delay has passed."""
         self._ask([feed for feed, due in self._later.items() if due <= now])
 
     @property
     def due(self) -> float:
-        """The time to ask again for the first delayed channel; infinity without one."""
+        """The time at which the first delayed channel is requested again; infinity if there is none."""
         return min(self._later.values(), default=float("inf"))
 
     # --- frames ---
 
     def on_event(self, frame: Frame, text: str, start: int, end: int) -> Taken:
-        """Route a stored event to its feed. `HOLE`: nothing after it can be trusted."""
+        """Routes a stored event to its feed. After the result `HOLE`, nothing more of this channel can be trusted."""
         feed = self._by_channel.get(frame["channel"])
         if feed is None:
             return Taken.PASSED_OVER
@@ -175,13 +175,13 @@ class Feeds:
         return taken if taken is Taken.YES else self._unless_ended(feed, taken)
 
     def on_signal(self, frame: Frame, text: str, start: int, end: int) -> None:
-        """Route a signal to its feed."""
+        """Routes a signal to its feed."""
         feed = self._by_channel.get(frame["channel"])
         if feed is not None:
             feed.signal(frame, text, start, end)
 
     def on_subscribed(self, frame: Frame, handshake_id: str) -> None:
-        """Route an answer to a subscription. Without `re` it answers the first message, or says that the log broke."""
+        """Routes a `channel.subscribed`. Without `re` it answers the first message, or reports that the log broke off."""
         feed = self._by_channel.get(frame["channel"])
         if feed is None:
             return
@@ -191,12 +191,12 @@ class Feeds:
             self._unless_ended(feed, Taken.YES)
 
     def on_resumed(self, frame: Frame) -> Taken:
-        """Route the receipt of a replay."""
+        """Routes the receipt of a replay."""
         feed = self._by_channel.get(frame["channel"])
         return Taken.PASSED_OVER if feed is None else self._unless_ended(feed, feed.resumed(frame))
 
     def on_unsubscribed(self, frame: Frame) -> None:
-        """Handle a subscription the hub ended by itself. The answer to our own command needs no action."""
+        """Handles a subscription that the hub ended by itself. The answer to our own command needs no action."""
         feed = self._by_channel.get(frame["channel"])
         if feed is None or "re" in frame:
             return
@@ -207,7 +207,7 @@ class Feeds:
             self._close(feed, ChannelClosed(feed.options.channel, reason))
 
     def on_refused(self, frame: Frame, handshake_id: str, now: float) -> None:
-        """Handle an error that answers a subscription: delay it, or end it."""
+        """Handles an error that answers a subscription: requests the channel again later, or ends its feed."""
         asked_as, channel = frame.get("re", handshake_id), frame.get("channel")
         for feed in list(self._by_channel.values()):
             if feed.phase is Phase.ASKED and feed.asked_as == asked_as and channel in (None, feed.options.channel):
@@ -236,7 +236,7 @@ class Feeds:
             self._send({"type": "channel.unsubscribe", "id": self._new_id(), "payload": payload})
 
     def _close(self, feed: Feed, error: ClientError) -> None:
-        """End a feed that the hub no longer holds."""
+        """Ends a feed that the hub no longer serves."""
         feed.dropped(error)
         self._forget(feed)
 
@@ -248,7 +248,7 @@ class Feeds:
         self._later.pop(feed, None)
 
     def _unless_ended(self, feed: Feed, taken: Taken) -> Taken:
-        """`taken`, unless the feed ended over it: then its channel is left and the socket stays."""
+        """Returns `taken`, unless it ended the feed: then the channel is left and the socket kept."""
         if feed.phase is not Phase.ENDED:
             return taken
         self._forget(feed)

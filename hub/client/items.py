@@ -1,6 +1,6 @@
-"""The values a client hands out: items of a subscription, replies to commands, and the cursor that names a place. Pure.
+"""The values that the client returns: the items of a subscription, replies to commands, and cursors. Pure.
 
-The fields are those of the wire (docs/protocol.md#messages); nothing here parses or writes a frame.
+The fields are those of the wire (docs/protocol.md#messages); nothing here parses or writes messages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 Payload: TypeAlias = Mapping[str, Any]
-"""A JSON object as it came; its shape by event type is the catalogue's."""
+"""A JSON object as received; docs/events.md describes it for each event type."""
 
 FROM_START: Final = "0"
 LIVE_ONLY: Final = "$"
@@ -18,12 +18,12 @@ LIVE_ONLY: Final = "$"
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last event seen in one channel, or the beginning (`after="0"`).
+    """The last event a reader has seen in one channel, or the beginning (`after="0"`).
 
     Attributes:
         after: the event's id.
-        seq: its number in the channel, by which the hub can prove that nothing is missing although the event is gone.
-        epoch: the life of the stream it was read in. A cursor of another life is answered by a gap, never compared.
+        seq: its number in the channel, by which the hub can prove that nothing is missing even if the event was trimmed.
+        epoch: the identity of the stream it was read from. The hub answers a cursor of another epoch with a gap.
     """
 
     after: str
@@ -31,7 +31,7 @@ class Cursor:
     epoch: str | None = None
 
     def to_wire(self) -> dict[str, object]:
-        """The cursor as a frame carries it; absent fields left out."""
+        """Returns the cursor as messages carry it, without absent fields."""
         wire: dict[str, object] = {"after": self.after}
         if self.seq is not None:
             wire["seq"] = self.seq
@@ -45,11 +45,11 @@ class Event:
     """A stored event.
 
     Attributes:
-        id: the stream's ID; strictly rising within the channel.
+        id: the id in the Redis stream, strictly increasing within the channel.
         seq: 1, 2, 3 … without holes within the channel.
         v: version of the payload of this `type`.
-        raw: exactly the bytes received for this event; equal for every reader of one `seq`, live or replayed.
-        epoch: the life of the stream it was read in; None where the hub did not say (history).
+        raw: exactly the bytes received for this event; the same for every reader, live or replayed.
+        epoch: the identity of the stream it was read from; None where the hub did not give it (history).
     """
 
     id: str
@@ -71,7 +71,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Something that is not stored and not replayed: typing, presence, a delta of an answer. May be lost."""
+    """An event that is neither stored nor replayed: typing, presence, a delta of an answer. It may be lost."""
 
     channel: str
     type: str
@@ -84,11 +84,12 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events that cannot be delivered any more. The channel goes on after `head`, whose state is `state`.
+    """Events that cannot be delivered any more. The channel continues after `head` with the state `state`.
 
     Attributes:
         reason: `trimmed`, `epoch_changed`, `cursor_unknown` or `too_far`.
-        from_seq: first missing, inclusive; None where it cannot be known; `to_seq` likewise.
+        from_seq: the first missing event, inclusive; None where it cannot be known.
+        to_seq: the last missing event, likewise.
     """
 
     channel: str
@@ -101,11 +102,11 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The hub's answer to a subscription, again after every resume. `replay` events follow before the live ones.
+    """The hub's answer to a subscription, repeated after every resume. `replay` events follow before live ones.
 
     Attributes:
-        state_scope: `full`, or after a resume `live`: only who is here, who types and what is open, to be merged into the state
-            that you have.
+        state_scope: `full`, or after a resume `live`: only presence, typing and open messages, to be merged into the state
+            that the reader already has.
     """
 
     channel: str
@@ -122,7 +123,7 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """`channel.resumed`: the replayed range, None where nothing was."""
+    """`channel.resumed`: the range of replayed events, with None for both ends if there were none."""
 
     channel: str
     from_seq: int | None
@@ -132,17 +133,17 @@ class Receipt:
 
 
 Item: TypeAlias = Event | Signal | Gap | Receipt | Subscribed
-"""Everything an iterator can yield; only events unless more was asked for."""
+"""Everything that an iterator can yield; only events unless the options ask for more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The receipt of a stored event: it can be read back by anyone from now on.
+    """The receipt of a stored event, which every reader can read from now on.
 
     Attributes:
-        duplicate: the same command was stored before; `id` and `seq` are those of the first time.
+        duplicate: True if the same command was stored before; `id` and `seq` are those of the first time.
         durability: `memory`, `fsync` or `replicated`.
-        payload: the whole reply, with what its type adds (`run_id`, `disposition`, `version` …).
+        payload: the whole reply, with the fields specific to its type (`run_id`, `disposition`, `version` …).
     """
 
     id: str
@@ -154,7 +155,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The one answer to a command, when it is not an error. `raw` is its frame's own JSON."""
+    """The reply to a command that was not refused. `raw` is its own JSON as received."""
 
     type: str
     re: str
@@ -164,10 +165,10 @@ class Reply:
 
     @property
     def stored(self) -> Stored:
-        """The receipt in this reply.
+        """Returns the receipt in this reply.
 
         Raises:
-            ValueError: the command stores nothing, so there is none.
+            ValueError: the command stores nothing.
         """
         found = self.payload
         if "seq" not in found:
@@ -177,7 +178,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A page of the past. `next` is the `after` (or `before`) of the page that follows, None at the end."""
+    """A page of stored events. `next` is the `after` (or `before`) of the following page, None at the end."""
 
     events: tuple[Event, ...]
     next: str | None

@@ -1,8 +1,8 @@
-"""Commands until they are answered: sent again after every resume, under the same id, in the order given. Pure.
+"""Commands until they are answered: sent again after every resume, under the same id and in order. Pure.
 
-Each command settles exactly once: by its reply, by an error, or by the end of the client. Where the hub says "later"
-because of itself or the user's rate, the channel's commands wait behind the refused one: after the pause the oldest
-is sent alone, and the rest follow once it is answered, so that newer ones do not overtake it.
+Each command is settled exactly once: by its reply, by an error, or by the end of the client. If the hub refuses one
+with "later" because of its own state or the user's rate limit, the channel's newer commands wait behind it: after the
+pause the oldest is sent alone, and the rest follow once it is answered, so that newer ones do not overtake it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from hub.client.errors import ClientError, HubError, Retry
 from hub.client.items import Reply
 
 _OF_THE_CHANNEL: Final = (4004, 4013)
-"""Refusals that the channel's next command would meet too: rate_limited, unavailable."""
+"""Codes of refusals that the channel's next command would get too: rate_limited, unavailable."""
 Outcome: TypeAlias = Reply | ClientError
 _ATTEMPTS_MAX: Final = 12
-"""Refusals with "later" after which the command fails with the last. With the hub's doubling advice about a minute."""
+"""Refusals with "later" after which a command fails. The hub doubles its advised pause each time, so this takes about a minute."""
 
 
 class Command:
-    """One command on its way.
+    """One unanswered command.
 
     Attributes:
-        wire: the frame's bytes, the same at every attempt (the hub compares bodies).
+        wire: the message's bytes, the same at every attempt (the hub compares bodies).
         done: called once with the outcome.
-        held_by: the hold it waits for; None while it is sent.
+        held_by: key of the `Hold` it waits for; None while it is sent.
     """
 
     __slots__ = ("attempts", "channel", "done", "held_by", "id", "wire")
@@ -43,7 +43,7 @@ class Command:
 
 @dataclass(slots=True)
 class Hold:
-    """A reason commands wait: until `due`, then for the answer to `probe`, the one that was let through."""
+    """A reason for commands to wait: until `due`, and then for the answer to `probe`, the one command sent first."""
 
     due: float
     probe: str | None = None
@@ -51,7 +51,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A command that waits because the hub said "later"; `is_new` if nothing waited for the same reason before."""
+    """A command that waits because the hub said "later"; `is_new` if no other waited for the same reason before."""
 
     command: Command
     error: HubError
@@ -76,10 +76,10 @@ class Outbox:
         return command_id in self._pending
 
     def add(self, command: Command) -> bool:
-        """Keep a command until it is answered; True when it may be sent at once.
+        """Keeps a command until it is answered; returns True if it may be sent at once.
 
         Raises:
-            ValueError: a command of this id is unanswered.
+            ValueError: another unanswered command has this id.
         """
         if command.id in self._pending:
             raise ValueError(f"the command id {command.id!r} is in use by an unanswered command")
@@ -89,13 +89,13 @@ class Outbox:
         return command.held_by is None
 
     def settle(self, command_id: str, outcome: Outcome) -> None:
-        """Settle a command. A second answer, or one to a forgotten command, is passed over."""
+        """Settles a command. A second answer, or one to a forgotten command, is ignored."""
         command = self.forget(command_id)
         if command is not None:
             command.done(outcome)
 
     def forget(self, command_id: str) -> Command | None:
-        """Drop a command its caller gave up: it is neither sent again nor reported."""
+        """Drops a command whose caller was cancelled: it is neither sent again nor reported."""
         command = self._pending.pop(command_id, None)
         if command is not None and self._holds:
             for key in [key for key, hold in self._holds.items() if hold.probe == command_id]:
@@ -104,7 +104,10 @@ class Outbox:
         return command
 
     def refuse(self, command_id: str, error: HubError, due: float) -> Held | None:
-        """Handle an error. "Later" keeps the command and repeats it after `due`; else it is settled, and None returned."""
+        """Handles an error.
+
+        One with "later" keeps the command for another attempt after `due`; any other settles it (None).
+        """
         command = self._pending[command_id]
         command.attempts += 1
         if error.retry not in (Retry.BACKOFF, Retry.NOW) or command.attempts >= _ATTEMPTS_MAX:
@@ -120,18 +123,18 @@ class Outbox:
         return Held(command, error, hold.due, is_new)
 
     def attempts(self, command_id: str) -> int:
-        """The number of refusals of a pending command so far."""
+        """Returns how often an unanswered command has been refused so far."""
         return self._pending[command_id].attempts
 
     @property
     def due(self) -> float:
-        """The time `released` may have something; infinity while nothing waits for a time."""
+        """The time at which `released` may return something; infinity if nothing waits for a time."""
         if self._ready:
             return 0.0
         return min((hold.due for hold in self._holds.values() if hold.probe is None), default=float("inf"))
 
     def released(self, now: float) -> list[bytes]:
-        """Take the held commands that may be sent now, in the order given."""
+        """Takes the held commands that may be sent now, in the order submitted."""
         ready, self._ready = self._ready, []
         for key in [key for key, hold in self._holds.items() if hold.probe is None and hold.due <= now]:
             oldest = next(iter(self._held_by(key)), None)
@@ -143,17 +146,17 @@ class Outbox:
         return ready
 
     def resend(self) -> list[bytes]:
-        """Everything unanswered, in the order given, for a new socket to begin with."""
+        """Releases every hold and returns all unanswered commands, in the order submitted, for a new socket."""
         self._holds.clear()
         self._ready.clear()
         return [self._let_go(command) for command in self._pending.values()]
 
     def oversized(self, limit_bytes: int) -> list[str]:
-        """Ids of commands over this hub's limit, although an earlier hub's allowed them."""
+        """Returns the ids of commands that exceed this hub's limit, although an earlier hub's allowed them."""
         return [command.id for command in self._pending.values() if len(command.wire) > limit_bytes]
 
     def fail(self, error: ClientError) -> None:
-        """Settle everything with `error`: no answer will come any more."""
+        """Settles every command with `error`: no more answers will come."""
         for command_id in list(self._pending):
             self.settle(command_id, error)
 

@@ -1,4 +1,4 @@
-"""Detects a lost connection and decides on the next one: heartbeats, back-off, a new token, or the end. Pure."""
+"""Detects a lost connection and decides what follows: heartbeats, back-off, a new token, or the end. Pure."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from hub.client.errors import CLOSE_ADVICE, ConnectionRefused, HubError, Retry
 from hub.client.items import Payload
 
 _DOUBLINGS_MAX: Final = 32
-"""Beyond this the ceiling is long reached; it keeps the number small."""
+"""Maximum exponent of the back-off, which keeps the numbers small; the ceiling is reached long before."""
 
 
 def full_jitter_s(attempt: int, min_ms: int, max_ms: int, jitter: float) -> float:
-    """The pause in seconds before attempt number `attempt` (0 is the first), for a `jitter` drawn from [0, 1).
+    """Returns the pause in seconds before attempt number `attempt` (from 0), for a `jitter` in [0, 1).
 
-    Full jitter (a uniform draw between nothing and the ceiling) best spreads a crowd that lost its node at one instant:
-    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    Full jitter (a uniform draw between zero and the ceiling) best spreads the clients that lost their node at the
+    same moment: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
     ceiling_ms: int = min(max_ms, min_ms * 2 ** min(attempt, _DOUBLINGS_MAX))
     return ceiling_ms * jitter / 1000
 
 
 _BEATS_PER_INTERVAL: Final = 2
-"""The hub closes after two silent intervals; at half an interval three of our beats may be lost."""
+"""Heartbeats per interval. The hub closes after two silent intervals, so three of our heartbeats in a row may be lost."""
 _SILENT_INTERVALS: Final = 2
-"""Intervals without any frame after which the connection counts as half open."""
+"""Intervals without any message after which the connection counts as half open."""
 
 
 class Heartbeat:
-    """Heartbeats of one socket: due ones, and missing ones of the other side. Every method is given the time in seconds.
+    """The heartbeats of one socket, and the silence of the other side. All times are in seconds.
 
-    The application's heartbeat is used and not the protocol's ping, because the hub counts it and a proxy cannot answer it.
+    The application's heartbeat is used instead of the protocol's ping, because the hub counts it and a proxy
+    cannot answer it.
     """
 
     __slots__ = ("_beat_s", "_heard_at", "_listening", "_next_beat_at", "_silence_s")
@@ -45,52 +46,52 @@ class Heartbeat:
         self._listening = True
 
     def expect_within(self, now: float, silence_s: float) -> None:
-        """Begin on a new socket: something must be heard within `silence_s`; no heartbeats are sent yet."""
+        """Starts on a new socket: a message must arrive within `silence_s`; no heartbeats are sent yet."""
         self._heard_at, self._silence_s, self._next_beat_at, self._listening = now, silence_s, None, True
 
     def start(self, now: float, interval_ms: int) -> None:
-        """Begin heartbeats at the interval the handshake announced."""
+        """Starts heartbeats at the interval that the handshake announced."""
         self._beat_s = interval_ms / 1000 / _BEATS_PER_INTERVAL
         self._silence_s = interval_ms / 1000 * _SILENT_INTERVALS
         self._heard_at, self._next_beat_at = now, now + self._beat_s
 
     def heard(self, now: float) -> None:
-        """Note a message of the other side."""
+        """Records a message of the other side."""
         self._heard_at = now
 
     def listen(self, now: float, *, listening: bool) -> None:
-        """Note that reading stopped or was taken up again. Without reading, silence proves nothing."""
+        """Records that reading stopped or resumed. While nothing is read, silence proves nothing."""
         self._listening, self._heard_at = listening, now
 
     def beat(self, now: float) -> bool:
-        """True if a heartbeat is due now; the next one is due half an interval later."""
+        """Returns True if a heartbeat is due now; the next one is due half an interval later."""
         if self._next_beat_at is None or now < self._next_beat_at:
             return False
         self._next_beat_at = now + self._beat_s
         return True
 
     def silent(self, now: float) -> bool:
-        """True if the other side has been silent for too long."""
+        """Returns True if the other side has been silent for too long."""
         return self._listening and now >= self._heard_at + self._silence_s
 
     @property
     def due(self) -> float:
-        """The time of the next check; infinity when there is none."""
+        """The time of the next check; infinity if there is none."""
         beat_at = float("inf") if self._next_beat_at is None else self._next_beat_at
         return min(beat_at, self._heard_at + self._silence_s) if self._listening else beat_at
 
 
 _REFRESHES_MAX: Final = 2
-"""Fresh tokens in a row that the hub may call expired before the token provider counts as broken."""
+"""Fresh tokens in a row refused as expired after which the token provider counts as broken."""
 _MIN_MS: Final = 200
-"""Before any hub said its own: first ceiling of the back-off."""
+"""First ceiling of the back-off in milliseconds, until a hub has given its own."""
 _MAX_MS: Final = 10_000
-"""Before any hub said its own: last ceiling of the back-off."""
+"""Last ceiling of the back-off in milliseconds, until a hub has given its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Connect again after `delay_s`; with a renewed token when `fresh_token`."""
+    """Connect again after `delay_s`, with a renewed token if `fresh_token`."""
 
     delay_s: float
     fresh_token: bool = False
@@ -98,7 +99,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """Do not come back: every iterator and command gets `error`."""
+    """Do not reconnect: every iterator and command gets `error`."""
 
     error: ConnectionRefused
 
@@ -107,11 +108,11 @@ Verdict: TypeAlias = Again | Over
 
 
 class Recovery:
-    """Remembers the hub's advice and the failed attempts, and decides on the next one.
+    """Decides when to connect again, from the hub's advice and the number of failed attempts.
 
     Args:
-        jitter: draws from [0, 1).
-        can_refresh: true if a new token can be had.
+        jitter: returns a random number in [0, 1).
+        can_refresh: True if a new token can be requested.
     """
 
     __slots__ = (
@@ -135,31 +136,31 @@ class Recovery:
         self._drained_until: float | None = None
 
     def acknowledged(self, advice: Payload | None) -> None:
-        """Note a successful handshake; `advice` is the ack's `{"min_ms", "max_ms"}`."""
+        """Records a successful handshake; `advice` is `{"min_ms", "max_ms"}` of `connection.ack`."""
         self._refreshes = 0
         if advice is not None:
             self._min_ms, self._max_ms = advice["min_ms"], advice["max_ms"]
 
     def progressed(self) -> None:
-        """Note that this connection was of use; the next loss begins the back-off anew."""
+        """Records that the connection delivered something: the back-off starts anew after the next loss."""
         self._attempt = 0
 
     def refused(self, payload: Payload) -> None:
-        """Note a `connection.error` that answers no command: the reason the socket will be closed."""
+        """Records a `connection.error` that answers no command: the reason why the socket will be closed."""
         self._refusal = payload
 
     def drained(self, now: float, reconnect_after_ms: int) -> None:
-        """Note that the hub will restart and spreads its clients: reconnect no earlier than advised."""
+        """Records that the hub is about to restart: reconnect no earlier than it advised, so that clients spread out."""
         self._drained_until = now + reconnect_after_ms / 1000
 
     def pause_s(self, attempt: int, error: HubError | None = None) -> float:
-        """The pause in seconds before a repetition: the hub's, else the back-off."""
+        """Returns the pause in seconds before another attempt: the hub's if it gave one, else the back-off."""
         if error is not None and error.retry_after_ms is not None:
             return error.retry_after_ms / 1000 * (1 + self._jitter() / 4)
         return full_jitter_s(attempt, self._min_ms, self._max_ms, self._jitter())
 
     def lost(self, code: int | None, now: float) -> Verdict:
-        """Decide after the end of a socket. `code` is the close code received, None without one."""
+        """Decides what to do after the end of a socket. `code` is the received close code, or None."""
         error = ConnectionRefused(self._told(code))
         drained_until, self._refusal, self._drained_until = self._drained_until, None, None
         attempt, self._attempt = self._attempt, self._attempt + 1
@@ -175,7 +176,7 @@ class Recovery:
         return Again(self.pause_s(attempt, error))
 
     def _told(self, code: int | None) -> Payload:
-        """The error that belongs to this end: the hub's own words, else the table's row for the code."""
+        """Returns the error that explains this end: the one the hub sent, else one made from the close code."""
         told = self._refusal
         if told is not None and (told["code"] == code or (code is None and told["code"] in CLOSE_ADVICE)):
             return told

@@ -1,4 +1,4 @@
-"""Carries out signed PUTs with the standard library: a piece of a file, streamed from a thread. Blocking inside."""
+"""Carries out signed PUTs with the standard library: sends a part of a file from a thread. Its functions block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 
 def measure(path: Path) -> tuple[int, str]:
-    """Read a file's size in bytes and its SHA-256 in base64."""
+    """Returns a file's size in bytes and its SHA-256 in base64."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
@@ -24,14 +24,14 @@ def measure(path: Path) -> tuple[int, str]:
 
 
 def read_piece(path: Path, offset: int, size: int) -> bytes:
-    """Read `size` bytes from `offset`; fewer at the end."""
+    """Reads `size` bytes from `offset`; fewer at the end of the file."""
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(size)
 
 
 def part_digests(path: Path, numbers: list[int], part_size: int) -> list[str]:
-    """Hash each of these parts, counted from 1: SHA-256 in base64."""
+    """Hashes the parts with these numbers (from 1): SHA-256 in base64."""
     found = []
     with path.open("rb") as file:
         for n in numbers:
@@ -45,10 +45,10 @@ def part_digests(path: Path, numbers: list[int], part_size: int) -> list[str]:
 
 
 PIECE_BYTES: Final = 1024 * 1024
-"""Read and sent at a time: large enough that the interpreter costs little, small enough for a live progress bar."""
+"""Bytes read and sent at a time: enough to keep the interpreter's overhead low, few enough for a live progress bar."""
 TIMEOUT_S: Final = 60.0
 RETRY_DELAYS_S: Final = (0.0, 1.0, 3.0, 5.0)
-"""Pauses before each attempt of one PUT."""
+"""Seconds to wait before each attempt of one PUT."""
 FORBIDDEN: Final = 403
 ALREADY_THERE: Final = 412
 _OK: Final = 200
@@ -56,7 +56,7 @@ _SERVER_ERROR: Final = 500
 
 
 class PutRefused(Exception):
-    """The store refused for good: `status` 403 is an expired signature, 404 an upload that ended."""
+    """The store refused for good: `status` 403 means an expired signature, 404 an upload that has ended."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f"the store answered {status}: {text[:200]}")
@@ -64,18 +64,18 @@ class PutRefused(Exception):
 
 
 async def put(signed: Mapping[str, Any], path: Path, offset: int, size: int, on_sent: Callable[[int], None]) -> None:
-    """PUT `size` bytes of a file from `offset`, repeated where that helps. Bytes already there count as done.
+    """PUTs `size` bytes of a file from `offset`, trying again where that can help. Bytes already stored count as done.
 
     Args:
         signed: `url` and `headers`, as the hub sent them.
         path: the file.
-        offset: the first byte.
-        size: bytes to send.
-        on_sent: called in this loop with the bytes of this PUT sent so far; a new attempt begins at 0.
+        offset: position of the first byte.
+        size: number of bytes to send.
+        on_sent: called in this thread with the bytes of this PUT sent so far; a new attempt starts at 0.
 
     Raises:
-        PutRefused: by the store.
-        OSError: it could not be reached, four times.
+        PutRefused: the store refused.
+        OSError: the store was unreachable at every attempt.
     """
     loop = asyncio.get_running_loop()
 
@@ -109,7 +109,7 @@ def _put_once(
         connection.endheaders()
         with contextlib.suppress(
             BrokenPipeError, ConnectionResetError
-        ):  # a store that refuses answers before it has read all
+        ):  # a store that refuses may answer before it has read everything
             _send(connection, path, offset, size, tell)
         response = connection.getresponse()
         return response.status, response.read(2_000).decode("utf-8", "replace")
@@ -120,7 +120,7 @@ def _put_once(
 def _send(
     connection: http.client.HTTPConnection, path: Path, offset: int, size: int, tell: Callable[[int], None]
 ) -> None:
-    """From the page cache to the socket without passing through Python where there is no TLS (sendfile(2))."""
+    """Sends from the page cache to the socket without copying through Python, where there is no TLS (sendfile(2))."""
     sent = 0
     with path.open("rb") as file:
         while sent < size:

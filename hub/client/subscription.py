@@ -1,4 +1,4 @@
-"""The iterator a reader holds: hands out one channel's items, and saves the cursor of what was taken."""
+"""The iterator that a reader uses: yields the items of one channel and saves its cursor."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ ItemT = TypeVar("ItemT", bound=Item)
 
 
 class Stirrable(Protocol):
-    """The owner of the core, to be told when the core was given something."""
+    """Something that must be woken when the core has new work: the driver."""
 
     def stir(self) -> None:
-        """Look at the core again."""
+        """Checks the core for new work."""
         ...
 
 
 class Wakeup:
-    """Wakes readers that wait for a feed. Apart from the iterator, so that the core does not keep an abandoned one alive."""
+    """Wakes readers that wait for items.
+
+    Separate from the iterator, so that the core does not keep an abandoned one alive.
+    """
 
     __slots__ = ("_sleepers",)
 
@@ -34,13 +37,13 @@ class Wakeup:
         self._sleepers: list[asyncio.Future[None]] = []
 
     def wake(self) -> None:
-        """Wake all that wait."""
+        """Wakes all waiting readers."""
         for sleeper in self._sleepers:
             if not sleeper.done():
                 sleeper.set_result(None)
 
     async def wait(self) -> None:
-        """Sleep until woken."""
+        """Waits until woken."""
         sleeper = asyncio.get_running_loop().create_future()
         self._sleepers.append(sleeper)
         try:
@@ -50,10 +53,11 @@ class Wakeup:
 
 
 class Subscription(Generic[ItemT]):
-    """One channel's items, in order, each once.
+    """The items of one channel, in order, each once.
 
-    Asking for the next item says that the one before was taken; only then is its cursor saved. Leaving the loop
-    unsubscribes, at the latest when the iterator is collected; `aclose` or `async with` do so at once.
+    Asking for the next item confirms that the previous one was processed; only then is its cursor saved. Leaving
+    the loop unsubscribes, at the latest when the iterator is garbage-collected; `aclose` or `async with` does so
+    at once.
     """
 
     def __init__(
@@ -80,16 +84,16 @@ class Subscription(Generic[ItemT]):
 
     @property
     def channel(self) -> str:
-        """The channel it follows."""
+        """The channel that is followed."""
         return self._feed.options.channel
 
     @property
     def cursor(self) -> Cursor | None:
-        """The cursor after the newest item taken; None before anything is known."""
+        """The cursor after the newest processed item; None before one is known."""
         return self._cursor
 
     async def ready(self) -> Subscribed:
-        """Wait for the hub's answer (state, head, floor). Events are not lost meanwhile.
+        """Waits for the hub's answer (state, head, floor). No events are lost meanwhile.
 
         Raises:
             ClientError: the subscription was refused.
@@ -101,7 +105,7 @@ class Subscription(Generic[ItemT]):
         return self._feed.answer
 
     def commit(self) -> None:
-        """Count the item handed out last as taken, and save its cursor, before asking for the next one."""
+        """Counts the last yielded item as processed and saves its cursor, without asking for the next item."""
         if self._handed_out is not None:
             self._cursor, self._handed_out = self._handed_out, None
             self._store.save(self.channel, self._cursor)
@@ -127,10 +131,10 @@ class Subscription(Generic[ItemT]):
                 self._reading = False
 
     def _take(self) -> Item | None:
-        """The next item, or None when the reader did not ask for its kind."""
+        """Takes the next item; returns None if the reader did not ask for its kind."""
         feed = self._feed
         item = self._core.feeds.take(feed)
-        if len(feed.items) == feed.low:  # there is room again: see Feeds.take
+        if len(feed.items) == feed.low:  # there is room in the buffer again: see Feeds.take
             self._driver.stir()
         if type(item) is Event:
             self._handed_out = item.cursor
@@ -142,7 +146,7 @@ class Subscription(Generic[ItemT]):
         return item
 
     def _note(self, item: Item) -> None:
-        """Give a reader that begins at the live end a cursor at once, even if nothing ever arrives."""
+        """Saves a first cursor for a reader that starts at the live end, even if no event ever arrives."""
         if isinstance(item, Subscribed) and self._cursor is None and not item.replay:
             self._handed_out = item.head
             self.commit()
@@ -162,7 +166,7 @@ class Subscription(Generic[ItemT]):
             self._core.waiting -= 1
 
     async def aclose(self) -> None:
-        """Stop following. An item handed out and not committed will be sent again."""
+        """Stops following. An item that was yielded but not confirmed will be delivered again."""
         self._abandon.detach()
         self._core.feeds.leave(self._feed)
         self._driver.stir()
@@ -177,11 +181,11 @@ class Subscription(Generic[ItemT]):
 
 
 def _abandon(loop: asyncio.AbstractEventLoop, core: Core, driver: Stirrable, feed: Feed) -> None:
-    """Leave the channel of a collected iterator, from any thread: the loop does the rest."""
+    """Leaves the channel of a garbage-collected iterator. Safe in any thread: the work is done in the loop."""
 
     def leave() -> None:
         core.feeds.leave(feed)
         driver.stir()
 
-    with contextlib.suppress(RuntimeError):  # the loop is closed: so is the connection
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the connection
         loop.call_soon_threadsafe(leave)

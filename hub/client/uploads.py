@@ -1,7 +1,7 @@
-"""Uploading a file: `await hub.upload(channel, path)`. It goes whichever way the hub authorises, and survives interruptions.
+"""Uploads a file with `await hub.upload(channel, path)`, by the strategy that the hub authorises.
 
-A lost connection, an expired signature, a part the store did not take: each is tried again from what is there. A `resume_key`
-carries an upload over the end of the process.
+After a lost connection, an expired signature or a part that the store refused, it continues with what is still
+missing. With a `resume_key` another process can continue the upload.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ from hub.client.signed_put import FORBIDDEN, PutRefused, measure, part_digests, 
 
 
 class Commands(Protocol):
-    """The part of `HubClient` an upload needs."""
+    """The part of `HubClient` that an upload needs."""
 
     async def command(self, kind: str, channel: str | None = None, payload: Payload | None = None) -> Reply:
-        """Send a command and wait for its answer."""
+        """Sends a command and waits for its reply."""
         ...
 
     def submit(self, kind: str, channel: str | None = None, payload: Payload | None = None) -> asyncio.Future[Reply]:
-        """Send a command without waiting."""
+        """Sends a command without waiting."""
         ...
 
     def publish_nowait(self, kind: str, channel: str, payload: Payload | None = None) -> bool:
-        """Send a frame that is not answered."""
+        """Sends a message that is not answered."""
         ...
 
     async def history(
         self, channel: str, *, after: str | None = None, types: Sequence[str] | None = None, limit: int = 100
     ) -> History:
-        """A page of the past."""
+        """Returns a page of stored events."""
         ...
 
 
 INVALID_STATE: Final = 4021
 _POLLS_S: Final = (0.01, 0.01, 0.02, 0.02, *[0.03] * 5, *[0.1] * 10, *[0.2] * 10, 0.5)
 _LAST_POLL_S: Final = 1.0
-"""Pauses between looks. Most files are verified within 30 ms, and a late look costs a tenth of a small upload; no more looks
-than the burst of the `history` class (docs/protocol.md#rates) before the pauses are longer than its rate."""
+"""Seconds between polls. Most files are verified within 30 ms, and a late poll adds a tenth to a small upload. The short
+pauses use no more than the burst of the `history` class (docs/protocol.md#rates); the later ones keep to its rate."""
 
 
 async def outcome(client: Commands, channel: str, upload_id: str, after: str) -> Mapping[str, Any]:
-    """Look for `file.ready` after the event `after`, at first often; returns its payload.
+    """Polls the history for `file.ready` after the event `after`, frequently at first; returns its payload.
 
     Raises:
-        UploadFailed: `file.upload.failed` came.
+        UploadFailed: `file.upload.failed` arrived instead.
     """
     for pause_s in chain(_POLLS_S, repeat(_LAST_POLL_S)):
         page = await client.history(channel, after=after, types=["file.ready", "file.upload.failed"], limit=100)
@@ -69,16 +69,16 @@ async def outcome(client: Commands, channel: str, upload_id: str, after: str) ->
 
 
 async def outcome_of_another(client: Commands, channel: str, upload_id: str, error: HubError) -> Mapping[str, Any]:
-    """Wait until an upload that was claimed before, as by an earlier process, can be read.
+    """Waits for the outcome of an upload that was already completed, for example by an earlier process.
 
     Args:
-        client: connected.
+        client: a connected client.
         channel: the file's channel.
         upload_id: the upload.
-        error: the refusal of the claim: 4021, with the state.
+        error: the refusal of `file.complete`: 4021, with the upload's state.
 
     Raises:
-        UploadFailed: it had failed.
+        UploadFailed: the upload had failed.
     """
     for pause_s in chain(_POLLS_S, repeat(_LAST_POLL_S)):
         if "failed" in str(error.details[0].get("problem")):
@@ -96,26 +96,26 @@ async def outcome_of_another(client: Commands, channel: str, upload_id: str, err
 
 
 OnProgress = Callable[[int, int], None]
-"""Called with bytes sent and bytes in all, in the client's event loop."""
+"""Called with the bytes sent and the total, in the client's event loop."""
 PARTS_AT_ONCE: Final = 6
 SIGNED_AT_ONCE: Final = 50
 CLAIMED_MAX_BYTES: Final = 8 * 1024 * 1024
-"""Files up to this size, which go by one PUT, announce their digest: the store verifies it. Larger ones have it verified by
-their parts, or by the node the chunks come to; announced, it would make the hub read what was put in parts once more."""
+"""Up to this size, which one PUT can send, a file's digest is announced and the store verifies it. Larger files are verified by
+the digests of their parts, or by the node that receives the chunks; a digest of the whole would make the hub read it again."""
 TELL_EVERY_S: Final = 1.0
 PAUSE_S: Final = 1.0
-"""Pause after a `window` of 0."""
+"""Seconds to wait after a `window` of 0."""
 STALLS_MAX: Final = 30
-"""Refused chunks in a row without any progress before the upload is given up."""
+"""Refused chunks in a row without progress after which the upload fails."""
 _NOT_FOUND, _EXPIRED = 4018, 4022
 
 
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """A file the hub has verified, readable with the channel.
+    """A file that the hub has verified and that everybody who may read the channel can read.
 
     Attributes:
-        sha256: base64, computed here from the file before it was sent.
+        sha256: base64, computed from the file before it was sent.
         ready: the payload of `file.ready`.
     """
 
@@ -138,23 +138,23 @@ async def upload(
     purpose: str = "attachment",
     resume_key: str | None = None,
 ) -> UploadedFile:
-    """Upload a file and wait until the hub has verified it.
+    """Uploads a file and waits until the hub has verified it.
 
     Args:
-        client: connected.
+        client: a connected client.
         channel: the file's channel.
         path: the file; it must not change meanwhile.
-        on_progress: called as bytes are sent; may go back after a lost part.
-        filename: its name there; by default its own.
-        mime: its content type; by default guessed from the name.
+        on_progress: called as bytes are sent; the number may go back after a failed part.
+        filename: the name to show; the file's own by default.
+        mime: the content type; guessed from the name by default.
         strategy: `auto`, `single`, `multipart` or `socket`.
         purpose: `attachment`, `document` or `avatar`.
-        resume_key: a name under which another process may continue it, unique for this user and channel.
+        resume_key: a key under which another process may continue the upload, unique for this user and channel.
 
     Raises:
-        UploadFailed: the stored bytes are not the file, or the upload was given up.
-        HubError: refused.
-        OSError: the file cannot be read, or the store not be reached.
+        UploadFailed: the stored bytes do not match the file, or the upload was cancelled or expired.
+        HubError: the hub refused.
+        OSError: the file cannot be read, or the store is unreachable.
     """
     job = _Job(client, channel, Path(path), on_progress or (lambda _sent, _total: None))
     job.size, job.sha256 = await asyncio.to_thread(measure, job.path)
@@ -177,7 +177,7 @@ async def upload(
 
 @dataclass(slots=True)
 class _Job:
-    """One upload under way."""
+    """One upload in progress."""
 
     client: Commands
     channel: str
@@ -191,7 +191,7 @@ class _Job:
     told_at: float = 0.0
 
     async def resumed(self, resume_key: str) -> dict[str, Any] | None:
-        """Ask for an upload begun under this key; None when there is none to continue."""
+        """Looks for an upload started under this key; returns None if there is none to continue."""
         try:
             return await self._ask("file.upload.status", {"resume_key": resume_key})
         except HubError as error:
@@ -200,7 +200,7 @@ class _Job:
             raise
 
     async def run(self, authorized: dict[str, Any]) -> Mapping[str, Any]:
-        """Send the bytes, claim that all are there, and wait for the outcome."""
+        """Sends the bytes, reports the upload as complete, and waits for the outcome."""
         self.upload_id = authorized["upload_id"]
         if authorized["strategy"] == "single":
             await self._single(authorized)
@@ -243,7 +243,7 @@ class _Job:
     # --- parts ---
 
     async def _multipart(self, authorized: dict[str, Any]) -> None:
-        """Sign and send what is missing, 50 parts a page, 6 at a time; each with its digest, so that the store verifies it."""
+        """Signs and sends the missing parts, 50 per page and 6 at a time, each with a digest that the store verifies."""
         way = authorized["multipart"]
         await self._recognise(authorized["done"]["parts"], way["part_size"])
         missing = [n for n in range(1, way["part_count"] + 1) if n not in self.sent]
@@ -259,7 +259,7 @@ class _Job:
                 raise failed.exceptions[0] from failed
 
     async def _recognise(self, parts: list[dict[str, Any]], part_size: int) -> None:
-        """Note the stored parts that equal this file's: they need not be sent again."""
+        """Records the stored parts that equal those of this file: they need not be sent again."""
         digests = await asyncio.to_thread(part_digests, self.path, [part["n"] for part in parts], part_size)
         for part, digest in zip(parts, digests, strict=True):
             if part.get("sha256", digest) == digest:
@@ -281,7 +281,7 @@ class _Job:
             except PutRefused as refused:
                 if refused.status != FORBIDDEN:
                     raise UploadFailed("storage", str(refused)) from refused
-                fresh = await self._sign([n], part_size)  # the signature was over
+                fresh = await self._sign([n], part_size)  # the signature had expired
                 await self._put(fresh[n], offset, size, n)
 
     # --- the socket ---
@@ -294,7 +294,7 @@ class _Job:
             await asyncio.gather(*flying, return_exceptions=True)
 
     async def _chunks(self, way: Mapping[str, Any], offset: int, flying: deque[asyncio.Future[Any]]) -> None:
-        """Send chunks, as many at once as the hub's window allows; from the hub's offset again after a refusal."""
+        """Sends chunks, as many at a time as the hub's window allows; after a refusal, from the offset the hub gives."""
         ahead, window, stalls = offset, max(1, way["window"]), 0
         while offset < self.size:
             while ahead < self.size and len(flying) < window:

@@ -1,7 +1,8 @@
-"""Messages to frames and back: the only place of the client that reads or writes JSON. Pure.
+"""Messages to JSON and back: the only file of the client that reads or writes JSON. Pure.
 
-A message is one JSON object or an array of them. The reader is given each frame *with its place in the text*, so that
-an event's own bytes can be cut out exactly as the hub sent them. `json`'s scanner, written in C, does the walking.
+A WebSocket message is one JSON object or an array of them. The reader gets each object *with its position in the
+text*, so that an event's own bytes can be cut out exactly as the hub sent them. The C scanner of `json` does the
+parsing.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from hub.client.items import Event, Payload, Signal
 
 Frame: TypeAlias = dict[str, Any]
 Placed: TypeAlias = tuple[Frame, int, int]
-"""A frame, and the begin and end of its text."""
+"""An object, with the start and end of its text."""
 
 _JOINED_MAX: Final = 100
-"""Messages in one array; the contract allows no more (docs/protocol.md#messages)."""
+"""Maximum objects in one array (docs/protocol.md#messages)."""
 _JOINED_BYTES_MAX: Final = 65_536
-"""Bytes in one array. Larger saves no more system calls."""
+"""Maximum bytes in one array. A larger value saves no more system calls."""
 
 _BRACKETS: Final = 2
 
 _NOTHING: Final[Payload] = MappingProxyType({})
-"""Stands for an empty object the hub left out."""
+"""The empty object, used where the hub omitted one."""
 
 _decode: Final = json.JSONDecoder().raw_decode
 _space: Final = re.compile(r"[ \t\n\r]*").match
@@ -39,7 +40,7 @@ class MalformedMessage(Exception):
 
 
 def split(text: str) -> list[Placed]:
-    """The frames of one message, in order, each with its place in `text`.
+    """Returns the objects of one WebSocket message, in order, each with its position in `text`.
 
     Raises:
         MalformedMessage: not JSON, or not an object or an array of objects.
@@ -64,7 +65,7 @@ def _frames(text: str, start: int) -> tuple[list[Placed], int]:
 
 
 def elements(text: str, start: int) -> tuple[list[Placed], int]:
-    """Read the array that begins at `start`: its elements, each with its place, and the array's end."""
+    """Parses the array that begins at `start`: returns its elements, each with its position, and the array's end."""
     found: list[Placed] = []
     here = _after_space(text, start + 1)
     if text[here] == "]":
@@ -84,7 +85,7 @@ def elements(text: str, start: int) -> tuple[list[Placed], int]:
 
 
 def member(text: str, start: int, name: str) -> int:
-    """Find the value of `name` in the object that begins at `start`, which is known to be sound JSON.
+    """Finds the value of `name` in the object that begins at `start`, which must be valid JSON.
 
     Raises:
         KeyError: the object has no such member.
@@ -113,10 +114,10 @@ def _after_space(text: str, start: int) -> int:
 
 
 def read_event(frame: Frame, raw: bytes, epoch: str | None) -> Event:
-    """A stored event's frame as a value.
+    """Converts the object of a stored event.
 
     Raises:
-        KeyError: a field that every event has is missing.
+        KeyError: a required field is missing.
     """
     return Event(
         frame["id"],
@@ -133,7 +134,7 @@ def read_event(frame: Frame, raw: bytes, epoch: str | None) -> Event:
 
 
 def read_signal(frame: Frame, raw: bytes) -> Signal:
-    """The frame of something that is not stored, as a value."""
+    """Converts the object of an event that is not stored."""
     return Signal(
         frame["channel"],
         frame["type"],
@@ -146,10 +147,11 @@ def read_signal(frame: Frame, raw: bytes) -> Signal:
 
 
 def encode(frame: Mapping[str, object]) -> bytes:
-    """One frame as UTF-8 JSON. A lone surrogate goes out escaped, for the hub to refuse by its own rule.
+    """Encodes one object as UTF-8 JSON. A lone surrogate is escaped, so that the hub can refuse it by its own rule.
 
     Raises:
-        TypeError, ValueError: the frame holds something JSON cannot say.
+        TypeError: a value has no JSON form.
+        ValueError: as above, for numbers such as NaN.
     """
     try:
         return _write(frame).encode()
@@ -158,7 +160,10 @@ def encode(frame: Mapping[str, object]) -> bytes:
 
 
 def join(frames: Sequence[bytes], limit_bytes: int) -> Iterator[bytes]:
-    """The fewest messages that carry these frames in this order, none over the hub's limit that one frame keeps."""
+    """Packs encoded objects, in this order, into the fewest WebSocket messages within the hub's size limit.
+
+    A single object over the limit is sent alone.
+    """
     limit_bytes = min(limit_bytes, _JOINED_BYTES_MAX)
     batch: list[bytes] = []
     size = _BRACKETS

@@ -1,1 +1,1 @@
-"""The commands of clients: one class a family. A handler decides; it knows its node and its connection by their ports only."""
+"""The commands of clients: one class per family. A handler decides; it sees the node and the connection only as ports."""

@@ -1,4 +1,4 @@
-"""agent.*: inviting agents, and stopping or steering their runs."""
+"""`agent.*`: invites agents, and stops or steers their runs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from streams.records.runs import steering
 
 
 class AgentCommands:
-    """Runs, from the client's side."""
+    """Commands about runs of agents."""
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
         self._conversations = Conversations(node)
 
     async def invoke(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Begin a run. Its home is this channel."""
+        """Starts a run in this channel."""
         payload, place = cast("AgentInvoke", command.payload), command.place
         require_offered(payload.on_busy)
         agent = agent_for(place, payload.agent)
@@ -41,19 +41,19 @@ class AgentCommands:
         return await self._conversations.open_run(command, agent, payload.on_busy, results, parent="", **asked)
 
     async def cancel(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Stop a run, by asking or by force."""
+        """Stops a run, gracefully or by force."""
         payload = cast("AgentCancel", command.payload)
         return await cancel_run(self._node.log, command, payload.run_id, payload.mode)
 
     async def steer(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Say something to a run that is under way."""
+        """Sends an instruction to a run in progress."""
         payload = cast("AgentSteer", command.payload)
         await require_files(self._node.log, command)
         guard = steering(command.place, payload.run_id)
         return Append(command.draft(guards=(guard,)), {"disposition": "steering"}, no_such_run)
 
     async def list(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """The agents the caller may invoke."""
+        """Lists the agents that the caller may invoke."""
         grants = command.caller.principal.grants
         cards = await self._node.agents.cards()
         allowed = [
@@ -65,10 +65,10 @@ class AgentCommands:
 
 
 def agent_for(place: Channel, named: str | None) -> str:
-    """The agent a channel stands for, or the one that is named on a conversation.
+    """Returns the agent that the channel belongs to or, in a conversation, the agent that the command names.
 
     Raises:
-        HubError: 4005, none is named where one must be, or another than the channel's.
+        HubError: 4005: no agent is named where one must be, or another agent than the channel's.
     """
     if place.kind is Kind.AGENT:
         own = place.name.partition(".")[0]

@@ -1,4 +1,4 @@
-"""channel.*: following channels, reading their history and state, telling one's status."""
+"""`channel.*`: subscriptions, history, state, status and read markers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from streams.redis.replay import PAGE_BYTES
 def request_of(
     tenant: str, item: Subscription | str, re: str | None, cursor: Cursor | None = None
 ) -> SubscribeRequest | RefusedChannel:
-    """The request in one entry of a list of subscriptions, or its refusal."""
+    """Returns the request in one entry of a list of subscriptions, or its refusal."""
     name = item if isinstance(item, str) else item.channel
     try:
         channel = channel_of(tenant, name)
@@ -54,10 +54,10 @@ def request_of(
 
 
 def require_followed(command: Command, connection: ClientConnection | None) -> ClientConnection:
-    """The connection, which follows the command's channel.
+    """Returns the connection, which must follow the command's channel.
 
     Raises:
-        HubError: 4021, it does not.
+        HubError: 4021: it does not.
     """
     if connection is None or command.place not in connection.followed():
         details = (ErrorDetail("channel", "is not subscribed"),)
@@ -66,13 +66,13 @@ def require_followed(command: Command, connection: ClientConnection | None) -> C
 
 
 class ChannelCommands:
-    """Subscriptions and questions about channels."""
+    """Commands that subscribe to channels, read them, or set their metadata."""
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
 
     async def subscribe(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Follow channels; one answer for each."""
+        """Subscribes to channels, with one answer for each."""
         if connection is None:
             raise HubError(4005, "subscribing needs a WebSocket; over HTTP use GET …/events or …/stream")
         payload = cast("ChannelSubscribe", command.payload)
@@ -81,7 +81,7 @@ class ChannelCommands:
         return Nothing()
 
     def unsubscribe(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Leave channels; one answer for each, also for those that were not followed."""
+        """Unsubscribes from channels, with one answer for each, including channels that were not followed."""
         if connection is None:
             raise HubError(4005, "unsubscribing needs a WebSocket")
         for name in cast("ChannelUnsubscribe", command.payload).channels:
@@ -95,34 +95,34 @@ class ChannelCommands:
         return Nothing()
 
     def presence(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """The caller's status, told to those who follow with presence.
+        """Sets the caller's status and sends it to the subscribers that asked for presence.
 
         Raises:
-            HubError: 4021, the caller does not follow the channel.
+            HubError: 4021: the caller does not follow the channel.
         """
         socket = require_followed(command, connection)
         socket.tell_status(command.place, cast("ChannelPresence", command.payload).status)
         return Reply("ack", b"{}")
 
     async def read(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """The caller's read mark. It never moves back; an older one is passed over.
+        """Moves the caller's read marker forwards; an older position is ignored.
 
         Raises:
-            HubError: 4018, above the newest event.
+            HubError: 4018: the position is after the newest event.
         """
         up_to, user, place = cast("ChannelRead", command.payload).up_to, command.caller.principal.user, command.place
         head = (await self._node.log.look(place)).head.id
         if id_order(up_to) > id_order(head):
-            details = (ErrorDetail("up_to", f"is after the newest event, {head}"),)
-            raise HubError(4018, "this channel has no event that recent; see details for the newest", details=details)
+            details = (ErrorDetail("up_to", f"is after the newest event, which is {head}"),)
+            raise HubError(4018, "the position is after the channel's newest event; see details", details=details)
         data = to_json({"up_to": up_to, "user": user})
         return Append(command.draft(data=data, guards=(marking(place, user, up_to),)), passes_over=True)
 
     async def configure(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """The channel's metadata, members and access lists, with the revision they bring.
+        """Sets the channel's metadata, members and access lists; the reply has the new revision.
 
         Raises:
-            HubError: 4021, another revision; 4011, too much metadata or too many members.
+            HubError: 4021: the revision is no longer current; 4011: too much metadata or too many members.
         """
         place, wanted = command.place, cast("ChannelConfigure", command.payload)
         given = wanted.model_dump(mode="json", exclude_unset=True)
@@ -150,14 +150,14 @@ class ChannelCommands:
         return Append(command.draft(guards=tuple(guards)), configured)
 
     async def history(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A page of the kept events."""
+        """Returns a page of stored events."""
         query = HistoryQuery.of(cast("ChannelHistory", command.payload))
         page = await read_history(self._node.log.replay, command.place, query)
         self._node.charge(command.caller.principal, "history", page.excess)
         return Reply("channel.history", page.to_json(command.place))
 
     async def state(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """The state as it is now."""
+        """Returns the channel's current state."""
         look = await self._node.log.look(command.place)
         state = await self._node.states.read(command.place, look)
         self._node.charge(command.caller.principal, "history", len(state.json) / PAGE_BYTES)

@@ -1,4 +1,4 @@
-"""chat.*: the commands of a conversation."""
+"""`chat.*`: the commands of a conversation."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _Target = ChatDelete | ChatReact | ChatFeedback
 
 
 class ChatCommands:
-    """Messages, settings, answers."""
+    """Commands about messages, settings and answers of a conversation."""
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
         self._conversations = Conversations(node)
 
     def message(self, command: Command, connection: ClientConnection | None) -> Any:
-        """A person's message. When an agent answers, the run is opened by the script that stores the message."""
+        """Stores a user's message. If an agent will answer, the same script opens its run."""
         payload = cast("ChatMessage", command.payload)
         if payload.on_busy is not None:
             require_offered(payload.on_busy)
@@ -68,13 +68,13 @@ class ChatCommands:
         return await self._conversations.open_run(command, agent, payload.on_busy, results)
 
     def typing(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Told to everybody who follows the conversation now; `user` is added."""
+        """Sends a typing signal, with `user` added, to everybody who follows the conversation."""
         payload = cast("ChatTyping", command.payload)
         data = {"state": payload.state, "ttl_ms": payload.ttl_ms, "user": command.caller.principal.user}
         return Append(command.draft(data=to_json(data)))
 
     async def configure(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Settings, with the revision they bring."""
+        """Changes the conversation's settings; the reply has the new revision."""
         payload = cast("ChatConfigure", command.payload)
         require_offered(payload.settings.on_busy)
         changed = payload.settings.model_fields_set
@@ -95,7 +95,7 @@ class ChatCommands:
         return Append(command.draft(guards=(guard,)), configured)
 
     async def regenerate(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Another answer beside this one."""
+        """Starts a run for another answer, kept beside the existing one."""
         payload = cast("ChatRegenerate", command.payload)
         message = await self._conversations.message(command.place, payload.message_id)
         if message.role != ASSISTANT:
@@ -110,20 +110,22 @@ class ChatCommands:
         return await self._conversations.open_run(command, agent, None, results, parent=message.parent_id or "")
 
     async def cancel(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Stop a run; the active one if none is named."""
+        """Stops a run; the active one if the command names none."""
         run_id = cast("ChatCancel", command.payload).run_id
         if run_id is None:
             return await cancel_active(self._node.log, command)
         return await cancel_run(self._node.log, command, run_id)
 
     async def edit(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A person's own message, or anybody's with `manage`. A new text may ask the agent again."""
+        """Edits the caller's own message, or anybody's with `manage`. On request the agent answers the new text."""
         payload = cast("ChatEdit", command.payload)
         message = await self._conversations.message(command.place, payload.message_id)
         self._require_own(command, message.actor)
         if payload.expected_revision is not None and payload.expected_revision != message.revision:
             problem = ErrorDetail("expected_revision", f"is {message.revision}")
-            raise HubError(4021, "the message has been edited since; details give its revision", details=(problem,))
+            raise HubError(
+                4021, "the message has been edited since; details give its current revision", details=(problem,)
+            )
         await require_files(self._node.log, command)
         agent = await self._conversations.agent_of(command.place) if payload.rerun and message.role != ASSISTANT else ""
         if agent in {"", NOBODY}:
@@ -133,18 +135,18 @@ class ChatCommands:
         return await self._conversations.open_run(command, agent, None, run_results(command.place), parent=parent)
 
     async def delete(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A tombstone over a person's own message, or over anybody's with `manage`."""
+        """Marks the caller's own message, or anybody's with `manage`, as deleted."""
         message = await self._conversations.message(command.place, cast("ChatDelete", command.payload).message_id)
         self._require_own(command, message.actor)
         return Append(command.draft())
 
     async def about(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A reaction or feedback about a message that is there."""
+        """Stores a reaction or feedback about an existing message."""
         await self._conversations.message(command.place, cast("_Target", command.payload).message_id)
         return Append(command.draft())
 
     async def branch(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Another branch becomes the active one; like a setting, it raises the conversation's revision."""
+        """Makes another branch the active one; like a setting, this raises the conversation's revision."""
         await self._conversations.message(command.place, cast("ChatBranch", command.payload).leaf_id)
         return Append(command.draft(guards=(Guard(settings_guard_name(command.place), increments=("revision",)),)))
 

@@ -1,4 +1,4 @@
-"""connection.*: the handshake, resuming, heartbeats, a fresh token."""
+"""`connection.*`: the handshake, resuming, heartbeats, and replacing the token."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ from streams.times import rfc3339
 
 VERSION: Final = 1
 CAPABILITIES: Final = frozenset({"batch", "reasoning", "binary_chunks", "live_state"})
-"""The abilities beyond the minimum; others that a client announces are ignored."""
+"""The optional capabilities that this hub knows; others that a client announces are ignored."""
 RECONNECT_MIN_MS: Final = 100
 RECONNECT_MAX_MS: Final = 10_000
 
 
 def origin_of(upgrade: Upgrade | None, *, is_proxied: bool) -> str:
-    """The address the client reached this node by; a trusted proxy that ends TLS says so. Interned: all sockets share a few."""
+    """Returns the origin under which the client reached this node, with the scheme from a trusted proxy that terminates TLS.
+
+    The string is interned, since all sockets share a few.
+    """
     if upgrade is None or b"host" not in upgrade.headers:
         return ""
     is_secure = is_proxied and upgrade.headers.get(b"x-forwarded-proto") in {b"https", b"wss"}
@@ -39,33 +42,33 @@ def origin_of(upgrade: Upgrade | None, *, is_proxied: bool) -> str:
 
 
 class ConnectionCommands:
-    """Opens sessions and keeps them."""
+    """Commands that open, resume and keep alive a session."""
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
 
     async def init(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A new session."""
+        """Opens a new session."""
         socket, payload = _socket(connection), cast("ConnectionInit", command.payload)
         await self._open(command, payload, socket, None)
         return Nothing()
 
     async def reconnect(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A session with cursors: authenticate, fence the old socket, resume every channel, in one round trip."""
+        """Resumes a session in one round trip: authenticates, closes its old socket, and resumes every channel from its cursor."""
         socket, payload = _socket(connection), cast("ConnectionReconnect", command.payload)
         cursors = {name: Cursor(c.after, c.seq, c.epoch) for name, c in payload.cursors.items()}
         await self._open(command, payload, socket, payload.session_id, cursors)
         return Nothing()
 
     def heartbeat(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A sign of life."""
+        """Answers a heartbeat."""
         return Reply("connection.heartbeat", to_json({"server_time": rfc3339(round(self._node.clock.now() * 1000))}))
 
     async def refresh(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A newer token for the same person: channels it no longer allows are left, nothing else changes.
+        """Replaces the token by a newer one of the same user; channels that it no longer allows are unsubscribed.
 
         Raises:
-            HubError: refused; the connection stays on the token it has, whatever the code.
+            HubError: refused; whatever the code, the connection stays open with its old token.
         """
         socket, payload = _socket(connection), cast("ConnectionRefresh", command.payload)
         old = socket.session.principal
@@ -82,7 +85,7 @@ class ConnectionCommands:
         return Reply("connection.refreshed", to_json({"token_expires_at": rfc3339(round(new.expires_at * 1000))}))
 
     def leave_forbidden(self, socket: ClientConnection, principal: Principal) -> None:
-        """Unsubscribe from the channels a principal may not read."""
+        """Unsubscribes from the channels that the principal may not read."""
         for channel in socket.followed():
             if not principal.grants.allows(channel.wire, "read"):
                 socket.unsubscribe(channel, is_asked=False)
@@ -142,7 +145,10 @@ class ConnectionCommands:
 
 
 def _cursor_for(item: Subscription, cursors: Mapping[str, Cursor]) -> Cursor | None:
-    """The cursor of a channel that is also listed to be followed, unless its entry there says where to start."""
+    """Returns the cursor given for a channel that is also in the subscription list.
+
+    An `after` or `rewind` in the list takes precedence: then the result is None.
+    """
     return None if {"after", "rewind"} & item.model_fields_set else cursors.get(item.channel)
 
 

@@ -1,6 +1,7 @@
-"""The part that several families share: look-ups of a conversation before a command is stored, and its runs.
+"""Shared by several families of handlers: look-ups in a conversation before a command is stored, and its runs.
 
-A look-up is a courtesy to the client; what must hold exactly is compared again in the append script.
+A look-up only gives the client an early answer; conditions that must hold exactly are checked again by the append
+script.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ from streams.records.settings import SettingsRecords
 from streams.redis.log import Log
 
 NOBODY: Final = "none"
-"""The name that stands for "no agent answers"."""
+"""The agent name that means "no agent answers"."""
 FULL_RETRY_MS: Final = 5_000
-"""The advice to who has as many runs as are allowed: a short answer's time."""
+"""Advised wait in milliseconds after reaching the limit of runs: about the duration of a short answer."""
 _LATER: Final = frozenset({"interrupt", "steer"})
 
 
 def require_offered(on_busy: OnBusy | None) -> None:
-    """Require a way of handling a busy channel that this hub offers, in a command or as a setting.
+    """Requires that this hub supports the given way of handling a busy channel, in a command or as a setting.
 
     Raises:
         HubError: 4024.
@@ -54,14 +55,14 @@ def require_offered(on_busy: OnBusy | None) -> None:
 
 
 class Conversations:
-    """Looks conversations up for the handlers of one node."""
+    """Reads conversations for the handlers of one node."""
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
         self._slots = RunSlots(node.log)
 
     async def agent_of(self, channel: Channel) -> str:
-        """The agent the settings name; "" when nobody answers by default."""
+        """Returns the agent that answers by default; "" if none does."""
         followed = self._node.fanouts.get(channel)
         if followed is not None and followed.default_agent is not None:
             return followed.default_agent
@@ -72,17 +73,17 @@ class Conversations:
         return agent
 
     def settings_changed(self, channel: Channel) -> None:
-        """A change of the settings was stored here: a client that is told so must not be answered by the former agent."""
+        """Drops the cached agent after a change of the settings, so that the former agent does not answer the next message."""
         followed = self._node.fanouts.get(channel)
         if followed is not None:
             followed.settings_changed()
 
     async def state(self, channel: Channel) -> ChannelState:
-        """The channel's fold at its head. For reading, before the next await."""
+        """Returns the channel's folded state at its head. Valid only until the next `await`."""
         return await self._node.states.fold(channel, await self._node.log.look(channel))
 
     async def message(self, channel: Channel, message_id: str) -> Message:
-        """A message that is there and was not deleted.
+        """Returns a message that exists and was not deleted.
 
         Raises:
             HubError: 4018.
@@ -102,7 +103,7 @@ class Conversations:
         return [(field, "is no message of this conversation") for field, m in found if m is None or m.is_deleted]
 
     async def require_agent(self, command: Command, name: str) -> None:
-        """Require that the caller may invoke here, and that a worker serves the agent.
+        """Requires that the caller may invoke agents here, and that a worker serves this one.
 
         Raises:
             HubError: 4003, 4007.
@@ -123,10 +124,12 @@ class Conversations:
         results: Callable[[Appended], Mapping[str, str]],
         **more: str | int | None,
     ) -> Append:
-        """The command with the run it asks for. Where it is silent about a busy channel, the settings decide.
+        """Builds the append of a command together with the run it opens.
+
+        If the command does not say what to do in a busy channel, the conversation's settings decide.
 
         Raises:
-            HubError: 4004, too many runs at once.
+            HubError: 4004: too many concurrent runs.
         """
         place, user, now_ms = command.place, command.caller.principal.user, self._node.log.now_ms()
         busy = on_busy or await self._busy_setting(place)
@@ -141,10 +144,10 @@ class Conversations:
         return Append(command.draft(guards=opening(place, invitation)), results, refused)
 
     async def _take_slot(self, command: Command) -> str:
-        """A slot among the runs under way; the same for the same command again.
+        """Takes one of the user's and the tenant's slots for concurrent runs; a repeated command gets the same slot again.
 
         Raises:
-            HubError: 4004, the user or the tenant has as many runs as it may.
+            HubError: 4004: the user or the tenant has reached its limit.
         """
         settings, slot = self._node.settings, command.id or secrets.token_hex(8)
         if not (settings.runs_per_user or settings.runs_per_tenant):
@@ -158,15 +161,15 @@ class Conversations:
             if answer is SlotAnswer.USER_IS_FULL
             else ("your organisation has", settings.runs_per_tenant)
         )
-        text = f"{whose} {count} runs under way, which is the limit; wait for one to end, or cancel one"
+        text = f"{whose} {count} runs in progress, which is the limit; wait for one to end, or cancel one"
         raise HubError(4004, text, retry_after_ms=FULL_RETRY_MS)
 
     async def _give_back(self, channel: Channel, user: str, slot: str) -> None:
-        with contextlib.suppress(LogUnavailable):  # it lapses
+        with contextlib.suppress(LogUnavailable):  # the slot expires by itself
             await self._slots.give_back(channel, user, slot)
 
     async def _busy_setting(self, channel: Channel) -> OnBusy:
-        """The conversation's setting; one that is not offered yet counts as `enqueue`, the default."""
+        """Returns the conversation's `on_busy`; a value that this hub does not support counts as the default, `enqueue`."""
         if channel.kind is not Kind.CONVERSATION:
             return "enqueue"
         on_busy = await SettingsRecords(self._node.log).on_busy(channel)
@@ -174,10 +177,10 @@ class Conversations:
 
 
 async def require_files(log: Log, command: Command) -> None:
-    """Require every file that the payload names to be a ready file of the command's channel.
+    """Requires every file in `parts` to be a ready file of the command's channel.
 
     Raises:
-        HubError: 4018, with the part.
+        HubError: 4018, with the part at fault.
     """
     named = [one for one in references(command.event, command.payload) if one.kind == "file"]
     if named and (problems := await problems_of(log, command.place, named)):
@@ -189,15 +192,15 @@ async def require_files(log: Log, command: Command) -> None:
 
 
 def run_results(home: Channel, run_id: str | None = None, **more: str) -> Callable[[Appended], Mapping[str, str]]:
-    """The reply's `run_id`, which follows from the event unless the client chose it, and its further results."""
+    """Returns the function that makes the reply's results: the `run_id`, derived from the event unless given, and `more`."""
     return lambda appended: {**more, "run_id": run_id or run_id_of(home, appended.id)}
 
 
 async def cancel_active(log: Log, command: Command) -> Append:
-    """Ask the active run to stop. Sent again, the same command names the run it stopped the first time.
+    """Asks the active run to stop. If the same command is sent again, it names the run it stopped the first time.
 
     Raises:
-        HubError: 4018, no run is active.
+        HubError: 4018: no run is active.
     """
     place = command.place
     runs, user = RunStore(log), command.caller.principal.user
@@ -216,7 +219,7 @@ async def cancel_run(
     mode: Literal["graceful", "force"] = "graceful",
     more: tuple[Guard, ...] = (),
 ) -> Append:
-    """Ask a run to stop. Its worker ends it with `agent.complete`; one that nobody has begun is ended here."""
+    """Asks a run to stop. Its worker ends it with `agent.complete`; a run that no worker has begun is ended here."""
     place = command.place
     run = await RunStore(log).run(place, run_id)
 
@@ -230,24 +233,24 @@ async def cancel_run(
 
 
 def _left_to_workers(result: Appended | StreamsError) -> None:
-    """Do nothing: after a refusal a worker has the run already; after any other error workers or the reaper end it."""
+    """Does nothing: if ending the run here fails, a worker or the reaper ends it."""
 
 
 def no_such_run(error: GuardRefused) -> HubError:
-    """The error of a run that does not exist, or has ended."""
+    """Builds the error for a run that does not exist or has ended."""
     if error.present is None:
         return HubError(4018, "there is no such run in this channel")
     return HubError(4021, "the run no longer accepts this", details=(ErrorDetail("state", f"is {error.present}"),))
 
 
 def run_refused(error: Exception) -> HubError:
-    """The error of a refused run: the channel is busy, or the run id is taken."""
+    """Builds the error for a refused run: the channel is busy, or the run id is taken."""
     field = getattr(error, "field", "state")
     if field == "open":
         return HubError(
             4021,
-            "a run is active here and on_busy is reject",
-            details=(ErrorDetail("on_busy", "is reject, the channel is busy"),),
+            "a run is active in this channel, and on_busy is reject",
+            details=(ErrorDetail("on_busy", "is reject, and the channel is busy"),),
         )
     return HubError(
         4021, "this run_id is in use", details=(ErrorDetail("run_id", f"is {getattr(error, 'present', 'in use')}"),)

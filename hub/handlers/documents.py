@@ -1,4 +1,4 @@
-"""document.*: patches on the version they were made for, opaque updates, cursors."""
+"""`document.*`: JSON patches against a version, opaque updates, and cursors."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from streams.events.documents import DocumentCursor, DocumentUpdate
 from streams.json_bytes import to_json
 
 WORK_PER_COST: Final = 4_000
-"""Work of a patch that costs as much as one more update, refused or not. A user may send one of the largest a second."""
+"""Work of a patch, refused or not, that is charged like one more update. A user may send one of the largest patches per second."""
 
 
 class DocumentCommands:
-    """Shared documents."""
+    """Commands on shared documents."""
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
         self._conversations = Conversations(node)
 
     async def update(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """The first update fixes the mode; a patch applies to the version it names, compared in the append script."""
+        """Stores an update. The first one fixes the mode; the append script compares the version that a patch is for."""
         payload, place = cast("DocumentUpdate", command.payload), command.place
         mode = "opaque" if payload.patch is None else "json"
         checks = [("mode", "free_or", mode)]
@@ -45,7 +45,7 @@ class DocumentCommands:
         return Append(draft, lambda appended: {"version": appended.results[0]}, _stale)
 
     def _try(self, document: Document, command: Command) -> None:
-        """Try the patch, and charge its work.
+        """Applies the patch on trial, and charges its work.
 
         Raises:
             HubError: 4005.
@@ -60,11 +60,7 @@ class DocumentCommands:
             self._node.charge(command.caller.principal, "document", work.done / WORK_PER_COST)
 
     def cursor(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Told to everybody who has the document open, until the sender's connection leaves it.
-
-        Raises:
-            HubError: 4021, the caller does not follow the document.
-        """
+        """Sends a user's cursor to everybody who follows the document."""
         require_followed(command, connection).cursor_moved(command.place.wire)
         payload, caller = cast("DocumentCursor", command.payload), command.caller
         data = payload.model_dump(mode="json", exclude_unset=True)
@@ -78,4 +74,6 @@ def _stale(error: GuardRefused) -> HubError:
             4021, "the document is in the other mode", details=(ErrorDetail("mode", f"is {error.present}"),)
         )
     problem = ErrorDetail("version", f"is {error.present or 0}")
-    return HubError(4021, "the document has a newer version: rebase on the one in details", details=(problem,))
+    return HubError(
+        4021, "the document has a newer version, given in details; rebase your patch on it", details=(problem,)
+    )

@@ -1,4 +1,4 @@
-"""file.*: requesting an upload, sending its bytes, and reading the file."""
+"""`file.*`: requests an upload, receives its bytes, and gives access to the file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ChunkReply = Callable[[ChunkTaken | Exception], None]
 
 
 class FileCommands:
-    """Uploads and downloads. Chunks are answered from their upload's queue, so that nothing else waits for them."""
+    """Commands on uploads and files. Chunks are queued and answered per upload, so that no other command waits for them."""
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
@@ -51,7 +51,7 @@ class FileCommands:
         return uploads
 
     async def request(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Store the request, and authorise its bytes."""
+        """Stores the request for an upload, and authorises sending its bytes."""
         payload = cast("FileUploadRequest", command.payload)
         with _StoreErrors():
             answer, appended = await self._uploads.request(
@@ -66,21 +66,21 @@ class FileCommands:
         return Reply("file.upload.authorized", to_json(answer))
 
     async def sign(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """The URLs of further parts."""
+        """Signs the URLs of further parts."""
         payload = cast("FileUploadSign", command.payload)
         with _StoreErrors():
             answer = await self._uploads.sign(command.place, payload, command.caller, self._origin(command.caller))
         return Reply("file.upload.authorized", to_json(answer))
 
     async def status(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """The parts that are there, and fresh URLs for the rest."""
+        """Returns the parts that have arrived, and fresh URLs for the rest."""
         payload = cast("FileUploadStatus", command.payload)
         with _StoreErrors():
             answer = await self._uploads.status(command.place, payload, command.caller, self._origin(command.caller))
         return Reply("file.upload.authorized", to_json(answer))
 
     def chunk(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A piece of a file; answered when it is taken."""
+        """Receives a chunk of a file; the reply follows when it is stored."""
         if connection is None:
             raise HubError(4005, "chunks need a WebSocket")
         payload = cast("FileChunk", command.payload)
@@ -91,7 +91,7 @@ class FileCommands:
         return Nothing()
 
     def binary(self, connection: ClientConnection, data: bytes) -> bool:
-        """A piece of a file as a binary message; false when this client may not send any."""
+        """Receives a chunk of a file as a binary message; returns False if this client may not send any."""
         caller = connection.session.caller
         if caller is None or "binary_chunks" not in caller.capabilities:
             return False
@@ -108,7 +108,7 @@ class FileCommands:
         return True
 
     async def progress(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """The bytes the uploader has sent, told to everybody who follows the channel."""
+        """Sends the number of bytes uploaded so far to everybody who follows the channel."""
         payload = cast("FileUploadProgress", command.payload)
         upload = await self._uploads.admit(command.place, payload.upload_id, command.caller.principal.user)
         await self._uploads.records.move(upload, UploadState.UPLOADING)
@@ -116,15 +116,15 @@ class FileCommands:
         return Append(command.draft(data=progress_json(upload, payload.sent, UploadState.UPLOADING)))
 
     async def complete(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Have the upload verified by workers, who end it with an event.
+        """Has the upload verified by workers, who end it with an event.
 
         Raises:
-            HubError: 4003, 4018, 4021 (bytes are missing), 4022.
+            HubError: 4003; 4018; 4021: bytes are missing; 4022.
         """
         upload_id = cast("FileUploadComplete", command.payload).upload_id
         upload = own(await self._uploads.records.read(command.place, upload_id), command.caller.principal.user)
         streamed = ""
-        if upload.state in OPEN:  # else the guard decides, so that a repeated command gets its first answer
+        if upload.state in OPEN:  # otherwise the guard decides, so that a repeated command gets its first answer
             not_expired(upload, self._node.clock.now())
             with _StoreErrors():
                 streamed = await self._finish_socket(upload)
@@ -132,10 +132,10 @@ class FileCommands:
         return Append(command.draft(guards=(_guard(upload, UploadState.VERIFYING, sets),)), refused=_refused)
 
     async def cancel(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Give an upload up; workers remove what arrived, then say so with an event.
+        """Cancels an upload; workers remove the bytes that arrived, then store an event.
 
         Raises:
-            HubError: 4003 unless it is the caller's, or the caller may manage the channel; 4018.
+            HubError: 4003 unless the caller requested it or may manage the channel; 4018.
         """
         payload, caller = cast("FileUploadCancel", command.payload), command.caller
         found = await self._uploads.records.read(command.place, payload.upload_id)
@@ -151,10 +151,10 @@ class FileCommands:
         return Append(command.draft(guards=(_guard(upload, UploadState.FAILING, sets),)), refused=_refused)
 
     async def url(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A short-lived address to read a file by; permission to read the channel was checked with the command.
+        """Returns a short-lived URL of a file. Permission to read the channel was checked before.
 
         Raises:
-            HubError: 4018, 4021 not ready.
+            HubError: 4018; 4021: the file is not ready.
         """
         payload, uploads = cast("FileUrlQuestion", command.payload), self._uploads
         upload = await uploads.records.read(command.place, payload.file_id)
@@ -171,10 +171,12 @@ class FileCommands:
         return Reply("file.url", to_json(answer))
 
     async def _finish_socket(self, upload: UploadRecord) -> str:
-        """Let every chunk of a socket upload arrive in the store; the digest of them all where this node saw them all.
+        """Waits until every chunk of a socket upload is in the store.
+
+        Returns the digest of the whole file if this node received all of its chunks.
 
         Raises:
-            HubError: 4021, bytes are missing.
+            HubError: 4021: bytes are missing.
         """
         if upload.plan.strategy is not Strategy.SOCKET:
             return ""
@@ -187,7 +189,7 @@ class FileCommands:
     def _chunk_reply(
         self, connection: ClientConnection, chunk: Chunk, re: str | None, channel: str | None
     ) -> ChunkReply:
-        """Answers one chunk on its socket. A binary chunk has no id: its answer names the upload."""
+        """Returns the function that answers one chunk. A binary chunk has no id, so its answer names the upload."""
 
         def answer(result: ChunkTaken | Exception) -> None:
             if isinstance(result, ChunkTaken):
@@ -202,13 +204,13 @@ class FileCommands:
         return answer
 
     def _origin(self, caller: Caller) -> str:
-        """The beginning of URLs to this hub: its public address, or the one the caller used."""
+        """Returns the first part of URLs to this hub: its public address, or the one the caller used."""
         settings = self._node.settings
         return settings.public_origin or caller.origin or f"http://{settings.host}:{settings.port}"
 
 
 class _StoreErrors:
-    """Turns a store that does not answer into 4013 for the client, and an upload that the store no longer has into 4022."""
+    """Turns errors of the store into errors for the client: 4013 if it is unreachable, 4022 if it lacks the upload."""
 
     def __enter__(self) -> None:
         return None

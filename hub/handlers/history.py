@@ -1,4 +1,4 @@
-"""A page of a channel's history, over the socket and over HTTP alike (docs/protocol.md#channels)."""
+"""A page of a channel's history, for the socket and for HTTP (docs/protocol.md#channels)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS, Replay
 from streams.times import milliseconds_of_text
 
 SCAN_EVENTS_MAX: Final = 10_000
-"""Events one page may pass over to find those of the wanted types; beyond it the page ends early with a `next`."""
+"""Maximum events read for one page in search of the wanted types; then the page ends early, with a `next`."""
 PAGE_BYTES_MAX: Final = 4_194_304
-"""Payloads in one page; the event that goes over it is the last, and `next` says where to go on. A thousand events of chat have a
-tenth of it; a thousand of the largest would be 512 MB in one answer."""
+"""Maximum bytes of payloads in one page; the event that exceeds it is the last one, and `next` continues after it. A thousand
+chat events take a tenth of it; a thousand events of the largest size would make an answer of 512 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryQuery:
-    """A question for history. `after` and `before` exclude each other; times are inclusive milliseconds."""
+    """A query of the history. `after` and `before` exclude each other; times are in milliseconds, inclusive."""
 
     after: str | None = None
     before: str | None = None
@@ -35,7 +35,7 @@ class HistoryQuery:
 
     @classmethod
     def of(cls, payload: ChannelHistory) -> HistoryQuery:
-        """The query in a `channel.history` payload."""
+        """Converts a `channel.history` payload."""
         return cls(
             payload.after,
             payload.before,
@@ -46,27 +46,30 @@ class HistoryQuery:
         )
 
     def wants(self, entry: Entry) -> bool:
-        """True when an event's type is asked for; a trailing `*` matches any ending. A damaged event is never wanted."""
+        """True if the query asks for an event of this type; a trailing `*` matches any ending.
+
+        A damaged event never matches.
+        """
         if entry.is_damaged or not self.types:
             return not entry.is_damaged
         name = entry.type.decode()
         return any(name.startswith(t[:-1]) if t.endswith("*") else name == t for t in self.types)
 
     def is_full(self, found: Sequence[Entry], size_bytes: int) -> bool:
-        """True when the page ends here."""
+        """True if the page ends here."""
         return len(found) == self.limit or size_bytes >= PAGE_BYTES_MAX
 
     def read_count(self, found: Sequence[Entry]) -> int:
-        """The number of events to ask the log for: no more than are wanted, where every one is."""
+        """Returns how many events to read from the log: only as many as are still missing, if every type is wanted."""
         return PAGE_EVENTS if self.types else min(PAGE_EVENTS, self.limit - len(found))
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Events oldest first, in either direction. `next` is the cursor of the following page in the direction asked.
+    """Events, always oldest first. `next` is the cursor of the following page in the direction of the query.
 
     Attributes:
-        excess: reads of the log beyond the one that the command's own cost pays for.
+        excess: further reads of the log, beyond the first one that the command's own cost covers.
     """
 
     events: list[Entry]
@@ -75,7 +78,7 @@ class Page:
     excess: float = 0.0
 
     def to_json(self, channel: Channel) -> bytes:
-        """The page as the wire writes it; the events are the stored bytes."""
+        """Returns the page as JSON; the events are the stored bytes."""
         wire = channel.wire.encode()
         rest = to_json({"next": self.next, "gap": gap_json(self.gap)})[1:]
         return b'{"events":[%b],%b' % (b",".join(entry.wire(wire) for entry in self.events), rest)
@@ -83,7 +86,7 @@ class Page:
 
 @dataclass(slots=True)
 class _Read:
-    """The events read for a page, and their bytes."""
+    """The events read for a page, and their total size in bytes."""
 
     count: int = 0
     size_bytes: int = 0
@@ -94,7 +97,7 @@ class _Read:
 
 
 async def read_history(replay: Replay, channel: Channel, query: HistoryQuery) -> Page:
-    """One page of the kept events.
+    """Reads one page of stored events.
 
     Raises:
         LogUnavailable: Redis is unreachable.
@@ -149,7 +152,7 @@ async def _gap_before(replay: Replay, channel: Channel, after: str | None) -> Ga
 
 
 def _trimmed_before(oldest: Entry | None) -> Gap | None:
-    """The gap before the oldest kept event: a client that reads from the beginning must not take it for the first."""
+    """Returns the gap before the oldest stored event, so that readers do not take it for the channel's first one."""
     return Gap(GapReason.TRIMMED, 1, oldest.seq - 1) if oldest is not None and oldest.seq > 1 else None
 
 
@@ -186,7 +189,7 @@ async def _backwards(replay: Replay, channel: Channel, query: HistoryQuery, read
 
 
 def _damaged_at(entry: Entry) -> Gap | None:
-    """The gap in place of an event that does not match its checksum, which is never shown."""
+    """Returns the gap that replaces an event whose checksum does not match; such an event is never shown."""
     return Gap(GapReason.TRIMMED, entry.seq, entry.seq) if entry.is_damaged else None
 
 

@@ -1,4 +1,4 @@
-"""The handler of each event, in one table; a test compares it with the catalogue."""
+"""The table of handlers, one for each event type; a test compares it with the catalogue."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ EVENT_HANDLERS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
         "document.cursor": (DocumentCommands, "cursor"),
     }
 )
-"""Event type → the class and method that decide."""
+"""Event type → the class and method that handle it."""
 
 
 def build_handlers(node: NodePort, table: Mapping[str, tuple[type, str]]) -> tuple[dict[str, Handler], BinaryTaker]:
-    """The method of each type, on one instance of each class; and the one that takes binary messages."""
+    """Returns the handler of each event type, with one instance per class, and the handler of binary messages."""
     instances = {family: family(node) for family, _ in table.values()}
     handlers = {name: getattr(instances[family], method) for name, (family, method) in table.items()}
     return handlers, instances[FileCommands].binary

@@ -1,4 +1,4 @@
-"""team.*: activities of a team, the status of its members, and people's notices."""
+"""`team.*` and `user.*`: activities and members' status of a team, and notices in a user's inbox."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from streams.records.presence import VISIT_S, MemberStatus, PresenceChange, Pres
 from streams.times import milliseconds_of_text
 
 CLOCK_SLACK_MS: Final = 5_000
-"""A client that computes `until` by a clock a little ahead of ours is not refused."""
+"""Tolerance in seconds for `until`, since a client's clock may be slightly ahead of ours."""
 
 
 class TeamCommands:
-    """Teams and inboxes."""
+    """Commands on teams and inboxes."""
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
         self._conversations = Conversations(node)
 
     def store(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """An activity or a notice, as it was sent."""
+        """Stores an activity or a notice as it was sent."""
         return Append(command.draft())
 
     async def presence(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """A member's status: until the last device leaves the team, or for some minutes when it is set over HTTP.
+        """Sets a member's status: until their last device leaves the team or, if set over HTTP, until the given time.
 
         Raises:
-            HubError: 4021, the caller does not follow the channel; 4005, over HTTP without a near `until`; 4013.
+            HubError: 4021: the caller does not follow the channel; 4005: over HTTP, `until` is missing or too late; 4013.
         """
         rest = cast("TeamPresenceUpdate", command.payload).model_dump(mode="json", exclude_unset=True)
         until_ms = milliseconds_of_text(rest["until"]) if rest.get("until") else 0
@@ -49,17 +49,17 @@ class TeamCommands:
         if not 0 < until_ms <= now_ms + VISIT_S * 1000 + CLOCK_SLACK_MS:
             details = (ErrorDetail("until", f"must be a time within {VISIT_S // 60} minutes"),)
             raise HubError(
-                4005, "a status set over HTTP must end within the next minutes; details say how many", details=details
+                4005, "a status set over HTTP must end within minutes; details give the limit", details=details
             )
         visit = PresenceChange("visit", command.place, "", command.caller.principal.user, status.kept)
         await PresenceStore(self._node.log).apply(self._node.name, [visit])
         return Reply("ack", b"{}")
 
     async def read(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Notices in the caller's own inbox were read.
+        """Marks notices in the caller's own inbox as read.
 
         Raises:
-            HubError: 4003, somebody else's inbox.
+            HubError: 4003: the inbox of another user.
         """
         principal, place = command.caller.principal, command.place
         if place != Channel(principal.tenant, Kind.USER, principal.user):

@@ -1,4 +1,4 @@
-"""tool.call.response: a person's answer to an agent's question. The first valid one wins."""
+"""`tool.call.response`: a person's answer to an agent's question. The first valid answer wins."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from streams.records.runs import RequestView, answering
 
 
 class ToolCommands:
-    """Answers."""
+    """Commands that answer questions of agents."""
 
     def __init__(self, node: NodePort) -> None:
         self._node = node
 
     async def response(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Answer a question. Only our own record of it counts, never the client's word for it."""
+        """Answers a question. The stored question is what counts, never the client's description of it."""
         payload, place = cast("ToolCallResponse", command.payload), command.place
         request = await RunStore(self._node.log).request(place, payload.request_id)
         if request is None:

@@ -1,4 +1,7 @@
-"""HTTP over the same commands and the same log: append, pages, long polls, state, presence (docs/protocol.md#http)."""
+"""The HTTP API, on the same commands and log as the socket: append, history, long polls, state and presence.
+
+docs/protocol.md#http describes it.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +45,14 @@ async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key
         raise HubError(4005, "Idempotency-Key must be 1 to 64 of A-Z a-z 0-9 _ . : -")
     event = known_event(kind)
     if event.lane is Lane.CONNECTION or not event.kinds:
-        raise HubError(4005, f"{kind} can be sent over a socket only")
+        raise HubError(4005, f"{kind} can only be sent over a WebSocket")
     limit(hub, caller, event.rate)
     return check_command(event, ClientMessage(kind, key, channel, payload), caller)
 
 
 @router.post("/v1/channels/{channel}/events", status_code=201)
 async def append(request: Request, channel: str, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
-    """Append an event. A repeat of the key with the same body is answered again and stores nothing."""
+    """Appends an event. Repeating a request with the same key and body returns the same answer and stores nothing."""
     hub, caller = await caller_of(request)
     command = await _command(request, hub, channel, caller, idempotency_key)
     outcome, appended = await hub.execute(command)
@@ -57,7 +60,7 @@ async def append(request: Request, channel: str, idempotency_key: Annotated[str 
         body = stored_payload(command.event, outcome, appended)
         return Response(body, 200 if appended.is_duplicate else 201, media_type="application/json")
     body = outcome.data if isinstance(outcome, Reply) else b"{}"
-    is_new = command.event.is_stored and json.loads(body).get("duplicate") is False  # stored, with an answer of its own
+    is_new = command.event.is_stored and json.loads(body).get("duplicate") is False  # stored by this request
     return Response(body, 201 if is_new else 200, media_type="application/json")
 
 
@@ -83,7 +86,7 @@ async def events(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     wait_ms: Annotated[int, Query(ge=0, le=MAX_WAIT_MS)] = 0,
 ) -> Response:
-    """A page of events; with `wait_ms` and `after` it waits for the first one when there is none yet."""
+    """Returns a page of events. With `wait_ms` and `after` it waits for the first event if there is none yet."""
     hub, caller = await caller_of(request)
     place = await readable_channel(hub, caller, channel)
     wanted = types.split(",") if types else None
@@ -96,10 +99,10 @@ async def events(
 
 
 async def _wait(hub: Hub, caller: Caller, place: Channel, query: HistoryQuery, timeout_s: float) -> Page:
-    """Wait for the page to have an event; after `timeout_s` return it as it is.
+    """Waits until the page has an event, and after `timeout_s` returns it as it is.
 
-    It is read once the subscription stands, so that nothing falls between, and again for every event that arrives, which may
-    not be of the requested types.
+    The page is read once the subscription is in place, so that no event is missed in between, and again for each
+    event that arrives, since that may not be of a requested type.
     """
     deadline, is_due, page = hub.clock.monotonic() + timeout_s, True, Page([], None, None)
     async with open_stream(hub, caller, SubscribeRequest(place, Cursor(LIVE), wants_state=False)) as transport:
@@ -113,13 +116,13 @@ async def _wait(hub: Hub, caller: Caller, place: Channel, query: HistoryQuery, t
 
 
 def _is_empty(page: Page) -> bool:
-    """True with no event, no gap to report, and nothing left to search."""
+    """True if there is no event, no gap to report, and nothing left to search."""
     return not page.events and page.gap is None and page.next is None
 
 
 @router.get("/v1/channels/{channel}/state")
 async def state(request: Request, channel: str, at: str | None = None) -> Response:
-    """The channel's state now, or as of an event ID or an RFC 3339 time."""
+    """Returns the channel's state, now or as of an event id or an RFC 3339 time."""
     hub, caller = await caller_of(request)
     place = await readable_channel(hub, caller, channel)
     look = await hub.log.look(place)
@@ -132,7 +135,7 @@ async def state(request: Request, channel: str, at: str | None = None) -> Respon
 
 @router.get("/v1/channels/{channel}/presence")
 async def presence(request: Request, channel: str) -> dict[str, Any]:
-    """The people present."""
+    """Lists the users present in the channel."""
     hub, caller = await caller_of(request)
     place = await readable_channel(hub, caller, channel)
     people = await hub.presence.store.people(place, round(hub.clock.now() * 1000))
@@ -143,7 +146,7 @@ async def presence(request: Request, channel: str) -> dict[str, Any]:
 async def send_to_user(
     request: Request, user: str, idempotency_key: Annotated[str | None, Header()] = None
 ) -> Response:
-    """Append to a person's inbox; the token must allow `manage` on `user:*`."""
+    """Appends an event to a user's inbox; the token must allow `manage` on `user:*`."""
     _, caller = await caller_of(request)
     if not caller.principal.grants.covers("user:*", "manage"):
         raise HubError(4003, "your token does not allow manage on user:*")
@@ -152,7 +155,7 @@ async def send_to_user(
 
 @router.post("/v1/revocations", status_code=201)
 async def revoke(request: Request) -> dict[str, Any]:
-    """Revoke a token by its `jti`, or all of a person's issued up to now by `sub`; the token must allow `*` on `*`."""
+    """Revokes a token by its `jti`, or all tokens of a user issued so far by `sub`; the token must allow `*` on `*`."""
     hub, caller = await caller_of(request)
     limit(hub, caller, "command")
     body = await read_body(request, hub.settings.message_size_limit_bytes)

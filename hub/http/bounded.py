@@ -1,8 +1,8 @@
-"""Uvicorn's HTTP protocol with bounds: on the time a head and a body may take, on their size, on connections.
+"""Uvicorn's HTTP protocol with limits: on the time for a head and a body, on their size, and on the number of connections.
 
-Uvicorn waits for ever for a slow head and keeps all of it (slowloris), and for the rest of a body whose request it has answered
-already; accepts any number of connections, and a request with two hosts; and logs a line for each malformed one, so that anybody
-could fill a disk.
+Without them uvicorn waits without end for a slow head and buffers all of it (slowloris), and for the rest of a body
+whose request was answered already. It accepts any number of connections, and requests with two `Host` headers. It
+also logs a line for each malformed request, so that anybody could fill a disk.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from hub.http.problems import LINGER_BYTES, LINGER_S, PROBLEM_TYPE, problem_docu
 from hub.websocket.protocol import send_at_once
 
 HEAD_BYTES_MAX: Final = 65_536
-"""A token of 8 KiB, cookies of other applications of the same host, and room. Checked after each read of the socket."""
+"""Maximum bytes of a head: a token of 8 KiB, cookies of other applications on the host, and some room. Checked after each read."""
 BODY_GRACE_S: Final = 35.0
-"""The time for a body of any size. Longer than a route waits for one of its own (30 s), so that its answer comes first."""
+"""Seconds allowed for a body of any size. More than the 30 s a route waits for its body, so that the route's answer comes first."""
 BODY_PACE_BYTES_PER_S: Final = 16_384
-"""The pace a large body must keep on the whole: a part of 8 MiB has nine minutes."""
+"""Minimum average bytes per second of a large body: a part of 8 MiB may take nine minutes."""
 _FAULTS_ONLY: Final = logging.getLogger("uvicorn.error.requests")
 _FAULTS_ONLY.setLevel(logging.ERROR)
 
 
 @dataclass(slots=True)
 class HttpBounds:
-    """The bounds of one node's HTTP connections, and the counts they are held against.
+    """The limits on one node's HTTP connections, and the counts they apply to.
 
     Attributes:
-        head_timeout_s: until the head of a request has arrived.
-        drain_s: from the start of a shutdown until connections are cut.
-        waiting_max: connections that have not sent a head yet, or were upgraded since.
-        plain_max: connections with a plain request, from its head until they end.
-        plain_by_address_max: of them from one address; `proxies` are not counted.
+        head_timeout_s: seconds for the head of a request to arrive.
+        drain_s: seconds from the start of a shutdown until connections are cut.
+        waiting_max: maximum connections that have not sent a head yet or were upgraded.
+        plain_max: maximum connections with a plain HTTP request, counted from its head until they close.
+        plain_by_address_max: the same per client address; `proxies` are not counted.
     """
 
     head_timeout_s: float = 10.0
@@ -56,19 +56,19 @@ class HttpBounds:
     plain_by_address: Counter[str] = field(default_factory=Counter)
 
     def enter(self, host: str) -> bool:
-        """Count a connection as plain; false when there are too many."""
+        """Counts a connection as plain HTTP; returns False if there are too many."""
         is_proxy = not host or is_within(host, self.proxies)
         address = address_of((host, 0), {})
         is_over = self.plain_count >= self.plain_max
         if is_over or (not is_proxy and self.plain_by_address[address] >= self.plain_by_address_max):
-            self.plain_by_address += Counter()  # drops the zero that the look-up left behind
+            self.plain_by_address += Counter()  # removes the entries that are zero
             return False
         self.plain_count += 1
         self.plain_by_address[address] += 1
         return True
 
     def leave(self, host: str) -> None:
-        """Stop counting a plain connection."""
+        """Stops counting a plain HTTP connection."""
         address = address_of((host, 0), {})
         self.plain_count -= 1
         self.plain_by_address[address] -= 1
@@ -77,7 +77,7 @@ class HttpBounds:
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One connection until it is upgraded or gone."""
+    """One connection, until it is upgraded or closed."""
 
     bounds: ClassVar[HttpBounds] = HttpBounds()
 
@@ -91,18 +91,18 @@ class BoundedHttp(HttpToolsProtocol):
         self._body_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Start waiting for the first head."""
+        """Starts the timer for the first head."""
         super().connection_made(transport)
         if self.bounds.waiting_count >= self.bounds.waiting_max:
             transport.abort()
             return
-        send_at_once(transport)  # a head and its body are two writes
+        send_at_once(transport)  # uvicorn writes the head and the body of an answer separately
         self._is_waiting = True
         self.bounds.waiting_count += 1
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; a head that has grown too large ends the connection, and so does a body that nobody reads."""
+        """Passes data to the parser, and cuts the connection if the head or an unread body has grown too large."""
         self._head_bytes += len(data)
         is_unread = self._is_body_due and self.cycle.response_complete
         super().data_received(data)
@@ -114,13 +114,16 @@ class BoundedHttp(HttpToolsProtocol):
                 self.transport.abort()
 
     def on_message_begin(self) -> None:
-        """Start waiting for the head of the next request."""
+        """Starts the timer for the head of the next request."""
         super().on_message_begin()
         self._head_bytes = 0
         self._expect_head()
 
     def on_headers_complete(self) -> None:
-        """Stop waiting. A head without exactly one host is malformed (RFC 9112 section 3.2): the parser answers 400."""
+        """Stops the head's timer.
+
+        A head without exactly one `Host` is malformed (RFC 9112 section 3.2) and answered 400.
+        """
         self._stop_waiting()
         if self.parser.get_http_version() == "1.1" and sum(name == b"host" for name, _ in self.headers) != 1:
             raise ValueError("a request must name exactly one host")
@@ -135,7 +138,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.app = served
 
     def on_message_complete(self) -> None:
-        """The body has arrived. If it was answered before that, the wait for the next request begins only now."""
+        """Handles the end of a body. If the answer was sent before, the keep-alive timer starts only now."""
         self._is_body_due = False
         self._stop_body_timer()
         super().on_message_complete()
@@ -145,26 +148,29 @@ class BoundedHttp(HttpToolsProtocol):
             )
 
     def on_response_complete(self) -> None:
-        """Answered. A body that is still on its way is read and thrown away for a moment, then the connection ends."""
+        """Handles the end of an answer.
+
+        If the body is still arriving, it is read and discarded briefly, then the connection ends.
+        """
         super().on_response_complete()
         if self._is_body_due and not self.transport.is_closing():
             self._stop_body_timer()
             self._body_timer = self.loop.call_later(LINGER_S, self._too_slow)
 
     def handle_websocket_upgrade(self) -> None:
-        """The socket is another protocol's from here on."""
+        """Stops counting the connection, which another protocol now handles."""
         self._forget()
         super().handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting and counting."""
+        """Stops the timers and the counting."""
         self._stop_waiting()
         self._stop_body_timer()
         self._forget()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Let the answer under way end within the drain; then the connection is cut, however slowly its peer reads."""
+        """Lets the current answer finish, but cuts the connection after `drain_s`, however slowly its peer reads."""
         super().shutdown()
         if not self.transport.is_closing():
             self.loop.call_later(self.bounds.drain_s, self.transport.abort)
@@ -174,7 +180,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_timer = self.loop.call_later(self.bounds.head_timeout_s, self._too_slow)
 
     def _expect_body(self) -> None:
-        """One deadline for the whole body, which data that arrives does not move."""
+        """Starts one timer for the whole body; arriving data does not extend it."""
         sizes = [value for name, value in self.headers if name == b"content-length"]
         size_bytes = int(sizes[0]) if sizes and sizes[0].isdigit() else 0
         self._is_body_due, self._unread_bytes = True, 0
@@ -215,7 +221,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the port's signature
-    """Answer a request of a connection too many, and end it."""
+    """Answers a request of a connection over the limit, and closes it."""
     error = HubError(4010, "too many connections; reuse one for several requests, or retry later", retry_after_ms=1_000)
     body = json.dumps(problem_document(error)).encode()
     headers = [
@@ -230,5 +236,5 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: 
 
 
 def bounded_http(bounds: HttpBounds) -> type[BoundedHttp]:
-    """The class to pass as uvicorn's `Config(http=…)`."""
+    """Returns the class to pass to uvicorn as `Config(http=…)`."""
     return type("BoundedHttp", (BoundedHttp,), {"bounds": bounds})

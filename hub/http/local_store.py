@@ -1,4 +1,4 @@
-"""Serves the local store over HTTP by signed addresses. The signature is the permission; no token is read."""
+"""Serves the local store over HTTP with signed URLs. The signature is the permission; no token is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes to send: from `start`, `size` of them."""
+    """The bytes to send: `size` bytes from `start`."""
 
     start: int
     size: int
@@ -27,9 +27,9 @@ class ByteRange:
 
 
 def parse_range(header: str | None, size: int) -> ByteRange | None:
-    """Read a `Range` header for an object of `size` bytes, single ranges only (RFC 9110, 14.2); None for 416.
+    """Parses a `Range` header for an object of `size` bytes, single ranges only (RFC 9110, 14.2); None means 416.
 
-    A header that is not understood, or has several ranges, is ignored, as the RFC allows: the whole is sent.
+    As the RFC allows, a malformed header or one with several ranges is ignored: the whole object is sent.
     """
     match = _RANGE.fullmatch(header or "")
     if match is None or match.group(0) == "bytes=-":
@@ -57,14 +57,14 @@ _SAFE_HEADERS: Final = {
     "Accept-Ranges": "bytes",
     "Cross-Origin-Resource-Policy": "same-site",
 }
-"""An uploaded file never runs in our origin, whatever a browser takes it for."""
+"""Headers that keep an uploaded file from running in the hub's origin, whatever type a browser detects."""
 
 router = APIRouter(prefix=PATH.rstrip("/"), include_in_schema=False)
 
 
 @router.put("/{key:path}")
 async def receive(key: str, request: Request) -> Response:
-    """Carry out a signed PUT. A refusal ends the connection, after the rest of the body was read."""
+    """Carries out a signed PUT. A refusal closes the connection, after the rest of the body was read."""
     try:
         store = _store(request)
         digest = await store.receive(_ticket(store, "PUT", key, request), request.stream())
@@ -76,7 +76,7 @@ async def receive(key: str, request: Request) -> Response:
 
 @router.get("/{key:path}")
 async def serve(key: str, request: Request) -> Response:
-    """Answer a signed GET with the object or a range of it."""
+    """Answers a signed GET with the object or a range of it."""
     try:
         store = _store(request)
         ticket = _ticket(store, "GET", key, request)
@@ -89,10 +89,10 @@ async def serve(key: str, request: Request) -> Response:
 
 
 def _store(request: Request) -> LocalStore:
-    """The node's local store.
+    """Returns the node's local store.
 
     Raises:
-        SignatureRefused: it has none, so nothing was signed for it.
+        SignatureRefused: the node has no local store, so it cannot have signed this URL.
     """
     store = getattr(request.app.state, "local_store", None)
     if not isinstance(store, LocalStore):
@@ -106,7 +106,7 @@ def _ticket(store: LocalStore, method: str, key: str, request: Request) -> Local
 
 
 def _answer(store: LocalStore, ticket: LocalRequest, span: ByteRange | None, size: int) -> Response:
-    """The object, or the requested range of it (RFC 9110, 14)."""
+    """Returns the object, or the requested range of it (RFC 9110, 14)."""
     if span is None:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
     headers = {

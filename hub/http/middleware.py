@@ -1,4 +1,4 @@
-"""Middleware of the whole app: a path prefix, the host names it answers to, headers of every answer (docs/protocol.md#http)."""
+"""Middleware of the whole app: the path prefix, the check of `Host`, and headers of every answer (docs/protocol.md#http)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _FOR_ANY_NAME: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class PathPrefix:
-    """ASGI middleware: takes requests at `prefix` and below as it takes them without, for a proxy that leaves it in the path."""
+    """ASGI middleware that serves the routes below `prefix` too, for a proxy that does not strip it from the path."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self._app, self._prefix = app, prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Note the prefix as the scope's root, beneath which routes are found and from which URLs are made."""
+        """Sets the prefix as the scope's root path, which routing and URL generation use."""
         if scope["type"] in {"http", "websocket"}:
             root = scope.get("root_path", "") + self._prefix
             if scope["path"].startswith(f"{root}/"):
@@ -32,13 +32,13 @@ class PathPrefix:
 
 
 class HostCheck:
-    """ASGI middleware: 403 for a foreign `Host`, on the console's routes or, where the policy says so, on all."""
+    """ASGI middleware that answers 403 for a foreign `Host`: on the console's routes or, if the policy says so, on all."""
 
     def __init__(self, app: ASGIApp, policy: HostPolicy) -> None:
         self._app, self._policy = app, policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Judge one request. Sockets are judged where they are made."""
+        """Checks one request. WebSocket upgrades are checked where they are accepted."""
         if scope["type"] == "http" and self._is_judged(scope):
             host = Headers(scope=scope).get("host", "")
             if not self._policy.allows(host.encode("latin-1")):
@@ -57,13 +57,13 @@ _DEFAULT_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Optio
 
 
 class DefaultHeaders:
-    """ASGI middleware that adds the headers an answer does not have."""
+    """ASGI middleware that adds the default headers that an answer lacks."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and add the headers to its answer."""
+        """Passes the request on, and adds the headers to its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

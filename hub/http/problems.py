@@ -1,4 +1,4 @@
-"""Errors over HTTP: RFC 9457 problem documents with the code and name of the socket's errors."""
+"""Errors over HTTP: RFC 9457 problem documents with the same codes and names as on the socket."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from hub.protocol.replies import log_error
 from streams.errors import StreamsError
 
 LINGER_BYTES: Final = 64 * 1024 * 1024
-"""The most bytes read and thrown away. With less, a refused part (8 MiB and more) would be cut off; more is only traffic."""
+"""Maximum bytes read and discarded. With less, a refused part (8 MiB or more) would be cut off; more would only be traffic."""
 LINGER_S: Final = 10.0
-"""Longest wait for the rest of a body: a body that drips is not waited for."""
+"""Maximum seconds to wait for the rest of a body."""
 
 
 class RefusalResponse(Response):
-    """A response to a request whose body was not read: it answers at once, reads the rest, then ends the connection.
+    """A response to a request whose body was not read: it answers at once, reads the rest, then closes the connection.
 
-    Closing a connection on unread bytes resets it, and a client that sends everything before it reads would meet the reset
-    instead of the answer. Not a StreamingResponse: that one reads the request itself, to notice a disconnect.
+    Closing a connection with unread bytes resets it, and a client that sends everything before it reads would see
+    the reset instead of the answer. Not a StreamingResponse, because that reads the request itself, to notice a
+    disconnect.
     """
 
     def __init__(
@@ -39,7 +40,11 @@ class RefusalResponse(Response):
         self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the port's signature
-        """ASGI. With all of `Content-Length` sent, the client has its answer before the rest of the body is read."""
+        """Sends the response as an ASGI application.
+
+        The answer is complete after `Content-Length` bytes, so the client has it before the rest of its body
+        is read.
+        """
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         with contextlib.suppress(TimeoutError, ClientDisconnect):
@@ -59,20 +64,20 @@ async def _unread(request: Request) -> AsyncIterator[bytes]:
     try:
         async for piece in request.stream():
             yield piece
-    except RuntimeError:  # Starlette's error for a body that was read to its end
+    except RuntimeError:  # Starlette raises this if the body has been read to its end
         return
 
 
 PROBLEM_TYPE: Final = "application/problem+json"
 _WAITS: Final = frozenset({429, 503})
 _WAIT_MS: Final = 1_000
-"""`Retry-After` in the absence of a better figure: other connections and channels end at any time."""
+"""Default `Retry-After`: other connections or channels may end at any time."""
 _OF_STATUS: Final = {401: 4001, 403: 4003, 404: 4018, 413: 4011}
-"""Statuses that the framework answers by itself → codes; others of 400 to 499 are 4005."""
+"""Status that the framework answers by itself → code; other statuses from 400 to 499 are 4005."""
 
 
 def problem_document(error: HubError, status: int | None = None) -> dict[str, object]:
-    """The document of one error; `status` overrides that of its row."""
+    """Builds the document of an error; `status` overrides that of the error's row."""
     payload = error.to_payload()
     del payload["message"]
     head = {"type": "about:blank", "title": error.row.name, "status": status or error.row.http_status}
@@ -80,7 +85,7 @@ def problem_document(error: HubError, status: int | None = None) -> dict[str, ob
 
 
 def problem(error: HubError, request: Request) -> Response:
-    """One error as a response."""
+    """Builds the response for an error."""
     document, status, headers = problem_document(error), error.row.http_status, {}
     if status in _WAITS:
         document.setdefault("retry_after_ms", _WAIT_MS)
@@ -94,7 +99,7 @@ def problem(error: HubError, request: Request) -> Response:
 
 
 def install_problems(app: FastAPI) -> None:
-    """Answer every error of the app as a problem document."""
+    """Makes the app answer every error with a problem document."""
 
     @app.exception_handler(HubError)
     async def refused(request: Request, error: HubError) -> Response:
@@ -117,7 +122,7 @@ def install_problems(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def left(_request: Request, _error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # to nobody: the client went away in the middle of its body
+        return Response(status_code=400)  # nobody receives this: the client disconnected in the middle of its body
 
     @app.exception_handler(Exception)
     async def ours(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""The parts every HTTP route reads from a request: the bearer token, the body, the channel, and their limits."""
+"""Reads what every HTTP route needs from a request: the bearer token, the body and the channel, within their limits."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from streams.channel import Channel
 
 
 def hub_of(request: Request) -> Hub:
-    """Find the node's hub.
+    """Returns the node's hub.
 
     Raises:
-        HubError: 4013, the node is starting or stopping.
+        HubError: 4013: the node is starting or stopping.
     """
     hub = getattr(request.app.state, "hub", None)
     if not isinstance(hub, Hub):
@@ -27,10 +27,10 @@ def hub_of(request: Request) -> Hub:
 
 
 async def caller_of(request: Request) -> tuple[Hub, Caller]:
-    """Find the hub, and authenticate the caller.
+    """Returns the node's hub and the authenticated caller.
 
     Raises:
-        HubError: 4001, 4002, 4019; 4004 when the address fails too often.
+        HubError: 4001, 4002, 4019; 4004: too many failures from this address.
     """
     hub = hub_of(request)
     try:
@@ -41,16 +41,16 @@ async def caller_of(request: Request) -> tuple[Hub, Caller]:
 
 
 def address(request: Request) -> str:
-    """The address a request counts against."""
+    """Returns the client address that the limits of this request count against."""
     client = (request.client.host, request.client.port) if request.client else None
     return hub_of(request).admission.address_of(client, dict(request.headers.raw))
 
 
 async def limit_address(request: Request) -> None:
-    """Limit requests that carry no token by their address.
+    """Limits requests without a token by their address.
 
     Raises:
-        HubError: 4004 with `Retry-After`; 4013, the node is starting or stopping.
+        HubError: 4004 with `Retry-After`; 4013: the node is starting or stopping.
     """
     hub = hub_of(request)
     retry_after_ms = hub.limiter.take(("@address", address(request)), "open", hub.clock.monotonic())
@@ -59,10 +59,10 @@ async def limit_address(request: Request) -> None:
 
 
 def bearer_token(request: Request) -> str:
-    """Read the token of `Authorization: Bearer`.
+    """Returns the token of `Authorization: Bearer`.
 
     Raises:
-        HubError: 4001, there is none.
+        HubError: 4001: there is none.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
@@ -71,14 +71,14 @@ def bearer_token(request: Request) -> str:
 
 
 BODY_TIMEOUT_S: Final = 30.0
-"""1 MB at 280 kbit/s. A slow body holds a task and memory until then."""
+"""Seconds for a body: enough for 1 MB at 280 kbit/s. A slow body occupies a task and memory until then."""
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """Read the whole body, and never more than `limit_bytes`, whatever `Content-Length` says.
+    """Reads the whole body, but never more than `limit_bytes`, whatever `Content-Length` says.
 
     Raises:
-        HubError: 4011, it has more than `limit_bytes`, the rest of which is not read; 4005, it is too slow.
+        HubError: 4011: it is larger; the rest is not read. 4005: it is too slow.
     """
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > limit_bytes:
@@ -106,7 +106,7 @@ def _too_large(limit_bytes: int) -> HubError:
 
 
 def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
-    """Take from the same buckets as the socket.
+    """Takes the cost of a request from the same buckets as commands on a socket.
 
     Raises:
         HubError: 4004 with `Retry-After`.
@@ -120,7 +120,7 @@ def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
 
 
 async def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:
-    """Require that the caller may read the channel, within the history rate.
+    """Returns a channel that the caller may read, after charging the `history` rate.
 
     Raises:
         HubError: 4003, 4004, 4006.

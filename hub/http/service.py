@@ -1,6 +1,6 @@
-"""Routes that need no token of a user: health, readiness, metrics, the documents of the two interfaces, the console, hub.js.
+"""Routes without a user's token: health, readiness, metrics, the AsyncAPI and OpenAPI documents, the console and `hub.js`.
 
-The documents are AsyncAPI for the socket and OpenAPI for HTTP. Each is built once and answered from bytes.
+Each document is encoded once and then served from memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from streams.events import CATALOGUE
 
 router = APIRouter()
 _OPEN: Final = [Depends(limit_address)]
-"""Routes without a token are limited by address; /healthz is not, since a probe that is refused ends the process."""
+"""Routes limited by address. Not /healthz, since an orchestrator would end a process whose probe is refused."""
 PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -44,13 +44,13 @@ _WEB_TYPES: Final = {
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """Answer, which shows that the process lives."""
+    """Answers 200, which shows that the process is alive."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """Report readiness for traffic, with the missing parts if there are any."""
+    """Reports whether the node is ready for traffic and, if not, the reasons."""
     if request.app.state.hub is not None:
         await limit_address(request)
     missing = []
@@ -74,7 +74,7 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics", dependencies=_OPEN)
 async def metrics(request: Request) -> Response:
-    """Prometheus metrics; where HUB_METRICS_TOKEN is set, only with it as `Authorization: Bearer`."""
+    """Returns Prometheus metrics. If HUB_METRICS_TOKEN is set, it is required as `Authorization: Bearer`."""
     hub = hub_of(request)
     wanted = hub.settings.metrics_token
     if wanted is not None and not compare_digest(bearer_token(request).encode(), wanted.encode()):
@@ -89,24 +89,24 @@ async def metrics(request: Request) -> Response:
 _ANY_HOST: Final = "any-host.invalid"
 _ANY_SERVER: Final = f'"host":"{_ANY_HOST}","protocol":"ws"'.encode()
 _HOST_CHARS_MAX: Final = 300
-"""A host name has at most 253 characters; a longer `Host` header names no server."""
+"""Maximum length of a host name; a longer `Host` header cannot name this server."""
 
 
 class EncodedDocument(NamedTuple):
-    """A document as bytes, with the digest its `ETag` is made of."""
+    """A document as bytes, with the digest for its `ETag`."""
 
     body: bytes
     digest: str
 
     @classmethod
     def of(cls, content: object) -> EncodedDocument:
-        """Encode a document. Slow for large ones: call it in a thread."""
+        """Encodes a document. This is slow for large ones: call it in a thread."""
         body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
         return cls(body, sha256(body).hexdigest()[:16])
 
 
 class Documents:
-    """The documents of one app, built at first use in a thread: the schemas of all events cost half a second once."""
+    """The documents of one app, built in a thread when first requested: the schemas of all events take half a second."""
 
     def __init__(self, app: FastAPI, socket_url: str | None) -> None:
         self._app = app
@@ -114,12 +114,12 @@ class Documents:
         self._building: asyncio.Future[tuple[EncodedDocument, EncodedDocument]] | None = None
 
     async def socket(self, host: str, protocol: str) -> EncodedDocument:
-        """The AsyncAPI document, of the configured server or, without one, of the server a request names."""
+        """Returns the AsyncAPI document for the configured server or, without one, for the server that the request names."""
         document = (await self._built())[0]
         return document if self._socket_url else for_server(document, host, protocol)
 
     async def http(self) -> EncodedDocument:
-        """The OpenAPI document."""
+        """Returns the OpenAPI document."""
         return (await self._built())[1]
 
     async def _built(self) -> tuple[EncodedDocument, EncodedDocument]:
@@ -137,7 +137,10 @@ class Documents:
 
 
 def for_server(document: EncodedDocument, host: str, protocol: str) -> EncodedDocument:
-    """Put the server's own name into the AsyncAPI document. A host may be any text a client sent, so it is escaped here."""
+    """Inserts the server's address into the AsyncAPI document.
+
+    `host` may be any text a client sent, so it is escaped here.
+    """
     server = f'"host":{json.dumps(host[:_HOST_CHARS_MAX])},"protocol":"{protocol}"'.encode()
     digest = sha256(document.digest.encode() + server).hexdigest()[:16]
     return EncodedDocument(document.body.replace(_ANY_SERVER, server, 1), digest)
@@ -145,7 +148,7 @@ def for_server(document: EncodedDocument, host: str, protocol: str) -> EncodedDo
 
 @router.get("/asyncapi.json", dependencies=_OPEN)
 async def asyncapi(request: Request) -> Response:
-    """The socket's catalogue as an AsyncAPI 3 document."""
+    """Returns the AsyncAPI 3 document of the socket's messages."""
     hub_of(request)
     protocol = "wss" if request.url.scheme == "https" else "ws"
     return _answer(request, await _documents_of(request).socket(request.url.netloc, protocol))
@@ -153,7 +156,7 @@ async def asyncapi(request: Request) -> Response:
 
 @router.get("/openapi.json", dependencies=_OPEN, include_in_schema=False)
 async def openapi(request: Request) -> Response:
-    """The HTTP routes as an OpenAPI document."""
+    """Returns the OpenAPI document of the HTTP routes."""
     hub_of(request)
     return _answer(request, await _documents_of(request).http())
 
@@ -176,19 +179,19 @@ def _answer(request: Request, document: EncodedDocument) -> Response:
 
 @router.get("/", include_in_schema=False, dependencies=_OPEN)
 async def root() -> Response:
-    """The way to the console, under whatever path the hub is found at."""
+    """Redirects to the console, below the hub's path prefix."""
     return RedirectResponse("console", headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/console", include_in_schema=False, dependencies=_OPEN)
 async def console() -> Response:
-    """The console's page."""
+    """Returns the page of the console."""
     return _file("hub.web", "console.html")
 
 
 @router.get("/console/{name}", include_in_schema=False, dependencies=_OPEN)
 async def console_file(name: str) -> Response:
-    """A file the page loads."""
+    """Returns a file that the page of the console loads."""
     return _file("hub.web", name)
 
 

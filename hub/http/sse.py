@@ -1,7 +1,7 @@
-"""Server-Sent Events: a channel as any browser's EventSource reads it, with our cursor as `Last-Event-ID`.
+"""Server-Sent Events: one channel for a browser's EventSource, with our cursor as `Last-Event-ID`.
 
-The reader behind it, and behind long polls, is a `Connection` without a socket: established by an HTTP request's token and
-subscribed to one channel, so live and replay, limits and gaps are the same; only the bytes go elsewhere.
+Streams and long polls read through a `Connection` without a socket: it is authenticated by the request's token and
+subscribed to one channel. So live events, replay, limits and gaps work as on a socket; only the output differs.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from streams.cursor import LIVE, Cursor, id_order
 from streams.errors import MalformedCursor
 
 HIGH_BYTES: Final = 262_144
-"""Waiting bytes beyond which events stay in the log, like the write mark of a socket."""
+"""High-water mark: with more bytes waiting to be sent, further events stay in the log, as with a socket's write buffer."""
 
 
 class StreamTransport:
-    """Keeps the frames a connection writes until they are taken."""
+    """Buffers the messages that a connection writes until the response sends them."""
 
     def __init__(self) -> None:
         self._waiting: list[bytes] = []
@@ -40,11 +40,11 @@ class StreamTransport:
         self.is_closed = False
 
     def tell_writable(self, on_writable: Callable[[bool], None]) -> None:
-        """Call this with false when too much waits, and with true when it was taken."""
+        """Registers a callback: it is called with False when too much is buffered, and with True once that was taken."""
         self._on_writable = on_writable
 
     def write(self, frames: bytes, /) -> None:
-        """Keep whole frames."""
+        """Buffers complete frames."""
         self._waiting.append(frames)
         self._size_bytes += len(frames)
         self._has_news.set()
@@ -53,25 +53,25 @@ class StreamTransport:
             self._on_writable(False)
 
     def close(self, code: int = 1000, reason: str = "") -> None:  # noqa: ARG002  # the port's signature
-        """Note that no more will come."""
+        """Records that nothing more will be written."""
         self.is_closed = True
         self._has_news.set()
 
     def abort(self) -> None:
-        """Note that no more will come."""
+        """Records that nothing more will be written."""
         self.close()
 
     def trust(self) -> None:
-        """Do nothing: nothing is read here."""
+        """Does nothing: nothing is read here."""
 
     def pause_reading(self) -> None:
-        """Do nothing: nothing is read here."""
+        """Does nothing: nothing is read here."""
 
     def resume_reading(self) -> None:
-        """Do nothing: nothing is read here."""
+        """Does nothing: nothing is read here."""
 
     async def messages(self, timeout_s: float) -> list[bytes] | None:
-        """Take the messages written since, as JSON; empty after `timeout_s` of silence, None after the end."""
+        """Takes the messages buffered so far, as JSON; an empty list after `timeout_s` without any, None after the end."""
         if not self._waiting and not self.is_closed:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -92,10 +92,10 @@ class StreamTransport:
 async def open_stream(
     hub: Hub, caller: Caller, wanted: SubscribeRequest | RefusedChannel
 ) -> AsyncIterator[StreamTransport]:
-    """A connection that follows one channel for as long as the context lasts, or the caller's token.
+    """Opens a connection that follows one channel, until the context exits or the caller's token expires.
 
     Raises:
-        HubError: 4004 or 4010, too many connections; 4015, the user has as many streams as a socket may follow channels.
+        HubError: 4004 or 4010: too many connections; 4015: the user has as many streams as a socket may follow channels.
     """
     whose = (caller.principal.tenant, caller.principal.user)
     if hub.streams[whose] >= hub.settings.max_subscriptions:
@@ -116,7 +116,7 @@ async def open_stream(
 
 
 def event_id(message: bytes) -> str | None:
-    """The ID of a stored event; None for replies and signals."""
+    """Returns the id of a stored event; None for replies and signals."""
     if not message.startswith(b'{"id":"'):
         return None
     return message[7 : message.index(b'"', 7)].decode()
@@ -129,7 +129,7 @@ router = APIRouter()
 async def stream(
     request: Request, channel: str, after: str | None = None, last_event_id: Annotated[str | None, Header()] = None
 ) -> StreamingResponse:
-    """Stream events after the cursor given. `Last-Event-ID` wins over `after`: the browser sends it on reconnect."""
+    """Streams events after a cursor. `Last-Event-ID` takes precedence over `after`, since browsers send it on reconnect."""
     hub, caller = await caller_of(request)
     place = await readable_channel(hub, caller, channel)
     cursor = last_event_id or after or LIVE
@@ -141,7 +141,7 @@ async def stream(
     wanted = SubscribeRequest(place, Cursor(cursor), wants_state=False)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     lines = _lines(hub, caller, wanted)
-    first = await anext(lines)  # a refusal can still be answered with its own status here
+    first = await anext(lines)  # until here a refusal can still be answered with its own status
     return StreamingResponse(_go_on(first, lines), media_type="text/event-stream", headers=headers)
 
 
@@ -166,7 +166,7 @@ def _line(message: bytes) -> bytes:
 
 
 def _name(message: bytes) -> bytes:
-    """The SSE event name of a reply, so that a plain `onmessage` receives stored events and signals only."""
+    """Returns the SSE event name of a reply. Events and signals have none, so that `onmessage` receives only those."""
     if not message.startswith(b'{"type":"c'):
         return b""
     name = message[9 : message.index(b'"', 9)]

@@ -1,6 +1,7 @@
-"""Admission of connections: connect limits, failed attempts, and what each connection holds of its tenant's quota. Pure.
+"""Admission of connections: limits on connecting, on failed attempts, and on the connections of a tenant. Pure.
 
-It counts; the caller closes sockets and answers. `charge` alone is called per event, and only where publishing is bounded.
+It only counts; the caller closes sockets and sends answers. Only `charge` runs per event, and only if publishing is
+limited.
 """
 
 from __future__ import annotations
@@ -17,32 +18,31 @@ from streams.envelope import Appended, Draft, Lane
 from streams.errors import StreamsError
 
 PENDING_PER_ADDRESS_MAX: Final = 8_000
-"""Sockets of one address that have not authenticated: four fifths of what a node takes by default. Smaller hurts everybody
-behind one proxy when a node restarts, since all upgrade before the first says who it is; with more, one address could take
-the whole node for the 10 s a handshake may last."""
+"""Maximum unauthenticated sockets of one address: four fifths of a node's default limit. A smaller value hurts clients behind
+one proxy when a node restarts, since all of them upgrade before the first one authenticates; a larger one lets a single
+address occupy the whole node for the 10 s that a handshake may take."""
 
 PENALTY_CONNECTS: Final = 1_000.0
-"""The price of a socket closed for not listening, in connects of its user: one second's worth by default. After twenty
-of them (the burst) such a user may connect once a second; with less, a flood of reconnects costs more than refusing it saves."""
+"""Charge for a socket that was closed because it ignored refusals, in connects of its user: a second's worth by default. After
+twenty such closes (the burst) the user may connect once a second; with less, the reconnects would cost more than is saved."""
 
 RESERVE_FROM: Final = 0.8
-"""Share of Redis's `maxmemory` from which the rest is a reserve. It also keeps room for what ends runs and uploads."""
+"""Share of Redis's `maxmemory` above which the rest is a reserve. The reserve also leaves room to end runs and uploads."""
 RESERVE_UNTIL: Final = 0.75
 NEAR_BYTES: Final = 64 * 2**20
 """From this far below the reserve on, Redis's memory is looked at more often, and this node's events are counted between two looks:
 as much as a node stores in a second, and more."""
 TENANT_PART: Final = 0.02
-"""Share of `maxmemory` that a tenant may take of the reserve, through each node: a tenth of it."""
+"""Share of `maxmemory` that a tenant may use of the reserve through each node: a tenth of the reserve."""
 _ANYBODY: Final = "@address"
-"""Stands in the place of a tenant; no tenant's name has an `@`."""
+"""Used instead of a tenant in keys; tenant names contain no `@`."""
 
 
 class ConnectLimits:
-    """One node's limits on connecting: polite users behind the same address are let in whatever a neighbour tries.
+    """One node's limits on connecting. Users behind an address are admitted even if others there misbehave.
 
-    A failed handshake counts against its address only, and only failures do. `now` is the limiter's clock.
-
-    Raises, from every method that does: HubError 4004, or 4010 for sockets waiting to authenticate.
+    Only failed handshakes count against an address. `now` is in seconds of the limiter's clock. Methods that
+    refuse raise HubError 4004, or 4010 for too many sockets waiting to authenticate.
     """
 
     def __init__(self, limiter: RateLimiter, pending_per_address_max: int = PENDING_PER_ADDRESS_MAX) -> None:
@@ -51,7 +51,7 @@ class ConnectLimits:
         self._pending: dict[str, int] = {}
 
     def open(self, address: str, now: float) -> None:
-        """Refuse an accepted socket, or count it as waiting until `identified`."""
+        """Refuses an accepted socket, or counts it as waiting until `identified` is called."""
         self._take(address, "address", now, "too many connections from your address; try again later")
         waiting = self._pending.get(address, 0)
         if not self._limiter.is_off and waiting >= self._pending_max:
@@ -63,7 +63,10 @@ class ConnectLimits:
         self._pending[address] = waiting + 1
 
     def identified(self, address: str) -> None:
-        """Stop counting a socket as waiting: it authenticated, failed or left. Once for each `open` that did not raise."""
+        """Stops counting a socket as waiting: it has authenticated, failed or closed.
+
+        Call it once for each successful `open`.
+        """
         waiting = self._pending.get(address, 0) - 1
         if waiting > 0:
             self._pending[address] = waiting
@@ -71,23 +74,23 @@ class ConnectLimits:
             self._pending.pop(address, None)
 
     def admit(self, tenant: str, user: str, now: float) -> None:
-        """Refuse a user who connects too often; the token is good."""
+        """Refuses a user who connects too often. The token has been verified."""
         advice_ms = self._limiter.take((tenant, user), "connect", now)
         if advice_ms is not None:
             raise HubError(4004, "you connect too often; try again later", retry_after_ms=advice_ms, closes=True)
 
     def punish(self, tenant: str, user: str, now: float) -> None:
-        """Delay the next sockets of a user whose socket was closed for not listening, longer each time."""
+        """Delays the next connects of a user whose socket was closed because it ignored refusals, longer each time."""
         advice_ms = self._limiter.take((tenant, user), "connect", now)
         if advice_ms is None or advice_ms < ADVICE_MS_MAX:
             self._limiter.charge((tenant, user), "connect", now, PENALTY_CONNECTS)
 
     def fail(self, address: str, now: float) -> None:
-        """Count a failed authentication; raises 4004 when an address fails too often."""
+        """Counts a failed authentication; raises 4004 if the address fails too often."""
         self._take(address, "auth", now, "too many failed attempts from your address; try again later")
 
     def pending_count(self) -> int:
-        """Sockets that have not authenticated yet."""
+        """The number of sockets that have not authenticated yet."""
         return sum(self._pending.values())
 
     def _take(self, address: str, class_: str, now: float, message: str) -> None:
@@ -99,16 +102,16 @@ class ConnectLimits:
 AUTH_FAILURES: Final = frozenset({4001, 4002, 4019})
 """Codes that count against an address."""
 _WELL_SIGNED: Final = frozenset({4002, 4019})
-"""Of these, the codes of tokens whose signature was good: a client that sends one is not guessing, and must be told what to do."""
+"""Those of them for tokens with a valid signature: such a client is not guessing, and needs to know what to do."""
 
 
 class CountedConnection(Protocol):
-    """A connection, as admission sees it.
+    """A connection, as far as admission needs to know it.
 
     Attributes:
-        address: failures count against it.
-        is_pending: counted as not authenticated yet.
-        held_tenant: the tenant of the quota it uses; None before it authenticated.
+        address: the client address that its failures count against.
+        is_pending: True while it counts as unauthenticated.
+        held_tenant: the tenant whose quota it counts against; None before it authenticated.
     """
 
     address: str
@@ -116,7 +119,7 @@ class CountedConnection(Protocol):
     held_tenant: str | None
 
     def counted(self, *, is_pending: bool, held_tenant: str | None) -> None:
-        """Keep what is counted for it, to be given back when it is gone."""
+        """Stores what was counted for this connection, so that it can be given back when it closes."""
         ...
 
 
@@ -124,11 +127,11 @@ class Admission:
     """Admission of one node's connections.
 
     Args:
-        connects: limits on connecting and failing.
-        quotas: counts by tenant; what has no bound is not counted per event.
+        connects: limits on connecting and on failures.
+        quotas: counts per tenant; events are counted only where a quota limits them.
         origins: the pages that may open sockets.
         monotonic: the limiter's clock.
-        proxies: the networks whose `X-Forwarded-For` is read.
+        proxies: the networks whose `X-Forwarded-For` is trusted.
     """
 
     def __init__(
@@ -148,24 +151,24 @@ class Admission:
         self._was_open = False
 
     def address_of(self, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
-        """The address a request's failures count against."""
+        """Returns the client address that the failures of a request count against."""
         return address_of(client, headers, self._proxies)
 
     def trusts(self, client: tuple[str, int] | None) -> bool:
-        """True if the peer is a proxy whose headers are read."""
+        """True if the peer is a proxy whose headers are trusted."""
         return client is None or is_within(client[0], self._proxies)
 
     def opened(self, connection: CountedConnection) -> None:
-        """Count a socket that has opened and must authenticate.
+        """Counts a new socket that must still authenticate.
 
         Raises:
-            HubError: 4004 or 4010, too many of this address.
+            HubError: 4004 or 4010: too many from this address.
         """
         self._connects.open(connection.address, self._monotonic())
         connection.counted(is_pending=True, held_tenant=None)
 
     def entered(self, connection: CountedConnection, principal: Principal) -> None:
-        """Count a connection that has authenticated, unless there are too many.
+        """Counts a connection that has authenticated, unless there are too many.
 
         Raises:
             HubError: 4004 or 4010.
@@ -176,21 +179,21 @@ class Admission:
         connection.counted(is_pending=False, held_tenant=principal.tenant)
 
     def punish(self, principal: Principal) -> None:
-        """Delay the next connections of a user whose connection is closed for ignoring refusals."""
+        """Delays the next connects of a user whose socket is closed because it ignored refusals."""
         self._connects.punish(principal.tenant, principal.user, self._monotonic())
 
     def left(self, connection: CountedConnection) -> None:
-        """Give back everything a closed connection held."""
+        """Gives back everything that was counted for a closed connection."""
         self._identified(connection)
         if connection.held_tenant is not None:
             self._quotas.close_connection(connection.held_tenant)
         connection.counted(is_pending=False, held_tenant=None)
 
     def refusal(self, address: str, error: HubError) -> HubError:
-        """The answer to a refused token: `error`, or 4004 when the address fails too often.
+        """Returns the answer to a refused token: `error`, or 4004 if the address fails too often.
 
-        A well-signed token that expired or was revoked counts too, and is always answered with its own code: people behind
-        one proxy are told to refresh whatever a neighbour tries.
+        A correctly signed token that has expired or was revoked counts too, but always gets its own code:
+        users behind one proxy must learn that they need a new token, whatever others there do.
         """
         if error.row.code not in AUTH_FAILURES:
             return error
@@ -201,7 +204,7 @@ class Admission:
         return error
 
     def follow(self, tenant: str) -> None:
-        """Count a channel that gets its first subscriber here.
+        """Counts a channel that gets its first subscriber on this node.
 
         Raises:
             HubError: 4015.
@@ -209,11 +212,11 @@ class Admission:
         self._quotas.open_channel(tenant)
 
     def unfollow(self, tenant: str) -> None:
-        """Stop counting a channel that lost its last subscriber here."""
+        """Stops counting a channel that lost its last subscriber on this node."""
         self._quotas.close_channel(tenant)
 
     def charge(self, draft: Draft) -> None:
-        """Charge an event about to be stored; called only while `is_metered`.
+        """Charges an event that is about to be stored; called only while `is_metered`.
 
         Raises:
             HubError: 4004 or 4011.
@@ -227,7 +230,7 @@ class Admission:
         self._quotas.publish(draft.channel.tenant, size_bytes, self._monotonic())
 
     def settle(self, draft: Draft, result: Appended | StreamsError | None) -> None:
-        """Give back the charge of an event that was not stored, or had been stored before; charge for a new channel's keys."""
+        """Refunds an event that was not stored, or had been stored before; charges the keys of a new channel."""
         if draft.lane is not Lane.EVENTS:
             return
         if not isinstance(result, Appended) or result.is_duplicate:
@@ -236,12 +239,10 @@ class Admission:
             self._quotas.begin_channel(draft.channel.tenant)
 
     def look_at_memory(self, used_bytes: int, max_bytes: int) -> bool:
-        """Open the reserve when Redis is nearly full, and close it when there is room: no tenant fills it for the others.
-
-        Between two looks the reserve is opened by what this node stores itself: a flood may fill a small Redis within a second.
+        """Opens the reserve when Redis is nearly full, so that no tenant can fill it for the others, and closes it again.
 
         Returns:
-            true when it was opened or closed since the last look.
+            True if the reserve was opened or closed.
         """
         self._max_bytes, self._left_bytes = max_bytes, int(max_bytes * RESERVE_FROM) - used_bytes
         if max_bytes and self._left_bytes <= 0:
@@ -259,7 +260,7 @@ class Admission:
 
     @property
     def is_reserve_open(self) -> bool:
-        """True while Redis's free memory is a reserve."""
+        """True while Redis's free memory is treated as a reserve."""
         return self._quotas.is_reserve_open
 
     def _identified(self, connection: CountedConnection) -> None:

@@ -1,7 +1,8 @@
-"""A node's limits, quotas and deny-list, kept in step with the other nodes'.
+"""Synchronises a node's limits, quotas and deny-list with the other nodes.
 
-One round about twice a second: report the costs let through, read the others' reports and revocations. No event waits for it.
-It never blocks in Redis, so a half-open socket costs one timeout. Without Redis each node limits alone.
+About twice a second, one round reports the costs this node let through and reads the others' reports and new
+revocations. No event waits for a round. It never blocks inside Redis, so a half-open socket costs one timeout.
+Without Redis each node limits alone.
 """
 
 from __future__ import annotations
@@ -34,25 +35,29 @@ from streams.records.edge import EdgeNews, EdgeRecords, StampedReport
 from streams.redis.calls import Calls
 
 ROUND_S: Final = 0.4
-"""News is at most one round and one round trip old, well inside the second that is promised. Each round costs a node
-0.2 ms of processor time, and 1.5 ms more for each 1,000 users active in it, here or elsewhere (measured)."""
+"""Seconds between rounds. Reports reach a node within one round and one round trip, well within the promised second. A round
+costs 0.2 ms of processor time, plus 1.5 ms per 1,000 users active in it on any node (measured)."""
 
 REDIS_TIMEOUT_S: Final = 2.0
 
 USAGE_ROUNDS: Final = 12
-"""Rounds between two reports of usage for quotas, so that three fall into the life of a report; a change is reported at once."""
+"""Rounds between two usage reports for quotas, so that three arrive before one expires; changes are reported at once."""
 
 _log: Final = logging.getLogger(__name__)
 
 
 class EdgeStore:
-    """Keeps one node's limiter, quotas and deny-list in step with the other nodes'.
+    """Synchronises one node's limiter, quotas and deny-list with the other nodes through Redis.
 
     Args:
-        records: used by this object alone; closed with it.
-        node: this node's name, unlike any other's.
-        deny: kept complete: loaded at start and whenever the connection broke.
-        on_revoked: called with each revocation that is new here, this node's own included.
+        records: the records in Redis; used by this object alone, and closed with it.
+        node: this node's unique name.
+        limiter: this node's rate limits.
+        quotas: this node's counts for quotas.
+        deny: kept complete: loaded at start and again whenever the connection was lost.
+        on_revoked: called with each revocation that is new here, including this node's own.
+        loops: supervises the rounds.
+        now: Unix seconds.
         monotonic: the limiter's clock.
     """
 
@@ -74,7 +79,7 @@ class EdgeStore:
         self._on_revoked = on_revoked
         self._now, self._monotonic = now, monotonic
         self.claims = SessionClaims(monotonic)
-        """Sessions taken over on this node, to be reported to the others."""
+        """Sessions resumed on this node, still to be reported to the others."""
         self._on_claimed: Callable[[SessionClaim], None] = lambda _claim: None
         self._is_loaded = False
         self._round = 0
@@ -83,7 +88,7 @@ class EdgeStore:
         self._loop: Loop | None = None
         self._in_round = asyncio.Lock()
         self._over = asyncio.Event()
-        """Set at the end of the round; the next one has its own."""
+        """Set at the end of the current round; each round has its own event."""
 
     @classmethod
     def connect(
@@ -97,19 +102,19 @@ class EdgeStore:
         prefix: str = "hub",
         loops: Loops | None = None,
     ) -> EdgeStore:
-        """A store with a connection of its own. Nothing is sent before `start`."""
+        """Creates a store with its own connection to Redis. Nothing is sent before `start`."""
         records = EdgeRecords(Calls.at(url, f"hub-edge-{node}", REDIS_TIMEOUT_S), prefix)
         return cls(records, node, limiter=limiter, quotas=quotas, deny=deny, loops=loops)
 
     def listen(self, on_revoked: Callable[[Revocation], None], on_claimed: Callable[[SessionClaim], None]) -> None:
-        """Set the functions called with each revocation that is new here, and with each session taken over on another node."""
+        """Sets the callbacks for each revocation that is new here, and for each session resumed on another node."""
         self._on_revoked, self._on_claimed = on_revoked, on_claimed
 
     async def start(self) -> None:
-        """Load the revocations, then keep in step until `close`.
+        """Loads the revocations, then synchronises until `close`.
 
         Raises:
-            LogUnavailable: they could not be loaded. A node that cannot know who is revoked must not let anybody in.
+            LogUnavailable: they could not be loaded. Without them a node must not accept anybody.
         """
         try:
             await self._sync()
@@ -118,19 +123,21 @@ class EdgeStore:
         self._loop = self._loops.every("edge", self._turn, ROUND_S, retry_max_s=ROUND_S)
 
     async def close(self) -> None:
-        """Stop; costs let through since the last round are not reported."""
+        """Stops; costs since the last round are not reported."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2 * REDIS_TIMEOUT_S), self._in_round:
-                pass  # a round under way is ended
+                pass  # the current round was cancelled
         if self._loop is not None:
             await self._loops.stop(self._loop)
         self._records.close()
 
     async def revoke(self, revocation: Revocation) -> None:
-        """Revoke on every node. When it returns it is stored and holds on this node; on the others within a second.
+        """Revokes on every node.
+
+        On return the revocation is stored and applied here; the other nodes apply it within a second.
 
         Raises:
-            LogUnavailable: Redis is unreachable; the outcome is open and the call may be repeated.
+            LogUnavailable: Redis is unreachable. The revocation may or may not be stored; the call may be repeated.
         """
         try:
             await self._records.revoke(revocation.field, revocation.encode())
@@ -139,14 +146,14 @@ class EdgeStore:
         self._learn([revocation])
 
     async def wait_round(self) -> None:
-        """Wait for a round that begins after this call: reports made before it have then been read here."""
+        """Waits for a round that starts after this call, so that this node has read all reports made before it."""
         seen = self._round
         while self._round < seen + 2:
             await self._over.wait()
 
     @property
     def error(self) -> str | None:
-        """The error of the last round; None when it worked."""
+        """The error of the last round; None if it succeeded."""
         return None if self._loop is None else self._loop.error
 
     async def _turn(self) -> None:
@@ -154,20 +161,20 @@ class EdgeStore:
             async with self._in_round:
                 await self._sync()
         except Exception:
-            self._limiter.drain()  # no longer reported; kept, it would grow for as long as Redis is unreachable
-            self._is_loaded = False  # history may have changed while we were away
+            self._limiter.drain()  # given up unreported: kept, they would grow for as long as Redis is unreachable
+            self._is_loaded = False  # revocations may have been missed while we were disconnected
             raise
         finally:
             asyncio.get_running_loop().call_soon(self._round_over)
 
     def _round_over(self) -> None:
-        """The outcome stands in `error` now."""
+        """Wakes those that wait for the round; its result is in `error`."""
         self._round += 1
         over, self._over = self._over, asyncio.Event()
         over.set()
 
     async def _sync(self) -> None:
-        """One round. Cancelled halfway it leaves a report unsent or unread, which only makes limits a little wider."""
+        """Runs one round. Cancelling it leaves a report unsent or unread, which only makes limits slightly wider."""
         if not self._is_loaded:
             await self._load()
         drained_bytes = self._quotas.drain_bytes()
@@ -186,7 +193,9 @@ class EdgeStore:
             self._quotas.note_total(tenant, total)
         self.claims.set_clock(asked_at, self._monotonic(), news.redis_s)
         await self._read_news(news)
-        self._is_loaded = news.revocation_count >= len(self._deny)  # fewer: flushed, or a replica that was behind
+        self._is_loaded = news.revocation_count >= len(
+            self._deny
+        )  # fewer mean that Redis was flushed, or failed over to a replica that was behind
 
     def _own_reports(self) -> Iterable[RateReport]:
         yield from reports(self._node, self._limiter.drain())
@@ -207,7 +216,7 @@ class EdgeStore:
     def _charge(self, stamped: StampedReport, redis_s: float) -> None:
         try:
             report = decode_report(stamped.data)
-        except ValueError:  # written by another version of the hub: limits are wider, no more
+        except ValueError:  # written by another version of the hub: without it limits are slightly wider
             return
         if report.node == self._node:
             return
@@ -224,7 +233,7 @@ class EdgeStore:
         self._is_loaded = True
 
     async def _tidy(self, stored: dict[str, Revocation], now: float) -> None:
-        """Drop expired entries, and restore those Redis lost: a node remembers every revocation."""
+        """Drops expired entries, and writes back those that Redis lost: every node remembers all revocations."""
         self._deny.forget(now)
         dead = [field for field, entry in stored.items() if entry.until <= now]
         lost = {entry.field: entry.encode() for entry in self._deny if entry.field not in stored}
@@ -238,13 +247,15 @@ class EdgeStore:
 
 def _readable(entries: Iterable[bytes]) -> Iterator[Revocation]:
     for entry in entries:
-        with contextlib.suppress(ValueError, TypeError):  # another version's entry: the node that wrote it knows it
+        with contextlib.suppress(
+            ValueError, TypeError
+        ):  # written by another version of the hub, which applies it itself
             yield decode_revocation(entry)
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The parts of one node's edge. `store.start()` before the first socket, `store.close()` after the last."""
+    """The parts of one node's edge. Call `store.start()` before the first socket, `store.close()` after the last."""
 
     node: str
     limiter: RateLimiter
@@ -262,13 +273,13 @@ def make_edge(
     quota: Quota | None = None,
     loops: Loops | None = None,
 ) -> Edge:
-    """Make the edge of `node`, shared through the Redis at `redis_url`. Nothing is sent before `store.start()`.
+    """Builds the edge of `node`, shared through the Redis at `redis_url`. Nothing is sent before `store.start()`.
 
     Args:
         redis_url: the Redis to share through.
-        node: a name no other node has.
+        node: this node's unique name.
         rates: None switches rate limits off.
-        quota: each tenant's quota; None is unlimited.
+        quota: the quota of each tenant; None means unlimited.
         loops: supervises the rounds.
     """
     limiter = RateLimiter(rates, is_shared=True)

@@ -1,7 +1,10 @@
-"""New channels: the first event or signal in a channel costs keys, so a user begins only so many in a time. Pure.
+"""Limits new channels: the first event or signal in a channel creates keys, so a user may start only so many at a time.
 
-The log tells that a channel was new after it has stored what began it, so a beginning is paid for afterwards. Who is in debt
-is asked before each further one, and only they: what goes to a channel that was written before is never held up.
+Pure.
+
+The log reports that a channel was new only after storing its first event, so the charge comes afterwards and may put
+the user into debt. Only users in debt are checked before each further new channel; writing to an existing channel is
+never delayed.
 """
 
 from __future__ import annotations
@@ -15,14 +18,14 @@ from hub.limits.rates import RateLimiter
 
 CLASS: Final = "channel"
 _DEBTORS_MAX: Final = 10_000
-"""Debtors that are kept; with more, those whose debt is over are forgotten first, then those that were noted first."""
+"""Maximum debtors remembered; beyond it those whose debt is paid are dropped first, then the oldest."""
 
 
 class NewChannels:
-    """One node's debtors.
+    """The users of one node who owe for new channels.
 
     Attributes:
-        has_debtors: true while somebody may be in debt: everybody else's commands pass without a look.
+        has_debtors: True while any user may be in debt; otherwise commands pass without a check.
     """
 
     def __init__(self, limiter: RateLimiter, monotonic: Callable[[], float]) -> None:
@@ -31,7 +34,7 @@ class NewChannels:
         self.has_debtors = False
 
     def note(self, principal: Principal) -> None:
-        """Charge a user for a channel that they began."""
+        """Charges a user for a channel that they started."""
         key, now = (principal.tenant, principal.user), self._monotonic()
         self._limiter.spend(key, CLASS, now, 1.0)
         debt_s = self._limiter.debt_s(key, CLASS, now)
@@ -48,13 +51,13 @@ class NewChannels:
         return (principal.tenant, principal.user) in self._until
 
     def forget_paid(self) -> None:
-        """Forget debts that are over; call it every second or so."""
+        """Drops users whose debt is paid; call it about once a second."""
         now = self._monotonic()
         self._until = {key: until for key, until in self._until.items() if until > now}
         self.has_debtors = bool(self._until)
 
     def refusal(self, principal: Principal) -> HubError | None:
-        """The error of a further new channel; None when the user may begin one."""
+        """Returns the error for a further new channel, or None if the user may start one."""
         key, now = (principal.tenant, principal.user), self._monotonic()
         until = self._until.get(key, 0.0)
         if until <= now:

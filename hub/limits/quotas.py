@@ -14,25 +14,25 @@ from hub.errors import HubError
 from hub.limits.rates import Buckets, RateClass
 
 TENANTS_MAX: Final = 65_536
-"""Tenants kept with their stored bytes, about 10 MB; beyond it those with nothing unreported are forgotten, and known again
-with their next report, half a second after their next event."""
+"""Maximum tenants whose stored bytes are cached, about 10 MB. Beyond it tenants with nothing unreported are dropped; their
+totals are known again half a second after their next event."""
 EVENT_BYTES: Final = 200
-"""Redis's memory for an event beside its payload: its entry, the actor, the id of its command."""
+"""Bytes that Redis needs for an event besides its payload: its entry, the actor, the id of its command."""
 CHANNEL_BYTES: Final = 4_700
-"""Redis's memory for a channel with its first event (measured: 4,694)."""
+"""Bytes that Redis needs for a channel with its first event (measured: 4,694)."""
 REPORT_LIFE_S: Final = 15.0
-"""A node that has not reported for this long counts as dead, and its counts are dropped."""
+"""Seconds without a report after which a node counts as dead and its counts are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """One tenant's quota; None is unlimited.
+    """The quota of one tenant; None means unlimited.
 
     Attributes:
-        connections: sockets open at once, over all nodes.
-        channels: channels subscribed to at once; one open on two nodes counts twice.
-        publishes_per_s: stored events a second, with a burst of ten seconds' worth.
-        bytes_stored: of events, with what Redis needs beside their payload, and of files and uploads under way.
+        connections: maximum open sockets, over all nodes.
+        channels: maximum channels subscribed to at once; a channel open on two nodes counts twice.
+        publishes_per_s: stored events per second, with a burst of ten seconds' worth.
+        bytes_stored: maximum bytes of events, including Redis's overhead, and of files and uploads in progress.
     """
 
     connections: int | None = None
@@ -43,17 +43,17 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class TenantUsage:
-    """The counts a node holds for one tenant now."""
+    """A node's current counts for one tenant."""
 
     connections: int = 0
     channels: int = 0
 
 
 class Quotas:
-    """One node's counts.
+    """The counts of one node.
 
     Args:
-        quota: of every tenant; by default without bounds.
+        quota: the quota of every tenant; unlimited by default.
     """
 
     def __init__(self, quota: Quota | None = None) -> None:
@@ -69,10 +69,10 @@ class Quotas:
         self._remote: dict[str, tuple[float, Mapping[str, TenantUsage]]] = {}
 
     def open_connection(self, tenant: str) -> None:
-        """Count a connection.
+        """Counts a connection.
 
         Raises:
-            HubError: 4010, the tenant has as many as it may; nothing was counted.
+            HubError: 4010: the tenant is at its limit; nothing was counted.
         """
         allowed = self.quota.connections
         if allowed is not None and self._connections[tenant] + self._elsewhere(tenant).connections >= allowed:
@@ -84,10 +84,10 @@ class Quotas:
         _lower(self._connections, tenant)
 
     def open_channel(self, tenant: str) -> None:
-        """Count a channel that got its first local subscriber.
+        """Counts a channel that got its first local subscriber.
 
         Raises:
-            HubError: 4015, the tenant has as many as it may; nothing was counted.
+            HubError: 4015: the tenant is at its limit; nothing was counted.
         """
         allowed = self.quota.channels
         if allowed is not None and self._channels[tenant] + self._elsewhere(tenant).channels >= allowed:
@@ -101,24 +101,26 @@ class Quotas:
         _lower(self._channels, tenant)
 
     def publish(self, tenant: str, size_bytes: int, now: float) -> None:
-        """Count one event about to be stored. `now` is in seconds of any clock that does not go back.
+        """Counts one event about to be stored. `now` is in seconds of a monotonic clock.
 
         Raises:
-            HubError: 4004 over the publish rate, 4011 when the tenant's store is full, or it has had its part of the reserve.
+            HubError: 4004: over the publish rate; 4011: the tenant's storage is full, or it has used its share of the reserve.
         """
         part = self._part_bytes
         if part is not None and self._from_reserve[tenant] + size_bytes > part:
             raise HubError(4011, "storage is nearly full, and your organisation has used its share of the rest")
         allowed = self.quota.bytes_stored
         if allowed is not None and self._bytes_stored[tenant] + size_bytes > allowed:
-            self._bytes_unreported[tenant] += 0  # its total comes with the next report: something may have been removed
+            self._bytes_unreported[tenant] += (
+                0  # requests a new total with the next report: something may have been removed
+            )
             raise HubError(4011, "your organisation's storage is full; remove something first")
         if self._publishes is not None and (advice_ms := self._publishes.take(tenant, now, 1.0)) is not None:
             raise HubError(4004, "your organisation publishes too fast; try again later", retry_after_ms=advice_ms)
         self._count(tenant, size_bytes)
 
     def take_back(self, tenant: str, size_bytes: int) -> None:
-        """Take back the bytes of an event that was not stored."""
+        """Refunds the bytes of an event that was not stored."""
         self._count(tenant, -size_bytes)
 
     def begin_channel(self, tenant: str) -> None:
@@ -132,54 +134,54 @@ class Quotas:
             self.note_stored(tenant, size_bytes)
 
     def open_reserve(self, part_bytes: int) -> None:
-        """From now on Redis's free memory is a reserve, of which each tenant may take this much through this node."""
+        """Treats Redis's free memory as a reserve, of which each tenant may use `part_bytes` through this node."""
         if self._part_bytes is None:
             self._from_reserve.clear()
         self._part_bytes = part_bytes
 
     def close_reserve(self) -> None:
-        """There is room again."""
+        """Ends the reserve: Redis has enough room again."""
         self._part_bytes = None
 
     @property
     def is_reserve_open(self) -> bool:
-        """True while Redis's free memory is a reserve."""
+        """True while Redis's free memory is treated as a reserve."""
         return self._part_bytes is not None
 
     def note_stored(self, tenant: str, size_bytes: int) -> None:
-        """Count bytes stored (or, negative, removed) without a check: finished uploads, deleted channels."""
+        """Counts bytes that were stored (or, if negative, removed) without a check: finished uploads, deleted channels."""
         self._bytes_stored[tenant] += size_bytes
         self._bytes_unreported[tenant] += size_bytes
 
     def is_full(self, tenant: str) -> bool:
-        """True when more is stored than the quota allows."""
+        """True if the tenant stores more than its quota allows."""
         allowed = self.quota.bytes_stored
         return allowed is not None and self._bytes_stored[tenant] > allowed
 
     def usage(self) -> dict[str, TenantUsage]:
-        """This node's counts of each tenant, for its report; empty where no count is bounded."""
+        """Returns this node's counts per tenant, for its report; empty if no count is limited."""
         if self.quota.connections is None and self.quota.channels is None:
             return {}
         tenants = self._connections.keys() | self._channels.keys()
         return {name: TenantUsage(self._connections[name], self._channels[name]) for name in tenants}
 
     def drain_bytes(self) -> dict[str, int]:
-        """Take the bytes stored since the last call, by tenant, for the shared totals."""
+        """Takes the bytes stored since the last call, by tenant, for the shared totals."""
         drained, self._bytes_unreported = dict(self._bytes_unreported), Counter()
         return drained
 
     def restore_bytes(self, drained: Mapping[str, int]) -> None:
-        """Put back bytes whose report did not arrive."""
+        """Puts back bytes whose report did not arrive."""
         self._bytes_unreported.update(drained)
 
     def note_total(self, tenant: str, bytes_stored: int) -> None:
-        """Note the shared total, which includes this node's reported part."""
+        """Records a tenant's shared total, which includes what this node has reported."""
         if len(self._bytes_stored) >= TENANTS_MAX:
             self._bytes_stored = Counter({name: self._bytes_stored[name] for name in self._bytes_unreported})
         self._bytes_stored[tenant] = bytes_stored + self._bytes_unreported[tenant]
 
     def note_report(self, node: str, usage: Mapping[str, TenantUsage], now: float) -> None:
-        """Note another node's counts."""
+        """Records another node's counts."""
         self._remote[node] = (now, usage)
         self._remote = {name: told for name, told in self._remote.items() if now - told[0] <= REPORT_LIFE_S}
 

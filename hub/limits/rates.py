@@ -1,7 +1,7 @@
-"""Rate limits: the classes, their token buckets, doubling advice, and a tenant's ceiling. Pure.
+"""Rate limits: the classes, their token buckets, back-off advice that doubles, and the ceiling per tenant. Pure.
 
-A bucket is GCRA, one number a key (ops/decisions/0011-rate-limits.md). Decisions are this node's alone; `hub.limits.sharing` adds
-what other nodes let through, and `hub.readers` reads the text of `HUB_RATE_LIMITS`.
+A bucket is GCRA: one number per key (ops/decisions/0011-rate-limits.md). This node decides alone;
+`hub.limits.sharing` adds the costs that other nodes let through, and `hub.readers` parses `HUB_RATE_LIMITS`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class RateClass:
-    """One class.
+    """A class of actions that share one rate.
 
     Attributes:
         per_s: refill per second.
-        burst: what a full bucket holds.
-        has_tenant_ceiling: counted by user, so that a tenant's ceiling applies; not for sockets and addresses.
-        is_shared: nodes report to each other. Not where a bucket belongs to one socket, nor for `live`: dropping the excess
-            does no harm, and its keys are many.
+        burst: capacity of the bucket.
+        has_tenant_ceiling: True for classes counted per user, which the tenant's ceiling covers; False for those per socket
+            or address.
+        is_shared: True if nodes report the costs to each other. False where a bucket belongs to one socket, and for `live`,
+            which has many keys and loses nothing of value.
     """
 
     per_s: float
@@ -33,7 +34,7 @@ class RateClass:
     is_shared: bool = True
 
     def times(self, count: int) -> RateClass:
-        """The rate of `count` such buckets together."""
+        """Returns the rate of `count` such buckets together."""
         return RateClass(self.per_s * count, self.burst * count, self.has_tenant_ceiling, self.is_shared)
 
 
@@ -41,10 +42,10 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
     {
         "control": RateClass(2, 10, has_tenant_ceiling=False, is_shared=False),  # by socket
         "auth": RateClass(10 / 60, 10, has_tenant_ceiling=False),  # failures, by address
-        "subscribe": RateClass(50, 500),  # cost: channels named
+        "subscribe": RateClass(50, 500),  # cost: number of channels
         "history": RateClass(10, 50),
-        "replay": RateClass(100, 1_000),  # ours: pages of 500 events or 256 KiB read for subscriptions
-        "channel": RateClass(2, 500),  # ours: channels that nobody wrote before; some 5 KB in Redis each
+        "replay": RateClass(100, 1_000),  # beyond the protocol: pages of 500 events or 256 KiB read for subscriptions
+        "channel": RateClass(2, 500),  # beyond the protocol: new channels, about 5 KB in Redis each
         "chat": RateClass(50, 500),
         "command": RateClass(20, 100),
         "agent": RateClass(1, 20),
@@ -52,27 +53,27 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
         "document": RateClass(50, 200),
         "cursor": RateClass(20, 20),
         "upload": RateClass(5, 20),
-        # Ours. All `live` messages of a user together, whatever their channels.
+        # Beyond the protocol: all `live` messages of a user, in all channels together.
         "signals": RateClass(200, 1_000, is_shared=False),  # by user
-        # Ours. High enough for a node's every client to come back at once through one proxy.
+        # Beyond the protocol: high enough for all clients of a node to reconnect at once through one proxy.
         "connect": RateClass(1_000, 20_000, has_tenant_ceiling=False),  # by user
         "address": RateClass(2_000, 40_000, has_tenant_ceiling=False),  # connects by address
-        # Ours. Requests without a token, by address: a page of the console is some twenty, a probe or a scrape one a second.
+        # Beyond the protocol: requests without a token, by address. The console's page needs about twenty, a probe one a second.
         "open": RateClass(50, 400, has_tenant_ceiling=False, is_shared=False),
     }
 )
 
 PACE_FLOOR: Final = RateClass(1_000, 5_000, has_tenant_ceiling=False, is_shared=False)
-"""Least rate at which one node takes messages of one user, refused ones and nonsense included. A refusal costs some 15 µs, so
-this is 1.5 % of a node's core; all classes together let through less than half of it."""
+"""Minimum rate at which a node reads messages of one user, including refused and malformed ones. A refusal costs about 15 µs,
+so this is 1.5 % of a core; all classes together let through less than half of it."""
 _NOT_MESSAGES: Final = frozenset({"auth", "connect", "address", "replay", "open", "channel"})
 
 UNMETERED: Final = frozenset({"chunk"})
-"""Classes bounded by something else: chunks by the window of their upload (`window` times `chunk_size`)."""
+"""Classes limited in another way: chunks by the window of their upload (`window` times `chunk_size`)."""
 
 
 def pace_of(rates: Mapping[str, RateClass]) -> RateClass:
-    """The rate at which a user's messages are taken: the floor, or twice the sum of the classes where that is more."""
+    """Returns the rate at which a user's messages are read: the minimum, or twice the sum of the classes if that is more."""
     classes = [rate for name, rate in rates.items() if name not in _NOT_MESSAGES]
     return replace(
         PACE_FLOOR,
@@ -82,10 +83,10 @@ def pace_of(rates: Mapping[str, RateClass]) -> RateClass:
 
 
 def over_defaults(overrides: Mapping[str, tuple[float, float]] | None) -> Mapping[str, RateClass] | None:
-    """Put `class: (per second, burst)` over the defaults; None, for `off`, stays None.
+    """Applies overrides `class: (per second, burst)` to the defaults; None, for `off`, stays None.
 
     Raises:
-        ValueError: an unknown class, or a figure that is not positive. The text says what is allowed.
+        ValueError: an unknown class, or a number that is not positive. The text says what is allowed.
     """
     if overrides is None:
         return None
@@ -103,23 +104,24 @@ def over_defaults(overrides: Mapping[str, tuple[float, float]] | None) -> Mappin
 
 
 ADVICE_MS_MAX: Final = 30_000
-"""Advice doubles up to here (docs/protocol.md#rates). A bucket deeper in debt still says the exact time."""
+"""Maximum of the doubled advice (docs/protocol.md#rates). If a bucket needs longer than that, the advice is the exact time."""
 
 _SWEEP_AT: Final = 1024
-"""Keys before the first sweep. A sweep costs about 50 ns a key and the threshold then doubles, so takes stay cheap."""
+"""Keys before the first sweep. A sweep costs about 50 ns per key, and the threshold then doubles, so `take` stays cheap."""
 
 KEYS_MAX: Final = 262_144
-"""Keys kept at most, about 40 MB. Beyond it the fullest buckets are forgotten first: they lose the least."""
+"""Maximum keys, about 40 MB. Beyond it the fullest buckets are dropped first, because that loses the least."""
 
 _SLACK: Final = 0.01
-"""Part of one event forgiven, since sums of many intervals round."""
+"""Fraction of one event that is tolerated, because sums of many intervals are rounded."""
 
 
 class Buckets:
-    """Token buckets of one class by key: full at first, refilled at the class's rate, never above its burst.
+    """The token buckets of one class, by key: full at first, refilled at the class's rate up to its burst.
 
-    Kept is the moment a key's bucket will be full again (the "theoretical arrival time" of GCRA, ITU-T I.371). A full
-    bucket holds no information, so it is forgotten: memory follows the keys active within one refill.
+    For each key it stores when the bucket will be full again (the "theoretical arrival time" of GCRA, ITU-T
+    I.371). A full bucket carries no information and is dropped, so memory is bounded by the keys active within
+    one refill.
 
     A cost above the burst counts as the burst: it needs a full bucket.
     """
@@ -131,7 +133,7 @@ class Buckets:
         self._interval_s = 1.0 / rate.per_s
         self._room_s = rate.burst * self._interval_s
         self.slack_s = _SLACK * self._interval_s
-        """Waits up to this are rounding, not waits."""
+        """Waits of up to this many seconds are rounding errors."""
         self._full_at: dict[Hashable, float] = {}
         self._advice: dict[Hashable, tuple[float, int]] = {}
         self._sweep_at = _SWEEP_AT
@@ -140,7 +142,7 @@ class Buckets:
         return len(self._full_at)
 
     def take(self, key: Hashable, now: float, cost: float) -> int | None:
-        """Take `cost`; None when there was enough, else nothing is taken and the advice in ms returned."""
+        """Takes `cost` and returns None or, if there is not enough, takes nothing and returns the advised wait in ms."""
         wait_s = self.wait_s(key, now, cost)
         if wait_s > self.slack_s:
             return self.advise(key, now, wait_s)
@@ -148,20 +150,20 @@ class Buckets:
         return None
 
     def wait_s(self, key: Hashable, now: float, cost: float) -> float:
-        """Seconds until `cost` could be taken; `slack_s` or less when it can be now."""
+        """Returns the seconds until `cost` can be taken; `slack_s` or less if it can be taken now."""
         full_at = self._full_at.get(key, now)
         ahead_s = full_at - now if full_at > now else 0.0
         return ahead_s + (cost if cost < self._burst else self._burst) * self._interval_s - self._room_s  # noqa: FURB136
 
     def charge(self, key: Hashable, now: float, cost: float) -> None:
-        """Take `cost` even where there is not enough: the bucket may fall below empty."""
+        """Takes `cost` even if there is not enough, so that the bucket may become negative."""
         full_at = self._full_at.get(key, now)
         if len(self._full_at) >= self._sweep_at:
             self._sweep(now)
         self._full_at[key] = (full_at if full_at > now else now) + cost * self._interval_s  # noqa: FURB136
 
     def advise(self, key: Hashable, now: float, wait_s: float) -> int:
-        """The advice in ms for a refusal: the wait itself first, doubled by each refusal before its time."""
+        """Returns the advised wait in ms for a refusal: the exact wait first, doubled by each attempt that comes too early."""
         exact_ms = max(1, math.ceil(wait_s * 1000))
         until, last_ms = self._advice.get(key, (now, 0))
         advice_ms = exact_ms if now >= until else max(exact_ms, min(2 * last_ms, ADVICE_MS_MAX))
@@ -171,7 +173,7 @@ class Buckets:
         return advice_ms
 
     def _sweep(self, now: float) -> None:
-        """Forget full buckets and advice that has passed."""
+        """Drops full buckets and expired advice."""
         self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
         self._advice = {key: advice for key, advice in self._advice.items() if advice[0] > now}
         if len(self._full_at) >= KEYS_MAX:
@@ -182,14 +184,14 @@ class Buckets:
 
 
 TENANT_USERS: Final = 50
-"""A tenant may do as much as 50 of its users (docs/protocol.md#rates)."""
+"""The ceiling of a tenant, as a multiple of one user's rate (docs/protocol.md#rates)."""
 
 LimitKey = tuple[Hashable, ...]
-"""The owner of a bucket: `(tenant, user)`, longer where the class says so (`live`: and channel and type). The first item is
-the tenant, and its ceiling applies to classes counted by user."""
+"""The key of a bucket: `(tenant, user)`, followed by channel and type for `live`. The first item names the tenant whose ceiling
+applies."""
 
 Taken = dict[LimitKey, float]
-"""Key → cost let through."""
+"""Key → total cost that was let through."""
 
 REFUSALS_MAX: Final = 20
 REFUSAL_WINDOW_S: Final = 10.0
@@ -200,8 +202,8 @@ class RateLimiter:
 
     Args:
         rates: class → rate; None switches every limit off.
-        tenant_users: a tenant's ceiling, in users.
-        is_shared: keep the costs let through until `drain` is called, for the other nodes.
+        tenant_users: the ceiling of a tenant, as a multiple of one user's rate.
+        is_shared: True keeps the costs let through until `drain` takes them for the other nodes.
     """
 
     __slots__ = ("_origin", "_pace", "_taken", "_tenants", "_users")
@@ -214,7 +216,9 @@ class RateLimiter:
         is_shared: bool = False,
     ) -> None:
         self._taken: dict[str, Taken] = {}
-        self._origin: float | None = None  # the first `now`: sums of small intervals stay exact near zero
+        self._origin: float | None = (
+            None  # the first `now`; times are relative to it, since sums of small intervals are most exact near zero
+        )
         self._users: dict[str, Buckets] | None = None
         self._tenants: dict[str, Buckets] = {}
         self._pace = Buckets(pace_of(rates or {}))
@@ -228,14 +232,14 @@ class RateLimiter:
 
     @property
     def is_off(self) -> bool:
-        """True when nothing is limited."""
+        """True if nothing is limited."""
         return self._users is None
 
     def take(self, key: LimitKey, class_: str, now: float, cost: float = 1.0) -> int | None:
-        """Take `cost` from the key's bucket: None when there was enough, else the advised wait in ms.
+        """Takes `cost` from the key's bucket and returns None, or takes nothing and returns the advised wait in ms.
 
-        A refusal takes nothing. Waiting as told is always enough; the first advice is exact, each repeat that did not
-        wait doubles it, up to 30 s. `now` is in seconds, of any clock that does not go back. Below 2 µs.
+        Waiting as advised is always enough. The first advice is exact; each attempt that comes too early
+        doubles it, up to 30 s. `now` is in seconds of a monotonic clock. Takes less than 2 µs.
         """
         if self._users is None or class_ in UNMETERED:
             return None
@@ -258,9 +262,9 @@ class RateLimiter:
         return refused
 
     def is_in_pace(self, user: tuple[str, str], now: float) -> bool:
-        """Count a message of `(tenant, user)`; false, counting nothing, when they come faster than any use needs.
+        """Counts a message of `(tenant, user)`; returns False, counting nothing, if messages come faster than any use needs.
 
-        It gives no advice: a sender that is too fast is not answered but read more slowly. Below 0.5 µs.
+        It gives no advice, since such a sender is not answered but read more slowly. Takes less than 0.5 µs.
         """
         if self._users is None:
             return True
@@ -273,7 +277,10 @@ class RateLimiter:
         return True
 
     def charge(self, key: LimitKey, class_: str, now: float, cost: float) -> None:
-        """Count a cost another node let through: the bucket may fall below empty and then refuses until it is repaid."""
+        """Counts a cost that another node let through.
+
+        The bucket may become negative, and then refuses until it has refilled.
+        """
         if self._users is None or class_ not in self._users:
             return
         if self._origin is None:
@@ -284,25 +291,25 @@ class RateLimiter:
             self._tenants[class_].charge(key[0], now, cost)
 
     def spend(self, key: LimitKey, class_: str, now: float, cost: float) -> None:
-        """Count a cost that is known only afterwards, here and for the other nodes: the bucket may fall below empty."""
+        """Counts a cost known only afterwards, here and for the other nodes. The bucket may become negative."""
         self.charge(key, class_, now, cost)
         if (taken := self._taken.get(class_)) is not None:
             taken[key] = taken.get(key, 0.0) + cost
 
     def debt_s(self, key: LimitKey, class_: str, now: float) -> float:
-        """Seconds until the key's bucket is no longer below empty; 0 or less when it is not."""
+        """Returns the seconds until the key's bucket is no longer negative; 0 or less if it is not."""
         if self._users is None or class_ not in self._users or self._origin is None:
             return 0.0
         return self._users[class_].wait_s(key, now - self._origin, 0.0)
 
     def drain(self) -> dict[str, Taken]:
-        """Take the costs let through since the last call, by class and key; classes without any are left out."""
+        """Takes the costs let through since the last call, by class and key, without empty classes."""
         drained = {name: taken for name, taken in self._taken.items() if taken}
         self._taken = {name: {} for name in self._taken}
         return drained
 
     def bucket_count(self) -> int:
-        """The number of buckets kept, which shows that memory stays bounded."""
+        """The number of buckets held; shows that memory stays bounded."""
         return len(self._pace) + sum(map(len, (*(self._users or {}).values(), *self._tenants.values())))
 
 
@@ -315,6 +322,6 @@ class RefusalWindow:
         self._times: deque[float] = deque(maxlen=REFUSALS_MAX)
 
     def note(self, now: float) -> bool:
-        """Count one refusal; True when the socket must be closed."""
+        """Counts one refusal; returns True if the socket must be closed."""
         self._times.append(now)
         return len(self._times) == REFUSALS_MAX and now - self._times[0] <= REFUSAL_WINDOW_S

@@ -1,1 +1,1 @@
-"""One node: its connections, the channels they follow, and what it tells them."""
+"""One node: its connections, the channels they follow, and the delivery of events to them."""

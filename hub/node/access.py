@@ -1,7 +1,7 @@
-"""Access lists of channels, which narrow what tokens allow (docs/protocol.md#tokens), as one node knows them.
+"""The access lists of channels, which restrict what tokens allow (docs/protocol.md#tokens), cached on one node.
 
-A list is kept for a second, so that commands are not held up by it, and read anew when it is asked for after that. A change that
-was stored on this node, or in a channel that somebody follows here, counts at once.
+A list is cached for a second, so that most commands need not wait for it, and read again when it is next needed. A
+change that was stored through this node, or in a channel with a subscriber here, applies at once.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from streams.redis.log import Log
 from streams.redis.looks import KeyRead, Sight
 
 FRESH_S: Final = 1.0
-"""Life of a list here. Shorter asks Redis more often; longer lets people in for longer where nobody follows the channel."""
+"""Seconds for which a list is cached. Less reads Redis more often; more delays a change in channels without a subscriber here."""
 CHANNELS_MAX: Final = 4_096
-"""Channels whose lists are kept; a list has up to 1,000 names an action, most channels have none."""
+"""Maximum channels whose lists are cached. A list has up to 1,000 names per action; most channels have none."""
 NAMES_MAX: Final = 100_000
-"""Names in all lists that are kept: about 10 MB."""
+"""Maximum names in all cached lists together, about 10 MB."""
 
 
 class ChannelAccess:
-    """Reads the channels' lists, and keeps them for a moment.
+    """Reads and caches the access lists of channels.
 
     Attributes:
-        change_count: changes of any channel's lists so far.
+        change_count: number of changes so far to lists of any channel.
     """
 
     def __init__(self, log: Log, clock: Clock) -> None:
@@ -43,29 +43,29 @@ class ChannelAccess:
         self.change_count = 0
 
     def known(self, channel: Channel) -> Lists | None:
-        """The channel's lists, by action; None where they have to be read."""
+        """Returns the cached lists of a channel, by action; None if they must be read."""
         if channel.kind is Kind.USER:
             return {}
         held = self._held.get(channel)
         return held[0] if held is not None and self._clock.monotonic() < held[1] else None
 
     def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
-        """Asks for the lists beside a look; `learn` takes the answers."""
+        """Returns the reads to add to a `Sight` of the channel; `learn` processes the answers."""
         return () if channel.kind is Kind.USER else (self._records.access_read(channel),)
 
     def learn(self, channel: Channel, sight: Sight, as_of: int) -> None:
-        """Keep the lists of a sight, its first answer, unless some have changed since the sight was asked for.
+        """Caches the lists in the first answer of a `Sight`, unless any list has changed since it was requested.
 
         Args:
-            channel: of any kind.
-            sight: with an answer to the channel's `key_reads`.
-            as_of: `change_count` when it was asked for.
+            channel: a channel of any kind.
+            sight: a read of the channel that includes its `key_reads`.
+            as_of: `change_count` when the sight was requested.
         """
         if channel.kind is not Kind.USER and as_of == self.change_count:
             self._keep(channel, access_lists(sight.answers[0]))
 
     async def lists(self, channel: Channel) -> Lists:
-        """The channel's lists, by action.
+        """Returns the channel's lists, by action.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -79,7 +79,7 @@ class ChannelAccess:
     def decide(
         self, handler: Handler, command: Command, connection: ClientConnection | None
     ) -> Outcome | Coroutine[Any, Any, Outcome]:
-        """Have a command's handler decide, once the channel's lists allow the command.
+        """Calls a command's handler if the channel's lists allow the command.
 
         Raises:
             HubError: 4003, or the handler's refusal.
@@ -101,7 +101,7 @@ class ChannelAccess:
         return await answer if inspect.isawaitable(answer) else answer
 
     async def require(self, channel: Channel, principal: Principal, action: str) -> None:
-        """Refuse a user who is not on the list.
+        """Refuses a user who is not on the list of an action.
 
         Raises:
             HubError: 4003.
@@ -110,7 +110,7 @@ class ChannelAccess:
         refuse_unlisted(await self.lists(channel), principal.user, action)
 
     def forget(self, channel: Channel) -> None:
-        """Read the lists anew when they are next asked for: they may have changed."""
+        """Drops the cached lists of a channel, because they may have changed."""
         self.change_count += 1
         self._drop(channel)
 

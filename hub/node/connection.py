@@ -1,7 +1,8 @@
-"""One socket: the thin shell around a `Session`. It writes the hub's messages and hands in the client's.
+"""One socket: the thin shell around a `Session`, which passes in the client's messages and writes the hub's.
 
-An idle connection has no task, queue or timer of its own. Messages are taken one after another; while a command needs the log
-(subscribe, history, the handshake) the following ones wait, which also is the back-pressure against a client that floods.
+An idle connection has no task, queue or timer of its own. Messages are handled one after another. While a command
+needs the log (subscribe, history, the handshake), later messages wait; this is also the back-pressure on a client
+that floods.
 """
 
 from __future__ import annotations
@@ -30,26 +31,26 @@ from streams.json_bytes import to_json
 from streams.records.presence import MemberStatus
 
 BACKLOG_MAX: Final = 100
-"""Values waiting behind a command that needs the log; beyond it the socket is not read. One array may go over it."""
+"""Maximum messages that wait behind a command that needs the log; then the socket is not read. One array may exceed it."""
 BACKLOG_BYTES_MAX: Final = 2_097_152
-"""The same in bytes: more than the window of an upload over text (4 chunks of 350 KB), so that no polite client meets it. Without
-it a hundred messages of the size limit would be 100 MB a socket."""
+"""The same limit in bytes: more than an upload's window over text (4 chunks of 350 KB), so that no well-behaved client reaches
+it. Without it a hundred messages of maximum size would take 100 MB per socket."""
 JOIN_BYTES_MAX: Final = 16_384
-"""The writes of one tick are joined into some of about this size; with larger ones a thousand short answers would each copy all
-before it."""
+"""Writes of one loop iteration are joined up to about this many bytes. With more, each of a thousand short answers would copy
+all answers before it."""
 UNREAD_BYTES_MAX: Final = 1_048_576
-"""Answers written to a client that does not read, beyond a full write buffer, before nothing more is taken of it. One may go over
-it. Without it fifty questions for history cost fifty pages of memory."""
+"""Maximum bytes of answers queued, beyond a full write buffer, for a client that does not read; then its messages wait. One
+answer may exceed it. Without it fifty `channel.history` commands would cost the memory of fifty pages."""
 PACE_REST_S: Final = 0.05
-"""The pause of a user whose messages come faster than all limits together allow (`RateLimiter.is_in_pace`)."""
+"""Seconds to stop reading from a user who sends faster than all limits together allow (`RateLimiter.is_in_pace`)."""
 _CONTENTS: Final = frozenset({"channel.history", "channel.state"})
-"""The answers that tell what is in a channel. No other is compressed: some hold signed URLs (SECURITY.md)."""
+"""Replies with a channel's contents. No others are compressed, because some contain signed URLs (SECURITY.md)."""
 ANSWER_BEFORE_RESTART_S: Final = 1.0
-"""The time a restart waits for a command under way. A replay may take longer: its client comes back with its cursor."""
+"""Seconds that a restart waits for a command in progress. A replay may take longer: its client resumes from its cursor."""
 
 
 class FlushQueue:
-    """The connections of a node that have something to write at the end of this tick."""
+    """The connections of a node with output to write at the end of this loop iteration."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -57,7 +58,7 @@ class FlushQueue:
         self._is_scheduled = False
 
     def add(self, connection: Connection) -> None:
-        """Write what was pushed to a connection at the end of this tick."""
+        """Schedules writing a connection's queued output at the end of this loop iteration."""
         self._waiting.append(connection)
         if not self._is_scheduled:
             self._is_scheduled = True
@@ -74,16 +75,16 @@ class Connection:
     """The receiver of one socket (see `hub.ports.SocketReceiver`).
 
     Args:
-        owner: the node it is on.
-        is_listener: it only listens and sends no sign of life: the writing end notices when it is gone.
+        owner: the node that the connection belongs to.
+        is_listener: True for a stream over HTTP, which sends no heartbeats: a failed write shows that its client has gone.
 
     Attributes:
-        address: the address failed attempts count against.
-        encoding: the way it is sent events.
-        adopted_at: seconds of Redis's clock; when this socket got its session.
-        is_writable: false while the write buffer is full: events then stay in the log.
-        heard_at: monotonic seconds of the last sign of life.
-        look_at: monotonic seconds at which its deadlines are looked at next; infinity before they are watched.
+        address: the client address that failed attempts count against.
+        encoding: the encoding of events sent to this client.
+        adopted_at: when this socket got its session, in seconds of Redis's clock.
+        is_writable: False while the write buffer is full: events then stay in the log.
+        heard_at: monotonic seconds of the last message, ping or pong.
+        look_at: monotonic seconds of the next check of its deadlines; infinity until they are watched.
     """
 
     __slots__ = (
@@ -145,10 +146,10 @@ class Connection:
         self._unsettled_count = 0
         self._closing: tuple[int, str] | None = None
 
-    # For the wire
+    # Called by the transport
 
     def opened(self, transport: SocketTransport, upgrade: Upgrade) -> None:
-        """The socket is open; the client must say who it is within the handshake timeout."""
+        """Handles the open socket: the client must authenticate within the handshake timeout."""
         self.attach(transport)
         if transport.is_deflate:
             self.encoding = Encoding.DEFLATE
@@ -157,7 +158,7 @@ class Connection:
         self._owner.opened(self)
 
     def text(self, data: bytes) -> None:
-        """One text message."""
+        """Handles one text message."""
         self.heard_at = now = self._owner.clock.monotonic()
         if self.session.state is SessionState.CLOSED:
             return  # before a byte of it is parsed
@@ -167,17 +168,17 @@ class Connection:
             self._take_message(data, now)
 
     def binary(self, data: bytes) -> None:
-        """A binary message is for clients that announced `binary_chunks`; anybody else is on the wrong protocol."""
+        """Handles a binary message. Without the capability `binary_chunks` the client is disconnected."""
         self.heard_at = self._owner.clock.monotonic()
         if not self._owner.take_binary(self, data):
             self.close(CLOSE_UNSUPPORTED_DATA, "binary messages need the capability binary_chunks")
 
     def heard(self) -> None:
-        """A ping or pong."""
+        """Records a ping or pong."""
         self.heard_at = self._owner.clock.monotonic()
 
     def writable(self, is_writable: bool) -> None:
-        """The write buffer passed its mark, or drained."""
+        """Handles the write buffer becoming full or writable again."""
         self.is_writable = is_writable
         if is_writable:
             self._unread_bytes = 0
@@ -189,7 +190,7 @@ class Connection:
                 self._take_backlog()
 
     def draining(self) -> None:
-        """The node goes down: tell the client when to come back, answer the accepted commands, then close."""
+        """Handles the shutdown of the node: tells the client when to reconnect, answers the accepted commands, then closes."""
         pause = {"reconnect_after_ms": self._owner.drain_delay_ms()}
         self.send(reply("connection.drain", None, None, to_json(pause)))
         if self._task is None:
@@ -199,25 +200,25 @@ class Connection:
             self._owner.spawn(self._close_after(self._task))
 
     def closed(self, code: int) -> None:  # noqa: ARG002  # the port's signature
-        """The socket is gone."""
+        """Handles the end of the socket."""
         self.session.closed()
         self._transport = None
         self._backlog = None
-        if self._task is not None:  # it may wait for a buffer that never drains
+        if self._task is not None:  # it may be waiting for a write buffer that never drains
             self._task.cancel()
         self._owner.disconnect(self)
-        # The wheel of deadlines holds it until its next check, perhaps for a minute: it must be small by then.
+        # The deadline wheel references it until its next check, up to a minute later, so its memory is released now.
         self._task = self.upgrade = self._out = None
         self.session.forget_caller()
 
-    # For subscriptions and the node
+    # Called by subscriptions and the node
 
     def attach(self, transport: SocketTransport) -> None:
-        """Write here from now on."""
+        """Sets the transport to write to."""
         self._transport = transport
 
     def push(self, frames: bytes) -> None:
-        """Write whole frames with the next flush; all of one tick for one socket go out in one write."""
+        """Queues complete frames for the next flush; one socket's output of one loop iteration is written together."""
         if not self.is_writable:
             self._unread_bytes += len(frames)
         if self._out is None:
@@ -227,62 +228,62 @@ class Connection:
             self._out += frames
             if len(self._out) > JOIN_BYTES_MAX:
                 self.flush()
-                self._out = b""  # the flush that is due finds it
+                self._out = b""  # the flush already scheduled writes the queue
 
     def send(self, message: bytes) -> None:
-        """Write a message with the next flush."""
+        """Queues a message for the next flush."""
         self.push(encode_text(message))
 
     def tell(self, channel: Channel, message: bytes) -> None:
-        """Write a message of a channel's contents with the next flush, compressed where that was agreed on."""
+        """Queues a message with a channel's contents for the next flush, compressed where that was negotiated."""
         is_deflate = bool(self.encoding & Encoding.DEFLATE) and may_deflate(channel)
         self.push(deflate_text(message) if is_deflate else encode_text(message))
 
     def flush(self) -> None:
-        """Write what was pushed."""
+        """Writes the queued output."""
         out, self._out = self._out, None
         if out and self._transport is not None:
             self._transport.write(out)
 
     async def drained(self) -> None:
-        """Wait until the write buffer takes more. Several may wait: a command's replay and a catch-up."""
+        """Waits until the write buffer has room. A command's replay and a catch-up may both wait."""
         while not self.is_writable:
             self._drained = self._drained or asyncio.Event()
             await self._drained.wait()
 
     def fail(self, error: HubError, *, is_told: bool = False) -> None:
-        """Close with the error's code; the client is told before."""
+        """Closes with the error's code, after sending `connection.error` unless the client has had it."""
         self.session.closed()
         if not is_told:
             self.send(error_message(error))
         self.close(error.row.code, error.row.name)
 
     def close(self, code: int, reason: str) -> None:
-        """Close once every accepted command was answered."""
+        """Closes once every accepted command has been answered."""
         self.session.closed()
         if self._closing is None:
             self._closing = (code, reason)
             self._close_if_settled()
 
     def abort(self) -> None:
-        """Cut the socket."""
+        """Resets the socket."""
         if self._transport is not None:
             self._transport.abort()
 
     def look_next(self, at_s: float) -> None:
-        """Have its deadlines checked at this time, instead of the one set before."""
+        """Sets the time of the next check of its deadlines, replacing the previous one."""
         self.look_at = at_s
 
     def expiry_told(self, is_told: bool) -> None:
-        """`connection.expiring` was sent, or a newer token makes it due again."""
+        """Records that `connection.expiring` was sent, or that a newer token makes it due again."""
         self.is_expiry_told = is_told
 
     def counted(self, *, is_pending: bool, held_tenant: str | None) -> None:
-        """Keep what admission counts for it, to be given back when it is gone."""
+        """Stores what admission counted for this connection, so that it can be given back when it closes."""
         self.is_pending, self.held_tenant = is_pending, held_tenant
 
     def established(self, session_id: str, caller: Caller, adopted_at: float = 0.0) -> None:
-        """The handshake was accepted."""
+        """Records that the handshake was accepted."""
         self.session.established(session_id, caller)
         self.adopted_at = adopted_at
         if "batch" in caller.capabilities:
@@ -291,10 +292,10 @@ class Connection:
         self.wants_reasoning = "reasoning" in caller.capabilities
         self.upgrade = None
         if self._backlog is not None and not self._is_backlog_full() and self._transport is not None:
-            self._transport.resume_reading()  # paused while the token was verified; see `_wait_behind`
+            self._transport.resume_reading()  # reading was paused while the token was verified; see `_wait_behind`
 
     def route(self, command: Command) -> None:
-        """Have the command's handler decide, and carry it out in order with the others of this connection."""
+        """Passes a command to its handler and carries out the outcome, in order with this connection's other commands."""
         owner, name = self._owner, command.event.name
         owner.metrics.commands_in[name] += 1
         try:
@@ -316,7 +317,7 @@ class Connection:
             self.refuse(owner.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
 
     def carry_out(self, command: Command, outcome: Outcome) -> None:
-        """Do what a handler decided: append and answer when it is in the stream, answer at once, or nothing."""
+        """Carries out a handler's outcome: appends and replies once stored, replies at once, or does nothing."""
         if isinstance(outcome, Append):
             append, is_charged = self._owner.charged(outcome) if self._owner.admission.is_metered else (outcome, False)
             self._unsettled_count += 1
@@ -332,17 +333,17 @@ class Connection:
                 self.send(message)
 
     def run(self, command: Command, work: Coroutine[Any, Any, Outcome]) -> None:
-        """Carry out a command that needs the log; the client's next messages wait for it."""
+        """Runs a command that needs the log; the client's later messages wait for it."""
         self._is_busy = True
         if self.session.state is SessionState.AUTHENTICATING and self._transport is not None:
             self._transport.trust()
         self._task = asyncio.get_running_loop().create_task(self._run(command, work))
-        self._task.add_done_callback(lambda _: work.close())  # the socket may be gone before the work began
+        self._task.add_done_callback(lambda _: work.close())  # the socket may have closed before the work started
 
-    # For handlers
+    # Called by handlers
 
     def refuse(self, error: HubError, re: str | None = None, channel: str | None = None) -> None:
-        """Answer with an error, and close if it closes."""
+        """Answers with an error, and closes the socket if the error says so."""
         if self.session.caller is None:
             error = self._owner.admission.refusal(self.address, error)
         elif error.closes and error.row.name == "rate_limited":
@@ -356,7 +357,7 @@ class Connection:
         self.fail(error, is_told=re is not None)
 
     def establish(self, caller: Caller, wanted_session: str | None) -> None:
-        """Accept the handshake: count the connection, take the session over, watch the token's end.
+        """Accepts the handshake: counts the connection, takes over the session, and watches the token's expiry.
 
         Raises:
             HubError: 4004 or 4010.
@@ -364,32 +365,36 @@ class Connection:
         self._owner.establish(self, caller, wanted_session)
 
     def refresh(self, caller: Caller) -> None:
-        """Go on with the same person's newer token."""
+        """Continues with a newer token of the same user."""
         self.session.refreshed(caller)
         self._owner.token_changed(self)
 
     def followed(self) -> list[Channel]:
-        """The channels it follows."""
+        """Returns the channels that it follows."""
         return [sub.fanout.channel for sub in self.subscriptions.values()]
 
     async def subscribe(self, requests: Iterable[SubscribeRequest | RefusedChannel]) -> None:
-        """Follow channels; each is answered for itself."""
+        """Subscribes to channels; each gets its own answer."""
         await self._owner.subscribe_all(self, requests)
 
     def unsubscribe(self, channel: Channel, *, is_asked: bool = True) -> bool:
-        """Leave a channel; false when it was not followed. Unasked, its presence there ends only after a while."""
+        """Unsubscribes from a channel; returns False if it was not followed.
+
+        `is_asked` is False if the client did not ask for it: then its presence ends only after the grace
+        period.
+        """
         return self._owner.unsubscribe(self, channel, is_asked=is_asked)
 
     def tell_status(self, channel: Channel, status: str) -> None:
-        """Tell the followers of a channel the person's status."""
+        """Sends the user's status to the channel's subscribers."""
         self._owner.tell_status(self, channel, status)
 
     async def tell_member(self, channel: Channel, status: MemberStatus) -> None:
-        """Keep the person's status in a team, and tell its followers."""
+        """Stores the user's status as a member of a team, and sends it to the team's subscribers."""
         await self._owner.tell_member(self, channel, status)
 
     def cursor_moved(self, wire: str) -> None:
-        """A newer cursor is told in a document: drop the one that waits."""
+        """Discards a document cursor that is waiting to be sent, because a newer one was sent."""
         self._owner.cursor_moved(self, wire)
 
     # Inside
@@ -406,14 +411,14 @@ class Connection:
                 self.send(reply("ack", received.re, received.channel, b'{"dropped":true}'))
 
     def _must_wait(self, now: float) -> bool:
-        """True when the next message waits: for a command under way, a client that does not read its answers, or its pace."""
+        """True if the next message must wait: for a command in progress, for the client to read its answers, or for its pace."""
         return self._is_busy or self._unread_bytes > UNREAD_BYTES_MAX or self._is_too_fast(now)
 
     def _is_too_fast(self, now: float) -> bool:
-        """True when this user's messages, of whatever kind, come too fast; then nothing is taken for a moment.
+        """True if this user's messages of all kinds come too fast; then the socket is not read for a moment.
 
-        Messages that are no commands are refused, and cost as much as a refusal: without a pace one socket full of them would
-        hold up all others.
+        Malformed messages cost as much to answer as any refusal; without this limit one socket full of them
+        would slow all others down.
         """
         caller = self.session.caller
         if caller is None or self._owner.limiter.is_in_pace((caller.principal.tenant, caller.principal.user), now):
@@ -442,7 +447,7 @@ class Connection:
             is_first = False
 
     def _wait_behind(self, message: object) -> None:
-        """Keep it for later. Nothing more is read meanwhile from a client whose token is still being verified."""
+        """Queues a message for later. A client whose token is still being verified is not read meanwhile."""
         if self._backlog is None:
             self._backlog = deque()
         self._backlog.append(message)
@@ -473,7 +478,7 @@ class Connection:
         self._take_backlog()
 
     async def _settled(self) -> None:
-        """Wait for the appends under way, so that a client that writes and then reads finds what it wrote."""
+        """Waits for the appends in progress, so that a client that writes and then reads gets what it wrote."""
         while self._unsettled_count:
             self._all_settled = asyncio.get_running_loop().create_future()
             await self._all_settled

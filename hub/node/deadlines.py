@@ -1,4 +1,4 @@
-"""The deadlines of connections: for the handshake, for signs of life, for the token. One timer wheel for all of them."""
+"""The deadlines of connections: for the handshake, heartbeats and the token's expiry, all in one timer wheel."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from hub.protocol.replies import reply
 from streams.json_bytes import to_json
 
 EXPIRY_NOTICE_S: Final = 60.0
-"""`connection.expiring` is sent this long before the token ends."""
+"""Seconds before the token expires at which `connection.expiring` is sent."""
 AGAIN_S: Final = 1.0
-"""The next look at a connection whose look failed."""
+"""Seconds until a connection is checked again after its check raised an exception."""
 
 T = TypeVar("T")
 
 
 class DeadlineWheel(Generic[T]):
-    """Items by the tick in which they are due. An item that still matters after it came out is put back.
+    """Items by the tick in which they are due. An item is returned once; to be returned again it must be put back.
 
     Args:
-        tick_s: the resolution; an item comes out up to one tick late, never early.
+        tick_s: the resolution in seconds; an item is returned up to one tick late, never early.
     """
 
     def __init__(self, tick_s: float) -> None:
@@ -35,18 +35,18 @@ class DeadlineWheel(Generic[T]):
         self._next_slot: int | None = None
 
     def put(self, item: T, at_s: float) -> None:
-        """Let `item` come out at `at_s`; a time already past comes out with the next tick."""
+        """Schedules `item` for the time `at_s`; a time in the past means the next tick."""
         slot = int(at_s / self.tick_s) + 1
         if self._next_slot is not None:
             slot = max(slot, self._next_slot)
         self._slots.setdefault(slot, []).append(item)
 
     def due(self, now_s: float) -> list[T]:
-        """Every item whose time has come; each comes out once."""
+        """Returns every item whose time has come, each once."""
         last = int(now_s / self.tick_s)
         first = self._next_slot if self._next_slot is not None else min(self._slots, default=last)
         self._next_slot = last + 1
-        if last - first > len(self._slots):  # a clock that jumped: walk the slots there are, not the empty ones
+        if last - first > len(self._slots):  # the clock jumped: visit only the slots that exist
             slots = sorted(slot for slot in self._slots if slot <= last)
         else:
             slots = [slot for slot in range(first, last + 1) if slot in self._slots]
@@ -57,7 +57,10 @@ class Deadlines:
     """The deadlines of one node's connections.
 
     Args:
-        connections: those that are open; others are passed over as they come out of the wheel.
+        settings: the timeouts.
+        verifier: checks the tokens again.
+        clock: the node's clocks.
+        connections: the open ones; the wheel may return others, which are ignored.
     """
 
     def __init__(
@@ -71,37 +74,37 @@ class Deadlines:
         self._wheel: DeadlineWheel[Connection] = DeadlineWheel(tick_s)
 
     def add(self, connection: Connection) -> None:
-        """A new connection: it must say who it is in time."""
+        """Watches a new connection, which must authenticate in time."""
         self._look_at(connection, connection.opened_at + self._handshake_s)
 
     def _look_at(self, connection: Connection, at_s: float) -> None:
-        """Check it at this time, instead of the one set before: its older entries are ignored as they come out of the wheel.
+        """Sets the time of a connection's next check. Its older entries in the wheel are ignored when they come due.
 
-        Otherwise each refresh of a token would leave one more entry, put back for ever.
+        Otherwise every refresh of a token would add one more entry that is put back again and again.
         """
         connection.look_next(at_s)
         self._wheel.put(connection, at_s)
 
     def look_soon(self, connection: Connection) -> None:
-        """Its token has changed: look with the next tick."""
+        """Checks a connection with the next tick, because its token has changed."""
         connection.expiry_told(False)
         if connection.look_at > (now := self._clock.monotonic()):
             self._look_at(connection, now)
 
     @property
     def tick_s(self) -> float:
-        """The pause between two looks."""
+        """The pause in seconds between two checks."""
         return self._wheel.tick_s
 
     async def look(self) -> None:
-        """Look at each connection whose next deadline has come."""
+        """Checks each connection whose next deadline has come."""
         now = self._clock.monotonic()
         failures: list[Exception] = []
         for connection in self._wheel.due(now):
             if connection.look_at <= now and connection in self._connections:
                 try:
                     self._check(connection, now)
-                except Exception as error:  # one connection's fault must not leave the others unwatched
+                except Exception as error:  # a failure with one connection must not leave the others unwatched
                     failures.append(error)
                     self._look_at(connection, now + AGAIN_S)
         if failures:
@@ -122,7 +125,7 @@ class Deadlines:
         self._look_at(connection, min(silent_at, now + self._check_token(connection, caller)))
 
     def _check_token(self, connection: Connection, caller: Caller) -> float:
-        """Warn or close for the token's end; returns the seconds until the next look."""
+        """Warns the client before its token expires, or closes the connection; returns the seconds until the next check."""
         now = self._clock.now()
         try:
             self._verifier.recheck(caller.principal, now)

@@ -1,6 +1,6 @@
-"""From the tail to every local subscriber of one channel: each event is encoded once for all of them.
+"""Fan-out: sends what the tail reads from one channel to its local subscribers, encoding each event once for all of them.
 
-It never waits for a client: one that cannot take more stays at its place and catches up from the log.
+It never waits for a client: a client that cannot take more keeps its position and catches up from the log.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from streams.redis.replay import PAGE_BYTES
 from streams.redis.tail import Tail, Watched
 
 HELD_EVENTS_MAX: Final = 128
-"""Newest events a channel keeps encoded: the last step of a catch-up then needs no read, and resumes share it."""
+"""Newest events cached per channel: the last step of a catch-up then needs no read, and resuming clients share them."""
 HELD_BYTES_MAX: Final = 131_072
-"""The same in bytes, but for the newest few: events may have 256 KiB, and 200 channels of one client would hold gigabytes."""
+"""The same limit in bytes, apart from the newest few: with events of 256 KiB, 200 channels of a client would hold gigabytes."""
 HELD_EVENTS_MIN: Final = 4
 ARRAY_MAX: Final = 100
 ARRAY_BYTES_MAX: Final = PAGE_BYTES
-"""An array ends before it; an event that is larger alone goes alone."""
+"""Maximum bytes of an array; a larger event is sent alone."""
 SIGNALS_HELD_MAX: Final = 1_000
 
 _ENCODINGS: Final = 4
-"""Plain or in arrays, compressed or not."""
+"""Number of encodings: single or in arrays, compressed or not."""
 
 Sub: TypeAlias = "SubscriptionState[Subscriber, Fanout]"
 
 
 def encode_events(wires: list[bytes], encoding: int) -> bytes:
-    """Events as WebSocket frames: one each, or in arrays of up to 100 and 256 KiB for a client that announced `batch`."""
+    """Encodes events as WebSocket frames: one each, or arrays of up to 100 and 256 KiB for clients that announced `batch`."""
     encode = deflate_text if encoding & Encoding.DEFLATE else encode_text
     if len(wires) == 1:
         return encode(wires[0])
@@ -48,7 +48,10 @@ def encode_events(wires: list[bytes], encoding: int) -> bytes:
 
 
 def may_deflate(channel: Channel) -> bool:
-    """False for a person's inbox: others write to it who cannot read it, and could learn of the rest by the sizes (SECURITY.md)."""
+    """False for a user's inbox: users who cannot read it can write to it, and compressed sizes would leak its contents.
+
+    SECURITY.md explains this.
+    """
     return channel.kind is not Kind.USER
 
 
@@ -65,28 +68,28 @@ def _arrays(wires: list[bytes]) -> Iterator[list[bytes]]:
 
 
 class FanoutWatcher(Protocol):
-    """Told by a fan-out of the subscriptions it cannot serve from the tail."""
+    """Handles the subscriptions that a fan-out cannot serve from the tail."""
 
     def note_behind(self, sub: Sub) -> None:
-        """A subscription stands behind the tail."""
+        """Handles a subscription that is behind the tail."""
         ...
 
     def note_configured(self, fanout: Fanout) -> None:
-        """The channel's settings have changed."""
+        """Handles a change of the channel's settings."""
         ...
 
     def note_broken(self, fanout: Fanout) -> None:
-        """The tail cannot be sure of its place."""
+        """Handles a tail that may have lost its position."""
         ...
 
 
 class Fanout:
-    """One channel's subscribers on this node. The tail's listener.
+    """The subscribers of one channel on this node; listens to the channel's tail.
 
     Attributes:
-        default_agent: the agent a conversation's settings name, "" for nobody; None where it is not known.
+        default_agent: the conversation's default agent, "" for none; None if not known.
         settings_count: changes of the settings seen so far.
-        move_count: moves to another head, because the log did not continue.
+        move_count: moves to another head because the log did not continue.
     """
 
     __slots__ = (
@@ -122,19 +125,19 @@ class Fanout:
 
     @property
     def position(self) -> Position:
-        """The tail's place."""
+        """The tail's position."""
         return self.watched.position
 
     def has_told_after(self, look: Look) -> bool:
-        """True when the tail has told live entries that are newer than a look."""
+        """True if signals newer than `look` have been sent."""
         return id_order(self.watched.live_id) > id_order(look.live_id)
 
     def close(self) -> None:
-        """The last subscriber left."""
+        """Stops following the tail, after the last subscriber left."""
         self._tail.unwatch(self.watched)
 
     def move(self, look: Look) -> None:
-        """The log was found to continue elsewhere: stand at its head."""
+        """Moves to the head of a log that does not continue from the tail's position."""
         self.move_count += 1
         self.epoch = look.epoch
         self.default_agent = None
@@ -143,11 +146,11 @@ class Fanout:
         self._tail.move(self.watched, look.head, look.live_id)
 
     def go_on(self, look: Look) -> None:
-        """The log was found unbroken: read on from the same position."""
+        """Continues from the same position in a log that was found unbroken."""
         self._tail.move(self.watched, self.watched.position, look.live_id)
 
     def try_join(self, sub: Sub) -> bool:
-        """Make a subscription live if that leaves no hole, sending the events the channel still holds encoded."""
+        """Makes a subscription live if no event is missing in between, sending it the cached events that it lacks."""
         oldest = self._held[0][0] if self._held else self.position.seq + 1
         if not sub.can_join(self.position.seq, oldest):
             return False
@@ -160,17 +163,17 @@ class Fanout:
         return True
 
     def remember_agent(self, agent: str, settings_count: int) -> None:
-        """Keep the agent that was looked up, unless the settings have changed since the count was taken."""
+        """Caches the default agent, unless the settings have changed since `settings_count` was taken."""
         if settings_count == self.settings_count:
             self.default_agent = agent
 
     def settings_changed(self) -> None:
-        """The settings have changed: the agent is looked up with the next message."""
+        """Drops the cached default agent, so that it is read again for the next message."""
         self.default_agent = None
         self.settings_count += 1
 
     def events(self, entries: list[Entry]) -> None:
-        """Tail: new events. Many bytes of them are written page by page: a socket that does not read is given only one."""
+        """Sends new events from the tail, large batches page by page, so that a socket that does not read gets only one page."""
         wires = [entry.wire(self.wire) for entry in entries]
         if len(wires) == 1 or sum(map(len, wires)) <= PAGE_BYTES:
             self._tell(entries, wires)
@@ -209,18 +212,18 @@ class Fanout:
         self._metrics.delivered(sent, ms_of_id(entries[0].id), time.time())
 
     def encode(self, wires: list[bytes], encoding: int) -> bytes:
-        """The channel's events as frames for a client of this encoding."""
+        """Encodes events of this channel as frames for a client with this encoding."""
         return encode_events(wires, encoding if may_deflate(self.channel) else encoding & Encoding.BATCH)
 
     def _make(self, made: list[bytes | None], wires: list[bytes], encoding: int) -> bytes:
-        """Encode for the first subscriber that needs this encoding; the others find it in `made`."""
+        """Encodes events for the first subscriber that needs this encoding, and stores the result in `made` for the others."""
         frames = made[encoding] = self.encode(wires, encoding)
         if len(wires) == 1:
             made[encoding ^ Encoding.BATCH] = frames
         return frames
 
     def _hold(self, first_seq: int, wires: list[bytes]) -> None:
-        """Keep the newest, as many as may be kept."""
+        """Adds events to the cache, and drops the oldest beyond its limits."""
         held = self._held
         held.extend(enumerate(wires, first_seq))
         self._held_bytes += sum(map(len, wires))
@@ -228,7 +231,10 @@ class Fanout:
             self._held_bytes -= len(held.popleft()[1])
 
     def live(self, entries: list[Entry]) -> None:
-        """Tail: new live entries. A slow client misses them; the next snapshot, or the event that ends the run, makes up for it."""
+        """Sends new signals from the tail.
+
+        A slow client misses them; a later state, or the event that ends a run, makes up for it.
+        """
         for entry in entries:
             wires = [entry.wire(self.wire)]
             made: list[bytes | None] = [None] * _ENCODINGS
@@ -249,9 +255,9 @@ class Fanout:
             self._metrics.signals_out += len(self.subscribers)
 
     def is_of(self, epoch: str) -> bool:
-        """Tail: true when this is the life of the channel whose events are sent here."""
+        """True if `epoch` is that of the log whose events are sent here."""
         return epoch == self.epoch
 
     def broken(self) -> None:
-        """Tail: it cannot be sure of its place."""
+        """Reports that the tail may have lost its position."""
         self._watcher.note_broken(self)

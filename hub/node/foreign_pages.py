@@ -1,6 +1,6 @@
-"""Sockets of pages that may not open one: the page is told, in a way that browsers hand on, and the operator by the log.
+"""Refuses sockets of pages from origins that are not allowed, in a way that the page can read, and logs it for the operator.
 
-A browser tells its page nothing of an upgrade that is refused over HTTP, so a page would try for ever.
+A browser tells its page nothing about an upgrade refused over HTTP, so the page would try again without end.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from hub.protocol.replies import error_message
 from hub.websocket.codec import encode_text
 
 OPEN_MAX: Final = 100
-"""Sockets at once that are being told; a further one is refused over HTTP. Each is gone within the timeout of a close."""
+"""Maximum such sockets at once; further ones are refused over HTTP. Each ends within the timeout of the closing handshake."""
 LINES_MAX: Final = 20
-"""Lines of the log a minute, each with another origin."""
+"""Maximum log lines per minute, one per origin."""
 _MINUTE_S: Final = 60.0
 _ORIGIN_CHARS_MAX: Final = 200
 _TEXT: Final = "pages from this origin may not open sockets here; the operator can list it in HUB_ALLOWED_ORIGINS"
@@ -26,10 +26,10 @@ _log: Final = logging.getLogger(__name__)
 
 
 class ForeignPages:
-    """Those of one node.
+    """Refuses the foreign pages of one node.
 
     Args:
-        monotonic: in seconds.
+        monotonic: a clock in seconds.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -39,10 +39,10 @@ class ForeignPages:
         self._since = float("-inf")
 
     def refuse(self, origin: bytes) -> SocketReceiver:
-        """Log the refusal, once for an origin and minute, and make the receiver that tells the page.
+        """Logs the refusal, once per origin and minute, and returns the receiver that sends it to the page.
 
         Raises:
-            UpgradeRefused: too many are being told.
+            UpgradeRefused: too many such sockets are open.
         """
         self._note(origin.decode("latin-1")[:_ORIGIN_CHARS_MAX])
         if self._open_count >= OPEN_MAX:
@@ -60,36 +60,36 @@ class ForeignPages:
         if origin in self._logged or len(self._logged) >= LINES_MAX:
             return
         self._logged.add(origin)
-        _log.warning("a page from %s was refused a socket: to allow it, add its origin to HUB_ALLOWED_ORIGINS", origin)
+        _log.warning("refused a socket to a page from %s; to allow it, add this origin to HUB_ALLOWED_ORIGINS", origin)
 
 
 class _Teller:
-    """The receiver of one such socket."""
+    """The receiver of one such socket, which sends the error and closes."""
 
     def __init__(self, count: Callable[[int], None]) -> None:
         self._count = count
 
     def opened(self, transport: SocketTransport, upgrade: Upgrade) -> None:  # noqa: ARG002 - the port's signature
-        """Tell and close."""
+        """Sends the error and closes."""
         self._count(1)
         transport.write(encode_text(error_message(HubError(4003, _TEXT, closes=True))))
         transport.close(4003, "permission_denied")
 
     def text(self, data: bytes) -> None:
-        """Take no notice."""
+        """Ignores the message."""
 
     def binary(self, data: bytes) -> None:
-        """Take no notice."""
+        """Ignores the message."""
 
     def heard(self) -> None:
-        """Take no notice."""
+        """Does nothing."""
 
     def writable(self, is_writable: bool) -> None:
-        """Take no notice."""
+        """Does nothing."""
 
     def draining(self) -> None:
-        """It is closing already."""
+        """Does nothing: the socket is closing already."""
 
     def closed(self, code: int) -> None:  # noqa: ARG002 - the port's signature
-        """The socket is gone."""
+        """Stops counting the socket."""
         self._count(-1)

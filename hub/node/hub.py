@@ -50,15 +50,15 @@ from streams.records.references import problems_of
 from streams.redis.log import Log
 
 COMES_BACK_MS: Final = 2
-"""The time another node takes to let one client back in, with some to spare."""
+"""Milliseconds that another node needs to accept one reconnecting client, with a margin."""
 OWED_LOOK_S: Final = 0.25
 LIMITS_LOOK_S: Final = 0.25
-"""Pause between two attempts to subscribe the channels that are owed once Redis is back."""
+"""Seconds between attempts to make up for subscriptions that failed while Redis was unreachable."""
 
 DELAY_S_MAX: Final = 5.0
-"""Longest wait for a debt. A handshake that waited longer would be taken for dead by its client, and come again."""
+"""Maximum seconds to wait for a user's debt. If a handshake took longer, its client would give up and connect again."""
 KEYS_EVERY_S: Final = 60.0
-"""Pause between two fetches of the issuer's keys: a client whose key was removed is disconnected within this time."""
+"""Seconds between fetches of the issuer's keys: a client whose key was removed is disconnected within this time."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -72,12 +72,12 @@ class NodeClock:
 
 @dataclass(frozen=True, slots=True)
 class NodeParts:
-    """The parts a hub is composed of, made by the composition root.
+    """The parts of a hub, built by the composition root.
 
     Attributes:
         edge: limits, quotas and revocations, shared with the other nodes.
-        admission: counts connections by them.
-        uploads: authorises uploads; None on a node that takes no files.
+        admission: counts connections against them.
+        uploads: authorises uploads; None on a node that accepts no files.
     """
 
     edge: Edge
@@ -90,9 +90,9 @@ class NodeParts:
 
 
 class Hub:
-    """Accepts connections, routes their commands, fans events out to them.
+    """One node: accepts connections, routes their commands, and fans events out to them.
 
-    Everything runs on one event loop; no method may be called from another thread.
+    Everything runs in one event loop; no method may be called from another thread.
     """
 
     def __init__(self, settings: Settings, log: Log, parts: NodeParts) -> None:
@@ -111,7 +111,7 @@ class Hub:
         self.metrics = NodeMetrics()
         self.connections: set[Connection] = set()
         self.streams: Counter[tuple[str, str]] = Counter()
-        """Streams and long polls open here, by tenant and user."""
+        """Open streams and long polls on this node, by tenant and user."""
         self.is_draining = False
         self._loop = asyncio.get_running_loop()
         self.flush_soon = FlushQueue(self._loop).add
@@ -130,7 +130,7 @@ class Hub:
         self.handlers, self._take_binary = build_handlers(self, EVENT_HANDLERS)
 
     async def start(self) -> None:
-        """Begin to watch deadlines and presence."""
+        """Starts watching deadlines and reporting presence."""
         self._loops.append(self.log.loops.every("deadlines", self.deadlines.look, self.deadlines.tick_s))
         self._loops.append(self.log.loops.every("owed_subscriptions", self.subscriptions.subscribe_owed, OWED_LOOK_S))
         if self.settings.jwks_url is not None:
@@ -148,20 +148,23 @@ class Hub:
             return
         if self.admission.is_reserve_open:
             _log.warning(
-                "Redis is %d %% full: the rest is a reserve, and each tenant may use a share of it",
+                "Redis is %d %% full: the rest is now a reserve, of which each tenant may use a share",
                 used_bytes * 100 // max_bytes,
             )
         else:
-            _log.warning("Redis has room again")
+            _log.warning("Redis has enough free memory again")
 
     def drain(self) -> None:
-        """Take no new connection, and end streams and long polls like sockets: told when to come back, then closed."""
+        """Stops accepting connections, and ends streams and long polls.
+
+        Like sockets, they are told when to reconnect, and then closed.
+        """
         self.is_draining = True
         for connection in [connection for connection in self.connections if connection.is_listener]:
             connection.draining()
 
     async def stop(self) -> None:
-        """Stop: presence is handed over to other nodes, background work ends. The log is closed by its owner."""
+        """Stops the background work and hands presence over to other nodes. The log is closed by its owner."""
         self.is_draining = True
         self.late_cursors.close()
         await self.log.loops.stop(*self._loops)
@@ -173,11 +176,11 @@ class Hub:
     # Connections
 
     def connect(self) -> Connection:
-        """A receiver for a new socket."""
+        """Returns the receiver of a new socket."""
         return Connection(self)
 
     def opened(self, connection: Connection) -> None:
-        """The socket of a connection is open: count it, and give it its first deadline."""
+        """Counts a new connection and sets its first deadline."""
         self.connections.add(connection)
         self.deadlines.add(connection)
         try:
@@ -187,10 +190,12 @@ class Hub:
             connection.fail(error)
 
     def open_stream(self, transport: SocketTransport, caller: Caller) -> Connection:
-        """A connection without a socket, for an HTTP request's caller; it ends with the token like any other.
+        """Opens a connection without a socket, for the caller of an HTTP request.
+
+        It ends when the token expires, like any other.
 
         Raises:
-            HubError: 4004 or 4010; 4013, the node goes down.
+            HubError: 4004 or 4010; 4013: the node is shutting down.
         """
         if self.is_draining:
             raise HubError(4013, "the node is stopping; try another one", retry_after_ms=self.drain_delay_ms())
@@ -204,7 +209,7 @@ class Hub:
         return connection
 
     def establish(self, connection: Connection, caller: Caller, wanted_session: str | None) -> None:
-        """Count an authenticated connection and give it its session; an older socket of that session is closed.
+        """Counts an authenticated connection and assigns its session; an older socket of that session is closed.
 
         Raises:
             HubError: 4004 or 4010.
@@ -214,7 +219,7 @@ class Hub:
         self.token_changed(connection)
 
     def disconnect(self, connection: Connection) -> None:
-        """The socket of a connection is gone. Its accepted commands are still stored, and answered to nobody."""
+        """Removes a connection whose socket has closed. Its accepted commands are still stored, but not answered."""
         self.connections.discard(connection)
         self.admission.left(connection)
         self.sessions.drop(connection)
@@ -222,17 +227,21 @@ class Hub:
         self.subscriptions.drop(connection)
 
     def token_changed(self, connection: Connection) -> None:
-        """Look at a connection's deadlines soon: its token has changed."""
+        """Checks a connection's deadlines soon, because its token has changed."""
         self.deadlines.look_soon(connection)
 
     async def subscribe_all(
         self, connection: Connection, requests: Iterable[SubscribeRequest | RefusedChannel]
     ) -> None:
-        """Subscribe a connection to channels; each is answered for itself."""
+        """Subscribes a connection to channels; each gets its own answer."""
         await self.subscriptions.subscribe_all(connection, requests)
 
     def unsubscribe(self, connection: Connection, channel: Channel, *, is_asked: bool) -> bool:
-        """End a connection's subscription; false when it had none. Unasked, its presence ends only after a while."""
+        """Ends a connection's subscription; returns False if it had none.
+
+        `is_asked` is False if the client did not ask for it: then its presence ends only after the grace
+        period.
+        """
         was_followed = self.subscriptions.unsubscribe(connection, channel)
         if not is_asked:
             self.presence.vanished(connection, channel)
@@ -242,30 +251,30 @@ class Hub:
         return was_followed
 
     def catch_up(self, connection: Connection) -> None:
-        """The socket takes more again: catch up what the connection is behind in."""
+        """Continues sending a connection the events that it lags behind, because its write buffer has room again."""
         self.recovery.catch_up(connection)
 
     def tell_status(self, connection: Connection, channel: Channel, status: str) -> None:
-        """Tell the followers of a channel a person's status."""
+        """Sends a user's status to the channel's subscribers."""
         self.presence.changed(connection, channel, status)
 
     async def tell_member(self, connection: Connection, channel: Channel, status: MemberStatus) -> None:
-        """Keep a person's status in a team, and tell its followers.
+        """Stores a user's status as a member of a team, and sends it to the team's subscribers.
 
         Raises:
-            LogUnavailable: Redis is unreachable; it is told when it is back.
+            LogUnavailable: Redis is unreachable; the status is sent once it is back.
         """
         await self.presence.member_changed(connection, channel, status)
 
     def revoked(self, revocation: Revocation) -> None:
-        """Tokens were revoked: close every connection that was opened with one of them."""
+        """Closes every connection whose token the revocation covers."""
         for connection in list(self.connections):
             caller = connection.session.caller
             if caller is not None and revocation.hits(caller.principal):
                 connection.fail(HubError(4019, "the token was revoked; sign in again"))
 
     async def look_at_keys(self) -> None:
-        """Fetch the issuer's keys, and close connections whose key is no longer among them."""
+        """Fetches the issuer's keys, and closes connections whose key is no longer among them."""
         await self.verifier.renew(self.clock.now())
         for connection in list(self.connections):
             caller = connection.session.caller
@@ -280,11 +289,11 @@ class Hub:
     # Commands
 
     def route_message(self, connection: Connection, command: Command) -> None:
-        """Carry out a command of a connection, in order with its others."""
+        """Handles a command of a connection, in order with its other commands."""
         connection.route(command)
 
     def channel_configured(self, channel: Channel) -> None:
-        """A channel's settings have changed: end the subscriptions of users who may no longer read it."""
+        """Handles a change of a channel's settings: ends the subscriptions of users who may no longer read it."""
         self.access.forget(channel)
         self.spawn(self._narrow(channel))
 
@@ -298,14 +307,14 @@ class Hub:
                 continue
             connection.unsubscribe(channel, is_asked=False)
             connection.send(unsubscribed(channel, "permission_denied"))
-            if not connection.session.id:  # a stream over HTTP follows nothing else
+            if not connection.session.id:  # a stream over HTTP follows no other channel
                 connection.fail(HubError(4003, "this channel's access list does not allow you to read"))
 
     async def execute(self, command: Command) -> tuple[Outcome, Appended | None]:
-        """Carry out a command that came without a socket, and wait until it is stored.
+        """Handles a command that came over HTTP, and waits until it is stored.
 
         Raises:
-            HubError: it was refused.
+            HubError: the command was refused.
         """
         self.metrics.commands_in[command.event.name] += 1
         try:
@@ -336,9 +345,10 @@ class Hub:
         return outcome, result
 
     def charged(self, append: Append) -> tuple[Append, bool]:
-        """Charge an event about to be stored. Returns what to append, and true when it was charged.
+        """Charges an event that is about to be stored; returns what to append, and True if it was charged.
 
-        Where there is no room for it, a command that was stored before is answered as it was then.
+        If the tenant has no room for it, the result appends nothing, but still answers a command that was
+        stored before.
 
         Raises:
             HubError: 4004.
@@ -354,47 +364,50 @@ class Hub:
         return append, True
 
     async def require_written(self, channel: Channel, principal: Principal) -> None:
-        """Refuse a user who has begun too many channels one that nobody has written.
+        """Refuses a channel without events to a user who has started too many channels.
 
         Raises:
             HubError: 4004.
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         refusal = self.new_channels.refusal(principal)
         if refusal is not None and not (await self.log.look(channel)).head.seq:
             raise refusal
 
     def charge(self, principal: Principal, class_: str, cost: float) -> None:
-        """Charge what a command turned out to cost beside itself: the user's next ones of this class wait for it."""
+        """Charges the additional cost of a command, known only afterwards: the user's next commands of this class wait for it."""
         if cost > 0:
             self.limiter.spend((principal.tenant, principal.user), class_, self.clock.monotonic(), cost)
 
     async def delay(self, principal: Principal, class_: str) -> None:
-        """Wait until a user is out of debt in a rate class, at most 5 s."""
+        """Waits until a user is out of debt in a rate class, at most 5 s."""
         debt_s = self.limiter.debt_s((principal.tenant, principal.user), class_, self.clock.monotonic())
         if debt_s > 0:
             await asyncio.sleep(min(debt_s, DELAY_S_MAX))
 
     def as_hub_error(self, error: Exception) -> HubError:
-        """The error a client is given for an exception. A fault of the hub is logged under the id the client is given."""
+        """Converts an exception to the error for the client.
+
+        A fault of the hub is logged under an id that the client gets too.
+        """
         if isinstance(error, HubError):
             return error
         if isinstance(error, StreamsError):
             return log_error(error)
         correlation = secrets.token_hex(8)
         _log.error("internal error %s", correlation, exc_info=error)
-        return HubError(4030, f"internal error, logged under {correlation}; retry later")
+        return HubError(4030, f"internal error, logged as {correlation}; retry later")
 
     def take_binary(self, connection: Connection, data: bytes) -> bool:
-        """Hand a binary message to the uploads; false when this client may send none."""
+        """Passes a binary message to the uploads; returns False if this client may send none."""
         return self._take_binary(connection, data)
 
     def keep_cursor(self, connection: Connection, command: Command) -> None:
-        """Send a cursor that came too fast a moment later."""
+        """Sends a document cursor that exceeded its rate a moment later."""
         self.late_cursors.keep(connection, command)
 
     def cursor_moved(self, connection: Connection, wire: str) -> None:
-        """Drop the cursor that waits in a document."""
+        """Discards a client's cursor that is waiting to be sent in a document."""
         self.late_cursors.outdated(connection, wire)
 
     # Sending
@@ -402,13 +415,13 @@ class Hub:
     async def broadcast(
         self, channel: Channel, type_: str, payload: Mapping[str, Any], actor: Actor = SYSTEM
     ) -> Appended:
-        """Append an event of the catalogue; every subscriber on every node receives it.
+        """Appends an event of the catalogue; every subscriber on every node receives it.
 
-        What it names (files, messages, runs) must be there, as for a client's command.
+        Files, messages and runs that it names must exist, as for a client's command.
 
         Raises:
             InvalidPayload: the catalogue has no such event, or not with this payload or in this kind of channel.
-            LogUnavailable: not confirmed.
+            LogUnavailable: the append was not confirmed.
         """
         event, value, data = appendable(channel, type_, payload)
         named = references(event, value)
@@ -421,21 +434,22 @@ class Hub:
     async def send_to_user(
         self, tenant: str, user: str, type_: str, payload: Mapping[str, Any], actor: Actor = SYSTEM
     ) -> Appended:
-        """Append an event to a person's inbox; every device of theirs receives it, now or when it comes back.
+        """Appends an event to a user's inbox; all their devices receive it, now or after reconnecting.
 
         Raises:
-            InvalidPayload, LogUnavailable: as `broadcast`.
+            InvalidPayload: as in `broadcast`.
+            LogUnavailable: as in `broadcast`.
         """
         return await self.broadcast(Channel(tenant, Kind.USER, user), type_, payload, actor)
 
     # Time
 
     def drain_delay_ms(self) -> int:
-        """The pause after which a client that is sent away comes back: spread by how many they are, within the drain's time."""
+        """Returns a random pause after which a disconnected client should reconnect, spread by the number of clients."""
         return random.randint(0, min(int(self.settings.drain_s * 1000), len(self.connections) * COMES_BACK_MS))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something owned by the hub: it ends with it at the latest."""
+        """Runs a background task that ends with the hub at the latest."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

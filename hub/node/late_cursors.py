@@ -1,7 +1,7 @@
-"""Document cursors above their rate: the newest of each client is told a moment later (docs/protocol.md#rates).
+"""Document cursors that exceed their rate: the newest one of each client is sent a moment later (docs/protocol.md#rates).
 
-A person who moves fast and then stands still is seen at that place; only the way there is passed over. It is no queue: one
-cursor a client and document, and a newer one takes its place.
+So a user who moves fast and then stops is shown at the right place; only positions in between are skipped. This is no
+queue: it holds one cursor per client and document, and a newer one replaces it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from hub.protocol.commands import Command
 from hub.protocol.session import SessionState
 
 RETRY_S: Final = 0.05
-"""Kept cursors are tried again after one interval of the class's rate. Less finds nothing new in the bucket."""
+"""Seconds until waiting cursors are tried again: one interval of the class's rate. The bucket has nothing new before."""
 DOCUMENTS_MAX: Final = 16
-"""Documents of one client whose cursor is kept; those of further ones are dropped. A cursor has up to 3 KB."""
+"""Maximum documents per client with a waiting cursor; cursors in further ones are dropped. A cursor has up to 3 KB."""
 
 
 class LateCursors:
-    """The cursors kept on one node, with one timer that runs only while there are some."""
+    """The waiting cursors of one node, with one timer that runs only while there are any."""
 
     def __init__(self, limiter: RateLimiter, clock: Clock) -> None:
         self._limiter = limiter
@@ -32,23 +32,23 @@ class LateCursors:
         self._timer: asyncio.TimerHandle | None = None
 
     def keep(self, connection: Connection, command: Command) -> None:
-        """A cursor came too fast: it is told later, unless a newer one is before."""
+        """Keeps a cursor that exceeded its rate, to be sent later unless a newer one is sent before."""
         kept = self._kept.setdefault(connection, {})
         if command.place.wire in kept or len(kept) < DOCUMENTS_MAX:
             kept[command.place.wire] = command
         self._start()
 
     def outdated(self, connection: Connection, wire: str) -> None:
-        """A newer cursor of the client is told in that document: nothing older may follow it."""
+        """Discards a client's waiting cursor in a document, because a newer one was sent."""
         if self._kept and (kept := self._kept.get(connection)) is not None:
             kept.pop(wire, None)
 
     def drop(self, connection: Connection) -> None:
-        """The client is gone."""
+        """Discards all waiting cursors of a client that has disconnected."""
         self._kept.pop(connection, None)
 
     def close(self) -> None:
-        """Tell nothing more."""
+        """Stops sending."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -70,7 +70,7 @@ class LateCursors:
             self._start()
 
     def _send_one(self, connection: Connection, command: Command) -> bool:
-        """True when nothing is left to do: it was sent, or must not be sent any more."""
+        """Tries to send a cursor; returns True if it was sent or must not be sent any more."""
         caller = connection.session.caller
         if caller is None or connection.session.state is not SessionState.READY:
             return True

@@ -1,4 +1,4 @@
-"""The live fields of a channel's state, true now and never replayed (docs/protocol.md#state)."""
+"""The live fields of a channel's state: those that are true only now and never replayed (docs/protocol.md#state)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from streams.redis.looks import KeyRead, Sight
 READS: Final = {Kind.CONVERSATION: 5, Kind.AGENT: 3, Kind.TEAM: 3, Kind.DOCUMENT: 3, Kind.USER: 0}
 """The number of `LiveFields.key_reads` of each kind of channel."""
 FOLDS_MAX: Final = 1_000
-"""Channels whose live lane is kept folded; each holds as much as `projections.live` lets it."""
+"""Maximum channels with a cached fold of their live lane; `projections.live` bounds the size of each."""
 MARKS_MAX: Final = 200
-"""Read marks shown: those of the people who read furthest."""
+"""Maximum read markers shown: those of the users who have read furthest."""
 LANE_AT_ONCE: Final = 50
-"""Entries of the live lane that a sight brings; where more are new, they are read page by page."""
+"""Maximum entries of the live lane read within a `Sight`; if there are more new ones, they are read page by page."""
 _ANSWERED: Final = frozenset({Kind.CONVERSATION, Kind.AGENT})
 _PASSING: Final = frozenset({Kind.CONVERSATION, Kind.DOCUMENT})
-"""The kinds whose live lane tells of what passes: who types, where cursors are."""
+"""The kinds of channel whose live lane has typing or cursor signals."""
 
 
 class LiveFields:
-    """Reads presence, open uploads, answers and read marks out of a sight of the channel, and the rest out of the live lane."""
+    """Reads presence, uploads, answers and read markers from a `Sight` of the channel, and the rest from its live lane."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -43,7 +43,7 @@ class LiveFields:
         self._folds: OrderedDict[Channel, tuple[Live, str]] = OrderedDict()
 
     def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
-        """Asks beside a look for all that is kept of them; `read` takes the answers."""
+        """Returns the reads to add to a `Sight` of the channel; `read` uses their answers."""
         kind = channel.kind
         if kind is Kind.USER:
             return ()
@@ -58,9 +58,10 @@ class LiveFields:
         return tuple(asked)
 
     def advance(self, channel: Channel, sight: Sight) -> bool:
-        """Fold the live lane on by what was seen of it; false where `read` has to read it page by page.
+        """Folds the live lane's new entries from a `Sight`; returns False if `read` must read them page by page.
 
-        Another sight may have been folded meanwhile, or the fold been dropped.
+        That is so if the sight does not continue the fold, because another one was folded meanwhile or the
+        fold was dropped.
         """
         if channel.kind not in _PASSING:
             return True
@@ -78,13 +79,13 @@ class LiveFields:
         return True
 
     async def read(self, channel: Channel, sight: Sight, now_ms: int, members: Iterable[str] = ()) -> bytes:
-        """The live fields as one JSON object.
+        """Returns the live fields as one JSON object.
 
         Args:
-            channel: of any kind.
-            sight: with the answers to the channel's `key_reads`, after others perhaps.
-            now_ms: the clock that mints event IDs.
-            members: those that the channel names.
+            channel: a channel of any kind.
+            sight: a read of the channel whose last answers are those to `key_reads`.
+            now_ms: the time by Redis's clock, which event ids come from.
+            members: the team's members from the channel's settings.
         """
         kind = channel.kind
         if kind is Kind.USER:
@@ -111,12 +112,12 @@ class LiveFields:
         return to_json(shown)
 
     async def _fold(self, channel: Channel) -> None:
-        """Fold the live lane on from this node's last place, all of it."""
+        """Folds all new entries of the live lane, page by page."""
         live, last = self._folds.pop(channel, (Live(channel.kind), ""))
         page = await self._log.replay.live_page(channel, last or "-")
         if last and page and page[0].id.decode() == last:
             page = page[1:] or await self._log.replay.live_page(channel, f"({last}")
-        elif last:  # the lane was trimmed past it, or is another one: as a node that has folded nothing yet
+        elif last:  # the lane was trimmed beyond it, or replaced: start over
             live, last = Live(channel.kind), ""
             page = await self._log.replay.live_page(channel)
         while page:
@@ -141,7 +142,7 @@ def _newest(marks: Mapping[str, str]) -> dict[str, str]:
 
 
 def open_messages(fields: dict[str, str]) -> list[dict[str, Any]]:
-    """The answers in progress out of the fields scripts/append.lua keeps."""
+    """Returns the answers in progress from the fields that scripts/append.lua maintains."""
     found = []
     for message_id, head in fields.items():
         if ":" in message_id:

@@ -1,8 +1,9 @@
-"""Presence of this node's sockets: a join is told at once, a lost socket only after a while, a dead node by the others.
+"""Reports presence of this node's sockets: joins at once, lost sockets after a grace period.
 
-A socket that closes leaves its channels 10 s later, unless the same client is back before: a reconnect does not flap. When the
-node dies its lease ends within 8 s and any other node makes its devices leave, so everybody knows within 15 s. If Redis lost the
-lease before that (a FLUSHALL, a failover), the devices it told of since are found by their nodes having none.
+A socket that closes leaves its channels 10 s later, unless the same client is back before, so that a reconnect is not
+shown. If a node dies, its lease ends within 8 s and any other node makes its devices leave, so everybody knows within
+15 s. If Redis lost the lease earlier (FLUSHALL, a failover), devices reported since are found because their node has
+no lease.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ GRACE_S: Final = 10.0
 RENEW_EVERY_S: Final = 2.5
 STATUS_ENDS_EVERY_S: Final = 1.0
 FLUSH_EVERY_S: Final = 0.02
-"""Time for changes to gather: thousands of joins after a deploy become a few script calls."""
+"""Seconds for which changes are collected: thousands of joins after a deploy become a few script calls."""
 
 _log = logging.getLogger(__name__)
 _Place = tuple[str, str, str]  # channel path, user, client id
 
 
 class PresenceTracker:
-    """Turns subscriptions into devices that come and go."""
+    """Turns subscriptions into devices that join and leave."""
 
     def __init__(self, log: Log, node: str, *, grace_s: float = GRACE_S) -> None:
         self.store = PresenceStore(log)
@@ -53,7 +54,7 @@ class PresenceTracker:
         self._must_replace = False
 
     async def start(self) -> None:
-        """Take the node's lease and begin to report presence."""
+        """Takes the node's lease and starts reporting presence."""
         await self.store.renew(self._node, wants_dead=False)
         self._steady_since = time.monotonic()
         loops = self._log.loops
@@ -64,7 +65,7 @@ class PresenceTracker:
         ]
 
     async def stop(self) -> None:
-        """Stop reporting presence. The lease is given up, so that other nodes make the devices left here leave."""
+        """Stops reporting presence and releases the lease, so that other nodes make the remaining devices leave."""
         await self._log.loops.stop(*self._loops)
         for _, _, timer in self._vanished.values():
             timer.cancel()
@@ -74,7 +75,7 @@ class PresenceTracker:
             _log.info("the node's lease was not released and will expire: %s", error)
 
     def joined(self, connection: ClientConnection, channel: Channel) -> None:
-        """A connection follows a channel now."""
+        """Reports that a connection follows a channel."""
         if channel.kind is Kind.USER or (connection, channel) in self._here or connection.session.caller is None:
             return
         place = _place(connection, channel)
@@ -87,13 +88,13 @@ class PresenceTracker:
         self._change(PresenceChange("join", channel, device, place[1], place[2]))
 
     def left(self, connection: ClientConnection, channel: Channel) -> None:
-        """A connection left a channel of its own will: told at once."""
+        """Reports that a client left a channel on request."""
         device = self._here.pop((connection, channel), None)
         if device is not None:
             self._leave(device, channel, connection.session.principal.user)
 
     def vanished(self, connection: ClientConnection, channel: Channel) -> None:
-        """A connection is gone without a word: told unless it is back in time."""
+        """Reports that a connection was lost, unless its client is back within the grace period."""
         device = self._here.pop((connection, channel), None)
         if device is None:
             return
@@ -105,14 +106,14 @@ class PresenceTracker:
         self._vanished[place] = (device, channel, timer)
 
     def changed(self, connection: ClientConnection, channel: Channel, status: str) -> None:
-        """A person sets their status in a channel."""
+        """Reports a user's status in a channel."""
         self._set_status("status", connection, channel, status)
 
     async def member_changed(self, connection: ClientConnection, channel: Channel, status: MemberStatus) -> None:
-        """A team's member sets their status; returns when it is stored.
+        """Reports the status of a team's member; returns once it is stored.
 
         Raises:
-            LogUnavailable: Redis is unreachable; it is told when it is back.
+            LogUnavailable: Redis is unreachable; the status is reported once it is back.
         """
         if not self._set_status("member", connection, channel, status.kept):
             return
@@ -162,7 +163,10 @@ class PresenceTracker:
             _answer(waiters, None)
 
     def _replace_soon(self) -> None:
-        """Compare what was reported with what is here. That finds joins and leaves: of what waits, only statuses are kept."""
+        """Schedules a comparison of what was reported with the sockets here, which finds joins and leaves.
+
+        Of the waiting changes only statuses are kept.
+        """
         here = set(self._here.values())
         statuses = {
             (c.device, c.operation): c
@@ -174,7 +178,10 @@ class PresenceTracker:
         self._is_due.set()
 
     async def _replace(self) -> None:
-        """Replace what this node had told by what is here now. Changes that come meanwhile are told afterwards."""
+        """Corrects what this node has reported to match its sockets.
+
+        Changes that arrive meanwhile are reported afterwards.
+        """
         self._must_replace = False
         try:
             for partition in range(self._log.keys.partitions):
@@ -206,7 +213,7 @@ class PresenceTracker:
         await self.store.end_statuses(self._node, int(time.time() * 1000))
 
     async def _live(self) -> None:
-        if self._told_since != self._log.connect_count:  # the server we are connected to may have lost what was told
+        if self._told_since != self._log.connect_count:  # after a reconnect Redis may have lost what was reported
             self._told_since = self._log.connect_count
             self._replace_soon()
         try:
@@ -216,19 +223,19 @@ class PresenceTracker:
             raise
 
     async def _renew(self) -> None:
-        # After a time without Redis every lease has ended: reap nobody before the others could renew theirs.
+        # After an outage of Redis every lease has ended: reap nobody before the others could renew theirs.
         is_steady = self._steady_since is not None and time.monotonic() - self._steady_since > LEASE_MS / 1000
         had_lease, dead = await self.store.renew(self._node, wants_dead=is_steady)
         if self._steady_since is None:
             self._steady_since = time.monotonic()
-        if not had_lease:  # it was lost, or others took our devices for dead
+        if not had_lease:  # the lease was lost, and other nodes may have removed our devices
             self._replace_soon()
         for node in (*dead, *await self._unleased(is_steady=is_steady)):
             count = await self.store.reap(node)
-            _log.info("node %s is gone; %d of its devices left", node, count)
+            _log.info("node %s is dead; %d of its devices were removed", node, count)
 
     async def _unleased(self, *, is_steady: bool) -> list[str]:
-        """The nodes whose lease ended longer ago than a lease lasts: one that lives has renewed it by then."""
+        """Returns the nodes whose lease ended longer ago than a lease lasts: a live node would have renewed it by now."""
         now_s = time.monotonic()
         found = await self.store.unleased()
         self._unleased_since = {node: self._unleased_since.get(node, now_s) for node in found}
@@ -246,7 +253,7 @@ def _place(connection: ClientConnection, channel: Channel) -> _Place:
 
 def _answer(waiters: list[asyncio.Future[None]], error: BaseException | None) -> None:
     for waiter in waiters:
-        if waiter.done():  # its socket is gone
+        if waiter.done():  # its socket has closed
             continue
         if error is None:
             waiter.set_result(None)

@@ -1,7 +1,7 @@
-"""Brings subscriptions to the tail again: those that stand behind, and those whose log does not continue as it was known.
+"""Brings subscriptions back to the tail: those that lag behind, and those whose log no longer continues from their position.
 
-A subscription behind is sent pages of the log, as fast as its socket takes them. Where the log broke, each subscriber
-concerned is told what is missing, and stands at the head afterwards.
+A lagging subscription is sent pages of the log as fast as its socket takes them. If the log broke off, each
+subscriber concerned is sent the gap, and continues from the head.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from streams.errors import LogUnavailable, StreamsError
 from streams.redis.replay import PAGE_EVENTS
 
 AGAIN_S: Final = 0.5
-"""Pause before a channel is looked at again that Redis could not show, although it is there (BUSY, a full memory)."""
+"""Seconds before another attempt to read a channel after Redis refused although reachable (BUSY, out of memory)."""
 _log: Final = logging.getLogger(__name__)
 _WITH_A_PLACE = frozenset({Phase.REPLAYING, Phase.CATCHING_UP, Phase.LIVE})
 
 
 class Recovery:
-    """The subscriptions of one node that are not live, and the way back.
+    """The subscriptions of one node that are not live, and the work of making them live again.
 
     Args:
-        channel_configured: told of a followed channel whose settings have changed, or may have.
-        turns: for the pages read.
+        node: the node.
+        channel_configured: called for a followed channel whose settings have, or may have, changed.
+        turns: limits how many pages are read at a time.
     """
 
     def __init__(self, node: NodePort, channel_configured: Callable[[Channel], None], turns: Turns) -> None:
@@ -47,17 +48,20 @@ class Recovery:
     # Behind the tail
 
     def note_behind(self, sub: Sub) -> None:
-        """A subscription stands behind the tail: catch it up when its socket takes more, or give it up."""
+        """Handles a subscription behind the tail.
+
+        It is caught up once its socket has room; if it is too far behind, its socket is closed.
+        """
         connection = sub.connection
         if sub.fanout.position.seq - sub.seq > self._node.settings.max_lag_events:
             self._node.metrics.slow_closes += 1
             connection.fail(HubError(4012, "too far behind; reconnect with your cursor"))
             return
         self._behind.setdefault(connection, {})[sub] = None
-        self.catch_up(connection)  # also when it was noted: a catch-up that lost Redis left it so
+        self.catch_up(connection)  # even if already noted: a catch-up that failed for lack of Redis leaves it noted
 
     def catch_up(self, connection: Subscriber) -> None:
-        """Begin to catch a connection up, if it is behind, can take more, and is not being caught up already."""
+        """Starts to catch a connection up if it lags behind, has room, and is not being caught up already."""
         if connection in self._behind and connection.is_writable and connection not in self._tasks:
             self._tasks[connection] = self._node.spawn(self._catch_up(connection))
 
@@ -66,18 +70,18 @@ class Recovery:
         return connection in self._tasks
 
     def ended(self, sub: Sub) -> None:
-        """A subscription has ended: it needs no catching up."""
+        """Forgets a subscription that has ended."""
         if (behind := self._behind.get(sub.connection)) is not None:
             behind.pop(sub, None)
 
     def drop(self, connection: Subscriber) -> None:
-        """The connection is gone. Its catch-up may wait for a buffer that never drains."""
+        """Stops catching up a closed connection, which may be waiting for a write buffer that never drains."""
         self._behind.pop(connection, None)
         if (task := self._tasks.pop(connection, None)) is not None:
             task.cancel()
 
     async def _catch_up(self, connection: Subscriber) -> None:
-        """Bring every subscription the connection is behind in to the tail; more may be noted meanwhile."""
+        """Brings every lagging subscription of a connection to the tail; more may be added meanwhile."""
         behind = self._behind[connection]
         try:
             while behind:
@@ -86,7 +90,7 @@ class Recovery:
                 behind.pop(sub, None)
             self._behind.pop(connection, None)
         except LogUnavailable:
-            # They stay noted. When Redis is back the tail reports it, which begins anew; if it was never lost, nothing else would.
+            # They stay noted. The tail's report that Redis is back starts this again; if it was never lost, the timer does.
             if self._node.log.is_available:
                 asyncio.get_running_loop().call_later(AGAIN_S, self.catch_up, connection)
         except Exception as error:
@@ -95,10 +99,10 @@ class Recovery:
             self._tasks.pop(connection, None)
 
     async def read_on(self, sub: Sub) -> None:
-        """Send pages after the subscription's position until it can join the tail.
+        """Sends pages after the subscription's position until it can join the tail.
 
         Raises:
-            LogUnavailable: the subscription stands where the last page that was sent ends.
+            LogUnavailable: the position is the end of the last page that was sent.
         """
         connection, fanout = sub.connection, sub.fanout
         while sub.phase is Phase.CATCHING_UP:
@@ -113,10 +117,11 @@ class Recovery:
                 await self.tell_lost(sub)
 
     def send_page(self, sub: Sub, page: list[Entry], after_seq: int) -> bool:
-        """Send a page read after the subscription's position, then `after_seq`; false when it does not continue there.
+        """Sends a page that was read after the subscription's position, whose seq then was `after_seq`.
 
-        Another reader may have sent a part of it meanwhile: that is passed over. An event after the position by ID that is
-        not after it by seq shows another history, in which a replica was promoted that had not seen the position.
+        Returns False if the page does not continue from the position. Events that were sent meanwhile are
+        skipped. If an event has a later id than the position but not a higher seq, a replica was promoted
+        that lacked the position: another history.
         """
         connection, fanout = sub.connection, sub.fanout
         if page and page[0].seq <= after_seq:
@@ -126,27 +131,29 @@ class Recovery:
             return fanout.position.seq <= sub.seq and sub.phase is not Phase.REPLAYING
         new = unbroken(until_damage(new), sub.seq)
         if not new:
-            return False  # otherwise the next page begins with the hole
+            return False  # the page begins with a hole, and so would the next one
         connection.push(fanout.encode([entry.wire(fanout.wire) for entry in new], connection.encoding))
         self._node.metrics.events_out += len(new)
         sub.advance(new[-1].id.decode(), new[-1].seq)
-        connection.flush()  # so that the next page waits for the socket, not for the tick
+        connection.flush()  # written now, so that the next page waits for the socket and not for the end of the loop iteration
         return True
 
-    # Where settings changed, or the log broke
+    # Changed settings and broken logs
 
     def note_configured(self, fanout: Fanout) -> None:
-        """A channel's settings have changed."""
+        """Handles a change of a channel's settings."""
         self._channel_configured(fanout.channel)
 
     def note_broken(self, fanout: Fanout) -> None:
-        """The tail cannot be sure of its place in a channel: look, and tell."""
+        """Handles a tail that may have lost its position in a channel: checks it, and reports a break to the subscribers."""
         self._node.spawn(self._mend(fanout))
 
     async def _mend(self, fanout: Fanout) -> None:
         try:
             await self.tell_break(fanout)
-        except StreamsError:  # when Redis is back the tail reports it again; if it was never lost, nothing else would
+        except (
+            StreamsError
+        ):  # the tail's report that Redis is back starts this again; if it was never lost, the timer does
             if self._node.log.is_available and fanout.subscribers:
                 asyncio.get_running_loop().call_later(AGAIN_S, self.note_broken, fanout)
             return
@@ -155,17 +162,17 @@ class Recovery:
                 self.note_behind(sub)
 
     async def tell_break(self, fanout: Fanout) -> None:
-        """Compare the tail's place with the log, and tell every subscriber of a break.
+        """Compares the tail's position with the log, and sends every subscriber the gap if the log broke off.
 
-        A subscription that was replayed further than the tail stands is compared by its own place.
+        A subscription that was replayed beyond the tail is compared by its own position.
 
         Raises:
-            LogUnavailable: Redis is unreachable again; the tail reports it when it is back.
+            LogUnavailable: Redis is unreachable again; the tail reports when it is back.
         """
         position, moves = fanout.position, fanout.move_count
         look = await self._node.log.look(fanout.channel, position.id)
         if fanout.move_count != moves:
-            return  # somebody else has told it
+            return  # another task has reported the break
         gap = await self._missing(fanout, position, look)
         if fanout.move_count != moves:
             return
@@ -184,10 +191,10 @@ class Recovery:
                 self._stand_at_head(sub, look, state, _seen_from(sub, gap))
 
     async def tell_lost(self, sub: Sub) -> None:
-        """The events read after a subscription's place do not follow it: tell it what is missing, if anything is.
+        """Sends a subscription the gap after its position, if the events read there do not continue from it.
 
         Raises:
-            LogUnavailable: Redis is unreachable; nothing was told, and the place stays.
+            LogUnavailable: Redis is unreachable; nothing was sent, and the position is unchanged.
         """
         place = (sub.after, sub.seq)
         await self.tell_break(sub.fanout)
@@ -206,16 +213,17 @@ class Recovery:
             self._stand_at_head(sub, look, state, gap)
 
     async def _missing(self, fanout: Fanout, place: Position, look: Look) -> Gap | None:
-        """The events that cannot be had between a place and the head.
+        """Returns the events between a position and the head that cannot be read, or None.
 
-        What is stored behind the place may come from a disk, past the eyes of the tail: it is held against its checksums.
+        Events after the position may have been loaded from disk without passing the tail, so their checksums
+        are verified.
         """
         verdict = judge(Cursor(place.id, place.seq, fanout.epoch), look)
         if isinstance(verdict, Gap):
             return verdict
         if look.next is None:
             return None
-        if look.next.seq != place.seq + 1:  # the place is there, but its successor is not
+        if look.next.seq != place.seq + 1:  # the position exists, but its successor does not
             return Gap(GapReason.TRIMMED, place.seq + 1, look.next.seq - 1)
         after = place.id
         while page := await self._node.log.page(fanout.channel, after, PAGE_EVENTS, look.head.id):
@@ -239,7 +247,7 @@ class Recovery:
 
 
 def _seen_from(sub: Sub, gap: Gap) -> Gap:
-    """The tail's gap for a subscription that stands elsewhere: it begins after the subscription's own place."""
+    """Adjusts the tail's gap to a subscription with another position: it starts after the subscription's own position."""
     if gap.from_seq is None or gap.to_seq is None:
         return gap
     return Gap(gap.reason, min(sub.seq, gap.to_seq - 1) + 1, gap.to_seq)

@@ -1,6 +1,7 @@
-"""The sessions of one node and their sockets: resuming takes a session over, and closes its old socket on whichever node it is.
+"""The sessions of one node and their sockets. Resuming a session closes its old socket, on whichever node that is.
 
-A session's ID gives no access: a client that resumes has shown a token, and only a socket of the same person is closed by it.
+A session id grants no access: a client that resumes has presented a token, and can only close a socket of the same
+user.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from hub.protocol.commands import Caller
 
 
 def new_session_id() -> str:
-    """An ID that cannot be guessed."""
+    """Returns an id that cannot be guessed."""
     return secrets.token_urlsafe(12)
 
 
@@ -23,7 +24,7 @@ class LiveSessions:
     """The sessions of one node.
 
     Args:
-        claims: tells the other nodes of sessions taken over here.
+        claims: reports sessions resumed here to the other nodes.
     """
 
     def __init__(self, claims: SessionClaims) -> None:
@@ -31,9 +32,10 @@ class LiveSessions:
         self._sockets: dict[str, Connection] = {}
 
     def adopt(self, connection: Connection, caller: Caller, wanted: str | None) -> None:
-        """Establish a socket in its session, close an older one, and tell other nodes if it resumes a session.
+        """Assigns a session to a socket, closes an older socket of it, and reports a resumed session to the other nodes.
 
-        The session is the one it wants, unless that is somebody else's here; then, and by default, it is a new one.
+        It is the session `wanted`, unless a socket of another user has it here; in that case, and by default,
+        it is a new one.
         """
         principal = caller.principal
         session_id, adopted_at = self._name_for(wanted, principal), self._claims.now()
@@ -46,12 +48,12 @@ class LiveSessions:
             self._claims.add(wanted, principal.tenant, principal.user, adopted_at)
 
     def drop(self, connection: Connection) -> None:
-        """A socket is gone."""
+        """Forgets a closed socket."""
         if self._sockets.get(connection.session.id) is connection:
             del self._sockets[connection.session.id]
 
     def claimed_elsewhere(self, claim: SessionClaim) -> None:
-        """A session was resumed on another node: close its older socket, if it is here and the same person's."""
+        """Closes the older socket of a session that was resumed on another node, if it is here and of the same user."""
         old = self._sockets.get(claim.session_id)
         if old is not None and old.adopted_at < claim.at and _is_of(old, claim.tenant, claim.user):
             old.fail(_replaced())

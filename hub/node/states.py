@@ -1,7 +1,7 @@
-"""The states of channels: folds kept warm, brought to the head when asked for, joined with the live fields of now.
+"""Reads the state of channels: cached folds, advanced to the head when requested, joined with the current live fields.
 
-The durable part is folded from the log, from a snapshot where there is one; it never comes from anywhere else. A node keeps the
-folds of the channels asked for last.
+The durable part is always folded from the log, starting from a snapshot if there is one. A node caches the folds of
+the channels that were requested last.
 """
 
 from __future__ import annotations
@@ -41,21 +41,24 @@ RUNNING: Final = frozenset({Kind.CONVERSATION, Kind.AGENT})
 """The kinds of channel in which agents run."""
 _NO_RUNS: Final = b'{"active_runs":[],"pending_requests":[]}'
 MEMBERS: Final = "members"
-"""The field that a team's live part gives."""
+"""The field of a team's state that comes from the live part."""
 FOLDS_MAX: Final = 1_000
-"""Channels kept folded. A conversation of a thousand messages takes about 300 KB."""
+"""Maximum cached folds. A conversation of a thousand messages takes about 300 KB."""
 FOLDS_BYTES_MAX: Final = 16_777_216
-"""The weight of all of them together, as JSON; in memory it is some four times as much. Beyond it those asked for longest ago are
-folded anew, from a snapshot, when they are asked for again: 14 ms for the largest."""
+"""Maximum size of all cached folds together as JSON; in memory they take about four times as much. Beyond it the least recently
+used ones are dropped, and folded again from a snapshot when requested: 14 ms for the largest."""
 SNAPSHOT_EVERY_EVENTS: Final = 1_000
-"""A snapshot is written when so many events were folded after the last: the most a cold node folds, about 10 ms."""
+"""Events folded after the last snapshot before another is written: at most this many, about 10 ms, are folded without a cache."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Fold:
-    """One channel folded. `weight_bytes` is its last snapshot and the events since: never less than it takes as JSON."""
+    """The cached fold of one channel.
+
+    `weight_bytes` is the size of its last snapshot and of the events since, an upper bound of its size as JSON.
+    """
 
     epoch: str
     state: ChannelState
@@ -63,16 +66,16 @@ class _Fold:
     weight_bytes: int = 0
 
     def grown(self, size_bytes: int) -> None:
-        """One more event was folded."""
+        """Adds the size of one more folded event."""
         self.weight_bytes += size_bytes
 
     def saved(self, size_bytes: int) -> None:
-        """A snapshot of it as it stands was written."""
+        """Records that a snapshot of the present state was written."""
         self.weight_bytes, self.snapshot_seq = size_bytes, self.state.seq
 
 
 def _noticed(reading: asyncio.Task[StateAt]) -> None:
-    """Retrieve the exception of a reading that nobody waits for any more, so that asyncio does not report it."""
+    """Retrieves the exception of a read that nobody waits for any more, so that asyncio does not report it."""
     if not reading.cancelled():
         reading.exception()
 
@@ -89,22 +92,24 @@ class StateReader:
         self._folds: OrderedDict[Channel, _Fold] = OrderedDict()
         self._folds_bytes = 0
         self._past = asyncio.Lock()
-        """States of the past are folded one after another: each takes 7 µs an event of everybody's time."""
-        self._locks: dict[Channel, asyncio.Lock] = {}  # of those being folded now
-        self._reading: dict[Channel, asyncio.Lock] = {}  # of those being read now
+        """Held while a past state is folded, so that only one is at a time: it blocks the loop for 7 µs per event."""
+        self._locks: dict[Channel, asyncio.Lock] = {}  # of the channels being folded now
+        self._reading: dict[Channel, asyncio.Lock] = {}  # of the channels being read now
         self._next_readings: dict[Channel, asyncio.Task[StateAt]] = {}
-        self._looks: dict[Channel, Look] = {}  # of those whose next reading has not begun
-        self._shown: WeakKeyDictionary[Sight, StateAt] = WeakKeyDictionary()  # to all who share a sight
+        self._looks: dict[Channel, Look] = {}  # of the channels whose next read has not begun
+        self._shown: WeakKeyDictionary[Sight, StateAt] = (
+            WeakKeyDictionary()
+        )  # the result for everybody who shares a `Sight`
         self._shown_live: WeakKeyDictionary[Sight, StateAt] = WeakKeyDictionary()  # the same for `read_live`
         self._empty = {kind: ChannelState.begin(kind) for kind in Kind}
         self.broken_count = 0
 
     def key_reads(self, channel: Channel, *, live_only: bool = False) -> tuple[KeyRead, ...]:
-        """Asks beside a look for all that the state of a channel needs of Redis where its fold stands at the head.
+        """Returns the reads to add to a `Sight`, enough for the channel's state if its cached fold is at the head.
 
         Args:
-            channel: of any kind.
-            live_only: for `read_live`, which needs no fold but where a run is open.
+            channel: a channel of any kind.
+            live_only: True for `read_live`, which needs a fold only if a run is open.
         """
         reads = self._live.key_reads(channel)
         if not live_only:
@@ -114,11 +119,11 @@ class StateReader:
         return (self._runs.open_read(channel), *reads) if channel.kind in RUNNING else reads
 
     async def read_live(self, channel: Channel, sight: Sight) -> StateAt:
-        """The live part as it was seen, and the runs and questions that are open: for a client that keeps its state.
+        """Returns the live part as of `sight`, with open runs and questions, for a client that kept the rest of the state.
 
         Args:
-            channel: of any kind.
-            sight: with the answers to `key_reads(live_only=True)` as the last.
+            channel: a channel of any kind.
+            sight: a read of the channel whose last answers are those to `key_reads(live_only=True)`.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -142,7 +147,7 @@ class StateReader:
         return shown
 
     async def read_from(self, channel: Channel, sight: Sight) -> StateAt:
-        """The state as it was seen, with the answers to `key_reads` as the last; where the fold has to go on first, as `read`.
+        """Returns the state as of `sight`, whose last answers are those to `key_reads`; like `read` if the fold is not at its head.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -165,10 +170,10 @@ class StateReader:
         return fold.state
 
     async def read(self, channel: Channel, look: Look) -> StateAt:
-        """The state at the look's head or later, with the live part as of now.
+        """Returns the state at the head of `look` or later, with the current live part.
 
-        Whoever asks while a channel is being read waits for the next reading, which begins after that and is one for all who
-        wait: a thousand who come at once cost two readings, not a thousand.
+        Callers that arrive while a channel is being read wait for the next read, which starts after that and
+        serves them all: a thousand simultaneous callers cost two reads, not a thousand.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -177,7 +182,7 @@ class StateReader:
         if next_reading is None:
             next_reading = self._next_readings[channel] = asyncio.create_task(self._read_in_turn(channel))
             next_reading.add_done_callback(_noticed)
-        self._looks[channel] = look  # the newest: its head is at or after the others'
+        self._looks[channel] = look  # keep the newest look: its head is at or after those of the others
         return await asyncio.shield(next_reading)
 
     async def _read_in_turn(self, channel: Channel) -> StateAt:
@@ -203,14 +208,17 @@ class StateReader:
         return _joined(durable, live, position)
 
     def _durable(self, channel: Channel, state: ChannelState) -> tuple[bytes, Position, Iterable[str]]:
-        """The state's durable part as JSON, where it stands, and the members it names, before the caller's next await."""
+        """Returns the durable part as JSON, its position, and the members it names.
+
+        Valid only until the caller's next `await`.
+        """
         position = Position(state.id, state.seq)
-        if channel.kind is Kind.TEAM:  # it shows how its members are: the live part has them
+        if channel.kind is Kind.TEAM:  # members are shown with their status, which is in the live part
             return state.render(but=MEMBERS), position, frozenset(state.of(CHANNEL_SETTINGS).members)
         return state.render(), position, ()
 
     async def fold(self, channel: Channel, look: Look) -> ChannelState:
-        """The fold itself, at the look's head or later. For reading, before the caller's next await.
+        """Returns the folded state at the head of `look` or later. Valid only until the caller's next `await`.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -224,7 +232,7 @@ class StateReader:
                 self._locks.pop(channel, None)
 
     async def read_at(self, channel: Channel, at: str) -> StateAt:
-        """The state as of an event ID or an RFC 3339 time, folded from the log; it has no live part.
+        """Returns the state as of an event id or an RFC 3339 time, folded from the log, without a live part.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -239,7 +247,7 @@ class StateReader:
         return StateAt(state.render(), Position(state.id, state.seq))
 
     def _fold_kept(self, channel: Channel, state: ChannelState, entry: Entry) -> ChannelState:
-        """Fold the kept events: where some are missing out of the middle, only those after them can be vouched for."""
+        """Folds a stored event. If events are missing before it, the state starts over with this one."""
         try:
             self._fold_one(state, entry)
         except EventsMissing as error:
@@ -264,7 +272,7 @@ class StateReader:
             fold = await self._load(channel, look)
         try:
             await self._advance(channel, fold)
-        except EventsMissing:  # trimmed below us meanwhile, or another history: from the kept events
+        except EventsMissing:  # trimmed meanwhile, or another history: fold the stored events from the start
             state = await self._fold_anew(channel)
             fold = _Fold(look.epoch, state, 0, len(state.dump()))
         if fold.state.seq - fold.snapshot_seq >= SNAPSHOT_EVERY_EVENTS:
@@ -273,7 +281,7 @@ class StateReader:
         return fold
 
     def _keep(self, channel: Channel, fold: _Fold) -> None:
-        """Keep it as the one asked for last; those asked for longest ago make room."""
+        """Caches a fold as the most recently used one; the least recently used ones make room."""
         self._folds[channel] = fold
         self._folds_bytes += fold.weight_bytes
         while len(self._folds) > FOLDS_MAX or (self._folds_bytes > FOLDS_BYTES_MAX and len(self._folds) > 1):
@@ -281,7 +289,9 @@ class StateReader:
             self._folds_bytes -= oldest.weight_bytes
 
     async def _advance(self, channel: Channel, fold: _Fold) -> None:
-        page = await self._log.replay.page_from(channel, fold.state.id)  # its own event first: is it still there?
+        page = await self._log.replay.page_from(
+            channel, fold.state.id
+        )  # starts with the event at the fold's position, if it still exists
         if fold.state.seq and (not page or (page[0].id.decode(), page[0].seq) != (fold.state.id, fold.state.seq)):
             await self._require_unbroken(channel, fold)
         while page:
@@ -299,7 +309,7 @@ class StateReader:
         return state
 
     async def _require_unbroken(self, channel: Channel, fold: _Fold) -> None:
-        """The folded events may have been trimmed; but a replica promoted without it has another history under equal seqs."""
+        """Checks that the folded events were only trimmed: a promoted replica may have another history with the same seqs."""
         look = await self._log.look(channel, fold.state.id)
         if isinstance(judge(Cursor(fold.state.id, fold.state.seq, fold.epoch), look), Gap):
             raise EventsMissing(fold.state.seq, look.head.seq)
@@ -333,7 +343,7 @@ def _rendered(state: ChannelState, projection: Projection[S]) -> JsonObject:
 
 
 def moment(at: str) -> str:
-    """The newest ID that is still within: an event ID itself, or the last of an RFC 3339 time's millisecond.
+    """Returns the highest id to include: an event id itself, or the last id of an RFC 3339 time's millisecond.
 
     Raises:
         MalformedCursor: neither.
@@ -345,5 +355,7 @@ def moment(at: str) -> str:
             ms = milliseconds_of_text(at)
         except ValueError:
             raise MalformedCursor("`at` must be an event ID or an RFC 3339 time") from None
-        return str(max(ms, 0))  # XRANGE reads a bare end as its last ID, and knows none before 1970
+        return str(
+            max(ms, 0)
+        )  # XRANGE takes a bare time as the last id of its millisecond, and accepts none before 1970
     return at

@@ -1,10 +1,10 @@
-"""The subscriptions of a node, from request to live: look, decide, tell, replay, receipt, join (docs/protocol.md#channels).
+"""Subscribes connections to channels, from the request to live delivery (docs/protocol.md#channels).
 
-The order on the wire: `channel.subscribed`, the replayed events, `channel.resumed`, live events. The fence is the head named in
-`channel.subscribed`: events after it are live. Where the state is included it stands exactly at that head.
+The order on the wire is `channel.subscribed`, the replayed events, `channel.resumed`, live events. The fence is the
+head named in `channel.subscribed`: events after it are live. If the state is included, it is as of exactly that head.
 
-While Redis is away a channel is refused with 4013 and owed: when Redis is back, it is subscribed as it was asked for, or from where
-its replay was cut off.
+While Redis is unreachable, a subscription is refused with 4013 and remembered as owed. Once Redis is back, it is made
+up for: from the position requested, or from where its replay was cut off.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from streams.redis.looks import Sight
 from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
 
 AT_ONCE: Final = 16
-"""Channels of one connection whose questions share round trips. More would let one client's resume crowd out others'."""
+"""Channels of one connection that are read in shared round trips. More would let one client's resume crowd out others."""
 OWED_AT_ONCE: Final = 256
-"""Owed channels whose questions share round trips when Redis is back."""
+"""Owed subscriptions that are read in shared round trips once Redis is back."""
 REPLAY_EVENTS_MAX: Final = 1_000_000
-"""Events one resume may replay; more is a gap (`too_far`), since reading them would hold up everybody."""
+"""Maximum events that one resume may replay; more are a gap (`too_far`), since reading them would delay everybody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer to a request: where its replay starts (None: at the head), and the gap if it cannot be resumed."""
+    """The answer to a request: the position to replay from (None: the head), and the gap if it cannot be resumed."""
 
     sight: Sight
     start: Position | None = None
@@ -50,22 +50,22 @@ class Decision:
 
     @property
     def look(self) -> Look:
-        """The look it was decided by."""
+        """The channel's head, floor and epoch that the decision is based on."""
         return self.sight.look
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A subscription whose client was not answered yet: it holds back signals, and its opening is decided."""
+    """A subscription that is ready but not announced to its client yet; it holds back signals."""
 
     sub: Sub
     opening: Opening
 
 
 def _left_of(request: SubscribeRequest, found: Prepared | BaseException) -> SubscribeRequest:
-    """The rest of a request: the whole of it, or, once it was answered, what follows the last event that was sent.
+    """Returns what is left of a request that failed: all of it or, if it was answered, what follows the last event sent.
 
-    The same again would send twice what was sent, and with `$` leave out what came meanwhile.
+    Repeating the whole request would send events twice and, with `$`, leave out those that arrived meanwhile.
     """
     if not isinstance(found, Prepared) or not found.sub.is_told:
         return request
@@ -74,10 +74,10 @@ def _left_of(request: SubscribeRequest, found: Prepared | BaseException) -> Subs
 
 
 class Subscriptions:
-    """Follows channels for the connections of one node, and lets go of them.
+    """Subscribes the connections of one node to channels, and unsubscribes them.
 
     Attributes:
-        fanouts: the channels somebody follows here.
+        fanouts: the channels with a subscriber on this node.
     """
 
     def __init__(self, node: NodePort, presence: PresenceTracker, recovery: Recovery, turns: Turns) -> None:
@@ -91,7 +91,7 @@ class Subscriptions:
     async def subscribe_all(
         self, connection: Connection, requests: Iterable[SubscribeRequest | RefusedChannel]
     ) -> None:
-        """Subscribe to several channels, some at a time; each is answered for itself. A channel named twice starts over."""
+        """Subscribes to several channels, in groups; each gets its own answer. A channel named twice is subscribed anew."""
         group: dict[Channel, SubscribeRequest] = {}
         for request in requests:
             if isinstance(request, RefusedChannel):
@@ -105,7 +105,7 @@ class Subscriptions:
         await self._subscribe_group(connection, group)
 
     def unsubscribe(self, connection: Connection, channel: Channel) -> bool:
-        """End a connection's subscription, also one that is owed; false when it had none."""
+        """Ends a connection's subscription, even an owed one; returns False if it had none."""
         self._disown(connection, channel)
         return self._leave(connection, channel)
 
@@ -117,7 +117,7 @@ class Subscriptions:
         return True
 
     def drop(self, connection: Connection) -> None:
-        """The connection is gone: end all its subscriptions. It is present until its time of grace is over."""
+        """Ends all subscriptions of a closed connection. Its presence ends after the grace period."""
         for sub in connection.subscriptions.values():
             self._end(sub)
             self._presence.vanished(connection, sub.fanout.channel)
@@ -126,10 +126,10 @@ class Subscriptions:
         self._recovery.drop(connection)
 
     async def subscribe_owed(self) -> None:
-        """Subscribe what is owed, if Redis is back.
+        """Makes up for the owed subscriptions, if Redis is back.
 
         Raises:
-            LogUnavailable: some of it is still owed.
+            LogUnavailable: some of them are still owed.
         """
         failure: LogUnavailable | None = None
         while self._owed and self._node.log.is_available and failure is None:
@@ -141,7 +141,9 @@ class Subscriptions:
             )
             begun: dict[Connection, list[tuple[SubscribeRequest, Prepared | BaseException]]] = {}
             for (connection, request), outcome in zip(several, found, strict=True):
-                if self._owed.get(connection, {}).get(request.channel) is not request:  # asked for anew, left, or gone
+                if (
+                    self._owed.get(connection, {}).get(request.channel) is not request
+                ):  # requested anew, cancelled, or disconnected
                     if isinstance(outcome, Prepared):
                         self._end(outcome.sub)
                 elif isinstance(outcome, LogUnavailable):
@@ -165,7 +167,7 @@ class Subscriptions:
             self._owed.setdefault(connection, {})[request.channel] = replace(request, re=None)
 
     def _end(self, sub: Sub) -> None:
-        """End a subscription; the last one ends the channel's tail."""
+        """Ends a subscription; the last one of a channel ends its fan-out."""
         fanout = sub.fanout
         sub.end()
         fanout.subscribers.discard(sub)
@@ -176,7 +178,7 @@ class Subscriptions:
             self._node.admission.unfollow(fanout.channel.tenant)
 
     async def _subscribe_group(self, connection: Connection, group: Mapping[Channel, SubscribeRequest]) -> None:
-        inbox = f"user:{connection.session.principal.user}"  # followed without being asked for, so it takes no place
+        inbox = f"user:{connection.session.principal.user}"  # subscribed automatically, so it does not count
         owed = sum(one.wire not in connection.subscriptions for one in self._owed.get(connection, ()))
         room = (
             self._node.settings.max_subscriptions
@@ -207,13 +209,13 @@ class Subscriptions:
                     await self._begin(connection, request, found)
                 except Exception as error:
                     self._refuse(connection, _left_of(request, found), error)
-        finally:  # the socket may be gone before all have begun
+        finally:  # the socket may have closed before all have begun
             for _, found in prepared:
                 if isinstance(found, Prepared) and found.sub.phase is Phase.OPENING:
                     self._end(found.sub)
 
     async def _prepare(self, connection: Connection, request: SubscribeRequest, *, has_room: bool) -> Prepared:
-        """Take a place in the channel and decide how it opens. A place the connection has there rests meanwhile.
+        """Adds a subscription to the channel's fan-out and decides how it starts; an existing one of the connection is paused.
 
         Raises:
             HubError: 4003, 4015.
@@ -224,7 +226,7 @@ class Subscriptions:
         if not has_room:
             raise HubError(
                 4015,
-                f"a connection follows {self._node.settings.max_subscriptions} channels at most; unsubscribe from some",
+                f"a connection may follow at most {self._node.settings.max_subscriptions} channels; unsubscribe from some",
             )
         former = connection.subscriptions.get(request.channel.wire)
         if former is not None:
@@ -243,12 +245,12 @@ class Subscriptions:
             raise
 
     async def _begin(self, connection: Connection, request: SubscribeRequest, prepared: Prepared) -> None:
-        """Tell how it opens, replay, and go live. Subscribing again starts over."""
+        """Announces the subscription to the client, replays, and goes live. It replaces an existing one."""
         sub = prepared.sub
         self._leave(connection, request.channel)
         connection.subscriptions[request.channel.wire] = sub
         try:
-            # The list may have changed since the subscription was prepared; from here on whoever changes it finds it.
+            # The access list may have changed since `_prepare`; from here on, a change ends this subscription.
             await self._node.access.require(request.channel, connection.session.principal, "read")
             await self._replay(sub, request, prepared.opening, connection.session.principal)
         except BaseException:
@@ -258,13 +260,13 @@ class Subscriptions:
         self._presence.joined(connection, request.channel)
 
     async def _follow(self, connection: Connection, request: SubscribeRequest) -> tuple[Sub, Decision]:
-        """A place in the channel's fan-out, and a decision about the same life of the log that it tells of.
+        """Adds a subscription to the channel's fan-out, and decides how it starts, both for the same epoch of the log.
 
-        No signal is missed between them: those seen are in the state, and later ones come to the place. Where the tail was ahead
-        of the look, the place is kept and another look taken.
+        No signal is missed: the state contains those before the decision's look, and later ones reach the
+        subscription. If the tail had already sent newer ones, the decision is made again.
 
         Raises:
-            HubError: 4015, the tenant follows as many channels as it may; 4004, the user has begun too many channels.
+            HubError: 4015: the tenant follows too many channels; 4004: the user has started too many channels.
         """
         sub: Sub | None = None
         try:
@@ -290,7 +292,10 @@ class Subscriptions:
             raise
 
     def _charge_unwritten(self, request: SubscribeRequest, look: Look, principal: Principal) -> None:
-        """Charges for a channel that nobody wrote: its devices are kept in Redis meanwhile. A handshake pays and is not refused."""
+        """Charges for a channel without events, since its devices need keys in Redis.
+
+        A handshake is charged but never refused.
+        """
         is_inbox = request.channel.kind is Kind.USER and request.channel.name == principal.user
         if look.head.seq or is_inbox:
             return
@@ -322,7 +327,7 @@ class Subscriptions:
         return Decision(sight, gap=verdict)
 
     async def _look(self, connection: Connection, request: SubscribeRequest, after: str | None = None) -> Sight:
-        """One look at all that the answer needs."""
+        """Reads everything that the answer needs in one round trip."""
         channel = request.channel
         reads = self._node.access.key_reads(channel)
         if request.wants_state:
@@ -359,7 +364,7 @@ class Subscriptions:
                 return Opening(look, decision.start or head, head, decision.gap, json, scope)
             decision = await self._decide(
                 connection, request
-            )  # the log broke meanwhile: the decision was about another one
+            )  # the log broke off meanwhile: the decision was about another epoch
 
     async def _replay(self, sub: Sub, request: SubscribeRequest, opening: Opening, principal: Principal) -> None:
         connection, head = sub.connection, opening.head
@@ -388,5 +393,5 @@ class Subscriptions:
 
 
 def _holds_state(connection: Connection, request: SubscribeRequest) -> bool:
-    """True for a client that comes back with a cursor and the state it had there, to which it adds what it missed."""
+    """True if the client resumes with a cursor and still has the state as of that cursor."""
     return connection.holds_state and request.rewind is None and request.cursor.after != LIVE

@@ -1,7 +1,7 @@
-"""Turns: a few at a time do what many want at once, in the order in which they came.
+"""Turns: a semaphore with a bounded queue, so that a few subscriptions and replays proceed at a time, first come first served.
 
-A node that thousands of sockets come back to would otherwise work on all of them between two looks at its live traffic. A turn is
-short: one round of questions for a subscription, or one page of a replay. Nobody keeps one while a socket drains.
+Without it a node to which thousands of sockets reconnect would serve all of them before its live traffic. A turn is
+short: one round of reads for a subscription, or one page of a replay. It is never held while a socket drains.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Final
 from hub.errors import HubError
 
 AT_ONCE: Final = 16
-"""Turns under way: some 16 ms of the loop between two looks at everything else, and enough that Redis is never waited for."""
+"""Turns at a time: about 16 ms of the event loop before other work, and enough to keep Redis busy."""
 WAITING_MAX: Final = 50_000
-"""Turns waited for, about 1 KB each. Beyond it the node is full."""
+"""Maximum waiters for a turn, about 1 KB each; beyond it the node refuses."""
 RETRY_AFTER_MS: Final = 5_000
 
 
 class Turns:
-    """Hands out turns.
+    """Grants turns.
 
     Args:
-        at_once: the most under way.
-        waiting_max: the most waited for.
+        at_once: maximum turns at a time.
+        waiting_max: maximum waiters for a turn.
 
     Attributes:
-        waiting_count: turns waited for now.
+        waiting_count: current waiters for a turn.
     """
 
     def __init__(self, at_once: int = AT_ONCE, waiting_max: int = WAITING_MAX) -> None:
@@ -36,13 +36,15 @@ class Turns:
         self.waiting_count = 0
 
     async def __aenter__(self) -> None:
-        """Wait for a turn.
+        """Waits for a turn.
 
         Raises:
-            HubError: 4010, too many wait already.
+            HubError: 4010: too many are waiting already.
         """
         if self.waiting_count >= self._waiting_max:
-            raise HubError(4010, "this node is busy with reconnecting clients", retry_after_ms=RETRY_AFTER_MS)
+            raise HubError(
+                4010, "this node is busy with reconnecting clients; retry later", retry_after_ms=RETRY_AFTER_MS
+            )
         self.waiting_count += 1
         try:
             await self._free.acquire()
@@ -52,5 +54,5 @@ class Turns:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the turn."""
+        """Ends the turn."""
         self._free.release()

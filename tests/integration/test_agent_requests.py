@@ -231,7 +231,7 @@ async def test_runs_at_once_are_limited_by_user_and_tenant(redis_url: str, tenan
     assert busy == [4021] * 3
     assert (full, tenant_full) == (4004, 4004)
     assert all(isinstance(run, str) for run in (first, second, third, elsewhere, again))
-    assert "2 runs under way" in sentence
+    assert "2 runs in progress" in sentence
 
 
 async def test_a_slot_lapses_unless_its_run_goes_on(log: Log, tenant: str) -> None:

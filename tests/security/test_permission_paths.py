@@ -69,7 +69,7 @@ async def test_over_http_an_event_asks_for_the_same_action(redis_url: str, tenan
         for name in WITH_CHANNEL:
             body = {"type": name, "payload": short_payload(CATALOGUE[name])}
             told[name] = await http.post(f"/v1/channels/{wire_of(name)}/events", json=body)
-    sockets_only = {name for name, answer in told.items() if "over a socket only" in answer.text}
+    sockets_only = {name for name, answer in told.items() if "only be sent over a WebSocket" in answer.text}
 
     refused = {name for name, answer in told.items() if answer.status_code == 403 and answer.json()["code"] == 4003}
     assert refused == {name for name, code in over_socket.items() if code == 4003} - sockets_only

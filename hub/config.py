@@ -316,7 +316,7 @@ class Settings:
     s3_path_style: str = setting(
         "S3_PATH_STYLE",
         words("auto, yes or no", r"auto|yes|no"),
-        "whether the bucket name goes into the URL path; auto: for every S3 service except Amazon's",
+        "put the bucket name into the URL path; auto: for every S3 service except Amazon's",
         default="auto",
         shown="auto",
     )

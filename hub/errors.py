@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 
 class RetryAdvice(StrEnum):
-    """What the client should do after an error."""
+    """The next step that an error advises the client to take."""
 
     NO = "no"
     REFRESH = "refresh"

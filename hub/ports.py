@@ -1,9 +1,9 @@
-"""The ports between the rooms of a node, as Protocols. Pure.
+"""The interfaces between the packages of a node, as Protocols. Pure.
 
-- `SocketTransport` and `SocketReceiver`: a wire (WebSocket on uvicorn, the ASGI adapter) and the connection behind it.
-- `Subscriber`: the connection of a subscription.
-- `ClientConnection`: the connection a command came on, as a handler sees it.
-- `NodePort`: the node, and `ConnectionOwner`: the same with what only its connections ask of it.
+- `SocketTransport` and `SocketReceiver`: a WebSocket (on uvicorn or any ASGI server) and the connection that handles it.
+- `Subscriber`: a connection, as its subscriptions see it.
+- `ClientConnection`: the connection that sent a command, as a handler sees it.
+- `NodePort`: the node, as handlers see it; `ConnectionOwner`: with what only its connections need.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """The request that asked for a socket.
+    """The HTTP request that asks for a WebSocket.
 
     Attributes:
         path: the request target before `?`, percent-encoding kept.
-        query: the part after `?`; empty when absent.
+        query: the part after `?`; empty if absent.
         headers: lower-case names; repeated fields joined by a comma (RFC 9110 section 5.3).
         client: address and port of the peer, None on a Unix socket.
-        subprotocol: the one chosen of those the client offered, None when none fits.
-        prefix: the path the hub is mounted at, which `path` does not hold.
+        subprotocol: the one chosen from the client's offer, None if none fits.
+        prefix: the path that the hub is mounted at, which `path` does not include.
     """
 
     path: str
@@ -57,7 +57,7 @@ class Upgrade:
 
 
 class UpgradeRefused(Exception):
-    """A factory's way to answer an upgrade with an HTTP status: 404 unknown path, 503 draining.
+    """Raised by a receiver factory to answer an upgrade with an HTTP status: 404 unknown path, 503 stopping.
 
     Attributes:
         status: the HTTP status, 400 to 599.
@@ -71,11 +71,11 @@ class UpgradeRefused(Exception):
 
 
 class SocketTransport(Protocol):
-    """A socket as its receiver sees it. Every call is allowed at any time; after the end each does nothing."""
+    """A socket, as its receiver sees it. Every method may be called at any time; after the end each does nothing."""
 
     @property
     def is_writable(self) -> bool:
-        """False while more than the write mark waits in the buffer. Writing then still works, but costs memory."""
+        """False while the write buffer is above its high-water mark. Writing then still works, but costs memory."""
         ...
 
     @property
@@ -84,13 +84,14 @@ class SocketTransport(Protocol):
         ...
 
     def write(self, frames: bytes, /) -> None:
-        """Send bytes that are whole frames already, one or several joined. Dropped once closing has begun."""
+        """Writes complete frames, one or several joined. They are dropped once closing has begun."""
         ...
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Begin the closing handshake behind what was written; nothing is received any more.
+        """Starts the closing handshake after what was written; nothing is received any more.
 
-        A peer that does not answer within the wire's deadline is aborted. `reason` is cut to 123 bytes of UTF-8.
+        A peer that does not answer within the closing timeout is reset. `reason` is cut to 123 bytes of
+        UTF-8.
 
         Raises:
             ValueError: `code` must not appear on the wire (1005, 1006, 1015, or outside the registered ranges).
@@ -98,98 +99,102 @@ class SocketTransport(Protocol):
         ...
 
     def abort(self) -> None:
-        """Reset the connection now; what was not sent is lost."""
+        """Resets the connection now; unsent data is lost."""
         ...
 
     def trust(self) -> None:
-        """The peer's first message was a handshake: from now on messages may have the full size."""
+        """Allows messages of the full size from now on, because the peer has sent a handshake."""
         ...
 
     def pause_reading(self) -> None:
-        """Take no more from the peer. Messages of the read in hand (at most 256 KiB) still arrive."""
+        """Stops reading from the peer. Messages of data already read (at most 256 KiB) still arrive."""
         ...
 
     def resume_reading(self) -> None:
-        """Undo `pause_reading`."""
+        """Reads again after `pause_reading`."""
         ...
 
 
 class SocketReceiver(Protocol):
-    """The calls of a wire, always from the event loop, never after `closed`.
+    """Handles the events of one socket; called only from the event loop, and never after `closed`.
 
-    An exception out of any of these is logged once and closes the socket with 1011; the node goes on.
+    An exception from any method is logged once and closes the socket with 1011; the node continues.
     """
 
     def opened(self, transport: SocketTransport, upgrade: Upgrade) -> None:
-        """The upgrade was accepted: called once, before everything else. It may write and close already."""
+        """Called once, before everything else, when the upgrade was accepted. It may already write and close."""
         ...
 
     def text(self, data: bytes) -> None:
-        """A whole text message, valid UTF-8, at most the message size limit."""
+        """Handles a complete text message: valid UTF-8, within the message size limit."""
         ...
 
     def binary(self, data: bytes) -> None:
-        """A whole binary message, at most the message size limit."""
+        """Handles a complete binary message, within the message size limit."""
         ...
 
     def heard(self) -> None:
-        """A ping or pong came in: the peer lives. Pings are answered already; messages are signs of life themselves."""
+        """Handles a ping or pong, which shows that the peer is alive. The transport has answered the ping."""
         ...
 
     def writable(self, is_writable: bool) -> None:
-        """False: the write buffer passed its high mark (this may come inside `write`). True: it drained below the low."""
+        """Called with False when the write buffer exceeds its high-water mark, with True when it is below the low one again.
+
+        The former may happen inside `write`.
+        """
         ...
 
     def draining(self) -> None:
-        """The server is shutting down: announce it, then `close(1012)`. The server waits for the socket to end."""
+        """Called when the server shuts down: send a notice, then `close(1012)`. The server waits for the socket to end."""
         ...
 
     def closed(self, code: int) -> None:
-        """The socket is gone; called exactly once, last.
+        """Called exactly once, last, when the socket has closed.
 
-        `code` is the peer's (1005 if it gave none) or ours, whoever closed first; 1006 without a closing handshake.
+        `code` is that of the first Close frame, the peer's (1005 if it gave none) or ours; 1006 without a
+        closing handshake.
         """
         ...
 
 
 ReceiverFactory = Callable[[Upgrade], SocketReceiver]
-"""Makes the receiver of one socket, or raises `UpgradeRefused`."""
+"""Returns the receiver of one socket, or raises `UpgradeRefused`."""
 
 
 class Clock(Protocol):
     """A node's clocks."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Returns seconds that never go back."""
         ...
 
     def now(self) -> float:
-        """Unix seconds."""
+        """Returns Unix seconds."""
         ...
 
 
 class AgentCard(Protocol):
-    """An agent as `agent.list` shows it."""
+    """An agent as listed by `agent.list`."""
 
     @property
     def name(self) -> str:
-        """The name it is invoked by."""
+        """The name used to invoke it."""
         ...
 
     def to_json(self) -> dict[str, object]:
-        """Name, description, availability and interactivity."""
+        """Returns name, description, availability and interactivity."""
         ...
 
 
 class ServedAgents(Protocol):
-    """The agents that workers serve now."""
+    """The agents that workers serve at the moment."""
 
     async def is_available(self, name: str) -> bool:
-        """True when a worker serves it."""
+        """Returns True if a worker serves the agent."""
         ...
 
     async def cards(self) -> Sequence[AgentCard]:
-        """All that are known."""
+        """Returns all known agents."""
         ...
 
 
@@ -197,11 +202,11 @@ class ChannelStates(Protocol):
     """The states of channels, folded from the log."""
 
     def key_reads(self, channel: Channel, *, live_only: bool = False) -> tuple[KeyRead, ...]:
-        """Asks beside a look for all that the state of a channel needs of Redis where its fold stands at the head."""
+        """Returns the reads to add to a `Sight`, enough for the channel's state if its cached fold is at the head."""
         ...
 
     async def read_live(self, channel: Channel, sight: Sight) -> StateAt:
-        """The live part as it was seen, and the runs and questions that are open; see `StateReader.read_live`.
+        """Returns the live part as of `sight`, with open runs and questions; see `StateReader.read_live`.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -209,7 +214,7 @@ class ChannelStates(Protocol):
         ...
 
     async def read_from(self, channel: Channel, sight: Sight) -> StateAt:
-        """The state as it was seen, with the answers to `key_reads` as the last; where the fold has to go on first, as `read`.
+        """Returns the state as of `sight`, whose last answers are those to `key_reads`; like `read` if the fold is not at its head.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -217,7 +222,7 @@ class ChannelStates(Protocol):
         ...
 
     async def read(self, channel: Channel, look: Look) -> StateAt:
-        """The state at the look's head or later, with the live part as of now.
+        """Returns the state at the head of `look` or later, with the current live part.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -225,7 +230,7 @@ class ChannelStates(Protocol):
         ...
 
     async def fold(self, channel: Channel, look: Look) -> ChannelState:
-        """The fold itself, at the look's head or later. For reading, before the caller's next await.
+        """Returns the folded state at the head of `look` or later. Valid only until the caller's next `await`.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -234,23 +239,23 @@ class ChannelStates(Protocol):
 
 
 class AccessPort(Protocol):
-    """The access lists of channels, which narrow what tokens allow."""
+    """The access lists of channels, which restrict what tokens allow."""
 
     @property
     def change_count(self) -> int:
-        """Changes of any channel's lists so far."""
+        """Number of changes so far to lists of any channel."""
         ...
 
     def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
-        """Asks for the lists beside a look; `learn` takes the answers."""
+        """Returns the reads to add to a `Sight` of the channel; `learn` processes the answers."""
         ...
 
     def learn(self, channel: Channel, sight: Sight, as_of: int) -> None:
-        """Keep the lists of a sight, its first answer, unless some have changed since `as_of`, the count before it."""
+        """Caches the lists in the first answer of a `Sight`, unless any list has changed since `change_count` was `as_of`."""
         ...
 
     async def require(self, channel: Channel, principal: Principal, action: str) -> None:
-        """Refuse a user who is not on the list.
+        """Refuses a user who is not on the list of an action.
 
         Raises:
             HubError: 4003.
@@ -261,7 +266,7 @@ class AccessPort(Protocol):
     def decide(
         self, handler: Handler, command: Command, connection: ClientConnection | None
     ) -> Outcome | Coroutine[Any, Any, Outcome]:
-        """Have a command's handler decide, once the channel's lists allow the command.
+        """Calls a command's handler if the channel's lists allow the command.
 
         Raises:
             HubError: 4003, or the handler's refusal.
@@ -269,15 +274,15 @@ class AccessPort(Protocol):
         ...
 
     def forget(self, channel: Channel) -> None:
-        """Read the lists anew when they are next asked for: they may have changed."""
+        """Drops the cached lists of a channel, because they may have changed."""
         ...
 
 
 class FollowedChannel(Protocol):
-    """A node's memory of a conversation, kept for as long as somebody follows it there.
+    """A node's cache for a conversation that has a subscriber there.
 
     Attributes:
-        default_agent: the agent its settings name, "" for nobody; None where it is not known.
+        default_agent: the conversation's default agent, "" for none; None if not known.
         settings_count: changes of the settings seen so far.
     """
 
@@ -285,11 +290,11 @@ class FollowedChannel(Protocol):
     settings_count: int
 
     def remember_agent(self, agent: str, settings_count: int) -> None:
-        """Keep the agent that was looked up, unless the settings have changed since the count was taken."""
+        """Caches the default agent, unless the settings have changed since `settings_count` was taken."""
         ...
 
     def settings_changed(self) -> None:
-        """The settings have changed: look the agent up with the next message."""
+        """Drops the cached default agent, so that it is read again for the next message."""
         ...
 
 
@@ -298,7 +303,7 @@ class NodePort(Protocol):
 
     @property
     def name(self) -> str:
-        """The node's name, unlike any other's."""
+        """The node's unique name."""
         ...
 
     @property
@@ -328,17 +333,17 @@ class NodePort(Protocol):
 
     @property
     def verifier(self) -> TokenVerifier:
-        """Checks tokens."""
+        """Verifies tokens."""
         ...
 
     @property
     def admission(self) -> Admission:
-        """Counts connections, failed attempts and what is stored."""
+        """Counts connections, failed attempts and stored bytes."""
         ...
 
     @property
     def new_channels(self) -> NewChannels:
-        """The users who have begun too many channels."""
+        """The users who owe for new channels."""
         ...
 
     @property
@@ -348,40 +353,40 @@ class NodePort(Protocol):
 
     @property
     def agents(self) -> ServedAgents:
-        """The agents that are served now."""
+        """The agents that workers serve at the moment."""
         ...
 
     @property
     def uploads(self) -> UploadRequests | None:
-        """Authorises uploads; None on a node that takes no files."""
+        """Authorises uploads; None on a node that accepts no files."""
         ...
 
     @property
     def fanouts(self) -> Mapping[Channel, FollowedChannel]:
-        """The channels somebody follows on this node."""
+        """The channels with a subscriber on this node."""
         ...
 
     def as_hub_error(self, error: Exception) -> HubError:
-        """The error a client is given for an exception."""
+        """Converts an exception to the error for the client."""
         ...
 
     def charge(self, principal: Principal, class_: str, cost: float) -> None:
-        """Charge what a command turned out to cost beside itself: the user's next ones of its rate class wait for it."""
+        """Charges the additional cost of a command, known only afterwards: the user's next commands of this class wait for it."""
         ...
 
     async def delay(self, principal: Principal, class_: str) -> None:
-        """Wait until a user is out of debt in a rate class, in bounded time."""
+        """Waits, for a bounded time, until a user is out of debt in a rate class."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something that ends with the node at the latest."""
+        """Runs a background task that ends with the node at the latest."""
         ...
 
 
 class Encoding:
-    """The ways in which events may be written to a socket: what its client announced, and what was agreed on.
+    """The encodings of events for a socket: the sum of what its client announced and negotiated.
 
-    Sums of plain numbers: an operation on an enum's flags costs a microsecond, and there are several to each delivery.
+    Plain numbers, because an operation on an enum's flags costs a microsecond, and every delivery needs several.
     """
 
     PLAIN: Final = 0
@@ -393,10 +398,10 @@ class Subscriber(Protocol):
     """A connection, as its subscriptions see it.
 
     Attributes:
-        is_writable: false while the write buffer is full: events then stay in the log.
-        encoding: the way it is sent events.
-        holds_state: it keeps the states of its channels, and needs only what is live of them when it comes back.
-        wants_reasoning: deltas of reasoning are sent, too.
+        is_writable: False while the write buffer is full: events then stay in the log.
+        encoding: the encoding of events sent to this client.
+        holds_state: True if the client keeps channel states, and after a resume needs only their live part.
+        wants_reasoning: True if deltas of an agent's reasoning are sent too.
     """
 
     is_writable: bool
@@ -405,36 +410,36 @@ class Subscriber(Protocol):
     wants_reasoning: bool
 
     def push(self, frames: bytes, /) -> None:
-        """Write whole frames with the next flush."""
+        """Queues complete frames for the next flush."""
         ...
 
     def send(self, message: bytes, /) -> None:
-        """Write a message with the next flush."""
+        """Queues a message for the next flush."""
         ...
 
     def tell(self, channel: Channel, message: bytes, /) -> None:
-        """Write a message of a channel's contents with the next flush, compressed where that was agreed on."""
+        """Queues a message with a channel's contents for the next flush, compressed where that was negotiated."""
         ...
 
     def flush(self) -> None:
-        """Write what was pushed."""
+        """Writes the queued output."""
         ...
 
     async def drained(self) -> None:
-        """Wait until the write buffer takes more."""
+        """Waits until the write buffer has room."""
         ...
 
     def fail(self, error: HubError) -> None:
-        """Tell an error, then close with its code."""
+        """Sends an error, then closes with its code."""
         ...
 
 
 class ClientConnection(Protocol):
-    """The connection a command came on, as a handler sees it.
+    """The connection that sent a command, as a handler sees it.
 
     Attributes:
         session: the state of the protocol: caller, grants, capabilities.
-        address: the address failed attempts count against.
+        address: the client address that failed attempts count against.
         upgrade: the request that opened the socket; None once the handshake is accepted.
     """
 
@@ -443,15 +448,15 @@ class ClientConnection(Protocol):
     upgrade: Upgrade | None
 
     def send(self, message: bytes, /) -> None:
-        """Write a message with the next flush."""
+        """Queues a message for the next flush."""
         ...
 
     def refuse(self, error: HubError, re: str | None = None, channel: str | None = None) -> None:
-        """Answer with an error, and close if it closes."""
+        """Answers with an error, and closes the socket if the error says so."""
         ...
 
     def establish(self, caller: Caller, wanted_session: str | None) -> None:
-        """Accept the handshake: count the connection, take the session over, watch the token's end.
+        """Accepts the handshake: counts the connection, takes over the session, and watches the token's expiry.
 
         Raises:
             HubError: 4004 or 4010.
@@ -459,47 +464,51 @@ class ClientConnection(Protocol):
         ...
 
     def refresh(self, caller: Caller) -> None:
-        """Go on with the same person's newer token."""
+        """Continues with a newer token of the same user."""
         ...
 
     def followed(self) -> list[Channel]:
-        """The channels it follows."""
+        """Returns the channels that it follows."""
         ...
 
     async def subscribe(self, requests: Iterable[SubscribeRequest | RefusedChannel]) -> None:
-        """Follow channels; each is answered for itself."""
+        """Subscribes to channels; each gets its own answer."""
         ...
 
     def unsubscribe(self, channel: Channel, *, is_asked: bool = True) -> bool:
-        """Leave a channel; false when it was not followed. Unasked, its presence there ends only after a while."""
+        """Unsubscribes from a channel; returns False if it was not followed.
+
+        `is_asked` is False if the client did not ask for it: then its presence ends only after the grace
+        period.
+        """
         ...
 
     def tell_status(self, channel: Channel, status: str) -> None:
-        """Tell the followers of a channel the person's status."""
+        """Sends the user's status to the channel's subscribers."""
         ...
 
     async def tell_member(self, channel: Channel, status: MemberStatus) -> None:
-        """Keep the person's status in a team, and tell its followers.
+        """Stores the user's status as a member of a team, and sends it to the team's subscribers.
 
         Raises:
-            LogUnavailable: Redis is unreachable; it is told when it is back.
+            LogUnavailable: Redis is unreachable; the status is sent once it is back.
         """
         ...
 
     def cursor_moved(self, wire: str) -> None:
-        """A newer cursor is told in a document: drop the one that waits."""
+        """Discards a document cursor that is waiting to be sent, because a newer one was sent."""
         ...
 
 
 Handler = Callable[["Command", ClientConnection | None], "Outcome | Coroutine[Any, Any, Outcome]"]
-"""Takes a command and the connection it came on (None: over HTTP); decides its outcome."""
+"""Decides the outcome of a command from a connection (None: from HTTP)."""
 BinaryTaker = Callable[[ClientConnection, bytes], bool]
-"""Takes a binary message; false where the client may send none."""
+"""Handles a binary message; returns False if the client may send none."""
 C_contra = TypeVar("C_contra", contravariant=True)
 
 
 class ConnectionOwner(NodePort, Protocol[C_contra]):
-    """The node, as its connections see it: besides, all that changes with them."""
+    """The node, as its connections see it: a `NodePort` that also changes with them."""
 
     @property
     def limiter(self) -> RateLimiter:
@@ -508,11 +517,11 @@ class ConnectionOwner(NodePort, Protocol[C_contra]):
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
-        """The handler of each event a client may send."""
+        """The handler of each event type that a client may send."""
         ...
 
     def charged(self, append: Append) -> tuple[Append, bool]:
-        """Charge an event about to be stored. Returns what to append, and true when it was charged.
+        """Charges an event that is about to be stored; returns what to append, and True if it was charged.
 
         Raises:
             HubError: 4004.
@@ -520,24 +529,24 @@ class ConnectionOwner(NodePort, Protocol[C_contra]):
         ...
 
     async def require_written(self, channel: Channel, principal: Principal) -> None:
-        """Refuse a user who has begun too many channels one that nobody has written.
+        """Refuses a channel without events to a user who has started too many channels.
 
         Raises:
             HubError: 4004.
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is unreachable.
         """
         ...
 
     def opened(self, connection: C_contra) -> None:
-        """The socket of a connection is open: count it, and give it its first deadline."""
+        """Counts a new connection and sets its first deadline."""
         ...
 
     def disconnect(self, connection: C_contra) -> None:
-        """The socket of a connection is gone."""
+        """Removes a connection whose socket has closed."""
         ...
 
     def establish(self, connection: C_contra, caller: Caller, wanted_session: str | None) -> None:
-        """Count an authenticated connection and give it its session.
+        """Counts an authenticated connection and assigns its session.
 
         Raises:
             HubError: 4004 or 4010.
@@ -545,45 +554,45 @@ class ConnectionOwner(NodePort, Protocol[C_contra]):
         ...
 
     def token_changed(self, connection: C_contra) -> None:
-        """Look at a connection's deadlines soon: its token has changed."""
+        """Checks a connection's deadlines soon, because its token has changed."""
         ...
 
     def keep_cursor(self, connection: C_contra, command: Command) -> None:
-        """Send a cursor that came too fast a moment later."""
+        """Sends a document cursor that exceeded its rate a moment later."""
         ...
 
     def cursor_moved(self, connection: C_contra, wire: str) -> None:
-        """Drop the cursor that waits in a document."""
+        """Discards a client's cursor that is waiting to be sent in a document."""
         ...
 
     def take_binary(self, connection: C_contra, data: bytes) -> bool:
-        """Hand a binary message to the uploads; false when this client may send none."""
+        """Passes a binary message to the uploads; returns False if this client may send none."""
         ...
 
     async def subscribe_all(self, connection: C_contra, requests: Iterable[SubscribeRequest | RefusedChannel]) -> None:
-        """Subscribe a connection to channels; each is answered for itself."""
+        """Subscribes a connection to channels; each gets its own answer."""
         ...
 
     def unsubscribe(self, connection: C_contra, channel: Channel, *, is_asked: bool) -> bool:
-        """End a connection's subscription; false when it had none."""
+        """Ends a connection's subscription; returns False if it had none."""
         ...
 
     def tell_status(self, connection: C_contra, channel: Channel, status: str) -> None:
-        """Tell the followers of a channel a person's status."""
+        """Sends a user's status to the channel's subscribers."""
         ...
 
     async def tell_member(self, connection: C_contra, channel: Channel, status: MemberStatus) -> None:
-        """Keep a person's status in a team, and tell its followers."""
+        """Stores a user's status as a member of a team, and sends it to the team's subscribers."""
         ...
 
     def catch_up(self, connection: C_contra) -> None:
-        """The socket takes more again: catch up what the connection is behind in."""
+        """Continues sending a connection the events that it lags behind, because its write buffer has room again."""
         ...
 
     def flush_soon(self, connection: C_contra) -> None:
-        """Write what was pushed to a connection at the end of this tick."""
+        """Schedules writing a connection's queued output at the end of this loop iteration."""
         ...
 
     def drain_delay_ms(self) -> int:
-        """The pause after which a client that is sent away comes back."""
+        """Returns the pause in milliseconds after which a disconnected client should reconnect."""
         ...

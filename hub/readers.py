@@ -1,7 +1,7 @@
-"""Declares settings and reads their texts; `hub.config` lists them. Pure.
+"""Declares settings and parses their values; `hub.config` lists them. Pure.
 
-A reader takes a variable's text and raises ValueError when it is not as `allowed` says. It never repeats the text, which may
-be a secret. Our own, and not pydantic-settings: ops/decisions/0009-settings.md.
+A reader parses a variable's text, and raises ValueError if it does not match `allowed`. The error never repeats the
+text, which may be a secret. Used instead of pydantic-settings: ops/decisions/0009-settings.md.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _RATE: Final = re.compile(r"([a-z]+)=(\d{1,9}(?:\.\d{1,6})?)/(\d{1,9})")
 
 
 class SettingProblem(NamedTuple):
-    """A variable, and the sentence it must satisfy."""
+    """A variable, and the requirement that its value does not meet."""
 
     env: str
     must: str
 
 
 class SettingRefused(ValueError):
-    """Settings that cannot be used, all of them at once; the text has one line for each."""
+    """All invalid settings at once; the text has one line for each."""
 
     def __init__(self, problems: tuple[SettingProblem, ...]) -> None:
         super().__init__("\n".join(f"{env} must be {must}" for env, must in problems))
@@ -46,10 +46,10 @@ class SettingRefused(ValueError):
 
 
 class Reader(NamedTuple, Generic[T]):
-    """Turns a variable's text into a value.
+    """Parses a variable's text.
 
     Attributes:
-        read: raises ValueError for any text that is not allowed.
+        read: raises ValueError for a text that is not allowed.
         allowed: completes the sentence "HUB_X must be …".
     """
 
@@ -59,10 +59,10 @@ class Reader(NamedTuple, Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The declaration of one setting: the source of README's table, `--help` and the refusal texts.
+    """The declaration of one setting: the source of the README's table, of `--help`, and of error texts.
 
     Attributes:
-        shown_default: the default as an operator would write it, or words for the case that it is unset.
+        shown_default: the default as an operator would write it, or a description of what applies if unset.
     """
 
     env: str
@@ -72,14 +72,14 @@ class Setting:
 
 
 def setting(env: str, reader: Reader[T], description: str, *, default: T, shown: str, is_secret: bool = False) -> T:
-    """Declare a field of a settings dataclass; a secret is left out of its repr."""
+    """Declares a field of a settings dataclass; a secret is left out of its repr."""
     declared = Setting(env, reader, description, shown)
     made: T = field(default_factory=lambda: default, repr=not is_secret, metadata={METADATA_KEY: declared})
     return made
 
 
 class AgentSpec(NamedTuple):
-    """One entry of HUB_AGENTS: the agent's name and the place of its object."""
+    """One entry of HUB_AGENTS: the agent's name and the import path of its object."""
 
     name: str
     module: str
@@ -87,7 +87,7 @@ class AgentSpec(NamedTuple):
 
 
 class RateOverride(NamedTuple):
-    """One entry of HUB_RATE_LIMITS: tokens a second, and the burst."""
+    """One entry of HUB_RATE_LIMITS: tokens per second, and the burst."""
 
     rate_per_s: float
     burst: int
@@ -98,7 +98,7 @@ def _refuse(text: str) -> ValueError:
 
 
 def whole(lowest: int, highest: int) -> Reader[int]:
-    """A whole number within bounds, both included."""
+    """Parses a whole number within inclusive bounds."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdecimal()) or not lowest <= int(text) <= highest:
@@ -109,7 +109,7 @@ def whole(lowest: int, highest: int) -> Reader[int]:
 
 
 def seconds(lowest: float, highest: float) -> Reader[float]:
-    """A number of seconds within bounds; parts of a second are fine."""
+    """Parses a number of seconds within bounds; fractions are allowed."""
 
     def read(text: str) -> float:
         value = float(text)
@@ -121,7 +121,7 @@ def seconds(lowest: float, highest: float) -> Reader[float]:
 
 
 def size_bytes(lowest: int, highest: int) -> Reader[int]:
-    """A size with unit B, KB or MB (1MB is 1,048,576 bytes); without a unit, bytes."""
+    """Parses a size with the unit B, KB or MB (1MB is 1,048,576 bytes); without a unit, in bytes."""
 
     def read(text: str) -> int:
         found = _SIZE.fullmatch(text)
@@ -134,13 +134,13 @@ def size_bytes(lowest: int, highest: int) -> Reader[int]:
 
 
 def url(*schemes: str) -> Reader[str | None]:
-    """A URL with one of these schemes, with a host, and with a port that is one."""
+    """Parses a URL with one of these schemes, a host and optionally a valid port."""
 
     def read(text: str) -> str:
         parts = urlsplit(text)
         if (
             parts.scheme not in schemes or not parts.hostname or parts.port == 0
-        ):  # a port that is no number raises itself
+        ):  # reading `port` raises ValueError if it is not a number
             raise _refuse(text)
         return text
 
@@ -148,7 +148,7 @@ def url(*schemes: str) -> Reader[str | None]:
 
 
 def redis_url() -> Reader[str | None]:
-    """The address of a Redis; the options in its query are left to the client that connects."""
+    """Parses the URL of a Redis server; the client that connects interprets the options in its query."""
     of_server = url("redis", "rediss")
 
     def read(text: str) -> str | None:
@@ -163,7 +163,7 @@ def redis_url() -> Reader[str | None]:
 
 
 def words(allowed: str, pattern: str = r"[^\s\x00](.*[^\s\x00])?") -> Reader[str]:
-    """Text that matches a pattern whole."""
+    """Accepts a text that matches a pattern completely."""
     compiled = re.compile(pattern, re.DOTALL)
 
     def read(text: str) -> str:
@@ -175,12 +175,12 @@ def words(allowed: str, pattern: str = r"[^\s\x00](.*[^\s\x00])?") -> Reader[str
 
 
 def optional_words(allowed: str, pattern: str = r"[^\s\x00](.*[^\s\x00])?") -> Reader[str | None]:
-    """As `words`, for a setting that may be absent."""
+    """Like `words`, for a setting that may be absent."""
     return cast("Reader[str | None]", words(allowed, pattern))
 
 
 def optional(reader: Reader[T]) -> Reader[T | None]:
-    """The same reader for a setting that may be absent."""
+    """Returns the reader for a setting that may be absent."""
     return cast("Reader[T | None]", reader)
 
 
@@ -212,7 +212,7 @@ def _read_rates(text: str) -> Mapping[str, RateOverride] | None:
 
 
 def every_kind(level: Durability) -> Mapping[Kind, Durability]:
-    """One durability for every kind of channel."""
+    """Returns the same durability for every kind of channel."""
     return MappingProxyType(dict.fromkeys(Kind, level))
 
 

@@ -1,4 +1,4 @@
-"""Runs a node on uvicorn, with sockets on the lean protocol class."""
+"""Runs a node on uvicorn, with the hub's own WebSocket protocol class."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from hub.websocket.protocol import WireSettings, lean_protocol
 from hub.websocket.upgrade import HANDSHAKE_SIZE_LIMIT_BYTES
 
 BACKLOG: Final = 4_096
-"""Connections the kernel holds while the node accepts: a reconnect storm after a deploy comes all at once."""
+"""Connections that the kernel queues for the node to accept: after a deploy all clients reconnect at once."""
 
 
 DRAIN_MIN_S: Final = 0.5
-"""A request under way has this long even where HUB_DRAIN_SECONDS is 0."""
+"""Minimum seconds for requests in progress to finish, even if HUB_DRAIN_SECONDS is 0."""
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn's server; before it waits for answers under way, those that would never end are ended."""
+    """A uvicorn server that ends streams and long polls before it waits for requests in progress."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain streams and long polls, then stop as uvicorn does, which drains the sockets."""
+        """Drains streams and long polls, then stops like uvicorn, which drains the sockets."""
         app: Any = self.config.app
         hub = app.state.hub
         if isinstance(hub, Hub):
@@ -38,7 +38,10 @@ class DrainingServer(uvicorn.Server):
 
 
 def make_server(settings: Settings, *, log_level: str = "warning", waits: bool = True) -> uvicorn.Server:
-    """A uvicorn server for one node; `await server.serve(sockets=…)` runs it until SIGTERM or SIGINT. `waits`: see `create_app`."""
+    """Builds a uvicorn server for one node; `await server.serve(sockets=…)` runs it until SIGTERM or SIGINT.
+
+    `waits` is that of `create_app`.
+    """
     app = create_app(settings, waits=waits)
     protocol = lean_protocol(
         WireSettings(
@@ -77,7 +80,7 @@ def make_server(settings: Settings, *, log_level: str = "warning", waits: bool =
 
 
 async def serve(settings: Settings, sockets: Sequence[socket.socket] | None = None) -> None:
-    """Run a node until it is told to stop, in a process of its own. Sockets that are open then are drained."""
+    """Runs a node until it is stopped by a signal. Open sockets are drained then."""
     server = make_server(settings)
     configure_logging(secrets=settings.secrets)
     await server.serve(sockets=list(sockets) if sockets else None)

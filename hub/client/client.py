@@ -322,9 +322,9 @@ class HubClient:
 
     @property
     def hub_faults(self) -> tuple[int, int]:
-        """How often the hub left out events and how often it repeated one.
+        """Counts of events that the hub left out, and of events it repeated.
 
-        The client repaired each; a correct hub leaves both at 0.
+        The client repaired each of them. A correct hub leaves both counts at 0.
         """
         return self._core.hole_count, self._core.repeat_count
 

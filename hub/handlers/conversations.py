@@ -94,13 +94,13 @@ class Conversations:
         return found
 
     async def unknown_messages(self, channel: Channel, named: Sequence[Reference]) -> list[tuple[str, str]]:
-        """Field and problem of each message that is not there or was deleted."""
+        """Returns field and problem of each named message that does not exist or was deleted."""
         asked = [reference for reference in named if reference.kind == "message"]
         if not asked or channel.kind is not Kind.CONVERSATION:
             return []
         conversation = (await self.state(channel)).of(CONVERSATION)
         found = ((one.field, conversation.message(one.id)) for one in asked)
-        return [(field, "is no message of this conversation") for field, m in found if m is None or m.is_deleted]
+        return [(field, "is not a message of this conversation") for field, m in found if m is None or m.is_deleted]
 
     async def require_agent(self, command: Command, name: str) -> None:
         """Requires that the caller may invoke agents here, and that a worker serves this one.
@@ -177,15 +177,15 @@ class Conversations:
 
 
 async def require_files(log: Log, command: Command) -> None:
-    """Requires every file in `parts` to be a ready file of the command's channel.
+    """Requires every file that the payload names to be a ready file of the command's channel.
 
     Raises:
-        HubError: 4018, with the part at fault.
+        HubError: 4018, with the field at fault.
     """
     named = [one for one in references(command.event, command.payload) if one.kind == "file"]
     if named and (problems := await problems_of(log, command.place, named)):
         details = (ErrorDetail(*problems[0]),)
-        raise HubError(4018, "a part names a file that is not ready in this channel", details=details)
+        raise HubError(4018, "a file that the command names is not ready in this channel", details=details)
 
 
 # Runs

@@ -60,7 +60,11 @@ class DocumentCommands:
             self._node.charge(command.caller.principal, "document", work.done / WORK_PER_COST)
 
     def cursor(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Sends a user's cursor to everybody who follows the document."""
+        """Sends a user's cursor to everybody who follows the document, until the user's connection leaves it.
+
+        Raises:
+            HubError: 4021: the caller does not follow the document.
+        """
         require_followed(command, connection).cursor_moved(command.place.wire)
         payload, caller = cast("DocumentCursor", command.payload), command.caller
         data = payload.model_dump(mode="json", exclude_unset=True)

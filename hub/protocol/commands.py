@@ -1,4 +1,4 @@
-"""A command: one message of one client, checked against the catalogue; and the outcomes a handler decides on. Pure."""
+"""Commands: messages of clients, checked against the catalogue, and the outcomes that a handler decides on. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Caller(NamedTuple):
 
     Attributes:
         client_id: None over HTTP.
-        origin: the address they reached this node by, such as `https://hub.example`; URLs to the node itself begin with it.
+        origin: the origin under which the caller reached this node, such as `https://hub.example`; URLs to the node start with
+            it.
     """
 
     principal: Principal
@@ -28,7 +29,7 @@ class Caller(NamedTuple):
 
     @property
     def actor(self) -> Actor:
-        """The caller as it is written beside the events it causes."""
+        """The caller as recorded in the events it causes."""
         return Actor("user", self.principal.user, self.client_id)
 
 
@@ -36,9 +37,9 @@ class Command(NamedTuple):
     """A permitted, valid command.
 
     Attributes:
-        payload: the model.
-        data: the payload as JSON, as it is stored and sent.
-        id: the client's id for it; the idempotency key where it is stored.
+        payload: the payload as a model.
+        data: the payload as JSON, as stored and sent.
+        id: the client's id for the command; the idempotency key if it is stored.
         channel: None only for types that have none.
     """
 
@@ -51,7 +52,7 @@ class Command(NamedTuple):
 
     @property
     def place(self) -> Channel:
-        """The channel of a type that has one."""
+        """The channel, for a type that has one."""
         if self.channel is None:
             raise ValueError(f"{self.event.name} has no channel")
         return self.channel
@@ -59,10 +60,12 @@ class Command(NamedTuple):
     def draft(
         self, data: bytes | None = None, guards: tuple[Guard, ...] = (), *, is_wanted: bool | None = None
     ) -> Draft:
-        """The command as the event it is stored as.
+        """Returns the event to store for this command.
 
-        `data` is the payload where the hub adds to it; `is_wanted` overrides the type where it is known whether a reaction
-        wants this very event.
+        Args:
+            data: the payload, where the hub adds to it.
+            guards: conditions for the append script.
+            is_wanted: whether a consumer needs this event, where that is known better than from its type.
         """
         event = self.event
         return Draft(
@@ -79,13 +82,13 @@ class Command(NamedTuple):
 
 
 class Append(NamedTuple):
-    """Append `draft`, then answer.
+    """Append `draft`, then reply.
 
     Attributes:
-        results: added to the reply beside the event's ID and seq: a map, one made from the append's answer, or JSON without
-            braces.
-        refused: the client's error for a guard's refusal; by default 4021 with the field and its present value.
-        passes_over: a guard's refusal is no error: what the command wants is so already, and nothing was appended.
+        results: fields for the reply besides the event's id and seq: a map, a function of the append's result, or JSON
+            without braces.
+        refused: converts a guard's refusal to the client's error; by default 4021 with the field and its current value.
+        passes_over: True if a guard's refusal means that nothing needs to change, which is no error.
     """
 
     draft: Draft
@@ -95,14 +98,14 @@ class Append(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """Answer at once; nothing is stored. `data` is the payload as JSON."""
+    """Reply at once; nothing is stored. `data` is the payload as JSON."""
 
     type: str
     data: bytes
 
 
 class Nothing(NamedTuple):
-    """No answer is due."""
+    """Send no reply."""
 
 
 Outcome = Append | Reply | Nothing

@@ -1,6 +1,7 @@
-"""The messages a connection is answered with, as JSON bytes: results, errors, openings of subscriptions. Pure.
+"""The hub's messages to one connection, as JSON bytes: replies, errors, and the start of subscriptions. Pure.
 
-Encoding joins bytes; JSON is written for what is new only. Stored events are never encoded here: see `streams.envelope.Entry.wire`.
+Messages are built by joining bytes; only new parts are encoded. Stored events are not encoded here: see
+`streams.envelope.Entry.wire`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from json.encoder import encode_basestring as _quoted  # as json.dumps writes a text with ensure_ascii=False
+from json.encoder import encode_basestring as _quoted  # encodes a string as json.dumps does with ensure_ascii=False
 from typing import Any, Final
 
 from hub.errors import ErrorDetail, HubError
@@ -24,25 +25,25 @@ from streams.records.runs import run_id_of
 RETRY_AFTER_MS: Final = 500
 IDS_FULL_RETRY_MS: Final = 60_000
 BY_STATE: Final = frozenset({4007, 4018, 4021, 4022})
-"""Refusals that stand after idempotency in the order of checks."""
+"""Codes of refusals that are checked after idempotency (docs/protocol.md#order-of-checks)."""
 _BOOL: Final = (b"false", b"true")
 _NEVER: Final = Guard("never", checks=(("never", "eq", "met"),))
 
 
 def reply(type_: str, re: str | None, channel: str | None, payload: bytes) -> bytes:
-    """A reply or notice as JSON; `payload` is JSON already. Types, ids and channels need no escaping."""
+    """Builds a reply or notice; `payload` is JSON. Types, ids and channels need no escaping."""
     answered = f',"re":"{re}"' if re else ""
     place = f',"channel":"{channel}"' if channel else ""
     return b'{"type":"%b"%b%b,"payload":%b}' % (type_.encode(), answered.encode(), place.encode(), payload)
 
 
 def unsubscribed(channel: Channel, reason: str, re: str | None = None) -> bytes:
-    """`channel.unsubscribed`."""
+    """Builds `channel.unsubscribed`."""
     return reply("channel.unsubscribed", re, channel.wire, to_json({"channel": channel.wire, "reason": reason}))
 
 
 def error_message(error: HubError, re: str | None = None, channel: str | None = None) -> bytes:
-    """`connection.error` as JSON. The channel may be any text a client sent, so it is escaped here."""
+    """Builds `connection.error`. The channel may be any text that a client sent, so it is escaped here."""
     answered = f',"re":"{re}"' if re is not None else ""
     place = f',"channel":{_quoted(channel)}' if channel is not None else ""
     wait = f',"retry_after_ms":{error.retry_after_ms}' if error.retry_after_ms is not None else ""
@@ -57,7 +58,7 @@ def error_message(error: HubError, re: str | None = None, channel: str | None = 
 
 @lru_cache(maxsize=256)
 def _error_head(code: int, name: str, message: str, retry: str) -> bytes:
-    """The part that refusals of one kind share, written once; without its closing brace."""
+    """Builds the part that all refusals of one kind share, cached; without its closing brace."""
     return to_json({"code": code, "name": name, "message": message, "retry": retry})[:-1]
 
 
@@ -65,7 +66,7 @@ def _error_head(code: int, name: str, message: str, retry: str) -> bytes:
 
 
 def stored_payload(event: EventType, append: Append, appended: Appended) -> bytes:
-    """The reply's payload: where the event stands (nothing for the live lane), and what the handler adds."""
+    """Builds the reply's payload: the event's id and seq (neither for the live lane), and the handler's results."""
     results = append.results(appended) if callable(append.results) else append.results
     extra = results if isinstance(results, bytes) else to_json(results)[1:-1] if results else b""
     if event.lane is Lane.LIVE:
@@ -81,14 +82,14 @@ def stored_payload(event: EventType, append: Append, appended: Appended) -> byte
 
 
 def unless_stored(command: Command, error: HubError) -> Append:
-    """A handler's refusal as an append that ends in it, unless the command's id is found.
+    """Turns a handler's refusal into an append that ends in it, unless the command is found to have been stored before.
 
-    A command that was stored before is answered as it was then, whatever has changed since. The state checks of
-    handlers are courtesies that come before the append script, which alone knows what was stored. So a refusal by state is
-    decided there, too: it becomes an append that no script lets through, unless it finds the command's id.
+    A repeated command must get its first answer, whatever has changed since. A handler's check of the state is
+    only an early answer: the append script alone knows what was stored. So such a refusal is decided there: by an
+    append that always fails, unless the script finds the command's id.
 
     Raises:
-        HubError: the refusal itself, where it is not one by state of a command that is stored.
+        HubError: the refusal itself, if it is not about the state or the command is not stored.
     """
     if error.row.code not in BY_STATE or not command.event.is_stored:
         raise error
@@ -96,13 +97,13 @@ def unless_stored(command: Command, error: HubError) -> Append:
 
 
 def asked_for(append: Append, error: HubError) -> Append:
-    """An append for which there is no room: it stores nothing, and ends in the error unless its command's id is found."""
+    """Returns an append for a tenant without room: it fails with `error`, unless the command was stored before."""
     draft = replace(append.draft, guards=(_NEVER,), open_text=None)
     return append._replace(draft=draft, refused=lambda _: error, passes_over=False)
 
 
 def first_results(command: Command, appended: Appended) -> Mapping[str, Any]:
-    """The results the first reply gave beside where the event stands. Its guards' increments tell if it began a run."""
+    """Returns the results of the first reply to a repeated command, from the stored results of its guards."""
     named = getattr(command.payload, "run_id", None)
     run_id = named or (run_id_of(command.place, appended.id) if appended.results else None)
     known: dict[str, Any] = {
@@ -121,19 +122,19 @@ def first_results(command: Command, appended: Appended) -> Mapping[str, Any]:
 
 
 def passed_over(append: Append, error: StreamsError) -> Reply | None:
-    """The answer to a command that the log refused because it changes nothing; None where the refusal is an error."""
+    """Returns the reply to a command that the log refused because it changes nothing; None if the refusal is an error."""
     return Reply("ack", b"{}") if append.passes_over and isinstance(error, GuardRefused) else None
 
 
 def append_error(append: Append, error: StreamsError) -> HubError:
-    """The client's error for an event that was not stored."""
+    """Returns the client's error for an event that was not stored."""
     if isinstance(error, GuardRefused):
         return append.refused(error) if append.refused else invalid_state(error.field, error.present)
     return log_error(error)
 
 
 def log_error(error: StreamsError) -> HubError:
-    """The client's error for an error of the log."""
+    """Returns the client's error for an error of the log."""
     if isinstance(error, IdempotencyConflict):
         return HubError(4009, "this id was used before with another body; use a new id")
     if isinstance(error, CommandIdsFull):
@@ -145,7 +146,7 @@ def log_error(error: StreamsError) -> HubError:
 
 
 def invalid_state(field: str, present: str | None) -> HubError:
-    """4021 with the field and its present state."""
+    """Returns the error 4021 with the field and its current value."""
     details = (ErrorDetail(field, f"is {present}" if present else "is not set"),)
     return HubError(4021, "the state has changed since; details give its current value", details=details)
 
@@ -154,12 +155,12 @@ def invalid_state(field: str, present: str | None) -> HubError:
 
 FULL_SCOPE: Final = "full"
 LIVE_SCOPE: Final = "live"
-"""The scopes of a state in `channel.subscribed`, told to clients that announced `live_state`."""
+"""Values of `state_scope` in `channel.subscribed`, sent to clients that announced `live_state`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateAt:
-    """A channel's state as JSON, exact in its durable part at `position`."""
+    """A channel's state as JSON. Its durable part is as of exactly `position`."""
 
     json: bytes
     position: Position
@@ -167,11 +168,11 @@ class StateAt:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The start of a subscription: from where the replay starts, where the fence is, and what is missing.
+    """The start of a subscription: the position to replay from, the fence (the last event to replay), and a gap.
 
     Attributes:
-        state: the channel's state at `head` as JSON; None where it was not asked for.
-        scope: `full`, or `live` where only what was live is in it.
+        state: the channel's state at `head` as JSON; None if not requested.
+        scope: `full`, or `live` if `state` has only the live part.
     """
 
     look: Look
@@ -183,12 +184,12 @@ class Opening:
 
     @property
     def count(self) -> int:
-        """Events between start and fence."""
+        """The number of events to replay."""
         return self.head.seq - self.start.seq
 
 
 def subscribed(channel: Channel, opening: Opening, re: str | None, *, tells_scope: bool = False) -> bytes:
-    """`channel.subscribed`. The state is JSON already and joined in as bytes."""
+    """Builds `channel.subscribed`. The state is already JSON and inserted as bytes."""
     look = opening.look
     fields = to_json(
         {
@@ -209,7 +210,7 @@ def subscribed(channel: Channel, opening: Opening, re: str | None, *, tells_scop
 
 
 def resumed(channel: Channel, opening: Opening) -> bytes:
-    """`channel.resumed`, the receipt of a replay."""
+    """Builds `channel.resumed`, the receipt of a replay."""
     receipt = {
         "from_seq": opening.start.seq + 1 if opening.count else None,
         "to_seq": opening.head.seq if opening.count else None,
@@ -220,5 +221,5 @@ def resumed(channel: Channel, opening: Opening) -> bytes:
 
 
 def gap_json(gap: Gap | None) -> dict[str, object] | None:
-    """A gap as the wire writes it."""
+    """Converts a gap to its JSON form."""
     return None if gap is None else {"reason": gap.reason.value, "from_seq": gap.from_seq, "to_seq": gap.to_seq}

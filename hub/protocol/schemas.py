@@ -1,7 +1,7 @@
-"""The AsyncAPI 3 document of the socket, and the JSON Schemas of messages, built from the catalogue. Pure.
+"""The AsyncAPI 3 document of the socket and the JSON Schemas of its messages, built from the catalogue. Pure.
 
-Nothing is written here by hand that the catalogue, the projections or the table of errors know. HTTP has a document of its
-own (OpenAPI).
+Everything that the catalogue, the projections or the table of errors know is taken from there. HTTP has its own
+document (OpenAPI).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _META: Final[JsonObject] = {
     "properties": {"command": _COMMAND_ID, "correlation": _EVENT_ID, "causation": _EVENT_ID},
 }
 _ANY_COMMAND: Final = (4003, 4004, 4005, 4011, 4013, 4030)
-"""The codes any command may be answered with."""
+"""Error codes that any command may be answered with."""
 
 
 def asyncapi_document(catalogue: Catalogue = CATALOGUE, server_url: str = "ws://127.0.0.1:8000/ws") -> JsonObject:
-    """The whole document. `server_url` is where clients connect, path included; types not served are left out."""
+    """Builds the whole document, without event types that are not served. `server_url` includes the path."""
     served = {name: row for name, row in catalogue.items() if row.is_served}
     messages = dict(_messages(served))
     url = urlsplit(server_url)
@@ -57,7 +57,7 @@ def asyncapi_document(catalogue: Catalogue = CATALOGUE, server_url: str = "ws://
 
 
 def json_schemas(catalogue: Catalogue = CATALOGUE) -> dict[str, Schema]:
-    """The JSON Schemas by name: `chat.typing`, and `chat.typing-delivered` or `-reply` where these differ."""
+    """Returns the JSON Schemas by name: `chat.typing`, and `chat.typing-delivered` or `-reply` where these differ."""
     state = state_schema()
     return {
         name if role == "payload" else f"{name}-{role}": schema
@@ -67,7 +67,7 @@ def json_schemas(catalogue: Catalogue = CATALOGUE) -> dict[str, Schema]:
 
 
 def errors_of(row: EventType) -> tuple[int, ...]:
-    """Every code that a command of this type may be answered with, rising."""
+    """Returns every error code that a command of this type may be answered with, in ascending order."""
     of_channel = (4006,) if row.kinds else ()
     of_storing = (4009,) if row.is_stored else ()
     return tuple(sorted({*_ANY_COMMAND, *of_channel, *of_storing, *row.errors}))
@@ -87,7 +87,7 @@ def _socket(path: str, messages: Mapping[str, JsonObject]) -> JsonObject:
 
 
 def _messages(catalogue: Catalogue) -> Iterator[tuple[str, JsonObject]]:
-    """Message key → message: a command, an event, a signal or a reply of each type, as far as it has them."""
+    """Yields key and message of each type's command, event, signal and reply, where it has them."""
     for name, row in catalogue.items():
         if row.is_inbound:
             yield f"{name}-command", _message(row, command_schema(row, _ref(name)))
@@ -125,7 +125,10 @@ def _message(row: EventType, schema: JsonObject) -> JsonObject:
 
 
 def _operation_keys(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
-    """Operation key → event type. The hub receives commands and sends the rest; replies belong to their commands."""
+    """Yields operation key and event type.
+
+    The hub receives commands and sends the rest; replies belong to their commands.
+    """
     for name, row in catalogue.items():
         if row.is_inbound:
             yield f"receive-{name}", name
@@ -158,7 +161,7 @@ def _ref(name: str, role: str = "payload") -> JsonObject:
 
 
 def _component_schemas(catalogue: Catalogue) -> dict[str, object]:
-    """The schemas, their inner references made absolute: within the document `#/$defs` is elsewhere."""
+    """Returns the schemas with absolute references, since `#/$defs` means another place within the document."""
     return {key: _absolute(schema, f"#/components/schemas/{key}") for key, schema in json_schemas(catalogue).items()}
 
 
@@ -171,7 +174,7 @@ def _absolute(value: object, root: str) -> object:
 
 
 def command_schema(row: EventType, payload: JsonObject) -> JsonObject:
-    """The schema of a command. The payload may be left out where nothing in it is required."""
+    """Builds the schema of a command. The payload may be omitted if it has no required field."""
     fields: JsonObject = {"type": {"const": row.name}, "id": _COMMAND_ID}
     if row.kinds:
         fields["channel"] = _channel(row)
@@ -183,7 +186,7 @@ def command_schema(row: EventType, payload: JsonObject) -> JsonObject:
 
 
 def event_schema(row: EventType, payload: JsonObject) -> JsonObject:
-    """The schema of a delivered event: with `id` and `seq` if it is stored, without them if it is a signal."""
+    """Builds the schema of a delivered event: a stored one has `id` and `seq`, a signal has neither."""
     place: JsonObject = {"id": _EVENT_ID, "seq": {"type": "integer", "minimum": 1}} if row.is_stored else {}
     fields: JsonObject = {
         **place,
@@ -198,7 +201,7 @@ def event_schema(row: EventType, payload: JsonObject) -> JsonObject:
 
 
 def reply_schema(name: str, payload: JsonObject) -> JsonObject:
-    """The schema of a message to one connection: an answer if it has `re`, else the hub's own."""
+    """Builds the schema of a message to one connection. Replies have `re`; messages that the hub sends unasked do not."""
     fields: JsonObject = {
         "type": {"const": name},
         "re": _COMMAND_ID,

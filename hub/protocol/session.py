@@ -1,13 +1,13 @@
-"""One client's side of the protocol, without I/O and without a clock. Pure.
+"""The protocol's state machine for one socket, without I/O and without a clock. Pure.
 
     OPENING ──init, reconnect──▶ AUTHENTICATING ──established──▶ READY ──▶ CLOSED
        │ anything else: 4001          │ refused: its code           │ a second init: 4023
        ▼                              ▼                             ▼
      CLOSED                         CLOSED                        CLOSED
 
-`read` splits a text message into values; `take` says of each, in order, which command it asks for or with which error it is
-answered. The caller answers errors, carries commands out one after another, and takes no further value while the session is
-AUTHENTICATING or a command that needs the log is under way.
+`read` splits a text message into JSON values; `take` turns each, in order, into a command or an error. The caller
+sends the errors, carries out the commands one after another, and calls `take` no further while the session is
+AUTHENTICATING or a command that needs the log is in progress.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _NO_PAYLOAD: Final[Mapping[str, object]] = {}
 HANDSHAKES: Final = frozenset({"connection.init", "connection.reconnect"})
 _SENDABLE: Final = {name: event for name, event in CATALOGUE.items() if event.is_inbound and event.is_served}
 UNREADABLE_MAX: Final = 3
-"""Messages in a row that are not JSON objects: a client that speaks another protocol is disconnected."""
+"""Messages in a row that are not JSON objects, after which a client is disconnected: it uses another protocol."""
 
 
 class ClientMessage(NamedTuple):
-    """One message of a client, its fields checked; `payload` is still unchecked."""
+    """One message of a client, with its fields checked; `payload` is still unchecked."""
 
     type: str
     id: str | None
@@ -52,7 +52,10 @@ class ClientMessage(NamedTuple):
 
 
 class Unreadable(HubError):
-    """Not JSON, not an object, or too deep: three in a row close the socket. `re` is the id if one could be read."""
+    """The message is not JSON, not an object, or too deep.
+
+    Three in a row close the socket. `re` is its id if it has one.
+    """
 
     def __init__(self, message: str, re: str | None) -> None:
         super().__init__(4005, message)
@@ -60,7 +63,7 @@ class Unreadable(HubError):
 
 
 class BadMessage(HubError):
-    """A JSON object that is no message."""
+    """The message is a JSON object but has a missing or malformed field."""
 
     def __init__(self, field: str, problem: str, re: str | None) -> None:
         super().__init__(4005, f"{field} {problem}", details=(ErrorDetail(field, problem),))
@@ -68,7 +71,7 @@ class BadMessage(HubError):
 
 
 class SessionState(Enum):
-    """The stages of the conversation with one client."""
+    """The states of a session."""
 
     OPENING = auto()
     AUTHENTICATING = auto()
@@ -87,9 +90,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A message of a lossy class above its rate: `ack{dropped: true}` if it had an id.
+    """A message above the rate of a class that may lose messages; answered `ack{dropped: true}` if it has an id.
 
-    `late` is its command where the newest is kept; None where it is passed over for good.
+    `late` is the command to carry out later, where the newest one is kept; None if it is dropped for good.
     """
 
     re: str | None
@@ -104,7 +107,7 @@ class Session:
     """The state machine of one socket.
 
     Args:
-        limiter: the node's rate limits, shared by all sessions; it gets the time from `take`.
+        limiter: the node's rate limits, shared by all sessions; `take` passes it the time.
     """
 
     __slots__ = ("_limiter", "_refusals", "_unreadable_count", "caller", "id", "state")
@@ -119,38 +122,38 @@ class Session:
 
     @property
     def principal(self) -> Principal:
-        """The person that is connected; only once READY."""
+        """The authenticated user; available only while READY."""
         if self.caller is None:
             raise ValueError("the session is not established")
         return self.caller.principal
 
     def established(self, session_id: str, caller: Caller) -> None:
-        """The handshake was accepted: messages are commands from now on."""
+        """Records that the handshake was accepted: messages are commands from now on."""
         self.id = session_id
         self.caller = caller
         self.state = SessionState.READY
 
     def refreshed(self, caller: Caller) -> None:
-        """The same person on a newer token."""
+        """Replaces the token by a newer one of the same user."""
         self.caller = caller
 
     def closed(self) -> None:
-        """Nothing is taken any more."""
+        """Ends the session: nothing more is accepted."""
         self.state = SessionState.CLOSED
 
     def forget_caller(self) -> None:
-        """The socket is gone, and nobody will ask for its caller."""
+        """Releases the caller of a closed socket."""
         self.caller = None
 
     def read(self, data: bytes) -> list[object] | Refused:
-        """The JSON values of one text message, to be taken one by one; or the refusal of the whole."""
+        """Parses one text message into JSON values for `take`, or refuses it as a whole."""
         try:
             return read_values(data)
         except Unreadable as error:
             return self._unreadable(error)
 
     def take(self, value: object, now: float) -> Received:
-        """The command in one value of a message, or its refusal. `now` is monotonic, in seconds."""
+        """Turns one JSON value into a command or a refusal. `now` is monotonic, in seconds."""
         try:
             message = read_message(value)
         except Unreadable as error:
@@ -196,7 +199,7 @@ class Session:
     def _limit(self, event: EventType, message: ClientMessage, now: float) -> Dropped | None:
         if self._limiter.is_off or event.rate is None or self.caller is None:
             return None
-        if event.rate == "auth":  # only failures count, and whoever verifies counts them
+        if event.rate == "auth":  # only failures count, and the verification counts them
             return None
         principal = self.caller.principal
         key: tuple[object, ...] = (principal.tenant, principal.user)
@@ -204,7 +207,7 @@ class Session:
         if event.rate == "control":
             key = (*key, self.id)
         elif event.rate == "live":
-            # Channels are many: without a limit over all of them a user could fill the table, and Redis, with names.
+            # Without a limit over all channels, a user could fill the table of buckets, and Redis, with channel names.
             retry_after_ms = self._limiter.take(key, "signals", now)
             key = (*key, _known_wire(principal.tenant, message.channel), event.name)
         if retry_after_ms is None:
@@ -232,10 +235,10 @@ class Session:
 
 
 def read_values(data: bytes) -> list[object]:
-    """The JSON values of one text message: the object, or the elements of the array.
+    """Parses one text message: returns the object, or the elements of the array.
 
     Raises:
-        Unreadable: not JSON, neither object nor array, nested too deep, or an array of none or more than 100.
+        Unreadable: not JSON, neither object nor array, nested too deeply, or an array of none or more than 100.
     """
     try:
         value = from_json(data, allow_inf_nan=False)
@@ -253,7 +256,7 @@ def read_values(data: bytes) -> list[object]:
 
 
 def read_message(value: object) -> ClientMessage:
-    """The message in one JSON value.
+    """Reads the fields of a message from a JSON value.
 
     Raises:
         Unreadable: not an object.
@@ -283,10 +286,10 @@ def _readable_id(data: bytes) -> str | None:
 
 
 def known_event(type_: str) -> EventType:
-    """The declaration of a type a client may send.
+    """Returns the declaration of an event type that clients may send.
 
     Raises:
-        HubError: 4005, unknown or not for clients.
+        HubError: 4005: unknown or not for clients.
     """
     event = _SENDABLE.get(type_)
     if event is None:
@@ -297,7 +300,7 @@ def known_event(type_: str) -> EventType:
 
 
 def check_command(event: EventType, message: ClientMessage, caller: Caller) -> Command:
-    """Channel, permission and payload of a message, in the order of docs/protocol.md#order-of-checks.
+    """Checks channel, permission and payload of a message, in the order of docs/protocol.md#order-of-checks.
 
     Raises:
         HubError: 4003, 4005, 4006, 4011.
@@ -314,7 +317,7 @@ def check_command(event: EventType, message: ClientMessage, caller: Caller) -> C
 
 
 def _late(event: EventType, message: ClientMessage, caller: Caller) -> Command | None:
-    """A message above its rate as the command it would be, to be carried out later; it is answered already."""
+    """Converts a message above its rate to the command to carry out later. The client has had its answer already."""
     try:
         return check_command(event, message, caller)._replace(id=None)
     except HubError:
@@ -339,10 +342,10 @@ def _place(event: EventType, message: ClientMessage, caller: Caller) -> Channel 
 
 
 def channel_of(tenant: str, wire: str) -> Channel:
-    """The caller's channel of that name.
+    """Returns the caller's channel with this name.
 
     Raises:
-        HubError: 4006, not by the grammar or of an unknown kind.
+        HubError: 4006: malformed, or of an unknown kind.
     """
     try:
         return parse_channel(tenant, wire)
@@ -351,7 +354,7 @@ def channel_of(tenant: str, wire: str) -> Channel:
 
 
 def _known_wire(tenant: str, wire: str | None) -> str | None:
-    """The channel's name if it is one; None for everything else, so that garbage shares one bucket."""
+    """Returns a valid channel's name; None for anything else, so that all malformed names share one bucket."""
     try:
         return parse_channel(tenant, wire).wire if wire is not None else None
     except MalformedChannel:

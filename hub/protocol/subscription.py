@@ -1,8 +1,8 @@
-"""One connection's place in one channel, and the joint between replayed and live events. Pure.
+"""A connection's subscription to one channel, and the transition from replayed to live events. Pure.
 
-A subscription is a cursor. While it is LIVE it is handed every batch the tail reads; in every other state the batches pass it
-by and it reads the log from its own position. `offer` and `can_join` decide by the dense seq alone, so the joint has no gap
-and no duplicate whatever the interleaving (tests/property/test_splice.py).
+A subscription is a cursor. While it is LIVE it is offered every batch that the tail reads; in every other phase it
+ignores the tail and reads the log from its own position. `offer` and `can_join` decide by the dense seq alone, so the
+transition has no gap and no duplicate, whatever the interleaving (tests/property/test_splice.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ F = TypeVar("F")
 
 @dataclass(frozen=True, slots=True)
 class SubscribeRequest:
-    """One channel a client asks to follow. `re` is None for channels of the handshake."""
+    """The request for one channel. `re` is None for channels of the handshake."""
 
     channel: Channel
     cursor: Cursor
@@ -32,13 +32,13 @@ class SubscribeRequest:
 
     @property
     def is_resume(self) -> bool:
-        """True when a replay was asked for, so that a receipt is due."""
+        """True if a replay was requested, so that `channel.resumed` must follow it."""
         return self.rewind is not None or self.cursor.after != LIVE
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedChannel:
-    """A channel that is refused before anything is looked up."""
+    """A channel that is refused before anything is read."""
 
     name: str
     error: HubError
@@ -46,28 +46,28 @@ class RefusedChannel:
 
 
 class Phase(Enum):
-    """The source a subscription gets its events from."""
+    """The source that a subscription gets its events from."""
 
     OPENING = auto()
-    """Nothing yet: `channel.subscribed` was not sent."""
+    """Nowhere yet: `channel.subscribed` was not sent."""
     REPLAYING = auto()
-    """From the log, up to the fence, by the command that asked for it; nobody else sends anything before the receipt."""
+    """The log, up to the fence, by the command that subscribed; nothing else sends events before the receipt."""
     CATCHING_UP = auto()
-    """From the log, page by page."""
+    """The log, page by page."""
     LIVE = auto()
-    """From the tail."""
+    """The tail."""
     ENDED = auto()
 
 
 class SubscriptionState(Generic[C, F]):
-    """A place in a channel: everything up to `seq` was handed to the connection, nothing after it.
+    """The position of one subscription: events up to `seq` have been written to the connection, later ones have not.
 
     Attributes:
         fanout: the channel's fan-out on this node.
-        after: the ID of the event with `seq`; where a page is read from.
-        held_signals: frames of the live lane that came while OPENING; they follow `channel.subscribed`.
-        owes_receipt: `channel.resumed` is due at the end of the replay.
-        is_told: `channel.subscribed` was sent.
+        after: the id of the event with `seq`; pages are read after it.
+        held_signals: frames of signals that arrived while OPENING; they are sent after `channel.subscribed`.
+        owes_receipt: True if `channel.resumed` must follow the replay.
+        is_told: True once `channel.subscribed` was sent.
     """
 
     __slots__ = (
@@ -86,22 +86,23 @@ class SubscriptionState(Generic[C, F]):
         self.is_told = False
 
     def begin(self, after: str, seq: int) -> None:
-        """Stand at a position; the events after it are read from the log until `join`."""
+        """Sets the position; the events after it are read from the log until `join`."""
         self.after, self.seq, self.phase = after, seq, Phase.CATCHING_UP
 
     def replay(self, after: str, seq: int, *, owes_receipt: bool) -> None:
-        """Stand at a position, from which the command that asked for it sends the events up to the fence."""
+        """Sets the position; the command that subscribed sends the events after it, up to the fence."""
         self.after, self.seq, self.phase, self.owes_receipt = after, seq, Phase.REPLAYING, owes_receipt
         self.is_told = True
 
     def follow(self) -> None:
-        """The fence was reached and the receipt given: read on until `join`."""
+        """Ends the replay at the fence: events are now read from the log until `join`."""
         self.phase, self.owes_receipt = Phase.CATCHING_UP, False
 
     def offer(self, first_seq: int, last_seq: int, last_id: str) -> int | None:
-        """The index of the first event of a batch that is new here; None when nothing is to be sent now.
+        """Returns the index of the first event of a batch to send; None if nothing is to be sent now.
 
-        A batch that does not touch the position sends the subscription back to the log: a hole is never sent.
+        A batch that does not continue from the position sends the subscription back to the log, so that no
+        hole is ever sent.
         """
         if self.phase is not Phase.LIVE or self.seq >= last_seq:
             return None
@@ -113,43 +114,43 @@ class SubscriptionState(Generic[C, F]):
         return start
 
     def fall_behind(self) -> None:
-        """The connection cannot take more now: from here on the log is its buffer."""
+        """Leaves the tail because the connection has no room: from now on the log is its buffer."""
         if self.phase is Phase.LIVE:
             self.phase = Phase.CATCHING_UP
 
     def rest(self) -> None:
-        """Another place in the channel is about to be taken: nothing more is handed to this one."""
+        """Pauses the subscription while another one of the same connection to the channel is prepared."""
         if self.phase is not Phase.ENDED:
             self.phase = Phase.OPENING
 
     def go_on(self) -> bool:
-        """The other place was not taken: read on from here; false when it has ended meanwhile."""
+        """Continues after `rest`, if the other subscription failed; returns False if this one has ended meanwhile."""
         if self.phase is Phase.OPENING:
             self.phase = Phase.CATCHING_UP
         return self.phase is Phase.CATCHING_UP
 
     def advance(self, after: str, seq: int) -> None:
-        """A page up to this event was handed over."""
+        """Records that events up to this one were sent."""
         self.after, self.seq = after, seq
 
     def can_join(self, tail_seq: int, oldest_held_seq: int) -> bool:
-        """True when going live now leaves no hole: the tail stands no further, or still holds everything in between."""
+        """Returns True if going live leaves no hole: the tail is not ahead, or the events in between are still cached."""
         return self.seq >= tail_seq or oldest_held_seq <= self.seq + 1
 
     def join(self) -> None:
-        """Live from now on."""
+        """Goes live."""
         self.phase = Phase.LIVE
 
     def release_signals(self) -> list[bytes]:
-        """The signals held back so far; from now on they are sent as they come."""
+        """Takes the signals held back so far; later ones are sent at once."""
         held, self.held_signals = self.held_signals, None
         return held or []
 
     def receipt_given(self) -> None:
-        """`channel.resumed` was sent."""
+        """Records that `channel.resumed` was sent."""
         self.owes_receipt = False
 
     def end(self) -> None:
-        """The connection left the channel, or is gone."""
+        """Ends the subscription."""
         self.phase = Phase.ENDED
         self.held_signals = None

@@ -1,1 +1,1 @@
-"""Object storage: the port and its two implementations, a local folder and S3. It knows objects, not uploads."""
+"""Object storage: the interface and its two implementations, a local folder and S3. It knows objects, not uploads."""

@@ -1,4 +1,4 @@
-"""Opens the store that the settings name."""
+"""Opens the object store that the settings select."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PATH_STYLE: Final = {"auto": None, "yes": True, "no": False}
 
 
 def open_store(settings: Settings) -> ObjectStore:
-    """S3 when there is a bucket, else the folder `files` of the data directory."""
+    """Opens S3 if a bucket is configured, else the folder `files` of the data directory."""
     if settings.s3_bucket is None:
         return LocalStore(Path(settings.data_dir) / "files", time.time)
     from hub.storage.s3 import S3Settings, S3Store  # boto3 takes half a second to import

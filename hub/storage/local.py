@@ -1,8 +1,9 @@
 """The local object store: a folder, and signed requests that the hub itself serves.
 
-It keeps S3's promises (signed size, type and checksum; parts; no overwriting), so that nothing above it knows which
-one it has. A signature does what SigV4 query signing does, in the smallest form: it covers the method, the key, every query
-parameter and the named headers, so that the holder of a URL can change, leave out or add none of them.
+It makes the same guarantees as S3 (signed size, type and checksum; parts; no overwriting), so that the code above
+need not know which store it uses. A signature works like SigV4 query signing, in the smallest form: it covers the
+method, the key, every query parameter and the named headers, so that the holder of a URL cannot change, omit or add
+any of them.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from hub.storage.store import BadContent, Download, NewObject, PendingUpload, Si
 from hub.storage.threads import Threads
 
 PATH: Final = "/_store/"
-"""The path prefix the hub serves the local store under."""
+"""The path prefix under which the hub serves the local store."""
 SIGNATURE: Final = "signature"
 EXPIRES: Final = "expires"
 SIGNED_HEADERS: Final = "headers"
 
 
 class SignatureRefused(Exception):
-    """The request is not the one that was signed, or came too late. The client gets 403 and nothing more."""
+    """The request is not the one that was signed, or has expired. The client gets 403 and no details."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalRequest:
-    """A request to the local store, as it was signed or as it arrived.
+    """A request to the local store, as signed or as received.
 
     Attributes:
         query: parameters by name, without the signature.
@@ -50,14 +51,14 @@ class LocalRequest:
     headers: Mapping[str, str]
 
     def canonical(self) -> bytes:
-        """The text to sign: names sorted, values escaped, so that no two requests share a text."""
+        """Returns the text to sign: names sorted, values escaped, so that no two requests have the same text."""
         query = urlencode(sorted(self.query.items()))
         headers = urlencode(sorted(self.headers.items()))
         return "\n".join((self.method, quote(self.key), query, headers)).encode()
 
 
 def sign(secret: bytes, method: str, key: str, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
-    """Make the path and query of a signed request; `query` must hold `expires` (Unix seconds)."""
+    """Returns path and query of a signed request; `query` must contain `expires` (Unix seconds)."""
     full = dict(query)
     if headers:
         full[SIGNED_HEADERS] = ";".join(sorted(headers))
@@ -67,11 +68,11 @@ def sign(secret: bytes, method: str, key: str, headers: Mapping[str, str], query
 
 
 def check(secret: bytes, arrived: LocalRequest, now: float) -> LocalRequest:
-    """Verify a request that arrived; returns it with the signed headers and no others.
+    """Verifies a received request; returns it with only the signed headers.
 
     Args:
         secret: the store's signing key.
-        arrived: the request with all its headers and its whole query, signature included.
+        arrived: the request with all its headers and its whole query, including the signature.
         now: Unix seconds.
 
     Raises:
@@ -84,36 +85,36 @@ def check(secret: bytes, arrived: LocalRequest, now: float) -> LocalRequest:
     if not hmac.compare_digest(expected.encode(), arrived.query.get(SIGNATURE, "").encode()):
         raise SignatureRefused("this request is not the one that was signed; send it unchanged")
     if not rest.get(EXPIRES, "").isdigit() or now > int(rest[EXPIRES]):
-        raise SignatureRefused("this address has expired; request a new one")
+        raise SignatureRefused("this URL has expired; request a new one")
     return ticket
 
 
 CHECKSUM_HEADER: Final = "x-amz-checksum-sha256"
-"""The name S3 gives it: one CORS rule and one client serve both stores."""
+"""The header name that S3 uses, so that the same CORS rules and clients work with both stores."""
 _PART: Final = "part"
 _HANDLE: Final = "upload"
 _OWNER: Final = "by"
-"""A digest of who uploads: bytes on their way are bounded by user."""
+"""A digest that identifies the uploading user, since bytes in transit are limited per user."""
 _JOIN_BYTES: Final = 1024 * 1024
-"""Bytes of a body joined before a thread writes them. Smaller: a thread hop (60 µs) each 64 KiB; larger: memory."""
+"""Bytes collected before a thread writes them. Fewer cost a thread switch (60 µs) every 64 KiB, more cost memory."""
 _SECRET_BYTES: Final = 32
 PUTS_MAX: Final = 128
-"""PUTs a node receives at a time: each may hold 1 MiB of memory and its size on the disk."""
+"""Maximum PUTs that a node receives at a time: each may use 1 MiB of memory, and its size on disk."""
 PUTS_BY_OWNER_MAX: Final = 32
-"""PUTs of one user at a time: nobody takes all of a node's."""
+"""Maximum PUTs of one user at a time, so that nobody uses all of a node's."""
 PUTS_BY_KEY_MAX: Final = 8
-"""PUTs of one file at a time; the number of files a user uploads at once has a limit of its own."""
+"""Maximum PUTs of one file at a time; how many files a user uploads at once is limited separately."""
 GRACE_S: Final = 10.0
 PACE_BYTES_PER_S: Final = 16_384
-"""Least pace of a body, from its 10th second on: a slow telephone line's. A body that stalls is given up."""
+"""Minimum average bytes per second of a body after its first 10 seconds. A slower or stalled body is refused."""
 
 
 class TooManyPuts(Exception):
-    """The part is being received already, or too many are: send it again later."""
+    """The part is being received already, or too many are; it can be sent again later."""
 
 
 class TooSlow(Exception):
-    """The body arrives more slowly than the store waits for."""
+    """The body arrives too slowly."""
 
 
 def _digest_of(owner: str) -> str:
@@ -121,7 +122,7 @@ def _digest_of(owner: str) -> str:
 
 
 def _secret_of(root: Path) -> bytes:
-    """Read the signing key of this folder, made once: every process that shares the folder signs alike."""
+    """Returns the signing key of this folder, created on first use: all processes that share the folder share the key."""
     path = root / "signing.key"
     with suppress(FileExistsError):
         draft = root / f"signing.{secrets.token_hex(8)}"
@@ -136,12 +137,12 @@ def _secret_of(root: Path) -> bytes:
 
 
 class LocalStore:
-    """An ObjectStore in a folder.
+    """An `ObjectStore` in a folder.
 
     Args:
-        root: the folder, made when missing. Several nodes may share it.
-        clock: Unix seconds.
-        threads: disk calls at a time.
+        root: the folder, created if missing. Several nodes may share it.
+        clock: returns Unix seconds.
+        threads: maximum disk operations at a time.
     """
 
     def __init__(self, root: Path, clock: Callable[[], float], *, threads: int = 4) -> None:
@@ -151,11 +152,11 @@ class LocalStore:
         self._threads = Threads("local-store", threads)
         self.budget = SpoolBudget()
         self._receiving: dict[tuple[str, str, str], str] = {}
-        """PUTs under way: key, upload and part → whose."""
+        """PUTs in progress: key, upload and part → user."""
 
     @property
     def spool(self) -> Path:
-        """Beside the objects, so that a file made here is moved in by a rename."""
+        """A folder beside the objects, so that a file created here is moved into place by a rename."""
         return self.files.spool
 
     def _sign(
@@ -193,12 +194,14 @@ class LocalStore:
         return self._sign("GET", key, {}, query, life_s).url
 
     async def receive(self, ticket: LocalRequest, body: AsyncIterator[bytes]) -> str:
-        """Carry out a signed PUT; returns the digest of the stored bytes.
+        """Carries out a signed PUT; returns the digest of the stored bytes.
 
         Raises:
-            AlreadyStored, BadContent, UploadGone: as `put` and `write_part`.
-            TooManyPuts: send it again later.
-            TooSlow: the body does not keep the least pace.
+            AlreadyStored: as in `put`.
+            BadContent: as in `put` and `write_part`.
+            UploadGone: as in `write_part`.
+            TooManyPuts: too many PUTs at a time; it can be sent again later.
+            TooSlow: the body is below the minimum rate.
         """
         own = (ticket.key, ticket.query.get(_HANDLE, ""), ticket.query.get(_PART, ""))
         owner, size = ticket.query.get(_OWNER, ""), int(ticket.headers["content-length"])
@@ -206,11 +209,11 @@ class LocalStore:
         by_owner = sum(other == owner for other in self._receiving.values())
         is_full = by_key >= PUTS_BY_KEY_MAX or by_owner >= PUTS_BY_OWNER_MAX or len(self._receiving) >= PUTS_MAX
         if own in self._receiving or is_full:
-            raise TooManyPuts("this part is being received already, or too many are; send it again in a second")
+            raise TooManyPuts("this part is being received already, or too many parts are; send it again in a second")
         try:
             self.budget.require(owner, size)
         except SpoolFull as full:
-            raise TooManyPuts("too many bytes are on their way; send these again in a second") from full
+            raise TooManyPuts("too many bytes are being uploaded; send these again in a second") from full
         self._receiving[own] = owner
         self.budget.add(owner, size)
         try:
@@ -242,7 +245,7 @@ class LocalStore:
             path.unlink(missing_ok=True)
 
     async def _spool(self, path: Path, body: AsyncIterator[bytes], size: int, deadline: asyncio.Timeout) -> None:
-        """Write a body to a file, never holding more than 1 MiB and a network read of it."""
+        """Writes a body to a file, with at most 1 MiB plus one network read in memory."""
         waiting = bytearray()
         left, began = size, asyncio.get_running_loop().time()
         with path.open("wb", buffering=0) as file:

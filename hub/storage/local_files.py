@@ -1,11 +1,11 @@
-"""The local store's folder: how objects and parts lie on the disk. Blocking; no signatures here.
+"""The layout of the local store's folder: objects and parts on disk. Blocking; signatures are checked elsewhere.
 
-    objects/<tenant>/<name>/       one object: its parts as files and `manifest.json`. It appears whole, by one rename
+    objects/<tenant>/<name>/       one object: its parts as files and `manifest.json`; it appears complete, by one rename
     uploads/<handle>/              a multipart upload: `upload.json` and the parts stored so far
-    spool/                         files on their way in
+    spool/                         files being received
 
-A part is a file `<number>-<digest>`: the name is the checksum, so a part and its digest become visible together. An
-object is made of its parts by renaming their folder: finishing 5 GiB costs no copying.
+A part is a file `<number>-<digest>`. As the name contains the checksum, a part and its digest become visible
+together. An object is made from its parts by renaming their folder: finishing 5 GiB copies nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from hub.storage.store import (
 )
 
 PART_MIN_BYTES: Final = 5 * 1024 * 1024
-"""S3's least size of every part but the last; kept here too, so that what works locally works on S3."""
+"""S3's minimum size of every part except the last; required here too, so that what works locally works on S3."""
 READ_BYTES: Final = 1024 * 1024
 SPOOL_LIFE_S: Final = 86_400
 _MANIFEST: Final = "manifest.json"
@@ -42,7 +42,7 @@ _UPLOAD: Final = "upload.json"
 
 
 def digest_file(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """Returns the SHA-256 of a file."""
     digest = sha256()
     with path.open("rb") as file:
         while piece := file.read(READ_BYTES):
@@ -51,7 +51,7 @@ def digest_file(path: Path) -> str:
 
 
 def sync_folder(path: Path) -> None:
-    """Make renames into this folder survive a power cut (fsync(2): the entry is the folder's content)."""
+    """Makes renames into this folder survive a power failure (fsync(2): a folder's entries are its content)."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -74,7 +74,7 @@ def _part_of(path: Path) -> StoredPart:
 
 
 class LocalFiles:
-    """The folder. Several processes may share one: everything becomes visible by a rename."""
+    """The folder of the store. Several processes may share it: everything becomes visible by a rename."""
 
     def __init__(self, root: Path) -> None:
         self.spool = root / "spool"
@@ -82,18 +82,18 @@ class LocalFiles:
         self._uploads = root / "uploads"
         for folder in (self.spool, self._objects, self._uploads):
             folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)  # other local accounts read no files, also where the folder above was made by hand
+            folder.chmod(0o700)  # keeps other local accounts out, even if an operator created the folder above
         self._sweep_spool()
 
     def _sweep_spool(self) -> None:
-        """Remove spooled files that killed processes left: those not written to for a day."""
+        """Removes spooled files that killed processes left behind: those not written to for a day."""
         for path in self.spool.iterdir():
             with suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > SPOOL_LIFE_S:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _object(self, key: str) -> Path:
-        """The folder of an object. The hub makes the keys; that none leads out of the store is checked here once more."""
+        """Returns the folder of an object, after checking that the key does not lead out of the store."""
         path = (self._objects / key).resolve()
         if not path.is_relative_to(self._objects.resolve()) or path == self._objects.resolve():
             raise BadContent("a key must stay inside the store")
@@ -106,7 +106,7 @@ class LocalFiles:
         return path
 
     def begin(self, key: str, mime: str) -> str:
-        """Begin a multipart upload; its handle."""
+        """Starts a multipart upload; returns its handle."""
         self._object(key)
         handle = secrets.token_hex(16)
         draft = self.spool / handle
@@ -121,7 +121,7 @@ class LocalFiles:
         self._upload(key, handle)
 
     def keep_part(self, key: str, handle: str, part: StoredPart, source: Path) -> StoredPart:
-        """Move a file in as a part. `part.sha256` is compared with the file's own digest when given."""
+        """Moves a file in as a part. `part.sha256`, if given, is compared with the file's own digest."""
         digest = _matching_digest(source, part.size, part.sha256)
         folder = self._upload(key, handle)
         _sync_file(source)
@@ -137,25 +137,25 @@ class LocalFiles:
         return StoredPart(part.n, part.size, digest, target.name)
 
     def parts(self, key: str, handle: str) -> list[StoredPart]:
-        """The parts stored, by number."""
+        """Returns the stored parts, by number."""
         return sorted(_parts_in(self._upload(key, handle)), key=lambda part: part.n)
 
     def finish(self, key: str, handle: str, parts: Sequence[StoredPart]) -> None:
-        """Rename the upload's folder to be the object; rename(2) replaces no folder that holds something."""
+        """Turns an upload into an object by renaming its folder; rename(2) never replaces a folder that is not empty."""
         folder = self._upload(key, handle)
         stored = {part.tag: part for part in _parts_in(folder)}
         numbers = [part.n for part in parts]
         if not parts or numbers != sorted(set(numbers)) or any(stored.get(part.tag) != part for part in parts):
-            raise BadContent("these are not the parts that are stored")
+            raise BadContent("the parts do not match the stored ones")
         if any(part.size < PART_MIN_BYTES for part in parts[:-1]):
-            raise BadContent("every part but the last needs at least 5 MiB")
+            raise BadContent("every part except the last needs at least 5 MiB")
         for name in stored.keys() - {part.tag for part in parts}:
             (folder / name).unlink()
         mime = json.loads((folder / _UPLOAD).read_bytes())["mime"]
         self._publish(key, folder, mime, {"composite": composite([part.sha256 or "" for part in parts])})
 
     def abort(self, key: str, handle: str) -> None:
-        """Drop the upload. Renamed first, so that a part arriving now finds no folder."""
+        """Removes an upload. Its folder is renamed first, so that a part still arriving does not find it."""
         with suppress(UploadGone):
             folder = self._upload(key, handle)
             doomed = self.spool / f"{handle}.dropped"
@@ -163,7 +163,7 @@ class LocalFiles:
             shutil.rmtree(doomed)
 
     def pending(self, prefix: str) -> list[PendingUpload]:
-        """Uploads not ended, of keys with this prefix."""
+        """Returns open uploads whose key has this prefix."""
         found = []
         for folder in self._uploads.iterdir():
             with suppress(FileNotFoundError):
@@ -173,7 +173,7 @@ class LocalFiles:
         return sorted(found, key=lambda pending: (pending.key, pending.handle))
 
     def put(self, new: NewObject, source: Path) -> str:
-        """Move a file in as an object; its digest."""
+        """Moves a file in as an object; returns its digest."""
         self._object(new.key)
         digest = _matching_digest(source, new.size, new.sha256)
         _sync_file(source)
@@ -201,7 +201,7 @@ class LocalFiles:
         sync_folder(target.parent)
 
     def look(self, key: str) -> StoredObject | None:
-        """Describe the object under the key; sizes are those on the disk, not those once announced."""
+        """Describes the object under the key; sizes are those on disk, not the announced ones."""
         manifest = self._manifest(key)
         if manifest is None:
             return None
@@ -209,7 +209,7 @@ class LocalFiles:
         return StoredObject(size, manifest.get("sha256"), manifest.get("composite"))
 
     def _manifest(self, key: str) -> dict[str, str] | None:
-        """The object's manifest; None when there is no such object."""
+        """Returns the object's manifest, or None if there is no such object."""
         try:
             manifest: dict[str, str] = json.loads((self._object(key) / _MANIFEST).read_bytes())
         except FileNotFoundError:
@@ -220,7 +220,7 @@ class LocalFiles:
         return sorted(path for path in self._object(key).iterdir() if path.suffix != ".json")
 
     def read(self, key: str, start: int, size: int | None) -> Iterator[bytes]:
-        """The bytes from `start`, at most `size`, in pieces."""
+        """Yields the bytes from `start`, at most `size`, in pieces."""
         if self._manifest(key) is None:
             return
         left = float("inf") if size is None else size
@@ -237,21 +237,21 @@ class LocalFiles:
                     yield piece
 
     def delete(self, key: str) -> None:
-        """Drop an object: renamed away first, so that no reader meets half of it."""
+        """Removes an object. It is renamed first, so that no reader sees half of it."""
         doomed = self.spool / f"{secrets.token_hex(16)}.dropped"
         with suppress(FileNotFoundError):
             self._object(key).rename(doomed)
             shutil.rmtree(doomed)
 
     def keys(self, prefix: str) -> list[str]:
-        """Keys of objects with this prefix, sorted."""
+        """Returns the keys with this prefix, sorted."""
         manifests = self._objects.rglob(_MANIFEST)
         names = (str(path.parent.relative_to(self._objects)) for path in manifests)
         return sorted(name for name in names if name.startswith(prefix))
 
 
 def _parts_in(folder: Path) -> list[StoredPart]:
-    """The newest file of each number: a crash between a rename and the removal of what it replaced leaves two."""
+    """Returns the newest file of each part; a crash between a rename and the removal of the old file leaves two."""
     paths = sorted((p for p in folder.iterdir() if p.suffix != ".json"), key=lambda path: path.stat().st_mtime_ns)
     return list({part.n: part for part in map(_part_of, paths)}.values())
 

@@ -1,6 +1,7 @@
-"""The S3 object store, by boto3: AWS, MinIO, R2, Ceph. Every call runs in a thread; presigning has a pool of its own.
+"""The S3 object store, with boto3: AWS, MinIO, R2, Ceph. Calls run in threads; presigning has its own pool.
 
-The settings are those that were measured to matter, each with its reason. Making buckets is left to operators.
+The configuration contains only options that measurements showed to matter, each with its reason. Operators create the
+bucket.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ _SERVER_ERROR: Final = 500
 
 
 def translate(error: ClientError) -> Exception:
-    """The port's exception for an S3 answer; `FileNotFoundError` for a missing object, which callers turn into None."""
+    """Converts an S3 error to the store's exceptions.
+
+    A missing object becomes `FileNotFoundError`, which callers turn into None.
+    """
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _GONE:
@@ -75,16 +79,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 READ_BYTES: Final = 1024 * 1024
 _ABORT_ROUNDS: Final = 5
-"""Repetitions of an abort: parts in flight land after it (S3 API, AbortMultipartUpload)."""
+"""Number of times an abort is repeated, because parts in flight may be stored after it (S3 API, AbortMultipartUpload)."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Settings:
-    """The bucket and its place. Credentials come from the environment, by boto3's own chain.
+    """The bucket and where it is. Credentials come from the environment, by boto3's own rules.
 
     Attributes:
-        endpoint_url: None is AWS; anything else is spoken to with path-style addresses unless `is_path_style` says no.
-        timeout_s: longest wait for one answer; a call is tried `attempts` times.
+        endpoint_url: None means AWS; others are addressed path-style unless `is_path_style` is False.
+        timeout_s: maximum seconds for one answer; a call is tried `attempts` times.
     """
 
     bucket: str
@@ -95,10 +99,11 @@ class S3Settings:
     attempts: int = 3
 
     def config(self) -> Config:
-        """boto3's settings.
+        """Returns boto3's configuration.
 
-        Without `signature_version` presigning falls back to SigV2 in us-east-1 and drops If-None-Match; without
-        `virtual` the host is the global one even for other regions. `when_required`: no checksums but ours.
+        Without `signature_version`, presigning falls back to SigV2 in us-east-1 and drops If-None-Match.
+        Without `virtual`, the global host is used even for other regions. `when_required` adds no checksums
+        besides ours.
         """
         is_path = self.endpoint_url is not None if self.is_path_style is None else self.is_path_style
         return Config(
@@ -115,16 +120,17 @@ class S3Settings:
 
 
 class S3Store:
-    """An ObjectStore in a bucket.
+    """An `ObjectStore` in a bucket.
 
     Args:
         settings: the bucket.
-        threads: calls at a time. Presigning (0.4 ms of CPU a URL) has two of its own and never waits for the network.
+        threads: maximum calls at a time. Presigning (0.4 ms of CPU per URL) has two threads of its own and never waits for the
+            network.
     """
 
     def __init__(self, settings: S3Settings, *, threads: int = 8) -> None:
         self._bucket = settings.bucket
-        session = boto3.session.Session()  # a session is not thread-safe, the client made from it is
+        session = boto3.session.Session()  # a session is not thread-safe, but the client made from it is
         self._client: Any = session.client("s3", endpoint_url=settings.endpoint_url, config=settings.config())
         self._threads = Threads("s3", threads)
         self._signers = Threads("s3-sign", 2)
@@ -137,7 +143,7 @@ class S3Store:
         return Path(self._spool.name)
 
     async def _call(self, name: str, **arguments: object) -> dict[str, Any]:
-        """One API call on our bucket, its errors in the port's words."""
+        """Makes one API call on the bucket; errors become the store's exceptions."""
         return await self._run(getattr(self._client, name), Bucket=self._bucket, **arguments)
 
     async def _run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -199,7 +205,7 @@ class S3Store:
         return await self._sign("get_object", arguments, life_s)
 
     async def begin(self, key: str, mime: str, *, is_checked: bool) -> str:
-        """See ObjectStore. AWS refuses a checksum on parts of an upload begun without one, and the other way round."""
+        """See ObjectStore. AWS refuses parts with a checksum if the upload was started without, and vice versa."""
         checksum = {"ChecksumAlgorithm": "SHA256"} if is_checked else {}
         answer = await self._call("create_multipart_upload", Key=key, ContentType=mime, **checksum)
         handle: str = answer["UploadId"]
@@ -222,7 +228,7 @@ class S3Store:
             )
 
     async def parts(self, key: str, handle: str) -> list[StoredPart]:
-        """See ObjectStore. 1,000 a page."""
+        """See ObjectStore. Reads pages of 1,000."""
         found: list[StoredPart] = []
         marker = 0
         while True:
@@ -233,7 +239,7 @@ class S3Store:
             marker = page["NextPartNumberMarker"]
 
     async def finish(self, key: str, handle: str, parts: Sequence[StoredPart]) -> None:
-        """See ObjectStore. An error inside a 200 is raised by boto3 like any other."""
+        """See ObjectStore. boto3 raises an error inside a 200 answer like any other."""
         listed = [{"PartNumber": part.n, "ETag": part.tag, **_checksum(part.sha256)} for part in parts]
         await self._call(
             "complete_multipart_upload",

@@ -1,4 +1,4 @@
-"""The bytes of files that wait on a node's disk on their way into the store: bounded together, and for each user. Pure."""
+"""Limits the bytes of files that are spooled on a node's disk before they are stored: in total and per user. Pure."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import Counter
 from typing import Final
 
 NODE_MAX_BYTES: Final = 4 * 1024**3
-"""Of all users of a node together."""
+"""Maximum spooled bytes of a node."""
 OWNER_MAX_BYTES: Final = 256 * 1024**2
-"""Of one user. Ten open uploads with a part in hand and one on its way are 160 MiB."""
+"""Maximum spooled bytes of one user. Ten uploads, each with one part being filled and one being stored, need 160 MiB."""
 
 
 class SpoolFull(Exception):
     """There is no room for more bytes now.
 
     Attributes:
-        owner: whose bytes are too many; "" when those of the node are.
+        owner: the user whose limit is reached; "" if it is the node's.
     """
 
     def __init__(self, owner: str) -> None:
@@ -24,7 +24,7 @@ class SpoolFull(Exception):
 
 
 class SpoolBudget:
-    """Counts what is spooled. Used from one loop alone."""
+    """Counts the spooled bytes of a node. Used in one event loop only."""
 
     def __init__(self, node_max_bytes: int = NODE_MAX_BYTES, owner_max_bytes: int = OWNER_MAX_BYTES) -> None:
         self._node_max, self._owner_max = node_max_bytes, owner_max_bytes
@@ -32,10 +32,10 @@ class SpoolBudget:
         self.held_bytes = 0
 
     def require(self, owner: str, size_bytes: int) -> None:
-        """Refuse what does not fit. A single piece larger than the owner's part fits when the owner holds nothing.
+        """Refuses bytes that do not fit. A single piece above the user's limit fits if the user has nothing else spooled.
 
         Raises:
-            SpoolFull: it names whose bytes are too many.
+            SpoolFull: names whose limit is reached.
         """
         held = self._held.get(owner, 0)
         if held and held + size_bytes > self._owner_max:
@@ -44,12 +44,12 @@ class SpoolBudget:
             raise SpoolFull("")
 
     def add(self, owner: str, size_bytes: int) -> None:
-        """Count bytes that are being spooled."""
+        """Counts bytes that are being spooled."""
         self._held[owner] += size_bytes
         self.held_bytes += size_bytes
 
     def give_back(self, owner: str, size_bytes: int) -> None:
-        """Stop counting bytes that are stored or dropped."""
+        """Stops counting bytes that were stored or dropped."""
         self._held[owner] -= size_bytes
         self.held_bytes -= size_bytes
         if self._held[owner] <= 0:

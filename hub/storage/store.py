@@ -1,6 +1,7 @@
-"""The port to an object store: what is asked of S3 and of the local folder alike. Pure.
+"""The interface of an object store, implemented by S3 and by the local folder. Pure.
 
-Keys are ours (`<tenant>/<upload_id>`); a stored object is never overwritten. Checksums are SHA-256 in base64, as S3 writes them.
+Keys are chosen by the hub (`<tenant>/<upload_id>`); a stored object is never overwritten. Checksums are SHA-256 in
+base64, as in S3.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ DIGEST_BYTES: Final = 32
 
 
 def encode_digest(digest: bytes) -> str:
-    """Write a digest as 44 characters of base64."""
+    """Encodes a digest as 44 characters of base64."""
     return b64encode(digest).decode("ascii")
 
 
 def decode_digest(text: str) -> bytes:
-    """Read the 32 bytes of a digest.
+    """Decodes the 32 bytes of a digest.
 
     Raises:
         ValueError: not base64 of 32 bytes.
@@ -39,14 +40,14 @@ def decode_digest(text: str) -> bytes:
 
 
 def sha256_of(data: bytes) -> str:
-    """Hash these bytes."""
+    """Returns the SHA-256 of these bytes, in base64."""
     return encode_digest(sha256(data).digest())
 
 
 def composite(part_digests: Iterable[str]) -> str:
-    """The checksum of an object made of parts: SHA-256 of the raw part digests joined, and how many they were.
+    """Returns the checksum of an object made of parts: SHA-256 over the concatenated part digests, then `-` and their number.
 
-    Source: S3 user guide, "Checking object integrity", composite checksums. GetObjectAttributes leaves the `-N` out.
+    Source: S3 user guide, "Checking object integrity", composite checksums. GetObjectAttributes omits the `-N`.
     """
     raw = [decode_digest(text) for text in part_digests]
     return f"{encode_digest(sha256(b''.join(raw)).digest())}-{len(raw)}"
@@ -57,11 +58,11 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """The store is unreachable, hangs or answered 5xx. The same call may be repeated."""
+    """The store is unreachable, timed out or answered 5xx. The call may be repeated."""
 
 
 class UploadGone(StoreError):
-    """No such multipart upload: never begun, aborted, or already finished."""
+    """There is no such multipart upload: it was never started, was aborted, or is finished."""
 
 
 class AlreadyStored(StoreError):
@@ -69,16 +70,16 @@ class AlreadyStored(StoreError):
 
 
 class BadContent(StoreError):
-    """The bytes are not the ones announced (size or checksum), or the parts do not make up an object."""
+    """The bytes do not match the announced size or checksum, or the parts do not make up an object."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewObject:
-    """An object about to be put.
+    """An object to be stored.
 
     Attributes:
-        size: bytes; a signed PUT accepts exactly these many.
-        sha256: base64 of the digest, verified by the store while it receives; None leaves it unverified.
+        size: in bytes; a signed PUT accepts exactly this many.
+        sha256: the digest in base64, which the store verifies while receiving; None leaves it unverified.
     """
 
     key: str
@@ -89,7 +90,7 @@ class NewObject:
 
 @dataclass(frozen=True, slots=True)
 class StoredPart:
-    """A part, planned or stored. `tag` is the store's own name for its content and is passed back to `finish`."""
+    """A part, planned or stored. `tag` is the store's identifier of its content, which `finish` requires."""
 
     n: int
     size: int
@@ -102,8 +103,8 @@ class StoredObject:
     """An object as the store describes it, with at most one of the checksums.
 
     Attributes:
-        sha256: of the whole, where the store computed or verified it while receiving.
-        composite: `base64(sha256(all part digests))-N`, for an object made of checked parts.
+        sha256: of the whole, if the store computed or verified it while receiving.
+        composite: `base64(sha256(all part digests))-N`, for an object made of verified parts.
     """
 
     size: int
@@ -113,9 +114,9 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A request a client may make without a token. It must send exactly these headers: they are part of the signature.
+    """A request that a client may send without a token, with exactly these headers: they are part of the signature.
 
-    `url` is absolute for S3 and begins with `/` for the local store, which the hub serves itself.
+    `url` is absolute for S3. For the local store, which the hub serves itself, it begins with `/`.
     """
 
     method: str
@@ -125,7 +126,7 @@ class SignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """The `Content-Disposition` and `Content-Type` a signed download is answered with."""
+    """The `Content-Disposition` and `Content-Type` of the answer to a signed download."""
 
     disposition: str
     mime: str
@@ -133,35 +134,37 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class PendingUpload:
-    """A multipart upload begun and neither finished nor aborted."""
+    """A multipart upload that was started but neither finished nor aborted."""
 
     key: str
     handle: str
 
 
 class Signing(Protocol):
-    """Requests that clients carry out themselves. `life_s` is the seconds until the store refuses them (403)."""
+    """Signs requests for clients. The store refuses them (403) after `life_s` seconds."""
 
     async def sign_put(self, new: NewObject, life_s: int, owner: str = "") -> SignedRequest:
-        """One PUT of the whole object; size, type and checksum (if given) are signed headers."""
+        """Signs one PUT of the whole object; size, type and checksum (if given) are signed headers."""
 
     async def sign_parts(
         self, key: str, handle: str, parts: Sequence[StoredPart], life_s: int, owner: str = ""
     ) -> list[SignedRequest]:
-        """One PUT for each part; size and checksum (if given) are signed headers."""
+        """Signs one PUT per part; size and checksum (if given) are signed headers."""
 
     async def sign_get(self, key: str, download: Download, life_s: int) -> str:
-        """The address of the object, which need not exist."""
+        """Signs the URL of an object, which need not exist."""
 
 
 class Multipart(Protocol):
-    """Objects put together from parts numbered from 1; each but the last has at least 5 MiB."""
+    """Objects assembled from parts numbered from 1; each except the last has at least 5 MiB."""
 
     async def begin(self, key: str, mime: str, *, is_checked: bool) -> str:
-        """Begin; returns a handle. `is_checked`: every part will be signed or written with its digest."""
+        """Starts an upload; returns a handle. `is_checked`: every part will be signed or written with its digest."""
 
     async def write_part(self, key: str, handle: str, part: StoredPart, source: Path) -> None:
-        """Store a part from a file, which the store may move away. Of two with one number the last counts.
+        """Stores a part from a file, which the store may move away.
+
+        Of two parts with the same number, the later one counts.
 
         Raises:
             BadContent: the file does not have the part's size and digest.
@@ -169,57 +172,57 @@ class Multipart(Protocol):
         """
 
     async def parts(self, key: str, handle: str) -> list[StoredPart]:
-        """The parts stored, by number.
+        """Returns the stored parts, by number.
 
         Raises:
             UploadGone: no such upload.
         """
 
     async def finish(self, key: str, handle: str, parts: Sequence[StoredPart]) -> None:
-        """Make the object of these parts, as `parts` listed them.
+        """Makes the object from these parts, as returned by `parts`.
 
         Raises:
-            AlreadyStored: the key holds an object.
-            BadContent: the parts are not what is stored, or one but the last is too small.
+            AlreadyStored: the key already has an object.
+            BadContent: the parts are not the stored ones, or one except the last is too small.
             UploadGone: no such upload.
         """
 
     async def abort(self, key: str, handle: str) -> None:
-        """Drop the upload and all its parts, even those still arriving. Does nothing when there is none."""
+        """Removes the upload and all its parts, even those still arriving. Does nothing if there is none."""
 
     async def pending(self, prefix: str) -> list[PendingUpload]:
-        """Uploads neither finished nor aborted, of keys beginning with `prefix`."""
+        """Returns uploads neither finished nor aborted, whose key begins with `prefix`."""
 
 
 class Objects(Protocol):
-    """Whole objects."""
+    """Operations on whole objects."""
 
     async def put(self, new: NewObject, source: Path) -> None:
-        """Store an object from a file, which the store may move away.
+        """Stores an object from a file, which the store may move away.
 
         Raises:
-            AlreadyStored: the key holds an object.
-            BadContent: the file does not have the size and digest announced.
+            AlreadyStored: the key already has an object.
+            BadContent: the file does not have the announced size and digest.
         """
 
     async def look(self, key: str) -> StoredObject | None:
-        """Size and checksum as the store knows them; None when there is no such object."""
+        """Returns size and checksum as the store knows them; None if there is no such object."""
 
     def read(self, key: str, start: int = 0, size: int | None = None) -> AsyncIterator[bytes]:
-        """Read the bytes from `start` (at most `size` of them) in pieces of at most 1 MiB. A missing object has no bytes."""
+        """Yields the bytes from `start` (at most `size`) in pieces of at most 1 MiB; none if the object is missing."""
 
     async def delete(self, key: str) -> None:
-        """Drop the object. Does nothing when there is none."""
+        """Removes the object. Does nothing if there is none."""
 
     async def keys(self, prefix: str) -> list[str]:
-        """The keys of the objects that begin with `prefix`, sorted."""
+        """Returns the keys that begin with `prefix`, sorted."""
 
 
 class ObjectStore(Signing, Multipart, Objects, Protocol):
-    """The whole port.
+    """The complete interface.
 
     Attributes:
-        spool: a folder for files on their way into the store.
+        spool: a folder for files to be stored.
         budget: counts the bytes in it.
     """
 
@@ -227,7 +230,7 @@ class ObjectStore(Signing, Multipart, Objects, Protocol):
 
     @property
     def spool(self) -> Path:
-        """Files made here are moved into the store where that is possible, not copied."""
+        """A folder whose files the store can move into place, where possible, without copying."""
 
     async def close(self) -> None:
-        """Release threads and connections after the calls under way."""
+        """Releases threads and connections after the calls in progress."""

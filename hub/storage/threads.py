@@ -1,4 +1,4 @@
-"""Blocking calls beside the event loop, in a pool of their own, so that a slow store delays nothing but itself."""
+"""Runs blocking calls in a separate thread pool, so that a slow store delays nothing else."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ R = TypeVar("R")
 
 
 class Threads:
-    """A bounded pool. The pool's size is the limit: what comes beyond it waits in order of arrival."""
+    """A bounded pool. Calls beyond its size wait in order of arrival."""
 
     def __init__(self, name: str, size: int) -> None:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=name)
 
     async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a blocking call. Cancelled while it runs, the call still ends in its thread; its result is dropped."""
+        """Runs a blocking call. If cancelled while it runs, the call finishes in its thread and its result is dropped."""
         work: partial[Any] = partial(call, *args, **kwargs)
         result: R = await asyncio.get_running_loop().run_in_executor(self._pool, work)
         return result
 
     async def close(self) -> None:
-        """Wait for the calls under way; drop those that have not begun."""
+        """Waits for the calls in progress; drops those that have not started."""
         await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)

@@ -30,8 +30,8 @@ RESERVE_FROM: Final = 0.8
 """Share of Redis's `maxmemory` above which the rest is a reserve. The reserve also leaves room to end runs and uploads."""
 RESERVE_UNTIL: Final = 0.75
 NEAR_BYTES: Final = 64 * 2**20
-"""From this far below the reserve on, Redis's memory is looked at more often, and this node's events are counted between two looks:
-as much as a node stores in a second, and more."""
+"""Within this many bytes of the reserve, Redis's memory is read more often, and this node's events are counted in between. More
+than a node stores in a second."""
 TENANT_PART: Final = 0.02
 """Share of `maxmemory` that a tenant may use of the reserve through each node: a tenth of the reserve."""
 _ANYBODY: Final = "@address"
@@ -241,8 +241,11 @@ class Admission:
     def look_at_memory(self, used_bytes: int, max_bytes: int) -> bool:
         """Opens the reserve when Redis is nearly full, so that no tenant can fill it for the others, and closes it again.
 
+        Between two calls this node's own events can open it too, because a flood may fill a small Redis
+        within a second.
+
         Returns:
-            True if the reserve was opened or closed.
+            True if the reserve was opened or closed since the last call.
         """
         self._max_bytes, self._left_bytes = max_bytes, int(max_bytes * RESERVE_FROM) - used_bytes
         if max_bytes and self._left_bytes <= 0:
@@ -255,7 +258,7 @@ class Admission:
 
     @property
     def is_nearly_full(self) -> bool:
-        """True where the reserve is open, or may have to be opened before the next look."""
+        """True if the reserve is open, or may have to be opened before the next call of `look_at_memory`."""
         return self._quotas.is_reserve_open or (self._max_bytes > 0 and self._left_bytes < NEAR_BYTES)
 
     @property

@@ -141,7 +141,7 @@ class Hub:
     async def _look_at_limits(self) -> None:
         self.new_channels.forget_paid()
         if self.admission.is_nearly_full and self.log.is_available:
-            with contextlib.suppress(LogUnavailable):  # the next look finds it again
+            with contextlib.suppress(LogUnavailable):  # the next round tries again
                 await self.log.read_memory()
         used_bytes, max_bytes = self.log.memory
         if not self.admission.look_at_memory(used_bytes, max_bytes):

@@ -1,1 +1,1 @@
-"""Uploads: from a request to a verified file. The rules are pure; modules that act on the log or the object store say so."""
+"""Uploads, from a request to a verified file. The rules are pure; modules that use the log or the object store say so."""

@@ -1,7 +1,8 @@
-"""Chunks over the socket: the binary form, and the rule of offsets. Pure.
+"""Chunks over the socket: their binary format and the rule for offsets. Pure.
 
-The rule is tus's: a chunk's offset must be the next one, and a refusal says which that is. A chunk that lies wholly
-before it is accepted again and changes nothing, because its sender may not have seen the answer.
+The rule is that of the tus protocol: a chunk's offset must be the next one, and a refusal gives the right offset. A
+chunk that lies entirely before it is accepted again without effect, because its sender may not have received the
+answer.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ BINARY_VERSION: Final = 1
 
 
 class ChunkProblem(StrEnum):
-    """The reason a chunk was not accepted; sending it again cures both."""
+    """The reason why a chunk was not accepted. Sending from the right offset again solves either."""
 
     OFFSET = "offset"
     CHECKSUM = "checksum"
 
 
 class MalformedChunk(ValueError):
-    """A binary message is not a chunk."""
+    """The binary message is not a chunk."""
 
 
 class Chunk(NamedTuple):
-    """A piece of a file. `is_intact` is false when it came with a checksum that its bytes do not have."""
+    """A chunk of a file. `is_intact` is False if the checksum sent with it does not match its bytes."""
 
     upload_id: str
     offset: int
@@ -41,10 +42,10 @@ class Chunk(NamedTuple):
 
 
 def decode_binary(message: bytes) -> Chunk:
-    """Read a binary chunk message.
+    """Parses a binary chunk message.
 
     Raises:
-        MalformedChunk: shorter than its head, or of another version.
+        MalformedChunk: shorter than its header, or of another version.
     """
     if len(message) < HEAD.size or message[0] != BINARY_VERSION:
         raise MalformedChunk("a binary message must be a chunk of version 1: a header of 29 bytes, then the data")
@@ -54,18 +55,18 @@ def decode_binary(message: bytes) -> Chunk:
 
 
 def encode_binary(upload_id: str, offset: int, data: bytes) -> bytes:
-    """Write a binary chunk message."""
+    """Builds a binary chunk message."""
     return HEAD.pack(BINARY_VERSION, bytes.fromhex(upload_id), offset, crc32(data)) + data
 
 
 def decode_text(upload_id: str, offset: int, data: str, sha256: str | None) -> Chunk:
-    """Read the payload of a `file.chunk`; its base64 was checked with the schema."""
+    """Converts the payload of a `file.chunk`. The schema has checked its base64."""
     raw = a2b_base64(data)
     return Chunk(upload_id, offset, raw, sha256 is None or sha256_of(raw) == sha256)
 
 
 class ChunkVerdict(StrEnum):
-    """The outcome for a chunk."""
+    """The result for a chunk."""
 
     TAKE = "take"
     REPEAT = "repeat"
@@ -75,7 +76,7 @@ class ChunkVerdict(StrEnum):
 
 
 def judge(chunk: Chunk, next_offset: int, size: int) -> ChunkVerdict:
-    """Decide on a chunk of a file of `size` bytes of which `next_offset` are held."""
+    """Decides on a chunk for a file of `size` bytes, of which the first `next_offset` have arrived."""
     end = chunk.offset + len(chunk.data)
     if end > size:
         return ChunkVerdict.TOO_LONG
@@ -88,7 +89,7 @@ def judge(chunk: Chunk, next_offset: int, size: int) -> ChunkVerdict:
 
 @dataclass(frozen=True, slots=True)
 class PartSlice:
-    """Bytes `start` to `end` of a chunk, for part `n`; the part is whole with them when `is_last`."""
+    """The bytes `start` to `end` of a chunk, which belong to part `n`; they complete the part if `is_last`."""
 
     n: int
     start: int
@@ -97,7 +98,7 @@ class PartSlice:
 
 
 def slices(offset: int, length: int, part_size: int, size: int) -> list[PartSlice]:
-    """Split a chunk at `offset` by the parts its bytes belong to. Parts and chunks need not fit together."""
+    """Splits a chunk at `offset` by the parts that its bytes belong to. Chunks and parts need not be aligned."""
     found = []
     start = 0
     while start < length:

@@ -1,7 +1,8 @@
-"""Content types: detected by a file's first bytes, and the headers a file is served with. Pure.
+"""Content types: detected from a file's first bytes, and the headers with which a file is served. Pure.
 
-A small table of our own: the types a chat is sent, and those that must not be served under another's name. Sources: RFC 8794
-and the formats' own specifications; HTML by the WHATWG "MIME Sniffing" pattern table; RFC 6266 for the name of a download.
+A small table of our own: the types common in chats, and those that must not be served as another type. Sources: RFC
+8794 and the specifications of the formats; for HTML the pattern table of WHATWG "MIME Sniffing"; RFC 6266 for the
+name of a download.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from hub.uploads.limits import INLINE_TYPES, REFUSED_TYPES, plain_type
 from streams.records.uploads import UploadRecord
 
 SNIFFED_BYTES: Final = 4096
-"""Bytes examined: tar's mark stands at 257, an MP4's brand at 8, text needs a sample."""
+"""Bytes examined: the signature of tar is at offset 257, an MP4's brand at 8, and text needs a sample."""
 UNKNOWN: Final = "application/octet-stream"
 _ZIP: Final = "application/zip"
 _MAGIC: Final = (
@@ -51,7 +52,7 @@ _MAGIC: Final = (
     (0, b"wOF2", "font/woff2"),
     (0, b"wOFF", "font/woff"),
 )
-"""(offset, bytes, type). Two bytes are weak evidence; such rows only matter where nothing else fits."""
+"""Signatures: (offset, bytes, type). Two bytes are weak evidence, so such rows come last."""
 _RIFF: Final = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
 _BRANDS: Final = {b"avif": "image/avif", b"heic": "image/heic", b"M4A ": "audio/mp4", b"qt  ": "video/quicktime"}
 _OFFICE: Final = (
@@ -61,7 +62,7 @@ _OFFICE: Final = (
 )
 _OPEN_DOCUMENT: Final = re.compile(rb"mimetype(application/(?:vnd\.oasis\.opendocument\.[a-z]+|epub\+zip))")
 _HTML: Final = re.compile(rb"<(?:!doctype\s+html|html|head|script|iframe|body|title|style)(?=[\s>/])", re.IGNORECASE)
-"""The strong marks of the WHATWG's table. Its weak ones (`<p>`, `<a>`, `<h1>`) begin many a Markdown file."""
+"""The unambiguous tags of WHATWG's table. Others (`<p>`, `<a>`, `<h1>`) begin many Markdown files."""
 _SVG: Final = re.compile(rb"<svg[\s>]", re.IGNORECASE)
 _PROLOGUE: Final = ((b"<!--", b"-->"), (b"<?xml", b"?>"), (b"<!doctype svg", b">"))
 _CONTROL: Final = bytes(set(range(32)) - {9, 10, 12, 13, 27})
@@ -70,7 +71,7 @@ _BRAND: Final = slice(8, 12)
 
 
 def detect(head: bytes) -> str:
-    """The content type of a file that begins with `head` (at most 4,096 bytes of it); octet-stream when nothing fits."""
+    """Returns the content type of a file that begins with `head` (at most 4,096 bytes of it); octet-stream if none matches."""
     if not head:
         return UNKNOWN
     return _container(head) or _magic(head) or _text(head) or UNKNOWN
@@ -105,13 +106,13 @@ def _text(head: bytes) -> str | None:
     try:
         head.decode()
     except UnicodeDecodeError as error:
-        if error.end < len(head) - 3:  # else the cut fell into a letter
+        if error.end < len(head) - 3:  # otherwise the sample ends inside a character
             return None
     return "text/plain"
 
 
 def _markup(head: bytes) -> str | None:
-    """Recognise markup. The prologue is skipped by hand: as one expression it would backtrack for ever."""
+    """Detects markup. The prologue is skipped by hand, because a regular expression for it would backtrack without end."""
     rest = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     is_xml = rest.startswith(b"<?xml")
     while (end := _prologue_end(rest)) is not None:
@@ -124,7 +125,7 @@ def _markup(head: bytes) -> str | None:
 
 
 def _prologue_end(text: bytes) -> int | None:
-    """Find the end of the comment or declaration that `text` begins with; None when it begins with neither."""
+    """Returns the end of the comment or declaration that `text` begins with; None if it begins with neither."""
     for opening, closing in _PROLOGUE:
         if text[: len(opening)].lower() == opening:
             found = text.find(closing, len(opening))
@@ -133,10 +134,10 @@ def _prologue_end(text: bytes) -> int | None:
 
 
 def contradicts(declared: str, detected: str) -> bool:
-    """True if a file is surely not of its declared type: declared as image, audio, video or PDF, and not one.
+    """True if a file is certainly not of its declared type: declared as image, audio, video or PDF, but detected as another.
 
-    Only for types whose files all have a mark. Everything else is too often right under several names (a .docx is a zip, source
-    code is text) to be refused for it.
+    Only types whose files all have a signature are compared. Others often have several correct types (a .docx is
+    a zip, source code is text), so they are not refused.
     """
     family = declared.partition("/")[0]
     if declared == "application/pdf":
@@ -153,14 +154,14 @@ def contradicts(declared: str, detected: str) -> bool:
 
 
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9!#$&+.^_`|~ ()\[\],;=@-]")
-"""Characters old clients cannot read in the quoted name; they get an underscore, all others the whole name by `filename*`."""
+"""Characters that old clients cannot read in the quoted name, replaced by an underscore; `filename*` has the full name."""
 
 
 def presentation(upload: UploadRecord, disposition: str) -> Download:
-    """The headers to serve a ready file with.
+    """Returns the headers with which a ready file is served.
 
-    In place only when that was requested, the detected type is on the inline list, and the declared type agrees. Everything
-    else is a download, and never under a type that runs in a browser.
+    It is shown in place only if that was requested, the detected type is on the inline list, and the declared
+    type agrees. Otherwise it is a download, and never of a type that a browser executes.
     """
     declared, detected = plain_type(upload.mime), upload.detected
     is_text = detected == "text/plain" and declared.startswith("text/")
@@ -173,7 +174,7 @@ def presentation(upload: UploadRecord, disposition: str) -> Download:
 
 
 def content_disposition(kind: str, filename: str) -> str:
-    """The header's value."""
+    """Returns the value of the header."""
     plain = _NOT_PLAIN.sub("_", filename)
     value = f'{kind}; filename="{plain}"'
     return value if plain == filename else f"{value}; filename*=UTF-8''{quote(filename, safe='')}"

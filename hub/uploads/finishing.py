@@ -1,7 +1,7 @@
-"""Ends uploads: verified and ready, or failed and removed. Any number of workers may run it, each step as often as needed.
+"""Ends uploads: either verified and ready, or failed and removed. Any number of workers may run it, and repeat every step.
 
-Each step is a compare-and-set on the record or an append guarded by it, so that exactly one of `file.ready` and
-`file.upload.failed` is ever appended, and the bytes of a failed upload are gone before the event says so.
+Each step is a compare-and-set on the record, or an append guarded by it. So exactly one of `file.ready` and
+`file.upload.failed` is ever appended, and the bytes of a failed upload are removed before its event.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from streams.records.uploads import FINAL, FailReason, UploadRecord, UploadState
 from streams.redis.log import Log
 
 SWEEP_AFTER_MS: Final = 60_000
-"""Time from the end of the last signed URL to another look at a failed upload's key: such a URL may have been used."""
+"""Milliseconds after the last signed URL expired until a failed upload's key is checked again, since the URL may have been used."""
 VERIFY_LIFE_MS: Final = 15 * 60_000
-"""Time verification may take, from its latest attempt: hashing 5 GiB takes a minute or two."""
+"""Milliseconds that verification may take from its latest attempt: hashing 5 GiB takes a minute or two."""
 REAPED_AT_ONCE: Final = 100
 _MESSAGES: Final = {
     FailReason.CANCELLED: "the upload was cancelled",
@@ -51,7 +51,11 @@ class UploadFinisher:
     """Ends uploads, each exactly once.
 
     Args:
-        clock: Unix seconds.
+        log: the log, with the records of uploads.
+        store: holds the bytes.
+        limits: limits on files, and the lifetime of uploads.
+        scanner: scans files before they become ready.
+        clock: returns Unix seconds.
     """
 
     def __init__(
@@ -66,19 +70,20 @@ class UploadFinisher:
         self._clock = clock
 
     async def requested(self, channel: Channel, event_id: str, at_ms: int) -> None:
-        """Watch an upload requested at this time, so that it ends even if its node died on the spot."""
+        """Watches an upload requested at `at_ms`, so that it ends even if its node died right after the request."""
         await self._records.watch(channel, event_id, at_ms + self._limits.life_s * 1000)
 
     async def completed(
         self, channel: Channel, upload_id: str, cause: str, sha256: str | None, parts: Mapping[int, str]
     ) -> None:
-        """Verify and scan an upload whose `file.upload.complete` was stored, and append the outcome. A repeat does nothing more.
+        """Verifies and scans an upload whose `file.upload.complete` was stored, and appends the outcome. May be repeated.
 
-        The digests are the sender's claims. An upload that cannot be verified for a quarter of an hour is reaped.
+        The digests are the sender's claims. An upload that cannot be verified for a quarter of an hour fails
+        as expired.
 
         Raises:
-            StoreUnavailable: nothing was decided; do it again later.
-            LogUnavailable: the same.
+            StoreUnavailable: nothing was decided; call again later.
+            LogUnavailable: nothing was decided; call again later.
         """
         upload = await self._records.read(channel, upload_id)
         if upload is None or upload.state in FINAL:
@@ -91,13 +96,13 @@ class UploadFinisher:
             await self._judge(replace(upload, cause=cause), UploadClaim(sha256, parts))
 
     async def cancelled(self, channel: Channel, upload_id: str) -> None:
-        """Finish an upload whose `file.upload.cancel` was stored: remove the bytes, then append the failure."""
+        """Ends an upload whose `file.upload.cancel` was stored: removes the bytes, then appends the failure."""
         upload = await self._records.read(channel, upload_id)
         if upload is not None and upload.state is UploadState.FAILING:
             await self._finish_failing(upload)
 
     async def reap(self) -> int:
-        """End uploads past their deadline; returns the number examined. Any worker calls it every few seconds."""
+        """Ends uploads whose deadline has passed; returns the number examined. Every worker calls it every few seconds."""
         due = await self._records.due(self._now_ms(), REAPED_AT_ONCE)
         for channel, event_id in due:
             await self._reap_one(channel, event_id)
@@ -110,7 +115,7 @@ class UploadFinisher:
         try:
             verified = await verify(self._store, upload, claim)
             if await self._records.move(upload, UploadState.SCANNING) is not None:
-                return  # somebody else ended it meanwhile
+                return  # another worker has ended it meanwhile
             scan = await self._scan(upload)
         except Rejected as rejected:
             await self._fail(upload, rejected.reason, str(rejected))
@@ -143,7 +148,7 @@ class UploadFinisher:
             await self._records.unwatch(upload.channel, upload.event_id)
 
     async def _fail(self, upload: UploadRecord, reason: FailReason, message: str) -> None:
-        """Decide that it failed, unless the opposite was decided, and see it through."""
+        """Records the upload as failed, unless its success was recorded before, and completes the failure."""
         failing = self._records.move(
             upload, UploadState.FAILING, reason=reason.value, message=message, cause=upload.cause
         )
@@ -151,7 +156,7 @@ class UploadFinisher:
             await self._finish_failing(replace(upload, reason=reason, message=message))
 
     async def _finish_failing(self, upload: UploadRecord) -> None:
-        # The reaper tries again, should the store be unreachable for longer than the worker retries.
+        # If the store is unreachable for longer than the worker retries, the reaper tries again.
         retry_ms = self._now_ms() + VERIFY_LIFE_MS
         await self._records.watch(upload.channel, upload.event_id, retry_ms, is_moved=True)
         await self._remove(upload)
@@ -164,13 +169,13 @@ class UploadFinisher:
         await self._records.watch(upload.channel, upload.event_id, again_ms, is_moved=True)
 
     async def _remove(self, upload: UploadRecord) -> None:
-        """Remove everything: the object, the parts, and multipart uploads whose handle was never recorded."""
+        """Removes everything: the object, the parts, and multipart uploads whose handle was never recorded."""
         for pending in await self._store.pending(upload.key):
             await self._store.abort(pending.key, pending.handle)
         await self._store.delete(upload.key)
 
     async def _append(self, upload: UploadRecord, type_: str, payload: Mapping[str, object], ending: Guard) -> bool:
-        """Append the event that ends it, if the record still allows that. No later snapshot shows it as open."""
+        """Appends the event that ends the upload, if the record still allows it. Later states do not list it as open."""
         await self._listed.drop(upload)
         cause = upload.cause or upload.event_id
         draft = Draft(
@@ -205,7 +210,7 @@ class UploadFinisher:
             await self._fail(upload, reason, _MESSAGES[reason])
 
     async def _lost(self, channel: Channel, event_id: str) -> UploadRecord | None:
-        """Make the record of an upload whose node died between event and record; None without the event."""
+        """Recreates the record of an upload whose node died between event and record; returns None without the event."""
         entry = await self._log.entry(channel, event_id)
         if entry is None or entry.type != b"file.upload.request":
             return None
@@ -213,13 +218,13 @@ class UploadFinisher:
 
 
 def _ending(upload: UploadRecord, state: UploadState, life_s: int = 0, **fields: str) -> Guard:
-    """The guard that lets one event end the upload, from a state that allows it, into its final state."""
+    """Builds the guard that allows one event to end the upload: from a state that permits it, into its final state."""
     checks = (("state", "in", sources(state)),)
     return Guard(guard_name(upload.id), checks, (("state", state.value), *fields.items()), ttl_s=life_s)
 
 
 def _bare(channel: Channel, event_id: str, payload: Mapping[str, object]) -> UploadRecord:
-    """Make a record of the event alone. Its slot is unknown and lapses by itself."""
+    """Builds a record from the event alone. The slot of the upload is unknown and expires by itself."""
     size = payload["size"]
     plan = make_plan("auto", size if isinstance(size, int) else 0, takes_binary=False)
     return UploadRecord(
@@ -236,13 +241,13 @@ def _bare(channel: Channel, event_id: str, payload: Mapping[str, object]) -> Upl
 
 
 REAP_EVERY_S: Final = 10.0
-"""An abandoned upload ends at most this late."""
+"""Seconds between rounds of the reaper: an abandoned upload ends at most this late."""
 _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def open_finisher(settings: Settings, log: Log, scanner: Scanner | None = None) -> AsyncIterator[UploadFinisher]:
-    """A worker's finisher on its log and a store of its own, with the reaper running."""
+    """Opens a worker's finisher on its log, with its own store and the reaper running."""
     store = open_store(settings)
     finisher = UploadFinisher(log, store, limits_of(settings), scanner or NoScanner(), time.time)
     reaper = log.loops.every("upload_reaper", finisher.reap, REAP_EVERY_S, first_after_s=0, retry_max_s=REAP_EVERY_S)

@@ -1,7 +1,7 @@
 """Limits on uploads: sizes, counts, types and names. Pure.
 
-A name is a label and never part of a path: objects are stored under keys of ours. Types that a browser runs are refused
-under any name.
+A name is only a label and never part of a path: objects are stored under keys chosen by the hub. Types that a browser
+executes are refused under any name.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from hub.errors import ErrorDetail, HubError
 
 GIB: Final = 1024**3
 NAME_MAX_CHARACTERS: Final = 255
-"""Code points of a name (docs/events.md#file, `Text[255]`). Browsers cut names for disks that take fewer bytes."""
+"""Maximum code points of a name (docs/events.md#file, `Text[255]`). Browsers shorten names for disks that allow fewer bytes."""
 _MIME: Final = re.compile(
     r"[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}(\s*;[\x20-\x7e]*)?", re.IGNORECASE
 )
 REFUSED_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
-"""Documents that run in the origin that serves them."""
+"""Types of documents whose scripts would run in the origin that serves them."""
 INLINE_TYPES: Final = frozenset(
     {
         "image/png",
@@ -38,7 +38,7 @@ INLINE_TYPES: Final = frozenset(
         "text/plain",
     }
 )
-"""Types a browser may show in place; everything else is a download. SVG is not among them: it can hold scripts."""
+"""Types that a browser may show in place; everything else is a download. SVG is not among them, because it can contain scripts."""
 _RESERVED: Final = frozenset({".", ".."})
 _FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -49,12 +49,12 @@ class UploadLimits:
     """The limits of a hub.
 
     Attributes:
-        file_max_bytes: size of one file.
-        tenant_max_bytes: sum of a tenant's files and open uploads; 0 is no limit.
-        open_max: uploads of one user that are neither ready nor failed.
+        file_max_bytes: maximum size of one file.
+        tenant_max_bytes: maximum size of a tenant's files and open uploads together; 0 means no limit.
+        open_max: maximum uploads of one user that are neither ready nor failed.
         types: allowed content types; `image/*` and `*/*` are patterns. `REFUSED_TYPES` are never allowed.
-        life_s: seconds from the request until an upload that was not completed fails as expired.
-        url_life_s: seconds a signed URL works.
+        life_s: seconds from the request until an incomplete upload fails as expired.
+        url_life_s: seconds for which a signed URL is valid.
     """
 
     file_max_bytes: int = 5 * GIB
@@ -70,10 +70,10 @@ class UploadLimits:
         return mime not in REFUSED_TYPES and any(t in {"*/*", f"{family}/*", mime} for t in self.types)
 
     def check(self, filename: str, size: int, mime: str) -> None:
-        """Refuse a file that may not be uploaded.
+        """Refuses a file that may not be uploaded.
 
         Raises:
-            HubError: 4005 for a bad name or a type outside the grammar, 4017 for a size or type that is not accepted.
+            HubError: 4005: a bad name or a malformed type; 4017: the size or type is not accepted.
         """
         if (problem := name_problem(filename)) is not None:
             raise HubError(4005, "choose another file name", details=(ErrorDetail("filename", problem),))
@@ -94,12 +94,12 @@ class UploadLimits:
 
 
 def plain_type(mime: str) -> str:
-    """The content type without parameters, lower case."""
+    """Returns the content type in lower case, without parameters."""
     return mime.partition(";")[0].strip().lower()
 
 
 def name_problem(filename: str) -> str | None:
-    """The fault of a file name; None when it may be used."""
+    """Returns the problem with a file name; None if there is none."""
     if not filename.strip() or filename in _RESERVED:
         return "is empty or names a folder"
     if "/" in filename or "\\" in filename:
@@ -112,7 +112,7 @@ def name_problem(filename: str) -> str | None:
 
 
 def limits_of(settings: Settings) -> UploadLimits:
-    """Read the limits of a node or worker from its settings."""
+    """Builds the limits of a node or worker from its settings."""
     types = tuple(one.strip().lower() for one in settings.upload_types.split(","))
     return UploadLimits(
         file_max_bytes=settings.upload_size_limit_bytes,

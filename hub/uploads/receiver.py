@@ -1,7 +1,7 @@
-"""One socket upload on one node: takes chunks in order and brings them to the store part by part.
+"""Receives one socket upload on one node: takes chunks in order and stores them part by part.
 
-A part in the store survives the node; one only spooled here does not, and is sent again from `stored_offset`. Memory: the
-chunk in hand.
+A stored part survives the node. A part that is only spooled here does not; it is sent again from `stored_offset`.
+Memory use: the current chunk.
 """
 
 from __future__ import annotations
@@ -31,31 +31,32 @@ from streams.records.uploads import WINDOW_CHUNKS, UploadRecord
 
 
 class RunningHash(Protocol):
-    """A running SHA-256, as hashlib makes it."""
+    """A running SHA-256, as returned by hashlib."""
 
     def update(self, data: memoryview, /) -> None:
-        """Add bytes."""
+        """Adds bytes."""
 
     def copy(self) -> Self:
-        """An independent copy."""
+        """Returns an independent copy."""
 
     def digest(self) -> bytes:
-        """The digest so far."""
+        """Returns the digest of the bytes so far."""
 
 
 class PartSpool:
-    """One part of a socket upload on its way to the store: a file that grows by chunks and is hashed as it grows. Blocking.
+    """One part of a socket upload before it is stored: a file that grows by chunks and is hashed meanwhile. Blocking.
 
-    It holds nothing in memory; `close` or `drop` must be called in the end.
+    It keeps nothing in memory; `close` or `drop` must be called in the end.
 
     Args:
-        folder: the place of the file.
+        folder: the folder of the file.
         n: the part's number.
-        whole: the digest of everything before this part, which continues with it; None when unknown.
-        budget: counts its bytes as `owner`'s until it is dropped.
+        whole: the running hash of everything before this part, which it continues; None if unknown.
+        budget: counts the bytes until `drop`.
+        owner: the user against whom they count.
 
     Attributes:
-        whole: the digest of the file up to the bytes added last.
+        whole: the running hash of the whole file up to the last added byte.
     """
 
     def __init__(self, folder: Path, n: int, whole: RunningHash | None, budget: SpoolBudget, owner: str) -> None:
@@ -68,12 +69,12 @@ class PartSpool:
         self._size = 0
 
     def count(self, size_bytes: int) -> None:
-        """Count bytes that are about to be appended. In the loop, as `drop`."""
+        """Counts bytes that are about to be added. Like `drop`, it is called in the event loop."""
         self._counted += size_bytes
         self._budget.add(self._owner, size_bytes)
 
     def add(self, data: memoryview) -> None:
-        """Append bytes of the part."""
+        """Appends bytes to the part."""
         self._file.write(data)
         self._digest.update(data)
         if self.whole is not None:
@@ -81,12 +82,12 @@ class PartSpool:
         self._size += len(data)
 
     def close(self) -> StoredPart:
-        """Finish the part."""
+        """Completes the part; returns its size and digest."""
         self._file.close()
         return StoredPart(self.n, self._size, encode_digest(self._digest.digest()))
 
     def drop(self) -> None:
-        """Delete the file, stored or not. May be called again."""
+        """Deletes the file, whether stored or not. May be called again."""
         self._file.close()
         self.path.unlink(missing_ok=True)
         self._budget.give_back(self._owner, self._counted)
@@ -97,12 +98,12 @@ _PROBLEMS: Final = {ChunkVerdict.OFFSET: ChunkProblem.OFFSET, ChunkVerdict.CHECK
 
 
 class ChunkBeyondEnd(Exception):
-    """A chunk goes beyond the size the upload was announced with."""
+    """A chunk exceeds the announced size of the upload."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkTaken:
-    """The position after a chunk. `problem` is None when it was accepted."""
+    """The position after a chunk. `problem` is None if it was accepted."""
 
     problem: ChunkProblem | None
     next_offset: int
@@ -111,7 +112,7 @@ class ChunkTaken:
 
 
 async def stored_bytes(store: ObjectStore, upload: UploadRecord) -> int:
-    """Count the bytes from the start that are in the store: any node can continue there."""
+    """Returns the number of stored bytes without a hole from the start: any node can continue after them."""
     if not upload.plan.is_multipart:
         stored = await store.look(upload.key)
         return upload.size if stored is not None and stored.size == upload.size else 0
@@ -124,7 +125,7 @@ async def stored_bytes(store: ObjectStore, upload: UploadRecord) -> int:
 
 
 async def put_empty(store: ObjectStore, upload: UploadRecord) -> None:
-    """Store a file of no bytes, which no chunk brings."""
+    """Stores an empty file, for which no chunk is ever sent."""
     path = store.spool / f"{secrets.token_hex(16)}.part"
     path.touch()
     try:
@@ -136,15 +137,18 @@ async def put_empty(store: ObjectStore, upload: UploadRecord) -> None:
 
 
 def spool_owner(upload: UploadRecord) -> str:
-    """The user as whose an upload's bytes are counted while they are spooled."""
+    """Returns the user against whom an upload's spooled bytes count."""
     return f"{upload.channel.tenant}/{upload.user}"
 
 
 class UploadReceiver:
-    """Takes one upload's chunks, one at a time: `take` must not be called again before it has returned.
+    """Receives the chunks of one upload. `take` must not be called again before it has returned.
 
     Args:
-        stored_offset: bytes from the start that are in the store.
+        store: receives the parts.
+        upload: the record of the upload.
+        threads: runs the disk operations.
+        stored_offset: number of bytes from the start that are stored already.
     """
 
     def __init__(self, store: ObjectStore, upload: UploadRecord, threads: Threads, stored_offset: int) -> None:
@@ -160,22 +164,23 @@ class UploadReceiver:
 
     @property
     def streamed_sha256(self) -> str:
-        """The digest of everything stored, when this node saw all of it; else empty."""
+        """The digest of everything stored, if all of it passed through this node; otherwise empty."""
         return encode_digest(self._stored.digest()) if self._stored is not None else ""
 
     @property
     def is_spooling(self) -> bool:
-        """True while it holds bytes that are not in the store."""
+        """True while it has bytes that are not stored yet."""
         return self._spool is not None or self._storing is not None
 
     async def take(self, chunk: Chunk) -> ChunkTaken:
-        """Take a chunk, or report its problem.
+        """Accepts a chunk, or reports its problem.
 
-        A part that the store did not accept is answered as a wrong offset: sending again from there cures it.
+        If the store did not accept a part, the answer is a wrong offset, so that the client sends again from
+        there.
 
         Raises:
-            ChunkBeyondEnd: it goes beyond the announced size.
-            SpoolFull: nothing of it was taken; the same chunk may be taken later.
+            ChunkBeyondEnd: it exceeds the announced size.
+            SpoolFull: nothing was accepted; the same chunk may be passed again later.
             UploadGone: the upload was ended elsewhere.
             StoreUnavailable: the node's disk is full.
         """
@@ -195,12 +200,12 @@ class UploadReceiver:
         return self.held(problem)
 
     def held(self, problem: ChunkProblem | None = None) -> ChunkTaken:
-        """The present position."""
+        """Returns the current position."""
         window = 0 if self._is_paused else WINDOW_CHUNKS
         return ChunkTaken(problem, self.next_offset, self.stored_offset, window)
 
     async def drain(self) -> None:
-        """Wait for a part on its way into the store.
+        """Waits for the part that is being stored.
 
         Raises:
             UploadGone: the upload was ended elsewhere.
@@ -210,7 +215,7 @@ class UploadReceiver:
             await self._reap()
 
     async def close(self) -> None:
-        """Release everything. Spooled bytes that were not stored are lost; a part on its way still arrives."""
+        """Releases everything. Spooled bytes are lost, but a part that is being stored is completed."""
         if self._storing is not None:
             await asyncio.wait({self._storing})
             self._storing.exception()
@@ -220,7 +225,7 @@ class UploadReceiver:
     async def _spool_chunk(self, chunk: Chunk) -> None:
         try:
             await self._take(chunk)
-        except OSError as error:  # the disk is full: what was spooled of this part is of no use
+        except OSError as error:  # the disk is full, so the spooled beginning of this part is useless
             self._start_over()
             raise StoreUnavailable("the node's disk is full") from error
 
@@ -237,10 +242,12 @@ class UploadReceiver:
                 return
 
     async def _send_part(self, piece: PartSlice) -> bool:
-        """Hand a whole part over to be stored while the next one is spooled. One is on its way at a time."""
+        """Starts storing a complete part while the next one is spooled. Only one is stored at a time."""
         await self.drain()
         spool = self._spool
-        if spool is None or spool.n != piece.n:  # the part before did not arrive: everything after it is sent again
+        if (
+            spool is None or spool.n != piece.n
+        ):  # the previous part was not stored, so everything after it is sent again
             return False
         self._spool, self._spooled = None, spool.whole
         self._storing = asyncio.create_task(self._put(spool))
@@ -263,10 +270,10 @@ class UploadReceiver:
         try:
             await self._store.put(new, spool.path)
         except AlreadyStored:
-            return  # an answer was lost; verification looks at what is there
+            return  # the answer of an earlier attempt was lost; verification checks the stored object
 
     async def _reap(self) -> None:
-        """Handle the outcome of storing the last part."""
+        """Handles the result of storing the last part."""
         if self._storing is None or not self._storing.done():
             return
         error = self._storing.exception()
@@ -278,7 +285,7 @@ class UploadReceiver:
             raise error
 
     def _start_over(self) -> None:
-        """Continue from the bytes in the store, after a pause."""
+        """Continues from the stored bytes, after a pause."""
         self._drop_spool()
         self.next_offset, self._spooled = self.stored_offset, self._stored
         self._is_paused = True

@@ -1,6 +1,6 @@
-"""A node's side of `file.*`: admits requests, signatures, status and chunks, and tells clients how to send the bytes.
+"""A node's part of `file.*`: accepts requests, signing, status and chunks, and tells clients how to send the bytes.
 
-It appends nothing but the request itself. An upload's end is decided by workers (hub.uploads.finishing).
+It appends only the request. Workers decide how an upload ends (hub.uploads.finishing).
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from streams.times import rfc3339
 
 
 def own(upload: UploadRecord | None, user: str) -> UploadRecord:
-    """Require the upload to be this user's.
+    """Requires the upload to be this user's.
 
     Raises:
-        HubError: 4018 there is none in this channel, 4003 it is somebody else's.
+        HubError: 4018: not in this channel; 4003: another user's.
     """
     if upload is None:
         raise HubError(4018, "there is no such upload in this channel")
@@ -56,7 +56,7 @@ def own(upload: UploadRecord | None, user: str) -> UploadRecord:
 
 
 def not_expired(upload: UploadRecord, now: float) -> UploadRecord:
-    """Require the upload not to have expired at `now` (Unix seconds).
+    """Requires that the upload has not expired at `now` (Unix seconds).
 
     Raises:
         HubError: 4022.
@@ -68,10 +68,10 @@ def not_expired(upload: UploadRecord, now: float) -> UploadRecord:
 
 
 def taking(upload: UploadRecord, now: float) -> UploadRecord:
-    """Require the upload to take bytes still.
+    """Requires that the upload still accepts bytes.
 
     Raises:
-        HubError: 4022 it has expired, 4021 with its state.
+        HubError: 4022: it has expired; 4021: its state does not allow it.
     """
     not_expired(upload, now)
     if upload.state not in OPEN:
@@ -80,7 +80,7 @@ def taking(upload: UploadRecord, now: float) -> UploadRecord:
 
 
 def wrong_state(state: UploadState | str) -> HubError:
-    """The refusal 4021, with the present state."""
+    """Builds the error 4021 with the current state."""
     shown = UploadState(state).shown
     return HubError(4021, f"the upload is {shown}", details=(ErrorDetail("state", f"is {shown}"),))
 
@@ -90,13 +90,13 @@ _NOTHING: Final[Json] = {"parts": [], "next_offset": 0}
 
 
 def absolute(origin: str, url: str) -> str:
-    """Make a store's URL absolute: relative ones are this hub's own."""
+    """Makes a store's URL absolute: a relative one is served by this hub."""
     return origin + url if url.startswith("/") else url
 
 
 @dataclass(frozen=True, slots=True)
 class UploadAuthorizer:
-    """Tells clients how to send bytes (`file.upload.authorized`): the position so far, and signed addresses for the rest."""
+    """Builds `file.upload.authorized`, which tells a client how to send bytes: the position so far, and URLs for the rest."""
 
     store: ObjectStore
     limits: UploadLimits
@@ -111,15 +111,15 @@ class UploadAuthorizer:
         *,
         is_new: bool = False,
     ) -> Json:
-        """Make the whole answer.
+        """Builds the whole answer.
 
         Args:
             upload: the record.
-            origin: such as `https://hub.example`.
+            origin: the first part of the hub's URLs, such as `https://hub.example`.
             now_ms: Unix milliseconds.
-            wanted: parts to sign; by default the first 50 that are not there.
-            held: bytes this node holds of a socket upload, where it holds any.
-            is_new: no bytes can have arrived yet, so the store is not asked.
+            wanted: the parts to sign; by default the first 50 missing ones.
+            held: number of bytes of a socket upload that this node has, if any.
+            is_new: True if no bytes can have arrived yet, so that the store need not be asked.
         """
         done = dict(_NOTHING) if is_new else await self._done(upload, held)
         life_s = max(1, min(self.limits.url_life_s, (upload.expires_ms - now_ms) // 1000))
@@ -153,7 +153,7 @@ class UploadAuthorizer:
 
     @staticmethod
     def _missing(upload: UploadRecord, done: Json) -> list[StoredPart]:
-        """The first missing parts, to be put without digests. Only an upload whose parts need none can have them."""
+        """Returns the first missing parts, to be sent without digests; none if this upload's parts need digests."""
         if upload.is_checked:
             return []
         there = {part["n"] for part in done["parts"]}
@@ -163,7 +163,7 @@ class UploadAuthorizer:
         ]
 
     async def _done(self, upload: UploadRecord, held: int | None) -> Json:
-        """The parts in the store already, and the next offset."""
+        """Returns the stored parts and the next offset."""
         if upload.state not in OPEN:
             return {"parts": [], "next_offset": upload.size}
         if not upload.plan.is_multipart:
@@ -178,7 +178,7 @@ class UploadAuthorizer:
 
 
 def _contiguous(parts: Sequence[StoredPart]) -> int:
-    """Bytes from the start without a hole."""
+    """Returns the number of bytes from the start without a hole."""
     offset = 0
     for n, part in enumerate(parts, 1):
         if part.n != n:
@@ -189,22 +189,24 @@ def _contiguous(parts: Sequence[StoredPart]) -> int:
 
 _REFUSALS = {
     "open": "finish or cancel some of your open uploads first",
-    "bytes": "your organisation has no room left for files; delete some first",
+    "bytes": "your organisation's storage for files is full; delete some files first",
     "quota": "your organisation has reached its storage limit, files included; cancel uploads, or request a larger quota",
 }
 
 
 class UploadRequests:
-    """Authorises uploads and admits their bytes.
+    """Authorises uploads and accepts their bytes.
 
     Args:
-        log: takes the requests; the records are kept beside it.
-        clock: Unix seconds.
-        monotonic: seconds that never go back.
-        quotas: limits on stored bytes; by default none.
+        log: stores the requests, and the records of uploads.
+        store: the object store.
+        limits: limits on files.
+        clock: returns Unix seconds.
+        monotonic: returns seconds that never go back.
+        quotas: limits on stored bytes; none by default.
 
     Attributes:
-        sockets: the uploads that come over this node's sockets.
+        sockets: the uploads over this node's sockets.
     """
 
     def __init__(
@@ -231,11 +233,13 @@ class UploadRequests:
     async def request(
         self, draft: Draft, payload: FileUploadRequest, caller: Caller, origin: str
     ) -> tuple[Json, Appended]:
-        """Reserve, append the request, write its record, and answer how to send the bytes. A repeat gets the same upload.
+        """Reserves space, appends the request, creates its record, and returns how to send the bytes.
+
+        The same command sent again gets the same upload.
 
         Raises:
             HubError: 4005, 4017.
-            StreamsError: as `Log.append`.
+            StreamsError: as in `Log.append`.
         """
         self.limits.check(payload.filename, payload.size, payload.mime)
         plan = make_plan(payload.strategy, payload.size, takes_binary="binary_chunks" in caller.capabilities)
@@ -258,7 +262,7 @@ class UploadRequests:
         return await self._authorizer.authorize(upload, origin, self.now_ms(), is_new=is_new), appended
 
     async def sign(self, channel: Channel, payload: FileUploadSign, caller: Caller, origin: str) -> Json:
-        """Sign further parts. Digests sent before any part make it an upload whose parts the store verifies.
+        """Signs further parts. If digests are sent before any part, the store verifies the parts of this upload.
 
         Raises:
             HubError: 4003, 4005, 4018, 4021, 4022.
@@ -282,7 +286,7 @@ class UploadRequests:
         return await self._authorizer.authorize(upload, origin, self.now_ms(), wanted)
 
     async def status(self, channel: Channel, payload: FileUploadStatus, caller: Caller, origin: str) -> Json:
-        """The state of an upload, with fresh URLs for the missing parts.
+        """Returns the state of an upload, with fresh URLs for the missing parts.
 
         Raises:
             HubError: 4003, 4018, 4022.
@@ -303,7 +307,7 @@ class UploadRequests:
         return await self._authorizer.authorize(upload, origin, self.now_ms(), held=self.sockets.position(upload))
 
     async def admit(self, channel: Channel, upload_id: str, user: str) -> UploadRecord:
-        """Read the upload, and require that this user may send bytes to it now.
+        """Returns an upload to which this user may send bytes now.
 
         Raises:
             HubError: 4003, 4018, 4021, 4022.
@@ -311,13 +315,13 @@ class UploadRequests:
         return taking(own(await self.records.read(channel, upload_id), user), self._clock())
 
     async def close(self) -> None:
-        """Stop taking chunks, and close the store."""
+        """Stops accepting chunks, and closes the store."""
         await self.sockets.close()
         await self._progress.close()
         await self.store.close()
 
     async def _admit_chunk(self, channel: Channel | None, upload_id: str, caller: Caller) -> UploadRecord:
-        """As `admit`; for a chunk that names no channel the permission is checked here."""
+        """Like `admit`. For a chunk that names no channel, the permission is checked here."""
         user, tenant = caller.principal.user, caller.principal.tenant
         if channel is None:
             channel = await self.records.home(tenant, upload_id)
@@ -349,10 +353,10 @@ class UploadRequests:
         except (GuardRefused, IdempotencyConflict):
             if answer == "new":
                 await self.records.release(planned, is_kept=False)
-            raise  # else it is unknown whether it was stored: the slot stays, for the same command again, or lapses
+            raise  # otherwise it may have been stored: the slot stays for a repetition of the command, or expires
 
     async def _reserve(self, planned: UploadRecord) -> str:
-        """Reserve in the records; "quota" when the file would not fit beside everything stored."""
+        """Reserves space in the records; returns "quota" if the file would exceed the tenant's storage quota."""
         tenant = planned.channel.tenant
         answer, stored_bytes = await self.records.reserve(
             planned, self.now_ms(), self.limits.open_max, self.limits.tenant_max_bytes
@@ -366,7 +370,7 @@ class UploadRequests:
         return "quota"
 
     async def _open(self, planned: UploadRecord, appended: Appended, resume_key: str | None) -> UploadRecord:
-        """Open the record of the upload this request began, now or when it was sent first."""
+        """Creates the record of the requested upload, or returns the one created when the command was first sent."""
         event_ms = ms_of_id(appended.id)
         upload = replace(
             planned,
@@ -384,21 +388,22 @@ class UploadRequests:
         return opened
 
     async def _begin(self, upload: UploadRecord, *, is_checked: bool, handle: str = "") -> UploadRecord:
-        """Have the store begin an upload in parts, if it needs one and `handle` is still the record's."""
+        """Starts a multipart upload in the store, if it needs one and the record still has `handle`."""
         if not upload.plan.is_multipart or upload.handle != handle or upload.state not in OPEN:
             return upload
         checked = is_checked or upload.plan.strategy is Strategy.SOCKET
         new = await self.store.begin(upload.key, upload.mime, is_checked=checked)
         if await self.records.set_handle(upload, new, is_checked=checked) is None:
             return replace(upload, handle=new, is_checked=checked)
-        await self.store.abort(upload.key, new)  # another node was faster
+        await self.store.abort(upload.key, new)  # another node has started one first
         return await self.records.read(upload.channel, upload.id) or upload
 
     async def _prefer_digests(self, upload: UploadRecord, payload: FileUploadSign) -> UploadRecord:
-        """Have the store verify each part, where the client sends digests before any part has arrived.
+        """Makes the store verify each part, if the client sends digests before any part has arrived.
 
-        Its first URLs were signed before any digest was known, so it was begun without, and AWS takes no digests then: it is
-        begun again. With parts there already it stays as it is, and verification reads the bytes.
+        The upload was started without digests, because its first URLs were signed before any was known, and
+        AWS then accepts none. So it is started again. If parts have arrived already it stays as it is, and
+        verification reads the bytes.
         """
         has_all = all(part.sha256 for part in payload.parts)
         if upload.is_checked:

@@ -1,6 +1,7 @@
-"""The socket uploads of one node: a queue for each, apart from chat, so that chunks wait only for chunks.
+"""The socket uploads of one node. Each has its own queue, so that chunks delay neither chat nor other uploads.
 
-A queue outlives its socket: a client that comes back to this node goes on at `next_offset`, on any other at `stored_offset`.
+A queue outlives its socket: a client that reconnects to this node continues at `next_offset`, on another at
+`stored_offset`.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from streams.redis.log import Log
 
 REPORT_EVERY_S: Final = 1.0
 _REPORTED_MAX: Final = 4_096
-"""Uploads whose last report is remembered; beyond it the oldest is forgotten and may be reported once too often."""
+"""Maximum uploads whose last report is remembered; beyond it the oldest is dropped and may be reported once too often."""
 
 
 def progress_json(upload: UploadRecord, sent: int, state: UploadState) -> bytes:
-    """The payload of `file.upload.progress`."""
+    """Builds the payload of `file.upload.progress`."""
     payload = {
         "upload_id": upload.id,
         "user": upload.user,
@@ -45,12 +46,14 @@ def progress_json(upload: UploadRecord, sent: int, state: UploadState) -> bytes:
 
 
 class ProgressReporter:
-    """Appends `file.upload.progress` to the live lane, at most once a second for each upload, without waiting.
+    """Appends `file.upload.progress` to the live lane, at most once per second and upload, without waiting.
 
-    A lost one is healed by the next, or by the event that ends the upload.
+    A lost report is made up for by the next one, or by the event that ends the upload.
 
     Args:
-        monotonic: seconds.
+        log: the log.
+        listed: the open uploads that states show.
+        monotonic: returns seconds.
     """
 
     def __init__(self, log: Log, listed: OpenUploads, monotonic: Callable[[], float]) -> None:
@@ -61,7 +64,10 @@ class ProgressReporter:
         self._listing: set[asyncio.Task[None]] = set()
 
     def report(self, upload: UploadRecord, sent: int) -> None:
-        """Report, unless it was reported within the last second. The last byte is always reported."""
+        """Reports the number of bytes, unless there was a report within the last second.
+
+        The last byte is always reported.
+        """
         now, key = self._monotonic(), (upload.channel, upload.id)
         if sent < upload.size and now - self._reported_at.get(key, -REPORT_EVERY_S) < REPORT_EVERY_S:
             return
@@ -77,30 +83,31 @@ class ProgressReporter:
         task.add_done_callback(self._listing.discard)
 
     async def close(self) -> None:
-        """Wait for writes under way."""
+        """Waits for writes in progress."""
         await asyncio.gather(*self._listing)
 
     async def _list(self, upload: UploadRecord, sent: int) -> None:
-        with contextlib.suppress(LogUnavailable):  # the next progress brings it
+        with contextlib.suppress(LogUnavailable):  # the next report makes up for it
             await self._listed.change(upload, sent, UploadState.UPLOADING)
 
 
 WAITING_MAX: Final = 2 * WINDOW_CHUNKS
-"""Chunks of one upload held in memory. A client that keeps to the window stays well below."""
+"""Maximum chunks of one upload in memory. A client that keeps to the window stays well below."""
 IDLE_S: Final = 600.0
-"""Time a queue without sender is kept: its spooled bytes spare a client that comes back from sending them again."""
+"""Seconds for which an idle queue is kept, so that a client that reconnects need not send the spooled bytes again."""
 RECHECK_S: Final = 1.0
-"""Greatest age of an upload's record as this node knows it while chunks flow: a cancel on another node is noticed by then."""
+"""Seconds between reads of an upload's record while chunks arrive, so that a cancel on another node is noticed."""
 REST_S: Final = 0.025
-"""A queue idle for this long reads the record at once: its client may have continued, and finished, on another node."""
+"""After this many idle seconds the record is read at once: the client may have continued, and finished, on another node."""
 
 OnAnswer = Callable[[ChunkTaken | Exception], None]
 Admit = Callable[[Channel | None, str, Caller], Awaitable[UploadRecord]]
-"""Channel (None: not named), upload and caller → the upload, if the caller may send to it now; raises HubError if not."""
+"""Returns the upload (channel, id) if the caller may send bytes to it now, and raises HubError otherwise. Binary chunks have no
+channel (None)."""
 
 
 class Arrived(NamedTuple):
-    """Bytes from the start that are in the store, and their SHA-256 where this node saw all of them, else empty."""
+    """The number of bytes stored from the start, and their SHA-256 if all passed through this node, else ""."""
 
     size: int
     sha256: str = ""
@@ -123,11 +130,13 @@ class _ChunkQueue:
 
 
 class SocketUploads:
-    """Takes chunks, those of one upload in order, and answers each.
+    """Receives chunks, in order within each upload, and answers each.
 
     Args:
+        store: the object store.
+        admit: checks who may send to an upload.
         on_taken: called after each accepted chunk with the upload and its position.
-        monotonic: seconds.
+        monotonic: returns seconds.
     """
 
     def __init__(
@@ -146,7 +155,7 @@ class SocketUploads:
         self._closing: set[asyncio.Task[None]] = set()
 
     def offer(self, channel: Channel | None, caller: Caller, chunk: Chunk, answer: OnAnswer) -> None:
-        """Take a chunk when its turn comes; `answer` is called exactly once. A binary chunk names no channel."""
+        """Queues a chunk; `answer` is called exactly once. A binary chunk has no channel."""
         key = (caller.principal.tenant, chunk.upload_id)
         queue = self._queues.get(key)
         if queue is None:
@@ -161,18 +170,18 @@ class SocketUploads:
             queue.task = asyncio.create_task(self._run(key, queue))
 
     def position(self, upload: UploadRecord) -> int | None:
-        """This node's next offset; None when it holds nothing of the upload."""
+        """Returns this node's next offset; None if it has nothing of the upload."""
         queue = self._queues.get(_key(upload))
         return queue.receiver.next_offset if queue is not None and queue.receiver is not None else None
 
     def recheck(self, upload: UploadRecord) -> None:
-        """Have the next chunk taken only after another look: the upload is about to change."""
+        """Makes the next chunk read the upload's record again, because it is about to change."""
         queue = self._queues.get(_key(upload))
         if queue is not None:
             queue.checked_at = -RECHECK_S
 
     async def finish(self, upload: UploadRecord) -> Arrived:
-        """Wait for everything sent to arrive, and return the bytes in the store."""
+        """Waits until everything sent is stored, and returns it."""
         if upload.size == 0:
             await put_empty(self._store, upload)
         queue = self._queues.pop(_key(upload), None)
@@ -188,7 +197,7 @@ class SocketUploads:
         return Arrived(await stored_bytes(self._store, upload))
 
     async def close(self) -> None:
-        """Stop taking chunks; parts on their way into the store arrive."""
+        """Stops accepting chunks; parts that are being stored are completed."""
         queues, self._queues = self._queues, {}
         for queue in queues.values():
             if queue.task is not None:
@@ -237,10 +246,10 @@ class SocketUploads:
         return taken
 
     async def _take(self, receiver: UploadReceiver, chunk: Chunk) -> ChunkTaken:
-        """Take a chunk; where the spool is full, what rests in it goes first, the longest unused of it.
+        """Passes a chunk to its receiver; if the spool is full, drops spooled parts of idle uploads first, longest idle first.
 
         Raises:
-            SpoolFull: nothing rests that could go.
+            SpoolFull: no idle upload has a spooled part.
         """
         while True:
             try:
@@ -250,7 +259,10 @@ class SocketUploads:
                     raise
 
     async def _make_room(self, owner: str) -> bool:
-        """Drop the part in hand of an upload that rests, of this user or ("") of anybody. Its client sends those bytes again."""
+        """Drops the spooled part of the longest idle upload of this user, or ("") of anybody.
+
+        Its client sends the bytes again.
+        """
         resting = [
             (queue.used_at, key)
             for key, queue in self._queues.items()
@@ -265,7 +277,7 @@ class SocketUploads:
         return True
 
     async def _receiver(self, queue: _ChunkQueue, offer: _Offer) -> UploadReceiver:
-        """The queue's receiver, once it is checked that this user may (still) send."""
+        """Returns the queue's receiver, after checking that this user may (still) send."""
         now = self._monotonic()
         receiver = queue.receiver
         is_fresh = now - queue.checked_at < RECHECK_S and now - queue.used_at < REST_S
@@ -275,7 +287,7 @@ class SocketUploads:
         if upload.plan.strategy is not Strategy.SOCKET:
             raise HubError(
                 4021,
-                "this upload takes no chunks; use its signed addresses",
+                "this upload accepts no chunks; use its signed URLs",
                 details=(ErrorDetail("strategy", f"is {upload.plan.strategy}"),),
             )
         queue.checked_at = now
@@ -304,5 +316,5 @@ def _key(upload: UploadRecord) -> tuple[str, str]:
 
 
 def _is_for(upload: UploadRecord, offer: _Offer) -> bool:
-    """True if the check of the upload's last chunk holds for this one: same person, same channel."""
+    """True if the check of the upload's previous chunk applies to this one: same user and channel."""
     return upload.user == offer.caller.principal.user and offer.channel in {None, upload.channel}

@@ -1,6 +1,7 @@
-"""Verifies that stored bytes are the file that was announced (size, checksums, content type), and the hook for a scanner.
+"""Verifies that the stored bytes are the announced file (size, checksums, content type); also the interface of a virus scanner.
 
-It changes nothing, except that it makes an object of its parts. By default nothing is scanned, and `file.ready` says so.
+It changes nothing, except that it assembles an object from its parts. By default nothing is scanned, and `file.ready`
+says so.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from streams.records.uploads import FailReason, UploadRecord
 
 
 class ScanVerdict(StrEnum):
-    """The finding of a scanner."""
+    """The result of a scan."""
 
     CLEAN = "clean"
     SKIPPED = "skipped"
@@ -36,7 +37,7 @@ class ScanVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """The scanner and its finding. `detail` (at most 200 characters) is shown when the file is rejected."""
+    """The scanner's name and verdict. `detail` (at most 200 characters) is shown if the file is rejected."""
 
     engine: str
     verdict: ScanVerdict
@@ -44,17 +45,17 @@ class ScanResult:
 
 
 class Scanner(Protocol):
-    """Scans a file before anybody may read it."""
+    """Scans a file before anybody can read it."""
 
     async def scan(self, upload: UploadRecord, content: AsyncIterator[bytes]) -> ScanResult:
-        """Scan. May be called again for the same file. After an exception it is retried; in the end the upload fails."""
+        """Scans a file; it may be called again for the same one. After exceptions it is retried until the upload fails."""
 
 
 class NoScanner:
     """Scans nothing."""
 
     async def scan(self, upload: UploadRecord, content: AsyncIterator[bytes]) -> ScanResult:  # noqa: ARG002
-        """Skip the file."""
+        """Returns that the file was not scanned."""
         return SKIPPED
 
 
@@ -62,7 +63,7 @@ SKIPPED: Final = ScanResult("none", ScanVerdict.SKIPPED)
 
 
 class Rejected(Exception):
-    """The file is not the one announced, or must not be kept. The text is for people, at most 500 characters."""
+    """The file is not the announced one, or must not be kept. The text is shown to users, at most 500 characters."""
 
     def __init__(self, reason: FailReason, message: str) -> None:
         super().__init__(message)
@@ -71,7 +72,7 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UploadClaim:
-    """The uploader's claim (`file.upload.complete`): the digest of the whole, and of parts by number."""
+    """The uploader's claims (`file.upload.complete`): the digest of the whole file, and of parts by number."""
 
     sha256: str | None = None
     parts: Mapping[int, str] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class UploadClaim:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The verified facts. `checksum` is of the whole, or the composite of the parts' (`is_composite`)."""
+    """The verified facts. `checksum` is that of the whole file, or the composite of its parts' (`is_composite`)."""
 
     checksum: str
     is_composite: bool
@@ -87,47 +88,47 @@ class Verified:
 
 
 async def verify(store: ObjectStore, upload: UploadRecord, claim: UploadClaim) -> Verified:
-    """Verify the stored bytes; make the object first if it is still in parts. May be repeated.
+    """Verifies the stored bytes, after assembling the object if it is still in parts. May be repeated.
 
     Raises:
-        Rejected: with the reason.
+        Rejected: the file is not the announced one.
         StoreUnavailable: nothing is known; call again.
     """
     digests = await _assemble(store, upload, claim) if upload.plan.is_multipart else []
     stored = await store.look(upload.key)
     if stored is None:
-        raise Rejected(FailReason.SIZE, f"none of {upload.size} bytes arrived")
+        raise Rejected(FailReason.SIZE, f"none of the {upload.size} bytes arrived")
     if stored.size != upload.size:
-        raise Rejected(FailReason.SIZE, f"{stored.size} bytes arrived, {upload.size} were announced")
+        raise Rejected(FailReason.SIZE, f"{stored.size} bytes arrived, but {upload.size} were announced")
     checksum, is_composite = await _checksum(store, upload, claim, stored, digests)
     detected = await _detect(store, upload)
     return Verified(checksum, is_composite, detected)
 
 
 async def _assemble(store: ObjectStore, upload: UploadRecord, claim: UploadClaim) -> list[str]:
-    """Make the object of its parts; returns their digests where the store knows them, none after an earlier attempt."""
+    """Assembles the object from its parts; returns their digests if the store knows them, none after an earlier attempt."""
     try:
         parts = await store.parts(upload.key, upload.handle)
         _check_parts(upload, parts, claim)
         await store.finish(upload.key, upload.handle, parts)
     except (UploadGone, AlreadyStored):
-        return []  # an attempt before this one finished it; if not, there is no object and `look` says so
+        return []  # an earlier attempt finished it; if not, `look` finds no object
     except BadContent as error:
         raise Rejected(FailReason.CHECKSUM, str(error)) from error
     return [part.sha256 for part in parts if part.sha256]
 
 
 def _check_parts(upload: UploadRecord, parts: Sequence[StoredPart], claim: UploadClaim) -> None:
-    """Compare the parts with the plan: numbers without holes, sizes, and the sender's digests."""
+    """Compares the parts with the plan: numbers without holes, sizes, and the sender's digests."""
     plan = upload.plan
     if [part.n for part in parts] != list(range(1, plan.part_count + 1)):
-        raise Rejected(FailReason.SIZE, f"{len(parts)} of {plan.part_count} parts arrived")
+        raise Rejected(FailReason.SIZE, f"only {len(parts)} of {plan.part_count} parts arrived")
     if not claim.parts.keys() <= {part.n for part in parts}:
         raise Rejected(FailReason.CHECKSUM, "a checksum was given for a part that does not exist")
     for part in parts:
         if part.size != plan.part_bytes(part.n):
             raise Rejected(
-                FailReason.SIZE, f"part {part.n} has {part.size} bytes, {plan.part_bytes(part.n)} were announced"
+                FailReason.SIZE, f"part {part.n} has {part.size} bytes, but {plan.part_bytes(part.n)} were announced"
             )
         claimed = claim.parts.get(part.n)
         if claimed and part.sha256 and claimed != part.sha256:
@@ -137,7 +138,7 @@ def _check_parts(upload: UploadRecord, parts: Sequence[StoredPart], claim: Uploa
 async def _checksum(
     store: ObjectStore, upload: UploadRecord, claim: UploadClaim, stored: StoredObject, digests: Sequence[str]
 ) -> tuple[str, bool]:
-    """The checksum to publish. The bytes are read only where the store cannot vouch for what is claimed."""
+    """Returns the checksum to publish. The bytes are read only if the store has not verified what is claimed."""
     claims = {digest for digest in (upload.sha256, claim.sha256) if digest}
     is_composite_enough = stored.composite is not None and not claims and len(claim.parts) <= len(digests)
     if is_composite_enough and stored.composite is not None:
@@ -146,7 +147,7 @@ async def _checksum(
         return stored.composite, True
     found, found_parts = stored.sha256, digests
     if found is None and upload.streamed and digests and composite(digests) == stored.composite:
-        found = upload.streamed  # the store verified each part of the very stream this is the digest of
+        found = upload.streamed  # the digest of the same stream whose parts the store has verified
     if found is None:
         found, found_parts = await _read_digests(store.read(upload.key), upload.plan.part_size)
     if claims - {found}:
@@ -157,7 +158,7 @@ async def _checksum(
 
 
 async def _read_digests(content: AsyncIterator[bytes], part_size: int) -> tuple[str, list[str]]:
-    """Hash the whole and each part of it. 1 MiB takes a millisecond: the loop is not held for long."""
+    """Hashes the whole file and each part. 1 MiB takes a millisecond, so the loop is not blocked for long."""
     whole, part, room = sha256(), sha256(), part_size
     parts: list[str] = []
     async for piece in content:
@@ -175,7 +176,7 @@ async def _read_digests(content: AsyncIterator[bytes], part_size: int) -> tuple[
 
 
 async def _detect(store: ObjectStore, upload: UploadRecord) -> str:
-    """Detect the content type by the first bytes."""
+    """Detects the content type from the first bytes."""
     head = b"".join([piece async for piece in store.read(upload.key, 0, SNIFFED_BYTES)]) if upload.size else b""
     detected = detect(head)
     declared = plain_type(upload.mime)

@@ -1,1 +1,1 @@
-"""The console page, as files the hub serves."""
+"""The page of the console, as files that the hub serves."""

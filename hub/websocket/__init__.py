@@ -1,1 +1,1 @@
-"""WebSocket: the RFC 6455 codec, the upgrade, compression, and the two ways to serve a socket."""
+"""WebSocket: the RFC 6455 codec, the upgrade, compression, and two ways to serve a socket: on uvicorn and on any ASGI server."""

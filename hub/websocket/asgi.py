@@ -1,6 +1,6 @@
-"""The same session on any ASGI server: an endpoint that adapts Starlette's WebSocket to a `SocketReceiver`.
+"""Serves sockets on any ASGI server: an endpoint that adapts Starlette's WebSocket to a `SocketReceiver`.
 
-It costs a task and a queue a socket, which the protocol class for uvicorn does not; clients see no difference.
+It costs one task and one queue per socket, which the protocol class for uvicorn avoids. Clients see no difference.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from hub.websocket.codec import TEXT, TOO_LARGE, split_frames
 from hub.websocket.upgrade import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL
 
 _QUEUE_HIGH_BYTES = 262_144
-"""Like the write mark of the protocol class: beyond it the log is the buffer."""
+"""High-water mark in bytes, as in the protocol class: beyond it events stay in the log."""
 
 
 class AsgiTransport:
-    """Writes frames through Starlette: one task sends, everybody else hands over."""
+    """Writes frames through Starlette: one task sends them, everything else only queues."""
 
     def __init__(self, socket: WebSocket, message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES) -> None:
         self._socket = socket
@@ -35,10 +35,10 @@ class AsgiTransport:
         self.close_code = 1006
 
     is_deflate = False
-    """Compression is the affair of the server in front."""
+    """Always False: compression is left to the ASGI server."""
 
     def write(self, frames: bytes, /) -> None:
-        """Queue whole frames."""
+        """Queues complete frames."""
         if self._closing is not None:
             return
         self._waiting.append(frames)
@@ -47,30 +47,30 @@ class AsgiTransport:
         self._tell()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close behind what was written."""
+        """Closes after what was written."""
         if self._closing is None:
             self._closing = (code, reason)
             self._may_read.set()
             self._has_work.set()
 
     def abort(self) -> None:
-        """Close without waiting for queued frames, the nearest to a reset in ASGI."""
+        """Closes without waiting for queued frames: the closest to a reset that ASGI allows."""
         self._waiting.clear()
         self.close(1011)
 
     def trust(self) -> None:
-        """Do nothing: the server in front has one limit for all messages."""
+        """Does nothing: the ASGI server has one limit for all messages."""
 
     def pause_reading(self) -> None:
-        """Take no more messages."""
+        """Stops receiving messages."""
         self._may_read.clear()
 
     def resume_reading(self) -> None:
-        """Undo `pause_reading`."""
+        """Receives messages again."""
         self._may_read.set()
 
     async def serve(self, receiver: SocketReceiver, upgrade: Upgrade) -> None:
-        """Run the socket until it is gone."""
+        """Runs the socket until it has closed."""
         self._receiver = receiver
         sender = asyncio.create_task(self._send())
         try:
@@ -93,7 +93,7 @@ class AsgiTransport:
             data = message["bytes"] if text is None else text.encode()
             if self._closing is not None:
                 continue
-            if len(data) > self._limit_bytes:  # the server in front may have a higher limit
+            if len(data) > self._limit_bytes:  # the ASGI server may have a higher limit
                 self.close(TOO_LARGE, f"a message may have at most {self._limit_bytes} bytes")
             elif text is None:
                 receiver.binary(data)
@@ -105,7 +105,7 @@ class AsgiTransport:
             await self._has_work.wait()
             self._has_work.clear()
             frames, self._waiting = b"".join(self._waiting), []
-            with suppress(WebSocketDisconnect, RuntimeError):  # the peer left: the reader sees it too
+            with suppress(WebSocketDisconnect, RuntimeError):  # the peer has left, which the receiving task sees too
                 for opcode, payload in split_frames(frames):
                     if opcode == TEXT:
                         await self._socket.send_text(payload.decode())
@@ -126,7 +126,7 @@ class AsgiTransport:
 async def serve_websocket(
     socket: WebSocket, factory: ReceiverFactory, message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES
 ) -> None:
-    """The endpoint: accept, then hand everything to a receiver from `factory`."""
+    """Accepts a socket and passes its events to a receiver from `factory`."""
     offered = socket.scope.get("subprotocols", [])
     subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
     headers = {name.lower().encode(): value.encode("latin-1") for name, value in socket.headers.items()}

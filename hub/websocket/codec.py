@@ -1,9 +1,10 @@
-"""The WebSocket frame codec of a server: bytes of a client in, messages out; messages in, frames out (RFC 6455 section 5). Pure.
+"""The WebSocket frame codec of a server: decodes a client's bytes, encodes the server's frames (RFC 6455 section 5). Pure.
 
-It does not answer pings, close sockets or keep time: it reports what arrived, and the protocol acts. Frames a server sends are
-unmasked and never fragmented, so one encoding serves every socket. Rules kept on receipt: reserved bits and opcodes, masking,
-lengths in their shortest form, control frames whole and short, fragments in order, UTF-8, close codes, and the message size
-limit, which is decided from a frame's head, before a byte of its payload is kept. Our own: ops/decisions/0010-websocket-codec.md.
+It does not answer pings, close sockets or keep time: it reports what arrived, and the protocol acts. A server's
+frames are unmasked and never fragmented, so one encoding serves every socket. It enforces reserved bits and opcodes,
+masking, lengths in their shortest form, control frames in one piece and short, fragments in order, UTF-8, close
+codes, and the message size limit, which is checked when a frame's header arrives, before its payload is buffered.
+Written by us: ops/decisions/0010-websocket-codec.md.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ PONG: Final = 0xA
 FIN: Final = 0x80
 
 CLOSE_REASON_BYTES_MAX: Final = 123
-"""A control frame holds 125 bytes (section 5.5), two of them the code."""
+"""A control frame has at most 125 bytes (section 5.5), two of which are the code."""
 CONTROL_BYTES_MAX: Final = 125
 
 _REGISTERED_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
-"""The IANA registry without 1004 (reserved) and 1005, 1006, 1015, which section 7.4.1 bans from the wire."""
+"""The codes of the IANA registry, except 1004 (reserved) and 1005, 1006, 1015, which section 7.4.1 bans from the wire."""
 
 
 def may_be_sent(code: int) -> bool:
-    """True if a Close frame may carry the code: registered, or in 3000 to 4999 (section 7.4)."""
+    """True if a Close frame may carry the code: registered, or from 3000 to 4999 (section 7.4)."""
     return code in _REGISTERED_CODES or 3000 <= code <= 4999  # noqa: PLR2004 (the section's own range)
 
 
@@ -43,7 +44,7 @@ _MEDIUM_LIMIT: Final = 65_536
 
 
 def encode_text(payload: bytes) -> bytes:
-    """Encode one text frame; `payload` must be UTF-8."""
+    """Encodes one text frame; `payload` must be UTF-8."""
     size = len(payload)
     if size < _SHORT_LIMIT:
         return _SHORT_TEXT[size] + payload
@@ -53,7 +54,7 @@ def encode_text(payload: bytes) -> bytes:
 
 
 def encode_binary(payload: bytes) -> bytes:
-    """Encode one binary frame."""
+    """Encodes one binary frame."""
     size = len(payload)
     if size < _SHORT_LIMIT:
         return _SHORT_BINARY[size] + payload
@@ -63,7 +64,7 @@ def encode_binary(payload: bytes) -> bytes:
 
 
 def encode_pong(payload: bytes = b"") -> bytes:
-    """Encode one pong, which answers the ping with the same payload.
+    """Encodes a pong, which must have the payload of the ping.
 
     Raises:
         ValueError: the payload is longer than 125 bytes.
@@ -72,7 +73,7 @@ def encode_pong(payload: bytes = b"") -> bytes:
 
 
 def close_payload(code: int, reason: str = "") -> bytes:
-    """Encode the payload of a Close frame; the reason is cut to 123 bytes, at a character.
+    """Encodes the payload of a Close frame. The reason is cut to 123 bytes, between characters.
 
     Raises:
         ValueError: the code must not appear on the wire.
@@ -84,7 +85,7 @@ def close_payload(code: int, reason: str = "") -> bytes:
 
 
 def encode_close(code: int, reason: str = "") -> bytes:
-    """Encode one Close frame, see `close_payload`.
+    """Encodes a Close frame; see `close_payload`.
 
     Raises:
         ValueError: the code must not appear on the wire.
@@ -93,12 +94,12 @@ def encode_close(code: int, reason: str = "") -> bytes:
 
 
 def frame_close(payload: bytes) -> bytes:
-    """Encode a Close frame with this payload, as `close_payload` or a decoder's FAILED gives it."""
+    """Encodes a Close frame with this payload, as returned by `close_payload` or reported with FAILED."""
     return _control(CLOSE, payload)
 
 
 def echo_close(payload: bytes) -> bytes:
-    """Encode the answer to a Close frame with this (checked) payload: same code, no reason (section 5.5.1)."""
+    """Encodes the answer to a Close frame with this (checked) payload: the same code, without a reason (section 5.5.1)."""
     return _control(CLOSE, payload[:2])
 
 
@@ -109,51 +110,52 @@ def _control(opcode: int, payload: bytes) -> bytes:
 
 
 def split_frames(frames: bytes) -> list[tuple[int, bytes]]:
-    """Split our own frames, joined for one write, into opcodes and payloads.
+    """Splits our own frames, joined for one write, into opcodes and payloads.
 
     Raises:
-        ValueError: the bytes are not whole, unmasked, unfragmented frames.
+        ValueError: the bytes are not complete, unmasked, unfragmented frames.
     """
     found: list[tuple[int, bytes]] = []
     at = 0
     while at < len(frames):
         start, size = _extent(frames, at)
         if start + size > len(frames) or not frames[at] & FIN:
-            raise ValueError("not whole, unfragmented server frames")
+            raise ValueError("not complete, unfragmented server frames")
         found.append((frames[at] & 0x0F, frames[start : start + size]))
         at = start + size
     return found
 
 
 def _extent(frames: bytes, at: int) -> tuple[int, int]:
-    """Start and size of the payload of the frame at `at`."""
+    """Returns start and size of the payload of the frame at `at`."""
     size = frames[at + 1] if at + 1 < len(frames) else 0xFF
     if size < _SHORT_LIMIT:
         return at + 2, size
     if size > 0x7F:  # noqa: PLR2004 (the mask bit)
-        raise ValueError("not whole, unmasked server frames")
+        raise ValueError("not complete, unmasked server frames")
     start = at + (4 if size == _SHORT_LIMIT else 10)
     return start, int.from_bytes(frames[at + 2 : start], "big")
 
 
 _WORDS_MAX: Final = 256
-"""Payloads up to this many 4-byte words have their multiplier ready; all together hold about 150 KB, once a process."""
+"""Maximum 4-byte words of a payload with a precomputed multiplier; together these take about 150 KB per process."""
 
 _LANES_FROM_BYTES: Final = 32_768
-"""From here on four `bytes.translate` calls win (measured: 1.6 against 2.6 ms for 1 MiB); below, their set-up loses."""
+"""From this size four `bytes.translate` calls are faster (1.6 against 2.6 ms for 1 MiB); below it their set-up costs more."""
 
 REPEAT: Final = tuple(int.from_bytes(b"\x01\0\0\0" * words, "little") for words in range(_WORDS_MAX))
-"""`mask * REPEAT[n]` is the mask written n times one behind the other, as a little-endian integer."""
+"""`mask * REPEAT[n]` is the mask repeated n times, as a little-endian integer."""
 
 _TABLES: Final = tuple(bytes(value ^ key for value in range(256)) for key in range(256))
-"""`data.translate(_TABLES[key])` is every byte of data XORed with key. 64 KB, once a process."""
+"""`data.translate(_TABLES[key])` XORs every byte of data with key. 64 KB per process."""
 
 
 def unmask(payload: bytes, mask: bytes) -> bytes:
-    """XOR the payload with its mask (section 5.3); the first of the four bytes belongs to the first byte of payload.
+    """XORs the payload with its mask (section 5.3); the mask's first byte applies to the payload's first byte.
 
-    A payload is XORed as one large integer: the cheapest way CPython has for a few hundred bytes (0.6 µs for 150 bytes,
-    against 1.9 µs byte lane by byte lane). Large ones go lane by lane, where tables win.
+    A payload is XORed as one large integer, the cheapest way in CPython for a few hundred bytes: 0.6 µs for 150
+    bytes, against 1.9 µs for each of the mask's four bytes separately. For large payloads the latter is faster,
+    since it uses tables.
     """
     size = len(payload)
     if size >= _LANES_FROM_BYTES:
@@ -173,28 +175,28 @@ def _unmask_by_lane(payload: bytes, mask: bytes) -> bytes:
 
 WINDOW_BITS: Final = -15
 DEFLATE_TAIL: Final = b"\x00\x00\xff\xff"
-"""The end of a flush that RFC 7692 section 7.2.1 leaves out of a message."""
+"""The four bytes at the end of a flush, which RFC 7692 section 7.2.1 omits from a message."""
 
 
 class TooLarge(Exception):
-    """A message is longer than the limit once it is inflated."""
+    """The message exceeds the limit after decompression."""
 
 
 _PIECE_BYTES: Final = 4_096
-"""A message is inflated in pieces of this size, each of which counts before the next is made; with zlib's own 40 KB a message
-that grows past the limit holds no more than 64 KiB beyond it."""
+"""Bytes decompressed at a time, counted before the next step: with zlib's own 40 KB, a message that exceeds the limit uses at
+most 64 KiB beyond it."""
 _SLICE_BYTES: Final = 2_048
-"""Compressed bytes are given to zlib in slices, as it copies what it has no room for."""
+"""Compressed bytes passed to zlib at a time, because it copies what it has no room for."""
 _ENDS: Final = (b"", DEFLATE_TAIL, b"\0" + DEFLATE_TAIL)
-"""The bytes that may stand behind a final block: section 7.2.3.4 has a zero there."""
+"""The bytes that may follow a final block: in section 7.2.3.4 it is a zero byte."""
 
 
 def inflate(payload: bytes, limit_bytes: int) -> bytes:
-    """Inflate a compressed message (RFC 7692 section 7.2.2).
+    """Decompresses a message (RFC 7692 section 7.2.2).
 
     Raises:
-        TooLarge: it has more than `limit_bytes`; it was not inflated further than a piece beyond.
-        zlib.error: not a deflate stream, or one with bytes behind its end.
+        TooLarge: it exceeds `limit_bytes`; at most one piece beyond it was decompressed.
+        zlib.error: not a deflate stream, or one followed by other bytes.
     """
     inflater = zlib.decompressobj(WINDOW_BITS)
     pieces: list[bytes] = []
@@ -219,17 +221,18 @@ def inflate(payload: bytes, limit_bytes: int) -> bytes:
 
 
 class PartialMessage:
-    """A message in more than one piece: fragmented, or larger than one read.
+    """A message that arrives in pieces: fragmented, or larger than one read.
 
-    Pieces are unmasked and, for text, checked as they arrive, so that a bad byte is found at once and nothing is copied
-    twice. One bytearray grows: 65,536 fragments cost as much as one frame of the same size.
+    Each piece is unmasked and, for text, checked when it arrives, so that an invalid byte is found at once and
+    nothing is copied twice. The buffer is a single bytearray, so 65,536 fragments cost as much as one frame of
+    the same size.
 
     Attributes:
         opcode: TEXT or BINARY, from the first frame.
-        is_deflated: true if the message is compressed (RFC 7692), from the first frame; text is then checked at its end.
-        body: the bytes so far, unmasked.
-        missing: bytes the current frame lacks; 0 between frames.
-        is_final: true if the current frame ends the message.
+        is_deflated: True if the first frame marks the message as compressed (RFC 7692); its text is then checked at the end.
+        body: the unmasked bytes so far.
+        missing: bytes that the current frame still lacks; 0 between frames.
+        is_final: True if the current frame ends the message.
     """
 
     __slots__ = ("_mask", "_open_character", "body", "is_deflated", "is_final", "missing", "opcode")
@@ -244,16 +247,16 @@ class PartialMessage:
         self._open_character = b""
 
     def begin_frame(self, size: int, mask: bytes, *, is_final: bool) -> None:
-        """Begin a frame of `size` bytes; the one before must be complete."""
+        """Starts a frame of `size` bytes; the previous one must be complete."""
         self.missing = size
         self.is_final = is_final
         self._mask = mask
 
     def add(self, piece: bytes) -> None:
-        """Take the next bytes of the current frame, at most `missing`.
+        """Adds the next bytes of the current frame, at most `missing`.
 
         Raises:
-            UnicodeDecodeError: text that is not UTF-8, found at the first byte that cannot be part of it.
+            UnicodeDecodeError: text that is not UTF-8, found at the first invalid byte.
         """
         plain = unmask(piece, self._mask)
         self.missing -= len(piece)
@@ -265,12 +268,12 @@ class PartialMessage:
         self.body += plain
 
     def finish(self, limit_bytes: int) -> bytes:
-        """Return the whole message, inflated if need be.
+        """Returns the complete message, decompressed if necessary.
 
         Raises:
-            TooLarge: more than `limit_bytes` once inflated.
-            UnicodeDecodeError: inflated text that is not UTF-8.
-            zlib.error: it does not inflate.
+            TooLarge: more than `limit_bytes` after decompression.
+            UnicodeDecodeError: decompressed text that is not UTF-8.
+            zlib.error: it cannot be decompressed.
         """
         if not self.is_deflated:
             return bytes(self.body)
@@ -288,27 +291,27 @@ class PartialMessage:
 
 
 FAILED: Final = -1
-"""The peer broke a rule. The payload is for our Close frame; nothing after it is read."""
+"""Event kind: the peer violated the protocol. The payload is that of our Close frame; nothing after it is read."""
 
 FrameEvent = tuple[int, bytes]
-"""TEXT or BINARY and a whole message; PING, PONG, CLOSE and the payload; or FAILED and the answer's payload."""
+"""TEXT or BINARY with a complete message; PING, PONG or CLOSE with its payload; or FAILED with the payload of our Close."""
 
 _CONTINUATION: Final = 0x0
 _FINAL_TEXT: Final = FIN | TEXT
 _DATA_OPCODES: Final = frozenset({TEXT, BINARY})
 _RESERVED: Final = 0x70
 RESERVED_1: Final = 0x40
-"""RFC 7692 section 6: set on the first frame of a compressed message, and on no other."""
+"""RSV1: set on the first frame of a compressed message, and on no other (RFC 7692 section 6)."""
 _MASKED: Final = 0x80
 _SHORT_MAX: Final = 125
 _MEDIUM: Final = 126
-"""Section 5.2: a 7-bit length up to 125 is the length, 126 says 16 bits follow, 127 says 64."""
+"""Section 5.2: a 7-bit length of up to 125 is the length itself; 126 means that 16 bits follow, 127 that 64 follow."""
 _MEDIUM_HEAD_BYTES: Final = 8
 _OPCODES: Final = frozenset({_CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 _FAST_BYTES_MAX: Final = (len(REPEAT) - 1) * 4
 FEED_BYTES_MAX: Final = 262_144
-"""As much as one read may bring. Where messages are compressed, a `feed` ends with the message that goes over it: one read would
-else inflate to a thousand times its size."""
+"""The size of one read. With compression, a `feed` ends with the message that exceeds it; otherwise one read could decompress
+to a thousand times its size."""
 
 PROTOCOL_ERROR: Final = 1002
 INVALID_UTF8: Final = 1007
@@ -322,17 +325,17 @@ class _Violation(Exception):
 
 
 class FrameDecoder:
-    """Decodes one client's bytes, in any split, into events. An idle decoder holds two references and no buffer.
+    """Decodes one client's bytes, split anywhere, into events. An idle decoder has two references and no buffer.
 
     Args:
-        message_size_limit_bytes: the largest message accepted, fragments added up and inflated; one byte more is a 1009.
-        is_deflate: true if compressed messages were agreed on (RFC 7692, see `hub.websocket.deflate`).
-        is_one_a_feed: true to hand messages out one a `feed` until `trust`, so that those behind the first are read by the
-            limit that the first earned.
+        message_size_limit_bytes: maximum size of a message, after defragmentation and decompression; above it, 1009.
+        is_deflate: True if compression was negotiated (RFC 7692, see `hub.websocket.deflate`).
+        is_one_a_feed: True returns one message per `feed` until `trust` is called, so that the receiver can raise the limit
+            after the first message, before those behind it are decoded.
 
     Attributes:
-        is_deflate: see above.
-        has_more: true if bytes wait that may hold whole messages: call `feed` again, with b"" or what comes next.
+        is_deflate: as above.
+        has_more: True if buffered bytes may contain complete messages: call `feed` again, with b"" or the next bytes.
     """
 
     __slots__ = (
@@ -357,7 +360,7 @@ class FrameDecoder:
         self._is_done = False
 
     def feed(self, data: bytes) -> list[FrameEvent]:
-        """Return the events these bytes complete, in order. After CLOSE or FAILED everything is ignored."""
+        """Returns the events that these bytes complete, in order. After CLOSE or FAILED everything is ignored."""
         if self._is_done:
             return []
         if self._held:
@@ -377,12 +380,12 @@ class FrameDecoder:
         return events
 
     def trust(self, message_size_limit_bytes: int) -> None:
-        """Apply another limit from now on, to as many messages a `feed` as come: the peer has authenticated."""
+        """Sets another limit, and returns any number of messages per `feed`: the peer has authenticated."""
         self._limit = message_size_limit_bytes
         self._is_one_a_feed = False
 
     def discard(self) -> None:
-        """Inflate nothing from now on, and hand out what comes at once: messages are thrown away, only a Close counts."""
+        """Stops decompressing and returns events at once: messages are thrown away, and only a Close matters."""
         self._is_discarding = True
         self._is_one_a_feed = False
 
@@ -393,7 +396,10 @@ class FrameDecoder:
         self._message = None
 
     def _read(self, data: bytes, events: list[FrameEvent]) -> None:
-        """Loop over frames. Nearly all are whole masked text of at most 1,020 bytes, which is read right here."""
+        """Decodes frames in a loop.
+
+        Nearly all are complete masked texts of at most 1,020 bytes, which are decoded right here.
+        """
         at = 0
         end = len(data)
         limit = min(self._limit, _FAST_BYTES_MAX)
@@ -406,7 +412,7 @@ class FrameDecoder:
                 if size > _SHORT_MAX:
                     size = data[at + 2] << 8 | data[at + 3] if size == _MEDIUM else -1
                     start = at + 8
-                    least = _MEDIUM  # a length not in its shortest form is left to the other path, which refuses it
+                    least = _MEDIUM  # a length not in its shortest form is left to `_read_any`, which refuses it
                 stop = start + size
                 if least <= size <= limit and stop <= end:
                     words = (size + 3) >> 2
@@ -428,7 +434,7 @@ class FrameDecoder:
                     return
 
     def _read_one(self, data: bytes, events: list[FrameEvent]) -> None:
-        """Read up to the end of one message, with the control frames before it; the rest is kept for the next `feed`."""
+        """Decodes up to the end of one message, with the control frames before it; the rest is kept for the next `feed`."""
         at = 0
         while at < len(data):
             at = self._read_any(data, at, len(data), events)
@@ -441,13 +447,13 @@ class FrameDecoder:
         self.has_more = bool(rest)
 
     def _read_any(self, data: bytes, at: int, end: int, events: list[FrameEvent]) -> int:
-        """Read one frame, or as much of it as there is; returns the position after it."""
+        """Decodes one frame, or as much of it as has arrived; returns the position after it."""
         message = self._message
         if message is not None and message.missing:
             return self._fill(message, data, at, end, events)
         head = self._head(data, at, end)
         if head is None or (head[0] & 0x08 and head[1] + head[2] > end):
-            self._held = data[at:]  # a head, or a control frame: at most 131 bytes
+            self._held = data[at:]  # part of a header or of a control frame: at most 131 bytes
             return end
         first, start, size = head
         if first & 0x08:
@@ -474,10 +480,10 @@ class FrameDecoder:
         except TooLarge:
             raise _Violation(TOO_LARGE, f"a message may have at most {self._limit} bytes") from None
         except zlib.error:
-            raise _Violation(PROTOCOL_ERROR, "a compressed message must inflate") from None
+            raise _Violation(PROTOCOL_ERROR, "the compressed message is not a valid deflate stream") from None
 
     def _head(self, data: bytes, at: int, end: int) -> tuple[int, int, int] | None:
-        """Read a head: first byte, start of the payload and its size; None while it is incomplete."""
+        """Decodes a header: returns first byte, start and size of the payload; None while it is incomplete."""
         if end - at < 2:  # noqa: PLR2004 (section 5.2: the fixed part)
             return None
         first, second = data[at], data[at + 1]
@@ -504,7 +510,7 @@ class FrameDecoder:
             raise _Violation(PROTOCOL_ERROR, "client frames must be masked")
         if opcode & 0x08:
             if not first & FIN or second & 0x7F > CONTROL_BYTES_MAX:
-                raise _Violation(PROTOCOL_ERROR, "control frames are whole and at most 125 bytes")
+                raise _Violation(PROTOCOL_ERROR, "control frames must not be fragmented and have at most 125 bytes")
         elif (opcode == _CONTINUATION) != (self._message is not None):
             raise _Violation(PROTOCOL_ERROR, "the fragments of a message must follow one another")
 
@@ -517,7 +523,7 @@ class FrameDecoder:
 
 
 def _extended(field: bytes) -> int:
-    """Read a 16- or 64-bit length. Section 5.2: the shortest form is required, the top bit of 64 is 0."""
+    """Decodes a 16- or 64-bit length. Section 5.2 requires the shortest form, and a zero as the top bit of 64."""
     size = int.from_bytes(field, "big")
     if size < (_MEDIUM if len(field) == 2 else 65_536) or size >> 63:  # noqa: PLR2004 (bytes of the 16-bit field)
         raise _Violation(PROTOCOL_ERROR, "a length must be in its shortest form, and below 2^63")
@@ -525,7 +531,7 @@ def _extended(field: bytes) -> int:
 
 
 def _check_close(payload: bytes) -> None:
-    """Require nothing, or a code that may be sent and a UTF-8 reason (sections 5.5.1 and 7.4)."""
+    """Checks a Close payload: empty, or a code that may be sent and a UTF-8 reason (sections 5.5.1 and 7.4)."""
     if not payload:
         return
     if len(payload) == 1 or not may_be_sent(int.from_bytes(payload[:2], "big")):
@@ -534,5 +540,5 @@ def _check_close(payload: bytes) -> None:
 
 
 def close_code(payload: bytes) -> int:
-    """Read the code of a checked Close payload; 1005 when it is empty (section 7.1.5)."""
+    """Returns the code of a checked Close payload; 1005 if it is empty (section 7.1.5)."""
     return int.from_bytes(payload[:2], "big") if payload else 1005

@@ -1,7 +1,7 @@
-"""Compression of WebSocket messages, RFC 7692, without context takeover: each message by itself. Pure.
+"""Compression of WebSocket messages (RFC 7692) without context takeover: each message by itself. Pure.
 
-So a frame is compressed once for all sockets that asked for it, and no socket keeps a window of 32 KB and more. The price:
-similarity between one message and the next is not used. Figures: ops/decisions/0015-compression.md.
+So a frame is compressed once for all sockets that negotiated it, and no socket keeps a window of 32 KB or more. In
+return, similarities between messages are not used. Figures: ops/decisions/0015-compression.md.
 """
 
 from __future__ import annotations
@@ -12,31 +12,34 @@ from typing import Final
 from hub.websocket.codec import DEFLATE_TAIL, RESERVED_1, WINDOW_BITS, encode_text
 
 _ACCEPTED: Final = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-"""Our answer to an offer that suits us (section 7.1.1). The second keeps no window for a client between its messages."""
+"""Our answer to an acceptable offer (section 7.1.1). The second parameter saves keeping a window for each client."""
 _WINDOW_ACCEPTED: Final = _ACCEPTED + b"; server_max_window_bits=15"
-"""The same to an offer that names our window: it is refused by the client unless the answer names one (section 7.1.2.1)."""
+"""The answer to an offer with a window size for us: the client requires the answer to name it too (section 7.1.2.1)."""
 
 DEFLATE_FROM_BYTES: Final = 1_024
-"""Shorter payloads go as they are: alone, an event of 250 bytes loses a fifth and costs 20 µs."""
+"""Shorter payloads are not compressed: a single event of 250 bytes would shrink by a fifth and cost 20 µs."""
 DEFLATE_UP_TO_BYTES: Final = 524_288
-"""So do longer ones: some 5 ms, for which everybody else waits. Only pages of history of large events are longer."""
+"""Longer payloads are not compressed either: it would block the loop for about 5 ms. Only pages of large events are longer."""
 
 _LEVEL: Final = 1
-"""Level 6 makes 7 % less of an array of a hundred chat messages, and takes twice the time."""
+"""Compression level. Level 6 makes an array of a hundred chat messages 7 % smaller, and takes twice the time."""
 _SMALL_BYTES: Final = 4_096
-"""Up to here a window of as many bytes is enough, and clearing less memory halves the time."""
+"""Up to this size a smaller window is enough, and clearing less memory halves the time."""
 _SMALL_WINDOW_BITS: Final = -12
 _SMALL_MEMORY_LEVEL: Final = 5
 _MEMORY_LEVEL: Final = 8
 
 
 def answer_to(offers: bytes) -> bytes | None:
-    """The answer to `Sec-WebSocket-Extensions`, by the first offer that suits; None where none does."""
+    """Returns the answer to `Sec-WebSocket-Extensions`, for the first acceptable offer; None if there is none."""
     return next((answer for offer in offers.split(b",") if (answer := _answer_to(offer)) is not None), None)
 
 
 def _answer_to(offer: bytes) -> bytes | None:
-    """Judge one offer. A smaller window for us is declined, as frames compressed once have one window; so are unknown words."""
+    """Checks one offer.
+
+    A smaller window for us is declined, since shared frames have one window; so are unknown parameters.
+    """
     name, *parameters = [part.strip() for part in offer.lower().split(b";")]
     words = [parameter.partition(b"=")[0].strip() for parameter in parameters]
     if name != b"permessage-deflate" or len(set(words)) != len(words) or not all(map(_is_known, parameters)):
@@ -55,7 +58,7 @@ def _is_known(parameter: bytes) -> bool:
 
 
 def deflate_text(payload: bytes) -> bytes:
-    """Encode one text frame, compressed if that makes it shorter: RSV1 is set, the tail of the flush left out (section 7.2.1)."""
+    """Encodes one text frame, compressed if that makes it shorter: with RSV1 set, without the end of the flush (section 7.2.1)."""
     size_bytes = len(payload)
     if not DEFLATE_FROM_BYTES <= size_bytes <= DEFLATE_UP_TO_BYTES:
         return encode_text(payload)

@@ -1,12 +1,13 @@
-"""The hub's WebSocket wire: one lean `asyncio.Protocol` that takes the upgrade over from uvicorn.
+"""The hub's WebSocket transport: a lean `asyncio.Protocol` that takes over upgrades from uvicorn.
 
-`uvicorn.Config(ws=lean_protocol(WireSettings(factory)))`. It has no task, queue, timer or Starlette object per connection, and
-knows no JSON, token or channel: bytes go through the frame codec, and messages straight to the `SocketReceiver`.
+`uvicorn.Config(ws=lean_protocol(WireSettings(factory)))`. It needs no task, queue, timer or Starlette object per
+connection, and knows nothing of JSON, tokens or channels: bytes pass through the frame codec, and messages go
+straight to the `SocketReceiver`.
 
-The end of a socket, whoever begins it: Close frames both ways, then our FIN, then the peer's FIN. We read and throw
-away until then, because closing a socket with unread bytes sends a reset that can destroy the Close frame on its way,
-and a browser would see 1006 instead of our code. One deadline covers all of it. TLS has no FIN of its own: there we go
-on reading for a moment after a broken rule, then close.
+A socket ends, whoever begins it, with Close frames in both directions, then our FIN, then the peer's FIN. Until then
+we read and discard, because closing a socket with unread bytes sends a reset that can destroy the Close frame in
+transit, and a browser would report 1006 instead of our code. One deadline covers all of it. TLS has no half-close:
+there we read on for a moment after a protocol violation, then close.
 """
 
 from __future__ import annotations
@@ -39,22 +40,22 @@ from hub.websocket.upgrade import MESSAGE_SIZE_LIMIT_BYTES, SUBPROTOCOL, accept_
 _logger: Final = logging.getLogger(__name__)
 
 WRITE_HIGH_BYTES: Final = 262_144
-"""Above this a peer counts as slow. Less would make a burst of joined events look slow; more costs memory per stalled
-peer: 10,000 of them hold 2.6 GB at this mark."""
+"""High-water mark of the write buffer: above it a peer counts as slow. With less, a burst of joined events would look slow;
+more costs memory per stalled peer: at this size 10,000 of them take 2.6 GB."""
 WRITE_LOW_BYTES: Final = 65_536
-"""Below this it counts as drained: low enough to catch up by a page of events at a time, not one by one."""
+"""Low-water mark of the write buffer, low enough to catch up by whole pages of events and not one by one."""
 
 CLOSE_TIMEOUT_S: Final = 5.0
-"""From our first Close (or the peer's FIN) to a reset. Less cuts off slow phones, more keeps dead sockets."""
+"""Seconds from our Close (or the peer's FIN) to a reset. Less cuts off slow phones, more keeps dead sockets."""
 
 TLS_LINGER_S: Final = 1.0
-"""Time a TLS peer that broke a rule is still read, as it may be in the middle of sending. Less loses our
-code on slow lines, more keeps it waiting: browsers give up after two."""
+"""Seconds for which a TLS peer that violated the protocol is still read, as it may be in the middle of sending. With less our
+close code is lost on slow lines; with more the peer waits, and browsers give up after two seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class WireSettings:
-    """Factory, limits, marks and deadlines that all sockets of one protocol class share."""
+    """Factory, limits, watermarks and timeouts shared by all sockets of one protocol class."""
 
     factory: ReceiverFactory
     subprotocols: tuple[str, ...] = (SUBPROTOCOL,)
@@ -64,16 +65,16 @@ class WireSettings:
     close_timeout_s: float = CLOSE_TIMEOUT_S
     tls_linger_s: float = TLS_LINGER_S
     handshake_size_limit_bytes: int | None = None
-    """Until the receiver calls `trust`; None for receivers that know no handshake."""
+    """Maximum message size until the receiver calls `trust`; None for receivers without a handshake."""
     is_deflate_accepted: bool = False
-    """Accept permessage-deflate where it is offered. The receiver compresses what it writes; see `SocketTransport.is_deflate`."""
+    """True accepts offers of permessage-deflate. The receiver compresses what it writes; see `SocketTransport.is_deflate`."""
 
 
 class _Phase(IntEnum):
     OPENING = 0
     OPEN = 1
-    CLOSING = 2  # our Close is out, the peer's is not in
-    LINGERING = 3  # nothing is read or written any more, waiting for the peer's FIN
+    CLOSING = 2  # our Close was sent, the peer's has not arrived
+    LINGERING = 3  # everything is exchanged; waiting for the peer's FIN
     CLOSED = 4
 
 
@@ -81,24 +82,24 @@ _OPENING, _OPEN, _CLOSING, _LINGERING, _CLOSED = _Phase
 
 
 class ServerState(Protocol):
-    """The part of uvicorn's `ServerState` that is used: every live protocol is in it, so that shutdown finds it."""
+    """The part of uvicorn's `ServerState` used here: the set of live protocols, which shutdown goes through."""
 
     connections: set[asyncio.Protocol]
 
 
 def lean_protocol(settings: WireSettings) -> type[LeanWebSocket]:
-    """The class to pass as uvicorn's `Config(ws=…)`; each upgraded socket gets a receiver from the settings' factory."""
+    """Returns the class to pass to uvicorn as `Config(ws=…)`; the settings' factory makes the receiver of each socket."""
     return type("BoundWebSocket", (LeanWebSocket,), {"__slots__": (), "settings": settings})
 
 
 def _discard(frames: bytes, /) -> None:
-    """Stands for `write` once closing has begun: no frame may follow a Close (RFC 6455 section 5.5.1)."""
+    """Replaces `write` once closing has begun: no frame may follow a Close (RFC 6455 section 5.5.1)."""
 
 
 class LeanWebSocket(asyncio.Protocol):
     """One socket; to its receiver it is the `SocketTransport`.
 
-    `write` is the transport's own method while the socket is open, so that fan-out pays for no call in between.
+    While the socket is open, `write` is the asyncio transport's own method, which saves fan-out a call.
     """
 
     __slots__ = (
@@ -121,7 +122,7 @@ class LeanWebSocket(asyncio.Protocol):
         self._close_code = 1006
         self._decoder: FrameDecoder | None = None
         self._next: asyncio.Handle | None = (
-            None  # while open: the rest of a read; afterwards: the deadline of the ending
+            None  # while open: the scheduled reading of buffered messages; afterwards: the closing deadline
         )
         self._owed_pong: bytes | None = None
         self._receiver: SocketReceiver | None = None
@@ -136,7 +137,7 @@ class LeanWebSocket(asyncio.Protocol):
     # The opening
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the socket over; uvicorn calls this, then `data_received` with the rebuilt request."""
+        """Takes over the socket; uvicorn calls this, then `data_received` with the rebuilt request."""
         self._transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
 
@@ -151,7 +152,7 @@ class LeanWebSocket(asyncio.Protocol):
             _logger.exception("the receiver factory failed; the upgrade is answered 500")
             self._refuse(UpgradeRefused(500, "internal error"))
         else:
-            transport.set_protocol(self)  # uvicorn does so after us; flow control must reach us during `opened` already
+            transport.set_protocol(self)  # uvicorn does so later, but flow control must work during `opened` already
             send_at_once(transport)
             transport.set_write_buffer_limits(settings.write_high_bytes, settings.write_low_bytes)
             offers = upgrade.headers.get(b"sec-websocket-extensions") if settings.is_deflate_accepted else None
@@ -180,10 +181,10 @@ class LeanWebSocket(asyncio.Protocol):
         except Exception:
             self._break()
 
-    # What comes in
+    # Incoming
 
     def data_received(self, data: bytes) -> None:
-        """Decode one read and hand its messages over."""
+        """Decodes one read and passes its messages to the receiver."""
         decoder, receiver = self._decoder, self._receiver
         if decoder is None or receiver is None:
             if self._phase is _OPENING:
@@ -208,9 +209,9 @@ class LeanWebSocket(asyncio.Protocol):
             self._break()
 
     def _rest(self) -> None:
-        """Have the messages that wait in the decoder handed over in the next tick, before anything more is read.
+        """Schedules the decoder's buffered messages for the next loop iteration, before anything more is read.
 
-        Not if the receiver paused: then `resume_reading` does so.
+        If the receiver has paused reading, `resume_reading` does so instead.
         """
         if self._phase is _OPEN and self._transport.is_reading():
             self._transport.pause_reading()
@@ -226,7 +227,7 @@ class LeanWebSocket(asyncio.Protocol):
         self.data_received(b"")
 
     def _answer(self, kind: int, payload: bytes) -> None:
-        """Answer a ping; a peer that does not read its pongs is owed the latest only (RFC 6455 section 5.5.3)."""
+        """Answers a ping. A peer that does not read its pongs gets only the latest one (RFC 6455 section 5.5.3)."""
         if kind == PONG:
             return
         if self.is_writable:
@@ -235,7 +236,7 @@ class LeanWebSocket(asyncio.Protocol):
             self._owed_pong = payload
 
     def _end_by(self, kind: int, payload: bytes) -> None:
-        """Answer the peer's Close, or a broken rule, unless we closed first; then linger."""
+        """Answers the peer's Close or protocol violation, unless we closed first; then lingers."""
         if kind not in (CLOSE, FAILED):
             return
         if self._phase is _OPEN:
@@ -244,11 +245,11 @@ class LeanWebSocket(asyncio.Protocol):
         self._linger(is_peer_done=kind == CLOSE)
 
     def _break(self) -> None:
-        """Close after a failure of the receiver; called in an `except` block. It is told no more than `closed`."""
+        """Closes after an exception in the receiver, which then gets only `closed`. Called in an `except` block."""
         _logger.exception("the receiver failed; its socket is closed with 1011")
         self.close(1011, "internal error")
 
-    # What goes out
+    # Outgoing
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """See `SocketTransport`."""
@@ -260,10 +261,10 @@ class LeanWebSocket(asyncio.Protocol):
         self._end(_CLOSING)
         self._close_code = code
         self._start_deadline()
-        self._transport.resume_reading()  # or the peer's Close would never be read
+        self._transport.resume_reading()  # otherwise the peer's Close would never be read
         if self._decoder is not None:
             self._decoder.discard()
-            if self._decoder.has_more:  # it may be there already
+            if self._decoder.has_more:  # the peer's Close may have been read already
                 asyncio.get_running_loop().call_soon(self.data_received, b"")
 
     def abort(self) -> None:
@@ -295,12 +296,12 @@ class LeanWebSocket(asyncio.Protocol):
             self._transport.resume_reading()
 
     def pause_writing(self) -> None:
-        """Note that the transport's buffer passed its high mark."""
+        """Handles the write buffer rising above its high-water mark."""
         self.is_writable = False
         self._tell_writable()
 
     def resume_writing(self) -> None:
-        """Note that the transport's buffer drained below its low mark."""
+        """Handles the write buffer falling below its low-water mark."""
         self.is_writable = True
         if self._owed_pong is not None:
             self.write(encode_pong(self._owed_pong))
@@ -317,7 +318,7 @@ class LeanWebSocket(asyncio.Protocol):
     # The end
 
     def shutdown(self) -> None:
-        """Have the receiver drain and close, as uvicorn stops; uvicorn waits until `connection_lost`."""
+        """Makes the receiver drain and close when uvicorn stops; uvicorn waits for `connection_lost`."""
         if self._phase is _OPEN and self._receiver is not None:
             try:
                 self._receiver.draining()
@@ -332,7 +333,7 @@ class LeanWebSocket(asyncio.Protocol):
         if self._transport.can_write_eof():
             try:
                 self._transport.write_eof()
-            except OSError:  # the peer is gone already (ENOTCONN): nothing is left to linger for
+            except OSError:  # the peer has gone already (ENOTCONN), so there is nothing to wait for
                 self._transport.abort()
         elif is_peer_done:  # TLS cannot half-close
             self._transport.close()
@@ -354,14 +355,17 @@ class LeanWebSocket(asyncio.Protocol):
             self._next = None
 
     def eof_received(self) -> None:
-        """Handle the peer's FIN. The transport closes itself once its buffer is out; the deadline is for peers not reading."""
+        """Handles the peer's FIN.
+
+        The transport closes itself once its buffer is written; the deadline is for peers that do not read.
+        """
         self.write = _discard
         self._end(_LINGERING)
         self._decoder = None
         self._start_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (a reset is how mobile clients leave)
-        """Release everything; the socket is gone."""
+        """Releases everything after the socket has closed."""
         self._connections.discard(self)
         self._phase = _CLOSED
         self.write = _discard
@@ -376,9 +380,9 @@ class LeanWebSocket(asyncio.Protocol):
 
 
 def send_at_once(transport: asyncio.Transport) -> None:
-    """Sets TCP_NODELAY, which asyncio leaves off on listeners that it did not make itself.
+    """Sets TCP_NODELAY, which asyncio does not set on listeners that it did not create itself.
 
-    Without it a second small write waits until the first is acknowledged, which a peer may put off for 40 ms.
+    Without it a second small write waits until the first is acknowledged, which a peer may delay by 40 ms.
     """
     accepted = transport.get_extra_info("socket")
     if accepted is not None and accepted.family != socket.AF_UNIX:

@@ -1,7 +1,7 @@
-"""The opening handshake of a WebSocket, server side: RFC 6455 section 4.2. Pure.
+"""The server side of the WebSocket opening handshake: RFC 6455 section 4.2. Pure.
 
-Takes the request as one block of bytes, as uvicorn hands it over, and returns bytes to write. Paths, origins and tokens
-are left to the receiver factory.
+It parses the request as one block of bytes, as uvicorn passes it, and returns the bytes to write. The receiver
+factory checks paths, origins and tokens.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ SUBPROTOCOL: Final = "hub.v1.json"
 MESSAGE_SIZE_LIMIT_BYTES: Final = 1_048_576
 
 HANDSHAKE_SIZE_LIMIT_BYTES: Final = 131_072
-"""The largest first message. The largest `connection.reconnect` fits, written compactly: a token of 8,192, 200 cursors of
-320 bytes with the longest name, ID and epoch, 100 channels of 360. More would be held for strangers, for as long as a handshake
-may take."""
+"""Maximum bytes of the first message. The largest `connection.reconnect` fits: a token of 8,192, 200 cursors of 320 with the
+longest name, id and epoch, 100 channels of 360. With more, unauthenticated peers could occupy memory for as long as a
+handshake may take."""
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES: Final = 16
@@ -29,16 +29,16 @@ _EXTRA_HEADERS: Final[Mapping[int, bytes]] = {
     405: b"allow: GET\r\n",
     426: b"upgrade: websocket\r\nsec-websocket-version: 13\r\n",
 }
-"""Headers a status requires: RFC 9110 sections 15.5.6 and 15.5.22, RFC 6455 section 4.4."""
+"""Headers that a status requires: RFC 9110 sections 15.5.6 and 15.5.22, RFC 6455 section 4.4."""
 
 _REFUSAL_HEADERS: Final = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
 
 
 def read_upgrade(request: bytes, client: tuple[str, int] | None, subprotocols: tuple[str, ...]) -> Upgrade:
-    """Read and judge the request; the first of `subprotocols` that the client offers is chosen.
+    """Parses and checks the request; chooses the first of `subprotocols` that the client offers.
 
     Raises:
-        UpgradeRefused: not a WebSocket upgrade, another version than 13, or a key that is not 16 bytes in base64.
+        UpgradeRefused: not a WebSocket upgrade, a version other than 13, or a key that is not 16 bytes in base64.
     """
     request_line, _, block = request.partition(b"\r\n")
     method, target, _ = request_line.split(b" ", 2)
@@ -51,7 +51,7 @@ def read_upgrade(request: bytes, client: tuple[str, int] | None, subprotocols: t
 
 
 def accept_response(upgrade: Upgrade, *, extension: bytes | None = None) -> bytes:
-    """The 101 that opens the socket (section 4.2.2); `extension` is the one agreed on, with its parameters."""
+    """Returns the 101 that opens the socket (section 4.2.2); `extension` is the negotiated one with its parameters."""
     key = upgrade.headers[b"sec-websocket-key"]
     proof = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
     head = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: "
@@ -61,7 +61,7 @@ def accept_response(upgrade: Upgrade, *, extension: bytes | None = None) -> byte
 
 
 def refusal_response(refused: UpgradeRefused) -> bytes:
-    """A plain-text answer with the refusal's status, after which the connection is closed."""
+    """Returns a plain-text response with the refusal's status, after which the connection is closed."""
     body = refused.text.encode()
     phrase = HTTPStatus(refused.status).phrase.encode()
     status = b"HTTP/1.1 %d %b\r\n" % (refused.status, phrase) + _EXTRA_HEADERS.get(refused.status, b"")
@@ -83,16 +83,16 @@ def _judge(method: bytes, headers: Mapping[bytes, bytes]) -> None:
         raise UpgradeRefused(405, "a WebSocket is opened with GET")
     if b"websocket" not in _tokens(headers, b"upgrade") or b"upgrade" not in _tokens(headers, b"connection"):
         raise UpgradeRefused(426, "send Connection: Upgrade and Upgrade: websocket")
-    if b"," in headers.get(b"host", b","):  # repeated fields are joined by a comma
-        raise UpgradeRefused(400, "send one Host")
+    if b"," in headers.get(b"host", b","):  # repeated headers were joined by a comma
+        raise UpgradeRefused(400, "send exactly one Host header")
     if headers.get(b"sec-websocket-version") != b"13":
         raise UpgradeRefused(426, "send Sec-WebSocket-Version: 13")
     if not _is_key(headers.get(b"sec-websocket-key", b"")):
-        raise UpgradeRefused(400, "send one Sec-WebSocket-Key of 16 bytes in base64")
+        raise UpgradeRefused(400, "send one Sec-WebSocket-Key with 16 bytes in base64")
 
 
 def _tokens(headers: Mapping[bytes, bytes], name: bytes) -> list[bytes]:
-    """The members of a list header; lower case where the header's names are case-insensitive."""
+    """Returns the members of a list header, in lower case if they are case-insensitive."""
     value = headers.get(name, b"")
     return [token.strip() for token in (value if name == b"sec-websocket-protocol" else value.lower()).split(b",")]
 

@@ -13,13 +13,14 @@ from typing import Final
 
 from hub.errors import HubError
 from hub.node.fanout import Fanout, Sub
+from hub.node.pages import SharedPage, SharedPages
 from hub.node.turns import Turns
 from hub.ports import NodePort, Subscriber
 from hub.protocol.replies import Opening, StateAt, resumed, subscribed
 from hub.protocol.subscription import Phase
 from streams.channel import Channel
 from streams.cursor import Cursor, Gap, GapReason, Look, Position, judge
-from streams.envelope import Entry, unbroken, until_damage
+from streams.envelope import unbroken, until_damage
 from streams.errors import LogUnavailable, StreamsError
 from streams.redis.replay import PAGE_EVENTS
 
@@ -36,11 +37,15 @@ class Recovery:
         node: the node.
         channel_configured: called for a followed channel whose settings have, or may have, changed.
         turns: limits how many pages are read at a time.
+
+    Attributes:
+        pages: reads pages for subscriptions, and shares them.
     """
 
     def __init__(self, node: NodePort, channel_configured: Callable[[Channel], None], turns: Turns) -> None:
         self._node = node
         self._turns = turns
+        self.pages = SharedPages(node.log)
         self._channel_configured = channel_configured
         self._behind: dict[Subscriber, dict[Sub, None]] = {}
         self._tasks: dict[Subscriber, asyncio.Task[None]] = {}
@@ -111,12 +116,12 @@ class Recovery:
                 return
             seq = sub.seq
             async with self._turns:
-                page = await self._node.log.replay.page(fanout.channel, sub.after, PAGE_EVENTS)
+                page = await self.pages.read(fanout, sub.after)
                 is_sent = sub.phase is not Phase.CATCHING_UP or self.send_page(sub, page, seq)
             if not is_sent:
                 await self.tell_lost(sub)
 
-    def send_page(self, sub: Sub, page: list[Entry], after_seq: int) -> bool:
+    def send_page(self, sub: Sub, page: SharedPage, after_seq: int) -> bool:
         """Sends a page that was read after the subscription's position, whose seq then was `after_seq`.
 
         Returns False if the page does not continue from the position. Events that were sent meanwhile are
@@ -124,15 +129,19 @@ class Recovery:
         that lacked the position: another history.
         """
         connection, fanout = sub.connection, sub.fanout
-        if page and page[0].seq <= after_seq:
+        entries = page.entries
+        if entries and entries[0].seq <= after_seq:
             return False
-        new = [entry for entry in page if entry.seq > sub.seq]
+        new = [entry for entry in entries if entry.seq > sub.seq]
         if not new:
             return fanout.position.seq <= sub.seq and sub.phase is not Phase.REPLAYING
         new = unbroken(until_damage(new), sub.seq)
         if not new:
             return False  # the page begins with a hole, and so would the next one
-        connection.push(fanout.encode([entry.wire(fanout.wire) for entry in new], connection.encoding))
+        if len(new) == len(entries):
+            connection.push(page.frames(fanout, connection.encoding))
+        else:
+            connection.push(fanout.encode([entry.wire(fanout.wire) for entry in new], connection.encoding))
         self._node.metrics.events_out += len(new)
         sub.advance(new[-1].id.decode(), new[-1].seq)
         connection.flush()  # written now, so that the next page waits for the socket and not for the end of the loop iteration
@@ -169,6 +178,7 @@ class Recovery:
         Raises:
             LogUnavailable: Redis is unreachable again; the tail reports when it is back.
         """
+        self.pages.forget(fanout)
         position, moves = fanout.position, fanout.move_count
         look = await self._node.log.look(fanout.channel, position.id)
         if fanout.move_count != moves:
@@ -176,6 +186,7 @@ class Recovery:
         gap = await self._missing(fanout, position, look)
         if fanout.move_count != moves:
             return
+        self.pages.forget(fanout)  # those read meanwhile, perhaps from the server before
         if gap is None:
             fanout.go_on(look)
             for sub in [sub for sub in fanout.subscribers if sub.seq > fanout.position.seq]:
@@ -185,6 +196,7 @@ class Recovery:
         if fanout.move_count != moves:
             return
         fanout.move(look)
+        self.pages.forget(fanout)
         self._channel_configured(fanout.channel)
         for sub in list(fanout.subscribers):
             if sub.phase in _WITH_A_PLACE:

@@ -379,9 +379,9 @@ class Subscriptions:
             seq = sub.seq
             await self._node.delay(principal, "replay")
             async with self._turns:
-                page = await self._node.log.page(request.channel, sub.after, PAGE_EVENTS, head.id)
-                read_bytes = sum(len(entry.data) for entry in page)
-                self._node.charge(principal, "replay", max(len(page) / PAGE_EVENTS, read_bytes / PAGE_BYTES))
+                page = await self._recovery.pages.read(sub.fanout, sub.after, head.id)
+                pages_read = max(len(page.entries) / PAGE_EVENTS, page.size_bytes / PAGE_BYTES)
+                self._node.charge(principal, "replay", pages_read)
                 is_sent = sub.phase is not Phase.REPLAYING or self._recovery.send_page(sub, page, seq)
             if not is_sent:
                 await self._recovery.tell_lost(sub)

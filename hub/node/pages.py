@@ -1,0 +1,88 @@
+"""Pages of a channel's log, shared by the subscriptions of a node that continue from the same place.
+
+Clients that come back to one channel after an outage have mostly missed the same events. The page after their place is read,
+checked and encoded for the first of them, and the others are sent the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from hub.node.fanout import Fanout
+from streams.envelope import Entry
+from streams.redis.log import Log
+from streams.redis.replay import PAGE_EVENTS
+
+SHARED_S: Final = 0.5
+"""Seconds for which a page is shared after it was read."""
+SHARED_BYTES_MAX: Final = 8_388_608
+"""Maximum bytes of payloads in the shared pages of a node; a page that does not fit is not shared."""
+
+
+class SharedPage:
+    """Events that were read together, oldest first, and their frames once somebody needs them.
+
+    Attributes:
+        entries: the events.
+        size_bytes: bytes of their payloads.
+    """
+
+    __slots__ = ("_frames", "entries", "size_bytes")
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.entries = entries
+        self.size_bytes = sum(len(entry.data) for entry in entries)
+        self._frames: dict[int, bytes] = {}
+
+    def frames(self, fanout: Fanout, encoding: int) -> bytes:
+        """All events of the page as WebSocket frames for a client of this encoding."""
+        if (made := self._frames.get(encoding)) is None:
+            made = self._frames[encoding] = fanout.encode([entry.wire(fanout.wire) for entry in self.entries], encoding)
+        return made
+
+
+class SharedPages:
+    """Reads pages for the subscriptions of one node."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._shared: dict[Fanout, dict[tuple[str, str], SharedPage]] = {}
+        self._bytes = 0
+
+    async def read(self, fanout: Fanout, after: str, upto: str = "+") -> SharedPage:
+        """The events after `after` and up to `upto`: as many as one read gives. An empty page is the end.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        key = (after, upto)
+        if (page := self._shared.get(fanout, {}).get(key)) is not None:
+            return page
+        moves = fanout.move_count
+        page = SharedPage(await self._log.page(fanout.channel, after, PAGE_EVENTS, upto))
+        if (
+            page.entries
+            and len(fanout.subscribers) > 1
+            and fanout.move_count == moves
+            and self._bytes + page.size_bytes <= SHARED_BYTES_MAX
+            and key not in (shared := self._shared.setdefault(fanout, {}))
+        ):
+            shared[key] = page
+            self._bytes += page.size_bytes
+            asyncio.get_running_loop().call_later(SHARED_S, self._drop, fanout, key, page)
+        return page
+
+    def forget(self, fanout: Fanout) -> None:
+        """Share no page of this channel that was read until now: its log may not continue as it was read."""
+        for page in self._shared.pop(fanout, {}).values():
+            self._bytes -= page.size_bytes
+
+    def _drop(self, fanout: Fanout, key: tuple[str, str], page: SharedPage) -> None:
+        shared = self._shared.get(fanout)
+        if shared is None or shared.get(key) is not page:
+            return
+        del shared[key]
+        self._bytes -= page.size_bytes
+        if not shared:
+            del self._shared[fanout]

@@ -1,0 +1,81 @@
+"""Pages read once for all who continue from the same place, over real sockets and a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+
+import redis.asyncio
+
+from streams.channel import Channel, parse_channel
+from streams.envelope import Actor, Draft
+from support.nodes import Node, running_node, token
+from support.redis_server import RedisServer
+from support.socket_client import client
+from support.until import until
+
+ROOM = "conversation:1"
+CLIENTS = 60
+EVENTS = 200
+
+
+async def fill(node: Node, channel: Channel) -> list[str]:
+    """The IDs of the events written to the channel."""
+    drafts = [Draft(channel, "chat.message", b'{"text":"old"}', Actor("user", "a")) for _ in range(EVENTS)]
+    return [answer.id for answer in await asyncio.gather(*(node.hub.log.append(draft) for draft in drafts))]
+
+
+async def range_reads(server: RedisServer) -> int:
+    """XRANGE calls the server has seen."""
+    async with redis.asyncio.Redis.from_url(server.url) as calls:
+        found = (await calls.info("commandstats")).get("cmdstat_xrange", {"calls": 0})
+        return int(found["calls"])
+
+
+async def resume(node: Node, tenant: str, after: str) -> list[int]:
+    """The numbers of all events a client is sent that comes back with this cursor."""
+    async with client(node.ws_url, token("r", tenant), capabilities=["batch"]) as reader:
+        await reader.subscribe(ROOM, after=after, state=False)
+        await reader.expect("channel.resumed", channel=ROOM)
+        return [frame["seq"] for frame in reader.seen if "seq" in frame]
+
+
+async def test_equal_cursors_share_their_pages_and_each_gets_every_event(lone_redis: RedisServer, tenant: str) -> None:
+    """As many clients with different cursors need a read each, and those with the same hardly any."""
+    async with running_node(lone_redis.url) as node:
+        ids = await fill(node, parse_channel(tenant, ROOM))
+        begin = await range_reads(lone_redis)
+        different = await asyncio.gather(*(resume(node, tenant, ids[place]) for place in range(CLIENTS)))
+        between = await range_reads(lone_redis)
+        equal = await asyncio.gather(*(resume(node, tenant, ids[9]) for _ in range(CLIENTS)))
+        end = await range_reads(lone_redis)
+
+        assert different == [list(range(place + 2, EVENTS + 1)) for place in range(CLIENTS)]
+        assert equal == [list(range(11, EVENTS + 1))] * CLIENTS
+        assert end - between <= between - begin - CLIENTS / 2
+
+
+async def test_a_shared_page_is_let_go(redis_url: str, tenant: str) -> None:
+    """It is shared among several subscriptions, for a moment; and not after the log was found to have broken."""
+    channel = parse_channel(tenant, ROOM)
+    async with (
+        running_node(redis_url) as node,
+        client(node.ws_url, token("a", tenant)) as first,
+        client(node.ws_url, token("b", tenant)) as second,
+    ):
+        await fill(node, channel)
+        await first.subscribe(ROOM)
+        pages = node.hub.recovery.pages
+        fanout = node.hub.fanouts[channel]
+        assert await pages.read(fanout, "0") is not await pages.read(fanout, "0")
+
+        await second.subscribe(ROOM)
+        shared = await pages.read(fanout, "0")
+        assert await pages.read(fanout, "0") is shared
+
+        pages.forget(fanout)
+        again = await pages.read(fanout, "0")
+        assert again is not shared
+        assert again.entries == shared.entries
+
+        await until(lambda: not pages._shared)
+        assert pages._bytes == 0

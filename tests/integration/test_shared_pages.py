@@ -51,7 +51,7 @@ async def test_equal_cursors_share_their_pages_and_each_gets_every_event(lone_re
 
         assert different == [list(range(place + 2, EVENTS + 1)) for place in range(CLIENTS)]
         assert equal == [list(range(11, EVENTS + 1))] * CLIENTS
-        assert end - between <= between - begin - CLIENTS / 2
+        assert end - between <= (between - begin) / 4  # without sharing nine tenths
 
 
 async def test_a_shared_page_is_let_go(redis_url: str, tenant: str) -> None:

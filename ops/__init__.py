@@ -1,1 +1,1 @@
-"""The tools of an operator: the `hub` command line, benchmarks, the torture checker, decisions."""
+"""The tools of an operator: the `hub` command line, benchmarks, the torture checker, and the decision pages."""

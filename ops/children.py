@@ -1,6 +1,6 @@
-"""Python programs as children: they take no module from the current folder, and what they say on stderr is shown when they fail.
+"""Runs Python programs as child processes that import nothing from the current folder and whose stderr is shown when they fail.
 
-`NodeProcess` is `hub serve` as one.
+`NodeProcess` runs `hub serve` as such a child.
 """
 
 from __future__ import annotations
@@ -24,34 +24,35 @@ from streams.errors import StreamsError
 
 _LIBRARY: Final = str(Path(__file__).parents[1])
 _TOLD_BYTES: Final = 2_000
-"""So much of the end of a child's stderr is shown: a traceback's last frames."""
+"""Maximum number of bytes shown of the end of a child's stderr: enough for a traceback's last frames."""
 
 
 class ChildFailed(StreamsError):
-    """A child ended, or was not ready in time; the text holds the end of its stderr."""
+    """A child ended, or was not ready in time; the text has the end of its stderr."""
 
 
 def python(program: str, *arguments: str) -> list[str]:
-    """The command line that runs this text with our packages.
+    """The command line that runs a program text with our packages.
 
-    Python puts the current folder before everything else; a package there that is named like ours, or like Python's own,
-    would be imported in its place (-P leaves the folder out). Ours come last, for a checkout that is not installed.
+    Python would search the current folder first, so a package there with the name of one of ours, or of the standard library,
+    would be imported instead (-P excludes the folder). Our packages are added to the end of the path, for a checkout that is
+    not installed.
     """
     return [sys.executable, "-P", "-c", f"import sys; sys.path.append({_LIBRARY!r}); {program}", *arguments]
 
 
 def module(name: str, *arguments: str) -> list[str]:
-    """The command line of `python -m NAME`."""
+    """The command line for `python -m NAME`."""
     return python(f"import runpy; runpy.run_module({name!r}, run_name='__main__', alter_sys=True)", *arguments)
 
 
 def hub(*arguments: str) -> list[str]:
-    """The command line of `hub ARGUMENTS`."""
+    """The command line for `hub ARGUMENTS`."""
     return python("from ops.cli import main; main()", *arguments)
 
 
 class Child:
-    """A child whose stderr is kept until it is asked for; its stdout is thrown away."""
+    """A child process whose stderr is stored until it is needed; its stdout is discarded."""
 
     def __init__(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
         self._name = name
@@ -60,26 +61,26 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process ID."""
         return self._process.pid
 
     def refuse_if_ended(self) -> None:
-        """Checks that it runs.
+        """Check that the child is running.
 
         Raises:
-            ChildFailed: it ended.
+            ChildFailed: it has ended.
         """
         if (code := self._process.poll()) is not None:
             raise self.failure(f"ended with code {code}")
 
     def failure(self, what: str) -> ChildFailed:
-        """The error that says what became of it, and what it said last."""
+        """Build an error that says what happened to the child and shows the end of its stderr."""
         self._errors.seek(0)
         said = self._errors.read()[-_TOLD_BYTES:].decode(errors="replace").strip()
         return ChildFailed(f"{self._name} {what}: {said or 'it said nothing on stderr'}")
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the child with SIGKILL."""
         self._process.kill()
         self._process.wait()
         self._errors.close()
@@ -89,9 +90,9 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def end_with(parent_pid: int) -> Callable[[], None]:
-    """The first call of a child: asks Linux for SIGTERM when the *thread* that started it ends (prctl(2)).
+    """Make a function for the child to call first: it asks Linux for SIGTERM when the parent's starting thread ends (prctl(2)).
 
-    Made before a fork, so that after it nothing is loaded or allocated. Elsewhere than on Linux it does nothing.
+    It is made before the fork, so that nothing is loaded or allocated after it. On systems other than Linux it does nothing.
     """
     if not sys.platform.startswith("linux"):
         return lambda: None
@@ -99,7 +100,7 @@ def end_with(parent_pid: int) -> Callable[[], None]:
 
     def ask() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent_pid:  # it died before we asked
+        if os.getppid() != parent_pid:  # the parent died before the request was in force
             os._exit(1)
 
     return ask
@@ -109,10 +110,10 @@ READY_TIMEOUT_S: Final = 120.0
 
 
 class NodeProcess:
-    """`hub serve` as a child on a fixed port, to be killed and started again."""
+    """`hub serve` as a child on a fixed port, which can be killed and started again."""
 
     def __init__(self, redis_url: str, secret: str, **env: str) -> None:
-        self.port = free_port()  # no port of a connection of ours: clients go on trying while it is down
+        self.port = free_port()  # outside the range of client ports, because clients keep reconnecting while it is down
         self.environment = os.environ | {
             "REDIS_URL": redis_url,
             "HUB_JWT_SECRET": secret,
@@ -126,22 +127,22 @@ class NodeProcess:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The node's URL."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The process ID of the node."""
         if self._child is None:
             raise RuntimeError("the node is not running")
         return self._child.pid
 
     def start(self) -> None:
-        """Start it; it listens a moment later."""
+        """Start the node; it begins to listen a moment later."""
         self._child = Child("the node", hub("serve", "--host", "127.0.0.1", "--port", str(self.port)), self.environment)
 
     async def ready(self) -> None:
-        """Until it takes traffic.
+        """Wait until the node is ready.
 
         Raises:
             ChildFailed: it ended, or was not ready within 120 s.
@@ -163,7 +164,7 @@ class NodeProcess:
             return False
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the node with SIGKILL."""
         if self._child is not None:
             self._child.kill()
             self._child = None

@@ -1,6 +1,6 @@
-"""An example of every event type as it travels on the wire, made from its schema with values by field name. Pure.
+"""An example of every event type in wire form, generated from its schema with values chosen by field name. Pure.
 
-A new type has an example by itself. Only a payload whose fields depend on each other is written out here.
+A new type gets an example automatically. Only payloads whose fields depend on each other are written out here.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _VALUES: Final[Mapping[str, object]] = {
     "text": "hello", "title": "Alice mentioned you", "token": "eyJ…", "tool_call_id": "call_1", "total": 5,
     "unread": 2, "up_to": _EVENT_ID, "upload_id": _FILE, "url": "https://hub.example.org/files/…", "user": "alice",
     "verb": "closed", "version": 1, "versions": [1],
-}  # fmt: skip  # one field a line would be three pages
-"""Field name → value. A value that the field does not allow is passed over."""
+}  # fmt: skip  # with one field per line it would take three pages
+"""Example value by field name. A value that the field does not allow is skipped."""
 _MORE: Final[Mapping[str, Mapping[str, object]]] = {
     "channel.subscribed": {"gap": None, "recovered": True, "replay": 3},
     "channel.resumed": {"from_seq": 40, "to_seq": 42, "count": 3, "gap": None},
@@ -73,11 +73,11 @@ _MORE: Final[Mapping[str, Mapping[str, object]]] = {
     "channel.subscribe": {"channels": [{"channel": "conversation:42", "after": _EVENT_ID, "seq": 42}]},
     "connection.reconnect": {"cursors": {"conversation:42": {"after": _EVENT_ID, "seq": 42, "epoch": "5f1c2a9e"}}},
 }
-"""Event type → fields beside, or instead of, what is made from the schema."""
+"""Fields, by event type, that are added to the generated ones or replace them."""
 
 
 def example_of(row: EventType) -> dict[str, object]:
-    """One message of this type: as its sender writes it if clients may send it, else as they get it."""
+    """An example message of this type: as its sender writes it if clients may send it, otherwise as clients receive it."""
     message: dict[str, object] = {"type": row.name}
     is_event = row.lane is not Lane.CONNECTION and row.direction is Direction.OUT
     if is_event and row.is_stored:
@@ -101,7 +101,7 @@ _OF_AGENTS: Final = frozenset({"agent", "assistant", "tool"})
 
 @cache
 def published_schema(model: type[Payload]) -> Schema:
-    """The schema of a payload with that of `ChannelState` in its place, made once. It is read and not changed."""
+    """The schema of a payload, with that of `ChannelState` filled in. It is cached and must not be changed."""
     return schema_of(model, _state())
 
 
@@ -109,7 +109,7 @@ _state = cache(state_schema)
 
 
 def payload_of(row: EventType) -> dict[str, object]:
-    """A payload that the type's model takes."""
+    """An example payload that is valid for the type."""
     schema = published_schema(row.model)
     maker = _Maker(schema.get("$defs", {}))
     return {**maker.fields(schema), **_MORE.get(row.name, {})}
@@ -121,13 +121,13 @@ def _channel(row: EventType) -> str:
 
 
 class _Maker:
-    """Makes values within one root schema, whose `$defs` its references name."""
+    """Generates values within one root schema, to whose `$defs` references are resolved."""
 
     def __init__(self, definitions: Any) -> None:
         self._definitions = definitions
 
     def fields(self, schema: Node) -> dict[str, object]:
-        """The required fields; those of an object that requires none are left out."""
+        """Values for the required fields; objects without required fields are omitted."""
         fields = schema.get("properties", {})
         return {name: self._field(name, fields[name]) for name in schema.get("required", ())}
 
@@ -136,7 +136,7 @@ class _Maker:
         return value if value is not None and self._takes(schema, value) else self._value(schema)
 
     def _takes(self, schema: Node, value: object) -> bool:
-        """True if the kind of value fits; the models check the rest."""
+        """True if the value has the right JSON type; the models check the rest."""
         schema = self._first(schema)
         if "const" in schema or "enum" in schema:
             return value in schema.get("enum", [schema.get("const")])
@@ -144,7 +144,7 @@ class _Maker:
         return type(value) is kinds.get(schema.get("type", ""), type(value))
 
     def _first(self, schema: Node) -> Node:
-        """The schema itself, what it refers to, or its first alternative."""
+        """The schema itself, or the target of its reference, or its first alternative."""
         while "$ref" in schema or "anyOf" in schema or "oneOf" in schema:
             if "$ref" in schema:
                 schema = self._definitions[schema["$ref"].removeprefix("#/$defs/")]

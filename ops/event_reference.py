@@ -1,6 +1,6 @@
-"""The reference of event types, `docs/events.md`, as Markdown made from the catalogue. Pure but for its command line.
+"""Generates `docs/events.md`, the reference of event types, from the catalogue. Pure except for its command line.
 
-`python -m ops.event_reference > docs/events.md` writes it; a test compares the file with what this makes.
+`python -m ops.event_reference > docs/events.md` writes the file; a test compares it with the generated text.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _first_sentence(row: EventType) -> str:
 
 
 def _facts(row: EventType) -> Iterator[tuple[str, str]]:
-    """Name and value of what the catalogue declares, as far as it applies."""
+    """Names and values of the declared properties that apply to the type."""
     yield "direction", _DIRECTIONS[row.direction]
     yield "lane", {Lane.EVENTS: "events", Lane.LIVE: "live", Lane.CONNECTION: "connection"}[row.lane]
     if row.kinds:
@@ -107,7 +107,7 @@ def _reply(row: EventType) -> str:
 
 
 def _payload(title: str, model: type[Payload]) -> list[str]:
-    """A table of the payload's fields, and one for each object within it."""
+    """A table of the payload's fields, and one for each object inside it."""
     schema = published_schema(model)
     if not schema.get("properties"):
         return [f"The {title} is empty.\n"]
@@ -119,7 +119,7 @@ def _payload(title: str, model: type[Payload]) -> list[str]:
 
 
 def _in_use(schema: Schema) -> list[str]:
-    """The names of the inner objects, in the order in which the fields come to them."""
+    """The names of the nested objects, in the order of the fields that use them."""
     found: list[str] = []
     definitions: Any = schema.get("$defs", {})
 
@@ -151,7 +151,7 @@ def _table(title: str, schema: Node) -> list[str]:
 
 
 def _kind(field: Node) -> str:
-    """A field's kind in words."""
+    """The kind of a field as text."""
     if (known := _ALIASES.get(_shape(field))) is not None:
         return known
     if "$ref" in field:
@@ -211,20 +211,20 @@ _KINDS: Final[Mapping[str, Callable[[Node], str]]] = {
 
 
 def _shape(field: Node) -> str:
-    """A field's constraints without its words, to be looked up."""
+    """The constraints of a field without descriptions, for look-ups in `_ALIASES`."""
     words = {"examples", "description", "default", "title"}
     return json.dumps({key: value for key, value in field.items() if key not in words}, sort_keys=True)
 
 
 def _spoken(name: str) -> str:
-    """Turns `ModelSettings` into *model settings*."""
+    """Turn `ModelSettings` into *model settings*."""
     return "*" + "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip() + "*"
 
 
 _ALIASES: Final[Mapping[str, str]] = {
     _shape(TypeAdapter(getattr(values, alias)).json_schema()): spoken for alias, spoken in _NAMED.items()
 }
-"""The constraints of a value that has a name → that name."""
+"""Names of value types by their constraints."""
 
 
 if __name__ == "__main__":

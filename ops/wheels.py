@@ -1,8 +1,8 @@
-"""Proves that installing the hub needs no compiler: on each platform there is a wheel of everything it needs.
+"""Checks that installing the hub needs no compiler: for each platform there are wheels of all its dependencies.
 
-Run `make wheels` (it asks PyPI, for some minutes): pip resolves `server` and `embedded` for each platform and Python from wheels
-alone, and downloads nothing that it need not. Conditions of our own requirements count for the platform that is asked about, those
-of *their* requirements, by a limit of pip's, for this machine.
+Run `make wheels` (it queries PyPI for some minutes): pip resolves the extras `server` and `embedded` for each platform and
+Python version from wheels alone, and downloads only what that requires. Environment markers of our own requirements are
+evaluated for the target platform; because of a limitation of pip, those of the dependencies are evaluated for this machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
 _GLIBCS: Final = ("2_28", "2_27", "2_26", "2_24", "2_17", "2_12", "2_5")
-"""A wheel for an older glibc serves a newer one; pip has to be told each."""
+"""The glibc versions of wheel tags, newest first. A wheel for an older glibc runs on a newer one, but pip must be given each."""
 
 
 def _linux(machine: str) -> tuple[str, ...]:
@@ -32,11 +32,11 @@ PLATFORMS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "manylinux_2_28_aarch64": ("linux", "aarch64", _linux("aarch64")),
     "macosx_11_0_arm64": ("darwin", "arm64", ("macosx_11_0_arm64",)),
 }
-"""Name → `sys_platform`, `platform_machine`, and the platforms whose wheels run there."""
+"""By platform: `sys_platform`, `platform_machine`, and the platform tags of wheels that run there."""
 
 
 def requirements(platform: str, python: str) -> list[str]:
-    """The requirements of a hub with its own server on this platform, without their conditions."""
+    """The requirements of a hub with an embedded server on this platform, without their markers."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     system, machine, _ = PLATFORMS[platform]
@@ -52,7 +52,7 @@ def requirements(platform: str, python: str) -> list[str]:
 
 
 def resolve(platform: str, python: str) -> tuple[int, str]:
-    """The number of wheels that are needed there; 0 and pip's error if one is missing."""
+    """The number of wheels needed; 0 and pip's error if one is missing."""
     named = [f"--platform={name}" for name in PLATFORMS[platform][2]]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
@@ -63,14 +63,14 @@ def resolve(platform: str, python: str) -> tuple[int, str]:
                 *(*named, f"--target={folder}", f"--report={report}", *requirements(platform, python)),
             ],
             capture_output=True, text=True, check=False,
-        )  # fmt: skip # the command, a line a subject
+        )  # fmt: skip # the command line, one subject per line
         if asked.returncode:
             return 0, asked.stderr.strip().splitlines()[-1]
         return len(json.loads(report.read_text())["install"]), ""
 
 
 def main() -> int:
-    """Ask for each platform and Python; 1 if a wheel is missing."""
+    """Check each platform and Python version; returns 1 if a wheel is missing."""
     missing = 0
     for platform in PLATFORMS:
         for python in PYTHONS:

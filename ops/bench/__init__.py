@@ -1,1 +1,1 @@
-"""Benchmarks: ratios measured in one run, figures reported with the machine they came from."""
+"""Benchmarks: each reports its figures, and ratios measured within one run, together with the machine."""

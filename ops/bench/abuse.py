@@ -1,12 +1,12 @@
-"""One abusive user beside many polite ones, on one node: `python -m ops.bench.abuse [--polite 500] [--windows 20] [--seconds 4]`.
+"""Measures how one abusive user affects 500 polite ones on a node: `python -m ops.bench.abuse [--polite 500] [--windows 20]`.
 
-The polite users send a message every second and wait for the reply, without a pause between windows. Calm and attacked windows
-alternate; in the attacked ones a separate process sends as one user at 50 times the limit, ignores all advice and reconnects
-whenever it is closed. Other load on the machine falls on both kinds alike. Reported are the p99 over all replies of each kind,
-the median of the windows' p99, and their ratio with a bootstrap interval over windows.
+The polite users each send a message every second and wait for the reply, throughout the run. Calm and attacked time windows
+alternate. In an attacked window a separate process sends as one user at 50 times the limit, ignores retry advice and reconnects
+whenever it is closed. Other load on the machine affects both kinds of window alike. The report has, for each kind, the p99 of
+all replies and the median of the windows' p99, and the ratios between the kinds with bootstrap intervals.
 
-The attacker runs as `python -m ops.bench.abuse --attack URL`: stdin has its token, then `go` and `stop` lines; at its end it
-prints its counts as JSON.
+The attacker runs as `python -m ops.bench.abuse --attack URL`. It reads its token and then lines with `go` or `stop` from stdin;
+at the end of the input it prints its counts as JSON.
 """
 
 from __future__ import annotations
@@ -41,35 +41,39 @@ from ops.embedded_redis.server import EmbeddedRedis
 SAY_EVERY_S: Final = 1.0
 WARM_UP_S: Final = 5.0
 NODES_CORE: Final = frozenset({0})
-"""The node has this core to itself; Redis, the polite users and the attacker share the others: only the node is contended."""
+"""The CPU core reserved for the node; Redis, the polite users and the attacker share the others, so that only the node is
+contended.
+"""
 TIMES_THE_LIMIT: Final = 50
-"""The attacker sends this many times what the limit of chat allows."""
+"""Ratio of the attacker's message rate to the chat rate limit."""
 TICK_S: Final = 0.01
 SETTLE_S: Final = 0.5
-"""Replies this soon after a switch count for neither side: the last of an attack is still being refused."""
+"""Replies this soon after a switch between calm and attack are not counted, because the last attack messages are still being
+refused.
+"""
 
 
 def token(secret: str, user: str) -> str:
-    """A token that may write in conversations."""
+    """Sign a token that may write in conversations."""
     return sign(secret, user, "bench", {"conversation:*": ["read", "write"]}, 86_400, time.time())
 
 
 @dataclass(slots=True)
 class Node:
-    """A node with the default limits, in a process of its own."""
+    """A node with the default limits, in a separate process."""
 
     url: str
     pid: int
 
     def cpu_s(self) -> float:
-        """The processor time it has used (proc(5), stat)."""
+        """The CPU time that the process has used (proc(5), stat)."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.asynccontextmanager
 async def node(secret: str) -> AsyncIterator[Node]:
-    """Starts a node and its Redis; stops both at the end."""
+    """Start a node with its own Redis, and stop both at the end of the block."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         redis = EmbeddedRedis(Path(folder), unix_socket=Path(folder) / "s")
@@ -99,7 +103,7 @@ async def _until_up(url: str, text: str) -> None:
 
 
 async def polite(url: str, secret: str, number: int, all_in: asyncio.Barrier, found: Windows) -> None:
-    """Sends a message about once a second and waits for each reply, until cancelled."""
+    """Send a message about once a second and wait for each reply, until cancelled."""
     async with await opened(url, token(secret, f"p{number}")) as socket:
         await all_in.wait()
         await asyncio.sleep(secrets.randbelow(1_000) / 1_000 * SAY_EVERY_S)
@@ -117,14 +121,14 @@ async def polite(url: str, secret: str, number: int, all_in: asyncio.Barrier, fo
 
 @dataclass(slots=True)
 class Attack:
-    """The attacker's process: begins and pauses on command; returns its counts at its end."""
+    """The attacker's process: starts and pauses on command, and returns its counts at the end."""
 
     process: Process
     counts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     async def start(cls, url: str, text: str) -> Attack:
-        """Starts it, paused."""
+        """Start the process, paused."""
         command = module("ops.bench.abuse", "--attack", url)
         process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         attack = cls(process)
@@ -132,21 +136,21 @@ class Attack:
         return attack
 
     async def command(self, line: str) -> None:
-        """Sends `go` or `stop`."""
+        """Send the command `go` or `stop`."""
         if self.process.stdin is not None:
             self.process.stdin.write(line.encode() + b"\n")
             await self.process.stdin.drain()
 
     async def end(self) -> None:
-        """Ends it, and reads its counts."""
+        """End the process and read its counts."""
         if self.process.stdin is not None:
-            self.process.stdin.close()  # communicate() leaves it open when it has nothing to say
+            self.process.stdin.close()  # communicate() leaves stdin open if it has no input
         out, _ = await self.process.communicate()
         self.counts = Counter(json.loads(out or b"{}"))
 
 
 async def alternate(hub: Node, attack: Attack, found: Windows, count: int, seconds: float) -> None:
-    """Measures `count` calm and `count` attacked windows in turns."""
+    """Measure `count` calm and `count` attacked windows, alternating."""
     await asyncio.sleep(WARM_UP_S)
     for number in range(2 * count):
         is_attacked = number % 2 == 1
@@ -161,7 +165,7 @@ async def alternate(hub: Node, attack: Attack, found: Windows, count: int, secon
 
 
 async def run(polite_count: int, count: int, seconds: float) -> None:
-    """Connects everybody, measures window after window, prints the figures."""
+    """Connect all users, measure the windows, and print the figures."""
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"load {', '.join(f'{load:.2f}' for load in os.getloadavg())} before",
@@ -188,10 +192,10 @@ async def run(polite_count: int, count: int, seconds: float) -> None:
 
 
 async def opened(url: str, token: str) -> ClientConnection:
-    """An authenticated socket.
+    """Open an authenticated socket.
 
     Raises:
-        ConnectionClosed, OSError: it was refused.
+        ConnectionClosed, OSError: the connection was refused.
     """
     found = await connect(url, compression=None)
     payload = {"token": token, "versions": [1]}
@@ -202,7 +206,7 @@ async def opened(url: str, token: str) -> ClientConnection:
 
 
 class Attacker:
-    """One user who ignores every reply."""
+    """A user that ignores every reply."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url, self._token = url, token
@@ -211,7 +215,7 @@ class Attacker:
         self.is_over = False
 
     async def run(self) -> None:
-        """Attacks while it is told to, until it is over."""
+        """Attack while `go` is in force, until the input ends."""
         while not self.is_over:
             await self.is_attacking.wait()
             try:
@@ -247,7 +251,7 @@ class Attacker:
 
 
 async def attack_from(url: str) -> None:
-    """Follows the commands on stdin until it ends."""
+    """Attack as commanded on stdin, until the input ends."""
     os.nice(
         5
     )  # it stands for another machine: it must not take the processor from the polite users, whose clock runs here
@@ -268,14 +272,16 @@ async def attack_from(url: str) -> None:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--polite", type=int, default=500, help="users who wait for each reply (default: %(default)s)")
     parser.add_argument(
-        "--windows", type=int, default=20, help="calm windows, and as many attacked ones (default: %(default)s)"
+        "--polite", type=int, default=500, help="number of polite users, who wait for each reply (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--windows", type=int, default=20, help="number of calm windows, and of attacked ones (default: %(default)s)"
     )
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each window (default: %(default)s)")
-    parser.add_argument("--attack", metavar="URL", help="be the attacker: commands come on stdin")
+    parser.add_argument("--attack", metavar="URL", help="internal: run as the attacker, with commands on stdin")
     given = parser.parse_args()
     if given.attack:
         asyncio.run(attack_from(given.attack))

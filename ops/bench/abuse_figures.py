@@ -1,7 +1,8 @@
-"""Figures of calm and attacked windows, with bootstrap intervals of their ratios. Pure, but for the random draws.
+"""Figures of calm and attacked windows, with bootstrap intervals of their ratios. Pure except for random sampling.
 
-A ratio of two 99th percentiles is noise until it has an interval: windows are drawn with replacement, calm and attacked apart, and
-the ratio is taken of each draw. Windows are drawn, not replies: replies of one moment share its disturbance.
+The ratio of two 99th percentiles means little without an interval. So calm and attacked windows are resampled separately with
+replacement, and the ratio is computed for each sample. Windows are resampled, not replies, because replies close in time share
+the same disturbances.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _SEED: Final = 1
 
 
 def p99(values: list[float]) -> float:
-    """The 99th percentile, between two values in proportion; 0 of none."""
+    """The 99th percentile, interpolated linearly; 0 for an empty list."""
     ranked = sorted(values) or [0.0]
     below, share = divmod((len(ranked) - 1) * 99, 100)
     above = min(below + 1, len(ranked) - 1)
@@ -26,7 +27,7 @@ def p99(values: list[float]) -> float:
 
 @dataclass(slots=True)
 class Window:
-    """One window: the times of the requests sent within it, in ms, and the load of the node (1.0: one core)."""
+    """One window: the reply times in milliseconds of the requests sent in it, and the node's load (1.0 is one core)."""
 
     is_attacked: bool
     from_s: float
@@ -35,38 +36,41 @@ class Window:
 
 
 class Windows:
-    """All windows of one run. A reply belongs to the window in which its request was sent; between windows it counts for none."""
+    """All windows of a run.
+
+    A reply belongs to the window in which its request was sent; requests sent between windows are not counted.
+    """
 
     def __init__(self) -> None:
         self._all: list[Window] = []
         self._current: Window | None = None
 
     def open(self, is_attacked: bool, at_s: float) -> None:
-        """Begins a window."""
+        """Start a window."""
         self._current = Window(is_attacked, at_s)
         self._all.append(self._current)
 
     def close(self, busy: float) -> None:
-        """Ends the window."""
+        """End the window."""
         if self._current is not None:
             self._current.busy = busy
-            self._current.took_ms.sort()  # once here, so that each draw of the bootstrap merges what is sorted
+            self._current.took_ms.sort()  # sorted once, so that each bootstrap sample merges sorted lists
         self._current = None
 
     def add(self, sent_at_s: float, took_ms: float) -> None:
-        """Counts a reply."""
+        """Record a reply."""
         if self._current is not None and sent_at_s >= self._current.from_s:
             self._current.took_ms.append(took_ms)
 
     def last_line(self) -> str:
-        """The window that was closed last, as a line."""
+        """The most recently closed window, as a line of text."""
         w = self._all[-1]
         p50 = statistics.median(w.took_ms or [0.0])
         kind = "attacked" if w.is_attacked else "calm    "
         return f"{kind} {len(w.took_ms):6} replies, p50 {p50:6.2f} ms, p99 {p99(w.took_ms):7.2f} ms, node {w.busy:4.0%} busy"
 
     def summary(self) -> list[str]:
-        """The figures of the run: each kind, then the two ratios with the middle 95 % of their draws."""
+        """The figures of the run: one line per kind, then the two ratios with the middle 95 % of their samples."""
         calm, attacked = self._kind(is_attacked=False), self._kind(is_attacked=True)
         lines = [_about("calm    ", calm), _about("attacked", attacked)]
         for name, figure in (("median of the windows' p99", median_p99), ("p99 of all replies", pooled_p99)):
@@ -82,19 +86,19 @@ class Windows:
 
 
 def median_p99(windows: list[Window]) -> float:
-    """The median of the windows' own p99: one disturbed window does not move it."""
+    """The median of the windows' own p99; a single disturbed window does not change it much."""
     return statistics.median(p99(window.took_ms) for window in windows)
 
 
 def pooled_p99(windows: list[Window]) -> float:
-    """The p99 of all replies together: one disturbed window can make it."""
+    """The p99 of all replies together; a single disturbed window can dominate it."""
     return p99([took_ms for window in windows for took_ms in window.took_ms])
 
 
 def interval(
     calm: list[Window], attacked: list[Window], figure: Callable[[list[Window]], float]
 ) -> tuple[float, float]:
-    """The middle 95 % of the ratio over draws of windows."""
+    """The middle 95 % of the ratio over resampled windows."""
     chance = random.Random(_SEED)
     ratios = sorted(
         figure(chance.choices(attacked, k=len(attacked))) / figure(chance.choices(calm, k=len(calm)))

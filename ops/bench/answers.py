@@ -1,8 +1,8 @@
 """Latency and cost of streamed answers: `python -m ops.bench.answers --help`.
 
-A Redis, one node and one worker of their own; a socket and a conversation for each answer. The agent says its first word at
-once, and that word is the time (CLOCK_MONOTONIC, the same for every process of a machine), so the hub's share can be separated from
-the agent's. Received bytes are only kept while it runs; they are parsed and checked afterwards.
+Starts a Redis, a node and a worker, and opens a socket and a conversation for each answer. The agent's first word, sent at
+once, is the current time (CLOCK_MONOTONIC, which all processes of a machine share), so the hub's share of the latency can be
+separated from the agent's. While an answer runs, received bytes are only stored; they are parsed and checked afterwards.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _EIGHT_BYTES: Final = 127
 
 
 async def agent(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, None]:  # noqa: ARG001 - what an agent takes
-    """Streams the time, then word after word: the question holds their number and the milliseconds between them."""
+    """Streams the current time, then word after word; the question contains their number and the interval in milliseconds."""
     count, pace_ms = (int(word) for word in given.text.split())
     yield f"{time.monotonic_ns()} "
     for number in range(1, count):
@@ -48,7 +48,7 @@ async def agent(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, None]: 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The load: `answers` of `words` each, a word every `pace_ms`, begun evenly over `ramp_s` seconds."""
+    """The load: `answers` of `words` each, one word every `pace_ms` milliseconds, started evenly over `ramp_s` seconds."""
 
     answers: int
     words: int
@@ -57,10 +57,10 @@ class Load:
 
 
 class Received:
-    """A socket's bytes from the moment it is listened to.
+    """The bytes that a socket receives, with their times.
 
     Attributes:
-        over: set when an `agent.complete` has arrived.
+        over: set once an `agent.complete` has arrived.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Received:
         self.over = asyncio.Event()
 
     def take(self, _socket: LoadSocket, data: bytes) -> None:
-        """Keeps a piece; it may begin or end within a frame."""
+        """Store a piece of data; it may begin or end within a frame."""
         self._pieces.append(data)
         self._ends.append((self._ends[-1] if self._ends else 0) + len(data))
         self._times_s.append(time.monotonic())
@@ -80,15 +80,15 @@ class Received:
         self._last = data[-len(_DONE) :]
 
     def deltas(self) -> list[tuple[float, dict[str, Any]]]:
-        """The deltas of the answer with the time at which each was complete (CLOCK_MONOTONIC, seconds)."""
+        """The answer's deltas, each with the time at which it was complete (CLOCK_MONOTONIC, seconds)."""
         return [(at_s, f["payload"]) for at_s, f in self._frames() if f["type"] == "assistant.message.delta"]
 
     def ended_text(self) -> str:
-        """The texts of the ended messages."""
+        """The concatenated texts of the ended messages."""
         return "".join(f["payload"]["text"] for _, f in self._frames() if f["type"] == "assistant.message.end")
 
     def _frames(self) -> Iterator[tuple[float, dict[str, Any]]]:
-        """Text frames of a server: never masked, and not in parts (RFC 6455, 5.2)."""
+        """Parse the server's text frames, which are never masked or fragmented (RFC 6455, 5.2)."""
         data, at = b"".join(self._pieces), 0
         while at < len(data):
             size, start = data[at + 1], at + 2
@@ -102,7 +102,7 @@ class Received:
 
 @dataclass(slots=True)
 class TimedAnswer:
-    """One answer: the time of its question, and the bytes its socket received."""
+    """One answer: the time of its question, and the bytes that its socket received."""
 
     channel: str
     received: Received
@@ -110,14 +110,14 @@ class TimedAnswer:
 
 
 class AnswerBench:
-    """One run over processes that are up."""
+    """One run of the benchmark, over processes that are already running."""
 
     def __init__(self, log: Log, node: NodeProcess, worker_pid: int, redis_pid: int, token: str, load: Load) -> None:
         self._log, self._node, self._token, self._load = log, node, token, load
         self._pids = {"node": node.pid, "worker": worker_pid, "redis": redis_pid}
 
     async def run(self) -> dict[str, object]:
-        """Warms up with one answer, then measures all of them."""
+        """Warm up with one answer, then measure all of them."""
         await self._answers("warm", Load(1, 3, 1, 0))
         before, cpu_s, began_s = await self._added(), self._cpu_s(), time.perf_counter()
         answers = await self._answers("a", self._load)
@@ -130,7 +130,7 @@ class AnswerBench:
         return figures
 
     async def _answers(self, name: str, load: Load) -> list[TimedAnswer]:
-        """Asks for all, and waits until each has ended."""
+        """Ask all questions, and wait until every answer has ended."""
         channels = [f"conversation:{name}{number}" for number in range(load.answers)]
         sockets = await connect_many(self._node.port, self._token, [[channel] for channel in channels])
         answers = [TimedAnswer(channel, Received()) for channel in channels]
@@ -172,7 +172,7 @@ class AnswerBench:
         }
 
     async def _lanes(self, answers: Sequence[TimedAnswer]) -> dict[str, object]:
-        """Entries in the two lanes of the channels afterwards."""
+        """Number of entries in the two lanes of the channels afterwards."""
         events = live = 0
         for answer in answers:
             channel = parse_channel(TENANT, answer.channel)
@@ -181,7 +181,7 @@ class AnswerBench:
         return {"events_per_answer": events / len(answers), "live_entries_kept_per_answer": live / len(answers)}
 
     async def _added(self) -> int:
-        """Stream entries so far: events, deltas, bells and work together."""
+        """Number of stream entries added so far: events, deltas, bells and work together."""
         return (await count_commands(self._log.servers.by_partition[0].calls))["xadd"]
 
     def _cpu_s(self) -> dict[str, float]:
@@ -189,7 +189,7 @@ class AnswerBench:
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, 99th percentile and the largest."""
+    """Median, 99th percentile and maximum."""
     found = sorted(values)
     return {
         "p50": round(found[len(found) // 2], 1),
@@ -199,7 +199,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 async def measure(load: Load) -> dict[str, object]:
-    """Start everything, measure, end everything."""
+    """Start all processes, measure, and stop them."""
     secret = secrets.token_hex(24)
     token = sign(secret, "bench", TENANT, {"*": ["*"]}, 86_400, time.time())
     facts: dict[str, object] = {"commit": commit(), "machine": machine(), "load_average": os.getloadavg()[0]}
@@ -232,7 +232,7 @@ def _until_up(worker: subprocess.Popen[bytes]) -> None:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m ops.bench.answers",
         description="Measure streamed answers: one Redis, one node, one worker, started for this and ended afterwards. "
@@ -250,14 +250,14 @@ def arguments() -> argparse.ArgumentParser:
         type=float,
         default=4.0,
         metavar="SECONDS",
-        help="over which the questions are asked; less than an answer lasts, or they are never all at once "
+        help="over which the questions are spread; should be less than an answer lasts, so that all overlap "
         "(default: %(default)s)",
     )
     return parser
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     options: Any = arguments().parse_args(given)
     load = Load(options.answers, options.words, options.pace_ms, options.ramp)
     print(json.dumps(asyncio.run(measure(load)), indent=2))

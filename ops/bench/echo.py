@@ -1,6 +1,6 @@
-"""An echo server over the hub's own WebSocket protocol class: `python -m ops.bench.echo --port 9001`.
+"""An echo server on the hub's own WebSocket protocol class: `python -m ops.bench.echo --port 9001`.
 
-For conformance suites and for measuring the wire alone; there is no hub behind it.
+It is for conformance suites and for measuring the WebSocket layer alone, without a hub.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from hub.ports import SocketTransport, Upgrade
 
 MESSAGE_SIZE_LIMIT_BYTES: Final = 67_108_864
-"""64 MiB: four times the largest message the conformance suites send."""
+"""64 MiB: four times the largest message that the conformance suites send."""
 
 
 class Echo:
-    """Sends every message back, and stops reading from a peer that does not read."""
+    """Sends every message back, and stops reading from a client that does not read."""
 
     __slots__ = ("_transport",)
 
     def opened(self, transport: SocketTransport, upgrade: Upgrade) -> None:  # noqa: ARG002 (every path echoes)
-        """Keep the socket."""
+        """Store the socket."""
         self._transport = transport
 
     def text(self, data: bytes) -> None:
@@ -41,17 +41,17 @@ class Echo:
         self._transport.write(encode_binary(data))
 
     def heard(self) -> None:
-        """Does nothing: no timeout depends on it."""
+        """Does nothing, because no timeout depends on received data."""
 
     def writable(self, is_writable: bool) -> None:
-        """Let a peer send no faster than it reads."""
+        """Stop reading while the client does not read."""
         if is_writable:
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
 
     def draining(self) -> None:
-        """Closes the socket when the server stops."""
+        """Close the socket when the server stops."""
         self._transport.close(1012, "restart")
 
     def closed(self, code: int) -> None:
@@ -61,7 +61,7 @@ class Echo:
 def echo_protocol(
     message_size_limit_bytes: int = MESSAGE_SIZE_LIMIT_BYTES, *, is_deflate_accepted: bool = False
 ) -> type:
-    """The protocol class that echoes; it chooses no subprotocol."""
+    """Make the protocol class that echoes messages; it selects no subprotocol."""
     return lean_protocol(
         WireSettings(
             lambda _upgrade: Echo(),
@@ -77,7 +77,7 @@ async def not_found(
     receive: Callable[[], Awaitable[MutableMapping[str, object]]],  # noqa: ARG001 (ASGI's shape)
     send: Callable[[MutableMapping[str, object]], Awaitable[None]],
 ) -> None:
-    """Answers plain HTTP with one sentence about the server."""
+    """Answer plain HTTP requests with a sentence about the server."""
     if scope["type"] != "http":
         return
     body = b"This server echoes WebSocket messages; connect with ws://.\n"
@@ -87,7 +87,7 @@ async def not_found(
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m ops.bench.echo",
         description="Echo text and binary WebSocket messages over the hub's own protocol class (no Redis, no tokens).",

@@ -1,7 +1,8 @@
-"""Speed of folding state: `python -m ops.bench.fold [--data FOLDER]`. No Redis; one core's processor time.
+"""Speed of folding state: `python -m ops.bench.fold [--data FOLDER]`. Uses no Redis; measures CPU time of one core.
 
-With a folder of IRC logs, their messages, joins and leaves are folded, a channel a file, as `hub import irc` stores them;
-each channel is also taken through snapshots, and must end with equal bytes. Without one, generated events of each kind.
+With a folder of IRC logs, each file is folded as a channel: its messages, joins and leaves, in the form that `hub import irc`
+stores. Each channel is also folded with snapshots in between, which must give equal bytes. Without a folder, generated events
+of each kind of channel are folded.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from streams.redis.append import actor_json, meta_json
 
 START_MS: Final = 1_795_367_479_000
 SNAPSHOT_EVERY: Final = 1_000
-"""Events between snapshots when a channel is folded as a node does it."""
+"""Number of events between snapshots, as on a node."""
 _ALICE: Final = Actor("user", "alice", "c-1")
 _DEMO: Final = Actor("agent", "demo")
 
 
 class ChannelLog(NamedTuple):
-    """One channel's events, as they are read from its stream."""
+    """The events of one channel, as read from its stream."""
 
     channel: Channel
     entries: list[Entry]
 
 
 def stored(channel: Channel, events: Iterable[Draft]) -> ChannelLog:
-    """Drafts as the log would give them back, half a second apart."""
+    """Convert drafts to the entries that the log would return, half a second apart."""
     entries = []
     for seq, draft in enumerate(events, 1):
         event_id, actor, meta = b"%d-0" % (START_MS + seq * 500), actor_json(draft.actor), meta_json(draft)
@@ -46,7 +47,7 @@ def stored(channel: Channel, events: Iterable[Draft]) -> ChannelLog:
 
 
 def irc_logs(folder: Path) -> list[ChannelLog]:
-    """Each file of the folder as a conversation."""
+    """Read each file of the folder as a conversation."""
     logs = []
     for file in sorted(folder.glob("*.txt")):
         text = file.read_text(encoding="utf-8", errors="replace")
@@ -61,13 +62,13 @@ def _draft(channel: Channel, event_type: str, actor: Actor, **payload: object) -
 
 
 def chat(channel: Channel) -> Iterator[Draft]:
-    """People writing."""
+    """Generate messages of people."""
     while True:
         yield _draft(channel, "chat.message", _ALICE, text="one last problem with my laptop: it does not see the card")
 
 
 def answers(channel: Channel) -> Iterator[Draft]:
-    """Questions answered by an agent that uses a tool: eight events each."""
+    """Generate questions answered by an agent that uses a tool: eight events each."""
     number = 0
     while True:
         run = {"run_id": f"r{number}"}
@@ -98,7 +99,7 @@ def answers(channel: Channel) -> Iterator[Draft]:
 
 
 def notices(channel: Channel) -> Iterator[Draft]:
-    """A person's inbox, read from time to time."""
+    """Generate notifications in a person's inbox, which are read from time to time."""
     while True:
         for _ in range(20):
             yield _draft(channel, "team.notification", _ALICE, kind="mention", title="bob mentioned you", link="/x")
@@ -106,7 +107,7 @@ def notices(channel: Channel) -> Iterator[Draft]:
 
 
 def patches(channel: Channel) -> Iterator[Draft]:
-    """A document of a hundred lines, edited line by line."""
+    """Generate changes of a document of a hundred lines, edited line by line."""
     yield _draft(
         channel, "document.update", _ALICE, base_version=0, patch=[{"op": "add", "path": "/lines", "value": [""] * 100}]
     )
@@ -126,7 +127,7 @@ GENERATED: Final[dict[str, tuple[Kind, Callable[[Channel], Iterator[Draft]]]]] =
 
 
 def rebuild(logs: list[ChannelLog]) -> list[ChannelState]:
-    """Every channel folded from zero."""
+    """Fold every channel from the beginning."""
     states = []
     for log in logs:
         state = ChannelState.begin(log.channel)
@@ -137,7 +138,7 @@ def rebuild(logs: list[ChannelLog]) -> list[ChannelState]:
 
 
 def through_snapshots(log: ChannelLog) -> ChannelState:
-    """The channel folded as nodes come and go: a snapshot, another process, the next stretch."""
+    """Fold the channel with a snapshot and a restore after every stretch of events, as when nodes restart."""
     state = ChannelState.begin(log.channel)
     for number, entry in enumerate(log.entries):
         if number % SNAPSHOT_EVERY == 0:
@@ -147,7 +148,7 @@ def through_snapshots(log: ChannelLog) -> ChannelState:
 
 
 def measure(name: str, logs: list[ChannelLog], rounds: int) -> None:
-    """Fold the logs `rounds` times; print the median rate, and the cost of showing and keeping the largest state."""
+    """Fold the logs `rounds` times; print the median rate, and the cost of rendering and storing the largest state."""
     seconds: list[float] = []
     for _ in range(rounds):
         begun = time.process_time()
@@ -172,7 +173,7 @@ def _timed(make: Callable[[], bytes | ChannelState]) -> tuple[bytes, float]:
 
 
 def main() -> None:
-    """Measure, on this machine."""
+    """Run the benchmark on this machine."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", type=Path, help="a folder of IRC logs")
     arguments.add_argument("--events", type=int, default=100_000, help="generated events of each kind")

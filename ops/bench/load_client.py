@@ -1,7 +1,7 @@
-"""The load generator: bare sockets that count what arrives without parsing it. Runs in a separate process.
+"""The load generator: bare sockets that count received events without parsing them. It runs in a separate process.
 
-Events are counted by searching the bytes for a part that each event has once, which is fast enough not to be the limit below about
-three million events a second. It never sends to any address but 127.0.0.1.
+Events are counted by searching the received bytes for a string that occurs once in each event, which is fast enough for about
+three million events a second. It only ever connects to 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 MARK: Final = b'"v":1,"actor"'
-"""Once in every event, never in a reply."""
+"""A string that occurs once in every event and never in a reply."""
 _UPGRADE: Final = (
     "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -23,14 +23,14 @@ _SHORT: Final = 126
 
 
 def masked(text: bytes) -> bytes:
-    """One client text frame with a mask of zeros, which RFC 6455 allows and which costs nothing to apply."""
+    """A client text frame with an all-zero mask, which RFC 6455 allows and which costs nothing to apply."""
     size = len(text)
     head = bytes((0x81, 0x80 | size)) if size < _SHORT else b"\x81\xfe" + size.to_bytes(2, "big")
     return head + b"\0\0\0\0" + text
 
 
 class LoadSocket(asyncio.Protocol):
-    """One socket that sends its lines and counts events."""
+    """A socket that sends the given lines and counts events."""
 
     __slots__ = ("_is_open", "_lines", "_transport", "events", "on_data", "ready")
 
@@ -43,12 +43,12 @@ class LoadSocket(asyncio.Protocol):
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: connected."""
+        """Called by asyncio when the connection is open."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.write(_UPGRADE.encode())
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: bytes; the first ones are the upgrade's answer."""
+        """Called by asyncio with received bytes; the first ones are the response to the upgrade request."""
         if not self._is_open:
             self._is_open = True
             for line in self._lines:
@@ -60,29 +60,29 @@ class LoadSocket(asyncio.Protocol):
             self.on_data(self, data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
-        """asyncio: closed; fails `ready` if it still waits."""
+        """Called by asyncio when the connection is closed; fails `ready` if it is still pending."""
         if not self.ready.done():
             self.ready.set_exception(ConnectionError("the hub closed the socket"))
 
     def send(self, text: bytes) -> None:
-        """Sends one text message."""
+        """Send a text message."""
         if self._transport is not None:
             self._transport.write(masked(text))
 
     def abort(self) -> None:
-        """Closes it at once."""
+        """Close the socket at once."""
         if self._transport is not None:
             self._transport.abort()
 
 
 def line(type_: str, id_: str, payload: dict[str, Any], channel: str | None = None) -> bytes:
-    """One frame's JSON."""
+    """The JSON of a message."""
     frame = {"type": type_, "id": id_, "payload": payload} | ({"channel": channel} if channel else {})
     return json.dumps(frame).encode()
 
 
 async def connect(port: int, token: str, channels: list[str]) -> LoadSocket:
-    """A socket that is subscribed to the channels."""
+    """Open a socket that is subscribed to the channels."""
     lines = [line("connection.init", "init", {"token": token, "versions": [1]})]
     subscriptions = [{"channel": channel, "state": False} for channel in channels]
     lines.append(line("channel.subscribe", "first", {"channels": subscriptions}))
@@ -93,7 +93,7 @@ async def connect(port: int, token: str, channels: list[str]) -> LoadSocket:
 
 
 async def connect_many(port: int, token: str, channels: list[list[str]], at_once: int = 100) -> list[LoadSocket]:
-    """Opens many sockets, a hundred at a time."""
+    """Open many sockets, a hundred at a time."""
     found: list[LoadSocket] = []
     for start in range(0, len(channels), at_once):
         some = channels[start : start + at_once]
@@ -102,7 +102,7 @@ async def connect_many(port: int, token: str, channels: list[list[str]], at_once
 
 
 async def latency_ms(port: int, token: str, count: int) -> list[float]:
-    """Publishes one message at a time and waits for its event: milliseconds, sorted."""
+    """Publish one message at a time and wait for its event. Returns the latencies in milliseconds, sorted."""
     socket = await connect(port, token, ["conversation:latency"])
     taken: list[float] = []
     for number in range(count):
@@ -124,7 +124,7 @@ async def latency_ms(port: int, token: str, count: int) -> list[float]:
 
 
 async def round_trips(port: int, token: str, sockets: int, seconds: float) -> float:
-    """Lets each socket write to its own channel, and write again when its event arrives: events per second."""
+    """Let each socket write to its own channel, and write again when the event arrives. Returns events per second."""
     run = f"{os.getpid()}-{time.monotonic_ns()}"
     channels = [f"conversation:rt{number}" for number in range(sockets)]
     many = await connect_many(port, token, [[channel] for channel in channels])
@@ -155,7 +155,7 @@ async def round_trips(port: int, token: str, sockets: int, seconds: float) -> fl
 async def deliveries(
     port: int, token: str, sockets: int, writers: int, window: int, seconds: float
 ) -> tuple[float, float]:
-    """Lets all sockets follow one channel that some of them keep full: deliveries and events per second."""
+    """Let all sockets follow one channel to which some of them write continuously. Returns deliveries and events per second."""
     run = f"{os.getpid()}-{time.monotonic_ns()}".encode()
     many = await connect_many(port, token, [["conversation:all"]] * sockets)
     number = 0
@@ -190,6 +190,6 @@ async def _rate(many: list[LoadSocket], seconds: float) -> float:
 
 
 async def idle(port: int, token: str, sockets: int) -> list[LoadSocket]:
-    """Silent sockets with three subscriptions each."""
+    """Open sockets that send nothing, with three subscriptions each."""
     wanted = [[f"conversation:i{n % 500}", f"team:i{n % 500}", f"document:i{n % 500}"] for n in range(sockets)]
     return await connect_many(port, token, wanted)

@@ -1,8 +1,8 @@
-"""The memory a hostile client can make a node keep: `python -m ops.bench.memory_growth [--count 100000]`. It takes minutes.
+"""Memory that a hostile client can make a node use: `python -m ops.bench.memory_growth [--count 100000]`. It takes minutes.
 
-A hub in this process, on its own Redis, is fed that many distinct channels, users, addresses and ids in every possible way, twice:
-the first round fills the bounded tables, the second must leave memory as it was. For each way it prints the growth of resident
-memory and the types of which there are more objects. Exits with 1 when one grew by more than TOLERANCE_MB.
+A hub in this process, on its own Redis, receives that many distinct channels, users, addresses and IDs by each kind of request,
+twice: the first round fills the bounded tables, and the second must not add memory. For each kind the growth of resident memory
+is printed, with the types of which there are more objects. Exits with 1 if one grew by more than TOLERANCE_MB.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from hub.websocket.codec import TEXT, split_frames
 from ops.embedded_redis.server import EmbeddedRedis
 
 TOLERANCE_MB: Final = 8.0
-"""A table of 16,384 entries that is cleared and filled again, or doubled by Python, moves by this much without growing; 100,000
-entries kept would be 30 MB or more."""
+"""Tolerated growth of resident memory. A table of 16,384 entries that is cleared and refilled, or doubled by Python, can change
+it by this much without a leak; 100,000 leaked entries would be 30 MB or more.
+"""
 OBJECTS_SHOWN: Final = 5
 OBJECTS_MIN: Final = 2_000
 _BATCH: Final = 100
@@ -43,7 +44,7 @@ _CLASSES: Final = ("subscribe", "history", "chat", "command", "live", "signals",
 
 
 class Sink:
-    """A transport that discards everything but the reply it waits for."""
+    """A transport that discards everything but the awaited reply."""
 
     is_writable = True
     is_deflate = False
@@ -54,38 +55,38 @@ class Sink:
         self._came = asyncio.Event()
 
     def write(self, frames: bytes, /) -> None:
-        """Looks for the awaited reply."""
+        """Look for the awaited reply in the sent frames."""
         mark = f'"re":"{self._awaited}"'.encode()
         if any(opcode == TEXT and mark in payload for opcode, payload in split_frames(frames)):
             self._came.set()
 
     async def answer(self, id_: str) -> None:
-        """Waits until it arrives, or the socket is closed."""
+        """Wait until the reply with this ID is sent, or the socket is closed."""
         self._awaited = id_
         self._came.clear()
         await self._came.wait()
 
     def close(self, code: int = 1000, reason: str = "") -> None:  # noqa: ARG002  # the port's signature
-        """Ends the wait for a reply."""
+        """End the wait for a reply."""
         self.is_closed = True
         self._came.set()
 
     def abort(self) -> None:
-        """Ends the wait for a reply."""
+        """End the wait for a reply."""
         self.close()
 
     def trust(self) -> None:
-        """Does nothing: messages of any size come from here."""
+        """Does nothing: this client may send messages of any size."""
 
     def pause_reading(self) -> None:
-        """Nothing to do: the client waits for each reply."""
+        """Does nothing: the client waits for each reply anyway."""
 
     def resume_reading(self) -> None:
-        """Nothing to do, as in `pause_reading`."""
+        """Does nothing, as `pause_reading`."""
 
 
 class HostileClient:
-    """One client that never uses a name twice."""
+    """A client that never uses a name twice."""
 
     def __init__(self, hub: Hub, secret: str) -> None:
         self._hub, self._secret = hub, secret
@@ -93,12 +94,12 @@ class HostileClient:
         self._connection, self._sink = hub.connect(), Sink()
 
     def name(self) -> str:
-        """A new name of the full length."""
+        """A new name of maximum length."""
         self._number += 1
         return f"{self._number:09}".ljust(120, "x")
 
     async def enter(self) -> None:
-        """Authenticates."""
+        """Authenticate."""
         await self._open(self._connection, self._sink, "hostile")
 
     async def _open(self, connection: Connection, sink: Sink, user: str, token: str = "", address: str = "::1") -> None:
@@ -121,23 +122,23 @@ class HostileClient:
         await self._sink.answer(id_)
 
     async def signals(self) -> None:
-        """Live frames into new channels."""
+        """Send live messages to new channels."""
         await self._each("chat.typing", {"state": "start"}, [f"conversation:{self.name()}" for _ in range(_BATCH)])
 
     async def histories(self) -> None:
-        """Pages of channels that never were."""
+        """Request pages of history of channels that do not exist."""
         await self._each("channel.history", {"limit": 1}, [f"team:{self.name()}" for _ in range(_BATCH)])
 
     async def states(self) -> None:
-        """States of channels that never were."""
+        """Request states of channels that do not exist."""
         await self._each("channel.state", {}, [f"document:{self.name()}" for _ in range(_BATCH)])
 
     async def messages(self) -> None:
-        """New ids in one channel."""
+        """Send messages with new IDs in one channel."""
         await self._each("chat.message", {"text": "x" * 1_000}, ["conversation:one"] * _BATCH)
 
     async def subscriptions(self) -> None:
-        """Follow new channels, and leave them."""
+        """Subscribe to new channels, and unsubscribe."""
         channels: list[object] = [f"conversation:{self.name()}" for _ in range(_BATCH)]
         for type_ in ("channel.subscribe", "channel.unsubscribe"):
             id_ = f"s{self.name()[:12]}"
@@ -146,14 +147,14 @@ class HostileClient:
             await self._sink.answer(f"h{id_}")
 
     async def users(self) -> None:
-        """Connects new users with new clients, each briefly."""
+        """Connect new users with new clients, each briefly."""
         for _ in range(_BATCH):
             connection, sink = self._hub.connect(), Sink()
             await self._open(connection, sink, self.name())
             connection.closed(1000)
 
     async def strangers(self) -> None:
-        """Sends invalid tokens from new addresses."""
+        """Send invalid tokens from new addresses."""
         for _ in range(_BATCH):
             self._number += 1
             address = ".".join(str(part) for part in (10, *self._number.to_bytes(3, "big")))
@@ -162,7 +163,7 @@ class HostileClient:
             connection.closed(1006)
 
     async def refreshes(self) -> None:
-        """New tokens on one connection."""
+        """Send new tokens on one connection."""
         for _ in range(_BATCH):
             token = sign(self._secret, "hostile", "t", _EVERYTHING, 86_400, time.time(), jti=self.name()[:60])
             id_ = f"r{self._number}"
@@ -170,7 +171,7 @@ class HostileClient:
             await self._sink.answer(id_)
 
     def ways(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """All there are, a hundred at a time."""
+        """All kinds of request, by name; each call makes a hundred."""
         all_ways = (
             self.signals,
             self.histories,
@@ -185,23 +186,23 @@ class HostileClient:
 
 
 def resident_mb() -> float:
-    """Memory of this process (proc(5), statm)."""
+    """Resident memory of this process, in MB (proc(5), statm)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def census() -> Counter[str]:
-    """Objects the collector knows, by type."""
+    """Number of objects known to the garbage collector, by type."""
     gc.collect()
     return Counter(type(thing).__name__ for thing in gc.get_objects())
 
 
 async def compare(way: Callable[[], Awaitable[None]], count: int) -> tuple[float, Counter[str]]:
-    """Fills, measures, repeats with new names and measures: growth in MB, and the types with more objects."""
+    """Fill, measure, repeat with new names and measure again. Returns the growth in MB, and the types with more objects."""
 
     async def all_of_it() -> None:
         for _ in range(count // _BATCH):
             await way()
-        await asyncio.sleep(1.5)  # messages to other nodes and periodic work are done
+        await asyncio.sleep(1.5)  # until messages to other nodes and periodic work are done
 
     await all_of_it()
     before, before_mb = census(), resident_mb()
@@ -211,7 +212,7 @@ async def compare(way: Callable[[], Awaitable[None]], count: int) -> tuple[float
 
 
 async def run(count: int, only: list[str]) -> int:
-    """Tries every way; returns how many grew."""
+    """Try every kind of request; returns how many made the memory grow."""
     failed, secret = 0, secrets.token_hex(32)
     with tempfile.TemporaryDirectory() as folder:
         redis = EmbeddedRedis(Path(folder), unix_socket=Path(folder) / "s")
@@ -239,10 +240,10 @@ async def run(count: int, only: list[str]) -> int:
 
 
 def main() -> None:
-    """Reads the command line."""
+    """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--only", nargs="*", default=[], help="some of the ways")
+    parser.add_argument("--only", nargs="*", default=[], help="only these kinds of request")
     given = parser.parse_args()
     sys.exit(1 if asyncio.run(run(given.count, given.only)) else 0)
 

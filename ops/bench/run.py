@@ -1,4 +1,4 @@
-"""`hub bench`: a node on one core, the load generator on the other, every figure of one run with the machine it came from."""
+"""The benchmark of `hub bench`: a node on one core, the load generator on the other; each figure is reported with the machine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Bench:
         self._seconds = seconds
 
     async def run(self, idle_sockets: int) -> None:
-        """Measures everything, in an order in which no measurement warms up another."""
+        """Measure everything, in an order in which no measurement warms up a later one."""
         self._tell("machine", machine())
         self._tell("redis", self._redis.server)
         await self._memory(idle_sockets)
@@ -74,38 +74,38 @@ class Bench:
         self._tell("bytes_per_idle_connection", round((resident_bytes(self._node.pid) - before) / sockets))
         for socket in (*warm, *many):
             socket.abort()
-        await asyncio.sleep(1)  # the node releases eleven thousand sockets before anything is timed
+        await asyncio.sleep(1)  # let the node release eleven thousand sockets before anything is timed
 
     async def _calls(self) -> int:
-        """Commands Redis got from clients so far; what a script calls inside is not a call."""
+        """Number of commands that Redis has received from clients; commands called by scripts are not counted."""
         log = await Log.open(self._redis.url)
         try:
             counts = await count_commands(log.servers.by_partition[0].calls)
         finally:
             await log.close()
-        # Redis counts what scripts call as well; of these three only what the node itself sends.
+        # Redis also counts the commands that scripts call; of these three only the node's own calls are wanted.
         return sum(counts.get(name, 0) for name in ("evalsha", "eval", "xread"))
 
 
 def machine() -> str:
-    """The machine these figures were measured on."""
+    """A description of the machine."""
     return f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}"
 
 
 def resident_bytes(pid: int) -> int:
-    """A process's resident memory (/proc/PID/statm)."""
+    """The resident memory of a process, in bytes (/proc/PID/statm)."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def node_cpu_s(pid: int) -> float:
-    """User and system time of a process so far (proc(5), fields 14 and 15)."""
+    """User and system CPU time of a process so far, in seconds (proc(5), fields 14 and 15)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.asynccontextmanager
 async def bench_setup(tell: Tell, seconds: float) -> AsyncIterator[Bench]:
-    """An embedded Redis and a node of one core; this process, the generator, takes the other."""
+    """Start an embedded Redis and a node on one core; this process, the load generator, uses the other."""
     cores = sorted(os.sched_getaffinity(0))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -128,6 +128,6 @@ async def bench_setup(tell: Tell, seconds: float) -> AsyncIterator[Bench]:
 
 
 def commit() -> str:
-    """The commit that was measured, if this is a checkout."""
+    """The measured commit, if this is a checkout."""
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"

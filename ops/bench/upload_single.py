@@ -1,10 +1,10 @@
-"""A file by one PUT through the hub, against boto3's own `put_object`: `python -m ops.bench.upload_single [MB] [ROUNDS]`.
+"""Compares an upload by one PUT through the hub with boto3: `python -m ops.bench.upload_single [MB] [ROUNDS]`.
 
-They take turns, and the order changes each round, so that all meet the same machine; the ratios of their medians are the result.
-boto3 goes twice: with its defaults, a CRC32, and with the SHA-256 that the hub always has the store verify.
-`S3_ENDPOINT_URL`, `S3_BUCKET` and credentials come from the environment, as the hub takes them; for the server of the tests:
-`python tests/support/s3_server.py serve`. Our side is everything a user waits for: hashing, asking, the PUT, and `file.ready`
-after the worker has verified what is stored.
+The two alternate, in an order that changes each round, so that all run under the same conditions; the result is the ratio of
+their medians. boto3's `put_object` is measured twice: with its default, a CRC32, and with the SHA-256 that the hub always asks
+the store to verify. `S3_ENDPOINT_URL`, `S3_BUCKET` and credentials come from the environment, as for the hub; to use the tests'
+server, run `python tests/support/s3_server.py serve`. The hub's time is all that a user waits for: hashing, the request, the
+PUT, and `file.ready` after the worker has verified the stored bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ops.embedded_redis.server import EmbeddedRedis
 
 @contextlib.asynccontextmanager
 async def client_setup(folder: Path) -> AsyncIterator[tuple[HubClient, Callable[[], float]]]:
-    """A node and a worker on a Redis of their own; a client, and the CPU seconds the two have used."""
+    """Start a node and a worker with their own Redis; yields a client, and a function for the CPU seconds the two have used."""
     with EmbeddedRedis(folder / "redis") as redis:
         node = NodeProcess(redis.url, SECRET, HUB_DATA=str(folder))
         node.start()
@@ -50,7 +50,7 @@ async def client_setup(folder: Path) -> AsyncIterator[tuple[HubClient, Callable[
 
 
 class Plain:
-    """boto3 as documented, with default settings except for the `options` of `put_object`."""
+    """boto3 with default settings, except for the `options` of `put_object`."""
 
     def __init__(self, environment: Mapping[str, str], **options: str) -> None:
         self._options = options
@@ -59,7 +59,7 @@ class Plain:
         self._client: Any = boto3.client("s3", endpoint_url=environment.get("S3_ENDPOINT_URL"), region_name=region)
 
     async def put(self, path: Path) -> None:
-        """`put_object`, in a thread as our own client's PUT; the same key again."""
+        """Run `put_object` in a thread, as our own client runs its PUT; always with the same key."""
         await asyncio.to_thread(self._put, path)
 
     def _put(self, path: Path) -> None:
@@ -67,33 +67,33 @@ class Plain:
             self._client.put_object(Bucket=self._bucket, Key="bench/plain", Body=body, **self._options)
 
     def close(self) -> None:
-        """Remove what was stored."""
+        """Delete the stored object."""
         self._client.delete_object(Bucket=self._bucket, Key="bench/plain")
         self._client.close()
 
 
 @dataclass(slots=True)
 class Way:
-    """One way to upload the file, with wall clock and CPU time of this process for each round."""
+    """One way to upload the file, with wall-clock and CPU time of this process for each round."""
 
     job: Callable[[], Awaitable[object]]
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
 
     async def run(self) -> None:
-        """One round."""
+        """Run and measure one round."""
         began, used_s = time.perf_counter(), time.process_time()
         await self.job()
         self.wall_s.append(time.perf_counter() - began)
         self.cpu_s.append(time.process_time() - used_s)
 
     def to_json(self) -> dict[str, float]:
-        """Its medians."""
+        """The medians of its rounds."""
         return {"median_s": round(median(self.wall_s), 3), "cpu_s": round(median(self.cpu_s), 3)}
 
 
 async def main(megabytes: int = 200, rounds: int = 7) -> None:
-    """Measure, and print a line each round and one JSON object at the end."""
+    """Measure; print a line each round, and one JSON object at the end."""
     with (
         tempfile.TemporaryDirectory() as name,
         contextlib.closing(Plain(os.environ)) as plain,
@@ -108,7 +108,7 @@ async def main(megabytes: int = 200, rounds: int = 7) -> None:
                 "hub": Way(lambda: hub.upload(CHANNEL, path, strategy="single")),
             }
             for way in ways.values():
-                await way.job()  # connections, page cache, imports
+                await way.job()  # warm up connections, page cache and imports
             before = servers_cpu_s()
             for number in range(rounds):
                 for way in list(ways.values())[:: 1 if number % 2 else -1]:

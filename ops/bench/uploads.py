@@ -1,6 +1,6 @@
-"""Speed and cost of uploads over one node's socket: `python -m ops.bench.uploads [UPLOADS] [MB]`.
+"""Speed and cost of uploads over a node's socket: `python -m ops.bench.uploads [UPLOADS] [MB]`.
 
-A node of its own on a Redis of its own, on this machine; the client is this process. It measures the node, not the network.
+Starts a node with its own Redis on this machine; this process is the client. It measures the node, not a network.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _forget_peak(pid: int) -> None:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds a process has used, its threads together."""
+    """CPU seconds that all threads of a process have used."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -52,7 +52,7 @@ async def _answer(wire: ClientConnection, frame: dict[str, Any]) -> dict[str, An
 
 
 async def upload(url: str, user: str, size: int, *, is_binary: bool) -> None:
-    """Uploads `size` bytes, with four chunks in flight."""
+    """Upload `size` bytes, with four chunks in flight."""
     token = sign(SECRET, user, "bench", {"conversation:*": ["*"]}, 600, time.time())
     async with connect(url, compression=None, max_size=None) as wire:
         hello = {"token": token, "versions": [1], "capabilities": ["binary_chunks"] if is_binary else []}
@@ -88,7 +88,7 @@ async def _measure(url: str, pid: int, uploads: int, size: int, *, is_binary: bo
 
 
 async def main(uploads: int = 1, megabytes: int = 200) -> None:
-    """Measures both forms of chunks."""
+    """Measure binary and base64 chunks."""
     size = megabytes * 1_000_000 // len(CHUNK) * len(CHUNK)
     with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder) / "redis") as redis:
         node = NodeProcess(redis.url, SECRET, HUB_DATA=folder)

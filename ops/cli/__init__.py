@@ -1,7 +1,7 @@
-"""The `hub` command: finds the command's file, runs it, and turns errors into one line and an exit code.
+"""The `hub` command: imports the module of the requested command, runs it, and turns errors into one line and an exit code.
 
-Every file in `ops/cli/commands` is a command, named like the file, with a Typer `app`; its docstring's first line is
-its help. To add a command, add a file. Only the command that is asked for is imported, so that help is quick.
+Every file in `ops/cli/commands` is a command of the same name with a Typer `app`; the first line of its docstring is its help.
+To add a command, add a file. Only the requested command is imported, so that help is fast.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, one_line
 
 STARTED: Final = time.monotonic()
-"""The start of this process, before anything large was imported."""
+"""Start time of this process, taken before any large import."""
 _FOLDER: Final = Path(__file__).parent / "commands"
 _OUR_PACKAGES: Final = frozenset({"hub", "streams", "projections", "consumers", "ops"})
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def known_commands() -> Mapping[str, str]:
-    """Name → one-line help, read from the files' first lines without importing them."""
+    """The commands with their one-line help, read from the first lines of their files without importing them."""
     return {
         file.stem.rstrip("_"): _first_line(file)  # `import_.py` is the command `import`
         for file in sorted(_FOLDER.glob("*.py"))
@@ -48,7 +48,7 @@ def _guarded(arguments: list[str]) -> int:
         return _run(arguments)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
+    except BrokenPipeError:  # the reader of our output has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except Exception as error:

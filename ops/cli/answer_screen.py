@@ -1,4 +1,4 @@
-"""An answer on the terminal: its text on stdout as it grows, everything beside it as lines on stderr."""
+"""Shows an answer on the terminal: its text grows on stdout; tool calls, reasoning and questions are lines on stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DECISIONS: Final = frozenset({"approval", "confirmation"})
 
 
 class AnswerScreen:
-    """Shows one answer. Into a pipe the text is written once, at its end, so that a program reads nothing that changes."""
+    """Shows one answer. If stdout is a pipe, the text is written once, at the end, so that a program reads only the final text."""
 
     def __init__(self) -> None:
         self._is_live = is_terminal()
@@ -23,16 +23,16 @@ class AnswerScreen:
         self._calls: dict[str, Mapping[str, Any]] = {}
 
     def show(self, text: str) -> None:
-        """The text so far."""
+        """Show the text received so far."""
         if self._is_live:
             self._grow(sys.stdout, text)
 
     def show_reasoning(self, text: str) -> None:
-        """The reasoning so far."""
+        """Show the reasoning received so far."""
         self._grow(sys.stderr, text)
 
     def finish(self, text: str) -> None:
-        """The text as it counts."""
+        """Show the final text."""
         if self._is_live:
             self.show(text)
             self._end_line()
@@ -40,17 +40,17 @@ class AnswerScreen:
             print(text, flush=True)
 
     def note(self, text: str) -> None:
-        """A line beside the answer."""
+        """Show a line about the answer."""
         self._end_line()
         print(printable(text), file=sys.stderr, flush=True)
 
     def prompt(self, text: str) -> None:
-        """The beginning of a line that a person ends."""
+        """Show a prompt; the person's input follows on the same line."""
         self._end_line()
         print(printable(text), end=" ", file=sys.stderr, flush=True)
 
     def show_event(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """A call of a tool as a line, once it has ended; an output as a line."""
+        """Show a tool call as a line once it has ended, and an output as a line."""
         match kind:
             case "tool.call.start":
                 self._calls[payload["tool_call_id"]] = payload
@@ -67,12 +67,12 @@ class AnswerScreen:
 
     def _grow(self, stream: TextIO, text: str) -> None:
         if not text.startswith(self._shown[stream]):
-            self.note("  the agent begins again")
+            self.note("  the agent starts again")
             self._shown[stream] = ""
         piece, self._shown[stream] = text[len(self._shown[stream]) :], text
         if self._unfinished is not stream:
             self._end_line()
-            piece = piece.lstrip("\n")  # the empty line before a message, behind a line of ours
+            piece = piece.lstrip("\n")  # the blank line before a message follows a line of ours
         if piece:
             print(printable(piece, keeps="\n\t"), end="", file=stream, flush=True)
             self._unfinished = None if piece.endswith("\n") else stream
@@ -84,32 +84,32 @@ class AnswerScreen:
 
 
 def brief(value: object) -> str:
-    """Arguments as one short piece of JSON; nothing for none."""
+    """Arguments as one short piece of JSON; "" if there are none."""
     text = json.dumps(value, ensure_ascii=False) if value else ""
     return text if len(text) <= _ARGS_CHARACTERS else f"{text[:_ARGS_CHARACTERS]}…"
 
 
 def question_text(request: Mapping[str, Any]) -> str:
-    """The question of a `tool.call.request` as a line, with what may be answered."""
+    """The question of a `tool.call.request` as a line, with the possible answers."""
     about = " ".join(filter(None, (request.get("name"), brief(request.get("args")))))
     hint = "[y/n]" if request["kind"] in _DECISIONS else choices_text(choices_of(request))
     return " ".join(filter(None, (request["prompt"], about and f"({about})", hint)))
 
 
 def choices_of(request: Mapping[str, Any]) -> list[Any]:
-    """The answers an `input` allows; none for any."""
+    """The answers that a question of kind `input` allows; empty if any is allowed."""
     schema = request.get("response_schema")
     found = schema.get("enum") if isinstance(schema, dict) else None
     return found if isinstance(found, list) else []
 
 
 def choices_text(choices: list[Any]) -> str:
-    """The allowed answers as a person types them."""
+    """The allowed answers in the form in which a person types them."""
     return f"[{'/'.join(map(str, choices))}]" if choices else ""
 
 
 def response_to(request: Mapping[str, Any], line: str) -> dict[str, Any] | None:
-    """The fields of the `tool.call.response` that a typed line is; None when it fits the question not at all."""
+    """The fields of the `tool.call.response` for a typed line; None if the line is not a valid answer to the question."""
     word = line.strip()
     if request["kind"] in _DECISIONS:
         decision = {"y": "approve", "yes": "approve", "n": "deny", "no": "deny"}.get(word.lower())

@@ -21,13 +21,13 @@ from streams.redis.keys import Keys
 from streams.redis.server_check import check_facts, kept_keys, read_facts
 
 OF_SETTINGS: Final = frozenset({"settings", "partitions", "durability"})
-"""Findings that another value of a setting would fix; the others concern the server."""
+"""Findings that changing a setting would fix; the others concern the server."""
 AWAY: Final = "redis away"
-"""The finding that Redis cannot be reached, which may end by itself."""
+"""The finding that Redis is unreachable, which may pass."""
 _ALSO_READ: Final = frozenset({"HUB_URL", "HUB_TOKEN"})
 """Variables that commands read and nodes do not."""
 _SPARE_FILES: Final = 200
-"""Descriptors a node needs beside its sockets: Redis, listeners, files."""
+"""File descriptors that a node needs besides its sockets, for Redis, listeners and files."""
 _NODE_TIMEOUT_S: Final = 2.0
 
 _READ_KEY: Final[Mapping[str, Callable[[str], object]]] = {
@@ -38,7 +38,7 @@ _READ_KEY: Final[Mapping[str, Callable[[str], object]]] = {
 
 
 class Level(StrEnum):
-    """The severity of a finding. `fail` makes the command exit with 1."""
+    """The severity of a finding. With a `fail` the command exits with 1."""
 
     OK = "ok"
     WARN = "warn"
@@ -54,7 +54,7 @@ class Finding(NamedTuple):
 
 
 def check_settings(env: Mapping[str, str]) -> Iterator[Finding]:
-    """The environment: refused values, names nobody reads, keys for tokens."""
+    """Check the environment: invalid values, unknown names, keys for tokens."""
     try:
         settings = Settings.from_env(env)
     except SettingRefused as refused:
@@ -80,7 +80,7 @@ def check_settings(env: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def key_problem(settings: Settings) -> str | None:
-    """The reason tokens cannot be verified with the key that is set, naming its variable; None when they can."""
+    """The reason why the configured key cannot verify tokens, with its variable; None if it can."""
     name, text = next(
         (name, text)
         for name, text in (
@@ -98,7 +98,7 @@ def key_problem(settings: Settings) -> str | None:
 
 
 def check_files(max_connections: int) -> Finding:
-    """Compares the limit of open files with the sockets the settings allow."""
+    """Compare the limit of open files with the number of sockets that the settings allow."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= max_connections + _SPARE_FILES:
         return Finding(Level.OK, "files", f"up to {soft} files may be open")
@@ -110,7 +110,7 @@ def check_files(max_connections: int) -> Finding:
 
 
 async def check_redis(url: str, settings: Settings | None) -> list[Finding]:
-    """The server: reachable, of a usable version and set-up, with the partitions and durability the settings ask for."""
+    """Check the server: reachable, supported version and configuration, partitions and durability as in the settings."""
     try:
         calls = Calls.at(url, "hub-doctor")
         try:
@@ -151,7 +151,7 @@ def _of_settings(facts: ServerFacts, keys: Keys | None, settings: Settings) -> I
 
 
 def check_node(address: HubAddress) -> Finding:
-    """Asks the node there whether it is ready. No node at all is only a warning."""
+    """Ask the node at the address whether it is ready. If none runs there, the finding is only a warning."""
     url = address.url
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=_NODE_TIMEOUT_S) as answer:  # noqa: S310 - the operator's URL

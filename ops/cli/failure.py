@@ -7,13 +7,13 @@ from typing import Final
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_UNANSWERED: Final = 3
-"""A question of an agent that nobody is there to answer."""
+"""Exit code when an agent asks a question and input is not a terminal."""
 EXIT_INTERRUPTED: Final = 130
-"""128 + SIGINT, as shells report it."""
+"""128 + SIGINT, the exit code that shells use."""
 
 
 class CommandFailed(Exception):
-    """Ends a command; the text is the one line the operator reads."""
+    """Ends a command; the text is the line shown to the operator."""
 
     def __init__(self, text: str, code: int = EXIT_FAILED) -> None:
         super().__init__(text)
@@ -21,7 +21,7 @@ class CommandFailed(Exception):
 
 
 def one_line(error: Exception) -> tuple[str, int] | None:
-    """The line and exit code of an expected error; None for any other, whose traceback is needed."""
+    """The line and exit code for an expected error; None for any other, which needs a traceback."""
     import typer
 
     if isinstance(error, CommandFailed):
@@ -43,7 +43,7 @@ def _without_text(error: Exception) -> str:
 
 
 def _settings() -> tuple[type[Exception], ...]:
-    """Errors of the environment: wrong input, like a wrong option."""
+    """Errors of the environment, which count as wrong input like a wrong option."""
     from hub.readers import SettingRefused
     from streams.errors import ConfigurationRefused
 
@@ -51,7 +51,7 @@ def _settings() -> tuple[type[Exception], ...]:
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """The errors a command expects, imported only when something went wrong."""
+    """The errors that a command expects; their modules are imported only when something has failed."""
     from hub.client.errors import ClientError
     from hub.errors import HubError
     from streams.errors import StreamsError

@@ -1,4 +1,4 @@
-"""Access to a running hub for commands that talk to one as any client does: its address, a token, a connection."""
+"""Connects commands to a running hub as a client: its address, a token, a connection."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from ops.cli.running_hub import HubAddress, address_of
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The hub a command talks to, and the token it shows there."""
+    """The hub that a command connects to, and the token it uses."""
 
     address: HubAddress
     token: str
 
     @contextlib.asynccontextmanager
     async def connected(self, *capabilities: str) -> AsyncIterator[HubClient]:
-        """A connected client, with these capabilities beside the usual ones.
+        """Connect a client, with these capabilities in addition to the usual ones.
 
         Raises:
-            CommandFailed: there is no hub at the address, or it refuses the client; with the address and its origin.
+            CommandFailed: there is no hub at the address, or it refuses the client; the text has the address and where it came
+                from.
         """
         client = HubClient(self.address.url, self.token, capabilities=(*CAPABILITIES, *capabilities))
         try:
@@ -41,5 +42,5 @@ class Access:
 
 
 def access_to(url: str, data: Path, token: str, user: str, tenant: str) -> Access:
-    """The hub there, with the given token or one that is signed for this user."""
+    """The hub at the address, with the given token or one that is signed for this user."""
     return Access(address_of(url, data), token_of(token, user, tenant, data))

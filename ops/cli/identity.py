@@ -1,4 +1,4 @@
-"""The token a command uses: the one it was given, or one it signs itself."""
+"""The token that a command uses: the given one, or one that the command signs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DAY_S: Final = 86_400.0
 
 
 def token_of(given: str, user: str, tenant: str, data: Path) -> str:
-    """`given`, or a token with every grant."""
+    """Return `given`, or else sign a token with every grant."""
     return given or signed(settings_beside(data), user, tenant, ALL_GRANTS, DAY_S)
 
 
 def settings_beside(data: Path) -> Settings:
-    """The settings of this environment; without a HUB_JWT_SECRET with the one that the hub on this folder made for itself."""
+    """The settings of this environment; if HUB_JWT_SECRET is unset, with the secret that the hub on this folder made for itself."""
     settings = Settings.from_env(os.environ)
     here = running_hub(data)
     if settings.jwt_secret is None and here is not None and here.made_secret:
@@ -37,7 +37,7 @@ def settings_beside(data: Path) -> Settings:
 def signed(
     settings: Settings, user: str, tenant: str, grants: Mapping[str, tuple[str, ...] | list[str]], ttl_s: float
 ) -> str:
-    """A token for `user` of `tenant`, with the audience and issuer this environment checks.
+    """Sign a token for `user` of `tenant`, with the audience and issuer that the settings require.
 
     Raises:
         CommandFailed: a name, a grant or the lifetime is invalid.

@@ -1,6 +1,6 @@
-"""Access to the log for commands that work on it directly: on the given Redis, or on the data of the embedded one.
+"""Opens the log for commands that read or write it directly: on the given Redis, or on the embedded one's data.
 
-Only `hub import` begins a log; where there is none, the others say where they looked.
+Only `hub import` creates a log; if there is none, the other commands report where they looked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from streams.redis.stored import ChannelRecord, StoredLog
 
 @contextlib.contextmanager
 def redis_at(url: str, data: Path) -> Iterator[str]:
-    """The URL to use: `url`, or the Redis of the hub that runs on `data`, or the embedded one, started for the duration."""
+    """The URL of the Redis to use: `url`, or that of the hub running on `data`, or the embedded one, started for the duration."""
     if address := url or _redis_beside(data):
         yield address
         return
@@ -38,7 +38,7 @@ def _redis_beside(data: Path) -> str:
 
 @contextlib.contextmanager
 def present_redis_at(url: str, data: Path) -> Iterator[str]:
-    """The same, but no server is started where none has ever been.
+    """The URL as from `redis_at`; but no server is started in a folder without data.
 
     Raises:
         CommandFailed: there is no data in the folder.
@@ -51,15 +51,15 @@ def present_redis_at(url: str, data: Path) -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def log_at(url: str, data: Path, *, may_begin: bool) -> AsyncIterator[Log]:
-    """The log on that Redis, with as many partitions as it was created with, whatever this environment says.
+    """Open the log on that Redis, with the number of partitions it was created with, regardless of the settings.
 
     Args:
-        url: the Redis; empty for the embedded one.
+        url: the Redis; "" for the embedded one.
         data: the folder of the embedded Redis.
-        may_begin: where there is no log, begin one.
+        may_begin: create a log if there is none.
 
     Raises:
-        CommandFailed: there is no log, and none may be begun.
+        CommandFailed: there is no log, and none may be created.
     """
     settings = Settings.from_env(os.environ)
     with (redis_at if may_begin else present_redis_at)(url, data) as address:
@@ -79,12 +79,12 @@ async def log_at(url: str, data: Path, *, may_begin: bool) -> AsyncIterator[Log]
 
 @contextlib.asynccontextmanager
 async def stored_log_at(url: str, data: Path) -> AsyncIterator[StoredLog]:
-    """The log there, to be read only.
+    """Open the log for reading only.
 
     Raises:
-        CommandFailed: there is none.
+        CommandFailed: there is no log.
     """
-    Settings.from_env(os.environ)  # a wrong setting is told first, as by every command
+    Settings.from_env(os.environ)  # report a wrong setting first, as every command does
     with present_redis_at(url, data) as address:
         log = await StoredLog.open(address)
         if log is None:
@@ -99,7 +99,7 @@ async def record_of(log: StoredLog, channel: Channel) -> ChannelRecord:
     """The channel's record.
 
     Raises:
-        CommandFailed: nothing tells of such a channel.
+        CommandFailed: there is no such channel.
     """
     record = await log.record(channel)
     if not record.is_known:
@@ -108,11 +108,11 @@ async def record_of(log: StoredLog, channel: Channel) -> ChannelRecord:
 
 
 def no_log(url: str, data: Path) -> CommandFailed:
-    """The error of a place without a log."""
+    """The error for a place without a log."""
     return CommandFailed(f"no log here (looked in {without_password(url) or data.absolute()}); see --redis and --data")
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown."""
+    """The URL without its password, for display."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -1,4 +1,4 @@
-"""Node processes: one here until it is told to stop, or several that share a port."""
+"""Runs nodes: one in this process until it is told to stop, or several processes that share a port."""
 
 from __future__ import annotations
 
@@ -28,33 +28,36 @@ from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CommandFa
 
 _LOOK_EVERY_S = 0.01
 RESTART_AFTER_S: Final = 1.0
-"""Sooner, a node that cannot start would spin; later, its share of connections would wait."""
+"""Delay before a dead node is restarted. A node that cannot start would loop without it; a longer one leaves its share of
+connections waiting.
+"""
 GRACE_S: Final = 5.0
-"""Time a node gets beyond its drain before it is killed."""
+"""Time that a node gets beyond its drain before it is killed."""
 
 
 async def run_node(
     settings: Settings, bound: socket.socket, on_ready: Callable[[], None] = lambda: None, log_level: int = logging.INFO,
     *, waits: bool = True,
 ) -> None:  # fmt: skip # its arguments in two groups
-    """Serve on `bound` until SIGTERM or SIGINT; open sockets are drained then.
+    """Serve on `bound` until SIGTERM or SIGINT, then drain the open sockets.
 
     Args:
-        settings: the node's.
-        bound: where it listens.
-        on_ready: called once it takes clients.
-        log_level: of the process.
+        settings: the node's settings.
+        bound: the listening socket.
+        on_ready: called once the node accepts clients.
+        log_level: the log level of the process.
         waits: start unready while Redis is unreachable, and wait for it.
 
     Raises:
-        CommandFailed: the Redis, or the key of tokens, cannot be used.
-        KeyboardInterrupt: it was SIGINT, after the drain.
+        CommandFailed: Redis, or the key for verifying tokens, cannot be used.
+        KeyboardInterrupt: the signal was SIGINT; raised after the drain.
     """
     if (problem := key_problem(settings)) is not None:
         raise CommandFailed(problem, EXIT_USAGE)
     await refuse_unusable_redis(settings, waits=waits)
     server = make_server(settings, waits=waits)
-    configure_logging(log_level, secrets=settings.secrets)  # after uvicorn has set up its own, which ours takes over
+    # After uvicorn has configured its own logging, which is replaced here.
+    configure_logging(log_level, secrets=settings.secrets)
     with _signals_raised_again() as raised:
         serving = asyncio.create_task(server.serve(sockets=[bound]), name="node")
         while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has a flag, no event
@@ -72,10 +75,12 @@ async def run_node(
 
 
 async def refuse_unusable_redis(settings: Settings, *, waits: bool = False) -> None:
-    """Checks Redis first: uvicorn would bury the error in a traceback. One that is away is no reason to end if it is waited for.
+    """Check Redis before the node starts, because uvicorn would hide the error in a traceback.
+
+    An unreachable Redis is not an error if `waits` is true.
 
     Raises:
-        CommandFailed: Redis is unreachable, or must not be used as it is set up.
+        CommandFailed: Redis is unreachable, or its configuration is unsafe.
     """
     found = await check_redis(settings.redis_url or "", settings)
     failed = [f for f in found if f.level is Level.FAIL and not (waits and f.what == AWAY)]
@@ -86,7 +91,7 @@ async def refuse_unusable_redis(settings: Settings, *, waits: bool = False) -> N
 
 @contextlib.contextmanager
 def _signals_raised_again() -> Iterator[set[int]]:
-    """Notes the signals that the server raises again after it has shut down cleanly."""
+    """Record the signals that uvicorn raises again after a clean shutdown."""
     raised: set[int] = set()
     before = {
         number: signal.signal(number, lambda got, _: raised.add(got)) for number in (signal.SIGTERM, signal.SIGINT)
@@ -110,10 +115,11 @@ class Nodes:
         self._is_stopping = False
 
     def run(self) -> None:
-        """Keeps them running until SIGTERM or SIGINT."""
+        """Keep the processes running until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        os.environ["PYTHONSAFEPATH"] = "1"  # a child begins with no module of the current folder; it gets our sys.path
+        # Children must import nothing from the current folder; they get our sys.path.
+        os.environ["PYTHONSAFEPATH"] = "1"
         while not self._is_stopping:
             while len(self._processes) < self._count:
                 self._processes.append(self._start())
@@ -151,7 +157,7 @@ class Nodes:
 
 
 def _serve(host: str, port: int, redis_url: str, parent: int, waits: bool) -> None:
-    """Runs one node in its process. It reads the environment itself: settings are not sent between processes."""
+    """Run one node in its own process. It reads the environment itself, because settings are not passed between processes."""
     from ops.cli.node_process import run_node
     from ops.cli.options import run
 
@@ -166,24 +172,24 @@ def _serve(host: str, port: int, redis_url: str, parent: int, waits: bool) -> No
 
 
 class PortTaken(CommandFailed):
-    """Somebody else listens there."""
+    """Another program is listening on the port."""
 
 
 def bind(
     host: str, port: int, *, option: str = "--port", is_shared: bool = False, listens: bool = False
 ) -> socket.socket:
-    """A bound TCP socket.
+    """Bind a TCP socket.
 
     Args:
         host: a name or address of this machine.
-        port: 0 for any free one.
-        option: named where another port would do.
+        port: the port; 0 for any free one.
+        option: the option named in the error if the port is taken.
         is_shared: lets other processes bind it too (SO_REUSEPORT).
-        listens: from now on; while it is only bound, somebody else may still take the port.
+        listens: also start listening; while the socket is only bound, another program may still take the port.
 
     Raises:
         PortTaken: the port is taken.
-        CommandFailed: the address is not this machine's, or the port is not for this account.
+        CommandFailed: the address does not belong to this machine, or this account may not use the port.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
@@ -202,17 +208,17 @@ def bind(
 
 
 def url_of(bound: socket.socket) -> str:
-    """The URL for clients on this machine."""
+    """The URL at which clients on this machine reach the socket."""
     host, port, *_ = bound.getsockname()
     place = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not bound
     return f"http://{place}:{port}"
 
 
 def forget_startup() -> None:
-    """Exempts everything made so far from garbage collection; call it once, when a process is up.
+    """Exempt all existing objects from garbage collection; to be called once, when a process has started.
 
-    Objects made at start-up (modules, pydantic's schemas, botocore's service models) live as long as the process, and every full
-    collection walks all of them: the loop stands still for 80 to 140 ms, measured in a worker of 200 answers.
+    Objects made at start-up (modules, pydantic's schemas, botocore's service models) live as long as the process, and every
+    full collection would traverse all of them: the event loop was blocked for 80 to 140 ms in a worker with 200 answers.
     """
     gc.collect()
     gc.freeze()

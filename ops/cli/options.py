@@ -1,4 +1,4 @@
-"""Things that commands share: the app, the event loop, options, and how their values are read."""
+"""Shared parts of commands: the app, the event loop, options, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Url: TypeAlias = Annotated[
     typer.Option(
         "--url",
         envvar="HUB_URL",
-        help="The hub to talk to; default: the one on --data, else http://127.0.0.1:8000.",
+        help="The URL of the hub.  [default: the hub on --data, otherwise http://127.0.0.1:8000]",
         show_default=False,
         callback=_checked(url("http", "https", "ws", "wss")),
     ),
@@ -48,7 +48,7 @@ Token: TypeAlias = Annotated[
     typer.Option(
         "--token",
         envvar="HUB_TOKEN",
-        help="The token to authenticate with; by default the command signs one.",
+        help="The token for authentication.  [default: one that the command signs]",
         show_default=False,
     ),
 ]
@@ -59,32 +59,32 @@ Redis: TypeAlias = Annotated[
     typer.Option(
         "--redis",
         envvar="REDIS_URL",
-        help="The Redis to read; default: the embedded one.",
+        help="The URL of the Redis.  [default: the embedded one]",
         show_default=False,
         callback=_checked(redis_url()),
     ),
 ]
 Wait: TypeAlias = Annotated[
     bool,
-    typer.Option("--wait/--no-wait", help="While Redis is unreachable: wait and report not ready, or exit with 1."),
+    typer.Option("--wait/--no-wait", help="If Redis is unreachable, wait for it and report not ready, or exit with 1."),
 ]
 Data: TypeAlias = Annotated[
-    Path, typer.Option("--data", envvar="HUB_DATA", help="Folder of the hub, or of its embedded Redis.")
+    Path, typer.Option("--data", envvar="HUB_DATA", help="The data folder of the hub, or of its embedded Redis.")
 ]
 
 DEFAULT_DATA = Path(".hub")
 DEFAULT_TENANT = "acme"
-"""The tenant of tokens that `hub dev` prints and that commands sign for themselves."""
+"""The tenant of tokens that `hub dev` prints and that commands sign."""
 DEFAULT_USER = "alice"
 
 
 def new_app() -> typer.Typer:
-    """An app with plain help and plain errors: output must be the same on a terminal, in a log and in a pipe."""
+    """Make an app with plain help and errors: the output must be the same on a terminal, in a log and in a pipe."""
     return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def run(job: Coroutine[Any, Any, T]) -> T:
-    """Run an async command on uvloop; Ctrl-C cancels it and comes out as KeyboardInterrupt."""
+    """Run an async command on uvloop; Ctrl-C cancels it and is raised as KeyboardInterrupt."""
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -92,10 +92,10 @@ def run(job: Coroutine[Any, Any, T]) -> T:
 
 
 def milliseconds(text: str, option: str) -> int:
-    """A time in milliseconds since 1970; without an offset it is UTC.
+    """Parse a time into milliseconds since 1970; without an offset it is UTC.
 
     Raises:
-        CommandFailed: it is not a time.
+        CommandFailed: the text is not a time.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -105,7 +105,7 @@ def milliseconds(text: str, option: str) -> int:
 
 
 def event_id(text: str, option: str) -> str:
-    """An event's id, or 0.
+    """Check that a text is an event ID or 0.
 
     Raises:
         CommandFailed: it is neither.
@@ -118,15 +118,15 @@ def event_id(text: str, option: str) -> str:
 
 
 def last_of(text: str, option: str) -> str:
-    """The end of a range given as an id or a time, inclusive: a bare millisecond covers all of its events."""
+    """Parse the inclusive end of a range, an ID or a time: a time in milliseconds includes all of its events."""
     return str(milliseconds(text, option)) if "T" in text or text.count("-") > 1 else event_id(text, option)
 
 
 def channel_of(tenant: str, wire: str) -> Channel:
-    """The channel an operator named.
+    """Parse a channel given by the operator.
 
     Raises:
-        CommandFailed: the name is invalid; the line says how one is written.
+        CommandFailed: the name is invalid; the text shows the correct form.
     """
     try:
         return parse_channel(tenant, wire)
@@ -136,31 +136,31 @@ def channel_of(tenant: str, wire: str) -> Channel:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Recorded seconds per second; 0 is as fast as possible."""
+    """The speed of a replay, in recorded seconds per second; 0 is as fast as possible."""
 
     times: float
 
     @property
     def is_limited(self) -> bool:
-        """True unless it is as fast as possible."""
+        """True unless the replay is as fast as possible."""
         return self.times > 0
 
     def due(self, begun: float, offset_s: float) -> float:
-        """The loop's time of an event `offset_s` after the beginning."""
+        """The time, on the event loop's clock, of an event recorded `offset_s` seconds after the first one."""
         return begun + offset_s / self.times if self.times else begun
 
     async def wait_until(self, begun: float, offset_s: float) -> None:
-        """Sleep until then."""
+        """Sleep until an event recorded `offset_s` seconds after the first one is due."""
         wait_s = self.due(begun, offset_s) - asyncio.get_running_loop().time()
         if self.is_limited and wait_s > 0:
             await asyncio.sleep(wait_s)
 
 
 def pace_of(text: str) -> Pace:
-    """Read `max`, `1x` or `10x`.
+    """Parse `max`, `1x` or `10x`.
 
     Raises:
-        CommandFailed: it is none of these.
+        CommandFailed: the text is none of these.
     """
     found = _TIMES.fullmatch(text)
     if text != "max" and (found is None or not float(found[1])):

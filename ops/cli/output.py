@@ -17,26 +17,26 @@ _LINE_EVERY_S: Final = 1.0
 
 
 class Format(StrEnum):
-    """`jsonl` is one wire event a line; `text` is for people."""
+    """The output format: `jsonl` is one wire event per line, `text` is for people."""
 
     JSONL = "jsonl"
     TEXT = "text"
 
 
 def is_terminal() -> bool:
-    """True when stdout is a terminal."""
+    """True if stdout is a terminal."""
     return sys.stdout.isatty()
 
 
 def line(raw: bytes, form: Format | None = None) -> str:
-    """One event as a line; without a format, text on a terminal and JSON in a pipe."""
+    """Format one event as a line; the default is text on a terminal and JSON in a pipe."""
     if (form or (Format.TEXT if is_terminal() else Format.JSONL)) is Format.JSONL:
         return raw.decode()
     return sentence(json.loads(raw))
 
 
 def sentence(event: Mapping[str, Any]) -> str:
-    """`2026-11-23 04:59:01  #12  alice: hello` for messages; other types show their payload."""
+    """Format a message as `2026-11-23 04:59:01  #12  alice: hello`; other types show their payload."""
     payload, who = event.get("payload", {}), event.get("actor", {}).get("id", "hub")
     number = f"#{event['seq']}" if "seq" in event else "live"
     text = (
@@ -59,14 +59,17 @@ def _brief(payload: Mapping[str, Any]) -> str:
 
 
 def printable(text: str, *, keeps: str = "") -> str:
-    """Without control characters but those to keep: a message must not be able to rewrite an operator's screen."""
+    """Remove control characters except those in `keeps`: a message must not be able to rewrite an operator's screen."""
     return "".join(
         letter if letter.isprintable() or letter in keeps else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
 
 
 class ProgressBar:
-    """Shows the progress of long work: `show(done)` as it goes, `finish(facts)` at the end. Leaving the block removes the bar."""
+    """Shows the progress of long work: call `show(done)` as it proceeds and `finish(facts)` at the end.
+
+    Leaving the block removes the bar.
+    """
 
     def __init__(self, name: str, total: int) -> None:
         self._name = name
@@ -82,7 +85,7 @@ class ProgressBar:
         self._stack.close()
 
     def show(self, done: int) -> None:
-        """Shows `done` of the total; in a pipe at most once a second."""
+        """Show `done` of the total; in a pipe at most once a second."""
         if self._bar is not None:
             self._bar(done)
         elif time.monotonic() - self._shown_at >= _LINE_EVERY_S:
@@ -90,7 +93,7 @@ class ProgressBar:
             print(json.dumps({"progress": self._name, "done": done, "total": self._total}), flush=True)
 
     def finish(self, facts: Mapping[str, object]) -> None:
-        """Prints the result: one sentence, or one JSON line."""
+        """Print the result: a sentence, or a JSON line in a pipe."""
         if self._bar is not None:
             print(", ".join(f"{name} {value}" for name, value in facts.items()))
         else:

@@ -1,7 +1,7 @@
-"""The note that `hub dev` leaves in its data folder, so that commands started beside it find the hub that runs there.
+"""The note file that `hub dev` writes into its data folder, from which other commands find the running hub.
 
-The hub holds a lock on the note for as long as it lives: one whose process is gone, however it ended, counts for nothing, even
-if its process id has been given to somebody else.
+The hub holds a lock on the file as long as it runs. So the note of a process that has ended, however it ended, is ignored, even
+if its process ID has been reused.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import Final
 NOTE: Final = "hub.json"
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _PATIENCE_S: Final = 0.5
-"""A command that is just reading the note holds its lock for a moment."""
+"""Time to retry the lock, which a command holds briefly while it reads the note."""
 _LOOK_EVERY_S: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class RunningHub:
-    """A hub that runs here.
+    """A hub that runs on this machine.
 
     Attributes:
-        redis_url: the Redis it uses.
-        made_secret: the secret of its tokens, if it made one for this run; empty otherwise.
+        redis_url: the Redis that it uses.
+        made_secret: the secret of its tokens, if it made one for this run; otherwise "".
     """
 
     url: str
@@ -41,27 +41,27 @@ class RunningHub:
 
 @dataclass(frozen=True, slots=True)
 class HubAddress:
-    """An address, and the words that say where it came from."""
+    """An address, and a phrase that says where it came from."""
 
     url: str
     origin: str
 
 
 class HubNote:
-    """The note of a hub, written once it is up and emptied when it ends."""
+    """The note file of a hub, written once the hub is up and emptied when it ends."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def write(self, hub: RunningHub) -> None:
-        """Tell where the hub is."""
+        """Write the hub's address and details."""
         os.truncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps(asdict(hub)).encode(), 0)
 
 
 @contextlib.contextmanager
 def kept_note(data: Path) -> Iterator[HubNote | None]:
-    """The note of the hub that is about to run on this folder; None where another one has its note there."""
+    """Lock and yield the note for a hub about to run on this folder; None if another hub already holds it."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(data / NOTE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
@@ -78,9 +78,9 @@ def kept_note(data: Path) -> Iterator[HubNote | None]:
 
 
 def running_hub(data: Path) -> RunningHub | None:
-    """The hub that runs on this folder; None if there is none, or if another account may have written its note.
+    """The hub that runs on this folder; None if there is none, or if another account could have written its note.
 
-    Commands send tokens to the address that the note names.
+    The ownership matters because commands send tokens to the address in the note.
     """
     try:
         descriptor = os.open(data / NOTE, os.O_RDONLY | os.O_NOFOLLOW)
@@ -93,11 +93,11 @@ def running_hub(data: Path) -> RunningHub | None:
         try:
             return RunningHub(**json.load(note))
         except (ValueError, TypeError):
-            return None  # it is starting, or of another version
+            return None  # the hub is starting, or has another version
 
 
 def address_of(url: str, data: Path) -> HubAddress:
-    """The address given by `--url` or HUB_URL, else that of the hub on this data folder, else the default."""
+    """The address given by `--url` or HUB_URL, or that of the hub on this data folder, or the default."""
     if url:
         return HubAddress(url, "that of HUB_URL" if url == os.environ.get("HUB_URL") else "that of --url")
     here = running_hub(data)
@@ -107,7 +107,7 @@ def address_of(url: str, data: Path) -> HubAddress:
 
 
 def _is_locked(descriptor: int, deadline: float) -> bool:
-    """Take the lock; false when a hub holds it."""
+    """Try to take the lock; false if a hub holds it."""
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

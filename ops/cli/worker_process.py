@@ -1,4 +1,4 @@
-"""A worker process: its options from the settings, the end of uploads, and its pages. Shared by `hub worker` and `hub dev`."""
+"""Runs a worker: its options from the settings, the uploads' completion, its status pages. Used by `hub worker` and `hub dev`."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from streams.redis.log import Log
 
 _log = logging.getLogger(__name__)
 LEFT_AFTER_S: Final = 10.0
-"""Time a worker in a thread gets beyond its drain before it is left behind."""
+"""Time that a worker in a thread gets beyond its drain before it is abandoned."""
 DEMO_PATH: Final = "consumers.agents.demo:agent"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 @asynccontextmanager
 async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIterator[Worker]:
-    """A worker that runs inside the block and also finishes uploads.
+    """Run a worker for the duration of the block, including the handler that ends uploads.
 
     Raises:
-        LogUnavailable, ConfigurationRefused: Redis is unreachable, or must not be used as it is set up.
+        LogUnavailable, ConfigurationRefused: Redis is unreachable, or its configuration is unsafe.
     """
     log = await Log.open(options.redis_url, partitions=options.partitions, durability=options.durability)
     try:
@@ -57,12 +57,12 @@ async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIte
 
 @asynccontextmanager
 async def worker_in_thread(settings: Settings, options: WorkerOptions) -> AsyncIterator[None]:
-    """A worker in a thread with a loop of its own: an agent that blocks its loop does not hold up the node beside it.
+    """Run a worker in a thread with its own event loop, so that an agent that blocks the loop does not block the node.
 
-    It waits for Redis. At the end an agent that still blocks is left behind: the thread does not keep the process.
+    It waits for Redis. At the end, an agent that still blocks is abandoned: the thread does not keep the process alive.
 
     Raises:
-        ConfigurationRefused: Redis must not be used as it is set up.
+        ConfigurationRefused: the configuration of Redis is unsafe.
     """
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = Future()
     ready, ended = Future[None](), Future[None]()
@@ -100,16 +100,16 @@ async def worker_in_thread(settings: Settings, options: WorkerOptions) -> AsyncI
 
 
 def worker_options(settings: Settings, *, has_demo: bool = False) -> WorkerOptions:
-    """The options of a worker on the settings' Redis, with the agents of HUB_AGENTS loaded.
+    """Build the options of a worker on the Redis of the settings, with the agents of HUB_AGENTS loaded.
 
-    Modules in the working directory are found too.
+    Modules in the working directory can be imported, too.
 
     Args:
-        settings: with a `redis_url`.
-        has_demo: also serve the demo agent as `demo`, unless HUB_AGENTS names another one so.
+        settings: settings with a `redis_url`.
+        has_demo: also serve the demo agent as `demo`, unless HUB_AGENTS has an agent of that name.
 
     Raises:
-        CommandFailed: an agent cannot be loaded, or there is no Redis.
+        CommandFailed: an agent cannot be loaded, or no Redis is configured.
     """
     if settings.redis_url is None:
         raise CommandFailed("a worker needs REDIS_URL", EXIT_USAGE)
@@ -133,7 +133,7 @@ def worker_options(settings: Settings, *, has_demo: bool = False) -> WorkerOptio
 
 
 class LeaseTimes(TypedDict):
-    """Times derived from the life of a run's lease, in milliseconds; fields of `WorkerOptions`."""
+    """Times derived from the lifetime of a run's lease, in milliseconds; fields of `WorkerOptions`."""
 
     lease_ms: int
     partition_life_ms: int
@@ -142,7 +142,7 @@ class LeaseTimes(TypedDict):
 
 
 def lease_times(run_lease_s: float) -> LeaseTimes:
-    """The times by which a lost worker is noticed, in the proportions of the defaults (15, 6, 3 and 20 s)."""
+    """The times that determine when a lost worker is noticed, in the proportions of the defaults (15, 6, 3 and 20 s)."""
     lease_ms = int(run_lease_s * 1000)
     return {
         "lease_ms": lease_ms,
@@ -153,7 +153,7 @@ def lease_times(run_lease_s: float) -> LeaseTimes:
 
 
 class WorkerStatus:
-    """A worker as its pages show it: waiting for Redis until it has been started."""
+    """The state of a worker for its status pages; until it has started, it waits for Redis."""
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
@@ -169,13 +169,13 @@ class WorkerStatus:
 
 @contextlib.contextmanager
 def served_status(status: WorkerStatus, host: str, port: int | None, token: str | None) -> Iterator[int | None]:
-    """Serves `/metrics`, `/healthz` and `/readyz` in a thread inside the block, and yields the port; nothing without a port.
+    """Serve `/metrics`, `/healthz` and `/readyz` from a thread inside the block, and yield the port; None if `port` is None.
 
     Args:
-        status: of the worker.
-        host: where to listen.
-        port: 0 for any free one.
-        token: required for `/metrics` as `Authorization: Bearer`; None leaves them open, as on a node.
+        status: the state of the worker.
+        host: the address to listen on.
+        port: the port; 0 for any free one.
+        token: required for `/metrics` as `Authorization: Bearer`; None leaves it open, as on a node.
 
     Raises:
         CommandFailed: the port is taken.
@@ -223,14 +223,14 @@ def _pages(status: WorkerStatus, token: str | None) -> Application:
 
 
 class _Silent(WSGIRequestHandler):
-    """Writes no line for each scrape, and does no reverse look-up."""
+    """A request handler that logs nothing and makes no reverse DNS look-ups."""
 
     timeout = 5
-    """Seconds for the request to come: the server answers one at a time."""
+    """Time limit for receiving a request, in seconds: the server answers one at a time."""
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the overridden name
-        """Writes nothing."""
+        """Does nothing, so that scrapes are not logged."""
 
     def address_string(self) -> str:
-        """The address as a number."""
+        """The client's numeric address."""
         return str(self.client_address[0])

@@ -1,1 +1,1 @@
-"""The Redis server that `hub dev` and the tests start when none is given."""
+"""The Redis server that `hub dev` and the tests start if none is configured."""

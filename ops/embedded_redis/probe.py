@@ -1,4 +1,4 @@
-"""The server that answers at an address of this machine, and the ports that are free."""
+"""Finds out which server answers at an address of this machine, and which ports are free."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LISTENING_PORTS: Final = range(15_000, 30_000)
 
 @dataclass(frozen=True, slots=True)
 class RunningRedis:
-    """A server that answers; `version` is that of the Redis it is compatible with, `server` its own name and version."""
+    """A server that answers. `version` is the Redis version it is compatible with, `server` its own name and version."""
 
     url: str
     pid: int
@@ -26,7 +26,7 @@ class RunningRedis:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A place a server listens at: a unix socket, or a port of 127.0.0.1 with or without a password."""
+    """The address at which a server listens: a unix socket, or a port of 127.0.0.1 with an optional password."""
 
     port: int = 0
     unix_socket: Path | None = None
@@ -34,7 +34,7 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The URL clients take."""
+        """The URL for clients."""
         if self.unix_socket:
             return f"unix://{quote(str(self.unix_socket))}?db=0"
         secret = f":{self.password}@" if self.password else ""
@@ -42,7 +42,7 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """The address of a URL that `url` made."""
+        """Parse a URL made by `url`."""
         parts = urlsplit(url)
         if parts.scheme == "unix":
             return cls(unix_socket=Path(unquote(parts.path)))
@@ -50,7 +50,7 @@ class Address:
 
 
 def probe(address: Address) -> RunningRedis | None:
-    """Ask a server who it is; None while it refuses, hangs, or loads its file."""
+    """Query the server's name, version and process ID; None if it refuses, hangs, or is still loading."""
     place = address.unix_socket
     family, where = (socket.AF_UNIX, str(place)) if place else (socket.AF_INET, ("127.0.0.1", address.port))
     try:
@@ -68,10 +68,10 @@ def probe(address: Address) -> RunningRedis | None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now.
+    """Find a port of 127.0.0.1 on which nobody listens at the moment.
 
-    Below the ephemeral range: on a port inside it, a client that retries while the server is down can be given that
-    very port as its own, connect to itself, and keep the server from coming back.
+    The port is below the ephemeral range: otherwise a client that keeps reconnecting while the server is down could be assigned
+    this port as its own, connect to itself, and prevent the server from starting again.
     """
     while True:
         port = secrets.choice(_LISTENING_PORTS)
@@ -80,13 +80,13 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """True when a server could listen on this port of 127.0.0.1 now. Port 0 is never free."""
+    """True if a server could listen on this port of 127.0.0.1 now. Port 0 is never free."""
     if not port:
         return False
     with socket.socket() as asked:
         asked.setsockopt(
             socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as redis-server does, or TIME_WAIT would look taken
+        )  # as redis-server does; otherwise a port in TIME_WAIT would seem taken
         try:
             asked.bind(("127.0.0.1", port))
         except OSError:

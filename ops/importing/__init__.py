@@ -1,1 +1,1 @@
-"""Imports of other logs as events, without the command line."""
+"""Imports of other systems' logs as events, without the command line."""

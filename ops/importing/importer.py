@@ -1,7 +1,7 @@
-"""Appends a long sequence of drafts exactly once and in order, many at a time, from wherever an earlier run stopped.
+"""Appends a long sequence of drafts exactly once and in order, many at a time, continuing where an earlier run stopped.
 
-Each append carries the number of the one before it as its condition, checked in the append script. So a hole cannot
-arise, whatever fails, and the first append of a second run returns how far the first one came, however long ago.
+Each append has the number of the previous one as its condition, which the append script checks. So no failure can cause a hole,
+and the first append of a second run reveals how far the first run came, however long ago it was.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from streams.envelope import Appended, Draft, Guard
 from streams.errors import GuardRefused, LogUnavailable, StreamsError
 
 IN_FLIGHT_MAX: Final = 500
-"""Fewer leave the log idle between batches; more would only wait in it."""
+"""Maximum number of unconfirmed drafts. Fewer would leave the log idle between batches; more would only wait."""
 RETRY_AFTER_S: Final = 0.2
 _FIELD: Final = "done"
 
 
 class Appends(Protocol):
-    """The part of the log an import needs."""
+    """The part of the log that an import uses."""
 
     def submit(self, draft: Draft, done: Callable[[Appended | StreamsError], None]) -> None:
         """As `streams.redis.log.Log.submit`."""
 
 
 class Import:
-    """One import. `name` identifies the source within the channel.
+    """An import. `name` identifies the source within the channel.
 
     Attributes:
-        added: events this run stored.
-        done: drafts known to be in the log; it falls back when the log lost some (failover, restored backup).
+        added: number of events that this run stored.
+        done: number of drafts known to be in the log; it decreases if the log lost some (failover, restored backup).
     """
 
     def __init__(self, log: Appends, drafts: Sequence[Draft], name: str) -> None:
@@ -50,14 +50,14 @@ class Import:
     async def run(
         self, due: Callable[[int], float] | None = None, on_progress: Callable[[int], None] = lambda _: None
     ) -> None:
-        """Append all of them.
+        """Append all drafts.
 
         Args:
-            due: the loop's time at which draft number n may go; None lets all go at once.
+            due: returns the event loop's time at which draft number n may be sent; None sends all at once.
             on_progress: called with `done` from time to time.
 
         Raises:
-            StreamsError: an append was refused for a reason that a retry does not cure.
+            StreamsError: an append was refused for a reason that a retry does not fix.
         """
         while self.done < len(self._drafts):
             wait_s = self._submit_due(due)
@@ -67,7 +67,7 @@ class Import:
             on_progress(self.done)
 
     def _submit_due(self, due: Callable[[int], float] | None) -> float | None:
-        """Seconds until the next draft is due; None when more can be sent only after a result."""
+        """Seconds until the next draft is due; None if more can be sent only after a result."""
         now = asyncio.get_running_loop().time()
         while self._failure is None and self._next < len(self._drafts) and self._in_flight < IN_FLIGHT_MAX:
             if due is not None and due(self._next) > now:
@@ -86,7 +86,7 @@ class Import:
         return dataclasses.replace(self._drafts[number], guards=(chain,))
 
     def _take(self, number: int, result: Appended | StreamsError) -> None:
-        """Results come in the order of submission, so the newest one shows the log's position."""
+        """Take a result. Results arrive in the order of submission, so the newest one shows the log's position."""
         self._in_flight -= 1
         self._moved.set()
         if isinstance(result, Appended):
@@ -104,7 +104,7 @@ class Import:
         self._moved.clear()
 
     async def _recover(self) -> None:
-        """Waits for the results in flight, then continues where the log says it stands."""
+        """Wait for the results in flight, then continue from the position that the log reports."""
         while self._in_flight:
             await self._moved.wait()
             self._moved.clear()

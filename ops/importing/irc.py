@@ -1,7 +1,7 @@
-"""IRC logs as irssi and the #ubuntu corpus write them, read line by line and turned into drafts of the log. Pure.
+"""Parses IRC logs in the formats of irssi and the #ubuntu corpus and converts them to drafts. Pure.
 
 It reads `[HH:MM] <nick> text`, `[HH:MM] * nick action`, `=== nick [host] has joined #c`, `… has left #c` and `=== nick is now
-known as other`. Every other line (topics, modes, services) is skipped. Messages become `chat.message`, joins and leaves
+known as other`. All other lines (topics, modes, services) are skipped. Messages become `chat.message`, joins and leaves
 `channel.presence`.
 """
 
@@ -31,7 +31,7 @@ _PREFIX_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class IrcMessage:
-    """A message of `text`, which may be empty; `is_action` for `/me`."""
+    """A message with `text`, which may be empty; `is_action` is true for `/me`."""
 
     line: int
     at: datetime
@@ -42,7 +42,7 @@ class IrcMessage:
 
 @dataclass(frozen=True, slots=True)
 class IrcMove:
-    """A join or a leave. Such lines carry no time: `at` is that of the message before."""
+    """A join or a leave. Such lines have no time: `at` is that of the preceding message."""
 
     line: int
     at: datetime
@@ -54,7 +54,7 @@ IrcEvent = IrcMessage | IrcMove
 
 
 def date_in(file_name: str) -> date | None:
-    """The day a log begins, from a file name such as `2005-02-27.train-c.raw.txt`; None when it has no date."""
+    """The first day of a log, from a file name such as `2005-02-27.train-c.raw.txt`; None if it contains no date."""
     found = _DATE.search(file_name)
     try:
         return date(int(found[1]), int(found[2]), int(found[3])) if found else None
@@ -63,7 +63,7 @@ def date_in(file_name: str) -> date | None:
 
 
 def parse(lines: Iterable[str], first_day: date | None = None) -> Iterator[IrcEvent]:
-    """The log's events in order, with the number of the line each came from (a rename gives a leave and a join)."""
+    """The log's events in order, with their line numbers. A renaming gives two: a leave and a join."""
     clock = _Clock(first_day or _NO_DATE)
     for number, raw in enumerate(lines, 1):
         line = raw.rstrip("\r\n").replace("\x00", "\N{REPLACEMENT CHARACTER}")
@@ -79,12 +79,12 @@ def parse(lines: Iterable[str], first_day: date | None = None) -> Iterator[IrcEv
 
 
 def _nick(text: str) -> str:
-    """The corpus' tools put a blank behind a bracket (`[cc] smart`); a nick has none (RFC 2812, 2.3.1)."""
+    """The nick without the space that the corpus inserts after a bracket (`[cc] smart`); nicks have none (RFC 2812, 2.3.1)."""
     return text.replace(" ", "")
 
 
 class _Clock:
-    """Turns hours and minutes into times that never go back: a fall of half a day is midnight."""
+    """Converts hours and minutes to times that never go back: a jump back by half a day or more is midnight."""
 
     def __init__(self, first_day: date) -> None:
         self.now = datetime.combine(first_day, time())
@@ -99,7 +99,7 @@ class _Clock:
 
 
 def offsets_s(events: Sequence[IrcEvent]) -> list[float]:
-    """Seconds from the first event to each: those of one minute are spread evenly over it."""
+    """Seconds from the first event to each event; events within the same minute are spread evenly over it."""
     due: list[float] = []
     begin = 0
     while begin < len(events):
@@ -113,10 +113,10 @@ def offsets_s(events: Sequence[IrcEvent]) -> list[float]:
 
 
 def user_of(nick: str) -> str:
-    """The nick as a user's name.
+    """The user name for a nick.
 
-    Letters a name may not have become `~` and two hex digits for each UTF-8 byte, and no nick holds `~` (RFC 2812, 2.3.1),
-    so two nicks never become one user.
+    Letters that a user name may not contain become `~` and two hex digits for each UTF-8 byte. Nicks contain no `~` (RFC 2812,
+    2.3.1), so two nicks never give the same user.
     """
     return "".join(letter if _is_name_letter(letter) else _escaped(letter) for letter in nick)[:128]
 
@@ -130,12 +130,15 @@ def _escaped(letter: str) -> str:
 
 
 def source_id(file_name: str, first_line: str) -> str:
-    """The log's name in idempotency keys: from its file name and first line, so that a log that grew stays the same log."""
+    """The log's name in idempotency keys, from its file name and first line; it stays the same when the log grows."""
     return hashlib.sha256(f"{file_name}\n{first_line}".encode()).hexdigest()[:_PREFIX_LENGTH]
 
 
 def drafts(events: Iterable[IrcEvent], channel: Channel, source: str) -> Iterator[Draft]:
-    """One draft for each event; the command id is the log's and the line's, with `b` for a rename's second event."""
+    """One draft per event.
+
+    Its command ID consists of the log's name and the line number, with `b` for a renaming's second event.
+    """
     line_before = 0
     for event in events:
         again = "b" if event.line == line_before else ""
@@ -147,7 +150,7 @@ def drafts(events: Iterable[IrcEvent], channel: Channel, source: str) -> Iterato
 
 def _message(event: IrcMessage, channel: Channel) -> Draft:
     payload: dict[str, object] = {"text": event.text}
-    if not event.text:  # a message may be without text only when it has a part
+    if not event.text:  # only a message with parts may have an empty text
         payload["parts"] = [{"type": "data", "mime": "text/plain", "value": ""}]
     moment = event.at.isoformat(timespec="minutes") if event.at.year > 1 else event.at.strftime("%H:%M")
     payload["metadata"] = {"said_at": moment} | ({"form": "action"} if event.is_action else {})
@@ -155,7 +158,7 @@ def _message(event: IrcMessage, channel: Channel) -> Draft:
 
 
 def _presence(event: IrcMove, channel: Channel) -> Draft:
-    """Joins and leaves as history: events of the durable lane."""
+    """A join or leave as an event of the durable lane, because it is history here."""
     user = user_of(event.nick)
     payload = {"user": user, "status": "joined" if event.is_join else "left", "devices": int(event.is_join)}
     return Draft(channel, "channel.presence", to_json(payload), Actor("user", user), Lane.EVENTS)

@@ -1,1 +1,1 @@
-"""The torture checker: clients are cut and nodes are killed while real logs are imported; nothing may be lost."""
+"""The torture test: people use the hub while connections and processes are broken, and a checker verifies that nothing is lost."""

@@ -1,7 +1,7 @@
-"""The agent that answers in a torture run: `HUB_AGENTS="torture=ops.torture.agent:run"`.
+"""The agent used in torture runs: `HUB_AGENTS="torture=ops.torture.agent:run"`.
 
-Its answer is a function of the question. In the middle it calls a tool that must never run twice; each time the tool runs, a
-line is added to the file `TORTURE_EFFECTS` names.
+Its answer is a function of the question. It also calls a tool that must never run twice; each execution of the tool adds a line
+to the file named by `TORTURE_EFFECTS`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ops.torture.rules.runs import pieces_of
 
 PACE_S: Final = 0.03
 TOOL_S: Final = 0.5
-"""After the effect: so long a worker can be lost in the middle of the tool."""
+"""Duration of the tool after its effect, in seconds, during which the worker may be killed."""
 
 
 async def run(ctx: Context, given: AgentInput) -> AsyncGenerator[Any, Any]:
-    """The answer in pieces. The tool comes first, so that the answer is one message."""
+    """Calls the tool and then yields the answer in pieces, so that the answer is one message."""
 
     async def pay(_args: Any, _tool: Any) -> Any:
         effect = {"t": now_ms(), "k": "effect", "run": ctx.run_id, "key": "pay"}

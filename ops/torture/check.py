@@ -1,7 +1,7 @@
-"""Judges a recorded history: `python -m ops.torture.check FILE`. It asks no hub and no Redis; the file is all it knows.
+"""Checks a recorded history: `python -m ops.torture.check FILE`. It needs no hub and no Redis; the file is its only input.
 
-Exit code 0: whole, and everything the run was to show was looked at. 1: broken, with the first case of each kind and the
-records that prove it. 2: the file cannot be judged.
+Exit code 0: no fault was found and everything the run was to exercise was checked. 1: faults, with the first case of each kind
+and the records that prove it. 2: the file cannot be checked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RULES: Final = (judge_log, judge_readers, judge_state, judge_runs, judge_presenc
 
 
 def judge(history: History) -> Verdict:
-    """Everything that is wrong in a history."""
+    """Check a history against all rules."""
     verdict = Verdict()
     for rule in RULES:
         rule(history, verdict)
@@ -34,7 +34,7 @@ def judge(history: History) -> Verdict:
 
 
 def _unseen(history: History, verdict: Verdict) -> None:
-    """Names all that the run was to show and never did: "whole" would be said without having looked."""
+    """Report everything that the run was to exercise and did not: without it, the result would claim more than was checked."""
     for name in history.head.get("expects", []):
         if not verdict.looked[name]:
             verdict.add("nothing looked at", history.end_ms, f"the run has nothing of this kind: {name}", 0)
@@ -51,7 +51,7 @@ def _unseen(history: History, verdict: Verdict) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The command line: FILE, and `--json` for the verdict as data."""
+    """Run the command line: FILE, and `--json` for the verdict as JSON."""
     paths = [argument for argument in arguments if not argument.startswith("--")]
     if len(paths) != 1 or set(arguments) - {paths[0], "--json"}:
         print("usage: python -m ops.torture.check FILE [--json]", file=sys.stderr)

@@ -1,10 +1,8 @@
-"""A process of people, as `python -m ops.torture.client CONFIG` and as the child that its parent kills, stops and speaks to.
+"""A process that simulates several people: `python -m ops.torture.client CONFIG`, started and controlled by its parent.
 
-It is told on its standard input what the time is.
-
-Words it knows, one a line: `away` (leave and stay away), `back`, `calm` (nothing is broken any more), `quiet` (finish what you
-began), `look` (read the states), `people` (read who is there), `revoke`, `expire` (a token), `exit`. Each is answered by a line
-with the same word when it is done.
+Commands arrive on stdin, one per line: `away` (disconnect and stay away), `back`, `calm` (no more faults), `quiet` (finish what
+has begun), `look` (read the states), `people` (read the presence lists), `revoke`, `expire` (a token), `exit`. Each is
+answered, once done, by a line with the same word.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ ANSWER_TIMEOUT_S: Final = 120.0
 
 
 class Client:
-    """All people of one process."""
+    """The simulated people of one process."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._recorder = Recorder(Path(config["file"]), config["process"])
@@ -52,7 +50,7 @@ class Client:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
-        """Until told to exit."""
+        """Run until told to exit."""
         self._tasks += [asyncio.create_task(person.stay()) for person in self.people]
         self._tasks += [asyncio.create_task(person.live(DOINGS)) for person in self.people]
         self._tasks.append(asyncio.create_task(follow_by_sse(self.people[0], TALK)))
@@ -61,7 +59,7 @@ class Client:
         while (line := (await reader.readline()).decode().strip()) not in {"exit", ""}:
             await self._told(line)
             print(line, flush=True)
-        self._recorder.close()  # first: that connections end now is no part of the run
+        self._recorder.close()  # first, because connections that end now are no longer part of the run
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -95,7 +93,7 @@ class Client:
                 raise ValueError(f"unknown word: {word}")
 
     async def _look(self) -> None:
-        """The state of every channel from every node."""
+        """Read the state of every channel from every node."""
         person = self.people[0]
         for channel in (TALK, *ASK, CREW, NOTES, FILES, *(f"user:{user.user}" for user in self.people)):
             reader = next((one for one in self.people if channel == f"user:{one.user}"), person)
@@ -113,11 +111,14 @@ class Client:
 
 
 class ClientProcess:
-    """One process of people. Each life of it writes a file of its own under a name of its own.
+    """A process that simulates people, as its parent controls it.
+
+    After each start it writes a new file under a new process name.
 
     Args:
-        folder: where the files go.
-        config: as `ops.torture.client` reads it, without `file`, `process` and `run`.
+        name: the prefix of its process names.
+        folder: the folder for its files.
+        config: the configuration for `ops.torture.client`, without `file`, `process` and `run`.
     """
 
     def __init__(self, name: str, folder: Path, config: dict[str, Any]) -> None:
@@ -132,11 +133,11 @@ class ClientProcess:
 
     @property
     def process(self) -> str:
-        """The name of its present life."""
+        """The name of the current process."""
         return f"{self.name}x{self.run}"
 
     def start(self) -> None:
-        """Begin a life."""
+        """Start the process."""
         self._starting = asyncio.create_task(self._start())
 
     async def _start(self) -> None:
@@ -163,20 +164,20 @@ class ClientProcess:
             )
 
     def send(self, number: signal.Signals) -> None:
-        """A signal."""
+        """Send a signal to the process."""
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._child.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the process with SIGKILL."""
         self.send(signal.SIGKILL)
 
     async def say(self, word: str) -> None:
-        """Tell it something and wait until it says that it is done.
+        """Send a command and wait until the process reports that it is done.
 
         Raises:
-            RuntimeError: it ended, or did not answer in time.
+            RuntimeError: the process ended, or did not answer in time.
         """
         async with self._lock:
             if self._starting is not None:
@@ -189,7 +190,8 @@ class ClientProcess:
                     child.stdin.write(f"{word}\n".encode())
                     await child.stdin.drain()
                     answer = (await child.stdout.readline()).decode().strip()
-            except (OSError, TimeoutError, RuntimeError) as error:  # uvloop: a pipe that is closed is a RuntimeError
+            # With uvloop, writing to a closed pipe is a RuntimeError.
+            except (OSError, TimeoutError, RuntimeError) as error:
                 told = f"client {self.process} does not answer {word}: {error!r}; {self._last_words()}"
                 raise RuntimeError(told) from error
             if answer != word:
@@ -199,7 +201,7 @@ class ClientProcess:
         return (self._folder / f"{self.process}.log").read_text(errors="replace")[-1_500:]
 
     async def end(self) -> None:
-        """Gone, whatever state it is in."""
+        """End the process, whatever state it is in."""
         if self._starting is not None:
             await asyncio.gather(self._starting, return_exceptions=True)
         if self._child is not None:

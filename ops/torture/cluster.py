@@ -1,4 +1,4 @@
-"""Everything a run is made of, as processes on this machine with a proxy between every two of them that talk."""
+"""The processes of a run on this machine, with a proxy between every two that communicate."""
 
 from __future__ import annotations
 
@@ -32,12 +32,14 @@ SENTINEL_NAME: Final = "hub"
 
 
 class Process:
-    """A `hub` command as a child.
+    """A `hub` command as a child process.
 
     Args:
-        name: `n0`, `w0`: how the history calls it.
-        arguments: of `hub`.
-        tree: the folder whose modules it runs; a copy with a planted bug, or this one.
+        name: its name in the history, such as `n0` or `w0`.
+        arguments: the arguments of `hub`.
+        env: its environment.
+        tree: the folder whose modules it runs: this checkout, or a copy with a planted bug.
+        log: the file for its output.
     """
 
     def __init__(self, name: str, arguments: list[str], env: dict[str, str], tree: Path, log: Path) -> None:
@@ -48,11 +50,11 @@ class Process:
 
     @property
     def is_running(self) -> bool:
-        """The process is there; it may be stopped."""
+        """True if the process exists, even if it is stopped."""
         return self._child is not None and self._child.poll() is None
 
     def start(self) -> None:
-        """Start it; it listens a moment later."""
+        """Start the process; it begins to listen a moment later."""
         env = {**os.environ, **self._env, "PYTHONPATH": str(self._tree), "PYTHONDONTWRITEBYTECODE": "1"}
         program = f"import sys; sys.path.insert(0, {str(self._tree)!r}); from ops.cli import main; main()"
         with self._log.open("ab") as log:
@@ -69,18 +71,18 @@ class Process:
         self.starts += 1
 
     def send(self, number: signal.Signals) -> None:
-        """A signal, if it runs."""
+        """Send a signal if the process is running."""
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the process with SIGKILL."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
 
     async def end(self, timeout_s: float = 20.0) -> None:
-        """SIGTERM, and SIGKILL when that does not help."""
+        """End the process with SIGTERM, and with SIGKILL if it does not end in time."""
         self.send(signal.SIGTERM)
         deadline = time.monotonic() + timeout_s
         while self.is_running and time.monotonic() < deadline:  # noqa: ASYNC110 - another process raises no event
@@ -90,7 +92,7 @@ class Process:
 
 @dataclass(slots=True)
 class NodeChild:
-    """A hub node: its process, the proxy clients reach it by, the proxy it reaches Redis by."""
+    """A hub node: its process, the proxy through which clients reach it, and the proxy through which it reaches Redis."""
 
     process: Process
     front: Proxy
@@ -98,14 +100,14 @@ class NodeChild:
 
     @property
     def url(self) -> str:
-        """The address for clients."""
+        """The URL for clients."""
         return f"http://127.0.0.1:{self.front.port}"
 
     async def ready(self) -> None:
-        """Until it takes traffic.
+        """Wait until the node is ready.
 
         Raises:
-            TimeoutError: not in time.
+            TimeoutError: it is not ready in time.
         """
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not await asyncio.to_thread(is_ready, f"http://127.0.0.1:{self.front.target}"):
@@ -115,7 +117,7 @@ class NodeChild:
 
 
 def is_ready(url: str) -> bool:
-    """True if a node takes traffic."""
+    """True if the node at this URL is ready."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 - our own loopback URL
             return bool(answer.status == 200)  # noqa: PLR2004
@@ -125,7 +127,7 @@ def is_ready(url: str) -> bool:
 
 @dataclass(slots=True)
 class WorkerChild:
-    """A worker and the proxy it reaches Redis by."""
+    """A worker, and the proxy through which it reaches Redis."""
 
     process: Process
     to_redis: Proxy
@@ -133,14 +135,14 @@ class WorkerChild:
 
 @dataclass(slots=True)
 class Disk:
-    """A small disk of its own for Redis. `mounted` is false where this machine does not let us mount one."""
+    """A small file system for Redis, which can be filled. `mounted` is false if this machine does not permit mounting."""
 
     folder: Path
     mounted: bool = False
     why_not: str = ""
 
     def mount(self) -> None:
-        """Make it."""
+        """Mount the file system."""
         self.folder.mkdir(parents=True, exist_ok=True)
         made = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(self.folder)],
@@ -151,7 +153,7 @@ class Disk:
         self.mounted, self.why_not = made.returncode == 0, made.stderr.strip()
 
     def unmount(self) -> None:
-        """Take it away."""
+        """Unmount the file system."""
         if self.mounted:
             subprocess.run(["umount", "-l", str(self.folder)], capture_output=True, check=False)
             self.mounted = False
@@ -159,21 +161,21 @@ class Disk:
 
 @dataclass(slots=True)
 class WallClock:
-    """A wall clock that can be moved under processes that run with the shim. Nobody's without a compiler."""
+    """A wall clock that can be changed for processes that run with the shim library. Building the shim needs a C compiler."""
 
     path: Path
     is_there: bool = False
     offset_s: float = 0.0
 
     def prepare(self) -> dict[str, str]:
-        """The environment of a process that is to have this clock."""
+        """The environment for a process that is to use this clock."""
         shim = build_shim(self.path.parent)
         self.is_there = shim is not None
         self.path.write_bytes(struct.pack("d", 0.0))
         return {"LD_PRELOAD": str(shim), "TORTURE_CLOCK": str(self.path)} if shim else {}
 
     def move(self, offset_s: float) -> None:
-        """From now on it is wrong by so much."""
+        """Shift the clock by this many seconds from now on."""
         with self.path.open("r+b") as file:
             file.write(struct.pack("d", offset_s))
         self.offset_s = offset_s
@@ -184,17 +186,17 @@ class Cluster:
     """The processes of one run.
 
     Args:
-        folder: everything they write.
-        binary: the Redis.
-        tree: the modules nodes and workers run.
-        has_sentinels: with a replica and three Sentinels, so that a failover is a real one.
-        durability: HUB_DURABILITY.
-        tenants: each with the mark that stands in everything it writes.
-        secret: signs its tokens; `claims` are in each of them.
-        agent: the one people ask.
-        uses_small_disk: Redis has a disk of its own that can be filled.
-        heartbeat_s: WEBSOCKET_HEARTBEAT_INTERVAL.
-        redis_env: more of Redis's environment.
+        folder: the folder for all their files.
+        binary: the redis-server program.
+        tree: the modules that nodes and workers run.
+        has_sentinels: add a replica and three Sentinels, for real failovers.
+        durability: the value of HUB_DURABILITY.
+        tenants: for each tenant, the marker contained in everything its people write.
+        secret: signs the tokens; `claims` are added to each of them.
+        agent: the agent to which questions are sent.
+        uses_small_disk: give Redis a small file system that can be filled.
+        heartbeat_s: the value of WEBSOCKET_HEARTBEAT_INTERVAL.
+        redis_env: additional environment for Redis.
     """
 
     folder: Path
@@ -226,25 +228,25 @@ class Cluster:
 
     @property
     def redis(self) -> RedisChild:
-        """The server that is the master now."""
+        """The server that is currently the master."""
         return self.servers[self.master]
 
     @property
     def redis_proxies(self) -> list[Proxy]:
-        """The ways of nodes and workers to Redis."""
+        """The proxies of nodes and workers to Redis."""
         return [node.to_redis for node in self.nodes] + [worker.to_redis for worker in self.workers]
 
     @property
     def links(self) -> list[Proxy]:
-        """All proxies between clients and nodes, and between those and Redis."""
+        """All proxies: between clients and nodes, and between nodes or workers and Redis."""
         return [node.front for node in self.nodes] + self.redis_proxies
 
     async def redis_connection(self) -> Resp:
-        """A connection to the server that is the master now."""
+        """Connect to the server that is currently the master."""
         return await Resp.connect(self.redis.port)
 
     def why_not(self, fault: str) -> str:
-        """The reason why a kind of fault cannot be done here; empty when it can."""
+        """The reason why a kind of fault is impossible here; "" if it is possible."""
         if fault == "disk full" and not self.disk.mounted:
             return f"no small disk could be mounted: {self.disk.why_not}"
         if fault.endswith("clock moved") and not self.redis_clock.is_there:
@@ -253,16 +255,16 @@ class Cluster:
 
     @property
     def processes(self) -> list[Process]:
-        """Nodes and workers."""
+        """The processes of nodes and workers."""
         return [node.process for node in self.nodes] + [worker.process for worker in self.workers]
 
     @property
     def urls(self) -> dict[str, str]:
-        """Node → its address for clients."""
+        """The URL for clients of each node."""
         return {node.process.name: node.url for node in self.nodes}
 
     async def start(self) -> None:
-        """Everything up and ready."""
+        """Start everything, and wait until it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.disk = Disk(self.folder / "disk")
         if self.uses_small_disk:
@@ -281,12 +283,12 @@ class Cluster:
         await self.ready()
 
     async def ready(self) -> None:
-        """Until every node takes traffic and every worker runs."""
+        """Wait until every node is ready and every worker runs."""
         await self.redis.ready()
         await asyncio.gather(*(node.ready() for node in self.nodes))
 
     async def stop(self) -> None:
-        """Everything gone, whatever state it is in."""
+        """Stop everything, whatever state it is in."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -294,7 +296,7 @@ class Cluster:
         await asyncio.gather(*(proxy.close() for proxy in [*self.links, *self.fronts]))
 
     def kill(self) -> None:
-        """Every process gone and the small disk unmounted, without waiting for anything else."""
+        """Kill every process and unmount the small file system, without waiting for anything else."""
         children: list[Process | RedisChild] = [*self.processes, *self.sentinels, *self.servers]
         for child in children:
             child.kill()
@@ -328,10 +330,10 @@ class Cluster:
                 await sentinel.ready()
 
     async def replicated(self, timeout_s: float = 20.0) -> None:
-        """Until the replica has everything that was written before.
+        """Wait until the replica has all earlier writes.
 
         Raises:
-            TimeoutError: it does not follow.
+            TimeoutError: the replica does not catch up.
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -382,7 +384,7 @@ class Cluster:
         process.start()
 
     async def _supervise(self) -> None:
-        """Start again what ended by itself, as a process manager would. What a fault keeps down is the fault's business."""
+        """Restart processes that ended by themselves, as a process manager would, but not those that a fault keeps down."""
         while True:
             await asyncio.sleep(0.2)
             children: list[Process | RedisChild] = [*self.processes, *self.servers, *self.sentinels]
@@ -392,7 +394,7 @@ class Cluster:
                     child.start()
 
     def point_at_master(self, number: int) -> None:
-        """Send connections to the new master from now on and end those that are there, as a failover does to a name."""
+        """Direct connections to the new master from now on and end existing ones, as a failover of a DNS name does."""
         self.master = number
         for proxy in self.redis_proxies:
             proxy.point_at(self.redis.port)
@@ -403,12 +405,12 @@ class Cluster:
         return {file.name: file.read_text(errors="replace")[-2_000:] for file in files}
 
     def remove(self) -> None:
-        """Delete what the run wrote."""
+        """Delete the files of the run."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 async def _offset(port: int, *, is_replica: bool = False) -> int | None:
-    """The offset a server's replication stands at; None if it follows nobody."""
+    """The replication offset of a server; None for a replica that follows no master."""
     text = (await ask(port, "INFO", "replication", timeout_s=3)).decode()
     pairs = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     if is_replica:

@@ -1,4 +1,4 @@
-"""One WebSocket connection of a run's client: sends commands, follows channels, writes down every message."""
+"""A WebSocket connection of a simulated person: sends commands, follows channels, and records every message."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Json = dict[str, Any]
 OPEN_TIMEOUT_S: Final = 6.0
 ANSWER_S: Final = 8.0
 RATE_LIMITED: Final = 4004
-"""Nothing was stored, and the same may be sent again later."""
+"""Error code: nothing was stored, and the command may be sent again later."""
 _OPEN_CODES: Final = frozenset({4013, 4030})
-"""Errors that leave it open whether the event was stored."""
+"""Error codes after which it is unknown whether the event was stored."""
 _LATER_CODES: Final = frozenset({RATE_LIMITED, *_OPEN_CODES})
-"""Errors of a channel that ask for it again later."""
+"""Error codes after which a channel must be subscribed to again later."""
 
 
 class SocketLost(Exception):
-    """The connection is gone, or was never made."""
+    """The connection was lost or could not be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class HeldCursor:
-    """A client's place in a channel, and the time it got there."""
+    """A client's position in a channel, and the time at which it reached it."""
 
     id: str
     seq: int
@@ -52,7 +52,7 @@ class HeldCursor:
 
 @dataclass(frozen=True, slots=True)
 class Self:
-    """The speaker, as every record of a connection names it."""
+    """The person behind a connection, as named in its records."""
 
     tenant: str
     user: str
@@ -61,7 +61,7 @@ class Self:
 
 
 def pieces(text: str) -> Iterator[tuple[str, Json]]:
-    """The messages in what came over a socket, each with its own bytes."""
+    """Split the data of a WebSocket message into the hub's messages; yields each with its own text."""
     if not text.startswith("["):
         yield text, json.loads(text)
         return
@@ -72,7 +72,7 @@ _DECODER: Final = json.JSONDecoder()
 
 
 def elements(text: str, at: int) -> Iterator[tuple[str, Json]]:
-    """The elements of a JSON array from a place behind its bracket, each with its own bytes."""
+    """Split a JSON array, from the position after its bracket; yields each element with its own text."""
     while text[at] != "]":
         value, end = _DECODER.raw_decode(text, at)
         yield text[at:end], value
@@ -80,9 +80,9 @@ def elements(text: str, at: int) -> Iterator[tuple[str, Json]]:
 
 
 def settled(recorder: Recorder, op: str, kind: str | None, payload: Json, *, is_open: bool = False) -> Outcome:
-    """Record what became of an operation: an answer of this kind, or, without one, a refusal with its code in the payload.
+    """Record the outcome of an operation: a reply of the type `kind`, or, if that is None, an error with its code in `payload`.
 
-    With `is_open` a refusal leaves it open what became of the operation, whatever its code.
+    With `is_open`, an error leaves the outcome unknown, whatever its code.
     """
     if kind is not None:
         recorder.write("ok", op=op, reply={"type": kind, "payload": payload})
@@ -96,7 +96,7 @@ def settled(recorder: Recorder, op: str, kind: str | None, payload: Json, *, is_
 
 
 def begin_reader(recorder: Recorder, who: Self, via: str, channel: str, cursor: Json | None, **more: bool) -> str:
-    """Record that somebody asks to follow a channel; the reader's name."""
+    """Record that a person subscribes to a channel; returns the reader's name."""
     reader = recorder.name()
     fields = dataclasses.asdict(who) | more
     recorder.write("subscribe", r=reader, p=recorder.process, **fields, via=via, channel=channel, cursor=cursor)
@@ -107,7 +107,9 @@ class PersonSocket:
     """A socket after its handshake.
 
     Args:
-        cursors: where the client stands; kept up to date as events come.
+        recorder: records what happens.
+        who: the person.
+        cursors: the client's positions, updated as events arrive.
     """
 
     def __init__(self, recorder: Recorder, who: Self, cursors: dict[str, HeldCursor]) -> None:
@@ -137,10 +139,10 @@ class PersonSocket:
         capabilities: list[str],
         client_id: str = "",
     ) -> None:
-        """Connect and say who it is; with `resumes`, take up these channels at once.
+        """Connect and authenticate; with `resumes`, also resume these channels.
 
         Raises:
-            SocketLost: it did not come about.
+            SocketLost: the connection could not be made.
         """
         address = url.replace("http", "ws", 1) + "/ws"
         greeting: Json = {"token": token, "versions": [1], "capabilities": capabilities}
@@ -177,10 +179,10 @@ class PersonSocket:
         self.session_id = answer["payload"]["session_id"]
 
     async def subscribe(self, channels: dict[str, Json]) -> None:
-        """Follow channels; what each entry says goes into its subscription.
+        """Subscribe to channels; each value contains the options of the subscription.
 
         Raises:
-            SocketLost: the connection is gone.
+            SocketLost: the connection was lost.
         """
         wishes, name = [], self._recorder.name()
         for channel, wish in channels.items():
@@ -192,28 +194,28 @@ class PersonSocket:
         await self._ask("channel.subscribe", {"channels": wishes}, None, name)
 
     def take_refused(self) -> list[str]:
-        """Channels that are not followed because the hub could not: to be asked for again."""
+        """Return, and clear, the channels whose subscription failed for a temporary reason; they must be subscribed to again."""
         found, self._refused_channels = self._refused_channels, []
         return found
 
     async def unsubscribe(self, channel: str) -> None:
-        """Leave a channel.
+        """Unsubscribe from a channel.
 
         Raises:
-            SocketLost: the connection is gone.
+            SocketLost: the connection was lost.
         """
         await self._ask("channel.unsubscribe", {"channels": [channel]}, None, self._recorder.name())
 
     def _begin(self, channel: str, held: HeldCursor | None, wish: Json) -> None:
-        """A subscription that stands from now on."""
+        """Record a subscription that is active from now on."""
         self._readers[channel] = self._new_reader(channel, held, wish)
 
     def _taken_up(self, channel: str) -> None:
-        """A subscription that the node took up by itself, where it had cut one off: it must go on from there."""
+        """Record a subscription that the node restored by itself after it had ended one: it must continue where that one ended."""
         self._begin(channel, self._cut_off.pop(channel, None), {"after": "?"})
 
     def _new_reader(self, channel: str, held: HeldCursor | None, wish: Json) -> str:
-        """Record that a subscription is asked for. What comes before its answer is still the former one's."""
+        """Record a request to subscribe. Until it is answered, events belong to the previous subscription."""
         cursor: Json | None = None
         if held is not None:
             cursor = {"after": held.id, "seq": held.seq, "since": held.since}
@@ -231,17 +233,18 @@ class PersonSocket:
             self._recorder.write("left", r=reader, why=why, is_own=is_own)
 
     async def command(self, kind: str, payload: Json, channel: str, command_id: str) -> Outcome:
-        """A command and what became of it, both recorded."""
+        """Send a command; the command and its outcome are recorded."""
         return await self._operate(kind, kind, payload, channel, command_id, id=command_id, c=self.name)
 
     async def read(self, kind: str, wire: str, payload: Json, channel: str) -> Outcome:
-        """A question (`channel.state`, `channel.history`), recorded as an operation of the type `kind`."""
+        """Send a query (`channel.state`, `channel.history`), recorded as an operation of the type `kind`."""
         return await self._operate(kind, wire, payload, channel, self._recorder.name())
 
     async def _operate(self, kind: str, wire: str, payload: Json, channel: str, re: str, **more: str) -> Outcome:
         who = dataclasses.asdict(self.who)
         op = self._recorder.invoke(**who, via="socket", type=kind, channel=channel, payload=payload, **more)
-        asked = {name: value for name, value in payload.items() if name != "after_seq"}  # the checker's, not the hub's
+        # For the checker only, not sent to the hub.
+        asked = {name: value for name, value in payload.items() if name != "after_seq"}
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer = await self._ask(wire, asked, channel, re)
@@ -255,25 +258,25 @@ class PersonSocket:
         return settled(self._recorder, op, answer["type"], answer["payload"])
 
     def page_of(self, raw: str, payload: Json) -> Json:
-        """A page as the history has it: hashes in place of events."""
+        """A page of history in the form in which it is recorded: hashes in place of events."""
         found = elements(raw, raw.index('"events":[') + len('"events":['))
         entries = [[event["seq"], event["id"], self._recorder.bytes_of(text.encode())] for text, event in found]
         return {"e": entries, "gap": payload.get("gap"), "next": payload.get("next"), "n": len(raw.encode())}
 
     async def say(self, kind: str, payload: Json, channel: str | None = None) -> None:
-        """Something that is not answered, such as a heartbeat or that one is typing.
+        """Send a message that has no reply to record, such as a heartbeat or a typing indication.
 
         Raises:
-            SocketLost: the connection is gone.
+            SocketLost: the connection was lost.
         """
         message = {"type": kind, "payload": payload} | ({"channel": channel} if channel else {})
         await self._send(message)
 
     async def ask(self, kind: str, payload: Json, channel: str | None = None) -> Json:
-        """A question whose answer is not recorded.
+        """Send a query whose answer is not recorded, and return the answer.
 
         Raises:
-            SocketLost: the connection is gone.
+            SocketLost: the connection was lost.
         """
         return await self._ask(kind, payload, channel, self._recorder.name())
 
@@ -295,7 +298,7 @@ class PersonSocket:
             raise SocketLost(repr(error)) from error
 
     def pause_reading(self) -> None:
-        """Read nothing more of what comes: the node has to keep it."""
+        """Stop reading, so that the node has to buffer."""
         if self._socket is not None:
             self._socket.transport.pause_reading()
 
@@ -305,7 +308,7 @@ class PersonSocket:
             self._socket.transport.resume_reading()
 
     async def close(self, why: str, *, is_own: bool = True) -> None:
-        """Hang up: cleanly when it is our own will."""
+        """Close the connection: properly if `is_own`, otherwise as if it were lost."""
         if self._socket is not None:
             if is_own:
                 with contextlib.suppress(OSError, TimeoutError, WebSocketException):
@@ -341,7 +344,7 @@ class PersonSocket:
         self._lost(f"closed {self.close_code}", is_own=False)
 
     def _take(self, text: str) -> None:
-        """Everything in one message: events by channel, then the rest, each where it stands."""
+        """Process everything in one message: events grouped by channel, then the rest, each in order."""
         size, events = len(text.encode()), dict[str, list[Any]]()
         for raw, message in pieces(text):
             if "seq" in message:
@@ -384,7 +387,7 @@ class PersonSocket:
             answer.set_result({**message, "raw": raw})
 
     def _refused(self, channel: str, error: Json, re: str | None) -> None:
-        """A channel is not followed, or no more: until it is asked for again, or the node takes it up by itself."""
+        """Process an error for a channel: it is not followed until it is subscribed to again, or the node restores it by itself."""
         asked = self._asked.pop((re or "", channel), None)
         is_open = error["code"] in _LATER_CODES
         if asked is not None and is_open:
@@ -402,7 +405,7 @@ class PersonSocket:
             self._refused_channels.append(channel)
 
     def _let_go(self, channel: str) -> None:
-        """Drops the subscription that the node owed: the channel is asked for anew."""
+        """Forget the subscription that the node was to restore: the channel is being subscribed to again."""
         owed = self._owed.pop(channel, None)
         if owed is not None:
             self._recorder.write("left", r=owed, why="asked again", is_own=True)

@@ -1,4 +1,4 @@
-"""A deployment that runs already, as the place of a run: reached by addresses and a secret; no process of it is touched."""
+"""A running deployment as the target of a run, reached through URLs and a secret; its processes are not touched."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NEEDS_PROCESS: Final = "it needs control of the deployment's processes"
 
 
 class Target(Protocol):
-    """The place of a run: a cluster of our own, or a deployment.
+    """The target of a run: a cluster started for it, or a deployment.
 
     Attributes:
-        folder: where the run writes.
-        tenants: each with the mark that stands in everything it writes.
-        secret: signs tokens; `claims` are in each of them.
-        agent: the one people ask; empty when nobody does.
+        folder: the folder for the run's files.
+        tenants: for each tenant, the marker contained in everything its people write.
+        secret: signs the tokens; `claims` are added to each of them.
+        agent: the agent to which questions are sent; "" for none.
     """
 
     folder: Path
@@ -34,7 +34,7 @@ class Target(Protocol):
 
     @property
     def urls(self) -> dict[str, str]:
-        """Node → its address for clients."""
+        """The URL for clients of each node."""
         ...
 
     @property
@@ -43,41 +43,41 @@ class Target(Protocol):
         ...
 
     async def start(self) -> None:
-        """Everything there and ready."""
+        """Start everything, and wait until it is ready."""
         ...
 
     async def ready(self) -> None:
-        """Until every node takes traffic."""
+        """Wait until every node is ready."""
         ...
 
     async def stop(self) -> None:
-        """Everything of ours gone."""
+        """Stop everything that the run has started."""
         ...
 
     def kill(self) -> None:
-        """Every process of ours gone, without waiting for anything else."""
+        """Kill every process that the run has started, without waiting for anything else."""
         ...
 
     def remove(self) -> None:
-        """Delete what the run wrote on this machine."""
+        """Delete the run's files on this machine."""
         ...
 
     async def redis_connection(self) -> Resp:
-        """A connection to Redis."""
+        """Connect to Redis."""
         ...
 
     def why_not(self, fault: str) -> str:
-        """The reason why a kind of fault cannot be done here; empty when it can."""
+        """The reason why a kind of fault is impossible here; "" if it is possible."""
         ...
 
 
 class Deployment:
-    """Nodes at addresses of theirs, each behind a proxy of ours, and their Redis.
+    """The nodes of a deployment, each behind a proxy of the run, and its Redis.
 
     Args:
-        addresses: of nodes, or of what stands before them.
-        redis_url: `redis://…`: the log is read there at the end, and broken only if `breaks_redis`.
-        breaks_redis: faults of Redis may be done, which everybody who uses the deployment feels.
+        addresses: URLs of the nodes, or of a load balancer.
+        redis_url: `redis://…`: the log is read from it at the end; faults are injected only if `breaks_redis`.
+        breaks_redis: permit faults of Redis, which affect all users of the deployment.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class Deployment:
         self.links: list[Proxy] = []
 
     async def start(self) -> None:
-        """Put a proxy before each node, and look at what is there.
+        """Put a proxy in front of each node, and check the deployment.
 
         Raises:
-            RuntimeError: a node takes no traffic, or there is something of an earlier run.
+            RuntimeError: a node is not ready, or the tenants have data of an earlier run.
             OSError, TimeoutError, RedisRefused: Redis does not answer.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -119,10 +119,10 @@ class Deployment:
                 self.urls[name] = f"http://127.0.0.1:{link.port}{parts.path}"
 
     async def ready(self, timeout_s: float = 120.0) -> None:
-        """Until every node takes traffic.
+        """Wait until every node is ready.
 
         Raises:
-            RuntimeError: not in time.
+            RuntimeError: a node is not ready in time.
         """
         for address in self._addresses.values():
             try:
@@ -142,18 +142,18 @@ class Deployment:
         await asyncio.gather(*(link.close() for link in self.links))
 
     def kill(self) -> None:
-        """Does nothing: no process of the deployment is ours."""
+        """Does nothing: no process of the deployment belongs to the run."""
 
     def remove(self) -> None:
-        """Delete what the run wrote on this machine."""
+        """Delete the run's files on this machine."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def redis_connection(self) -> Resp:
-        """A connection to the deployment's Redis."""
+        """Connect to the deployment's Redis."""
         return await Resp.at(self._redis_url)
 
     def why_not(self, fault: str) -> str:
-        """The reason why a kind of fault cannot be done here; empty when it can."""
+        """The reason why a kind of fault is impossible here; "" if it is possible."""
         if fault == "all flushed":
             return "it would destroy what others have there"
         if fault in {*REDIS, *LOSS} - {"redis loading"}:
@@ -164,7 +164,7 @@ class Deployment:
 
 
 async def ask_redis(target: Target, *words: str | bytes | int) -> Any:
-    """One command on a connection of its own; see `Resp.call`."""
+    """Run one command on a new connection; see `Resp.call`."""
     connection = await target.redis_connection()
     try:
         return await connection.call(*words)
@@ -173,7 +173,7 @@ async def ask_redis(target: Target, *words: str | bytes | int) -> Any:
 
 
 async def find_key(target: Target, pattern: str) -> str | None:
-    """A key of this pattern; None when there is none."""
+    """A key that matches this pattern; None if there is none."""
     connection = await target.redis_connection()
     try:
         cursor = b"0"

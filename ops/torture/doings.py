@@ -1,4 +1,4 @@
-"""Things that people of a run do: they talk, change, ask, look, upload, and lose their tokens."""
+"""The actions of simulated people: write, change, ask, read, upload, and lose their tokens."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ops.torture.people import ASK, CREW, FILES, HTTP_ERRORS, NOTES, TALK, TRIES
 _REVOKED: Final = 4019
 STORY_MESSAGES: Final = 90
 STORY_CHARACTERS: Final = 32_000
-"""Of each message of a long story: the whole is more than what an unread socket takes."""
+"""Length of each message of a long burst: together they exceed what the buffers of an unread socket can hold."""
 
 
 async def talk(person: Participant) -> None:
-    """Say something in the busy room."""
+    """Write a message in the busy conversation."""
     receipt = await person.store("chat.message", TALK, {"text": person.text()})
     if receipt is not None:
         person.remember(TALK, receipt)
 
 
 async def change(person: Participant) -> None:
-    """Edit, react to or delete an own message."""
+    """Edit, react to or delete a message of one's own."""
     if not person.own_messages:
         return
     message, dice = person.chance.choice(person.own_messages), person.chance.random()
@@ -49,12 +49,12 @@ async def change(person: Participant) -> None:
 
 
 async def configure(person: Participant) -> None:
-    """Give the room another title."""
+    """Change the conversation's title."""
     await person.store("chat.configure", TALK, {"settings": {"title": person.text(4)}})
 
 
 async def act(person: Participant) -> None:
-    """Something in the team."""
+    """Post an activity to the team."""
     thing = {"type": "ticket", "id": str(person.numbers), "title": person.text(2)}
     activity = {"verb": "opened", "object": thing, "summary": person.text(10)}
     receipt = await person.store("team.activity", CREW, activity)
@@ -63,7 +63,7 @@ async def act(person: Participant) -> None:
 
 
 async def note(person: Participant) -> None:
-    """A patch to the shared document; one that comes late is refused."""
+    """Send a patch for the shared document; a patch for an old version is refused."""
     patch = [{"op": "add", "path": f"/{person.user}-{person.chance.randrange(20)}", "value": person.text(2)}]
     base = person.version
     receipt = await person.store("document.update", NOTES, {"base_version": base, "patch": patch})
@@ -76,7 +76,7 @@ async def note(person: Participant) -> None:
 
 
 async def notify(person: Participant) -> None:
-    """Something for somebody's inbox."""
+    """Send a notification to another person's inbox."""
     to = person.chance.choice(("ann", "ben", "cem"))
     payload = {"kind": "torture", "title": person.text(2)}
     command_id = person.new_id()
@@ -88,14 +88,14 @@ async def notify(person: Participant) -> None:
 
 
 async def clear_inbox(person: Participant) -> None:
-    """Read the own inbox up to where it is known."""
+    """Mark one's own inbox as read up to the newest known notification."""
     held = person.cursors.get(f"user:{person.user}")
     if held is not None and held.seq:
         await person.store("team.notification.read", f"user:{person.user}", {"up_to": held.id})
 
 
 async def mark(person: Participant) -> None:
-    """Say how far one has read; now and then not as far as before."""
+    """Send a read position, which is sometimes older than the previous one."""
     held, seen = person.cursors.get(TALK), person.seen_ids.get(TALK)
     if held is not None and held.seq:
         up_to = person.chance.choice(seen)[0] if seen and person.chance.random() < 0.3 else held.id  # noqa: PLR2004
@@ -104,13 +104,13 @@ async def mark(person: Participant) -> None:
 
 
 async def typing(person: Participant) -> None:
-    """Say that one types; nobody answers that."""
+    """Send a typing indication, which has no reply."""
     with contextlib.suppress(SocketLost):
         await (await person.connected()).say("chat.typing", {"state": "start", "ttl_ms": 2_000}, TALK)
 
 
 async def ask(person: Participant) -> None:
-    """Ask the agent, where there is one, or whoever answers in the room."""
+    """Ask the agent, if there is one, directly or as the conversation's default agent."""
     if person.setting.agent:
         asked: Json = {"text": person.text(4) + person.chance.choice(("", "pay"))}
         if person.chance.random() < 0.6:  # noqa: PLR2004
@@ -119,7 +119,7 @@ async def ask(person: Participant) -> None:
 
 
 async def appoint(person: Participant) -> None:
-    """Ask whoever answers in a room; say at another node who does so from now on; ask again a moment later."""
+    """Ask a conversation's default agent, change that agent through another node, and ask again a moment later."""
     agent = person.begin_appointing()
     if not agent:
         return
@@ -140,7 +140,7 @@ async def appoint(person: Participant) -> None:
 
 
 async def look(person: Participant) -> None:
-    """A state: by socket, by HTTP, or as of an earlier event."""
+    """Read a state: by socket, by HTTP, or as of an earlier event."""
     channel = person.chance.choice((TALK, ASK[0], CREW, NOTES, f"user:{person.user}", FILES))
     dice = person.chance.random()
     held = person.seen_ids.get(channel)
@@ -154,7 +154,7 @@ async def look(person: Participant) -> None:
 
 
 async def page(person: Participant) -> None:
-    """Some pages of the past, one behind the other, in either direction, of all types or of some."""
+    """Read some consecutive pages of history, in either direction, of all or some event types."""
     channel = person.chance.choice((TALK, CREW))
     held = person.seen_ids.get(channel) or []
     event_id, seq = person.chance.choice(held) if held and person.chance.random() < 0.8 else ("0", 0)  # noqa: PLR2004
@@ -184,7 +184,7 @@ async def _read_page(person: Participant, channel: str, asked: Json) -> Outcome:
 
 
 async def doze(person: Participant) -> None:
-    """Follow a room on a second socket, leave it unread while a long story is told there, and read on."""
+    """Follow a channel on a second socket, leave it unread during a long burst of messages, then read on."""
     if not person.begin_story():
         return
     node = person.chance.choice(sorted(person.setting.urls))
@@ -205,7 +205,7 @@ async def doze(person: Participant) -> None:
 
 
 async def refresh(person: Participant) -> None:
-    """A new token on a living connection; the old one stays good, too."""
+    """Refresh the token of a live connection; the old one remains valid."""
     connection = await person.connected()
     with contextlib.suppress(SocketLost, TimeoutError):
         async with asyncio.timeout(ANSWER_S):
@@ -213,7 +213,7 @@ async def refresh(person: Participant) -> None:
 
 
 async def upload(person: Participant) -> None:
-    """A file, by signed URL or over the socket; now and then its bytes are not those that were announced."""
+    """Upload a file, by signed URL or over the socket; sometimes its bytes differ from the announced ones."""
     size = person.chance.choice((0, 10, 5_000, 300_000))
     data = (person.setting.mark.encode() + person.chance.randbytes(64) * (size // 64 + 1))[: max(size, 12)]
     is_corrupt = person.chance.random() < 0.2  # noqa: PLR2004
@@ -256,7 +256,7 @@ async def _bring(person: Participant, authorized: Json, data: bytes, digest: str
 
 
 async def _carry(person: Participant, authorized: Json, data: bytes) -> bool:
-    """The bytes to where they were told to go; true when they are there."""
+    """Send the bytes as authorized; true if they arrived."""
     if "single" in authorized:
         single = authorized["single"]
         answer = await http_client.request(single["method"], single["url"], single["headers"], data, 15)
@@ -280,14 +280,14 @@ async def _carry(person: Participant, authorized: Json, data: bytes) -> bool:
 
 
 async def _fetch(person: Participant, file_id: str) -> None:
-    """The file as it is served, once it is ready."""
+    """Download the file once it is ready."""
     for _ in range(TRIES_MAX):
         try:
             connection = await person.connected()
             async with asyncio.timeout(ANSWER_S):
                 answer = await connection.ask("file.url", {"file_id": file_id}, FILES)
             if answer["type"] == "connection.error" and answer["payload"]["code"] == 4018:  # noqa: PLR2004
-                return  # it failed
+                return  # the upload failed
             if answer["type"] == "file.url":
                 op = person.begin("file.get", FILES, {"file_id": file_id})
                 found = await http_client.request("GET", answer["payload"]["url"], {}, b"", 15)
@@ -302,7 +302,7 @@ async def _fetch(person: Participant, file_id: str) -> None:
 
 
 async def expire(person: Participant) -> None:
-    """Go on with a token that ends in a moment, and is tried afterwards."""
+    """Use a token that expires in a moment, and try it again after its expiry."""
     gone_at = person.token_id
     person.renew_token(ttl_s=4.0)
     old, gone = person.token, person.token_id
@@ -316,7 +316,7 @@ async def expire(person: Participant) -> None:
 
 
 async def revoke(person: Participant) -> None:
-    """Have the own token revoked, or all that one has; go on with another one."""
+    """Revoke one's own token or all of one's tokens, and continue with a new one."""
     gone, old = person.token_id, person.token
     person.renew_token()
     is_of_all = len(person.revoked) % 2 == 0
@@ -327,7 +327,7 @@ async def revoke(person: Participant) -> None:
         if found.kind == "ok" or found.code == _REVOKED:
             break
         await asyncio.sleep(0.3)
-    if is_of_all:  # also the token of now, and each of this very second
+    if is_of_all:  # this includes the current token and every one issued in this second
         await asyncio.sleep(1.1)
         person.renew_token()
     person.revoked.append((gone, old))
@@ -336,7 +336,7 @@ async def revoke(person: Participant) -> None:
 
 
 async def try_ended(person: Participant, gone: str, old: str) -> None:
-    """A token that has ended is tried at every node."""
+    """Try a token that is no longer valid on every node."""
     for node in sorted(person.setting.urls):
         path = f"/v1/channels/{TALK}/state"
         await person.operate("read.state", TALK, {}, path, node=node, ended=(gone, old))
@@ -360,4 +360,4 @@ DOINGS: Final[dict[Callable[[Participant], Coroutine[Any, Any, None]], float]] =
     refresh: 1,
     upload: 1,
 }
-"""Things people do, and how often, compared with each other."""
+"""The actions of people with their relative frequencies."""

@@ -1,6 +1,6 @@
-"""A second fold of conversations, inboxes and presence, written without the first one: two that agree are rarely both wrong.
+"""A second, independent implementation of the folds of conversations, inboxes and presence, to compare with the projections.
 
-It covers what the workload does, in the plainest way: events are kept and the whole is worked out anew. Pure.
+It covers what the torture run does, as simply as possible: events are kept, and the state is computed anew each time. Pure.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ Json = dict[str, Any]
 
 
 SHOWN = 50
-"""Messages that a conversation's state shows."""
+"""Number of messages in a conversation's state."""
 
 
 class _Talk:
-    """A conversation after some events; one method for each type that changes it."""
+    """A conversation after some events, with one method for each event type that changes it."""
 
     def __init__(self) -> None:
         self.messages: dict[str, Json] = {}
@@ -27,7 +27,7 @@ class _Talk:
         self.revision = 0
 
     def hang(self, message_id: str, parent: str | None, **shown: Any) -> None:
-        """A new message below its parent."""
+        """Add a new message below its parent."""
         self.parents[message_id] = parent
         below = {"parent_id": parent} if parent else {}
         self.messages[message_id] = {"message_id": message_id, **shown, **below, "revision": 0, "deleted": False}
@@ -76,7 +76,7 @@ class _Talk:
         self.revision += 1
 
     def updated(self, event: Json) -> None:
-        """The telling of a change; it says something new only if the change itself is not among the events."""
+        """Apply the announcement of a change; it has an effect only if the change itself is not among the events."""
         if event["payload"]["revision"] > self.revision:
             self.title = event["payload"]["changes"].get("title", self.title)
             self.revision = event["payload"]["revision"]
@@ -98,7 +98,7 @@ class _Talk:
             answer["text"] = "" if answer["deleted"] else event["payload"]["text"]
 
     def _place(self, event: Json) -> tuple[str | None, bool]:
-        """The place of an answer: beside the one it is an alternative to, else at the end of its question's branch."""
+        """The place of an answer: beside the answer that it is an alternative to, otherwise at the end of its question's branch."""
         given, meta = event["payload"].get("parent_id"), event.get("meta", {})
         for command in (meta.get("correlation"), meta.get("causation"), given):
             if command in self.reruns:
@@ -121,7 +121,7 @@ class _Talk:
         return last, last == self.leaf
 
     def branch(self) -> list[Json]:
-        """The end of the active branch, oldest first."""
+        """The last messages of the active branch, oldest first."""
         found: list[Json] = []
         at = self.leaf
         while at is not None and at in self.messages and len(found) < SHOWN:
@@ -143,7 +143,7 @@ _CHANGES = {
 
 
 def conversation(events: Sequence[Json]) -> Json:
-    """Title, revision, active leaf and the last 50 messages of the active branch, after these events."""
+    """Title, revision, active leaf and the last 50 messages of the active branch after these events."""
     talk = _Talk()
     for event in events:
         change = _CHANGES.get(event["type"])
@@ -159,7 +159,7 @@ def conversation(events: Sequence[Json]) -> Json:
 
 
 def inbox(events: Sequence[Json]) -> Json:
-    """The number of unread notifications and their ids; without expiry, which the workload does not use."""
+    """The number of unread notifications and their IDs. Expiry is not implemented, since the run does not use it."""
     unread: list[str] = []
     for event in events:
         payload = event["payload"]
@@ -177,7 +177,7 @@ def _order(event_id: str) -> tuple[int, int]:
 
 
 def presence(signals: Iterable[Json], people: Iterable[Json] = ()) -> dict[str, int]:
-    """User → devices, of a list of people and the signals after it."""
+    """The number of devices of each user, from a list of people and the presence events after it."""
     held = {person["user"]: int(person["devices"]) for person in people}
     for payload in signals:
         held[payload["user"]] = int(payload["devices"])

@@ -1,38 +1,40 @@
-"""The recorded history of a run: what every client did and got, and what was done to the hub meanwhile.
+"""The recorded history of a run: what every client did and received, and which faults were injected.
 
-JSON lines. Every record has `t`, milliseconds on the machine's monotonic clock (one clock for all processes of a run), and `k`:
+The file has JSON lines. Every record has `t`, milliseconds on the machine's monotonic clock (shared by all processes of a run),
+and `k`:
 
-| `k` | fields | is |
+| `k` | fields | meaning |
 |---|---|---|
-| `head` | `seed`, `tenants` {tenant: its mark}, `bounds` {name: number}, `expects`, `faults`, `about` | the run; see below |
+| `head` | `seed`, `tenants` {tenant: its marker}, `bounds` {name: number}, `expects`, `faults`, `about` | the run; see below |
 | `invoke` | `op`, `p`, `tenant`, `user`, `node`, `via`, `type`, `channel`, `id`?, `payload`, `token`? | an operation begins |
 | `ok` | `op`, `reply` {`type`, `payload`} | it was answered |
 | `fail` | `op`, `code` | it was refused: nothing was stored |
-| `unknown` | `op`, `why` | no answer, or one that leaves it open. An operation without an end is unknown, too |
-| `subscribe` | `r`, `p`, `tenant`, `user`, `node`, `via`, `channel`, `cursor` {`after`, `seq`?, `since`?}, … | a reader begins |
-| `subscribed` | `r`, `n`, `payload` | what it was told; `n` is the size of the message in bytes |
+| `unknown` | `op`, `why` | no answer, or one that leaves the outcome unknown; so is an operation without an end |
+| `subscribe` | `r`, `p`, `tenant`, `user`, `node`, `via`, `channel`, `cursor` {`after`, `seq`?, `since`?}, … | a reader begins
+|
+| `subscribed` | `r`, `n`, `payload` | the answer to it; `n` is the size of the message in bytes |
 | `got` | `r`, `n`, `e` [[seq, id, hash]…] | one message with events |
 | `signal` | `r`, `raw` | one message of the live lane |
-| `resumed` | `r`, `payload` | the receipt of a replay |
-| `left` | `r`, `why`, `is_own` | it ended: by its own will, or not |
-| `died` | `p` | the process was killed; all of its readers ended then |
-| `bytes` | `h`, `raw` | an event's bytes, once for each hash |
+| `resumed` | `r`, `payload` | the end of a replay |
+| `left` | `r`, `why`, `is_own` | the reader ended; `is_own`: the client ended it |
+| `died` | `p` | the process was killed, and with it all its readers |
+| `bytes` | `h`, `raw` | an event's bytes, recorded once for each hash |
 | `token` | `id`, `tenant`, `user`, `ends` | a token, and when it expires |
-| `log` | `tenant`, `channel`, `source`, `e` | the channel as it was read at the end, in pieces, in order |
-| `effect` | `run`, `key` | something an agent did to the outside world |
-| `fault` | `f`, `name`, `target`, `phase` (begin, end), `loses`? | something was broken, or is over |
-| `skipped` | `name`, `why` | a fault this machine has not the means for |
-| `calm` | | nothing is broken from here on |
-| `end` | | nobody does anything any more |
+| `log` | `tenant`, `channel`, `source`, `e` | the channel as read at the end, in pieces, in order |
+| `effect` | `run`, `key` | an external effect of an agent |
+| `fault` | `f`, `name`, `target`, `phase` (begin, end), `loses`? | a fault begins or ends |
+| `skipped` | `name`, `why` | a fault that is impossible on this machine |
+| `calm` | | there are no more faults |
+| `end` | | there are no more operations |
 
-The head's `tenants` have each a mark that stands in everything they write; `expects` names what must be looked at, `faults` what
-must fire. Of an operation, `p` is the process and `id` the command's. A reader is one subscription on one connection;
-`there` says that it counts as presence, `presence` that it follows presence, a cursor's `since` when its event was got (an
-`after` of `?`: the node took the channel up by itself); it has a
-`token`, too, as an operation may.
+Each of the head's `tenants` has a marker contained in everything its people write; `expects` lists what must be checked,
+`faults` what must be injected. In an operation, `p` is the process and `id` the command ID. A reader is one subscription on one
+connection. Its record has `there` if it counts as presence, `presence` if it follows presence, and, like an operation, an
+optional `token`. A cursor's `since` is the time at which its event was received; an `after` of `?` means that the node restored
+the subscription.
 
-`loses`, at the begin of a fault that destroys what was acknowledged: {`levels`: [durability…], `since`: t or null (all there
-was), `places`: [[tenant, channel]…] or null (all)}. Without it a fault may delay anything and lose nothing.
+`loses`, at the beginning of a fault that destroys acknowledged events, is {`levels`: [durability…], `since`: t or null
+(everything), `places`: [[tenant, channel]…] or null (all)}. Without it, a fault may delay anything but lose nothing.
 
 Operations that are not commands have types of their own: `read.state`, `read.presence`, `read.page`, `file.put`, `file.get`,
 `token.revoke`; their reply's payload is what they read.
@@ -52,26 +54,26 @@ from typing import Any, Final
 
 Record = dict[str, Any]
 Place = tuple[str, str]
-"""Tenant and channel."""
+"""A tenant and a channel."""
 _HASH_CHARACTERS: Final = 20
 
 
 def now_ms() -> float:
-    """The time of a record."""
+    """The current time, for a record."""
     return round(time.monotonic() * 1000, 3)
 
 
 def hash_of(raw: bytes) -> str:
-    """A name for these bytes."""
+    """A hash that names these bytes."""
     return hashlib.sha256(raw).hexdigest()[:_HASH_CHARACTERS]
 
 
 class Recorder:
-    """Writes one process's records. Every line is flushed: a killed process leaves what it did up to then.
+    """Writes one process's records. Every line is flushed, so that a killed process leaves all its records.
 
     Args:
-        path: written anew.
-        process: its name, the first part of operations' and readers' names.
+        path: the file, which is overwritten.
+        process: the process's name, with which the names of its operations and readers begin.
     """
 
     def __init__(self, path: Path, process: str) -> None:
@@ -81,23 +83,23 @@ class Recorder:
         self._known: set[str] = set()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Add a record that happened now. After `close` nothing is recorded: what happens then is no part of the run."""
+        """Add a record with the current time. After `close` nothing is recorded, because it is no longer part of the run."""
         if self._file.closed:
             return
         self._file.write(json.dumps({"t": now_ms(), "k": kind, **fields}, separators=(",", ":")) + "\n")
 
     def name(self) -> str:
-        """A name no other operation or reader of the run has."""
+        """A name that no other operation or reader of the run has."""
         return f"{self.process}.{next(self._numbers)}"
 
     def invoke(self, **fields: Any) -> str:
-        """An operation begins."""
+        """Record the beginning of an operation; returns its name."""
         op = self.name()
         self.write("invoke", op=op, p=self.process, **fields)
         return op
 
     def bytes_of(self, raw: bytes) -> str:
-        """The hash of an event's bytes, which are recorded the first time they are seen."""
+        """The hash of an event's bytes, which are recorded when they are first seen."""
         name = hash_of(raw)
         if name not in self._known:
             self._known.add(name)
@@ -105,15 +107,15 @@ class Recorder:
         return name
 
     def close(self) -> None:
-        """No more records."""
+        """Stop recording."""
         self._file.close()
 
 
 def read_records(path: Path) -> list[Record]:
-    """A file's records. A last line that was cut by a kill is left out; any other broken line is an error.
+    """Read the records of a file. A last line cut off by a kill is ignored; any other malformed line is an error.
 
     Raises:
-        ValueError: a line is no record.
+        ValueError: a line is not a record.
     """
     lines = path.read_text(encoding="utf-8").split("\n")
     records = []
@@ -131,7 +133,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def merge(parts: Iterable[Path], into: Path) -> None:
-    """Joins the processes' files into one, in the order of time."""
+    """Join the processes' files into one, sorted by time."""
     records = sorted((record for part in parts for record in read_records(part)), key=lambda record: record["t"])
     with into.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
@@ -139,7 +141,7 @@ def merge(parts: Iterable[Path], into: Path) -> None:
 
 @dataclass(slots=True)
 class Op:
-    """An operation: where it begins and ends in the list of records."""
+    """An operation, with the positions of its beginning and end in the list of records."""
 
     begin: int
     invoke: Record
@@ -148,41 +150,41 @@ class Op:
 
     @property
     def is_ok(self) -> bool:
-        """It was answered, and the answer is no refusal."""
+        """True if it was answered, and not with an error."""
         return self.outcome is not None and self.outcome["k"] == "ok"
 
     @property
     def reply(self) -> Record:
-        """The payload of the answer; empty without one."""
+        """The payload of the answer; empty if there is none."""
         return dict(self.outcome["reply"]["payload"]) if self.is_ok and self.outcome else {}
 
     @property
     def place(self) -> Place:
-        """The tenant and the channel."""
+        """Its tenant and channel."""
         return self.invoke["tenant"], self.invoke["channel"]
 
     @property
     def began_ms(self) -> float:
-        """The time it began."""
+        """The time at which it began."""
         return float(self.invoke["t"])
 
     @property
     def ended_ms(self) -> float:
-        """The time its answer came; for ever without one."""
+        """The time of its answer; infinity if there is none."""
         return float(self.outcome["t"]) if self.outcome else float("inf")
 
     @property
     def lines(self) -> tuple[int, ...]:
-        """Its records."""
+        """The positions of its records."""
         return (self.begin,) if self.end is None else (self.begin, self.end)
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A fault that may have destroyed what was acknowledged.
+    """A fault that may have destroyed acknowledged events.
 
     Attributes:
-        is_trim: the channel's life goes on, so a command sent again later is still answered with the event that was trimmed.
+        is_trim: the channel keeps its epoch, so a repeated command is still answered with the event that was trimmed.
     """
 
     begin_ms: float
@@ -193,11 +195,11 @@ class Loss:
     is_trim: bool = False
 
     def touches(self, place: Place) -> bool:
-        """True if it reached this channel."""
+        """True if it affected this channel."""
         return self.places is None or place in self.places
 
     def excuses(self, place: Place, level: str, sent_ms: float, again_ms: float, acked_ms: float) -> bool:
-        """True if an event first sent, sent again and acknowledged then at that durability may be missing."""
+        """True if an event with these times of sending, repetition and acknowledgement, and this durability, may be missing."""
         is_early = self.since_ms is not None and acked_ms < self.since_ms
         is_later = (sent_ms if self.is_trim else again_ms) > self.end_ms
         return self.touches(place) and level in self.levels and not is_early and not is_later
@@ -205,24 +207,24 @@ class Loss:
 
 @dataclass(slots=True)
 class StoredChannel:
-    """A channel as it was read at the end: (seq, id, hash, line) in order."""
+    """A channel as read at the end: (seq, ID, hash, line) in order."""
 
     entries: list[tuple[int, str, str, int]] = field(default_factory=list)
 
 
 class History:
-    """A run's records with the ways into them."""
+    """A run's records, with access by kind, operation, reader and channel."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.records = list(records)
 
     @classmethod
     def load(cls, path: Path) -> History:
-        """The history in a file."""
+        """Read the history from a file."""
         return cls(read_records(path))
 
     def of(self, *kinds: str) -> list[tuple[int, Record]]:
-        """All records of these kinds with their places in the list."""
+        """All records of these kinds, with their positions in the list."""
         return [found for kind in kinds for found in self._by_kind.get(kind, [])]
 
     @cached_property
@@ -234,17 +236,17 @@ class History:
 
     @cached_property
     def head(self) -> Record:
-        """The run's own record."""
+        """The head record of the run."""
         heads = self.of("head")
         return heads[0][1] if heads else {"tenants": {}, "bounds": {}, "expects": []}
 
     def bound(self, name: str, default: float) -> float:
-        """A bound the run was promised."""
+        """A time or size limit that the run must observe."""
         return float(self.head.get("bounds", {}).get(name, default))
 
     @cached_property
     def calm_ms(self) -> float:
-        """The time from which nothing was broken any more."""
+        """The time at which the last fault ended."""
         calms = self.of("calm")
         return float(calms[-1][1]["t"]) if calms else float("inf")
 
@@ -255,7 +257,7 @@ class History:
 
     @cached_property
     def ops(self) -> list[Op]:
-        """All operations in the order they began."""
+        """All operations, in the order in which they began."""
         found: dict[str, Op] = {}
         for line, record in enumerate(self.records):
             if record["k"] == "invoke":
@@ -267,7 +269,7 @@ class History:
 
     @cached_property
     def readers(self) -> dict[str, list[tuple[int, Record]]]:
-        """Reader → all its records."""
+        """All records of each reader."""
         found: dict[str, list[tuple[int, Record]]] = {}
         of_process: dict[str, list[str]] = {}
         for line, record in enumerate(self.records):
@@ -283,11 +285,11 @@ class History:
 
     @cached_property
     def raw(self) -> Mapping[str, str]:
-        """Hash → the bytes it names, as text."""
+        """The bytes of each hash, as text."""
         return {record["h"]: record["raw"] for _, record in self.of("bytes")}
 
     def event(self, name: str) -> Record:
-        """The event of this hash, parsed."""
+        """The event with this hash, parsed."""
         held = self._parsed.get(name)
         if held is None:
             held = self._parsed[name] = json.loads(self.raw[name])
@@ -299,7 +301,7 @@ class History:
 
     @cached_property
     def losses(self) -> list[Loss]:
-        """The faults that may have destroyed something."""
+        """The faults that may have destroyed events."""
         ends = {record["f"]: record["t"] for _, record in self.of("fault") if record["phase"] == "end"}
         found = []
         for _, record in self.of("fault"):
@@ -318,9 +320,10 @@ class History:
         return found
 
     def has_loss(self, place: Place, after_ms: float, before_ms: float) -> bool:
-        """True if something may have been destroyed in the channel in that time.
+        """True if events of the channel may have been destroyed between the two times.
 
-        What was seen at `after_ms` had been on its way for a while: it may be from before a loss that had ended by then.
+        An event received at `after_ms` may have been on its way for a while, so a loss that ended shortly before counts as
+        well.
         """
         seen_ms = after_ms - self.bound("transit_ms", 3_000)
         return any(
@@ -329,24 +332,24 @@ class History:
 
     @cached_property
     def _broken(self) -> list[tuple[float, float]]:
-        """From when to when each fault went on."""
+        """Start and end of each fault."""
         ends = {record["f"]: record["t"] for _, record in self.of("fault") if record["phase"] == "end"}
         begins = [record for _, record in self.of("fault") if record["phase"] == "begin"]
         return [(record["t"], ends.get(record["f"], float("inf"))) for record in begins]
 
     def times_of(self, fault: str) -> list[tuple[float, float]]:
-        """From when to when each fault of a kind went on."""
+        """Start and end of each fault of this kind."""
         named = [record for _, record in self.of("fault") if record["name"] == fault]
         ends = {record["f"]: record["t"] for record in named if record["phase"] == "end"}
         return [(record["t"], ends.get(record["f"], float("inf"))) for record in named if record["phase"] == "begin"]
 
     def is_disturbed(self, from_ms: float, to_ms: float) -> bool:
-        """True if anything was broken in that time, or a second before."""
+        """True if there was a fault between the two times, or up to a second before."""
         return any(begin <= to_ms and end >= from_ms - 1_000 for begin, end in self._broken)
 
     @cached_property
     def logs(self) -> dict[Place, StoredChannel]:
-        """Channel → what it held at the end, from the source nearest to the disk."""
+        """The contents of each channel at the end, from the source closest to the disk."""
         found: dict[Place, dict[str, StoredChannel]] = {}
         for line, record in self.of("log"):
             sources = found.setdefault((record["tenant"], record["channel"]), {})
@@ -356,7 +359,7 @@ class History:
 
     @cached_property
     def sightings(self) -> dict[Place, dict[int, dict[str, tuple[str, float, float, int]]]]:
-        """Channel → seq → hash → (id, first seen, last seen, line of the first), by readers, pages and the log alike."""
+        """Channel → seq → hash → (ID, first seen, last seen, line of the first), from readers, pages and the log."""
         found: dict[Place, dict[int, dict[str, tuple[str, float, float, int]]]] = {}
         for place, line, record, entries in self._seen():
             for seq, event_id, name in entries:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 for a run's clients, a connection for each request: small enough to be read, and none of the hub's."""
+"""A minimal HTTP/1.1 client for the simulated people, independent of the hub's code; one connection per request."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _LINE_BYTES: Final = 2**24
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An answer, read whole."""
+    """A complete response."""
 
     status: int
     body: bytes
 
     def json(self) -> Any:
-        """The body parsed; None when it is no JSON."""
+        """The body parsed as JSON; None if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -30,10 +30,10 @@ class HttpAnswer:
 async def request(
     method: str, url: str, headers: Mapping[str, str], body: bytes = b"", timeout_s: float = 10.0
 ) -> HttpAnswer:
-    """One request.
+    """Send one request and read the response.
 
     Raises:
-        OSError, TimeoutError, EOFError, ValueError: no whole answer came.
+        OSError, TimeoutError, EOFError, ValueError: no complete response arrived.
     """
     async with asyncio.timeout(timeout_s):
         reader, writer = await _send(method, url, {**headers, "Connection": "close"}, body)
@@ -45,7 +45,7 @@ async def request(
 
 
 async def lines(url: str, headers: Mapping[str, str], timeout_s: float) -> AsyncIterator[bytes]:
-    """The lines of a stream that does not end; an answer other than 200 is a PermissionError with its status.
+    """The lines of an endless response; a status other than 200 raises PermissionError with the status.
 
     Raises:
         OSError, TimeoutError, EOFError, ValueError: the stream broke off, or was silent for longer than `timeout_s`.

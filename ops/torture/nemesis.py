@@ -1,4 +1,4 @@
-"""Carries out a schedule: breaks things, mends them, and records what it did to what."""
+"""Carries out a fault schedule: injects faults, ends them, and records both."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ops.torture.servers import RedisChild
 
 ALL_LEVELS: Final = ["memory", "fsync", "replicated"]
 _ABSENCE_S: Final = 4.0
-"""Longer than a node takes to notice that Redis was away; shorter than its people's time of grace."""
+"""Absence of Redis, in seconds: longer than a node takes to notice it, shorter than the grace period of people who disconnect."""
 T = TypeVar("T")
 _FAILOVER_TIMEOUT_S: Final = 30.0
 _ENDLESS: Final = "while true do end"
@@ -30,12 +30,15 @@ _REDIS_ERRORS: Final = (OSError, TimeoutError, RedisRefused)
 
 
 class Nemesis:
-    """Breaks what needs no control of processes: clients, links, and Redis by its own commands.
+    """Injects faults that need no control of the hub's processes: in clients, links, and Redis by commands.
 
-    A fault that is interrupted is mended all the same.
+    A fault that is interrupted is still ended properly.
 
     Args:
-        tell: told what goes on, for the live line.
+        target: the cluster or deployment.
+        clients: the processes of simulated people.
+        recorder: records the faults.
+        tell: called with a text on each event, for the progress display.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Nemesis:
         }
 
     def possible(self, names: list[str]) -> list[str]:
-        """Those of the kinds that can be done here; the others are recorded as skipped, with the reason."""
+        """Those of the kinds that are possible here; the others are recorded as skipped, with the reason."""
         found = []
         for name in names:
             why = self._target.why_not(name)
@@ -78,7 +81,7 @@ class Nemesis:
         return found
 
     async def carry_out(self, schedule: Schedule) -> None:
-        """Both tracks to their ends."""
+        """Carry out both tracks of the schedule to the end."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._track(schedule.alone))
             group.create_task(self._track(schedule.beside))
@@ -107,7 +110,7 @@ class Nemesis:
             self._recorder.write("fault", f=name, name=fault.name, phase="end", hit=hit)
 
     async def _losses(self, fault: PlannedFault) -> dict[str, Any] | None:
-        """All that the fault may destroy; recorded before it begins."""
+        """The acknowledged data that the fault may destroy; recorded before the fault begins."""
         match fault.name:
             case "all flushed":
                 return {"levels": ALL_LEVELS, "since": None, "places": None}
@@ -193,7 +196,7 @@ class Nemesis:
         return await ask_redis(self._target, *words)
 
     async def _surely(self, *words: str | bytes | int) -> None:
-        """A command that must be carried out: what it mends would stay broken."""
+        """Send a command that must be executed, because otherwise a fault would not end."""
         for _ in range(200):
             try:
                 await self._ask(*words)
@@ -207,7 +210,7 @@ class Nemesis:
         return await self._configured({"maxmemory": "1mb"}, fault.duration_s)
 
     async def _configured(self, changes: dict[str, str], duration_s: float) -> str:
-        """Settings of Redis changed for a while; then they are what they were."""
+        """Change settings of Redis for a while, then restore them."""
         before = {name: (await self._ask("CONFIG", "GET", name))[1] for name in changes}
         try:
             for name, value in changes.items():
@@ -219,7 +222,7 @@ class Nemesis:
         return "redis"
 
     async def _read_only(self, fault: PlannedFault) -> str:
-        """It is made the replica of a master that is not there: it keeps what it has and takes nothing."""
+        """Make Redis the replica of a master that does not exist: it keeps its data and refuses writes."""
         try:
             await self._ask("REPLICAOF", "127.0.0.1", 1)
             await asyncio.sleep(fault.duration_s)
@@ -228,9 +231,10 @@ class Nemesis:
         return "redis"
 
     async def _busy(self, fault: PlannedFault) -> str:
-        """A script that does not end, until it is killed."""
+        """Run an endless script in Redis until it is killed."""
         connection = await self._target.redis_connection()
-        killer = await self._target.redis_connection()  # while the script runs nobody could say which database is meant
+        # Connected first, because no database can be selected while the script runs.
+        killer = await self._target.redis_connection()
         running = asyncio.create_task(connection.call("EVAL", _ENDLESS, 0, timeout_s=fault.duration_s + 60))
         try:
             await asyncio.sleep(fault.duration_s)
@@ -283,7 +287,7 @@ class Nemesis:
 
 
 class ClusterNemesis(Nemesis):
-    """Breaks the processes, clocks and disks of a cluster of our own as well, and has its Sentinels promote a replica."""
+    """Also injects faults into the processes, clocks and disks of a cluster started for the run, and causes failovers."""
 
     def __init__(
         self, cluster: Cluster, clients: list[ClientProcess], recorder: Recorder, tell: Callable[[str], None]
@@ -314,7 +318,7 @@ class ClusterNemesis(Nemesis):
         return await super()._losses(fault)
 
     async def part_people(self) -> None:
-        """Everybody leaves, the nodes lose Redis, and everybody is back at the same node within the time of grace."""
+        """Disconnect everybody, cut the nodes off from Redis, and reconnect everybody to the same node within the grace period."""
         name = self._recorder.name()
         self._recorder.write("fault", f=name, name="people away", target="all", phase="begin")
         await asyncio.gather(*(client.say("away") for client in self._clients))
@@ -373,7 +377,7 @@ class ClusterNemesis(Nemesis):
         return "redis"
 
     async def _rolling(self, fault: PlannedFault) -> str:
-        """Every node and every worker is told to end, waited for and started again, one after the other."""
+        """Stop and restart every node and every worker, one after the other."""
         del fault
         for process in self._cluster.processes:
             self._cluster.held_down.add(process)
@@ -386,7 +390,7 @@ class ClusterNemesis(Nemesis):
         return f"{len(self._cluster.processes)} processes"
 
     async def _loading(self, fault: PlannedFault) -> str:
-        """It is started anew, so slow that clients find it loading."""
+        """Restart Redis so slowly that clients find it loading its data."""
         server = self._cluster.redis
         with contextlib.suppress(*_REDIS_ERRORS):
             await self._ask("BGREWRITEAOF")
@@ -418,7 +422,7 @@ class ClusterNemesis(Nemesis):
     # failovers
 
     async def _failover(self, fault: PlannedFault) -> str:
-        """Nothing reaches the master any more, the replica has everything, the master dies: nothing may be lost."""
+        """Hold back writes to the master until the replica has caught up, then kill the master: nothing may be lost."""
         del fault
         with contextlib.ExitStack() as held:
             for proxy in self._cluster.redis_proxies:
@@ -428,13 +432,13 @@ class ClusterNemesis(Nemesis):
             return await self._promote()
 
     async def _failover_losing(self, fault: PlannedFault) -> str:
-        """The replica hears nothing for a while, then the master dies."""
+        """Cut the replica off from the master for a while, then kill the master."""
         with self._cluster.fronts[self._cluster.master].silencing_replication():
             await asyncio.sleep(fault.duration_s)
             return await self._promote()
 
     async def _promote(self) -> str:
-        """Kill the master, wait for the Sentinels, point the names at the new one, let the old one follow it."""
+        """Kill the master, wait for the Sentinels, point the proxies at the new master, and make the old one its replica."""
         cluster = self._cluster
         old, new = cluster.master, 1 - cluster.master
         server = cluster.servers[old]
@@ -477,7 +481,7 @@ class ClusterNemesis(Nemesis):
         return f"{by_s:+.1f} s"
 
     async def _disk_full(self, fault: PlannedFault) -> str:
-        """A file takes all the room beside the append-only file; then it goes, and Redis is there again."""
+        """Fill the disk of the append-only file, free it again, and wait for Redis."""
         filler = self._cluster.disk.folder / "filler"
         size = await asyncio.to_thread(fill, filler)
         await asyncio.sleep(fault.duration_s)
@@ -487,7 +491,7 @@ class ClusterNemesis(Nemesis):
 
 
 def fill(path: Path) -> int:
-    """Write a file until there is no room; its size."""
+    """Write a file until the disk is full; returns its size."""
     size = 0
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -499,5 +503,5 @@ def fill(path: Path) -> int:
 
 
 def pick(things: Sequence[T], fault: PlannedFault) -> T:
-    """The thing the fault aims at."""
+    """The item that the fault's `aim` selects."""
     return things[int(fault.aim * len(things))]

@@ -1,6 +1,6 @@
-"""The people of a run: each has a connection that comes and goes, and channels it follows by cursor.
+"""The simulated people of a run: each has a connection that comes and goes, and follows channels by cursor.
 
-What a person begins is sent with the same command id until it is clear what became of it, to any node, by socket or HTTP.
+Every command is repeated with the same ID until its outcome is known, through any node, by socket or HTTP.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ KINDS: Final = ("conversation", "team", "document", "agent", "user")
 def sign(
     secret: str, user: str, tenant: str, token_id: str, ttl_s: float, more: Mapping[str, str] | None = None
 ) -> str:
-    """A token (HS256, RFC 7515 and 7519) that may do everything in its tenant, signed without the hub's code.
+    """Sign a token (HS256, RFC 7515 and 7519) that permits everything in its tenant, without using the hub's code.
 
-    `more` are further claims, such as an `aud` that is not `hub`.
+    `more` are additional claims, such as an `aud` other than `hub`.
     """
     now = time.time()
     claims = {
@@ -64,12 +64,12 @@ def _base64(data: bytes) -> str:
 
 @dataclass(slots=True)
 class ClientSettings:
-    """The settings of a process of people.
+    """The settings of a process that simulates people.
 
     Attributes:
-        claims: of every token, beside its own.
-        agent: the one that is asked; empty asks none.
-        mark: stands in everything that is written.
+        claims: claims added to every token.
+        agent: the agent to which questions are sent; "" for none.
+        mark: the marker contained in everything that is written.
     """
 
     tenant: str
@@ -90,32 +90,32 @@ class ClientSettings:
         self.is_home.set()
 
     def go_away(self) -> None:
-        """Everybody leaves without a word and stays away."""
+        """Disconnect everybody without a close handshake, and stay away."""
         self.is_home.clear()
         self.is_going.set()
 
     def come_back(self) -> None:
-        """Everybody comes back, to the node that was left."""
+        """Reconnect everybody, to the node they had left."""
         self.is_returning = True
         self.is_going.clear()
         self.is_home.set()
 
     def become_calm(self) -> None:
-        """Nothing is broken any more: connections stay."""
+        """Note that there are no more faults: connections stay open from now on."""
         self.is_calm = True
 
     def become_quiet(self) -> None:
-        """Nothing new is begun."""
+        """Begin nothing new from now on."""
         self.is_quiet = True
 
 
 @dataclass(slots=True)
 class Participant:
-    """Somebody in one tenant.
+    """A simulated person in one tenant.
 
     Args:
-        run: which life of the process this is: command ids must not repeat.
-        follows: channel → what its subscription says.
+        run: the number of the process, because command IDs must not repeat after a restart.
+        follows: channel → options of its subscription.
     """
 
     recorder: Recorder
@@ -146,7 +146,7 @@ class Participant:
     # connecting
 
     def renew_token(self, ttl_s: float = 3_600.0) -> None:
-        """A new token."""
+        """Use a new token."""
         self._tokens += 1
         self.token_id = f"{self.setting.tenant}-{self.user}-{self.run}-{self._tokens}"
         self.token = sign(
@@ -159,15 +159,15 @@ class Participant:
 
     @property
     def client_id(self) -> str:
-        """The name this person's device goes by: it comes back as the same one."""
+        """The client ID of this person's device, which stays the same when it reconnects."""
         return f"{self.user}-{self.run}"
 
     def who(self, node: str) -> Self:
-        """This person at a node, with the token of now."""
+        """This person at a node, with the current token."""
         return Self(self.setting.tenant, self.user, node, self.token_id)
 
     async def stay(self) -> None:
-        """Be connected until cancelled: again and again, on any node, each time in another way."""
+        """Stay connected until cancelled: reconnect again and again, to any node, in varying ways."""
         while True:
             await self.setting.is_home.wait()
             self.current_token()
@@ -204,7 +204,7 @@ class Participant:
                 await connection.subscribe({name: self._wish(name, wish) for name, wish in missing.items()})
 
     def _wish(self, channel: str, wish: Json) -> Json:
-        """A subscription: from the cursor, the first time from the beginning; now and then live only, rewound, or from long ago."""
+        """A subscription from the cursor, at first from the beginning; sometimes live, with `rewind`, or from an old cursor."""
         dice, seen = self.chance.random(), self.seen_ids.get(channel)
         if dice < 0.1:  # noqa: PLR2004
             return {**wish, "after": "$"}
@@ -216,7 +216,7 @@ class Participant:
         return wish if channel in self.cursors else {**wish, "after": "0"}
 
     async def _while_open(self, connection: PersonSocket) -> None:
-        """Until it is cut, or, while things are broken, until this person has had enough of it."""
+        """Wait until the connection is lost; while there are faults, sometimes close it after a while."""
         patience_s = self.chance.expovariate(1 / 7)
         going = asyncio.create_task(self.setting.is_going.wait())
         beat = asyncio.create_task(self._beat(connection))
@@ -234,7 +234,7 @@ class Participant:
             await asyncio.gather(beat, going, return_exceptions=True)
 
     async def _beat(self, connection: PersonSocket) -> None:
-        """Signs of life, and channels asked for again; a connection that does not answer is given up."""
+        """Send heartbeats and repeat failed subscriptions; a connection that does not answer is dropped."""
         while True:
             await asyncio.sleep(1.5)
             again = connection.take_refused()
@@ -249,7 +249,7 @@ class Participant:
                 return
 
     async def connected(self) -> PersonSocket:
-        """The connection, as soon as there is one."""
+        """The connection; waits until there is one."""
         while self.connection is None or self.connection.ended.is_set():
             await self._there.wait()
             await asyncio.sleep(0.02)
@@ -258,12 +258,12 @@ class Participant:
     # storing
 
     def new_id(self) -> str:
-        """A command id this person has not used."""
+        """A command ID that this person has not used."""
         self.numbers += 1
         return f"{self.run}-{self.numbers}"
 
     async def store(self, kind: str, channel: str, payload: Json, command_id: str | None = None) -> Json | None:
-        """A command, sent until it is clear what became of it; its receipt, or None when it was refused or is still open."""
+        """Send a command until its outcome is known; returns its receipt, or None if it was refused or is still open."""
         command_id = command_id or self.new_id()
         for _ in range(TRIES_MAX):
             outcome = await self._send(kind, channel, payload, command_id)
@@ -284,7 +284,7 @@ class Participant:
         return await connection.command(kind, payload, channel, command_id)
 
     async def send_again(self, kind: str, channel: str, payload: Json, command_id: str) -> Outcome:
-        """A command once more, whatever is known of it."""
+        """Send a command again, whatever is known about it."""
         return await self._send(kind, channel, payload, command_id)
 
     async def post(
@@ -296,14 +296,14 @@ class Participant:
         path: str | None = None,
         node: str | None = None,
     ) -> Outcome:
-        """A command by HTTP."""
+        """Send a command by HTTP."""
         body = {"type": kind, "payload": payload}
         path = path or f"/v1/channels/{channel}/events"
         headers = {"Idempotency-Key": command_id}
         return await self.operate(kind, channel, payload, path, node=node, body=body, headers=headers, id=command_id)
 
     async def get(self, kind: str, path: str, channel: str, payload: Json, node: str | None = None) -> Outcome:
-        """A question by HTTP, recorded as an operation of the type `kind`."""
+        """Send a query by HTTP, recorded as an operation of the type `kind`."""
         return await self.operate(kind, channel, payload, path, node=node)
 
     async def operate(
@@ -319,10 +319,10 @@ class Participant:
         ended: tuple[str, str] | None = None,
         **more: Any,
     ) -> Outcome:
-        """A request and what became of it, both recorded as an operation of the type `kind`.
+        """Send an HTTP request; it and its outcome are recorded as an operation of the type `kind`.
 
-        Without a node it is sent to any; with a body it is a POST. `ended` is a token that is over, its name first, to be shown
-        in place of the own one; `more` belongs to the record.
+        Without `node` it goes to any node; with `body` it is a POST. `ended` is the name and text of a token that is no longer
+        valid, to be used instead of the current one; `more` is added to the record.
         """
         node = node or self.chance.choice(sorted(self.setting.urls))
         shown = ended[1] if ended else self.current_token()
@@ -352,7 +352,7 @@ class Participant:
         return self.recorder.invoke(**who, via="http", type=kind, channel=channel, payload=payload)
 
     def current_token(self) -> str:
-        """The token, renewed when it is about to end."""
+        """The token, renewed if it is about to expire."""
         if not self.token or self.token_ends_ms < now_ms() + 2_000:
             self.renew_token()
         return self.token
@@ -360,12 +360,12 @@ class Participant:
     # doing
 
     def text(self, length: int | None = None) -> str:
-        """Something to say, with the tenant's mark, that nobody else says."""
+        """A unique text to write, with the tenant's marker."""
         size = length if length is not None else self.chance.choice((0, 10, 40, 200, 1_000))
         return f"{self.setting.mark}{self.user} {self.run} {self.numbers}|" + "é𝄞" * (size // 2)
 
     def remember(self, channel: str, receipt: Json) -> None:
-        """Keep the place of something one has said."""
+        """Remember the position of a message that this person has written."""
         if channel == TALK:
             self.own_messages = [*self.own_messages[-20:], receipt["id"]]
         held = self.seen_ids.setdefault(channel, [])
@@ -373,17 +373,17 @@ class Participant:
         del held[:-100]
 
     def stand_at(self, version: int) -> None:
-        """The version of the shared document, as far as this person knows."""
+        """Note the newest known version of the shared document."""
         self.version = version
 
     def begin_story(self) -> bool:
-        """True once: the history keeps every byte of a long story, so one life of one process tells it."""
+        """True the first time: only one process sends a long burst, because the history stores every byte of it."""
         is_first = not self.is_told and self.user == "ann" and str(self.run).endswith(".1")
         self.is_told = self.is_told or is_first
         return is_first
 
     def begin_appointing(self) -> str:
-        """The agent to appoint next, one after the other; empty for who appoints nobody, or is at it."""
+        """The next agent to set as the default; "" if this person sets none or is already changing it."""
         if self.user != "ann" or self.is_appointing or not self.setting.agent:
             return ""
         self.is_appointing = True
@@ -391,23 +391,23 @@ class Participant:
         return self.appointed
 
     def end_appointing(self) -> None:
-        """The next may be appointed."""
+        """Allow the next change of the default agent."""
         self.is_appointing = False
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do something beside the rest."""
+        """Run something concurrently."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def idle(self) -> None:
-        """Until nothing is on its way any more, or for a minute: what is open then, the checker names."""
+        """Wait until no operation is open, at most a minute; the checker reports those still open then."""
         deadline_ms = now_ms() + 60_000
         while self._tasks and now_ms() < deadline_ms:  # noqa: ASYNC110 - several things end, and any of them may begin another
             await asyncio.sleep(0.05)
 
     async def live(self, doings: Mapping[Callable[[Participant], Coroutine[Any, Any, None]], float]) -> None:
-        """Do these things until it is quiet, a few at a time; a number says how often, compared with the others."""
+        """Perform these actions, a few at a time, until told to be quiet; the numbers are relative frequencies."""
         kinds, weights = list(doings), list(doings.values())
         while not self.setting.is_quiet:
             await asyncio.sleep(self.chance.expovariate(self.setting.rate_per_s))

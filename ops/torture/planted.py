@@ -1,7 +1,7 @@
-"""Planted bugs: each is put into a copy of the tree, and the checker must name it. No switch in what is shipped.
+"""Planted bugs: each is put into a copy of the code, and the checker must find it. The shipped code contains no switch for them.
 
-A bug is a search and a replacement in one or more files. A search that is not found exactly once is an error: a bug that no longer
-applies proves nothing.
+A bug is a search text and a replacement in one or more files. A search text that is not found exactly once is an error, because
+a bug that no longer applies proves nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BUGS_FILE: Final = Path(__file__).with_name("bugs.toml")
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """The circumstances a bug shows in: groups of faults, how long, with whom."""
+    """The conditions under which a bug shows: groups of faults, duration, and other options of the run."""
 
     name: str
     seed: int
@@ -33,7 +33,7 @@ class Situation:
     rate_per_s: float = 12.0
 
     def plan(self, server: str) -> Plan:
-        """The run."""
+        """The plan of a run under these conditions."""
         return Plan(
             self.seed,
             server,
@@ -62,14 +62,14 @@ SITUATIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A bug.
+    """A planted bug.
 
     Attributes:
-        edits: (file, old, new).
-        names: kinds of wrong, any of which names it.
-        is_asked_for: the issue that asked for the checker names it.
-        is_independent: written by somebody who had not read the checker.
-        missed: the reason it was not named at first, and what was done about it; "" where it was named.
+        edits: (file, old text, new text).
+        names: the kinds of fault, any of which identifies the bug.
+        is_asked_for: the issue that requested the checker lists it.
+        is_independent: written by a person who had not read the checker.
+        missed: the reason why it was not found at first, and what was changed; "" if it was found.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Bug:
 
 
 def read_bugs(path: Path = BUGS_FILE) -> list[Bug]:
-    """The bugs there are."""
+    """Read all planted bugs."""
     found = tomllib.loads(path.read_text(encoding="utf-8"))["bug"]
     return [
         Bug(
@@ -99,14 +99,14 @@ def read_bugs(path: Path = BUGS_FILE) -> list[Bug]:
 
 
 class DoesNotApply(ValueError):
-    """The text a bug replaces is not in its file, or more than once."""
+    """The search text of a bug is not in its file, or occurs more than once."""
 
 
 def apply(bug: Bug, tree: Path) -> None:
-    """Put a bug into a tree.
+    """Apply a bug to a copy of the code.
 
     Raises:
-        DoesNotApply: the tree has moved on; the bug must be written anew.
+        DoesNotApply: the code has changed; the bug must be rewritten.
     """
     for name, old, new in bug.edits:
         file = tree / name
@@ -117,14 +117,14 @@ def apply(bug: Bug, tree: Path) -> None:
 
 
 def copy_tree(to: Path) -> None:
-    """A copy of what nodes and workers run."""
+    """Copy the code that nodes and workers run."""
     for package in _PACKAGES:
         shutil.copytree(ROOT / package, to / package, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """The verdict on a bug; on no bug, for comparison, when `bug` is None."""
+    """The result for a bug, or, if `bug` is None, of a run without one for comparison."""
 
     bug: Bug | None
     situation: Situation
@@ -132,13 +132,13 @@ class Caught:
 
     @property
     def is_right(self) -> bool:
-        """The bug was named; without a bug, nothing was."""
+        """True if the bug was found, or, without a bug, nothing was."""
         if self.bug is None:
             return self.report.is_whole
         return bool(self.bug.names & set(self.report.kinds))
 
     def to_json(self) -> dict[str, Any]:
-        """As it is kept."""
+        """The result as plain data, as it is stored."""
         first = next(
             (one for one in self.report.verdict.get("wrong", []) if self.bug and one["kind"] in self.bug.names), None
         )
@@ -159,7 +159,7 @@ class Caught:
 async def try_bug(
     planted: Bug | None, situation: Situation, server: str, binary: Path, folder: Path, tell: Callable[[str], None]
 ) -> Caught:
-    """One run with the bug, or, with none, of the same seed without."""
+    """Carry out a run with the bug, or, if there is none, a run with the same seed and unchanged code."""
     tree = None
     if planted is not None:
         tree = folder / "tree"

@@ -1,8 +1,9 @@
-"""The loss of power, simulated: an event that was acknowledged as `fsync` is on the disk at the moment its answer arrives.
+"""Simulates power cuts: an event acknowledged as `fsync` must be on the disk when its acknowledgement arrives.
 
-Redis runs with the shim, which notes after each fdatasync how long the append-only file was before it. For every answer the file
-is cut, in thought, to its length at the last fdatasync that returned before the answer arrived: the event must end before the cut.
-Then the file is cut in fact, at random moments, and a Redis started on it must have every event answered up to there.
+Redis runs with the shim library, which records the length of the append-only file before each fdatasync. For every
+acknowledgement, the event must end within the length covered by the last fdatasync that returned before the acknowledgement
+arrived (a cut on paper). Then copies of the file are actually cut at random moments, and a Redis started on each must have
+every event acknowledged until then.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from ops.torture.servers import RedisChild, build_shim
 
 BATCH: Final = 20
 WINDOW: Final = 3
-"""Batches a connection has on their way. A node takes one event of a connection after the other, so many connections bring many."""
+"""Number of unanswered batches per connection. A node handles a connection's events one after the other, so many connections
+are used.
+"""
 CONNECTIONS: Final = 200
 CHANNELS: Final = 16
 CUTS: Final = 3
@@ -43,7 +46,7 @@ _EVENT: Final = re.compile(
 
 @dataclass(slots=True)
 class PowerReport:
-    """A simulation as it went. `lost` names the first few events that would not have survived."""
+    """The result of a simulation. `lost` describes the first few events that would not have survived."""
 
     acknowledged: int = 0
     cut_in_thought: int = 0
@@ -56,7 +59,7 @@ class PowerReport:
     version: str = ""
 
     def lose(self, what: str) -> None:
-        """An event is lost."""
+        """Record a lost event."""
         self.lost_count += 1
         if len(self.lost) < 20:  # noqa: PLR2004
             self.lost.append(what)
@@ -68,13 +71,13 @@ class PowerReport:
 
 @dataclass(slots=True)
 class Answered:
-    """The answers of one life of Redis: (ns, channel, id), in the order they arrived."""
+    """The acknowledgements received from one Redis process: (time in ns, channel, ID), in order of arrival."""
 
     rows: list[tuple[int, str, str]] = field(default_factory=list)
 
 
 async def simulate(binary: Path, folder: Path, events: int, lives: int, tell: Callable[[str], None]) -> PowerReport:
-    """Publish so many events in several lives of Redis, each of which ends with its power.
+    """Publish `events` events to several successive Redis processes, each ended by a simulated power cut.
 
     Raises:
         RuntimeError: this machine has no C compiler, or an event was refused.
@@ -105,18 +108,19 @@ async def _live(binary: Path, folder: Path, events: int, report: PowerReport, ch
     answered = Answered()
     try:
         await cluster.start()
-        url = f"http://127.0.0.1:{cluster.nodes[0].front.target}"  # straight to the node: nothing is done to links here
+        # Directly to the node, because no link faults are injected here.
+        url = f"http://127.0.0.1:{cluster.nodes[0].front.target}"
         await asyncio.gather(*(_publish(url, number, events // CONNECTIONS, answered) for number in range(CONNECTIONS)))
     finally:
         redis_folder = cluster.servers[0].folder if cluster.servers else folder
-        await cluster.stop()  # SIGKILL: what was not synced is still in the file, and is cut off now
+        await cluster.stop()  # SIGKILL: unsynced data is still in the file, and is cut off below
     aof = next(iter(sorted(redis_folder.rglob("*.incr.aof")) or sorted(redis_folder.glob("appendonly.aof"))))
     await asyncio.to_thread(_compare, aof, syncs, answered, report)
     await _cut(binary, redis_folder, aof, syncs, answered, report, chance)
 
 
 async def _publish(url: str, number: int, events: int, answered: Answered) -> None:
-    """Messages in batches, a window of batches at a time."""
+    """Publish messages in batches, with up to `WINDOW` batches in flight."""
     channel = f"conversation:{number % CHANNELS}"
     token = sign(SECRET, f"user{number}", "power", f"t{number}", 86_400)
     async with connect(
@@ -162,14 +166,14 @@ async def _publish(url: str, number: int, events: int, answered: Answered) -> No
 
 
 def _lengths(syncs: Path, aof: Path) -> tuple[list[int], list[int]]:
-    """Times and lengths of the file's syncs."""
+    """The times of the file's syncs and its lengths then."""
     inode = aof.stat().st_ino
     rows = [row for row in struct.iter_unpack("QQQ", syncs.read_bytes()) if row[0] == inode]
     return [row[2] for row in rows], [row[1] for row in rows]
 
 
 def _ends(aof: Path) -> dict[tuple[str, str], int]:
-    """(Channel, id) → the length the file must have for the event to be loaded: up to the end of its transaction."""
+    """The file length needed to load each event, by (channel, ID): the end of the transaction that appended it."""
     with aof.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         ends = [match.end() for match in _EXEC.finditer(data)]
         found = {}
@@ -181,7 +185,7 @@ def _ends(aof: Path) -> dict[tuple[str, str], int]:
 
 
 def _compare(aof: Path, syncs: Path, answered: Answered, report: PowerReport) -> None:
-    """Every answer against the length that was safe when it arrived."""
+    """Compare every acknowledgement with the length that was on the disk when it arrived."""
     times, lengths = _lengths(syncs, aof)
     ends = _ends(aof)
     report.syncs += len(times)
@@ -206,7 +210,7 @@ async def _cut(
     report: PowerReport,
     chance: random.Random,
 ) -> None:
-    """Cut a copy of the file at random moments, and ask a Redis that is started on it."""
+    """Cut copies of the file at random moments, and check the events of a Redis started on each."""
     times, lengths = _lengths(syncs, aof)
     for number in range(CUTS):
         moment_ns = chance.choice(answered.rows)[0]
@@ -232,7 +236,7 @@ async def _cut(
 
 
 async def _held(port: int) -> set[tuple[str, str]]:
-    """Every event a Redis has."""
+    """All events in a Redis, as (channel, ID)."""
     connection = await Resp.connect(port)
     found: set[tuple[str, str]] = set()
     try:

@@ -1,4 +1,4 @@
-"""A TCP proxy between two processes, with the faults of a network: cut, swallowed, late, torn in the middle of a chunk."""
+"""A TCP proxy between two processes that simulates network faults: resets, lost data, delays, resets within a chunk."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 Way = Literal["up", "down"]
-"""Up is towards the server."""
+"""The direction of data; up is towards the server."""
 _CHUNK_BYTES: Final = 65_536
 _FIRST_BYTES: Final = 4_096
 _LAST_BYTES_S: Final = 5.0
 _BUFFER_BYTES: Final = 32_768
 _SEGMENT_BYTES: Final = 1_460
-"""As on an Ethernet. With a loopback's, three megabytes vanish between two processes before either is held up, and no node ever
-meets a socket that is not read."""
+"""Segment size of Ethernet. With the loopback's larger segments, kernel buffers would hold three megabytes before a sender
+blocks, and no node would ever notice a socket that is not read.
+"""
 
 
 class Carried:
-    """One connection through the proxy. `first` holds the first bytes its client sent, to tell connections apart."""
+    """A connection through the proxy. `first` holds the first bytes from its client, by which connections are told apart."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.first = b""
@@ -28,11 +29,11 @@ class Carried:
         self._writers = [client, server]
 
     def tear(self) -> None:
-        """From now on it is torn: nothing more of it is let through."""
+        """Pass on nothing more of this connection, which is being reset."""
         self.is_torn = True
 
     async def end(self, writer: asyncio.StreamWriter) -> None:
-        """Close one end once all that was said has arrived; one that takes nothing more is left to `cut`."""
+        """Close one end after all data has been delivered; an end that accepts no data is left to `cut`."""
         writer.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_BYTES_S):
@@ -46,22 +47,22 @@ class Carried:
 
     @property
     def is_replication(self) -> bool:
-        """A replica follows its master by it."""
+        """True if a replica uses this connection to follow its master."""
         return b"PSYNC" in self.first
 
 
 class Proxy:
-    """Listens on a port of its own and carries each connection to `target`, as it is when the connection is made.
+    """Listens on a port and forwards each connection to `target`, as set when the connection is made.
 
     Attributes:
-        target: a port of `host`.
-        swallowed: the ways on which bytes vanish; nobody is told, as on a link that is broken in the middle.
-        is_replication_swallowed: what a replica and its master say to each other vanishes.
-        is_held: nothing reaches the server any more, its answers still come.
-        delay_s: how late each chunk arrives.
-        tear_bytes: every connection is reset after so many further bytes from the server; None tears nothing.
-        is_refusing: new connections are reset.
-        hits: bytes swallowed, chunks delayed, connections cut, torn or refused: what the faults reached.
+        target: the destination port on `host`.
+        swallowed: the directions in which data is silently dropped, as on a broken link.
+        is_replication_swallowed: drop the traffic between a replica and its master.
+        is_held: deliver nothing to the server; its answers still arrive.
+        delay_s: the delay of each chunk, in seconds.
+        tear_bytes: reset every connection after this many more bytes from the server; None for never.
+        is_refusing: reset new connections.
+        hits: number of chunks dropped or delayed, and of connections reset or refused.
     """
 
     def __init__(self, name: str, target: int, host: str = "127.0.0.1") -> None:
@@ -80,19 +81,19 @@ class Proxy:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen."""
+        """Start listening."""
         listening = _small(socket.socket())
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(("127.0.0.1", self.port))
             self._server = await asyncio.start_server(self._accept, sock=listening, limit=_BUFFER_BYTES)
-        except BaseException:  # an interrupt, too, leaves no socket behind
+        except BaseException:  # also on an interrupt, so that no socket is left behind
             listening.close()
             raise
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Cut everything and end."""
+        """Reset all connections and stop listening."""
         if self._server is not None:
             self._server.close()
         self.cut()
@@ -107,13 +108,13 @@ class Proxy:
             carried.cut()
 
     def point_at(self, port: int) -> None:
-        """Carry connections there from now on; those that are there end."""
+        """Forward new connections to this port from now on; existing ones are reset."""
         self.target = port
         self.cut()
 
     @contextlib.contextmanager
     def swallowing(self, *ways: Way) -> Iterator[None]:
-        """Lets all that is sent on these ways vanish. In the end the connections are reset: their streams have holes."""
+        """Drop all data in these directions. At the end the connections are reset, because data is missing from their streams."""
         self.swallowed = frozenset(ways)
         try:
             yield
@@ -123,7 +124,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
-        """Lets nothing reach the server; its answers still come."""
+        """Deliver nothing to the server; its answers still arrive."""
         self.is_held = True
         try:
             yield
@@ -133,7 +134,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def silencing_replication(self) -> Iterator[None]:
-        """Lets all vanish that a replica and its master say to each other."""
+        """Drop the traffic between a replica and its master."""
         self.is_replication_swallowed = True
         try:
             yield
@@ -142,7 +143,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def slowed(self, delay_s: float) -> Iterator[None]:
-        """Delivers every chunk so much later."""
+        """Delay every chunk."""
         self.delay_s = delay_s
         try:
             yield
@@ -151,7 +152,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def tearing(self, after_bytes: int) -> Iterator[None]:
-        """Resets every connection in the middle of the server's next chunk."""
+        """Reset every connection within the server's next chunk."""
         self.tear_bytes = after_bytes
         try:
             yield
@@ -160,7 +161,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
-        """Resets every connection, those that are there and those that come."""
+        """Reset existing and new connections."""
         self.is_refusing = True
         self.cut()
         try:
@@ -218,23 +219,23 @@ class Proxy:
                 if way not in self.swallowed:
                     await carried.end(sink)
         if way in self.swallowed:
-            return  # whoever is behind a broken link is not told that the other side is gone
+            return  # behind a broken link, one side does not learn that the other has closed
         carried.cut()
         self._carried.discard(carried)
 
     def _is_silenced(self, carried: Carried, way: Way) -> bool:
-        """True for the part of the traffic that a fault silences."""
+        """True if a fault drops this part of the traffic."""
         return (way == "up" and self.is_held) or (self.is_replication_swallowed and carried.is_replication)
 
     def _tear(self, carried: Carried, data: bytes, sink: asyncio.StreamWriter) -> None:
-        """Let the beginning of a chunk through and reset the connection."""
+        """Forward the beginning of a chunk, then reset the connection."""
         carried.tear()
         self.hits += 1
         sink.write(data[: min(self.tear_bytes or 0, len(data) // 2)])
 
 
 def _small(end: socket.socket) -> socket.socket:
-    """A socket with the buffers of a real one; what it accepts has them, too."""
+    """Give a socket, and those it accepts, buffers of the size usual on a network."""
     end.setblocking(False)
     end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
     end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)

@@ -1,4 +1,4 @@
-"""Writes `ops/reliability.md` from kept results: `hub torture --write-page`. The page says nothing that is not in them."""
+"""Generates `ops/reliability.md` from stored results: `hub torture --write-page`. All its figures come from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOT_TRIED: Final = (
 
 
 def load(folder: Path = RESULTS) -> dict[str, list[Json]]:
-    """The kept results by kind: `run`, `bug`, `power`, `found`."""
+    """The stored results by kind: `run`, `bug`, `power`, `found`."""
     found: dict[str, list[Json]] = {"run": [], "bug": [], "power": [], "found": []}
     for file in sorted(folder.glob("*.json")):
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -34,7 +34,7 @@ def load(folder: Path = RESULTS) -> dict[str, list[Json]]:
 
 
 def page(results: dict[str, list[Json]]) -> str:
-    """The page."""
+    """The page as Markdown."""
     parts = [
         "# Reliability",
         "",
@@ -84,7 +84,7 @@ def _runs(runs: list[Json]) -> list[str]:
     ]
     head = (
         "seed", "server", "s of faults", "groups", "commands", "acknowledged", "deliveries", "faults", "load", "verdict",
-    )  # fmt: skip # a table's head
+    )  # fmt: skip # the head of a table
     summary = (
         f"{len(runs)} runs, {looked['commands']:,} commands, {looked['acknowledged']:,} acknowledged, "
         f"{looked['deliveries']:,} deliveries, {fired.total():,} faults of {len(fired)} kinds."
@@ -179,6 +179,6 @@ def _found(found: list[Json]) -> list[str]:
 
 
 def write_page() -> Path:
-    """Write it; returns where."""
+    """Write the page; returns its path."""
     PAGE.write_text(page(load()), encoding="utf-8")
     return PAGE

@@ -1,4 +1,4 @@
-"""A Redis client of a few lines, for breaking things and for reading at the end: it shares nothing with the hub's."""
+"""A minimal Redis client, independent of the hub's code, for injecting faults and reading the log at the end."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ class RedisRefused(Exception):
 
 
 class Resp:
-    """One connection to a server."""
+    """A connection to a Redis server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     @classmethod
     async def connect(cls, port: int, host: str = "127.0.0.1") -> Resp:
-        """A connection.
+        """Connect to a port.
 
         Raises:
-            OSError: nobody listens.
+            OSError: no server is listening.
         """
         async with asyncio.timeout(TIMEOUT_S):
             return cls(*await asyncio.open_connection(host, port, limit=2**26))
 
     @classmethod
     async def at(cls, url: str) -> Resp:
-        """A connection to `redis[s]://[user:password@]host[:port][/database]`.
+        """Connect to `redis[s]://[user:password@]host[:port][/database]`.
 
         Raises:
-            OSError, TimeoutError: nobody answers.
+            OSError, TimeoutError: the server does not answer.
             RedisRefused: the password or the database was refused.
         """
         parts = urlsplit(url)
@@ -55,11 +55,11 @@ class Resp:
         return made
 
     async def call(self, *words: str | bytes | int, timeout_s: float = TIMEOUT_S) -> Any:
-        """A command's reply.
+        """Send a command and return its reply.
 
         Raises:
-            RedisRefused: an error reply.
-            OSError, TimeoutError: the server is gone, or silent.
+            RedisRefused: the reply is an error.
+            OSError, TimeoutError: the connection was lost, or the server does not answer.
         """
         parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
         frame = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
@@ -83,12 +83,12 @@ class Resp:
         return int(rest) if head == b":" else rest
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._writer.transport.abort()
 
 
 async def ask(port: int, *words: str | bytes | int, timeout_s: float = TIMEOUT_S) -> Any:
-    """One command on a connection of its own; see `Resp.call`."""
+    """Run one command on a new connection; see `Resp.call`."""
     connection = await Resp.connect(port)
     try:
         return await connection.call(*words, timeout_s=timeout_s)

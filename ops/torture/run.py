@@ -1,4 +1,4 @@
-"""One run: a cluster, people in two tenants, a schedule of faults, a history, a verdict."""
+"""A complete run: a cluster, people in two tenants, a schedule of faults, a history, a verdict."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from ops.torture.schedule import Schedule, kinds_of, make_schedule
 
 USERS: Final = ("ann", "ben", "cem", "dee")
 PRESENCE_MS: Final = 25_000
-"""15 s until the people of a dead node are gone, 10 s in which a closed socket may come back."""
+"""Time in which presence must converge: 15 s until the people of a dead node are removed, and 10 s in which a client may reconnect.
+"""
 BOUNDS: Final = {
     "presence_ms": PRESENCE_MS,
     "heal_ms": 12_000,
@@ -59,15 +60,15 @@ _PAGE: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run as it is asked for.
+    """The parameters of a run.
 
     Attributes:
-        seconds: how long things are broken; before and after it takes about a minute.
-        groups: of faults, as `schedule.GROUPS` has them.
-        rate_per_s: things a person begins each second.
-        expects: what must be looked at, or the run shows nothing.
-        waits_for_presence: at the end, until who is there must be known everywhere.
-        bounds: in place of `BOUNDS`.
+        seconds: time during which there are faults; the rest of the run takes about a minute.
+        groups: groups of faults, as in `schedule.GROUPS`.
+        rate_per_s: operations that each person begins per second.
+        expects: what must have been checked for the run to count.
+        waits_for_presence: wait at the end until presence must have converged.
+        bounds: values that replace those in `BOUNDS`.
     """
 
     seed: int
@@ -85,10 +86,10 @@ class Plan:
 
 @dataclass(slots=True)
 class Report:
-    """A run as it went.
+    """The result of a run.
 
     Attributes:
-        load: the machine's load average over a minute, before or after, whichever is higher.
+        load: the machine's load average over a minute, the higher of before and after the run.
     """
 
     plan: Plan
@@ -105,16 +106,16 @@ class Report:
 
     @property
     def is_whole(self) -> bool:
-        """It ran to its end, was judged, and nothing is wrong."""
+        """True if the run completed and was checked, and no fault of the hub was found."""
         return not self.error and bool(self.verdict.get("is_whole"))
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of wrong that were found."""
+        """The kinds of fault that were found."""
         return [wrong["kind"] for wrong in self.verdict.get("wrong", [])]
 
     def sentence(self) -> str:
-        """The run in one sentence."""
+        """The result in one sentence."""
         looked = self.verdict.get("looked", {})
         did = (
             f"{looked.get('commands', 0):,} commands, {looked.get('deliveries', 0):,} deliveries, "
@@ -128,7 +129,7 @@ class Report:
         return f"BROKEN: {did}, {wrong} wrong: {', '.join(self.kinds)}"
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain data, as it is kept."""
+        """The report as plain data, as it is stored."""
         plan = self.plan
         return {
             "seed": plan.seed,
@@ -153,8 +154,9 @@ class Torture:
     """Carries out a plan.
 
     Args:
-        target: a cluster that is started for it, or a deployment; the history is made in its folder.
-        tell: told what goes on.
+        plan: the parameters of the run.
+        target: a cluster to be started, or a deployment; the history is written to its folder.
+        tell: called with a text on each event, for the progress display.
     """
 
     def __init__(self, plan: Plan, target: Target, tell: Callable[[str], None]) -> None:
@@ -166,14 +168,14 @@ class Torture:
         self._recorder: Recorder | None = None
 
     async def run(self) -> Report:
-        """Do it all. It never raises: what goes wrong with the run itself is in the report. SIGTERM interrupts it, too."""
+        """Carry out the run. It never raises: errors of the run itself are in the report. SIGTERM interrupts it."""
         begun, load, running = time.monotonic(), os.getloadavg()[0], asyncio.current_task()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel if running else lambda: None)
         try:
             await self._run()
         except asyncio.CancelledError:
             self.report.error = "it was interrupted"
-        except BaseException as error:  # the report must say it, whatever it is
+        except BaseException as error:  # every error belongs in the report
             self.report.error = f"{type(error).__name__}: {_flat(error)}"
             if not isinstance(error, Exception):
                 raise
@@ -185,11 +187,11 @@ class Torture:
         return self.report
 
     def remove(self) -> None:
-        """Delete what the run wrote on this machine."""
+        """Delete the run's files on this machine."""
         self._target.remove()
 
     def kill(self) -> None:
-        """The last resort, when `run` itself was broken off: everything that was started is gone."""
+        """Kill everything that was started; for use when `run` itself was interrupted."""
         for client in self._clients:
             client.kill()
         self._target.kill()
@@ -263,7 +265,7 @@ class Torture:
         return str(fields.get("valkey_version") or fields.get("redis_version"))
 
     async def _come_to_rest(self, nemesis: Nemesis) -> None:
-        """Nothing is broken any more: everybody finishes, everything is read, and the end is recorded."""
+        """End the run after the faults: everybody finishes, everything is read, and the end is recorded."""
         assert self._recorder is not None  # noqa: S101 - it is made before anything begins
         self._tell("calm: waiting until all is ready")
         await self._target.ready()
@@ -302,7 +304,7 @@ class Torture:
         await asyncio.gather(*(client.say(word) for client in self._clients))
 
     async def _settled(self) -> None:
-        """Until every run, upload and change has its end; the checker names those that never have."""
+        """Wait until every run, upload and change has ended; the checker reports those that do not."""
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
         while time.monotonic() < deadline:
             open_things = 0
@@ -315,7 +317,7 @@ class Torture:
             await asyncio.sleep(1)
 
     async def _events(self, tenant: str, channel: str) -> Any:
-        """The channel as it lies in Redis, event by event, in the form readers get it."""
+        """The events of a channel as stored in Redis, in wire form."""
         key = self._keys.get((tenant, channel)) or await find_key(self._target, f"hub:*:{tenant}:{channel}")
         if key is None:
             return
@@ -343,7 +345,7 @@ class Torture:
             self._recorder.write("log", tenant=tenant, channel=channel, source="redis", e=entries[at : at + _PAGE])
 
     def _judge_history(self) -> None:
-        """Join what every process wrote."""
+        """Join the files of all processes into one history."""
         assert self._recorder is not None  # noqa: S101
         self._recorder.close()
         parts = [self._folder / "nemesis.jsonl", *(file for client in self._clients for file in client.files)]
@@ -354,7 +356,7 @@ class Torture:
         merge([part for part in parts if part.exists()], self.report.history)
 
     def _count_faults(self) -> None:
-        """All that was done, however the run ended."""
+        """Count the faults that were injected, even if the run was interrupted."""
         file = self._folder / "nemesis.jsonl"
         for record in read_records(file) if file.exists() else ():
             if record["k"] == "fault" and record["phase"] == "end":
@@ -364,7 +366,7 @@ class Torture:
                 self.report.skipped[record["name"]] = record["why"]
 
     async def _judge(self) -> None:
-        """Have the history judged by the checker, a program of its own."""
+        """Check the history with the checker, in a separate process."""
         self._tell("judging")
         command = [sys.executable, "-m", "ops.torture.check", str(self.report.history)]
         root = Path(__file__).parents[2]
@@ -381,7 +383,7 @@ class Torture:
 
 
 def wire_event(channel: str, event_id: bytes, fields: dict[bytes, bytes]) -> bytes:
-    """A stored entry in the form readers get it."""
+    """A stored entry in wire form."""
     meta = b"" if fields[b"meta"] == b"{}" else b',"meta":' + fields[b"meta"]
     return b'{"id":"%b","seq":%b,"channel":"%b","type":"%b","v":%b,"actor":%b%b,"payload":%b}' % (
         event_id,
@@ -396,7 +398,7 @@ def wire_event(channel: str, event_id: bytes, fields: dict[bytes, bytes]) -> byt
 
 
 def unsettled(events: list[bytes]) -> int:
-    """The number of runs, uploads and changes of a channel that have no end yet."""
+    """The number of runs, uploads and changes of a channel that have not ended."""
     begun: set[str] = set()
     ended: set[str] = set()
     for raw in events:
@@ -428,5 +430,5 @@ def _flat(error: BaseException) -> str:
 
 
 def cluster_of(plan: Plan, binary: Path, folder: Path, tree: Path | None = None) -> Cluster:
-    """The cluster a plan asks for; `tree` has the modules its nodes and workers run, where it is not this one."""
+    """The cluster for a plan; `tree` is the folder whose modules nodes and workers run, by default this checkout."""
     return Cluster(folder, binary, tree or LIBRARY, has_sentinels=plan.has_sentinels, durability=plan.durability)

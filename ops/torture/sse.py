@@ -1,4 +1,4 @@
-"""Follows a channel over Server-Sent Events, from stream to stream by its last event id."""
+"""Follows a channel over Server-Sent Events; each new stream resumes from the last event ID."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ops.torture.people import HTTP_ERRORS, Participant
 
 
 async def follow_by_sse(person: Participant, channel: str) -> None:
-    """Follow a channel over Server-Sent Events, from stream to stream by its last event id."""
+    """Follow a channel over Server-Sent Events; each new stream resumes from the last event ID."""
     cursor: HeldCursor | None = None
     while True:
         node, url = person.chance.choice(sorted(person.setting.urls.items()))
@@ -35,7 +35,7 @@ async def follow_by_sse(person: Participant, channel: str) -> None:
 
 
 async def _sse(url: str, headers: dict[str, str]) -> Any:
-    """(Event name, data) of each event; heartbeats keep it alive."""
+    """Yield (event name, data) for each event; heartbeats prevent the timeout."""
     kind, data = "", ""
     async for line in http_client.lines(url, headers, timeout_s=12):
         text = line.decode()
@@ -49,7 +49,7 @@ async def _sse(url: str, headers: dict[str, str]) -> Any:
 
 
 def _taken(person: Participant, reader: str, kind: str, data: str, cursor: HeldCursor | None) -> HeldCursor | None:
-    """Record one event of the stream; the cursor after it."""
+    """Record one event of the stream; returns the cursor after it."""
     message = json.loads(data)
     size = len(data.encode())
     if kind == "channel.subscribed":

@@ -1,4 +1,4 @@
-"""The checker's findings: all that is wrong, and how much it looked at. Pure."""
+"""The checker's result: the faults found, and the number of comparisons made. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 SHOWN_CHARACTERS: Final = 400
-"""Of one record, when it is printed."""
+"""Maximum length of a record when it is printed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """Something that must not be.
+    """A fault that the checker found.
 
     Attributes:
-        kind: one word or two; the same for every case of it.
-        t: when it showed, milliseconds.
-        sentence: the case.
-        lines: places in the list of records that prove it, and no others.
+        kind: one or two words, the same for every case of the kind.
+        t: the time at which it showed, in milliseconds.
+        sentence: a description of the case.
+        lines: positions in the list of records that prove it.
     """
 
     kind: str
@@ -31,7 +31,7 @@ class Wrong:
 
 @dataclass(slots=True)
 class Verdict:
-    """All that is wrong, and how often each thing was compared."""
+    """All faults found, and the number of comparisons of each kind."""
 
     wrong: list[Wrong] = field(default_factory=list)
     looked: Counter[str] = field(default_factory=Counter)
@@ -39,28 +39,28 @@ class Verdict:
     samples_ms: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, kind: str, t: float, sentence: str, *lines: int) -> None:
-        """Something is wrong."""
+        """Add a fault."""
         self.wrong.append(Wrong(kind, t, sentence, tuple(sorted(set(lines)))))
 
     def look(self, name: str, count: int = 1) -> None:
-        """Something was compared."""
+        """Count comparisons of a kind."""
         self.looked[name] += count
 
     def tell(self, name: str, count: int = 1) -> None:
-        """Something that is allowed, and worth a figure."""
+        """Count a permitted event that is worth reporting."""
         self.told[name] += count
 
     def sample(self, name: str, ms: float) -> None:
-        """A time that was taken."""
+        """Record a measured time."""
         self.samples_ms.setdefault(name, []).append(ms)
 
     @property
     def is_whole(self) -> bool:
-        """Nothing is wrong. That something was looked at is checked where it is known what was to be seen."""
+        """True if no fault was found. Whether enough was checked is decided in `check`, which knows what was expected."""
         return not self.wrong
 
     def firsts(self) -> list[Wrong]:
-        """The first case of each kind, in the order of time."""
+        """The first case of each kind, by time."""
         found: dict[str, Wrong] = {}
         for wrong in sorted(self.wrong, key=lambda wrong: wrong.t):
             found.setdefault(wrong.kind, wrong)
@@ -82,7 +82,7 @@ class Verdict:
 
 
 def percentiles(samples: Sequence[float]) -> dict[str, float]:
-    """The number of samples, the middle one, the 99th of a hundred and the largest."""
+    """The number of samples, their median, 99th percentile and maximum."""
     ordered = sorted(samples)
     last = len(ordered) - 1
     return {
@@ -94,7 +94,7 @@ def percentiles(samples: Sequence[float]) -> dict[str, float]:
 
 
 def shown(records: Sequence[dict[str, Any]], wrong: Wrong) -> str:
-    """The case with the records that prove it, one a line, each with its time since the run began."""
+    """The case with the records that prove it, one per line, each with the time since the start of the run."""
     begun = float(records[0]["t"]) if records else 0.0
     lines = [f"{wrong.kind}: {wrong.sentence}"]
     for line in wrong.lines:

@@ -1,1 +1,1 @@
-"""One file a command. See `ops.cli`."""
+"""The commands, one file each. See `ops.cli`."""

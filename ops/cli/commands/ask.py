@@ -1,4 +1,4 @@
-"""Ask an agent, and see its answer grow."""
+"""Ask an agent and watch its answer being written."""
 
 from __future__ import annotations
 
@@ -40,20 +40,23 @@ _INVALID_STATE: Final = 4021
 @app.command(epilog="Example: hub ask --agent demo 'summary'")
 def ask(
     text: Annotated[str, typer.Argument(help="The question.")],
-    agent: Annotated[str, typer.Option(help="The agent's name; default: the one in the settings of the channel.")] = "",
+    agent: Annotated[str, typer.Option(help="The agent's name.  [default: the one in the channel's settings]")] = "",
     channel: Annotated[str, typer.Option(help="The conversation to ask in.")] = "conversation:demo",
-    yes: Annotated[bool, typer.Option("--yes", help="Approve whatever the agent asks approval for.")] = False,
-    reasoning: Annotated[bool, typer.Option("--reasoning", help="Show the reasoning too, on stderr.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Approve everything for which the agent requests approval.")
+    ] = False,
+    reasoning: Annotated[bool, typer.Option("--reasoning", help="Also show the reasoning, on stderr.")] = False,
     url: Url = "",
     data: Data = DEFAULT_DATA,
     token: Token = "",
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Ask, show the answer while it is written, and pass on the agent's questions.
+    """Ask an agent, show the answer while it is written, and pass the agent's questions on to you.
 
-    Ctrl-C cancels the run and ends with 130. A run that does not succeed ends with 1, a question that nobody is there to
-    answer with 3: the run then waits for its answer from elsewhere.
+    Ctrl-C cancels the run; the exit code is then 130. If the run does not succeed, the exit code is 1. If the agent asks a
+    question that cannot be answered here, because input is not a terminal, the exit code is 3; the run then waits for an answer
+    from another client.
     """
     place, access = channel_of(tenant, channel), access_to(url, data, token, user, tenant)
     run(_ask(access, place, AskOrder(text, agent, approves=yes, shows_reasoning=reasoning)))
@@ -61,7 +64,7 @@ def ask(
 
 @dataclass(frozen=True, slots=True)
 class AskOrder:
-    """The question, and the way it is asked."""
+    """The question, and the options of the command."""
 
     text: str
     agent: str
@@ -90,7 +93,7 @@ async def _send(hub: HubClient, place: Channel, order: AskOrder) -> Stored:
 
 
 class Dialogue:
-    """One answer on the terminal, and the questions of its agent."""
+    """One answer on the terminal, and the agent's questions to the person there."""
 
     def __init__(self, hub: HubClient, channel: str, answer: Answer, order: AskOrder) -> None:
         self._hub, self._channel, self._answer, self._order = hub, channel, answer, order
@@ -100,11 +103,11 @@ class Dialogue:
         self._questions: asyncio.Queue[str] = asyncio.Queue()
 
     async def run(self) -> None:
-        """Until the run is over.
+        """Show the answer until the run has ended.
 
         Raises:
-            AnswerFailed: it was no success.
-            CommandFailed: it waits for an answer that nobody here can give.
+            AnswerFailed: the run did not succeed.
+            CommandFailed: the run waits for an answer that cannot be given here.
         """
         await self._tell_of_others()
         try:
@@ -118,7 +121,7 @@ class Dialogue:
             self._screen.finish(self._answer.text)
 
     async def cancel(self) -> None:
-        """Stop the run."""
+        """Cancel the run."""
         try:
             async with asyncio.timeout(_CANCEL_WITHIN_S):
                 await self._hub.command("agent.cancel", self._channel, {"run_id": self._answer.run_id})
@@ -128,7 +131,7 @@ class Dialogue:
             self._screen.note("  cancelled")
 
     async def _tell_of_others(self) -> None:
-        """Runs of one conversation go one after the other: one that waits for a person would look like a hub that hangs."""
+        """Mention earlier runs of the conversation: runs take turns, and one that waits for a person would look like a hang."""
         runs = (await self._hub.state(self._channel)).state.get("active_runs", [])
         for one in runs:
             if one["run_id"] == self._answer.run_id:
@@ -166,7 +169,7 @@ class Dialogue:
         self._questions.put_nowait(request["request_id"])
 
     async def _ask_in_turn(self) -> None:
-        """Put one question after the other, until cancelled."""
+        """Ask one question after the other, until cancelled."""
         while True:
             request = self._open.get(await self._questions.get())
             if request is not None:
@@ -187,7 +190,7 @@ class Dialogue:
         if response is not None:
             await self._respond(request, response)
         elif request["request_id"] in self._open:
-            self._screen.note("  left to somebody else; Ctrl-C cancels the run")
+            self._screen.note("  left for another client to answer; Ctrl-C cancels the run")
 
     async def _respond(self, request: dict[str, Any], response: dict[str, Any]) -> None:
         try:
@@ -196,10 +199,10 @@ class Dialogue:
         except HubError as refused:
             if refused.code != _INVALID_STATE:
                 raise
-            self._screen.note("  somebody else was faster")
+            self._screen.note("  already answered by another client")
 
     async def _line(self) -> str:
-        """A typed line with its end; empty at the end of the input, and when its question is answered elsewhere."""
+        """Read a line with its line end; "" at the end of the input, or when the question is answered elsewhere."""
         loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
         typed: asyncio.Future[str] = loop.create_future()
         self._typed = typed

@@ -1,4 +1,4 @@
-"""Check a channel's events: none missing, none repeated, none damaged, all in order."""
+"""Check that a channel's events are complete, unrepeated, undamaged and in order."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from streams.redis.stored import ChannelRecord, StoredLog
 
 app = new_app()
 FAULTS_TOLD_MAX: Final = 100
-"""A broken stream may have an error at every event; the first ones show where to look."""
+"""Maximum number of errors reported. A broken stream may have one at every event, and the first ones show where to look."""
 
 COVERS: Final = (
     "epoch, seq, floor, the order of ids, and the bytes of each event that has a checksum; "
     "not an id changed so that the order stays, nor the records beside the log"
 )
 ATTEMPTS_MAX: Final = 3
-"""Checks of a channel that is trimmed meanwhile; each begins anew."""
+"""Maximum number of checks of a channel that is trimmed during each; every check starts over."""
 
 
 @app.callback()
 def audit() -> None:
-    """Check a channel's events: none missing, none repeated, none damaged, all in order."""
+    """Check that a channel's events are complete, unrepeated, undamaged and in order."""
 
 
 @app.command()
@@ -41,7 +41,9 @@ def verify(
 ) -> None:
     """Print the result as one JSON object; exit with 1 if events are missing, repeated, out of order or damaged.
 
-    Not covered: an id changed so that the order stays, and the records beside the log.
+    Not detected: an ID changed without changing the order, and damage to the records beside the log.
+
+    Example: hub audit verify conversation:42 --tenant acme
     """
     found = run(_verify(redis, data, channel_of(tenant, channel)))
     print(json.dumps(found.to_json()))
@@ -55,10 +57,10 @@ async def _verify(redis: str, data: Path, channel: Channel) -> Audit:
 
 
 async def verify_log(log: StoredLog, channel: Channel) -> Audit:
-    """The audit of a channel.
+    """Audit a channel.
 
     Raises:
-        CommandFailed: there is no such channel, or it was trimmed again and again meanwhile.
+        CommandFailed: there is no such channel, or it was trimmed during every attempt.
     """
     for _ in range(ATTEMPTS_MAX):
         before, unchecked_before = await record_of(log, channel), log.unchecked_count
@@ -76,15 +78,15 @@ async def verify_log(log: StoredLog, channel: Channel) -> Audit:
 
 
 class Audit:
-    """Holds a channel's events against its record; takes them in the order of the stream.
+    """Compares a channel's events with its record; takes them in the order of the stream.
 
     Args:
-        channel: as on the wire.
-        record: as it was before the first event was read.
+        channel: the channel in wire form.
+        record: the record as it was before the first event was read.
 
     Attributes:
         faults: the errors found, as sentences.
-        first_bad_seq: the seq of the first error; None when there is none.
+        first_bad_seq: the seq of the first error; None if there is none.
     """
 
     def __init__(self, channel: str, record: ChannelRecord) -> None:
@@ -102,7 +104,7 @@ class Audit:
             self._add_fault(1, told)
 
     def take(self, event_id: str, seq: int, *, is_damaged: bool = False) -> None:
-        """The next event."""
+        """Check the next event."""
         if is_damaged:
             self._add_fault(seq, f"event {event_id} is damaged: its bytes do not match their checksum")
         if id_order(event_id) <= id_order(self._id):
@@ -112,7 +114,7 @@ class Audit:
         self._id, self._seq, self._count = event_id, seq, self._count + 1
 
     def end(self, seq_now: int, unchecked_count: int = 0) -> None:
-        """Ends the check; `seq_now` is the recorded seq after the last event was read."""
+        """Finish the check; `seq_now` is the recorded seq after the last event was read."""
         self._unchecked_count = unchecked_count
         if self._seq < self._record.seq:
             self._add_fault(self._seq + 1, f"the head is {self._record.seq}, but the last event is {self._seq}")

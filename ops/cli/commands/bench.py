@@ -15,10 +15,13 @@ app = new_app()
 
 @app.command()
 def bench(
-    seconds: Annotated[float, typer.Option(help="Duration of each measurement.", min=0.5)] = 5.0,
-    idle: Annotated[int, typer.Option(help="Idle connections whose memory is measured.", min=100)] = 10_000,
+    seconds: Annotated[float, typer.Option(help="Duration of each measurement, in seconds.", min=0.5)] = 5.0,
+    idle: Annotated[int, typer.Option(help="Number of idle connections for measuring memory.", min=100)] = 10_000,
 ) -> None:
-    """Start a separate Redis and node, put load on them, and print each figure as soon as it is known."""
+    """Start a separate Redis and node, put load on them, and print each figure as soon as it is measured.
+
+    Example: hub bench --seconds 2
+    """
     run(_bench(seconds, idle))
 
 

@@ -48,12 +48,19 @@ def dev(
     port: Annotated[
         int | None,
         typer.Option(
-            help="The port to listen on.  [default: HUB_PORT, else a free one from 8000 on]", min=0, max=65_535
+            help="The port to listen on.  [default: HUB_PORT, otherwise the first free port from 8000]",
+            min=0,
+            max=65_535,
         ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of Redis and uploads.  [default: HUB_DATA, .hub]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder for the data of Redis and for uploads.  [default: HUB_DATA, .hub]")
+    ] = None,
 ) -> None:
-    """Run until Ctrl-C. The data is kept; REDIS_URL, if set, takes the place of the embedded Redis."""
+    """Run until Ctrl-C. The data is kept. If REDIS_URL is set, that Redis is used in place of the embedded one.
+
+    Example: hub dev --port 8080
+    """
     settings = _settings(Settings.from_env(os.environ), port, data)
     folder = Path(settings.data_dir)
     with _listen(settings, _option_of(port), folder) as bound, kept_note(folder) as note:
@@ -66,15 +73,15 @@ def dev(
 
 
 def _option_of(port: int | None) -> str | None:
-    """The name under which the port was asked for; None for the default."""
+    """The option or variable that set the port; None for the default."""
     return "--port" if port is not None else "HUB_PORT" if os.environ.get("HUB_PORT", "").strip() else None
 
 
 def _listen(settings: Settings, option: str | None, data: Path) -> socket.socket:
-    """A socket on the port that was asked for, or on the first free one from the default on.
+    """Open a socket on the requested port, or on the first free one from the default upwards.
 
     Raises:
-        CommandFailed: the port is taken and was asked for, or is taken by the hub that runs on this folder.
+        CommandFailed: the requested port is taken, or the default one is taken by the hub that runs on this folder.
     """
     if option is not None:
         return bind(settings.host, settings.port, option=option, listens=True)
@@ -101,7 +108,7 @@ async def _supervised(settings: Settings, bound: socket.socket, note: HubNote | 
 
 
 async def _serve(settings: Settings, bound: socket.socket, note: HubNote | None, about: str) -> None:
-    """Runs worker and node. The worker outlives the node: commands sent while clients are drained are still handled."""
+    """Run a worker and a node. The worker stops last: commands sent while clients are drained are still handled."""
     await refuse_unusable_redis(settings, waits=True)
     options = worker_options(settings, has_demo=True)
     made_secret = (
@@ -125,9 +132,9 @@ async def _serve(settings: Settings, bound: socket.socket, note: HubNote | None,
 
 
 async def _write_talk(settings: Settings, here: RunningHub, is_up: asyncio.Event) -> None:
-    """Writes a short talk into `conversation:demo` where nothing was ever written, so that the console's first screen is not empty.
+    """Write a short conversation into `conversation:demo` if it is empty, so that the console's first screen shows something.
 
-    The hub works as well without it, so a failure is logged and no more.
+    The hub works without it, so a failure is only logged.
     """
     await is_up.wait()
     if settings.jwt_secret is None:
@@ -154,7 +161,7 @@ def _settings(settings: Settings, port: int | None, data: Path | None) -> Settin
     """The settings of this run.
 
     Raises:
-        CommandFailed: the dev secret was chosen for an address that others reach.
+        CommandFailed: the public development secret is set although the address can be reached from other machines.
     """
     if settings.has_dev_secret and not is_loopback(settings.host):
         raise CommandFailed(f"on {settings.host} HUB_JWT_SECRET must be {OWN_KEY}", EXIT_USAGE)
@@ -167,7 +174,7 @@ def _settings(settings: Settings, port: int | None, data: Path | None) -> Settin
 
 
 def _make_secret(host: str) -> str:
-    """The public dev secret where only this machine connects, else one of this run's own."""
+    """The public development secret if only this machine can connect, otherwise a new random one."""
     return DEV_SECRET if is_loopback(host) else secrets.token_urlsafe(36)
 
 
@@ -181,7 +188,7 @@ def _print_addresses(settings: Settings, here: RunningHub, about: str, *, is_not
     token = signed(settings, DEFAULT_USER, DEFAULT_TENANT, ALL_GRANTS, DAY_S) if has_secret else ""
     lines = [
         f"hub is up on {url} after {time.monotonic() - STARTED:.1f} s",
-        f"  console  {url}/console{token and '#token='}{token}",  # a fragment is never sent to a server
+        f"  console  {url}/console{token and '#token='}{token}",  # a browser never sends a fragment
         f"  socket   {url.replace('http', 'ws', 1)}/ws",
         f"  redis    {cli_line(here.redis_url)}    ({about})",
     ]

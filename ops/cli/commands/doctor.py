@@ -20,7 +20,10 @@ app = new_app()
 
 @app.command()
 def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = "") -> None:
-    """Print one finding per line; exit with 1 if one of them keeps a node from starting."""
+    """Print one finding per line; exit with 1 if one of them prevents a node from starting.
+
+    Example: hub doctor --redis redis://localhost:6379/0
+    """
     findings = [*check_settings(os.environ)]
     try:
         with present_redis_at(redis, data) as address:
@@ -41,4 +44,4 @@ def _settings() -> Settings | None:
     try:
         return Settings.from_env(os.environ)
     except SettingRefused:
-        return None  # reported by check_settings
+        return None  # check_settings reports it

@@ -30,11 +30,14 @@ def irc(
     file: Annotated[Path, typer.Argument(help="A log in irssi's format.", exists=True, dir_okay=False, readable=True)],
     channel: Annotated[str, typer.Option(help="kind:name, such as conversation:ubuntu.")],
     tenant: Tenant,
-    speed: Annotated[str, typer.Option(help="max, 1x for the original pace, 10x for ten times that.")] = "max",
+    speed: Annotated[str, typer.Option(help="`max`, `1x` for the original pace, or `10x` for ten times that.")] = "max",
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Append messages, joins and leaves. Importing a log again adds only what is missing."""
+    """Append messages, joins and leaves. Importing a log again adds only what is missing.
+
+    Example: hub import irc ubuntu.txt --channel conversation:ubuntu --tenant acme
+    """
     place = channel_of(tenant, channel)
     text = file.read_text(encoding="utf-8", errors="replace")
     lines = text.splitlines()

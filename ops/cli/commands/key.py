@@ -1,4 +1,4 @@
-"""Show a channel's Redis key, and redis-cli commands to look at it."""
+"""Show a channel's Redis key, and redis-cli commands that inspect it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def key(
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print the key alone on the first line, then commands to paste into a shell."""
+    """Print the key on the first line, then commands to paste into a shell.
+
+    Example: hub key conversation:42 --tenant acme
+    """
     run(_show(redis, data, channel_of(tenant, channel)))
 
 

@@ -15,25 +15,33 @@ from streams.redis.groups import Groups, list_parked, parse_parked_id
 app = new_app()
 
 Handler = Annotated[
-    str, typer.Option("--handler", help="Only events that this handler gave up on.", show_default=False)
+    str, typer.Option("--handler", help="Show or retry only events that this handler gave up on.", show_default=False)
 ]
 
 
 @app.callback(invoke_without_command=True)
 def parked(context: typer.Context, handler: Handler = "", redis: Redis = "", data: Data = DEFAULT_DATA) -> None:
-    """Print one line per event: id, handler, channel, event, type, attempts, reason. `hub parked retry ID` retries one."""
+    """Print one line per event: id, handler, channel, event, type, attempts, reason.
+
+    Example: hub parked, then hub parked retry 3:1795367479511-0
+    """
     if context.invoked_subcommand is None:
         run(_list(handler, redis, data))
 
 
 @app.command()
 def retry(
-    parked_id: Annotated[str, typer.Argument(metavar="ID", help="As listed, such as 3:1795367479511-0; or `all`.")],
+    parked_id: Annotated[
+        str, typer.Argument(metavar="ID", help="An ID from `hub parked`, such as 3:1795367479511-0, or `all`.")
+    ],
     handler: Handler = "",
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Retry parked work with the handler that gave up on it; its attempts are counted anew."""
+    """Retry events with the handler that gave up on them; attempts are counted from 1 again.
+
+    Example: hub parked retry all --handler teams
+    """
     run(_retry(parked_id, handler, redis, data))
 
 

@@ -1,4 +1,4 @@
-"""Print a channel's events as the log holds them."""
+"""Print a channel's events as the log stores them."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from streams.redis.stored import StoredLog
 app = new_app()
 
 _LAST_OF_MS: Final = 2**64 - 1
-"""The largest sequence part of a stream id: after it comes the next millisecond."""
+"""The largest sequence number of a stream ID; the next ID belongs to the next millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The events to print: after a cursor, up to a moment (milliseconds since 1970, inclusive), of some types."""
+    """The events to print: after a cursor, up to a stream ID (inclusive), of some types."""
 
     after: str
     upto: str
     types: tuple[str, ...]
 
     def takes(self, entry: Entry) -> bool:
-        """True when the event's type is selected; `*` matches any text."""
+        """True if the event's type is selected; `*` matches any text."""
         return not self.types or any(fnmatchcase(entry.type.decode(), pattern) for pattern in self.types)
 
 
@@ -56,16 +56,23 @@ class Selection:
 def replay(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     tenant: Tenant,
-    after: Annotated[str, typer.Option(help="Start after this event id; 0 is the beginning.")] = START,
-    from_: Annotated[str, typer.Option("--from", help="Start at this time (RFC 3339).")] = "",
+    after: Annotated[str, typer.Option(help="Start after the event with this ID; 0 is the beginning.")] = START,
+    from_: Annotated[
+        str, typer.Option("--from", help="Start at this time (RFC 3339), such as 2026-11-23T04:59:00Z.")
+    ] = "",
     to: Annotated[str, typer.Option(help="End at this time (RFC 3339).")] = "",
-    types: Annotated[str, typer.Option(help="Only these types, comma-separated; chat.* is the whole family.")] = "",
-    speed: Annotated[str, typer.Option(help="max, 1x for the original pace, 10x for ten times that.")] = "max",
+    types: Annotated[
+        str, typer.Option(help="Print only these types, separated by commas; chat.* selects a whole family.")
+    ] = "",
+    speed: Annotated[str, typer.Option(help="`max`, `1x` for the original pace, or `10x` for ten times that.")] = "max",
     format: Annotated[Format | None, typer.Option(help="Default: text on a terminal, else jsonl.")] = None,  # noqa: A002 - the flag's name
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print the events in order, one per line."""
+    """Print the events in order, one per line.
+
+    Example: hub replay conversation:42 --tenant acme --types 'chat.*' --from 2026-11-23T00:00:00Z
+    """
     place = channel_of(tenant, channel)
     wanted = Selection(_begin(after, from_), _end(to), tuple(filter(None, types.split(","))))
     run(_replay(redis, data, place, wanted, pace_of(speed), format))

@@ -28,16 +28,19 @@ app = new_app()
 
 @app.command()
 def send(
-    channel: Annotated[str, typer.Argument(help="A conversation, such as conversation:42.")],
+    channel: Annotated[str, typer.Argument(help="The conversation, such as conversation:42.")],
     text: Annotated[str, typer.Argument(help="The text of the message.")],
-    agent: Annotated[str, typer.Option(help="The agent that is to answer; `hub ask` also shows the answer.")] = "",
+    agent: Annotated[str, typer.Option(help="The agent to answer the message; use `hub ask` to see the answer.")] = "",
     url: Url = "",
     data: Data = DEFAULT_DATA,
     token: Token = "",
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Send a `chat.message` and print its id and seq once it is stored."""
+    """Send a message and print its ID and seq once it is stored.
+
+    Example: hub send conversation:42 'Good morning'
+    """
     run(_send(access_to(url, data, token, user, tenant), channel_of(tenant, channel).wire, text, agent))
 
 

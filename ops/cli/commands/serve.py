@@ -24,10 +24,13 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="The port to listen on.  [default: HUB_PORT]", min=0, max=65_535)
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1, max=256)] = 1,
+    workers: Annotated[int, typer.Option(help="Number of processes that share the port.", min=1, max=256)] = 1,
     wait: Wait = True,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, then move clients to other nodes within HUB_DRAIN_SECONDS."""
+    """Serve until SIGTERM or Ctrl-C, then move clients to other nodes within HUB_DRAIN_SECONDS.
+
+    Example: REDIS_URL=redis://localhost:6379/0 hub serve --port 8000 --workers 2
+    """
     settings = Settings.from_env(os.environ)
     if not settings.has_token_key:
         raise CommandFailed(

@@ -1,4 +1,4 @@
-"""Show a channel's state now, or as of an event or a time."""
+"""Show a channel's current state, or its state after an event or at a time."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ app = new_app()
 def state(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     tenant: Tenant,
-    at: Annotated[str, typer.Option(help="An event id or an RFC 3339 time, inclusive; default: now.")] = "",
+    at: Annotated[str, typer.Option(help="An event ID or an RFC 3339 time, inclusive.  [default: now]")] = "",
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print `epoch`, `state` and `state_at` as one JSON object."""
+    """Print `epoch`, `state` and `state_at` as one JSON object.
+
+    Example: hub state conversation:42 --tenant acme --at 2026-11-23T04:59:00Z
+    """
     place = channel_of(tenant, channel)
     found = run(_fold(redis, data, place, last_of(at, "--at") if at else "+"))
     print(json.dumps(found, ensure_ascii=False, indent=2 if is_terminal() else None))

@@ -1,4 +1,4 @@
-"""Follow a channel live, as any client would."""
+"""Follow a channel live, as a client does."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ app = new_app()
 @app.command()
 def tail(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
-    after: Annotated[str, typer.Option(help="Start after this event id; 0 is the beginning, $ is now.")] = "$",
+    after: Annotated[str, typer.Option(help="Start after the event with this ID; 0 is the beginning, $ is now.")] = "$",
     signals: Annotated[
-        bool, typer.Option(help="Include events that are not stored: typing, presence, deltas.")
+        bool, typer.Option(help="Include events that are not stored: typing, presence and deltas.")
     ] = False,
     format: Annotated[Format | None, typer.Option(help="Default: text on a terminal, else jsonl.")] = None,  # noqa: A002 - the flag's name
     count: Annotated[int, typer.Option(help="Stop after this many events; 0 means never.", min=0)] = 0,
@@ -46,7 +46,10 @@ def tail(
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Print events as they come, until Ctrl-C. Lost connections are resumed; gaps are reported on stderr."""
+    """Print events as they arrive, until Ctrl-C. Lost connections are resumed; gaps are reported on stderr.
+
+    Example: hub tail conversation:42 --after 0
+    """
     output, start = TailFormat(format, count), after if after == LIVE else event_id(after, "--after")
     run(_tail(access_to(url, data, token, user, tenant), channel_of(tenant, channel).wire, start, signals, output))
 
@@ -64,14 +67,14 @@ async def _tail(access: Access, channel: str, after: str, signals: bool, output:
 
 @dataclass(slots=True)
 class TailFormat:
-    """Prints events up to a count."""
+    """Prints events, up to a maximum number."""
 
     form: Format | None
     count: int
     printed: int = 0
 
     def is_last(self, item: Event | Signal) -> bool:
-        """Prints one event; True when it was the last to print."""
+        """Print one event; true if it was the last one to print."""
         print(line(item.raw, self.form), flush=True)
         self.printed += 1
         return self.printed == self.count

@@ -16,13 +16,18 @@ app = new_app()
 
 @app.command()
 def token(
-    user: Annotated[str, typer.Option(help="The user (`sub`).")],
+    user: Annotated[str, typer.Option(help="The user, as in the claim `sub`.")],
     tenant: Annotated[str, typer.Option(help="The tenant.")],
-    grant: Annotated[list[str], typer.Option(help="PATTERN=ACTION,… such as 'conversation:*=read,write'; repeatable.")],
-    ttl: Annotated[float, typer.Option(help="Seconds until it expires.", min=1)] = 3600,
+    grant: Annotated[
+        list[str], typer.Option(help="PATTERN=ACTION,…, such as 'conversation:*=read,write'. May be repeated.")
+    ],
+    ttl: Annotated[float, typer.Option(help="Seconds until the token expires.", min=1)] = 3600,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print a token signed with HUB_JWT_SECRET or, if that is unset, with the secret of the hub on --data."""
+    """Print a token signed with HUB_JWT_SECRET or, if that is unset, with the secret of the hub on --data.
+
+    Example: hub token --user alice --tenant acme --grant 'conversation:*=read,write'
+    """
     try:
         grants = parse_grants(grant)
     except ValueError as refused:

@@ -1,4 +1,4 @@
-"""Prove that nothing is lost: break everything around the hub while people use it, and judge what they saw."""
+"""Test that no event is lost: break everything around the hub while simulated people use it, and check what they saw."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from ops.torture.servers import find_servers
 app = new_app()
 DEFAULT_GROUPS = "process,client,link,redis,clock,disk"
 NEVER_MS: Final = 1e9
-"""Presence converges within a heartbeat of the deployment, which we do not know."""
+"""A bound that is never reached, in milliseconds: when presence converges depends on the deployment's unknown heartbeat interval.
+"""
 DEPLOYMENT_RATE_PER_S: Final = 3.0
-"""Of each person: below the rate limits a deployment has by default."""
+"""Operations per second and person: below a deployment's default rate limits."""
 DEPLOYMENT_EXPECTS: Final = (
     "acknowledged",
     "commands",
@@ -42,32 +43,54 @@ DEPLOYMENT_EXPECTS: Final = (
 
 @app.command()
 def torture(
-    seconds: Annotated[float, typer.Option(help="Seconds during which faults are injected.", min=1)] = 60.0,
-    seed: Annotated[int | None, typer.Option(help="Repeat an earlier run's schedule.")] = None,
-    server: Annotated[str, typer.Option(help="The Redis: redis-6.2, redis-7.0, valkey-9 …  [default: any]")] = "",
-    faults: Annotated[str, typer.Option(help=f"Groups of faults: {', '.join(GROUPS)}; or all.")] = DEFAULT_GROUPS,
-    sentinels: Annotated[bool, typer.Option(help="Run with a replica, three Sentinels and real failovers.")] = False,
-    durability: Annotated[str, typer.Option(help="HUB_DURABILITY of nodes and workers.")] = "fsync",
-    rate: Annotated[float, typer.Option(help="Operations that each person begins per second.", min=0.1)] = 12.0,
-    url: Annotated[
-        str, typer.Option(help="Instead of a cluster of its own: a deployment's nodes, separated by commas.")
-    ] = "",
-    redis: Annotated[str, typer.Option(envvar="REDIS_URL", help="With --url: its Redis.", show_default=False)] = "",
-    redis_faults: Annotated[bool, typer.Option(help="With --url: break its Redis, for everybody who uses it.")] = False,
-    agent: Annotated[str, typer.Option(help="With --url: an agent it serves, to be asked.")] = "",
-    keep: Annotated[
-        Path | None, typer.Option(help="Keep the history and the logs in this folder, whatever the verdict.")
+    seconds: Annotated[float, typer.Option(help="Time, in seconds, during which faults are injected.", min=1)] = 60.0,
+    seed: Annotated[
+        int | None, typer.Option(help="Repeat the schedule of an earlier run that printed this seed.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the report as JSON here.")] = None,
-    planted: Annotated[
-        str, typer.Option(help="Instead: plant the bug of this name in a copy, and check that the verdict names it.")
+    server: Annotated[
+        str, typer.Option(help="The server to use: redis-6.2, redis-7.0, valkey-9 …  [default: any]")
     ] = "",
-    power: Annotated[int, typer.Option(help="Instead: simulate a power cut after this many events.", min=0)] = 0,
-    write_page: Annotated[bool, typer.Option(help="Instead: write ops/reliability.md from the kept results.")] = False,
+    faults: Annotated[
+        str, typer.Option(help=f"Groups of faults, separated by commas: {', '.join(GROUPS)}; or all.")
+    ] = DEFAULT_GROUPS,
+    sentinels: Annotated[bool, typer.Option(help="Run with a replica, three Sentinels and real failovers.")] = False,
+    durability: Annotated[str, typer.Option(help="The value of HUB_DURABILITY for nodes and workers.")] = "fsync",
+    rate: Annotated[
+        float, typer.Option(help="Number of operations that each simulated person begins per second.", min=0.1)
+    ] = 12.0,
+    url: Annotated[
+        str, typer.Option(help="Test the deployment at these node URLs, separated by commas, and not a new cluster.")
+    ] = "",
+    redis: Annotated[
+        str, typer.Option(envvar="REDIS_URL", help="With --url: the Redis of the deployment.", show_default=False)
+    ] = "",
+    redis_faults: Annotated[
+        bool, typer.Option(help="With --url: inject faults into its Redis too, which affect all its users.")
+    ] = False,
+    agent: Annotated[
+        str, typer.Option(help="With --url: an agent of the deployment to which questions are sent.")
+    ] = "",
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep the history and the logs in this folder, even if the run passes.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the report to this file, as JSON.")] = None,
+    planted: Annotated[
+        str,
+        typer.Option(
+            help="Test the checker: put the bug of this name into a copy of the code, and expect it to be found."
+        ),
+    ] = "",
+    power: Annotated[int, typer.Option(help="Only simulate power cuts, with this many events.", min=0)] = 0,
+    write_page: Annotated[
+        bool, typer.Option(help="Only write ops/reliability.md from the results in ops/torture/results.")
+    ] = False,
 ) -> None:
-    """Exit with 0 when the history is whole, with 1 and the proof when it is not.
+    """Run the test; exit with 0 if nothing was lost, and with 1 and the evidence otherwise.
 
-    With --url, HUB_JWT_SECRET signs the tokens of two tenants of its own; HUB_JWT_AUDIENCE and HUB_JWT_ISSUER are taken, too.
+    With --url, HUB_JWT_SECRET signs the tokens, which belong to two tenants created for the run; HUB_JWT_AUDIENCE and
+    HUB_JWT_ISSUER are applied as well.
+
+    Example: hub torture --seconds 120 --keep /tmp/torture
     """
     if write_page:
         print(write_reliability_page())
@@ -101,7 +124,7 @@ def torture(
 
 
 def _server(wanted: str) -> tuple[str, Path]:
-    """The Redis of this name, or any."""
+    """The server with this name, or any if the name is empty."""
     servers = find_servers()
     name = wanted or next(iter(sorted(servers)), "")
     if name not in servers:
@@ -111,7 +134,7 @@ def _server(wanted: str) -> tuple[str, Path]:
 
 
 def _deployment(folder: Path, url: str, redis: str, seed: int, agent: str, *, breaks_redis: bool) -> Deployment:
-    """The deployment that the options and the environment name. It is said what will happen to it."""
+    """The deployment given by options and environment. A warning states what the run will do to it."""
     secret = os.environ.get("HUB_JWT_SECRET", "")
     if not redis or not secret:
         raise CommandFailed("--url needs --redis (or REDIS_URL) and HUB_JWT_SECRET", EXIT_USAGE)
@@ -121,14 +144,16 @@ def _deployment(folder: Path, url: str, redis: str, seed: int, agent: str, *, br
         folder, url.split(","), redis, secret, seed, agent=agent, claims=claims, breaks_redis=breaks_redis
     )
     tenants = " and ".join(made.tenants)
-    print(f"This writes into {url}, in the tenants {tenants}; what it writes stays there.", file=sys.stderr)
+    print(f"This run writes into {url}, in the tenants {tenants}; what it writes stays there.", file=sys.stderr)
     if breaks_redis:
-        print(f"ITS REDIS WILL BE BROKEN, for everybody who uses {url}: full, read-only, busy.", file=sys.stderr)
+        print(
+            f"FAULTS WILL BE INJECTED INTO ITS REDIS, for all users of {url}: full, read-only, busy.", file=sys.stderr
+        )
     return made
 
 
 def _carry_out(plan: Plan, target: Target, keep: Path | None, report: Path | None) -> None:
-    """One run, said as it goes; its history stays if it is not whole."""
+    """Carry out one run and report its progress. The history is kept if a fault of the hub was found."""
     begun = time.monotonic()
 
     def tell(text: str) -> None:
@@ -154,7 +179,7 @@ def _carry_out(plan: Plan, target: Target, keep: Path | None, report: Path | Non
 
 
 def _plant(wanted: str, name: str, binary: Path) -> None:
-    """Try the bugs whose names have this text in them; `all` tries every one."""
+    """Try the planted bugs whose names contain this text; `all` tries every one."""
     bugs = [bug for bug in read_bugs() if wanted == "all" or wanted in bug.name]
     if not bugs:
         raise CommandFailed(f"no planted bug has {wanted} in its name; they are in ops/torture/bugs.toml", EXIT_USAGE)
@@ -169,7 +194,7 @@ def _plant(wanted: str, name: str, binary: Path) -> None:
 
 
 def _cut_power(events: int, binary: Path, report: Path | None) -> None:
-    """Simulate the loss of power under so many events, in memory: the order of things is the same as on a disk."""
+    """Simulate power cuts with this many events, in memory: the order of writes and syncs is the same as on a disk."""
     memory = Path("/dev/shm")  # noqa: S108 - a disk whose fdatasync costs nothing
     with tempfile.TemporaryDirectory(prefix="hub-torture-", dir=memory if memory.is_dir() else None) as folder:
         found = run(simulate(binary, Path(folder), events, 3, lambda text: print(text, file=sys.stderr)))

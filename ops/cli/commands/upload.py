@@ -28,7 +28,7 @@ app = new_app()
 
 
 class UploadChoice(StrEnum):
-    """The way of the upload; see docs/events.md#file."""
+    """The ways to send a file; see docs/events.md#file."""
 
     AUTO = "auto"
     SINGLE = "single"
@@ -40,9 +40,10 @@ class UploadChoice(StrEnum):
 def upload(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     file: Annotated[Path, typer.Argument(help="The file.", exists=True, dir_okay=False, readable=True)],
-    strategy: Annotated[UploadChoice, typer.Option(help="How the file is sent.")] = UploadChoice.AUTO,
+    strategy: Annotated[UploadChoice, typer.Option(help="The way to send the file.")] = UploadChoice.AUTO,
     resume: Annotated[
-        str | None, typer.Option(help="A key of your choice; running again with it continues the upload.")
+        str | None,
+        typer.Option(help="A key of your choice; run the command again with the same key to continue the upload."),
     ] = None,
     url: Url = "",
     data: Data = DEFAULT_DATA,
@@ -50,14 +51,17 @@ def upload(
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Upload, show the progress, and print the file's id and checksum once the hub has verified it."""
+    """Upload a file, show the progress, and print its ID and checksum once the hub has verified it.
+
+    Example: hub upload conversation:42 report.pdf
+    """
     place = channel_of(tenant, channel).wire
     with ProgressBar(file.name, file.stat().st_size) as progress:
         run(_upload(access_to(url, data, token, user, tenant), place, UploadOrder(file, strategy, resume), progress))
 
 
 class UploadOrder(NamedTuple):
-    """The file to upload and the way to do it."""
+    """The file to upload, and the options."""
 
     file: Path
     strategy: str

@@ -1,4 +1,4 @@
-"""Print the address of the hub that runs here."""
+"""Print the address of the hub that runs on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ app = new_app()
 
 @app.command()
 def url(data: Data = DEFAULT_DATA) -> None:
-    """Print it, as in HUB_URL=$(hub url)."""
+    """Print the address, for use as in HUB_URL=$(hub url)."""
     here = running_hub(data)
     if here is None:
         raise CommandFailed(f"no hub runs on {data.absolute()}: start one with `hub dev`, or see --data")

@@ -38,7 +38,10 @@ def worker(
     ] = None,
     wait: Wait = True,
 ) -> None:
-    """Work until SIGTERM or Ctrl-C. Answers unfinished after HUB_DRAIN_SECONDS are handed over to other workers."""
+    """Work until SIGTERM or Ctrl-C. Answers unfinished after HUB_DRAIN_SECONDS are handed over to other workers.
+
+    Example: REDIS_URL=redis://localhost:6379/0 HUB_AGENTS=support=my_agents:run hub worker --metrics-port 9100
+    """
     settings = Settings.from_env(os.environ)
     with redis_at(settings.redis_url or "", Path(settings.data_dir)) as redis_url:
         run(_work(dataclasses.replace(settings, redis_url=redis_url), metrics_port, waits=wait))
@@ -47,7 +50,7 @@ def worker(
 async def _work(settings: Settings, metrics_port: int | None, *, waits: bool) -> None:
     await refuse_unusable_redis(settings, waits=waits)
     configure_logging(logging.INFO)
-    logging.getLogger("arq").setLevel(logging.WARNING)  # it writes a line for every job
+    logging.getLogger("arq").setLevel(logging.WARNING)  # it logs a line for every job
     options = worker_options(settings)
     stop = asyncio.Event()
     signals: set[int] = set()

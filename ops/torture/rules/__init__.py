@@ -1,1 +1,1 @@
-"""The promises a history is judged by, a file for each kind of promise. Each rule reads a `History` and writes a `Verdict`."""
+"""The rules for checking a history, one file per subject. Each rule reads a `History` and adds findings to a `Verdict`."""

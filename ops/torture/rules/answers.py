@@ -1,7 +1,7 @@
-"""Answers to questions and commands, beside receipts and states.
+"""Rules for replies other than receipts and states.
 
-Pages that leave nothing out, counts of unread notices, refusals of what was stored, sockets that are closed for nothing, and the
-agent that the settings of a conversation name.
+They cover pages of history, counts of unread notifications, refusals of stored commands, unexpectedly closed sockets, and the
+default agent of a conversation.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from ops.torture.history import History, Op, Place, Record
 from ops.torture.verdict import Verdict
 
 SETTLED_MS: Final = 1_000
-"""After a change of settings was acknowledged: so much later every node goes by it, if none lost Redis meanwhile."""
+"""Time after an acknowledged change of settings in which every node must apply it, if none has lost Redis meanwhile."""
 SETTLED_AT_LAST_MS: Final = 5_000
-"""So much later in any case."""
+"""Time after which every node must apply it in any case."""
 _OF_THE_CALLER: Final = frozenset({4001, 4002, 4019})
-"""Refusals that are about the token and say nothing of the command."""
+"""Error codes that concern the token and not the command."""
 _HINDERS_NO_WORKER: Final = frozenset(
     {"node clock moved", "client killed", "client stopped", "token revoked", "token expired"}
 )
 _ANNOUNCED_MS: Final = 3_000
-"""After the beginning of a run its workers have said what they serve."""
+"""Time after the start of a run in which its workers have announced their agents."""
 _REANNOUNCED_MS: Final = 20_000
-"""After anything that reached workers or Redis they have said it again."""
+"""Time after a fault of workers or Redis in which they have announced them again."""
 _Key = tuple[str, str, str]
 
 
 def judge_answers(history: History, verdict: Verdict) -> None:
-    """Everything that was answered, beside receipts and states."""
+    """Check all replies other than receipts and states."""
     for op in history.ops:
         if op.invoke["type"] == "read.page" and op.is_ok:
             _page(history, verdict, op)
@@ -55,7 +55,7 @@ def _wants(types: list[str], name: str) -> bool:
 
 
 def _page(history: History, verdict: Verdict, op: Op) -> None:
-    """A page has every event of the types asked for between where it begins and where it says the next one does."""
+    """A page contains every event of the requested types between its start and the next page's start."""
     log = history.logs.get(op.place)
     if log is None or _touched(history, op.place):
         return
@@ -74,7 +74,7 @@ def _page(history: History, verdict: Verdict, op: Op) -> None:
             continue
         is_open = not following and "before" not in asked
         if is_open and seen[seq][name][1] >= op.began_ms:
-            continue  # it may have come after the page was read
+            continue  # the event may have been appended after the page was read
         if _wants(asked.get("types", []), history.event(name)["type"]):
             sentence = f"a page of {op.invoke['channel']} of {op.invoke['tenant']} leaves out seq {seq}"
             verdict.add("untold hole", op.ended_ms, sentence, *op.lines, line)
@@ -82,7 +82,7 @@ def _page(history: History, verdict: Verdict, op: Op) -> None:
 
 
 def _unread(history: History, verdict: Verdict) -> None:
-    """The count in the receipt of a `team.notification.read` is that of its own seq, or of what had come by its answer."""
+    """The count in the reply to a `team.notification.read` is the count at its own seq, or at a seq up to the reply."""
     began: dict[_Key, float] = {}
     for op in history.ops:
         began.setdefault(_key(op), op.began_ms)
@@ -114,7 +114,7 @@ def _key(op: Op) -> _Key:
 
 
 def _refused_though_stored(history: History, verdict: Verdict) -> None:
-    """A command that is stored is not refused when it is sent again, whatever has become of things since."""
+    """A stored command is not refused when it is sent again, whatever has changed since."""
     stored: dict[_Key, tuple[Place, int, float, int]] = {}
     for place, log in history.logs.items():
         for seq, _, name, line in log.entries:
@@ -141,7 +141,7 @@ def _refused_though_stored(history: History, verdict: Verdict) -> None:
 
 
 def _closed_for_nothing(history: History, verdict: Verdict) -> None:
-    """Nobody is sent away for a revoked token who had none revoked."""
+    """A socket is closed for a revoked token only if one of the person's tokens was revoked."""
     revoked: dict[tuple[str, str], float] = {}
     for op in history.ops:
         if op.invoke["type"] == "token.revoke":
@@ -158,7 +158,7 @@ def _closed_for_nothing(history: History, verdict: Verdict) -> None:
 
 
 def _agents(history: History, verdict: Verdict) -> None:
-    """A message that names no agent is answered by the one that the settings of its conversation name, once every node knows."""
+    """A message without an agent is answered by the one in the conversation's settings, once every node knows the settings."""
     sent: dict[_Key, list[Op]] = defaultdict(list)
     for op in history.ops:
         sent[_key(op)].append(op)
@@ -188,7 +188,7 @@ def _disposition(
         is_known = acked_ms + (SETTLED_AT_LAST_MS if is_disturbed else SETTLED_MS) < began_ms
         is_later = seq > op.reply["seq"] and all(one.began_ms > op.ended_ms for one in ops)
         if not (is_known or is_later):
-            return  # which of the two was meant is open
+            return  # it is unknown which of the two settings was in force
         if seq < op.reply["seq"]:
             agent, lines = named, [*op.lines, *ops[0].lines]
     verdict.look("messages answered by settings")
@@ -200,7 +200,7 @@ def _disposition(
 
 
 def _unavailable(history: History, verdict: Verdict) -> None:
-    """An agent that is served is not called unavailable, as long as nothing keeps its workers from saying that they serve it."""
+    """A served agent is not reported as unavailable while nothing prevents its workers from announcing it."""
     begun_ms = float(history.head.get("t", 0.0)) + _ANNOUNCED_MS
     hindered = [record["t"] for _, record in history.of("fault") if record["name"] not in _HINDERS_NO_WORKER]
     for op in history.ops:
@@ -216,7 +216,7 @@ def _unavailable(history: History, verdict: Verdict) -> None:
 
 
 def judge_live(history: History, place: Place, state: Record, seq: int) -> list[str]:
-    """The differences of a state's live part from what the log says at its seq: open answers and open uploads."""
+    """The differences between a state's live part and the log at its seq: open answers and open uploads."""
     found = [
         f"answer {one['message_id']} has {len(one['text'])} code points and says {one['offset']}"
         for one in state.get("open_messages", [])

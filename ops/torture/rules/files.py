@@ -1,4 +1,4 @@
-"""Files byte for byte, read marks that never go back, and tokens that end when they end."""
+"""Rules for files (byte for byte), read positions (never decreasing), and tokens (invalid after their end)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ops.torture.verdict import Verdict
 
 
 def judge_files(history: History, verdict: Verdict) -> None:
-    """Uploads and downloads."""
+    """Check uploads and downloads."""
     put: dict[tuple[str, str], Op] = {}
     for op in history.ops:
         if op.invoke["type"] == "file.put" and op.invoke["payload"].get("file_id"):
@@ -72,7 +72,7 @@ def _order(event_id: str) -> tuple[int, int]:
 
 
 def _read_marks(history: History, verdict: Verdict) -> None:
-    """A state shows at least the mark that was acknowledged before it was asked for."""
+    """A state contains at least the read position acknowledged before it was requested."""
     marked: dict[tuple[Place, str], list[Op]] = defaultdict(list)
     for op in history.ops:
         if op.invoke["type"] == "channel.read" and op.is_ok and not op.reply.get("dropped"):
@@ -96,7 +96,7 @@ def _read_marks(history: History, verdict: Verdict) -> None:
 
 
 def _tokens(history: History, verdict: Verdict) -> None:
-    """A token that was revoked or has expired opens nothing any more, and what it opened is closed."""
+    """A revoked or expired token is refused, and connections opened with it are closed."""
     ends: dict[str, tuple[float, str, int]] = {}
     leeway_ms, bound_ms = history.bound("expiry_ms", 35_000), history.bound("revocation_ms", 5_000)
     for line, record in history.of("token"):
@@ -125,7 +125,7 @@ def _tokens(history: History, verdict: Verdict) -> None:
 
 
 def _healed(history: History, at_ms: float) -> float:
-    """The end of the faults that were on then: a node that is cut off learns of a revocation when it is back."""
+    """The end of the faults active at that time: a node that is cut off learns of a revocation only afterwards."""
     begun = {record["f"]: record["t"] for _, record in history.of("fault") if record["phase"] == "begin"}
     ends = [
         record["t"]

@@ -1,4 +1,4 @@
-"""Receipts against the log: lost, stored twice, phantom, altered, out of order, receipts that lie."""
+"""Rules that compare receipts with the log: lost, duplicated, invented, altered and reordered events, and false receipts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ops.torture.history import History, Op, Place, Record
 from ops.torture.verdict import Verdict
 
 NOT_COMMANDS: Final = ("read.", "file.put", "file.get", "token.")
-"""The beginnings of operations' types that store nothing."""
+"""Prefixes of the types of operations that store nothing."""
 
 
 def judge_log(history: History, verdict: Verdict) -> None:
-    """Compares every command with every channel."""
+    """Compare every command with every channel."""
     _disorder(history, verdict)
     stored = _stored_commands(history)
     commands = [op for op in history.ops if not op.invoke["type"].startswith(NOT_COMMANDS)]
@@ -29,12 +29,12 @@ def judge_log(history: History, verdict: Verdict) -> None:
 
 
 def is_stored_receipt(payload: Record) -> bool:
-    """True if an answer says that an event was stored."""
+    """True if a reply says that an event was stored."""
     return "seq" in payload and "id" in payload and "durability" in payload
 
 
 def _stored_commands(history: History) -> dict[tuple[str, str, str], list[tuple[Place, int, str, int]]]:
-    """(Tenant, user, command) → (channel, seq, id, line) in the logs as they were at the end."""
+    """(Channel, seq, ID, line) of each (tenant, user, command) in the logs as read at the end."""
     found: dict[tuple[str, str, str], list[tuple[Place, int, str, int]]] = defaultdict(list)
     for place, log in history.logs.items():
         for seq, event_id, name, line in log.entries:
@@ -46,7 +46,7 @@ def _stored_commands(history: History) -> dict[tuple[str, str, str], list[tuple[
 
 
 def _disorder(history: History, verdict: Verdict) -> None:
-    """Seq is dense and ids rise; every entry is of its channel and says the seq and id it stands under."""
+    """Seqs have no gaps and IDs increase; every entry belongs to its channel and contains its own seq and ID."""
     for place, log in history.logs.items():
         last_seq, last_id, last_line = None, (0, 0), -1
         for seq, event_id, name, line in log.entries:
@@ -63,13 +63,13 @@ def _disorder(history: History, verdict: Verdict) -> None:
 
 
 def order_of(event_id: str) -> tuple[int, int]:
-    """An event ID as something that can be compared."""
+    """An event ID as a pair of numbers, for comparison."""
     ms, _, number = event_id.partition("-")
     return int(ms), int(number or 0)
 
 
 def _acknowledged(history: History, verdict: Verdict, commands: list[Op]) -> None:
-    """Every acknowledged event is there, as it was sent, at the place its receipt names."""
+    """Every acknowledged event is stored, unaltered, at the position given in its receipt."""
     first_sent: dict[tuple[str, str, str], float] = {}
     for op in commands:
         key = (op.invoke["tenant"], op.invoke["user"], op.invoke.get("id", ""))
@@ -81,7 +81,7 @@ def _acknowledged(history: History, verdict: Verdict, commands: list[Op]) -> Non
         verdict.sample(f"ack {receipt['durability']}", op.ended_ms - op.began_ms)
         log = history.logs.get(place)
         if log is None:
-            continue  # the channel could not be read at the end; that has a rule of its own
+            continue  # the channel could not be read at the end, which another rule reports
         found = _at(history, place, int(receipt["seq"]))
         is_excused = any(
             loss.excuses(place, receipt["durability"], sent_ms, op.began_ms, op.ended_ms) for loss in history.losses
@@ -114,7 +114,7 @@ def _compare_content(history: History, verdict: Verdict, op: Op, found: tuple[in
 
 
 def contains(stored: Any, sent: Any) -> bool:
-    """True if everything that was sent is in the stored payload."""
+    """True if the stored payload contains everything that was sent."""
     if isinstance(sent, dict) and isinstance(stored, dict):
         return all(name in stored and contains(stored[name], value) for name, value in sent.items())
     return bool(stored == sent)
@@ -131,7 +131,7 @@ def _at(history: History, place: Place, seq: int) -> tuple[int, str, str, int] |
 
 
 def _where(history: History, place: Place, op: Op) -> int | None:
-    """The seq a command is stored under, wherever it is in its channel."""
+    """The seq under which a command is stored in its channel; None if it is not."""
     for seq, _, name, _ in history.logs[place].entries:
         event = history.event(name)
         if event.get("meta", {}).get("command") == op.invoke.get("id") and event["actor"]["id"] == op.invoke["user"]:
@@ -140,7 +140,7 @@ def _where(history: History, place: Place, op: Op) -> int | None:
 
 
 def _answers(history: History, verdict: Verdict, commands: list[Op]) -> None:
-    """One command, one answer: however often it is sent, whoever answers. Only one of the answers is no duplicate."""
+    """All replies to a command agree, however often it is sent and whichever node replies; only one says it is not a duplicate."""
     answered: dict[tuple[str, str, str], list[Op]] = defaultdict(list)
     for op in commands:
         if op.is_ok and is_stored_receipt(op.reply) and op.invoke.get("id"):
@@ -162,7 +162,7 @@ def _answers(history: History, verdict: Verdict, commands: list[Op]) -> None:
 
 
 def _first_answers(history: History, verdict: Verdict, commands: list[Op]) -> None:
-    """A command sent for the first time, with nothing broken, is no duplicate."""
+    """A command sent for the first time, while there is no fault, is not reported as a duplicate."""
     sent: set[tuple[str, str, str]] = set()
     for op in commands:
         key = (op.invoke["tenant"], op.invoke["user"], op.invoke.get("id", ""))
@@ -173,7 +173,7 @@ def _first_answers(history: History, verdict: Verdict, commands: list[Op]) -> No
 
 
 def _phantoms(history: History, verdict: Verdict, commands: list[Op]) -> None:
-    """Every event of a person is a command that was sent; every other one names the event it came of."""
+    """Every event of a person corresponds to a command that was sent; every other event names the event that caused it."""
     sent: dict[tuple[str, str, str], list[Op]] = defaultdict(list)
     for op in commands:
         sent[(op.invoke["tenant"], op.invoke["user"], op.invoke.get("id", ""))].append(op)
@@ -217,7 +217,7 @@ def _twice(
 
 
 def _real_time(history: History, verdict: Verdict, commands: list[Op]) -> None:
-    """A publish that began after another one was acknowledged stands behind it."""
+    """An event published after another one was acknowledged has a higher seq."""
     first_sent: dict[tuple[str, str, str], Op] = {}
     by_place: dict[Place, dict[int, tuple[Op, Op]]] = defaultdict(dict)
     for op in commands:
@@ -227,7 +227,7 @@ def _real_time(history: History, verdict: Verdict, commands: list[Op]) -> None:
             by_place[op.place].setdefault(int(op.reply["seq"]), (first_sent[key], op))
     for place, found in by_place.items():
         if any(loss.touches(place) for loss in history.losses):
-            continue  # its seqs were counted more than once
+            continue  # its seqs were assigned more than once
         earliest: Op | None = None
         for seq in sorted(found, reverse=True):
             begun, acked = found[seq]
@@ -242,7 +242,7 @@ def _real_time(history: History, verdict: Verdict, commands: list[Op]) -> None:
 
 
 def _pipelines(history: History, verdict: Verdict, commands: list[Op]) -> None:
-    """Messages sent behind each other on one connection are stored behind each other."""
+    """Messages sent one after the other on a connection are stored in that order."""
     last: dict[tuple[str, Place], Op] = {}
     sent: set[tuple[str, str, str]] = set()
     for op in commands:
@@ -263,26 +263,26 @@ def _pipelines(history: History, verdict: Verdict, commands: list[Op]) -> None:
 
 _STORE_FULL: Final = 4011
 _FULL_MS: Final = 5_000
-"""So long a node may take Redis for full that is not any more."""
+"""Time for which a node may still consider Redis full after it no longer is."""
 _NEVER_DUE: Final = frozenset({4003, 4005, 4006, 4009, 4011})
-"""Refusals that no command of these people deserves."""
+"""Error codes that no command in the run should get."""
 
 
 def _refusals(history: History, verdict: Verdict, commands: list[Op]) -> None:
-    """A sound command of somebody who may give it is not refused as malformed, forbidden or used before."""
+    """A valid, permitted command is not refused as malformed, forbidden or already used."""
     full = history.times_of("redis full")
     for op in commands:
         if op.outcome is not None and op.outcome["k"] == "fail" and op.outcome["code"] in _NEVER_DUE:
             if op.outcome["code"] == _STORE_FULL and any(
                 a <= op.ended_ms and op.began_ms <= b + _FULL_MS for a, b in full
             ):
-                continue  # a tenant that has had its part of the reserve
+                continue  # its tenant has used up its share of the reserve
             sentence = f"{_command(op)} was refused with {op.outcome['code']}"
             verdict.add("needless refusal", op.ended_ms, sentence, *op.lines)
 
 
 def _open_after_calm(history: History, verdict: Verdict) -> None:
-    """Once nothing is broken any more, everything is answered, and nothing with "try again later"."""
+    """Once there are no more faults, every command is answered, and none with "try again later"."""
     grace_ms = history.bound("heal_ms", 10_000)
     for op in history.ops:
         if op.began_ms < history.calm_ms + grace_ms:

@@ -1,4 +1,4 @@
-"""Presence: every list converges on the people who really are there, within the bound that is promised."""
+"""Rules for presence: every list converges, within the promised bound, to the people who are connected."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ops.torture.history import History, Op, Place, Record
 from ops.torture.verdict import Verdict
 
 Span = tuple[float, float, str, int]
-"""From, to, user, line: one subscription that counts as presence."""
+"""A subscription that counts as presence: start, end, user, line."""
 
 
 def judge_presence(history: History, verdict: Verdict) -> None:
-    """Lists read from each node, and what the readers of presence were told, against the subscriptions there were."""
+    """Compare the lists read from each node, and the presence events received, with the actual subscriptions."""
     spans = _spans(history)
     bound_ms = history.bound("presence_ms", 25_000)
     for op in history.ops:
@@ -38,7 +38,7 @@ def _spans(history: History) -> dict[Place, list[Span]]:
 
 
 def _quiet_since(history: History, at_ms: float) -> float:
-    """The last time before at which something was broken: from there the bound runs."""
+    """The last time, before `at_ms`, at which there was a fault; the bound counts from there."""
     ends = [record["t"] for _, record in history.of("fault") if record["t"] <= at_ms]
     running = {record["f"] for _, record in history.of("fault") if record["t"] <= at_ms and record["phase"] == "begin"}
     over = {record["f"] for _, record in history.of("fault") if record["t"] <= at_ms and record["phase"] == "end"}
@@ -46,7 +46,7 @@ def _quiet_since(history: History, at_ms: float) -> float:
 
 
 def _list(history: History, verdict: Verdict, op: Op, spans: list[Span], bound_ms: float) -> None:
-    """A list that was read when nothing had changed for as long as the bound."""
+    """Check a list that was read after no change for at least the bound."""
     at_ms = op.began_ms
     if at_ms - _quiet_since(history, at_ms) < bound_ms:
         return
@@ -63,7 +63,7 @@ def _list(history: History, verdict: Verdict, op: Op, spans: list[Span], bound_m
 def _differences(
     held: dict[str, int], spans: list[Span], began_ms: float, ended_ms: float, bound_ms: float
 ) -> list[tuple[str, int]]:
-    """People who must be listed and are not, and people who must not be and are."""
+    """People who must be listed and are not, and people who must not be listed and are."""
     found = []
     for user in sorted({span[2] for span in spans}):
         of_user = [span for span in spans if span[2] == user]
@@ -80,7 +80,7 @@ def _differences(
 
 
 def _told(history: History, verdict: Verdict, spans: dict[Place, list[Span]], bound_ms: float) -> None:
-    """Compares the people a reader of presence was told of with those who are there at the end."""
+    """Compare the people that a reader knows from presence events with those connected at the end."""
     if history.end_ms - history.calm_ms < bound_ms:
         return
     for name, lines in history.readers.items():
@@ -109,7 +109,7 @@ def _told(history: History, verdict: Verdict, spans: dict[Place, list[Span]], bo
 
 
 def _false_leaves(history: History, verdict: Verdict, spans: dict[Place, list[Span]]) -> None:
-    """Nobody is said to have left whose connection stays, once nothing is broken any more."""
+    """Once there are no more faults, nobody with an open connection is reported as having left."""
     from_ms = history.calm_ms + history.bound("heal_ms", 10_000)
     places = {record["r"]: (record["tenant"], record["channel"]) for _, record in history.of("subscribe")}
     for line, record in history.of("signal"):

@@ -1,4 +1,4 @@
-"""Deliveries: nothing left out, nothing twice, the same bytes for every reader, gaps told if there are gaps and only then."""
+"""Rules for deliveries: no event missing or repeated, equal bytes for every reader, gaps reported exactly when there are any."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ops.torture.verdict import Verdict
 
 
 def judge_readers(history: History, verdict: Verdict) -> None:
-    """Follows every subscription from its cursor to its end."""
+    """Follow every subscription from its cursor to its end."""
     for name, lines in history.readers.items():
         if lines[0][1]["k"] == "subscribe":
             _Following(name, lines[0], history, verdict).judge(lines[1:])
@@ -24,7 +24,7 @@ def judge_readers(history: History, verdict: Verdict) -> None:
 
 @dataclass(slots=True)
 class _Following:
-    """One reader on its way. `due` is the seq that must come next, None while it is not known."""
+    """The progress of one reader. `due` is the next expected seq, None while it is unknown."""
 
     name: str
     first: tuple[int, Record]
@@ -39,12 +39,12 @@ class _Following:
 
     @property
     def place(self) -> Place:
-        """The channel it follows."""
+        """The channel that it follows."""
         record = self.first[1]
         return str(record["tenant"]), str(record["channel"])
 
     def judge(self, lines: list[tuple[int, Record]]) -> None:
-        """Everything it got, in the order it came."""
+        """Check everything that it received, in order of arrival."""
         for line, record in lines:
             match record["k"]:
                 case "subscribed":
@@ -83,7 +83,7 @@ class _Following:
         self.promised = payload.get("replay") if payload.get("recovered") and not gap else None
 
     def _continued(self, line: int, record: Record, cursor: Record) -> None:
-        """The replay that is announced begins where the client stands: nothing between its cursor and the replay is left out."""
+        """An announced replay begins at the client's position: no event between its cursor and the replay is missing."""
         payload, due = record["payload"], self.due
         if not self.is_told:
             due = int(cursor["seq"]) + 1 if "seq" in cursor and cursor.get("after") != "$" else None
@@ -95,7 +95,7 @@ class _Following:
             self._add("untold hole", line, f"its replay begins with seq {start} where {due} was due", self.first[0])
 
     def _rewound(self, line: int, cursor: Record, payload: Record) -> None:
-        """A rewind replays as many events as were asked for, or all that are kept, and what came meanwhile."""
+        """A rewind replays as many events as requested, or all that are kept, plus those appended meanwhile."""
         if "rewind" not in cursor:
             return
         self.verdict.look("rewinds")
@@ -105,14 +105,15 @@ class _Following:
             self._add("untold hole", line, sentence, self.first[0])
 
     def _due_at_first(self, cursor: Record, payload: Record) -> int | None:
-        """The seq after the cursor; with no cursor the one after the head that was told."""
+        """The seq after the cursor; without a cursor, the one after the announced head."""
         after = cursor.get("after")
         if after in {None, "$"}:
             replayed = int(payload.get("replay", 0)) if "rewind" in cursor else 0
             return int(payload["head"]["seq"]) - replayed + 1
         if after == "0":
             return int(payload["floor"]["seq"]) + 1
-        if after == "?" and "seq" not in cursor:  # the node took it up by itself, and the client knows no place
+        # The node restored the subscription by itself, and the client knows no position.
+        if after == "?" and "seq" not in cursor:
             return int(payload["head"]["seq"]) - int(payload.get("replay", 0)) + 1
         return int(cursor["seq"]) + 1 if "seq" in cursor else None
 
@@ -129,7 +130,7 @@ class _Following:
             self._gap_ends(line, record, gap)
 
     def _gap_ends(self, line: int, record: Record, gap: Record) -> None:
-        """Nothing that is said to be missing is kept: not the head, and not what was known then and is there at the end."""
+        """An event reported as missing is not in the log: neither the head, nor one known then that is still there at the end."""
         self.verdict.look("gaps with their ends")
         head, floor = (int(record["payload"][name]["seq"]) for name in ("head", "floor"))
         entries = log.entries if (log := self.history.logs.get(self.place)) else []
@@ -187,7 +188,7 @@ class _Following:
 
 
 def _different_bytes(history: History, verdict: Verdict) -> None:
-    """One seq of one channel is one event, byte for byte, for whoever reads it; unless the event before was destroyed."""
+    """A seq of a channel has the same bytes for all readers, unless a fault destroyed the earlier event."""
     for place, seqs in history.sightings.items():
         for seq, held in seqs.items():
             verdict.look("seqs compared")
@@ -223,7 +224,7 @@ def _pages(history: History, verdict: Verdict) -> None:
 
 
 def _foreign(history: History, verdict: Verdict) -> None:
-    """No byte of one tenant reaches another. What a tenant writes carries its mark."""
+    """No tenant receives data of another one. Everything a tenant writes contains its marker."""
     marks = history.head.get("tenants", {})
     tenants = {record["r"]: record["tenant"] for _, record in history.of("subscribe")}
     texts: dict[tuple[str, str], int] = {}
@@ -252,7 +253,7 @@ def _text_of(history: History, op: Op) -> str:
 
 
 def _silent(history: History, verdict: Verdict) -> None:
-    """A reader that still follows at the end has got everything there is."""
+    """A reader still subscribed at the end has received all events."""
     settle_ms = history.bound("settle_ms", 2_000)
     for name, lines in history.readers.items():
         begin, first = lines[0]
@@ -273,7 +274,7 @@ def _silent(history: History, verdict: Verdict) -> None:
 
 
 def _last_seen(lines: list[tuple[int, Record]]) -> tuple[int | None, int]:
-    """The last seq a reader knows of, and the line it knows it from."""
+    """The last seq that a reader knows, and the line from which it knows it."""
     last: int | None = None
     last_line, cursor = lines[0][0], lines[0][1].get("cursor") or {}
     for line, record in lines[1:]:

@@ -1,4 +1,4 @@
-"""Answers of agents and what handlers do: begun once, ended once, the text the deltas add up to, effects that happened once."""
+"""Rules for agents and handlers: each answer begins and ends once, deltas add up to its text, effects happen once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ops.torture.history import History, Place, Record
 from ops.torture.verdict import Verdict
 
 _RECORDED_MS: Final = 10_000
-"""So long before an effect the call that it belongs to was recorded, at most."""
+"""Maximum time between the record of a call and its effect."""
 PIECES: Final = 24
-"""Of an answer of the torture's agent."""
+"""Number of pieces in an answer of the torture agent."""
 
 
 def judge_runs(history: History, verdict: Verdict) -> None:
-    """Every run of the logs, every answer a reader watched, every effect."""
+    """Check all runs in the logs, all answers that readers received, and all effects."""
     for place, log in history.logs.items():
         events = [(line, history.event(name)) for _, _, name, line in log.entries]
         _ends(history, verdict, place, events)
@@ -28,7 +28,7 @@ def judge_runs(history: History, verdict: Verdict) -> None:
 
 
 class _Runs:
-    """The runs of one channel, event by event."""
+    """The runs of one channel, checked event by event."""
 
     def __init__(self, history: History, verdict: Verdict, place: Place) -> None:
         self._history, self._verdict, self._place = history, verdict, place
@@ -43,7 +43,7 @@ class _Runs:
         self._verdict.add(kind, t, f"run {run} in {self._place[1]} of {self._place[0]}{what}", line, *lines)
 
     def take(self, line: int, event: Record) -> None:
-        """The next event of the channel."""
+        """Check the next event of the channel."""
         if event["type"] == "chat.message":
             self._questions[event["id"]] = event["payload"]["text"]
         run = event["payload"].get("run_id")
@@ -85,7 +85,7 @@ class _Runs:
             self._add("message without an end", line, run, f": {message} is open at the run's end", begun)
 
     def close(self) -> None:
-        """No more events: what began must have ended."""
+        """Check at the end of the log that all runs and messages that began have ended."""
         for run in sorted(self._queued.keys() - self._done.keys()):
             self._add("run without an end", self._queued[run], run, " never ended")
 
@@ -98,7 +98,7 @@ class _Runs:
 
 
 def _ends(history: History, verdict: Verdict, place: Place, events: list[tuple[int, Record]]) -> None:
-    """Queued first, one end, nothing behind it; every message of it begun once and ended once, before the run."""
+    """A run begins as queued and has one end, after which nothing follows; its messages each begin once and end once, within it."""
     runs = _Runs(history, verdict, place)
     for line, event in events:
         runs.take(line, event)
@@ -107,7 +107,7 @@ def _ends(history: History, verdict: Verdict, place: Place, events: list[tuple[i
 
 
 def _answer(history: History, verdict: Verdict, event: Record, questions: dict[str, str], line: int) -> None:
-    """The torture's agent gives a known text; one that ended well says exactly it."""
+    """The answer of the torture agent is a known text; a successful answer has exactly that text."""
     payload = event["payload"]
     question = questions.get(event.get("meta", {}).get("causation", "")) or questions.get(
         event.get("meta", {}).get("correlation", "")
@@ -121,7 +121,7 @@ def _answer(history: History, verdict: Verdict, event: Record, questions: dict[s
 
 
 def _told_changes(history: History, verdict: Verdict, place: Place, events: list[tuple[int, Record]]) -> None:
-    """Every change of settings is told exactly once, with revisions that rise by one."""
+    """Every change of settings is announced exactly once, with revisions that increase by one."""
     told: Counter[str] = Counter()
     revisions = []
     changes: dict[str, int] = {}
@@ -145,7 +145,7 @@ def _told_changes(history: History, verdict: Verdict, place: Place, events: list
 
 
 def _asked(history: History, verdict: Verdict) -> None:
-    """A command that was told of a run has one in the log."""
+    """A command whose reply names a run has that run in the log."""
     ended: set[tuple[Place, str]] = set()
     for place, log in history.logs.items():
         for _, _, name, _ in log.entries:
@@ -164,14 +164,14 @@ def _asked(history: History, verdict: Verdict) -> None:
 
 
 def _deltas(history: History, verdict: Verdict) -> None:
-    """Deltas a reader joined by the offset rule are the beginning of the text; with none lost they are all of it."""
+    """The deltas that a reader joins by their offsets are a prefix of the text; if none was lost, the complete text."""
     for lines in history.readers.values():
         if lines[0][1]["k"] == "subscribe":
             _Watch(history, verdict).follow(lines)
 
 
 class _Watch:
-    """The answers one reader watches."""
+    """The answers that one reader receives."""
 
     def __init__(self, history: History, verdict: Verdict) -> None:
         self._history, self._verdict = history, verdict
@@ -182,7 +182,7 @@ class _Watch:
         self._lines: dict[str, int] = {}
 
     def follow(self, lines: list[tuple[int, Record]]) -> None:
-        """All that came, in the order it came."""
+        """Process everything that was received, in order of arrival."""
         for line, record in lines:
             if record["k"] == "signal":
                 self._signal(line, json.loads(record["raw"]))
@@ -246,7 +246,7 @@ class _Watch:
 
 
 def _effects(history: History, verdict: Verdict) -> None:
-    """A tool that must not run twice did not; in a run that ended well it ran."""
+    """A tool that must not run twice did not run twice, and it ran if the run succeeded."""
     counts: Counter[tuple[str, str]] = Counter()
     lines: dict[tuple[str, str], list[int]] = defaultdict(list)
     for line, record in history.of("effect"):
@@ -266,7 +266,7 @@ def _effects(history: History, verdict: Verdict) -> None:
 
 
 def pieces_of(question: str) -> list[str]:
-    """The answer of the torture's agent to a question, in the pieces it is streamed in, with letters of all planes."""
+    """The torture agent's answer to a question, in the pieces in which it is streamed, with characters from all Unicode planes."""
     seed = hashlib.sha256(question.encode()).hexdigest()
     words = [seed[at : at + 1 + int(seed[at], 16)] for at in range(PIECES)]
     mark = question[: question.find("|") + 1]
@@ -274,5 +274,5 @@ def pieces_of(question: str) -> list[str]:
 
 
 def answer_of(question: str) -> str:
-    """The whole answer."""
+    """The complete answer."""
     return "".join(pieces_of(question))

@@ -1,4 +1,4 @@
-"""States against folds: of the projections, and of a second fold that shares nothing with them."""
+"""Rules for states: they are compared with the projections, and with a second, independent fold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMES = ("id", "seq", "type", "v", "actor", "meta", "payload")
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A state some client was given."""
+    """A state that a client received."""
 
     place: Place
     t: float
@@ -42,7 +42,7 @@ def judge_state(history: History, verdict: Verdict) -> None:
 
 
 def _as_of(history: History, verdict: Verdict) -> None:
-    """A state as of an event stands at that event."""
+    """A state requested as of an event has that event's seq."""
     for op in history.ops:
         at = op.invoke["payload"].get("at") if op.invoke["type"] == "read.state" else None
         if at is None or not op.is_ok or any(loss.touches(op.place) for loss in history.losses):
@@ -81,7 +81,7 @@ def _states(history: History) -> list[Shown]:
 
 
 def _lives(history: History, place: Place, found: list[Shown]) -> list[list[Shown]]:
-    """States between two losses, those near a loss left out: there it is open which events they were made of."""
+    """The states grouped by the losses between them. Those close to a loss are omitted, because their events are not certain."""
     slack_ms = history.bound("heal_ms", 10_000)
     edges = [loss for loss in history.losses if loss.touches(place)]
     lives: dict[int, list[Shown]] = defaultdict(list)
@@ -119,7 +119,7 @@ def _compare(history: History, verdict: Verdict, place: Place, life: list[Shown]
 
 
 def _events_of(history: History, place: Place, life: list[Shown]) -> dict[int, Record]:
-    """Seq → event, as the channel was in that life: as it is stored, in the last one; before, where only one event had the seq."""
+    """The channel's events by seq in that period: in the last period the stored ones; earlier, those seen with only one content."""
     last_loss_ms = max((loss.end_ms for loss in history.losses if loss.touches(place)), default=0.0)
     log, until_ms = history.logs.get(place), max(shown.t for shown in life)
     if last_loss_ms and log is not None and life[0].t > last_loss_ms:

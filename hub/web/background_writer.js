@@ -1,9 +1,9 @@
-/** A second writer: a client with a socket of its own, which goes on while the page's is cut. @module background_writer */
+/** A second writer: a client with its own socket, which keeps writing while the page is disconnected. @module background_writer */
 
 import { HubClient } from "../hub.js";
 
 const EVERY_MS = 200;
-const UNANSWERED_MAX = 20; // beyond it the hub is unreachable; more would only come as a burst afterwards
+const UNANSWERED_MAX = 20; // with more the hub is unreachable, and they would only arrive as a burst afterwards
 
 /** Writes numbered messages until it is stopped. */
 export class BackgroundWriter {
@@ -14,7 +14,7 @@ export class BackgroundWriter {
   #unanswered = 0;
   #told;
 
-  /** @param {string} url @param {string} token @param {string} channel @param {(error: Error) => void} failed @param {() => void} told after each stored message */
+  /** @param {string} url @param {string} token @param {string} channel @param {(error: Error) => void} failed @param {() => void} told called after each stored message */
   constructor(url, token, channel, failed, told) {
     this.stored = 0;
     this.#channel = channel;
@@ -39,7 +39,7 @@ export class BackgroundWriter {
       .then(() => {
         this.stored += 1;
         this.#told();
-      }, () => {}) // refusals come by `error`
+      }, () => {}) // refusals are reported by the event `error`
       .finally(() => (this.#unanswered -= 1));
   }
 }

@@ -1,4 +1,4 @@
-/** One conversation: brings together the client, the store, the view and the composer. @module chat */
+/** One conversation: connects the client, the store, the view and the composer. @module chat */
 
 import { ChatStore } from "./chat_store.js";
 import { upload } from "./chat_upload.js";
@@ -8,7 +8,7 @@ import { ChatView } from "./chat_view.js";
 /** @typedef {import("./chat_store.js").Draft} Draft */
 /** @typedef {import("./chat_messages.js").Message} Message */
 
-const TICK_MS = 1_000; // who has stopped typing is seen by the clock alone
+const TICK_MS = 1_000; // typing ends by time, without an event
 
 /** A channel that is shown as a conversation. */
 export class Chat {
@@ -23,7 +23,7 @@ export class Chat {
   #timer;
 
   /** @param {HubClient} hub @param {string} channel @param {string} user @param {import("./chat_view.js").Parts} parts
-   *  @param {(error: Error) => void} tell shows a refusal @param {() => string|null} agentNow the agent that is chosen */
+   *  @param {(error: Error) => void} tell shows a refusal @param {() => string|null} agentNow returns the selected agent */
   constructor(hub, channel, user, parts, tell, agentNow) {
     this.#hub = hub;
     this.#channel = channel;
@@ -68,8 +68,8 @@ export class Chat {
 
   /** @param {boolean} isTyping */
   typing(isTyping) {
-    if (this.#hub.state !== "ready") return; // late, it would be wrong
-    this.#hub.command("chat.typing", this.#channel, { state: isTyping ? "start" : "stop" }).catch(() => {}); // a courtesy; a refusal comes by `error`
+    if (this.#hub.state !== "ready") return; // sent later, it would be outdated
+    this.#hub.command("chat.typing", this.#channel, { state: isTyping ? "start" : "stop" }).catch(() => {}); // may be lost; a refusal is reported by the event `error`
   }
 
   /** @param {File} file @param {(sent: number, total: number) => void} told @param {AbortSignal} signal @returns {Promise<string>} */
@@ -78,7 +78,7 @@ export class Chat {
     return upload(this.#hub, this.#channel, file, told, /** @type {any} */ (verified), signal);
   }
 
-  /** End drawing. */
+  /** Stop drawing. */
   close() {
     clearInterval(this.#timer);
   }
@@ -96,7 +96,7 @@ export class Chat {
     this.#post({ id, text, agent, parts, parent, at: Date.now(), status: "pending", problem: "" });
   }
 
-  /** Send a message, or again under the same id: the hub stores it once. @param {Draft} draft */
+  /** Send a message. Repeated under the same id, the hub stores it once. @param {Draft} draft */
   #post(draft) {
     const { id, text, agent, parts, parent } = draft;
     this.#store.wrote({ ...draft, status: "pending" });
@@ -119,7 +119,7 @@ export class Chat {
       const { payload } = await this.#hub.command("file.url", this.#channel, { file_id: fileId });
       const link = document.createElement("a");
       [link.href, link.rel] = [payload.url, "noreferrer"];
-      if (/^https?:$/.test(link.protocol)) link.click(); // the hub answers it as an attachment: the page stays
+      if (/^https?:$/.test(link.protocol)) link.click(); // served as an attachment, so the page stays
     } catch (problem) {
       this.#tell(/** @type {Error} */ (problem));
     }
@@ -133,7 +133,7 @@ export class Chat {
     this.#uploads.delete(payload.file_id ?? payload.upload_id);
   }
 
-  /** Ask once for what is missing of an answer. */
+  /** Request the state, once, because a part of an answer is missing. */
   async #catchUp() {
     if (this.#isAsking || this.#hub.state !== "ready") return;
     this.#isAsking = true;

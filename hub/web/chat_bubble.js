@@ -1,4 +1,4 @@
-/** One message on the page: who, when, what, its tools and questions, and what can be done with it. @module chat_bubble */
+/** One message on the page: author, time, text, tools and questions, and its buttons. @module chat_bubble */
 
 import { button, showText, sizeText, textElement } from "./safe_text.js";
 import { ToolCard } from "./tool_card.js";
@@ -8,11 +8,11 @@ import { ToolCard } from "./tool_card.js";
 /** @typedef {import("./chat_messages.js").Message} Message */
 /** @typedef {{answer(request: any, response: object): Promise<unknown>, regenerate(message: Message): void, edit(message: Message, text: string, isAgain: boolean): void,
  *    remove(message: Message): void, react(message: Message, reaction: string): void, choose(message: Message): void, download(fileId: string): void,
- *    retry(draft: Draft): void, discard(draft: Draft): void}} Deeds What a person does with messages. */
+ *    retry(draft: Draft): void, discard(draft: Draft): void}} Deeds The actions of the message's buttons. */
 
 const REACTIONS = ["👍", "❤️", "😄", "🎉", "👀"];
 
-/** A message, built once and changed in place. */
+/** The element of a message, built once and then updated. */
 export class Bubble {
   element = document.createElement("li");
   #body = document.createElement("div");
@@ -32,7 +32,7 @@ export class Bubble {
   #user;
   /** @type {Shown|null} */ #shown = null;
 
-  /** @param {Deeds} deeds @param {string} user who looks */
+  /** @param {Deeds} deeds @param {string} user the user of this page */
   constructor(deeds, user) {
     this.#deeds = deeds;
     this.#user = user;
@@ -214,7 +214,7 @@ export class Bubble {
   }
 }
 
-/** A message of one's own that is not in the log yet. @param {Draft} draft @param {Deeds} deeds @param {string} user @returns {HTMLElement} */
+/** An own message that is not stored yet. @param {Draft} draft @param {Deeds} deeds @param {string} user @returns {HTMLElement} */
 export function draftElement(draft, deeds, user) {
   const made = document.createElement("li");
   made.className = "message draft";

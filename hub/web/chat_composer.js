@@ -1,10 +1,10 @@
-/** The field to write in: Enter sends, Shift+Enter makes a line; files by button, drop or paste; for an agent or for everybody. @module chat_composer */
+/** The input field: Enter sends, Shift+Enter starts a new line; files by button, drop or paste; addressed to an agent or to everybody. @module chat_composer */
 
 import { button, showText, sizeText, textElement } from "./safe_text.js";
 
 /** @typedef {{form: HTMLFormElement, text: HTMLTextAreaElement, send: HTMLButtonElement, agent: HTMLSelectElement, files: HTMLElement, attach: HTMLElement,
  *    picker: HTMLInputElement, drop: HTMLElement}} Parts */
-/** @typedef {{name: string, id: string|null, element: HTMLElement, stop: AbortController}} Attachment `id` once it is ready */
+/** @typedef {{name: string, id: string|null, element: HTMLElement, stop: AbortController}} Attachment `id` is null until it is uploaded */
 /** @typedef {{send(text: string, agent: string|null, parts: any[]): void, typing(isTyping: boolean): void,
  *    upload(file: File, told: (sent: number, total: number) => void, signal: AbortSignal): Promise<string>}} Deeds */
 
@@ -12,7 +12,7 @@ const AGENT_KEY = "hub.console.agent";
 const TYPING_EVERY_MS = 3_000;
 const FILES_MAX = 8;
 
-/** One form, for whichever conversation is shown. */
+/** The form, shared by all conversations. */
 export class Composer {
   #parts;
   /** @type {Deeds|null} */ #deeds = null;
@@ -43,7 +43,7 @@ export class Composer {
     this.#showPlaceholder();
   }
 
-  /** Serve another conversation. @param {Deeds} deeds */
+  /** Switch to another conversation. @param {Deeds} deeds */
   serve(deeds) {
     this.#deeds = deeds;
     for (const { stop } of this.#attachments) stop.abort();
@@ -65,7 +65,7 @@ export class Composer {
     this.#showPlaceholder();
   }
 
-  /** Put a text there to be sent or changed. @param {string} text */
+  /** Put a text into the field. @param {string} text */
   suggest(text) {
     this.#parts.text.value = text;
     this.#parts.text.focus();
@@ -73,12 +73,12 @@ export class Composer {
 
   #showPlaceholder() {
     const { agent, text } = this.#parts;
-    text.placeholder = agent.value ? `Ask ${agent.value}` : "Write to everybody here";
+    text.placeholder = agent.value ? `Ask ${agent.value}` : "Write to everybody";
   }
 
   #send() {
     const { text, agent } = this.#parts;
-    const parts = this.#attachments.map(({ id, name }) => ({ type: "file", file_id: id, caption: name })); // the name stands by when `file.ready` is out of reach
+    const parts = this.#attachments.map(({ id, name }) => ({ type: "file", file_id: id, caption: name })); // the caption names the file if `file.ready` is no longer known
     if ((!text.value.trim() && !parts.length) || this.#attachments.some(({ id }) => id === null)) return text.focus();
     this.#deeds?.send(text.value, agent.value || null, parts);
     text.value = "";
@@ -127,7 +127,7 @@ export class Composer {
     } catch (problem) {
       bar.hidden = true;
       element.classList.add("bad");
-      showText(note, `not uploaded: ${/** @type {Error} */ (problem).message}`);
+      showText(note, `Upload failed: ${/** @type {Error} */ (problem).message}`);
     }
     this.#showFiles();
   }

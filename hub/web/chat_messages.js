@@ -1,7 +1,7 @@
 /**
- * The messages of a conversation as a tree with one active branch, folded from events or taken from a state. Pure.
+ * The messages of a conversation as a tree with one active branch, from a state and the events after it. Pure.
  *
- * It follows docs/protocol.md#state: a second answer and an edit as a branch are siblings, nothing is taken out.
+ * As in docs/protocol.md#state, another answer or an edit as a branch is a sibling; nothing is removed.
  *
  * @module chat_messages
  */
@@ -10,25 +10,25 @@
 /** @typedef {{id: string, role: "user"|"assistant", actor: {kind: string, id: string}, text: string, parts: any[], parent: string|null,
  *    run: string|null, revision: number, isDeleted: boolean, reactions: Map<string, string[]>, finish: string|null, at: number|null,
  *    command: string|null, reasoning: string, error: string|null, isFromState: boolean}} Message
- *    `finish` is null while an answer is written; `at` is milliseconds since 1970, null where no event told it. */
+ *    `finish` is null while an answer is written; `at` is milliseconds since 1970, null if not known. */
 
-const HELD_MAX = 2_000; // beyond it the oldest that are not shown are forgotten
+const HELD_MAX = 2_000; // beyond it the oldest messages that are not shown are dropped
 const SHOWN_MAX = 400;
 
-/** Milliseconds of an event's id. @param {string} id @returns {number|null} */
+/** The milliseconds in an event's id. @param {string} id @returns {number|null} */
 export function timeOf(id) {
   const found = /^(\d{1,15})-\d{1,10}$/.exec(id);
   return found ? Number(found[1]) : null;
 }
 
-/** Holds the messages, oldest first: a parent stands before its children. */
+/** The messages, oldest first: a parent before its children. */
 export class ChatMessages {
   /** @type {Map<string, Message>} */ held = new Map();
   /** @type {string|null} */ leaf = null;
   revision = 0;
-  /** @type {Map<string, string|null>} The command that asks for another answer → the parent of that answer. */ #again = new Map();
+  /** @type {Map<string, string|null>} Command that asked for another answer → parent of that answer. */ #again = new Map();
 
-  /** Take a state's messages in place of everything held. @param {any} state */
+  /** Replace all messages by those of a state. @param {any} state */
   restore(state) {
     this.held = new Map();
     this.#again.clear();
@@ -37,7 +37,7 @@ export class ChatMessages {
     this.revision = state.revision ?? 0;
   }
 
-  /** Fold one event. @param {HubEvent} event @param {boolean} isPast the state taken has its effect already */
+  /** Apply one event. @param {HubEvent} event @param {boolean} isPast true if the state already contains its effect */
   fold(event, isPast) {
     const { payload } = event;
     const handlers = /** @type {Record<string, () => void>} */ ({
@@ -63,12 +63,12 @@ export class ChatMessages {
     return path.reverse();
   }
 
-  /** Messages that stand in for each other at one place, oldest first. @param {Message} message @returns {Message[]} */
+  /** A message and its alternatives, oldest first. @param {Message} message @returns {Message[]} */
   siblings(message) {
     return [...this.held.values()].filter((other) => other.parent === message.parent && other.role === message.role && this.#isAlternative(other, message));
   }
 
-  /** The end of the branch that goes through a message. @param {string} id @returns {string} */
+  /** The last message of the branch through a message. @param {string} id @returns {string} */
   leafBelow(id) {
     if (this.branch().some((message) => message.id === id)) return this.leaf ?? id;
     let last = id;
@@ -77,7 +77,7 @@ export class ChatMessages {
     return last;
   }
 
-  /** Two answers of one run follow each other; of two runs they are alternatives. @param {Message} one @param {Message} other */
+  /** True if these are alternatives: answers of two runs. Answers of one run follow each other. @param {Message} one @param {Message} other */
   #isAlternative(one, other) {
     return one === other || one.run === null || one.run !== other.run;
   }
@@ -134,7 +134,7 @@ export class ChatMessages {
     this.#add({ ...blank(message_id, "assistant", event.actor), parent, run: run_id, at: timeOf(event.id) }, isActive);
   }
 
-  /** The command that asked for this answer again. @param {HubEvent} event @param {string|undefined} parent @returns {string|undefined} */
+  /** The command that asked for this answer, if it is not the first. @param {HubEvent} event @param {string|undefined} parent @returns {string|undefined} */
   #commandOf(event, parent) {
     const named = [event.meta?.correlation, event.meta?.causation, parent].find((id) => id !== undefined && this.#again.has(id));
     return named ?? [...this.#again].find(([, below]) => below === (parent ?? null))?.[0];
@@ -155,7 +155,7 @@ export class ChatMessages {
     });
   }
 
-  /** @param {string} command @param {string|null|undefined} parent undefined: the message is not held */
+  /** @param {string} command @param {string|null|undefined} parent undefined: the message is not known */
   #askAgain(command, parent) {
     if (parent !== undefined) this.#again.set(command, parent);
     if (this.#again.size > 100) this.#again.delete([...this.#again.keys()][0]);
@@ -181,7 +181,7 @@ export class ChatMessages {
     }
   }
 
-  /** Change a held message, unless the state it came with has the change. @param {string} id @param {boolean} isPast @param {(message: Message) => void} change */
+  /** Change a message, unless the state it came with already contains the change. @param {string} id @param {boolean} isPast @param {(message: Message) => void} change */
   #change(id, isPast, change) {
     const message = this.held.get(id);
     if (message && !(isPast && message.isFromState)) change(message);
@@ -196,7 +196,7 @@ function blank(id, role, actor) {
   }; // prettier-ignore
 }
 
-/** @param {any} told a message of a state @returns {Message} */
+/** @param {any} told a message in a state @returns {Message} */
 function restored(told) {
   return {
     ...blank(told.message_id, told.role, told.actor), text: told.text, parts: told.parts ?? [], parent: told.parent_id ?? null,

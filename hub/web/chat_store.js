@@ -1,7 +1,7 @@
 /**
- * A conversation as a person sees it: state, events, signals and own messages not sent yet go in, what to show comes out.
+ * The model of a conversation: built from state, events, signals and unsent messages; computes what to show.
  *
- * Pure: no sockets, no timers, no page. Times come in as arguments.
+ * Pure: no sockets, no timers, no page. Times are passed in.
  *
  * @module chat_store
  */
@@ -13,7 +13,7 @@ import { ChatMessages } from "./chat_messages.js";
 /** @typedef {import("../client_js/hub.js").Item} Item */
 /** @typedef {import("./chat_messages.js").Message} Message */
 /** @typedef {{id: string, text: string, agent: string|null, parent: string|undefined, parts: any[], at: number, status: "pending"|"sent"|"failed", problem: string}} Draft
- *    A message of one's own before its event has come back; `id` is its command's. */
+ *    An own message whose event has not arrived yet; `id` is that of its command. */
 /** @typedef {{id: string, run: string, message: string, name: string, title: string, args: any, state: "running"|"ok"|"denied"|"failed",
  *    progress: number|null, total: number|null, note: string, output: any}} Tool */
 /** @typedef {any} Request the payload of a `tool.call.request`, with `resolution` and `by` once it is closed */
@@ -21,10 +21,10 @@ import { ChatMessages } from "./chat_messages.js";
 /** @typedef {{message: Message, text: string, reasoning: string, isOpen: boolean, tools: Tool[], requests: Request[], outputs: any[],
  *    place: number, others: Message[]}} Shown */
 
-const OTHERS_MAX = 500; // tool calls, requests, outputs and files held of each kind
+const OTHERS_MAX = 500; // maximum tool calls, requests, outputs and files, each
 const TYPING_MS = 6_000;
 
-/** The sum of one channel. */
+/** The model of one channel. */
 export class ChatStore {
   messages = new ChatMessages();
   /** @type {Map<string, AnswerText>} */ open = new Map();
@@ -35,20 +35,20 @@ export class ChatStore {
   /** @type {Map<string, any>} */ outputs = new Map();
   /** @type {Map<string, {name: string, size: number|null, mime: string}>} */ files = new Map();
   /** @type {Map<string, {status: string, devices: number}>} */ people = new Map();
-  /** @type {Map<string, number>} User → the time at which it is over. */ typing = new Map();
-  /** True if a piece of an answer is missing: ask for `channel.state` once and `refresh`. */ isBehind = false;
-  /** What cannot be shown because it is no longer in the log; null if nothing is. @type {string|null} */ gap = null;
+  /** @type {Map<string, number>} User → time at which typing ends. */ typing = new Map();
+  /** True if a part of an answer is missing: request `channel.state` once and call `refresh`. */ isBehind = false;
+  /** The reason why some events cannot be replayed; null if all can. @type {string|null} */ gap = null;
   title = "";
   #seq = 0;
   #stateAt = 0;
   /** @type {string|null} */ #stateLeaf = null;
 
-  /** @param {string} user who looks */
+  /** @param {string} user the user of this page */
   constructor(user) {
     this.user = user;
   }
 
-  /** Take whatever a subscription hands out. @param {Item} item @param {number} nowMs */
+  /** Process an item of the subscription. @param {Item} item @param {number} nowMs */
   take(item, nowMs) {
     if (item.kind === "subscribed") this.#subscribed(item, nowMs);
     else if (item.kind === "event") this.#event(item.event);
@@ -56,18 +56,18 @@ export class ChatStore {
     else if (item.kind === "gap") this.gap = item.reason;
   }
 
-  /** Take a state that was asked for because something was missing. @param {any} state @param {number} nowMs */
+  /** Process a state that was requested because something was missing. @param {any} state @param {number} nowMs */
   refresh(state, nowMs) {
     this.isBehind = false;
     this.#takeLive(state, nowMs);
   }
 
-  /** True while events that the state already counts are still being replayed. */
+  /** True while the replay is at events that the state already contains. */
   get isReplaying() {
     return this.#seq < this.#stateAt;
   }
 
-  // One's own messages
+  // Own messages
 
   /** @param {Draft} draft */
   wrote(draft) {
@@ -85,9 +85,9 @@ export class ChatStore {
     this.drafts.delete(id);
   }
 
-  // What to show
+  // Output
 
-  /** The active branch with everything that belongs to its messages. @returns {Shown[]} */
+  /** The messages of the active branch, with their tools, requests and outputs. @returns {Shown[]} */
   shown() {
     const branch = this.messages.branch(this.isReplaying ? this.#stateLeaf : this.messages.leaf);
     const last = new Map(branch.map((message) => [message.run, message.id]));
@@ -106,12 +106,12 @@ export class ChatStore {
     });
   }
 
-  /** Runs that are not over, oldest first. @returns {Run[]} */
+  /** Runs that have not ended, oldest first. @returns {Run[]} */
   activeRuns() {
     return [...this.runs.values()];
   }
 
-  /** Others who type now. @param {number} nowMs @returns {string[]} */
+  /** Other users who are typing. @param {number} nowMs @returns {string[]} */
   typists(nowMs) {
     return [...this.typing].filter(([user, untilMs]) => user !== this.user && untilMs > nowMs).map(([user]) => user);
   }
@@ -123,7 +123,7 @@ export class ChatStore {
     return { isOpen, text: held ? held.tracks.text.text : message.text, reasoning: held ? held.tracks.reasoning.text : message.reasoning };
   }
 
-  // What comes in
+  // Input
 
   /** @param {import("../client_js/hub.js").Subscribed} told @param {number} nowMs */
   #subscribed(told, nowMs) {
@@ -134,7 +134,7 @@ export class ChatStore {
     if (told.state_scope !== "live") {
       this.messages.restore(state);
       [this.#stateAt, this.#stateLeaf, this.title] = [told.state_at, this.messages.leaf, state.title ?? ""];
-      if (this.isReplaying) this.messages.leaf = null; // the replay begins in the middle; its last event puts it right
+      if (this.isReplaying) this.messages.leaf = null; // the replay starts in the middle; its last event sets the right branch
       if (told.gap) for (const held of [this.tools, this.requests, this.outputs, this.open]) held.clear();
     }
     this.#takeLive(state, nowMs);
@@ -200,7 +200,7 @@ export class ChatStore {
   /** @param {any} delta */
   #delta(delta) {
     const message = this.messages.held.get(delta.message_id);
-    if (message && message.finish !== null) return; // its whole text is known
+    if (message && message.finish !== null) return; // its final text is known
     this.#note(this.#answer(delta.message_id).append(delta));
   }
 
@@ -230,7 +230,7 @@ export class ChatStore {
   }
 }
 
-/** Set, and forget the oldest where there are too many. @template V @param {Map<string, V>} map @param {string} name @param {V} value */
+/** Set an entry, and drop the oldest if there are too many. @template V @param {Map<string, V>} map @param {string} name @param {V} value */
 function put(map, name, value) {
   map.set(name, value);
   if (map.size > OTHERS_MAX) map.delete([...map.keys()][0]);

@@ -1,4 +1,4 @@
-/** The list of messages, who is here, who types, and which agents are at work; drawn once a frame. @module chat_view */
+/** Draws messages, presence, typing and running agents, once per animation frame. @module chat_view */
 
 import { Bubble, draftElement } from "./chat_bubble.js";
 import { button, showText, textElement } from "./safe_text.js";
@@ -9,9 +9,9 @@ import { button, showText, textElement } from "./safe_text.js";
  *    announce: HTMLElement, title: HTMLElement, gap: HTMLElement}} Parts */
 
 const NEAR_BOTTOM_PX = 80;
-const SPOKEN_MAX = 300; // characters read out of a new message
+const SPOKEN_MAX = 300; // characters of a new message that a screen reader announces
 /** @type {Record<string, string>} */
-const RUN_WORDS = { queued: "will answer soon", running: "is at work", waiting: "waits for an answer", cancelling: "is stopping" };
+const RUN_WORDS = { queued: "will answer soon", running: "is working", waiting: "is waiting for an answer", cancelling: "is stopping" };
 
 /** Draws a `ChatStore`. */
 export class ChatView {
@@ -46,7 +46,7 @@ export class ChatView {
     this.#parts.empty.hidden = shown.length > 0 || store.drafts.size > 0;
     showText(this.#parts.title, store.title);
     this.#parts.gap.hidden = store.gap === null;
-    if (store.gap) showText(this.#parts.gap, `Some of the past can no longer be replayed (${store.gap}); what is shown comes from the state.`);
+    if (store.gap) showText(this.#parts.gap, `Some earlier events can no longer be replayed (${store.gap}); the messages shown come from the state.`);
     this.#showActivity(store, nowMs);
     this.#showPeople(store);
     this.#speak(store, shown);
@@ -103,7 +103,7 @@ export class ChatView {
     })); // prettier-ignore
   }
 
-  /** Read out what is new and whole; what was there at first is not news. @param {ChatStore} store @param {import("./chat_store.js").Shown[]} shown */
+  /** Announce new, complete messages to screen readers, except those present at the start. @param {ChatStore} store @param {import("./chat_store.js").Shown[]} shown */
   #speak(store, shown) {
     if (store.isReplaying) return;
     for (const { message, isOpen, text } of shown) {

@@ -1,6 +1,6 @@
-/** A list of names and values that is changed in place. @module connection_facts */
+/** A list of names and values that is updated in place. @module connection_facts */
 
-/** @param {HTMLElement} list a `dl` @param {Record<string, unknown>} facts name → value; undefined: not known */
+/** @param {HTMLElement} list a `dl` @param {Record<string, unknown>} facts name → value; undefined means unknown */
 export function showRows(list, facts) {
   for (const [index, [name, value]] of Object.entries(facts).entries()) {
     const row = list.children[index] ?? list.appendChild(emptyRow(name));

@@ -1,7 +1,7 @@
 /**
- * The console: talk in a channel, with agents too, cut the socket and see what is replayed; a second view shows the events.
+ * The console: a conversation with users and agents, a button that cuts the socket to show the replay, and a view of the events.
  *
- * Wiring only. Texts from the network are shown through `textContent` alone.
+ * This file only connects the parts. Texts from the network are shown through `textContent` only.
  *
  * @module console
  */
@@ -22,7 +22,7 @@ const TOKEN_KEY = "hub.console.token";
 const CHANNELS_KEY = "hub.console.channels";
 const CHANNELS_MAX = 10;
 const REWIND = 500;
-const BACK_AFTER_MS = 8_000; // the plug of the first screen goes in again by itself, unless somebody writes meanwhile
+const BACK_AFTER_MS = 8_000; // in the conversation view the page reconnects by itself after this time, unless the user writes meanwhile
 
 /** @type {Record<string, string>} */
 const STATE_WORDS = {
@@ -66,23 +66,23 @@ function takeToken() {
   if (fragment.has("channel")) at("channel").value = fragment.get("channel");
   at("work").dataset.view = fragment.get("view") === "events" ? "events" : "chat";
   const handed = fragment.get("token");
-  if (handed) showAddress(); // without the token, so that it is neither bookmarked nor shared
+  if (handed) showAddress(); // removes the token from the address, so that it is neither bookmarked nor shared
   return handed ?? sessionStorage.getItem(TOKEN_KEY) ?? "";
 }
 
 /** @param {string} given */
 function signIn(given) {
   const claims = claimsOf(given);
-  if (!claims) return noteToken("This is not a token: a token has three parts separated by dots.", "bad");
+  if (!claims) return noteToken("This is not a token. A token has three parts separated by dots.", "bad");
   if (claims.expiresAt && claims.expiresAt.getTime() < Date.now()) {
-    return noteToken(`This token expired on ${claims.expiresAt.toLocaleString("en-GB")}: get a new one.`, "bad");
+    return noteToken(`This token expired on ${claims.expiresAt.toLocaleString("en-GB")}. Get a new one.`, "bad");
   }
   token = given;
   sessionStorage.setItem(TOKEN_KEY, token);
   hub = new HubClient(url, token, { name: "console", capabilities: ["reasoning"], cursors: new LocalCursors(`hub:${claims.tenant}:${claims.user}:`) });
   hub.addEventListener("state", (event) => onState(/** @type {CustomEvent} */ (event).detail));
   hub.addEventListener("error", (event) => onError(/** @type {CustomEvent} */ (event).detail));
-  hub.connect().then(() => startWork(claims), () => {}); // a refusal comes by `error`
+  hub.connect().then(() => startWork(claims), () => {}); // a refusal is reported by the event `error`
 }
 
 /** @param {{user: string, tenant: string}} claims */
@@ -124,7 +124,7 @@ function onError(found) {
   }
 }
 
-/** Show a refusal where one writes. @param {Error|null} error */
+/** Show a refusal next to the input field. @param {Error|null} error */
 function tellChat(error) {
   at("chat-error").hidden = error === null;
   if (error) showText(at("chat-error"), `${error.message} ${adviceFor(error, false)}`);
@@ -184,7 +184,7 @@ async function offerAgents() {
 
 /** @param {string} channel @param {import("../client_js/hub.js").Item} item */
 function onItem(channel, item) {
-  if (channel !== subscription?.channel) return; // handed out while another one was chosen
+  if (channel !== subscription?.channel) return; // another channel was selected meanwhile
   chat?.take(item);
   if (item.kind === "event") onEvent(item);
   else if (item.kind === "subscribed") onSubscribed(item);
@@ -231,7 +231,7 @@ async function send() {
   at("sent").textContent = isUnplugged ? `${unanswered} kept until you plug in again` : "sending";
   try {
     const { payload } = await hub.send(subscription.channel, text);
-    at("sent").textContent = `stored as seq ${payload.seq} (${payload.durability}${payload.duplicate ? ", sent twice, stored once" : ""})`;
+    at("sent").textContent = `stored as seq ${payload.seq} (${payload.durability}${payload.duplicate ? ", sent twice but stored once" : ""})`;
   } catch (problem) {
     const error = /** @type {Error} */ (problem);
     errors.add(error, false);
@@ -247,8 +247,8 @@ async function send() {
 function turnPlug() {
   isUnplugged = !isUnplugged;
   if (isUnplugged) {
-    log.mark(`The plug is pulled after seq ${subscription?.cursor?.seq ?? "?"}. The hub keeps what is written meanwhile.`, "warn");
-    card.clear("Unplugged. The receipt appears once you plug in again.");
+    log.mark(`Unplugged after seq ${subscription?.cursor?.seq ?? "?"}. The hub stores what is written meanwhile.`, "warn");
+    card.clear("Unplugged. The receipt appears when you plug in again.");
     hub?.suspend();
     if (at("work").dataset.view === "chat") countdown.start(BACK_AFTER_MS, turnPlug);
   } else {
@@ -306,24 +306,24 @@ function showStatus(leftMs) {
   const state = isUnplugged ? "unplugged" : (hub?.state ?? "offline");
   const left = leftMs === null ? "" : `next try in ${(leftMs / 1000).toFixed(leftMs < 10_000 && !isUnplugged ? 1 : 0)} s`;
   at("status").dataset.state = state;
-  if (at("status-word").textContent !== STATE_WORDS[state]) at("status-word").textContent = STATE_WORDS[state]; // read out once
+  if (at("status-word").textContent !== STATE_WORDS[state]) at("status-word").textContent = STATE_WORDS[state]; // set only on a change, so that it is announced once
   at("status-left").textContent = left;
 }
 
-/** Show the view that the address names. */
+/** Show the view named in the address. */
 function showView() {
   const { view } = at("work").dataset;
   for (const name of ["chat", "events"]) at(`to-${name}`).setAttribute("aria-current", name === view ? "page" : "false");
-  for (const id of ["chat-region", ...(at("stick").checked ? ["events-region"] : [])]) at(id).scrollTop = at(id).scrollHeight; // what is hidden has no place
+  for (const id of ["chat-region", ...(at("stick").checked ? ["events-region"] : [])]) at(id).scrollTop = at(id).scrollHeight; // a hidden region cannot be scrolled
 }
 
-/** Put view and channel into the address. */
+/** Write view and channel into the address. */
 function showAddress() {
   const fragment = new URLSearchParams({ view: at("work").dataset.view, channel: at("channel").value.trim() });
   history.replaceState(null, "", `#${decodeURIComponent(fragment.toString())}`);
 }
 
-/** Follow a link, or the browser's back. */
+/** Handle a link or the browser's back button. */
 function onAddress() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   at("work").dataset.view = fragment.get("view") === "events" ? "events" : "chat";

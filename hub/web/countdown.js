@@ -1,4 +1,4 @@
-/** Counts down to the next try, and may do something at its end. @module countdown */
+/** Counts down to the next attempt, and can call a function at the end. @module countdown */
 
 const TICK_MS = 100;
 
@@ -10,17 +10,17 @@ export class Countdown {
   #lengthMs = 0;
   /** @type {(() => void)|null} */ #act = null;
 
-  /** @param {(leftMs: number|null) => void} told at each tick; null at the end */
+  /** @param {(leftMs: number|null) => void} told called at each tick; null at the end */
   constructor(told) {
     this.#told = told;
   }
 
-  /** Milliseconds left; null while none runs. @returns {number|null} */
+  /** Milliseconds left; null if no countdown runs. @returns {number|null} */
   get leftMs() {
     return this.#timer === null ? null : Math.max(0, this.#untilMs - performance.now());
   }
 
-  /** @param {number} lengthMs @param {() => void} [act] at the end */
+  /** @param {number} lengthMs @param {() => void} [act] called at the end */
   start(lengthMs, act) {
     this.stop();
     [this.#lengthMs, this.#act] = [lengthMs, act ?? null];
@@ -28,12 +28,12 @@ export class Countdown {
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** Give it its whole length again, if it ends with an act. */
+  /** Start over with the full length, if a function is to be called at the end. */
   restart() {
     if (this.#act && this.#timer !== null) this.start(this.#lengthMs, this.#act);
   }
 
-  /** End it without its act. */
+  /** Stop without calling the function. */
   stop() {
     clearInterval(this.#timer);
     this.#timer = null;

@@ -1,26 +1,26 @@
-/** The errors a person should know of, with a next step for each. @module error_list */
+/** The list of errors, each with a next step. @module error_list */
 
 import { HubError } from "../hub.js";
 
 const SHOWN_MAX = 20;
-/** Advice by code where the general one would not help a person at this page. @type {Record<number, string>} */
+/** Advice by code, where the general advice would not help on this page. @type {Record<number, string>} */
 const ADVICE = {
   4001: "Sign out and paste another token.",
-  4002: "The token is too old: get a new one and connect again.",
-  4003: "Your token does not grant this: ask for one that does.",
-  4019: "The token was revoked: get a new one and connect again.",
-  4020: "Another socket took this session over. Connect again to take it back.",
+  4002: "The token has expired. Get a new one and connect again.",
+  4003: "Your token does not allow this. Ask for one that does.",
+  4019: "The token was revoked. Get a new one and connect again.",
+  4020: "Another connection has taken over this session. Connect again to take it back.",
 };
 
 /** The next step. @param {Error} error @param {boolean} willRetry @returns {string} */
 export function adviceFor(error, willRetry) {
-  if (willRetry) return "Nothing to do: the console retries by itself.";
+  if (willRetry) return "The console retries by itself.";
   if (!(error instanceof HubError)) return "";
   if (ADVICE[error.code]) return ADVICE[error.code];
-  return error.retry === "no" ? "Sending the same again would be refused again." : "Try again in a moment.";
+  return error.retry === "no" ? "Retrying would be refused again." : "Try again in a moment.";
 }
 
-/** Shows the newest first; repetitions are counted. */
+/** Shows the newest error first, and counts repetitions. */
 export class ErrorList {
   #list;
   #empty;

@@ -1,11 +1,11 @@
-/** The table of events: newest last, bounded, everything as text. It knows no sockets. @module event_log */
+/** The table of events: newest last, bounded, everything shown as text. @module event_log */
 
 /** @typedef {import("../client_js/hub.js").HubEvent} HubEvent */
 
-const ROWS_MAX = 500; // older ones are in the log; thousands of rows would make a page slow
+const ROWS_MAX = 500; // older events are still in the hub; thousands of rows would make the page slow
 const TEXT_MAX = 2_000; // characters of one payload
 
-/** Adds rows once a frame, so that a replay of thousands costs a few layouts. */
+/** Adds rows once per animation frame, so that a replay of thousands of events costs only a few layouts. */
 export class EventLog {
   #body;
   #region;
@@ -18,7 +18,7 @@ export class EventLog {
 
   /**
    * @param {{body: HTMLElement, region: HTMLElement, count: HTMLElement, empty: HTMLElement}} parts
-   * @param {() => boolean} isStuck true if the newest row is to be kept in view
+   * @param {() => boolean} isStuck returns true if the newest row must stay visible
    */
   constructor({ body, region, count, empty }, isStuck) {
     this.#body = body;
@@ -44,7 +44,7 @@ export class EventLog {
     this.#push(row);
   }
 
-  /** A line between events. @param {string} text @param {"warn"|"good"|"bad"|"plain"} tone */
+  /** Add a line between events. @param {string} text @param {"warn"|"good"|"bad"|"plain"} tone */
   mark(text, tone) {
     const row = document.createElement("tr");
     row.className = "mark";
@@ -66,7 +66,7 @@ export class EventLog {
     if (this.#waiting.length > ROWS_MAX) this.#waiting.shift();
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    // A hidden page draws no frames; the waiting rows are bounded, and drawn when the page is shown again.
+    // A hidden page gets no animation frames: waiting rows are bounded, and drawn once the page is visible.
     requestAnimationFrame(() => this.#draw());
   }
 
@@ -82,7 +82,7 @@ export class EventLog {
   #tell() {
     const shown = this.#body.querySelectorAll("tr:not(.mark)").length;
     this.#empty.hidden = this.#body.children.length > 0;
-    const newest = shown < this.#total ? `, the newest ${shown} shown` : "";
+    const newest = shown < this.#total ? `, newest ${shown} shown` : "";
     this.#count.textContent = this.#total ? `${this.#total.toLocaleString("en")} received${newest}` : "";
   }
 }
@@ -91,12 +91,12 @@ export class EventLog {
 function cell(row, name, text) {
   const made = row.insertCell();
   made.className = name;
-  made.dir = "auto"; // a right-to-left text must not turn its neighbours around
+  made.dir = "auto"; // a right-to-left text must not affect its neighbours
   made.textContent = text;
   return made;
 }
 
-/** The time the hub stored it. @param {string} id Redis's "ms-n" */
+/** The time at which the event was stored. @param {string} id Redis's "ms-n" */
 function timeOf(id) {
   const at = new Date(Number(id.split("-")[0]));
   return `${at.toLocaleTimeString("en-GB")}.${String(at.getMilliseconds()).padStart(3, "0")}`;

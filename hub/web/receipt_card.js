@@ -16,7 +16,7 @@ export class ReceiptCard {
     this.#parts = parts;
   }
 
-  /** Show that there is no receipt, or not yet. @param {string} why */
+  /** Show that there is no receipt (yet). @param {string} why */
   clear(why) {
     this.begin();
     this.#card.dataset.verdict = "none";
@@ -24,12 +24,12 @@ export class ReceiptCard {
     for (const name of /** @type {const} */ (["from", "to", "count", "gap"])) this.#parts[name].textContent = "–";
   }
 
-  /** Begin a replay. */
+  /** Start counting a replay. */
   begin() {
     [this.#first, this.#last, this.#count] = [0, 0, 0];
   }
 
-  /** @param {number} seq of a replayed event */
+  /** @param {number} seq that of a replayed event */
   arrived(seq) {
     this.#first ||= seq;
     this.#last = seq;
@@ -55,10 +55,10 @@ export class ReceiptCard {
   #verdict(isHeld, count, from, to, gap) {
     if (gap) {
       const range = gap.from_seq === null ? "an unknown range" : `seq ${gap.from_seq} to ${gap.to_seq ?? "?"}`;
-      return { text: `A gap: ${range} cannot be replayed (${gap.reason}). The state is shown instead.`, tone: "warn" };
+      return { text: `Gap: ${range} cannot be replayed (${gap.reason}). The state is shown instead.`, tone: "warn" };
     }
-    if (!isHeld) return { text: `The receipt says ${count}, but ${this.#count} arrived here.`, tone: "bad" };
-    if (count === 0) return { text: "Nothing was missed, nothing was replayed.", tone: "good" };
+    if (!isHeld) return { text: `The receipt says ${count} events, but ${this.#count} arrived here.`, tone: "bad" };
+    if (count === 0) return { text: "No events were missed, so none were replayed.", tone: "good" };
     const events = count === 1 ? "1 event" : `${count.toLocaleString("en")} events`;
     return { text: `${events} replayed, seq ${from} to ${to}, in order, none missing.`, tone: "good" };
   }

@@ -1,6 +1,6 @@
-/** Shows texts of strangers: as text alone, each in its own direction, with characters that would turn others around made visible. @module safe_text */
+/** Shows untrusted texts: only as text, each in its own direction, with bidirectional control characters made visible. @module safe_text */
 
-/** Embeddings, overrides and isolates: one left open would turn around what stands behind it. */
+/** Embeddings, overrides and isolates: if left open, they change the direction of the text after them. */
 const TURNS = /([\u202a-\u202e\u2066-\u2069])/;
 
 /** Put a text into an element. @template {HTMLElement} E @param {E} element @param {string} text @returns {E} */
@@ -21,7 +21,7 @@ export function textElement(tag, name, text) {
   return showText(made, text);
 }
 
-/** Make a button. @param {string} name its class @param {string} text @param {() => void} act @param {string} [label] its name for those who hear it */
+/** Make a button. @param {string} name its class @param {string} text @param {() => void} act @param {string} [label] its accessible name */
 export function button(name, text, act, label) {
   const made = document.createElement("button");
   made.type = "button";
@@ -32,7 +32,7 @@ export function button(name, text, act, label) {
   return made;
 }
 
-/** A size in bytes, for people. @param {number} bytes */
+/** Format a size in bytes for people. @param {number} bytes */
 export function sizeText(bytes) {
   if (bytes < 1024) return `${bytes} B`;
   return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(1)} KB` : `${(bytes / 1024 ** 2).toFixed(1)} MB`;

@@ -1,8 +1,8 @@
-/** A token's claims, for display: nothing is verified here, the hub does that. @module token_claims */
+/** Reads a token's claims for display. The hub verifies them, not this page. @module token_claims */
 
 /** @typedef {{user: string, tenant: string, expiresAt: Date|null}} Claims */
 
-/** @param {string} token @returns {Claims|null} null: it is no JWT */
+/** @param {string} token @returns {Claims|null} null if it is not a JWT */
 export function claimsOf(token) {
   const part = token.split(".")[1] ?? "";
   try {
@@ -10,6 +10,6 @@ export function claimsOf(token) {
     const { sub, tenant, exp } = JSON.parse(new TextDecoder().decode(bytes));
     return { user: String(sub), tenant: String(tenant), expiresAt: typeof exp === "number" ? new Date(exp * 1000) : null };
   } catch {
-    return null; // not base64 of JSON: the caller says so
+    return null; // not JSON in base64; the caller reports it
   }
 }

@@ -1,4 +1,4 @@
-/** The card of a tool call, or of a question: arguments, progress, result, and what a person is asked. @module tool_card */
+/** The card of a tool call or a question: arguments, progress, result, and the form for an answer. @module tool_card */
 
 import { button, showText, textElement } from "./safe_text.js";
 
@@ -11,7 +11,7 @@ const STATES = { running: "running", ok: "done", denied: "denied", failed: "fail
 /** @type {Record<string, string>} */
 const RESOLUTIONS = { approved: "Approved", denied: "Denied", answered: "Answered", expired: "Nobody answered in time", cancelled: "Cancelled" };
 
-/** One card. It is built once and changed in place, so that what a person is typing into it stays. */
+/** One card, built once and then updated, so that what the user is typing into it is kept. */
 export class ToolCard {
   element = document.createElement("section");
   #title = textElement("p", "tool-title", "");
@@ -41,7 +41,7 @@ export class ToolCard {
     this.element.dataset.state = state;
     this.element.setAttribute("aria-label", `tool ${tool?.name ?? request?.name ?? "question"}`);
     showText(this.#title, tool?.title || tool?.name || request?.name || "Question");
-    showText(this.#state, isOpen ? "waits for you" : (STATES[state] ?? state));
+    showText(this.#state, isOpen ? "waiting for you" : (STATES[state] ?? state));
     this.#showProgress(tool);
     showText(this.#note, noteOf(tool, request));
     this.#note.hidden = !this.#note.textContent;
@@ -92,7 +92,7 @@ export class ToolCard {
       try {
         void this.#send(form, request, { decision: "approve", edited_args: JSON.parse(area.value) });
       } catch {
-        tell(form, "This is not JSON: mend it, or approve without an edit.");
+        tell(form, "This is not JSON. Correct it, or approve without an edit.");
       }
     });
     form.insertBefore(approve, form.lastElementChild);
@@ -107,7 +107,7 @@ export class ToolCard {
       try {
         void this.#send(form, request, { result: isText ? area.value : JSON.parse(area.value) });
       } catch {
-        tell(form, "The answer has to be JSON here, for example 3 or \"text\".");
+        tell(form, "The answer must be JSON, for example 3 or \"text\".");
       }
     };
     const submit = form.appendChild(button("primary", "Answer", send));

@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP protocol with limits: on the time for a head and a body, on their size, and on the number of connections.
+"""Uvicorn's HTTP protocol with limits: on the time for a head, a body and the reading of an answer, on sizes and connections.
 
 Without them uvicorn waits without end for a slow head and buffers all of it (slowloris), and for the rest of a body
 whose request was answered already. It accepts any number of connections, and requests with two `Host` headers. It
@@ -29,6 +29,9 @@ BODY_GRACE_S: Final = 35.0
 """Seconds allowed for a body of any size. More than the 30 s a route waits for its body, so that the route's answer comes first."""
 BODY_PACE_BYTES_PER_S: Final = 16_384
 """Minimum average bytes per second of a large body: a part of 8 MiB may take nine minutes."""
+READ_WINDOW_S: Final = 30.0
+"""Seconds in which a reader must take as much as the minimum rate allows, or all that is buffered; otherwise its connection is cut.
+A page, a download or a stream that nobody reads would be held for ever. A stream's reader comes back with its cursor."""
 _FAULTS_ONLY: Final = logging.getLogger("uvicorn.error.requests")
 _FAULTS_ONLY.setLevel(logging.ERROR)
 
@@ -89,6 +92,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._is_plain = self._is_waiting = self._is_body_due = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Starts the timer for the first head."""
@@ -157,6 +161,16 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop_body_timer()
             self._body_timer = self.loop.call_later(LINGER_S, self._too_slow)
 
+    def pause_writing(self) -> None:
+        """The peer reads more slowly than we write: watch its pace."""
+        super().pause_writing()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        """The peer has read nearly everything."""
+        self._stop_read_timer()
+        super().resume_writing()
+
     def handle_websocket_upgrade(self) -> None:
         """Stops counting the connection, which another protocol now handles."""
         self._forget()
@@ -166,6 +180,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Stops the timers and the counting."""
         self._stop_waiting()
         self._stop_body_timer()
+        self._stop_read_timer()
         self._forget()
         super().connection_lost(exc)
 
@@ -214,6 +229,23 @@ class BoundedHttp(HttpToolsProtocol):
         if self._body_timer is not None:
             self._body_timer.cancel()
             self._body_timer = None
+
+    def _watch_reading(self) -> None:
+        self._stop_read_timer()
+        waiting_bytes = self.transport.get_write_buffer_size()
+        self._read_timer = self.loop.call_later(READ_WINDOW_S, self._look_at_reading, waiting_bytes)
+
+    def _look_at_reading(self, waited_bytes: int) -> None:
+        self._read_timer = None
+        if waited_bytes - self.transport.get_write_buffer_size() < READ_WINDOW_S * BODY_PACE_BYTES_PER_S:
+            self.transport.abort()
+        else:
+            self._watch_reading()
+
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def _too_slow(self) -> None:
         self._head_timer = self._body_timer = None

@@ -21,6 +21,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from hub.storage.local_files import LocalFiles
+from hub.storage.pace import Pace
 from hub.storage.spool_budget import SpoolBudget, SpoolFull
 from hub.storage.store import BadContent, Download, NewObject, PendingUpload, SignedRequest, StoredObject, StoredPart
 from hub.storage.threads import Threads
@@ -106,7 +107,7 @@ PUTS_BY_KEY_MAX: Final = 8
 """Maximum PUTs of one file at a time; how many files a user uploads at once is limited separately."""
 GRACE_S: Final = 10.0
 PACE_BYTES_PER_S: Final = 16_384
-"""Minimum average bytes per second of a body after its first 10 seconds. A slower or stalled body is refused."""
+"""Minimum bytes per second of a body, over any ten seconds. A slower or stalled body is refused, however fast it began."""
 
 
 class TooManyPuts(Exception):
@@ -247,17 +248,19 @@ class LocalStore:
     async def _spool(self, path: Path, body: AsyncIterator[bytes], size: int, deadline: asyncio.Timeout) -> None:
         """Writes a body to a file, with at most 1 MiB plus one network read in memory."""
         waiting = bytearray()
-        left, began = size, asyncio.get_running_loop().time()
+        left, now = size, asyncio.get_running_loop().time
+        pace = Pace(PACE_BYTES_PER_S, GRACE_S, now())
         with path.open("wb", buffering=0) as file:
             async for piece in body:
                 left -= len(piece)
                 if left < 0:
                     raise BadContent("more bytes arrived than were announced")
-                deadline.reschedule(began + GRACE_S + (size - left) / PACE_BYTES_PER_S)
+                deadline.reschedule(pace.came(len(piece), now()))
                 waiting += piece
                 if len(waiting) >= _JOIN_BYTES:
                     await self._threads.run(file.write, bytes(waiting))
                     waiting.clear()
+                    deadline.reschedule(pace.rest_until(now()))
             await self._threads.run(file.write, bytes(waiting))
         if left:
             raise BadContent("fewer bytes arrived than were announced")

@@ -65,3 +65,25 @@ async def test_a_body_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytes
 
     assert list(store.spool.iterdir()) == []
     await store.close()
+
+
+async def test_a_body_that_stalls_after_a_fast_beginning_is_given_up_as_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first 1.9 MB, come at once, bought it two minutes of silence."""
+    monkeypatch.setattr(local, "GRACE_S", 0.05)
+    store = LocalStore(tmp_path, time.time)
+    handle = await store.begin("acme/f1", "text/plain", is_checked=True)
+    size = 4_000_000
+    ticket = LocalRequest("PUT", "acme/f1", {"upload": handle, "part": "1"}, {"content-length": str(size)})
+
+    async def fast_then_still() -> AsyncIterator[bytes]:
+        yield b"x" * 1_900_000
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(10):
+        with pytest.raises(TooSlow):
+            await store.receive(ticket, fast_then_still())
+
+    assert list(store.spool.iterdir()) == []
+    await store.close()

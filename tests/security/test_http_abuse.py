@@ -270,3 +270,43 @@ async def test_connections_of_plain_http_are_bounded(redis_url: str, tenant: str
     assert refused.headers["connection"] == "close"
     assert said["type"] == "message.received"
     assert again.status_code == 200
+
+
+@pytest.mark.parametrize("path", [f"{STREAM}?after=0", "/v1/channels/conversation:1/events?limit=1000"])
+async def test_an_answer_that_nobody_reads_is_given_up(
+    redis_url: str, tenant: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream, and a page of 4 MiB: each was held for as long as its reader liked."""
+    monkeypatch.setattr(bounded, "READ_WINDOW_S", 0.5)
+    async with running_node(redis_url, rate_limits={"chat": (1_000.0, 1_000.0)}) as node:
+        async with client(node.ws_url, token("a", tenant)) as a:
+            for _ in range(150):
+                await a.say("conversation:1", "x" * 32_000)
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            deaf.connect(("127.0.0.1", node.port))
+            deaf.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token('a', tenant)}\r\n\r\n".encode()
+            )
+            await asyncio.to_thread(deaf.recv, 1)
+            await until(lambda: not node.server.server_state.connections and not node.hub.streams)
+
+
+async def test_an_answer_that_is_read_slowly_enough_is_read_to_its_end(
+    redis_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes a part of it in each window is not cut off."""
+    monkeypatch.setattr(bounded, "READ_WINDOW_S", 0.5)
+    async with running_node(redis_url, rate_limits={"chat": (1_000.0, 1_000.0)}) as node:
+        async with client(node.ws_url, token("a", tenant)) as a:
+            for _ in range(100):
+                await a.say("conversation:1", "x" * 32_000)
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.port, limit=4_096)
+        path = "/v1/channels/conversation:1/events?limit=1000"
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token('a', tenant)}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        got = len(await reader.readexactly(size))
+        writer.close()
+
+    assert got > 3_000_000

@@ -21,7 +21,6 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from hub.storage.local_files import LocalFiles
-from hub.storage.pace import Pace
 from hub.storage.spool_budget import SpoolBudget, SpoolFull
 from hub.storage.store import BadContent, Download, NewObject, PendingUpload, SignedRequest, StoredObject, StoredPart
 from hub.storage.threads import Threads
@@ -108,6 +107,33 @@ PUTS_BY_KEY_MAX: Final = 8
 GRACE_S: Final = 10.0
 PACE_BYTES_PER_S: Final = 16_384
 """Minimum bytes per second of a body, over any ten seconds. A slower or stalled body is refused, however fast it began."""
+
+
+class MinimumPace:
+    """Credit in seconds: time uses it up, bytes earn it, and no more than the grace is kept. Without credit a body is too slow.
+
+    So a body that came fast at first may not stall for longer than one that has just begun.
+
+    Args:
+        bytes_per_s: the pace that keeps the credit as it is.
+        grace_s: the credit at the start, and the most there is.
+        now: seconds of a clock that does not go back.
+    """
+
+    def __init__(self, bytes_per_s: float, grace_s: float, now: float) -> None:
+        self._bytes_per_s, self._grace_s = bytes_per_s, grace_s
+        self._credit_s, self._at = grace_s, now
+
+    def came(self, size_bytes: int, now: float) -> float:
+        """Count bytes that came; returns the time by which more must come."""
+        left_s = self._credit_s - (now - self._at) + size_bytes / self._bytes_per_s
+        self._credit_s, self._at = min(self._grace_s, left_s), now
+        return now + self._credit_s
+
+    def rest_until(self, now: float) -> float:
+        """Pass over the time since the last bytes, in which they were written here and nothing was read."""
+        self._at = now
+        return now + self._credit_s
 
 
 class TooManyPuts(Exception):
@@ -249,7 +275,7 @@ class LocalStore:
         """Writes a body to a file, with at most 1 MiB plus one network read in memory."""
         waiting = bytearray()
         left, now = size, asyncio.get_running_loop().time
-        pace = Pace(PACE_BYTES_PER_S, GRACE_S, now())
+        pace = MinimumPace(PACE_BYTES_PER_S, GRACE_S, now())
         with path.open("wb", buffering=0) as file:
             async for piece in body:
                 left -= len(piece)

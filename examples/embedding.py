@@ -1,25 +1,39 @@
-"""The hub inside a FastAPI application of your own, under /realtime, with tokens from its login.
+"""The hub inside a FastAPI application of your own, under /realtime, for the users that its login knows by a cookie.
 
-export HUB_JWT_SECRET=put-at-least-32-random-bytes-here REDIS_URL=redis://127.0.0.1:6379/0
-uvicorn --app-dir examples --ws websockets-sansio embedding:app
+export REDIS_URL=redis://127.0.0.1:6379/0
+uvicorn --app-dir examples --timeout-graceful-shutdown 5 embedding:app
 """
 
-import os
-import time
+import secrets
 
-import jwt
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from starlette.requests import HTTPConnection
 
-from hub.app import create_app
+import hub
 
-hub = create_app()
-app = FastAPI(lifespan=lambda _: hub.router.lifespan_context(hub))  # the hub starts and ends with the application
-app.mount("/realtime", hub)  # sockets at /realtime/ws, HTTP at /realtime/v1
+SESSIONS: dict[str, str] = {}  # a real application keeps them in its database
+
+
+async def who(request: HTTPConnection, token: str) -> hub.Identity | None:
+    user = SESSIONS.get(request.cookies.get("session", ""))
+    return hub.Identity(user, "acme", {"conversation:*": ["read", "write"]}) if user else None
+
+
+app = FastAPI()
+live = hub.embed(app, "/realtime", authenticate=who)  # sockets at /realtime/ws, HTTP at /realtime/v1
 
 
 @app.post("/login/{user}")
-def login(user: str) -> dict[str, str]:
+def login(user: str, response: Response) -> None:
     """A real one asks for a password first."""
-    claims = {"sub": user, "tenant": "acme", "aud": "hub", "exp": int(time.time()) + 900}
-    grants = {"conversation:*": ["read", "write"]}
-    return {"token": jwt.encode(claims | {"grants": grants}, os.environ["HUB_JWT_SECRET"], algorithm="HS256")}
+    session = secrets.token_urlsafe()
+    SESSIONS[session] = user
+    response.set_cookie("session", session, httponly=True, samesite="lax")
+
+
+@app.post("/orders/{number}")
+async def order(number: int, user: str) -> dict[str, int]:
+    """Whatever the application does, it can tell: every device of the user shows it, now or when it comes back."""
+    note = {"kind": "order", "title": f"Order {number} is on its way"}
+    stored = await live.send_to_user("acme", user, "team.notification", note, key=f"order-{number}")
+    return {"seq": stored.seq}

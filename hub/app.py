@@ -15,7 +15,7 @@ from fastapi import FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 
 from hub.auth.origins import HostPolicy, host_policy, origin_policy
-from hub.auth.tokens import TokenPolicy, TokenVerifier, open_verifier
+from hub.auth.tokens import TokenPolicy, Verifier, open_verifier
 from hub.config import Settings
 from hub.http import api as http
 from hub.http import local_store, service, sse
@@ -42,6 +42,7 @@ from streams.redis.log import Log
 SOCKET_PATH: Final = "/ws"
 UNLIMITED_TIMES: Final = 10
 """Factor by which more command ids are remembered without rate limits: 400,000 in 10 minutes, 70 MB in a partition."""
+NOT_BEGUN: Final = "the hub has not begun: the server must run the application's lifespan (uvicorn --lifespan on)"
 _PAGE_METHODS: Final = ("GET", "HEAD", "POST", "PUT")
 _API_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
 _S3_HEADERS: Final = [
@@ -57,8 +58,21 @@ the names, and `*` leaves `Authorization` out (Fetch, "CORS-preflight fetch").""
 _PAGE_READS: Final = ("Retry-After", "ETag", "Content-Disposition", "Content-Range", "Accept-Ranges")
 
 
+def make_verifier(settings: Settings, edge: Edge) -> Verifier:
+    """Builds the token verifier for the one configured source of keys."""
+    policy = TokenPolicy(
+        settings.jwt_audience, settings.jwt_issuer, max_age_s=settings.jwt_max_age_s, is_revoked=edge.deny.is_revoked
+    )
+    return open_verifier(
+        policy, secret=settings.jwt_secret, public_key=settings.jwt_public_key, jwks_url=settings.jwks_url
+    )
+
+
+VerifierMaker = Callable[[Settings, Edge], Verifier]
+
+
 @asynccontextmanager
-async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
+async def open_hub(settings: Settings, verifier_of: VerifierMaker = make_verifier) -> AsyncIterator[Hub]:
     """Opens the hub of a node together with its log, and closes both on exit.
 
     Raises:
@@ -78,7 +92,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
             settings.redis_url, f"n-{secrets.token_hex(4)}", rates=settings.rates, quota=settings.quota, loops=log.loops
         )
         uploads = make_uploads(settings, log, edge.quotas)
-        verifier = make_verifier(settings, edge)
+        verifier = verifier_of(settings, edge)
         try:
             hub = Hub(settings, log, make_parts(settings, log, edge, verifier, uploads))
             edge.store.listen(hub.revoked, hub.sessions.claimed_elsewhere)
@@ -101,17 +115,7 @@ def make_uploads(settings: Settings, log: Log, quotas: Quotas) -> UploadRequests
     return UploadRequests(log, open_store(settings), limits_of(settings), time.time, time.monotonic, quotas)
 
 
-def make_verifier(settings: Settings, edge: Edge) -> TokenVerifier:
-    """Builds the token verifier for the one configured source of keys."""
-    policy = TokenPolicy(
-        settings.jwt_audience, settings.jwt_issuer, max_age_s=settings.jwt_max_age_s, is_revoked=edge.deny.is_revoked
-    )
-    return open_verifier(
-        policy, secret=settings.jwt_secret, public_key=settings.jwt_public_key, jwks_url=settings.jwks_url
-    )
-
-
-def make_parts(settings: Settings, log: Log, edge: Edge, verifier: TokenVerifier, uploads: UploadRequests) -> NodeParts:
+def make_parts(settings: Settings, log: Log, edge: Edge, verifier: Verifier, uploads: UploadRequests) -> NodeParts:
     """Builds the parts that make up a node's hub."""
     origins = origin_policy(settings.allowed_origins, settings.websocket_url)
     return NodeParts(
@@ -176,7 +180,9 @@ def allow_pages(app: FastAPI, settings: Settings) -> None:
         )
 
 
-def make_lifespan(settings: Settings, waits: bool) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def make_lifespan(
+    settings: Settings, waits: bool, verifier_of: VerifierMaker
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Builds the lifespan of the application: opens the hub before the first request, or as soon as Redis is reachable.
 
     Until then the node answers health checks only, because it cannot know which tokens are revoked.
@@ -187,11 +193,12 @@ def make_lifespan(settings: Settings, waits: bool) -> Callable[[FastAPI], Abstra
         async with AsyncExitStack() as opened:
 
             async def open_now() -> None:
-                hub = await opened.enter_async_context(open_hub(settings))
+                hub = await opened.enter_async_context(open_hub(settings, verifier_of))
                 app.state.hub = hub
                 app.state.local_store = hub.uploads and hub.uploads.store
 
             opening: asyncio.Task[None] | None = None
+            app.state.waits_for = None
             try:
                 try:
                     await open_now()
@@ -210,30 +217,32 @@ def make_lifespan(settings: Settings, waits: bool) -> Callable[[FastAPI], Abstra
     return lifespan
 
 
-def create_app(settings: Settings | None = None, *, waits: bool = True) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, *, waits: bool = True, verifier_of: VerifierMaker = make_verifier
+) -> FastAPI:
     """Returns the node as an ASGI application; settings come from the environment unless given.
 
     For any ASGI server (`uvicorn hub.app:create_app --factory`). `hub serve` runs it with sockets that cost far
-    less. An application that mounts it must run its lifespan itself, since Starlette does not run those of
-    mounted applications: `hub.router.lifespan_context(hub)`.
+    less; `hub.embed` puts it into another application.
 
     Args:
         settings: the node's settings.
         waits: True starts without Redis and opens the hub once Redis is reachable; False makes startup fail instead.
+        verifier_of: builds what tells who a caller is; by default tokens do, by the configured key.
     """
     settings = Settings.for_any_server(os.environ) if settings is None else settings
 
     app = FastAPI(
         title="Realtime hub",
         version="1",
-        lifespan=make_lifespan(settings, waits),
+        lifespan=make_lifespan(settings, waits, verifier_of),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
     )
     hosts = make_host_policy(settings)
-    app.state.hub = app.state.waits_for = None
+    app.state.hub, app.state.waits_for = None, NOT_BEGUN
     app.state.make_receiver = receiver_factory(lambda: app.state.hub, hosts, settings.path_prefix)
     app.state.documents = Documents(app, settings.websocket_url)
     install_problems(app)

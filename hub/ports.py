@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 if TYPE_CHECKING:
     import asyncio
 
-    from hub.auth.tokens import Principal, TokenVerifier
+    from hub.auth.tokens import Principal, Verifier
     from hub.config import Settings
     from hub.errors import HubError
     from hub.limits.admission import Admission
@@ -46,6 +46,7 @@ class Upgrade:
         client: address and port of the peer, None on a Unix socket.
         subprotocol: the one chosen from the client's offer, None if none fits.
         prefix: the path that the hub is mounted at, which `path` does not include.
+        scope: the ASGI scope, if an ASGI server took the request; None on our own protocol class.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Upgrade:
     client: tuple[str, int] | None
     subprotocol: str | None
     prefix: str = ""
+    scope: Mapping[str, Any] | None = None
 
 
 class UpgradeRefused(Exception):
@@ -332,8 +334,8 @@ class NodePort(Protocol):
         ...
 
     @property
-    def verifier(self) -> TokenVerifier:
-        """Verifies tokens."""
+    def verifier(self) -> Verifier:
+        """Tells who a caller is."""
         ...
 
     @property

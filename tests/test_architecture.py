@@ -68,6 +68,8 @@ INNER_ARROWS: Final = {
             "websocket",
         },
         "app": {"auth", "config", "http", "limits", "node", "ports", "storage", "uploads", "websocket"},
+        "embedding": {"app", "auth", "config", "errors", "limits", "node", "protocol"},
+        "__init__": {"embedding"},
         "server": {"app", "config", "http", "logs", "node", "websocket"},
     },
     "consumers": {
@@ -90,7 +92,7 @@ PLACES: Final = {
     "redis": ("streams/",),
     "hiredis": ("streams/",),
     "fastapi": ("hub/app.py", "hub/http/", "hub/websocket/"),
-    "starlette": ("hub/app.py", "hub/http/", "hub/websocket/"),
+    "starlette": ("hub/app.py", "hub/embedding.py", "hub/http/", "hub/websocket/"),
     "uvicorn": ("hub/server.py", "hub/http/", "hub/websocket/", "ops/bench/"),
     "arq": ("consumers/jobs.py",),
     "boto3": ("hub/storage/", "ops/bench/upload_single.py"),
@@ -139,7 +141,14 @@ LINK: Final = re.compile(r"\]\(([\w./-]*\.md)?(?:#([\w-]+))?\)")
 COUNTERS: Final = frozenset({"metrics", "_metrics", "report"})
 """Objects of plain counters, which whoever counts moves."""
 LIBRARY_OBJECTS: Final = frozenset(
-    {"hub/app.py", "hub/logs.py", "hub/client/subscription.py", "consumers/jobs.py", "ops/bench/answers.py"}
+    {
+        "hub/app.py",
+        "hub/embedding.py",
+        "hub/logs.py",
+        "hub/client/subscription.py",
+        "consumers/jobs.py",
+        "ops/bench/answers.py",
+    }
 )
 """Files that set attributes of objects of a library (Starlette, logging, weakref, arq), whose interface that is."""
 SETTERS_LEFT: Final = frozenset({

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 import jwt
 
@@ -46,7 +46,7 @@ _NAME: Final = re.compile(NAME_PATTERN)
 _TENANT: Final = re.compile(TENANT_PATTERN)
 JTI_CHARS_MAX: Final = 256
 _DISPLAY_NAME_MAX: Final = 200
-_LAST_SECOND: Final = 253_402_300_799.0
+LAST_SECOND: Final = 253_402_300_799.0
 """9999-12-31T23:59:59Z: the latest time that RFC 3339, the format of `token_expires_at`, can express."""
 
 
@@ -187,7 +187,7 @@ def _time(claims: Mapping[str, object], field: str) -> float | None:
     if value is None and field not in claims:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 <= value <= _LAST_SECOND:  # type: ignore[arg-type,operator]  # checked in is_number
+    if not is_number or not math.isfinite(value) or not 0 <= value <= LAST_SECOND:  # type: ignore[arg-type,operator]  # checked in is_number
         raise invalid_token(field, "must be seconds since 1970")
     return float(value)  # type: ignore[arg-type]  # as above
 
@@ -252,6 +252,48 @@ def check_shape(token: str) -> None:
     """
     if not isinstance(token, str) or len(token) > TOKEN_CHARS_MAX or not _COMPACT.fullmatch(token):
         raise invalid_token("token", f"must be a JWT of at most {TOKEN_CHARS_MAX} characters")
+
+
+class Verifier(Protocol):
+    """Tells who a caller is: by a token, or by whatever else an application knows its users by."""
+
+    @property
+    def fetch_error(self) -> str | None:
+        """The error of the last fetch of keys, for readiness; None if it worked."""
+        ...
+
+    async def verify(self, token: str, now: float, request: Mapping[str, Any] | None = None) -> Principal:
+        """Returns the principal of a caller.
+
+        Args:
+            token: the token that was sent; "" if there was none.
+            now: unix seconds.
+            request: the ASGI scope of the request or the socket; None for a token that comes over an open socket.
+
+        Raises:
+            HubError: 4001: not valid; 4002: expired; 4019: revoked.
+        """
+        ...
+
+    def recheck(self, principal: Principal, now: float) -> None:
+        """Checks the principal of an open connection again.
+
+        Raises:
+            HubError: 4002: expired; 4019: revoked.
+        """
+        ...
+
+    async def renew(self, now: float) -> None:
+        """Fetches the keys again, where they are fetched."""
+        ...
+
+    def is_withdrawn(self, principal: Principal) -> bool:
+        """True if the key that verified the principal is no longer published."""
+        ...
+
+    async def close(self) -> None:
+        """Waits for a fetch in progress."""
+        ...
 
 
 KID_CHARS_MAX: Final = 256
@@ -321,11 +363,13 @@ class TokenVerifier:
             del self._verified[next(iter(self._verified))]
         return principal
 
-    async def verify(self, token: str, now: float) -> Principal:
+    async def verify(self, token: str, now: float, request: Mapping[str, Any] | None = None) -> Principal:  # noqa: ARG002
         """Like `verify_nowait`, but fetches keys where needed.
 
         Concurrent callers share a fetch; cancelling one does not stop it.
         """
+        if not token:
+            raise HubError(4001, "send a token in connection.init or as Authorization: Bearer")
         principal = self.verify_nowait(token, now)
         if principal is not None:
             return principal

@@ -57,7 +57,7 @@ def first_message(
         else:
             continue
         feed.ask(command_id)
-    payload: dict[str, object] = {"token": token, **identity}
+    payload: dict[str, object] = {"token": token, **identity} if token else {**identity}
     if channels:
         payload["channels"] = channels
     if session_id is None and not cursors:

@@ -119,9 +119,8 @@ class ConnectionCommands:
     async def _principal(self, payload: ConnectionInit, socket: ClientConnection) -> Principal:
         header = (socket.upgrade.headers.get(b"authorization", b"") if socket.upgrade else b"").decode("latin-1")
         token = payload.token or (header[7:] if header[:7].lower() == "bearer " else "")
-        if not token:
-            raise HubError(4001, "send a token in connection.init or as Authorization: Bearer")
-        return await self._node.verifier.verify(token, self._node.clock.now())
+        request = socket.upgrade.scope if socket.upgrade else None
+        return await self._node.verifier.verify(token, self._node.clock.now(), request)
 
     async def _subscribe_all(
         self,

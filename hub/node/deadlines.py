@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, Generic, TypeVar
 
-from hub.auth.tokens import TokenVerifier
+from hub.auth.tokens import Verifier
 from hub.config import Settings
 from hub.errors import HubError
 from hub.node.connection import Connection
@@ -64,7 +64,7 @@ class Deadlines:
     """
 
     def __init__(
-        self, settings: Settings, verifier: TokenVerifier, clock: Clock, connections: Collection[Connection]
+        self, settings: Settings, verifier: Verifier, clock: Clock, connections: Collection[Connection]
     ) -> None:
         self._verifier = verifier
         self._clock = clock

@@ -15,7 +15,7 @@ from time import monotonic, time
 from typing import Any, Final
 
 from hub.auth.revocations import Revocation
-from hub.auth.tokens import Principal, TokenVerifier
+from hub.auth.tokens import Principal, Verifier
 from hub.config import Settings
 from hub.errors import HubError
 from hub.handlers.conversations import Conversations
@@ -41,7 +41,7 @@ from hub.protocol.subscription import RefusedChannel, SubscribeRequest
 from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
-from streams.errors import LogUnavailable, StreamsError
+from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
 from streams.events.references import references
 from streams.events.validation import appendable, refuse_problems
 from streams.loops import Loop
@@ -82,7 +82,7 @@ class NodeParts:
 
     edge: Edge
     admission: Admission
-    verifier: TokenVerifier
+    verifier: Verifier
     states: StateReader
     agents: ServedAgents
     uploads: UploadRequests | None
@@ -330,19 +330,25 @@ class Hub:
         if self.new_channels.has_debtors:
             await self.require_written(outcome.draft.channel, principal)
         outcome, is_charged = self.charged(outcome)
-        result: Appended | StreamsError | None = None
         try:
-            result = await self.log.append(outcome.draft)
+            result = await self._append(outcome.draft, is_charged=is_charged)
         except StreamsError as error:
             if (passed := passed_over(outcome, error)) is not None:
                 return passed, None
             raise append_error(outcome, error) from error
-        finally:
-            if is_charged:
-                self.admission.settle(outcome.draft, result)
         if result.is_first:
             self.new_channels.note(principal)
         return outcome, result
+
+    async def _append(self, draft: Draft, *, is_charged: bool) -> Appended:
+        """Appends an event; the charge for one that was not stored is given back."""
+        result: Appended | None = None
+        try:
+            result = await self.log.append(draft)
+        finally:
+            if is_charged:
+                self.admission.settle(draft, result)
+        return result
 
     def charged(self, append: Append) -> tuple[Append, bool]:
         """Charges an event that is about to be stored; returns what to append, and True if it was charged.
@@ -413,23 +419,41 @@ class Hub:
     # Sending
 
     async def broadcast(
-        self, channel: Channel, type_: str, payload: Mapping[str, Any], actor: Actor = SYSTEM
+        self,
+        channel: Channel,
+        type_: str,
+        payload: Mapping[str, Any],
+        actor: Actor = SYSTEM,
+        command: str | None = None,
     ) -> Appended:
-        """Appends an event of the catalogue; every subscriber on every node receives it.
+        """Appends an event of the catalogue; every subscriber on every node receives it. The tenant is charged.
 
         Files, messages and runs that it names must exist, as for a client's command.
 
+        Args:
+            channel: of a kind that the event is for.
+            type_: the event type.
+            payload: the payload as subscribers get it.
+            actor: the author that subscribers are shown.
+            command: an idempotency key; None skips the duplicate check.
+
         Raises:
             InvalidPayload: the catalogue has no such event, or not with this payload or in this kind of channel.
+            HubError: 4004 or 4011: the tenant has used up its quota; 4009: the key was used for another event.
             LogUnavailable: the append was not confirmed.
         """
         event, value, data = appendable(channel, type_, payload)
         named = references(event, value)
         refuse_problems(await problems_of(self.log, channel, named))
         refuse_problems(await self._conversations.unknown_messages(channel, named))
-        return await self.log.append(
-            Draft(channel, type_, data, actor, event.lane, event.version, is_wanted=event.is_wanted)
+        draft = Draft(
+            channel, type_, data, actor, event.lane, event.version, command=command, is_wanted=event.is_wanted
         )
+        append, is_charged = self.charged(Append(draft))
+        try:
+            return await self._append(append.draft, is_charged=is_charged)
+        except (GuardRefused, IdempotencyConflict) as error:
+            raise append_error(append, error) from error
 
     async def send_to_user(
         self, tenant: str, user: str, type_: str, payload: Mapping[str, Any], actor: Actor = SYSTEM

@@ -133,7 +133,7 @@ async def serve_websocket(
     client = (socket.client.host, socket.client.port) if socket.client else None
     prefix = socket.scope.get("root_path", "").rstrip("/")
     path = socket.url.path.removeprefix(prefix)
-    upgrade = Upgrade(path, socket.url.query, headers, client, subprotocol, prefix)
+    upgrade = Upgrade(path, socket.url.query, headers, client, subprotocol, prefix, socket.scope)
     try:
         receiver = factory(upgrade)
     except UpgradeRefused:

@@ -14,10 +14,10 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
-from hub.client import HubClient
 from support.chromium import running_chromium
 from support.hub_process import Server, clean_environment
 from support.nodes import free_socket
+from support.socket_client import raw_client
 
 pytest.importorskip("pydantic_ai", reason="the extra pydantic-ai is not installed: pip install '.[pydantic-ai]'")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the server is killed")]
@@ -162,10 +162,8 @@ def _embedding(redis_url: str, folder: Path) -> Iterator[str]:
     """The application that has the hub in it."""
     with free_socket() as bound:
         port = bound.getsockname()[1]
-    env = clean_environment(
-        HUB_JWT_SECRET="s" * 32, REDIS_URL=redis_url, HUB_DATA=str(folder), PYTHONPATH=str(EXAMPLES.parent)
-    )
-    command = ["-m", "uvicorn", "--app-dir", str(EXAMPLES), "--ws", "websockets-sansio", "--port", str(port)]
+    env = clean_environment(REDIS_URL=redis_url, HUB_DATA=str(folder), PYTHONPATH=str(EXAMPLES.parent))
+    command = ["-m", "uvicorn", "--app-dir", str(EXAMPLES), "--timeout-graceful-shutdown", "5", "--port", str(port)]
     serving = subprocess.Popen([sys.executable, *command, "embedding:app"], env=env, stderr=subprocess.PIPE, text=True)
     assert serving.stderr is not None
     told = ""
@@ -180,15 +178,21 @@ def _embedding(redis_url: str, folder: Path) -> Iterator[str]:
 
 
 async def test_the_hub_in_an_application(redis_url: str, tmp_path: Path) -> None:
-    """Its login opens a socket under the prefix."""
+    """The cookie of its login opens a socket under the prefix, and what the application tells arrives there once."""
     with _embedding(redis_url, tmp_path) as url:
         async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
-            token = (await http.post(f"{url}/login/carol")).json()["token"]
-        async with HubClient(f"{url.replace('http', 'ws')}/realtime/ws", token) as hub:
-            stored = await hub.send("conversation:embedded", "hello")
-            event = await anext(hub.subscribe("conversation:embedded", after="0"))
+            await http.post(f"{url}/login/carol")
+            cookie = {"Cookie": f"session={http.cookies['session']}"}
+            async with raw_client(f"{url.replace('http', 'ws')}/realtime/ws", additional_headers=cookie) as socket:
+                await socket.send("connection.init", {"versions": [1]})
+                await socket.expect("channel.subscribed")
+                stored = [(await http.post(f"{url}/orders/7?user=carol")).json()["seq"] for _ in range(2)]
+                told = await socket.expect("team.notification")
+            refused = await http.get(f"{url}/realtime/v1/channels/conversation:1/events", headers={"Cookie": ""})
 
-    assert (event.id, event.actor["id"]) == (stored.id, "carol")
+    assert stored == [1, 1]
+    assert (told["channel"], told["payload"]["title"]) == ("user:carol", "Order 7 is on its way")
+    assert refused.status_code == 401
 
 
 @contextlib.contextmanager

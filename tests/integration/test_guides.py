@@ -21,8 +21,8 @@ GUIDES = sorted(file for file in (ROOT / "docs" / "guides").glob("*.md") if file
 LINES_MAX = 120
 GUIDE_PORT = "8123"
 """Shown where a port has to be chosen; somebody may be on it here."""
-SERVES = re.compile(r"\bhub (dev|serve|worker)\b")
-UP = {"dev": "Press Ctrl-C to stop.", "serve": "is up", "worker": "is up"}
+SERVES = re.compile(r"\bhub (dev|serve|worker)\b|^(uvicorn) ", re.MULTILINE)
+UP = {"dev": "Press Ctrl-C to stop.", "serve": "is up", "worker": "is up", "uvicorn": "Uvicorn running"}
 
 
 class Walk:
@@ -66,7 +66,7 @@ class Walk:
             printed = Terminal(self._exports + code, self._env, self._folder).finish()
             self._exports += "".join(line + "\n" for line in code.splitlines() if line.startswith("export "))
             return printed
-        kind = serves[1]
+        kind = serves[1] or serves[2]
         if kind in self._servers:
             self._servers.pop(kind).interrupt()
         self._servers[kind] = Terminal(self._exports + code, self._env, self._folder)

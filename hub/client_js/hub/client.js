@@ -59,7 +59,8 @@ export class HubClient extends EventTarget {
 
   /**
    * @param {string} url such as "wss://hub.example/ws"
-   * @param {string | (() => string | Promise<string>)} token a token, or a function that is asked for one at each connect
+   * @param {string | (() => string | Promise<string>)} token a token, or a function that is asked for one at each connect; "" where a
+   *    cookie tells who somebody is
    * @param {{name?: string, cursors?: CursorStore, capabilities?: string[]}} [options] `cursors`: a store that outlives the page;
    *    `capabilities`: further ones to announce, such as "reasoning"
    */
@@ -174,7 +175,7 @@ export class HubClient extends EventTarget {
     this.#handshake = this.#newId();
     for (const feed of [...plain, ...others]) feed.asked = this.#handshake;
     const { client_id, session_id } = this.#welcome ?? {};
-    const who = { token, versions: [1], capabilities: this.#capabilities, client: { name: this.#name, version: "1" } };
+    const who = { token: token || undefined, versions: [1], capabilities: this.#capabilities, client: { name: this.#name, version: "1" } };
     const cursors = Object.fromEntries(plain.map((feed) => [feed.channel, feed.position]));
     const payload = { ...who, client_id, session_id, cursors, channels: others.map((feed) => feed.request) };
     this.#write({ type: "connection.reconnect", id: this.#handshake, payload });

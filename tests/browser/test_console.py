@@ -264,7 +264,7 @@ async def test_a_refused_channel_and_a_refused_command_are_shown_with_advice(
         await tab.page.get_by_role("button", name="Send").click()
         errors = tab.page.locator("#errors li")
         await expect(errors.first).to_contain_text("4003 permission_denied")
-        await expect(errors.first).to_contain_text("ask for one that does")
+        await expect(errors.first).to_contain_text("Ask for one that does")
         await expect(tab.page.get_by_label("Message", exact=True)).to_have_value("may not")
 
         await tab.page.get_by_label("Channel").fill("nowhere")

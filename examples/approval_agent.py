@@ -17,7 +17,7 @@ from consumers.adapters.pydantic_ai import PydanticAgent
 
 
 async def stub(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
-    """Looks up an address, sends a mail there, and tells what came of it."""
+    """Stands in for a model: looks up an address, sends a mail to it, and reports the result."""
     returned = [part for message in messages for part in message.parts if isinstance(part, ToolReturnPart)]
     if not returned:
         yield {0: DeltaToolCall(name="address_of", json_args='{"name": "bob"}', tool_call_id="call-1")}
@@ -27,19 +27,19 @@ async def stub(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[s
         yield f"Done: {returned[-1].content}"
 
 
-# `DeferredToolRequests` is what lets the run wait for a person, for a day if need be, without a process that waits.
+# `DeferredToolRequests` lets the run wait for a person's answer, up to a day, without occupying a process.
 mailer = Agent(FunctionModel(stream_function=stub), output_type=[str, DeferredToolRequests])
 
 
 @mailer.tool_plain
 def address_of(name: str) -> str:
-    """Runs by itself."""
+    """A tool that runs without an approval."""
     return f"{name}@example.com"
 
 
 @mailer.tool_plain(requires_approval=True)
 def send_mail(to: str) -> str:
-    """Runs only once somebody has approved it, on any device."""
+    """A tool that runs only after a person has approved the call, on any device."""
     return f"mail sent to {to}"
 
 

@@ -25,7 +25,7 @@ live = hub.embed(app, "/realtime", authenticate=who)  # sockets at /realtime/ws,
 
 @app.post("/login/{user}")
 def login(user: str, response: Response) -> None:
-    """A real one asks for a password first."""
+    """Start a session for the user. A real application would check a password first."""
     session = secrets.token_urlsafe()
     SESSIONS[session] = user
     response.set_cookie("session", session, httponly=True, samesite="lax")
@@ -33,7 +33,7 @@ def login(user: str, response: Response) -> None:
 
 @app.post("/orders/{number}")
 async def order(number: int, user: str) -> dict[str, int]:
-    """Whatever the application does, it can tell: every device of the user shows it, now or when it comes back."""
+    """Notify the user of an order: every device shows it, at once or when it next connects."""
     note = {"kind": "order", "title": f"Order {number} is on its way"}
     stored = await live.send_to_user("acme", user, "team.notification", note, key=f"order-{number}")
     return {"seq": stored.seq}

@@ -13,11 +13,11 @@ from consumers.agents import AgentInput, Back, Context, Item, Reasoning
 
 
 async def run(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
-    """Rolls as many dice as the first number of the question says."""
+    """Rolls as many dice as the first number in the question says."""
     count = min(int((re.search(r"\d+", given.text) or ["1"])[0]), 20)
     yield Reasoning(f"{given.by} wants {count} dice.")
 
-    # Chance belongs into a step: its result is recorded, so that an answer taken over by another worker rolls the same.
+    # Random choices belong in a step: its result is recorded, so another worker that takes the run over gets the same one.
     async def roll() -> list[int]:
         return [random.randint(1, 6) for _ in range(count)]
 

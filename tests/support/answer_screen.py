@@ -1,7 +1,7 @@
-"""A device's view of streamed answers: docs/events.md#assistant written a second time, sharing no code with the hub.
+"""A device's view of streamed answers: a second implementation of docs/events.md#assistant that shares no code with the hub.
 
-A screen also keeps a tape of each message, made by deltas alone, and holds everything it ever showed against the end: rule 9 of
-docs/protocol.md#stream-rules. What is wrong is collected in `faults`.
+For each message a screen also keeps the text made from deltas alone (`tape`), and compares everything that it ever showed with
+the final text: rule 9 of docs/protocol.md#stream-rules. Violations are collected in `faults`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Payload = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Shown:
-    """One message. `tape` is what deltas and snapshots gave; `final` the text of its end, once it has come."""
+    """One message. `tape` is its text from deltas and snapshots; `final` is the text of its end event, once received."""
 
     run_id: str
     attempt: int
@@ -27,7 +27,7 @@ class Shown:
 
     @property
     def text(self) -> str:
-        """The text a person reads."""
+        """The text shown to a person."""
         return self.tape if self.final is None else self.final
 
 
@@ -35,9 +35,9 @@ class Screen:
     """One device's view of one channel.
 
     Attributes:
-        seq: the newest event it knows of, itself or through a state.
-        is_behind: something was ahead of what it holds: ask for `channel.state` once, and `take_state`.
-        starts: how often a subscription was answered: 1 for a device that was never cut off.
+        seq: the newest event it knows, directly or from a state.
+        is_behind: an item was ahead of the known text; the device must request `channel.state` and call `take_state`.
+        starts: number of answered subscriptions: 1 for a device that was never disconnected.
     """
 
     def __init__(self) -> None:
@@ -50,20 +50,20 @@ class Screen:
 
     @property
     def length(self) -> int:
-        """Code points shown of all messages together."""
+        """The length of all messages together, in code points."""
         return sum(len(shown.text) for shown in self.messages.values())
 
     def texts(self, run_id: str) -> list[str]:
-        """The run's messages as they stand, in order."""
+        """The current texts of the run's messages, in order."""
         return [shown.text for shown in self.messages.values() if shown.run_id == run_id]
 
     def take(self, item: Item) -> None:
-        """Show what came."""
+        """Apply a received item."""
         if isinstance(item, Subscribed):
             self.starts += 1
             if item.gap is not None:
                 self.faults.append(f"a gap: {item.gap}")
-            if item.state is not None and item.state_scope == "live":  # what the events say follows by itself
+            if item.state is not None and item.state_scope == "live":  # the replayed events give the rest
                 self._take_open(item.state)
             elif item.state is not None:
                 self.take_state(item.state, item.state_at or 0)
@@ -73,7 +73,7 @@ class Screen:
             self._delta(item.payload)
 
     def take_state(self, state: Payload, state_at: int) -> None:
-        """Take from a snapshot what is further than what is held."""
+        """Apply the parts of a snapshot that are ahead of the known text."""
         self.is_behind = False
         self.seq = max(self.seq, state_at)
         for message in state["messages"]:

@@ -1,6 +1,7 @@
-"""Everything an answer passes through, as processes that can be killed: a Redis, two nodes, two workers; and devices.
+"""The processes that an answer passes through, which can be killed: a Redis, two nodes, two workers; and simulated devices.
 
-Devices are SDK clients in the test's own loop; theirs may be cut or be thrown away. Nodes and workers are killed with SIGKILL.
+Devices are SDK clients in the test's own event loop; their connections can be cut and their state dropped. Nodes and workers
+are killed with SIGKILL.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from support.answer_screen import Screen
 ROOT = Path(__file__).parents[2]
 AGENTS = {"slow": "run", "once": "run_once", "endless": "run_endless"}
 LEASE_S = 2.5
-"""Six times shorter than in production; enough for a worker on a busy machine to renew it."""
+"""A sixth of the production lease, in seconds; a worker on a busy machine can still renew it in time."""
 GRANTS = {"conversation:*": ["*"]}
 WITHIN_S = 60.0
 _numbers = itertools.count()
@@ -50,11 +51,11 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process; 0 while it does not run."""
+        """The process ID; 0 while the process is not running."""
         return self._child.pid if self._child is not None else 0
 
     def start(self) -> None:
-        """Start it; it works a moment later."""
+        """Start the process; it is ready a moment later."""
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
                 [sys.executable, "-c", "from ops.cli import main; main()", "worker"],
@@ -65,14 +66,14 @@ class WorkerProcess:
             )
 
     def ready(self) -> None:
-        """Until it works. Blocks."""
+        """Wait, blocking, until the worker is ready."""
         assert self._child is not None
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         assert b"is up" in line, f"{line!r}; see {self._log}: {self._log.read_text()[-2000:]}"
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the process with SIGKILL."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
@@ -82,7 +83,7 @@ class WorkerProcess:
 
 
 class Stage:
-    """The processes. A pair of each, so that one may be dead while the other goes on."""
+    """The processes, a pair of nodes and of workers, so that one can be dead while the other works."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -94,33 +95,33 @@ class Stage:
 
     @property
     def effects(self) -> Path:
-        """The file of the agents' effects."""
+        """The file to which the agents write their effects."""
         return self.folder / "effects"
 
     def token(self, user: str) -> str:
-        """May do everything in conversations, for an hour."""
+        """A token that permits everything in conversations for an hour."""
         return sign(self._secret, user, "t", GRANTS, 3600, time.time())
 
     async def start(self) -> None:
-        """Start what does not run, and wait until all works."""
+        """Start the processes that are not running, and wait until all are ready."""
         dead_workers = [worker for worker in self.workers if not worker.pid]
         for process in (*(node for node in self.nodes if not _is_running(node)), *dead_workers):
             process.start()
         await asyncio.gather(*(node.ready() for node in self.nodes), *map(_until_ready, dead_workers))
 
     def close(self) -> None:
-        """End everything."""
+        """End all processes."""
         for process in (*self.nodes, *self.workers):
             process.kill()
         self.redis.stop()
 
     async def restart(self, process: NodeProcess | WorkerProcess) -> None:
-        """Start what was killed again, and wait until it works."""
+        """Start a killed process again, and wait until it is ready."""
         process.start()
         await (process.ready() if isinstance(process, NodeProcess) else _until_ready(process))
 
     async def holder(self, log: Log, channel: Channel, run_id: str) -> WorkerProcess | None:
-        """The worker that is at the run now; None when none is."""
+        """The worker that currently executes the run; None if there is none."""
         raw = await log.redis.hget(log.keys.guard(channel, run_guard_name(channel, run_id)), "holder")
         name = (raw or b"").decode()
         return next((worker for worker in self.workers if worker.pid and f"-{worker.pid}-" in name), None)
@@ -138,7 +139,7 @@ async def _until_ready(worker: WorkerProcess) -> None:
 
 @contextlib.contextmanager
 def stage_in(folder: Path) -> Iterator[Stage]:
-    """A stage whose processes are gone afterwards, whatever happens."""
+    """A stage whose processes are ended at the end of the block in any case."""
     found = Stage(folder)
     try:
         yield found
@@ -147,7 +148,7 @@ def stage_in(folder: Path) -> Iterator[Stage]:
 
 
 class Audience:
-    """The devices that follow one channel, and where they may wait for something to be seen."""
+    """The devices that follow one channel, with a way to wait for what they show."""
 
     def __init__(self, stage: Stage, channel: str) -> None:
         self.stage, self.channel = stage, channel
@@ -155,7 +156,7 @@ class Audience:
         self._moved = asyncio.Condition()
 
     async def join(self, user: str, *, first_node: int = 0, after: str = "$") -> Device:
-        """A device that follows the channel; returns when the hub has answered it."""
+        """Add a device that follows the channel; returns when the hub has answered its subscription."""
         urls = [node.url for node in self.stage.nodes]
         device = Device(self, user, [*urls[first_node:], *urls[:first_node]], after)
         self.devices.append(device)
@@ -163,26 +164,26 @@ class Audience:
         return device
 
     async def tell(self) -> None:
-        """Something was shown."""
+        """Wake the waiting tests, because a device shows something new."""
         async with self._moved:
             self._moved.notify_all()
 
     async def until(self, condition: Callable[[], bool], within_s: float = WITHIN_S) -> None:
-        """Until the devices show it.
+        """Wait until the devices satisfy the condition.
 
         Raises:
-            TimeoutError: not in time.
+            TimeoutError: they do not in time.
         """
         async with asyncio.timeout(within_s), self._moved:
             await self._moved.wait_for(condition)
 
     async def leave(self) -> None:
-        """Everybody goes."""
+        """Stop all devices."""
         await asyncio.gather(*(device.end() for device in self.devices))
 
 
 class Device:
-    """One person's client and its screen."""
+    """A person's client and its screen."""
 
     def __init__(self, audience: Audience, user: str, urls: Sequence[str], after: str) -> None:
         self.user, self.screen = user, Screen()
@@ -194,7 +195,7 @@ class Device:
 
     @property
     def trouble(self) -> str:
-        """The error that ended the reading, if one did."""
+        """The error that ended reading; "" if there was none."""
         task = self._reading
         if task is None or not task.done() or task.cancelled() or task.exception() is None:
             return ""
@@ -204,7 +205,7 @@ class Device:
         return HubClient(self._urls, self._audience.stage.token(self.user), connect_timeout_s=WITHIN_S)
 
     async def begin(self) -> None:
-        """Connect and follow; returns when the first answer is on the screen."""
+        """Connect and subscribe; returns when the first answer has been applied."""
         client, screen = self.client, self.screen
         await client.connect()
         self._reading = asyncio.create_task(self._read(client, screen), name=f"device of {self.user}")
@@ -225,12 +226,12 @@ class Device:
             await self._audience.tell()
 
     def cut(self) -> None:
-        """Pull the plug; the client comes back by itself."""
+        """Cut the connection; the client reconnects by itself."""
         self.is_harmed = True
         self.client.cut()
 
     async def reload(self) -> None:
-        """The client is gone with everything it knew, as when a page is reloaded: it begins with the state."""
+        """Replace the client by a new one without any state, as when a page is reloaded; it begins with the channel's state."""
         async with self._reloading:
             self.is_harmed = True
             self.client.cut()
@@ -247,7 +248,7 @@ class Device:
         await self.client.aclose()
 
     async def command(self, kind: str, payload: dict[str, Any]) -> Any:
-        """Send a command; a reloaded client sends it again, under the same id."""
+        """Send a command; if the client was replaced meanwhile, the new one sends it again with the same ID."""
         command_id = f"{self.user}.{secrets.token_hex(6)}"
         while True:
             client = self.client
@@ -259,5 +260,5 @@ class Device:
 
 
 def offsets(chance: random.Random, count: int, length: int) -> list[int]:
-    """Random places in an answer, in order; the last tenth is left out, so that what is done there still finds it."""
+    """Random positions in an answer, sorted. The last tenth is excluded, so that a fault there still hits the running answer."""
     return sorted(chance.randrange(length * 9 // 10) for _ in range(count))

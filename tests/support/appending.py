@@ -1,4 +1,4 @@
-"""Appending as clients do: with whatever comes of it, or again until it is confirmed."""
+"""Appends drafts as clients do: returning any error, or repeating until confirmed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streams.redis.log import Log
 
 
 async def outcome(log: Log, draft: Draft) -> Appended | StreamsError:
-    """The answer, or the error in its place."""
+    """The result of an append: the answer, or the error."""
     try:
         return await log.append(draft)
     except StreamsError as error:
@@ -18,7 +18,7 @@ async def outcome(log: Log, draft: Draft) -> Appended | StreamsError:
 
 
 async def stored_at_last(log: Log, draft: Draft) -> Appended:
-    """Append again and again until it is confirmed."""
+    """Repeat an append until it is confirmed."""
     while isinstance(answer := await outcome(log, draft), StreamsError):  # noqa: ASYNC110 - confirmed only by asking again
         await asyncio.sleep(0)
     return answer

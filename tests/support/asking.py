@@ -1,4 +1,4 @@
-"""Asking a node until it answers as expected: what it says only when it is asked."""
+"""Polls a node until it answers as expected, for facts that no event announces."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from streams.errors import LogUnavailable
 from support.nodes import Node
 
 AGAIN_S = 0.05
-"""Between two questions."""
+"""Seconds between two requests."""
 
 
 def answer_at(url: str, path: str) -> tuple[int, str]:
-    """Status and body there; status 0 where nobody answers."""
+    """Status and body of the answer at the URL; status 0 if no server answers."""
     try:
         with urllib.request.urlopen(f"{url}{path}", timeout=10) as answer:
             return answer.status, answer.read().decode()
@@ -33,7 +33,7 @@ def question(node: Node, path: str) -> tuple[int, str]:
 
 
 async def until_status(url: str, path: str, wanted: int) -> None:
-    """Until this is the status there."""
+    """Wait until the path answers with this status."""
     status = 0
     while status != wanted:
         await asyncio.sleep(AGAIN_S)
@@ -41,7 +41,7 @@ async def until_status(url: str, path: str, wanted: int) -> None:
 
 
 async def until_ready(node: Node) -> None:
-    """Until the node says that it is ready."""
+    """Wait until the node reports that it is ready."""
     status = 0
     while status != 200:
         await asyncio.sleep(AGAIN_S)
@@ -49,7 +49,7 @@ async def until_ready(node: Node) -> None:
 
 
 async def until_told(node: Node, word: str) -> list[str]:
-    """Until readiness names a part; returns all that it names."""
+    """Wait until the readiness check names a part; returns all parts that it names."""
     while True:
         status, body = await asyncio.to_thread(question, node, "/readyz")
         missing: list[str] = json.loads(body).get("missing", [])
@@ -59,7 +59,7 @@ async def until_told(node: Node, word: str) -> list[str]:
 
 
 async def until_present(node: Node, channel: Channel, devices: dict[str, int]) -> None:
-    """Until exactly these people are listed on the node, with so many devices each."""
+    """Wait until the node lists exactly these people in the channel, with these numbers of devices."""
     found: object = None
     while found != devices:
         await asyncio.sleep(AGAIN_S)

@@ -1,6 +1,7 @@
-"""Agents that block their worker's loop: `HUB_AGENTS="block=support.blocking_agent:run"`, and workers that serve them as processes.
+"""An agent that blocks its worker's event loop, and worker processes that serve it.
 
-They block while the file `BLOCKING_AGENT_GATE` names is there, and write a line to `<gate>.begun` each time they begin.
+HUB_AGENTS="block=support.blocking_agent:run". The agent blocks while the file named by `BLOCKING_AGENT_GATE` exists, and adds a
+line to `<gate>.begun` each time it begins to block.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ POLL_S = 0.01
 
 
 async def run(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
-    """A word, a blocked loop, another word. Only a first attempt blocks."""
+    """Yields a word, blocks the loop, yields another word. Only a run's first attempt blocks."""
     gate = Path(os.environ["BLOCKING_AGENT_GATE"])
     yield "before "
     await asyncio.sleep(0)
@@ -32,7 +33,7 @@ async def run(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
 
 
 def begun(gate: Path, line: str = "") -> list[str]:
-    """The runs that began to block, in turn; with one more."""
+    """The runs that began to block, in order; `line`, if given, is added first."""
     file = gate.with_suffix(".begun")
     with file.open("a+") as lines:
         lines.write(line)
@@ -41,7 +42,7 @@ def begun(gate: Path, line: str = "") -> list[str]:
 
 
 def start_blocking_worker(url: str, gate: Path, stall_max_s: float) -> subprocess.Popen[str]:
-    """A worker that serves the agent as `a`; its log goes to a pipe. Whoever starts it kills it."""
+    """Start a worker that serves the agent as `a`, with its log in a pipe. The caller must kill it."""
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__)), url, str(stall_max_s)],
         cwd=ROOT,

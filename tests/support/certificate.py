@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that nobody but the test trusts."""
+"""A certificate for 127.0.0.1 that only the test trusts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cryptography.x509.oid import NameOID
 
 
 class Certificate(NamedTuple):
-    """Two PEM files."""
+    """The paths of a certificate and its key, as PEM files."""
 
     certificate: Path
     key: Path
 
 
 def self_signed(folder: Path) -> Certificate:
-    """Write a certificate that is its own authority, valid for this hour."""
+    """Write a self-signed certificate that is valid for an hour."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

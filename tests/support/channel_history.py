@@ -1,4 +1,4 @@
-"""A channel's history, written event by event and folded at once, and what its state shows. Pure."""
+"""Builds a channel's history event by event, folds it at once, and gives the resulting state. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class History:
         self.entries: list[Entry] = []
 
     def entry(self, event_type: str, payload: dict[str, Any], user: str = "alice", **meta: str) -> Entry:
-        """The next event, not yet folded."""
+        """The next event, which is not folded."""
         seq = self.state.seq + 1
         actor = json.dumps({"kind": "user", "id": user}).encode()
         data, meta_json = json.dumps(payload).encode(), json.dumps(meta).encode()
@@ -35,18 +35,18 @@ class History:
         *,
         meta: dict[str, str] | None = None,
     ) -> str:
-        """Append and fold an event; its ID."""
+        """Append and fold an event; returns its ID."""
         entry = self.entry(event_type, payload or {}, user, **(meta or {}))
         self.entries.append(entry)
         self.state.advance(entry)
         return entry.id.decode()
 
     def say(self, text: str, user: str = "alice", **fields: Any) -> str:
-        """A chat message; its ID."""
+        """Append a chat message; returns its ID."""
         return self.add("chat.message", {"text": text, **fields}, user)
 
     def answer(self, message_id: str, text: str = "so", **start: Any) -> str:
-        """A whole answer; its ID."""
+        """Append a complete answer; returns its ID."""
         meta = start.pop("meta", None)
         run_id = message_id.partition(".")[0]
         head = {"message_id": message_id, "run_id": run_id, "attempt": 1}
@@ -62,9 +62,9 @@ class History:
 
     @property
     def texts(self) -> list[str]:
-        """The texts of the messages shown."""
+        """The texts of the messages in the state."""
         return [message["text"] for message in self.shown["messages"]]
 
     def message(self, message_id: str) -> dict[str, Any]:
-        """One message as it is shown."""
+        """A message as it is in the state."""
         return next(message for message in self.shown["messages"] if message["message_id"] == message_id)

@@ -1,4 +1,4 @@
-"""Debian's Chromium for the browser tests: one for the whole session, and whether there is one."""
+"""Debian's Chromium for the browser tests, shared by the whole test session."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 QUIET: Final = (
-    # root has no sandbox; the rest keeps Chromium from calling home, which a closed network makes slow
+    # root cannot use the sandbox; the others stop background requests, which are slow without a network
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )  # fmt: skip # many arguments
 
 
 def chromium_path() -> str:
-    """The path of Chromium. Without it the test is skipped, or, in CI, where it must be, fails."""
+    """The path of Chromium. If it is missing, the test is skipped, or, in CI, fails."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if path is None:
         reason = "needs Chromium: apt-get install chromium, or set CHROMIUM to its path"
@@ -31,7 +31,7 @@ def chromium_path() -> str:
 
 @contextlib.asynccontextmanager
 async def running_chromium() -> AsyncIterator[Browser]:
-    """A browser without windows and without a profile."""
+    """Start a headless browser with an empty profile."""
     path = chromium_path()
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(QUIET), timeout=120_000)

@@ -1,4 +1,4 @@
-"""Frames as a client sends them, right or wrong on purpose: the raw material of the wire's tests."""
+"""WebSocket frames as a client sends them, valid or deliberately invalid, for tests of the WebSocket layer."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def client_frame(
     length_bits: int | None = None,
     declared: int | None = None,
 ) -> bytes:
-    """One frame.
+    """Build a frame.
 
     Args:
         opcode: 0 to 15.
-        payload: unmasked.
+        payload: the payload before masking.
         is_final: the FIN bit.
         reserved: RSV1 to RSV3 as a number of three bits.
-        mask: None sends it unmasked, which no client may.
-        length_bits: 7, 16 or 64, shortest or not; None is the shortest.
-        declared: the length to state, where it should not be the payload's.
+        mask: the masking key; None sends the frame unmasked, which clients must not do.
+        length_bits: size of the length field: 7, 16 or 64; None is the smallest possible.
+        declared: the stated length, if it is to differ from the payload's.
     """
     size = len(payload) if declared is None else declared
     bits = length_bits or (7 if size < 126 else 16 if size < 65_536 else 64)
@@ -38,5 +38,5 @@ def client_frame(
 
 
 def close_frame(code: int | None = None, reason: bytes = b"") -> bytes:
-    """A client's Close, with any code at all."""
+    """Build a client's Close frame, with any code."""
     return client_frame(0x8, b"" if code is None else code.to_bytes(2, "big") + reason)

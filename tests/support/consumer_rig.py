@@ -1,4 +1,4 @@
-"""A worker's handlers in this loop, on a real Redis: started, crashed without a word, replaced."""
+"""Runs a worker's handlers in the test's event loop, on a real Redis: they can be started, crashed and replaced."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ QUICK = RetryPolicy(attempts_max=3, first_s=0.01, factor=1.0, longest_s=0.01)
 
 
 POLL_S = 0.01
-"""Between looks at what has no event."""
+"""Seconds between checks of a condition that no event announces."""
 
 
 class Killed(BaseException):
-    """The worker died here."""
+    """Simulates the death of the worker at this point."""
 
 
 class KillAt:
-    """Faults: dies the first time it comes to `point`."""
+    """Fault points that simulate death the nth time the worker reaches `point`."""
 
     def __init__(self, point: str, nth: int = 1) -> None:
         self.point, self.left = point, nth
@@ -47,7 +47,7 @@ class KillAt:
 
 
 class Recorder:
-    """A handler that runs a function and remembers what it saw; its name, hence its group, is its own."""
+    """A handler that calls a function and records the events it handled. Each has a unique name, and so a group of its own."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Recorder:
 
 
 class Rig:
-    """One worker's subscriptions and leases."""
+    """One worker's group readers and leases."""
 
     def __init__(self, log: Log, *handlers: EventHandler, faults: Faults = NO_FAULTS, life_ms: int = 600) -> None:
         self.log = log
@@ -117,7 +117,7 @@ class Rig:
         return self
 
     async def crash(self) -> None:
-        """Be gone: nothing is released, acknowledged or signed out."""
+        """Stop as in a crash: nothing is released, acknowledged or signed out."""
         await self.log.loops.stop(*self._loops)
         self._loops = []
         for calls in self.reads:
@@ -130,7 +130,7 @@ class Rig:
 
 
 async def say(log: Log, channel: Channel, text: str, user: str = "alice") -> str:
-    """Append a chat.message that handlers want; returns its id."""
+    """Append a chat.message with a work entry; returns its ID."""
     data = f'{{"text":"{text}"}}'.encode()
     draft = Draft(channel, "chat.message", data, Actor("user", user), is_wanted=True)
     return (await log.append(draft)).id

@@ -1,4 +1,4 @@
-"""One case for every event that a client may send: what must be there before, and a payload that is then accepted."""
+"""A case for every event that a client may send: the required preparation, and a payload that is then accepted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BYTES = "AAEC"
 
 @dataclass(slots=True)
 class Stage:
-    """A tenant of its own on a running node, and the socket of somebody who may do everything."""
+    """A tenant on a running node, and the socket of a user who may do everything in it."""
 
     node: Node
     tenant: str
@@ -27,60 +27,60 @@ class Stage:
     runs: list[tuple[str, str]] = field(default_factory=list)
 
     async def answer(self, type_: str, payload: Json, channel: str | None = None) -> Json:
-        """The payload of the reply to a command that is accepted."""
+        """Send a command that is accepted; returns the payload of the reply."""
         frame = await self.owner.answer(type_, payload, channel)
         assert frame["type"] != "connection.error", (type_, frame)
         found: Json = frame["payload"]
         return found
 
     async def said(self, channel: str, **more: Any) -> str:
-        """A message; its id."""
+        """Send a message; returns its ID."""
         return str((await self.answer("chat.message", {"text": "hello", **more}, channel))["id"])
 
     async def run(self, channel: str, text: str) -> str:
-        """A run that was asked for with this text."""
+        """Start a run with this text; returns its ID."""
         run_id = str((await self.answer("chat.message", {"text": text, "agent": "a"}, channel))["run_id"])
         self.runs.append((channel, run_id))
         return run_id
 
     async def talking(self, channel: str) -> str:
-        """A run that goes on until it is stopped."""
+        """Start a run that continues until it is stopped; returns its ID."""
         run_id = await self.run(channel, "talk")
         await self.owner.expect("assistant.message.start")
         return run_id
 
     async def answered(self, channel: str) -> str:
-        """The message of a run that is over."""
+        """Complete a run; returns the ID of its message."""
         run_id = await self.run(channel, "echo")
         await self.owner.expect("agent.complete")
         return f"{run_id}.0"
 
     async def upload(self, channel: str, size: int = 3, strategy: str = "socket") -> str:
-        """An upload that was asked for."""
+        """Request an upload; returns its ID."""
         wish = {"filename": "a.bin", "size": size, "mime": "application/octet-stream", "strategy": strategy}
         return str((await self.answer("file.upload.request", wish, channel))["upload_id"])
 
     async def brought(self, channel: str) -> str:
-        """An upload whose bytes are there."""
+        """Upload a file without completing it; returns the upload's ID."""
         upload_id = await self.upload(channel)
         await self.answer("file.chunk", {"upload_id": upload_id, "offset": 0, "data": BYTES}, channel)
         return upload_id
 
     async def ready(self, channel: str) -> str:
-        """A file."""
+        """Upload and complete a file; returns its ID."""
         upload_id = await self.brought(channel)
         await self.answer("file.upload.complete", {"upload_id": upload_id}, channel)
         await self.owner.expect("file.ready")
         return upload_id
 
     async def close(self) -> None:
-        """Stop what still runs."""
+        """Stop the runs that are still in progress."""
         for channel, run_id in self.runs:
             await self.owner.answer("agent.cancel", {"run_id": run_id, "mode": "force"}, channel)
 
 
 async def agent(ctx: Any, given: Any) -> Any:
-    """Asks, talks on and on, or says it back."""
+    """An agent that asks a question, talks endlessly, or repeats its input, depending on the input."""
     if given.text == "ask":
         yield str((await ctx.ask("?")).value)
     while given.text == "talk":
@@ -93,14 +93,14 @@ Prepare = Callable[[Stage, str], Awaitable[Json]]
 
 
 class Case(NamedTuple):
-    """The channel of the event (None: it has none), and the maker of its payload."""
+    """The channel for the event (None if it has none), and a function that prepares the case and returns the payload."""
 
     channel: str | None
     prepare: Prepare
 
 
 CASES: dict[str, Case] = {}
-"""Event type → its case."""
+"""The cases, by event type."""
 
 
 def _case(type_: str, channel: str | None = "conversation:c") -> Callable[[Prepare], Prepare]:
@@ -112,7 +112,7 @@ def _case(type_: str, channel: str | None = "conversation:c") -> Callable[[Prepa
 
 
 def _plain(type_: str, payload: Json, channel: str | None = "conversation:c") -> None:
-    """A case that needs nothing before it."""
+    """Add a case that needs no preparation."""
 
     async def prepare(stage: Stage, place: str) -> Json:
         return payload

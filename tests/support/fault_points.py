@@ -1,4 +1,4 @@
-"""A worker in this loop that dies at one named place, as if it were killed there: nothing it would do then is done."""
+"""A worker in the test's event loop that stops at a fault point as if it were killed there; nothing later in it is executed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from support.consumer_rig import KillAt, Killed
 
 
 class FrozenAt(KillAt):
-    """Faults: at `point` the worker stands still for good; `abandon` it then."""
+    """A fault point at which the worker stops for ever; call `abandon` on the worker then."""
 
     def hit(self, point: str) -> None:
         if self.happened.is_set():
-            raise Killed(point)  # a dead worker does nothing more, at any place
+            raise Killed(point)  # a dead worker does nothing more at any point
         super().hit(point)
 
 
 async def killed_at(point: str, options: WorkerOptions, log: Log) -> tuple[Worker, FrozenAt]:
-    """A worker that dies the first time it comes to `point`."""
+    """Make a worker that dies the first time it reaches `point`."""
     fault = FrozenAt(point)
     worker = Worker(replace(options, faults=fault), log)
     await worker.start()
@@ -28,7 +28,7 @@ async def killed_at(point: str, options: WorkerOptions, log: Log) -> tuple[Worke
 
 
 async def bury(worker: Worker, fault: FrozenAt, within_s: float = 30) -> None:
-    """Wait for the death, and take the body away."""
+    """Wait until the worker has died, then clean it up."""
     async with asyncio.timeout(within_s):
         await fault.happened.wait()
     await worker.abandon()

@@ -1,7 +1,7 @@
-"""The golden files: one stored entry of every version of every durable type ever released.
+"""The golden files: a stored entry for every version of every durable event type ever released.
 
-`python -m support.golden` (in tests/) writes a file for each type whose schema has none yet. It never changes one: what
-was released stays readable.
+`python -m support.golden` (run in tests/) writes a file for each type whose current schema has none. It never changes a file,
+because released events must stay readable.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent.parent / "golden"
 
 
 class Golden(NamedTuple):
-    """One file: the entry, and the hash of the schema it was written under."""
+    """A golden file: the entry, and the hash of the schema under which it was written."""
 
     path: Path
     schema_sha256: str
@@ -28,24 +28,24 @@ class Golden(NamedTuple):
 
     @property
     def entry(self) -> Entry:
-        """The event as it is read back from a stream."""
+        """The event as it is read from a stream."""
         parts = (json.dumps(self.event[name], ensure_ascii=False).encode() for name in ("actor", "payload", "meta"))
         kind, v = str(self.event["type"]).encode(), str(self.event["v"]).encode()
         return Entry(str(self.event["id"]).encode(), int(str(self.event["seq"])), kind, v, *parts)
 
 
 def golden_files() -> list[Golden]:
-    """Every golden file, by name, older ones of a type before newer ones."""
+    """All golden files by name; for each type, older ones come first."""
     return [_read(path) for path in sorted(FOLDER.glob("*.json"), key=_age)]
 
 
 def newest() -> dict[str, Golden]:
-    """Type → its newest golden file."""
+    """The newest golden file of each type."""
     return {str(golden.event["type"]): golden for golden in golden_files()}
 
 
 def write_missing() -> Iterator[Path]:
-    """Write a file for each durable type whose present schema has none."""
+    """Write a file for each durable type whose current schema has none."""
     present = newest()
     for name, row in CATALOGUE.items():
         if row.is_stored and (name not in present or present[name].schema_sha256 != schema_hash(row)):
@@ -64,14 +64,17 @@ def _content(row: EventType) -> dict[str, object]:
 
 
 def _free_path(row: EventType) -> Path:
-    """`<type>.v<n>.json`; an optional field added later keeps the version, so its file gets a number of its own."""
+    """A new file name, `<type>.v<n>.json`.
+
+    An optional field added later keeps the version, so the file name gets a further number.
+    """
     stem = f"{row.name}.v{row.version}"
     numbers = (f"{stem}.json", *(f"{stem}.{number}.json" for number in range(2, 100)))
     return next(FOLDER / name for name in numbers if not (FOLDER / name).exists())
 
 
 def _age(path: Path) -> tuple[str, int, int]:
-    """Type, version, number of the file within the version."""
+    """Sort key of a file: its type, version, and number within the version."""
     name, _, rest = path.name.removesuffix(".json").rpartition(".v")
     version, _, number = rest.partition(".")
     return name, int(version), int(number or 1)

@@ -1,4 +1,4 @@
-"""Logs in a form that is the same each time a script is played: ids, times and random names put out of the way. Pure."""
+"""Normalises logs so that playing a script twice gives equal ones: replaces IDs, times and random names. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _NUMBERS = frozenset({"duration_ms", "at_ms"})
 
 
 def normalised(logs: Mapping[str, Sequence[str]]) -> list[str]:
-    """All events, channel by channel, one JSON text each.
+    """All events, channel by channel, as JSON texts.
 
-    An event is named by channel and seq (`team:blue#3`), a file by its number, a run by the event that began it.
+    An event is named by channel and seq (`team:blue#3`), a file by a number, a run by the event that began it.
     """
     events = {name: [json.loads(line) for line in lines] for name, lines in logs.items()}
     names = {name: {event["id"]: f"{name}#{event['seq']}" for event in known} for name, known in events.items()}
@@ -26,15 +26,14 @@ def normalised(logs: Mapping[str, Sequence[str]]) -> list[str]:
     files: dict[str, str] = {}
     found = []
     for name, known in events.items():
-        plain = _Plain(
-            everywhere | names[name], files
-        )  # two channels may have minted the same id: the own one is meant
+        # Two channels may have assigned the same ID: the own channel's takes precedence.
+        plain = _Plain(everywhere | names[name], files)
         found += [json.dumps(plain.of(event), ensure_ascii=False) for event in known]
     return found
 
 
 class _Plain:
-    """Values of one channel's events, without what differs from one time to the next."""
+    """Replaces, in one channel's events, the values that differ between two plays."""
 
     def __init__(self, names: Mapping[str, str], files: dict[str, str]) -> None:
         self._names, self._files = names, files

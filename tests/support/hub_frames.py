@@ -1,4 +1,4 @@
-"""The frames of a hub: taken out of the socket's texts as bytes, and held against the catalogue. Pure."""
+"""Takes apart the messages that a hub sends and checks them against the catalogue. Pure."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ UNASKED = frozenset({
     "connection.error", "connection.expiring", "connection.drain", "channel.subscribed", "channel.resumed",
     "channel.unsubscribed", "file.upload.progress",
 })  # fmt: skip # a table
-"""Replies that also come without `re`: nobody asked, or a binary chunk did, which has no id."""
+"""Replies that may come without `re`: unsolicited ones, and those to binary chunks, which have no ID."""
 
 _WITH_STATE = frozenset({"channel.subscribed", "channel.state"})
-"""Replies whose `state` is open in the catalogue: the projections declare its fields."""
+"""Replies with a `state`, whose fields the projections declare and not the catalogue."""
 
 
 class _Event(Payload):
-    """An event or signal as docs/protocol.md#messages has it, but for its payload."""
+    """An event or signal as specified in docs/protocol.md#messages, apart from its payload."""
 
     id: EventId | None = None
     seq: int | None = None
@@ -41,7 +41,7 @@ class _Event(Payload):
 
 
 def frames_of(text: str) -> Iterator[str]:
-    """The frames of one text message, each as it was written: an array is taken apart without being written anew."""
+    """The messages in one text frame, each in its original form; an array is split without re-encoding."""
     if not text.startswith("["):
         yield text
         return
@@ -49,15 +49,15 @@ def frames_of(text: str) -> Iterator[str]:
     while at < len(text):
         _, end = decoder.raw_decode(text, at)
         yield text[at:end]
-        at = end + 1  # the comma, or the bracket at the end
+        at = end + 1  # skip the comma, or the bracket at the end
 
 
 def problems_of(frame: Json, commands: Mapping[str, str]) -> list[str]:
-    """The problems of a frame of the hub.
+    """The problems of a message from the hub.
 
     Args:
-        frame: the frame, parsed.
-        commands: id → type of everything that was sent on this socket.
+        frame: the parsed message.
+        commands: the type of each command sent on this socket, by ID.
     """
     row = CATALOGUE.get(frame.get("type", ""))
     if row is None:
@@ -85,7 +85,7 @@ def _reply_problems(frame: Json, row: EventType, commands: Mapping[str, str]) ->
 
 
 def _result_problems(asked: EventType, payload: Json) -> list[str]:
-    """A stored command's reply says where it stands; an ack has the results of its row and nothing else."""
+    """The reply to a stored command contains its position; an ack contains the declared results and nothing else."""
     given = payload.keys()
     if asked.is_stored and not given >= STORED_FIELDS:
         return [f"the reply to {asked.name} does not say where it stands: {sorted(given)}"]

@@ -1,4 +1,4 @@
-"""A `hub` command that serves, as a process of its own."""
+"""Runs a `hub` command that serves, as a child process."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ OURS = ("HUB_", "WEBSOCKET_", "S3_", "REDIS_")
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """This environment without settings of the hub, and with these variables."""
+    """The environment without the hub's settings, and with these variables."""
     return {name: value for name, value in os.environ.items() if not name.startswith(OURS)} | more
 
 
 class Server:
-    """A `hub` process that serves; `url` once it is up."""
+    """A serving `hub` process; `url` is its address once it is up."""
 
     def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
@@ -39,12 +39,12 @@ class Server:
         self.url = found[1]
 
     def nodes(self) -> list[int]:
-        """The processes of `hub serve --workers`."""
+        """The process IDs of the nodes of `hub serve --workers`."""
         told = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in told.split() if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def end(self, number: int) -> tuple[int, str]:
-        """Send a signal; the exit code and what stood on stderr."""
+        """Send a signal; returns the exit code and the text on stderr."""
         self.process.send_signal(number)
         _, err = self.process.communicate(timeout=50)
         return self.process.returncode, err

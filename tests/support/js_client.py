@@ -1,4 +1,4 @@
-"""hub.js inside a real browser tab, driven from Python: every item and error it hands out is kept in the page."""
+"""Drives hub.js in a real browser tab; the page keeps every item and error that hub.js reports."""
 
 from __future__ import annotations
 
@@ -40,64 +40,64 @@ _LISTEN: Final = """() => {
         }
     };
 }"""
-"""Counts what comes over each socket before hub.js sees it; nobody is told of an answered sign of life otherwise."""
+"""Counts the messages on each socket before hub.js handles them, because hub.js reports no event for the answer to a heartbeat."""
 
 
 class JsClient:
-    """One `HubClient` of hub.js. Waits end with a TimeoutError, never with a sleep."""
+    """A `HubClient` of hub.js. All waits end with a TimeoutError; none is a fixed delay."""
 
     def __init__(self, page: Page) -> None:
         self._page = page
 
     async def start(self, url: str, tokens: str | list[str] = "t", *, is_kept: bool = False) -> None:
-        """Make the client and connect."""
+        """Create the client and connect."""
         await self.make(url, tokens, is_kept=is_kept)
         await self.connect()
 
     async def make(self, url: str, tokens: str | list[str] = "t", *, is_kept: bool = False) -> None:
-        """Make the client.
+        """Create the client.
 
         Args:
-            url: of the hub.
-            tokens: one, or a list: a provider that hands out one after another.
-            is_kept: with a cursor store that outlives the page.
+            url: the URL of the hub.
+            tokens: a token, or a list for a token provider that returns one after the other.
+            is_kept: use a cursor store that outlives the page.
         """
         await self._run(_MAKE, [url, tokens, is_kept])
 
     async def connect(self) -> None:
-        """Connect; returns once the first try is over, whether the hub took it or not.
+        """Connect; returns once the first attempt is over, successful or not.
 
-        So that what is asked for afterwards goes over that socket, and not with its greeting.
+        So later requests use that socket rather than being part of the handshake.
         """
         await self._run(_CONNECT)
 
     async def stop_time(self) -> None:
-        """Before `start`: the page's timers and clocks stand still from now on but for `pass_time`."""
+        """Stop the page's timers and clocks, which then advance only by `pass_time`. To be called before `start`."""
         await self._page.clock.install(time=0)
         await self._page.clock.pause_at(1)
         await self._run(_LISTEN)
 
     async def pass_time(self, milliseconds: int) -> None:
-        """Let so much time pass in the page; what falls due happens, in order."""
+        """Advance the page's time; timers fire in order."""
         await self._page.clock.run_for(milliseconds)
 
     async def go_on(self) -> None:
-        """Time passes by itself again."""
+        """Let the page's time run again."""
         await self._page.clock.resume()
 
     async def heard(self, count: int) -> None:
-        """After `stop_time`: until the page has handled so many messages, over all sockets."""
+        """Wait until the page has received this many messages, over all sockets. Only after `stop_time`."""
         await self._run("(count) => lab.until(() => lab.heard >= count)", count)
 
     async def follow(self, channel: str, **wish: Any) -> None:
-        """Subscribe, by callback."""
+        """Subscribe with a callback."""
         code = """([channel, wish]) => {
             lab.subscription = lab.client.subscribe(channel, { ...wish, onItem: (item) => (lab.items.push(item), lab.told()) });
         }"""
         await self._run(code, [channel, wish])
 
     async def items(self, kind: str, count: int) -> list[dict[str, Any]]:
-        """The items of a kind once there are so many."""
+        """Wait for this many items of a kind; returns them."""
         code = """async ([kind, count]) => {
             const found = () => lab.items.filter((item) => item.kind === kind);
             await lab.until(() => found().length >= count);
@@ -107,27 +107,27 @@ class JsClient:
         return found
 
     async def texts(self, count: int) -> list[str]:
-        """The texts of the events handed out, once there are so many."""
+        """Wait for this many events; returns their texts."""
         return [item["event"]["payload"]["text"] for item in await self.items("event", count)]
 
     async def until_state(self, state: str) -> None:
-        """Until the connection is in a state."""
+        """Wait until the connection is in this state."""
         await self._run("(state) => lab.until(() => lab.client.state === state)", state)
 
     async def errors(self, count: int) -> list[dict[str, Any]]:
-        """The errors fired, once there are so many."""
+        """Wait for this many errors; returns them."""
         code = "async (count) => { await lab.until(() => lab.errors.length >= count); return lab.errors; }"
         found: list[dict[str, Any]] = await self._run(code, count)
         return found
 
     async def begin(self, code: str, argument: Any = None) -> None:
-        """Begin something in the page whose promise `outcome` awaits."""
+        """Start code in the page; `outcome` waits for its promise."""
         await self._run(
             f"(argument) => {{ lab.outcome = ({code})(argument); lab.outcome.catch(() => {{}}); }}", argument
         )
 
     async def outcome(self) -> Any:
-        """The result: its value, or `{"error": code or text}`."""
+        """The result of the started code: its value, or `{"error": code or text}`."""
         return await self._run("() => lab.outcome.catch((error) => ({ error: error.code ?? error.message }))")
 
     async def read(self, code: str) -> Any:

@@ -1,4 +1,4 @@
-"""A server of keys, as an issuer of tokens runs one."""
+"""A JWKS server, as an issuer of tokens runs one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hub.auth.tokens import TokenVerifier, open_verifier
 
 
 def document(*keys: object) -> bytes:
-    """A set of these keys."""
+    """A JWKS document with these keys."""
     return json.dumps({"keys": keys}).encode()
 
 
 class Issuer:
-    """A key server on the loopback interface; `answer` writes each response, `paths` are those asked for."""
+    """A JWKS server on the loopback interface. `answer` writes each response; `paths` are the requested paths."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -39,11 +39,11 @@ class Issuer:
         self.url = f"http://127.0.0.1:{self._server.server_port}/jwks.json?v=1"
 
     def publish(self, *keys: object, status: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-        """Answer with these keys from now on."""
+        """A response function that answers with these keys."""
         return self.send(document(*keys), status, **headers)
 
     def send(self, body: bytes, status: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-        """Answer with this body from now on."""
+        """A response function that answers with this body."""
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
             handler.send_response(status)
@@ -57,11 +57,11 @@ class Issuer:
         return answer
 
     def verifier(self) -> TokenVerifier:
-        """A verifier of its tokens."""
+        """A verifier for this issuer's tokens."""
         return open_verifier(jwks_url=self.url)
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

@@ -1,4 +1,4 @@
-"""A TCP link between a client and a server in this loop, with the faults of a network: what goes in may be late or swallowed."""
+"""A TCP link between a client and a server in the test's event loop, with simulated network faults such as delays and data loss."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 
 class Wire:
-    """One connection over the link. `said` is the first bytes its client sent, to tell connections apart."""
+    """A connection over the link. `said` holds the first bytes from its client, by which connections are told apart."""
 
     def __init__(self, number: int, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.number = number
@@ -23,27 +23,27 @@ class Wire:
 
 
 class Held:
-    """Something a client sent, which waits on the link until it is let through: also when the client has gone since."""
+    """Data that a client sent and that is held until released, even if the client has disconnected since."""
 
     def __init__(self) -> None:
         self._may_pass = asyncio.Event()
 
     def let_through(self) -> None:
-        """It reaches the server now."""
+        """Deliver the data to the server."""
         self._may_pass.set()
 
     async def wait(self) -> None:
-        """Returns when it may pass."""
+        """Wait until the data is released."""
         await self._may_pass.wait()
 
 
 class Link:
-    """Listens on a port of its own; each connection is carried to `target` as it is when the connection is made.
+    """Listens on a port; each connection is forwarded to `target`, as set when the connection is made.
 
     Attributes:
-        target: host and port; changing it is what a failover does to a name.
-        delay_s: how late everything arrives.
-        holds: what clients send with this word in it waits; each is put into `held` in turn.
+        target: host and port; changing it simulates a DNS failover.
+        delay_s: the delay of all data, in seconds.
+        holds: data from clients that contains this word is held; each piece is put into `held`.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -59,13 +59,13 @@ class Link:
 
     @property
     def url(self) -> str:
-        """The Redis URL of this end."""
+        """The Redis URL of this end of the link."""
         assert self._server is not None
         return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
 
     @contextlib.contextmanager
     def dropped(self, which: Callable[[Wire], bool] = lambda _: True) -> Iterator[None]:
-        """Half-open: what the present connections send, either way, is swallowed, and no end is told. New ones work."""
+        """Silently drop the data of the present connections in both directions, as if half-open. New connections work."""
         chosen = [wire for wire in self.wires if which(wire)]
         for wire in chosen:
             wire.is_swallowing = True
@@ -77,7 +77,7 @@ class Link:
 
     @contextlib.contextmanager
     def delayed(self, delay_s: float) -> Iterator[None]:
-        """Everything arrives so much later."""
+        """Delay all data by this many seconds."""
         self.delay_s = delay_s
         try:
             yield
@@ -94,7 +94,7 @@ class Link:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
 
     async def close(self) -> None:
-        """Cut everything and end."""
+        """Reset all connections and stop listening."""
         assert self._server is not None
         self._server.close()
         self.cut()
@@ -135,7 +135,7 @@ class Link:
                 if not wire.is_swallowing:
                     sink.write(data)
                     await sink.drain()
-        if not wire.is_swallowing:  # a half-open connection is told nothing of its other end
+        if not wire.is_swallowing:  # the end of a half-open connection does not learn that the other end has closed
             wire.cut()
             if wire in self.wires:
                 self.wires.remove(wire)
@@ -143,7 +143,7 @@ class Link:
 
 @contextlib.asynccontextmanager
 async def linked(host: str, port: int) -> AsyncIterator[Link]:
-    """A link to that address for the time of the block."""
+    """A link to that address for the duration of the block."""
     link = Link(host, port)
     await link.start()
     try:

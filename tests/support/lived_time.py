@@ -1,4 +1,4 @@
-"""Time as this loop lived it: what a starved machine takes away from everybody in it does not count.
+"""Measures time as the test's event loop experiences it, not counting periods in which a starved machine did not run it.
 
 For promises such as "within a second" between parts that run in the test's own loop.
 """
@@ -14,13 +14,13 @@ BEAT_S: Final = 0.01
 
 
 class LivedTime:
-    """`passed_s` grows with every beat of the loop, by twice its length at most."""
+    """A clock: `passed_s` grows with every beat of the loop, at most by twice the beat's interval."""
 
     def __init__(self) -> None:
         self.passed_s = 0.0
 
     async def beat(self) -> None:
-        """Count, for ever."""
+        """Count beats until cancelled."""
         loop = asyncio.get_running_loop()
         before_s = loop.time()
         while True:
@@ -32,7 +32,7 @@ class LivedTime:
 
 @contextlib.asynccontextmanager
 async def lived_time() -> AsyncIterator[LivedTime]:
-    """Counts from here to the end of the block."""
+    """Count time for the duration of the block."""
     found = LivedTime()
     beating = asyncio.create_task(found.beat())
     try:

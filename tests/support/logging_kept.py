@@ -1,4 +1,4 @@
-"""Logging as it was: a test that sets it up for a process of its own leaves nothing behind."""
+"""Restores logging after a test that configures it as a process of its own would."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import structlog
 
 _NAMES = ("uvicorn", "uvicorn.error", "uvicorn.access", "arq", "asyncio", "botocore", "httpx")
-"""The loggers that `hub.logs.configure_logging` changes, beside the root."""
+"""The loggers that `hub.logs.configure_logging` changes, besides the root logger."""
 
 
 @contextmanager
 def logging_kept() -> Iterator[None]:
-    """Puts back what `hub.logs.configure_logging` changes: its handler would write to the closed stream of an earlier test."""
+    """Undo, after the block, the changes of `hub.logs.configure_logging`, whose handler would write to a closed stream."""
     root, names = logging.getLogger(), [logging.getLogger(name) for name in _NAMES]
     handlers, level, levels = root.handlers[:], root.level, [logger.level for logger in names]
     try:

@@ -1,7 +1,7 @@
-"""A hub small enough to be read in one go: the contract's behaviour towards one client, in memory, without I/O.
+"""A minimal hub: the contract's behaviour towards one client, in memory, without I/O.
 
-For tests of the client alone: what the contract says, and on demand what a broken network or hub would do. The real
-hub is met in tests/integration.
+For tests of the client alone: it does what the contract specifies and, on demand, what a broken network or hub would do. Tests
+against the real hub are in tests/integration.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Frame = dict[str, Any]
 
 @dataclass
 class ModelLog:
-    """One channel: events as (id, seq, text), a floor, an epoch."""
+    """One channel: events as (ID, seq, text), a floor, an epoch."""
 
     epoch: str
     events: list[tuple[str, int, str]] = field(default_factory=list)
@@ -29,7 +29,7 @@ class ModelLog:
 
 
 class ModelHub:
-    """Channels, idempotency and sessions. `tokens` maps a token to None (good) or the code it is refused with."""
+    """Channels, idempotency and sessions. `tokens` maps a token to None (valid) or to the code with which it is refused."""
 
     def __init__(self) -> None:
         self.logs: dict[str, ModelLog] = {}
@@ -49,7 +49,7 @@ class ModelHub:
     def append(
         self, channel: str, text: str, command: str | None = None, kind: str = "chat.message"
     ) -> tuple[str, int]:
-        """Store an event and send it to whoever follows."""
+        """Store an event and send it to all subscribers."""
         log = self.log(channel)
         self.clock += 1
         event_id, seq = f"{self.clock}-0", log.head[1] + 1
@@ -67,14 +67,14 @@ class ModelHub:
         return log.head
 
     def trim(self, channel: str, keep: int) -> None:
-        """Forget all but the newest `keep` events; nothing is archived."""
+        """Drop all but the newest `keep` events."""
         log = self.log(channel)
         while len(log.events) > keep:
             event_id, seq, _ = log.events.pop(0)
             log.floor = (event_id, seq)
 
     def flush(self, channel: str) -> None:
-        """Lose the stream: a new epoch, told to every live follower."""
+        """Lose the stream: the channel gets a new epoch, of which every subscriber is informed."""
         self.epochs += 1
         self.logs[channel] = ModelLog(f"e{self.epochs}")
         for session in self.sessions:
@@ -83,7 +83,7 @@ class ModelHub:
 
 
 class ModelSession:
-    """One socket of the model hub: `receive` takes what the client sent, `out` is what waits to be sent to it."""
+    """One socket of the model hub: `receive` takes what the client sent, `out` holds what is to be sent to it."""
 
     def __init__(self, hub: ModelHub) -> None:
         self.hub = hub
@@ -194,7 +194,7 @@ class ModelSession:
             self.send({"type": "channel.resumed", "channel": channel, "payload": told})
 
     def _worth(self, log: ModelLog, wanted: Frame) -> tuple[Frame | None, int]:
-        """The verdict on a cursor: (gap or None, the seq after which to replay)."""
+        """Judge a cursor: (gap or None, the seq after which to replay)."""
         if "rewind" in wanted and "after" not in wanted:
             return None, max(log.floor[1], log.head[1] - wanted["rewind"])
         after, seq = wanted.get("after", "$"), wanted.get("seq")
@@ -264,6 +264,6 @@ class ModelSession:
 
 
 def counted_ids(prefix: str = "c") -> Callable[[], str]:
-    """Ids c1, c2, … for clients whose every step a test wants to name."""
+    """IDs c1, c2, …, for tests that name every command."""
     count = iter(range(1, 1_000_000))
     return lambda: f"{prefix}{next(count)}"

@@ -1,4 +1,4 @@
-"""The model hub behind a real WebSocket, for tests of what the client does with sockets."""
+"""The model hub behind a real WebSocket server, for tests of the client's use of sockets."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from support.model_hub import ModelHub, ModelSession
 
 
 class ModelHubServer:
-    """Serves a model hub at `url`; what a test appends goes out when it calls `push`.
+    """Serves a model hub at `url`; events appended by a test are sent when it calls `push`.
 
     Attributes:
-        sockets: every socket ever accepted, oldest first.
-        upgrade_status: answer upgrades with this HTTP status instead.
+        sockets: every accepted socket, oldest first.
+        upgrade_status: if set, the HTTP status with which upgrades are refused.
         deaf: accept sockets and never answer.
     """
 
@@ -37,14 +37,14 @@ class ModelHubServer:
         await self.push()
 
     async def push(self) -> None:
-        """Send what waits for each open socket."""
+        """Send the waiting data of each open socket."""
         for socket, session in zip(self.sockets, self.sessions, strict=True):
             with contextlib.suppress(ConnectionClosed):
                 while session.out:
                     await socket.send(session.out.pop(0))
 
     async def until_seen(self, kind: str, count: int = 1) -> list[dict[str, object]]:
-        """Wait until the hub was sent so many frames of a type, over all sockets; their list."""
+        """Wait until this many messages of a type were received, over all sockets; returns them."""
 
         def seen() -> list[dict[str, object]]:
             return [frame for session in self.sessions for frame in session.seen if frame["type"] == kind]
@@ -79,7 +79,7 @@ class ModelHubServer:
 
 @contextlib.asynccontextmanager
 async def serving(hub: ModelHub) -> AsyncIterator[ModelHubServer]:
-    """A model hub on a free port of 127.0.0.1."""
+    """Serve a model hub on a free port of 127.0.0.1."""
     server = ModelHubServer(hub)
     async with serve(server.handle, "127.0.0.1", 0, process_request=server.answer_upgrade) as listening:
         server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server on 127.0.0.1: real sockets, chunked event streams, and the ways such servers fail."""
+"""A small OpenAI-compatible server on 127.0.0.1, with real sockets, chunked event streams, and the failures of such servers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 Script = Callable[[dict[str, Any]], Iterable[Any]]
-"""From the request's body to what is sent: objects as chunks, strings as raw lines, `STALL` and `BREAK` as they say."""
+"""Converts a request's body to what is sent: objects become chunks, strings raw lines; `STALL` and `BREAK` stall and break the
+stream.
+"""
 STALL, BREAK = object(), object()
 
 
 class Status(Exception):
-    """Answer with this status instead."""
+    """Raised by a script to answer with this HTTP status."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -38,7 +40,7 @@ def call(index: int, call_id: str | None, name: str | None, arguments: str) -> d
 
 
 class ModelServer:
-    """Answers each request as `script` says, and keeps the requests."""
+    """Answers each request as `script` says, and records the requests."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -81,7 +83,7 @@ class ModelServer:
                 writer.transport.abort()
                 return
             if item is STALL:
-                await reader.read()  # until the client gives up
+                await reader.read()  # until the client disconnects
                 return
             line = item if isinstance(item, str) else f"data: {json.dumps(item)}\n\n"
             writer.write(b"%x\r\n%b\r\n" % (len(line.encode()), line.encode()))

@@ -1,4 +1,4 @@
-"""A node's clocks in a test's hands: limits, deadlines and the ends of tokens see them stand still, or jump."""
+"""Replaces a node's clocks, so that a test can stop them or move them forward; limits, deadlines and token expiry use them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from support.nodes import Node
 
 
 class NodeClock:
-    """Stands still from the moment it is made. Timers of the loop go on: a deadline is found by the node's next look."""
+    """Stops the node's clocks when created. Timers of the event loop still run: the node's next check finds an expired deadline."""
 
     def __init__(self, node: Node) -> None:
         self._monotonic_s, self._unix_s = time.monotonic(), time.time()
@@ -17,7 +17,7 @@ class NodeClock:
         hub.admission._monotonic = hub.edge.store._monotonic = hub.edge.store.claims._monotonic = self._monotonic
 
     def pass_s(self, seconds: float) -> None:
-        """So much later."""
+        """Advance the clocks by this many seconds."""
         self._monotonic_s += seconds
         self._unix_s += seconds
 

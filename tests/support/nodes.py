@@ -1,4 +1,4 @@
-"""Hub nodes for tests: in this event loop, or as processes where one must be killed."""
+"""Hub nodes for tests: in the test's event loop, or as processes if they are to be killed."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ ALL = {f"{kind}:*": ["*"] for kind in ("conversation", "team", "document", "agen
 def token(
     user: str, tenant: str, grants: Mapping[str, list[str]] | None = None, *, ttl_s: float = 3600, **claims: Any
 ) -> str:
-    """A signed token; by default it may do everything everywhere."""
+    """Sign a token; by default it permits everything in every channel."""
     return sign(SECRET, user, tenant, dict(ALL if grants is None else grants), ttl_s, time.time(), **claims)
 
 
 @cache
 def data_folder() -> str:
-    """The folder of this process's nodes: one for all, as nodes on one Redis share theirs. Gone with the process."""
+    """The data folder of this process's nodes, which share it as nodes on one Redis do. It is deleted when the process ends."""
     folder = tempfile.TemporaryDirectory(prefix="hub-nodes-")
     atexit.register(folder.cleanup)
     return folder.name
 
 
 def settings(redis_url: str, **changes: Any) -> Settings:
-    """A node's settings: limits off, any free port, files outside the checkout."""
+    """A node's settings: no limits, any free port, files outside the checkout."""
     given: dict[str, Any] = {"redis_url": redis_url, "jwt_secret": SECRET, "rate_limits": None, "drain_s": 0.2}
     return Settings(**({"data_dir": data_folder()} | given | changes))
 
 
 def free_socket() -> socket.socket:
-    """A bound, listening-to-be socket on a free port of this machine."""
+    """A socket bound to a free port of this machine, not yet listening."""
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("127.0.0.1", 0))
@@ -62,7 +62,7 @@ def free_socket() -> socket.socket:
 
 @dataclass(slots=True)
 class Node:
-    """A running node in this loop."""
+    """A running node in the test's event loop."""
 
     hub: Hub
     server: uvicorn.Server
@@ -70,23 +70,23 @@ class Node:
 
     @property
     def url(self) -> str:
-        """Its HTTP address."""
+        """Its HTTP URL."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:
-        """Its socket's address."""
+        """Its WebSocket URL."""
         return f"ws://127.0.0.1:{self.port}/ws"
 
     def http(self, text: str = "") -> httpx.AsyncClient:
-        """An HTTP client of this node, with a token if one is given."""
+        """An HTTP client for this node, with a token if one is given."""
         headers = {"Authorization": f"Bearer {text}"} if text else {}
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30)
 
 
 @contextlib.asynccontextmanager
 async def running_node(redis_url: str, **changes: Any) -> AsyncIterator[Node]:
-    """A node on real sockets, in this event loop."""
+    """Run a node on real sockets in the test's event loop."""
     bound = free_socket()
     port = bound.getsockname()[1]
     server = make_server(replace(settings(redis_url, **changes), port=port))
@@ -121,14 +121,14 @@ async def _serve(server: uvicorn.Server, bound: socket.socket, started: asyncio.
 
     server.startup = startup  # type: ignore[method-assign]  # told when it listens, instead of polling
     with contextlib.suppress(asyncio.CancelledError):
-        await server._serve([bound])  # `serve` would take this process's signal handlers
+        await server._serve([bound])  # `serve` would replace this process's signal handlers
 
 
 class NodeProcess:
-    """A node of its own, to be killed and started again on its port. Whoever makes it waits until it is ready."""
+    """A node in a process of its own, which can be killed and restarted on the same port. The caller waits until it is ready."""
 
     def __init__(self, redis_url: str, **env: str) -> None:
-        self.port = free_port()  # no port of a connection of ours: clients go on trying while it is down
+        self.port = free_port()  # outside the range of client ports, because clients keep reconnecting while it is down
         self._env = os.environ | {
             "REDIS_URL": redis_url, "HUB_JWT_SECRET": SECRET, "HUB_PORT": str(self.port), "HUB_RATE_LIMITS": "off",
             "HUB_DRAIN_SECONDS": "0", "HUB_DATA": data_folder(), "PYTHONPATH": os.getcwd(),
@@ -138,27 +138,27 @@ class NodeProcess:
 
     @property
     def url(self) -> str:
-        """Its HTTP address."""
+        """Its HTTP URL."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:
-        """Its socket's address."""
+        """Its WebSocket URL."""
         return f"ws://127.0.0.1:{self.port}/ws"
 
     def start(self) -> None:
-        """Start it; `wait_ready` tells when it serves."""
+        """Start the process; `wait_ready` waits until it is ready."""
         command = "import asyncio,os,uvloop; from hub.config import Settings; from hub.server import serve; "
         command += "uvloop.run(serve(Settings.from_env(os.environ)))"
         self._process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", command], env=self._env)
 
     async def wait_ready(self, timeout_s: float = 120) -> None:
-        """Until it says that it is ready."""
+        """Wait until the node reports that it is ready."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if await asyncio.to_thread(self._is_ready):
                 return
-            await asyncio.sleep(0.02)  # a process has no event to wait for
+            await asyncio.sleep(0.02)  # a process gives no event to wait for
         raise TimeoutError("the node did not become ready")
 
     def _is_ready(self) -> bool:
@@ -167,11 +167,11 @@ class NodeProcess:
         return False
 
     def kill(self) -> None:
-        """SIGKILL: no goodbye to anybody."""
+        """Kill the node with SIGKILL, without any close handshake."""
         self._end(signal.SIGKILL)
 
     def terminate(self) -> None:
-        """SIGTERM: drain and stop."""
+        """Send SIGTERM: the node drains and stops."""
         self._end(signal.SIGTERM)
 
     def _end(self, how: signal.Signals) -> None:
@@ -181,6 +181,6 @@ class NodeProcess:
             self._process = None
 
     def close(self) -> None:
-        """Stop it if it runs."""
+        """Stop the node if it is running."""
         if self._process is not None and self._process.poll() is None:
             self.kill()

@@ -1,4 +1,4 @@
-"""Every way in which one field of a valid payload can be wrong, derived from its JSON Schema. Pure."""
+"""Generates every way to make one field of a valid payload invalid, from its JSON Schema. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from support.samples import FILLER, Samples, Schema, entries_of, is_free
 
 Fault = tuple[str, object]
-"""A fault as `path:fault`, and the value with only that wrong."""
+"""A fault as `path:fault`, and the value with only that fault."""
 _NO_NUL = r"^[^\x00]*$"
 UNKNOWN_FIELD = "surprise"
 _OTHER_TYPE = {"string": 7, "integer": "7", "number": "7", "boolean": "true", "array": {}, "object": []}
@@ -15,18 +15,18 @@ _LENGTHS = {"string": ("minLength", "maxLength"), "array": ("minItems", "maxItem
 
 
 class Faults:
-    """The faults of values of one root schema."""
+    """Generates the faults of values of one root schema."""
 
     def __init__(self, root: Schema) -> None:
         self.root = root
         self.samples = Samples(root)
 
     def of_payload(self, payload: dict[str, object]) -> Iterator[Fault]:
-        """The faults of a whole payload; it is valid but for one each."""
+        """The faults of a payload; each result has exactly one."""
         yield from self._inside(self.root, payload)
 
     def _of(self, schema: Schema, value: object) -> Iterator[Fault]:
-        """The faults of one value: null, another type, beyond a limit, and those of what is inside it."""
+        """The faults of one value: null, another type, beyond a limit, and those of nested values."""
         if not self.samples.allows_null(schema):
             yield "null", None
         branch = self._branch_of(schema, value)
@@ -40,7 +40,7 @@ class Faults:
         yield from self._inside(branch, value)
 
     def _branch_of(self, schema: Schema, value: object) -> Schema:
-        """The alternative that the value is of."""
+        """The alternative of the schema that the value belongs to."""
         branches = self.samples.branches(schema)
         return next((branch for branch in branches if _fits(branch.get("properties", {}), value)), branches[0])
 
@@ -63,7 +63,7 @@ class Faults:
             yield from _text_faults(branch, value)
 
     def _inside(self, branch: Schema, value: object) -> Iterator[Fault]:
-        """One field or item changed at a time; for an object also missing and unknown fields."""
+        """Change one field or item at a time; for an object also omit fields and add an unknown one."""
         if isinstance(value, list):
             for index, item in enumerate(value):
                 for label, changed in self._of(_item_schema(self, branch, index), item):
@@ -89,7 +89,7 @@ def _item_schema(faults: Faults, branch: Schema, index: int) -> Schema:
 
 
 def _fits(fields: Schema, value: object) -> bool:
-    """True when the value is of the alternative with these fields: its tag says so."""
+    """True if the value belongs to the alternative with these fields, according to its tag."""
     tags = [(name, fields[name]) for name in ("type", "op") if name in fields]
     return isinstance(value, dict) and all(value.get(name) in tag.get("enum", [tag.get("const")]) for name, tag in tags)
 
@@ -99,19 +99,19 @@ def _other_type(branch: Schema) -> object:
 
 
 def _stretched(value: object, length: int) -> object:
-    """The value made `length` long out of what it has."""
+    """The value extended to this length by repeating its contents."""
     if isinstance(value, list):
         return (value or [FILLER]) * length if len(value) < 2 else (value * length)[:length]
     return (value + FILLER * length)[:length] if isinstance(value, str) else value
 
 
 def _beyond(maximum: float) -> object:
-    """More than the maximum; for the greatest float there is no more, so a text stands for it."""
+    """A value above the maximum; above the largest float there is none, so a string is returned."""
     return maximum + 1 if maximum + 1 > maximum else "inf"
 
 
 def _text_faults(branch: Schema, value: str) -> Iterator[Fault]:
-    """A lone surrogate is refused in every text, NUL in all but names that are looked up (channels, tokens)."""
+    """Faults of a string: every text refuses a lone surrogate, and all but names for look-ups (channels, tokens) refuse NUL."""
     if "pattern" in branch:
         yield "NUL", "\0" + value[1:]
     if branch.get("pattern", _NO_NUL) != _NO_NUL:
@@ -125,7 +125,7 @@ def _text_faults(branch: Schema, value: str) -> Iterator[Fault]:
 
 
 def _free_faults(branch: Schema) -> Iterator[Fault]:
-    """Values that even free JSON may not be."""
+    """Values that even free JSON must not contain."""
     nested: object = 1
     for _ in range(40):
         nested = [nested]

@@ -12,7 +12,7 @@ from support.samples import Samples, Schema, entries_of, is_free
 
 Strategy = st.SearchStrategy
 TEXT_MAX = 40
-"""Longer texts are the unit tests' (limits); here it is the shapes that vary."""
+"""Maximum length of generated texts; unit tests cover the length limits, and these strategies vary the structure."""
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -22,12 +22,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=3), inner, max_size=3),
     max_leaves=8,
 )
-"""Any JSON value, small; deeper than a payload may be only by great ill luck of the draw. No NUL: a bare text may hold none."""
+"""Small JSON values, which are very unlikely to be nested deeper than a payload may be. No NUL, because a bare text must not
+contain one.
+"""
 
 
 @cache
 def payloads(event_type: EventType) -> Strategy[dict[str, object]]:
-    """Valid payloads of a type: any subset of its optional fields, with any values within their grammar."""
+    """Valid payloads of a type: any subset of its optional fields, with any valid values."""
     schema = schema_of(event_type.model)
     options = ALTERNATIVES.get(event_type.name, (frozenset(),))
 
@@ -50,7 +52,7 @@ class _Values:
         return drawn | st.none() if self.samples.allows_null(schema) else drawn
 
     def fields(self, schema: Schema, always: frozenset[str], never: frozenset[str]) -> Strategy[dict[str, object]]:
-        """An object with its required fields, those in `always`, and any others but those in `never`."""
+        """Objects with the required fields, those in `always`, and any other fields except those in `never`."""
         known = {name: self.of(field) for name, field in schema.get("properties", {}).items() if name not in never}
         required = always.union(schema.get("required", []))
         return st.fixed_dictionaries(

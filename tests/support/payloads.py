@@ -1,6 +1,6 @@
-"""Valid and broken payloads of every event type, derived from the catalogue. Pure.
+"""Valid and invalid payloads of every event type, derived from the catalogue. Pure.
 
-What a schema cannot say (this field or that one, an end that follows from an offset) is listed here, by type.
+Rules that a schema cannot express (one of two fields, an end derived from an offset) are listed here by type.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ ALTERNATIVES: dict[str, tuple[frozenset[str], ...]] = {
     "file.upload.authorized": (frozenset({"single"}), frozenset({"multipart"}), frozenset({"socket"})),
     "ack": (frozenset(), frozenset({"id", "seq", "duplicate", "durability"})),
 }
-"""Fields of which a payload has one set and not the others."""
+"""By event type, sets of fields of which a payload has exactly one set."""
 
 FIXED: dict[str, Fields] = {
     "assistant.message.delta": {"offset": 5, "delta": "wörld", "end": 10},
     "tool.call.args": {"offset": 0, "delta": '{"a":', "end": 5},
     "agent.output": {"kind": "json"},
 }
-"""Fields that depend on each other, with values that agree."""
+"""Fields that depend on each other, with consistent values."""
 
 _PATCH = [{"op": "add", "path": "/a", "value": 1}]
 BROKEN_RULES: dict[str, dict[str, Fields]] = {
@@ -70,34 +70,34 @@ BROKEN_RULES: dict[str, dict[str, Fields]] = {
     "agent.output": {"neither": {"run_id": "r", "index": 0, "kind": "text"}, "no patch": {
         "run_id": "r", "index": 0, "kind": "state_delta", "value": [{"op": "jump", "path": "/a"}]}},
 }  # fmt: skip # a table
-"""Payloads whose fields are each valid and together are not."""
+"""Payloads whose fields are valid individually but not together."""
 
 
 class Case(NamedTuple):
-    """A payload, and what it is: `maximal`, or `parts.0.file_id:missing`."""
+    """A payload and its name, such as `maximal` or `parts.0.file_id:missing`."""
 
     name: str
     payload: Fields
 
 
 def valid_payloads(event_type: EventType) -> Iterator[Case]:
-    """The least and the fullest payload, once for each alternative that its rules leave."""
+    """The smallest and the largest payload, for each alternative that the type's rules allow."""
     return _valid(event_type.name, event_type.model)
 
 
 def delivered_payloads(event_type: EventType) -> Iterator[Case]:
-    """The same of what subscribers get."""
+    """The same for payloads as delivered to subscribers."""
     return _valid(event_type.name, event_type.delivered or event_type.model)
 
 
 @cache
 def schema_of(model: type[Payload]) -> Schema:
-    """The JSON Schema of a model, made once: a thousand cases and strategies begin with it."""
+    """The JSON Schema of a model, cached because about a thousand cases and strategies use it."""
     return schemas.schema_of(model)
 
 
 def broken_payloads(event_type: EventType) -> Iterator[Case]:
-    """Payloads with exactly one thing wrong each; every one must be refused with 4005."""
+    """Payloads with exactly one fault each; every one must be refused with 4005."""
     faults = Faults(schema_of(event_type.model))
     seen: set[str] = set()
     for valid in valid_payloads(event_type):
@@ -112,7 +112,7 @@ def broken_payloads(event_type: EventType) -> Iterator[Case]:
 
 
 def short_payload(event_type: EventType) -> Fields:
-    """A payload with every field and short texts, for people to read."""
+    """A payload with every field and short texts, for human readers."""
     return list(_valid(event_type.name, event_type.model, length_max=12))[1].payload
 
 
@@ -129,22 +129,22 @@ def _valid(name: str, model: type[Payload], length_max: int = 2**20) -> Iterator
 
 
 def others_of(name: str, chosen: frozenset[str]) -> frozenset[str]:
-    """The fields that a payload must not have because of those that were chosen."""
+    """The fields that a payload must not have because of the chosen ones."""
     return frozenset().union(*ALTERNATIVES.get(name, ())) - chosen
 
 
 def fixed_fields(name: str, chosen: frozenset[str]) -> Fields:
-    """The fields that are not free in a payload of this type."""
+    """The fields of this type whose values are fixed."""
     if name == "file.upload.authorized":
         return {"strategy": min(chosen)}
     return FIXED.get(name, {})
 
 
 def read(event_type: EventType, payload: Fields) -> Payload:
-    """A stored payload as a model. Unknown fields are passed over: a newer hub may have written them (docs/protocol.md#versions).
+    """Parse a stored payload. Unknown fields are ignored, because a newer hub may have written them (docs/protocol.md#versions).
 
     Raises:
-        InvalidPayload: a declared field is broken.
+        InvalidPayload: a declared field is invalid.
     """
     try:
         value: Payload = event_type.model.__pydantic_validator__.validate_python(payload, extra="ignore")
@@ -154,5 +154,5 @@ def read(event_type: EventType, payload: Fields) -> Payload:
 
 
 def to_json(payload: Payload) -> bytes:
-    """The stored form of a payload: unset fields are left out."""
+    """The stored form of a payload, without unset fields."""
     return payload.__pydantic_serializer__.to_json(payload, exclude_unset=True)

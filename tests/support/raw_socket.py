@@ -1,4 +1,4 @@
-"""A WebSocket client of a plain blocking socket: sends any bytes, and says exactly what came back, resets included."""
+"""A WebSocket client on a plain blocking socket: sends any bytes and reports exactly what is received, including resets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADERS = {
 
 
 class RawSocket:
-    """One connection. Every wait is at most thirty seconds."""
+    """One connection. No wait is longer than thirty seconds."""
 
     def __init__(self, port: int, *, receive_buffer_bytes: int | None = None) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -40,7 +40,7 @@ class RawSocket:
     def request(
         self, method: str = "GET", target: str = "/ws", changed: Mapping[str, str | None] | None = None
     ) -> tuple[int, str]:
-        """Send an upgrade; give the status and the head. `changed` replaces headers, None leaves one out."""
+        """Send an upgrade request; returns the status and the head. `changed` replaces headers; None omits one."""
         fields: dict[str, str | None] = {name.lower(): value for name, value in HEADERS.items()}
         fields |= {name.lower(): value for name, value in (changed or {}).items()}
         lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
@@ -65,14 +65,14 @@ class RawSocket:
         self.send(client_frame(0x1, text.encode()))
 
     def take(self, size: int) -> bytes:
-        """The next bytes, whatever they are."""
+        """Receive this many bytes."""
         while len(self._came) < size:
             self._more()
         taken, self._came = self._came[:size], self._came[size:]
         return taken
 
     def frame(self) -> tuple[int, bytes]:
-        """The next frame's opcode and payload."""
+        """Receive a frame; returns its opcode and payload."""
         while (found := self._first()) is None:
             self._more()
         opcode, start, stop = found
@@ -80,14 +80,14 @@ class RawSocket:
         return opcode, payload
 
     def close_code(self) -> int:
-        """Pass over frames up to the Close, and give its code."""
+        """Skip frames up to the Close frame; returns its code."""
         while True:
             opcode, payload = self.frame()
             if opcode == 0x8:
                 return struct.unpack("!H", payload[:2])[0] if payload else 1005
 
     def ending(self) -> str:
-        """Read to the end: "fin" for a clean one, "reset" for another; whatever still comes is thrown away."""
+        """Read to the end, discarding the data: "fin" for a proper end, "reset" for a TCP reset."""
         with contextlib.suppress(EOFError):
             while True:
                 try:
@@ -98,11 +98,11 @@ class RawSocket:
         return "fin"
 
     def finish_writing(self) -> None:
-        """Send our FIN; reading goes on."""
+        """Send a FIN; reading continues."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Vanish with a TCP reset."""
+        """Close with a TCP reset."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 

@@ -1,4 +1,4 @@
-"""A private redis-server for tests: started in a folder of its own, killed, stopped, continued, restarted on demand."""
+"""A private redis-server for tests, which can be killed, stopped, continued and restarted."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from ops.embedded_redis.server import FsyncPolicy
 
 SERVER_VARIABLE: Final = "TEST_SERVER"
-"""Names the server of tests that ask for none: `6.2`, `7` or `valkey`; unset: the one that `hub dev` would take."""
+"""The environment variable that selects the default server: `6.2`, `7` or `valkey`; if unset, the one that `hub dev` would use."""
 SERVERS: Final = {"6.2": ("redis", (6, 2)), "7": ("redis", (7,)), "valkey": ("valkey", (9,))}
 
 
 def server_binary(server: str) -> Path | None:
-    """The program of this server on this machine: on PATH or in a package; None where there is none."""
+    """The path of this server's program, from PATH or a package; None if there is none."""
     from ops.embedded_redis.programs import server_programs
 
     name, version = SERVERS[server]
@@ -40,12 +40,12 @@ def _default_binary() -> Path | None:
 
 
 class RedisServer:
-    """A server on a unix socket in a short-named temporary folder. Every method is synchronous.
+    """A server on a unix socket in a temporary folder with a short name. All methods are synchronous.
 
     Args:
-        is_persistent: with an append-only file, so that what was written survives `kill` and `restart`.
+        is_persistent: use an append-only file, so that data survives `kill` and `restart`.
         on_port: listen on a random port of 127.0.0.1 instead of a unix socket.
-        binary: which redis-server; default the one of `TEST_SERVER`.
+        binary: the redis-server program; by default the one selected by `TEST_SERVER`.
     """
 
     def __init__(
@@ -71,36 +71,36 @@ class RedisServer:
 
     @property
     def pid(self) -> int:
-        """The server's process id now."""
+        """The process ID of the current server process."""
         return self.embedded.pid
 
     @property
     def version(self) -> tuple[int, ...]:
-        """Such as (7, 0, 15): for tests of what only newer servers have."""
+        """The version, such as (7, 0, 15), for tests of newer servers' features."""
         return tuple(int(part) for part in self.embedded.version.split("."))
 
     def kill(self) -> None:
-        """SIGKILL: it writes nothing more. Returns when the process is gone."""
+        """Kill the server with SIGKILL; it writes nothing more. Returns when the process has ended."""
         child = self.embedded._child
         assert child is not None
         child.kill()
         child.wait()
 
     def stop(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers, as when a host hangs."""
+        """Stop the server with SIGSTOP: connections stay open and nothing answers, as when a host hangs."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT after `stop`."""
+        """Continue the server with SIGCONT after `stop`."""
         os.kill(self.pid, signal.SIGCONT)
 
     def restart(self) -> None:
-        """Start again at the same address and on the same data, after `kill`. Returns when it answers."""
+        """Start the server again at the same address with the same data, after `kill`. Returns when it answers."""
         self.embedded.start()
 
     @contextlib.contextmanager
     def killed(self) -> Iterator[None]:
-        """Dead inside the block, back at the same address after it."""
+        """Kill the server for the duration of the block; then it is started again at the same address."""
         self.kill()
         try:
             yield
@@ -109,7 +109,7 @@ class RedisServer:
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """Hanging inside the block, going on after it."""
+        """Stop the server for the duration of the block; then it continues."""
         self.stop()
         try:
             yield

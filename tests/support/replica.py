@@ -1,4 +1,4 @@
-"""A Redis with a replica behind a link, so that the replica can lag, and be promoted without what it has not seen."""
+"""A Redis with a replica behind a link, so that the replica can lag and be promoted without the latest writes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from support.redis_server import RedisServer
 
 
 def port_of(server: RedisServer) -> int:
-    """The port a server listens on."""
+    """The port on which a server listens."""
     return int(server.url.rpartition(":")[2].partition("/")[0])
 
 
 @dataclass(slots=True)
 class Pair:
-    """Master, replica, the link the replica follows by, and the link that clients reach the master by."""
+    """Master and replica, the link over which the replica follows, and the link over which clients reach the master."""
 
     master: RedisServer
     replica: RedisServer
@@ -28,18 +28,18 @@ class Pair:
     front: Link
 
     async def catch_up(self) -> None:
-        """Until the replica has everything that was written before this call."""
+        """Wait until the replica has everything that was written before this call."""
         async with command(self.master) as redis:
-            await redis.set("caught-up", "1")  # WAIT counts the writes of its own connection
+            await redis.set("caught-up", "1")  # WAIT counts only the writes of its own connection
             assert await redis.execute_command("WAIT", 1, 10_000) == 1
 
     def lag(self) -> None:
-        """From now on the replica hears nothing, and does not know it."""
+        """Stop the replication traffic from now on, without the replica noticing."""
         for wire in self.following.wires:
             wire.is_swallowing = True
 
     async def fail_over(self) -> None:
-        """The master dies; the replica, as far as it came, takes its place and its name."""
+        """Kill the master, promote the replica as it is, and redirect clients to it."""
         self.master.kill()
         self.front.cut()
         async with command(self.replica) as redis:
@@ -49,7 +49,7 @@ class Pair:
 
 @contextlib.asynccontextmanager
 async def command(server: RedisServer) -> AsyncIterator[Any]:
-    """A client of one server for a moment."""
+    """A short-lived client of one server."""
     redis: Any = Redis.from_url(server.url)
     try:
         yield redis

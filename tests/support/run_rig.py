@@ -1,4 +1,4 @@
-"""Runs in tests: asked for as the edge asks, followed to their end, and held against docs/protocol.md#stream-rules."""
+"""Runs in tests: started as the hub starts them, followed to their end, and checked against docs/protocol.md#stream-rules."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def conversation(tenant: str, name: str = "c") -> Channel:
 
 
 POLL_S = 0.01
-"""Between looks at what has no event."""
+"""Seconds between checks of a condition that no event announces."""
 
 
 class Client:
-    """Does what the edge does with a person's commands."""
+    """Appends a person's commands as the hub does."""
 
     def __init__(self, log: Log, channel: Channel, user: str = "alice") -> None:
         self.log, self.channel, self.user = log, channel, user
@@ -58,7 +58,7 @@ class Client:
         return (await self.log.append(draft)).id
 
     async def ask(self, text: str, agent: str = "a", shift_ms: int = 0, **more: Any) -> str:
-        """A chat.message that the agent answers, as of now or `shift_ms` later; returns the run's id."""
+        """Append a chat.message that the agent answers, with the current time shifted by `shift_ms`; returns the run's ID."""
         guards = opening(self.channel, Invitation(agent, self.user, _now_ms() + shift_ms, **more))
         return run_id_of(self.channel, await self.command("chat.message", {"text": text}, *guards))
 
@@ -90,31 +90,31 @@ class Client:
         return found
 
     async def until(self, type_: str, within_s: float = 40, **fields: Any) -> dict[str, Any]:
-        """The payload of the first event of this type with these fields, waited for."""
+        """Wait for the first event of this type with these fields; returns its payload."""
         async with asyncio.timeout(within_s):
             while True:
-                with contextlib.suppress(LogUnavailable):  # fault tests take Redis away
+                with contextlib.suppress(LogUnavailable):  # fault tests make Redis unavailable
                     for entry in await self.events():
                         if entry.type.decode() == type_ and fields.items() <= entry.payload.items():
                             return entry.payload
                 await asyncio.sleep(0.01)
 
     async def end(self, run_id: str, within_s: float = 40) -> dict[str, Any]:
-        """The run's `agent.complete`, waited for."""
+        """Wait for the run's `agent.complete`; returns its payload."""
         return await self.until("agent.complete", within_s, run_id=run_id)
 
     async def served(self, agent: Any, text: str = "x", **more: Any) -> dict[str, Any]:
-        """Asks one agent one thing, with a worker that serves it: the `agent.complete`."""
+        """Ask one agent one question, with a worker that serves it; returns the `agent.complete`."""
         async with running(options(self.log.url, {"a": agent}), self.log):
             return await self.end(await self.ask(text, **more))
 
     async def text(self, run_id: str) -> str:
-        """Everything the run said."""
+        """The concatenated text of the run's messages."""
         ends = [e.payload for e in await self.events() if e.type == b"assistant.message.end"]
         return "|".join(end["text"] for end in ends if end["run_id"] == run_id)
 
     async def types(self, *, of: str = "") -> list[str]:
-        """The types in the channel, in order; those of a run with `of`."""
+        """The types of the channel's events, in order; with `of`, only those of that run."""
         return [e.type.decode() for e in await self.events() if not of or e.payload.get("run_id") == of]
 
 
@@ -125,7 +125,7 @@ def _now_ms() -> int:
 
 
 def check_rules(entries: Iterable[Entry]) -> None:
-    """Hold a channel's events against docs/protocol.md#stream-rules (1, 5, 7, 8, 10, 11), and payloads against the catalogue."""
+    """Check a channel's events against docs/protocol.md#stream-rules (1, 5, 7, 8, 10, 11), and payloads against the catalogue."""
     events = list(entries)
     by_id = {event.id.decode(): event for event in events}
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
@@ -176,7 +176,7 @@ def _paired(opened: list[dict[str, Any]], closed: list[dict[str, Any]], name: st
 
 
 async def wait_until(condition: Callable[[], Awaitable[object]], within_s: float = 40) -> None:
-    """Wait for something in Redis that has no event."""
+    """Wait for a condition in Redis that no event announces."""
     async with asyncio.timeout(within_s):
         while not await condition():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(POLL_S)

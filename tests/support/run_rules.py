@@ -1,4 +1,4 @@
-"""The rules of one run, docs/protocol.md#stream-rules 7, 8, 10, 11: states, messages, calls, questions, outputs. Pure."""
+"""Rules for one run, from docs/protocol.md#stream-rules 7, 8, 10, 11: states, messages, calls, questions, outputs. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 
 class Violation(NamedTuple):
-    """A rule of docs/protocol.md#stream-rules by its number, and how it was broken."""
+    """A broken rule of docs/protocol.md#stream-rules, by number, and the problem."""
 
     rule: int
     problem: str
@@ -23,8 +23,8 @@ def run_violations(run_id: str, events: Sequence[Json], *, is_quiet: bool) -> It
 
     Args:
         run_id: the run.
-        events: its events in the order of the log: those whose payload names it, and the answers to its questions.
-        is_quiet: nothing more will come, so whatever began must have ended.
+        events: its events in log order: those whose payload names it, and the answers to its questions.
+        is_quiet: no more events will follow, so everything that began must have ended.
     """
     yield from _states(run_id, events, is_quiet=is_quiet)
     yield from _messages(run_id, events, is_quiet=is_quiet)
@@ -37,12 +37,12 @@ def run_violations(run_id: str, events: Sequence[Json], *, is_quiet: bool) -> It
 
 
 def may(previous: RunState | None, following: RunState) -> bool:
-    """True when a run in state `previous` may become `following`; None is a run that does not exist yet."""
+    """True if a run in state `previous` may enter `following`; None is a run that does not exist yet."""
     return following == "queued" if previous is None else following in TRANSITIONS[previous]
 
 
 def _states(run_id: str, events: Sequence[Json], *, is_quiet: bool) -> Iterator[Violation]:
-    """Queued first, then only as `run_states` allows, and one end with nothing of the run behind it."""
+    """A run begins as queued, then follows `run_states`, and has one end, after which nothing follows."""
     state: RunState | None = None
     ends = 0
     for event in events:
@@ -92,7 +92,7 @@ def _messages(run_id: str, events: Sequence[Json], *, is_quiet: bool) -> Iterato
 
 
 def _message_ids(run_id: str, named: list[str], starts: Counter[str], ends: Counter[str]) -> Iterator[Violation]:
-    """At the end of a run: it names its messages, and each of them has ended."""
+    """At the end of a run: it lists its messages, and each of them has ended."""
     if named != list(starts):
         yield Violation(8, f"{run_id} ended naming {named} and had {list(starts)}")
     for message in starts:
@@ -103,7 +103,7 @@ def _message_ids(run_id: str, named: list[str], starts: Counter[str], ends: Coun
 def _pairs(
     events: Sequence[Json], opening: str, closing: tuple[str, ...], name: str, is_quiet: bool
 ) -> Iterator[Violation]:
-    """Each opened once and closed once, in that order, and before the run ends."""
+    """Each item is opened once and closed once, in that order, before the run ends."""
     opened: Counter[str] = Counter()
     closed: Counter[str] = Counter()
     for event in events:
@@ -122,7 +122,7 @@ def _pairs(
 
 
 def _answers(events: Sequence[Json]) -> Iterator[Violation]:
-    """At most one stored answer a question, while it is open."""
+    """A question has at most one stored answer, and only while it is open."""
     asked: set[str] = set()
     closed: set[str] = set()
     for event in events:

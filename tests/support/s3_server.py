@@ -1,7 +1,7 @@
-"""A real S3 endpoint over HTTP for tests: localstack-core, the one local server that enforces signatures, expiry and checksums.
+"""A real S3 endpoint over HTTP: localstack-core, the one local server that enforces signatures, expiry and checksums.
 
-It pins its own boto3, so it lives in a venv of its own (`.s3venv`, 25 s to build): `python tests/support/s3_server.py` builds it.
-What it does not do like AWS: it keeps objects in memory or temporary files, and has no latency, throttling or region redirects.
+It pins its own boto3, so it has a separate virtual environment (`.s3venv`), which `python tests/support/s3_server.py` builds in
+25 s. Unlike AWS it keeps objects in memory or temporary files, and has no latency, throttling or region redirects.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _START_S = 150.0
 
 
 def why_missing() -> str | None:
-    """The reason that there is no server to start; None when there is one."""
+    """The reason why no server can be started; None if one can."""
     if (VENV / "complete").exists():
         return None
     return "no S3 server here: build it with `python tests/support/s3_server.py` (needs PyPI, 25 s)"
 
 
 def build() -> None:
-    """Make the venv. Nothing happens when it is there."""
+    """Build the virtual environment unless it exists."""
     if why_missing() is None:
         return
     subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
@@ -53,7 +53,7 @@ def build() -> None:
 
 
 class S3Server:
-    """The server as a child process on a random port of 127.0.0.1. `start` again after `kill`: it comes back empty."""
+    """The server as a child process on a random port of 127.0.0.1. `start` after `kill` starts it empty."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hubs3-"))
@@ -63,7 +63,7 @@ class S3Server:
         self.start()
 
     def start(self) -> None:
-        """Start and wait until it answers."""
+        """Start the server and wait until it answers."""
         environment = {
             **os.environ,
             "SERVICES": "s3", "EAGER_SERVICE_LOADING": "1", "GATEWAY_LISTEN": f"127.0.0.1:{self.port}",
@@ -91,7 +91,7 @@ class S3Server:
         raise RuntimeError("the S3 server did not answer: " + (self.folder / "log").read_text()[-2000:])
 
     def bucket(self) -> str:
-        """A new, empty bucket."""
+        """Create a new, empty bucket; returns its name."""
         name = f"hub-{uuid.uuid4().hex[:12]}"
         client = boto3.session.Session(*CREDENTIALS.values()).client(
             "s3", endpoint_url=self.url, region_name="us-east-1"
@@ -101,11 +101,11 @@ class S3Server:
         return name
 
     def stop(self) -> None:
-        """SIGSTOP: it hangs; connections stay open."""
+        """Stop the server with SIGSTOP: it hangs while connections stay open."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT after `stop`."""
+        """Continue the server with SIGCONT after `stop`."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
@@ -121,7 +121,7 @@ class S3Server:
 
 
 def serve() -> None:
-    """Run a server with a bucket until Ctrl-C; prints the variables a hub finds it by."""
+    """Run a server with a bucket until Ctrl-C; prints the environment variables for a hub that is to use it."""
     server = S3Server()
     try:
         found = {"S3_ENDPOINT_URL": server.url, "S3_BUCKET": server.bucket(), **CREDENTIALS}

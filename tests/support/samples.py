@@ -1,7 +1,7 @@
-"""Values that a JSON Schema of the catalogue allows: the smallest and the fullest. Pure.
+"""Sample values for a JSON Schema of the catalogue: the smallest and the largest. Pure.
 
-Only the parts of JSON Schema that the catalogue's models produce are known; anything else is an error, so that a new
-kind of constraint cannot slip by untested.
+Only the parts of JSON Schema that the catalogue's models produce are supported; anything else is an error, so that a new kind
+of constraint cannot remain untested.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ FILLER = "x"
 
 
 class Samples:
-    """Sample values within one root schema, whose `$defs` its references name; texts of at most `length_max`."""
+    """Makes sample values within one root schema, with texts of at most `length_max` characters."""
 
     def __init__(self, root: Schema, length_max: int = 2**20) -> None:
         self.root = root
         self.length_max = length_max
 
     def resolve(self, schema: Schema) -> Schema:
-        """The schema itself, or what it refers to."""
+        """The schema itself, or the target of its reference."""
         if "$ref" not in schema:
             return schema
         return self.root["$defs"][str(schema["$ref"]).removeprefix("#/$defs/")]
 
     def branches(self, schema: Schema) -> list[Schema]:
-        """The alternatives of a schema, null left out; the schema alone if it has none."""
+        """The alternatives of a schema, without null; only the schema itself if it has none."""
         schema = self.resolve(schema)
         options = schema.get("oneOf") or schema.get("anyOf")
         if not options:
@@ -33,14 +33,14 @@ class Samples:
         return [self.resolve(option) for option in options if option.get("type") != "null"]
 
     def allows_null(self, schema: Schema) -> bool:
-        """True when null is a value of the schema."""
+        """True if the schema allows null."""
         schema = self.resolve(schema)
         if "anyOf" in schema:
             return {"type": "null"} in schema["anyOf"]
         return is_free(schema) and schema.get("not") != {"type": "null"}
 
     def sample(self, schema: Schema, *, is_full: bool) -> object:
-        """A valid value: with every optional field and each length at its limit if `is_full`, else the least."""
+        """A valid value: the smallest, or, if `is_full`, one with every optional field and every length at its limit."""
         schema = self.branches(schema)[0]
         if "const" in schema:
             return schema["const"]
@@ -69,7 +69,7 @@ class Samples:
         return is_full
 
     def _array(self, schema: Schema, is_full: bool) -> list[object]:
-        """One item of each alternative, or as few as allowed."""
+        """An array with one item of each alternative, or the minimum number of items."""
         if not is_full:
             return [self.sample(schema["items"], is_full=False)] * schema.get("minItems", 0)
         return [self.sample(branch, is_full=True) for branch in self.branches(schema["items"])]
@@ -87,7 +87,7 @@ class Samples:
 
 
 def entries_of(schema: Schema) -> Schema | None:
-    """The schema of a dict's values, its keys being the sender's; None where all fields are declared."""
+    """The schema of the values of a dict with arbitrary keys; None if all fields are declared."""
     for values in schema.get("patternProperties", {}).values():
         return values
     values = schema.get("additionalProperties")
@@ -95,5 +95,5 @@ def entries_of(schema: Schema) -> Schema | None:
 
 
 def is_free(schema: Schema) -> bool:
-    """True when any JSON is allowed, within bounds of size."""
+    """True if the schema allows any JSON, within a size limit."""
     return not {"type", "const", "enum", "$ref", "anyOf", "oneOf"} & schema.keys()

@@ -1,7 +1,7 @@
-"""SDK clients that follow channels from their beginning while clients are cut, nodes and Redis killed: what the SDK promises.
+"""SDK clients that follow channels from the beginning while connections are cut, and nodes and Redis are killed.
 
-Every list of (seq, id, bytes) must equal its stream. Importers write past the hub; what is *sent* through it is judged by
-`hub torture`.
+Every client's list of (seq, ID, bytes) must equal its stream. Events are written directly to the log; `hub torture` tests
+commands sent through the hub.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from streams.json_bytes import to_json
 from streams.redis.log import Log
 
 Seen = tuple[int, str, bytes]
-"""An event as a client saw it, or as the stream holds it: seq, id, the exact bytes."""
+"""An event as a client received it, or as the stream holds it: seq, ID, exact bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The length and strength of a run.
+    """The parameters of a run.
 
     Attributes:
-        seconds: how long faults go on; then everybody may catch up.
-        cut_every_s: mean time between two cuts of one client.
-        kill_every_s: time between two SIGKILLs of a node (each in turn); 0 kills none.
-        redis_kill_every_s: time between two SIGKILLs of Redis itself; 0 kills it never.
-        settle_s: how long clients may take to reach the head at the end.
-        seed: of every random choice.
+        seconds: duration of the faults, after which the clients may catch up.
+        cut_every_s: mean time between two cuts of a client's connection.
+        kill_every_s: time between two SIGKILLs of nodes, in turn; 0 kills none.
+        redis_kill_every_s: time between two SIGKILLs of Redis; 0 never kills it.
+        settle_s: time in which clients must reach the head at the end.
+        seed: the seed of all random choices.
     """
 
     seconds: float = 20.0
@@ -60,7 +60,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Fault:
-    """One client whose list differs from its stream."""
+    """A client whose list differs from its stream."""
 
     client: int
     channel: str
@@ -70,7 +70,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Report:
-    """A run's outcome. `faults` is empty if the promise held."""
+    """The result of a run. `faults` is empty if every list equals its stream."""
 
     plan: Plan
     events_stored: int = 0
@@ -93,7 +93,7 @@ class Report:
 
 
 def compare(client: int, channel: str, seen: list[Seen], stored: list[Seen]) -> list[Fault]:
-    """The first place where a client's list differs from the stream: missing, twice, out of order, or other bytes."""
+    """Find the first place where a client's list differs from the stream: missing, repeated, out of order, or other bytes."""
     for at, (mine, true) in enumerate(zip(seen, stored, strict=False)):
         if mine == true:
             continue
@@ -107,11 +107,11 @@ def compare(client: int, channel: str, seen: list[Seen], stored: list[Seen]) -> 
 
 
 class Follower:
-    """Follows one channel from its beginning for as long as it runs.
+    """Follows one channel from its beginning.
 
     Attributes:
-        seen: every event handed out, in order.
-        cuts: how often the plug was pulled.
+        seen: every event received, in order.
+        cuts: number of times its connection was cut.
     """
 
     def __init__(self, number: int, urls: Sequence[str], token: str, channel: str, seed: int) -> None:
@@ -127,11 +127,11 @@ class Follower:
 
     @property
     def hub_faults(self) -> tuple[int, int]:
-        """Holes and repeats the hub sent, which the SDK mended: the lists hide them, so they are counted."""
+        """Number of gaps and of repeats that the hub sent and the SDK repaired, which the lists of events do not show."""
         return self._client.hub_faults
 
     async def run(self, cut_every_s: float, calm: asyncio.Event) -> None:
-        """Follow until cancelled; be cut until `calm` is set."""
+        """Follow until cancelled; the connection is cut at intervals until `calm` is set."""
         async with self._client as hub:
             cutter = asyncio.create_task(self._cut(cut_every_s, calm))
             try:
@@ -143,7 +143,7 @@ class Follower:
                 cutter.cancel()
 
     async def reached(self, seq: int) -> None:
-        """Until an event with this seq, or a later one, was seen."""
+        """Wait until an event with this seq or a later one was received."""
         while not self.seen or self.seen[-1][0] < seq:
             self._grew.clear()
             await self._grew.wait()
@@ -160,7 +160,7 @@ Source = tuple[Channel, list[Draft]]
 
 
 def irc_sources(folder: Path, tenant: str) -> list[Source]:
-    """Every log of a folder as one channel."""
+    """Read every log of a folder as one channel."""
     found = []
     for file in sorted(folder.glob("*.txt")):
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -171,7 +171,7 @@ def irc_sources(folder: Path, tenant: str) -> list[Source]:
 
 
 def made_up_sources(count: int, events_each: int, tenant: str, seed: int) -> list[Source]:
-    """Talk of random length by a few people."""
+    """Generate conversations of random length between a few people."""
     chance = random.Random(seed)
     return [_made_up(Channel(tenant, Kind.CONVERSATION, f"talk-{n}"), events_each, chance) for n in range(count)]
 
@@ -192,11 +192,13 @@ _READS_MAX: Final = 10
 
 
 class Followed:
-    """Puts sources into an embedded Redis of its own while breaking everything around it.
+    """Writes sources into an embedded Redis while it injects faults.
 
     Args:
-        sources: what is written: each channel's drafts, in order. Their command ids make a repeated append harmless.
-        tell: told what goes on, for a progress display.
+        plan: the parameters of the run.
+        redis: the embedded Redis.
+        sources: each channel's drafts, in order. Their command IDs make a repeated append harmless.
+        tell: called with a text on each event, for a progress display.
     """
 
     def __init__(
@@ -218,10 +220,11 @@ class Followed:
         self.report = Report(plan)
 
     async def run(self) -> Report:
-        """Do it all and compare."""
+        """Carry out the run and compare the lists with the streams."""
         begun = time.monotonic()
         calm = asyncio.Event()
-        watch = asyncio.create_task(self._redis.supervise())  # to the end: Redis may be killed at the very last
+        # Until the end, because Redis may be killed at the very last.
+        watch = asyncio.create_task(self._redis.supervise())
         try:
             await self._start_nodes()
             following = [asyncio.create_task(f.run(self._plan.cut_every_s, calm)) for f in self._followers]
@@ -247,7 +250,7 @@ class Followed:
         await asyncio.gather(*(node.ready() for node in self._nodes))
 
     async def _torment(self, calm: asyncio.Event) -> None:
-        """Write everything, spread over the time; break things meanwhile; at the end leave all in peace."""
+        """Write everything, spread over the run's duration, and inject faults meanwhile; at the end stop the faults."""
         writing = asyncio.create_task(self._write_all())
         breaking = [asyncio.create_task(self._kill_nodes())]
         if self._plan.redis_kill_every_s:
@@ -261,7 +264,7 @@ class Followed:
                 task.cancel()
             await asyncio.gather(writing, *breaking, return_exceptions=True)
         for node in self._nodes:
-            node.kill()  # whatever state it is in, the last life begins now
+            node.kill()  # so that the last node process starts now, whatever state the old one is in
             node.start()
         await asyncio.gather(*(node.ready() for node in self._nodes))
 
@@ -326,7 +329,7 @@ class Followed:
 
 
 async def read_all(log: Log, channel: Channel) -> list[Seen]:
-    """The channel as Redis holds it: what every reader must have seen."""
+    """All events of a channel in Redis, which every reader must have received."""
     found: list[Seen] = []
     after, wire = "0", channel.wire.encode()
     while page := await _page(log, channel, after):
@@ -336,7 +339,7 @@ async def read_all(log: Log, channel: Channel) -> list[Seen]:
 
 
 async def _page(log: Log, channel: Channel, after: str) -> list[Entry]:
-    """A page of the channel; again, should Redis be too busy with what was done to it."""
+    """Read a page of the channel, repeating while Redis is too busy after a fault."""
     for _ in range(_READS_MAX):
         with contextlib.suppress(LogUnavailable):
             return await log.page(channel, after, _PAGE)

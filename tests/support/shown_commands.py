@@ -1,4 +1,4 @@
-"""Commands a page shows, run on a terminal and held against the output it shows below them."""
+"""Runs the commands shown on a page in a terminal and compares their output with that shown on the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass
 class Block:
-    """A fenced block; `shown` is the output printed below it, `python` the program printed above it."""
+    """A fenced block; `shown` is the output shown below it, `python` the program shown above it."""
 
     code: str
     shown: str = ""
@@ -27,7 +27,7 @@ class Block:
 
 
 def shell_blocks(page: str) -> list[Block]:
-    """A page's `sh` blocks, each with the `text` block that follows and the `python` block before."""
+    """A page's `sh` blocks, each with the `text` block after it and the `python` block before it."""
     found: list[Block] = []
     python = ""
     for language, code in BLOCK.findall(page):
@@ -42,7 +42,7 @@ def shell_blocks(page: str) -> list[Block]:
 
 
 class Terminal:
-    """A shell command on a terminal of its own; what it printed, without colours."""
+    """Runs a shell command in a pseudo-terminal and collects its output, without colours."""
 
     def __init__(self, code: str, env: dict[str, str], cwd: Path) -> None:
         self._screen, side = pty.openpty()
@@ -60,7 +60,7 @@ class Terminal:
         while True:
             try:
                 part = os.read(self._screen, 65_536)
-            except OSError:  # Linux's way to say that the other side of a pty is closed
+            except OSError:  # Linux reports a closed pty in this way
                 part = b""
             with self._grew:
                 self._text += part.decode(errors="replace")
@@ -70,34 +70,34 @@ class Terminal:
                 return
 
     def wait_for(self, text: str) -> str:
-        """Everything printed, once `text` is in it or the command ended."""
+        """Wait until `text` is in the output or the command has ended; returns the output."""
         with self._grew:
             self._grew.wait_for(lambda: text in self._text or not self._reader.is_alive(), PATIENCE_S)
             return self._text
 
     def finish(self) -> str:
-        """Everything printed, once the command ended well."""
+        """Wait until the command has ended successfully; returns the output."""
         self._reader.join(PATIENCE_S)
         code = self.process.wait(PATIENCE_S)
         assert code == 0, f"exit code {code}: {self._text}"
         return self._text
 
     def interrupt(self) -> None:
-        """Ctrl-C, to the whole foreground group as a terminal does."""
+        """Send Ctrl-C to the foreground process group, as a terminal does."""
         os.killpg(self.process.pid, signal.SIGINT)
         self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
 
 
 def plain(text: str) -> list[str]:
-    """Lines with what differs from run to run made equal: numbers, paths, lengths of blanks."""
+    """The lines with everything that varies between runs replaced: numbers, paths, widths of spaces."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "")
     text = re.sub(r"\S*redis-cli", "redis-cli", re.sub(r"\d+", "0", text))
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
 def assert_shown(shown: str, printed: str) -> None:
-    """Every line the page shows was printed, in that order; `…` stands for anything."""
+    """Check that every line shown was printed, in that order; `…` matches anything."""
     lines = iter(plain(printed))
     for wanted in plain(shown.replace("…redis-cli", "redis-cli")):
         pattern = re.sub(r"([\[\]?*])", r"[\1]", wanted).replace("…", "*")

@@ -1,7 +1,8 @@
-"""Agents for answers that are torn at: `HUB_AGENTS="slow=support.slow_agent:run"`. What they say follows from the question alone.
+"""Agents for tests that inject faults into answers: `HUB_AGENTS="slow=support.slow_agent:run"`.
 
-Their effects are lines in the file `SLOW_AGENT_EFFECTS` names, one for each time an effect was carried out, with the key that
-was given for it: an idempotent receiver would act on each key once. `allow` keeps an answer from running ahead of its test.
+Their text depends on the question alone. Their effects are lines in the file named by `SLOW_AGENT_EFFECTS`: one line per
+execution, with its idempotency key, so that a receiver would act once per key. `allow` stops an answer from running ahead of
+its test.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from consumers.agents import AgentInput, Back, Context, Item, ToolCall, ToolCont
 from streams.json_bytes import Json, JsonObject
 
 PACE_S = 0.025
-"""Between words. The worker joins what comes within 40 ms: 110 words are about 60 deltas."""
+"""Seconds between words. The worker joins the text of 40 ms: 110 words give about 60 deltas."""
 PARTS = (40, 35, 35)
-"""Words before the tool, before the step, and after it."""
+"""Number of words before the tool, before the step, and after it."""
 TOOL_S = 0.1
 _LETTERS = ("plain", "naïve", "a😀b", "日本", "e\N{COMBINING ACUTE ACCENT}")
-"""Offsets count code points: what is one to a person may be two of them, and one of them two to JavaScript."""
+"""Words to test offsets, which count code points: a visible character may be two, and a code point two UTF-16 units in JavaScript.
+"""
 
 
 def words(question: str, part: int) -> list[str]:
@@ -29,12 +31,12 @@ def words(question: str, part: int) -> list[str]:
 
 
 def texts(question: str) -> list[str]:
-    """The whole answer: the text of each of its messages."""
+    """The complete answer: the text of each of its messages."""
     return ["".join(words(question, 0)), "found " + "".join([*words(question, 1), *words(question, 2)])]
 
 
 def allow(effects_path: Path, question: str, offset: int) -> None:
-    """From now on the answer to a question waits where it is so long; without a word of this it never waits."""
+    """Let the answer to a question continue only up to this length. Without a call it never waits."""
     written = effects_path.with_name("gate-new")
     written.write_text(str(offset))
     written.rename(_gate(effects_path, question))
@@ -45,7 +47,7 @@ def _gate(effects_path: Path, question: str) -> Path:
 
 
 async def run(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
-    """Two messages with a tool between them and a step in the second; both have an effect and may be tried again."""
+    """Yields two messages with a tool between them and a step in the second; both have an effect and may be repeated."""
     gate, said = _gate(Path(os.environ["SLOW_AGENT_EFFECTS"]), given.text), 0
     for part in range(len(PARTS)):
         if part == 1:
@@ -61,7 +63,7 @@ async def run(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
 
 
 async def run_once(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
-    """A few words around a tool that must never be tried again."""
+    """Yields a few words before and after a tool that must never be repeated."""
     async for word in _paced(words(given.text, 0)[:10]):
         yield word
     yield ToolCall("pay", {}, _look, is_idempotent=False)
@@ -70,14 +72,14 @@ async def run_once(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back
 
 
 async def run_endless(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
-    """Words until it is stopped."""
+    """Yields words until it is stopped."""
     while True:
         async for word in _paced(words(given.text, 0)):
             yield word
 
 
 def effects(path: Path, run_id: str) -> list[str]:
-    """The keys under which effects of a run were carried out, once for each time."""
+    """The keys of the effects of a run, one for each execution."""
     return [line for line in path.read_text().splitlines() if line.startswith(f"{run_id}/")] if path.exists() else []
 
 

@@ -1,4 +1,4 @@
-"""A bare client for tests: sends frames, expects types, keeps everything it saw. It shares no code with the hub."""
+"""A minimal WebSocket client for tests: sends messages, waits for types, and keeps everything. It shares no code with the hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ Json = dict[str, Any]
 
 
 class SocketClient:
-    """One socket. `seen` holds every frame in order of arrival, `raw` the texts they came in, `sent` what `send` sent."""
+    """One socket.
+
+    `seen` has all messages in order of arrival, `raw` the text frames in which they came, `sent` those sent by `send`.
+    """
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -30,7 +33,7 @@ class SocketClient:
     async def send(
         self, type_: str, payload: Json | None = None, channel: str | None = None, id_: str | None = "auto"
     ) -> str:
-        """Send one frame; returns its id."""
+        """Send a message; returns its ID."""
         frame: Json = {"type": type_, "payload": payload or {}}
         if id_ == "auto":
             id_ = f"t{next(self._ids)}"
@@ -43,11 +46,11 @@ class SocketClient:
         return id_ or ""
 
     async def send_raw(self, data: str | bytes) -> None:
-        """Send bytes as they are."""
+        """Send text or bytes unchanged."""
         await self.socket.send(data)
 
     async def next(self, timeout_s: float = TIMEOUT_S) -> Json:
-        """The next frame not yet returned; arrays are taken apart."""
+        """The next message that was not yet returned; arrays are split."""
         while self._at >= len(self.seen):
             async with asyncio.timeout(timeout_s):
                 text = await self.socket.recv()
@@ -58,14 +61,14 @@ class SocketClient:
         return self.seen[self._at - 1]
 
     async def expect(self, type_: str, **fields: Any) -> Json:
-        """The next frame of this type with these fields; others are passed over (they stay in `seen`)."""
+        """The next message of this type with these fields; others are skipped (they stay in `seen`)."""
         while True:
             frame = await self.next()
             if frame["type"] == type_ and all(frame.get(name) == value for name, value in fields.items()):
                 return frame
 
     async def event(self, type_: str, **fields: Any) -> Json:
-        """The payload of the first event or signal of this type with these fields, seen before or still to come."""
+        """The payload of the first event or signal of this type with these fields, among those received or still to come."""
         at = 0
         while True:
             for frame in self.seen[at:]:
@@ -76,7 +79,7 @@ class SocketClient:
             await self.next()
 
     async def answer(self, type_: str, payload: Json | None = None, channel: str | None = None) -> Json:
-        """Send a frame and return the reply or error to it."""
+        """Send a command and return its reply or error."""
         id_ = await self.send(type_, payload, channel)
         while True:
             frame = await self.next()
@@ -88,14 +91,14 @@ class SocketClient:
         return await self.answer("chat.message", {"text": text}, channel)
 
     async def subscribe(self, channel: str, **wish: Any) -> Json:
-        """Subscribe and return `channel.subscribed`'s payload."""
+        """Subscribe and return the payload of `channel.subscribed`."""
         frame = await self.answer("channel.subscribe", {"channels": [{"channel": channel, **wish}]})
         assert frame["type"] == "channel.subscribed", frame
         payload: Json = frame["payload"]
         return payload
 
     async def events(self, count: int) -> list[Json]:
-        """The next `count` stored events, whatever comes between."""
+        """The next `count` stored events; other messages are skipped."""
         found: list[Json] = []
         while len(found) < count:
             frame = await self.next()
@@ -104,7 +107,7 @@ class SocketClient:
         return found
 
     async def closed(self) -> int:
-        """Read until the socket is closed; returns the code."""
+        """Read until the socket is closed; returns the close code."""
         try:
             while True:
                 await self.next()
@@ -112,13 +115,13 @@ class SocketClient:
             return closed.rcvd.code if closed.rcvd else 1006
 
     def reset(self) -> None:
-        """Pull the plug: TCP reset, no close frame."""
+        """Close with a TCP reset, without a Close frame."""
         self.socket.transport.abort()
 
 
 @contextlib.asynccontextmanager
 async def raw_client(ws_url: str, **options: Any) -> AsyncIterator[SocketClient]:
-    """A socket without a handshake."""
+    """Open a socket without the hub's handshake."""
     options.setdefault("max_size", 2**26)
     options.setdefault("open_timeout", TIMEOUT_S)
     async with connect(ws_url, subprotocols=["hub.v1.json"], compression=None, **options) as socket:
@@ -127,7 +130,7 @@ async def raw_client(ws_url: str, **options: Any) -> AsyncIterator[SocketClient]
 
 @contextlib.asynccontextmanager
 async def client(ws_url: str, token: str, **payload: Any) -> AsyncIterator[SocketClient]:
-    """A socket that has said `connection.init`."""
+    """Open a socket and complete `connection.init`."""
     async with raw_client(ws_url) as found:
         ack = await found.answer("connection.init", {"token": token, "versions": [1], **payload})
         assert ack["type"] == "connection.ack", ack
@@ -139,7 +142,7 @@ async def client(ws_url: str, token: str, **payload: Any) -> AsyncIterator[Socke
 async def devices(
     ws_url: str, tokens: Iterable[str], channel: str, **payload: Any
 ) -> AsyncIterator[list[SocketClient]]:
-    """A socket for each token, following the channel from its beginning; no two of them use one command id."""
+    """Open a socket for each token, each following the channel from its beginning; no two use the same command ID."""
     async with contextlib.AsyncExitStack() as stack:
         found = []
         for number, token in enumerate(tokens, 1):

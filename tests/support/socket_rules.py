@@ -1,4 +1,4 @@
-"""The rules of docs/protocol.md#stream-rules, as far as one socket can see them: what it was sent, against the logs. Pure."""
+"""Checks what one socket received against the logs and the rules of docs/protocol.md#stream-rules. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ONE_EACH = {"channel.subscribe", "channel.unsubscribe"}
 
 @dataclass(slots=True)
 class _Followed:
-    """One subscription, from `channel.subscribed` on."""
+    """One subscription, beginning with `channel.subscribed`."""
 
     head: Json
     replay: int
@@ -33,7 +33,7 @@ class _Followed:
 
 @dataclass(slots=True)
 class _Held:
-    """A reader's copy of one message by the offset rule, track by track; `has_missed` after a delta too far ahead."""
+    """A reader's copy of one message, by track, built by the offset rule; `has_missed` is set by a delta that is too far ahead."""
 
     attempt: int = 0
     tracks: dict[str, str] = field(default_factory=dict)
@@ -43,14 +43,14 @@ class _Held:
 def socket_violations(
     texts: Iterable[str], sent: Sequence[Json], logs: Logs, tenant: str, *, is_quiet: bool = True
 ) -> list[Violation]:
-    """Frames of one socket that break rules 1 to 4, 6, 9, 10 or 13.
+    """Violations of rules 1 to 4, 6, 9, 10 and 13 by the messages of one socket.
 
     Args:
-        texts: every text message it received, in order.
-        sent: every frame it sent that was one; what is broken on purpose is left out.
-        logs: the channels it followed, whole.
-        tenant: whose.
-        is_quiet: the socket is open and nothing more will come: every command is answered, every answer ended.
+        texts: every text frame that it received, in order.
+        sent: every valid message that it sent, without those broken on purpose.
+        logs: the complete channels that it followed.
+        tenant: the tenant of the socket.
+        is_quiet: the socket is open and nothing more will arrive, so every command is answered and every answer has ended.
     """
     raw = [frame for text in texts for frame in frames_of(text)]
     frames = [json.loads(one) for one in raw]
@@ -63,7 +63,7 @@ def socket_violations(
 
 
 class _Watch:
-    """Follows one socket frame by frame."""
+    """Follows one socket message by message."""
 
     def __init__(self, logs: Logs, tenant: str) -> None:
         self._logs, self._tenant = logs, tenant
@@ -118,7 +118,7 @@ class _Watch:
                 self._snapshot(message)
 
     def _state(self, channel: str, state: Json, at: int) -> Iterator[Violation]:
-        """The facts of a state are the fold of the log up to `state_at`."""
+        """The stored part of a state equals the fold of the log up to `state_at`."""
         fold = ChannelState.begin(parse_channel(self._tenant, channel))
         for line in self._logs.get(channel, ())[:at]:
             fold.advance(record_of(json.loads(line)))
@@ -154,7 +154,10 @@ class _Watch:
         yield from self._answer_event(frame, is_replayed=seq <= followed.head["seq"])
 
     def _answer_event(self, frame: Json, *, is_replayed: bool) -> Iterator[Violation]:
-        """A start that is replayed is no promise of deltas: they are not replayed, and a snapshot stands for them."""
+        """Check an event of an answer.
+
+        A replayed start does not announce deltas, which are not replayed: a snapshot replaces them.
+        """
         payload = frame["payload"]
         if frame["type"] == "assistant.message.start":
             if payload["attempt"] > self._held[payload["message_id"]].attempt:
@@ -195,7 +198,7 @@ class _Watch:
                     held.tracks[track], held.has_missed = text, False
 
     def _delta(self, payload: Json) -> Iterator[Violation]:
-        """The offset rule of docs/protocol.md#deltas. What comes twice must be the same."""
+        """The offset rule of docs/protocol.md#deltas. Text received twice must be equal."""
         message, track, offset, delta = (
             payload["message_id"],
             payload.get("track", "text"),
@@ -231,7 +234,7 @@ class _Watch:
 
 
 def _replies(frames: Sequence[Json], sent: Sequence[Json], logs: Logs, *, is_quiet: bool) -> Iterator[Violation]:
-    """Rules 3 and 4: one reply each, and what it says is stored is in the log."""
+    """Rules 3 and 4: every command has one reply, and an event that it reports as stored is in the log."""
     due: Counter[str] = Counter()
     for frame in sent:
         if "id" in frame:

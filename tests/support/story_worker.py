@@ -1,7 +1,7 @@
 """The worker of the scripted conversation, as a process: `python story_worker.py REDIS_URL DATA_DIR [lost]`.
 
-It serves the demo agent and an actor that does on demand what the script needs. Told `lost`, the actor gets stuck in the middle
-of a long answer, so that killing the process there leaves the same log every time.
+It serves the demo agent, and an agent that does on demand what the script needs. With `lost`, that agent stops in the middle of
+a long answer, so that killing the process there always leaves the same log.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Actor:
-    """Works with tools, hangs until it is stopped, or gives a long answer."""
+    """An agent that, depending on its input, calls tools, waits until it is stopped, or gives a long answer."""
 
     is_interactive = True
 
@@ -24,7 +24,7 @@ class Actor:
         self._is_lost = is_lost
 
     async def run(self, ctx: Any, given: Any) -> Any:
-        """The text of the input."""
+        """Act as the input's text requests."""
         from consumers.agents import Output, Reasoning, Result, ToolCall
 
         if given.text == "hang":
@@ -46,31 +46,31 @@ class Actor:
 
 
 async def count(args: Any, tool: Any) -> Any:
-    """A tool that tells how far it is."""
+    """A tool that reports its progress."""
     tool.progress(1, args["upto"], "one")
     return args["upto"]
 
 
 async def fail(args: Any, tool: Any) -> Any:
-    """A tool that does not work."""
+    """A tool that always fails."""
     raise ValueError("out of order")
 
 
 def start(redis_url: str, data_dir: str, *, is_lost: bool) -> subprocess.Popen[str]:
-    """Start one; `wait_up` tells when it works. Whoever starts it kills it."""
+    """Start a worker; `wait_up` waits until it is ready. The caller must kill it."""
     arguments = [sys.executable, str(Path(__file__)), redis_url, data_dir, *(["lost"] if is_lost else [])]
     return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def wait_up(process: subprocess.Popen[str]) -> None:
-    """Until it works."""
+    """Wait until the worker is ready."""
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.strip() == "up", line
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL, if it is there."""
+    """Kill the process with SIGKILL if it is running."""
     process.kill()
     process.wait(20)
     if process.stdout is not None:

@@ -1,7 +1,7 @@
-"""The rules of docs/protocol.md#stream-rules, as far as they can be seen in stored logs: `log_violations`. Pure.
+"""Checks stored logs against the rules of docs/protocol.md#stream-rules: `log_violations`. Pure.
 
-What a socket saw is `socket_rules`'s; together they are what a test of any story may end with. Both give every violation
-they find, with its rule's number, and nothing for a story that keeps the rules.
+`socket_rules` checks what a socket received; a test of any scenario can end with both. Each returns all violations with the
+number of the rule, and nothing if there are none.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from support.run_rules import Violation, run_violations
 
 Json = dict[str, Any]
 Logs = Mapping[str, Sequence[str]]
-"""Channel → its events as they are on the wire, one JSON text each: what `hub replay --format jsonl` prints."""
+"""The events of each channel in wire form, one JSON text each, as printed by `hub replay --format jsonl`."""
 SECRETS = {
     "a token": re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}"),
     "a signed URL": re.compile(r"[?&](X-Amz-Signature|signature|Signature|sig)="),
 }
-"""Events that must be in no lane."""
+"""Patterns of values that must not be in any stream."""
 SNAPSHOTS = 40
 
 
 def lines_of(channel: Channel, entries: Iterable[Entry]) -> list[str]:
-    """A page of the log as `Logs` has it."""
+    """Convert a page of the log to the form of `Logs`."""
     return [entry.wire(channel.wire.encode()).decode() for entry in entries]
 
 
 def log_violations(logs: Logs, tenant: str, *, is_quiet: bool = True) -> list[Violation]:
-    """Violations in the logs of rules 1, 4 to 8 and 10 to 13.
+    """Violations of rules 1, 4 to 8 and 10 to 13 in the logs.
 
     Args:
-        logs: whole channels of one tenant, from their first event.
-        tenant: theirs.
-        is_quiet: nothing more will come, so whatever began must have ended.
+        logs: complete channels of one tenant, from their first event.
+        tenant: the tenant.
+        is_quiet: no more events will follow, so everything that began must have ended.
     """
     parsed = {name: [json.loads(line) for line in lines] for name, lines in logs.items()}
     found = list(_causes(parsed))
@@ -92,7 +92,7 @@ def _contents(event: Json) -> Iterator[Violation]:
 
 
 def secrets_in(lines: Iterable[str]) -> Iterator[Violation]:
-    """Events and signals that hold what must be in no lane."""
+    """Events and signals that contain a value that must not be in any stream."""
     for line in lines:
         for what, pattern in SECRETS.items():
             if pattern.search(line):
@@ -100,7 +100,7 @@ def secrets_in(lines: Iterable[str]) -> Iterator[Violation]:
 
 
 def _commands(events: Sequence[Json]) -> Iterator[Violation]:
-    """A command's id is stored once."""
+    """A command ID is stored only once."""
     seen = Counter(
         (event["actor"]["id"], event["meta"]["command"]) for event in events if "command" in event.get("meta", {})
     )
@@ -110,7 +110,7 @@ def _commands(events: Sequence[Json]) -> Iterator[Violation]:
 
 
 def _causes(logs: Mapping[str, Sequence[Json]]) -> Iterator[Violation]:
-    """Derived events name an earlier one, of their own channel or of another, and share its correlation."""
+    """Derived events name an earlier event, of their own or another channel, and share its correlation."""
     known: dict[str, list[Json]] = defaultdict(list)
     for events in logs.values():
         for event in events:
@@ -136,7 +136,7 @@ def _correlation(source: Json) -> str:
 
 
 def _runs(events: Sequence[Json]) -> dict[str, list[Json]]:
-    """Run → its events. An answer names only its question, whose run is known from before."""
+    """The events of each run. An answer names only its question, whose run is known from an earlier event."""
     runs: dict[str, list[Json]] = defaultdict(list)
     asked: dict[str, str] = {}
     for event in events:
@@ -152,12 +152,12 @@ def _runs(events: Sequence[Json]) -> dict[str, list[Json]]:
 
 
 def _is_begun(events: Sequence[Json]) -> bool:
-    """True when more is there than a refused word to a run: the run itself."""
+    """True if the events contain more than a refused message to a run, so that the run has begun."""
     return any(event["type"] != "message.status" for event in events)
 
 
 def _versions(name: str, events: Sequence[Json], *, is_quiet: bool) -> Iterator[Violation]:
-    """Patches each on the version before, one way of writing a document, revisions one after another."""
+    """Each patch applies to the previous version, a document uses one kind of update, and revisions are consecutive."""
     updates = [event["payload"] for event in events if event["type"] == "document.update"]
     if len({"patch" in update for update in updates}) > 1:
         yield Violation(11, f"{name} has patches and opaque updates")
@@ -188,7 +188,7 @@ def _uploads(channel: Channel, events: Sequence[Json], *, is_quiet: bool) -> Ite
 
 
 def _folds(channel: Channel, events: Sequence[Json]) -> Iterator[Violation]:
-    """A snapshot at any place and what follows gives the bytes that the whole gives; tried at some forty places."""
+    """A snapshot after any event, plus the rest, gives the bytes of folding everything; tried at about forty positions."""
     records = [record_of(event) for event in events]
     snapshots: dict[int, bytes] = {}
     try:
@@ -208,7 +208,7 @@ def _folds(channel: Channel, events: Sequence[Json]) -> Iterator[Violation]:
 
 
 def record_of(event: Json) -> Recorded:
-    """A wire event as folds read it."""
+    """A wire event in the form that folds read."""
     return Recorded(
         event["id"], event["seq"], event["type"], event["v"], event["actor"], event.get("meta", {}), event["payload"]
     )

@@ -1,4 +1,4 @@
-"""Makes tokens a proper library would refuse to make, and the keys to sign proper ones."""
+"""Makes tokens that a proper library would refuse to make, and keys for signing valid ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
 
 
 def claims(**changes: object) -> dict[str, Any]:
-    """Claims of a good token of alice; `...` leaves one out."""
+    """The claims of a valid token of alice; `...` omits one."""
     whole: dict[str, Any] = {
         "sub": "alice", "tenant": "acme", "aud": "hub", "exp": NOW + 600, "iat": NOW, "grants": {"conversation:*": ["read"]},
     }  # fmt: skip # a table
@@ -32,7 +32,7 @@ def b64(data: bytes) -> str:
 
 
 def forge(header: object, payload: object, secret: bytes | None = SECRET.encode()) -> str:
-    """A token of any header and payload (bytes are taken as they are), HMAC-SHA256 signed whatever the header says."""
+    """A token with any header and payload (bytes are used unchanged), signed with HMAC-SHA256 whatever the header says."""
     parts = [b64(part if isinstance(part, bytes) else json.dumps(part).encode()) for part in (header, payload)]
     signed = ".".join(parts).encode()
     signature = b"" if secret is None else hmac.new(secret, signed, hashlib.sha256).digest()
@@ -40,13 +40,13 @@ def forge(header: object, payload: object, secret: bytes | None = SECRET.encode(
 
 
 def good(**changes: object) -> str:
-    """A token of alice signed by SECRET."""
+    """A valid token of alice, signed with SECRET."""
     return forge({"alg": "HS256", "typ": "JWT"}, claims(**changes))
 
 
 @cache
 def private_key(algorithm: str, number: int = 0) -> Any:
-    """A private key for the algorithm; made once for each number."""
+    """A private key for the algorithm; cached by number."""
     if algorithm == "RS256":
         return rsa.generate_private_key(public_exponent=65_537, key_size=2048)
     if algorithm == "ES256":
@@ -55,7 +55,7 @@ def private_key(algorithm: str, number: int = 0) -> Any:
 
 
 def public_pem(algorithm: str, number: int = 0) -> str:
-    """The public half, in PEM."""
+    """The public key, as PEM."""
     return (
         private_key(algorithm, number)
         .public_key()
@@ -65,13 +65,13 @@ def public_pem(algorithm: str, number: int = 0) -> str:
 
 
 def signed(algorithm: str, number: int = 0, *, kid: str | None = None, **changes: object) -> str:
-    """A token of alice signed by that private key."""
+    """A token of alice, signed with that private key."""
     headers = {} if kid is None else {"kid": kid}
     return jwt.encode(claims(**changes), private_key(algorithm, number), algorithm=algorithm, headers=headers)
 
 
 def jwk(algorithm: str, number: int = 0, **changes: object) -> dict[str, Any]:
-    """The public half as a JWK with `kid`, `use` and `alg`."""
+    """The public key as a JWK with `kid`, `use` and `alg`."""
     key: Any = private_key(algorithm, number).public_key()
     written: dict[str, Any] = jwt.get_algorithm_by_name(algorithm).to_jwk(key, as_dict=True)  # type: ignore[call-overload]
     whole = written | {"kid": f"{algorithm}-{number}", "use": "sig", "alg": algorithm} | changes

@@ -1,4 +1,4 @@
-"""Waiting for something in this loop that raises no event of its own."""
+"""Waits for conditions in the test's event loop that no event announces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 async def until(is_so: Callable[[], bool], timeout_s: float = 40.0) -> None:
-    """Let the loop run until `is_so`."""
+    """Let the loop run until `is_so` returns true."""
     async with asyncio.timeout(timeout_s):
         while not is_so():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0)

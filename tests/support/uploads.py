@@ -1,4 +1,4 @@
-"""Uploads in tests: a node, a worker that finishes them, and a client that brings bytes by each of the three ways."""
+"""Uploads in tests: a node, a worker that completes them, and a client that sends bytes in each of the three ways."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _STARTS = itertools.count(1_000, 1_000)
 
 
 def some_bytes(size: int) -> bytes:
-    """Bytes that no part repeats: the same for the same size."""
+    """Bytes without repetition between parts; always the same for the same size."""
     block = b"".join(hashlib.sha256(index.to_bytes(4, "big")).digest() for index in range(min(size, MIB) // 32 + 1))
     return (block * (size // len(block) + 1))[:size]
 
 
 @dataclass(slots=True)
 class FileHub:
-    """A node that takes files, and the worker's finisher on the same store."""
+    """A node that accepts files, and the worker's upload finisher on the same store."""
 
     node: Node
     finisher: UploadFinisher
@@ -55,12 +55,12 @@ class FileHub:
         return token(user, self.tenant, **claims)
 
     def pass_s(self, seconds: float) -> None:
-        """Lets the finisher find that this much time has passed."""
+        """Advance the finisher's clock by this many seconds."""
         later = self.finisher._clock() + seconds
         self.finisher._clock = lambda: later
 
     async def left(self) -> list[str]:
-        """Everything of this tenant that is in the store, finished or not."""
+        """All objects and unfinished uploads of this tenant in the store."""
         pending = [found.key for found in await self.store.pending(f"{self.tenant}/")]
         return await self.store.keys(f"{self.tenant}/") + pending
 
@@ -69,7 +69,7 @@ class FileHub:
 async def finishing_uploads(
     redis_url: str, store: ObjectStore, limits: UploadLimits | None = None, scanner: Scanner | None = None
 ):
-    """A worker that finishes uploads; gives its finisher."""
+    """Run a worker that completes uploads; yields its finisher."""
     log = await Log.open(redis_url)
     try:
         finisher = UploadFinisher(log, store, limits or UploadLimits(), scanner or NoScanner(), time.time)
@@ -83,7 +83,7 @@ async def finishing_uploads(
 async def file_hub(
     redis_url: str, tenant: str, folder: Path, *, scanner: Scanner | None = None, **settings: Any
 ) -> AsyncIterator[FileHub]:
-    """A node and a worker on one store."""
+    """Run a node and a worker on one store."""
     async with running_node(redis_url, data_dir=str(folder), **settings) as node:
         uploads = node.hub.uploads
         assert uploads is not None
@@ -93,17 +93,18 @@ async def file_hub(
 
 @contextlib.asynccontextmanager
 async def uploader(hub: FileHub, user: str = "alice", *, binary: bool = False) -> AsyncIterator[SocketClient]:
-    """A client subscribed to the channel."""
+    """A client that is subscribed to the channel."""
     capabilities = ["binary_chunks"] if binary else []
     async with client(hub.node.ws_url, hub.token(user), capabilities=capabilities) as socket:
-        socket._ids = itertools.count(next(_STARTS))  # command ids are one user's, whatever the socket
+        # Command IDs are per user, so sockets of one user must not share any.
+        socket._ids = itertools.count(next(_STARTS))
         await socket.subscribe(CHANNEL, after="0")
         await socket.expect("channel.resumed")
         yield socket
 
 
 async def request(socket: SocketClient, size: int, **changes: Any) -> Json:
-    """Ask for a place; returns the payload of `file.upload.authorized`."""
+    """Request an upload; returns the payload of `file.upload.authorized`."""
     payload = {"filename": "a.bin", "size": size, "mime": "application/octet-stream"} | changes
     answer = await socket.answer("file.upload.request", payload, CHANNEL)
     assert answer["type"] == "file.upload.authorized", answer
@@ -112,7 +113,7 @@ async def request(socket: SocketClient, size: int, **changes: Any) -> Json:
 
 
 async def put(http: httpx.AsyncClient, signed: Json, data: bytes) -> int:
-    """Carry out a signed PUT; the status."""
+    """Carry out a signed PUT; returns the status."""
     answer = await http.put(signed["url"], headers=signed["headers"], content=data)
     return answer.status_code
 
@@ -123,7 +124,7 @@ async def bring_single(socket: SocketClient, authorized: Json, data: bytes) -> N
 
 
 async def bring_multipart(socket: SocketClient, authorized: Json, data: bytes, *, checked: bool = True) -> None:
-    """Every part, in pages of 50, with digests (`checked`) or by the URLs that came with the authorisation."""
+    """Upload every part, requesting URLs 50 at a time with digests (`checked`), or using those of the authorisation."""
     way = authorized["multipart"]
     size, numbers = way["part_size"], range(1, way["part_count"] + 1)
     async with httpx.AsyncClient(timeout=30) as http:
@@ -143,7 +144,7 @@ async def bring_multipart(socket: SocketClient, authorized: Json, data: bytes, *
 
 
 async def send_chunk(socket: SocketClient, upload_id: str, offset: int, data: bytes, *, binary: bool) -> Json:
-    """One chunk; the payload of its answer."""
+    """Send a chunk; returns the payload of its answer."""
     if binary:
         await socket.send_raw(encode_binary(upload_id, offset, data))
         return await binary_answer(socket)
@@ -152,7 +153,7 @@ async def send_chunk(socket: SocketClient, upload_id: str, offset: int, data: by
 
 
 async def binary_answer(socket: SocketClient) -> Json:
-    """The next answer to a binary chunk: a reply without `re`, and no signal to subscribers."""
+    """The next answer to a binary chunk: a reply without `re`, as opposed to a signal to subscribers."""
     while True:
         frame = await socket.next()
         if "actor" not in frame and frame["type"] in {"file.upload.progress", "connection.error"}:
@@ -161,7 +162,7 @@ async def binary_answer(socket: SocketClient) -> Json:
 
 
 async def bring_socket(socket: SocketClient, authorized: Json, data: bytes, *, binary: bool = False) -> None:
-    """Chunk after chunk, each after the answer to the one before."""
+    """Send chunk after chunk, each after the answer to the previous one."""
     offset, size = authorized["done"]["next_offset"], authorized["socket"]["chunk_size"]
     while offset < len(data):
         answer = await send_chunk(socket, authorized["upload_id"], offset, data[offset : offset + size], binary=binary)
@@ -173,7 +174,7 @@ WAYS: dict[str, Callable[..., Any]] = {"single": bring_single, "multipart": brin
 
 
 async def complete(socket: SocketClient, authorized: Json, data: bytes | None = None) -> Json:
-    """Claim that all is there; the event that ends the upload."""
+    """Report that all bytes are sent; returns the event that ends the upload."""
     claim = {"upload_id": authorized["upload_id"], **({"sha256": sha256_of(data)} if data is not None else {})}
     answer = await socket.answer("file.upload.complete", claim, CHANNEL)
     assert answer["type"] == "ack", answer
@@ -181,7 +182,7 @@ async def complete(socket: SocketClient, authorized: Json, data: bytes | None = 
 
 
 async def ending(socket: SocketClient, upload_id: str) -> Json:
-    """The event that ends an upload."""
+    """Wait for the event that ends an upload."""
     for frame in socket.seen[: socket._at]:
         if _ends(frame, upload_id):
             return frame
@@ -198,7 +199,7 @@ def _ends(frame: Json, upload_id: str) -> bool:
 
 
 async def download(socket: SocketClient, file_id: str, **wish: str) -> httpx.Response:
-    """Fetch a file by a fresh address."""
+    """Download a file from a newly requested URL."""
     answer = await socket.answer("file.url", {"file_id": file_id, **wish}, CHANNEL)
     assert answer["type"] == "file.url", answer
     async with httpx.AsyncClient(timeout=30) as http:
@@ -206,6 +207,6 @@ async def download(socket: SocketClient, file_id: str, **wish: str) -> httpx.Res
 
 
 async def within(seconds: float, work: Any) -> Any:
-    """The result, or a TimeoutError."""
+    """The result of an awaitable, or TimeoutError after this many seconds."""
     async with asyncio.timeout(seconds):
         return await work

@@ -1,4 +1,4 @@
-"""A browser tab whose every complaint is kept: errors in its console, exceptions, CSP violations, requests elsewhere."""
+"""A browser tab that records every problem: console errors, exceptions, CSP violations, requests to other hosts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 PATIENCE_MS: Final = 30_000
-"""The longest any single step may take on a loaded machine; nothing waits this long when all is well."""
+"""Maximum duration of a single step on a loaded machine; normally no step takes this long."""
 
 
 class WatchedPage:
-    """`problems` holds what went wrong in words; a test that expects some says so with `expected`."""
+    """A page whose problems are collected in `problems`; a test that expects some calls `expected`."""
 
     def __init__(self, page: Page, origin: str) -> None:
         self.page = page
@@ -26,11 +26,11 @@ class WatchedPage:
         page.on("dialog", lambda dialog: self.problems.append(f"a dialog opened: {dialog.message}"))
 
     def expected(self, words: str) -> None:
-        """Problems with these words are what the test is about."""
+        """Ignore problems that contain these words, because the test expects them."""
         self.problems = [problem for problem in self.problems if words not in problem]
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:  # CSP violations are errors here
+        if message.type in {"error", "warning"}:  # CSP violations are reported as errors
             self.problems.append(f"console {message.type}: {message.text}")
 
     def _on_request(self, request: Request) -> None:
@@ -41,7 +41,7 @@ class WatchedPage:
 
 @contextlib.asynccontextmanager
 async def new_context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    """A browser profile of one test."""
+    """A separate browser profile for one test."""
     context = await browser.new_context()
     context.set_default_timeout(PATIENCE_MS)
     try:

@@ -1,6 +1,6 @@
-"""A real uvicorn with the hub's WebSocket protocol class, in a thread with its own event loop, and nothing behind it.
+"""A real uvicorn server with the hub's WebSocket protocol class and no hub, in a thread with its own event loop.
 
-The thread lets tests use plain blocking sockets; what the server side saw comes over in a queue.
+The thread lets tests use plain blocking sockets; what the server receives is passed to the test in a queue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hub.websocket.protocol import WireSettings, lean_protocol
 from support.certificate import Certificate
 
 WAIT_S = 30.0
-"""The longest any single step may take on a loaded machine; nothing waits this long when all is well."""
+"""Maximum duration of a single step on a loaded machine; normally no step takes this long."""
 
 
 T = TypeVar("T")
@@ -33,10 +33,10 @@ class Boom(Exception):
 
 
 class Recorder:
-    """A receiver that records every call and obeys what it is told by path and by text.
+    """A receiver that records every call, and acts on the path and on received texts.
 
-    Path: `/refuse/404` refuses so, `/crash` fails in the factory, `/boom/<call>` raises in that call.
-    Text: `close 4001 why`, `abort`, `flood N` (N text frames of 1 KiB), `pause`, `close then write`; all else is echoed.
+    Path: `/refuse/404` refuses with that status, `/crash` fails in the factory, `/boom/<call>` raises in that call. Text:
+    `close 4001 why`, `abort`, `flood N` (N text frames of 1 KiB), `pause`, `close then write`; any other text is echoed.
     """
 
     def __init__(self, upgrade: Upgrade) -> None:
@@ -93,16 +93,16 @@ class Recorder:
     def closed(self, code: int) -> None:
         self._record("closed", code)
 
-    # For the test's thread
+    # Called from the test's thread
 
     def inside(self, call: Callable[[], T]) -> T:
-        """Run something in the server's loop and give its answer."""
+        """Run a function in the server's event loop and return its result."""
         answer: Queue[T] = Queue()
         self._loop.call_soon_threadsafe(lambda: answer.put(call()))
         return answer.get(timeout=WAIT_S)
 
     def next_call(self, name: str) -> object:
-        """Wait for the next call of that name and give its value; others before it are passed over."""
+        """Wait for the next call of that name and return its value; earlier calls are skipped."""
         while True:
             call, value = self.calls.get(timeout=WAIT_S)
             if call == name:
@@ -110,7 +110,7 @@ class Recorder:
 
 
 class WireServer:
-    """The server's address, its receivers as they come, and a way to do something inside its loop."""
+    """The server's address, its receivers in order, and a way to run code inside its event loop."""
 
     def __init__(self, server: uvicorn.Server, listener: socket.socket) -> None:
         self._server = server
@@ -118,12 +118,12 @@ class WireServer:
         self.receivers: Queue[Recorder] = Queue()
 
     def next_receiver(self) -> Recorder:
-        """The receiver of the next socket that was upgraded."""
+        """The receiver of the next socket that is upgraded."""
         return self.receivers.get(timeout=WAIT_S)
 
     @property
     def live(self) -> int:
-        """The number of connections uvicorn would wait for at shutdown."""
+        """The number of connections for which uvicorn would wait at shutdown."""
         return len(self._server.server_state.connections)
 
     def stop(self) -> None:
@@ -136,7 +136,7 @@ async def plain_http(
     receive: Callable[[], Awaitable[MutableMapping[str, object]]],
     send: Callable[[MutableMapping[str, object]], Awaitable[None]],
 ) -> None:
-    """The ASGI app beside the wire."""
+    """The ASGI app that answers plain HTTP."""
     assert scope["type"] == "http"
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
     await send({"type": "http.response.body", "body": b"plain"})
@@ -152,9 +152,9 @@ def wire_server(
     certificate: Certificate | None = None,
     is_deflate_accepted: bool = False,
 ) -> Iterator[WireServer]:
-    """Run the server while the block runs; leaving the block drains it and waits for its thread."""
+    """Run the server for the duration of the block; at its end the server is drained and its thread joined."""
     listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # so that a megabyte is enough to be too slow
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # so that a megabyte is enough to fill the buffers
 
     def factory(upgrade: Upgrade) -> Recorder:
         receiver = Recorder(upgrade)

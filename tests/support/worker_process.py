@@ -1,4 +1,4 @@
-"""A worker as a process of its own, to be killed: `python worker_process.py URL`. It serves one steady talker."""
+"""A worker in a process of its own, to be killed: `python worker_process.py URL`. It serves an agent with a fixed answer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PACE_S = 0.01
 
 
 class Talker:
-    """Says sixty words, with a tool and a recorded step in the middle; the same whenever it is asked.
+    """An agent that yields sixty words, with a tool and a recorded step in the middle, always the same.
 
-    The first attempt stops before the last words and waits for its worker's end, however late that comes.
+    The first attempt stops before the last words and waits until its worker is killed.
     """
 
     async def run(self, ctx: Any, given: Any) -> Any:
@@ -50,7 +50,7 @@ SAID = "".join(WORDS[:20]) + "|seen " + "".join(WORDS[20:])
 
 
 def start_worker(url: str) -> subprocess.Popen[str]:
-    """Start one and wait until it works. Whoever starts it kills it."""
+    """Start a worker and wait until it is ready. The caller must kill it."""
     process = subprocess.Popen([sys.executable, str(Path(__file__)), url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -59,7 +59,7 @@ def start_worker(url: str) -> subprocess.Popen[str]:
 
 
 def end_worker(process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL) -> None:
-    """Send the signal and wait for the end."""
+    """Send the signal and wait until the process has ended."""
     process.send_signal(number)
     process.wait(timeout=40)
     if process.stdout is not None:

@@ -114,7 +114,7 @@ class Settings:
         "host names that requests may use, besides IP addresses, `localhost` and the names in `HUB_HOST`, "
         "`WEBSOCKET_URL` and `HUB_ALLOWED_ORIGINS`; if set, all requests except health and metrics are checked",
         default=frozenset(),
-        shown="checked for the console, and for every request to a hub with the dev secret",
+        shown="checked for the console, and for every request to `hub dev` or a hub with the dev secret",
     )
     trusted_proxies: tuple[Network, ...] = setting(
         "HUB_TRUSTED_PROXIES",

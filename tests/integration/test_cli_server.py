@@ -7,13 +7,17 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from hub.client import HubClient
 from hub.config import DEV_SECRET, Settings
@@ -131,6 +135,27 @@ async def test_dev_on_another_address_makes_and_prints_a_secret_of_its_own(tmp_p
     assert len(made[1]) >= 32
     assert made[1] != DEV_SECRET
     assert statuses == [401, 200]
+
+
+async def test_dev_on_another_address_answers_to_its_own_names_alone(tmp_path: Path) -> None:
+    """A page whose name was pointed at it (DNS rebinding) reads nothing, whatever the secret; a setting lists more names."""
+    env = {"HUB_HOST": "0.0.0.0", "HUB_ALLOWED_HOSTS": "hub.test", "HUB_JWT_SECRET": "s" * 40}
+    server = Server("dev", "--port", "0", "--data", str(tmp_path / "data"), env=env)
+    names = ("rebind.example", "localhost", "127.0.0.1", "hub.test", socket.gethostname())
+    try:
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            answers = {name: await http.get("/openapi.json", headers={"Host": name}) for name in names}
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(f"ws://rebind.example:{urlsplit(server.url).port}/ws", host="127.0.0.1")
+    finally:
+        server.process.kill()
+        server.process.communicate()
+
+    foreign = answers.pop("rebind.example")
+    assert (foreign.status_code, foreign.headers["content-type"]) == (403, "application/problem+json")
+    assert "HUB_ALLOWED_HOSTS" in foreign.text
+    assert {answer.status_code for answer in answers.values()} == {200}
+    assert refused.value.response.status_code == 403
 
 
 async def test_the_node_beside_a_blocking_agent_answers(tmp_path: Path, tenant: str) -> None:

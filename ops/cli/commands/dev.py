@@ -170,7 +170,13 @@ def _settings(settings: Settings, port: int | None, data: Path | None) -> Settin
         port=settings.port if port is None else port,
         data_dir=settings.data_dir if data is None else str(data),
         jwt_secret=settings.jwt_secret if settings.has_token_key else _make_secret(settings.host),
+        allowed_hosts=settings.allowed_hosts | _own_names(settings.host),
     )
+
+
+def _own_names(host: str) -> frozenset[str]:
+    """The names of this machine. Naming some has every request's `Host` checked, against pages whose own name points here."""
+    return frozenset(name.lower() for name in (host, socket.gethostname(), f"{socket.gethostname()}.local"))
 
 
 def _make_secret(host: str) -> str:

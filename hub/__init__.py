@@ -14,7 +14,7 @@ __all__ = ["Embedded", "Identity", "embed"]
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Import what is asked for."""
+        """Imports a public name on first use."""
         if name not in __all__:
             raise AttributeError(f"module 'hub' has no attribute {name!r}")
         from hub import embedding

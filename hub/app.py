@@ -42,7 +42,7 @@ from streams.redis.log import Log
 SOCKET_PATH: Final = "/ws"
 UNLIMITED_TIMES: Final = 10
 """Factor by which more command ids are remembered without rate limits: 400,000 in 10 minutes, 70 MB in a partition."""
-NOT_BEGUN: Final = "the hub has not begun: the server must run the application's lifespan (uvicorn --lifespan on)"
+NOT_BEGUN: Final = "the hub has not started: the server must run the application's lifespan (uvicorn --lifespan on)"
 _PAGE_METHODS: Final = ("GET", "HEAD", "POST", "PUT")
 _API_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
 _S3_HEADERS: Final = [

@@ -1,4 +1,4 @@
-"""A hub inside an application of your own: under a prefix, with its lifespan and its users (docs/guides/embedding.md)."""
+"""Embeds a hub in your own application: under a path prefix, in its lifespan, with its users (docs/guides/embedding.md)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NO_REQUEST: Final[Mapping[str, Any]] = {
     "query_string": b"",
     "headers": [],
 }
-"""Stands for the request of a token that comes over an open socket, in `connection.refresh`."""
+"""Replaces the request for a token that was sent on an open socket, in `connection.refresh`."""
 _SERVER_FAULT: Final = 500
 
 
@@ -47,11 +47,11 @@ class Identity:
 
     Attributes:
         user: 1 to 128 of `A-Z a-z 0-9 _ . @ | + ~ -`.
-        tenant: 1 to 64 of `A-Z a-z 0-9 _ -`; users of two tenants never meet.
+        tenant: 1 to 64 of `A-Z a-z 0-9 _ -`; tenants are isolated from each other.
         grants: channel pattern → actions, as in a token (docs/protocol.md#tokens).
-        name: shown to others.
-        expires_at: unix seconds at which the socket is closed (4002), so that its client comes back and is asked anew; None for no
-            end.
+        name: the name shown to others.
+        expires_at: Unix seconds at which the socket is closed (4002), so that the client reconnects and is authenticated again;
+            None never closes it.
     """
 
     user: str
@@ -62,14 +62,14 @@ class Identity:
 
 
 Authenticate = Callable[[HTTPConnection, str], Awaitable[Identity | None] | Identity | None]
-"""Tells who a caller is by the request (headers, cookies, `session`, `state`) and by the token that came with it, "" if none did.
+"""Authenticates a caller by the request (headers, cookies, `session`, `state`) and the token sent with it, "" if there is none.
 
-None, or an `HTTPException` below 500, is a refusal (4001). A plain function runs in a thread.
+Returning None, or raising an `HTTPException` below 500, refuses (4001). A plain function runs in a thread.
 """
 
 
 class OwnVerifier:
-    """Tells who a caller is by asking the application."""
+    """Authenticates a caller by asking the application."""
 
     fetch_error: str | None = None
 
@@ -80,11 +80,11 @@ class OwnVerifier:
         )
 
     async def verify(self, token: str, now: float, request: Mapping[str, Any] | None = None) -> Principal:
-        """Returns the principal of the identity that the application gives.
+        """Returns the principal of the identity that the application returns.
 
         Raises:
-            HubError: 4001 refused, 4003 sent by a page that may not, 4019 ended.
-            ValueError: the identity cannot be used.
+            HubError: 4001: refused; 4003: sent by a page of another origin; 4019: signed out.
+            ValueError: the identity is invalid.
         """
         connection = HTTPConnection(dict(_NO_REQUEST if request is None else request))
         self._refuse_foreign_page(connection)
@@ -108,16 +108,18 @@ class OwnVerifier:
         return await answer if inspect.isawaitable(answer) else answer
 
     def _refuse_foreign_page(self, connection: HTTPConnection) -> None:
-        """Refuses pages that are not listed: a browser sends the cookies with the requests of any page."""
+        """Refuses pages of origins that are not listed, since a browser sends the application's cookies for any page."""
         headers = dict(connection.headers.raw)
         if not self._origins.allows(headers.get(b"origin"), headers.get(b"host")):
-            raise HubError(4003, "pages of this origin may not use the hub; list it in HUB_ALLOWED_ORIGINS")
+            raise HubError(
+                4003, "pages of this origin may not use the hub; its operator can list it in HUB_ALLOWED_ORIGINS"
+            )
 
     def recheck(self, principal: Principal, now: float) -> None:
         """Checks the principal of an open connection again.
 
         Raises:
-            HubError: 4002 expired, 4019 ended.
+            HubError: 4002: expired; 4019: signed out.
         """
         self._policy.recheck(principal, now)
 
@@ -129,11 +131,11 @@ class OwnVerifier:
         return False
 
     async def close(self) -> None:
-        """Does nothing: there is no fetch."""
+        """Does nothing: there is no fetch to wait for."""
 
 
 def _principal_of(identity: Identity, now: float, policy: TokenPolicy) -> Principal:
-    """Returns the principal of an identity, which must follow the grammar of tokens."""
+    """Returns the principal of an identity, which must be as valid as the claims of a token."""
     if not isinstance(identity, Identity):
         raise TypeError(f"authenticate must return a hub.Identity or None, not {type(identity).__name__}")
     claims: dict[str, object] = {
@@ -154,9 +156,9 @@ def _principal_of(identity: Identity, now: float, policy: TokenPolicy) -> Princi
 
 
 class Embedded:
-    """A hub in an application: what the application tells its users through it.
+    """A hub in an application, through which the application sends events to its users.
 
-    Everything is called on the application's event loop, while it runs.
+    All methods are called in the application's event loop, while it runs.
     """
 
     def __init__(self, app: Starlette) -> None:
@@ -167,7 +169,7 @@ class Embedded:
         """The node's hub.
 
         Raises:
-            LogUnavailable: it is not running: it waits for Redis, or nobody runs the application's lifespan.
+            LogUnavailable: it is not running: it waits for Redis, or the application's lifespan is not run.
         """
         hub = self._app.state.hub
         if not isinstance(hub, Hub):
@@ -179,41 +181,44 @@ class Embedded:
     ) -> Appended:
         """Appends an event to a channel such as `team:blue`; every subscriber on every node receives it.
 
-        Payload, type and kind of channel are checked against the catalogue; files, messages and runs that it names must exist.
-        It counts towards the tenant's quota.
+        Payload, type and kind of channel are checked against the catalogue; files, messages and runs that it
+        names must exist. The event counts towards the tenant's quota.
 
         Args:
             tenant: the channel's tenant.
             channel: `kind:name`.
             type_: the event type.
             payload: the payload as subscribers get it.
-            key: 1 to 64 of `A-Z a-z 0-9 _ . : -`. A repetition with the same key and payload stores nothing; without one, none is
-                known as such.
-            actor: the author that subscribers are shown.
+            key: idempotency key, 1 to 64 of `A-Z a-z 0-9 _ . : -`: repeating it with the same payload stores nothing. Without one,
+                every call stores an event.
+            actor: the author that is shown to subscribers.
 
         Raises:
             InvalidPayload: there is no such type, or not with this payload or in this kind of channel.
-            MalformedChannel: the tenant or the channel is not by the grammar.
-            HubError: 4004 or 4011, the tenant has used up its quota.
-            LogUnavailable: not confirmed; call again with the same key.
+            MalformedChannel: the tenant or the channel is malformed.
+            HubError: 4004 or 4011: the tenant has reached its quota.
+            LogUnavailable: the append was not confirmed; call again with the same key.
         """
         if key and not ID.fullmatch(key):
             raise ValueError("key must be 1 to 64 of A-Z a-z 0-9 _ . : -")
-        command = f"app/{key}" if key else None  # no id of a client has a slash: they cannot meet
+        command = f"app/{key}" if key else None  # ids of clients contain no slash, so the two cannot collide
         return await self.hub.broadcast(parse_channel(tenant, channel), type_, payload, actor, command)
 
     async def send_to_user(
         self, tenant: str, user: str, type_: str, payload: Mapping[str, Any], *, key: str = "", actor: Actor = SYSTEM
     ) -> Appended:
-        """Appends an event to a person's inbox; every device of theirs receives it, now or when it comes back.
+        """Appends an event to a user's inbox; all their devices receive it, now or after reconnecting.
 
         Raises:
-            InvalidPayload, MalformedChannel, HubError, LogUnavailable: as `broadcast`.
+            InvalidPayload: as in `broadcast`.
+            MalformedChannel: as in `broadcast`.
+            HubError: as in `broadcast`.
+            LogUnavailable: as in `broadcast`.
         """
         return await self.broadcast(tenant, f"{Kind.USER.value}:{user}", type_, payload, key=key, actor=actor)
 
     async def sign_out(self, tenant: str, user: str) -> None:
-        """Closes what a person has open, on every node within a second; whoever authenticates anew is let in.
+        """Closes all connections of a user, on every node within a second. The user may authenticate again.
 
         Raises:
             LogUnavailable: not confirmed; call again.
@@ -232,26 +237,26 @@ def embed(
     authenticate: Authenticate | None = None,
     waits: bool = True,
 ) -> Embedded:
-    """Puts a hub into a FastAPI or Starlette application: sockets at `<prefix>/ws`, HTTP at `<prefix>/v1`.
+    """Mounts a hub in a FastAPI or Starlette application: sockets at `<prefix>/ws`, HTTP at `<prefix>/v1`.
 
-    The hub starts before the application and stops after it. All routes under the prefix are the hub's, whatever else the
-    application has there; its middleware stands around them.
+    The hub starts before the application and stops after it. All routes under the prefix belong to the hub, even
+    if the application has some there; the application's middleware applies to them.
 
     Args:
-        app: an application that does not serve yet.
+        app: an application that is not serving yet.
         prefix: a path such as `/rt`.
         settings: the node's settings; None reads them from the environment.
-        authenticate: tells who a caller is, instead of tokens signed with the configured key.
-        waits: start without Redis, and open the hub when it can be reached; else the application does not start.
+        authenticate: authenticates callers, instead of tokens signed with the configured key.
+        waits: True starts without Redis and opens the hub once Redis is reachable; False makes startup fail instead.
 
     Raises:
-        ValueError: the prefix is none, `HUB_ALLOWED_ORIGINS=*` stands beside `authenticate`, or a setting cannot be used.
-        RuntimeError: the application serves already.
+        ValueError: the prefix is malformed, `HUB_ALLOWED_ORIGINS=*` is combined with `authenticate`, or a setting is invalid.
+        RuntimeError: the application is serving already.
     """
     if not _PREFIX.fullmatch(prefix):
         raise ValueError("prefix must be a path such as /rt, without a slash at its end")
     if app.middleware_stack is not None:
-        raise RuntimeError("embed the hub before the application serves: its lifespan has begun")
+        raise RuntimeError("embed the hub before the application starts: its lifespan has begun")
     if authenticate is None:
         verifier_of: VerifierMaker = make_verifier
         settings = Settings.for_any_server(os.environ) if settings is None else settings
@@ -259,7 +264,7 @@ def embed(
         settings = _without_keys(Settings.from_env(os.environ) if settings is None else settings)
         verifier_of = _asking(authenticate)
     hub_app = create_app(settings, waits=waits, verifier_of=verifier_of)
-    app.router.routes.insert(0, Mount(prefix, hub_app))  # before a route of theirs that takes every path
+    app.router.routes.insert(0, Mount(prefix, hub_app))  # before any route of the application that matches every path
     _chain_lifespans(app, hub_app)
     return Embedded(hub_app)
 

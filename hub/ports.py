@@ -335,7 +335,7 @@ class NodePort(Protocol):
 
     @property
     def verifier(self) -> Verifier:
-        """Tells who a caller is."""
+        """Authenticates callers."""
         ...
 
     @property

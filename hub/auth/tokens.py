@@ -255,11 +255,11 @@ def check_shape(token: str) -> None:
 
 
 class Verifier(Protocol):
-    """Tells who a caller is: by a token, or by whatever else an application knows its users by."""
+    """Authenticates a caller: by a token, or by an application's own login."""
 
     @property
     def fetch_error(self) -> str | None:
-        """The error of the last fetch of keys, for readiness; None if it worked."""
+        """The error of the last fetch of keys, for the readiness check; None if it succeeded."""
         ...
 
     async def verify(self, token: str, now: float, request: Mapping[str, Any] | None = None) -> Principal:
@@ -267,11 +267,11 @@ class Verifier(Protocol):
 
         Args:
             token: the token that was sent; "" if there was none.
-            now: unix seconds.
-            request: the ASGI scope of the request or the socket; None for a token that comes over an open socket.
+            now: Unix seconds.
+            request: the ASGI scope of the request or the WebSocket; None for a token sent on an open socket.
 
         Raises:
-            HubError: 4001: not valid; 4002: expired; 4019: revoked.
+            HubError: 4001 invalid, 4002 expired, 4019 revoked.
         """
         ...
 
@@ -284,7 +284,7 @@ class Verifier(Protocol):
         ...
 
     async def renew(self, now: float) -> None:
-        """Fetches the keys again, where they are fetched."""
+        """Fetches the keys again, if this verifier fetches any."""
         ...
 
     def is_withdrawn(self, principal: Principal) -> bool:

@@ -1,1 +1,1 @@
-"""The JavaScript client: an npm package, packed from this folder as it is, and served by the hub at `/hub.js`."""
+"""The JavaScript client: this folder is an npm package, which the hub also serves at `/hub.js`."""

@@ -1,8 +1,8 @@
 /**
- * The hub's client for JavaScript: follows channels without a hole, sends commands once, comes back after every loss.
+ * The hub's client for JavaScript: follows channels without a hole, stores commands once, reconnects after every loss.
  *
- * Plain ES modules for browsers and Node 20 or newer: no dependencies, no build. It keeps no state of channels: it hands out
- * events, gaps and receipts in order and leaves their sum to its user.
+ * Plain ES modules for browsers and Node 20 or newer: no dependencies, no build. It keeps no channel state: it yields events,
+ * gaps and receipts in order, and the application folds them.
  *
  *     const hub = new HubClient("https://hub.example", () => fetchToken());
  *     hub.connect();

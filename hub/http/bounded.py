@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP protocol with limits: on the time for a head, a body and the reading of an answer, on sizes and connections.
+"""Uvicorn's HTTP protocol with limits: on the time to send a head or a body and to read an answer, on sizes, on connections.
 
 Without them uvicorn waits without end for a slow head and buffers all of it (slowloris), and for the rest of a body
 whose request was answered already. It accepts any number of connections, and requests with two `Host` headers. It
@@ -30,8 +30,8 @@ BODY_GRACE_S: Final = 35.0
 BODY_PACE_BYTES_PER_S: Final = 16_384
 """Minimum average bytes per second of a large body: a part of 8 MiB may take nine minutes."""
 READ_WINDOW_S: Final = 30.0
-"""Seconds in which a reader must take as much as the minimum rate allows, or all that is buffered; otherwise its connection is cut.
-A page, a download or a stream that nobody reads would be held for ever. A stream's reader comes back with its cursor."""
+"""Seconds in which a client must read what the minimum rate requires, or all that is buffered; otherwise its connection is cut, so
+that unread pages, downloads and streams are not kept without end. The reader of a stream reconnects with its cursor."""
 _FAULTS_ONLY: Final = logging.getLogger("uvicorn.error.requests")
 _FAULTS_ONLY.setLevel(logging.ERROR)
 
@@ -162,12 +162,12 @@ class BoundedHttp(HttpToolsProtocol):
             self._body_timer = self.loop.call_later(LINGER_S, self._too_slow)
 
     def pause_writing(self) -> None:
-        """The peer reads more slowly than we write: watch its pace."""
+        """Starts checking the rate at which the peer reads, because the write buffer is full."""
         super().pause_writing()
         self._watch_reading()
 
     def resume_writing(self) -> None:
-        """The peer has read nearly everything."""
+        """Stops checking, because the peer has read nearly everything."""
         self._stop_read_timer()
         super().resume_writing()
 

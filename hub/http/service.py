@@ -200,7 +200,7 @@ async def console_file(name: str) -> Response:
 
 @router.get("/hub.js", include_in_schema=False, dependencies=_OPEN)
 async def client_script() -> Response:
-    """The JavaScript client: `import { HubClient } from "https://hub.example/hub.js"`."""
+    """Returns the JavaScript client: `import { HubClient } from "https://hub.example/hub.js"`."""
     answer = _file("hub.client_js", "hub.js")
     answer.headers["X-TypeScript-Types"] = "./hub.d.ts"  # for Deno, which reads no package.json here
     return answer
@@ -208,13 +208,13 @@ async def client_script() -> Response:
 
 @router.get("/hub.d.ts", include_in_schema=False, dependencies=_OPEN)
 async def client_types() -> Response:
-    """The types of the JavaScript client."""
+    """Returns the types of the JavaScript client."""
     return _file("hub.client_js", "hub.d.ts")
 
 
 @router.get("/hub/{name}", include_in_schema=False, dependencies=_OPEN)
 async def client_file(name: str) -> Response:
-    """A module of the JavaScript client."""
+    """Returns a module of the JavaScript client."""
     return _file("hub.client_js", "hub", name)
 
 

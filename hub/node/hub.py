@@ -341,7 +341,7 @@ class Hub:
         return outcome, result
 
     async def _append(self, draft: Draft, *, is_charged: bool) -> Appended:
-        """Appends an event; the charge for one that was not stored is given back."""
+        """Appends an event; if it is not stored, its charge is refunded."""
         result: Appended | None = None
         try:
             result = await self.log.append(draft)

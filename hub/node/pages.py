@@ -1,7 +1,7 @@
-"""Pages of a channel's log, shared by the subscriptions of a node that continue from the same place.
+"""Pages of a channel's log, shared by the subscriptions of a node that continue from the same position.
 
-Clients that come back to one channel after an outage have mostly missed the same events. The page after their place is read,
-checked and encoded for the first of them, and the others are sent the same bytes.
+After an outage most clients of a channel have missed the same events. The page after their position is read, checked
+and encoded for the first of them, and the others are sent the same bytes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ SHARED_BYTES_MAX: Final = 8_388_608
 
 
 class SharedPage:
-    """Events that were read together, oldest first, and their frames once somebody needs them.
+    """Events that were read together, oldest first, with their frames once they were encoded.
 
     Attributes:
         entries: the events.
-        size_bytes: bytes of their payloads.
+        size_bytes: total bytes of their payloads.
     """
 
     __slots__ = ("_frames", "entries", "size_bytes")
@@ -36,7 +36,7 @@ class SharedPage:
         self._frames: dict[int, bytes] = {}
 
     def frames(self, fanout: Fanout, encoding: int) -> bytes:
-        """All events of the page as WebSocket frames for a client of this encoding."""
+        """Returns all events of the page as WebSocket frames for a client with this encoding."""
         if (made := self._frames.get(encoding)) is None:
             made = self._frames[encoding] = fanout.encode([entry.wire(fanout.wire) for entry in self.entries], encoding)
         return made
@@ -51,7 +51,7 @@ class SharedPages:
         self._bytes = 0
 
     async def read(self, fanout: Fanout, after: str, upto: str = "+") -> SharedPage:
-        """The events after `after` and up to `upto`: as many as one read gives. An empty page is the end.
+        """Returns one page of the events after `after` and up to `upto`. An empty page means the end.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -74,7 +74,7 @@ class SharedPages:
         return page
 
     def forget(self, fanout: Fanout) -> None:
-        """Share no page of this channel that was read until now: its log may not continue as it was read."""
+        """Stops sharing pages read so far in this channel, because its log may not continue from them."""
         for page in self._shared.pop(fanout, {}).values():
             self._bytes -= page.size_bytes
 

@@ -186,7 +186,7 @@ class Recovery:
         gap = await self._missing(fanout, position, look)
         if fanout.move_count != moves:
             return
-        self.pages.forget(fanout)  # those read meanwhile, perhaps from the server before
+        self.pages.forget(fanout)  # pages read meanwhile may come from the former server
         if gap is None:
             fanout.go_on(look)
             for sub in [sub for sub in fanout.subscribers if sub.seq > fanout.position.seq]:

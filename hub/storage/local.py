@@ -110,14 +110,15 @@ PACE_BYTES_PER_S: Final = 16_384
 
 
 class MinimumPace:
-    """Credit in seconds: time uses it up, bytes earn it, and no more than the grace is kept. Without credit a body is too slow.
+    """Checks that a body arrives at a minimum rate, by a credit in seconds: time consumes it and bytes add to it, up to a maximum.
 
-    So a body that came fast at first may not stall for longer than one that has just begun.
+    Without credit the body is too slow. As the credit is limited, a body that was fast at first may not stall for
+    longer than a new one.
 
     Args:
-        bytes_per_s: the pace that keeps the credit as it is.
-        grace_s: the credit at the start, and the most there is.
-        now: seconds of a clock that does not go back.
+        bytes_per_s: the rate that keeps the credit constant.
+        grace_s: the initial and maximum credit in seconds.
+        now: monotonic seconds.
     """
 
     def __init__(self, bytes_per_s: float, grace_s: float, now: float) -> None:
@@ -125,13 +126,13 @@ class MinimumPace:
         self._credit_s, self._at = grace_s, now
 
     def came(self, size_bytes: int, now: float) -> float:
-        """Count bytes that came; returns the time by which more must come."""
+        """Adds bytes that arrived; returns the time by which more must arrive."""
         left_s = self._credit_s - (now - self._at) + size_bytes / self._bytes_per_s
         self._credit_s, self._at = min(self._grace_s, left_s), now
         return now + self._credit_s
 
     def rest_until(self, now: float) -> float:
-        """Pass over the time since the last bytes, in which they were written here and nothing was read."""
+        """Ignores the time since the last bytes, which was spent writing them to disk; returns the new deadline."""
         self._at = now
         return now + self._credit_s
 

@@ -1,15 +1,15 @@
 /** The text of an answer while it is written (docs/protocol.md#deltas): deltas are applied by offset, in code points. Pure. @module hub/answer_text */
 
-/** The tracks of one answer in one attempt. */
+/** The texts of one answer (`text` and `reasoning`) in one attempt of its run. */
 export class AnswerText {
   attempt = 0;
   /** @type {Record<string, {text: string, end: number}>} `end` counts code points. */
   tracks = { text: { text: "", end: 0 }, reasoning: { text: "", end: 0 } };
 
-  /** @param {any} delta the payload of an `assistant.message.delta` @returns {boolean} false: something is missing before it, ask for the state */
+  /** @param {any} delta the payload of an `assistant.message.delta` @returns {boolean} false if an earlier delta is missing: request the state */
   append({ attempt, track = "text", offset, end, delta }) {
     if (attempt < this.attempt) return true;
-    if (attempt > this.attempt && (this.attempt || offset)) return false; // its `reset` says what is kept
+    if (attempt > this.attempt && (this.attempt || offset)) return false; // the `reset` before it is missing, which says what is kept
     this.attempt = attempt;
     const held = this.tracks[track];
     if (!held || offset < held.end) return true;
@@ -18,7 +18,7 @@ export class AnswerText {
     return true;
   }
 
-  /** Start a new attempt. @param {any} told the payload of an `assistant.message.reset` @returns {boolean} false: less is held than is kept */
+  /** Start a new attempt. @param {any} told the payload of an `assistant.message.reset` @returns {boolean} false if less text is held than is to be kept */
   reset({ attempt, keep = 0 }) {
     if (attempt <= this.attempt) return true;
     const points = [...this.tracks.text.text];
@@ -27,7 +27,7 @@ export class AnswerText {
     return points.length >= keep;
   }
 
-  /** Take an open message of a state where it is further. @param {any} told */
+  /** Take over an open message of a state if it is longer. @param {any} told */
   take({ attempt, text, offset, reasoning = "", reasoning_offset = 0 }) {
     if (attempt < this.attempt) return;
     const isNew = attempt > this.attempt;

@@ -1,8 +1,8 @@
 /**
- * The hub's client for JavaScript: follows channels without a hole, sends commands once, reconnects after every loss.
+ * The hub's client for JavaScript: follows channels without a hole, stores commands once, reconnects after every loss.
  *
- * Plain ES modules for browsers (and Node 22 or newer): no dependencies, no build. It keeps no state of channels:
- * it hands out events, gaps and receipts in order and leaves their sum to its user.
+ * Plain ES modules for browsers (and Node 22 or newer): no dependencies, no build. It keeps no channel state:
+ * it yields events, gaps and receipts in order, and the application folds them.
  *
  *     const hub = new HubClient("wss://hub.example/ws", () => fetchToken());
  *     hub.connect();
@@ -30,12 +30,12 @@ export { HubError };
 /** @typedef {{load(channel: string): Cursor|null, save(channel: string, cursor: Cursor): void}} CursorStore */
 /** @typedef {"offline"|"connecting"|"ready"|"waiting"|"closed"} ConnectionState */
 
-const ASKED_MAX = 100; // subscriptions in one message (docs/events.md#connection, #channel)
-const CURSORS_MAX = 200; // cursors in one connection.reconnect (docs/events.md#connection)
+const ASKED_MAX = 100; // maximum subscriptions in one message (docs/events.md#connection, #channel)
+const CURSORS_MAX = 200; // maximum cursors in one connection.reconnect (docs/events.md#connection)
 
 /**
- * One user's connection. Fires `state` with the detail `{state, delayMs?}` (in `waiting`: until the next try), and `error`
- * with `{error, willRetry}`.
+ * One user's connection. Fires the event `state` with the detail `{state, delayMs?}` (`delayMs`: until the next attempt, in the
+ * state `waiting`), and the event `error` with `{error, willRetry}`.
  */
 export class HubClient extends EventTarget {
   #url;
@@ -53,13 +53,13 @@ export class HubClient extends EventTarget {
   /** @type {ConnectionState} */ #state = "offline";
   /** @type {any} */ #welcome = null;
   /** @type {any} */ #ready = null;
-  /** @type {any} Until the next try. */ #timer;
-  /** @type {HubError|null} The reason the hub is about to close. */ #refusal = null;
-  /** The request that opened the present socket. */ #handshake = "";
+  /** @type {any} Runs until the next attempt. */ #timer;
+  /** @type {HubError|null} The hub's reason for closing the socket. */ #refusal = null;
+  /** The id of the first message on the current socket. */ #handshake = "";
 
   /**
    * @param {string} url such as "wss://hub.example/ws"
-   * @param {string | (() => string | Promise<string>)} token a token, or a function that is asked for one at each connect; "" where a
+   * @param {string | (() => string | Promise<string>)} token a token, or a function that returns one for each connect; "" where a
    *    cookie tells who somebody is
    * @param {{name?: string, cursors?: CursorStore, capabilities?: string[]}} [options] `cursors`: a store that outlives the page;
    *    `capabilities`: further ones to announce, such as "reasoning"
@@ -88,12 +88,12 @@ export class HubClient extends EventTarget {
     return this.#welcome;
   }
 
-  /** Connect and stay connected. @returns {Promise<any>} the `connection.ack`; fails with an error that reconnecting cannot cure */
+  /** Connect and stay connected. @returns {Promise<any>} the `connection.ack`; rejected with an error that reconnecting cannot solve */
   connect() {
     if (!this.#ready) {
       const ready = (this.#ready = /** @type {any} */ ({}));
       ready.promise = new Promise((resolve, reject) => Object.assign(ready, { resolve, reject }));
-      ready.promise.catch(() => {}); // also reported by `error`, so nobody has to wait here
+      ready.promise.catch(() => {}); // also reported by the event `error`, so the promise may be ignored
     }
     if (this.#state === "offline") this.#open();
     return this.#ready.promise;
@@ -107,7 +107,7 @@ export class HubClient extends EventTarget {
     this.#become("offline");
   }
 
-  /** Close for good: iterations end, unanswered commands fail. */
+  /** Close for good: iterations end, unanswered commands are rejected. */
   close() {
     this.#end(null);
   }
@@ -129,9 +129,9 @@ export class HubClient extends EventTarget {
   }
 
   /**
-   * Send a command, and again under the same id until the hub has answered.
+   * Send a command, repeated under the same id until the hub has answered.
    * @param {string} type @param {string} [channel] @param {object} [payload] @param {string} [id] to repeat an earlier one
-   * @returns {Promise<Reply>} the frame whose `re` is the id; fails with a {@link HubError}
+   * @returns {Promise<Reply>} the message whose `re` is the id; rejected with a {@link HubError}
    */
   command(type, channel, payload = {}, id = this.#newId()) {
     return new Promise((resolve, reject) => {
@@ -140,7 +140,7 @@ export class HubClient extends EventTarget {
     });
   }
 
-  // Sockets come and go
+  // Sockets
 
   async #open() {
     this.#release();
@@ -148,7 +148,7 @@ export class HubClient extends EventTarget {
     const run = (this.#timer = {});
     try {
       const token = typeof this.#token === "function" ? await this.#token() : this.#token;
-      if (run === this.#timer) this.#dial(token); // else suspended or closed meanwhile
+      if (run === this.#timer) this.#dial(token); // otherwise suspended or closed meanwhile
     } catch (problem) {
       if (run === this.#timer) this.#lost(connectionLost(1006, `no token: ${problem}`));
     }
@@ -192,7 +192,7 @@ export class HubClient extends EventTarget {
     this.#ready?.resolve(welcome);
   }
 
-  /** @param {HubError} error the reason the socket is gone */
+  /** @param {HubError} error the reason for the socket's end */
   #lost(error) {
     const delayMs = this.#recovery.lost(error);
     this.#report(error, delayMs !== null);
@@ -223,9 +223,9 @@ export class HubClient extends EventTarget {
     this.#ready?.reject(reason);
   }
 
-  // Frames
+  // Messages
 
-  /** @param {any[]} frames of one message */
+  /** @param {any[]} frames the objects of one WebSocket message */
   #received(frames) {
     const socket = this.#socket;
     const touched = new Set(frames.map((frame) => (socket === this.#socket ? this.#take(frame) : undefined)));
@@ -251,7 +251,7 @@ export class HubClient extends EventTarget {
     return feed;
   }
 
-  /** Act on the outcome of a frame handed to a feed. @param {Feed|undefined} feed @param {boolean|undefined} isWhole false: a hole came before it */
+  /** React to a feed's result for a message. @param {Feed|undefined} feed @param {boolean|undefined} isWhole false if events before it are missing */
   #offered(feed, isWhole) {
     if (!feed) return;
     if (!isWhole) return this.#socket?.drop(`${feed.channel}: the hub left out what follows seq ${feed.seq}`);
@@ -270,7 +270,7 @@ export class HubClient extends EventTarget {
   #refused({ re = this.#handshake, channel, payload }, command) {
     const error = new HubError(payload, channel ?? command?.channel);
     if (command) return this.#report(error, this.#outbox.refuse(command, error, this.#recovery.pauseMs(error, command.attempts)));
-    if (re === this.#handshake && !channel) return (this.#refusal = error); // the hub closes next; `#lost` reports it
+    if (re === this.#handshake && !channel) return (this.#refusal = error); // the hub closes the socket next, and `#lost` reports it
     const feeds = [...this.#feeds.values()].filter((feed) => feed.asked === re && (channel ?? feed.channel) === feed.channel);
     this.#report(error, error.isPassing && feeds.length > 0);
     for (const feed of feeds) error.isPassing ? this.#askLater(feed, error) : this.#over(feed, error);
@@ -308,7 +308,7 @@ export class HubClient extends EventTarget {
     feed.end(error);
   }
 
-  /** Note that the reader took an item. @param {Feed} feed */
+  /** Record that the reader has taken an item. @param {Feed} feed */
   #taken(feed) {
     this.#save(feed);
     if (!feed.isSpilled || feed.items.length) return;
@@ -316,7 +316,7 @@ export class HubClient extends EventTarget {
     this.#ask([feed]);
   }
 
-  /** Unsubscribe a feed whose reader has gone. @param {Feed} feed */
+  /** Unsubscribe a feed whose reader has stopped. @param {Feed} feed */
   #leave(feed) {
     if (this.#feeds.get(feed.channel) !== feed) return;
     this.#feeds.delete(feed.channel);
@@ -334,11 +334,11 @@ export class HubClient extends EventTarget {
     try {
       if (feed.cursor) this.#store?.save(feed.channel, feed.cursor);
     } catch (problem) {
-      reportError(problem); // a full or forbidden store must not cost the connection
+      reportError(problem); // a full or forbidden store must not end the connection
     }
   }
 
-  // Parts
+  // Helpers
 
   async #refresh() {
     if (typeof this.#token !== "function") return;
@@ -370,7 +370,7 @@ export class HubClient extends EventTarget {
     this.dispatchEvent(new CustomEvent("state", { detail: { state, delayMs } }));
   }
 
-  /** @param {HubError} error @param {boolean} willRetry whether the client goes on by itself */
+  /** @param {HubError} error @param {boolean} willRetry true if the client reconnects by itself */
   #report(error, willRetry) {
     this.dispatchEvent(new CustomEvent("error", { detail: { error, willRetry } }));
   }

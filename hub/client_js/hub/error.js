@@ -1,14 +1,14 @@
-/** The hub's refusals, with its advice. @module hub/error */
+/** The errors of the hub, with its advice on retrying. @module hub/error */
 
-/** @typedef {"no"|"refresh"|"backoff"|"now"} Retry The hub's advice: never, with a new token, after a pause, at once. */
+/** @typedef {"no"|"refresh"|"backoff"|"now"} Retry The hub's advice on retrying: never, with a new token, after a pause, at once. */
 
-/** Close code → advice, for a lost error message. Any other code: "backoff". @type {Record<number, Retry>} */
+/** Close code → advice, if no error message arrived. Any other code: "backoff". @type {Record<number, Retry>} */
 const CLOSE_ADVICE = {
   ...{ 4001: "no", 4003: "no", 4005: "no", 4014: "no", 4019: "no", 4020: "no", 4023: "no", 4024: "no" },
   ...{ 4002: "refresh", 4012: "now", 4016: "now" },
 };
 
-/** A refusal. By the time a caller sees it, the client has followed the advice in `retry`. */
+/** An error sent by the hub. The client has already followed the advice in `retry` when a caller sees it. */
 export class HubError extends Error {
   /** @param {Record<string, any>} told the payload of `connection.error` @param {string} [channel] the channel it concerns */
   constructor(told, channel) {
@@ -24,21 +24,21 @@ export class HubError extends Error {
     this.channel = channel;
   }
 
-  /** True if the same thing may succeed by itself, later. */
+  /** True if a later retry may succeed without a change. */
   get isPassing() {
     return this.retry === "backoff" || this.retry === "now";
   }
 }
 
-/** Make the error of an environment, or of an address, with which no try can succeed. @param {unknown} problem what `new WebSocket` threw @returns {HubError} */
+/** Make the error for an environment or URL with which no attempt can succeed. @param {unknown} problem what `new WebSocket` threw @returns {HubError} */
 export function cannotConnect(problem) {
   const message = globalThis.WebSocket
     ? `no socket can be opened: ${problem}`
-    : "there is no WebSocket in this environment (Node has one from version 22 on): set globalThis.WebSocket, for example to that of the package ws";
+    : "there is no WebSocket in this environment (Node has one since version 22): set globalThis.WebSocket, for example to that of the package ws";
   return new HubError({ code: 1006, name: "cannot_connect", message, retry: "no" });
 }
 
-/** Make the error of a socket that ended without a reason from the hub. @param {number} code the close code @param {string} [message] @returns {HubError} */
+/** Make the error for a socket that closed without a reason from the hub. @param {number} code the close code @param {string} [message] @returns {HubError} */
 export function connectionLost(code, message = `the socket was closed (${code})`) {
   return new HubError({ code, name: "connection_lost", message, retry: CLOSE_ADVICE[code] });
 }

@@ -1,7 +1,7 @@
 /**
- * One channel as its reader sees it: asked for, replayed, then live; exact order or an explicit gap.
+ * The client's state of one subscription: requested, replayed, then live; in exact order or with an explicit gap.
  *
- * No sockets and no timers: `HubClient` asks, feeds it frames, and acts on its answers.
+ * No sockets and no timers: `HubClient` sends the requests, passes messages in, and reacts to the results.
  *
  * @module hub/feed
  */
@@ -13,21 +13,21 @@
  *    client?: string}, meta?: Record<string, string>, payload: any}} HubEvent A stored event, as on the wire. */
 /** @typedef {{kind: "subscribed", epoch: string, head: Position, floor: Position, recovered: boolean, replay: number,
  *    gap: Missing|null, state?: any, state_scope?: "live"|"full", state_at: number}} Subscribed The hub's answer; `replay` events follow.
- * After a resume the state's scope is `live`: who types, who is here, what is open. Merge it into the state that you have. */
+ * After a resume the state's scope is `live`: only presence, typing and open messages. Merge it into the state that you have. */
 /** @typedef {{kind: "event", event: HubEvent, replayed: boolean}} EventItem */
-/** @typedef {Missing & {kind: "gap", head: Position, state?: any}} Gap Events are lost to this reader; `state` stands in. */
+/** @typedef {Missing & {kind: "gap", head: Position, state?: any}} Gap Events that this reader can no longer get; `state` replaces them. */
 /** @typedef {{kind: "receipt", from_seq: number|null, to_seq: number|null, count: number, gap: Missing|null}} Receipt */
-/** @typedef {{kind: "signal", event: any}} Signal An event that is not stored: typing, presence, a part of an answer. */
-/** @typedef {(Subscribed|EventItem|Gap|Receipt|Signal) & {cursor?: Cursor}} Item `cursor`: the place behind the item. */
+/** @typedef {{kind: "signal", event: any}} Signal An event that is not stored: typing, presence, a delta of an answer. */
+/** @typedef {(Subscribed|EventItem|Gap|Receipt|Signal) & {cursor?: Cursor}} Item `cursor`: the position after the item. */
 /** @typedef {Partial<Cursor> & {rewind?: number, state?: boolean, presence?: boolean, onItem?: (item: Item) => void}} SubscribeOptions
- *    The start (default: the stored cursor, else live only) and the extras. `onItem` takes the place of iteration. */
+ *    The start (default: the stored cursor, else new events only) and options. `onItem` is called instead of iterating. */
 
-/** Items that a slow `for await` may leave waiting. Beyond it the rest stays in the hub's log until it has caught up. */
+/** Maximum items buffered for a slow `for await`. Beyond it, further events stay in the hub's log until it has caught up. */
 const BUFFER_MAX = 10_000;
-/** Holes in a row, from one cursor, after which the hub counts as broken instead of being asked again. */
+/** Holes in a row after the same cursor, after which the subscription fails instead of requesting again. */
 const HOLES_MAX = 5;
 
-/** Accepts the next `seq` and nothing else. */
+/** The state of one subscription; accepts only the next `seq`. */
 export class Feed {
   /** @param {string} channel @param {SubscribeOptions} options */
   constructor(channel, options) {
@@ -38,7 +38,7 @@ export class Feed {
     this.seq = options.after === "0" ? 0 : (options.seq ?? null);
     /** @type {string|null} */
     this.epoch = options.epoch ?? null;
-    /** @type {string|null} The id of the request that is not answered yet. */
+    /** @type {string|null} The id of the unanswered request. */
     this.asked = null;
     this.isLive = false;
     this.isSpilled = false;
@@ -46,7 +46,7 @@ export class Feed {
     this.refusals = 0;
     /** @type {Item[]} */
     this.items = [];
-    /** @type {Cursor|undefined} Behind the item handed out last. */
+    /** @type {Cursor|undefined} The position after the last yielded item. */
     this.cursor = undefined;
     /** @type {Error|null} */
     this.error = null;
@@ -55,29 +55,29 @@ export class Feed {
     this.holes = 0;
   }
 
-  /** @returns {Cursor|undefined} the place to continue from; none while only the live end or a rewind was asked for */
+  /** @returns {Cursor|undefined} the position to continue from; none if the live end or a rewind was requested and not answered yet */
   get position() {
     if (this.after === "$") return undefined;
     return { after: this.after, seq: this.seq ?? undefined, epoch: this.epoch ?? undefined };
   }
 
-  /** True if a cursor alone asks for everything. */
+  /** True if a cursor alone is enough to subscribe. */
   get isPlain() {
     return this.after !== "$" && this.options.state !== false && !this.options.presence;
   }
 
-  /** The subscription object to ask with now. */
+  /** The subscription object to send now. */
   get request() {
     const { rewind, state, presence } = this.options;
     return { channel: this.channel, ...(this.position ?? { rewind }), state, presence };
   }
 
-  /** True if a `channel.subscribed` is its own: the answer, or news that the log broke. @param {string|undefined} re @param {string} handshake */
+  /** True if a `channel.subscribed` is for this feed: the answer, or a notice that the log broke off. @param {string|undefined} re @param {string} handshake */
   expects(re, handshake) {
     return this.asked === (re ?? handshake) || (this.isLive && re === undefined);
   }
 
-  /** Note the loss of the socket. */
+  /** Record the loss of the socket. */
   pause() {
     [this.asked, this.isLive] = [null, false];
   }
@@ -94,7 +94,7 @@ export class Feed {
     if (gap) this.#put({ kind: "gap", ...gap, head: told.head, state: told.state_scope === "live" ? undefined : told.state });
   }
 
-  /** @param {HubEvent} event @returns {boolean} false: something is missing before it */
+  /** @param {HubEvent} event @returns {boolean} false if an earlier event is missing */
   event(event) {
     if (!this.isLive || (this.seq !== null && event.seq <= this.seq)) return true;
     if (this.seq !== null && event.seq !== this.seq + 1) return this.#hole();
@@ -107,7 +107,7 @@ export class Feed {
     return true;
   }
 
-  /** @param {any} told the payload of `channel.resumed` @returns {boolean} false: fewer events came than it states */
+  /** @param {any} told the payload of `channel.resumed` @returns {boolean} false if fewer events arrived than it states */
   resumed(told) {
     if (!this.isLive) return true;
     if (told.count && told.to_seq > (this.seq ?? 0)) return this.#hole();
@@ -115,12 +115,12 @@ export class Feed {
     return true;
   }
 
-  /** @param {any} frame an event that is not stored; a reader that is behind does without */
+  /** @param {any} frame an event that is not stored; dropped if the reader is behind */
   signal(frame) {
     if (this.isLive && this.items.length < BUFFER_MAX) this.#put({ kind: "signal", event: frame });
   }
 
-  /** @param {Error|null} error raised after the waiting items; null just ends the iteration */
+  /** @param {Error|null} error thrown after the buffered items; null just ends the iteration */
   end(error) {
     [this.isLive, this.isEnded] = [false, true];
     this.error ??= error;
@@ -130,11 +130,11 @@ export class Feed {
   #hole() {
     this.holes += 1;
     const isHopeless = this.holes > HOLES_MAX;
-    if (isHopeless) this.end(new Error(`${this.channel}: the hub keeps leaving out what follows seq ${this.seq}`));
+    if (isHopeless) this.end(new Error(`${this.channel}: the hub repeatedly left out the events after seq ${this.seq}`));
     return isHopeless;
   }
 
-  /** The reason an answer without a gap cannot continue from here: a hole is never taken for continuity. @param {any} told */
+  /** The reason why an answer without a gap cannot continue from here, if any: a hole must not be taken for continuity. @param {any} told */
   #contradiction(told) {
     const isOtherLife = this.epoch !== null && told.epoch !== this.epoch;
     const isAhead = !told.recovered || (this.seq !== null && told.head.seq < this.seq);
@@ -153,7 +153,7 @@ export class Feed {
     try {
       this.options.onItem(item);
     } catch (problem) {
-      reportError(problem); // a fault of the page must not cost it the events that follow
+      reportError(problem); // an exception in the page's callback must not lose later events
     }
   }
 }
@@ -174,7 +174,7 @@ export class Subscription {
     return this.#feed.channel;
   }
 
-  /** The cursor behind the last item handed out, for a later `subscribe` to continue from. */
+  /** The cursor after the last yielded item, from which a later `subscribe` can continue. */
   get cursor() {
     return this.#feed.cursor;
   }

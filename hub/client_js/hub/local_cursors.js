@@ -1,4 +1,4 @@
-/** Cursors that outlive the page, in the browser's localStorage. @module hub/local_cursors */
+/** Stores cursors in the browser's localStorage, so that they outlive the page. @module hub/local_cursors */
 
 /** @typedef {import("./feed.js").Cursor} Cursor */
 

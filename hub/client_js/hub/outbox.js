@@ -1,7 +1,7 @@
 /**
- * Commands until they are answered: sent again on every new socket, under the same id, in the order given.
+ * Commands until they are answered: sent again on every new socket, under the same id and in order.
  *
- * Each settles once. After a "later" to one, its channel's commands wait together, so that none overtakes it.
+ * Each is settled once. If the hub refuses one with "later", its channel's newer commands wait behind it.
  *
  * @module hub/outbox
  */
@@ -11,9 +11,9 @@ import { HubError } from "./error.js";
 /** @typedef {{type: string, re: string, channel?: string, payload: any}} Reply */
 /** @typedef {{id: string, channel?: string, text: string, resolve(reply: Reply): void, reject(error: Error): void}} Wanted */
 /** @typedef {Wanted & {attempts: number, isSent: boolean}} Command `text` is the same at every attempt: the hub compares. */
-/** @typedef {{timer?: any, probe?: Command}} Pause A channel waits for the time, then for the answer to its oldest command. */
+/** @typedef {{timer?: any, probe?: Command}} Pause A channel's commands wait for the time, then for the answer to the oldest one. */
 
-/** Answers of "later" to one command before its caller is told: with the hub's doubling pauses about a minute. */
+/** Refusals with "later" after which a command is rejected. The hub doubles its pauses, so this takes about a minute. */
 const ATTEMPTS_MAX = 12;
 
 /** The unanswered commands, oldest first. */
@@ -24,7 +24,7 @@ export class Outbox {
   /** @type {Map<string, Command>} */ #pending = new Map();
   /** @type {Map<string|undefined, Pause>} By channel. */ #pauses = new Map();
 
-  /** @param {(text: string) => void} write sends one message over the present socket */
+  /** @param {(text: string) => void} write sends one message over the current socket */
   constructor(write) {
     this.#write = write;
   }
@@ -41,13 +41,13 @@ export class Outbox {
     if (this.#isOpen && !this.#pauses.has(command.channel)) this.#send(command);
   }
 
-  /** Send everything over a socket that is ready. @param {number} limitBytes the hub's limit for a message */
+  /** Send all commands over a new socket. @param {number} limitBytes the hub's limit for a message */
   open(limitBytes) {
     [this.#isOpen, this.#limitBytes] = [true, limitBytes];
     for (const command of [...this.#pending.values()]) this.#send(command);
   }
 
-  /** Note the loss of the socket: commands sent over it have to be sent again. */
+  /** Record the loss of the socket: commands sent over it must be sent again. */
   close() {
     this.#isOpen = false;
     for (const pause of this.#pauses.values()) clearTimeout(pause.timer);
@@ -61,8 +61,8 @@ export class Outbox {
     command.resolve(reply);
   }
 
-  /** Handle an error. @param {Command} command @param {HubError} error @param {number} delayMs until it is tried again
-   *  @returns {boolean} true if it is */
+  /** Handle an error. @param {Command} command @param {HubError} error @param {number} delayMs until it is sent again
+   *  @returns {boolean} true if it will be */
   refuse(command, error, delayMs) {
     const isAgain = error.isPassing && ++command.attempts < ATTEMPTS_MAX;
     if (isAgain) this.#hold(command, delayMs);
@@ -70,7 +70,7 @@ export class Outbox {
     return isAgain;
   }
 
-  /** Settle everything: no answer will come any more. @param {Error} error */
+  /** Reject all commands: no more answers will come. @param {Error} error */
   end(error) {
     this.close();
     for (const command of [...this.#pending.values()]) this.#fail(command, error);

@@ -1,6 +1,6 @@
 /**
- * One socket from its opening to its end: heartbeats, and an end that is reported once and soon, even where the network
- * swallows it. It reads no messages beyond taking arrays apart; `HubClient` handles them.
+ * One socket from its opening to its end: sends heartbeats, and reports the end once and soon, even if the network fails
+ * silently. It only parses messages and splits arrays; `HubClient` handles them.
  *
  * @module hub/web_socket
  */
@@ -8,13 +8,13 @@
 import { connectionLost } from "./error.js";
 
 /** @typedef {import("./error.js").HubError} HubError */
-/** @typedef {{opened(): void, frames(frames: any[]): void, lost(ending: HubError): void}} Owner After `lost` it hears no more. */
+/** @typedef {{opened(): void, frames(frames: any[]): void, lost(ending: HubError): void}} Owner Nothing is called after `lost`. */
 
-const HANDSHAKE_MS = 10_000; // the hub gives a new socket as long (4008)
-const PROBE_MS = 3_000; // slower than this, a socket is of no use after a change of network
-const SILENT_BEATS_MAX = 2; // unanswered heartbeats, half an interval apart; the hub itself waits for two intervals
+const HANDSHAKE_MS = 10_000; // the hub allows a new socket the same time (4008)
+const PROBE_MS = 3_000; // if the answer takes longer after a change of network, the socket is replaced
+const SILENT_BEATS_MAX = 2; // unanswered heartbeats, half an interval apart; the hub itself waits two intervals
 
-/** Opens at once. */
+/** One socket, opened by the constructor. */
 export class HubSocket {
   #socket;
   #owner;
@@ -24,7 +24,7 @@ export class HubSocket {
   /** @type {any} */ #timer;
   /** @type {any} */ #probing;
 
-  /** @param {string} url @param {Owner} owner @throws {SyntaxError} the url is none */
+  /** @param {string} url @param {Owner} owner @throws {SyntaxError} if the url is invalid */
   constructor(url, owner) {
     this.#owner = owner;
     this.#socket = new WebSocket(url);
@@ -39,25 +39,25 @@ export class HubSocket {
     if (!this.#isOver) this.#socket.send(text);
   }
 
-  /** Begin heartbeats, two an interval, after the handshake. @param {number} intervalMs */
+  /** Start heartbeats after the handshake, two per interval. @param {number} intervalMs */
   begin(intervalMs) {
     clearTimeout(this.#timer);
     this.#timer = setInterval(() => this.#beat(), intervalMs / 2);
   }
 
-  /** Test soon if the hub is still there: the network may have changed. */
+  /** Check soon whether the hub still answers, because the network may have changed. */
   probe() {
     this.#ping();
     clearTimeout(this.#probing);
-    this.#probing = setTimeout(() => this.#wasHeard || this.drop("nothing answers any more"), PROBE_MS);
+    this.#probing = setTimeout(() => this.#wasHeard || this.drop("the hub no longer answers"), PROBE_MS);
   }
 
-  /** Drop it at once, without a closing handshake. @param {string} why */
+  /** Drop the socket at once, without a closing handshake. @param {string} why */
   drop(why) {
     this.#end(connectionLost(1006, why));
   }
 
-  /** Close it without a report. */
+  /** Close the socket without reporting it. */
   close() {
     this.#isOver = true;
     clearTimeout(this.#timer);
@@ -68,7 +68,7 @@ export class HubSocket {
 
   #beat() {
     this.#silentBeats = this.#wasHeard ? 0 : this.#silentBeats + 1;
-    if (this.#silentBeats >= SILENT_BEATS_MAX) this.drop("nothing was heard for a heartbeat interval");
+    if (this.#silentBeats >= SILENT_BEATS_MAX) this.drop("the hub sent nothing for a heartbeat interval");
     else this.#ping();
   }
 
@@ -83,7 +83,7 @@ export class HubSocket {
     try {
       this.#owner.frames([].concat(JSON.parse(text)));
     } catch (problem) {
-      this.drop(`the hub sent what this client cannot read: ${problem}`);
+      this.drop(`the hub sent a message that this client cannot read: ${problem}`);
     }
   }
 

@@ -63,4 +63,4 @@ wheels: setup
 	$(BIN)/python -m ops.wheels
 
 bench: setup
-	$(BIN)/hub bench
+	$(BIN)/hub bench --quick

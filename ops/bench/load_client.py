@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import time
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -99,97 +97,3 @@ async def connect_many(port: int, token: str, channels: list[list[str]], at_once
         some = channels[start : start + at_once]
         found += await asyncio.gather(*(connect(port, token, wanted) for wanted in some))
     return found
-
-
-async def latency_ms(port: int, token: str, count: int) -> list[float]:
-    """Publish one message at a time and wait for its event. Returns the latencies in milliseconds, sorted."""
-    socket = await connect(port, token, ["conversation:latency"])
-    taken: list[float] = []
-    for number in range(count):
-        came = asyncio.get_running_loop().create_future()
-
-        def on_data(_: LoadSocket, data: bytes, came: asyncio.Future[None] = came) -> None:
-            if MARK in data and not came.done():
-                came.set_result(None)
-
-        socket.on_data = on_data
-        began = time.perf_counter()
-        socket.send(
-            line("chat.message", f"l{os.getpid()}-{number}", {"text": "how long does it take"}, "conversation:latency")
-        )
-        await came
-        taken.append((time.perf_counter() - began) * 1000)
-    socket.abort()
-    return sorted(taken)
-
-
-async def round_trips(port: int, token: str, sockets: int, seconds: float) -> float:
-    """Let each socket write to its own channel, and write again when the event arrives. Returns events per second."""
-    run = f"{os.getpid()}-{time.monotonic_ns()}"
-    channels = [f"conversation:rt{number}" for number in range(sockets)]
-    many = await connect_many(port, token, [[channel] for channel in channels])
-    sent = [0] * sockets
-
-    def speaker(number: int) -> Callable[[LoadSocket, bytes], None]:
-        channel = channels[number]
-
-        def on_data(socket: LoadSocket, data: bytes) -> None:
-            if MARK in data:
-                sent[number] += 1
-                text = (
-                    b'{"type":"chat.message","id":"%b-%d-%d","channel":"%b","payload":{"text":"a durable round trip"}}'
-                )
-                socket.send(text % (run.encode(), number, sent[number], channel.encode()))
-
-        return on_data
-
-    for number, socket in enumerate(many):
-        socket.on_data = speaker(number)
-        socket.on_data(socket, MARK)
-    rate = await _rate(many, seconds)
-    for socket in many:
-        socket.abort()
-    return rate
-
-
-async def deliveries(
-    port: int, token: str, sockets: int, writers: int, window: int, seconds: float
-) -> tuple[float, float]:
-    """Let all sockets follow one channel to which some of them write continuously. Returns deliveries and events per second."""
-    run = f"{os.getpid()}-{time.monotonic_ns()}".encode()
-    many = await connect_many(port, token, [["conversation:all"]] * sockets)
-    number = 0
-
-    def say(socket: LoadSocket) -> None:
-        nonlocal number
-        number += 1
-        socket.send(
-            b'{"type":"chat.message","id":"%b-%d","channel":"conversation:all","payload":{"text":"to everybody"}}'
-            % (run, number)
-        )
-
-    def on_data(socket: LoadSocket, data: bytes) -> None:
-        for _ in range(data.count(b'"type":"message.received"')):
-            say(socket)
-
-    for socket in many[:writers]:
-        socket.on_data = on_data
-        for _ in range(window):
-            say(socket)
-    rate = await _rate(many, seconds)
-    for socket in many:
-        socket.abort()
-    return rate, rate / sockets
-
-
-async def _rate(many: list[LoadSocket], seconds: float) -> float:
-    await asyncio.sleep(seconds / 4)  # warm up
-    before, began = sum(socket.events for socket in many), time.perf_counter()
-    await asyncio.sleep(seconds)
-    return (sum(socket.events for socket in many) - before) / (time.perf_counter() - began)
-
-
-async def idle(port: int, token: str, sockets: int) -> list[LoadSocket]:
-    """Open sockets that send nothing, with three subscriptions each."""
-    wanted = [[f"conversation:i{n % 500}", f"team:i{n % 500}", f"document:i{n % 500}"] for n in range(sockets)]
-    return await connect_many(port, token, wanted)

@@ -1,133 +1,135 @@
-"""The benchmark of `hub bench`: a node on one core, the load generator on the other; each figure is reported with the machine."""
+"""Runs the scenarios: rounds of all servers in turns, each on processes of its own; a listener is told of every single run."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import dataclasses
+import json
 import os
-import platform
-import resource
-import secrets
-import subprocess
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Protocol
 
-from hub.auth.tokens import sign
-from ops.bench import load_client
-from ops.children import NodeProcess
-from ops.embedded_redis.server import EmbeddedRedis
-from streams.redis.log import Log
-from streams.redis.server_check import count_commands
-
-TENANT: Final = "bench"
-_IDLE_WARM: Final = 1_000
-_LATENCIES: Final = 2_000
-Tell = Callable[[str, object], None]
+from ops.bench.generator import GeneratorFailed
+from ops.bench.peers.peer import Peer, PeerMissing
+from ops.bench.processes import allow_many_files, commit, machine
+from ops.bench.scenarios.scenario import Scenario
+from ops.bench.setup import setup
+from ops.bench.sizes import Sizes
+from ops.bench.summary import Row
+from ops.children import ChildFailed
+from streams.errors import LogUnavailable
 
 
-class Bench:
-    """One run. Each figure is reported as soon as it is measured."""
+@dataclass(frozen=True, slots=True)
+class BenchPlan:
+    """The scenarios, servers and sizes to be run."""
 
-    def __init__(self, redis: EmbeddedRedis, node: NodeProcess, token: str, tell: Tell, seconds: float) -> None:
-        self._redis = redis
-        self._node = node
-        self._token = token
-        self._tell = tell
-        self._seconds = seconds
-
-    async def run(self, idle_sockets: int) -> None:
-        """Measure everything, in an order in which no measurement warms up a later one."""
-        self._tell("machine", machine())
-        self._tell("redis", self._redis.server)
-        await self._memory(idle_sockets)
-        await self._latency()
-        await self._round_trips()
-        await self._deliveries()
-
-    async def _latency(self) -> None:
-        taken = await load_client.latency_ms(self._node.port, self._token, _LATENCIES)
-        self._tell("idle_latency_p50_ms", round(taken[len(taken) // 2], 2))
-        self._tell("idle_latency_p99_ms", round(taken[int(len(taken) * 0.99)], 2))
-
-    async def _round_trips(self) -> None:
-        before, began = await self._calls(), node_cpu_s(self._node.pid)
-        rate = await load_client.round_trips(self._node.port, self._token, 100, self._seconds)
-        self._tell("round_trips_per_s", round(rate))
-        after, events = await self._calls(), rate * self._seconds * 1.25
-        self._tell("node_cpu_us_per_round_trip", round((node_cpu_s(self._node.pid) - began) / events * 1e6, 1))
-        self._tell("redis_calls_per_event", round((after - before) / events, 2))
-
-    async def _deliveries(self) -> None:
-        rate, events = await load_client.deliveries(self._node.port, self._token, 1_000, 50, 8, self._seconds)
-        self._tell("deliveries_per_s", round(rate))
-        self._tell("published_per_s_meanwhile", round(events))
-
-    async def _memory(self, sockets: int) -> None:
-        warm = await load_client.idle(self._node.port, self._token, _IDLE_WARM)
-        before = resident_bytes(self._node.pid)
-        began = time.perf_counter()
-        many = await load_client.idle(self._node.port, self._token, sockets)
-        self._tell("connects_per_s", round(sockets / (time.perf_counter() - began)))
-        self._tell("bytes_per_idle_connection", round((resident_bytes(self._node.pid) - before) / sockets))
-        for socket in (*warm, *many):
-            socket.abort()
-        await asyncio.sleep(1)  # let the node release eleven thousand sockets before anything is timed
-
-    async def _calls(self) -> int:
-        """Number of commands that Redis has received from clients; commands called by scripts are not counted."""
-        log = await Log.open(self._redis.url)
-        try:
-            counts = await count_commands(log.servers.by_partition[0].calls)
-        finally:
-            await log.close()
-        # Redis also counts the commands that scripts call; of these three only the node's own calls are wanted.
-        return sum(counts.get(name, 0) for name in ("evalsha", "eval", "xread"))
+    scenarios: Sequence[Scenario]
+    peers: Sequence[Peer]
+    sizes: Sizes
+    rounds: int
+    tools: Path
+    is_persistent: bool = True
 
 
-def machine() -> str:
-    """A description of the machine."""
-    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}"
+@dataclass(slots=True)
+class Comparison:
+    """All that was found, as it is written to a file."""
+
+    plan: BenchPlan
+    at: str
+    machine: str
+    commit: str
+    rows: list[Row] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The JSON document."""
+        scenarios, peers = self.plan.scenarios, self.plan.peers
+        document = {
+            "at": self.at,
+            "machine": self.machine,
+            "commit": self.commit,
+            "persistence": "append-only file, fsync every second" if self.plan.is_persistent else "none",
+            "rounds": self.plan.rounds,
+            "sizes": dataclasses.asdict(self.plan.sizes),
+            "scenarios": {
+                one.name: {"text": one.text, "figures": [dataclasses.asdict(f) for f in one.figures]}
+                for one in scenarios
+            },
+            "peers": {one.name: {"title": one.title, "keeps": one.keeps, "lacks": one.lacks} for one in peers},
+            "skipped": self.skipped,
+            "rows": [dataclasses.asdict(row) for row in self.rows],
+        }
+        return json.dumps(document, indent=1)
 
 
-def resident_bytes(pid: int) -> int:
-    """The resident memory of a process, in bytes (/proc/PID/statm)."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+class RunObserver(Protocol):
+    """Follows a run."""
+
+    def progress(self, text: str) -> None:
+        """Tells the step that goes on now; the next one replaces it."""
+
+    def row(self, row: Row, result: Comparison) -> None:
+        """A run has ended."""
 
 
-def node_cpu_s(pid: int) -> float:
-    """User and system CPU time of a process so far, in seconds (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+async def run(plan: BenchPlan, listener: RunObserver) -> Comparison:
+    """Installs the servers, then runs every round: scenario after scenario, the servers in turns, every other round backwards."""
+    allow_many_files()
+    result = Comparison(plan, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), machine(), commit())
+    peers = [peer for peer in plan.peers if await _is_installed(peer, plan.tools, result, listener)]
+    for number in range(plan.rounds):
+        for scenario in plan.scenarios:
+            for peer in peers if number % 2 == 0 else peers[::-1]:
+                if _fits(scenario, peer):
+                    row = await _once(plan, scenario, peer, number, listener.progress)
+                    result.rows.append(row)
+                    listener.row(row, result)
+    return result
 
 
-@contextlib.asynccontextmanager
-async def bench_setup(tell: Tell, seconds: float) -> AsyncIterator[Bench]:
-    """Start an embedded Redis and a node on one core; this process, the load generator, uses the other."""
-    cores = sorted(os.sched_getaffinity(0))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    secret = secrets.token_hex(24)
-    token = sign(secret, "bench", TENANT, {"*": ["*"]}, 86_400, time.time())
-    with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder, EmbeddedRedis(folder) as redis:
-        node = NodeProcess(redis.url, secret, HUB_DATA=folder, WEBSOCKET_MAX_CONNECTIONS="100000")
-        node.start()
-        try:
-            await node.ready()
-            if len(cores) > 1:
-                os.sched_setaffinity(node.pid, {cores[0]})
-                os.sched_setaffinity(redis.pid, {cores[1]})
-                os.sched_setaffinity(0, {cores[1]})
-            yield Bench(redis, node, token, tell, seconds)
-        finally:
-            node.kill()
-            os.sched_setaffinity(0, cores)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+async def _is_installed(peer: Peer, tools: Path, result: Comparison, listener: RunObserver) -> bool:
+    listener.progress(f"installing {peer.title}")
+    try:
+        await asyncio.to_thread(peer.install, tools)
+    except PeerMissing as missing:
+        result.skipped[peer.name] = str(missing)
+        return False
+    return True
 
 
-def commit() -> str:
-    """The measured commit, if this is a checkout."""
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+def _fits(scenario: Scenario, peer: Peer) -> bool:
+    return (
+        (peer.resumes or not scenario.needs_resume)
+        and scenario.nodes <= peer.nodes_max
+        and (peer.name == "hub" or not scenario.is_ours)
+    )
+
+
+async def _once(plan: BenchPlan, scenario: Scenario, peer: Peer, number: int, tell: Callable[[str], None]) -> Row:
+    row, began_s = Row(scenario.name, peer.name, number), time.monotonic()
+    users = scenario.users(plan.sizes)
+
+    def progress(text: str) -> None:
+        tell(f"round {number + 1} of {plan.rounds}, {scenario.name}, {peer.title}: {text}")
+
+    try:
+        async with setup(
+            peer, plan.tools, nodes=scenario.nodes, users=users, is_persistent=plan.is_persistent, tell=progress
+        ) as ready:
+            found = await scenario.run(ready, plan.sizes)
+            row = dataclasses.replace(
+                row,
+                figures={name: float(value) for name, value in found.figures.items()},
+                spent=dataclasses.asdict(found.spent),
+                latencies={name: dataclasses.asdict(one) for name, one in found.latencies.items()},
+                faults=found.faults,
+                problems=ready.problems,
+            )
+    except (GeneratorFailed, ChildFailed, LogUnavailable, OSError) as failed:
+        row = dataclasses.replace(row, error=str(failed))
+    return dataclasses.replace(row, load_average=os.getloadavg()[0], took_s=time.monotonic() - began_s)

@@ -1,41 +1,93 @@
-"""Measure this machine: latency, round trips, deliveries, memory per connection."""
+"""Measure this machine, and compare the hub with its peers on it."""
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.options import new_app, run
-from ops.cli.output import is_terminal
+
+if TYPE_CHECKING:
+    from ops.bench.run import Comparison
+    from ops.bench.summary import Row
 
 app = new_app()
 
 
 @app.command()
 def bench(
-    seconds: Annotated[float, typer.Option(help="Duration of each measurement, in seconds.", min=0.5)] = 5.0,
-    idle: Annotated[int, typer.Option(help="Number of idle connections for measuring memory.", min=100)] = 10_000,
+    scenarios: Annotated[
+        list[str] | None, typer.Argument(help="Scenarios to run, fanout_* for several.  [default: all]")
+    ] = None,
+    peers: Annotated[
+        str, typer.Option(help="Servers to compare with, separated by commas, or all; they are installed.")
+    ] = "",
+    runs: Annotated[int, typer.Option(help="Rounds, in which the servers take turns.", min=1)] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, for a look.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Large sizes, for figures to be quoted.")] = False,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SIZE=NUMBER", help="Change a size.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="Folder of result.json and result.html, written after every run.")
+    ] = Path("bench-result"),
+    tools: Annotated[
+        Path | None, typer.Option(help="Folder of installed peers.  [default: in ~/.cache]", show_default=False)
+    ] = None,
+    aof: Annotated[bool, typer.Option("--aof/--no-aof", help="Give every server's Redis an append-only file.")] = True,
+    lists: Annotated[bool, typer.Option("--list", help="Show scenarios, sizes and servers, and end.")] = False,
 ) -> None:
-    """Start a separate Redis and node, put load on them, and print each figure as soon as it is measured.
+    """Run scenarios on processes started for them; print the figures of each as soon as they are known."""
+    from ops.bench.generator import cache_folder
+    from ops.bench.listing import comparison_lines, listing
+    from ops.bench.peers.all_peers import chosen_peers
+    from ops.bench.run import BenchPlan
+    from ops.bench.run import run as run_plan
+    from ops.bench.scenarios.all_scenarios import chosen_scenarios
+    from ops.bench.sizes import FULL, QUICK, USUAL, with_changes
 
-    Example: hub bench --seconds 2
-    """
-    run(_bench(seconds, idle))
+    if lists:
+        print(listing())
+        return
+    if quick and full:
+        raise CommandFailed("choose one of --quick and --full", EXIT_USAGE)
+    try:
+        sizes = with_changes(QUICK if quick else FULL if full else USUAL, changes or [])
+        chosen = chosen_scenarios(scenarios or []), chosen_peers(peers)
+    except ValueError as refused:
+        raise CommandFailed(str(refused), EXIT_USAGE) from refused
+    plan = BenchPlan(*chosen, sizes, runs, (tools or cache_folder() / "peers").absolute(), is_persistent=aof)
+    output.mkdir(parents=True, exist_ok=True)
+    result = run(run_plan(plan, _Screen(output)))
+    print("\n".join(comparison_lines(result)))
+    if not result.rows or any(row.error for row in result.rows):
+        raise CommandFailed("not every scenario could be run; the lines above say why")
 
 
-async def _bench(seconds: float, idle: int) -> None:
-    from ops.bench.run import bench_setup, commit
+class _Screen:
+    """One line of progress on a terminal, the figures as they come, and the two files."""
 
-    facts: dict[str, object] = {"commit": commit()}
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._width = 0
 
-    def tell(name: str, value: object) -> None:
-        facts[name] = value
-        if is_terminal():
-            print(f"{name:<28} {value}", flush=True)
+    def progress(self, text: str) -> None:
+        """Replaces the line."""
+        if sys.stderr.isatty():
+            shown = text[:150]
+            print(f"\r{shown:<{self._width}}\r", end=shown, file=sys.stderr, flush=True)
+            self._width = len(shown)
 
-    async with bench_setup(tell, seconds) as found:
-        await found.run(idle)
-    if not is_terminal():
-        print(json.dumps(facts))
+    def row(self, row: Row, result: Comparison) -> None:
+        """Prints the figures of a run, and writes all there are so far."""
+        from ops.bench.listing import row_lines
+        from ops.bench.page import to_html
+
+        (self._output / "result.json").write_text(result.to_json(), encoding="utf-8")
+        (self._output / "result.html").write_text(to_html(result), encoding="utf-8")
+        self.progress("")
+        print("\n".join(row_lines(row)), flush=True)

@@ -1,0 +1,88 @@
+"""Processor time, memory and cores of processes, as Linux tells them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import resource
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Used(NamedTuple):
+    """Processor time so far, and resident memory now."""
+
+    cpu_s: float
+    rss_bytes: int
+
+
+def tree_of(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found, left = [], [pid]
+    while left:
+        one = left.pop()
+        found.append(one)
+        with contextlib.suppress(OSError):
+            left += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+    return found
+
+
+def used_by(pid: int) -> Used:
+    """User and system time, and memory, of a process and its descendants (proc(5)); nothing of those that have ended."""
+    cpu_s, rss_bytes = 0.0, 0
+    for one in tree_of(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            cpu_s += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            rss_bytes += int(Path(f"/proc/{one}/statm").read_text().split()[1]) * resource.getpagesize()
+    return Used(cpu_s, rss_bytes)
+
+
+class Cores(NamedTuple):
+    """The cores of the servers that are measured, and those of Redis and the generator."""
+
+    servers: frozenset[int]
+    others: frozenset[int]
+
+    @classmethod
+    def split(cls, servers: int = 1) -> Cores:
+        """The first `servers` of the cores this process may use, and the rest; all for both where there is just one."""
+        usable = sorted(os.sched_getaffinity(0))
+        count = min(servers, len(usable) - 1) or len(usable)
+        return cls(frozenset(usable[:count]), frozenset(usable[count:] or usable))
+
+
+def pin(pid: int, cores: Iterable[int]) -> None:
+    """Keep a process, its threads and its descendants on these cores."""
+    for one in tree_of(pid):
+        for task in Path(f"/proc/{one}/task").iterdir():
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(int(task.name), cores)
+
+
+def allow_many_files() -> None:
+    """Raise this process's limit of open files as far as it may; what it starts inherits it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def machine() -> str:
+    """The machine these figures were measured on."""
+    return f"{_processor()}, {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}"
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def commit() -> str:
+    """The commit that is measured, if this is a checkout; a plus sign says that files differ from it."""
+    found = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,41 @@
+"""Every scenario, in the order in which they are run."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from typing import Final
+
+from ops.bench.scenarios import connections, killed_node, resume, traffic
+from ops.bench.scenarios.scenario import Scenario
+
+SCENARIOS: Final[dict[str, Scenario]] = {
+    scenario.name: scenario
+    for scenario in (
+        connections.CONNECT,
+        traffic.ROUND_TRIP,
+        traffic.CHAT,
+        traffic.IDLE,
+        *traffic.FANOUTS,
+        resume.OWN,
+        resume.SHARED,
+        killed_node.STORM,
+        killed_node.JITTER,
+        connections.MEMORY,
+        connections.CHANNELS,
+    )
+}
+
+
+def chosen_scenarios(names: list[str]) -> list[Scenario]:
+    """Those that are named, a beginning with `*` for several; all without a name.
+
+    Raises:
+        ValueError: an unknown name; the text says which are known.
+    """
+    found: dict[str, Scenario] = {}
+    for name in names or ["*"]:
+        matching = {known: one for known, one in SCENARIOS.items() if fnmatch(known, name)}
+        if not matching:
+            raise ValueError(f"there is no scenario {name!r}; there are {', '.join(SCENARIOS)}")
+        found |= matching
+    return list(found.values())

@@ -1,0 +1,161 @@
+"""One measurement's processes: a fresh Redis, one or more nodes of a server, and the generator, each on its cores."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from hub.auth.tokens import sign
+from ops.bench.generator import Generator, GeneratorFailed, LoadReport, Seen
+from ops.bench.peers.peer import BenchNode, Peer
+from ops.bench.processes import Cores, Used, pin, used_by
+from ops.embedded_redis.probe import free_port
+from ops.embedded_redis.server import EmbeddedRedis
+from streams.redis.calls import Calls
+from streams.redis.server_check import count_commands, read_facts
+
+TENANT: Final = "bench"
+_GRANTS: Final = {"*": ["*"]}
+_USERS_MAX: Final = 20_000
+
+
+@dataclass(slots=True)
+class Spent:
+    """The time, processor time and memory of one measured stretch.
+
+    Attributes:
+        cpu_s: processor time by part: `nodes`, `redis`, `generator`.
+        rss_bytes: memory of each part at its end.
+        commands: commands Redis carried out, those of scripts included, by name.
+    """
+
+    seconds: float = 0.0
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    rss_bytes: dict[str, int] = field(default_factory=dict)
+    commands: dict[str, int] = field(default_factory=dict)
+    redis_bytes: int = 0
+
+    def cpu_us(self, part: str, count: float) -> float:
+        """Microseconds of a part's processor time for each of `count` things."""
+        return self.cpu_s.get(part, 0.0) / max(count, 1) * 1e6
+
+
+class Setup:
+    """Everything one scenario measures with."""
+
+    def __init__(
+        self, peer: Peer, nodes: list[BenchNode], redis: EmbeddedRedis, calls: Calls, generator: Generator, secret: str
+    ) -> None:
+        self.peer, self.nodes, self.redis, self.generator, self.secret = peer, nodes, redis, generator, secret
+        self._calls = calls
+        self._ended: dict[int, Used] = {}
+        self.problems: list[str] = []
+
+    async def open(
+        self, group: str, count: int, join: str, *, nodes: tuple[int, ...] = (0,), **options: object
+    ) -> Seen:
+        """Connect and subscribe a group of clients: `join` is `own/1,team/10,all/0`, the clients that share each channel of a name.
+
+        Raises:
+            GeneratorFailed: not all of them came in.
+        """
+        named = ",".join(self.peer.channel(one) for one in join.split(","))
+        answer = await self.ask("group", group=group, count=count, join=named, ports=self.ports(*nodes), **options)
+        seen = answer.groups[group]
+        if seen.live < count:
+            raise GeneratorFailed(
+                f"{seen.live} of {count} clients of {group} came in: {answer.problem or 'the rest wait'}"
+            )
+        return seen
+
+    def ports(self, *nodes: int) -> str:
+        """The ports of these nodes, as the generator takes them."""
+        return ",".join(str(self.nodes[number].port) for number in nodes)
+
+    async def ask(self, verb: str, **options: object) -> LoadReport:
+        """One command of the generator; a problem it met is kept."""
+        answer = await self.generator.command(verb, **options)
+        if answer.problem:
+            self.problems.append(f"{verb}: {answer.problem}")
+        return answer
+
+    def kill(self, number: int) -> None:
+        """SIGKILL one node; its processor time still counts."""
+        self._ended[number] = used_by(self.nodes[number].pid)
+        self.nodes[number].kill()
+
+    async def usage(self) -> Spent:
+        """Everything used so far."""
+        nodes = [
+            self._ended[number] if number in self._ended else used_by(node.pid)
+            for number, node in enumerate(self.nodes)
+        ]
+        parts = {"redis": used_by(self.redis.pid), "generator": used_by(self.generator.pid)}
+        return Spent(
+            time.monotonic(),
+            {"nodes": sum(one.cpu_s for one in nodes)} | {name: one.cpu_s for name, one in parts.items()},
+            {"nodes": sum(one.rss_bytes for one in nodes)} | {name: one.rss_bytes for name, one in parts.items()},
+            await count_commands(self._calls),
+            (await read_facts(self._calls)).used_bytes,
+        )
+
+    @contextlib.asynccontextmanager
+    async def measured(self) -> AsyncIterator[Spent]:
+        """Yields what the block spends, filled in at its end. The generator's counters begin at 0."""
+        await self.ask("reset")
+        before, spent = await self.usage(), Spent()
+        yield spent
+        after = await self.usage()
+        spent.seconds = after.seconds - before.seconds
+        spent.cpu_s = {name: after.cpu_s[name] - before.cpu_s[name] for name in after.cpu_s}
+        spent.rss_bytes, spent.redis_bytes = after.rss_bytes, after.redis_bytes
+        made = {name: count - before.commands.get(name, 0) for name, count in after.commands.items()}
+        spent.commands = {name: count for name, count in made.items() if count and name not in {"info", "config|get"}}
+
+
+def write_tokens(path: Path, secret: str, count: int) -> None:
+    """Tokens of as many users, one a line: every client is somebody else."""
+    now = time.time()
+    path.write_text("\n".join(sign(secret, f"u{number}", TENANT, _GRANTS, 86_400, now) for number in range(count)))
+
+
+@contextlib.asynccontextmanager
+async def setup(
+    peer: Peer, tools: Path, *, nodes: int, users: int, is_persistent: bool, tell: Callable[[str], None]
+) -> AsyncIterator[Setup]:
+    """Start everything, and end it again whatever happens.
+
+    The nodes share the first core, Redis and the generator have the others; a peer's nodes are told to use that one core.
+    """
+    cores, secret = Cores.split(), secrets.token_hex(24)
+    async with contextlib.AsyncExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="hub-bench-")))
+        redis = EmbeddedRedis(folder / "redis", port=free_port(), is_guarded=False, is_persistent=is_persistent)
+        running.callback(redis.stop)
+        tell("starting")
+        redis.start()
+        pin(redis.pid, cores.others)
+        calls = Calls.at(redis.url, "hub-bench")
+        running.callback(calls.close)
+        (folder / "node").mkdir()
+        made = [peer.node(tools, folder / "node", redis.url, secret, len(cores.servers)) for _ in range(nodes)]
+        for node in made:
+            running.callback(node.kill)
+            node.start()
+            pin(node.pid, cores.servers)
+            await node.ready()
+            pin(node.pid, cores.servers)
+        await peer.prepare(made[0])
+        tokens = folder / "tokens"
+        await asyncio.to_thread(write_tokens, tokens, secret, min(users, _USERS_MAX))
+        generator = await Generator.start(peer.dialect, tokens, tell)
+        running.push_async_callback(generator.stop)
+        pin(generator.pid, cores.others)
+        yield Setup(peer, made, redis, calls, generator, secret)

@@ -1,0 +1,90 @@
+"""Medians, spreads and ratios of repeated runs. Pure, but for the random draws of the interval."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+_DRAWS: Final = 1_000
+_SEED: Final = 1
+
+
+@dataclass(slots=True)
+class Row:
+    """One run of one scenario by one server; `error` is why it has no figures."""
+
+    scenario: str
+    peer: str
+    number: int
+    figures: dict[str, float] = field(default_factory=dict)
+    spent: dict[str, Any] = field(default_factory=dict)
+    latencies: dict[str, Any] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    error: str = ""
+    load_average: float = 0.0
+    took_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of several runs, the least and the most of them."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least one value."""
+        return cls(statistics.median(values), min(values), max(values), len(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The median of the ratios of runs that took turns, and the middle 95 % of its bootstrap draws; of one pair, the pair alone."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[float, float]]) -> Ratio | None:
+        """Of (ours, theirs); None without a pair that has a ratio."""
+        ratios = [ours / theirs for ours, theirs in pairs if theirs]
+        if not ratios:
+            return None
+        chance = random.Random(_SEED)
+        draws = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(_DRAWS))
+        return cls(statistics.median(ratios), draws[int(_DRAWS * 0.025)], draws[int(_DRAWS * 0.975)])
+
+
+def spread_of(rows: Iterable[Row], scenario: str, peer: str, figure: str) -> Spread | None:
+    """One figure over all runs that have it."""
+    values = [row.figures[figure] for row in _of(rows, scenario, peer) if figure in row.figures]
+    return Spread.of(values) if values else None
+
+
+def ratio_of(rows: Sequence[Row], scenario: str, peer: str, other: str, figure: str) -> Ratio | None:
+    """`peer` to `other` by one figure, over the rounds in which both have it."""
+    ours, theirs = (_by_round(_of(rows, scenario, name), figure) for name in (peer, other))
+    return Ratio.of((ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys()))
+
+
+def _by_round(rows: Iterable[Row], figure: str) -> Mapping[int, float]:
+    return {row.number: row.figures[figure] for row in rows if figure in row.figures}
+
+
+def _of(rows: Iterable[Row], scenario: str, peer: str) -> Iterable[Row]:
+    return (row for row in rows if row.scenario == scenario and row.peer == peer)
+
+
+def written(value: float) -> str:
+    """A figure with three digits that count, and no more."""
+    if value and abs(value) < 100:  # noqa: PLR2004
+        return f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.1e}"  # noqa: PLR2004
+    return f"{value:,.0f}"

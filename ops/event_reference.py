@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
+from hub.protocol.examples import examples_of
 from hub.protocol.schemas import errors_of
-from ops.event_examples import example_of, published_schema
+from projections.channel_state import state_schema
 from streams.envelope import Lane
 from streams.events import CATALOGUE, Direction, EventType, Payload, values
 from streams.events.declaration import ALL_KINDS
-from streams.events.schemas import Schema
+from streams.events.schemas import Schema, schema_of
 
 Node = Mapping[str, Any]
 _HEAD: Final = """# Event types, version 1
@@ -30,6 +31,7 @@ the [values](protocol.md#values) that the tables name, the [lanes](protocol.md#l
 - **Direction.** *to the hub*: a command. *from the hub*: clients receive it and may not send it. *both*: sent by a client,
   then delivered to every subscriber of the channel.
 - **Lane.** *events*: stored and replayed, with `id` and `seq`. *live*: a signal. *connection*: on this connection only.
+- **Examples** are messages as they travel: as sent, then as delivered or answered where that differs.
 - **Errors** are those beyond what any command may be answered with: 4003, 4004, 4005, 4011, 4013, 4030; with a channel 4006;
   if stored 4009.
 """
@@ -71,7 +73,7 @@ def _event(row: EventType) -> str:
         lines += _payload("delivered as", row.delivered)
     if row.reply_model is not None:
         lines += _payload(f"reply `{row.reply}`", row.reply_model)
-    lines += ["```json", json.dumps(example_of(row), ensure_ascii=False), "```", ""]
+    lines += ["```json", *(json.dumps(example, ensure_ascii=False) for example in examples_of(row)), "```", ""]
     return "\n".join(lines)
 
 
@@ -106,9 +108,12 @@ def _reply(row: EventType) -> str:
     return f"`{row.reply}`" + (f" with {', '.join(f'`{name}`' for name in row.results)}" if row.results else "")
 
 
+_STATE: Final = state_schema()
+
+
 def _payload(title: str, model: type[Payload]) -> list[str]:
     """A table of the payload's fields, and one for each object inside it."""
-    schema = published_schema(model)
+    schema = schema_of(model, _STATE)
     if not schema.get("properties"):
         return [f"The {title} is empty.\n"]
     inner: Any = schema.get("$defs", {})
@@ -142,12 +147,17 @@ def _in_use(schema: Schema) -> list[str]:
 
 def _table(title: str, schema: Node) -> list[str]:
     required = schema.get("required", ())
-    lines = [f"| {title} | is | |", "|---|---|---|"]
+    lines = [f"| {title} | type | | description |", "|---|---|---|---|"]
     for name, field in schema["properties"].items():
         default = json.dumps(field["default"]) if "default" in field else ""
         note = "required" if name in required else f"default `{default}`" if default else ""
-        lines.append(f"| `{name}` | {_kind(field)} | {note} |")
+        lines.append(f"| `{name}` | {_kind(field)} | {note} | {_cell(field['description'])} |")
     return [*lines, ""]
+
+
+def _cell(text: str) -> str:
+    """A text within a table: a bar would end the cell, also within code."""
+    return text.replace("|", "\\|")
 
 
 def _kind(field: Node) -> str:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeAlias
 
+from pydantic import Field
+
 from projections.projection import Dumped, Home, Lists, Projection, items_of, kind_of
 from projections.recorded import Recorded, broken, number, text
 from streams.channel import Kind
@@ -30,27 +32,45 @@ _FINISHED_MAX: Final = 100
 class ActiveRun(Payload):
     """An unfinished run."""
 
-    run_id: RunId
-    agent: str
-    state: RunState
-    attempt: Count
-    segment: Count
-    message_id: Maybe[MessageId] = None
-    started_at: Time
+    run_id: RunId = Field(description="ID of the run.")
+    agent: str = Field(description="Name of the agent that runs.")
+    state: RunState = Field(description="The present state of the run.")
+    attempt: Count = Field(description="The attempt, from 1: raised when a worker was lost.")
+    segment: Count = Field(description="The segment, from 1: raised when the run goes on after a wait.")
+    message_id: Maybe[MessageId] = Field(
+        None, description="ID of the newest message that the run wrote; absent if it has written none."
+    )
+    started_at: Time = Field(description="Time at which the run was accepted.")
 
 
 class RunFields(Payload):
     """The fields of `ChannelState` for runs; only an agent's channel has `outputs` and `completed`."""
 
-    active_runs: Maybe[list[ActiveRun]] = None
-    outputs: Maybe[list[dict[str, object]]] = None
-    completed: Maybe[list[dict[str, object]]] = None
+    active_runs: Maybe[list[ActiveRun]] = Field(
+        None,
+        description="The runs that have not ended, in the order of their start; only in a conversation or an agent's "
+        "channel.",
+    )
+    outputs: Maybe[list[dict[str, object]]] = Field(
+        None,
+        description="The newest outputs, at most 20, oldest first: payloads of `agent.output`; only in an agent's "
+        "channel.",
+    )
+    completed: Maybe[list[dict[str, object]]] = Field(
+        None,
+        description="The runs that ended last, at most 20, oldest first: payloads of `agent.complete`; only in an "
+        "agent's channel.",
+    )
 
 
 class RequestFields(Payload):
     """The field of `ChannelState` for open questions."""
 
-    pending_requests: Maybe[list[dict[str, object]]] = None
+    pending_requests: Maybe[list[dict[str, object]]] = Field(
+        None,
+        description="The requests without an answer: payloads of `tool.call.request`; only in a conversation or an "
+        "agent's channel.",
+    )
 
 
 @dataclass(slots=True)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from pydantic import Field
+
 from projections.projection import Dumped, Home, Projection, kind_of
 from projections.recorded import Recorded, broken
 from streams.channel import Kind
@@ -29,9 +31,13 @@ class ChannelSettingsFields(Payload):
     The state of every channel also has `metadata`. A conversation takes `revision` from its own settings.
     """
 
-    members: Maybe[list[str]] = None
-    access: Maybe[dict[str, list[str]]] = None
-    revision: Maybe[Count] = None
+    members: Maybe[list[str]] = Field(None, description="The members; absent in an inbox.")
+    access: Maybe[dict[str, list[str]]] = Field(
+        None, description="For each action with an access list, the users on it; absent in an inbox."
+    )
+    revision: Maybe[Count] = Field(
+        None, description="Number of changes of the settings, to which `if_revision` is compared; absent in an inbox."
+    )
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from pydantic import create_model
+from pydantic import Field, create_model
 
 from projections.agent_runs import AGENT_RUNS, PENDING_REQUESTS
 from projections.channel_settings import CHANNEL_SETTINGS
@@ -194,15 +194,19 @@ def _restore(projection: Projection[S], home: Home, kept: Json) -> StatePart[S]:
 class LeftOut(Payload):
     """Marks a list whose oldest items are omitted; `channel.history` before this ID returns them."""
 
-    before: EventId
+    before: EventId = Field(description="ID before which `channel.history` reads the items that were left out.")
 
 
 class CommonFields(Payload):
     """The fields that every state has."""
 
-    metadata: dict[str, object]
-    count: Count
-    truncated: Maybe[dict[str, LeftOut]] = None
+    metadata: dict[str, object] = Field(description="The channel's metadata, as set by `channel.configure`.")
+    count: Count = Field(description="Number of events so far, removed ones included.")
+    truncated: Maybe[dict[str, LeftOut]] = Field(
+        None,
+        description="For each list that was cut to keep the state small, where its older items are read; absent if none "
+        "was.",
+    )
 
 
 def _all_fields() -> type[Payload]:

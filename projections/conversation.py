@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from pydantic import Field
+
 from projections.message import ASSISTANT, USER, Message, ShownMessage
 from projections.message_tree import MessageTree, load_tree
 from projections.projection import Dumped, Home, Item, Lists, Projection, kind_of
@@ -32,11 +34,24 @@ _TEXT_FILE: Final[dict[str, Json]] = {"mime": "text/plain; charset=utf-8", "name
 class ConversationFields(Payload):
     """The fields of `ChannelState` for a conversation; an agent's channel has only `messages`."""
 
-    title: str | None = None
-    settings: Maybe[dict[str, object]] = None
-    revision: Maybe[Count] = None
-    active_leaf: str | None = None
-    messages: Maybe[list[ShownMessage]] = None
+    title: str | None = Field(None, description="The title; null if it was never set. Only in a conversation.")
+    settings: Maybe[dict[str, object]] = Field(
+        None, description="The other settings that have a value; only in a conversation."
+    )
+    revision: Maybe[Count] = Field(
+        None,
+        description="Number of changes of the settings and of the active branch, to which `expected_revision` is "
+        "compared; only in a conversation.",
+    )
+    active_leaf: str | None = Field(
+        None,
+        description="ID of the last message of the active branch; null if there is no message. Only in a conversation.",
+    )
+    messages: Maybe[list[ShownMessage]] = Field(
+        None,
+        description="The newest messages of the active branch, at most 50, oldest first; only in a conversation or an "
+        "agent's channel.",
+    )
 
 
 @dataclass(slots=True)

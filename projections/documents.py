@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from pydantic import Field
+
 from projections.errors import PatchRefused
 from projections.json_patch import Patched, PatchWork, apply_patch
 from projections.projection import Dumped, Home, Projection
@@ -28,10 +30,17 @@ OPAQUE_MODE: Final = "opaque"
 class DocumentFields(Payload):
     """The fields of `ChannelState` for a document."""
 
-    mode: Literal["json", "opaque"] | None = None
-    version: Maybe[Int] = None
-    content: object = None
-    updates_from: EventId | None = None
+    mode: Literal["json", "opaque"] | None = Field(
+        None,
+        description="The form of the document, from its first update: JSON or opaque bytes; null before it. Only in a "
+        "document.",
+    )
+    version: Maybe[Int] = Field(None, description="Number of updates so far; only in a document.")
+    content: object = Field(None, description="The document, if its mode is `json`; absent otherwise.")
+    updates_from: EventId | None = Field(
+        None,
+        description="ID of the first update, if the mode is `opaque`: replay from it, inclusive. Absent otherwise.",
+    )
 
 
 @dataclass(slots=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
+from pydantic import Field
+
 from projections.recorded import Recorded, number, optional_text, text
 from streams.channel import Kind
 from streams.events.declaration import Payload
@@ -30,51 +32,69 @@ _TYPING_MS_DEFAULT: Final = 6_000
 class Person(Payload):
     """A person present in a channel, and the number of their devices."""
 
-    user: str
-    status: str
-    devices: Count
+    user: str = Field(description="The user.")
+    status: str = Field(description="The status that the user set; by default `active`.")
+    devices: Count = Field(description="Connections of this user that follow the channel, on all nodes.")
 
 
 class Member(Person):
     """A team member, with the optional message set beside the status."""
 
-    message: Maybe[str] = None
+    message: Maybe[str] = Field(None, description="The words beside the status; absent if there are none.")
 
 
 class UploadProgress(Payload):
     """The progress of an unfinished upload, in bytes."""
 
-    upload_id: str
-    user: str
-    filename: Maybe[str] = None
-    sent: Count
-    total: Count
-    state: Literal["requested", "uploading", "verifying", "scanning", "ready", "failed"]
+    upload_id: str = Field(description="ID of the upload.")
+    user: str = Field(description="The user who uploads.")
+    filename: Maybe[str] = Field(None, description="Name of the file; absent if it is not known yet.")
+    sent: Count = Field(description="Bytes that were sent so far.")
+    total: Count = Field(description="Size of the file, in bytes.")
+    state: Literal["requested", "uploading", "verifying", "scanning", "ready", "failed"] = Field(
+        description="State of the upload."
+    )
 
 
 class OpenMessage(Payload):
     """An answer in progress. `offset` is the length of `text` in code points, and thus the offset of the next delta to apply."""
 
-    message_id: MessageId
-    run_id: RunId
-    attempt: Ordinal
-    text: str
-    offset: Count
-    reasoning: Maybe[str] = None
-    reasoning_offset: Maybe[Count] = None
+    message_id: MessageId = Field(description="ID of the answer.")
+    run_id: RunId = Field(description="ID of the run that writes it.")
+    attempt: Ordinal = Field(description="The attempt that writes, from 1.")
+    text: str = Field(description="The text so far.")
+    offset: Count = Field(description="Code points of `text`: the offset of the next delta to apply.")
+    reasoning: Maybe[str] = Field(
+        None, description="The reasoning so far; absent if there is none, or without the capability `reasoning`."
+    )
+    reasoning_offset: Maybe[Count] = Field(None, description="Code points of `reasoning`; absent like it.")
 
 
 class LiveStateFields(Payload):
     """The live fields of `ChannelState` of all kinds of channel; an inbox has none."""
 
-    presence: Maybe[list[Person]] = None
-    presence_count: Maybe[Count] = None
-    uploads: Maybe[list[UploadProgress]] = None
-    open_messages: Maybe[list[OpenMessage]] = None
-    typing: Maybe[list[str]] = None
-    read_markers: Maybe[dict[str, EventId]] = None
-    members: Maybe[list[Member | str]] = None
-    cursors: Maybe[list[dict[str, object]]] = None
+    presence: Maybe[list[Person]] = Field(
+        None, description="The people present, at most 200; absent if there are more."
+    )
+    presence_count: Maybe[Count] = Field(
+        None, description="Number of people present, if they are more than 200; absent otherwise."
+    )
+    uploads: Maybe[list[UploadProgress]] = Field(None, description="The uploads that have not ended.")
+    open_messages: Maybe[list[OpenMessage]] = Field(
+        None, description="The answers that are being written; only in a conversation or an agent's channel."
+    )
+    typing: Maybe[list[str]] = Field(None, description="The users who are typing; only in a conversation.")
+    read_markers: Maybe[dict[str, EventId]] = Field(
+        None,
+        description="For at most 200 users, the ID of the newest event that they have read; only in a conversation.",
+    )
+    members: Maybe[list[Member | str]] = Field(
+        None, description="In a team, the members with their statuses; elsewhere, their names."
+    )
+    cursors: Maybe[list[dict[str, object]]] = Field(
+        None,
+        description="The cursors, each with `user`, `client`, `selection` and perhaps `colour`; only in a document.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

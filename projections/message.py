@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from streams.events.declaration import Payload
 from streams.events.values import Count, Maybe, MessageId, RunId
@@ -30,17 +30,35 @@ class ShownMessage(Payload):
 
     model_config = ConfigDict(title="Message")
 
-    message_id: MessageId
-    role: Literal["user", "assistant"]
-    actor: dict[str, str]
-    text: str
-    parts: Maybe[list[dict[str, object]]] = None
-    parent_id: str | None = None
-    run_id: Maybe[RunId] = None
-    revision: Count
-    deleted: bool
-    reactions: Maybe[dict[str, object]] = None
-    finish_reason: Maybe[str] = None
+    message_id: MessageId = Field(description="ID of the message.")
+    role: Literal["user", "assistant"] = Field(
+        description="Says if a person (`user`) or an agent (`assistant`) wrote it."
+    )
+    actor: dict[str, str] = Field(description="The author: `kind` and `id`, and `client` if the device gave its name.")
+    text: str = Field(description="The text after the last edit; empty if the message was deleted.")
+    parts: Maybe[list[dict[str, object]]] = Field(
+        None, description="The parts that belong to the text; absent if there are none."
+    )
+    parent_id: str | None = Field(
+        None,
+        description="ID of the message that it answers or follows; absent at the beginning of a branch, or if that "
+        "message is no longer kept.",
+    )
+    run_id: Maybe[RunId] = Field(
+        None, description="ID of the run that wrote it or answers it; absent if there is none."
+    )
+    revision: Count = Field(
+        description="Number of times its text was replaced, to which `expected_revision` is compared."
+    )
+    deleted: bool = Field(description="True if it was deleted.")
+    reactions: Maybe[dict[str, object]] = Field(
+        None, description="For each reaction, the users who gave it; absent if there are none."
+    )
+    finish_reason: Maybe[str] = Field(
+        None,
+        description="The cause of the end of an answer, as in `assistant.message.end`; absent for a person's message and "
+        "while the answer is written.",
+    )
 
 
 @dataclass(slots=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from pydantic import Field
+
 from projections.projection import Dumped, Home, Lists, Projection, items_of
 from projections.recorded import Recorded, broken, object_field, optional_list, optional_text, optional_time_ms, text
 from streams.cursor import id_order
@@ -31,14 +33,22 @@ bytes in a snapshot.
 class FeedFields(Payload):
     """The field of `ChannelState` for a team's feed."""
 
-    activities: Maybe[list[dict[str, object]]] = None
+    activities: Maybe[list[dict[str, object]]] = Field(
+        None,
+        description="The newest activities, at most 50, oldest first: each is its payload with the event's `id` and "
+        "`actor`; only in a team.",
+    )
 
 
 class InboxFields(Payload):
     """The fields of `ChannelState` for an inbox."""
 
-    notifications: Maybe[list[dict[str, object]]] = None
-    unread: Maybe[Count] = None
+    notifications: Maybe[list[dict[str, object]]] = Field(
+        None,
+        description="The newest unread notifications, at most 100: each is its payload with the event's `id` and "
+        "`actor`; only in an inbox.",
+    )
+    unread: Maybe[Count] = Field(None, description="Number of unread notifications; only in an inbox.")
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from hub.errors import ERROR_CODES
+from hub.protocol.examples import command_example, event_example, reply_example
 from projections.channel_state import state_schema
 from streams.channel import NAME_PATTERN
 from streams.envelope import Lane
@@ -90,12 +91,14 @@ def _messages(catalogue: Catalogue) -> Iterator[tuple[str, JsonObject]]:
     """Yields key and message of each type's command, event, signal and reply, where it has them."""
     for name, row in catalogue.items():
         if row.is_inbound:
-            yield f"{name}-command", _message(row, command_schema(row, _ref(name)))
+            yield f"{name}-command", _message(row, command_schema(row, _ref(name)), command_example(row))
         if row.direction != "in":
             role = "delivered" if row.delivered else "payload"
-            yield _outgoing_key(row), _message(row, _outgoing_schema(row, _ref(name, role)))
+            example = reply_example(row) if row.lane is Lane.CONNECTION else event_example(row)
+            yield _outgoing_key(row), _message(row, _outgoing_schema(row, _ref(name, role)), example)
         if row.reply_model and row.reply:
-            yield f"{row.reply}-reply", _message(row, reply_schema(row.reply, _ref(name, "reply")))
+            schema = reply_schema(row.reply, _ref(name, "reply"))
+            yield f"{row.reply}-reply", _message(row, schema, reply_example(row))
 
 
 def _outgoing_key(row: EventType) -> str:
@@ -108,7 +111,7 @@ def _outgoing_schema(row: EventType, payload: JsonObject) -> JsonObject:
     return event_schema(row, payload)
 
 
-def _message(row: EventType, schema: JsonObject) -> JsonObject:
+def _message(row: EventType, schema: JsonObject, example: Mapping[str, object]) -> JsonObject:
     facts = {
         "lane": row.lane.value,
         "version": row.version,
@@ -121,7 +124,8 @@ def _message(row: EventType, schema: JsonObject) -> JsonObject:
         "limit_bytes": row.limit_bytes,
         "ag_ui": row.ag_ui,
     }
-    return {"name": row.name, "summary": row.summary, "payload": schema, "x-hub": facts}
+    examples = [{"payload": example}]
+    return {"name": row.name, "summary": row.summary, "payload": schema, "examples": examples, "x-hub": facts}
 
 
 def _operation_keys(catalogue: Catalogue) -> Iterator[tuple[str, str]]:

@@ -45,64 +45,98 @@ OUTPUT_PATCH_MAX_BYTES = 65_536
 class ContextItem(Payload):
     """Context for the agent: it is passed as data, never as instructions."""
 
-    description: Text200
-    value: Text4000
+    description: Text200 = Field(description="What the value is, for the agent.")
+    value: Text4000 = Field(description="The value, as text.")
 
 
 class ClientTool(Payload):
     """A tool that the client executes, with the JSON Schema of its arguments."""
 
-    name: Text128
-    description: Text1000
-    parameters: Json16K
+    name: Text128 = Field(description="Name of the tool, by which the agent calls it.")
+    description: Text1000 = Field(description="What the tool does, for the model.")
+    parameters: Json16K = Field(description="JSON Schema of the tool's arguments.")
 
 
 class AgentInvoke(Payload):
     """Starts a run. On a conversation `agent` names the agent to run; on an agent's channel that agent runs."""
 
-    agent: Maybe[Name] = None
-    input: TextOrJson64K
-    parts: Maybe[InParts] = None
-    run_id: Maybe[RunId] = None
-    context: Maybe[Annotated[list[ContextItem], Field(max_length=16)]] = None
-    client_tools: Maybe[Annotated[list[ClientTool], Field(max_length=32)]] = None
-    settings: Maybe[ModelSettings] = None
-    deadline_ms: Maybe[Annotated[int, Field(ge=1000, le=86_400_000)]] = None
-    on_busy: Maybe[OnBusy] = None
-    metadata: Maybe[Meta] = None
+    agent: Maybe[Name] = Field(
+        None,
+        description="Name of the agent; required in a conversation. In an agent's channel it may be absent, and no other "
+        "agent may be named.",
+    )
+    input: TextOrJson64K = Field(description="The input for the agent: a text, or any other JSON but null.")
+    parts: Maybe[InParts] = Field(
+        None, description="Files, mentions and data that belong to the input; absent if there are none."
+    )
+    run_id: Maybe[RunId] = Field(
+        None,
+        description="ID of the run, chosen by the sender; one that is in use is refused with 4021. Absent: the hub "
+        "derives one.",
+    )
+    context: Maybe[Annotated[list[ContextItem], Field(max_length=16)]] = Field(
+        None, description="What the application knows and the agent may use; absent if there is nothing."
+    )
+    client_tools: Maybe[Annotated[list[ClientTool], Field(max_length=32)]] = Field(
+        None, description="Tools that the sender's client executes; absent if there are none."
+    )
+    settings: Maybe[ModelSettings] = Field(None, description="Settings for this run only; absent: the conversation's.")
+    deadline_ms: Maybe[Annotated[int, Field(ge=1000, le=86_400_000)]] = Field(
+        None,
+        description="Milliseconds that a segment of the run may take before the run expires; absent: 600,000 (10 "
+        "minutes).",
+    )
+    on_busy: Maybe[OnBusy] = Field(
+        None,
+        description="What to do if a run is under way: wait for its end (`enqueue`) or be refused with 4021 (`reject`); "
+        "the other two are refused with 4024. Absent: the conversation's setting; in an agent's channel "
+        "`enqueue`.",
+    )
+    metadata: Maybe[Meta] = Field(
+        None, description="Texts of the application by name, stored with the command and not interpreted."
+    )
 
 
 class Step(Payload):
     """The current step of a run."""
 
-    name: Text128
-    index: Maybe[Count] = None
-    total: Maybe[Count] = None
+    name: Text128 = Field(description="Name of the step, for people.")
+    index: Maybe[Count] = Field(
+        None, description="Number of the step, from 0; absent if the agent does not count its steps."
+    )
+    total: Maybe[Count] = Field(None, description="Number of steps; absent if the agent does not know it.")
 
 
 class AgentStatus(Payload):
     """The state that a run has entered."""
 
-    run_id: RunId
-    agent: Name
-    state: RunState
-    previous: Maybe[RunState] = None
-    attempt: Count
-    segment: Count
-    step: Maybe[Step] = None
-    reason: Maybe[Text500] = None
-    pending_requests: Maybe[list[RequestId]] = None
+    run_id: RunId = Field(description="ID of the run.")
+    agent: Name = Field(description="Name of the agent that runs.")
+    state: RunState = Field(description="The state that the run has entered.")
+    previous: Maybe[RunState] = Field(None, description="The state before; absent with the first status.")
+    attempt: Count = Field(description="The attempt, from 1: raised when a worker was lost.")
+    segment: Count = Field(description="The segment, from 1: raised when the run goes on after a wait.")
+    step: Maybe[Step] = Field(None, description="The step that the agent is at; absent if it does not say.")
+    reason: Maybe[Text500] = Field(
+        None, description="The cause of the change, for people; absent if it follows from the state."
+    )
+    pending_requests: Maybe[list[RequestId]] = Field(
+        None, description="IDs of the requests that the run waits for; only with `waiting`."
+    )
 
 
 class AgentOutput(Payload):
     """One output of a run; `index` counts up without gaps."""
 
-    run_id: RunId
-    index: Count
-    kind: Literal["text", "json", "artifact", "log", "state_snapshot", "state_delta", "custom"]
-    name: Maybe[Text128] = None
-    value: Maybe[Json64K] = None
-    ref: Maybe[FileId] = None
+    run_id: RunId = Field(description="ID of the run.")
+    index: Count = Field(description="Number of the output in its run: 0, 1, 2 … without holes.")
+    kind: Literal["text", "json", "artifact", "log", "state_snapshot", "state_delta", "custom"] = Field(
+        description="What the value is: a text, JSON, a file or other product (`artifact`), a line of a log, a state of "
+        "the agent's (whole, or as a JSON Patch of at most 64 KiB), or something of its own (`custom`)."
+    )
+    name: Maybe[Text128] = Field(None, description="Name of the output, such as a file name; absent if it has none.")
+    value: Maybe[Json64K] = Field(None, description="The value; absent if it is in the file `ref`.")
+    ref: Maybe[FileId] = Field(None, description="ID of the file that holds the value; absent otherwise.")
 
     @model_validator(mode="after")
     def _one_value(self) -> AgentOutput:
@@ -116,16 +150,22 @@ class AgentOutput(Payload):
 class AgentComplete(Payload):
     """The end of a run; no event of the run follows."""
 
-    run_id: RunId
-    agent: Name
-    outcome: Literal["success", "cancelled", "failed", "expired"]
-    result: Maybe[Json256K] = None
-    result_ref: Maybe[FileId] = None
-    message_ids: list[MessageId]
-    usage: Maybe[list[Usage]] = None
-    duration_ms: Count
-    attempts: Count
-    error: Maybe[Failure] = None
+    run_id: RunId = Field(description="ID of the run.")
+    agent: Name = Field(description="Name of the agent that ran.")
+    outcome: Literal["success", "cancelled", "failed", "expired"] = Field(description="The outcome of the run.")
+    result: Maybe[Json256K] = Field(
+        None, description="The result; absent if the agent returned none, or if it is in the file `result_ref`."
+    )
+    result_ref: Maybe[FileId] = Field(None, description="ID of the file that holds the result; absent otherwise.")
+    message_ids: list[MessageId] = Field(
+        description="IDs of the messages that the run wrote, in their order; empty if it wrote none."
+    )
+    usage: Maybe[list[Usage]] = Field(
+        None, description="Tokens that the run took, by model response; absent if the agent did not report them."
+    )
+    duration_ms: Count = Field(description="Milliseconds from the first start of the run to its end, waits included.")
+    attempts: Count = Field(description="Number of attempts that the run took.")
+    error: Maybe[Failure] = Field(None, description="The cause, if the run failed or expired; absent otherwise.")
 
     @model_validator(mode="after")
     def _one_result(self) -> AgentComplete:
@@ -137,27 +177,40 @@ class AgentComplete(Payload):
 class AgentCancel(Payload):
     """Stops a run: after its current step (`graceful`) or at once (`force`)."""
 
-    run_id: RunId
-    mode: Literal["graceful", "force"] = "graceful"
-    reason: Maybe[Text200] = None
+    run_id: RunId = Field(description="ID of the run to stop.")
+    mode: Literal["graceful", "force"] = Field(
+        "graceful", description="Lets the agent finish its current step (`graceful`) or ends it at once (`force`)."
+    )
+    reason: Maybe[Text200] = Field(
+        None, description="The user's reason, stored with the command; absent if none was given."
+    )
 
 
 class AgentSteer(Writing):
     """A message to a run in progress, delivered as soon as the run can accept it (`asap`) or once it is idle."""
 
-    run_id: RunId
-    when: Literal["asap", "idle"] = "asap"
+    run_id: RunId = Field(description="ID of the run to steer.")
+    when: Literal["asap", "idle"] = Field(
+        "asap",
+        description="Delivers the text at the next opportunity (`asap`) or once the run has nothing else to do (`idle`).",
+    )
 
 
 class AgentSubagent(Payload):
     """The start or end of a run that this run started."""
 
-    run_id: RunId
-    subagent_run_id: RunId
-    phase: Literal["started", "finished", "failed", "suspended"]
-    name: Name
-    parent_tool_call_id: Maybe[ToolCallId] = None
-    result: Maybe[Json16K] = None
+    run_id: RunId = Field(description="ID of the run that started the other.")
+    subagent_run_id: RunId = Field(description="ID of the run that was started.")
+    phase: Literal["started", "finished", "failed", "suspended"] = Field(
+        description="What happened to the run that was started."
+    )
+    name: Name = Field(description="Name of the agent that was started.")
+    parent_tool_call_id: Maybe[ToolCallId] = Field(
+        None, description="ID of the tool call by which it was started; absent if it was started otherwise."
+    )
+    result: Maybe[Json16K] = Field(
+        None, description="The result of the run that was started, in short; absent unless it has finished."
+    )
 
 
 class AgentListQuestion(Payload):
@@ -167,16 +220,16 @@ class AgentListQuestion(Payload):
 class AgentInfo(Payload):
     """An agent that the caller may invoke."""
 
-    name: Name
-    description: Text500
-    available: bool
-    interactive: bool
+    name: Name = Field(description="Name of the agent, by which it is invoked.")
+    description: Text500 = Field(description="What the agent does, for people.")
+    available: bool = Field(description="True if a worker serves it now.")
+    interactive: bool = Field(description="True if it may ask people questions while it runs.")
 
 
 class AgentListAnswer(Payload):
     """The agents that the caller may invoke."""
 
-    agents: list[AgentInfo]
+    agents: list[AgentInfo] = Field(description="The agents, by name; empty if there are none.")
 
 
 _row = partial(EventType, lane=Lane.EVENTS, kinds=frozenset({Kind.CONVERSATION, Kind.AGENT}))

@@ -35,26 +35,38 @@ from streams.events.values import (
 class _OfMessage(Payload):
     """The fields common to all: the message, its run and its attempt."""
 
-    message_id: MessageId
-    run_id: RunId
-    attempt: Ordinal
+    message_id: MessageId = Field(
+        description="ID of the answer: the run's ID, a dot, and the number of the message in the run, from 0."
+    )
+    run_id: RunId = Field(description="ID of the run that writes the answer.")
+    attempt: Ordinal = Field(
+        description="The attempt that writes, from 1; a worker that takes over from a lost one begins the next."
+    )
 
 
 class AssistantMessageStart(_OfMessage):
     """An answer begins. This event is acknowledged before the answer's first delta is sent."""
 
-    agent: Name
-    parent_id: Maybe[MessageId] = None
-    model: Maybe[Text128] = None
+    agent: Name = Field(description="Name of the agent that answers.")
+    parent_id: Maybe[MessageId] = Field(
+        None, description="ID of the message that is answered; absent if the run was not started by a message."
+    )
+    model: Maybe[Text128] = Field(None, description="Name of the model; absent if the agent did not report it.")
 
 
 class AssistantMessageDelta(_OfMessage):
     """A piece of the answer: apply it only if `offset` equals the length received so far; the new length is `end`."""
 
-    track: Literal["text", "reasoning"] = "text"
-    offset: Count
-    end: Count
-    delta: Annotated[Text8192, Field(min_length=1)]
+    track: Literal["text", "reasoning"] = Field(
+        "text",
+        description="Says if the piece belongs to the answer (`text`) or to the model's reasoning (`reasoning`), which "
+        "only clients with that capability receive.",
+    )
+    offset: Count = Field(
+        description="Code points of this track before the piece; apply the piece only if exactly that many are held."
+    )
+    end: Count = Field(description="Code points of this track after the piece.")
+    delta: Annotated[Text8192, Field(min_length=1)] = Field(description="The piece of text.")
 
     @model_validator(mode="after")
     def _ends_where_it_says(self) -> AssistantMessageDelta:
@@ -66,20 +78,38 @@ class AssistantMessageDelta(_OfMessage):
 class AssistantMessageReset(_OfMessage):
     """The answer restarts after its first `keep` code points, in the new attempt given here."""
 
-    keep: Count = 0
-    reason: Literal["worker_lost", "provider_retry", "moderation"]
+    keep: Count = Field(
+        0, description="Code points at the beginning of the text that stay; everything after them is dropped."
+    )
+    reason: Literal["worker_lost", "provider_retry", "moderation"] = Field(
+        description="The cause: the worker was lost, the provider failed and is asked again, or the text was moderated."
+    )
 
 
 class AssistantMessageEnd(_OfMessage):
     """The complete, authoritative answer; a text too large for the stream is in a file."""
 
-    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
-    text: Maybe[Utf8Text512K] = None
-    text_ref: Maybe[FileId] = None
-    reasoning: Maybe[Utf8Text128K] = None
-    parts: Maybe[Annotated[list[OutPart], Field(max_length=64)]] = None
-    usage: Maybe[Usage] = None
-    error: Maybe[Failure] = None
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"] = Field(
+        description="The cause of the end: it is complete (`stop`), it reached the model's limit (`length`), tools are "
+        "called next (`tool_calls`), it was filtered (`content_filter`), the run was cancelled, or it failed "
+        "(`error`)."
+    )
+    text: Maybe[Utf8Text512K] = Field(
+        None, description="The whole text, which replaces all deltas; absent if it is in the file `text_ref`."
+    )
+    text_ref: Maybe[FileId] = Field(
+        None, description="ID of the file that holds a text of more than 512 KiB; absent otherwise."
+    )
+    reasoning: Maybe[Utf8Text128K] = Field(
+        None, description="The model's reasoning, as far as it is kept; absent if there was none."
+    )
+    parts: Maybe[Annotated[list[OutPart], Field(max_length=64)]] = Field(
+        None, description="Sources, files, data and tool calls that belong to the answer; absent if there are none."
+    )
+    usage: Maybe[Usage] = Field(
+        None, description="Tokens that the answer took; absent if the agent did not report them."
+    )
+    error: Maybe[Failure] = Field(None, description="The cause, if `finish_reason` is `error`; absent otherwise.")
 
     @model_validator(mode="after")
     def _one_text(self) -> AssistantMessageEnd:

@@ -24,22 +24,32 @@ Rewind = Annotated[int, Field(ge=0, le=1000)]
 
 
 class Subscription(Payload):
-    """A channel to follow, and the position to start from.
+    """A channel to follow, and the position to start from."""
 
-    Attributes:
-        after: the cursor: everything after it is replayed; "0" replays all, "$" (the default) nothing.
-        rewind: replay this many of the newest events instead.
-        state: include the channel's state in the answer.
-        presence: receive an event when a user joins, leaves or changes status.
-    """
-
-    channel: ChannelText
-    after: Start = "$"
-    seq: Maybe[Count] = None
-    epoch: Maybe[Text64] = None
-    rewind: Maybe[Rewind] = None
-    state: bool = True
-    presence: bool = False
+    channel: ChannelText = Field(description="Name of the channel, as `kind:name`.")
+    after: Start = Field(
+        "$", description='The cursor: all events after this ID are replayed; `"0"` replays everything, `"$"` nothing.'
+    )
+    seq: Maybe[Count] = Field(
+        None,
+        description="The `seq` of the cursor's event, by which the hub notices a missing event; absent if the client did "
+        "not keep it.",
+    )
+    epoch: Maybe[Text64] = Field(
+        None,
+        description="The epoch that the cursor belongs to, by which the hub notices another stream; absent if the client "
+        "did not keep it.",
+    )
+    rewind: Maybe[Rewind] = Field(
+        None,
+        description="Replays this many of the newest events instead of those after the cursor; absent: `after` decides.",
+    )
+    state: bool = Field(
+        True, description="Includes the channel's state in the answer; after a gap it is included in any case."
+    )
+    presence: bool = Field(
+        False, description="Asks for an event whenever somebody joins, leaves or changes their status."
+    )
 
 
 class OpeningSubscription(Subscription):
@@ -67,16 +77,22 @@ class CursorGiven(Payload):
 
     model_config = ConfigDict(extra="ignore", title="Cursor")
 
-    after: IdOrZero
-    seq: Maybe[Count] = None
-    epoch: Maybe[Text64] = None
+    after: IdOrZero = Field(description='ID of the last event that the client has; `"0"` if it has none.')
+    seq: Maybe[Count] = Field(
+        None,
+        description="The `seq` of that event, by which the hub notices a missing event; absent if the client did not "
+        "keep it.",
+    )
+    epoch: Maybe[Text64] = Field(
+        None, description="The epoch of the stream that it came from; absent if the client did not keep it."
+    )
 
 
 class Mark(Payload):
     """A position in a stream: its head or its floor. An empty channel has "0" and 0."""
 
-    id: IdOrZero
-    seq: Count
+    id: IdOrZero = Field(description='ID of the event at this position; `"0"` before the first event.')
+    seq: Count = Field(description="The `seq` of that event; 0 before the first event.")
 
 
 class GapTold(Payload):
@@ -84,30 +100,42 @@ class GapTold(Payload):
 
     model_config = ConfigDict(title="Gap")
 
-    reason: Literal["trimmed", "epoch_changed", "cursor_unknown", "too_far"]
-    from_seq: Count | None
-    to_seq: Count | None
+    reason: Literal["trimmed", "epoch_changed", "cursor_unknown", "too_far"] = Field(
+        description="The cause: the events were removed from the log (`trimmed`), the stream is another one "
+        "(`epoch_changed`), the log does not hold the cursor's event (`cursor_unknown`), or too many would "
+        "have to be replayed (`too_far`)."
+    )
+    from_seq: Count | None = Field(description="The first `seq` that is missing; null if unknown.")
+    to_seq: Count | None = Field(description="The last `seq` that is missing; null if unknown.")
 
 
 class Presence(Payload):
     """One user's presence in a channel, over all devices."""
 
-    user: str
-    status: Literal["joined", "left", "active", "away", "dnd"]
-    devices: Count
+    user: str = Field(description="The user it is about.")
+    status: Literal["joined", "left", "active", "away", "dnd"] = Field(
+        description="The status that the user set, or `joined` with the first device and `left` with the last one."
+    )
+    devices: Count = Field(description="Connections of this user that follow the channel, on all nodes; 0 with `left`.")
 
 
 class StoredEvent(Payload):
     """A stored event in its wire form, for payloads that contain events."""
 
-    id: EventId
-    seq: Count
-    channel: str
-    type: str
-    v: Count
-    actor: dict[str, str]
-    payload: dict[str, object]
-    meta: Maybe[dict[str, str]] = None
+    id: EventId = Field(description="ID of the event; also the cursor after which a client resumes.")
+    seq: Count = Field(description="Position of the event in its channel: 1, 2, 3 … without holes.")
+    channel: str = Field(description="The channel that the event is in.")
+    type: str = Field(description="The event type.")
+    v: Count = Field(description="Version of the payload of this type.")
+    actor: dict[str, str] = Field(
+        description="The author: `kind` (`user`, `agent` or `system`), `id`, and `client` if the device gave its name."
+    )
+    payload: dict[str, object] = Field(description="The payload, as declared for this type.")
+    meta: Maybe[dict[str, str]] = Field(
+        None,
+        description="Links to a command (`command`) and to other events (`causation`, `correlation`); absent if there "
+        "are none.",
+    )
 
 
 class OpenState(Payload):
@@ -119,7 +147,9 @@ class OpenState(Payload):
 class ChannelSubscribe(Payload):
     """Subscribes to channels; each gets an answer of its own."""
 
-    channels: Annotated[list[SubscriptionItem], Field(min_length=1, max_length=100)]
+    channels: Annotated[list[SubscriptionItem], Field(min_length=1, max_length=100)] = Field(
+        description="The channels to follow: names, or objects that say where to start."
+    )
 
 
 class ChannelSubscribed(Payload):
@@ -129,54 +159,80 @@ class ChannelSubscribed(Payload):
     loses its continuity while the subscription is live.
     """
 
-    epoch: Text64
-    head: Mark
-    floor: Mark
-    recovered: bool
-    replay: Count
-    gap: GapTold | None
-    state: Maybe[OpenState] = None
-    state_scope: Maybe[Literal["live", "full"]] = None
-    state_at: Count
+    epoch: Text64 = Field(
+        description="Identity of the stream; it changes only if the log has lost events. Keep it with the cursor."
+    )
+    head: Mark = Field(description="The newest event.")
+    floor: Mark = Field(description="The newest event that was removed from the log; replays start above it.")
+    recovered: bool = Field(description="True if there is no gap: everything after the cursor follows.")
+    replay: Count = Field(description="Number of events that follow before `channel.resumed`.")
+    gap: GapTold | None = Field(description="The events that are missing; null if none are.")
+    state: Maybe[OpenState] = Field(
+        None, description="The channel's state; absent if it was not asked for and there is no gap."
+    )
+    state_scope: Maybe[Literal["live", "full"]] = Field(
+        None,
+        description="What the state holds: only its live fields (`live`) or all (`full`); only for clients with the "
+        "capability `live_state`.",
+    )
+    state_at: Count = Field(description="The `seq` at which the state stands.")
 
 
 class ChannelResumed(Payload):
     """The end of a replay: the range of events replayed, and any gap."""
 
-    from_seq: Count | None
-    to_seq: Count | None
-    count: Count
-    gap: GapTold | None
+    from_seq: Count | None = Field(description="The `seq` of the first replayed event; null if none was replayed.")
+    to_seq: Count | None = Field(description="The `seq` of the last replayed event; null if none was replayed.")
+    count: Count = Field(description="Number of events that were replayed.")
+    gap: GapTold | None = Field(description="The events that are missing; null if none are.")
 
 
 class ChannelUnsubscribe(Payload):
     """Unsubscribes from channels; each gets an answer of its own."""
 
-    channels: Annotated[list[ChannelText], Field(min_length=1, max_length=100)]
+    channels: Annotated[list[ChannelText], Field(min_length=1, max_length=100)] = Field(
+        description="Names of the channels to leave."
+    )
 
 
 class ChannelUnsubscribed(Payload):
     """A subscription has ended, for the given reason."""
 
-    channel: str
-    reason: Literal["requested", "permission_denied", "too_far_behind", "deleted"]
+    channel: str = Field(description="The channel that is no longer followed.")
+    reason: Literal["requested", "permission_denied", "too_far_behind", "deleted"] = Field(
+        description="The cause: the client asked (`requested`), may no longer read it (`permission_denied`), reads too "
+        "slowly (`too_far_behind`), or the channel is gone (`deleted`)."
+    )
 
 
 class ChannelPresence(Payload):
     """The sender's status in this channel."""
 
-    status: Literal["active", "away", "dnd"]
+    status: Literal["active", "away", "dnd"] = Field(
+        description='The status to show to others: `dnd` is "do not disturb".'
+    )
 
 
 class ChannelHistory(Payload):
     """A page of the stored events: forwards from `after`, or backwards from `before`, within times and types."""
 
-    after: Maybe[IdOrZero] = None
-    before: Maybe[IdOrZero] = None
-    from_time: Maybe[Time] = None
-    to_time: Maybe[Time] = None
-    types: Maybe[Annotated[list[Text128], Field(max_length=32)]] = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    after: Maybe[IdOrZero] = Field(
+        None,
+        description="Reads forwards: the events after this ID. Absent: from the beginning, unless `before` is given.",
+    )
+    before: Maybe[IdOrZero] = Field(
+        None,
+        description="Reads backwards: the nearest events before this ID; each page is still oldest first. Absent: reads "
+        "forwards.",
+    )
+    from_time: Maybe[Time] = Field(None, description="Only events stored at or after this time; absent: no bound.")
+    to_time: Maybe[Time] = Field(None, description="Only events stored at or before this time; absent: no bound.")
+    types: Maybe[Annotated[list[Text128], Field(max_length=32)]] = Field(
+        None, description="Only events of these types; a trailing `*` matches any ending. Absent: all types."
+    )
+    limit: Annotated[int, Field(ge=1, le=1000)] = Field(
+        100, description="Most events to return; a page also ends at 4 MiB."
+    )
 
     @model_validator(mode="after")
     def _one_direction(self) -> ChannelHistory:
@@ -188,9 +244,9 @@ class ChannelHistory(Payload):
 class HistoryPage(Payload):
     """Events in order, and the cursor for the next page; null on the last page."""
 
-    events: list[StoredEvent]
-    next: EventId | None
-    gap: GapTold | None
+    events: list[StoredEvent] = Field(description="The events, oldest first.")
+    next: EventId | None = Field(description="Cursor of the next page, for the same direction; null on the last page.")
+    gap: GapTold | None = Field(description="The events that are missing before or between these; null if none are.")
 
 
 class ChannelStateQuestion(Payload):
@@ -200,28 +256,32 @@ class ChannelStateQuestion(Payload):
 class ChannelStateAnswer(Payload):
     """The channel's state after the event with seq `state_at`, exactly."""
 
-    epoch: Text64
-    state: OpenState
-    state_at: Count
+    epoch: Text64 = Field(description="Identity of the stream that the state was made from.")
+    state: OpenState = Field(description="The channel's state, with its live fields as of now.")
+    state_at: Count = Field(description="The `seq` at which the state stands.")
 
 
 class ChannelRead(Payload):
     """The sender has read everything up to this event."""
 
-    up_to: EventId
+    up_to: EventId = Field(
+        description="ID of the newest event that was read; an older one than before changes nothing."
+    )
 
 
 class ChannelReadDelivered(ChannelRead):
     """A read position as delivered: it includes the reader."""
 
-    user: str
+    user: str = Field(description="The user who has read.")
 
 
 class MembersChange(Payload):
     """Members to add and to remove; a user on both lists is removed."""
 
-    add: Maybe[Annotated[list[Name], Field(max_length=1000)]] = None
-    remove: Maybe[Annotated[list[Name], Field(max_length=1000)]] = None
+    add: Maybe[Annotated[list[Name], Field(max_length=1000)]] = Field(None, description="Users to add; absent: none.")
+    remove: Maybe[Annotated[list[Name], Field(max_length=1000)]] = Field(
+        None, description="Users to remove; absent: none."
+    )
 
 
 class AccessLists(Payload):
@@ -230,24 +290,42 @@ class AccessLists(Payload):
     Omitted actions keep theirs.
     """
 
-    read: AccessList = None
-    write: AccessList = None
-    invoke: AccessList = None
-    upload: AccessList = None
+    read: AccessList = Field(
+        None, description="The users who may subscribe and read; null removes the list, absent keeps it."
+    )
+    write: AccessList = Field(None, description="The users who may write; null removes the list, absent keeps it.")
+    invoke: AccessList = Field(
+        None,
+        description="The users who may start and steer runs and answer their questions; null removes the list, absent "
+        "keeps it.",
+    )
+    upload: AccessList = Field(
+        None, description="The users who may upload files; null removes the list, absent keeps it."
+    )
 
 
 class ChannelChanges(Payload):
     """Changes of a channel's settings. `metadata` is a merge patch (RFC 7396)."""
 
-    metadata: Maybe[dict[Text128, Json8K]] = None
-    members: Maybe[MembersChange] = None
-    access: Maybe[AccessLists] = None
+    metadata: Maybe[dict[Text128, Json8K]] = Field(
+        None, description="Entries to set, or to remove with null; 8 KiB in all after the change. Absent: unchanged."
+    )
+    members: Maybe[MembersChange] = Field(
+        None, description="Members to add and to remove, 1,000 at most after the change. Absent: unchanged."
+    )
+    access: Maybe[AccessLists] = Field(
+        None, description="Access lists to set or to remove, 64 KiB in all. Absent: unchanged."
+    )
 
 
 class ChannelConfigure(ChannelChanges):
     """Changes the channel's settings, if they are still at `if_revision`."""
 
-    if_revision: Maybe[Count] = None
+    if_revision: Maybe[Count] = Field(
+        None,
+        description="Makes the change only if the settings are at this revision, else it is refused with 4021. Absent: "
+        "in any case.",
+    )
 
     @model_validator(mode="after")
     def _something(self) -> ChannelConfigure:
@@ -259,9 +337,9 @@ class ChannelConfigure(ChannelChanges):
 class ChannelUpdated(Payload):
     """The channel after a change of its settings: the new revision and the changes."""
 
-    revision: Count
-    changes: ChannelChanges
-    by: Name
+    revision: Count = Field(description="Revision of the settings after the change.")
+    changes: ChannelChanges = Field(description="The changes, as they were asked for.")
+    by: Name = Field(description="The user who made the change.")
 
 
 CONFIGURED = ALL_KINDS - {Kind.USER}

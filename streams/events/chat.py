@@ -35,8 +35,10 @@ from streams.events.values import (
 class Writing(Payload):
     """A text with optional parts; at least one of the two is not empty."""
 
-    text: Text32768
-    parts: Maybe[InParts] = None
+    text: Text32768 = Field(description="The text; empty only if there are parts.")
+    parts: Maybe[InParts] = Field(
+        None, description="Files, mentions and data that belong to the text; absent if there are none."
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> Writing:
@@ -48,130 +50,187 @@ class Writing(Payload):
 class ChatMessage(Writing):
     """A person's message. Its parent is `parent_id` (default: the active leaf); `agent` selects the agent that answers."""
 
-    parent_id: Maybe[MessageId] = None
-    agent: Maybe[Name] = None
-    on_busy: Maybe[OnBusy] = None
-    metadata: Maybe[Meta] = None
+    parent_id: Maybe[MessageId] = Field(
+        None,
+        description="The message that this one follows; another than the newest begins a branch. Absent: the last "
+        "message of the active branch.",
+    )
+    agent: Maybe[Name] = Field(
+        None, description="The agent that answers; `none` for no answer. Absent: the conversation's setting."
+    )
+    on_busy: Maybe[OnBusy] = Field(
+        None,
+        description="What to do if a run is under way: wait for its end (`enqueue`) or be refused with 4021 (`reject`); "
+        "the other two are refused with 4024. Absent: the conversation's setting.",
+    )
+    metadata: Maybe[Meta] = Field(
+        None, description="Texts of the application by name, stored with the message and not interpreted."
+    )
 
 
 class MessageReceived(Stored):
     """The message is in the stream; `run_id` names the run that will answer it."""
 
-    disposition: Literal["stored", "queued", "steering"]
-    run_id: Maybe[RunId] = None
+    disposition: Literal["stored", "queued", "steering"] = Field(
+        description="What happens to the message: no agent answers it (`stored`), a run will (`queued`), or it was "
+        "passed to a run in progress (`steering`)."
+    )
+    run_id: Maybe[RunId] = Field(None, description="ID of the run that will answer; absent if no agent answers.")
 
 
 class MessageStatus(Payload):
     """The outcome for a message that was queued behind a run or was to steer one."""
 
-    message_id: MessageId
-    status: Literal["applied", "deferred", "rejected"]
-    run_id: RunId
-    reason: Maybe[Text200] = None
+    message_id: MessageId = Field(description="ID of the message or steering text: the ID of its event.")
+    status: Literal["applied", "deferred", "rejected"] = Field(
+        description="The outcome: the run has read it (`applied`), will read it later (`deferred`), or will not "
+        "(`rejected`)."
+    )
+    run_id: RunId = Field(description="ID of the run that it was meant for.")
+    reason: Maybe[Text200] = Field(None, description="The cause of a rejection, for people; absent otherwise.")
 
 
 class ChatTyping(Payload):
     """The sender is typing, or has stopped; the indication ends after `ttl_ms` unless it is repeated."""
 
-    state: Literal["start", "stop"]
-    ttl_ms: Annotated[int, Field(ge=1000, le=15_000)] = 6000
+    state: Literal["start", "stop"] = Field(description="Says if the sender begins or stops typing.")
+    ttl_ms: Annotated[int, Field(ge=1000, le=15_000)] = Field(
+        6000,
+        description="Milliseconds after which the indication ends by itself; send it again before that while typing goes "
+        "on.",
+    )
 
 
 class ChatTypingDelivered(ChatTyping):
     """A typing indication as delivered: it includes the user who types."""
 
-    user: str
+    user: str = Field(description="The user who types.")
 
 
 class ConversationSettings(Payload):
     """The settings to change. An omitted setting keeps its value; null resets it to its default."""
 
-    title: Text200 | None = None
-    agent: Name | None = None
-    model: Text128 | None = None
-    temperature: Temperature | None = None
-    instructions: Text16000 | None = None
-    tools: Annotated[list[Text128], Field(max_length=64)] | None = None
-    on_busy: OnBusy | None = None
-    approval: Literal["always", "sensitive", "never"] | None = None
-    language: Text35 | None = None
+    title: Text200 | None = Field(None, description="Title of the conversation.")
+    agent: Name | None = Field(None, description="The agent that answers messages that name none; `none` for no agent.")
+    model: Text128 | None = Field(None, description="Name of the model that agents are asked to use.")
+    temperature: Temperature | None = Field(None, description="Sampling temperature that agents are asked to use.")
+    instructions: Text16000 | None = Field(None, description="Instructions for agents, in addition to their own.")
+    tools: Annotated[list[Text128], Field(max_length=64)] | None = Field(
+        None, description="Names of the tools that agents are asked to use; by default all of theirs."
+    )
+    on_busy: OnBusy | None = Field(
+        None,
+        description="What happens to a message while a run is under way: it waits (`enqueue`, the default) or is refused "
+        "(`reject`); the other two are refused with 4024.",
+    )
+    approval: Literal["always", "sensitive", "never"] | None = Field(
+        None,
+        description="Which tool calls agents are asked to get approved: all, sensitive ones, or none. One that its agent "
+        "marks as sensitive needs an approval whatever is set.",
+    )
+    language: Text35 | None = Field(
+        None, description="Language that agents are asked to answer in, as a BCP 47 tag such as `de-CH`."
+    )
 
 
 class ChatConfigure(Payload):
     """Changes the conversation's settings, if they are still at `expected_revision`."""
 
-    settings: ConversationSettings
-    expected_revision: Maybe[Count] = None
+    settings: ConversationSettings = Field(description="The settings to change.")
+    expected_revision: Maybe[Count] = Field(
+        None,
+        description="Makes the change only if the settings are at this revision, else it is refused with 4021. Absent: "
+        "in any case.",
+    )
 
 
 class ChatRegenerate(Payload):
     """Asks for another answer beside this assistant message. Nothing is deleted."""
 
-    message_id: MessageId
-    settings: Maybe[ModelSettings] = None
+    message_id: MessageId = Field(description="ID of the assistant's message to answer anew.")
+    settings: Maybe[ModelSettings] = Field(None, description="Settings for this run only; absent: the conversation's.")
 
 
 class ChatCancel(Payload):
     """Stops a run, by default the active one."""
 
-    run_id: Maybe[RunId] = None
-    reason: Maybe[Text200] = None
+    run_id: Maybe[RunId] = Field(None, description="ID of the run to stop; absent: the active one.")
+    reason: Maybe[Text200] = Field(
+        None, description="The user's reason, stored with the command; absent if none was given."
+    )
 
 
 class ChatEdit(Writing):
     """Replaces a message, or adds an edited version as a branch; `rerun` asks the agent again."""
 
-    message_id: MessageId
-    mode: Literal["replace", "branch"] = "branch"
-    rerun: bool = True
-    expected_revision: Maybe[Count] = None
+    message_id: MessageId = Field(
+        description="ID of the message to edit: one's own, or any with the permission `manage`."
+    )
+    mode: Literal["replace", "branch"] = Field(
+        "branch", description="Changes the message in place (`replace`) or adds the new version beside it (`branch`)."
+    )
+    rerun: bool = Field(True, description="Asks the agent to answer the new version.")
+    expected_revision: Maybe[Count] = Field(
+        None,
+        description="Edits only if the message is at this revision, else it is refused with 4021. Absent: in any case.",
+    )
 
 
 class ChatDelete(Payload):
     """Turns a message into a tombstone, with `subtree` also everything below it; the log keeps it."""
 
-    message_id: MessageId
-    scope: Literal["self", "subtree"] = "self"
+    message_id: MessageId = Field(
+        description="ID of the message to delete: one's own, or any with the permission `manage`."
+    )
+    scope: Literal["self", "subtree"] = Field(
+        "self", description="Deletes the message alone (`self`) or with everything below it (`subtree`)."
+    )
 
 
 class ChatReact(Payload):
     """Adds or takes back a reaction."""
 
-    message_id: MessageId
-    reaction: Text32
-    op: Literal["add", "remove"]
+    message_id: MessageId = Field(description="ID of the message to react to.")
+    reaction: Text32 = Field(description="The reaction, such as an emoji; clients choose which ones there are.")
+    op: Literal["add", "remove"] = Field(description="Adds the sender's reaction or takes it back.")
 
 
 class ChatFeedback(Payload):
     """A person's rating of an answer."""
 
-    message_id: MessageId
-    rating: Literal["up", "down", "none"]
-    tags: Maybe[Annotated[list[Text32], Field(max_length=8)]] = None
-    comment: Maybe[Text2000] = None
+    message_id: MessageId = Field(description="ID of the answer that is rated.")
+    rating: Literal["up", "down", "none"] = Field(description="The rating; `none` takes it back.")
+    tags: Maybe[Annotated[list[Text32], Field(max_length=8)]] = Field(
+        None, description="Reasons for the rating, from a list of the application's own; absent if none were chosen."
+    )
+    comment: Maybe[Text2000] = Field(None, description="The user's words on it; absent if there are none.")
 
 
 class ChatBranch(Payload):
     """Makes the branch that ends in this message the active one."""
 
-    leaf_id: MessageId
+    leaf_id: MessageId = Field(description="ID of the last message of the branch.")
 
 
 class ConversationChanges(Payload):
     """The changed fields; null where a field was reset."""
 
-    title: Text200 | None = None
-    settings: Maybe[ConversationSettings] = None
-    active_leaf: MessageId | None = None
-    archived: Maybe[bool] = None
+    title: Text200 | None = Field(None, description="The new title; null if it was reset, absent if unchanged.")
+    settings: Maybe[ConversationSettings] = Field(None, description="The settings that changed; absent if none did.")
+    active_leaf: MessageId | None = Field(
+        None, description="ID of the last message of the active branch; absent if unchanged."
+    )
+    archived: Maybe[bool] = Field(
+        None, description="True if the conversation was archived, false if it was taken back; absent if unchanged."
+    )
 
 
 class ConversationUpdated(Payload):
     """The conversation after a change: its new revision and the changed fields."""
 
-    revision: Count
-    changes: ConversationChanges
-    by: Name
+    revision: Count = Field(description="Revision of the conversation after the change.")
+    changes: ConversationChanges = Field(description="The fields that changed.")
+    by: Name = Field(description="The user who made the change.")
 
 
 _row = partial(EventType, lane=Lane.EVENTS, kinds=frozenset({Kind.CONVERSATION}))

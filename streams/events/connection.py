@@ -23,27 +23,56 @@ _STORED = frozenset({"id", "seq", "duplicate", "durability"})
 class Stored(Payload):
     """The position of a stored command in its channel, and its durability: the failures that it survives."""
 
-    id: EventId
-    seq: Ordinal
-    duplicate: bool
-    durability: Level
+    id: EventId = Field(description="ID of the event that was stored; also the cursor after which a client resumes.")
+    seq: Ordinal = Field(description="Position of the event in its channel: 1, 2, 3 … without holes.")
+    duplicate: bool = Field(
+        description="True if this command was stored before under the same command ID; nothing was stored again."
+    )
+    durability: Level = Field(
+        description="Where the event is by now: in Redis (`memory`), on its disk (`fsync`), or on a replica as well "
+        "(`replicated`)."
+    )
 
 
 class Ack(Payload):
     """The default reply: the fields of `Stored` if an event was stored, and the command's declared results."""
 
-    id: Maybe[EventId] = None
-    seq: Maybe[Ordinal] = None
-    duplicate: Maybe[bool] = None
-    durability: Maybe[Level] = None
-    dropped: Maybe[bool] = None
-    revision: Maybe[Count] = None
-    run_id: Maybe[RunId] = None
-    state: Maybe[RunState] = None
-    channel: Maybe[ChannelName] = None
-    disposition: Maybe[Literal["stored", "queued", "steering"]] = None
-    unread: Maybe[Count] = None
-    version: Maybe[Count] = None
+    id: Maybe[EventId] = Field(None, description="ID of the event that was stored; absent if the command stores none.")
+    seq: Maybe[Ordinal] = Field(
+        None, description="Position of the event in its channel; absent if the command stores none."
+    )
+    duplicate: Maybe[bool] = Field(
+        None,
+        description="True if this command was stored before under the same command ID; absent if the command stores none.",
+    )
+    durability: Maybe[Level] = Field(
+        None,
+        description="Where the stored event is by now, as in every reply to a storing command; absent if the command "
+        "stores none.",
+    )
+    dropped: Maybe[bool] = Field(
+        None, description="True if the message was above its rate and was dropped; absent otherwise."
+    )
+    revision: Maybe[Count] = Field(
+        None, description="Revision of the settings after the change; only for commands that change settings."
+    )
+    run_id: Maybe[RunId] = Field(
+        None, description="ID of the run that the command started or is about; only for commands of runs."
+    )
+    state: Maybe[RunState] = Field(
+        None, description="State that the run has entered; only for commands that stop a run, and then `cancelling`."
+    )
+    channel: Maybe[ChannelName] = Field(None, description="Home channel of the run; only for `agent.invoke`.")
+    disposition: Maybe[Literal["stored", "queued", "steering"]] = Field(
+        None, description="What happens to the text; only for `agent.steer`, and then `steering`."
+    )
+    unread: Maybe[Count] = Field(
+        None, description="Unread notifications that are left in the inbox; only for `team.notification.read`."
+    )
+    version: Maybe[Count] = Field(
+        None,
+        description="Version of the document after the update: the number of its updates; only for `document.update`.",
+    )
 
     @model_validator(mode="after")
     def _stored_whole(self) -> Ack:
@@ -62,8 +91,8 @@ class ClientInfo(Payload):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Maybe[Text64] = None
-    version: Maybe[Text32] = None
+    name: Maybe[Text64] = Field(None, description="Name of the client program; absent if it does not say.")
+    version: Maybe[Text32] = Field(None, description="Version of the client program; absent if it does not say.")
 
 
 class ConnectionInit(Payload):
@@ -71,45 +100,84 @@ class ConnectionInit(Payload):
 
     model_config = ConfigDict(extra="ignore")
 
-    token: Maybe[Token] = None
-    client_id: Maybe[Name] = None
-    versions: Annotated[list[Int], Field(min_length=1, max_length=8)]
-    capabilities: Maybe[Annotated[list[Text32], Field(max_length=32)]] = None
-    client: Maybe[ClientInfo] = None
-    channels: Maybe[Annotated[list[OpeningItem], Field(max_length=100)]] = None
+    token: Maybe[Token] = Field(
+        None,
+        description="The JWT that says who the client is; absent if the upgrade request carried it as `Authorization: "
+        "Bearer`.",
+    )
+    client_id: Maybe[Name] = Field(
+        None,
+        description="Name of the device, chosen by the client and kept by it; absent: the hub makes one up for this "
+        "connection.",
+    )
+    versions: Annotated[list[Int], Field(min_length=1, max_length=8)] = Field(
+        description="Versions of the protocol that the client speaks; 1 must be among them, else 4014."
+    )
+    capabilities: Maybe[Annotated[list[Text32], Field(max_length=32)]] = Field(
+        None, description="Optional features that the client supports; the hub ignores the ones it does not know."
+    )
+    client: Maybe[ClientInfo] = Field(
+        None, description="Name and version of the client program; absent if it does not say."
+    )
+    channels: Maybe[Annotated[list[OpeningItem], Field(max_length=100)]] = Field(
+        None,
+        description="Channels to subscribe to at once, as in `channel.subscribe`; absent: none but the user's inbox.",
+    )
 
 
 class ConnectionReconnect(ConnectionInit):
     """The first message of a client that has cursors: it authenticates and resumes in one round trip."""
 
-    session_id: Maybe[Text64] = None
-    cursors: Annotated[dict[ChannelText, CursorGiven], Field(max_length=200)]
+    session_id: Maybe[Text64] = Field(
+        None,
+        description="The session to resume, from `connection.ack`; its old socket is closed with 4020. Absent: a new "
+        "session.",
+    )
+    cursors: Annotated[dict[ChannelText, CursorGiven], Field(max_length=200)] = Field(
+        description="For each channel to resume, the position after which the client goes on; a channel with a cursor "
+        "need not be in `channels`."
+    )
 
 
 class ReconnectPolicy(Payload):
     """The bounds of the client's reconnect back-off, in milliseconds."""
 
-    min_ms: Count
-    max_ms: Count
+    min_ms: Count = Field(description="Shortest wait before a new attempt to connect, in milliseconds.")
+    max_ms: Count = Field(description="Longest wait before a new attempt to connect, in milliseconds.")
 
 
 class ConnectionAck(Payload):
     """The connection is open: its identity, the negotiated version and capabilities, and its limits."""
 
-    session_id: Text64
-    client_id: Name
-    user: Name
-    tenant: str
-    version: Ordinal
-    capabilities: list[str]
-    heartbeat_interval_ms: Ordinal
-    message_size_limit_bytes: Ordinal
-    max_subscriptions: Ordinal
-    token_expires_at: Time
-    node: str
-    server_time: Time
-    reconnect: ReconnectPolicy
-    variant: Maybe[str] = None
+    session_id: Text64 = Field(
+        description="ID of this session, to be given to `connection.reconnect`; it opens nothing without a token."
+    )
+    client_id: Name = Field(
+        description="Name of the device: the one that the client gave, or one that the hub made up."
+    )
+    user: Name = Field(description="The authenticated user: the token's `sub`.")
+    tenant: str = Field(description="The user's tenant, from the token.")
+    version: Ordinal = Field(description="The protocol version that both sides use from now on.")
+    capabilities: list[str] = Field(description="The client's capabilities that this hub supports.")
+    heartbeat_interval_ms: Ordinal = Field(
+        description="Milliseconds after which the client sends a heartbeat if it has sent nothing else; after two "
+        "intervals of silence the hub closes with 4016."
+    )
+    message_size_limit_bytes: Ordinal = Field(
+        description="Largest message that the hub takes, in bytes; a larger one closes the connection with 1009."
+    )
+    max_subscriptions: Ordinal = Field(
+        description="Channels that this connection may follow at a time; beyond it a subscription is refused with 4015."
+    )
+    token_expires_at: Time = Field(
+        description="Time at which the token expires; without a refresh the connection is then closed with 4002."
+    )
+    node: str = Field(description="Name of the node that serves the connection, for logs and support.")
+    server_time: Time = Field(description="The hub's time when it sent this message.")
+    reconnect: ReconnectPolicy = Field(description="Bounds of the wait before the client connects again after a loss.")
+    variant: Maybe[str] = Field(
+        None, description="Name of the variant of the hub that serves this user; absent where there is only one."
+    )
 
 
 class ConnectionHeartbeat(Payload):
@@ -119,8 +187,11 @@ class ConnectionHeartbeat(Payload):
 class HeartbeatAnswer(Payload):
     """The answer to a heartbeat. `cursors` is reserved (cursors that keep idle clients above the floor) and is not sent yet."""
 
-    server_time: Time
-    cursors: Maybe[dict[str, EventId]] = None
+    server_time: Time = Field(description="The hub's time when it sent this message.")
+    cursors: Maybe[dict[str, EventId]] = Field(
+        None,
+        description="Reserved, and not sent yet: the newest position that the hub knows of this client, by channel.",
+    )
 
 
 class ErrorField(Payload):
@@ -128,43 +199,58 @@ class ErrorField(Payload):
 
     model_config = ConfigDict(title="ErrorDetail")
 
-    field: str
-    problem: str
+    field: str = Field(description="Path of the field in the payload, such as `parts.0.file_id`.")
+    problem: str = Field(description="The problem, as the end of a sentence that begins with the field.")
 
 
 class ConnectionError_(Payload):  # noqa: N801 - ConnectionError is Python's own
     """An error: of one command if the message has `re`, otherwise of the connection, which is then closed."""
 
-    code: Annotated[int, Field(ge=4001, le=4099)]
-    name: str
-    message: str
-    retry: Literal["no", "refresh", "backoff", "now"]
-    retry_after_ms: Maybe[Count] = None
-    details: Maybe[list[ErrorField]] = None
+    code: Annotated[int, Field(ge=4001, le=4099)] = Field(
+        description="The code from the table of errors, for programs."
+    )
+    name: str = Field(description="The name that belongs to the code.")
+    message: str = Field(
+        description="What is wrong and what to do about it, for people; it repeats nothing that the client sent."
+    )
+    retry: Literal["no", "refresh", "backoff", "now"] = Field(
+        description="What the client does next: give up (`no`), get a new token (`refresh`), wait and try again "
+        "(`backoff`), or come back at once (`now`)."
+    )
+    retry_after_ms: Maybe[Count] = Field(
+        None,
+        description="Milliseconds to wait before trying again; absent if the hub has no better figure than the client's "
+        "own back-off.",
+    )
+    details: Maybe[list[ErrorField]] = Field(
+        None, description="The fields at fault, ten at most; absent if no field is."
+    )
 
 
 class ConnectionRefresh(Payload):
     """A new token for the same user and tenant."""
 
-    token: Token
+    token: Token = Field(description="The new JWT, for the same user and tenant; another user's is refused with 4001.")
 
 
 class ConnectionRefreshed(Payload):
     """The connection now uses the new token."""
 
-    token_expires_at: Time
+    token_expires_at: Time = Field(description="Time at which the new token expires.")
 
 
 class ConnectionExpiring(Payload):
     """The token is about to expire; refresh it, or the connection closes with 4002."""
 
-    in_ms: Count
+    in_ms: Count = Field(description="Milliseconds until the token expires and the connection is closed with 4002.")
 
 
 class ConnectionDrain(Payload):
     """This node is about to restart: reconnect after the given, randomised time. Close code 1012 follows."""
 
-    reconnect_after_ms: Count
+    reconnect_after_ms: Count = Field(
+        description="Milliseconds to wait before connecting again; random, so that clients do not return all at once."
+    )
 
 
 _row = partial(EventType, lane=Lane.CONNECTION, kinds=NO_CHANNEL)

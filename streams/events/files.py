@@ -37,76 +37,107 @@ UploadState = Literal["requested", "uploading", "verifying", "scanning", "ready"
 class FileUploadRequest(Payload):
     """Requests an upload. `sha256` is the digest of the whole file; without it a single-request upload is not verified."""
 
-    filename: FileName
-    size: Count
-    mime: Text127
-    strategy: Literal["auto", "single", "multipart", "socket"] = "auto"
-    sha256: Maybe[Sha256] = None
-    purpose: Literal["attachment", "document", "avatar"] = "attachment"
-    resume_key: Maybe[Text128] = None
+    filename: FileName = Field(description="Name of the file, without a path.")
+    size: Count = Field(description="Size of the file, in bytes; the setting `HUB_UPLOAD_SIZE_LIMIT` bounds it.")
+    mime: Text127 = Field(description="Media type of the file, as the sender knows it.")
+    strategy: Literal["auto", "single", "multipart", "socket"] = Field(
+        "auto",
+        description="The way to send the bytes: one HTTP request, several for parts, chunks over the socket, or the "
+        "hub's choice (`auto`).",
+    )
+    sha256: Maybe[Sha256] = Field(
+        None,
+        description="SHA-256 of the whole file, in base64; absent: the hub computes it, and compares it with nothing.",
+    )
+    purpose: Literal["attachment", "document", "avatar"] = Field(
+        "attachment", description="Use of the file, for the application; the hub does not interpret it."
+    )
+    resume_key: Maybe[Text128] = Field(
+        None,
+        description="Key of the uploader's choice, by which `file.upload.status` finds the upload again; absent: only "
+        "its ID does.",
+    )
 
 
 class SingleWay(Payload):
     """An upload by one HTTP request; the headers are signed and must be sent unchanged."""
 
-    method: Literal["PUT", "POST"]
-    url: str
-    headers: dict[str, str]
-    fields: Maybe[dict[str, str]] = None
+    method: Literal["PUT", "POST"] = Field(description="The HTTP method.")
+    url: str = Field(description="The signed URL; it expires at `expires_at`.")
+    headers: dict[str, str] = Field(description="Headers that must be sent unchanged, by name.")
+    fields: Maybe[dict[str, str]] = Field(
+        None, description="Fields of a form that is sent with POST, in front of the file; absent with PUT."
+    )
 
 
 class SignedPart(Payload):
     """The signed URL for uploading one part."""
 
-    n: Ordinal
-    url: str
-    headers: dict[str, str]
+    n: Ordinal = Field(description="Number of the part, from 1.")
+    url: str = Field(description="The signed URL for a PUT; it expires at `expires_at`.")
+    headers: dict[str, str] = Field(description="Headers that must be sent unchanged, by name.")
 
 
 class MultipartWay(Payload):
     """An upload in parts of `part_size` bytes (the last may be smaller), and the URLs signed so far."""
 
-    part_size: Ordinal
-    part_count: Ordinal
-    parts: Annotated[list[SignedPart], Field(max_length=50)]
+    part_size: Ordinal = Field(description="Size of each part but the last, in bytes.")
+    part_count: Ordinal = Field(description="Number of parts.")
+    parts: Annotated[list[SignedPart], Field(max_length=50)] = Field(
+        description="The URLs that were signed so far; `file.upload.sign` signs further ones."
+    )
 
 
 class SocketWay(Payload):
     """An upload in chunks over the socket: their maximum size in bytes, and how many may be unanswered at a time."""
 
-    chunk_size: Ordinal
-    window: Count
+    chunk_size: Ordinal = Field(description="Largest chunk, in bytes of the file.")
+    window: Count = Field(description="Chunks that may be unanswered at a time; 0 once the upload takes none.")
 
 
 class DonePart(Payload):
     """A part that is already stored."""
 
-    n: Ordinal
-    size: Count
-    sha256: Maybe[Sha256] = None
+    n: Ordinal = Field(description="Number of the part, from 1.")
+    size: Count = Field(description="Size of the part, in bytes.")
+    sha256: Maybe[Sha256] = Field(
+        None, description="SHA-256 of the part, in base64; absent if the store does not know it."
+    )
 
 
 class UploadDone(Payload):
     """The parts already stored, and the offset in bytes from which the socket continues."""
 
-    parts: list[DonePart]
-    next_offset: Count
+    parts: list[DonePart] = Field(description="The parts that are stored; empty for uploads without parts.")
+    next_offset: Count = Field(
+        description="Bytes stored from the beginning without a hole: the offset at which the socket goes on."
+    )
 
 
 class FileUploadAuthorized(Payload):
     """The way to send the bytes, and the bytes stored already. After a request it also has the fields of `Stored`."""
 
-    upload_id: FileId
-    strategy: Literal["single", "multipart", "socket"]
-    expires_at: Time
-    single: Maybe[SingleWay] = None
-    multipart: Maybe[MultipartWay] = None
-    socket: Maybe[SocketWay] = None
-    done: UploadDone
-    id: Maybe[EventId] = None
-    seq: Maybe[Ordinal] = None
-    duplicate: Maybe[bool] = None
-    durability: Maybe[Literal["memory", "fsync", "replicated"]] = None
+    upload_id: FileId = Field(description="ID of the upload; once the file is ready, also its `file_id`.")
+    strategy: Literal["single", "multipart", "socket"] = Field(
+        description="The way to send the bytes; exactly the field of that name is present."
+    )
+    expires_at: Time = Field(description="Time at which the URLs expire or, for an upload over the socket, the upload.")
+    single: Maybe[SingleWay] = Field(None, description="The one HTTP request; absent with another strategy.")
+    multipart: Maybe[MultipartWay] = Field(None, description="The parts and their URLs; absent with another strategy.")
+    socket: Maybe[SocketWay] = Field(None, description="Size and number of the chunks; absent with another strategy.")
+    done: UploadDone = Field(description="What is stored already; nothing at the first request.")
+    id: Maybe[EventId] = Field(
+        None, description="ID of the event that was stored; only in the reply to `file.upload.request`."
+    )
+    seq: Maybe[Ordinal] = Field(
+        None, description="Position of that event in its channel; only in the reply to `file.upload.request`."
+    )
+    duplicate: Maybe[bool] = Field(
+        None, description="True if the same request was stored before; only in the reply to `file.upload.request`."
+    )
+    durability: Maybe[Literal["memory", "fsync", "replicated"]] = Field(
+        None, description="Where the stored event is by now; only in the reply to `file.upload.request`."
+    )
 
     @model_validator(mode="after")
     def _the_way_it_names(self) -> FileUploadAuthorized:
@@ -118,74 +149,94 @@ class FileUploadAuthorized(Payload):
 class PartToSign(Payload):
     """A part that needs a URL; if its digest is given, the store verifies it."""
 
-    n: PartNumber
-    sha256: Maybe[Sha256] = None
+    n: PartNumber = Field(description="Number of the part, from 1.")
+    sha256: Maybe[Sha256] = Field(
+        None, description="SHA-256 of the part, in base64, which the store then verifies; absent: it does not."
+    )
 
 
 class FileUploadSign(Payload):
     """Asks for the URLs of further parts."""
 
-    upload_id: FileId
-    parts: Annotated[list[PartToSign], Field(min_length=1, max_length=50)]
+    upload_id: FileId = Field(description="ID of the upload.")
+    parts: Annotated[list[PartToSign], Field(min_length=1, max_length=50)] = Field(
+        description="The parts that need a URL."
+    )
 
 
 class FileChunk(Payload):
     """A chunk of a file, sent over the socket."""
 
-    upload_id: FileId
-    offset: Count
-    data: Bytes512K
-    sha256: Maybe[Sha256] = None
+    upload_id: FileId = Field(description="ID of the upload.")
+    offset: Count = Field(description="Offset of the chunk in the file, in bytes.")
+    data: Bytes512K = Field(description="The bytes of the chunk, in base64.")
+    sha256: Maybe[Sha256] = Field(
+        None, description="SHA-256 of the chunk, in base64, which the hub then compares; absent: it does not."
+    )
 
 
 class ChunkAnswer(Payload):
     """The answer to a chunk: the next offset, and how many chunks may be sent before the next answer (0: pause)."""
 
-    upload_id: FileId
-    accepted: bool
-    problem: Maybe[Literal["offset", "checksum"]] = None
-    next_offset: Count
-    stored_offset: Count
-    window: Count
+    upload_id: FileId = Field(description="ID of the upload.")
+    accepted: bool = Field(description="True if the chunk was taken.")
+    problem: Maybe[Literal["offset", "checksum"]] = Field(
+        None,
+        description="The reason it was not: it is not at `next_offset`, or its checksum differs. Absent if it was taken.",
+    )
+    next_offset: Count = Field(description="Offset of the chunk that is expected next, in bytes.")
+    stored_offset: Count = Field(
+        description="Bytes that survive the loss of this node; after it, the upload goes on from there."
+    )
+    window: Count = Field(
+        description="Chunks that may be unanswered at a time; 0: wait until another answer raises it."
+    )
 
 
 class FileUploadProgress(Payload):
     """The number of bytes that the uploader has sent."""
 
-    upload_id: FileId
-    sent: Count
+    upload_id: FileId = Field(description="ID of the upload.")
+    sent: Count = Field(description="Bytes that the uploader has sent, as it counts them.")
 
 
 class FileUploadProgressDelivered(Payload):
     """The progress of a user's upload, in bytes; sent at most once a second."""
 
-    upload_id: FileId
-    user: str
-    sent: Count
-    total: Count
-    state: UploadState
+    upload_id: FileId = Field(description="ID of the upload.")
+    user: str = Field(description="The user who uploads.")
+    sent: Count = Field(description="Bytes that were sent so far.")
+    total: Count = Field(description="Size of the file, in bytes.")
+    state: UploadState = Field(description="State of the upload, from `requested` to `ready` or `failed`.")
 
 
 class ClaimedPart(Payload):
     """A part that the uploader reports as uploaded."""
 
-    n: PartNumber
-    sha256: Sha256
+    n: PartNumber = Field(description="Number of the part, from 1.")
+    sha256: Sha256 = Field(description="SHA-256 of the part, in base64.")
 
 
 class FileUploadComplete(Payload):
     """Reports that all bytes are uploaded; after verification, file.ready or file.upload.failed follows."""
 
-    upload_id: FileId
-    sha256: Maybe[Sha256] = None
-    parts: Maybe[Annotated[list[ClaimedPart], Field(max_length=10_000)]] = None
+    upload_id: FileId = Field(description="ID of the upload.")
+    sha256: Maybe[Sha256] = Field(
+        None,
+        description="SHA-256 of the whole file, in base64, which the stored bytes must have; absent: not compared.",
+    )
+    parts: Maybe[Annotated[list[ClaimedPart], Field(max_length=10_000)]] = Field(
+        None, description="SHA-256 of parts, which the stored ones must have; absent: not compared."
+    )
 
 
 class FileUploadStatus(Payload):
     """Asks for the status of an upload, by its ID or by the uploader's `resume_key`."""
 
-    upload_id: Maybe[FileId] = None
-    resume_key: Maybe[Text128] = None
+    upload_id: Maybe[FileId] = Field(None, description="ID of the upload; absent if the key is given.")
+    resume_key: Maybe[Text128] = Field(
+        None, description="The key that the same user gave in `file.upload.request`; absent if the ID is given."
+    )
 
     @model_validator(mode="after")
     def _one_key(self) -> FileUploadStatus:
@@ -197,57 +248,68 @@ class FileUploadStatus(Payload):
 class FileUploadCancel(Payload):
     """Cancels an upload."""
 
-    upload_id: FileId
-    reason: Maybe[Text200] = None
+    upload_id: FileId = Field(description="ID of the upload.")
+    reason: Maybe[Text200] = Field(
+        None, description="The uploader's reason, stored with the command; absent if none was given."
+    )
 
 
 class FileUploadFailed(Payload):
     """An upload failed, for the given reason."""
 
-    upload_id: FileId
-    reason: Literal["cancelled", "expired", "checksum", "size", "type", "storage", "infected"]
-    message: Text500
+    upload_id: FileId = Field(description="ID of the upload.")
+    reason: Literal["cancelled", "expired", "checksum", "size", "type", "storage", "infected"] = Field(
+        description="The cause: somebody cancelled it, it expired, the bytes differ from what was announced (`checksum`, "
+        "`size`, `type`), the store failed, or the scanner found something (`infected`)."
+    )
+    message: Text500 = Field(description="The cause as a sentence, for people.")
 
 
 class Checksum(Payload):
     """The verified digest: of the whole file, or of the digests of its parts."""
 
-    algorithm: Literal["sha256"]
-    type: Literal["full", "composite"]
-    value: Text64
+    algorithm: Literal["sha256"] = Field(description="The digest's algorithm.")
+    type: Literal["full", "composite"] = Field(
+        description="Says if the digest is of the whole file (`full`) or of the digests of its parts (`composite`)."
+    )
+    value: Text64 = Field(description="The digest in base64; a composite one ends with `-` and the number of parts.")
 
 
 class Scan(Payload):
     """The scanner that checked the file, and its verdict."""
 
-    engine: Text64
-    verdict: Literal["clean", "skipped"]
+    engine: Text64 = Field(description="Name of the scanner; `none` where there is none.")
+    verdict: Literal["clean", "skipped"] = Field(
+        description="The outcome: the scanner found nothing (`clean`), or there is no scanner (`skipped`)."
+    )
 
 
 class FileReady(Payload):
     """The file is complete and can be read."""
 
-    file_id: FileId
-    filename: FileName
-    size: Count
-    mime: Text127
-    detected_mime: Text127
-    checksum: Checksum
-    scan: Scan
+    file_id: FileId = Field(description="ID of the file: the upload's ID.")
+    filename: FileName = Field(description="Name of the file, as the uploader gave it.")
+    size: Count = Field(description="Size of the file, in bytes, as verified.")
+    mime: Text127 = Field(description="Media type, as the uploader gave it.")
+    detected_mime: Text127 = Field(description="Media type that the first bytes of the file tell.")
+    checksum: Checksum = Field(description="The verified digest.")
+    scan: Scan = Field(description="The outcome of the scan.")
 
 
 class FileUrlQuestion(Payload):
     """Asks for a URL from which the file can be read."""
 
-    file_id: FileId
-    disposition: Literal["inline", "attachment"] = "attachment"
+    file_id: FileId = Field(description="ID of the file; it must be ready in this channel.")
+    disposition: Literal["inline", "attachment"] = Field(
+        "attachment", description="Says if a browser shows the file (`inline`) or saves it (`attachment`)."
+    )
 
 
 class FileUrl(Payload):
     """The URL, and the time at which it expires."""
 
-    url: str
-    expires_at: Time
+    url: str = Field(description="The signed URL for a GET.")
+    expires_at: Time = Field(description="Time at which the URL expires.")
 
 
 _row = partial(EventType, kinds=ALL_KINDS - {Kind.USER})

@@ -135,20 +135,27 @@ Pointer = Annotated[str, Field(max_length=2048, pattern=r"^(?:/(?:[^~/\x00]|~[01
 class Adding(TypedDict):
     """Sets, adds or compares a value."""
 
-    op: Literal["add", "replace", "test"]
-    path: Pointer
-    value: object
+    op: Annotated[Literal["add", "replace", "test"], Field(description="Adds, replaces or compares the value.")]
+    path: Annotated[Pointer, Field(description="JSON Pointer (RFC 6901) to the value; the empty one is the whole.")]
+    value: Annotated[object, Field(description="The value; a `test` that finds another one refuses the whole patch.")]
 
 
 @with_config(_STRICT)
 class Removing(TypedDict):
     """Removes a value."""
 
-    op: Literal["remove"]
-    path: Pointer
+    op: Annotated[Literal["remove"], Field(description="Removes the value.")]
+    path: Annotated[Pointer, Field(description="JSON Pointer (RFC 6901) to the value.")]
 
 
-Moving = TypedDict("Moving", {"op": Literal["move", "copy"], "from": Pointer, "path": Pointer})
+Moving = TypedDict(
+    "Moving",
+    {
+        "op": Annotated[Literal["move", "copy"], Field(description="Moves or copies the value.")],
+        "from": Annotated[Pointer, Field(description="JSON Pointer (RFC 6901) to the value.")],
+        "path": Annotated[Pointer, Field(description="JSON Pointer (RFC 6901) to its new place.")],
+    },
+)
 """Copies or moves a value from another place. Written as a call because `from` is a Python keyword."""
 with_config(_STRICT)(Moving)
 

@@ -31,56 +31,77 @@ Importance = Literal["low", "normal", "high"]
 class TeamObject(Payload):
     """The subject of an activity."""
 
-    type: Text32
-    id: Text128
-    title: Maybe[Text200] = None
+    type: Text32 = Field(description="Kind of the object, in the application's words, such as `issue`.")
+    id: Text128 = Field(description="ID of the object in the application.")
+    title: Maybe[Text200] = Field(None, description="Title to show; absent if it has none.")
 
 
 class TeamActivity(Payload):
     """An activity of a user: a verb, its object, and a summary to display."""
 
-    verb: Annotated[Text64, Field(min_length=1)]
-    object: TeamObject
-    target: Maybe[TeamObject] = None
-    summary: Text500
-    importance: Importance = "normal"
+    verb: Annotated[Text64, Field(min_length=1)] = Field(
+        description="What the user did, in the application's words, such as `closed`."
+    )
+    object: TeamObject = Field(description="What it was done to.")
+    target: Maybe[TeamObject] = Field(
+        None,
+        description="What it was done for or in, such as the project of an issue; absent if there is nothing of the kind.",
+    )
+    summary: Text500 = Field(description="The activity as a sentence, for people.")
+    importance: Importance = Field("normal", description="Importance; `high` also notifies each member.")
 
 
 class TeamPresenceUpdate(Payload):
     """The sender's status; others receive `invisible` as `offline`."""
 
-    status: Literal["online", "away", "busy", "offline", "invisible"]
-    message: Maybe[Text140] = None
-    until: Maybe[Time] = None
+    status: Literal["online", "away", "busy", "offline", "invisible"] = Field(
+        description="The status to show to others."
+    )
+    message: Maybe[Text140] = Field(None, description="A few words beside the status; absent: none.")
+    until: Maybe[Time] = Field(
+        None,
+        description="Time at which the status ends; absent: it ends when the member's last device leaves the channel. "
+        "Without a subscription it is required, and at most five minutes ahead.",
+    )
 
 
 class TeamPresenceDelivered(Payload):
     """A member's status, over all devices."""
 
-    status: Literal["online", "away", "busy", "offline"]
-    message: Maybe[Text140] = None
-    until: Maybe[Time] = None
-    user: str
-    devices: Count
+    status: Literal["online", "away", "busy", "offline"] = Field(
+        description="The member's status; `offline` also for those who are invisible."
+    )
+    message: Maybe[Text140] = Field(None, description="The words beside the status; absent if there are none.")
+    until: Maybe[Time] = Field(None, description="Time at which the status ends; absent if it has no end of its own.")
+    user: str = Field(description="The member it is about.")
+    devices: Count = Field(description="Connections of this member that follow the channel, on all nodes.")
 
 
 class TeamNotification(Payload):
     """A notification to a team or a person, identified by its event ID; a later one with the same `collapse_key` replaces it."""
 
-    kind: Text64
-    title: Text140
-    body: Maybe[Text1000] = None
-    link: Maybe[Link] = None
-    priority: Importance = "normal"
-    expires_at: Maybe[Time] = None
-    collapse_key: Maybe[Text64] = None
+    kind: Text64 = Field(description="Kind of the notification, in the application's words, such as `mention`.")
+    title: Text140 = Field(description="The notification in one line.")
+    body: Maybe[Text1000] = Field(None, description="Further text; absent if there is none.")
+    link: Maybe[Link] = Field(
+        None, description="Where it leads to: an http or https URL, or a path; absent if it leads nowhere."
+    )
+    priority: Importance = Field("normal", description="Priority, for clients that sort or filter.")
+    expires_at: Maybe[Time] = Field(None, description="Time after which it is no longer shown; absent: never.")
+    collapse_key: Maybe[Text64] = Field(
+        None, description="Replaces an earlier notification with the same key; absent: replaces none."
+    )
 
 
 class TeamNotificationRead(Payload):
     """The owner of the inbox has read these notifications, or all up to `up_to`."""
 
-    ids: Maybe[Annotated[list[EventId], Field(max_length=100)]] = None
-    up_to: Maybe[EventId] = None
+    ids: Maybe[Annotated[list[EventId], Field(max_length=100)]] = Field(
+        None, description="IDs of the notifications that were read: those of their events; absent if `up_to` is given."
+    )
+    up_to: Maybe[EventId] = Field(
+        None, description="Marks all notifications up to this event as read; absent if `ids` is given."
+    )
 
     @model_validator(mode="after")
     def _ids_or_up_to(self) -> TeamNotificationRead:

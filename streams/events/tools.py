@@ -45,29 +45,45 @@ Amount = Annotated[float, Field(ge=0, le=FLOAT_MAX)]
 class _OfCall(Payload):
     """The fields common to all: the call and its run."""
 
-    tool_call_id: ToolCallId
-    run_id: RunId
+    tool_call_id: ToolCallId = Field(description="ID of the call, from the model's provider or made by the hub.")
+    run_id: RunId = Field(description="ID of the run that makes the call.")
 
 
 class ToolCallStart(_OfCall):
     """A tool is called. `idempotent` means that repeating the call has no further effect."""
 
-    message_id: MessageId
-    name: Text128
-    title: Maybe[Text200] = None
-    executor: Literal["server", "client", "provider", "human"]
-    args: Maybe[Json64K] = None
-    redacted: bool = False
-    idempotent: bool = False
-    timeout_ms: Maybe[Count] = None
+    message_id: MessageId = Field(description="ID of the answer in which the model asked for the call.")
+    name: Text128 = Field(description="Name of the tool.")
+    title: Maybe[Text200] = Field(None, description="Title to show instead of the name; absent if the tool has none.")
+    executor: Literal["server", "client", "provider", "human"] = Field(
+        description="Says who executes the call: the worker (`server`), a client, the model's provider, or a person."
+    )
+    args: Maybe[Json64K] = Field(
+        None, description="The arguments; absent if they are hidden or too large for an event."
+    )
+    redacted: bool = Field(False, description="True if the arguments are hidden or too large for an event.")
+    idempotent: bool = Field(
+        False,
+        description="True if a repetition of the call has no further effect, so that a lost worker's call may be "
+        "repeated.",
+    )
+    timeout_ms: Maybe[Count] = Field(
+        None,
+        description="Milliseconds after which the call fails with `timeout`; absent if it has no limit of its own.",
+    )
 
 
 class ToolCallArgs(_OfCall):
     """A piece of the arguments' JSON text; apply it only if `offset` equals the length received so far."""
 
-    offset: Count
-    end: Count
-    delta: Annotated[Text8192, Field(min_length=1)]
+    offset: Count = Field(
+        description="Code points of the arguments' text before the piece; apply the piece only if exactly that many are "
+        "held."
+    )
+    end: Count = Field(description="Code points of the arguments' text after the piece.")
+    delta: Annotated[Text8192, Field(min_length=1)] = Field(
+        description="The piece of JSON text; only all pieces together can be parsed."
+    )
 
     @model_validator(mode="after")
     def _ends_where_it_says(self) -> ToolCallArgs:
@@ -79,19 +95,31 @@ class ToolCallArgs(_OfCall):
 class ToolCallProgress(_OfCall):
     """The progress of a call; `progress` never decreases."""
 
-    progress: Amount
-    total: Maybe[Amount] = None
-    message: Maybe[Text500] = None
-    preview: Maybe[Json16K] = None
+    progress: Amount = Field(description="The progress so far, in a unit of the tool's choice; it never decreases.")
+    total: Maybe[Amount] = Field(
+        None, description="The progress at the end, in the same unit; absent if it is unknown."
+    )
+    message: Maybe[Text500] = Field(None, description="What the tool is doing, for people; absent if it does not say.")
+    preview: Maybe[Json16K] = Field(
+        None, description="A preliminary result to show meanwhile; absent if there is none."
+    )
 
 
 class ToolCallComplete(_OfCall):
     """The end of a call: its result, or the information that it was denied."""
 
-    outcome: Literal["ok", "denied"]
-    output: Maybe[Json64K] = None
-    output_ref: Maybe[FileId] = None
-    duration_ms: Count
+    outcome: Literal["ok", "denied"] = Field(
+        description="Says if the tool ran (`ok`) or was denied by a person and did not run (`denied`)."
+    )
+    output: Maybe[Json64K] = Field(
+        None,
+        description="The result, or the reason of a denial; absent if there is none, or if it is in the file "
+        "`output_ref`.",
+    )
+    output_ref: Maybe[FileId] = Field(
+        None, description="ID of the file that holds a result too large for an event; absent otherwise."
+    )
+    duration_ms: Count = Field(description="Milliseconds that the call took, without the wait for people.")
 
     @model_validator(mode="after")
     def _one_output(self) -> ToolCallComplete:
@@ -103,26 +131,44 @@ class ToolCallComplete(_OfCall):
 class ToolCallError(_OfCall):
     """A call that failed."""
 
-    reason: Literal["timeout", "failed", "invalid_args", "cancelled", "worker_lost", "no_responder"]
-    message: Text2000
-    retryable: bool
+    reason: Literal["timeout", "failed", "invalid_args", "cancelled", "worker_lost", "no_responder"] = Field(
+        description="The cause: it took too long, the tool failed, its arguments are invalid, the run was cancelled, the "
+        "worker was lost, or nobody answered."
+    )
+    message: Text2000 = Field(description="The cause as a sentence, for people and for the model.")
+    retryable: bool = Field(description="True if calling the tool again may succeed.")
 
 
 class ToolCallRequest(Payload):
     """A question to people, or a call of a client's tool. The run waits until every request of the batch is answered."""
 
-    request_id: RequestId
-    batch_id: Text80
-    run_id: RunId
-    tool_call_id: Maybe[ToolCallId] = None
-    kind: Literal["approval", "input", "client_tool", "confirmation"]
-    name: Maybe[Text128] = None
-    args: Maybe[Json64K] = None
-    prompt: Text4000
-    response_schema: Maybe[Json16K] = None
-    allow_edit: bool = False
-    assignees: Maybe[Annotated[list[Name], Field(max_length=20)]] = None
-    expires_at: Maybe[Time] = None
+    request_id: RequestId = Field(description="ID of the request: the run's ID, `.q`, and a number from 0.")
+    batch_id: Text80 = Field(
+        description="ID of the requests that the run asks together; it goes on when all of them are answered."
+    )
+    run_id: RunId = Field(description="ID of the run that asks.")
+    tool_call_id: Maybe[ToolCallId] = Field(
+        None, description="ID of the call that the question is about; absent if it is about none."
+    )
+    kind: Literal["approval", "input", "client_tool", "confirmation"] = Field(
+        description="What is asked for: leave to make the call (`approval`), a value (`input`), the execution of a "
+        "client's tool (`client_tool`), or a yes (`confirmation`)."
+    )
+    name: Maybe[Text128] = Field(
+        None, description="Name of the tool that the question is about; absent if it is about none."
+    )
+    args: Maybe[Json64K] = Field(
+        None, description="The arguments that the tool would get; absent if the question is about no tool."
+    )
+    prompt: Text4000 = Field(description="The question, for people.")
+    response_schema: Maybe[Json16K] = Field(
+        None, description="JSON Schema of the `result` that is expected; absent: any JSON."
+    )
+    allow_edit: bool = Field(False, description="True if the answer may replace the arguments by `edited_args`.")
+    assignees: Maybe[Annotated[list[Name], Field(max_length=20)]] = Field(
+        None, description="The users who may answer; absent: everybody who may invoke here."
+    )
+    expires_at: Maybe[Time] = Field(None, description="Time at which the request expires and the run with it.")
 
 
 class ToolCallResponse(Payload):
@@ -131,23 +177,37 @@ class ToolCallResponse(Payload):
     `result` may be null, because a client's tool may return nothing.
     """
 
-    request_id: RequestId
-    decision: Maybe[Literal["approve", "deny"]] = None
-    edited_args: Maybe[GivenJson64K] = None
-    result: Maybe[Json256K] = None
-    error: Maybe[Text2000] = None
-    reason: Maybe[Text1000] = None
+    request_id: RequestId = Field(description="ID of the request that is answered.")
+    decision: Maybe[Literal["approve", "deny"]] = Field(
+        None, description="The answer to an approval or a confirmation; absent for other kinds."
+    )
+    edited_args: Maybe[GivenJson64K] = Field(
+        None, description="Arguments that replace all those of the request, if it has `allow_edit`; absent: they stay."
+    )
+    result: Maybe[Json256K] = Field(
+        None,
+        description="The value that was asked for, or the result of the client's tool; absent with a decision or an "
+        "error.",
+    )
+    error: Maybe[Text2000] = Field(None, description="The cause, if the client's tool failed; absent otherwise.")
+    reason: Maybe[Text1000] = Field(
+        None, description="The user's words on the decision, which the agent reads; absent if there are none."
+    )
 
 
 class ToolCallResolved(Payload):
     """The request is closed for all its assignees."""
 
-    request_id: RequestId
-    run_id: RunId
-    tool_call_id: Maybe[ToolCallId] = None
-    resolution: Literal["approved", "denied", "answered", "expired", "cancelled"]
-    by: Maybe[Name] = None
-    edited: bool
+    request_id: RequestId = Field(description="ID of the request.")
+    run_id: RunId = Field(description="ID of the run that asked.")
+    tool_call_id: Maybe[ToolCallId] = Field(
+        None, description="ID of the call that the question was about; absent if it was about none."
+    )
+    resolution: Literal["approved", "denied", "answered", "expired", "cancelled"] = Field(
+        description="The outcome: a decision, an answer, or the end of the request without one."
+    )
+    by: Maybe[Name] = Field(None, description="The user who answered; absent if nobody did.")
+    edited: bool = Field(description="True if the arguments were replaced.")
 
 
 _row = partial(EventType, lane=Lane.EVENTS, kinds=frozenset({Kind.CONVERSATION, Kind.AGENT}))

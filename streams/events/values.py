@@ -196,25 +196,29 @@ Utf8Text512K = Annotated[str, Field(pattern=_NO_NUL, json_schema_extra=_LIMIT_51
 class FilePart(Payload):
     """A file that was uploaded before."""
 
-    type: Literal["file"]
-    file_id: FileId
-    caption: Maybe[Text500] = None
+    type: Literal["file"] = Field(description="Selects this form of part.")
+    file_id: FileId = Field(
+        description="ID of a file that is ready in the same channel; any other is refused with 4018."
+    )
+    caption: Maybe[Text500] = Field(None, description="Text to show with the file; absent if the sender gave none.")
 
 
 class MentionPart(Payload):
     """A mention of a person or an agent."""
 
-    type: Literal["mention"]
-    kind: Literal["user", "agent"]
-    id: Name
+    type: Literal["mention"] = Field(description="Selects this form of part.")
+    kind: Literal["user", "agent"] = Field(description="Says if a person (`user`) or an agent (`agent`) is mentioned.")
+    id: Name = Field(description="The person's user name or the agent's name.")
 
 
 class DataPart(Payload):
     """A data value that accompanies the text."""
 
-    type: Literal["data"]
-    mime: Text127
-    value: Json32K
+    type: Literal["data"] = Field(description="Selects this form of part.")
+    mime: Text127 = Field(
+        description="Media type of the value, chosen by the sender, such as `application/vnd.acme.order+json`."
+    )
+    value: Json32K = Field(description="The data; the hub stores it as it is and does not interpret it.")
 
 
 InPart = Annotated[FilePart | MentionPart | DataPart, Field(discriminator="type")]
@@ -224,42 +228,50 @@ InParts = Annotated[list[InPart], Field(max_length=32)]
 class SourceOut(Payload):
     """A source that an answer cites."""
 
-    type: Literal["source"]
-    url: Maybe[Text2048] = None
-    file_id: Maybe[FileId] = None
-    title: Text300
-    quote: Maybe[Text2000] = None
+    type: Literal["source"] = Field(description="Selects this form of part.")
+    url: Maybe[Text2048] = Field(
+        None, description="Address of the source; absent if the source is a file or has no address."
+    )
+    file_id: Maybe[FileId] = Field(
+        None, description="ID of the file that is the source; absent if the source is not a file of the hub."
+    )
+    title: Text300 = Field(description="Title to show for the source.")
+    quote: Maybe[Text2000] = Field(
+        None, description="The passage that the answer relies on; absent if the agent gave none."
+    )
 
 
 class FileOut(Payload):
     """A file that an agent created."""
 
-    type: Literal["file"]
-    file_id: FileId
-    mime: Text127
-    name: Text300
+    type: Literal["file"] = Field(description="Selects this form of part.")
+    file_id: FileId = Field(description="ID of the file; `file.url` answers with its address.")
+    mime: Text127 = Field(description="Media type of the file.")
+    name: Text300 = Field(description="File name to show.")
 
 
 class DataOut(Payload):
     """A named data value that accompanies an answer."""
 
-    type: Literal["data"]
-    name: Text64
-    value: Json64K
+    type: Literal["data"] = Field(description="Selects this form of part.")
+    name: Text64 = Field(
+        description="Name of the value, chosen by the agent; clients choose by it how to show the value."
+    )
+    value: Json64K = Field(description="The data; the hub stores it as it is and does not interpret it.")
 
 
 class RefusalOut(Payload):
     """The model's explanation of why it does not answer."""
 
-    type: Literal["refusal"]
-    text: Text4000
+    type: Literal["refusal"] = Field(description="Selects this form of part.")
+    text: Text4000 = Field(description="The explanation, as the model gave it.")
 
 
 class ToolCallOut(Payload):
     """A tool call that belongs to the message; its `tool.call.start` event has the details."""
 
-    type: Literal["tool_call"]
-    tool_call_id: ToolCallId
+    type: Literal["tool_call"] = Field(description="Selects this form of part.")
+    tool_call_id: ToolCallId = Field(description="ID of the call, as in its `tool.call.start`.")
 
 
 OutPart = Annotated[SourceOut | FileOut | DataOut | RefusalOut | ToolCallOut, Field(discriminator="type")]
@@ -268,26 +280,42 @@ OutPart = Annotated[SourceOut | FileOut | DataOut | RefusalOut | ToolCallOut, Fi
 class Usage(Payload):
     """Token counts of one model response."""
 
-    provider: Maybe[Text128] = None
-    model: Maybe[Text128] = None
-    input_tokens: Maybe[Count] = None
-    output_tokens: Maybe[Count] = None
-    cached_input_tokens: Maybe[Count] = None
-    reasoning_tokens: Maybe[Count] = None
-    total_tokens: Maybe[Count] = None
+    provider: Maybe[Text128] = Field(
+        None, description="Name of the model's provider; absent if the agent did not report it."
+    )
+    model: Maybe[Text128] = Field(
+        None, description="Name of the model that answered; absent if the agent did not report it."
+    )
+    input_tokens: Maybe[Count] = Field(None, description="Tokens of the prompt; absent if not reported.")
+    output_tokens: Maybe[Count] = Field(
+        None, description="Tokens that the model generated, reasoning included; absent if not reported."
+    )
+    cached_input_tokens: Maybe[Count] = Field(
+        None, description="Tokens of the prompt that were read from the provider's cache; absent if not reported."
+    )
+    reasoning_tokens: Maybe[Count] = Field(
+        None, description="Generated tokens that were spent on reasoning; absent if not reported."
+    )
+    total_tokens: Maybe[Count] = Field(
+        None, description="All tokens of the response, as the provider counts them; absent if not reported."
+    )
 
 
 class Failure(Payload):
     """The cause of a failure; `retryable` says that another attempt may succeed."""
 
-    code: Text64
-    message: Text2000
-    retryable: bool
+    code: Text64 = Field(description="Short identifier of the cause, for programs, such as `agent_error`.")
+    message: Text2000 = Field(description="The cause as a sentence, for people.")
+    retryable: bool = Field(description="True if another attempt may succeed.")
 
 
 class ModelSettings(Payload):
     """The settings that can be overridden for one run."""
 
-    model: Maybe[Text128] = None
-    temperature: Maybe[Temperature] = None
-    instructions: Maybe[Text16000] = None
+    model: Maybe[Text128] = Field(None, description="Name of the model to use; absent: the conversation's setting.")
+    temperature: Maybe[Temperature] = Field(
+        None, description="Sampling temperature; absent: the conversation's setting."
+    )
+    instructions: Maybe[Text16000] = Field(
+        None, description="Instructions for the agent; absent: the conversation's setting."
+    )

@@ -70,6 +70,15 @@ def test_every_type_is_in_the_document(name: str) -> None:
     assert name in SCHEMAS
 
 
+def test_every_message_has_an_example_of_its_type() -> None:
+    """The type and the fields around the payload are those that the message's schema requires."""
+    for message in DOCUMENT["components"]["messages"].values():
+        (example,) = (one["payload"] for one in message["examples"])
+        schema = message["payload"]
+        assert example["type"] == schema["properties"]["type"]["const"]
+        assert set(schema["required"]) <= example.keys() <= schema["properties"].keys()
+
+
 def test_the_errors_are_the_table() -> None:
     """Every code with its name and the client's next step."""
     assert {row["code"]: row["name"] for row in DOCUMENT["x-errors"]} == {c: r.name for c, r in ERROR_CODES.items()}

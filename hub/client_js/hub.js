@@ -15,6 +15,9 @@
  */
 
 export { AnswerText } from "./hub/answer_text.js";
+export { Answer, AnswerFailed, answers } from "./hub/answers.js";
 export { HubClient } from "./hub/client.js";
 export { HubError } from "./hub/error.js";
+export { IndexedDbOutbox } from "./hub/indexed_db_outbox.js";
 export { LocalCursors } from "./hub/local_cursors.js";
+export { claimsOf } from "./hub/token_claims.js";

@@ -1,7 +1,6 @@
 /** One conversation: connects the client, the store, the view and the composer. @module chat */
 
 import { ChatStore } from "./chat_store.js";
-import { upload } from "./chat_upload.js";
 import { ChatView } from "./chat_view.js";
 
 /** @typedef {import("../client_js/hub.js").HubClient} HubClient */
@@ -19,7 +18,6 @@ export class Chat {
   #store;
   #isScheduled = false;
   #isAsking = false;
-  /** @type {Map<string, {resolve(): void, reject(error: Error): void}>} */ #uploads = new Map();
   #timer;
 
   /** @param {HubClient} hub @param {string} channel @param {string} user @param {import("./chat_view.js").Parts} parts
@@ -56,7 +54,6 @@ export class Chat {
   /** @param {import("../client_js/hub.js").Item} item */
   take(item) {
     this.#store.take(item, Date.now());
-    if (item.kind === "event") this.#noteUpload(item.event);
     if (this.#store.isBehind) void this.#catchUp();
     this.#schedule();
   }
@@ -73,9 +70,8 @@ export class Chat {
   }
 
   /** @param {File} file @param {(sent: number, total: number) => void} told @param {AbortSignal} signal @returns {Promise<string>} */
-  upload(file, told, signal) {
-    const verified = (/** @type {string} */ id) => new Promise((resolve, reject) => this.#uploads.set(id, { resolve: () => resolve(undefined), reject }));
-    return upload(this.#hub, this.#channel, file, told, /** @type {any} */ (verified), signal);
+  async upload(file, told, signal) {
+    return (await this.#hub.upload(this.#channel, file, { onProgress: told, signal })).file_id;
   }
 
   /** Stop drawing. */
@@ -123,14 +119,6 @@ export class Chat {
     } catch (problem) {
       this.#tell(/** @type {Error} */ (problem));
     }
-  }
-
-  /** @param {import("../client_js/hub.js").HubEvent} event */
-  #noteUpload({ type, payload }) {
-    if (type === "file.ready") this.#uploads.get(payload.file_id)?.resolve();
-    else if (type === "file.upload.failed") this.#uploads.get(payload.upload_id)?.reject(new Error(payload.message));
-    else return;
-    this.#uploads.delete(payload.file_id ?? payload.upload_id);
   }
 
   /** Request the state, once, because a part of an answer is missing. */

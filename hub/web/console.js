@@ -13,10 +13,9 @@ import { showRows } from "./connection_facts.js";
 import { Countdown } from "./countdown.js";
 import { ErrorList, adviceFor } from "./error_list.js";
 import { EventLog } from "./event_log.js";
-import { HubClient, LocalCursors } from "../hub.js";
+import { HubClient, LocalCursors, claimsOf } from "../hub.js";
 import { ReceiptCard } from "./receipt_card.js";
 import { showText } from "./safe_text.js";
-import { claimsOf } from "./token_claims.js";
 
 const TOKEN_KEY = "hub.console.token";
 const CHANNELS_KEY = "hub.console.channels";

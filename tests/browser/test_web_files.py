@@ -25,13 +25,12 @@ def test_scripts_make_no_markup_out_of_text(script: Path) -> None:
 def test_modules_import_only_their_neighbours(script: Path) -> None:
     """No dependency, no build: every import is a file of ours, found from the address that it is served at."""
     imported = re.findall(r'^(?:import|export) .*from "([^"]+)";$', script.read_text(), flags=re.MULTILINE)
-    here = script.parent
+    found = [
+        CLIENT / name[3:] if name.startswith("../") else script.parent / name for name in imported if name != "react"
+    ]
 
-    assert [
-        name
-        for name in imported
-        if not name.startswith(".") or not ((CLIENT / name[3:]) if name.startswith("../") else here / name).exists()
-    ] == []
+    assert [path for path in found if not path.exists()] == []
+    assert ("react" in imported) is (script.name == "react.js")  # the application's own
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

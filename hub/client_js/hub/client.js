@@ -1,55 +1,54 @@
-/**
- * The hub's client for JavaScript: follows channels without a hole, stores commands once, reconnects after every loss.
- *
- * Plain ES modules for browsers (and Node 22 or newer): no dependencies, no build. It keeps no channel state:
- * it yields events, gaps and receipts in order, and the application folds them.
- *
- *     const hub = new HubClient("wss://hub.example/ws", () => fetchToken());
- *     hub.connect();
- *     for await (const item of hub.subscribe("conversation:42", { after: "0" })) {
- *       if (item.kind === "event") show(item.event);
- *       if (item.kind === "gap") reload(item.state);
- *     }
- *
- * @module hub/client
- */
+/** The client: sockets come and go, feeds and commands stay. @module hub/client */
 
-import { HubError, cannotConnect, connectionLost } from "./error.js";
+import { HubError, cannotConnect, connectionLost, reportFault } from "./error.js";
+import { Fallback } from "./fallback.js";
 import { Feed, Subscription } from "./feed.js";
+import { HttpSocket } from "./http_socket.js";
 import { Outbox } from "./outbox.js";
 import { Recovery } from "./recovery.js";
-import { HubSocket } from "./web_socket.js";
-
-export { LocalCursors } from "./local_cursors.js";
-export { HubError };
+import { upload } from "./upload.js";
+import { WebSocketConnection } from "./web_socket.js";
 
 /** @typedef {import("./feed.js").Cursor} Cursor */
 /** @typedef {import("./feed.js").SubscribeOptions} SubscribeOptions */
 /** @typedef {import("./outbox.js").Command} Command */
 /** @typedef {import("./outbox.js").Reply} Reply */
 /** @typedef {{load(channel: string): Cursor|null, save(channel: string, cursor: Cursor): void}} CursorStore */
+/** @typedef {import("./outbox.js").OutboxStore} OutboxStore */
+/** @typedef {import("./upload.js").UploadOptions} UploadOptions */
+/** @typedef {import("./upload.js").UploadedFile} UploadedFile */
+/** @typedef {{name?: string, cursors?: CursorStore, outbox?: OutboxStore, capabilities?: string[], WebSocket?: any, fetch?: typeof fetch,
+ *    webSocketRetryMs?: number}} ClientOptions `cursors` and `outbox`: stores that outlive the page; `capabilities`: further ones to announce, such
+ *    as "reasoning"; `WebSocket`, `fetch`: in the place of the global ones; `webSocketRetryMs`: over HTTP, the first pause before WebSocket is tried again */
 /** @typedef {"offline"|"connecting"|"ready"|"waiting"|"closed"} ConnectionState */
 
 const ASKED_MAX = 100; // maximum subscriptions in one message (docs/events.md#connection, #channel)
 const CURSORS_MAX = 200; // maximum cursors in one connection.reconnect (docs/events.md#connection)
+const REMEMBERED_MS = 9 * 60_000; // a little less than the hub remembers a command's id
 
 /**
  * One user's connection. Fires the event `state` with the detail `{state, delayMs?}` (`delayMs`: until the next attempt, in the
- * state `waiting`), and the event `error` with `{error, willRetry}`.
+ * state `waiting`), and the event `error` with `{error, willRetry}`. For each command that an outbox store kept from an earlier page it
+ * fires `settled` with `{id, reply}` or `{id, error}`.
  */
 export class HubClient extends EventTarget {
   #url;
   #token;
   #name;
+  #WebSocket;
+  #fetch;
   #capabilities;
   #store;
   #recovery;
   #listening = new AbortController();
   #idPrefix = Array.from(crypto.getRandomValues(new Uint32Array(2)), (part) => part.toString(36)).join("");
   #idCount = 0;
-  #outbox = new Outbox((text) => this.#socket?.write(text));
+  #outbox;
+  #outboxStore;
+  #isAdopted = false;
+  /** @type {Fallback} */ #fallback;
   /** @type {Map<string, Feed>} */ #feeds = new Map();
-  /** @type {HubSocket|null} */ #socket = null;
+  /** @type {WebSocketConnection|HttpSocket|null} */ #socket = null;
   /** @type {ConnectionState} */ #state = "offline";
   /** @type {any} */ #welcome = null;
   /** @type {any} */ #ready = null;
@@ -58,20 +57,25 @@ export class HubClient extends EventTarget {
   /** The id of the first message on the current socket. */ #handshake = "";
 
   /**
-   * @param {string} url such as "wss://hub.example/ws"
+   * @param {string} url such as "https://hub.example" or "wss://hub.example/ws"
    * @param {string | (() => string | Promise<string>)} token a token, or a function that returns one for each connect; "" where a
    *    cookie tells who somebody is
-   * @param {{name?: string, cursors?: CursorStore, capabilities?: string[]}} [options] `cursors`: a store that outlives the page;
-   *    `capabilities`: further ones to announce, such as "reasoning"
+   * @param {ClientOptions} [options]
    */
-  constructor(url, token, { name = "hub.js", cursors, capabilities = [] } = {}) {
+  constructor(url, token, options = {}) {
     super();
+    const { name = "hub.js", cursors, outbox, capabilities = [], webSocketRetryMs } = options;
     this.#url = url;
     this.#token = token;
     this.#name = name;
     this.#capabilities = ["batch", "live_state", ...capabilities];
     this.#store = cursors;
+    this.#outboxStore = outbox;
+    this.#outbox = new Outbox((text) => this.#socket?.write(text), outbox);
     this.#recovery = new Recovery(typeof token === "function");
+    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    this.#fetch = options.fetch ?? globalThis.fetch;
+    this.#fallback = new Fallback(Boolean(this.#WebSocket), webSocketRetryMs);
     const listen = { signal: this.#listening.signal };
     globalThis.addEventListener?.("online", () => (this.#state === "waiting" ? this.#open() : this.#probe()), listen);
     globalThis.addEventListener?.("offline", () => this.#probe(), listen);
@@ -81,6 +85,13 @@ export class HubClient extends EventTarget {
   /** @returns {ConnectionState} */
   get state() {
     return this.#state;
+  }
+
+  /** The present way to the hub. @returns {"websocket"|"http-stream"|"http-poll"|null} null while there is none */
+  get transport() {
+    if (this.#state !== "ready" || !this.#socket) return null;
+    if (this.#socket instanceof WebSocketConnection) return "websocket";
+    return this.#socket.isPolling ? "http-poll" : "http-stream";
   }
 
   /** The newest `connection.ack`: session_id, user, tenant, node and so on; null before the first. */
@@ -140,6 +151,14 @@ export class HubClient extends EventTarget {
     });
   }
 
+  /**
+   * Upload a file and wait until the hub has verified it.
+   * @param {string} channel @param {Blob} file a File, or any Blob with `filename` @param {UploadOptions} [options] @returns {Promise<UploadedFile>}
+   */
+  upload(channel, file, options) {
+    return upload(this, channel, file, options);
+  }
+
   // Sockets
 
   async #open() {
@@ -147,6 +166,7 @@ export class HubClient extends EventTarget {
     this.#become("connecting");
     const run = (this.#timer = {});
     try {
+      if (this.#outboxStore && !this.#isAdopted) await this.#adopt(this.#outboxStore);
       const token = typeof this.#token === "function" ? await this.#token() : this.#token;
       if (run === this.#timer) this.#dial(token); // otherwise suspended or closed meanwhile
     } catch (problem) {
@@ -156,12 +176,14 @@ export class HubClient extends EventTarget {
 
   /** @param {string} token */
   #dial(token) {
+    const owner = {
+      opened: () => this.#greet(token),
+      frames: (/** @type {any[]} */ frames) => this.#received(frames),
+      lost: (/** @type {HubError} */ ending) => this.#lost(this.#refusal ?? ending),
+    };
     try {
-      this.#socket = new HubSocket(this.#url, {
-        opened: () => this.#greet(token),
-        frames: (frames) => this.#received(frames),
-        lost: (ending) => this.#lost(this.#refusal ?? ending),
-      });
+      const { socket, http } = addressesOf(this.#url);
+      this.#socket = this.#fallback.isHttp ? new HttpSocket(http, owner, this.#fetch) : new WebSocketConnection(socket, owner, this.#WebSocket);
     } catch (problem) {
       this.#lost(cannotConnect(problem));
     }
@@ -184,6 +206,7 @@ export class HubClient extends EventTarget {
   /** @param {any} welcome the payload of `connection.ack` */
   #welcomed(welcome) {
     this.#welcome = welcome;
+    this.#fallback.acknowledged(() => this.#tryWebSocket());
     this.#recovery.acknowledged(welcome.reconnect);
     this.#become("ready");
     this.#ask([...this.#feeds.values()].filter((feed) => !feed.asked && !feed.isSpilled));
@@ -194,6 +217,11 @@ export class HubClient extends EventTarget {
 
   /** @param {HubError} error the reason for the socket's end */
   #lost(error) {
+    const wasRefused = this.#socket !== null && this.#state === "connecting" && !this.#refusal && error.isPassing;
+    if (wasRefused && this.#fallback.unacknowledged()) {
+      this.#report(error, true);
+      return this.#open();
+    }
     const delayMs = this.#recovery.lost(error);
     this.#report(error, delayMs !== null);
     if (delayMs === null) return this.#end(error);
@@ -202,8 +230,19 @@ export class HubClient extends EventTarget {
     this.#timer = setTimeout(() => this.#open(), delayMs);
   }
 
+  /** While HTTP serves, see if a WebSocket can be had again; if so, go on over one. */
+  #tryWebSocket() {
+    const { socket } = addressesOf(this.#url);
+    const back = () => {
+      this.#fallback.isHttp = false;
+      this.#open();
+    };
+    return new WebSocketConnection(socket, { opened: back, frames() {}, lost: () => this.#fallback.acknowledged(() => this.#tryWebSocket()) }, this.#WebSocket);
+  }
+
   #release() {
     clearTimeout(this.#timer);
+    this.#fallback.stop();
     this.#socket?.close();
     this.#outbox.close();
     for (const feed of this.#feeds.values()) feed.pause();
@@ -334,11 +373,24 @@ export class HubClient extends EventTarget {
     try {
       if (feed.cursor) this.#store?.save(feed.channel, feed.cursor);
     } catch (problem) {
-      reportError(problem); // a full or forbidden store must not end the connection
+      reportFault(problem); // a full or forbidden store must not end the connection
     }
   }
 
   // Helpers
+
+  /** Send what an earlier page left in the store. @param {OutboxStore} store */
+  async #adopt(store) {
+    this.#isAdopted = true;
+    for (const { id, channel, text, sentAt } of await store.adopt().catch((problem) => (reportFault(problem), []))) {
+      const settled = (/** @type {object} */ outcome) => this.dispatchEvent(new CustomEvent("settled", { detail: { id, ...outcome } }));
+      if (sentAt !== null && Date.now() - sentAt > REMEMBERED_MS) {
+        const message = "the page ended before the answer came, and the hub no longer remembers the command: look if it was stored before you send it anew";
+        settled({ error: new HubError({ code: 1006, name: "outcome_unknown", message, retry: "no" }, channel) });
+        store.delete(id).catch(reportFault);
+      } else this.#outbox.add({ id, channel, text, sentAt, resolve: (reply) => settled({ reply }), reject: (error) => settled({ error }) });
+    }
+  }
 
   async #refresh() {
     if (typeof this.#token !== "function") return;
@@ -374,4 +426,12 @@ export class HubClient extends EventTarget {
   #report(error, willRetry) {
     this.dispatchEvent(new CustomEvent("error", { detail: { error, willRetry } }));
   }
+}
+
+/** The addresses of a hub that is named by any of `https://hub`, `wss://hub` and `wss://hub/ws`. @param {string} url @returns {{socket: string, http: string}} */
+function addressesOf(url) {
+  const { protocol, host, pathname, search } = new URL(url, globalThis.location?.href);
+  if (!/^(http|ws)s?:$/.test(protocol)) throw new SyntaxError(`${url} is no address of a hub: it begins with https: or wss:`);
+  const [path, secure] = [pathname.replace(/\/(ws)?$/, ""), /^(https|wss):$/.test(protocol) ? "s" : ""];
+  return { socket: `ws${secure}://${host}${path}/ws${search}`, http: `http${secure}://${host}${path}` };
 }

@@ -13,6 +13,7 @@ export class HubError extends Error {
   /** @param {Record<string, any>} told the payload of `connection.error` @param {string} [channel] the channel it concerns */
   constructor(told, channel) {
     super(told.message ?? "the hub gave no reason");
+    this.told = told;
     this.name = String(told.name ?? "internal_error");
     this.code = Number(told.code ?? 4030);
     /** @type {Retry} */
@@ -30,15 +31,36 @@ export class HubError extends Error {
   }
 }
 
-/** Make the error for an environment or URL with which no attempt can succeed. @param {unknown} problem what `new WebSocket` threw @returns {HubError} */
+/** Make the error for a URL with which no attempt can succeed. @param {unknown} problem @returns {HubError} */
 export function cannotConnect(problem) {
-  const message = globalThis.WebSocket
-    ? `no socket can be opened: ${problem}`
-    : "there is no WebSocket in this environment (Node has one since version 22): set globalThis.WebSocket, for example to that of the package ws";
-  return new HubError({ code: 1006, name: "cannot_connect", message, retry: "no" });
+  return new HubError({ code: 1006, name: "cannot_connect", message: `no socket can be opened: ${problem}`, retry: "no" });
 }
 
 /** Make the error for a socket that closed without a reason from the hub. @param {number} code the close code @param {string} [message] @returns {HubError} */
 export function connectionLost(code, message = `the socket was closed (${code})`) {
   return new HubError({ code, name: "connection_lost", message, retry: CLOSE_ADVICE[code] });
+}
+
+/** Read an answer over HTTP. @param {Response} response @returns {Promise<string>} @throws {HubError} a refusal of the hub @throws {Error} an answer of somebody else */
+export async function textOf(response) {
+  const text = await response.text();
+  if (response.ok) return text;
+  const { code, name, detail, retry, retry_after_ms, details } = problemIn(text);
+  if (typeof code !== "number") throw new Error(`HTTP ${response.status}`);
+  throw new HubError({ code, name, message: detail, retry, retry_after_ms, details });
+}
+
+/** @param {string} text @returns {any} */
+function problemIn(text) {
+  try {
+    return JSON.parse(text) ?? {};
+  } catch {
+    return {}; // a proxy's page
+  }
+}
+
+/** Report a fault of the user's own code, which must not cost the connection. @param {unknown} problem */
+export function reportFault(problem) {
+  if (globalThis.reportError) globalThis.reportError(problem);
+  else console.error(problem); // Node
 }

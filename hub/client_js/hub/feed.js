@@ -6,12 +6,14 @@
  * @module hub/feed
  */
 
+import { reportFault } from "./error.js";
+
 /** @typedef {{after: string, seq?: number, epoch?: string}} Cursor The last event seen in one channel. */
 /** @typedef {{id: string, seq: number}} Position */
 /** @typedef {{reason: string, from_seq: number|null, to_seq: number|null}} Missing Events that cannot be replayed, and the reason. */
 /** @typedef {{id: string, seq: number, channel: string, type: string, v: number, actor: {kind: string, id: string,
  *    client?: string}, meta?: Record<string, string>, payload: any}} HubEvent A stored event, as on the wire. */
-/** @typedef {{kind: "subscribed", epoch: string, head: Position, floor: Position, recovered: boolean, replay: number,
+/** @typedef {{kind: "subscribed", epoch: string, head: Position, floor: Position|null, recovered: boolean, replay: number,
  *    gap: Missing|null, state?: any, state_scope?: "live"|"full", state_at: number}} Subscribed The hub's answer; `replay` events follow.
  * After a resume the state's scope is `live`: only presence, typing and open messages. Merge it into the state that you have. */
 /** @typedef {{kind: "event", event: HubEvent, replayed: boolean}} EventItem */
@@ -153,7 +155,7 @@ export class Feed {
     try {
       this.options.onItem(item);
     } catch (problem) {
-      reportError(problem); // an exception in the page's callback must not lose later events
+      reportFault(problem); // an exception in the page's callback must not lose later events
     }
   }
 }

@@ -1,8 +1,13 @@
-/** Stores cursors in the browser's localStorage, so that they outlive the page. @module hub/local_cursors */
+/** Stores cursors in the browser, so that they outlive the page. @module hub/local_cursors */
 
 /** @typedef {import("./feed.js").Cursor} Cursor */
 
-/** A cursor store for `HubClient`; any object with these two methods will do. */
+/**
+ * A cursor store for `HubClient`; any object with these two methods will do.
+ *
+ * Each tab goes on where it stood itself when it is loaded anew (sessionStorage). A new tab begins where the furthest one stood
+ * (localStorage), which a tab that is behind never moves back.
+ */
 export class LocalCursors {
   #prefix;
 
@@ -13,11 +18,19 @@ export class LocalCursors {
 
   /** @param {string} channel @returns {Cursor|null} */
   load(channel) {
-    return JSON.parse(localStorage.getItem(this.#prefix + channel) ?? "null");
+    return this.#read(sessionStorage, channel) ?? this.#read(localStorage, channel);
   }
 
   /** @param {string} channel @param {Cursor} cursor */
   save(channel, cursor) {
-    localStorage.setItem(this.#prefix + channel, JSON.stringify(cursor));
+    const [name, text] = [this.#prefix + channel, JSON.stringify(cursor)];
+    sessionStorage.setItem(name, text);
+    const furthest = this.#read(localStorage, channel);
+    if (furthest?.epoch !== cursor.epoch || (furthest?.seq ?? -1) <= (cursor.seq ?? 0)) localStorage.setItem(name, text);
+  }
+
+  /** @param {Storage} storage @param {string} channel @returns {Cursor|null} */
+  #read(storage, channel) {
+    return JSON.parse(storage.getItem(this.#prefix + channel) ?? "null");
   }
 }

@@ -15,7 +15,7 @@ const PROBE_MS = 3_000; // if the answer takes longer after a change of network,
 const SILENT_BEATS_MAX = 2; // unanswered heartbeats, half an interval apart; the hub itself waits two intervals
 
 /** One socket, opened by the constructor. */
-export class HubSocket {
+export class WebSocketConnection {
   #socket;
   #owner;
   #silentBeats = 0;
@@ -24,10 +24,10 @@ export class HubSocket {
   /** @type {any} */ #timer;
   /** @type {any} */ #probing;
 
-  /** @param {string} url @param {Owner} owner @throws {SyntaxError} if the url is invalid */
-  constructor(url, owner) {
+  /** @param {string} url @param {Owner} owner @param {typeof WebSocket} Socket @throws {SyntaxError} if the url is invalid */
+  constructor(url, owner, Socket) {
     this.#owner = owner;
-    this.#socket = new WebSocket(url);
+    this.#socket = new Socket(url);
     this.#socket.onopen = () => owner.opened();
     this.#socket.onmessage = ({ data }) => this.#received(data);
     this.#socket.onclose = ({ code }) => this.#end(connectionLost(code));

@@ -1,4 +1,4 @@
-/** Reads a token's claims for display. The hub verifies them, not this page. @module token_claims */
+/** Reads a token's claims for display. The hub verifies them, not this page. @module hub/token_claims */
 
 /** @typedef {{user: string, tenant: string, expiresAt: Date|null}} Claims */
 

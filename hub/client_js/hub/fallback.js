@@ -1,0 +1,45 @@
+/** Chooses between WebSocket and HTTP: HTTP where no WebSocket gets through, and WebSocket again as soon as one does. @module hub/fallback */
+
+/** @typedef {{close(): void}} Trial A WebSocket that is being tried. */
+
+const RETRY_MS = 5_000;
+const RETRY_MAX_MS = 300_000;
+
+/** Remembers the way that served last. */
+export class Fallback {
+  #hasWebSocket;
+  #firstMs;
+  #retryMs;
+  /** @type {any} */ #timer;
+  /** @type {Trial|null} */ #trial = null;
+
+  /** @param {boolean} hasWebSocket false: the environment has none @param {number} [retryMs] the first pause before WebSocket is tried again */
+  constructor(hasWebSocket, retryMs = RETRY_MS) {
+    [this.#hasWebSocket, this.isHttp] = [hasWebSocket, !hasWebSocket];
+    this.#firstMs = this.#retryMs = retryMs;
+  }
+
+  /** Note a connection that ended before the hub acknowledged it. @returns {boolean} true: try HTTP at once */
+  unacknowledged() {
+    const wasHttp = this.isHttp;
+    this.isHttp = !wasHttp || !this.#hasWebSocket; // where neither serves they are tried in turn
+    return this.isHttp && !wasHttp;
+  }
+
+  /** Note that the present way serves: over HTTP, try WebSocket after a pause that doubles. @param {() => Trial} tryWebSocket opens one */
+  acknowledged(tryWebSocket) {
+    this.stop();
+    if (!this.isHttp) this.#retryMs = this.#firstMs;
+    if (!this.isHttp || !this.#hasWebSocket) return;
+    const pauseMs = this.#retryMs * (0.75 + Math.random() / 2);
+    this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MAX_MS);
+    this.#timer = setTimeout(() => (this.#trial = tryWebSocket()), pauseMs);
+  }
+
+  /** End the trial: the connection is gone. */
+  stop() {
+    clearTimeout(this.#timer);
+    this.#trial?.close();
+    this.#trial = null;
+  }
+}

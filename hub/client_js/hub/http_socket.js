@@ -1,0 +1,197 @@
+/**
+ * HTTP in the place of a socket, for networks that refuse WebSocket: what a client would write to a socket becomes requests, and
+ * what they bring comes as if from a socket. Each channel is read by a {@link ChannelReader}; commands are POSTs, one at a time
+ * in each channel so that their order is kept.
+ *
+ * Over HTTP there are no heartbeats, nobody's presence, and none of the commands that only a socket takes.
+ *
+ * @module hub/http_socket
+ */
+
+import { ChannelReader } from "./channel_reader.js";
+import { HubError, connectionLost, textOf } from "./error.js";
+import { claimsOf } from "./token_claims.js";
+
+/** @typedef {import("./web_socket.js").Owner} Owner */
+
+const REQUEST_MS = 20_000; // for an answer that has not to wait for anything
+const HELD_MAX = 4; // requests that wait for news; a browser opens six connections to a host, and commands need one too
+const LIMIT_BYTES = 1_048_576; // the hub's default for a message; it is told over sockets only
+const OF_THE_TOKEN = [4001, 4002, 4019];
+/** Replies that are not `ack`. @type {Record<string, string>} */
+const REPLY_TYPES = { "chat.message": "message.received", "file.upload.request": "file.upload.authorized" };
+
+/** Opens at once, without a request. */
+export class HttpSocket {
+  #base;
+  #owner;
+  #fetch;
+  #token = "";
+  #isOver = false;
+  #stop = new AbortController();
+  /** @type {Map<string, ChannelReader>} */ #readers = new Map();
+  /** @type {Map<string, Promise<void>>} The end of the last command of a channel. */ #turns = new Map();
+  /** True where streams do not come through: a proxy holds them back. */
+  isPolling = false;
+
+  /** @param {string} base such as "https://hub.example" @param {Owner} owner @param {typeof fetch} request */
+  constructor(base, owner, request) {
+    [this.#base, this.#owner, this.#fetch] = [base, owner, request];
+    queueMicrotask(() => this.#isOver || owner.opened());
+  }
+
+  /** @param {string} text one message */
+  write(text) {
+    if (this.#isOver) return;
+    const { type, id, channel, payload = {} } = JSON.parse(text);
+    if (type === "connection.reconnect") this.#greet(id, payload);
+    else if (type === "connection.refresh") this.#refresh(id, payload);
+    else if (type === "channel.subscribe") for (const wanted of payload.channels) this.#follow(wanted, id);
+    else if (type === "channel.unsubscribe") for (const name of payload.channels) this.#leave(name);
+    else if (type !== "connection.heartbeat") this.#inTurn(channel ?? "", () => this.#command(type, id, channel, payload));
+  }
+
+  /** Do nothing: the readers notice silence by themselves. */
+  begin() {}
+
+  /** Do nothing: between two requests there is nothing to test. */
+  probe() {}
+
+  /** @param {string} why */
+  drop(why) {
+    this.#end(connectionLost(1006, why));
+  }
+
+  /** Close it without a report. */
+  close() {
+    this.#isOver = true;
+    this.#stop.abort();
+    for (const reader of this.#readers.values()) reader.close();
+    this.#readers.clear();
+  }
+
+  // For the readers
+
+  /** True if this one may leave a request waiting. @param {ChannelReader} reader */
+  mayHold(reader) {
+    return [...this.#readers.values()].indexOf(reader) < HELD_MAX;
+  }
+
+  /** Hand frames over as if they had come by a socket. @param {any[]} frames */
+  tell(frames) {
+    if (!this.#isOver) this.#owner.frames(frames);
+  }
+
+  /** The hub ends all of this. @param {any} told the payload of a `connection.error` */
+  refuse(told) {
+    this.tell([{ type: "connection.error", payload: told }]);
+    this.#end(connectionLost(told.code));
+  }
+
+  /** The node is about to stop. @param {any} drain the message that said so */
+  drained(drain) {
+    this.tell([drain]);
+    this.#end(connectionLost(1012));
+  }
+
+  /** @param {string} path @param {Record<string, any>} query @param {AbortSignal} signal @param {number} [timeoutMs]
+   *  @returns {Promise<any>} @throws {HubError} the hub refused @throws {Error} nothing came of it */
+  async get(path, query, signal, timeoutMs = REQUEST_MS) {
+    const response = await this.request("GET", path, { query, signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]) });
+    return JSON.parse(await textOf(response));
+  }
+
+  /** @param {string} method @param {string} path @param {{query?: Record<string, any>, body?: string, headers?: Record<string, string>, signal: AbortSignal}} options */
+  request(method, path, { query = {}, body, headers, signal }) {
+    const url = new URL(this.#base + path);
+    for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, String(value));
+    const request = this.#fetch;
+    return request(url, { method, body, signal, cache: "no-store", headers: { ...(this.#token && { Authorization: `Bearer ${this.#token}` }), ...headers } });
+  }
+
+  // Messages
+
+  /** Find out if the token is good and the hub there: everybody may see who is in the own inbox. @param {string} id @param {any} wanted */
+  async #greet(id, { token = "", client_id, session_id, cursors, channels }) {
+    this.#token = token;
+    const { user, tenant, expiresAt } = claimsOf(token) ?? { user: null, tenant: null, expiresAt: null };
+    try {
+      await this.get(`/v1/channels/user:${encodeURIComponent(user ?? "-")}/presence`, {}, this.#stop.signal);
+    } catch (problem) {
+      if (this.#isOver) return;
+      if (!(problem instanceof HubError)) return this.drop(`neither a WebSocket nor HTTP gets through: ${problem}`);
+      if (problem.code !== 4003 || user !== null) return this.refuse(problem.told);
+    }
+    const welcome = { session_id, client_id, user, tenant, version: 1, capabilities: [], node: null, server_time: null };
+    const limits = { heartbeat_interval_ms: 30_000, message_size_limit_bytes: LIMIT_BYTES, token_expires_at: expiresAt?.toISOString() ?? null };
+    this.tell([{ type: "connection.ack", re: id, payload: { ...welcome, ...limits } }]);
+    for (const [channel, cursor] of Object.entries(cursors)) this.#follow({ channel, ...cursor });
+    for (const wanted of channels) this.#follow(wanted);
+  }
+
+  /** @param {string} id @param {{token: string}} payload */
+  #refresh(id, { token }) {
+    this.#token = token; // running streams end with the old one, and are opened again with this
+    this.tell([{ type: "connection.refreshed", re: id, payload: {} }]);
+  }
+
+  /** @param {import("./channel_reader.js").Wanted} wanted @param {string} [re] */
+  #follow(wanted, re) {
+    if (this.#isOver) return;
+    this.#leave(wanted.channel);
+    const reader = new ChannelReader(this, wanted, re);
+    this.#readers.set(wanted.channel, reader);
+    reader.run();
+  }
+
+  /** @param {string} channel */
+  #leave(channel) {
+    this.#readers.get(channel)?.close();
+    this.#readers.delete(channel);
+  }
+
+  /** @param {string} channel @param {() => Promise<void>} send */
+  #inTurn(channel, send) {
+    const turn = (this.#turns.get(channel) ?? Promise.resolve()).then(() => (this.#isOver ? undefined : send()));
+    this.#turns.set(channel, turn);
+    turn.then(() => this.#turns.get(channel) === turn && this.#turns.delete(channel));
+  }
+
+  /** @param {string} type @param {string|undefined} id @param {string} channel @param {any} payload */
+  async #command(type, id, channel, payload) {
+    try {
+      const answer = await this.#carryOut(type, id, channel, payload);
+      if (id) this.tell([{ type: answer.type, re: id, channel, payload: answer.payload }]);
+    } catch (problem) {
+      if (this.#isOver) return;
+      if (!(problem instanceof HubError)) return this.drop(`${type} got no answer: ${problem}`);
+      if (OF_THE_TOKEN.includes(problem.code)) return this.refuse(problem.told);
+      if (id) this.tell([{ type: "connection.error", re: id, channel, payload: problem.told }]);
+    }
+  }
+
+  /** @param {string} type @param {string|undefined} id @param {string} channel @param {any} payload @returns {Promise<{type: string, payload: any}>} */
+  async #carryOut(type, id, channel, payload) {
+    const path = `/v1/channels/${encodeURIComponent(channel)}`;
+    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(REQUEST_MS)]);
+    if (type === "channel.state") return { type, payload: await this.get(`${path}/state`, {}, signal) };
+    if (type === "channel.history") return { type, payload: await this.get(`${path}/events`, { ...payload, types: payload.types?.join(",") }, signal) };
+    if (!channel) throw socketOnly(type);
+    const headers = { "Content-Type": "application/json", ...(id && { "Idempotency-Key": id }) };
+    const response = await this.request("POST", `${path}/events`, { body: JSON.stringify({ type, payload }), headers, signal });
+    return { type: REPLY_TYPES[type] ?? "ack", payload: JSON.parse(await textOf(response)) };
+  }
+
+  /** @param {HubError} ending */
+  #end(ending) {
+    if (this.#isOver) return;
+    this.close();
+    this.#owner.lost(ending);
+  }
+}
+
+/** @param {string} type @returns {HubError} */
+function socketOnly(type) {
+  const message = `${type} can be sent over a WebSocket only, and none gets through here`;
+  return new HubError({ code: 4024, name: "feature_disabled", message, retry: "no" });
+}

@@ -24,26 +24,29 @@ class SettingsReactions:
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
         """Append the update event for one change, unless it was appended before."""
-        told = await SettingsRecords(self._log).told(source.channel)
+        told, newest = await SettingsRecords(self._log).told(source.channel)
         if told.covers(source.id):
             return DONE
-        before = told.revision if told.event else await self._count_before(source)
+        revision = newest if newest == told.revision + 1 else await self._revision(source, told)
         name = "channel.updated" if source.event.type == "channel.configure" else "conversation.updated"
-        payload: JsonObject = {"revision": before + 1, "changes": changes_of(source), "by": source.actor}
-        guard = telling(source.channel, told, Told(before + 1, source.id))
+        payload: JsonObject = {"revision": revision, "changes": changes_of(source), "by": source.actor}
+        guard = telling(source.channel, told, Told(revision, source.id))
         try:
             await effects.append(source.channel, name, payload, guards=(guard,))
         except GuardRefused:
             return Retry("another worker appended a change meanwhile")
         return DONE
 
-    async def _count_before(self, source: Source) -> int:
-        """The number of changes before this one, in a conversation that has no update event yet."""
-        count, before = 0, source.id
+    async def _revision(self, source: Source, told: Told) -> int:
+        """The revision that this change brought; changes before it count also where they were parked and not announced."""
+        count, before = 1, source.id
         while page := await self._log.replay.page_back(source.channel, before):
             before = page[-1].id.decode()
-            count += sum(entry.type.decode() in CHANGING for entry in page)
-        return count
+            for entry in page:
+                if entry.id.decode() == told.event:
+                    return told.revision + count
+                count += entry.type.decode() in CHANGING
+        return max(count, told.revision + 1)  # the announced change itself may have been trimmed
 
 
 def changes_of(source: Source) -> JsonObject:

@@ -102,10 +102,10 @@ class SettingsRecords:
         (on_busy,) = await self._read(channel, "on_busy")
         return (on_busy or b"").decode()
 
-    async def told(self, channel: Channel) -> Told:
-        """The newest revision that was announced, and the command that caused it."""
-        revision, event = await self._read(channel, "told", "told_of")
-        return Told(int(revision or 0), (event or b"").decode())
+    async def told(self, channel: Channel) -> tuple[Told, int]:
+        """The newest revision that was announced, with the command that caused it; and the newest revision there is."""
+        announced, event, newest = await self._read(channel, "told", "told_of", "revision")
+        return Told(int(announced or 0), (event or b"").decode()), int(newest or 0)
 
     async def for_agents(self, channel: Channel) -> str:
         """The settings for agents, as one JSON object; "" if there are none."""

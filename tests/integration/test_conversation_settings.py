@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from consumers.handlers.settings import SettingsReactions
+from consumers.groups.handler import Effects, Outcome, Park, Source
+from consumers.handlers.settings import SettingsReactions, changes_of
 from streams.envelope import Actor, Draft, Guard
 from streams.records.settings import settings_guard_name
 from streams.redis.log import Log
@@ -76,6 +77,40 @@ async def test_changes_from_before_there_was_a_teller_are_counted(redis_url: str
             event = await a.expect("conversation.updated")
 
     assert event["payload"]["revision"] == ack["payload"]["revision"] == 3
+
+
+class ParkingOnce:
+    """The reactions, but for one change, which is given up on."""
+
+    name = SettingsReactions.name
+    types = SettingsReactions.types
+    start_from = SettingsReactions.start_from
+
+    def __init__(self, log: Log) -> None:
+        self._reactions = SettingsReactions(log)
+
+    async def handle(self, source: Source, effects: Effects) -> Outcome:
+        """Park the change with the title `parked`."""
+        if changes_of(source).get("title") == "parked":
+            return Park("it cannot be told")
+        return await self._reactions.handle(source, effects)
+
+
+async def test_a_change_behind_a_parked_one_is_told_with_the_revision_of_its_ack(
+    redis_url: str, log: Log, tenant: str
+) -> None:
+    """It was one too low, and so was every later one: a client that named it as expected was refused."""
+    titles = ["one", "parked", "three", "four"]
+    async with running_node(redis_url) as node, client(node.ws_url, token("a", tenant)) as a:
+        await a.subscribe(HOME)
+        async with Rig(log, ParkingOnce(log)):
+            acks = [await a.answer("chat.configure", {"settings": {"title": title}}, HOME) for title in titles]
+            events = [await a.expect("conversation.updated") for _ in range(3)]
+
+    assert [(event["payload"]["changes"]["title"], event["payload"]["revision"]) for event in events] == [
+        ("one", 1), ("three", 3), ("four", 4),
+    ]  # fmt: skip # a row each
+    assert [ack["payload"]["revision"] for ack in acks] == [1, 2, 3, 4]
 
 
 def unheard(tenant: str) -> Draft:

@@ -51,11 +51,11 @@ def approve(
 ) -> None:
     """Approve, deny or answer a question of a run, so that it goes on; without a question's id, list the open ones."""
     place, access = channel_of(tenant, channel).wire, access_to(url, data, token, user, tenant)
-    run(_approve(access, place, Reply(request, deny, answer, reason)))
+    run(_approve(access, place, GivenAnswer(request, deny, answer, reason)))
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class GivenAnswer:
     """The answer that the command line gives to a question."""
 
     request_id: str
@@ -64,7 +64,7 @@ class Reply:
     reason: str
 
 
-async def _approve(access: Access, channel: str, given: Reply) -> None:
+async def _approve(access: Access, channel: str, given: GivenAnswer) -> None:
     async with access.connected() as hub:
         waiting = {one["request_id"]: one for one in (await hub.state(channel)).state.get("pending_requests", [])}
         if not given.request_id:
@@ -88,7 +88,7 @@ def _list(channel: str, waiting: Mapping[str, Mapping[str, Any]]) -> None:
         print(printable(f"{request_id}  {question_text(request)}") if is_terminal() else json.dumps(request))
 
 
-def _response(request: Mapping[str, Any], given: Reply) -> dict[str, Any]:
+def _response(request: Mapping[str, Any], given: GivenAnswer) -> dict[str, Any]:
     """The fields of the `tool.call.response`.
 
     Raises:

@@ -228,7 +228,7 @@ def create_app(
     Args:
         settings: the node's settings.
         waits: True starts without Redis and opens the hub once Redis is reachable; False makes startup fail instead.
-        verifier_of: builds what tells who a caller is; by default tokens do, by the configured key.
+        verifier_of: builds the verifier of callers; by default one for tokens signed with the configured key.
     """
     settings = Settings.for_any_server(os.environ) if settings is None else settings
 

@@ -201,7 +201,11 @@ class ServedAgents(Protocol):
 
 
 class ChannelStates(Protocol):
-    """The states of channels, folded from the log."""
+    """The states of channels, folded from the log.
+
+    A `Look` is a channel's head, floor and epoch as read at one moment; a `Sight` is a look together with the
+    answers to further reads in the same round trip.
+    """
 
     def key_reads(self, channel: Channel, *, live_only: bool = False) -> tuple[KeyRead, ...]:
         """Returns the reads to add to a `Sight`, enough for the channel's state if its cached fold is at the head."""

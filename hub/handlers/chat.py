@@ -102,7 +102,7 @@ class ChatCommands:
             raise HubError(
                 4021,
                 "only an assistant's message can be regenerated",
-                details=(ErrorDetail("message_id", "is a person's"),),
+                details=(ErrorDetail("message_id", "is a user's message"),),
             )
         agent = str(message.actor.get("id", ""))
         await self._conversations.require_agent(command, agent)

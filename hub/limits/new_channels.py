@@ -1,6 +1,4 @@
-"""Limits new channels: the first event or signal in a channel creates keys, so a user may start only so many at a time.
-
-Pure.
+"""Limits how many new channels a user may start at a time, since the first event or signal of a channel creates keys. Pure.
 
 The log reports that a channel was new only after storing its first event, so the charge comes afterwards and may put
 the user into debt. Only users in debt are checked before each further new channel; writing to an existing channel is

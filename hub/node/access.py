@@ -31,6 +31,9 @@ NAMES_MAX: Final = 100_000
 class ChannelAccess:
     """Reads and caches the access lists of channels.
 
+    A `Sight` is the result of one round trip that reads a channel's head, floor and epoch together with other
+    keys.
+
     Attributes:
         change_count: number of changes so far to lists of any channel.
     """

@@ -33,7 +33,11 @@ _PASSING: Final = frozenset({Kind.CONVERSATION, Kind.DOCUMENT})
 
 
 class LiveFields:
-    """Reads presence, uploads, answers and read markers from a `Sight` of the channel, and the rest from its live lane."""
+    """Reads presence, uploads, answers and read markers from a `Sight` of the channel, and the rest from its live lane.
+
+    A `Sight` is the result of one round trip that reads a channel's head, floor and epoch together with other
+    keys.
+    """
 
     def __init__(self, log: Log) -> None:
         self._log = log

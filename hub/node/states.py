@@ -81,7 +81,11 @@ def _noticed(reading: asyncio.Task[StateAt]) -> None:
 
 
 class StateReader:
-    """Reads channel states; each event is folded once per node."""
+    """Reads channel states; each event is folded once per node.
+
+    A `Look` is a channel's head, floor and epoch as read at one moment; a `Sight` is a look together with the
+    answers to further reads in the same round trip.
+    """
 
     def __init__(self, log: Log) -> None:
         self._log = log

@@ -1,4 +1,4 @@
-"""The load generator: `load.c`, compiled when it is first used, and driven over its stdin and stdout."""
+"""The load generator: the C program `load.c`, compiled on first use and controlled over stdin and stdout."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _COMPILERS: Final = ("cc", "gcc", "clang")
 
 
 class GeneratorFailed(StreamsError):
-    """The generator could not be built, ended, or refused a command; the text says what to do."""
+    """The generator could not be built, has ended, or refused a command; the text says what to do."""
 
 
 def cache_folder() -> Path:
-    """The folder for programs that are built or installed once and used again."""
+    """The folder for programs that are built or installed once and then reused."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "realtime-hub-bench"
 
 
 def compiled() -> Path:
-    """The program, built if this source was never built on this machine.
+    """The path of the compiled program, which is built if this version of the source has not been built on this machine.
 
     Raises:
-        GeneratorFailed: not Linux, no C compiler, or it reported errors.
+        GeneratorFailed: the system is not Linux, there is no C compiler, or the compiler reported errors.
     """
     if not sys.platform.startswith("linux"):
         raise GeneratorFailed("hub bench needs Linux: its load generator uses epoll")
@@ -56,7 +56,7 @@ def compiled() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """One histogram: values in milliseconds, `curve` as (share, value)."""
+    """A histogram: values in milliseconds; `curve` has points (share, value)."""
 
     count: int = 0
     mean: float = 0.0
@@ -69,16 +69,16 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Everything one group of clients has seen since the last reset; the fields are those that `load.c` prints.
+    """The counts of one group of clients since the last reset; the fields are those that `load.c` prints.
 
     Attributes:
-        served: clients that were delivered anything.
-        holes: events missing between two that arrived, by the server's own numbers.
-        gaps: subscriptions the server could not bring up to date from its log.
-        expected: deliveries there had to be: every message its sender has had back, for every subscriber.
-        missing: those that did not arrive.
-        replay_ms: from opening a lost connection again to the last event it had missed.
-        away_ms: the same from the moment it was lost.
+        served: clients to which at least one event was delivered.
+        holes: events missing between two received ones, by the server's own numbering.
+        gaps: subscriptions that the server could not resume completely from its log.
+        expected: deliveries that should have occurred: every acknowledged message, times its subscribers.
+        missing: expected deliveries that did not arrive.
+        replay_ms: time from reopening a lost connection to the last event that it had missed.
+        away_ms: the same, from the moment the connection was lost.
     """
 
     count: int
@@ -105,7 +105,7 @@ class Seen:
 
     @classmethod
     def of(cls, wire: Mapping[str, Any]) -> Self:
-        """Reads what the generator printed."""
+        """Convert the generator's output."""
         read: dict[str, Any] = {
             name: Quantiles(**value) if isinstance(value, dict) else value for name, value in wire.items()
         }
@@ -114,7 +114,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """The answer to one command: its duration, the generator's CPU time since it started, each group, and the first problem."""
+    """The answer to one command: its duration, the generator's CPU time since its start, each group, and the first problem."""
 
     seconds: float
     cpu_s: float
@@ -123,7 +123,7 @@ class LoadReport:
 
 
 class Generator:
-    """One running generator."""
+    """A running load generator."""
 
     def __init__(self, process: Process, tell: Callable[[str], None]) -> None:
         self._process = process
@@ -131,7 +131,7 @@ class Generator:
 
     @classmethod
     async def start(cls, dialect: str, tokens: Path, tell: Callable[[str], None] = lambda _: None) -> Generator:
-        """Start it for servers of one dialect; `tokens` has one a line, and the clients take them in turns.
+        """Start the generator for servers of one dialect; `tokens` has one token per line, which the clients use in turn.
 
         Raises:
             GeneratorFailed: it could not be built.
@@ -144,11 +144,11 @@ class Generator:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The process ID."""
         return self._process.pid
 
     async def command(self, verb: str, **options: object) -> LoadReport:
-        """Carry out one command; `load.c` has the list of them.
+        """Carry out one command; `load.c` lists them.
 
         Raises:
             GeneratorFailed: the generator ended.
@@ -167,7 +167,7 @@ class Generator:
         raise GeneratorFailed(f"the load generator ended while it carried out {verb}; the lines above say why")
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop the generator."""
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()

@@ -1,4 +1,4 @@
-"""Lines for the terminal: what there is to run, the figures of a run, and the comparison at the end."""
+"""Text output of the benchmark: the available scenarios, the figures of a run, and the final comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ops.bench.summary import Row, ratio_of, spread_of, written
 
 
 def listing() -> str:
-    """Scenarios, sizes and servers."""
+    """The list of scenarios, sizes and servers."""
     lines = ["Scenarios:"]
     for scenario in SCENARIOS.values():
         only = " Of this hub alone." if scenario.is_ours else ""
@@ -43,7 +43,7 @@ def _wrapped(name: str, text: str) -> list[str]:
 
 
 def row_lines(row: Row) -> list[str]:
-    """The figures of one run, what it spent, and what was wrong."""
+    """The figures of one run, its use of resources, and its faults."""
     head = f"{row.scenario} · {PEERS[row.peer].title}"
     if row.error:
         return [f"{head}: {row.error}"]
@@ -55,7 +55,7 @@ def row_lines(row: Row) -> list[str]:
 
 
 def comparison_lines(result: Comparison) -> list[str]:
-    """Medians of all rounds, and each peer beside the hub, with what it does not guarantee."""
+    """The medians of all rounds, and the comparison of each peer with the hub, with the guarantees that the peer lacks."""
     lines = [f"{result.machine}, {result.commit}"]
     for name, why in result.skipped.items():
         lines.append(f"{name}: {why}")

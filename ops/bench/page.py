@@ -1,4 +1,4 @@
-"""The result as one HTML page with its plots drawn as SVG: it loads nothing from elsewhere. Pure."""
+"""The result as a self-contained HTML page with SVG plots. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TAIL_MAX: Final = 0.9999
 
 
 def to_html(result: Comparison) -> str:
-    """The page."""
+    """The page as HTML."""
     plan = result.plan
     colours = dict(zip((peer.name for peer in plan.peers), _COLOURS * len(plan.peers), strict=False))
     parts = [
@@ -134,14 +134,14 @@ def _cell(spread: Spread | None, unit: str = "") -> str:
 
 
 def _curves(rows: Sequence[Row], peer: str) -> list[tuple[str, list[list[float]]]]:
-    """The latency curves of a peer's last round that has them."""
+    """The latency curves of a peer, from its last round that has any."""
     for row in reversed([row for row in rows if row.peer == peer and row.latencies]):
         return [(name, one["curve"]) for name, one in row.latencies.items() if one["curve"]]
     return []
 
 
 def bar_chart(title: str, bars: Sequence[tuple[str, Spread, str]]) -> str:
-    """Horizontal bars: a name, the median with its least and most as a line across the end, and a colour."""
+    """A chart of horizontal bars: each has a name, the median, minimum and maximum as a line across its end, and a colour."""
     most = max((spread.high for _, spread, _ in bars), default=0) or 1
     scale = (_WIDTH - _LABEL - 100) / most
     parts = [
@@ -160,7 +160,7 @@ def bar_chart(title: str, bars: Sequence[tuple[str, Spread, str]]) -> str:
 
 
 def curve_chart(lines: Sequence[tuple[str, str, list[list[float]], str]]) -> str:
-    """Latencies by the share of all that took no longer: 50, 90, 99 … % equally far apart, milliseconds logarithmic."""
+    """A chart of latency by percentile: 50, 90, 99 … % are equally spaced, and milliseconds are on a logarithmic scale."""
     values = [value for _, _, curve, _ in lines for _, value in curve if value > 0]
     if not values:
         return ""

@@ -1,4 +1,4 @@
-"""Processor time, memory and cores of processes, as Linux tells them."""
+"""CPU time, memory and CPU affinity of processes on Linux."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 
 class Used(NamedTuple):
-    """Processor time so far, and resident memory now."""
+    """CPU time so far, and current resident memory."""
 
     cpu_s: float
     rss_bytes: int
 
 
 def tree_of(pid: int) -> list[int]:
-    """A process and its descendants."""
+    """The process IDs of a process and its descendants."""
     found, left = [], [pid]
     while left:
         one = left.pop()
@@ -31,7 +31,7 @@ def tree_of(pid: int) -> list[int]:
 
 
 def used_by(pid: int) -> Used:
-    """User and system time, and memory, of a process and its descendants (proc(5)); nothing of those that have ended."""
+    """User and system CPU time, and memory, of a process and its running descendants (proc(5))."""
     cpu_s, rss_bytes = 0.0, 0
     for one in tree_of(pid):
         with contextlib.suppress(OSError):
@@ -42,21 +42,21 @@ def used_by(pid: int) -> Used:
 
 
 class Cores(NamedTuple):
-    """The cores of the servers that are measured, and those of Redis and the generator."""
+    """The cores of the measured servers, and those of Redis and the generator."""
 
     servers: frozenset[int]
     others: frozenset[int]
 
     @classmethod
     def split(cls, servers: int = 1) -> Cores:
-        """The first `servers` of the cores this process may use, and the rest; all for both where there is just one."""
+        """Split the cores available to this process: the first `servers` and the rest; if there is only one, both use it."""
         usable = sorted(os.sched_getaffinity(0))
         count = min(servers, len(usable) - 1) or len(usable)
         return cls(frozenset(usable[:count]), frozenset(usable[count:] or usable))
 
 
 def pin(pid: int, cores: Iterable[int]) -> None:
-    """Keep a process, its threads and its descendants on these cores."""
+    """Restrict a process, its threads and its descendants to these cores."""
     for one in tree_of(pid):
         for task in Path(f"/proc/{one}/task").iterdir():
             with contextlib.suppress(OSError):
@@ -64,13 +64,13 @@ def pin(pid: int, cores: Iterable[int]) -> None:
 
 
 def allow_many_files() -> None:
-    """Raise this process's limit of open files as far as it may; what it starts inherits it."""
+    """Raise this process's limit of open files to the maximum; child processes inherit it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def machine() -> str:
-    """The machine these figures were measured on."""
+    """A description of the machine."""
     return f"{_processor()}, {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}"
 
 
@@ -83,6 +83,6 @@ def _processor() -> str:
 
 
 def commit() -> str:
-    """The commit that is measured, if this is a checkout; a plus sign says that files differ from it."""
+    """The measured commit, if this is a checkout; a plus sign means that files differ from it."""
     found = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"

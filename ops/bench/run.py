@@ -1,4 +1,4 @@
-"""Runs the scenarios: rounds of all servers in turns, each on processes of its own; a listener is told of every single run."""
+"""Runs the scenarios in rounds over all servers, each run with new processes, and reports every run to an observer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from streams.errors import LogUnavailable
 
 @dataclass(frozen=True, slots=True)
 class BenchPlan:
-    """The scenarios, servers and sizes to be run."""
+    """The scenarios, servers and sizes to run."""
 
     scenarios: Sequence[Scenario]
     peers: Sequence[Peer]
@@ -37,7 +37,7 @@ class BenchPlan:
 
 @dataclass(slots=True)
 class Comparison:
-    """All that was found, as it is written to a file."""
+    """All results, in the form in which they are written to a file."""
 
     plan: BenchPlan
     at: str
@@ -47,7 +47,7 @@ class Comparison:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The JSON document."""
+        """The results as a JSON document."""
         scenarios, peers = self.plan.scenarios, self.plan.peers
         document = {
             "at": self.at,
@@ -68,17 +68,17 @@ class Comparison:
 
 
 class RunObserver(Protocol):
-    """Follows a run."""
+    """Receives the progress and the results of the runs."""
 
     def progress(self, text: str) -> None:
-        """Tells the step that goes on now; the next one replaces it."""
+        """Report the current step, which replaces the previous one."""
 
     def row(self, row: Row, result: Comparison) -> None:
-        """A run has ended."""
+        """Report a completed run."""
 
 
 async def run(plan: BenchPlan, listener: RunObserver) -> Comparison:
-    """Installs the servers, then runs every round: scenario after scenario, the servers in turns, every other round backwards."""
+    """Install the servers, then run the rounds: each scenario on all servers, in reverse order every second round."""
     allow_many_files()
     result = Comparison(plan, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), machine(), commit())
     peers = [peer for peer in plan.peers if await _is_installed(peer, plan.tools, result, listener)]

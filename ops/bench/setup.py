@@ -1,4 +1,4 @@
-"""One measurement's processes: a fresh Redis, one or more nodes of a server, and the generator, each on its cores."""
+"""The processes of one measurement: a new Redis, the nodes of a server, and the load generator, each on its own cores."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _USERS_MAX: Final = 20_000
 
 @dataclass(slots=True)
 class Spent:
-    """The time, processor time and memory of one measured stretch.
+    """The time, CPU time and memory used in a measured period.
 
     Attributes:
-        cpu_s: processor time by part: `nodes`, `redis`, `generator`.
-        rss_bytes: memory of each part at its end.
-        commands: commands Redis carried out, those of scripts included, by name.
+        cpu_s: CPU time by part: `nodes`, `redis`, `generator`.
+        rss_bytes: memory of each part at the end.
+        commands: number of Redis commands by name, including those called by scripts.
     """
 
     seconds: float = 0.0
@@ -43,12 +43,12 @@ class Spent:
     redis_bytes: int = 0
 
     def cpu_us(self, part: str, count: float) -> float:
-        """Microseconds of a part's processor time for each of `count` things."""
+        """A part's CPU time in microseconds, divided by `count`."""
         return self.cpu_s.get(part, 0.0) / max(count, 1) * 1e6
 
 
 class Setup:
-    """Everything one scenario measures with."""
+    """The running processes of one scenario."""
 
     def __init__(
         self, peer: Peer, nodes: list[BenchNode], redis: EmbeddedRedis, calls: Calls, generator: Generator, secret: str
@@ -61,10 +61,12 @@ class Setup:
     async def open(
         self, group: str, count: int, join: str, *, nodes: tuple[int, ...] = (0,), **options: object
     ) -> Seen:
-        """Connect and subscribe a group of clients: `join` is `own/1,team/10,all/0`, the clients that share each channel of a name.
+        """Connect and subscribe a group of clients.
+
+        `join` lists channels and how many clients share each: `own/1,team/10,all/0`.
 
         Raises:
-            GeneratorFailed: not all of them came in.
+            GeneratorFailed: not all of them could connect.
         """
         named = ",".join(self.peer.channel(one) for one in join.split(","))
         answer = await self.ask("group", group=group, count=count, join=named, ports=self.ports(*nodes), **options)
@@ -76,23 +78,23 @@ class Setup:
         return seen
 
     def ports(self, *nodes: int) -> str:
-        """The ports of these nodes, as the generator takes them."""
+        """The ports of these nodes, in the generator's format."""
         return ",".join(str(self.nodes[number].port) for number in nodes)
 
     async def ask(self, verb: str, **options: object) -> LoadReport:
-        """One command of the generator; a problem it met is kept."""
+        """Send one command to the generator; a problem that it reports is recorded."""
         answer = await self.generator.command(verb, **options)
         if answer.problem:
             self.problems.append(f"{verb}: {answer.problem}")
         return answer
 
     def kill(self, number: int) -> None:
-        """SIGKILL one node; its processor time still counts."""
+        """Kill one node with SIGKILL; its CPU time is still counted."""
         self._ended[number] = used_by(self.nodes[number].pid)
         self.nodes[number].kill()
 
     async def usage(self) -> Spent:
-        """Everything used so far."""
+        """The resources used so far."""
         nodes = [
             self._ended[number] if number in self._ended else used_by(node.pid)
             for number, node in enumerate(self.nodes)
@@ -108,7 +110,7 @@ class Setup:
 
     @contextlib.asynccontextmanager
     async def measured(self) -> AsyncIterator[Spent]:
-        """Yields what the block spends, filled in at its end. The generator's counters begin at 0."""
+        """Yields the resources used by the block, filled in at its end. The generator's counters are reset at its start."""
         await self.ask("reset")
         before, spent = await self.usage(), Spent()
         yield spent
@@ -121,7 +123,7 @@ class Setup:
 
 
 def write_tokens(path: Path, secret: str, count: int) -> None:
-    """Tokens of as many users, one a line: every client is somebody else."""
+    """Write the tokens of `count` different users, one per line."""
     now = time.time()
     path.write_text("\n".join(sign(secret, f"u{number}", TENANT, _GRANTS, 86_400, now) for number in range(count)))
 
@@ -130,9 +132,9 @@ def write_tokens(path: Path, secret: str, count: int) -> None:
 async def setup(
     peer: Peer, tools: Path, *, nodes: int, users: int, is_persistent: bool, tell: Callable[[str], None]
 ) -> AsyncIterator[Setup]:
-    """Start everything, and end it again whatever happens.
+    """Start all processes, and stop them in any case.
 
-    The nodes share the first core, Redis and the generator have the others; a peer's nodes are told to use that one core.
+    The nodes share the first core; Redis and the generator have the others. A peer's nodes are configured for that single core.
     """
     cores, secret = Cores.split(), secrets.token_hex(24)
     async with contextlib.AsyncExitStack() as running:

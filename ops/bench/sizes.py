@@ -1,4 +1,4 @@
-"""The sizes of all scenarios: usual, `--quick` and `--full`, and single ones by `--set`. Pure."""
+"""The sizes of all scenarios: the usual ones, `--quick` and `--full`, and changes by `--set`. Pure."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ FULL: Final = Sizes(
 
 
 def with_changes(sizes: Sizes, changes: list[str]) -> Sizes:
-    """The sizes with each `name=value` applied.
+    """Apply each `name=value` to the sizes.
 
     Raises:
-        ValueError: an unknown name, or not a number above 0; the text says which are known.
+        ValueError: a name is unknown, or a value is not a number above 0; the text lists the known names.
     """
     known = {field.name: type(getattr(sizes, field.name)) for field in fields(sizes)}
     for change in changes:

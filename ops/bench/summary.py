@@ -1,4 +1,4 @@
-"""Medians, spreads and ratios of repeated runs. Pure, but for the random draws of the interval."""
+"""Medians, spreads and ratios of repeated runs. Pure except for the random sampling of the intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SEED: Final = 1
 
 @dataclass(slots=True)
 class Row:
-    """One run of one scenario by one server; `error` is why it has no figures."""
+    """One run of one scenario by one server; `error` is the reason why it has no figures."""
 
     scenario: str
     peer: str
@@ -31,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of several runs, the least and the most of them."""
+    """The median, minimum and maximum of several runs."""
 
     median: float
     low: float
@@ -40,13 +40,13 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
+        """The spread of at least one value."""
         return cls(statistics.median(values), min(values), max(values), len(values))
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The median of the ratios of runs that took turns, and the middle 95 % of its bootstrap draws; of one pair, the pair alone."""
+    """The median ratio of runs made in alternation, and the middle 95 % of its bootstrap samples; for a single pair, its ratio."""
 
     median: float
     low: float
@@ -54,7 +54,7 @@ class Ratio:
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[float, float]]) -> Ratio | None:
-        """Of (ours, theirs); None without a pair that has a ratio."""
+        """The ratio from pairs (this hub, other server); None if no pair has a ratio."""
         ratios = [ours / theirs for ours, theirs in pairs if theirs]
         if not ratios:
             return None
@@ -64,13 +64,13 @@ class Ratio:
 
 
 def spread_of(rows: Iterable[Row], scenario: str, peer: str, figure: str) -> Spread | None:
-    """One figure over all runs that have it."""
+    """The spread of one figure over all runs that have it."""
     values = [row.figures[figure] for row in _of(rows, scenario, peer) if figure in row.figures]
     return Spread.of(values) if values else None
 
 
 def ratio_of(rows: Sequence[Row], scenario: str, peer: str, other: str, figure: str) -> Ratio | None:
-    """`peer` to `other` by one figure, over the rounds in which both have it."""
+    """The ratio of `peer` to `other` for one figure, over the rounds in which both have it."""
     ours, theirs = (_by_round(_of(rows, scenario, name), figure) for name in (peer, other))
     return Ratio.of((ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys()))
 
@@ -84,7 +84,7 @@ def _of(rows: Iterable[Row], scenario: str, peer: str) -> Iterable[Row]:
 
 
 def written(value: float) -> str:
-    """A figure with three digits that count, and no more."""
+    """A number rounded to three significant digits."""
     if value and abs(value) < 100:  # noqa: PLR2004
         return f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.1e}"  # noqa: PLR2004
     return f"{value:,.0f}"

@@ -1,4 +1,4 @@
-"""The files, uploads, runs and questions that a payload names. Pure."""
+"""Finds the files, uploads, runs and questions to which a payload refers. Pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _FIELDS: Final[Mapping[str, Referent]] = MappingProxyType(
     }
 )  # fmt: skip # by what they name
 _OWN: Final = frozenset({("agent.invoke", "run_id"), ("assistant.message.start", "message_id")})
-"""Fields that name what the event itself begins."""
+"""Fields with the ID of an object that the event itself creates."""
 
 
 class Reference(NamedTuple):
-    """One reference: its field, such as `parts.0.file_id`, and the id in it."""
+    """One reference: its field, such as `parts.0.file_id`, and the ID in it."""
 
     kind: Referent
     field: str
@@ -29,7 +29,7 @@ class Reference(NamedTuple):
 
 
 def references(event: EventType, payload: Payload) -> list[Reference]:
-    """Every reference in the payload, in the order of its fields, except to what the event itself begins."""
+    """Every reference in the payload, in the order of its fields, except to an object that the event itself creates."""
     return [found for found in _walk(payload, "") if (event.name, found.field) not in _OWN]
 
 

@@ -1,4 +1,4 @@
-"""Looks up what a payload names in the records beside the log."""
+"""Checks the references in a payload against the records beside the log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PROBLEMS: Final[dict[Referent, str]] = {
 
 
 async def problems_of(log: Log, channel: Channel, named: Sequence[Reference]) -> list[tuple[str, str]]:
-    """Field and problem of each file that is not ready and of each upload, run and question that is not there.
+    """The field and the problem of each reference to a missing upload, run or question, or to a file that is not ready.
 
     Raises:
         LogUnavailable: Redis is unreachable.

@@ -1,4 +1,4 @@
-"""An application with two hubs in it, beside routes, sockets, middleware and a lifespan of its own. A server of ours runs it."""
+"""An application with two embedded hubs, and with routes, sockets, middleware and a lifespan of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GRANTS = {"conversation:*": ["read", "write"], "team:*": ["read"]}
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """Ours stands around it: it can tell the channel of its beginning and of its end."""
+    """The application's lifespan, which encloses the hub's: it can write to a channel at its start and at its end."""
     await tokens.broadcast(TENANT, "team:life", "team.notification", note("begun"))
     yield {"theirs": "kept"}
     await tokens.broadcast(TENANT, "team:life", "team.notification", note("ended"))
@@ -33,7 +33,7 @@ def note(title: str) -> dict[str, str]:
 
 
 def cookie(request: HTTPConnection, token: str) -> hub.Identity | None:
-    """A plain function: the cookie is the user."""
+    """Authenticate by a cookie that contains the user's name. A plain function, not a coroutine."""
     user = request.cookies.get("user", token)
     if user == "mallory":
         raise HTTPException(401, "not you")
@@ -47,13 +47,13 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/theirs")
 async def theirs(request: Request) -> dict[str, str]:
-    """A route of theirs, with the state of their lifespan."""
+    """A route of the application that uses the state of its lifespan."""
     return {"theirs": request.state.theirs}
 
 
 @app.websocket("/ws")
 async def echo(socket: WebSocket) -> None:
-    """A socket of theirs."""
+    """A socket of the application."""
     await socket.accept()
     await socket.send_text(await socket.receive_text())
     await socket.close()
@@ -61,25 +61,25 @@ async def echo(socket: WebSocket) -> None:
 
 @app.post("/orders/{user}")
 async def order(user: str) -> dict[str, int]:
-    """Tells a user of something, once however often it is asked."""
+    """Notify a user, only once per key however often the route is requested."""
     stored = await cookies.send_to_user(TENANT, user, "team.notification", note("ordered"), key=f"order-{user}")
     return {"seq": stored.seq}
 
 
 @app.post("/sign-out/{user}")
 async def sign_out(user: str) -> None:
-    """Ends what a user has open."""
+    """Close everything that a user has open."""
     await cookies.sign_out(TENANT, user)
 
 
 @app.get("/{path:path}")
 async def everything(path: str) -> str:
-    """Takes every path that nobody else takes, as the page of a single-page application does."""
+    """Answer every other path, as a single-page application does."""
     return f"page {path}"
 
 
 class Marked(BaseHTTPMiddleware):
-    """Middleware of the kind that reads every answer again."""
+    """Middleware that reads the body of every response."""
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Mark an answer."""

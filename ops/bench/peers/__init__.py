@@ -1,1 +1,1 @@
-"""The servers that are compared: this hub and its peers, one file each."""
+"""The servers that are compared, this hub and its peers, one file each."""

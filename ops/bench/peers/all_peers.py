@@ -1,4 +1,4 @@
-"""This hub as `hub serve` runs it, and every server it can be compared with."""
+"""This hub, as `hub serve` runs it, and the list of all servers with which it can be compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ops.children import NodeProcess
 
 
 class ThisHub(Peer):
-    """Always measured; the others are compared with it."""
+    """This hub. It is always measured, and the others are compared with it."""
 
     name = "hub"
     title = "this hub"
@@ -26,14 +26,14 @@ class ThisHub(Peer):
     )
 
     def install(self, tools: Path) -> None:
-        """Is installed."""
+        """Does nothing, because the hub is already installed."""
 
     def node(self, tools: Path, folder: Path, redis_url: str, secret: str, cores: int) -> BenchNode:  # noqa: ARG002 - every peer's arguments
-        """`hub serve` with default settings, but for the rate limits and the number of sockets."""
+        """A node of `hub serve` with default settings, except for rate limits and the maximum number of sockets."""
         return NodeProcess(redis_url, secret, HUB_DATA=str(folder), WEBSOCKET_MAX_CONNECTIONS="100000")
 
     def channel(self, name: str) -> str:
-        """A conversation."""
+        """The prefix of a conversation's channel name."""
         return f"conversation:{name}"
 
 
@@ -41,10 +41,10 @@ PEERS: Final[dict[str, Peer]] = {peer.name: peer for peer in (ThisHub(), Centrif
 
 
 def chosen_peers(names: str) -> list[Peer]:
-    """This hub, and those that are named: separated by commas, or `all`.
+    """This hub and the named peers; `names` is separated by commas, or `all`.
 
     Raises:
-        ValueError: an unknown name; the text says which are known.
+        ValueError: a name is unknown; the text lists the known ones.
     """
     others = [name for name in PEERS if name != ThisHub.name]
     wanted = others if names == "all" else [name for name in names.split(",") if name and name != ThisHub.name]

@@ -1,4 +1,4 @@
-"""Centrifugo with the Redis engine and history, from the Go module proxy."""
+"""Centrifugo with its Redis engine and history, installed from the Go module proxy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERSION: Final = "6.9.1"
 
 
 class Centrifugo(Peer):
-    """Its defaults, with history and recovery on, and clients allowed to subscribe and publish."""
+    """Centrifugo with default settings, plus history, recovery, and permission for clients to subscribe and publish."""
 
     name = "centrifugo"
     title = f"Centrifugo {VERSION} + Redis history"
@@ -28,13 +28,13 @@ class Centrifugo(Peer):
     )
 
     def install(self, tools: Path) -> None:
-        """By `go install`."""
+        """Install it with `go install`."""
         if not (tools / "centrifugo").exists():
             module = f"github.com/centrifugal/centrifugo/v{VERSION.partition('.')[0]}@v{VERSION}"
             run_tool(self.title, ["go", "install", module], env={"GOBIN": str(tools)})
 
     def node(self, tools: Path, folder: Path, redis_url: str, secret: str, cores: int) -> BenchNode:
-        """A node with as many Go processors as it has cores."""
+        """A node whose number of Go processors equals its number of cores."""
         port = free_port()
         channels = {
             "history_size": 1_000,

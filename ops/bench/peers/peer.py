@@ -1,4 +1,4 @@
-"""The interface of a server that is compared: how it is installed and started, and what it does and does not promise."""
+"""The interface of a server to be compared: its installation, its start, and its guarantees."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ _INSTALL_WITHIN_S: Final = 900
 
 
 class PeerMissing(StreamsError):
-    """A peer cannot be measured on this machine; the text says why, and what would help."""
+    """A peer cannot be measured on this machine; the text has the reason and a remedy."""
 
 
 class BenchNode(Protocol):
-    """One node of a server under measurement."""
+    """A node of a measured server."""
 
     port: int
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The process ID."""
         ...
 
     def start(self) -> None:
-        """Start it; it listens a moment later."""
+        """Start the node; it begins to listen a moment later."""
         ...
 
     async def ready(self) -> None:
-        """Until it takes clients."""
+        """Wait until the node accepts clients."""
         ...
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the node with SIGKILL."""
         ...
 
 
 class PeerNode:
-    """A node of a peer: a child of ours that listens on a port of this machine."""
+    """A peer's node: a child process that listens on a port of this machine."""
 
     def __init__(self, name: str, port: int, command: list[str], env: Mapping[str, str]) -> None:
         self.port = port
@@ -56,17 +56,17 @@ class PeerNode:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The process ID."""
         if self._child is None:
             raise RuntimeError(f"{self._name} is not running")
         return self._child.pid
 
     def start(self) -> None:
-        """Start it; it listens a moment later."""
+        """Start the node; it begins to listen a moment later."""
         self._child = Child(self._name, self._command, self._env)
 
     async def ready(self) -> None:
-        """Until it accepts connections.
+        """Wait until the node accepts connections.
 
         Raises:
             ChildFailed: it ended, or did not listen within a minute.
@@ -87,24 +87,24 @@ class PeerNode:
             return
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the node with SIGKILL."""
         if self._child is not None:
             self._child.kill()
             self._child = None
 
 
 class Peer(ABC):
-    """One server.
+    """A server to be compared.
 
     Attributes:
-        name: as the command line names it.
-        title: as people name it.
-        dialect: the generator's dialect.
-        keeps: what it stores and promises, in a sentence.
-        lacks: what it does not guarantee, in a sentence.
-        has_redis: whether it stores in Redis.
-        resumes: whether a client can come back to its place.
-        nodes_max: nodes that can share what they store.
+        name: its name on the command line.
+        title: its name for people.
+        dialect: the protocol that the load generator uses for it.
+        keeps: a sentence about what it stores and guarantees.
+        lacks: a sentence about what it does not guarantee.
+        has_redis: true if it stores in Redis.
+        resumes: true if a client can resume from its position.
+        nodes_max: number of nodes that can share their stored data.
     """
 
     name: ClassVar[str]
@@ -118,22 +118,22 @@ class Peer(ABC):
 
     @abstractmethod
     def install(self, tools: Path) -> None:
-        """Install it into the folder, unless it is there.
+        """Install the server into the folder `tools`, unless it is already there.
 
         Raises:
-            PeerMissing: its toolchain is not on this machine, or failed.
+            PeerMissing: its toolchain is missing or failed.
         """
 
     @abstractmethod
     def node(self, tools: Path, folder: Path, redis_url: str, secret: str, cores: int) -> BenchNode:
-        """A node that is not started yet; `folder` is its own, HS256 tokens are signed with `secret`."""
+        """Create a node without starting it. `folder` is for its own files; `secret` signs the HS256 tokens."""
 
     def channel(self, name: str) -> str:
-        """The beginning of this server's channel names for one of ours."""
+        """The prefix of this server's channel names that corresponds to the channel `name`."""
         return name
 
     async def prepare(self, node: BenchNode) -> None:
-        """Set up what clients need, once a first node runs; here nothing."""
+        """Prepare the server for clients once its first node runs; by default does nothing."""
         del node
 
 
@@ -141,7 +141,7 @@ def run_tool(peer: str, command: list[str], *, env: Mapping[str, str] | None = N
     """Run one step of an installation.
 
     Raises:
-        PeerMissing: the program is not there, or failed.
+        PeerMissing: the program is missing or failed.
     """
     program = shutil.which(command[0])
     if program is None:

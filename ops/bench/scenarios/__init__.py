@@ -1,1 +1,1 @@
-"""The scenarios, one file a kind."""
+"""The scenarios, one file for each kind."""

@@ -1,4 +1,4 @@
-"""Every scenario, in the order in which they are run."""
+"""All scenarios, in the order in which they are run."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SCENARIOS: Final[dict[str, Scenario]] = {
 
 
 def chosen_scenarios(names: list[str]) -> list[Scenario]:
-    """Those that are named, a beginning with `*` for several; all without a name.
+    """The named scenarios; a name may be a prefix followed by `*`. Without names, all of them.
 
     Raises:
-        ValueError: an unknown name; the text says which are known.
+        ValueError: a name is unknown; the text lists the known ones.
     """
     found: dict[str, Scenario] = {}
     for name in names or ["*"]:

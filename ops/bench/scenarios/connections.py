@@ -1,4 +1,4 @@
-"""Many connections: letting a crowd in, what an idle one costs, and very many channels."""
+"""Many connections: connecting many clients, the cost of idle connections, and a large number of channels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def _connect(setup: Setup, sizes: Sizes) -> Measured:
 
 
 async def _memory(setup: Setup, sizes: Sizes) -> Measured:
-    """The first connections fill what a process allocates once; they do not count."""
+    """Measure idle connections; the first ones, for which a process makes its one-time allocations, are not counted."""
     await setup.open("first", max(_WARM, sizes.idle // 10), _EACH)
     await setup.ask("run", seconds=1)
     before = await setup.usage()

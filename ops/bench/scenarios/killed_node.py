@@ -1,4 +1,4 @@
-"""A node is killed: its clients all come back on the other one, at one time or amid clients that are cut again and again."""
+"""A node is killed: its clients reconnect to the other one, all at once, or while clients are disconnected again and again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LIVE_USERS: Final = 100
 _LIVE_PER_S: Final = 200
 _SHARE: Final = 10
 _SPREAD_MS: Final = 100
-"""An SDK waits up to this long before its first attempt."""
+"""An SDK waits up to this long before its first reconnect attempt."""
 
 
 async def _storm(setup: Setup, sizes: Sizes) -> Measured:

@@ -1,4 +1,4 @@
-"""Come back after an absence: every client has missed a number of events, and all return at one time."""
+"""Resume after an absence: every client has missed a number of events, and all reconnect at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ async def _run(setup: Setup, sizes: Sizes, *, share: int) -> Measured:
     writers = max(1, sizes.clients // share)
     await setup.open("writers", writers, "room/1")
     await setup.open("crowd", writers * share, f"room/{share}")
-    await setup.ask("send", group="writers", count=1)  # everybody has a place in the log
+    await setup.ask("send", group="writers", count=1)  # so that every client has a cursor
     await setup.ask("quiet")
     await setup.ask("cut", group="crowd")
     await setup.ask("send", group="writers", count=sizes.behind, window=4)

@@ -1,4 +1,4 @@
-"""The interface of a scenario: what it does, what it measures, and how a figure is read."""
+"""The interface of a scenario: its actions, its measurements, and its figures."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Figure:
     """One figure of a scenario.
 
     Attributes:
-        name: as in the JSON.
-        text: as people read it, with its unit.
-        is_more_better: a rate, and not a time or a cost.
+        name: its name in the JSON output.
+        text: its description for people, with its unit.
+        is_more_better: true for a rate, false for a time or a cost.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Figure:
 
 @dataclass(slots=True)
 class Measured:
-    """One run of a scenario: its figures, its latencies, what it spent, and whatever was not as it should be."""
+    """One run of a scenario: its figures, latencies, use of resources, and faults."""
 
     figures: dict[str, float]
     spent: Spent
@@ -41,16 +41,16 @@ Run: TypeAlias = Callable[[Setup, Sizes], Awaitable[Measured]]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One scenario.
+    """A scenario.
 
     Attributes:
-        name: as the command line names it.
-        text: what happens in it.
-        figures: the first is the one by which servers are compared.
-        nodes: nodes it needs.
-        users: clients that exist at one time, so that each can have a token of its own.
-        needs_resume: only for servers whose clients can come back to their place.
-        is_ours: measured of this hub alone.
+        name: its name on the command line.
+        text: a description of what happens.
+        figures: its figures; servers are compared by the first one.
+        users: maximum number of simultaneous clients, each of which needs a token.
+        nodes: number of nodes that it needs.
+        needs_resume: only for servers whose clients can resume from their position.
+        is_ours: measured for this hub only.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Scenario:
 
 
 def faults_of(seen: Seen, *, may_be_lost: bool = False, all_are_served: bool = True) -> list[str]:
-    """The faults of a group's deliveries, in words."""
+    """Describe the faults in a group's deliveries, as sentences."""
     counts = {
         "of {expected} expected deliveries did not arrive": seen.missing,
         "events were missing between two that arrived": seen.holes,

@@ -1,4 +1,4 @@
-"""Steady traffic: a round trip, a chat, one idle pair, and one channel for many."""
+"""Steady traffic: round trips, a chat, a single idle pair, and one channel with many subscribers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COSTS: Final = (Figure("node_cpu_us", "node CPU each, µs"), Figure("redis_cpu_
 async def _traffic(
     setup: Setup, sizes: Sizes, *, clients: int, share: int, every: int = 1, window: int = 1
 ) -> Measured:
-    """Clients in channels that `share` of them have; every so many-th of them keeps `window` messages under way."""
+    """Measure clients in channels with `share` clients each; every `every`-th client keeps `window` messages in flight."""
     await setup.open("crowd", clients, f"room/{share}")
     load = {"group": "crowd", "every": every, "window": window}
     await setup.ask("send", **load, seconds=min(1.0, sizes.seconds / 4))

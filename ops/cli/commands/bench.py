@@ -1,4 +1,4 @@
-"""Measure this machine, and compare the hub with its peers on it."""
+"""Measure this machine, and compare the hub with other servers on it."""
 
 from __future__ import annotations
 
@@ -69,21 +69,21 @@ def bench(
 
 
 class _Screen:
-    """One line of progress on a terminal, the figures as they come, and the two files."""
+    """Shows a progress line on a terminal and the figures as they are measured, and writes the two result files."""
 
     def __init__(self, output: Path) -> None:
         self._output = output
         self._width = 0
 
     def progress(self, text: str) -> None:
-        """Replaces the line."""
+        """Replace the progress line."""
         if sys.stderr.isatty():
             shown = text[:150]
             print(f"\r{shown:<{self._width}}\r", end=shown, file=sys.stderr, flush=True)
             self._width = len(shown)
 
     def row(self, row: Row, result: Comparison) -> None:
-        """Prints the figures of a run, and writes all there are so far."""
+        """Print the figures of a run, and write all results so far."""
         from ops.bench.listing import row_lines
         from ops.bench.page import to_html
 

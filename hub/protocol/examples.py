@@ -254,7 +254,7 @@ PAYLOADS: Final[Mapping[str, JsonObject]] = {
     "document.update": {"base_version": 3, "patch": [{"op": "replace", "path": "/title", "value": "Plan"}]},
     "document.cursor": {"selection": {"from": 3, "to": 9}, "colour": "#3b82f6"},
 }
-"""Event type → the payload as its sender writes it."""
+"""Event type → the payload as a client sends it."""
 
 DELIVERED: Final[Mapping[str, JsonObject]] = {
     "channel.presence": {"user": "alice", "status": "away", "devices": 2},
@@ -294,7 +294,7 @@ REPLIES: Final[Mapping[str, JsonObject]] = {
 
 _OF_AGENTS: Final = frozenset({"agent", "assistant", "tool"})
 _UNASKED: Final = frozenset({"connection.expiring", "connection.drain", "channel.resumed"})
-"""Messages to one connection that answer no command, and so have no `re`."""
+"""Messages to one connection that are not replies, and so have no `re`."""
 
 
 def command_example(row: EventType) -> JsonObject:

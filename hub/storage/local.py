@@ -106,7 +106,7 @@ PUTS_BY_KEY_MAX: Final = 8
 """Maximum PUTs of one file at a time; how many files a user uploads at once is limited separately."""
 GRACE_S: Final = 10.0
 PACE_BYTES_PER_S: Final = 16_384
-"""Minimum bytes per second of a body, over any ten seconds. A slower or stalled body is refused, however fast it began."""
+"""Minimum bytes per second of a body over any ten seconds. A slower or stalled body is refused, however fast it started."""
 
 
 class MinimumPace:

@@ -1,4 +1,4 @@
-/** An agent's answer as it grows, over any number of lost connections (docs/protocol.md#deltas). @module hub/answers */
+/** Follows an agent's answer while it is written, however often the connection is lost (docs/protocol.md#deltas). @module hub/answers */
 
 import { AnswerText } from "./answer_text.js";
 
@@ -7,7 +7,7 @@ import { AnswerText } from "./answer_text.js";
 /** @typedef {{command(type: string, channel?: string, payload?: object): Promise<any>,
  *    subscribe(channel: string, options?: object): AsyncIterable<Item> & {close(): void}}} Client */
 
-/** An agent's run ended without its whole answer. */
+/** An agent's run ended without a complete answer. */
 export class AnswerFailed extends Error {
   /** @param {any} complete the payload of `agent.complete` */
   constructor(complete) {
@@ -46,10 +46,10 @@ export async function* answers(hub, channel, asked, { signal } = {}) {
   if (answer.complete?.outcome !== "success" && answer.complete) throw new AnswerFailed(answer.complete);
 }
 
-/** One run's answer, put together from the items and states of its channel. Pure. */
+/** The answer of one run, assembled from the items and states of its channel. Pure. */
 export class Answer {
-  /** @type {any} The payload of the run's `agent.complete`; null while it goes on. */ complete = null;
-  /** True if a piece was ahead of what is held: `takeState` of a `channel.state` mends it. */ isBehind = false;
+  /** @type {any} The payload of the run's `agent.complete`; null until it arrives. */ complete = null;
+  /** True if a delta did not continue the text held; pass a newer channel state to `takeState` to repair it. */ isBehind = false;
   /** @type {Map<string, {number: number, text: AnswerText, isStarted: boolean, isEnded: boolean}>} */ #messages = new Map();
 
   /** @param {Asked} asked */
@@ -58,7 +58,7 @@ export class Answer {
     this.runId = asked.run_id;
   }
 
-  /** The text so far. A message is in it once those before it are whole and its `start` has come. */
+  /** The text so far. A message is included once all before it are complete and its `start` has arrived. */
   get text() {
     return this.#joined("text");
   }
@@ -79,7 +79,7 @@ export class Answer {
     return true;
   }
 
-  /** Take from a channel's state what is further than what is held. @param {any} state */
+  /** Take over from a channel state whatever is newer than the text held. @param {any} state */
   takeState(state) {
     this.isBehind = false;
     for (const held of state.open_messages ?? []) {
@@ -121,7 +121,7 @@ export class Answer {
     const parts = [];
     const inOrder = [...this.#messages.values()].sort((one, other) => one.number - other.number);
     for (const [place, message] of inOrder.entries()) {
-      if (!this.complete && (message.number !== place || !message.isStarted)) break; // what comes before is still on its way
+      if (!this.complete && (message.number !== place || !message.isStarted)) break; // a message before this one has not arrived yet
       parts.push(message.text.tracks[track].text);
       if (!this.complete && !message.isEnded) break;
     }

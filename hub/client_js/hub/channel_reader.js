@@ -1,6 +1,6 @@
 /**
- * Reads one channel over HTTP: by a stream of Server-Sent Events, or, where none comes through, by long polls. What it reads is told as
- * a socket would tell it: `channel.subscribed`, what was missed, `channel.resumed`, what comes.
+ * Reads one channel over HTTP: as a stream of Server-Sent Events or, if a proxy holds streams back, by long polls. It passes on the
+ * same messages as a socket: `channel.subscribed`, missed events, `channel.resumed`, new events.
  *
  * @module hub/channel_reader
  */
@@ -9,7 +9,7 @@ import { HubError, textOf } from "./error.js";
 import { serverSentEvents } from "./server_sent_events.js";
 
 /**
- * @typedef {object} Http the connection that it is a part of
+ * @typedef {object} Http the connection that the reader belongs to
  * @property {boolean} isPolling
  * @property {(reader: ChannelReader) => boolean} mayHold
  * @property {(frames: any[]) => void} tell
@@ -22,27 +22,27 @@ import { serverSentEvents } from "./server_sent_events.js";
 /** @typedef {{channel: string, after?: string, seq?: number, epoch?: string, rewind?: number, state?: boolean}} Wanted */
 /** @typedef {{events: any[], next: string|null, gap: any}} Page */
 
-const FIRST_MS = 5_000; // until the stream's first line; later, something on the way holds streams back
-const SILENT_MS = 75_000; // the hub says something every 30 s unless it is set otherwise
-const USEFUL_MS = 5_000; // a stream that lasted as long is opened again at once
-const WAIT_MS = 25_000; // of a long poll; the hub allows 30 s
-const PAUSE_MS = 3_000; // between polls that may not wait
+const FIRST_MS = 5_000; // until the stream's first line; if it takes longer, a proxy buffers streams
+const SILENT_MS = 75_000; // by default the hub sends something every 30 s
+const USEFUL_MS = 5_000; // a stream that lasted this long is reopened at once
+const WAIT_MS = 25_000; // duration of a long poll; the hub allows 30 s
+const PAUSE_MS = 3_000; // pause between polls that may not wait
 const PAGE_EVENTS = 500;
 const REWIND_MAX = 999;
 const LATEST = "999999999999999-0"; // in the year 33658: no event is newer
 
-/** Reads until it is closed. */
+/** Reads one channel over HTTP until it is closed. */
 export class ChannelReader {
   #http;
   #wanted;
   #path;
   #after;
   /** @type {string|undefined} */ #epoch;
-  /** @type {string|undefined} Of the request that is not answered yet. */ #re;
+  /** @type {string|undefined} The id of the unanswered request. */ #re;
   #isLive = false;
   #stop = new AbortController();
 
-  /** @param {Http} http @param {Wanted} wanted @param {string} [re] the request that asked for it */
+  /** @param {Http} http @param {Wanted} wanted @param {string} [re] the id of the request for the channel */
   constructor(http, wanted, re) {
     [this.#http, this.#wanted, this.#re, this.#epoch] = [http, wanted, re, wanted.epoch];
     this.#after = wanted.after ?? "$";
@@ -54,7 +54,7 @@ export class ChannelReader {
     this.#stop.abort();
   }
 
-  /** Read until closed. Never rejects: whatever goes wrong ends the connection, or this channel. */
+  /** Read until closed. Never rejects: any failure ends the connection, or this channel. */
   async run() {
     try {
       if (this.#wanted.rewind && this.#after === "$") await this.#rewind(this.#wanted.rewind);
@@ -70,7 +70,7 @@ export class ChannelReader {
     return this.#stop.signal.aborted;
   }
 
-  /** Find the place before the newest events: HTTP begins at places only. @param {number} count */
+  /** Find the cursor before the newest events, since HTTP can only start after a cursor. @param {number} count */
   async #rewind(count) {
     const limit = Math.min(count, REWIND_MAX) + 1;
     const { events } = await this.#page({ before: LATEST, limit });
@@ -111,7 +111,7 @@ export class ChannelReader {
     else if (frame.type === "channel.subscribed") {
       const { gap, head, floor } = frame.payload;
       if (gap?.reason === "trimmed" && this.#after === "0" && this.#wanted.rewind && !this.#isLive) {
-        this.#after = floor.id; // fewer are kept than were asked for
+        this.#after = floor.id; // fewer events are stored than were requested
         throw new Restart();
       }
       await this.#subscribed(frame.payload);
@@ -122,7 +122,7 @@ export class ChannelReader {
     }
   }
 
-  /** Tell the start, or the start anew. @param {any} told the payload of `channel.subscribed`, with a state or without */
+  /** Report the start of the subscription, or a restart. @param {any} told the payload of `channel.subscribed`, with a state or without */
   async #subscribed(told) {
     const isOtherLife = this.#epoch !== undefined && told.epoch !== this.#epoch;
     if (isOtherLife) told = { ...told, recovered: false, replay: 0, gap: { reason: "epoch_changed", from_seq: null, to_seq: null } };
@@ -186,15 +186,15 @@ export class ChannelReader {
   }
 }
 
-/** The stream has to be opened again. */
+/** Thrown when the stream must be reopened. */
 class Restart extends Error {}
 
-/** Aborts a request once nothing was heard for too long. */
+/** Aborts a request when nothing has been received for too long. */
 class SilenceWatch {
   #stop = new AbortController();
   /** @type {any} */ #timer;
 
-  /** @param {number} limitMs until the first word */
+  /** @param {number} limitMs milliseconds until the first data */
   constructor(limitMs) {
     this.heard(limitMs);
   }
@@ -203,13 +203,13 @@ class SilenceWatch {
     return this.#stop.signal;
   }
 
-  /** @param {number} limitMs until the next word */
+  /** @param {number} limitMs milliseconds until the next data */
   heard(limitMs) {
     this.end();
     this.#timer = setTimeout(() => this.#stop.abort(), limitMs);
   }
 
-  /** Watch no longer. */
+  /** Stop watching. */
   end() {
     clearTimeout(this.#timer);
   }

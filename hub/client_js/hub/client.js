@@ -1,4 +1,4 @@
-/** The client: sockets come and go, feeds and commands stay. @module hub/client */
+/** The client: sockets are replaced, subscriptions and commands outlive them. @module hub/client */
 
 import { HubError, cannotConnect, connectionLost, reportFault } from "./error.js";
 import { Fallback } from "./fallback.js";
@@ -24,7 +24,7 @@ import { WebSocketConnection } from "./web_socket.js";
 
 const ASKED_MAX = 100; // maximum subscriptions in one message (docs/events.md#connection, #channel)
 const CURSORS_MAX = 200; // maximum cursors in one connection.reconnect (docs/events.md#connection)
-const REMEMBERED_MS = 9 * 60_000; // a little less than the hub remembers a command's id
+const REMEMBERED_MS = 9 * 60_000; // slightly less than the hub remembers a command's id
 
 /**
  * One user's connection. Fires the event `state` with the detail `{state, delayMs?}` (`delayMs`: until the next attempt, in the
@@ -87,7 +87,7 @@ export class HubClient extends EventTarget {
     return this.#state;
   }
 
-  /** The present way to the hub. @returns {"websocket"|"http-stream"|"http-poll"|null} null while there is none */
+  /** The current transport. @returns {"websocket"|"http-stream"|"http-poll"|null} null while there is none */
   get transport() {
     if (this.#state !== "ready" || !this.#socket) return null;
     if (this.#socket instanceof WebSocketConnection) return "websocket";
@@ -230,7 +230,7 @@ export class HubClient extends EventTarget {
     this.#timer = setTimeout(() => this.#open(), delayMs);
   }
 
-  /** While HTTP serves, see if a WebSocket can be had again; if so, go on over one. */
+  /** While connected over HTTP, try to open a WebSocket; if that succeeds, switch to it. */
   #tryWebSocket() {
     const { socket } = addressesOf(this.#url);
     const back = () => {
@@ -379,7 +379,7 @@ export class HubClient extends EventTarget {
 
   // Helpers
 
-  /** Send what an earlier page left in the store. @param {OutboxStore} store */
+  /** Send the commands that an earlier page left in the store. @param {OutboxStore} store */
   async #adopt(store) {
     this.#isAdopted = true;
     for (const { id, channel, text, sentAt } of await store.adopt().catch((problem) => (reportFault(problem), []))) {
@@ -428,7 +428,7 @@ export class HubClient extends EventTarget {
   }
 }
 
-/** The addresses of a hub that is named by any of `https://hub`, `wss://hub` and `wss://hub/ws`. @param {string} url @returns {{socket: string, http: string}} */
+/** The URLs of a hub given as `https://hub`, `wss://hub` or `wss://hub/ws`. @param {string} url @returns {{socket: string, http: string}} */
 function addressesOf(url) {
   const { protocol, host, pathname, search } = new URL(url, globalThis.location?.href);
   if (!/^(http|ws)s?:$/.test(protocol)) throw new SyntaxError(`${url} is no address of a hub: it begins with https: or wss:`);

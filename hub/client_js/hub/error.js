@@ -41,7 +41,7 @@ export function connectionLost(code, message = `the socket was closed (${code})`
   return new HubError({ code, name: "connection_lost", message, retry: CLOSE_ADVICE[code] });
 }
 
-/** Read an answer over HTTP. @param {Response} response @returns {Promise<string>} @throws {HubError} a refusal of the hub @throws {Error} an answer of somebody else */
+/** Read a response over HTTP. @param {Response} response @returns {Promise<string>} @throws {HubError} a refusal of the hub @throws {Error} a response that is not the hub's */
 export async function textOf(response) {
   const text = await response.text();
   if (response.ok) return text;
@@ -55,11 +55,11 @@ function problemIn(text) {
   try {
     return JSON.parse(text) ?? {};
   } catch {
-    return {}; // a proxy's page
+    return {}; // an error page of a proxy
   }
 }
 
-/** Report a fault of the user's own code, which must not cost the connection. @param {unknown} problem */
+/** Report an exception in the application's own code, which must not end the connection. @param {unknown} problem */
 export function reportFault(problem) {
   if (globalThis.reportError) globalThis.reportError(problem);
   else console.error(problem); // Node

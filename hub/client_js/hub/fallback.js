@@ -1,11 +1,11 @@
-/** Chooses between WebSocket and HTTP: HTTP where no WebSocket gets through, and WebSocket again as soon as one does. @module hub/fallback */
+/** Chooses between WebSocket and HTTP: HTTP if no WebSocket can be opened, and WebSocket again as soon as one can. @module hub/fallback */
 
 /** @typedef {{close(): void}} Trial A WebSocket that is being tried. */
 
 const RETRY_MS = 5_000;
 const RETRY_MAX_MS = 300_000;
 
-/** Remembers the way that served last. */
+/** Remembers the transport that worked last. */
 export class Fallback {
   #hasWebSocket;
   #firstMs;
@@ -13,20 +13,20 @@ export class Fallback {
   /** @type {any} */ #timer;
   /** @type {Trial|null} */ #trial = null;
 
-  /** @param {boolean} hasWebSocket false: the environment has none @param {number} [retryMs] the first pause before WebSocket is tried again */
+  /** @param {boolean} hasWebSocket false if the environment has none @param {number} [retryMs] first pause in milliseconds before WebSocket is tried again */
   constructor(hasWebSocket, retryMs = RETRY_MS) {
     [this.#hasWebSocket, this.isHttp] = [hasWebSocket, !hasWebSocket];
     this.#firstMs = this.#retryMs = retryMs;
   }
 
-  /** Note a connection that ended before the hub acknowledged it. @returns {boolean} true: try HTTP at once */
+  /** Record a connection that ended before the hub acknowledged it. @returns {boolean} true: try HTTP at once */
   unacknowledged() {
     const wasHttp = this.isHttp;
-    this.isHttp = !wasHttp || !this.#hasWebSocket; // where neither serves they are tried in turn
+    this.isHttp = !wasHttp || !this.#hasWebSocket; // if neither works they are tried in turn
     return this.isHttp && !wasHttp;
   }
 
-  /** Note that the present way serves: over HTTP, try WebSocket after a pause that doubles. @param {() => Trial} tryWebSocket opens one */
+  /** Record that the current transport works: over HTTP, try WebSocket after a pause, which doubles each time. @param {() => Trial} tryWebSocket opens one */
   acknowledged(tryWebSocket) {
     this.stop();
     if (!this.isHttp) this.#retryMs = this.#firstMs;
@@ -36,7 +36,7 @@ export class Fallback {
     this.#timer = setTimeout(() => (this.#trial = tryWebSocket()), pauseMs);
   }
 
-  /** End the trial: the connection is gone. */
+  /** Stop the trial, because the connection has ended. */
   stop() {
     clearTimeout(this.#timer);
     this.#trial?.close();

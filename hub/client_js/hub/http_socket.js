@@ -14,14 +14,14 @@ import { claimsOf } from "./token_claims.js";
 
 /** @typedef {import("./web_socket.js").Owner} Owner */
 
-const REQUEST_MS = 20_000; // for an answer that has not to wait for anything
-const HELD_MAX = 4; // requests that wait for news; a browser opens six connections to a host, and commands need one too
-const LIMIT_BYTES = 1_048_576; // the hub's default for a message; it is told over sockets only
+const REQUEST_MS = 20_000; // for a response that need not wait for events
+const HELD_MAX = 4; // maximum waiting requests: a browser opens six connections per host, and commands need one too
+const LIMIT_BYTES = 1_048_576; // the hub's default message limit; the real one is sent over sockets only
 const OF_THE_TOKEN = [4001, 4002, 4019];
 /** Replies that are not `ack`. @type {Record<string, string>} */
 const REPLY_TYPES = { "chat.message": "message.received", "file.upload.request": "file.upload.authorized" };
 
-/** Opens at once, without a request. */
+/** A connection over HTTP with the interface of `WebSocketConnection`; opening it sends no request. */
 export class HttpSocket {
   #base;
   #owner;
@@ -30,8 +30,8 @@ export class HttpSocket {
   #isOver = false;
   #stop = new AbortController();
   /** @type {Map<string, ChannelReader>} */ #readers = new Map();
-  /** @type {Map<string, Promise<void>>} The end of the last command of a channel. */ #turns = new Map();
-  /** True where streams do not come through: a proxy holds them back. */
+  /** @type {Map<string, Promise<void>>} Settles with the last command of a channel. */ #turns = new Map();
+  /** True if a proxy buffers streams. */
   isPolling = false;
 
   /** @param {string} base such as "https://hub.example" @param {Owner} owner @param {typeof fetch} request */
@@ -51,10 +51,10 @@ export class HttpSocket {
     else if (type !== "connection.heartbeat") this.#inTurn(channel ?? "", () => this.#command(type, id, channel, payload));
   }
 
-  /** Do nothing: the readers notice silence by themselves. */
+  /** Do nothing: the readers detect silence themselves. */
   begin() {}
 
-  /** Do nothing: between two requests there is nothing to test. */
+  /** Do nothing: between requests there is nothing to check. */
   probe() {}
 
   /** @param {string} why */
@@ -62,7 +62,7 @@ export class HttpSocket {
     this.#end(connectionLost(1006, why));
   }
 
-  /** Close it without a report. */
+  /** Close the connection without reporting it. */
   close() {
     this.#isOver = true;
     this.#stop.abort();
@@ -72,23 +72,23 @@ export class HttpSocket {
 
   // For the readers
 
-  /** True if this one may leave a request waiting. @param {ChannelReader} reader */
+  /** True if this reader may have a waiting request. @param {ChannelReader} reader */
   mayHold(reader) {
     return [...this.#readers.values()].indexOf(reader) < HELD_MAX;
   }
 
-  /** Hand frames over as if they had come by a socket. @param {any[]} frames */
+  /** Pass on messages as if they had arrived on a socket. @param {any[]} frames */
   tell(frames) {
     if (!this.#isOver) this.#owner.frames(frames);
   }
 
-  /** The hub ends all of this. @param {any} told the payload of a `connection.error` */
+  /** Handle an error with which the hub ends the connection. @param {any} told the payload of a `connection.error` */
   refuse(told) {
     this.tell([{ type: "connection.error", payload: told }]);
     this.#end(connectionLost(told.code));
   }
 
-  /** The node is about to stop. @param {any} drain the message that said so */
+  /** Handle the notice that the node is about to stop. @param {any} drain the `connection.drain` */
   drained(drain) {
     this.tell([drain]);
     this.#end(connectionLost(1012));
@@ -111,7 +111,7 @@ export class HttpSocket {
 
   // Messages
 
-  /** Find out if the token is good and the hub there: everybody may see who is in the own inbox. @param {string} id @param {any} wanted */
+  /** Check the token and the hub, by reading the presence of the user's own inbox, which every token allows. @param {string} id @param {any} wanted */
   async #greet(id, { token = "", client_id, session_id, cursors, channels }) {
     this.#token = token;
     const { user, tenant, expiresAt } = claimsOf(token) ?? { user: null, tenant: null, expiresAt: null };
@@ -131,7 +131,7 @@ export class HttpSocket {
 
   /** @param {string} id @param {{token: string}} payload */
   #refresh(id, { token }) {
-    this.#token = token; // running streams end with the old one, and are opened again with this
+    this.#token = token; // running streams end with the old token, and are reopened with this one
     this.tell([{ type: "connection.refreshed", re: id, payload: {} }]);
   }
 

@@ -1,6 +1,6 @@
-/** Commands that outlive the page, in IndexedDB. @module hub/indexed_db_outbox */
+/** Stores commands in IndexedDB, so that they outlive the page. @module hub/indexed_db_outbox */
 
-/** @typedef {{id: string, channel?: string, text: string, sentAt: number|null}} StoredCommand `sentAt`: the first time it may have reached the hub. */
+/** @typedef {{id: string, channel?: string, text: string, sentAt: number|null}} StoredCommand `sentAt`: the first time at which it may have reached the hub. */
 /** @typedef {StoredCommand & {tab: string, number: number}} Row */
 
 const TABLE = "commands";
@@ -22,16 +22,16 @@ export class IndexedDbOutbox {
   constructor(name) {
     this.#name = name;
     this.#locked = new Promise((locked) => {
-      const hold = () => new Promise(() => locked(undefined)); // until the page is gone
+      const hold = () => new Promise(() => locked(undefined)); // held until the page is closed
       if (!globalThis.navigator?.locks) locked(undefined);
       else navigator.locks.request(this.#lockOf(this.#tab), hold);
     });
   }
 
-  /** Keep a command, or what changed about it. @param {StoredCommand} command */
+  /** Store a command, or update it. @param {StoredCommand} command */
   async put(command) {
     const number = (this.#number += 1);
-    await this.#locked; // else another tab might take this one for gone
+    await this.#locked; // otherwise another tab might consider this one closed
     await this.#run("readwrite", (table) => {
       const found = table.get(command.id);
       found.onsuccess = () => table.put({ number, ...found.result, ...command, tab: this.#tab });
@@ -39,12 +39,12 @@ export class IndexedDbOutbox {
     });
   }
 
-  /** Forget a command that is answered. @param {string} id */
+  /** Delete an answered command. @param {string} id */
   async delete(id) {
     await this.#run("readwrite", (table) => table.delete(id));
   }
 
-  /** Take over the commands of tabs that are gone, oldest first. @returns {Promise<StoredCommand[]>} */
+  /** Take over the commands of closed tabs, oldest first. @returns {Promise<StoredCommand[]>} */
   async adopt() {
     const locks = globalThis.navigator?.locks;
     return locks ? locks.request(`${this.#name}:adopt`, () => this.#adopt(locks)) : this.#adopt(null);

@@ -25,12 +25,12 @@ export class Outbox {
   #isOpen = false;
   #store;
   #sockets = 0;
-  /** The end of what is written into the store, which is in order with what is sent. */
+  /** Settles with the last write to the store; writes are in the order of sending. */
   #storing = Promise.resolve();
   /** @type {Map<string, Command>} */ #pending = new Map();
   /** @type {Map<string|undefined, Pause>} By channel. */ #pauses = new Map();
 
-  /** @param {(text: string) => void} write sends one message over the current socket @param {OutboxStore} [store] keeps commands over the end of the page */
+  /** @param {(text: string) => void} write sends one message over the current socket @param {OutboxStore} [store] keeps commands after the page is closed */
   constructor(write, store) {
     [this.#write, this.#store] = [write, store];
   }
@@ -82,7 +82,7 @@ export class Outbox {
   /** Reject all commands: no more answers will come. @param {Error} error */
   end(error) {
     this.close();
-    this.#store = undefined; // what it holds is for the next client
+    this.#store = undefined; // its commands are left for the next client
     for (const command of [...this.#pending.values()]) this.#fail(command, error);
   }
 

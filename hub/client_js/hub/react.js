@@ -29,7 +29,7 @@ export function useHub(url, token, options) {
     const changed = (/** @type {any} */ { detail: { state } }) => show((/** @type {any} */ old) => ({ hub, state, error: state === "ready" ? null : old.error }));
     hub.addEventListener("state", changed);
     hub.addEventListener("error", (/** @type {any} */ { detail: { error } }) => show((/** @type {any} */ old) => ({ ...old, error })));
-    hub.connect().catch(() => {}); // told by `error`
+    hub.connect().catch(() => {}); // reported by the event `error`
     return () => {
       hub.removeEventListener("state", changed);
       hub.close();

@@ -1,4 +1,4 @@
-/** Sends one file to where the hub tells, by one PUT, and waits until the hub has verified it. @module hub/upload */
+/** Uploads one file with one PUT to the URL that the hub signs, and waits until the hub has verified it. @module hub/upload */
 
 import { HubError } from "./error.js";
 
@@ -7,9 +7,9 @@ import { HubError } from "./error.js";
 /** @typedef {{file_id: string, filename: string, size: number, mime: string, ready: any}} UploadedFile `ready`: the payload of `file.ready` */
 /** @typedef {{command(type: string, channel?: string, payload?: object): Promise<{payload: any}>}} Commands */
 
-const DIGESTED_MAX_BYTES = 8 * 1024 * 1024; // read into memory for its digest; the hub verifies larger ones by itself
-const PUT_PAUSES_MS = [0, 1_000, 3_000]; // before each attempt
-const POLL_MS = 100; // grows to a second
+const DIGESTED_MAX_BYTES = 8 * 1024 * 1024; // smaller files are read into memory for their digest; the hub computes that of larger ones
+const PUT_PAUSES_MS = [0, 1_000, 3_000]; // milliseconds to wait before each attempt
+const POLL_MS = 100; // first pause between polls; it grows to a second
 const FORBIDDEN = 403;
 const ALREADY_THERE = 412;
 
@@ -23,7 +23,7 @@ export async function upload(hub, channel, file, { filename, mime, purpose = "at
   const wanted = { filename: name, size: file.size, mime: type, purpose, strategy: "single", ...(sha256 && { sha256 }) };
   const { payload } = await hub.command("file.upload.request", channel, wanted);
   const upload_id = payload.upload_id;
-  const giveUp = () => hub.command("file.upload.cancel", channel, { upload_id }).catch(() => {}); // a refusal comes by `error`
+  const giveUp = () => hub.command("file.upload.cancel", channel, { upload_id }).catch(() => {}); // a refusal is reported by the event `error`
   signal?.addEventListener("abort", giveUp, { once: true });
   try {
     await send(hub, channel, upload_id, payload.single, file, onProgress, signal);
@@ -35,14 +35,14 @@ export async function upload(hub, channel, file, { filename, mime, purpose = "at
   }
 }
 
-/** @param {Blob} file @returns {Promise<string|null>} base64; null for a large one, and where the page may not compute any */
+/** @param {Blob} file @returns {Promise<string|null>} SHA-256 in base64; null for a large file, or if the page may not compute it */
 async function digestOf(file) {
   if (file.size > DIGESTED_MAX_BYTES || !globalThis.crypto?.subtle) return null;
   const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
   return btoa(String.fromCharCode(...bytes));
 }
 
-/** PUT it, again where that helps. @param {Commands} hub @param {string} channel @param {string} upload_id @param {any} way @param {Blob} file
+/** PUT the file, and try again where that can help. @param {Commands} hub @param {string} channel @param {string} upload_id @param {any} way @param {Blob} file
  *  @param {(sent: number, total: number) => void} onProgress @param {AbortSignal} [signal] */
 async function send(hub, channel, upload_id, way, file, onProgress, signal) {
   let problem = "";
@@ -51,7 +51,7 @@ async function send(hub, channel, upload_id, way, file, onProgress, signal) {
     const { status, text } = await put(way, file, onProgress, signal);
     if ((status >= 200 && status < 300) || status === ALREADY_THERE) return;
     problem = status ? `the store refused the file (${status}): ${text.slice(0, 200)}` : `the store could not be reached: ${text}`;
-    if (status === FORBIDDEN) way = (await hub.command("file.upload.status", channel, { upload_id })).payload.single ?? way; // the signature was over
+    if (status === FORBIDDEN) way = (await hub.command("file.upload.status", channel, { upload_id })).payload.single ?? way; // the signature had expired
     else if (status && status < 500) break;
   }
   throw new Error(problem);
@@ -72,7 +72,7 @@ async function put(way, file, onProgress, signal) {
   }
 }
 
-/** `fetch` tells nothing about the progress of what it sends. @param {any} way @param {[string, any][]} headers @param {Blob} file
+/** Uses XMLHttpRequest, because `fetch` does not report upload progress. @param {any} way @param {[string, any][]} headers @param {Blob} file
  *  @param {(sent: number, total: number) => void} onProgress @param {AbortSignal} [signal] @returns {Promise<{status: number, text: string}>} */
 function putWithProgress(way, headers, file, onProgress, signal) {
   return new Promise((resolve, reject) => {
@@ -88,7 +88,7 @@ function putWithProgress(way, headers, file, onProgress, signal) {
   });
 }
 
-/** Look for `file.ready` after an event, at first often. @param {Commands} hub @param {string} channel @param {string} id @param {string} after @param {AbortSignal} [signal] */
+/** Poll the history for `file.ready` after an event, frequently at first. @param {Commands} hub @param {string} channel @param {string} id @param {string} after @param {AbortSignal} [signal] */
 async function outcome(hub, channel, id, after, signal) {
   for (let pauseMs = POLL_MS; ; pauseMs = Math.min(pauseMs * 1.5, 1_000)) {
     signal?.throwIfAborted();

@@ -89,7 +89,7 @@ class Fanout:
     Attributes:
         default_agent: the conversation's default agent, "" for none; None if not known.
         settings_count: changes of the settings seen so far.
-        move_count: moves to another head because the log did not continue.
+        move_count: how often it moved to another head because the log did not continue.
     """
 
     __slots__ = (

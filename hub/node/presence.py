@@ -1,9 +1,9 @@
 """Reports presence of this node's sockets: joins at once, lost sockets after a grace period.
 
-A socket that closes leaves its channels 10 s later, unless the same client is back before, so that a reconnect is not
-shown. If a node dies, its lease ends within 8 s and any other node makes its devices leave, so everybody knows within
-15 s. If Redis lost the lease earlier (FLUSHALL, a failover), devices reported since are found because their node has
-no lease.
+A socket that closes leaves its channels 10 s later, unless the same client has reconnected before, so that a short
+disconnect is not shown. If a node dies, its lease expires within 8 s and any other node makes its devices leave, so
+that everybody knows within 15 s. That holds even if Redis lost the lease before (FLUSHALL, a failover): devices whose
+node has no lease are removed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 /**
- * HTTP in the place of a socket, for networks that refuse WebSocket: what a client would write to a socket becomes requests, and
- * what they bring comes as if from a socket. Each channel is read by a {@link ChannelReader}; commands are POSTs, one at a time
- * in each channel so that their order is kept.
+ * A connection over HTTP, for networks that block WebSocket: it turns the client's messages into requests, and their responses into
+ * the messages that a socket would deliver. Each channel is read by a {@link ChannelReader}; commands are POSTs, one at a time in
+ * each channel so that their order is kept.
  *
- * Over HTTP there are no heartbeats, nobody's presence, and none of the commands that only a socket takes.
+ * Over HTTP there are no heartbeats, the user is not shown as present, and commands that need a socket are refused.
  *
  * @module hub/http_socket
  */

@@ -8,8 +8,8 @@ const TABLE = "commands";
 /**
  * An outbox store for `HubClient`; any object with these methods will do.
  *
- * Every tab keeps its own commands. Those of a tab that is gone are taken over by the next client that connects, once: a lock (Web
- * Locks) tells the living tabs. Where there are no locks they are taken over at once, and the hub stores each id once.
+ * Every tab stores its own commands. The next client that connects takes over those of closed tabs, once: a lock (Web Locks)
+ * identifies the open tabs. Without locks all are taken over at once, which is safe because the hub stores each id once.
  */
 export class IndexedDbOutbox {
   #name;

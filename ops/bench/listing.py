@@ -17,7 +17,7 @@ def listing() -> str:
     """The list of scenarios, sizes and servers."""
     lines = ["Scenarios:"]
     for scenario in SCENARIOS.values():
-        only = " Of this hub alone." if scenario.is_ours else ""
+        only = " Measured for this hub only." if scenario.is_ours else ""
         lines += _wrapped(scenario.name, scenario.text + only)
     lines += ["", f"Sizes:{'':15}quick      usual       full"]
     texts = dict(_attributes(Sizes.__doc__ or ""))
@@ -51,7 +51,7 @@ def row_lines(row: Row) -> list[str]:
     seconds = row.spent["seconds"] or 1.0
     busy = ", ".join(f"{name} {cpu_s / seconds:.0%}" for name, cpu_s in row.spent["cpu_s"].items())
     lines = [f"{head}: {' · '.join(shown)}", f"    CPU {busy}; {row.took_s:.1f} s, load {row.load_average:.1f}"]
-    return lines + [f"    NOT AS IT SHOULD BE: {fault}" for fault in row.faults + row.problems]
+    return lines + [f"    FAULT: {fault}" for fault in row.faults + row.problems]
 
 
 def comparison_lines(result: Comparison) -> list[str]:
@@ -71,6 +71,6 @@ def comparison_lines(result: Comparison) -> list[str]:
             text = f"  {peer.title:<36} {written(found.median):>10}  ({written(found.low)} to {written(found.high)})"
             ratio = ratio_of(result.rows, scenario.name, "hub", peer.name, figure.name) if peer.name != "hub" else None
             if ratio is not None:
-                text += f"  hub / it: {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+                text += f"  hub / peer: {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
             lines.append(text)
     return lines + [f"{peer.title} does not guarantee: {peer.lacks}" for peer in result.plan.peers]

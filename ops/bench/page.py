@@ -37,7 +37,7 @@ def to_html(result: Comparison) -> str:
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"/><title>hub bench</title>',
         f"<style>{_STYLE}</style></head><body><h1>hub bench</h1>",
         f"<p>{escape(_conditions(result))}</p>",
-        "<h2>What each server promises</h2><table><tr><th>server</th><th>keeps</th><th>does not guarantee</th></tr>",
+        "<h2>Guarantees of each server</h2><table><tr><th>server</th><th>keeps</th><th>does not guarantee</th></tr>",
         *(_promise(peer) for peer in plan.peers),
         "</table>",
         *(f'<p class="fault">{escape(why)}</p>' for why in result.skipped.values()),
@@ -97,7 +97,7 @@ def _faults(row: Row) -> list[str]:
 
 def _table(scenario: Scenario, rows: Sequence[Row], peers: Sequence[Peer]) -> str:
     head = [figure.text for figure in scenario.figures]
-    parts = ["CPU of nodes", "of Redis", "of the generator", "memory of nodes, MB", "of Redis, MB", "hub / it"]
+    parts = ["CPU of nodes", "of Redis", "of the generator", "memory of nodes, MB", "of Redis, MB", "hub / peer"]
     lines = [f"<table><tr><th>server</th>{''.join(f'<th>{escape(text)}</th>' for text in head + parts)}</tr>"]
     for peer in peers:
         cells = [_cell(spread_of(rows, scenario.name, peer.name, figure.name)) for figure in scenario.figures]

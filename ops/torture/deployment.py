@@ -135,7 +135,7 @@ class Deployment:
     async def _require_new_tenants(self) -> None:
         for tenant in self.tenants:
             if await find_key(self, f"hub:*:{tenant}:*"):
-                raise RuntimeError(f"the tenant {tenant} has something of an earlier run in it; take another seed")
+                raise RuntimeError(f"the tenant {tenant} has data of an earlier run; take another seed")
 
     async def stop(self) -> None:
         """Close the proxies."""

@@ -79,14 +79,14 @@ CONNECT: Final = Scenario(
 )
 MEMORY: Final = Scenario(
     "memory",
-    "Idle connections with three subscriptions each, as in `connect`; nobody ever writes.",
+    "Idle connections with three subscriptions each, as in `connect`; nothing is written.",
     (Figure("node_bytes", "node memory each, bytes"), Figure("redis_bytes", "Redis memory each, bytes")),
     _memory,
     lambda sizes: sizes.idle + max(_WARM, sizes.idle // 10),
 )
 CHANNELS: Final = Scenario(
     "channels",
-    "Clients subscribe to 100 channels of their own each; then 100 of them write round trips, into each of their channels in turn.",
+    "Each client subscribes to 100 channels of its own; then 100 clients make round trips in their channels in turn.",
     (
         Figure("subscriptions_per_s", "subscriptions a second", is_more_better=True),
         Figure("node_bytes", "node memory a channel, bytes"),

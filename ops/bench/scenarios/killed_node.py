@@ -91,7 +91,7 @@ async def _jitter(setup: Setup, sizes: Sizes) -> Measured:
 STORM = Scenario(
     "storm",
     "One of two nodes is killed. Its clients, in three channels each and some events behind in one of them, come back on "
-    f"the other at one time; {_LIVE_USERS} users go on writing there, {_LIVE_PER_S} messages a second in all.",
+    f"the other at one time; {_LIVE_USERS} users keep writing there, {_LIVE_PER_S} messages a second in all.",
     (
         Figure("all_back_s", "until all are up to date, s"),
         Figure("live_p99_ms", "live p99 meanwhile, ms"),
@@ -110,7 +110,7 @@ STORM = Scenario(
 JITTER = Scenario(
     "jitter",
     "Every client of two nodes is cut every 15 s for 2 s while each channel of ten gets a message a second; halfway "
-    "one node is killed. A client cut off comes back from its place, on whatever node there is.",
+    "one node is killed. A disconnected client resumes from its cursor on any running node.",
     (
         Figure("delivered_percent", "delivered, %", is_more_better=True),
         Figure("replay_p50_ms", "replay p50, ms"),

@@ -47,7 +47,7 @@ _FIGURES = (
 )
 OWN = Scenario(
     "resume_own",
-    "Clients that are each some events behind in a channel of their own come back, 256 at a time, until all are up to date.",
+    "Clients that have each missed some events in a channel of their own reconnect, 256 at a time, until all are up to date.",
     _FIGURES,
     partial(_run, share=1),
     lambda sizes: 2 * sizes.clients,
@@ -55,7 +55,7 @@ OWN = Scenario(
 )
 SHARED = Scenario(
     "resume_shared",
-    "The same with ten clients to a channel: they have missed the same events.",
+    "As `resume_own`, but with ten clients per channel, which have missed the same events.",
     _FIGURES,
     partial(_run, share=10),
     lambda sizes: 2 * sizes.clients,

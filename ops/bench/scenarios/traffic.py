@@ -47,21 +47,21 @@ async def _fanout(setup: Setup, sizes: Sizes, *, clients: int) -> Measured:
 
 ROUND_TRIP = Scenario(
     "round_trip",
-    "100 users, each in a channel of their own, write the next message when the last one has come back to them.",
+    "100 users, each in a channel of their own, write the next message when the previous one has been delivered to them.",
     (Figure("round_trips_per_s", "durable round trips a second", is_more_better=True), *_COSTS, *_LATENCY),
     partial(_traffic, clients=100, share=1),
     lambda _: 100,
 )
 CHAT = Scenario(
     "chat",
-    "1,000 users in 100 channels of ten; each writes the next message when the last one has come back.",
+    "1,000 users in 100 channels of ten; each writes the next message when the previous one has been delivered.",
     (Figure("deliveries_per_s", "deliveries a second", is_more_better=True), *_COSTS, *_LATENCY),
     partial(_traffic, clients=1_000, share=10),
     lambda _: 1_000,
 )
 IDLE = Scenario(
     "idle",
-    "One user on an idle server writes message after message; latency from writing one to having it back, stored.",
+    "One user on an idle server writes message after message; the latency is from sending one to receiving it, stored.",
     (_LATENCY[0], *_LATENCY[1:], Figure("round_trips_per_s", "a second", is_more_better=True)),
     partial(_traffic, clients=1, share=1),
     lambda _: 1,

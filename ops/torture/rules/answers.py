@@ -195,7 +195,7 @@ def _disposition(
     due = "stored" if agent in {"", "none"} else "queued"
     if op.reply["disposition"] != due:
         who = f"message {op.invoke['id']} of {op.invoke['user']} in {op.invoke['channel']} of {op.invoke['tenant']}"
-        sentence = f"{who} is {op.reply['disposition']} where the settings name {agent or 'no agent'}"
+        sentence = f"{who} is {op.reply['disposition']} although the settings name {agent or 'no agent'}"
         verdict.add("settings not followed", op.ended_ms, sentence, *lines)
 
 

@@ -42,7 +42,7 @@ def _puts(
         verdict.look("uploads")
         found = ends.get(key, [])
         if op.invoke["payload"].get("is_corrupt") and any(kind == "file.ready" for kind, _, _ in found):
-            sentence = f"file {key[1]} of {key[0]} is ready and its bytes are not what was announced"
+            sentence = f"file {key[1]} of {key[0]} is ready, but its bytes are not those announced"
             verdict.add("upload", found[0][2], sentence, *op.lines, found[0][1])
         is_complete = op.is_ok and not found and history.calm_ms != float("inf")
         if is_complete and not history.has_loss(op.place, op.began_ms, history.end_ms):
@@ -57,11 +57,11 @@ def _gets(history: History, verdict: Verdict, put: dict[tuple[str, str], Op]) ->
         sent = put.get((op.invoke["tenant"], op.invoke["payload"]["file_id"]))
         if sent is None:
             verdict.add(
-                "upload", op.ended_ms, f"file {op.invoke['payload']['file_id']} was brought by nobody", *op.lines
+                "upload", op.ended_ms, f"file {op.invoke['payload']['file_id']} was not uploaded by anyone", *op.lines
             )
         elif op.reply["sha256"] != sent.invoke["payload"]["sha256"]:
             sentence = (
-                f"file {op.invoke['payload']['file_id']} of {op.invoke['tenant']} has other bytes than were brought"
+                f"file {op.invoke['payload']['file_id']} of {op.invoke['tenant']} has other bytes than were uploaded"
             )
             verdict.add("upload", op.ended_ms, sentence, *sent.lines, *op.lines)
 

@@ -58,7 +58,12 @@ def _disorder(history: History, verdict: Verdict) -> None:
                 verdict.add("log disorder", t, f"id {event_id} of {_of(place)} does not rise", last_line, line)
             event = history.event(name)
             if (event["channel"], event["seq"], event["id"]) != (place[1], seq, event_id):
-                verdict.add("log disorder", t, f"{event_id} of {_of(place)} is stored under another name", line)
+                verdict.add(
+                    "log disorder",
+                    t,
+                    f"{event_id} of {_of(place)} contains another channel, seq or id than its entry",
+                    line,
+                )
             last_seq, last_id, last_line = seq, order_of(event_id), line
 
 
@@ -189,10 +194,12 @@ def _phantoms(history: History, verdict: Verdict, commands: list[Op]) -> None:
                     ops = sent.get((place[0], actor["id"], meta.get("command", "")), [])
                     if not any(_is_of(op, place, event, first_ms) for op in ops):
                         lines = [line, *(op.begin for op in ops[:2])]
-                        sentence = f"{event['type']} seq {seq} of {_of(place)} ({event_id}) was sent by nobody"
+                        sentence = (
+                            f"{event['type']} seq {seq} of {_of(place)} ({event_id}) does not correspond to any command"
+                        )
                         verdict.add("phantom", first_ms, sentence, *lines)
                 elif meta.get("causation") not in known[place[0]] and not history.losses:
-                    sentence = f"{event['type']} seq {seq} of {_of(place)} names no event it came of"
+                    sentence = f"{event['type']} seq {seq} of {_of(place)} names no event that caused it"
                     verdict.add("phantom", first_ms, sentence, line)
 
 

@@ -70,10 +70,10 @@ def _differences(
         steady = [span for span in of_user if span[0] <= began_ms - bound_ms and span[1] >= ended_ms]
         recent = [span for span in of_user if span[0] <= ended_ms and span[1] >= began_ms - bound_ms]
         if steady and user not in held:
-            found.append((f"{user} is there and not listed", steady[0][3]))
+            found.append((f"{user} is connected and not listed", steady[0][3]))
         elif user in held and not recent:
             last = max(of_user, key=lambda span: span[1])
-            found.append((f"{user} is listed and left {(began_ms - last[1]) / 1000:.1f} s ago", last[3]))
+            found.append((f"{user} is listed, but left {(began_ms - last[1]) / 1000:.1f} s ago", last[3]))
         elif user in held and len(steady) == len(recent) and held[user] != len(steady):
             found.append((f"{user} is listed with {held[user]} devices and has {len(steady)}", recent[0][3]))
     return found
@@ -121,6 +121,6 @@ def _false_leaves(history: History, verdict: Verdict, spans: dict[Place, list[Sp
             is_there = user == payload["user"] and begun < record["t"] - 5_000 and left > record["t"] + 1_000
             if is_there and (payload["devices"] == 0 or payload["status"] == "joined"):
                 what = "left" if payload["devices"] == 0 else "come anew to"
-                sentence = f"{user} is said to have {what} {places[record['r']][1]} and was there all the time"
+                sentence = f"{user} is said to have {what} {places[record['r']][1]} and was connected all the time"
                 verdict.add("presence", record["t"], sentence, begun_line, line)
                 break

@@ -268,7 +268,7 @@ def _silent(history: History, verdict: Verdict) -> None:
         last, last_line = _last_seen(lines)
         if last is None or last < head:
             where = f"{first['channel']} of {first['tenant']}, reader {name}"
-            what = "it was never told that it is subscribed" if last is None else f"it is at seq {last}"
+            what = "its subscription was never confirmed" if last is None else f"it is at seq {last}"
             sentence = f"{where}: {what}, the channel ends at {head}"
             verdict.add("silent reader", history.records[last_line]["t"], sentence, begin, last_line)
 

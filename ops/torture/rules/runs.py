@@ -220,7 +220,7 @@ class _Watch:
         if offset == len(held):
             self._held[message] = held + delta
         elif offset < len(held) and held[offset : offset + len(delta)] != delta[: len(held) - offset]:
-            self._verdict.add("deltas", t, f"a delta of {message} at {offset} says something else than before", line)
+            self._verdict.add("deltas", t, f"a delta of {message} at {offset} contains another text than before", line)
         elif offset > len(held):
             self._whole[message] = False
         self._lines[message] = line

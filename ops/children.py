@@ -112,7 +112,8 @@ READY_TIMEOUT_S: Final = 120.0
 class NodeProcess:
     """`hub serve` as a child on a fixed port, which can be killed and started again."""
 
-    def __init__(self, redis_url: str, secret: str, **env: str) -> None:
+    def __init__(self, redis_url: str, secret: str, *, workers: int = 1, **env: str) -> None:
+        self._workers = workers
         self.port = free_port()  # outside the range of client ports, because clients keep reconnecting while it is down
         self.environment = os.environ | {
             "REDIS_URL": redis_url,
@@ -139,7 +140,8 @@ class NodeProcess:
 
     def start(self) -> None:
         """Start the node; it begins to listen a moment later."""
-        self._child = Child("the node", hub("serve", "--host", "127.0.0.1", "--port", str(self.port)), self.environment)
+        command = hub("serve", "--host", "127.0.0.1", "--port", str(self.port), "--workers", str(self._workers))
+        self._child = Child("the node", command, self.environment)
 
     async def ready(self) -> None:
         """Wait until the node is ready.
@@ -159,7 +161,7 @@ class NodeProcess:
     def _is_ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:  # noqa: S310 - our own loopback URL
-                return bool(answer.status == 200)  # noqa: PLR2004
+                return bool(answer.status == 200) and (self._workers == 1 or _listeners(self.port) >= self._workers)  # noqa: PLR2004
         except (urllib.error.URLError, OSError):
             return False
 
@@ -168,3 +170,9 @@ class NodeProcess:
         if self._child is not None:
             self._child.kill()
             self._child = None
+
+
+def _listeners(port: int) -> int:
+    """The number of sockets that listen on a port of IPv4 (proc(5), net/tcp), one for each process that shares it."""
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    return sum(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines)

@@ -139,7 +139,11 @@ class Generator:
         program = await asyncio.to_thread(compiled)
         process = await asyncio.create_subprocess_exec(program, stdin=PIPE, stdout=PIPE, limit=_ANSWER_MAX_BYTES)
         generator = cls(process, tell)
-        await generator.command("dialect", name=dialect, tokens=str(tokens))
+        try:
+            await generator.command("dialect", name=dialect, tokens=str(tokens))
+        except BaseException:
+            await generator.stop()
+            raise
         return generator
 
     @property

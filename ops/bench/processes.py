@@ -54,6 +54,12 @@ class Cores(NamedTuple):
         count = min(servers, len(usable) - 1) or len(usable)
         return cls(frozenset(usable[:count]), frozenset(usable[count:] or usable))
 
+    @classmethod
+    def shared(cls) -> Cores:
+        """All cores for everybody."""
+        usable = frozenset(os.sched_getaffinity(0))
+        return cls(usable, usable)
+
 
 def pin(pid: int, cores: Iterable[int]) -> None:
     """Restrict a process, its threads and its descendants to these cores."""

@@ -16,7 +16,7 @@ from ops.bench.generator import GeneratorFailed
 from ops.bench.peers.peer import Peer, PeerMissing
 from ops.bench.processes import allow_many_files, commit, machine
 from ops.bench.scenarios.scenario import Scenario
-from ops.bench.setup import setup
+from ops.bench.setup import loaded, started
 from ops.bench.sizes import Sizes
 from ops.bench.summary import Row
 from ops.children import ChildFailed
@@ -112,15 +112,23 @@ def _fits(scenario: Scenario, peer: Peer) -> bool:
 
 async def _once(plan: BenchPlan, scenario: Scenario, peer: Peer, number: int, tell: Callable[[str], None]) -> Row:
     row, began_s = Row(scenario.name, peer.name, number), time.monotonic()
-    users = scenario.users(plan.sizes)
 
     def progress(text: str) -> None:
         tell(f"round {number + 1} of {plan.rounds}, {scenario.name}, {peer.title}: {text}")
 
     try:
-        async with setup(
-            peer, plan.tools, nodes=scenario.nodes, users=users, is_persistent=plan.is_persistent, tell=progress
-        ) as ready:
+        progress("starting")
+        async with (
+            started(
+                peer,
+                plan.tools,
+                nodes=scenario.nodes,
+                workers=scenario.workers,
+                is_pinned=scenario.is_pinned,
+                is_persistent=plan.is_persistent,
+            ) as servers,
+            loaded(servers, scenario.users(plan.sizes), progress) as ready,
+        ):
             found = await scenario.run(ready, plan.sizes)
             row = dataclasses.replace(
                 row,

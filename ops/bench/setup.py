@@ -14,14 +14,13 @@ from typing import Final
 
 from hub.auth.tokens import sign
 from ops.bench.generator import Generator, GeneratorFailed, LoadReport, Seen
-from ops.bench.peers.peer import BenchNode, Peer
+from ops.bench.peers.peer import BenchNode, Peer, Place
 from ops.bench.processes import Cores, Used, pin, used_by
 from ops.embedded_redis.probe import free_port
 from ops.embedded_redis.server import EmbeddedRedis
 from streams.redis.calls import Calls
 from streams.redis.server_check import count_commands, read_facts
 
-TENANT: Final = "bench"
 _GRANTS: Final = {"*": ["*"]}
 _USERS_MAX: Final = 20_000
 
@@ -47,13 +46,23 @@ class Spent:
         return self.cpu_s.get(part, 0.0) / max(count, 1) * 1e6
 
 
-class Setup:
-    """The running processes of one scenario."""
+@dataclass(frozen=True, slots=True)
+class BenchServers:
+    """A running Redis and the running nodes of one server."""
 
-    def __init__(
-        self, peer: Peer, nodes: list[BenchNode], redis: EmbeddedRedis, calls: Calls, generator: Generator, secret: str
-    ) -> None:
-        self.peer, self.nodes, self.redis, self.generator, self.secret = peer, nodes, redis, generator, secret
+    peer: Peer
+    nodes: list[BenchNode]
+    redis: EmbeddedRedis
+    secret: str
+    cores: Cores
+
+
+class Setup:
+    """The running processes of one scenario: the servers, and a load generator with its own tenant."""
+
+    def __init__(self, servers: BenchServers, calls: Calls, generator: Generator, tenant: str) -> None:
+        self.servers, self.peer, self.nodes = servers, servers.peer, servers.nodes
+        self.generator, self.tenant = generator, tenant
         self._calls = calls
         self._ended: dict[int, Used] = {}
         self.problems: list[str] = []
@@ -99,7 +108,7 @@ class Setup:
             self._ended[number] if number in self._ended else used_by(node.pid)
             for number, node in enumerate(self.nodes)
         ]
-        parts = {"redis": used_by(self.redis.pid), "generator": used_by(self.generator.pid)}
+        parts = {"redis": used_by(self.servers.redis.pid), "generator": used_by(self.generator.pid)}
         return Spent(
             time.monotonic(),
             {"nodes": sum(one.cpu_s for one in nodes)} | {name: one.cpu_s for name, one in parts.items()},
@@ -122,32 +131,30 @@ class Setup:
         spent.commands = {name: count for name, count in made.items() if count and name not in {"info", "config|get"}}
 
 
-def write_tokens(path: Path, secret: str, count: int) -> None:
-    """Write the tokens of `count` different users, one per line."""
+def write_tokens(path: Path, secret: str, tenant: str, count: int) -> None:
+    """Write the tokens of `count` different users of a tenant, one per line."""
     now = time.time()
-    path.write_text("\n".join(sign(secret, f"u{number}", TENANT, _GRANTS, 86_400, now) for number in range(count)))
+    path.write_text("\n".join(sign(secret, f"u{number}", tenant, _GRANTS, 86_400, now) for number in range(count)))
 
 
 @contextlib.asynccontextmanager
-async def setup(
-    peer: Peer, tools: Path, *, nodes: int, users: int, is_persistent: bool, tell: Callable[[str], None]
-) -> AsyncIterator[Setup]:
-    """Start all processes, and stop them in any case.
+async def started(
+    peer: Peer, tools: Path, *, nodes: int = 1, workers: int = 1, is_pinned: bool = True, is_persistent: bool = True
+) -> AsyncIterator[BenchServers]:
+    """Start a Redis and the nodes, and stop them in any case.
 
-    The nodes share the first core; Redis and the generator have the others. A peer's nodes are configured for that single core.
+    The nodes share the first core; Redis and the generator have the others. If they are not pinned, all processes share all cores.
     """
-    cores, secret = Cores.split(), secrets.token_hex(24)
+    cores, secret = Cores.split() if is_pinned else Cores.shared(), secrets.token_hex(24)
     async with contextlib.AsyncExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="hub-bench-")))
         redis = EmbeddedRedis(folder / "redis", port=free_port(), is_guarded=False, is_persistent=is_persistent)
         running.callback(redis.stop)
-        tell("starting")
         redis.start()
         pin(redis.pid, cores.others)
-        calls = Calls.at(redis.url, "hub-bench")
-        running.callback(calls.close)
         (folder / "node").mkdir()
-        made = [peer.node(tools, folder / "node", redis.url, secret, len(cores.servers)) for _ in range(nodes)]
+        place = Place(tools, folder / "node", redis.url, secret, len(cores.servers), workers)
+        made = [peer.node(place) for _ in range(nodes)]
         for node in made:
             running.callback(node.kill)
             node.start()
@@ -155,9 +162,20 @@ async def setup(
             await node.ready()
             pin(node.pid, cores.servers)
         await peer.prepare(made[0])
+        yield BenchServers(peer, made, redis, secret, cores)
+
+
+@contextlib.asynccontextmanager
+async def loaded(servers: BenchServers, users: int, tell: Callable[[str], None]) -> AsyncIterator[Setup]:
+    """Start a load generator for running servers, with the tokens of `users` users of a new tenant."""
+    tenant = f"bench-{secrets.token_hex(4)}"
+    async with contextlib.AsyncExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="hub-bench-")))
+        calls = Calls.at(servers.redis.url, "hub-bench")
+        running.callback(calls.close)
         tokens = folder / "tokens"
-        await asyncio.to_thread(write_tokens, tokens, secret, min(users, _USERS_MAX))
-        generator = await Generator.start(peer.dialect, tokens, tell)
+        await asyncio.to_thread(write_tokens, tokens, servers.secret, tenant, min(users, _USERS_MAX))
+        generator = await Generator.start(servers.peer.dialect, tokens, tell)
         running.push_async_callback(generator.stop)
-        pin(generator.pid, cores.others)
-        yield Setup(peer, made, redis, calls, generator, secret)
+        pin(generator.pid, servers.cores.others)
+        yield Setup(servers, calls, generator, tenant)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from ops.bench.peers.centrifugo import Centrifugo
-from ops.bench.peers.peer import BenchNode, Peer
+from ops.bench.peers.peer import BenchNode, Peer, Place
 from ops.children import NodeProcess
 
 
@@ -28,9 +28,10 @@ class ThisHub(Peer):
     def install(self, tools: Path) -> None:
         """Does nothing, because the hub is already installed."""
 
-    def node(self, tools: Path, folder: Path, redis_url: str, secret: str, cores: int) -> BenchNode:  # noqa: ARG002 - every peer's arguments
+    def node(self, place: Place) -> BenchNode:
         """A node of `hub serve` with default settings, except for rate limits and the maximum number of sockets."""
-        return NodeProcess(redis_url, secret, HUB_DATA=str(folder), WEBSOCKET_MAX_CONNECTIONS="100000")
+        environment = {"HUB_DATA": str(place.folder), "WEBSOCKET_MAX_CONNECTIONS": "100000"}
+        return NodeProcess(place.redis_url, place.secret, workers=place.workers, **environment)
 
     def channel(self, name: str) -> str:
         """The prefix of a conversation's channel name."""

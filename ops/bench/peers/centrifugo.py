@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from ops.bench.peers.peer import BenchNode, Peer, PeerNode, run_tool
+from ops.bench.peers.peer import BenchNode, Peer, PeerNode, Place, run_tool
 from ops.embedded_redis.probe import free_port
 
 VERSION: Final = "6.9.1"
@@ -33,7 +33,7 @@ class Centrifugo(Peer):
             module = f"github.com/centrifugal/centrifugo/v{VERSION.partition('.')[0]}@v{VERSION}"
             run_tool(self.title, ["go", "install", module], env={"GOBIN": str(tools)})
 
-    def node(self, tools: Path, folder: Path, redis_url: str, secret: str, cores: int) -> BenchNode:
+    def node(self, place: Place) -> BenchNode:
         """A node whose number of Go processors equals its number of cores."""
         port = free_port()
         channels = {
@@ -46,11 +46,13 @@ class Centrifugo(Peer):
         settings = {
             "http_server": {"address": "127.0.0.1", "port": str(port)},
             "log": {"level": "error"},
-            "client": {"allowed_origins": ["*"], "token": {"hmac_secret_key": secret}},
-            "engine": {"type": "redis", "redis": {"address": redis_url}},
+            "client": {"allowed_origins": ["*"], "token": {"hmac_secret_key": place.secret}},
+            "engine": {"type": "redis", "redis": {"address": place.redis_url}},
             "usage_stats": {"disabled": True},
             "channel": {"without_namespace": channels},
         }
-        path = folder / f"centrifugo-{port}.json"
+        path = place.folder / f"centrifugo-{port}.json"
         path.write_text(json.dumps(settings))
-        return PeerNode(self.title, port, [str(tools / "centrifugo"), "-c", str(path)], {"GOMAXPROCS": str(cores)})
+        return PeerNode(
+            self.title, port, [str(place.tools / "centrifugo"), "-c", str(path)], {"GOMAXPROCS": str(place.cores)}
+        )

@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from ops.children import Child
 from streams.errors import StreamsError
@@ -93,6 +93,25 @@ class PeerNode:
             self._child = None
 
 
+class Place(NamedTuple):
+    """The folders, addresses and limits for a node.
+
+    Attributes:
+        tools: the folder of installed peers.
+        folder: for files of the nodes.
+        secret: signs the HS256 tokens of clients.
+        cores: cores that each node may use.
+        workers: processes of one node that share its port.
+    """
+
+    tools: Path
+    folder: Path
+    redis_url: str
+    secret: str
+    cores: int
+    workers: int
+
+
 class Peer(ABC):
     """A server to be compared.
 
@@ -125,8 +144,8 @@ class Peer(ABC):
         """
 
     @abstractmethod
-    def node(self, tools: Path, folder: Path, redis_url: str, secret: str, cores: int) -> BenchNode:
-        """Create a node without starting it. `folder` is for its own files; `secret` signs the HS256 tokens."""
+    def node(self, place: Place) -> BenchNode:
+        """Create a node without starting it."""
 
     def channel(self, name: str) -> str:
         """The prefix of this server's channel names that corresponds to the channel `name`."""

@@ -22,6 +22,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         killed_node.JITTER,
         connections.MEMORY,
         connections.CHANNELS,
+        *traffic.WORKERS,
     )
 }
 

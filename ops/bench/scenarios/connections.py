@@ -34,7 +34,7 @@ async def _memory(setup: Setup, sizes: Sizes) -> Measured:
     await setup.ask("run", seconds=1)
     before = await setup.usage()
     async with setup.measured() as spent:
-        await setup.open("crowd", sizes.idle, "own2/1,team2/10,all/0")
+        await setup.open("crowd", sizes.idle, "mine/1,group/10,all/0")
         await setup.ask("run", seconds=1)
     figures = {
         "node_bytes": (spent.rss_bytes["nodes"] - before.rss_bytes["nodes"]) / sizes.idle,

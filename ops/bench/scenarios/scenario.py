@@ -44,13 +44,15 @@ class Scenario:
     """A scenario.
 
     Attributes:
-        name: its name on the command line.
-        text: a description of what happens.
-        figures: its figures; servers are compared by the first one.
-        users: maximum number of simultaneous clients, each of which needs a token.
-        nodes: number of nodes that it needs.
-        needs_resume: only for servers whose clients can resume from their position.
-        is_ours: measured for this hub only.
+        name: as the command line names it.
+        text: what happens in it.
+        figures: the first is the one by which servers are compared.
+        nodes: nodes it needs.
+        workers: processes of each node that share its port.
+        is_pinned: the nodes have a core of their own, which Redis and the generator do not use.
+        users: clients that exist at one time, so that each can have a token of its own.
+        needs_resume: only for servers whose clients can come back to their place.
+        is_ours: measured of this hub alone.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Scenario:
     run: Run
     users: Callable[[Sizes], int]
     nodes: int = 1
+    workers: int = 1
+    is_pinned: bool = True
     needs_resume: bool = False
     is_ours: bool = False
 

@@ -76,3 +76,16 @@ FANOUTS = tuple(
     )
     for clients in (10, 100, 1_000, 5_000)
 )
+WORKERS = tuple(
+    Scenario(
+        f"workers_{workers}",
+        f"`chat` on {workers} processes that share a port, and the machine's cores with Redis and the generator.",
+        CHAT.figures,
+        CHAT.run,
+        CHAT.users,
+        workers=workers,
+        is_pinned=False,
+        is_ours=True,
+    )
+    for workers in (1, 2, 4)
+)

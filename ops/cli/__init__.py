@@ -89,7 +89,11 @@ def _invoke(name: str, rest: list[str]) -> int:
         print(f"hub {name}: needs {missing.name}: pip install 'realtime-hub[server]'", file=sys.stderr)
         return EXIT_FAILED
     command = typer.main.get_command(module.app)
-    code = command.main(args=rest, prog_name=f"hub {name}", standalone_mode=False)
+    words = ["hub", name]
+    while "--help" in rest and rest[0] in (inner := getattr(command, "commands", {})):
+        command = inner[rest[0]]  # reached through the group, its help would take twice as long: pydantic is imported
+        words.append(rest.pop(0))
+    code = command.main(args=rest, prog_name=" ".join(words), standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 

@@ -1,36 +1,47 @@
-"""Shared parts of commands: the app, the event loop, options, and the parsing of their values."""
+"""Shared parts of commands: the app, the event loop, options, and the parsing of their values.
+
+Imported for every `--help`, which must be fast: whatever is needed only to run a command is imported where it is used.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
 
 import typer
 
-from hub.readers import Reader, redis_url, url
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from streams.channel import Channel, parse_channel
-from streams.cursor import id_order
-from streams.errors import MalformedChannel, MalformedCursor
-from streams.times import milliseconds_of
+
+if TYPE_CHECKING:
+    from hub.readers import Reader
+    from streams.channel import Channel
 
 T = TypeVar("T")
 _TIMES: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)x")
 
 
-def _checked(reader: Reader[str | None]) -> Callable[[str], str]:
-    def read(given: str) -> str:
-        try:
-            return given and (reader.read(given) or "")
-        except ValueError as refused:
-            raise typer.BadParameter(f"it must be {reader.allowed}") from refused
+def _hub_url(given: str) -> str:
+    from hub.readers import url
 
-    return read
+    return _checked(given, url("http", "https", "ws", "wss"))
+
+
+def _redis_url(given: str) -> str:
+    from hub.readers import redis_url
+
+    return _checked(given, redis_url())
+
+
+def _checked(given: str, reader: Reader[str | None]) -> str:
+    try:
+        return given and (reader.read(given) or "")
+    except ValueError as refused:
+        raise typer.BadParameter(f"it must be {reader.allowed}") from refused
 
 
 Url: TypeAlias = Annotated[
@@ -40,7 +51,7 @@ Url: TypeAlias = Annotated[
         envvar="HUB_URL",
         help="The URL of the hub.  [default: the hub on --data, otherwise http://127.0.0.1:8000]",
         show_default=False,
-        callback=_checked(url("http", "https", "ws", "wss")),
+        callback=_hub_url,
     ),
 ]
 Token: TypeAlias = Annotated[
@@ -61,7 +72,7 @@ Redis: TypeAlias = Annotated[
         envvar="REDIS_URL",
         help="The URL of the Redis.  [default: the embedded one]",
         show_default=False,
-        callback=_checked(redis_url()),
+        callback=_redis_url,
     ),
 ]
 Wait: TypeAlias = Annotated[
@@ -71,6 +82,14 @@ Wait: TypeAlias = Annotated[
 Data: TypeAlias = Annotated[
     Path, typer.Option("--data", envvar="HUB_DATA", help="The data folder of the hub, or of its embedded Redis.")
 ]
+
+
+class Format(StrEnum):
+    """The output format: `jsonl` is one wire event per line, `text` is for people."""
+
+    JSONL = "jsonl"
+    TEXT = "text"
+
 
 DEFAULT_DATA = Path(".hub")
 DEFAULT_TENANT = "acme"
@@ -85,6 +104,8 @@ def new_app() -> typer.Typer:
 
 def run(job: Coroutine[Any, Any, T]) -> T:
     """Run an async command on uvloop; Ctrl-C cancels it and is raised as KeyboardInterrupt."""
+    import asyncio
+
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -97,6 +118,8 @@ def milliseconds(text: str, option: str) -> int:
     Raises:
         CommandFailed: the text is not a time.
     """
+    from streams.times import milliseconds_of
+
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as refused:
@@ -110,6 +133,9 @@ def event_id(text: str, option: str) -> str:
     Raises:
         CommandFailed: it is neither.
     """
+    from streams.cursor import id_order
+    from streams.errors import MalformedCursor
+
     try:
         id_order(text)
     except MalformedCursor as refused:
@@ -128,6 +154,9 @@ def channel_of(tenant: str, wire: str) -> Channel:
     Raises:
         CommandFailed: the name is invalid; the text shows the correct form.
     """
+    from streams.channel import parse_channel
+    from streams.errors import MalformedChannel
+
     try:
         return parse_channel(tenant, wire)
     except MalformedChannel as refused:
@@ -151,6 +180,8 @@ class Pace:
 
     async def wait_until(self, begun: float, offset_s: float) -> None:
         """Sleep until an event recorded `offset_s` seconds after the first one is due."""
+        import asyncio
+
         wait_s = self.due(begun, offset_s) - asyncio.get_running_loop().time()
         if self.is_limited and wait_s > 0:
             await asyncio.sleep(wait_s)

@@ -8,19 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, Final, Self
 
+from ops.cli.options import Format
 from streams.cursor import ms_of_id
 
 _LINE_EVERY_S: Final = 1.0
-
-
-class Format(StrEnum):
-    """The output format: `jsonl` is one wire event per line, `text` is for people."""
-
-    JSONL = "jsonl"
-    TEXT = "text"
 
 
 def is_terminal() -> bool:

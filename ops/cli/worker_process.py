@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -24,8 +25,10 @@ from consumers.handlers.files import FileReactions
 from consumers.metrics import ConsumerCollector
 from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
+from hub.logs import configure_logging
 from hub.uploads.finishing import open_finisher
 from ops.cli.failure import EXIT_USAGE, CommandFailed
+from ops.cli.node_process import forget_startup, refuse_unusable_redis
 from ops.cli.options import run
 from streams.errors import StreamsError
 from streams.loops import until_reachable
@@ -234,3 +237,50 @@ class _Silent(WSGIRequestHandler):
     def address_string(self) -> str:
         """The client's numeric address."""
         return str(self.client_address[0])
+
+
+async def run_worker(settings: Settings, metrics_port: int | None, *, waits: bool) -> None:
+    """Work until SIGTERM or SIGINT.
+
+    Raises:
+        CommandFailed: the Redis cannot be used.
+        KeyboardInterrupt: the signal was SIGINT; raised after the end.
+    """
+    await refuse_unusable_redis(settings, waits=waits)
+    configure_logging(logging.INFO)
+    logging.getLogger("arq").setLevel(logging.WARNING)  # it logs a line for every job
+    options = worker_options(settings)
+    stop = asyncio.Event()
+    signals: set[int] = set()
+
+    def end(number: int) -> None:
+        signals.add(number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
+    status = WorkerStatus()
+    with served_status(status, settings.host, metrics_port, settings.metrics_token) as port:
+        async with AsyncExitStack() as running:
+            starting = asyncio.create_task(_start(running, settings, options, waits=waits), name="start")
+            stopping = asyncio.create_task(stop.wait(), name="stop")
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                process = starting.result()
+                status.started(process)
+                forget_startup()
+                about = f"agents: {', '.join(options.agents) or 'none'}" + (f"; metrics on port {port}" if port else "")
+                print(f"worker {process.name} is up; {about}", flush=True)
+                await stopping
+            else:
+                starting.cancel()
+                await asyncio.wait({starting})
+    if signal.SIGINT in signals:
+        raise KeyboardInterrupt
+
+
+async def _start(running: AsyncExitStack, settings: Settings, options: WorkerOptions, *, waits: bool) -> Worker:
+    async def attempt() -> Worker:
+        return await running.enter_async_context(running_worker(settings, options))
+
+    return await (until_reachable(attempt) if waits else attempt())

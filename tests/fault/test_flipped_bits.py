@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from hub.handlers.history import HistoryQuery, read_history
-from ops.cli.commands.audit import verify_log
+from ops.cli.channel_audit import verify_log
 from ops.cli.failure import CommandFailed
 from ops.torture.resp import ask
 from ops.torture.servers import RedisChild, find_servers

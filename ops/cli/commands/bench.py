@@ -41,7 +41,10 @@ def bench(
     aof: Annotated[bool, typer.Option("--aof/--no-aof", help="Give every server's Redis an append-only file.")] = True,
     lists: Annotated[bool, typer.Option("--list", help="Show scenarios, sizes and servers, and end.")] = False,
 ) -> None:
-    """Run scenarios on processes started for them; print the figures of each as soon as they are known."""
+    """Run scenarios on processes started for them; print the figures of each as soon as they are known.
+
+    Example: hub bench 'fanout_*' --quick
+    """
     from ops.bench.generator import cache_folder
     from ops.bench.listing import comparison_lines, listing
     from ops.bench.peers.all_peers import chosen_peers

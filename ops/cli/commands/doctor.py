@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING
 
-from hub.config import Settings
-from hub.readers import SettingRefused
-from ops.cli.checks import Finding, Level, check_node, check_redis, check_settings
 from ops.cli.failure import CommandFailed
-from ops.cli.log_access import present_redis_at
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Url, new_app, run
-from ops.cli.output import is_terminal
-from ops.cli.running_hub import address_of
-from streams.errors import StreamsError
+
+if TYPE_CHECKING:
+    from hub.config import Settings
 
 app = new_app()
 
@@ -24,6 +21,12 @@ def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = "") -> None:
 
     Example: hub doctor --redis redis://localhost:6379/0
     """
+    from ops.cli.checks import Finding, Level, check_node, check_redis, check_settings
+    from ops.cli.log_access import present_redis_at
+    from ops.cli.output import is_terminal
+    from ops.cli.running_hub import address_of
+    from streams.errors import StreamsError
+
     findings = [*check_settings(os.environ)]
     try:
         with present_redis_at(redis, data) as address:
@@ -41,6 +44,9 @@ def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = "") -> None:
 
 
 def _settings() -> Settings | None:
+    from hub.config import Settings
+    from hub.readers import SettingRefused
+
     try:
         return Settings.from_env(os.environ)
     except SettingRefused:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ops.cli.failure import CommandFailed
-from ops.cli.log_access import log_at
 from ops.cli.options import DEFAULT_DATA, Data, Pace, Redis, Tenant, channel_of, new_app, pace_of, run
-from ops.cli.output import ProgressBar
-from ops.importing.importer import Import
-from ops.importing.irc import IrcEvent, date_in, drafts, offsets_s, parse, source_id
-from streams.channel import Channel
+
+if TYPE_CHECKING:
+    from ops.importing.irc import IrcEvent
+    from streams.channel import Channel
 
 app = new_app()
 
 
 @app.callback()
 def import_() -> None:
-    """Import chat logs into a channel."""
+    """Import chat logs into a channel.
+
+    Example: hub import irc ubuntu.txt --channel conversation:ubuntu --tenant acme
+    """
 
 
 @app.command()
@@ -38,6 +39,8 @@ def irc(
 
     Example: hub import irc ubuntu.txt --channel conversation:ubuntu --tenant acme
     """
+    from ops.importing.irc import date_in, parse, source_id
+
     place = channel_of(tenant, channel)
     text = file.read_text(encoding="utf-8", errors="replace")
     lines = text.splitlines()
@@ -48,6 +51,13 @@ def irc(
 
 
 async def _import(redis: str, data: Path, channel: Channel, events: list[IrcEvent], source: str, pace: Pace) -> None:
+    import asyncio
+
+    from ops.cli.log_access import log_at
+    from ops.cli.output import ProgressBar
+    from ops.importing.importer import Import
+    from ops.importing.irc import drafts, offsets_s
+
     due_s = offsets_s(events)
     begun = time.monotonic()
     async with log_at(redis, data, may_begin=True) as log:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli.log_access import record_of, stored_log_at
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, new_app, run
-from ops.embedded_redis.programs import cli_line
-from streams.channel import Channel
-from streams.redis.keys import questions
+
+if TYPE_CHECKING:
+    from streams.channel import Channel
 
 app = new_app()
 
@@ -31,6 +30,10 @@ def key(
 
 
 async def _show(redis: str, data: Path, place: Channel) -> None:
+    from ops.cli.log_access import record_of, stored_log_at
+    from ops.embedded_redis.programs import cli_line
+    from streams.redis.keys import questions
+
     async with stored_log_at(redis, data) as log:
         await record_of(log, place)
         names = log.keys.of(place)

@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.log_access import log_at, stored_log_at
 from ops.cli.options import DEFAULT_DATA, Data, Redis, new_app, run
-from streams.redis.groups import Groups, list_parked, parse_parked_id
 
 app = new_app()
 
@@ -46,6 +44,9 @@ def retry(
 
 
 async def _list(handler: str, redis: str, data: Path) -> None:
+    from ops.cli.log_access import stored_log_at
+    from streams.redis.groups import list_parked
+
     async with stored_log_at(redis, data) as log:
         for row in await list_parked(log.keys, log.calls_in, handler or None):
             reason = row.reason.replace("\n", " ")
@@ -53,6 +54,9 @@ async def _list(handler: str, redis: str, data: Path) -> None:
 
 
 async def _retry(parked_id: str, handler: str, redis: str, data: Path) -> None:
+    from ops.cli.log_access import log_at
+    from streams.redis.groups import Groups, parse_parked_id
+
     try:
         if parked_id != "all":
             parse_parked_id(parked_id)

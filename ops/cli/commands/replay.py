@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.log_access import record_of, stored_log_at
 from ops.cli.options import (
     DEFAULT_DATA,
     Data,
+    Format,
     Pace,
     Redis,
     Tenant,
@@ -27,14 +26,16 @@ from ops.cli.options import (
     pace_of,
     run,
 )
-from ops.cli.output import Format, line
-from streams.channel import Channel
-from streams.cursor import START, id_order
-from streams.envelope import Entry
-from streams.redis.stored import StoredLog
+
+if TYPE_CHECKING:
+    from streams.channel import Channel
+    from streams.envelope import Entry
+    from streams.redis.stored import StoredLog
 
 app = new_app()
 
+_START: Final = "0"
+"""The cursor before the first event."""
 _LAST_OF_MS: Final = 2**64 - 1
 """The largest sequence number of a stream ID; the next ID belongs to the next millisecond."""
 
@@ -56,7 +57,7 @@ class Selection:
 def replay(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     tenant: Tenant,
-    after: Annotated[str, typer.Option(help="Start after the event with this ID; 0 is the beginning.")] = START,
+    after: Annotated[str, typer.Option(help="Start after the event with this ID; 0 is the beginning.")] = _START,
     from_: Annotated[
         str, typer.Option("--from", help="Start at this time (RFC 3339), such as 2026-11-23T04:59:00Z.")
     ] = "",
@@ -79,6 +80,12 @@ def replay(
 
 
 async def _replay(redis: str, data: Path, channel: Channel, wanted: Selection, pace: Pace, form: Format | None) -> None:
+    import asyncio
+
+    from ops.cli.log_access import record_of, stored_log_at
+    from ops.cli.output import line
+    from streams.cursor import id_order
+
     name = channel.wire.encode()
     async with stored_log_at(redis, data) as log:
         await record_of(log, channel)
@@ -106,7 +113,7 @@ async def _entries(log: StoredLog, channel: Channel, wanted: Selection) -> Async
 def _begin(after: str, from_time: str) -> str:
     if not from_time:
         return event_id(after, "--after")
-    if after != START:
+    if after != _START:
         raise CommandFailed("use --after or --from, not both", EXIT_USAGE)
     return f"{max(milliseconds(from_time, '--from') - 1, 0)}-{_LAST_OF_MS}"
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli.hub_access import Access, access_to
 from ops.cli.options import (
     DEFAULT_DATA,
     DEFAULT_TENANT,
@@ -21,7 +20,9 @@ from ops.cli.options import (
     new_app,
     run,
 )
-from ops.cli.output import is_terminal
+
+if TYPE_CHECKING:
+    from ops.cli.hub_access import Access
 
 app = new_app()
 
@@ -41,10 +42,14 @@ def send(
 
     Example: hub send conversation:42 'Good morning'
     """
+    from ops.cli.hub_access import access_to
+
     run(_send(access_to(url, data, token, user, tenant), channel_of(tenant, channel).wire, text, agent))
 
 
 async def _send(access: Access, channel: str, text: str, agent: str) -> None:
+    from ops.cli.output import is_terminal
+
     async with access.connected() as hub:
         stored = await hub.send(channel, text, **({"agent": agent} if agent else {}))
     if is_terminal():

@@ -9,10 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hub.config import OWN_KEY, Settings
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.log_access import redis_at
-from ops.cli.node_process import Nodes, bind, refuse_unusable_redis, run_node, url_of
 from ops.cli.options import Wait, new_app, run
 
 app = new_app()
@@ -31,6 +28,10 @@ def serve(
 
     Example: REDIS_URL=redis://localhost:6379/0 hub serve --port 8000 --workers 2
     """
+    from hub.config import OWN_KEY, Settings
+    from ops.cli.log_access import redis_at
+    from ops.cli.node_process import Nodes, bind, refuse_unusable_redis, run_node, url_of
+
     settings = Settings.from_env(os.environ)
     if not settings.has_token_key:
         raise CommandFailed(

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.cli.log_access import record_of, stored_log_at
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, last_of, new_app, run
-from ops.cli.output import is_terminal
-from projections.channel_state import ChannelState
-from projections.errors import BrokenEvent
-from streams.channel import Channel
+
+if TYPE_CHECKING:
+    from streams.channel import Channel
 
 app = new_app()
 
@@ -31,12 +29,18 @@ def state(
 
     Example: hub state conversation:42 --tenant acme --at 2026-11-23T04:59:00Z
     """
+    from ops.cli.output import is_terminal
+
     place = channel_of(tenant, channel)
     found = run(_fold(redis, data, place, last_of(at, "--at") if at else "+"))
     print(json.dumps(found, ensure_ascii=False, indent=2 if is_terminal() else None))
 
 
 async def _fold(redis: str, data: Path, channel: Channel, upto: str) -> dict[str, Any]:
+    from ops.cli.log_access import record_of, stored_log_at
+    from projections.channel_state import ChannelState
+    from projections.errors import BrokenEvent
+
     async with stored_log_at(redis, data) as log:
         record = await record_of(log, channel)
         folded = ChannelState.begin(channel)

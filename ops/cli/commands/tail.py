@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from hub.client import Event, Gap, Signal
-from ops.cli.hub_access import Access, access_to
 from ops.cli.options import (
     DEFAULT_DATA,
     DEFAULT_TENANT,
     DEFAULT_USER,
     Data,
+    Format,
     Tenant,
     Token,
     Url,
@@ -25,16 +24,22 @@ from ops.cli.options import (
     new_app,
     run,
 )
-from ops.cli.output import Format, line
-from streams.cursor import LIVE
+
+if TYPE_CHECKING:
+    from hub.client import Event, Signal
+    from ops.cli.hub_access import Access
 
 app = new_app()
+_LIVE: Final = "$"
+"""The cursor after the last event."""
 
 
 @app.command()
 def tail(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
-    after: Annotated[str, typer.Option(help="Start after the event with this ID; 0 is the beginning, $ is now.")] = "$",
+    after: Annotated[
+        str, typer.Option(help="Start after the event with this ID; 0 is the beginning, $ is now.")
+    ] = _LIVE,
     signals: Annotated[
         bool, typer.Option(help="Include events that are not stored: typing, presence and deltas.")
     ] = False,
@@ -50,11 +55,15 @@ def tail(
 
     Example: hub tail conversation:42 --after 0
     """
-    output, start = TailFormat(format, count), after if after == LIVE else event_id(after, "--after")
+    from ops.cli.hub_access import access_to
+
+    output, start = TailFormat(format, count), after if after == _LIVE else event_id(after, "--after")
     run(_tail(access_to(url, data, token, user, tenant), channel_of(tenant, channel).wire, start, signals, output))
 
 
 async def _tail(access: Access, channel: str, after: str, signals: bool, output: TailFormat) -> None:
+    from hub.client import Event, Gap, Signal
+
     async with access.connected() as hub:
         feed = hub.subscribe(channel, after=after, state=False, presence=signals, signals=signals, on_gap="report")
         async for item in feed:
@@ -75,6 +84,8 @@ class TailFormat:
 
     def is_last(self, item: Event | Signal) -> bool:
         """Print one event; true if it was the last one to print."""
+        from ops.cli.output import line
+
         print(line(item.raw, self.form), flush=True)
         self.printed += 1
         return self.printed == self.count

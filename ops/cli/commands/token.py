@@ -6,9 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hub.auth.tokens import parse_grants
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.identity import settings_beside, signed
 from ops.cli.options import DEFAULT_DATA, Data, new_app
 
 app = new_app()
@@ -28,6 +26,9 @@ def token(
 
     Example: hub token --user alice --tenant acme --grant 'conversation:*=read,write'
     """
+    from hub.auth.tokens import parse_grants
+    from ops.cli.identity import settings_beside, signed
+
     try:
         grants = parse_grants(grant)
     except ValueError as refused:

@@ -9,19 +9,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.options import new_app, run
-from ops.torture.deployment import Deployment, Target
-from ops.torture.planted import read_bugs, try_bug
-from ops.torture.powercut import simulate
-from ops.torture.reliability import write_page as write_reliability_page
-from ops.torture.run import Plan, Torture, cluster_of
 from ops.torture.schedule import GROUPS
-from ops.torture.servers import find_servers
+
+if TYPE_CHECKING:
+    from ops.torture.deployment import Deployment, Target
+    from ops.torture.run import Plan
 
 app = new_app()
 DEFAULT_GROUPS = "process,client,link,redis,clock,disk"
@@ -92,6 +90,9 @@ def torture(
 
     Example: hub torture --seconds 120 --keep /tmp/torture
     """
+    from ops.torture.reliability import write_page as write_reliability_page
+    from ops.torture.run import Plan, cluster_of
+
     if write_page:
         print(write_reliability_page())
         return
@@ -125,6 +126,8 @@ def torture(
 
 def _server(wanted: str) -> tuple[str, Path]:
     """The server with this name, or any if the name is empty."""
+    from ops.torture.servers import find_servers
+
     servers = find_servers()
     name = wanted or next(iter(sorted(servers)), "")
     if name not in servers:
@@ -135,6 +138,8 @@ def _server(wanted: str) -> tuple[str, Path]:
 
 def _deployment(folder: Path, url: str, redis: str, seed: int, agent: str, *, breaks_redis: bool) -> Deployment:
     """The deployment given by options and environment. A warning states what the run will do to it."""
+    from ops.torture.deployment import Deployment
+
     secret = os.environ.get("HUB_JWT_SECRET", "")
     if not redis or not secret:
         raise CommandFailed("--url needs --redis (or REDIS_URL) and HUB_JWT_SECRET", EXIT_USAGE)
@@ -154,6 +159,8 @@ def _deployment(folder: Path, url: str, redis: str, seed: int, agent: str, *, br
 
 def _carry_out(plan: Plan, target: Target, keep: Path | None, report: Path | None) -> None:
     """Carry out one run and report its progress. The history is kept if a fault of the hub was found."""
+    from ops.torture.run import Torture
+
     begun = time.monotonic()
 
     def tell(text: str) -> None:
@@ -180,6 +187,8 @@ def _carry_out(plan: Plan, target: Target, keep: Path | None, report: Path | Non
 
 def _plant(wanted: str, name: str, binary: Path) -> None:
     """Try the planted bugs whose names contain this text; `all` tries every one."""
+    from ops.torture.planted import read_bugs, try_bug
+
     bugs = [bug for bug in read_bugs() if wanted == "all" or wanted in bug.name]
     if not bugs:
         raise CommandFailed(f"no planted bug has {wanted} in its name; they are in ops/torture/bugs.toml", EXIT_USAGE)
@@ -195,6 +204,8 @@ def _plant(wanted: str, name: str, binary: Path) -> None:
 
 def _cut_power(events: int, binary: Path, report: Path | None) -> None:
     """Simulate power cuts with this many events, in memory: the order of writes and syncs is the same as on a disk."""
+    from ops.torture.powercut import simulate
+
     memory = Path("/dev/shm")  # noqa: S108 - a disk whose fdatasync costs nothing
     with tempfile.TemporaryDirectory(prefix="hub-torture-", dir=memory if memory.is_dir() else None) as folder:
         found = run(simulate(binary, Path(folder), events, 3, lambda text: print(text, file=sys.stderr)))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from ops.cli.hub_access import Access, access_to
 from ops.cli.options import (
     DEFAULT_DATA,
     DEFAULT_TENANT,
@@ -22,7 +21,10 @@ from ops.cli.options import (
     new_app,
     run,
 )
-from ops.cli.output import ProgressBar
+
+if TYPE_CHECKING:
+    from ops.cli.hub_access import Access
+    from ops.cli.output import ProgressBar
 
 app = new_app()
 
@@ -55,6 +57,9 @@ def upload(
 
     Example: hub upload conversation:42 report.pdf
     """
+    from ops.cli.hub_access import access_to
+    from ops.cli.output import ProgressBar
+
     place = channel_of(tenant, channel).wire
     with ProgressBar(file.name, file.stat().st_size) as progress:
         run(_upload(access_to(url, data, token, user, tenant), place, UploadOrder(file, strategy, resume), progress))

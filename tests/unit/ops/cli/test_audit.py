@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops.cli.commands.audit import COVERS, FAULTS_TOLD_MAX, Audit
+from ops.cli.channel_audit import COVERS, FAULTS_TOLD_MAX, Audit
 from streams.cursor import Position
 from streams.redis.stored import ChannelRecord
 

@@ -14,8 +14,8 @@ import pytest
 
 from hub.config import DEV_SECRET
 from ops.cli import known_commands
-from ops.cli.options import pace_of
-from ops.cli.output import Format, line
+from ops.cli.options import Format, pace_of
+from ops.cli.output import line
 
 ROOT = Path(__file__).parents[4]
 Hub = Callable[..., tuple[int, str, str]]

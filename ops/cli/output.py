@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 from ops.cli.options import Format
-from streams.cursor import ms_of_id
 
 _LINE_EVERY_S: Final = 1.0
 
@@ -43,6 +42,8 @@ def sentence(event: Mapping[str, Any]) -> str:
 def _moment(event: Mapping[str, Any]) -> str:
     if "id" not in event:
         return " " * 19
+    from streams.cursor import ms_of_id
+
     written = datetime.fromtimestamp(ms_of_id(event["id"]) / 1000, UTC)
     return written.strftime("%Y-%m-%d %H:%M:%S")
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ops.cli.answer_screen import choices_of, choices_text, question_text, response_to
 from ops.cli.failure import EXIT_USAGE, CommandFailed
-from ops.cli.hub_access import Access, access_to
 from ops.cli.options import (
     DEFAULT_DATA,
     DEFAULT_TENANT,
@@ -26,6 +25,9 @@ from ops.cli.options import (
     run,
 )
 from ops.cli.output import is_terminal, printable
+
+if TYPE_CHECKING:
+    from ops.cli.hub_access import Access
 
 app = new_app()
 
@@ -50,6 +52,8 @@ def approve(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Approve, deny or answer a question of a run, so that it goes on; without a question's id, list the open ones."""
+    from ops.cli.hub_access import access_to
+
     place, access = channel_of(tenant, channel).wire, access_to(url, data, token, user, tenant)
     run(_approve(access, place, GivenAnswer(request, deny, answer, reason)))
 

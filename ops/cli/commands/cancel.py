@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ops.cli.failure import CommandFailed
-from ops.cli.hub_access import Access, access_to
 from ops.cli.options import (
     DEFAULT_DATA,
     DEFAULT_TENANT,
@@ -23,6 +22,9 @@ from ops.cli.options import (
     run,
 )
 from ops.cli.output import is_terminal
+
+if TYPE_CHECKING:
+    from ops.cli.hub_access import Access
 
 app = new_app()
 
@@ -41,6 +43,8 @@ def cancel(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Cancel a run, also one that waits for an answer: those behind it go on."""
+    from ops.cli.hub_access import access_to
+
     run(_cancel(access_to(url, data, token, user, tenant), channel_of(tenant, channel).wire, run_id, force))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ops.cli.failure import CommandFailed
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Url, new_app, run
+from ops.cli.output import is_terminal
 
 if TYPE_CHECKING:
     from hub.config import Settings
@@ -23,7 +24,6 @@ def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = "") -> None:
     """
     from ops.cli.checks import Finding, Level, check_node, check_redis, check_settings
     from ops.cli.log_access import present_redis_at
-    from ops.cli.output import is_terminal
     from ops.cli.running_hub import address_of
     from streams.errors import StreamsError
 

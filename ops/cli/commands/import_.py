@@ -10,6 +10,7 @@ import typer
 
 from ops.cli.failure import CommandFailed
 from ops.cli.options import DEFAULT_DATA, Data, Pace, Redis, Tenant, channel_of, new_app, pace_of, run
+from ops.cli.output import ProgressBar
 
 if TYPE_CHECKING:
     from ops.importing.irc import IrcEvent
@@ -54,7 +55,6 @@ async def _import(redis: str, data: Path, channel: Channel, events: list[IrcEven
     import asyncio
 
     from ops.cli.log_access import log_at
-    from ops.cli.output import ProgressBar
     from ops.importing.importer import Import
     from ops.importing.irc import drafts, offsets_s
 

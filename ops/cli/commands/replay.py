@@ -26,6 +26,7 @@ from ops.cli.options import (
     pace_of,
     run,
 )
+from ops.cli.output import line
 
 if TYPE_CHECKING:
     from streams.channel import Channel
@@ -83,7 +84,6 @@ async def _replay(redis: str, data: Path, channel: Channel, wanted: Selection, p
     import asyncio
 
     from ops.cli.log_access import record_of, stored_log_at
-    from ops.cli.output import line
     from streams.cursor import id_order
 
     name = channel.wire.encode()

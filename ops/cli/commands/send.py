@@ -20,6 +20,7 @@ from ops.cli.options import (
     new_app,
     run,
 )
+from ops.cli.output import is_terminal
 
 if TYPE_CHECKING:
     from ops.cli.hub_access import Access
@@ -48,8 +49,6 @@ def send(
 
 
 async def _send(access: Access, channel: str, text: str, agent: str) -> None:
-    from ops.cli.output import is_terminal
-
     async with access.connected() as hub:
         stored = await hub.send(channel, text, **({"agent": agent} if agent else {}))
     if is_terminal():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, last_of, new_app, run
+from ops.cli.output import is_terminal
 
 if TYPE_CHECKING:
     from streams.channel import Channel
@@ -29,8 +30,6 @@ def state(
 
     Example: hub state conversation:42 --tenant acme --at 2026-11-23T04:59:00Z
     """
-    from ops.cli.output import is_terminal
-
     place = channel_of(tenant, channel)
     found = run(_fold(redis, data, place, last_of(at, "--at") if at else "+"))
     print(json.dumps(found, ensure_ascii=False, indent=2 if is_terminal() else None))

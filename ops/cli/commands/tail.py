@@ -24,6 +24,7 @@ from ops.cli.options import (
     new_app,
     run,
 )
+from ops.cli.output import line
 
 if TYPE_CHECKING:
     from hub.client import Event, Signal
@@ -84,8 +85,6 @@ class TailFormat:
 
     def is_last(self, item: Event | Signal) -> bool:
         """Print one event; true if it was the last one to print."""
-        from ops.cli.output import line
-
         print(line(item.raw, self.form), flush=True)
         self.printed += 1
         return self.printed == self.count

@@ -21,11 +21,10 @@ from ops.cli.options import (
     new_app,
     run,
 )
+from ops.cli.output import ProgressBar
 
 if TYPE_CHECKING:
     from ops.cli.hub_access import Access
-    from ops.cli.output import ProgressBar
-
 app = new_app()
 
 
@@ -58,7 +57,6 @@ def upload(
     Example: hub upload conversation:42 report.pdf
     """
     from ops.cli.hub_access import access_to
-    from ops.cli.output import ProgressBar
 
     place = channel_of(tenant, channel).wire
     with ProgressBar(file.name, file.stat().st_size) as progress:

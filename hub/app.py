@@ -22,6 +22,7 @@ from hub.http import local_store, service, sse
 from hub.http.middleware import REFUSAL, DefaultHeaders, HostCheck, PathPrefix
 from hub.http.problems import install_problems
 from hub.http.service import Documents
+from hub.http.siblings import Siblings
 from hub.limits.admission import Admission
 from hub.limits.edge import Edge, make_edge
 from hub.limits.quotas import Quotas
@@ -218,7 +219,11 @@ def make_lifespan(
 
 
 def create_app(
-    settings: Settings | None = None, *, waits: bool = True, verifier_of: VerifierMaker = make_verifier
+    settings: Settings | None = None,
+    *,
+    waits: bool = True,
+    verifier_of: VerifierMaker = make_verifier,
+    siblings: Siblings | None = None,
 ) -> FastAPI:
     """Returns the node as an ASGI application; settings come from the environment unless given.
 
@@ -229,6 +234,7 @@ def create_app(
         settings: the node's settings.
         waits: True starts without Redis and opens the hub once Redis is reachable; False makes startup fail instead.
         verifier_of: builds the verifier of callers; by default one for tokens signed with the configured key.
+        siblings: the processes that share the port, if there are any.
     """
     settings = Settings.for_any_server(os.environ) if settings is None else settings
 
@@ -242,7 +248,7 @@ def create_app(
         redirect_slashes=False,
     )
     hosts = make_host_policy(settings)
-    app.state.hub, app.state.waits_for = None, NOT_BEGUN
+    app.state.hub, app.state.waits_for, app.state.siblings = None, NOT_BEGUN, siblings
     app.state.make_receiver = receiver_factory(lambda: app.state.hub, hosts, settings.path_prefix)
     app.state.documents = Documents(app, settings.websocket_url)
     install_problems(app)

@@ -12,6 +12,7 @@ import uvicorn
 from hub.app import create_app
 from hub.config import Settings
 from hub.http.bounded import HttpBounds, bounded_http
+from hub.http.siblings import Siblings
 from hub.logs import configure_logging, uvicorn_log_config
 from hub.node.hub import Hub
 from hub.websocket.protocol import WireSettings, lean_protocol
@@ -37,12 +38,14 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_server(settings: Settings, *, log_level: str = "warning", waits: bool = True) -> uvicorn.Server:
+def make_server(
+    settings: Settings, *, log_level: str = "warning", waits: bool = True, siblings: Siblings | None = None
+) -> uvicorn.Server:
     """Builds a uvicorn server for one node; `await server.serve(sockets=…)` runs it until SIGTERM or SIGINT.
 
-    `waits` is that of `create_app`.
+    `waits` and `siblings` are those of `create_app`.
     """
-    app = create_app(settings, waits=waits)
+    app = create_app(settings, waits=waits, siblings=siblings)
     protocol = lean_protocol(
         WireSettings(
             app.state.make_receiver,

@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from hub.errors import HubError
 from hub.http.requests import bearer_token, hub_of, limit_address
-from hub.metrics import HubCollector
+from hub.metrics import HubCollector, MeasuredNode
 from hub.protocol.schemas import asyncapi_document
 from streams.errors import LogUnavailable, StreamsError
 from streams.events import CATALOGUE
@@ -79,9 +79,17 @@ async def metrics(request: Request) -> Response:
     wanted = hub.settings.metrics_token
     if wanted is not None and not compare_digest(bearer_token(request).encode(), wanted.encode()):
         raise HubError(4001, "/metrics needs the token set in HUB_METRICS_TOKEN")
+    own = metrics_of(hub)
+    if (siblings := request.app.state.siblings) is not None:
+        own = await siblings.metrics(own)
+    return Response(own, media_type=CONTENT_TYPE_LATEST)
+
+
+def metrics_of(hub: MeasuredNode) -> bytes:
+    """The metrics of one node in the format of Prometheus."""
     registry = CollectorRegistry()
     registry.register(HubCollector(hub))
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    return generate_latest(registry)
 
 
 # Documents

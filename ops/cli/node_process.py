@@ -13,13 +13,18 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Final
 
 from hub.config import Settings
+from hub.http.service import metrics_of
+from hub.http.siblings import Siblings
 from hub.logs import configure_logging
 from hub.server import make_server
 from ops.children import end_with
@@ -37,7 +42,7 @@ GRACE_S: Final = 5.0
 
 async def run_node(
     settings: Settings, bound: socket.socket, on_ready: Callable[[], None] = lambda: None, log_level: int = logging.INFO,
-    *, waits: bool = True,
+    *, waits: bool = True, siblings: Siblings | None = None,
 ) -> None:  # fmt: skip # its arguments in two groups
     """Serve on `bound` until SIGTERM or SIGINT, then drain the open sockets.
 
@@ -47,6 +52,7 @@ async def run_node(
         on_ready: called once the node accepts clients.
         log_level: the log level of the process.
         waits: start unready while Redis is unreachable, and wait for it.
+        siblings: the processes that share the port, if there are any.
 
     Raises:
         CommandFailed: Redis, or the key for verifying tokens, cannot be used.
@@ -55,10 +61,11 @@ async def run_node(
     if (problem := key_problem(settings)) is not None:
         raise CommandFailed(problem, EXIT_USAGE)
     await refuse_unusable_redis(settings, waits=waits)
-    server = make_server(settings, waits=waits)
+    server = make_server(settings, waits=waits, siblings=siblings)
     # After uvicorn has configured its own logging, which is replaced here.
     configure_logging(log_level, secrets=settings.secrets)
-    with _signals_raised_again() as raised:
+    async with contextlib.AsyncExitStack() as shared:
+        raised = shared.enter_context(_signals_raised_again())
         serving = asyncio.create_task(server.serve(sockets=[bound]), name="node")
         while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(_LOOK_EVERY_S)
@@ -66,6 +73,9 @@ async def run_node(
             await asyncio.wait({serving}, timeout=_LOOK_EVERY_S)
         if server.started and not serving.done():
             forget_startup()
+            if siblings is not None:
+                own = partial(metrics_of, server.config.app.state.hub)  # type: ignore[union-attr]  # our app
+                await shared.enter_async_context(await siblings.serve(own))
             on_ready()
         await serving
     if not server.started:
@@ -111,32 +121,37 @@ class Nodes:
         self._waits = waits
         self._place = (settings.host, port, settings.redis_url or "")
         self._count = count
-        self._processes: list[BaseProcess] = []
+        self._processes: dict[int, BaseProcess] = {}
         self._is_stopping = False
 
     def run(self) -> None:
         """Keep the processes running until SIGTERM or SIGINT."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        with tempfile.TemporaryDirectory(prefix="hub-workers-") as folder:
+            self._run(folder)
+
+    def _run(self, folder: str) -> None:
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, self._stop)
         # Children must import nothing from the current folder; they get our sys.path.
         os.environ["PYTHONSAFEPATH"] = "1"
         while not self._is_stopping:
-            while len(self._processes) < self._count:
-                self._processes.append(self._start())
-            wait([process.sentinel for process in self._processes])
+            for number in range(self._count):
+                if number not in self._processes:
+                    self._processes[number] = self._start(Siblings(Path(folder), number, self._count))
+            wait([process.sentinel for process in self._processes.values()])
             self._replace_dead()
         self._join()
 
-    def _start(self) -> BaseProcess:
+    def _start(self, siblings: Siblings) -> BaseProcess:
         process = multiprocessing.get_context("spawn").Process(
-            target=_serve, args=(*self._place, os.getpid(), self._waits)
+            target=_serve, args=(*self._place, os.getpid(), self._waits, siblings)
         )
         process.start()
         return process
 
     def _replace_dead(self) -> None:
-        dead = [process for process in self._processes if not process.is_alive()]
-        self._processes = [process for process in self._processes if process.is_alive()]
+        dead = [process for process in self._processes.values() if not process.is_alive()]
+        self._processes = {number: process for number, process in self._processes.items() if process.is_alive()}
         if dead and not self._is_stopping:
             codes = ", ".join(str(process.exitcode) for process in dead)
             print(f"hub serve: a node ended with {codes}; starting another", file=sys.stderr)
@@ -144,19 +159,19 @@ class Nodes:
 
     def _stop(self, *_: object) -> None:
         self._is_stopping = True
-        for process in self._processes:
+        for process in self._processes.values():
             process.terminate()
 
     def _join(self) -> None:
         deadline = time.monotonic() + self._settings.drain_s + GRACE_S
-        for process in self._processes:
+        for process in self._processes.values():
             process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()
 
 
-def _serve(host: str, port: int, redis_url: str, parent: int, waits: bool) -> None:
+def _serve(host: str, port: int, redis_url: str, parent: int, waits: bool, siblings: Siblings) -> None:
     """Run one node in its own process. It reads the environment itself, because settings are not passed between processes."""
     from ops.cli.node_process import run_node
     from ops.cli.options import run
@@ -164,7 +179,7 @@ def _serve(host: str, port: int, redis_url: str, parent: int, waits: bool) -> No
     end_with(parent)()
     settings = dataclasses.replace(Settings.from_env(os.environ), host=host, port=port, redis_url=redis_url)
     try:
-        run(run_node(settings, bind(host, port, is_shared=True), waits=waits))
+        run(run_node(settings, bind(host, port, is_shared=True), waits=waits, siblings=siblings))
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except CommandFailed as refused:

@@ -1,6 +1,6 @@
 """The edge of the system: sockets, HTTP, authentication, limits, routing, fan-out, uploads, clients and the console.
 
-`hub.embed` puts a hub into an application of your own. It is imported when it is asked for, so that `hub.client` works without
+`hub.embed` puts a hub into an application of your own. It is imported on first use, so that `hub.client` works without
 the server's dependencies.
 """
 

@@ -267,14 +267,14 @@ class Settings:
     runs_per_user: int = setting(
         "HUB_RUNS_PER_USER",
         whole(0, 1_000_000),
-        "maximum concurrent runs of a user (4004); 0 means unlimited",
+        "maximum unfinished runs of a user, queued and waiting ones included (4004); 0 means unlimited",
         default=20,
         shown="20",
     )
     runs_per_tenant: int = setting(
         "HUB_RUNS_PER_TENANT",
         whole(0, 1_000_000),
-        "maximum concurrent runs of a tenant (4004); 0 means unlimited",
+        "maximum unfinished runs of a tenant, queued and waiting ones included (4004); 0 means unlimited",
         default=200,
         shown="200",
     )

@@ -3,7 +3,7 @@
 - `SocketTransport` and `SocketReceiver`: a WebSocket (on uvicorn or any ASGI server) and the connection that handles it.
 - `Subscriber`: a connection, as its subscriptions see it.
 - `ClientConnection`: the connection that sent a command, as a handler sees it.
-- `NodePort`: the node, as handlers see it; `ConnectionOwner`: with what only its connections need.
+- `NodePort`: the node, as handlers see it; `ConnectionOwner`: the same, with the methods that only connections call.
 """
 
 from __future__ import annotations
@@ -514,7 +514,7 @@ C_contra = TypeVar("C_contra", contravariant=True)
 
 
 class ConnectionOwner(NodePort, Protocol[C_contra]):
-    """The node, as its connections see it: a `NodePort` that also changes with them."""
+    """The node, as its connections see it: a `NodePort` with the methods that only connections call."""
 
     @property
     def limiter(self) -> RateLimiter:

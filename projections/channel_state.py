@@ -173,7 +173,7 @@ class ChannelState:
 def _load(snapshot: bytes) -> ChannelState:
     value = parse(snapshot)
     if not isinstance(value, dict) or value["format"] != _FORMAT:
-        raise SnapshotRefused("the snapshot has another form: rebuild from the log")
+        raise SnapshotRefused("the snapshot is in another format: rebuild from the log")
     home_text, event_id, seq, parts = value["home"], value["id"], value["seq"], value["parts"]
     if not (isinstance(home_text, str) and isinstance(event_id, str) and isinstance(seq, int)):
         raise SnapshotRefused("the snapshot's head is broken: rebuild from the log")

@@ -64,7 +64,11 @@ class PatchWork:
         self.done += values
 
     def copy(self, container: Json) -> None:
-        """Count the copying of a container; raises like `add`."""
+        """Count the work of copying a container.
+
+        Raises:
+            ValueError: the work would exceed the limit.
+        """
         if isinstance(container, list | dict):
             self.add(1 + len(container) // _COPIED_PER_UNIT)
 
@@ -85,14 +89,14 @@ def apply_patch(document: Json, operations: Sequence[Json], work: PatchWork | No
             raise PatchRefused(index, str(error)) from error
         weight += added
         if weight > WEIGHT_MAX:
-            raise PatchRefused(index, "the patch puts too much into the document")
+            raise PatchRefused(index, "the patch inserts too much into the document")
     return Patched(document, weight)
 
 
 def _apply(document: Json, operation: Json, work: PatchWork) -> Patched:
     """The document after one operation."""
     if not isinstance(operation, dict):
-        raise ValueError("an operation is an object")  # noqa: TRY004 - the value is wrong, not a caller's type
+        raise ValueError("an operation must be an object")  # noqa: TRY004 - the value is wrong, not a caller's type
     carry_out = _OPERATIONS.get(str(operation.get("op")))
     if carry_out is None:
         raise ValueError("op must be add, remove, replace, move, copy or test")
@@ -151,7 +155,7 @@ def _test(document: Json, operation: JsonObject, work: PatchWork) -> Patched:
     expected = _value(operation)
     work.add(weigh(expected, WEIGHT_MAX)[0] // 8)
     if not equals(look_up(document, _pointer(operation, "path")), expected):
-        raise ValueError("the test failed: the value is another one")
+        raise ValueError("the test failed: the value is different")
     return Patched(document, 0)
 
 
@@ -288,7 +292,7 @@ def _child(value: Json, token: str) -> Json:
         raise PointerRefused("there is no such member")
     if isinstance(value, list):
         return value[_position(token, len(value))]
-    raise PointerRefused("the path goes through a value that has no parts")
+    raise PointerRefused("the path continues below a value that is neither an object nor an array")
 
 
 def _container(value: Json) -> Container:
@@ -296,7 +300,7 @@ def _container(value: Json) -> Container:
         return Fields(value)
     if isinstance(value, list):
         return Elements(value)
-    raise PointerRefused("the path goes through a value that has no parts")
+    raise PointerRefused("the path continues below a value that is neither an object nor an array")
 
 
 def _position(token: str, count: int) -> int:

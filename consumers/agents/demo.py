@@ -114,7 +114,7 @@ def _at(row: JsonObject) -> str:
 
 
 def count_text(messages: Iterable[PastMessage], who: str | None) -> str:
-    """The number of messages by author, as text."""
+    """The number of messages written by `who`, or by each author if `who` is None, as text."""
     by_author = Counter(one.by for one in messages if one.role == "user")
     total = sum(by_author.values())
     if who is not None:

@@ -38,7 +38,7 @@ class SettingsReactions:
         return DONE
 
     async def _revision(self, source: Source, told: Told) -> int:
-        """The revision that this change brought; changes before it count also where they were parked and not announced."""
+        """The revision after this change; earlier changes count too, even those that were parked and never announced."""
         count, before = 1, source.id
         while page := await self._log.replay.page_back(source.channel, before):
             before = page[-1].id.decode()

@@ -101,7 +101,7 @@ class HeldRuns:
             self._idle.set()
 
     async def hear(self) -> None:
-        """Listen for hints; each starts the next poll at once.
+        """Listens for hints that a run's flags have changed; each hint starts the next poll at once.
 
         Raises:
             LogUnavailable: Redis is unreachable.

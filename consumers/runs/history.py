@@ -132,7 +132,7 @@ async def _regenerated(flow: Flow, channel: Channel, message_id: str) -> tuple[R
     cause_id = old.cause if old else event_of_run(channel, run_id)
     entry = await flow.parts.log.entry(channel, cause_id) if cause_id else None
     if entry is None:
-        raise NoInput("the question of the message was trimmed away")
+        raise NoInput("the event that the answer replied to was trimmed away")
     cause = recorded(entry)
     if cause.type == "chat.regenerate":
         return await _regenerated(flow, channel, str(cause.payload["message_id"]))

@@ -65,7 +65,7 @@ def checked_ending(ending: MessageEnding) -> MessageEnding:
 
 
 async def require_files(log: Log, channel: Channel, parts: Iterable[JsonObject]) -> None:
-    """Require every file that the parts name to be ready in the channel. While Redis is away it is asked again.
+    """Require every file that the parts name to be ready in the channel. While Redis is unreachable, the check is repeated.
 
     Raises:
         AgentFailed: `bad_item`, with the part.

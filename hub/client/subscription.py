@@ -18,10 +18,10 @@ ItemT = TypeVar("ItemT", bound=Item)
 
 
 class Stirrable(Protocol):
-    """Something that must be woken when the core has new work: the driver."""
+    """The interface of the driver: it must be woken when the core has new work."""
 
     def stir(self) -> None:
-        """Checks the core for new work."""
+        """Wakes the driver, so that it carries out the core's new work."""
         ...
 
 

@@ -48,12 +48,12 @@ def split(text: str) -> list[Placed]:
     try:
         placed, end = _frames(text, 0 if text[0] in "{[" else _after_space(text, 0))
         if end != len(text) and _after_space(text, end) != len(text):
-            raise MalformedMessage("something follows the message")
+            raise MalformedMessage("there is text after the message")
     except (ValueError, IndexError, RecursionError) as problem:
         raise MalformedMessage(str(problem)) from problem
     for frame, _, _ in placed:
         if type(frame) is not dict:
-            raise MalformedMessage("a frame must be a JSON object")
+            raise MalformedMessage("a message must be a JSON object")
     return placed
 
 

@@ -129,7 +129,7 @@ class Conversations:
         If the command does not say what to do in a busy channel, the conversation's settings decide.
 
         Raises:
-            HubError: 4004: too many concurrent runs.
+            HubError: 4004: too many unfinished runs.
         """
         place, user, now_ms = command.place, command.caller.principal.user, self._node.log.now_ms()
         busy = on_busy or await self._busy_setting(place)
@@ -144,7 +144,7 @@ class Conversations:
         return Append(command.draft(guards=opening(place, invitation)), results, refused)
 
     async def _take_slot(self, command: Command) -> str:
-        """Takes one of the user's and the tenant's slots for concurrent runs; a repeated command gets the same slot again.
+        """Takes one of the user's and the tenant's slots for unfinished runs; a repeated command gets the same slot again.
 
         Raises:
             HubError: 4004: the user or the tenant has reached its limit.

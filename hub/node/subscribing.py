@@ -105,7 +105,7 @@ class Subscriptions:
         await self._subscribe_group(connection, group)
 
     def unsubscribe(self, connection: Connection, channel: Channel) -> bool:
-        """Ends a connection's subscription, even an owed one; returns False if it had none."""
+        """Ends a connection's subscription, even one still waiting for Redis; returns False if it had none."""
         self._disown(connection, channel)
         return self._leave(connection, channel)
 
@@ -126,10 +126,10 @@ class Subscriptions:
         self._recovery.drop(connection)
 
     async def subscribe_owed(self) -> None:
-        """Makes up for the owed subscriptions, if Redis is back.
+        """Makes the subscriptions that were waiting for Redis, if it is back.
 
         Raises:
-            LogUnavailable: some of them are still owed.
+            LogUnavailable: some of them are still waiting.
         """
         failure: LogUnavailable | None = None
         while self._owed and self._node.log.is_available and failure is None:
@@ -292,7 +292,7 @@ class Subscriptions:
             raise
 
     def _charge_unwritten(self, request: SubscribeRequest, look: Look, principal: Principal) -> None:
-        """Charges for a channel without events, since its devices need keys in Redis.
+        """Charges for following a channel without events, since its presence needs keys in Redis.
 
         A handshake is charged but never refused.
         """

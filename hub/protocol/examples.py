@@ -204,7 +204,7 @@ PAYLOADS: Final[Mapping[str, JsonObject]] = {
     "file.upload.complete": {"upload_id": _FILE, "sha256": _SHA256},
     "file.upload.status": {"resume_key": "notes-1"},
     "file.upload.cancel": {"upload_id": _FILE, "reason": "wrong file"},
-    "file.upload.failed": {"upload_id": _FILE, "reason": "size", "message": "3 bytes arrived, 5 were announced"},
+    "file.upload.failed": {"upload_id": _FILE, "reason": "size", "message": "3 bytes arrived, but 5 were announced"},
     "file.ready": {
         "file_id": _FILE,
         "filename": "notes.txt",

@@ -250,7 +250,7 @@ def read_values(data: bytes) -> list[object]:
         raise Unreadable(sentence, _readable_id(data)) from None
     if isinstance(value, list):
         if not 1 <= len(value) <= ARRAY_MAX:
-            raise Unreadable("an array holds 1 to 100 messages", None)
+            raise Unreadable("an array must have 1 to 100 messages", None)
         return value
     return [value]
 

@@ -33,9 +33,9 @@ def decode_digest(text: str) -> bytes:
     try:
         digest = b64decode(text, validate=True)
     except Base64Error as error:
-        raise ValueError("a digest is base64") from error
+        raise ValueError("a digest must be base64") from error
     if len(digest) != DIGEST_BYTES:
-        raise ValueError("a SHA-256 digest has 32 bytes")
+        raise ValueError("a SHA-256 digest must have 32 bytes")
     return digest
 
 

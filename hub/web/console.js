@@ -341,7 +341,7 @@ function showFacts() {
     Client: ack?.client_id,
     Node: ack?.node,
     Heartbeat: ack && `every ${ack.heartbeat_interval_ms / 2000} s`,
-    "Token until": ack && new Date(ack.token_expires_at).toLocaleString("en-GB"),
+    "Token expires": ack && new Date(ack.token_expires_at).toLocaleString("en-GB"),
     Connects: reconnects || undefined,
     "Cursor after": cursor?.after,
     "Cursor seq": cursor?.seq,

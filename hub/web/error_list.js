@@ -17,7 +17,7 @@ export function adviceFor(error, willRetry) {
   if (willRetry) return "The console retries by itself.";
   if (!(error instanceof HubError)) return "";
   if (ADVICE[error.code]) return ADVICE[error.code];
-  return error.retry === "no" ? "Retrying would be refused again." : "Try again in a moment.";
+  return error.retry === "no" ? "A retry would be refused again." : "Try again in a moment.";
 }
 
 /** Shows the newest error first, and counts repetitions. */

@@ -80,7 +80,7 @@ def _read_headers(block: bytes) -> dict[bytes, bytes]:
 
 def _judge(method: bytes, headers: Mapping[bytes, bytes]) -> None:
     if method != b"GET":
-        raise UpgradeRefused(405, "a WebSocket is opened with GET")
+        raise UpgradeRefused(405, "open a WebSocket with GET")
     if b"websocket" not in _tokens(headers, b"upgrade") or b"upgrade" not in _tokens(headers, b"connection"):
         raise UpgradeRefused(426, "send Connection: Upgrade and Upgrade: websocket")
     if b"," in headers.get(b"host", b","):  # repeated headers were joined by a comma

@@ -26,7 +26,7 @@ def listing() -> str:
         lines.append(f"  {one.name:<15}{quick} {usual} {full}  {texts.get(one.name, '')}")
     lines += ["", "Servers:"]
     for peer in PEERS.values():
-        lines += _wrapped(peer.name, f"{peer.title}. {peer.keeps} Not guaranteed: {peer.lacks}")
+        lines += _wrapped(peer.name, f"{peer.title}. {peer.keeps} Limits: {peer.lacks}")
     return "\n".join(lines)
 
 
@@ -73,4 +73,4 @@ def comparison_lines(result: Comparison) -> list[str]:
             if ratio is not None:
                 text += f"  hub / peer: {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
             lines.append(text)
-    return lines + [f"{peer.title} does not guarantee: {peer.lacks}" for peer in result.plan.peers]
+    return lines + [f"Limits of {peer.title}: {peer.lacks}" for peer in result.plan.peers]

@@ -37,7 +37,7 @@ def to_html(result: Comparison) -> str:
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"/><title>hub bench</title>',
         f"<style>{_STYLE}</style></head><body><h1>hub bench</h1>",
         f"<p>{escape(_conditions(result))}</p>",
-        "<h2>Guarantees of each server</h2><table><tr><th>server</th><th>keeps</th><th>does not guarantee</th></tr>",
+        "<h2>Guarantees of each server</h2><table><tr><th>server</th><th>keeps</th><th>limits</th></tr>",
         *(_promise(peer) for peer in plan.peers),
         "</table>",
         *(f'<p class="fault">{escape(why)}</p>' for why in result.skipped.values()),
@@ -116,7 +116,7 @@ def _table(scenario: Scenario, rows: Sequence[Row], peers: Sequence[Peer]) -> st
         title = f"<td>{escape(peer.title)}</td>{''.join(cells)}<td>{shown}</td>"
         lines += [f"<tr>{title}</tr>"]
         lines += [
-            f'<tr><td colspan="{len(head + parts) + 1}" class="lacks">not guaranteed: {escape(peer.lacks)}</td></tr>'
+            f'<tr><td colspan="{len(head + parts) + 1}" class="lacks">limits: {escape(peer.lacks)}</td></tr>'
         ]
     return "\n".join((*lines, "</table>"))
 

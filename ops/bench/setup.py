@@ -82,7 +82,7 @@ class Setup:
         seen = answer.groups[group]
         if seen.live < count:
             raise GeneratorFailed(
-                f"{seen.live} of {count} clients of {group} came in: {answer.problem or 'the rest wait'}"
+                f"{seen.live} of {count} clients of {group} connected: {answer.problem or 'the others are still waiting'}"
             )
         return seen
 

@@ -163,7 +163,7 @@ def _settings(settings: Settings, port: int | None, data: Path | None) -> Settin
 
 
 def _own_names(host: str) -> frozenset[str]:
-    """The names of this machine. Naming some has every request's `Host` checked, against pages whose own name points here."""
+    """The host names of this machine. If there are any, every request's `Host` is checked, to stop DNS rebinding."""
     return frozenset(name.lower() for name in (host, socket.gethostname(), f"{socket.gethostname()}.local"))
 
 

@@ -49,7 +49,7 @@ Url: TypeAlias = Annotated[
     typer.Option(
         "--url",
         envvar="HUB_URL",
-        help="The URL of the hub.  [default: the hub on --data, otherwise http://127.0.0.1:8000]",
+        help="The URL of the hub.  [default: the hub that uses --data, otherwise http://127.0.0.1:8000]",
         show_default=False,
         callback=_hub_url,
     ),
@@ -70,7 +70,7 @@ Redis: TypeAlias = Annotated[
     typer.Option(
         "--redis",
         envvar="REDIS_URL",
-        help="The URL of the Redis.  [default: the embedded one]",
+        help="The URL of Redis.  [default: the embedded one]",
         show_default=False,
         callback=_redis_url,
     ),

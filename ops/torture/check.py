@@ -69,7 +69,9 @@ def main(arguments: list[str]) -> int:
     else:
         for wrong in verdict.firsts():
             print(shown(history.records, wrong))
-        print("WHOLE" if verdict.is_whole else f"BROKEN: {len(verdict.wrong)} wrong of {len(verdict.firsts())} kinds")
+        print(
+            "WHOLE" if verdict.is_whole else f"BROKEN: {len(verdict.wrong)} violations of {len(verdict.firsts())} rules"
+        )
         print(", ".join(f"{count:,} {name}" for name, count in sorted(verdict.looked.items())))
     return 0 if verdict.is_whole else 1
 

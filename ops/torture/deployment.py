@@ -130,7 +130,7 @@ class Deployment:
                     while not await asyncio.to_thread(is_ready, address):  # noqa: ASYNC110 - it tells nobody
                         await asyncio.sleep(0.2)
             except TimeoutError as error:
-                raise RuntimeError(f"{address}/readyz does not say that the node takes traffic") from error
+                raise RuntimeError(f"{address}/readyz does not say that the node accepts clients") from error
 
     async def _require_new_tenants(self) -> None:
         for tenant in self.tenants:

@@ -1,7 +1,7 @@
 """The recorded history of a run: what every client did and received, and which faults were injected.
 
-The file has JSON lines. Every record has `t`, milliseconds on the machine's monotonic clock (shared by all processes of a run),
-and `k`:
+The file contains JSON lines. Every record has `t`, milliseconds on the machine's monotonic clock (shared by all processes of a
+run), and `k`:
 
 | `k` | fields | meaning |
 |---|---|---|
@@ -127,7 +127,7 @@ def read_records(path: Path) -> list[Record]:
         except ValueError as error:
             if number == len(lines) - 1:
                 break
-            raise ValueError(f"{path}:{number + 1} is no record ({error})") from error
+            raise ValueError(f"{path}:{number + 1} is not a record ({error})") from error
         records.append(record)
     return records
 

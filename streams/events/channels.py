@@ -101,7 +101,7 @@ class GapTold(Payload):
     model_config = ConfigDict(title="Gap")
 
     reason: Literal["trimmed", "epoch_changed", "cursor_unknown", "too_far"] = Field(
-        description="The cause: the events were removed from the log (`trimmed`), the stream is another one "
+        description="The cause: the events were removed from the log (`trimmed`), the stream is not the cursor's "
         "(`epoch_changed`), the log does not hold the cursor's event (`cursor_unknown`), or too many would "
         "have to be replayed (`too_far`)."
     )

@@ -158,7 +158,7 @@ def appendable(channel: Channel, type_: str, payload: Mapping[str, Any]) -> Appe
         raise InvalidPayload((FieldProblem("type", "is not in the catalogue"),))
     if event.needs_subscription:
         raise InvalidPayload(
-            (FieldProblem("type", "goes with its sender's connection, and can be sent over that only"),)
+            (FieldProblem("type", "belongs to its sender's connection, and can be sent only over it"),)
         )
     if channel.kind not in event.kinds:
         raise InvalidPayload((FieldProblem("type", f"is not for a channel of kind {channel.kind.value}"),))

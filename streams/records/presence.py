@@ -150,7 +150,7 @@ class PresenceStore:
         await self._log.calls_in(partition).run(PRESENCE, keys, *args)
 
     def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
-        """The reads of the channel's people and, in a team, their statuses, for `Replay.sight`; see `people_of`."""
+        """The commands that read the channel's users and, in a team, their statuses, for `Replay.sight`; see `people_of`."""
         people = KeyRead(self._keys.people(channel), "HGETALL", (LISTED_MAX,))
         if channel.kind is not Kind.TEAM:
             return (people,)
@@ -198,7 +198,7 @@ class PresenceStore:
         return bool(reply[0]), [name.decode() for name in reply[2:]]
 
     async def end_statuses(self, node: str, now_ms: int) -> None:
-        """End the members' statuses whose time has passed, and tell it. Several nodes may do so at once.
+        """End the members' statuses whose time has passed, and announce it. Several nodes may do so at once.
 
         Raises:
             LogUnavailable: Redis is unreachable; the next call ends them.
@@ -290,7 +290,7 @@ class ReadMarks:
         self._log = log
 
     def key_read(self, channel: Channel) -> KeyRead:
-        """The read, for `Replay.sight`, of each user's read position: pairs of user and event ID."""
+        """The command that reads each user's read position (pairs of user and event ID), for `Replay.sight`."""
         return KeyRead(self._key(channel), "HGETALL")
 
     def _key(self, channel: Channel) -> bytes:

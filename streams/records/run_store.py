@@ -76,7 +76,7 @@ class RunStore:
         return Home(int(fields.get("open", 0)), fields.get("active", ""), tuple(run for _, run in waiting))
 
     def open_read(self, channel: Channel) -> KeyRead:
-        """The read, for `Replay.sight`, of the channel's number of unfinished runs."""
+        """The command that reads the channel's number of unfinished runs, for `Replay.sight`."""
         return KeyRead(self._keys.guard(channel, home_guard_name(channel)), "HGET", ("open",))
 
     async def active(self, channel: Channel) -> str:
@@ -150,9 +150,9 @@ class RunStore:
         )
 
     async def due(self, partition: int, now_ms: int, ahead_ms: int, limit: int) -> list[tuple[Channel, str]]:
-        """The runs due for inspection, longest due first, and those registered for later than `ahead_ms` from now.
+        """The runs due for inspection, longest due first, then those whose due time is more than `ahead_ms` away.
 
-        No run is registered that far ahead, so the clock must have been set back since; such runs are inspected now.
+        Runs are never registered that far ahead: the clock must have been set back since, so they are inspected now.
         """
         key, page = self._keys.runs(partition), ("LIMIT", 0, limit)
         rows, late = await self._log.calls_in(partition).pipeline([

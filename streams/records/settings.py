@@ -112,7 +112,7 @@ class SettingsRecords:
         return of_agents(await self._read(channel, *(f"set:{name}" for name in FOR_AGENTS)))
 
     def access_read(self, channel: Channel) -> KeyRead:
-        """The read of the access lists, for `Replay.sight`; `access_lists` parses the answer."""
+        """The command that reads the access lists, for `Replay.sight`; `access_lists` parses the reply."""
         return KeyRead(self._log.keys.guard(channel, settings_guard_name(channel)), "HMGET", _ACCESS_FIELDS)
 
     async def access(self, channel: Channel) -> dict[str, frozenset[str]]:
@@ -120,7 +120,7 @@ class SettingsRecords:
         return access_lists(await self._read(channel, *_ACCESS_FIELDS))
 
     def members_read(self, channel: Channel) -> KeyRead:
-        """The read of the channel's members, for `Replay.sight`."""
+        """The command that reads the channel's members, for `Replay.sight`."""
         return KeyRead(self._log.keys.guard(channel, members_guard_name(channel)), "HKEYS")
 
     async def members(self, channel: Channel) -> list[str]:

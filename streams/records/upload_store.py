@@ -192,7 +192,7 @@ class OpenUploads:
         await self._change("drop", upload, 0, upload.state)
 
     def key_read(self, channel: Channel) -> KeyRead:
-        """The read of the channel's open uploads, for `Replay.sight`; `shown_uploads` parses the answer."""
+        """The command that reads the channel's open uploads, for `Replay.sight`; `shown_uploads` parses the reply."""
         return KeyRead(self._key(channel), "HVALS")
 
     async def _change(self, how: str, upload: UploadRecord, sent: int, state: UploadState) -> None:

@@ -364,7 +364,9 @@ class Appender:
         _tell(waiting[1], read_answer(answer, self._policy.level_of(waiting[0].channel.kind)))
 
     def _fail(self, batch: _Batch, group: list[_Waiting], reply: Exception | None) -> None:
-        error = LogUnavailable(f"the append was not confirmed: {reply}" if reply else "not durable in time")
+        error = LogUnavailable(
+            f"the append was not confirmed: {reply}" if reply else "the append was not durable in time"
+        )
         for _, done in group:
             _tell(done, error)
         if reply is not None and is_moved(reply):

@@ -59,7 +59,7 @@ _Waiters = list[asyncio.Future[Sight]]
 
 
 class Looks:
-    """Reads looks at channels, each on the server that holds the channel."""
+    """Looks at channels, each on the server that holds it."""
 
     def __init__(
         self, keys: Keys, servers: Servers[Server], new_epoch: Callable[[], str], limits: Limits = DEFAULT_LIMITS

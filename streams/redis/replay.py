@@ -111,11 +111,11 @@ class Replay:
         return text_pairs(await self._call(channel, b"HGETALL", self._keys.of(channel).open))
 
     def live_read(self, channel: Channel, start: str, limit: int) -> KeyRead:
-        """The read of up to `limit` raw entries of the live lane from `start` on, for `sight`."""
+        """The command that reads up to `limit` raw entries of the live lane from `start` on, for `sight`."""
         return KeyRead(self._keys.of(channel).live, "XRANGE", (start, "+", "COUNT", limit))
 
     def open_texts_read(self, channel: Channel) -> KeyRead:
-        """The read of the texts of answers in progress, for `sight`."""
+        """The command that reads the texts of answers in progress, for `sight`."""
         return KeyRead(self._keys.of(channel).open, "HGETALL")
 
     async def trim(self, channel: Channel, upto: str) -> int:

@@ -1,4 +1,4 @@
-"""The connection of a process to one Redis server: its wires, their supervision, and append, tail and calls over them."""
+"""The connections of a process to one Redis server: their supervision, and append, tail and calls over them."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Bells:
         return b"%b:%d" % (self._name, self._batch)
 
     def distrust(self) -> None:
-        """Pass on the bell entries of all batches begun so far after all: some of their events may still be unread."""
+        """Stop ignoring the bell entries of the batches begun so far: some of their events may still be unread."""
         self._trusted_from = self._batch + 1
 
     async def place(self, wire: Wire) -> None:
@@ -160,7 +160,7 @@ class Bells:
             self._hearer.begun(path, epoch.decode())
 
     def _is_known(self, label: bytes) -> bool:
-        """True if all events that this bell entry announces have been, or are being, read back after their batch."""
+        """True if the bell entry with this label announces only events that this process reads back by itself."""
         name, _, number = label.partition(b":")
         return name == self._name and int(number) >= self._trusted_from
 
@@ -169,7 +169,7 @@ class Bells:
         if isinstance(reply, Exception):
             self._give_up(str(reply))
         elif reply != self._life:
-            self._give_up("the log is another one: it was flushed or replaced")
+            self._give_up("the log is no longer the same: it was flushed or replaced")
 
     def _give_up(self, why: str) -> None:
         if self.wire is not None and self.wire.is_open:

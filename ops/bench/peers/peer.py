@@ -120,7 +120,7 @@ class Peer(ABC):
         title: its name for people.
         dialect: the protocol that the load generator uses for it.
         keeps: a sentence about what it stores and guarantees.
-        lacks: a sentence about what it does not guarantee.
+        lacks: a sentence about the limits of its guarantees.
         has_redis: true if it stores in Redis.
         resumes: true if a client can resume from its position.
         nodes_max: number of nodes that can share their stored data.

@@ -79,7 +79,7 @@ FANOUTS = tuple(
 WORKERS = tuple(
     Scenario(
         f"workers_{workers}",
-        f"`chat` on {workers} processes that share a port, and the machine's cores with Redis and the generator.",
+        f"`chat` on a node of {workers} process(es) on one port; Redis and the load generator use the same cores.",
         CHAT.figures,
         CHAT.run,
         CHAT.users,

@@ -38,11 +38,13 @@ app = new_app()
 )
 def approve(
     channel: Annotated[str, typer.Argument(help="The channel that the run is in.")],
-    request: Annotated[str, typer.Argument(help="The id of the question; without it the open ones are listed.")] = "",
+    request: Annotated[
+        str, typer.Argument(help="The ID of the question; without it, the open questions are listed.")
+    ] = "",
     deny: Annotated[bool, typer.Option("--deny", help="Deny instead of approving.")] = False,
     answer: Annotated[
         str | None,
-        typer.Option(help="The answer to a question that is not one of yes and no; JSON for a tool's result."),
+        typer.Option(help="The answer, if the question is not a yes-or-no one; for a tool's result, JSON."),
     ] = None,
     reason: Annotated[str, typer.Option(help="The reason, which the agent is told.")] = "",
     url: Url = "",
@@ -51,7 +53,7 @@ def approve(
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Approve, deny or answer a question of a run, so that it goes on; without a question's id, list the open ones."""
+    """Approve, deny or answer the question that a run waits for; without a question's ID, list the open questions."""
     from ops.cli.hub_access import access_to
 
     place, access = channel_of(tenant, channel).wire, access_to(url, data, token, user, tenant)

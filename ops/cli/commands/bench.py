@@ -27,7 +27,7 @@ def bench(
         str, typer.Option(help="Servers to compare with, separated by commas, or all; they are installed.")
     ] = "",
     runs: Annotated[int, typer.Option(help="Rounds, in which the servers take turns.", min=1)] = 1,
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, for a look.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, for a first impression.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Large sizes, for figures to be quoted.")] = False,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="SIZE=NUMBER", help="Change a size.", show_default=False)
@@ -39,7 +39,7 @@ def bench(
         Path | None, typer.Option(help="Folder of installed peers.  [default: in ~/.cache]", show_default=False)
     ] = None,
     aof: Annotated[bool, typer.Option("--aof/--no-aof", help="Give every server's Redis an append-only file.")] = True,
-    lists: Annotated[bool, typer.Option("--list", help="Show scenarios, sizes and servers, and end.")] = False,
+    lists: Annotated[bool, typer.Option("--list", help="Show scenarios, sizes and servers, and exit.")] = False,
 ) -> None:
     """Run scenarios on processes started for them; print the figures of each as soon as they are known.
 

@@ -34,7 +34,7 @@ app = new_app()
 )
 def cancel(
     channel: Annotated[str, typer.Argument(help="The channel that the run is in.")],
-    run_id: Annotated[str, typer.Argument(help="The run; may be left out where only one is under way.")] = "",
+    run_id: Annotated[str, typer.Argument(help="The run; may be omitted if only one is in progress.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Do not let the agent finish what it is doing.")] = False,
     url: Url = "",
     data: Data = DEFAULT_DATA,
@@ -42,7 +42,7 @@ def cancel(
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Cancel a run, also one that waits for an answer: those behind it go on."""
+    """Cancel a run, even one that is waiting for an answer; the runs queued behind it continue."""
     from ops.cli.hub_access import access_to
 
     run(_cancel(access_to(url, data, token, user, tenant), channel_of(tenant, channel).wire, run_id, force))

@@ -22,7 +22,7 @@ def token(
     ttl: Annotated[float, typer.Option(help="Seconds until the token expires.", min=1)] = 3600,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print a token signed with HUB_JWT_SECRET or, if that is unset, with the secret of the hub on --data.
+    """Print a token signed with HUB_JWT_SECRET or, if that is unset, with the secret of the hub that uses --data.
 
     Example: hub token --user alice --tenant acme --grant 'conversation:*=read,write'
     """

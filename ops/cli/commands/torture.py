@@ -57,7 +57,7 @@ def torture(
         float, typer.Option(help="Number of operations that each simulated person begins per second.", min=0.1)
     ] = 12.0,
     url: Annotated[
-        str, typer.Option(help="Test the deployment at these node URLs, separated by commas, and not a new cluster.")
+        str, typer.Option(help="Test the deployment at these node URLs, separated by commas, instead of a new cluster.")
     ] = "",
     redis: Annotated[
         str, typer.Option(envvar="REDIS_URL", help="With --url: the Redis of the deployment.", show_default=False)
@@ -214,5 +214,5 @@ def _cut_power(events: int, binary: Path, report: Path | None) -> None:
     if found.lost_count:
         raise CommandFailed(f"{found.lost_count} of {found.acknowledged} events would be lost: {found.lost[0]}")
     print(
-        f"{found.acknowledged:,} events acknowledged as fsync, 0 lost, {found.cut_in_fact} Redis started on a cut file"
+        f"{found.acknowledged:,} events acknowledged as fsync, 0 lost; Redis started {found.cut_in_fact} times on a truncated file"
     )

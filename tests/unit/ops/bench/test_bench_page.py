@@ -83,7 +83,7 @@ def test_lines_name_faults_ratios_and_what_is_not_guaranteed(result: Comparison)
     assert "FAULT: 1 event was <missing> & late" in row_lines(result.rows[0])[-1]
     lines = "\n".join(comparison_lines(result))
     assert "hub / peer: 0.50 (0.50 to 0.50)" in lines
-    assert "Centrifugo 6.9.1 + Redis history does not guarantee:" in lines
+    assert "Limits of Centrifugo 6.9.1 + Redis history:" in lines
 
 
 def test_the_list_explains_every_scenario_size_and_server() -> None:

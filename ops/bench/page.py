@@ -115,9 +115,7 @@ def _table(scenario: Scenario, rows: Sequence[Row], peers: Sequence[Peer]) -> st
         )
         title = f"<td>{escape(peer.title)}</td>{''.join(cells)}<td>{shown}</td>"
         lines += [f"<tr>{title}</tr>"]
-        lines += [
-            f'<tr><td colspan="{len(head + parts) + 1}" class="lacks">limits: {escape(peer.lacks)}</td></tr>'
-        ]
+        lines += [f'<tr><td colspan="{len(head + parts) + 1}" class="lacks">limits: {escape(peer.lacks)}</td></tr>']
     return "\n".join((*lines, "</table>"))
 
 

@@ -38,6 +38,7 @@ from streams.channel import Channel, Kind
 from streams.cursor import ms_of_id
 from streams.envelope import Durability
 from streams.errors import LogUnavailable
+from streams.events.custom import ANY_OWN, OwnEvents
 from streams.loops import Loop
 from streams.records.agents import NOTICE_MS, AgentDirectory, AgentNotice
 from streams.records.leases import Leases
@@ -91,6 +92,7 @@ class WorkerOptions:
 
     Attributes:
         handlers: further handlers, such as those of files.
+        own_events: the event types beside the catalogue.
         segments_max: maximum number of concurrent segments; further jobs stay in the queue for other workers.
         drain_s: time in which segments may finish at shutdown before they are handed over, in seconds.
         stall_max_s: time for which an agent may block the worker before its runs are left to other workers, in seconds.
@@ -102,6 +104,7 @@ class WorkerOptions:
     partitions: int = 8
     durability: Mapping[Kind, Durability] | None = None
     handlers: tuple[EventHandler, ...] = ()
+    own_events: OwnEvents = ANY_OWN
     segments_max: int = 500
     drain_s: float = 10.0
     stall_max_s: float = 60.0
@@ -168,7 +171,9 @@ class Worker:
         options = self._options
         calls = self.log.own_calls(f"work-{handler.name}")
         self._own_calls.append(calls)
-        delivery = Delivery(self.log, self.groups, handler, options.retry, options.faults, self.metrics)
+        delivery = Delivery(
+            self.log, self.groups, handler, options.retry, options.faults, self.metrics, options.own_events
+        )
         return GroupReader(delivery, self.groups, calls, self.name, options.block_ms)
 
     async def start(self) -> None:

@@ -17,6 +17,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from hub.auth.origins import HostPolicy, host_policy, origin_policy
 from hub.auth.tokens import TokenPolicy, Verifier, open_verifier
 from hub.config import Settings
+from hub.extensions import Extensions, load_extensions
 from hub.http import api as http
 from hub.http import local_store, service, sse
 from hub.http.middleware import REFUSAL, DefaultHeaders, HostCheck, PathPrefix
@@ -78,10 +79,12 @@ async def open_hub(settings: Settings, verifier_of: VerifierMaker = make_verifie
 
     Raises:
         LogUnavailable: Redis is unreachable.
+        SchemasRefused, ImportRefused: an event or a projection of one's own cannot be used.
         ConfigurationRefused: Redis is configured in a way the hub must not run on.
     """
     if settings.redis_url is None:
         raise ValueError("a node needs REDIS_URL; `hub dev` starts a Redis of its own")
+    extensions = load_extensions(settings)
     limits = DEFAULT_LIMITS
     if settings.rate_limits is None:  # nothing else bounds the ids of a window: leave room for a load test
         limits = replace(limits, idempotency_entries=limits.idempotency_entries * UNLIMITED_TIMES)
@@ -95,7 +98,7 @@ async def open_hub(settings: Settings, verifier_of: VerifierMaker = make_verifie
         uploads = make_uploads(settings, log, edge.quotas)
         verifier = verifier_of(settings, edge)
         try:
-            hub = Hub(settings, log, make_parts(settings, log, edge, verifier, uploads))
+            hub = Hub(settings, log, make_parts(settings, log, edge, verifier, uploads, extensions))
             edge.store.listen(hub.revoked, hub.sessions.claimed_elsewhere)
             await edge.store.start()
             await hub.start()
@@ -116,17 +119,20 @@ def make_uploads(settings: Settings, log: Log, quotas: Quotas) -> UploadRequests
     return UploadRequests(log, open_store(settings), limits_of(settings), time.time, time.monotonic, quotas)
 
 
-def make_parts(settings: Settings, log: Log, edge: Edge, verifier: Verifier, uploads: UploadRequests) -> NodeParts:
+def make_parts(
+    settings: Settings, log: Log, edge: Edge, verifier: Verifier, uploads: UploadRequests, extensions: Extensions
+) -> NodeParts:
     """Builds the parts that make up a node's hub."""
     origins = origin_policy(settings.allowed_origins, settings.websocket_url)
     return NodeParts(
         edge=edge,
         verifier=verifier,
         admission=Admission(edge.connects, edge.quotas, origins, time.monotonic, settings.trusted_proxies),
-        states=StateReader(log),
+        states=StateReader(log, extensions.projections),
         agents=AgentDirectory(log),
         uploads=uploads,
         clock=NodeClock(),
+        own_events=extensions.events,
     )
 
 

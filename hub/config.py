@@ -15,14 +15,14 @@ from hub.auth.origins import LOOPBACK, Network
 from hub.limits.quotas import Quota
 from hub.limits.rates import RateClass, over_defaults
 from hub.readers import (
-    AGENTS,
     DURABILITIES,
     HOSTS,
     METADATA_KEY,
     NETWORKS,
+    OBJECTS,
     ORIGINS,
     RATES,
-    AgentSpec,
+    NamedObject,
     RateOverride,
     Setting,
     SettingProblem,
@@ -247,8 +247,29 @@ class Settings:
         default=5.0,
         shown="5",
     )
-    agents: tuple[AgentSpec, ...] = setting(
-        "HUB_AGENTS", AGENTS, "agents that this hub serves, as `name=module:object,…`", default=(), shown="none"
+    agents: tuple[NamedObject, ...] = setting(
+        "HUB_AGENTS", OBJECTS, "agents that this hub serves, as `name=module:object,…`", default=(), shown="none"
+    )
+    handlers: tuple[NamedObject, ...] = setting(
+        "HUB_HANDLERS",
+        OBJECTS,
+        "handlers of your own events, run by workers, as `name=module:object,…`; a name must never change",
+        default=(),
+        shown="none",
+    )
+    projections: tuple[NamedObject, ...] = setting(
+        "HUB_PROJECTIONS",
+        OBJECTS,
+        "projections of your own, shown in the states of channels, as `name=module:object,…`",
+        default=(),
+        shown="none",
+    )
+    event_schemas: str | None = setting(
+        "HUB_EVENT_SCHEMAS",
+        optional_words("a folder"),
+        "folder of JSON Schemas such as `custom.order_placed.v1.json`; only own events that have one are then accepted",
+        default=None,
+        shown="any own event",
     )
     run_lease_s: float = setting(
         "HUB_RUN_LEASE",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from projections.channel_state import ChannelState
     from streams.channel import Channel
     from streams.cursor import Look
+    from streams.events.custom import OwnEvents
     from streams.records.presence import MemberStatus
     from streams.redis.log import Log
     from streams.redis.looks import KeyRead, Sight
@@ -522,8 +523,13 @@ class ConnectionOwner(NodePort, Protocol[C_contra]):
         ...
 
     @property
+    def own_events(self) -> OwnEvents:
+        """The event types beside the catalogue."""
+        ...
+
+    @property
     def handlers(self) -> Mapping[str, Handler]:
-        """The handler of each event type that a client may send."""
+        """The handler of each row of event types that a client may send."""
         ...
 
     def charged(self, append: Append) -> tuple[Append, bool]:

@@ -24,7 +24,7 @@ METADATA_KEY: Final = "setting"
 _RATE_NAMES: Final = (*DEFAULT_RATES, *UNMETERED)
 _SIZE: Final = re.compile(r"(\d{1,12})\s*(B|KB|MB)?", re.IGNORECASE)
 _UNIT_BYTES: Final = {"": 1, "B": 1, "KB": 1_024, "MB": 1_048_576}
-_AGENT: Final = re.compile(rf"({NAME_PATTERN})=([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)")
+_OBJECT: Final = re.compile(rf"({NAME_PATTERN})=([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)")
 _HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,8}")
 _DATABASE: Final = re.compile(r"/\d{1,5}/?")
 _RATE: Final = re.compile(r"([a-z]+)=(\d{1,9}(?:\.\d{1,6})?)/(\d{1,9})")
@@ -78,12 +78,17 @@ def setting(env: str, reader: Reader[T], description: str, *, default: T, shown:
     return made
 
 
-class AgentSpec(NamedTuple):
-    """One entry of HUB_AGENTS: the agent's name and the import path of its object."""
+class NamedObject(NamedTuple):
+    """One entry of HUB_AGENTS, HUB_HANDLERS or HUB_PROJECTIONS: a name and the import path of its object."""
 
     name: str
     module: str
     attribute: str
+
+    @property
+    def path(self) -> str:
+        """The import path, `module:object`."""
+        return f"{self.module}:{self.attribute}"
 
 
 class RateOverride(NamedTuple):
@@ -192,9 +197,9 @@ def _entries(text: str) -> list[str]:
     return [entry.strip() for entry in text.split(",") if entry.strip()]
 
 
-def _read_agents(text: str) -> tuple[AgentSpec, ...]:
-    found = [_AGENT.fullmatch(entry) for entry in _entries(text)]
-    specs = [AgentSpec(*match.groups()) for match in found if match]
+def _read_objects(text: str) -> tuple[NamedObject, ...]:
+    found = [_OBJECT.fullmatch(entry) for entry in _entries(text)]
+    specs = [NamedObject(*match.groups()) for match in found if match]
     if len(specs) != len(found) or len({spec.name for spec in specs}) != len(specs):
         raise _refuse(text)
     return tuple(specs)
@@ -225,7 +230,7 @@ def _read_durability(text: str) -> Mapping[Kind, Durability]:
     return MappingProxyType(levels)
 
 
-AGENTS: Final = Reader(_read_agents, "name=module:object, several separated by commas, each name once")
+OBJECTS: Final = Reader(_read_objects, "name=module:object, several separated by commas, each name once")
 
 
 def _read_networks(text: str) -> tuple[Network, ...]:

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -18,6 +19,7 @@ from hub.protocol.schemas import errors_of
 from projections.channel_state import state_schema
 from streams.envelope import Lane
 from streams.events import CATALOGUE, Direction, EventType, Payload, values
+from streams.events.custom import CUSTOM
 from streams.events.declaration import ALL_KINDS
 from streams.events.schemas import Schema, schema_of
 
@@ -54,7 +56,7 @@ _NAMED: Final = {
 }
 
 
-def event_reference(catalogue: Mapping[str, EventType] = CATALOGUE) -> str:
+def event_reference(catalogue: Mapping[str, EventType] = MappingProxyType({**CATALOGUE, CUSTOM.name: CUSTOM})) -> str:
     """The whole page: a section for each family, in the order of the catalogue."""
     served = [row for row in catalogue.values() if row.is_served]
     sections = [_HEAD]
@@ -114,6 +116,8 @@ _STATE: Final = state_schema()
 def _payload(title: str, model: type[Payload]) -> list[str]:
     """A table of the payload's fields, and one for each object inside it."""
     schema = schema_of(model, _STATE)
+    if schema.get("additionalProperties") is True:
+        return [f"{model.__doc__}\n"]
     if not schema.get("properties"):
         return [f"The {title} is empty.\n"]
     inner: Any = schema.get("$defs", {})

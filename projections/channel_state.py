@@ -19,6 +19,8 @@ from projections.conversation import CONVERSATION
 from projections.documents import DOCUMENTS
 from projections.errors import EventsMissing, SnapshotRefused
 from projections.live import LiveStateFields
+from projections.own import NAME as OWN
+from projections.own import NO_OWN, OwnFields, OwnProjections
 from projections.projection import Home, Item, Projection, StatePart, kind_of, render_within
 from projections.recorded import Recorded, recorded
 from projections.teams import NOTIFICATIONS, TEAMS
@@ -71,33 +73,46 @@ class ChannelState:
         home: the channel, or only its kind.
         id: the ID of the last event folded; "0" before the first.
         seq: the seq of that event, and thus the number of events so far.
+        is_own_behind: the snapshot had no state of the projections of one's own, which `advance_own` makes up for.
     """
 
-    __slots__ = ("_but", "_interested", "_parts", "_rendered", "home", "id", "seq")
+    __slots__ = ("_but", "_interested", "_own", "_parts", "_rendered", "home", "id", "is_own_behind", "seq")
 
-    def __init__(self, home: Home, parts: tuple[StatePart[Any], ...], event_id: str = START, seq: int = 0) -> None:
+    def __init__(
+        self,
+        home: Home,
+        parts: tuple[StatePart[Any], ...],
+        event_id: str = START,
+        seq: int = 0,
+        own: StatePart[Any] | None = None,
+        *,
+        is_own_behind: bool = False,
+    ) -> None:
         self.home = home
         self.id = event_id
         self.seq = seq
+        self.is_own_behind = is_own_behind
         self._parts = parts
+        self._own = own
         self._interested = _INTERESTED[kind_of(home)]
         self._rendered: bytes | None = None
         self._but = ""
 
     @classmethod
-    def begin(cls, home: Home) -> ChannelState:
+    def begin(cls, home: Home, own: OwnProjections = NO_OWN) -> ChannelState:
         """The state before the first event."""
-        return cls(home, tuple(StatePart(one, one.initial(home)) for one in PROJECTIONS[kind_of(home)]))
+        parts = tuple(StatePart(one, one.initial(home)) for one in PROJECTIONS[kind_of(home)])
+        return cls(home, parts, own=_begun(home, own))
 
     @classmethod
-    def load(cls, snapshot: bytes) -> ChannelState:
+    def load(cls, snapshot: bytes, own: OwnProjections = NO_OWN) -> ChannelState:
         """Restore a state from its snapshot.
 
         Raises:
             SnapshotRefused: the bytes are no snapshot, or one of other versions of the projections. Fold from the log instead.
         """
         try:
-            return _load(snapshot)
+            return _load(snapshot, own)
         except (LookupError, TypeError, ValueError, AttributeError, MalformedChannel, RecursionError) as error:
             raise SnapshotRefused(f"the snapshot cannot be read ({error!r}): rebuild from the log") from error
 
@@ -105,6 +120,10 @@ class ChannelState:
     def parts(self) -> tuple[StatePart[Any], ...]:
         """The projections with their states, in the order of `PROJECTIONS`."""
         return self._parts
+
+    @property
+    def _kept(self) -> tuple[StatePart[Any], ...]:
+        return self._parts if self._own is None else (*self._parts, self._own)
 
     def of(self, projection: Projection[S]) -> S:
         """The state of one of this channel's projections, for reading only.
@@ -135,16 +154,17 @@ class ChannelState:
         self.seq, self._rendered = event.seq, None
         if isinstance(event, Entry):
             self.id = event.id.decode()
-            indexes = self._interested.get(event.type)
-            if indexes is None:
-                if not event.is_damaged:
-                    return True
-                indexes = ()
+            indexes = self._interested.get(event.type, ())
+            if not (indexes or event.is_damaged or self._wants_own(event.type)):
+                return True
             event = recorded(event)
         else:
             self.id, indexes = event.id, self._interested.get(event.type.encode(), ())
-        for index in indexes:
-            self._parts[index].apply(event)
+        try:
+            for index in indexes:
+                self._parts[index].apply(event)
+        finally:  # neither may depend on the other
+            self._apply_own(event)
         return True
 
     def render(self, *, but: str = "") -> bytes:
@@ -155,6 +175,8 @@ class ChannelState:
         if self._rendered is None or self._but != but:
             shown: JsonObject = {"metadata": {}, "count": self.seq}
             lists: dict[str, Sequence[Item]] = {}
+            if self._own is not None:
+                shown |= self._own.render()
             for part in self._parts:
                 shown |= part.render()
                 lists |= part.lists()
@@ -163,14 +185,40 @@ class ChannelState:
             self._rendered = render_within(shown, lists)
         return self._rendered
 
+    def advance_own(self, event: Entry) -> None:
+        """Folds an event up to `seq` again, for the projections of one's own alone.
+
+        Raises:
+            BrokenEvent: it is broken, or one of the projections failed; it was skipped.
+        """
+        if self._wants_own(event.type):
+            self._rendered = None
+            self._apply_own(recorded(event))
+
+    def own_caught_up(self) -> None:
+        """Notes that `advance_own` was given every event."""
+        self.is_own_behind = False
+
+    def _wants_own(self, type_: bytes) -> bool:
+        return self._own is not None and type_.decode() in self._own.projection.handlers
+
+    def _apply_own(self, event: Recorded) -> None:
+        if self._own is not None and event.type in self._own.projection.handlers:
+            self._own.apply(event)
+
     def dump(self) -> bytes:
         """The state as a snapshot."""
         home = self.home.path if isinstance(self.home, Channel) else self.home.value
-        parts: dict[str, Json] = {part.projection.name: [part.projection.version, part.dump()] for part in self._parts}
+        parts: dict[str, Json] = {part.projection.name: [part.projection.version, part.dump()] for part in self._kept}
         return to_json({"format": _FORMAT, "home": home, "id": self.id, "seq": self.seq, "parts": parts})
 
 
-def _load(snapshot: bytes) -> ChannelState:
+def _begun(home: Home, own: OwnProjections) -> StatePart[Any] | None:
+    """The projections of one's own before the first event; None where there are none."""
+    return next((StatePart(one, one.initial(home)) for one in own.of(kind_of(home))), None)
+
+
+def _load(snapshot: bytes, own: OwnProjections) -> ChannelState:
     value = parse(snapshot)
     if not isinstance(value, dict) or value["format"] != _FORMAT:
         raise SnapshotRefused("the snapshot is in another format: rebuild from the log")
@@ -179,9 +227,18 @@ def _load(snapshot: bytes) -> ChannelState:
         raise SnapshotRefused("the snapshot's head is broken: rebuild from the log")
     home: Home = channel_from_path(home_text) if ":" in home_text else Kind(home_text)
     projections = PROJECTIONS[kind_of(home)]
-    if not isinstance(parts, dict) or parts.keys() != {one.name for one in projections}:
+    if not isinstance(parts, dict) or parts.keys() - {OWN} != {one.name for one in projections}:
         raise SnapshotRefused("the snapshot has other projections: rebuild from the log")
-    return ChannelState(home, tuple(_restore(one, home, parts[one.name]) for one in projections), event_id, seq)
+    restored = tuple(_restore(one, home, parts[one.name]) for one in projections)
+    part, is_behind = _begun(home, own), False
+    for one in own.of(
+        kind_of(home)
+    ):  # theirs may be made up for from the log: they must not cost what it no longer holds
+        try:
+            part = _restore(one, home, parts[OWN])
+        except (SnapshotRefused, LookupError, TypeError, ValueError, AttributeError):
+            is_behind = True
+    return ChannelState(home, restored, event_id, seq, part, is_own_behind=is_behind)
 
 
 def _restore(projection: Projection[S], home: Home, kept: Json) -> StatePart[S]:
@@ -211,7 +268,7 @@ class CommonFields(Payload):
 
 def _all_fields() -> type[Payload]:
     models = dict.fromkeys(projection.model for several in PROJECTIONS.values() for projection in several)
-    bases: tuple[type[Payload], ...] = (CommonFields, *models, LiveStateFields)
+    bases: tuple[type[Payload], ...] = (CommonFields, OwnFields, *models, LiveStateFields)
     return create_model(
         "ChannelState",
         __base__=bases[::-1],  # pydantic lists the fields of the last base first

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, cast
 
 from consumers.agents.agent import RunFunction
 from streams.errors import StreamsError
+from streams.import_paths import ImportRefused, object_at
 
 DESCRIPTION_MAX = 500
 
@@ -65,11 +65,7 @@ def served(name: str, found: Any) -> ServedAgent:
 
 
 def _import(name: str, path: str) -> Any:
-    module, _, attribute = path.partition(":")
     try:
-        found: Any = import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise AgentRefused(f"agent {name}: {path} cannot be imported: {error}") from error
-    return found
+        return object_at(path)
+    except ImportRefused as error:
+        raise AgentRefused(f"agent {name}: {error}") from error

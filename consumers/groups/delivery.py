@@ -27,6 +27,7 @@ from projections.errors import BrokenEvent
 from projections.recorded import recorded
 from streams.channel import channel_from_path
 from streams.errors import CommandRefused, LogUnavailable
+from streams.events.custom import ANY_OWN, OwnEvents
 from streams.events.validation import InvalidPayload
 from streams.redis.groups import GroupLost, Groups, Work
 from streams.redis.log import Log
@@ -52,6 +53,7 @@ class Delivery:
     policy: RetryPolicy
     faults: Faults
     metrics: WorkerMetrics
+    own_events: OwnEvents = ANY_OWN
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHANNELS_MAX))
 
     async def settle(self, work: Work, token: int, consumer: str) -> bool:
@@ -109,7 +111,7 @@ class Delivery:
                 return Park("the event was trimmed from the stream before this handler reached it")
             self.faults.hit("before_handle")
             source = Source(channel, recorded(entry))
-            effects = Effects(self.log, self.faults, self.handler.name, source)
+            effects = Effects(self.log, self.faults, self.handler.name, source, self.own_events)
             return await self.handler.handle(source, effects)
         except (LogUnavailable, OSError) as error:
             raise LogUnavailable(str(error)) from error

@@ -14,6 +14,7 @@ from consumers.faults import Faults
 from projections.recorded import Recorded
 from streams.channel import Channel
 from streams.envelope import SYSTEM, Actor, Appended, Draft, Guard
+from streams.events.custom import ANY_OWN, OwnEvents
 from streams.events.references import references
 from streams.events.validation import appendable, refuse_problems
 from streams.json_bytes import JsonObject
@@ -100,10 +101,11 @@ class Effects:
     clients cannot, so no client can occupy a handler's key beforehand.
     """
 
-    def __init__(self, log: Log, faults: Faults, handler: str, source: Source) -> None:
+    def __init__(self, log: Log, faults: Faults, handler: str, source: Source, own_events: OwnEvents = ANY_OWN) -> None:
         self._log = log
         self._faults = faults
         self._source = source
+        self._own_events = own_events
         self._prefix = f"{handler}/{source.channel.wire}/{source.id}/"
         self._count = 0
 
@@ -128,7 +130,7 @@ class Effects:
                 deterministic.
             LogUnavailable: the append was not confirmed; the event will be handled again.
         """
-        declared, value, data = appendable(channel, type_, payload)
+        declared, value, data = appendable(channel, type_, payload, self._own_events)
         if named := [one for one in references(declared, value) if one.kind == "file"]:
             refuse_problems(await problems_of(self._log, channel, named))
         draft = Draft(

@@ -94,6 +94,10 @@ class ChannelCommands:
             connection.send(unsubscribed(channel, "requested", command.id))
         return Nothing()
 
+    def store(self, command: Command, connection: ClientConnection | None) -> Outcome:
+        """Stores an event of a type of one's own, as it was sent."""
+        return Append(command.draft())
+
     def presence(self, command: Command, connection: ClientConnection | None) -> Outcome:
         """Sets the caller's status and sends it to the subscribers that asked for presence.
 

@@ -15,6 +15,7 @@ from hub.handlers.files import FileCommands
 from hub.handlers.teams import TeamCommands
 from hub.handlers.tools import ToolCommands
 from hub.ports import BinaryTaker, Handler, NodePort
+from streams.events.custom import ROW as CUSTOM_ROW
 
 EVENT_HANDLERS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
     {
@@ -58,6 +59,7 @@ EVENT_HANDLERS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
         "team.notification.read": (TeamCommands, "read"),
         "document.update": (DocumentCommands, "update"),
         "document.cursor": (DocumentCommands, "cursor"),
+        CUSTOM_ROW: (ChannelCommands, "store"),
     }
 )
 """Event type → the class and method that handle it."""

@@ -43,7 +43,7 @@ async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key
         raise HubError(4005, "type must be a string and payload an object")
     if key is not None and not ID.fullmatch(key):
         raise HubError(4005, "Idempotency-Key must be 1 to 64 of A-Z a-z 0-9 _ . : -")
-    event = known_event(kind)
+    event = known_event(kind, hub.own_events)
     if event.lane is Lane.CONNECTION or not event.kinds:
         raise HubError(4005, f"{kind} can only be sent over a WebSocket")
     limit(hub, caller, event.rate)

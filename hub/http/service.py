@@ -140,7 +140,8 @@ class Documents:
             raise
 
     def _build(self) -> tuple[EncodedDocument, EncodedDocument]:
-        socket = asyncapi_document(CATALOGUE, self._socket_url or f"ws://{_ANY_HOST}/ws")
+        catalogue = {**CATALOGUE, **self._app.state.hub.own_events.rows}
+        socket = asyncapi_document(catalogue, self._socket_url or f"ws://{_ANY_HOST}/ws")
         return EncodedDocument.of(socket), EncodedDocument.of(self._app.openapi())
 
 

@@ -120,7 +120,7 @@ class Connection:
 
     def __init__(self, owner: ConnectionOwner[Connection], *, is_listener: bool = False) -> None:
         self._owner = owner
-        self.session = Session(owner.limiter)
+        self.session = Session(owner.limiter, owner.own_events)
         self.subscriptions: dict[str, Sub] = {}
         self.upgrade: Upgrade | None = None
         self.address = ""
@@ -296,7 +296,7 @@ class Connection:
 
     def route(self, command: Command) -> None:
         """Passes a command to its handler and carries out the outcome, in order with this connection's other commands."""
-        owner, name = self._owner, command.event.name
+        owner, name = self._owner, command.event.row
         owner.metrics.commands_in[name] += 1
         try:
             try:

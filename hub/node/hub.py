@@ -42,6 +42,7 @@ from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
 from streams.errors import GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
+from streams.events.custom import ANY_OWN, OwnEvents
 from streams.events.references import references
 from streams.events.validation import appendable, refuse_problems
 from streams.loops import Loop
@@ -78,6 +79,7 @@ class NodeParts:
         edge: limits, quotas and revocations, shared with the other nodes.
         admission: counts connections against them.
         uploads: authorises uploads; None on a node that accepts no files.
+        own_events: the event types beside the catalogue.
     """
 
     edge: Edge
@@ -87,6 +89,7 @@ class NodeParts:
     agents: ServedAgents
     uploads: UploadRequests | None
     clock: NodeClock
+    own_events: OwnEvents = ANY_OWN
 
 
 class Hub:
@@ -104,6 +107,7 @@ class Hub:
         self.admission = parts.admission
         self.new_channels = NewChannels(self.limiter, parts.clock.monotonic)
         self.verifier = parts.verifier
+        self.own_events = parts.own_events
         self.states = parts.states
         self.agents = parts.agents
         self.uploads = parts.uploads
@@ -316,9 +320,9 @@ class Hub:
         Raises:
             HubError: the command was refused.
         """
-        self.metrics.commands_in[command.event.name] += 1
+        self.metrics.commands_in[command.event.row] += 1
         try:
-            answer = self.access.decide(self.handlers[command.event.name], command, None)
+            answer = self.access.decide(self.handlers[command.event.row], command, None)
             outcome = await answer if inspect.isawaitable(answer) else answer
         except HubError as refusal:
             outcome = unless_stored(command, refusal)
@@ -442,7 +446,7 @@ class Hub:
             HubError: 4004 or 4011: the tenant has used up its quota; 4009: the key was used for another event.
             LogUnavailable: the append was not confirmed.
         """
-        event, value, data = appendable(channel, type_, payload)
+        event, value, data = appendable(channel, type_, payload, self.own_events)
         named = references(event, value)
         refuse_problems(await problems_of(self.log, channel, named))
         refuse_problems(await self._conversations.unknown_messages(channel, named))

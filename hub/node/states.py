@@ -21,6 +21,7 @@ from projections.agent_runs import AGENT_RUNS, PENDING_REQUESTS
 from projections.channel_settings import CHANNEL_SETTINGS
 from projections.channel_state import ChannelState
 from projections.errors import BrokenEvent, EventsMissing, SnapshotRefused
+from projections.own import NO_OWN, OwnProjections
 from projections.projection import Projection
 from streams.channel import Channel, Kind
 from streams.cursor import START, Cursor, Gap, Look, Position, id_order, judge
@@ -87,8 +88,9 @@ class StateReader:
     answers to further reads in the same round trip.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, own: OwnProjections = NO_OWN) -> None:
         self._log = log
+        self._own = own
         self._snapshots = Snapshots(log)
         self._settings = SettingsRecords(log)
         self._runs = RunStore(log)
@@ -105,7 +107,7 @@ class StateReader:
             WeakKeyDictionary()
         )  # the result for everybody who shares a `Sight`
         self._shown_live: WeakKeyDictionary[Sight, StateAt] = WeakKeyDictionary()  # the same for `read_live`
-        self._empty = {kind: ChannelState.begin(kind) for kind in Kind}
+        self._empty = {kind: ChannelState.begin(kind, own) for kind in Kind}
         self.broken_count = 0
 
     def key_reads(self, channel: Channel, *, live_only: bool = False) -> tuple[KeyRead, ...]:
@@ -242,7 +244,7 @@ class StateReader:
             LogUnavailable: Redis is unreachable.
             MalformedCursor: `at` is neither.
         """
-        state, last, after = ChannelState.begin(channel), moment(at), START
+        state, last, after = ChannelState.begin(channel, self._own), moment(at), START
         async with self._past:
             while page := await self._log.page(channel, after, PAGE_EVENTS, last):
                 for entry in page:
@@ -257,7 +259,7 @@ class StateReader:
         except EventsMissing as error:
             self.broken_count += 1
             _log.warning("events are missing from the middle of a channel; its state begins after them: %s", error)
-            state = ChannelState.begin(channel)
+            state = ChannelState.begin(channel, self._own)
             self._fold_one(state, entry)
         return state
 
@@ -305,7 +307,7 @@ class StateReader:
             page = await self._log.page(channel, fold.state.id, PAGE_EVENTS)
 
     async def _fold_anew(self, channel: Channel) -> ChannelState:
-        state, after = ChannelState.begin(channel), START
+        state, after = ChannelState.begin(channel, self._own), START
         while page := await self._log.page(channel, after, PAGE_EVENTS):
             for entry in page:
                 state = self._fold_kept(channel, state, entry)
@@ -322,13 +324,29 @@ class StateReader:
         snapshot = await self._snapshots.load(channel)
         if snapshot is not None and snapshot.epoch == look.epoch:
             try:
-                state = ChannelState.load(snapshot.state)
+                state = ChannelState.load(snapshot.state, self._own)
             except SnapshotRefused:
                 _log.info("an old snapshot was ignored")
             else:
                 if state.seq <= look.head.seq:
+                    await self._make_up_for_own(channel, state)
                     return _Fold(look.epoch, state, state.seq, len(snapshot.state))
-        return _Fold(look.epoch, ChannelState.begin(channel), 0)
+        return _Fold(look.epoch, ChannelState.begin(channel, self._own), 0)
+
+    async def _make_up_for_own(self, channel: Channel, state: ChannelState) -> None:
+        """Folds what is kept up to a snapshot's event for the projections of one's own that are not in it."""
+        after = START
+        while state.is_own_behind:
+            page = await self._log.page(channel, after, PAGE_EVENTS, state.id)
+            for entry in page:
+                try:
+                    state.advance_own(entry)
+                except BrokenEvent:
+                    self.broken_count += 1
+            if not page:
+                state.own_caught_up()
+            else:
+                after = page[-1].id.decode()
 
     async def _save(self, channel: Channel, fold: _Fold) -> None:
         snapshot = Snapshot(fold.epoch, fold.state.dump())

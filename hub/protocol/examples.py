@@ -297,10 +297,30 @@ _UNASKED: Final = frozenset({"connection.expiring", "connection.drain", "channel
 """Messages to one connection that are not replies, and so have no `re`."""
 
 
+_OWN_TYPE: Final = "custom.order_placed"
+_OWN_PAYLOAD: Final[JsonObject] = {"order": "7", "amount": 12.5}
+
+
+def has_example(row: EventType) -> bool:
+    """False for an event type of one's own whose schema gives no example."""
+    return row.own_schema is None or bool(row.own_schema.document.get("examples"))
+
+
+def _payload_of(row: EventType) -> JsonObject:
+    if row.own_schema is not None:
+        payload: JsonObject = next(iter(row.own_schema.document.get("examples", ())), {})
+        return payload
+    return _OWN_PAYLOAD if row.shared_row else PAYLOADS[row.name]
+
+
+def _type_of(row: EventType) -> str:
+    return _OWN_TYPE if row.name == row.shared_row else row.name
+
+
 def command_example(row: EventType) -> JsonObject:
     """A message of this type as a client sends it."""
     channel = {"channel": _channel(row)} if row.kinds else {}
-    return {"type": row.name, "id": "c-17", **channel, "payload": PAYLOADS[row.name]}
+    return {"type": _type_of(row), "id": "c-17", **channel, "payload": _payload_of(row)}
 
 
 def event_example(row: EventType) -> JsonObject:
@@ -310,8 +330,9 @@ def event_example(row: EventType) -> JsonObject:
         actor: JsonObject = {"kind": "user", "id": "alice", "client": "laptop"}
     else:
         actor = {"kind": "agent", "id": "helper"} if row.family in _OF_AGENTS else {"kind": "system", "id": "hub"}
-    payload = DELIVERED[row.name] if row.delivered is not None else PAYLOADS[row.name]
-    return {**place, "channel": _channel(row), "type": row.name, "v": row.version, "actor": actor, "payload": payload}
+    payload = DELIVERED[row.name] if row.delivered is not None else _payload_of(row)
+    head = {**place, "channel": _channel(row), "type": _type_of(row), "v": row.version}
+    return {**head, "actor": actor, "payload": payload}
 
 
 def reply_example(row: EventType) -> JsonObject:

@@ -11,11 +11,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from hub.errors import ERROR_CODES
-from hub.protocol.examples import command_example, event_example, reply_example
+from hub.protocol.examples import command_example, event_example, has_example, reply_example
 from projections.channel_state import state_schema
 from streams.channel import NAME_PATTERN
 from streams.envelope import Lane
 from streams.events import CATALOGUE, EventType
+from streams.events.custom import NAME_PATTERN as CUSTOM_NAME
+from streams.events.custom import ROW as CUSTOM_ROW
 from streams.events.schemas import Schema, catalogue_hash, schemas_of
 
 Catalogue = Mapping[str, EventType]
@@ -124,7 +126,7 @@ def _message(row: EventType, schema: JsonObject, example: Mapping[str, object]) 
         "limit_bytes": row.limit_bytes,
         "ag_ui": row.ag_ui,
     }
-    examples = [{"payload": example}]
+    examples = [{"payload": example}] if has_example(row) else []
     return {"name": row.name, "summary": row.summary, "payload": schema, "examples": examples, "x-hub": facts}
 
 
@@ -179,12 +181,13 @@ def _absolute(value: object, root: str) -> object:
 
 def command_schema(row: EventType, payload: JsonObject) -> JsonObject:
     """Builds the schema of a command. The payload may be omitted if it has no required field."""
-    fields: JsonObject = {"type": {"const": row.name}, "id": _COMMAND_ID}
+    fields: JsonObject = {"type": _type(row), "id": _COMMAND_ID}
     if row.kinds:
         fields["channel"] = _channel(row)
     fields["payload"] = payload
     needed = ["type", *(["id"] if row.is_id_required else []), *(["channel"] if row.kinds else [])]
-    if any(field.is_required() for field in row.model.model_fields.values()):
+    own = row.own_schema.document if row.own_schema is not None else {}
+    if own.get("required") or any(field.is_required() for field in row.model.model_fields.values()):
         needed.append("payload")
     return {"type": "object", "properties": fields, "required": needed, "additionalProperties": False}
 
@@ -195,7 +198,7 @@ def event_schema(row: EventType, payload: JsonObject) -> JsonObject:
     fields: JsonObject = {
         **place,
         "channel": _channel(row),
-        "type": {"const": row.name},
+        "type": _type(row),
         "v": {"const": row.version},
         "actor": _ACTOR,
         "meta": _META,
@@ -213,6 +216,11 @@ def reply_schema(name: str, payload: JsonObject) -> JsonObject:
         "payload": payload,
     }
     return {"type": "object", "properties": fields, "required": ["type", "payload"]}
+
+
+def _type(row: EventType) -> JsonObject:
+    """The type of a message; the row that stands for all types of one's own has a pattern."""
+    return {"type": "string", "pattern": f"^{CUSTOM_NAME}$"} if row.name == CUSTOM_ROW else {"const": row.name}
 
 
 def _channel(row: EventType) -> JsonObject:

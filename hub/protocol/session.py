@@ -28,6 +28,7 @@ from streams.channel import Channel, parse_channel
 from streams.envelope import Lane
 from streams.errors import MalformedChannel
 from streams.events import CATALOGUE, EventType, Payload
+from streams.events.custom import ANY_OWN, OwnEvents
 from streams.events.validation import InvalidPayload, validate
 
 ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -108,15 +109,17 @@ class Session:
 
     Args:
         limiter: the node's rate limits, shared by all sessions; `take` passes it the time.
+        own_events: the event types beside the catalogue.
     """
 
-    __slots__ = ("_limiter", "_refusals", "_unreadable_count", "caller", "id", "state")
+    __slots__ = ("_limiter", "_own_events", "_refusals", "_unreadable_count", "caller", "id", "state")
 
-    def __init__(self, limiter: RateLimiter) -> None:
+    def __init__(self, limiter: RateLimiter, own_events: OwnEvents = ANY_OWN) -> None:
         self.state = SessionState.OPENING
         self.id = ""
         self.caller: Caller | None = None
         self._limiter = limiter
+        self._own_events = own_events
         self._refusals: RefusalWindow | None = None
         self._unreadable_count = 0
 
@@ -190,7 +193,7 @@ class Session:
         if message.type in HANDSHAKES:
             raise HubError(4023, "this socket is already initialised; open another one")
         caller = self.caller or _NOBODY
-        event = known_event(message.type)
+        event = known_event(message.type, self._own_events)
         _require_id(event, message)
         if (refusal := self._limit(event, message, now)) is not None:
             return refusal
@@ -285,13 +288,13 @@ def _readable_id(data: bytes) -> str | None:
     return found[1].decode() if found else None
 
 
-def known_event(type_: str) -> EventType:
+def known_event(type_: str, own_events: OwnEvents) -> EventType:
     """Returns the declaration of an event type that clients may send.
 
     Raises:
         HubError: 4005: unknown or not for clients.
     """
-    event = _SENDABLE.get(type_)
+    event = _SENDABLE.get(type_) or own_events.find(type_)
     if event is None:
         raise HubError(
             4005, "unknown type; /asyncapi.json lists what may be sent", details=(ErrorDetail("type", "is unknown"),)

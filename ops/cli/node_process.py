@@ -29,6 +29,7 @@ from hub.logs import configure_logging
 from hub.server import make_server
 from ops.children import end_with
 from ops.cli.checks import AWAY, OF_SETTINGS, Level, check_redis, key_problem
+from ops.cli.extensions import extensions_of
 from ops.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CommandFailed
 
 _LOOK_EVERY_S = 0.01
@@ -60,6 +61,7 @@ async def run_node(
     """
     if (problem := key_problem(settings)) is not None:
         raise CommandFailed(problem, EXIT_USAGE)
+    extensions_of(settings)
     await refuse_unusable_redis(settings, waits=waits)
     server = make_server(settings, waits=waits, siblings=siblings)
     # After uvicorn has configured its own logging, which is replaced here.

@@ -7,9 +7,7 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,11 +20,13 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from consumers.agents.loading import load_agents
 from consumers.handlers.files import FileReactions
+from consumers.handlers.own import load_handlers
 from consumers.metrics import ConsumerCollector
 from consumers.worker import Worker, WorkerOptions, running
 from hub.config import Settings
 from hub.logs import configure_logging
 from hub.uploads.finishing import open_finisher
+from ops.cli.extensions import extensions_of, find_modules_here
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.node_process import forget_startup, refuse_unusable_redis
 from ops.cli.options import run
@@ -116,19 +116,24 @@ def worker_options(settings: Settings, *, has_demo: bool = False) -> WorkerOptio
     """
     if settings.redis_url is None:
         raise CommandFailed("a worker needs REDIS_URL", EXIT_USAGE)
-    if settings.agents and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    find_modules_here(settings)
     paths = {"demo": DEMO_PATH} if has_demo else {}
-    paths |= {spec.name: f"{spec.module}:{spec.attribute}" for spec in settings.agents}
+    paths |= {spec.name: spec.path for spec in settings.agents}
     try:
         agents = load_agents(paths)
     except StreamsError as error:
         raise CommandFailed(f"HUB_AGENTS: {error}", EXIT_USAGE) from error
+    try:
+        handlers = load_handlers({spec.name: spec.path for spec in settings.handlers})
+    except StreamsError as error:
+        raise CommandFailed(f"HUB_HANDLERS: {error}", EXIT_USAGE) from error
     return WorkerOptions(
         redis_url=settings.redis_url,
         partitions=settings.partitions,
         durability=settings.durability,
         agents=agents,
+        handlers=handlers,
+        own_events=extensions_of(settings).events,
         drain_s=settings.drain_s,
         stall_max_s=settings.stall_limit_s,
         **lease_times(settings.run_lease_s),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
@@ -42,6 +43,19 @@ class Payload(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
 
 
+class OwnSchema(Protocol):
+    """The JSON Schema of an event type of one's own."""
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The schema, as it is published."""
+        ...
+
+    def problems(self, payload: Mapping[str, object]) -> Iterable[tuple[str, str]]:
+        """Each path at which the payload does not match, with its problem."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventType:
     """The declaration of one event type: a row of the catalogue.
@@ -62,6 +76,8 @@ class EventType:
         is_served: false for a type that is declared but not yet offered: a client that sends it gets 4005, unknown type.
         limit_bytes: maximum size of the payload's JSON.
         ag_ui: its counterpart in AG-UI 1.0; None when there is none.
+        shared_row: the row under which it is handled and counted, for the types that share one; "" if it has its own.
+        own_schema: the JSON Schema that its payload must match as well; None for the types of the catalogue.
     """
 
     name: str
@@ -83,12 +99,19 @@ class EventType:
     is_served: bool = True
     limit_bytes: int = 1_048_576
     ag_ui: str | None = None
+    shared_row: str = ""
+    own_schema: OwnSchema | None = field(default=None, compare=False)
     summary: str = field(default="", compare=False)
 
     @property
     def family(self) -> str:
         """The word before the first dot; it names the files that handle it."""
         return self.name.partition(".")[0]
+
+    @property
+    def row(self) -> str:
+        """The name under which it is handled and counted."""
+        return self.shared_row or self.name
 
     @property
     def is_inbound(self) -> bool:
@@ -102,7 +125,7 @@ class EventType:
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of the payload as its sender writes it."""
-        return self.model.model_json_schema()
+        return dict(self.own_schema.document) if self.own_schema is not None else self.model.model_json_schema()
 
 
 def broken(text: str, **limits: int) -> PydanticCustomError:

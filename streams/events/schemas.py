@@ -43,6 +43,8 @@ def schema_of(model: type[Payload], inner: Mapping[str, Schema] = NOTHING_MORE) 
 
 def schemas_of(event_type: EventType, inner: Mapping[str, Schema] = NOTHING_MORE) -> dict[str, Schema]:
     """All schemas of a type: `payload` as its sender writes it, and `delivered` and `reply` where they differ."""
+    if event_type.own_schema is not None:
+        return {"payload": dict(event_type.own_schema.document)}
     models = {"payload": event_type.model, "delivered": event_type.delivered, "reply": event_type.reply_model}
     return {role: schema_of(model, inner) for role, model in models.items() if model is not None}
 

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails, PydanticSerializationError
 from streams.channel import Channel
 from streams.errors import StreamsError
 from streams.events import CATALOGUE
+from streams.events.custom import ANY_OWN, OwnEvents
 from streams.events.declaration import RULE, EventType, Payload
 from streams.json_bytes import parse, to_json
 
@@ -89,6 +90,8 @@ def validate(
     model = model or event_type.model
     try:
         value: Payload = model.__pydantic_validator__.validate_python(payload)
+        if event_type.own_schema is not None:
+            refuse_problems(event_type.own_schema.problems(payload))
         return value, model.__pydantic_serializer__.to_json(value, exclude_unset=True)
     except ValidationError as error:
         raise InvalidPayload(_problems(model, error)) from None
@@ -147,13 +150,13 @@ class Appendable(NamedTuple):
     data: bytes
 
 
-def appendable(channel: Channel, type_: str, payload: Mapping[str, Any]) -> Appendable:
-    """An event in the form that every reader of this channel accepts.
+def appendable(channel: Channel, type_: str, payload: Mapping[str, Any], own: OwnEvents = ANY_OWN) -> Appendable:
+    """An event in the form that every reader of this channel accepts; `own` are the types beside the catalogue.
 
     Raises:
         InvalidPayload: the type is unknown or not for this kind of channel, or the payload does not match its declaration.
     """
-    event = CATALOGUE.get(type_)
+    event = CATALOGUE.get(type_) or own.find(type_)
     if event is None:
         raise InvalidPayload((FieldProblem("type", "is not in the catalogue"),))
     if event.needs_subscription:

@@ -25,6 +25,10 @@ _DROP_CONSUMERS: Final = load("drop_consumers")
 _PARK: Final = load("park")
 _PUT_BACK: Final = load("put_back")
 _TRIM: Final = load("work_trim")
+OWN_GROUP: Final = "own-"
+"""Begins the name of a group of a handler of one's own."""
+OWN_IDLE_MS: Final = 7 * 86_400_000
+"""Longest time that work waits for such a group: a handler that was taken out of HUB_HANDLERS must not hold it for ever."""
 SCAN_COUNT: Final = 500
 PAGE: Final = 200
 """Maximum number of entries claimed or listed per call."""
@@ -259,9 +263,12 @@ class Groups:
         pending = await _grouped(self._log.calls_in(partition).call("XPENDING", work, group))
         return Backlog(int(unread), int(pending[0]), pending[1].decode() if pending[1] else None)
 
-    async def trim(self, partition: int) -> int:
-        """Deletes the work that every group has finished. Returns the number of entries deleted."""
-        return int(await self._log.calls_in(partition).run(_TRIM, (self._keys.work(partition),)))
+    async def trim(self, partition: int, idle_ms: int = OWN_IDLE_MS) -> int:
+        """Deletes the work that every group has finished. Returns the number of entries deleted.
+
+        The group of a handler of one's own for which work has waited for `idle_ms` is destroyed, or it would hold it for ever.
+        """
+        return int(await self._log.calls_in(partition).run(_TRIM, (self._keys.work(partition),), OWN_GROUP, idle_ms))
 
     async def add_history(self, partition: int, group: str, types: frozenset[str]) -> int:
         """Put every stored event of these types on the work stream, for this group only, unless that was done before.

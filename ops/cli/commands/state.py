@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, last_
 from ops.cli.output import is_terminal
 
 if TYPE_CHECKING:
+    from projections.own import OwnProjections
     from streams.channel import Channel
 
 app = new_app()
@@ -30,19 +32,23 @@ def state(
 
     Example: hub state conversation:42 --tenant acme --at 2026-11-23T04:59:00Z
     """
+    from hub.config import Settings
+    from ops.cli.extensions import extensions_of
+
     place = channel_of(tenant, channel)
-    found = run(_fold(redis, data, place, last_of(at, "--at") if at else "+"))
+    own = extensions_of(Settings.from_env(os.environ)).projections
+    found = run(_fold(redis, data, place, last_of(at, "--at") if at else "+", own))
     print(json.dumps(found, ensure_ascii=False, indent=2 if is_terminal() else None))
 
 
-async def _fold(redis: str, data: Path, channel: Channel, upto: str) -> dict[str, Any]:
+async def _fold(redis: str, data: Path, channel: Channel, upto: str, own: OwnProjections) -> dict[str, Any]:
     from ops.cli.log_access import record_of, stored_log_at
     from projections.channel_state import ChannelState
     from projections.errors import BrokenEvent
 
     async with stored_log_at(redis, data) as log:
         record = await record_of(log, channel)
-        folded = ChannelState.begin(channel)
+        folded = ChannelState.begin(channel, own)
         while page := await log.page(channel, folded.id, upto=upto):
             for entry in page:
                 try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.config import DEV_SECRET, Settings, declarations
-from hub.readers import AgentSpec, RateOverride, SettingRefused
+from hub.readers import NamedObject, RateOverride, SettingRefused
 from streams.channel import Kind
 from streams.envelope import Durability
 
@@ -89,7 +89,7 @@ def test_agents_and_rates_are_parsed() -> None:
     """Both are lists separated by commas."""
     settings = Settings.from_env({"HUB_AGENTS": "demo=shop.agents:demo", "HUB_RATE_LIMITS": "chat=200/2000,live=0.5/1"})
 
-    assert settings.agents == (AgentSpec("demo", "shop.agents", "demo"),)
+    assert settings.agents == (NamedObject("demo", "shop.agents", "demo"),)
     assert settings.rate_limits == {"chat": RateOverride(200, 2_000), "live": RateOverride(0.5, 1)}
     assert settings.rates is not None
     assert (settings.rates["chat"].per_s, settings.rates["agent"].burst) == (200, 20)

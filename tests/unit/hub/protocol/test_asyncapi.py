@@ -115,7 +115,7 @@ def test_the_hash_follows_the_schemas() -> None:
 
 def test_the_state_is_published_as_the_projections_declare_it() -> None:
     """Each field a projection names is in the schema of the two replies that carry a state, and no other is let in."""
-    declared = {"metadata", "count", "truncated"}.union(
+    declared = {"metadata", "count", "truncated", "custom"}.union(
         *(one.model.model_fields for several in PROJECTIONS.values() for one in several)
     )
     for name in ("channel.subscribed", "channel.state-reply"):

@@ -1,0 +1,36 @@
+"""The schemas of own events (HUB_EVENT_SCHEMAS) and the own projections (HUB_PROJECTIONS) of a process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from hub.config import Settings
+from projections.own import OwnProjection, OwnProjections
+from streams.events.custom import ANY_OWN, OwnEvents, read_schemas
+from streams.import_paths import ImportRefused, object_at
+
+
+class Extensions(NamedTuple):
+    """The event types and the projections of one's own."""
+
+    events: OwnEvents
+    projections: OwnProjections
+
+
+def load_extensions(settings: Settings) -> Extensions:
+    """Reads the schemas and imports the projections that the settings name.
+
+    Raises:
+        SchemasRefused, ImportRefused: one of them cannot be used.
+    """
+    events = ANY_OWN if settings.event_schemas is None else read_schemas(Path(settings.event_schemas))
+    named: dict[str, OwnProjection] = {}
+    for spec in settings.projections:
+        found = object_at(spec.path)
+        if not isinstance(found, OwnProjection):
+            raise ImportRefused(
+                f"projection {spec.name}: {spec.path} must be a function below `@projects(…)` of projections.own"
+            )
+        named[spec.name] = found
+    return Extensions(events, OwnProjections(named))

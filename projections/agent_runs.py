@@ -34,9 +34,9 @@ class ActiveRun(Payload):
 
     run_id: RunId = Field(description="ID of the run.")
     agent: str = Field(description="Name of the agent that runs.")
-    state: RunState = Field(description="The present state of the run.")
-    attempt: Count = Field(description="The attempt, from 1: raised when a worker was lost.")
-    segment: Count = Field(description="The segment, from 1: raised when the run goes on after a wait.")
+    state: RunState = Field(description="The current state of the run.")
+    attempt: Count = Field(description="The attempt, from 1: increased when a worker was lost.")
+    segment: Count = Field(description="The segment, from 1: increased when the run continues after a wait.")
     message_id: Maybe[MessageId] = Field(
         None, description="ID of the newest message that the run wrote; absent if it has written none."
     )

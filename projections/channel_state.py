@@ -261,8 +261,8 @@ class CommonFields(Payload):
     count: Count = Field(description="Number of events so far, removed ones included.")
     truncated: Maybe[dict[str, LeftOut]] = Field(
         None,
-        description="For each list that was cut to keep the state small, where its older items are read; absent if none "
-        "was.",
+        description="For each list that was cut to keep the state small, the position before which its older "
+        "items can be read; absent if no list was cut.",
     )
 
 

@@ -40,7 +40,7 @@ class Person(Payload):
 class Member(Person):
     """A team member, with the optional message set beside the status."""
 
-    message: Maybe[str] = Field(None, description="The words beside the status; absent if there are none.")
+    message: Maybe[str] = Field(None, description="The text beside the status; absent if there is none.")
 
 
 class UploadProgress(Payload):
@@ -93,7 +93,7 @@ class LiveStateFields(Payload):
     )
     cursors: Maybe[list[dict[str, object]]] = Field(
         None,
-        description="The cursors, each with `user`, `client`, `selection` and perhaps `colour`; only in a document.",
+        description="The cursors, each with `user`, `client`, `selection` and optionally `colour`; only in a document.",
     )
 
 

@@ -32,7 +32,7 @@ class ShownMessage(Payload):
 
     message_id: MessageId = Field(description="ID of the message.")
     role: Literal["user", "assistant"] = Field(
-        description="Says if a person (`user`) or an agent (`assistant`) wrote it."
+        description="The kind of author: a person (`user`) or an agent (`assistant`)."
     )
     actor: dict[str, str] = Field(description="The author: `kind` and `id`, and `client` if the device gave its name.")
     text: str = Field(description="The text after the last edit; empty if the message was deleted.")

@@ -45,7 +45,7 @@ OUTPUT_PATCH_MAX_BYTES = 65_536
 class ContextItem(Payload):
     """Context for the agent: it is passed as data, never as instructions."""
 
-    description: Text200 = Field(description="What the value is, for the agent.")
+    description: Text200 = Field(description="Description of the value, for the agent.")
     value: Text4000 = Field(description="The value, as text.")
 
 
@@ -53,7 +53,7 @@ class ClientTool(Payload):
     """A tool that the client executes, with the JSON Schema of its arguments."""
 
     name: Text128 = Field(description="Name of the tool, by which the agent calls it.")
-    description: Text1000 = Field(description="What the tool does, for the model.")
+    description: Text1000 = Field(description="Description of the tool, for the model.")
     parameters: Json16K = Field(description="JSON Schema of the tool's arguments.")
 
 
@@ -75,7 +75,7 @@ class AgentInvoke(Payload):
         "derives one.",
     )
     context: Maybe[Annotated[list[ContextItem], Field(max_length=16)]] = Field(
-        None, description="What the application knows and the agent may use; absent if there is nothing."
+        None, description="Information from the application that the agent may use; absent if there is none."
     )
     client_tools: Maybe[Annotated[list[ClientTool], Field(max_length=32)]] = Field(
         None, description="Tools that the sender's client executes; absent if there are none."
@@ -88,9 +88,9 @@ class AgentInvoke(Payload):
     )
     on_busy: Maybe[OnBusy] = Field(
         None,
-        description="What to do if a run is under way: wait for its end (`enqueue`) or be refused with 4021 (`reject`); "
-        "the other two are refused with 4024. Absent: the conversation's setting; in an agent's channel "
-        "`enqueue`.",
+        description="The action if a run is in progress: wait for its end (`enqueue`) or be refused with "
+        "4021 (`reject`); the other two are refused with 4024. Absent: the conversation's "
+        "setting; in an agent's channel `enqueue`.",
     )
     metadata: Maybe[Meta] = Field(
         None, description="Texts of the application by name, stored with the command and not interpreted."
@@ -114,9 +114,9 @@ class AgentStatus(Payload):
     agent: Name = Field(description="Name of the agent that runs.")
     state: RunState = Field(description="The state that the run has entered.")
     previous: Maybe[RunState] = Field(None, description="The state before; absent with the first status.")
-    attempt: Count = Field(description="The attempt, from 1: raised when a worker was lost.")
-    segment: Count = Field(description="The segment, from 1: raised when the run goes on after a wait.")
-    step: Maybe[Step] = Field(None, description="The step that the agent is at; absent if it does not say.")
+    attempt: Count = Field(description="The attempt, from 1: increased when a worker was lost.")
+    segment: Count = Field(description="The segment, from 1: increased when the run continues after a wait.")
+    step: Maybe[Step] = Field(None, description="The agent's current step; absent if it is not reported.")
     reason: Maybe[Text500] = Field(
         None, description="The cause of the change, for people; absent if it follows from the state."
     )
@@ -131,8 +131,9 @@ class AgentOutput(Payload):
     run_id: RunId = Field(description="ID of the run.")
     index: Count = Field(description="Number of the output in its run: 0, 1, 2 … without holes.")
     kind: Literal["text", "json", "artifact", "log", "state_snapshot", "state_delta", "custom"] = Field(
-        description="What the value is: a text, JSON, a file or other product (`artifact`), a line of a log, a state of "
-        "the agent's (whole, or as a JSON Patch of at most 64 KiB), or something of its own (`custom`)."
+        description="The kind of value: a text, JSON, a file or other product (`artifact`), a line of a log, "
+        "a state of the agent's (whole, or as a JSON Patch of at most 64 KiB), or a kind of its "
+        "own (`custom`)."
     )
     name: Maybe[Text128] = Field(None, description="Name of the output, such as a file name; absent if it has none.")
     value: Maybe[Json64K] = Field(None, description="The value; absent if it is in the file `ref`.")
@@ -161,10 +162,10 @@ class AgentComplete(Payload):
         description="IDs of the messages that the run wrote, in their order; empty if it wrote none."
     )
     usage: Maybe[list[Usage]] = Field(
-        None, description="Tokens that the run took, by model response; absent if the agent did not report them."
+        None, description="Tokens that the run used, by model response; absent if the agent did not report them."
     )
     duration_ms: Count = Field(description="Milliseconds from the first start of the run to its end, waits included.")
-    attempts: Count = Field(description="Number of attempts that the run took.")
+    attempts: Count = Field(description="Number of attempts that the run needed.")
     error: Maybe[Failure] = Field(None, description="The cause, if the run failed or expired; absent otherwise.")
 
     @model_validator(mode="after")
@@ -192,7 +193,7 @@ class AgentSteer(Writing):
     run_id: RunId = Field(description="ID of the run to steer.")
     when: Literal["asap", "idle"] = Field(
         "asap",
-        description="Delivers the text at the next opportunity (`asap`) or once the run has nothing else to do (`idle`).",
+        description="Delivers the text at the next opportunity (`asap`) or once the run is idle (`idle`).",
     )
 
 
@@ -202,7 +203,7 @@ class AgentSubagent(Payload):
     run_id: RunId = Field(description="ID of the run that started the other.")
     subagent_run_id: RunId = Field(description="ID of the run that was started.")
     phase: Literal["started", "finished", "failed", "suspended"] = Field(
-        description="What happened to the run that was started."
+        description="The state that the started run has entered."
     )
     name: Name = Field(description="Name of the agent that was started.")
     parent_tool_call_id: Maybe[ToolCallId] = Field(
@@ -221,7 +222,7 @@ class AgentInfo(Payload):
     """An agent that the caller may invoke."""
 
     name: Name = Field(description="Name of the agent, by which it is invoked.")
-    description: Text500 = Field(description="What the agent does, for people.")
+    description: Text500 = Field(description="Description of the agent, for people.")
     available: bool = Field(description="True if a worker serves it now.")
     interactive: bool = Field(description="True if it may ask people questions while it runs.")
 

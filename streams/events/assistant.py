@@ -59,11 +59,12 @@ class AssistantMessageDelta(_OfMessage):
 
     track: Literal["text", "reasoning"] = Field(
         "text",
-        description="Says if the piece belongs to the answer (`text`) or to the model's reasoning (`reasoning`), which "
-        "only clients with that capability receive.",
+        description="The track of the piece: the answer (`text`) or the model's reasoning (`reasoning`), "
+        "which only clients with that capability receive.",
     )
     offset: Count = Field(
-        description="Code points of this track before the piece; apply the piece only if exactly that many are held."
+        description="Code points of this track before the piece; apply the piece only if the text so far has "
+        "exactly that length."
     )
     end: Count = Field(description="Code points of this track after the piece.")
     delta: Annotated[Text8192, Field(min_length=1)] = Field(description="The piece of text.")
@@ -82,7 +83,8 @@ class AssistantMessageReset(_OfMessage):
         0, description="Code points at the beginning of the text that stay; everything after them is dropped."
     )
     reason: Literal["worker_lost", "provider_retry", "moderation"] = Field(
-        description="The cause: the worker was lost, the provider failed and is asked again, or the text was moderated."
+        description="The cause: the worker was lost, the provider failed and the request is repeated, or the "
+        "text was moderated."
     )
 
 
@@ -107,7 +109,7 @@ class AssistantMessageEnd(_OfMessage):
         None, description="Sources, files, data and tool calls that belong to the answer; absent if there are none."
     )
     usage: Maybe[Usage] = Field(
-        None, description="Tokens that the answer took; absent if the agent did not report them."
+        None, description="Tokens that the answer used; absent if the agent did not report them."
     )
     error: Maybe[Failure] = Field(None, description="The cause, if `finish_reason` is `error`; absent otherwise.")
 

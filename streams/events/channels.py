@@ -45,7 +45,7 @@ class Subscription(Payload):
         description="Replays this many of the newest events instead of those after the cursor; absent: `after` decides.",
     )
     state: bool = Field(
-        True, description="Includes the channel's state in the answer; after a gap it is included in any case."
+        True, description="Includes the channel's state in the answer; after a gap it is always included."
     )
     presence: bool = Field(
         False, description="Asks for an event whenever somebody joins, leaves or changes their status."
@@ -101,9 +101,9 @@ class GapTold(Payload):
     model_config = ConfigDict(title="Gap")
 
     reason: Literal["trimmed", "epoch_changed", "cursor_unknown", "too_far"] = Field(
-        description="The cause: the events were removed from the log (`trimmed`), the stream is not the cursor's "
-        "(`epoch_changed`), the log does not hold the cursor's event (`cursor_unknown`), or too many would "
-        "have to be replayed (`too_far`)."
+        description="The cause: the events were removed from the log (`trimmed`), the stream is not the "
+        "cursor's (`epoch_changed`), the log does not contain the cursor's event "
+        "(`cursor_unknown`), or too many would have to be replayed (`too_far`)."
     )
     from_seq: Count | None = Field(description="The first `seq` that is missing; null if unknown.")
     to_seq: Count | None = Field(description="The last `seq` that is missing; null if unknown.")
@@ -112,7 +112,7 @@ class GapTold(Payload):
 class Presence(Payload):
     """One user's presence in a channel, over all devices."""
 
-    user: str = Field(description="The user it is about.")
+    user: str = Field(description="The user whose presence is described.")
     status: Literal["joined", "left", "active", "away", "dnd"] = Field(
         description="The status that the user set, or `joined` with the first device and `left` with the last one."
     )
@@ -172,10 +172,10 @@ class ChannelSubscribed(Payload):
     )
     state_scope: Maybe[Literal["live", "full"]] = Field(
         None,
-        description="What the state holds: only its live fields (`live`) or all (`full`); only for clients with the "
-        "capability `live_state`.",
+        description="The part of the state that is included: only the live fields (`live`) or all fields "
+        "(`full`); only for clients with the capability `live_state`.",
     )
-    state_at: Count = Field(description="The `seq` at which the state stands.")
+    state_at: Count = Field(description="The `seq` of the last event contained in the state.")
 
 
 class ChannelResumed(Payload):
@@ -200,8 +200,8 @@ class ChannelUnsubscribed(Payload):
 
     channel: str = Field(description="The channel that is no longer followed.")
     reason: Literal["requested", "permission_denied", "too_far_behind", "deleted"] = Field(
-        description="The cause: the client asked (`requested`), may no longer read it (`permission_denied`), reads too "
-        "slowly (`too_far_behind`), or the channel is gone (`deleted`)."
+        description="The cause: the client asked (`requested`), may no longer read it (`permission_denied`), "
+        "reads too slowly (`too_far_behind`), or the channel was deleted (`deleted`)."
     )
 
 
@@ -231,7 +231,7 @@ class ChannelHistory(Payload):
         None, description="Only events of these types; a trailing `*` matches any ending. Absent: all types."
     )
     limit: Annotated[int, Field(ge=1, le=1000)] = Field(
-        100, description="Most events to return; a page also ends at 4 MiB."
+        100, description="Maximum number of events to return; a page also ends at 4 MiB."
     )
 
     @model_validator(mode="after")
@@ -258,7 +258,7 @@ class ChannelStateAnswer(Payload):
 
     epoch: Text64 = Field(description="Identity of the stream that the state was made from.")
     state: OpenState = Field(description="The channel's state, with its live fields as of now.")
-    state_at: Count = Field(description="The `seq` at which the state stands.")
+    state_at: Count = Field(description="The `seq` of the last event contained in the state.")
 
 
 class ChannelRead(Payload):
@@ -323,8 +323,8 @@ class ChannelConfigure(ChannelChanges):
 
     if_revision: Maybe[Count] = Field(
         None,
-        description="Makes the change only if the settings are at this revision, else it is refused with 4021. Absent: "
-        "in any case.",
+        description="Makes the change only if the settings are at this revision, else it is refused with "
+        "4021. Absent: always.",
     )
 
     @model_validator(mode="after")
@@ -338,7 +338,7 @@ class ChannelUpdated(Payload):
     """The channel after a change of its settings: the new revision and the changes."""
 
     revision: Count = Field(description="Revision of the settings after the change.")
-    changes: ChannelChanges = Field(description="The changes, as they were asked for.")
+    changes: ChannelChanges = Field(description="The changes, as requested.")
     by: Name = Field(description="The user who made the change.")
 
 

@@ -52,16 +52,17 @@ class ChatMessage(Writing):
 
     parent_id: Maybe[MessageId] = Field(
         None,
-        description="The message that this one follows; another than the newest begins a branch. Absent: the last "
-        "message of the active branch.",
+        description="The message that this one follows; any other than the newest begins a branch. Absent: "
+        "the last message of the active branch.",
     )
     agent: Maybe[Name] = Field(
         None, description="The agent that answers; `none` for no answer. Absent: the conversation's setting."
     )
     on_busy: Maybe[OnBusy] = Field(
         None,
-        description="What to do if a run is under way: wait for its end (`enqueue`) or be refused with 4021 (`reject`); "
-        "the other two are refused with 4024. Absent: the conversation's setting.",
+        description="The action if a run is in progress: wait for its end (`enqueue`) or be refused with "
+        "4021 (`reject`); the other two are refused with 4024. Absent: the conversation's "
+        "setting.",
     )
     metadata: Maybe[Meta] = Field(
         None, description="Texts of the application by name, stored with the message and not interpreted."
@@ -72,8 +73,8 @@ class MessageReceived(Stored):
     """The message is in the stream; `run_id` names the run that will answer it."""
 
     disposition: Literal["stored", "queued", "steering"] = Field(
-        description="What happens to the message: no agent answers it (`stored`), a run will (`queued`), or it was "
-        "passed to a run in progress (`steering`)."
+        description="The handling of the message: no agent answers it (`stored`), a run will (`queued`), or "
+        "it was passed to a run in progress (`steering`)."
     )
     run_id: Maybe[RunId] = Field(None, description="ID of the run that will answer; absent if no agent answers.")
 
@@ -93,11 +94,11 @@ class MessageStatus(Payload):
 class ChatTyping(Payload):
     """The sender is typing, or has stopped; the indication ends after `ttl_ms` unless it is repeated."""
 
-    state: Literal["start", "stop"] = Field(description="Says if the sender begins or stops typing.")
+    state: Literal["start", "stop"] = Field(description="The start or the end of the typing.")
     ttl_ms: Annotated[int, Field(ge=1000, le=15_000)] = Field(
         6000,
-        description="Milliseconds after which the indication ends by itself; send it again before that while typing goes "
-        "on.",
+        description="Milliseconds after which the indication ends by itself; send it again before then if "
+        "typing continues.",
     )
 
 
@@ -120,13 +121,13 @@ class ConversationSettings(Payload):
     )
     on_busy: OnBusy | None = Field(
         None,
-        description="What happens to a message while a run is under way: it waits (`enqueue`, the default) or is refused "
-        "(`reject`); the other two are refused with 4024.",
+        description="The handling of a message while a run is in progress: it waits (`enqueue`, the default) "
+        "or is refused (`reject`); the other two are refused with 4024.",
     )
     approval: Literal["always", "sensitive", "never"] | None = Field(
         None,
-        description="Which tool calls agents are asked to get approved: all, sensitive ones, or none. One that its agent "
-        "marks as sensitive needs an approval whatever is set.",
+        description="The tool calls for which agents are asked to get approval: all, sensitive ones, or "
+        "none. A call that its agent marks as sensitive always needs approval.",
     )
     language: Text35 | None = Field(
         None, description="Language that agents are asked to answer in, as a BCP 47 tag such as `de-CH`."
@@ -139,8 +140,8 @@ class ChatConfigure(Payload):
     settings: ConversationSettings = Field(description="The settings to change.")
     expected_revision: Maybe[Count] = Field(
         None,
-        description="Makes the change only if the settings are at this revision, else it is refused with 4021. Absent: "
-        "in any case.",
+        description="Makes the change only if the settings are at this revision, else it is refused with "
+        "4021. Absent: always.",
     )
 
 
@@ -172,7 +173,7 @@ class ChatEdit(Writing):
     rerun: bool = Field(True, description="Asks the agent to answer the new version.")
     expected_revision: Maybe[Count] = Field(
         None,
-        description="Edits only if the message is at this revision, else it is refused with 4021. Absent: in any case.",
+        description="Edits only if the message is at this revision, else it is refused with 4021. Absent: always.",
     )
 
 
@@ -192,18 +193,18 @@ class ChatReact(Payload):
 
     message_id: MessageId = Field(description="ID of the message to react to.")
     reaction: Text32 = Field(description="The reaction, such as an emoji; clients choose which ones there are.")
-    op: Literal["add", "remove"] = Field(description="Adds the sender's reaction or takes it back.")
+    op: Literal["add", "remove"] = Field(description="Adds or removes the sender's reaction.")
 
 
 class ChatFeedback(Payload):
     """A person's rating of an answer."""
 
     message_id: MessageId = Field(description="ID of the answer that is rated.")
-    rating: Literal["up", "down", "none"] = Field(description="The rating; `none` takes it back.")
+    rating: Literal["up", "down", "none"] = Field(description="The rating; `none` removes it.")
     tags: Maybe[Annotated[list[Text32], Field(max_length=8)]] = Field(
         None, description="Reasons for the rating, from a list of the application's own; absent if none were chosen."
     )
-    comment: Maybe[Text2000] = Field(None, description="The user's words on it; absent if there are none.")
+    comment: Maybe[Text2000] = Field(None, description="The user's comment; absent if there is none.")
 
 
 class ChatBranch(Payload):
@@ -221,7 +222,7 @@ class ConversationChanges(Payload):
         None, description="ID of the last message of the active branch; absent if unchanged."
     )
     archived: Maybe[bool] = Field(
-        None, description="True if the conversation was archived, false if it was taken back; absent if unchanged."
+        None, description="True if the conversation was archived, false if it was restored; absent if unchanged."
     )
 
 

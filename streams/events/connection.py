@@ -29,8 +29,8 @@ class Stored(Payload):
         description="True if this command was stored before under the same command ID; nothing was stored again."
     )
     durability: Level = Field(
-        description="Where the event is by now: in Redis (`memory`), on its disk (`fsync`), or on a replica as well "
-        "(`replicated`)."
+        description="The durability of the event: in Redis's memory (`memory`), on its disk (`fsync`), or on "
+        "a replica (`replicated`)."
     )
 
 
@@ -47,8 +47,8 @@ class Ack(Payload):
     )
     durability: Maybe[Level] = Field(
         None,
-        description="Where the stored event is by now, as in every reply to a storing command; absent if the command "
-        "stores none.",
+        description="The durability of the stored event, as in every reply to a storing command; absent if "
+        "the command stores none.",
     )
     dropped: Maybe[bool] = Field(
         None, description="True if the message was above its rate and was dropped; absent otherwise."
@@ -57,14 +57,14 @@ class Ack(Payload):
         None, description="Revision of the settings after the change; only for commands that change settings."
     )
     run_id: Maybe[RunId] = Field(
-        None, description="ID of the run that the command started or is about; only for commands of runs."
+        None, description="ID of the run that the command started or refers to; only for commands of runs."
     )
     state: Maybe[RunState] = Field(
         None, description="State that the run has entered; only for commands that stop a run, and then `cancelling`."
     )
     channel: Maybe[ChannelName] = Field(None, description="Home channel of the run; only for `agent.invoke`.")
     disposition: Maybe[Literal["stored", "queued", "steering"]] = Field(
-        None, description="What happens to the text; only for `agent.steer`, and then `steering`."
+        None, description="The handling of the text; only for `agent.steer`, and then `steering`."
     )
     unread: Maybe[Count] = Field(
         None, description="Unread notifications that are left in the inbox; only for `team.notification.read`."
@@ -91,8 +91,8 @@ class ClientInfo(Payload):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Maybe[Text64] = Field(None, description="Name of the client program; absent if it does not say.")
-    version: Maybe[Text32] = Field(None, description="Version of the client program; absent if it does not say.")
+    name: Maybe[Text64] = Field(None, description="Name of the client program; absent if it is not reported.")
+    version: Maybe[Text32] = Field(None, description="Version of the client program; absent if it is not reported.")
 
 
 class ConnectionInit(Payload):
@@ -102,22 +102,22 @@ class ConnectionInit(Payload):
 
     token: Maybe[Token] = Field(
         None,
-        description="The JWT that says who the client is; absent if the upgrade request carried it as `Authorization: "
-        "Bearer`.",
+        description="The JWT that authenticates the client; absent if the upgrade request carried it as "
+        "`Authorization: Bearer`.",
     )
     client_id: Maybe[Name] = Field(
         None,
-        description="Name of the device, chosen by the client and kept by it; absent: the hub makes one up for this "
-        "connection.",
+        description="Name of the device, chosen by the client and kept by it; absent: the hub generates one "
+        "for this connection.",
     )
     versions: Annotated[list[Int], Field(min_length=1, max_length=8)] = Field(
         description="Versions of the protocol that the client speaks; 1 must be among them, else 4014."
     )
     capabilities: Maybe[Annotated[list[Text32], Field(max_length=32)]] = Field(
-        None, description="Optional features that the client supports; the hub ignores the ones it does not know."
+        None, description="Optional features that the client supports; the hub ignores those that it does not know."
     )
     client: Maybe[ClientInfo] = Field(
-        None, description="Name and version of the client program; absent if it does not say."
+        None, description="Name and version of the client program; absent if it is not reported."
     )
     channels: Maybe[Annotated[list[OpeningItem], Field(max_length=100)]] = Field(
         None,
@@ -134,8 +134,8 @@ class ConnectionReconnect(ConnectionInit):
         "session.",
     )
     cursors: Annotated[dict[ChannelText, CursorGiven], Field(max_length=200)] = Field(
-        description="For each channel to resume, the position after which the client goes on; a channel with a cursor "
-        "need not be in `channels`."
+        description="For each channel to resume, the position after which the client continues; a channel "
+        "with a cursor need not be in `channels`."
     )
 
 
@@ -150,21 +150,21 @@ class ConnectionAck(Payload):
     """The connection is open: its identity, the negotiated version and capabilities, and its limits."""
 
     session_id: Text64 = Field(
-        description="ID of this session, to be given to `connection.reconnect`; it opens nothing without a token."
+        description="ID of this session, to be given to `connection.reconnect`; it grants no access without a token."
     )
     client_id: Name = Field(
-        description="Name of the device: the one that the client gave, or one that the hub made up."
+        description="Name of the device: the one that the client gave, or one that the hub generated."
     )
     user: Name = Field(description="The authenticated user: the token's `sub`.")
     tenant: str = Field(description="The user's tenant, from the token.")
     version: Ordinal = Field(description="The protocol version that both sides use from now on.")
     capabilities: list[str] = Field(description="The client's capabilities that this hub supports.")
     heartbeat_interval_ms: Ordinal = Field(
-        description="Milliseconds after which the client sends a heartbeat if it has sent nothing else; after two "
-        "intervals of silence the hub closes with 4016."
+        description="Milliseconds after which the client must send a heartbeat if it has sent nothing else; "
+        "after two intervals of silence the hub closes with 4016."
     )
     message_size_limit_bytes: Ordinal = Field(
-        description="Largest message that the hub takes, in bytes; a larger one closes the connection with 1009."
+        description="Largest message that the hub accepts, in bytes; a larger one closes the connection with 1009."
     )
     max_subscriptions: Ordinal = Field(
         description="Channels that this connection may follow at a time; beyond it a subscription is refused with 4015."
@@ -174,9 +174,9 @@ class ConnectionAck(Payload):
     )
     node: str = Field(description="Name of the node that serves the connection, for logs and support.")
     server_time: Time = Field(description="The hub's time when it sent this message.")
-    reconnect: ReconnectPolicy = Field(description="Bounds of the wait before the client connects again after a loss.")
+    reconnect: ReconnectPolicy = Field(description="Bounds of the delay before the client reconnects after a loss.")
     variant: Maybe[str] = Field(
-        None, description="Name of the variant of the hub that serves this user; absent where there is only one."
+        None, description="Name of the variant of the hub that serves this user; absent if there is only one."
     )
 
 
@@ -210,12 +210,10 @@ class ConnectionError_(Payload):  # noqa: N801 - ConnectionError is Python's own
         description="The code from the table of errors, for programs."
     )
     name: str = Field(description="The name that belongs to the code.")
-    message: str = Field(
-        description="What is wrong and what to do about it, for people; it repeats nothing that the client sent."
-    )
+    message: str = Field(description="The problem and its remedy, for people; it repeats nothing that the client sent.")
     retry: Literal["no", "refresh", "backoff", "now"] = Field(
-        description="What the client does next: give up (`no`), get a new token (`refresh`), wait and try again "
-        "(`backoff`), or come back at once (`now`)."
+        description="The client's next step: give up (`no`), get a new token (`refresh`), wait and try again "
+        "(`backoff`), or reconnect at once (`now`)."
     )
     retry_after_ms: Maybe[Count] = Field(
         None,

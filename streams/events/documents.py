@@ -18,8 +18,8 @@ class DocumentUpdate(Payload):
 
     base_version: Maybe[Count] = Field(
         None,
-        description="Version that the patch was made for; another than the present one is refused with 4021. Absent with "
-        "`update`.",
+        description="Version that the patch was made for; any other than the current one is refused with "
+        "4021. Absent with `update`.",
     )
     patch: Maybe[Patch] = Field(None, description="JSON Patch (RFC 6902) of the document; absent with `update`.")
     update: Maybe[Bytes256K] = Field(

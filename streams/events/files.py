@@ -92,7 +92,9 @@ class SocketWay(Payload):
     """An upload in chunks over the socket: their maximum size in bytes, and how many may be unanswered at a time."""
 
     chunk_size: Ordinal = Field(description="Largest chunk, in bytes of the file.")
-    window: Count = Field(description="Chunks that may be unanswered at a time; 0 once the upload takes none.")
+    window: Count = Field(
+        description="Number of chunks that may be unanswered at a time; 0 once the upload accepts no more."
+    )
 
 
 class DonePart(Payload):
@@ -110,7 +112,7 @@ class UploadDone(Payload):
 
     parts: list[DonePart] = Field(description="The parts that are stored; empty for uploads without parts.")
     next_offset: Count = Field(
-        description="Bytes stored from the beginning without a hole: the offset at which the socket goes on."
+        description="Bytes stored from the beginning without a hole: the offset at which the socket continues."
     )
 
 
@@ -125,7 +127,7 @@ class FileUploadAuthorized(Payload):
     single: Maybe[SingleWay] = Field(None, description="The one HTTP request; absent with another strategy.")
     multipart: Maybe[MultipartWay] = Field(None, description="The parts and their URLs; absent with another strategy.")
     socket: Maybe[SocketWay] = Field(None, description="Size and number of the chunks; absent with another strategy.")
-    done: UploadDone = Field(description="What is stored already; nothing at the first request.")
+    done: UploadDone = Field(description="The bytes already stored; none at the first request.")
     id: Maybe[EventId] = Field(
         None, description="ID of the event that was stored; only in the reply to `file.upload.request`."
     )
@@ -136,7 +138,7 @@ class FileUploadAuthorized(Payload):
         None, description="True if the same request was stored before; only in the reply to `file.upload.request`."
     )
     durability: Maybe[Literal["memory", "fsync", "replicated"]] = Field(
-        None, description="Where the stored event is by now; only in the reply to `file.upload.request`."
+        None, description="The durability of the stored event; only in the reply to `file.upload.request`."
     )
 
     @model_validator(mode="after")
@@ -179,17 +181,18 @@ class ChunkAnswer(Payload):
     """The answer to a chunk: the next offset, and how many chunks may be sent before the next answer (0: pause)."""
 
     upload_id: FileId = Field(description="ID of the upload.")
-    accepted: bool = Field(description="True if the chunk was taken.")
+    accepted: bool = Field(description="True if the chunk was accepted.")
     problem: Maybe[Literal["offset", "checksum"]] = Field(
         None,
-        description="The reason it was not: it is not at `next_offset`, or its checksum differs. Absent if it was taken.",
+        description="The reason for a refusal: the chunk is not at `next_offset`, or its checksum differs. "
+        "Absent if it was accepted.",
     )
     next_offset: Count = Field(description="Offset of the chunk that is expected next, in bytes.")
     stored_offset: Count = Field(
-        description="Bytes that survive the loss of this node; after it, the upload goes on from there."
+        description="Bytes that survive the loss of this node; after such a loss the upload continues from there."
     )
     window: Count = Field(
-        description="Chunks that may be unanswered at a time; 0: wait until another answer raises it."
+        description="Number of chunks that may be unanswered at a time; 0: wait until another answer raises it."
     )
 
 
@@ -270,7 +273,7 @@ class Checksum(Payload):
 
     algorithm: Literal["sha256"] = Field(description="The digest's algorithm.")
     type: Literal["full", "composite"] = Field(
-        description="Says if the digest is of the whole file (`full`) or of the digests of its parts (`composite`)."
+        description="The content that was digested: the whole file (`full`) or the digests of its parts (`composite`)."
     )
     value: Text64 = Field(description="The digest in base64; a composite one ends with `-` and the number of parts.")
 
@@ -291,7 +294,7 @@ class FileReady(Payload):
     filename: FileName = Field(description="Name of the file, as the uploader gave it.")
     size: Count = Field(description="Size of the file, in bytes, as verified.")
     mime: Text127 = Field(description="Media type, as the uploader gave it.")
-    detected_mime: Text127 = Field(description="Media type that the first bytes of the file tell.")
+    detected_mime: Text127 = Field(description="Media type detected from the first bytes of the file.")
     checksum: Checksum = Field(description="The verified digest.")
     scan: Scan = Field(description="The outcome of the scan.")
 
@@ -301,7 +304,7 @@ class FileUrlQuestion(Payload):
 
     file_id: FileId = Field(description="ID of the file; it must be ready in this channel.")
     disposition: Literal["inline", "attachment"] = Field(
-        "attachment", description="Says if a browser shows the file (`inline`) or saves it (`attachment`)."
+        "attachment", description="The action of a browser: show the file (`inline`) or save it (`attachment`)."
     )
 
 

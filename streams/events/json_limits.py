@@ -137,7 +137,9 @@ class Adding(TypedDict):
 
     op: Annotated[Literal["add", "replace", "test"], Field(description="Adds, replaces or compares the value.")]
     path: Annotated[Pointer, Field(description="JSON Pointer (RFC 6901) to the value; the empty one is the whole.")]
-    value: Annotated[object, Field(description="The value; a `test` that finds another one refuses the whole patch.")]
+    value: Annotated[
+        object, Field(description="The value; if a `test` finds a different value, the whole patch is refused.")
+    ]
 
 
 @with_config(_STRICT)

@@ -40,12 +40,12 @@ class TeamActivity(Payload):
     """An activity of a user: a verb, its object, and a summary to display."""
 
     verb: Annotated[Text64, Field(min_length=1)] = Field(
-        description="What the user did, in the application's words, such as `closed`."
+        description="The user's action, in the application's words, such as `closed`."
     )
-    object: TeamObject = Field(description="What it was done to.")
+    object: TeamObject = Field(description="The object of the action.")
     target: Maybe[TeamObject] = Field(
         None,
-        description="What it was done for or in, such as the project of an issue; absent if there is nothing of the kind.",
+        description="The context of the action, such as the project of an issue; absent if there is none.",
     )
     summary: Text500 = Field(description="The activity as a sentence, for people.")
     importance: Importance = Field("normal", description="Importance; `high` also notifies each member.")
@@ -57,7 +57,7 @@ class TeamPresenceUpdate(Payload):
     status: Literal["online", "away", "busy", "offline", "invisible"] = Field(
         description="The status to show to others."
     )
-    message: Maybe[Text140] = Field(None, description="A few words beside the status; absent: none.")
+    message: Maybe[Text140] = Field(None, description="A short text beside the status; absent: none.")
     until: Maybe[Time] = Field(
         None,
         description="Time at which the status ends; absent: it ends when the member's last device leaves the channel. "
@@ -71,9 +71,9 @@ class TeamPresenceDelivered(Payload):
     status: Literal["online", "away", "busy", "offline"] = Field(
         description="The member's status; `offline` also for those who are invisible."
     )
-    message: Maybe[Text140] = Field(None, description="The words beside the status; absent if there are none.")
+    message: Maybe[Text140] = Field(None, description="The text beside the status; absent if there is none.")
     until: Maybe[Time] = Field(None, description="Time at which the status ends; absent if it has no end of its own.")
-    user: str = Field(description="The member it is about.")
+    user: str = Field(description="The member whose status is described.")
     devices: Count = Field(description="Connections of this member that follow the channel, on all nodes.")
 
 
@@ -84,7 +84,7 @@ class TeamNotification(Payload):
     title: Text140 = Field(description="The notification in one line.")
     body: Maybe[Text1000] = Field(None, description="Further text; absent if there is none.")
     link: Maybe[Link] = Field(
-        None, description="Where it leads to: an http or https URL, or a path; absent if it leads nowhere."
+        None, description="The link of the notification: an http or https URL, or a path; absent if there is none."
     )
     priority: Importance = Field("normal", description="Priority, for clients that sort or filter.")
     expires_at: Maybe[Time] = Field(None, description="Time after which it is no longer shown; absent: never.")

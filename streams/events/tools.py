@@ -56,7 +56,7 @@ class ToolCallStart(_OfCall):
     name: Text128 = Field(description="Name of the tool.")
     title: Maybe[Text200] = Field(None, description="Title to show instead of the name; absent if the tool has none.")
     executor: Literal["server", "client", "provider", "human"] = Field(
-        description="Says who executes the call: the worker (`server`), a client, the model's provider, or a person."
+        description="The executor of the call: the worker (`server`), a client, the model's provider, or a person."
     )
     args: Maybe[Json64K] = Field(
         None, description="The arguments; absent if they are hidden or too large for an event."
@@ -77,8 +77,8 @@ class ToolCallArgs(_OfCall):
     """A piece of the arguments' JSON text; apply it only if `offset` equals the length received so far."""
 
     offset: Count = Field(
-        description="Code points of the arguments' text before the piece; apply the piece only if exactly that many are "
-        "held."
+        description="Code points of the arguments' text before the piece; apply the piece only if the text "
+        "so far has exactly that length."
     )
     end: Count = Field(description="Code points of the arguments' text after the piece.")
     delta: Annotated[Text8192, Field(min_length=1)] = Field(
@@ -99,7 +99,9 @@ class ToolCallProgress(_OfCall):
     total: Maybe[Amount] = Field(
         None, description="The progress at the end, in the same unit; absent if it is unknown."
     )
-    message: Maybe[Text500] = Field(None, description="What the tool is doing, for people; absent if it does not say.")
+    message: Maybe[Text500] = Field(
+        None, description="The tool's current activity, for people; absent if it is not reported."
+    )
     preview: Maybe[Json16K] = Field(
         None, description="A preliminary result to show meanwhile; absent if there is none."
     )
@@ -109,7 +111,7 @@ class ToolCallComplete(_OfCall):
     """The end of a call: its result, or the information that it was denied."""
 
     outcome: Literal["ok", "denied"] = Field(
-        description="Says if the tool ran (`ok`) or was denied by a person and did not run (`denied`)."
+        description="The outcome: the tool ran (`ok`), or a person denied the call and it did not run (`denied`)."
     )
     output: Maybe[Json64K] = Field(
         None,
@@ -144,15 +146,15 @@ class ToolCallRequest(Payload):
 
     request_id: RequestId = Field(description="ID of the request: the run's ID, `.q`, and a number from 0.")
     batch_id: Text80 = Field(
-        description="ID of the requests that the run asks together; it goes on when all of them are answered."
+        description="ID of the requests that the run asks together; the run continues when all of them are answered."
     )
     run_id: RunId = Field(description="ID of the run that asks.")
     tool_call_id: Maybe[ToolCallId] = Field(
         None, description="ID of the call that the question is about; absent if it is about none."
     )
     kind: Literal["approval", "input", "client_tool", "confirmation"] = Field(
-        description="What is asked for: leave to make the call (`approval`), a value (`input`), the execution of a "
-        "client's tool (`client_tool`), or a yes (`confirmation`)."
+        description="The request: permission to make the call (`approval`), a value (`input`), the execution "
+        "of a client's tool (`client_tool`), or a confirmation (`confirmation`)."
     )
     name: Maybe[Text128] = Field(
         None, description="Name of the tool that the question is about; absent if it is about none."
@@ -191,7 +193,7 @@ class ToolCallResponse(Payload):
     )
     error: Maybe[Text2000] = Field(None, description="The cause, if the client's tool failed; absent otherwise.")
     reason: Maybe[Text1000] = Field(
-        None, description="The user's words on the decision, which the agent reads; absent if there are none."
+        None, description="The user's comment on the decision, which the agent reads; absent if there is none."
     )
 
 

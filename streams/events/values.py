@@ -207,7 +207,9 @@ class MentionPart(Payload):
     """A mention of a person or an agent."""
 
     type: Literal["mention"] = Field(description="Selects this form of part.")
-    kind: Literal["user", "agent"] = Field(description="Says if a person (`user`) or an agent (`agent`) is mentioned.")
+    kind: Literal["user", "agent"] = Field(
+        description="The kind of actor that is mentioned: a person (`user`) or an agent (`agent`)."
+    )
     id: Name = Field(description="The person's user name or the agent's name.")
 
 
@@ -255,7 +257,7 @@ class DataOut(Payload):
 
     type: Literal["data"] = Field(description="Selects this form of part.")
     name: Text64 = Field(
-        description="Name of the value, chosen by the agent; clients choose by it how to show the value."
+        description="Name of the value, chosen by the agent; clients use it to choose how to show the value."
     )
     value: Json64K = Field(description="The data; the hub stores it as it is and does not interpret it.")
 

@@ -38,6 +38,11 @@ def known_commands() -> Mapping[str, str]:
     }
 
 
+def module_of(name: str) -> str:
+    """The module of a command."""
+    return f"ops.cli.commands.{name}_" if (_FOLDER / f"{name}_.py").exists() else f"ops.cli.commands.{name}"
+
+
 def _first_line(file: Path) -> str:
     with file.open(encoding="utf-8") as lines:
         return lines.readline().strip().removeprefix('"""').removesuffix('"""')
@@ -81,8 +86,7 @@ def _invoke(name: str, rest: list[str]) -> int:
     try:
         import typer.main
 
-        file = f"{name}_" if (_FOLDER / f"{name}_.py").exists() else name
-        module = importlib.import_module(f"ops.cli.commands.{file}")
+        module = importlib.import_module(module_of(name))
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] in _OUR_PACKAGES:
             raise

@@ -10,6 +10,7 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -109,7 +110,7 @@ async def _serve(settings: Settings, bound: socket.socket, note: HubNote | None,
     def tell() -> None:
         if note is not None:
             note.write(here)
-        _print_addresses(settings, here, about, is_noted=note is not None)
+        _print_addresses(settings, here, about, options.agents, is_noted=note is not None)
         is_up.set()
 
     async with AsyncExitStack() as running:
@@ -176,15 +177,23 @@ def _fsync(settings: Settings) -> FsyncPolicy:
     return "always" if Durability.FSYNC in settings.durability.values() else "everysec"
 
 
-def _print_addresses(settings: Settings, here: RunningHub, about: str, *, is_noted: bool) -> None:
+def _print_addresses(
+    settings: Settings, here: RunningHub, about: str, agents: Iterable[str], *, is_noted: bool
+) -> None:
     url = here.url
     has_secret = settings.jwt_secret is not None
     token = signed(settings, DEFAULT_USER, DEFAULT_TENANT, ALL_GRANTS, DAY_S) if has_secret else ""
     lines = [
         f"hub is up on {url} after {time.monotonic() - STARTED:.1f} s",
         f"  console  {url}/console{token and '#token='}{token}",  # a browser never sends a fragment
+        *(
+            [f"           (the token of {DEFAULT_USER} of {DEFAULT_TENANT}: full access, for 24 hours)"]
+            if token
+            else ()
+        ),
         f"  socket   {url.replace('http', 'ws', 1)}/ws",
         f"  redis    {cli_line(here.redis_url)}    ({about})",
+        f"  agents   {', '.join(agents)}    (ask one with `hub ask --agent NAME 'help'`)",
     ]
     if settings.port and urlsplit(url).port != settings.port:
         lines.insert(1, f"  (port {settings.port} is taken by another program)")
@@ -196,11 +205,6 @@ def _print_addresses(settings: Settings, here: RunningHub, about: str, *, is_not
         lines += [
             f"  secret   HUB_JWT_SECRET={here.made_secret}",
             "           (made for this run: set it to use it in other programs or in the next run)",
-        ]
-    if token:
-        lines += [
-            f"  token    {token}",
-            f"           ({DEFAULT_USER} of {DEFAULT_TENANT}, full access, valid for 24 hours)",
         ]
     print("\n".join([*lines, "Press Ctrl-C to stop."]), flush=True)
 

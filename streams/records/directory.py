@@ -7,11 +7,12 @@ channels, and a lost entry comes back with the channel's next event. A channel w
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from streams.channel import Channel, Kind
-from streams.redis.log import Log
+from streams.redis.calls import Calls
+from streams.redis.keys import Keys
 from streams.redis.wire import Argument, Reply
 
 PAGE_MAX: Final = 1_000
@@ -25,21 +26,42 @@ class ListedChannel(NamedTuple):
 
     Attributes:
         seq: the seq of its newest event; 0 in a log that has been started over.
+        kept: number of its events that are still in the log.
         active_ms: the time of its last recorded activity, in milliseconds since 1970; up to a minute older than its newest
             event.
     """
 
     channel: Channel
     seq: int
+    kept: int
     active_ms: int
 
 
-class ChannelDirectory:
-    """Reads the directory. Every method raises LogUnavailable while Redis is unreachable."""
+class ListingLog(Protocol):
+    """A log with a directory: `Log`, or `StoredLog`, which is only read."""
 
-    def __init__(self, log: Log) -> None:
+    @property
+    def keys(self) -> Keys:
+        """Builds the names of all keys."""
+        ...
+
+    def by_server(self) -> Iterable[tuple[Sequence[int], Calls]]:
+        """The partitions of each server, and the calls to it."""
+        ...
+
+
+class ChannelDirectory:
+    """Reads the directory. Every method raises LogUnavailable while Redis is unreachable.
+
+    Args:
+        log: the log.
+        is_read_only: leaves channels without a log in the directory; they are not listed either way.
+    """
+
+    def __init__(self, log: ListingLog, *, is_read_only: bool = False) -> None:
         self._log = log
         self._keys = log.keys
+        self._is_read_only = is_read_only
 
     async def channels(
         self, tenant: str, kind: Kind, *, prefix: str = "", after: str = "", limit: int = 100
@@ -79,10 +101,13 @@ class ChannelDirectory:
         found: list[ListedChannel] = []
         for partitions, calls in self._log.by_server():
             here = [channel for channel in channels if self._keys.of(channel).partition in partitions]
-            commands: list[tuple[Argument, ...]] = [("HMGET", self._keys.of(c).meta, "seq", "listed") for c in here]
+            commands: list[tuple[Argument, ...]] = [
+                ("HMGET", self._keys.of(c).meta, "seq", "floor_seq", "listed") for c in here
+            ]
             listed = list(zip(here, await calls.pipeline(commands), strict=True))
-            found += [_read(channel, seq, at) for channel, (seq, at) in listed if at is not None]
-            await calls.pipeline([self._removal(channel) for channel, (_, at) in listed if at is None])
+            found += [_read(channel, *fields) for channel, fields in listed if fields[-1] is not None]
+            if not self._is_read_only:
+                await calls.pipeline([self._removal(channel) for channel, fields in listed if fields[-1] is None])
         return sorted(found, key=lambda one: one.channel.name)
 
     def _removal(self, channel: Channel) -> tuple[Argument, ...]:
@@ -90,5 +115,5 @@ class ChannelDirectory:
         return ("ZREM", key, channel.name)
 
 
-def _read(channel: Channel, seq: Reply, at: Reply) -> ListedChannel:
-    return ListedChannel(channel, int(seq or 0), int(at))
+def _read(channel: Channel, seq: Reply, floor_seq: Reply, at: Reply) -> ListedChannel:
+    return ListedChannel(channel, int(seq or 0), int(seq or 0) - int(floor_seq or 0), int(at))

@@ -121,6 +121,16 @@ class StoredLog:
         self.unchecked_count += sum(not has_checksum(entry) for entry in raw)
         return [read_checked_entry(entry, names.path) for entry in raw]
 
+    async def newest(self, channel: Channel, count: int) -> list[Entry]:
+        """The newest events, oldest first: `count`, but never more than a page."""
+        names = self.keys.of(channel)
+        raw = await self._calls.call("XREVRANGE", names.stream, "+", "-", "COUNT", min(count, _PAGE_EVENTS))
+        return [read_checked_entry(entry, names.path) for entry in reversed(raw)]
+
+    def by_server(self) -> list[tuple[range, Calls]]:
+        """The partitions of each server, and the calls to it."""
+        return [(range(self.keys.partitions), self._calls)]
+
     def calls_in(self, partition: int) -> Calls:
         """The calls to the server of a partition."""
         del partition  # one server holds all partitions

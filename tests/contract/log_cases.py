@@ -749,7 +749,7 @@ class DirectoryCases:
 
         assert before == []
         assert await directory.channels(tenant, Kind.CONVERSATION) == [
-            ListedChannel(place(tenant), 10, ms_of_id(first.id))
+            ListedChannel(place(tenant), 10, 10, ms_of_id(first.id))
         ]
 
     async def test_events_within_a_minute_write_to_it_once(self, own_server: RedisServer, tenant: str) -> None:
@@ -769,7 +769,7 @@ class DirectoryCases:
             await log.close()
 
         assert counts["zadd"] == 1
-        assert found == [ListedChannel(place(tenant), 51, ms_of_id(again.id))]
+        assert found == [ListedChannel(place(tenant), 51, 51, ms_of_id(again.id))]
 
     async def test_pages_go_on_where_the_last_one_ended(self, log: Log, tenant: str) -> None:
         """In the order of names over all partitions, each channel once, whatever the page's size; by prefix as well."""

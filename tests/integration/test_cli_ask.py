@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.hub_process import PROGRAM, Server, clean_environment
+from support.hub_process import Server
+from support.terminal_command import PATIENCE_S, OnTerminal, hub
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the server is killed")]
 
-PATIENCE_S = 60.0
 AGENTS = """
 import asyncio
 from consumers.agents import AgentFailed, Reasoning
@@ -55,60 +51,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     server.process.communicate(timeout=PATIENCE_S)
 
 
-def hub(data: Path, *arguments: str) -> tuple[int, str, str]:
-    """A command without a terminal: exit code, output, errors."""
-    done = subprocess.run(
-        [*PROGRAM, *arguments], check=False, env=clean_environment(HUB_DATA=str(data)), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=PATIENCE_S,
-    )  # fmt: skip # many arguments
-    return done.returncode, done.stdout, done.stderr
-
-
 def events(data: Path, channel: str, kind: str) -> list[dict[str, Any]]:
     """Payloads of one type, out of the log."""
     out = hub(data, "replay", channel, "--tenant", "acme", "--types", kind)[1]
     return [json.loads(line)["payload"] for line in out.splitlines()]
-
-
-class OnTerminal:
-    """A command with a terminal for all three streams."""
-
-    def __init__(self, data: Path, *arguments: str) -> None:
-        self._screen, side = pty.openpty()
-        env = clean_environment(HUB_DATA=str(data), TERM="xterm")
-        self.process = subprocess.Popen([*PROGRAM, *arguments], env=env, stdin=side, stdout=side, stderr=side)
-        os.close(side)
-        self.text, self.reads = "", 0
-        self._grew = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                part = os.read(self._screen, 65_536)
-            except OSError:  # Linux's way to say that the other side is closed
-                part = b""
-            with self._grew:
-                self.text += part.decode(errors="replace").replace("\r\n", "\n")
-                self.reads += 1
-                self._grew.notify_all()
-            if not part:
-                return
-
-    def wait_for(self, text: str) -> None:
-        with self._grew:
-            assert self._grew.wait_for(lambda: text in self.text or not self._reader.is_alive(), PATIENCE_S), self.text
-        assert text in self.text
-
-    def type(self, line: str) -> None:
-        os.write(self._screen, line.encode())
-
-    def end(self) -> int:
-        code = self.process.wait(PATIENCE_S)
-        self._reader.join(PATIENCE_S)
-        os.close(self._screen)
-        return code
 
 
 def test_a_pipe_gets_the_text_and_nothing_else(data: Path) -> None:

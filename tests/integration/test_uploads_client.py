@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -182,4 +183,4 @@ async def test_command_line(hub: FileHub, tmp_path: Path) -> None:
 
     assert process.returncode == 0, err.decode()
     facts = json.loads(out)
-    assert (facts["filename"], facts["size"], facts["sha256"]) == ("a file.bin", len(data), sha256_of(data))
+    assert (facts["filename"], facts["size"], facts["sha256"]) == ("a file.bin", len(data), sha256(data).hexdigest())

@@ -12,6 +12,7 @@ import typer
 
 from ops.cli.options import DEFAULT_DATA, Data, Redis, Tenant, channel_of, last_of, new_app, run
 from ops.cli.output import is_terminal
+from ops.cli.state_screen import state_lines
 
 if TYPE_CHECKING:
     from projections.own import OwnProjections
@@ -25,10 +26,13 @@ def state(
     channel: Annotated[str, typer.Argument(help="kind:name, such as conversation:42.")],
     tenant: Tenant,
     at: Annotated[str, typer.Option(help="An event ID or an RFC 3339 time, inclusive.  [default: now]")] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON on a terminal too; in a pipe it is JSON in any case.")
+    ] = False,
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print `epoch`, `state` and `state_at` as one JSON object.
+    """Print the state for people; in a pipe, `epoch`, `state` and `state_at` as one JSON object.
 
     Example: hub state conversation:42 --tenant acme --at 2026-11-23T04:59:00Z
     """
@@ -38,7 +42,10 @@ def state(
     place = channel_of(tenant, channel)
     own = extensions_of(Settings.from_env(os.environ)).projections
     found = run(_fold(redis, data, place, last_of(at, "--at") if at else "+", own))
-    print(json.dumps(found, ensure_ascii=False, indent=2 if is_terminal() else None))
+    if is_terminal() and not as_json:
+        print("\n".join(state_lines(place.wire, found)))
+    else:
+        print(json.dumps(found, ensure_ascii=False, indent=2 if is_terminal() else None))
 
 
 async def _fold(redis: str, data: Path, channel: Channel, upto: str, own: OwnProjections) -> dict[str, Any]:

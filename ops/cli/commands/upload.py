@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -52,7 +53,7 @@ def upload(
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Upload a file, show the progress, and print its ID and checksum once the hub has verified it.
+    """Upload a file, and print its ID and SHA-256, in hex as `sha256sum` prints it, once the hub has verified it.
 
     Example: hub upload conversation:42 report.pdf
     """
@@ -81,5 +82,10 @@ async def _upload(access: Access, channel: str, wish: UploadOrder, progress: Pro
             on_progress=lambda sent, _total: progress.show(sent),
         )
     progress.finish(
-        {"file_id": stored.file_id, "filename": stored.filename, "size": stored.size, "sha256": stored.sha256}
+        {
+            "file_id": stored.file_id,
+            "filename": stored.filename,
+            "size": stored.size,
+            "sha256": b64decode(stored.sha256).hex(),
+        }
     )

@@ -120,6 +120,38 @@ def test_top_shows_figures_of_a_node(dev: Dev) -> None:
     assert "hub top: no metrics at http://127.0.0.1:1: start a hub, or see --url" in err
 
 
+def test_connections_are_found_by_user_and_one_is_closed(dev: Dev) -> None:
+    """The client comes back by itself and misses nothing; without the grant it is 4003."""
+    following = subprocess.Popen(
+        [*PROGRAM, "tail", "conversation:t1", "--user", "bob", "--format", "text"],
+        env=clean_environment(HUB_DATA=str(dev.data)), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip # many arguments
+    try:
+        assert following.stdout is not None
+        found = ""
+        while "conversation:t1" not in found:
+            found = dev.hub("connections", "bob")
+        told = json.loads(found)
+        dev.send("conversation:t1", "before")
+        assert following.stdout.readline().endswith("alice: before\n")
+        closed = json.loads(dev.hub("connections", "--close", told["session_id"]))
+        dev.send("conversation:t1", "after")
+        assert following.stdout.readline().endswith("alice: after\n")
+    finally:
+        following.kill()
+        following.communicate(timeout=PATIENCE_S)
+
+    assert closed == {"closed": told["session_id"]}
+    assert (told["user"], told["kind"]) == ("bob", "socket")
+    assert {"user:bob", "conversation:t1"} == told["channels"].keys()
+    weak = dev.hub("token", "--user", "eve", "--tenant", "acme", "--grant", "conversation:*=*").strip()
+    code, out, err = hub(dev.data, "connections", "--token", weak)
+    assert (code, out) == (1, "")
+    assert "403 4003 permission_denied: connections are for operators" in err
+    code, _, err = hub(dev.data, "connections", "--close", "nobody")
+    assert (code, "404 4018 not_found" in err) == (1, True)
+
+
 def test_state_is_for_people_on_a_terminal_and_json_elsewhere(dev: Dev) -> None:
     """`--json` is for a terminal as well."""
     shown, as_json = (

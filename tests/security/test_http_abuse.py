@@ -152,7 +152,7 @@ async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
         hidden = {"/console", "/console/{name}", "/_store/{key:path}", "/openapi.json", "/ws"}
         found = {
             (path, method): (
-                await http.request(method.upper(), path.format(channel="conversation:1", user="a"))
+                await http.request(method.upper(), path.format(channel="conversation:1", user="a", session_id="x"))
             ).status_code
             for path, method in routes
         }
@@ -171,6 +171,7 @@ async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
         "/v1/channels/",
         "/v1/users/{user}/events",
         "/v1/revocations",
+        "/v1/connections",
         "/_store/",
         "/ws",
         *OPEN - NOT_FOUND_BUT_OPEN,

@@ -1,0 +1,89 @@
+"""The connections of this node, for operators: who is connected with what, and the end of one (docs/protocol.md#http).
+
+Each node answers for itself, and for the caller's tenant alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+
+from hub.auth.permissions import EVERYTHING
+from hub.errors import HubError
+from hub.http.requests import caller_of, limit
+from hub.node.connection import Connection
+from hub.node.hub import Hub
+from hub.protocol.commands import Caller
+from streams.times import rfc3339
+
+router = APIRouter()
+SHOWN_MAX: Final = 100
+"""Maximum number of connections in one answer, each with up to 200 channels: about 2 MB."""
+_log = logging.getLogger(__name__)
+
+
+@router.get("/v1/connections")
+async def connections(
+    request: Request,
+    user: Annotated[str | None, Query(description="only this user's")] = None,
+    limit: Annotated[int, Query(ge=1, le=SHOWN_MAX)] = SHOWN_MAX,
+) -> dict[str, Any]:
+    """The tenant's connections to this node, oldest first, each with the cursor of each channel it follows."""
+    hub, caller = await _operator_of(request)
+    found = [
+        one
+        for one in hub.connections
+        if (held := one.session.caller) is not None
+        and held.principal.tenant == caller.principal.tenant
+        and user in {None, held.principal.user}
+    ]
+    found.sort(key=lambda one: one.opened_at)
+    now_ms, now_s = round(hub.clock.now() * 1000), hub.clock.monotonic()
+    return {
+        "node": hub.name,
+        "total": len(found),
+        "connections": [_shown(one, now_ms - round((now_s - one.opened_at) * 1000)) for one in found[:limit]],
+    }
+
+
+@router.delete("/v1/connections/{session_id}", status_code=204)
+async def close(request: Request, session_id: str) -> Response:
+    """Ends a connection to this node as a restart would: the client is told when to reconnect, and resumes.
+
+    To keep somebody out, revoke the token.
+    """
+    hub, caller = await _operator_of(request)
+    tenant = caller.principal.tenant
+    for one in hub.connections:
+        held = one.session.caller
+        if held is not None and one.session.id == session_id and held.principal.tenant == tenant:
+            one.draining()
+            _log.info("an operator closed a connection")
+            return Response(status_code=204)
+    raise HubError(4018, "there is no such connection to this node; GET /v1/connections lists those there are")
+
+
+async def _operator_of(request: Request) -> tuple[Hub, Caller]:
+    hub, caller = await caller_of(request)
+    if not caller.principal.grants.covers(EVERYTHING, EVERYTHING):
+        raise HubError(4003, "connections are for operators: they need a grant of * on *")
+    limit(hub, caller, "command")
+    return hub, caller
+
+
+def _shown(one: Connection, opened_ms: int) -> dict[str, Any]:
+    caller = one.session.caller
+    assert caller is not None  # noqa: S101 - the callers list only sessions that have one
+    return {
+        "session_id": one.session.id,
+        "kind": "stream" if one.is_listener else "socket",
+        "user": caller.principal.user,
+        "client_id": caller.client_id,
+        "address": one.address,
+        "opened_at": rfc3339(opened_ms),
+        "channels": {
+            sub.fanout.channel.wire: {"after": sub.after, "seq": sub.seq} for sub in one.subscriptions.values()
+        },
+    }

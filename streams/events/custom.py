@@ -15,7 +15,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from jsonschema_rs import Draft202012Validator, ReferencingError, RegexOptions, ValidationError
 from pydantic import ConfigDict, model_validator
 
 from streams.envelope import Lane
@@ -81,6 +80,8 @@ class PayloadSchema:
         Raises:
             ValueError: it is no schema, or refers to something outside itself.
         """
+        from jsonschema_rs import Draft202012Validator, ReferencingError, RegexOptions, ValidationError
+
         for reference in _references(document):
             if not reference.startswith(_INNER):
                 raise ValueError(f"a $ref must begin with {_INNER}: nothing outside the file is read")
@@ -90,6 +91,7 @@ class PayloadSchema:
             )
         except (ValidationError, ReferencingError) as error:
             raise ValueError(f"is no JSON Schema of draft 2020-12: {str(error).partition(chr(10))[0]}") from error
+        self._mismatch: type[Exception] = ValidationError
         self.document: Mapping[str, Any] = MappingProxyType({k: v for k, v in document.items() if k not in _OWN_NAMES})
         self._names = frozenset(_properties(document))
 
@@ -100,13 +102,14 @@ class PayloadSchema:
         """
         try:
             self._validator.validate(payload)
-        except ValidationError as error:
-            path: list[str | int] = list(error.instance_path)
-            keyword = str(error.schema_path[-1]) if error.schema_path else ""
+        except self._mismatch as error:
+            found: Any = error
+            path: list[str | int] = list(found.instance_path)
+            keyword = str(found.schema_path[-1]) if found.schema_path else ""
             if keyword == "required":
-                path.append(str(getattr(error.kind, "property", "")))
+                path.append(str(getattr(found.kind, "property", "")))
             shown = ".".join(str(step) for step in path if isinstance(step, int) or step in self._names)
-            yield shown or "payload", _sentence(keyword, self._value(error.schema_path))
+            yield shown or "payload", _sentence(keyword, self._value(found.schema_path))
 
     def _value(self, path: Sequence[str | int]) -> object:
         """The value of the keyword at this path of the schema."""

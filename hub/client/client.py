@@ -20,6 +20,7 @@ from hub.client.feed import SubscribeOptions
 from hub.client.feeds import Identity
 from hub.client.items import LIVE_ONLY, ChannelState, Cursor, Event, History, Item, Payload, Reply, Stored
 from hub.client.outbox import Command, Outcome
+from hub.client.recovery import Fallback
 from hub.client.subscription import Subscription
 from hub.client.uploads import OnProgress, UploadedFile, upload
 from hub.client.wire import elements, encode, member, read_event
@@ -63,6 +64,7 @@ class HubClient:
         connect_timeout_s: float | None = 10.0,
         capabilities: Iterable[str] = CAPABILITIES,
         on_wait: Callable[[Wait], None] | None = None,
+        websocket_retry_s: float = 5.0,
         jitter: Callable[[], float] = random.random,
         new_id: Callable[[], str] | None = None,
     ) -> None:
@@ -70,7 +72,8 @@ class HubClient:
         identity = Identity(client_id, "hub-python", VERSION, tuple(capabilities))
         self._new_id = new_id or _id_maker()
         self._core = Core(identity, new_id=self._new_id, jitter=jitter, can_refresh=source.renewable)
-        self._driver = Driver(self._core, [url] if isinstance(url, str) else url, source, on_wait)
+        urls, fallback = [url] if isinstance(url, str) else url, Fallback(websocket_retry_s)
+        self._driver = Driver(self._core, urls, source, on_wait, fallback=fallback, jitter=jitter)
         self._store = MemoryCursors() if cursors is None else cursors
         self._buffer = buffer
         self._max_pending = max_pending
@@ -319,6 +322,11 @@ class HubClient:
         if self._core.welcome is None:
             raise RuntimeError("the client is not connected yet; enter it with `async with`")
         return self._core.welcome
+
+    @property
+    def transport(self) -> str | None:
+        """The current way to the hub: `websocket`, `http-stream` or `http-poll`; None while there is none."""
+        return self._driver.transport
 
     @property
     def hub_faults(self) -> tuple[int, int]:

@@ -9,21 +9,17 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import os
-import socket as sockets
-import struct
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.typing import Subprotocol
+from websockets.exceptions import ConnectionClosed
 
-from hub.client.compression import OfferDeflate
 from hub.client.core import Core, SocketState
-from hub.client.errors import ClientError, ConnectionRefused, Retry, Wait
-from hub.client.recovery import Over, Verdict
+from hub.client.errors import ClientError, ConnectionRefused, Wait
+from hub.client.http_socket import HttpSocket
+from hub.client.recovery import Again, Fallback, Over, Verdict
+from hub.client.web_socket import WebSocket
 from hub.client.wire import join
 
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
@@ -58,16 +54,9 @@ class TokenSource:
 
 
 _log: Final = logging.getLogger("hub.client")
-_SUBPROTOCOL: Final = Subprotocol("hub.v1.json")
-_OPEN_S: Final = 10.0
-"""Seconds for TCP, TLS and the upgrade."""
-_CLOSE_S: Final = 1.0
-"""Seconds for the closing handshake; a socket with much unsent data may not complete it."""
-_SERVER_FAULT: Final = 500
-_TEMPORARY: Final = (408, 425, 429)
-"""HTTP statuses below 500 after which an upgrade is tried again."""
 _NO_CLOSE_FRAME: Final = 1006
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_OF_THE_HUB: Final = 4000
+"""Close codes from here on are the hub's own: it was reached."""
 
 
 def socket_url(url: str) -> str:
@@ -83,6 +72,13 @@ def socket_url(url: str) -> str:
     return urlunsplit((scheme, parts.netloc, "/ws" if parts.path in ("", "/") else parts.path, parts.query, ""))
 
 
+def http_base(url: str) -> str:
+    """The address that HTTP routes of a hub begin with, for a WebSocket URL."""
+    parts = urlsplit(url)
+    scheme = {"ws": "http", "wss": "https"}[parts.scheme]
+    return urlunsplit((scheme, parts.netloc, parts.path.removesuffix("/ws"), "", ""))
+
+
 class Driver:
     """The connection of one client, replaced by a new socket after each loss.
 
@@ -92,15 +88,27 @@ class Driver:
     """
 
     def __init__(
-        self, core: Core, urls: Sequence[str], token: TokenSource, on_wait: Callable[[Wait], None] | None = None
+        self,
+        core: Core,
+        urls: Sequence[str],
+        token: TokenSource,
+        on_wait: Callable[[Wait], None] | None = None,
+        *,
+        fallback: Fallback,
+        jitter: Callable[[], float],
     ) -> None:
+        self._fallback, self._jitter = fallback, jitter
         self._on_wait = on_wait
         self.settled = asyncio.Event()
         self.trouble: Exception | None = None
         self._core = core
         self._urls = [socket_url(url) for url in urls]
         self._token = token
-        self._socket: ClientConnection | None = None
+        self._socket: WebSocket | HttpSocket | None = None
+        self._ready_socket: WebSocket | None = None
+        self._refused: ConnectionRefused | None = None
+        self._returning: asyncio.Task[None] | None = None
+        self._was_acknowledged = False
         self._readable, self._writable = asyncio.Event(), asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = float("inf")
@@ -125,6 +133,8 @@ class Driver:
             _log.exception("the hub client stopped because of an internal error")
             self._core.fail(ClientError(f"the client stopped because of an internal error: {problem!r}"))
         finally:
+            if self._ready_socket is not None:
+                self._ready_socket.abort()
             self.settled.set()
 
     def stir(self) -> None:
@@ -139,50 +149,59 @@ class Driver:
     def cut(self) -> None:
         """Resets the TCP connection without a close frame; the client reconnects by itself."""
         if self._socket is not None:
-            transport = self._socket.transport
-            with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(_fileno(transport))) as same:
-                same.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, _RESET_ON_CLOSE)
-            transport.abort()
+            self._socket.cut()
+
+    @property
+    def transport(self) -> str | None:
+        """The current way to the hub: `websocket`, `http-stream` or `http-poll`; None while there is none."""
+        if self._socket is None or self._core.socket_state is not SocketState.READY:
+            return None
+        if isinstance(self._socket, WebSocket):
+            return "websocket"
+        return "http-poll" if self._socket.is_polling else "http-stream"
 
     async def _one_socket(self) -> Verdict:
         """Runs one socket from its opening to its end."""
+        is_http, self._was_acknowledged = self._fallback.is_http, False
         try:
             token = await self._token.current()
+        except Exception as problem:  # a token provider may raise anything: try again
+            return self._unconnected(problem)
+        try:
             socket = await self._open()
-        except ConnectionRefused as refusal:
-            self._core.fail(refusal)
-            return Over(refusal)
-        except Exception as problem:  # a network, a proxy or a token provider may raise anything: try again
+        except Exception as problem:  # a network or a proxy may raise anything: try again, over HTTP first
+            if isinstance(problem, ConnectionRefused):
+                self._refused = problem
             self.trouble = problem
-            _log.info("no connection to the hub: %r", problem)
-            return self._core.lost(None, _now())
-        return await self._live(socket, token)
+            return Again(0.0) if self._fallback.unacknowledged() else self._unconnected(problem)
+        verdict = await self._live(socket, token)
+        code = socket.close_code or _NO_CLOSE_FRAME
+        if self._was_acknowledged or code >= _OF_THE_HUB:
+            self._refused = None
+        elif self._fallback.unacknowledged():
+            return Again(0.0)
+        elif is_http and self._refused is not None:
+            self._core.fail(self._refused)
+            return Over(self._refused)
+        return Again(0.0) if self._ready_socket is not None else verdict
 
-    async def _open(self) -> ClientConnection:
-        """Opens a socket to the next URL in turn."""
+    def _unconnected(self, problem: Exception) -> Verdict:
+        self.trouble = problem
+        _log.info("no connection to the hub: %r", problem)
+        return self._core.lost(None, _now())
+
+    async def _open(self) -> WebSocket | HttpSocket:
+        """Opens a socket to the next URL in turn; HTTP takes the one whose WebSocket was refused."""
+        if self._fallback.is_http:
+            return HttpSocket(http_base(self._urls[-1]))
+        ready, self._ready_socket = self._ready_socket, None
+        if ready is not None:
+            return ready
         url = self._urls[0]
         self._urls.append(self._urls.pop(0))
-        try:
-            return await connect(
-                url,
-                subprotocols=[_SUBPROTOCOL],
-                compression=None,
-                extensions=[OfferDeflate()],
-                max_size=None,
-                open_timeout=_OPEN_S,
-                close_timeout=_CLOSE_S,
-                ping_interval=None,
-            )
-        except InvalidStatus as answer:
-            status = answer.response.status_code
-            if status >= _SERVER_FAULT or status in _TEMPORARY:
-                raise
-            message = f"{url} answered the upgrade with HTTP {status}"
-            raise ConnectionRefused(
-                {"code": status, "name": "upgrade_refused", "message": message, "retry": Retry.NO}
-            ) from answer
+        return await WebSocket.open(url)
 
-    async def _live(self, socket: ClientConnection, token: str) -> Verdict:
+    async def _live(self, socket: WebSocket | HttpSocket, token: str) -> Verdict:
         self._socket = socket
         self._core.open(token, _now())
         writer = asyncio.create_task(self._write(socket))
@@ -190,7 +209,8 @@ class Driver:
         try:
             await self._read(socket)
         except ConnectionClosed as closed:
-            self.trouble = closed
+            if not self._fallback.is_http or self.trouble is None:
+                self.trouble = closed
         finally:
             self._socket = None
             await self._end_socket(socket, writer)
@@ -198,28 +218,53 @@ class Driver:
         _log.info("the connection to the hub ended: %s", self._core.broken or socket.close_code)
         return self._core.lost(code, _now())
 
-    async def _end_socket(self, socket: ClientConnection, writer: asyncio.Task[None]) -> None:
+    def _acknowledged(self) -> None:
+        """Takes note of the first acknowledgement on this socket. Over HTTP, a WebSocket is tried from time to time."""
+        self._was_acknowledged = True
+        pause_s = self._fallback.acknowledged(self._jitter())
+        if pause_s is not None:
+            _log.warning("no WebSocket gets through to %s: the client uses HTTP", self.place)
+            self._returning = asyncio.create_task(self._return(pause_s))
+        self.settled.set()
+
+    async def _return(self, pause_s: float | None) -> None:
+        """Opens a WebSocket after the pause, and ends the HTTP connection once there is one."""
+        while pause_s is not None:
+            await asyncio.sleep(pause_s)
+            try:
+                self._ready_socket = await WebSocket.open(self._urls[-1])
+            except Exception as problem:  # as in _one_socket
+                _log.info("still no WebSocket: %r", problem)
+                pause_s = self._fallback.acknowledged(self._jitter())
+            else:
+                self._fallback.returned()
+                if self._socket is not None:
+                    self._socket.abort()
+                return
+
+    async def _end_socket(self, socket: WebSocket | HttpSocket, writer: asyncio.Task[None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._armed_for = None, float("inf")
-        tasks = [task for task in (writer, self._refreshing) if task is not None]
-        self._refreshing = None
+        returning = None if self._ready_socket is not None else self._returning
+        tasks = [task for task in (writer, self._refreshing, returning) if task is not None]
+        self._refreshing = self._returning = None
         for task in tasks:
             task.cancel()
         try:
             if self._core.broken is None:
-                await _close_politely(socket)
+                await socket.close()
         finally:
-            socket.transport.abort()
+            socket.abort()
             await asyncio.gather(*tasks, return_exceptions=True)
             await socket.wait_closed()
 
-    async def _read(self, socket: ClientConnection) -> None:
+    async def _read(self, socket: WebSocket | HttpSocket) -> None:
         core, clock = self._core, asyncio.get_running_loop().time
         while core.broken is None:
             if core.paused:
                 await self._rest()
-            text = await socket.recv(decode=True)
+            text = await socket.recv()
             core.receive(text, clock())
             if core.waits:
                 self._tell_waits()
@@ -229,8 +274,8 @@ class Driver:
                 self._arm()
             if core.wants_token:
                 self._renew()
-            if core.socket_state is SocketState.READY and not self.settled.is_set():
-                self.settled.set()
+            if not self._was_acknowledged and core.socket_state is SocketState.READY:
+                self._acknowledged()
 
     def _tell_waits(self) -> None:
         """Reports waiting commands: to the log when they begin to wait, to `on_wait` at each refusal."""
@@ -250,13 +295,13 @@ class Driver:
         await self._readable.wait()
         self._core.listen(_now(), listening=True)
 
-    async def _write(self, socket: ClientConnection) -> None:
+    async def _write(self, socket: WebSocket | HttpSocket) -> None:
         with contextlib.suppress(ConnectionClosed):  # the read loop sees the closed connection too and reports it
             while True:
                 await self._writable.wait()
                 self._writable.clear()
                 for message in join(self._core.flush(), self._core.limit_bytes):
-                    await socket.send(message, text=True)
+                    await socket.send(message)
 
     def _arm(self) -> None:
         """Set the timer to the core's next deadline."""
@@ -269,7 +314,7 @@ class Driver:
         self._timer, self._armed_for = None, float("inf")
         self._core.tick(_now())
         if self._core.broken is not None and self._socket is not None:
-            self._socket.transport.abort()
+            self._socket.abort()
         else:
             self.stir()
 
@@ -287,18 +332,5 @@ class Driver:
         self.stir()
 
 
-async def _close_politely(socket: ClientConnection) -> None:
-    """Closes with a close frame, discarding messages that the hub sent before it saw it. Bounded by the close timeout."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(socket.close())
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await socket.recv(decode=False)
-
-
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _fileno(transport: asyncio.Transport) -> int:
-    return int(transport.get_extra_info("socket").fileno())

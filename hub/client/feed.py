@@ -31,7 +31,7 @@ def read_subscribed(channel: str, payload: Payload, held: Cursor | None) -> Subs
         channel=channel,
         epoch=epoch,
         head=head,
-        floor=_position(payload["floor"], epoch),
+        floor=_position(payload["floor"] or {"id": FROM_START}, epoch),
         recovered=payload.get("recovered", True),
         replay=payload.get("replay", 0),
         gap=_gap(channel, payload, head, held),
@@ -42,7 +42,7 @@ def read_subscribed(channel: str, payload: Payload, held: Cursor | None) -> Subs
 
 
 def _position(found: Payload, epoch: str | None) -> Cursor:
-    return Cursor(found["id"], found["seq"], epoch)
+    return Cursor(found["id"], found.get("seq"), epoch)
 
 
 def _gap(channel: str, payload: Payload, head: Cursor, held: Cursor | None) -> Gap | None:

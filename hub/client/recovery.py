@@ -182,3 +182,35 @@ class Recovery:
             return told
         advice = CLOSE_ADVICE.get(code or 0, Retry.BACKOFF)
         return {"code": code or 1006, "name": "closed", "message": "the connection was closed", "retry": advice}
+
+
+_RETRY_MAX_S: Final = 300.0
+
+
+class Fallback:
+    """Chooses between WebSocket and HTTP: HTTP where no WebSocket gets through, and WebSocket again as soon as one does.
+
+    Attributes:
+        is_http: the way of the next connection.
+    """
+
+    def __init__(self, retry_s: float) -> None:
+        self.is_http = False
+        self._first_s = self._retry_s = retry_s
+
+    def unacknowledged(self) -> bool:
+        """Note a connection that ended unacknowledged. True to try HTTP at once; else the next one is a WebSocket."""
+        self.is_http = not self.is_http
+        return self.is_http
+
+    def acknowledged(self, jitter: float) -> float | None:
+        """Note that the way serves. Over HTTP: seconds until WebSocket is tried again, doubled each time."""
+        if not self.is_http:
+            self._retry_s = self._first_s
+            return None
+        pause_s, self._retry_s = self._retry_s, min(self._retry_s * 2, _RETRY_MAX_S)
+        return pause_s * (0.75 + jitter / 2)
+
+    def returned(self) -> None:
+        """Note that a WebSocket gets through again."""
+        self.is_http = False

@@ -11,6 +11,7 @@ import { connectionLost } from "./error.js";
 /** @typedef {{opened(): void, frames(frames: any[]): void, lost(ending: HubError): void}} Owner Nothing is called after `lost`. */
 
 const HANDSHAKE_MS = 10_000; // the hub allows a new socket the same time (4008)
+const ERROR_MS = 200; // for the `close` that follows an `error`, with its code; Node 20 has none after a refused upgrade
 const PROBE_MS = 3_000; // if the answer takes longer after a change of network, the socket is replaced
 const SILENT_BEATS_MAX = 2; // unanswered heartbeats, half an interval apart; the hub itself waits two intervals
 
@@ -31,6 +32,7 @@ export class WebSocketConnection {
     this.#socket.onopen = () => owner.opened();
     this.#socket.onmessage = ({ data }) => this.#received(data);
     this.#socket.onclose = ({ code }) => this.#end(connectionLost(code));
+    this.#socket.onerror = () => setTimeout(() => this.drop("the socket failed"), ERROR_MS);
     this.#timer = setTimeout(() => this.drop("the handshake took too long"), HANDSHAKE_MS);
   }
 
@@ -63,6 +65,7 @@ export class WebSocketConnection {
     clearTimeout(this.#timer);
     clearTimeout(this.#probing);
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.onerror = () => {}; // with none, the package ws would end the process
     this.#socket.close();
   }
 

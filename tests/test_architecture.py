@@ -90,16 +90,16 @@ INNER_ARROWS: Final = {
 ports alone; the node composes."""
 
 PLACES: Final = {
-    "redis": ("streams/",),
+    "redis": ("streams/", "ops/bench/peers/plain_app.py"),
     "hiredis": ("streams/",),
-    "fastapi": ("hub/app.py", "hub/http/", "hub/websocket/"),
+    "fastapi": ("ops/bench/peers/plain_app.py", "hub/app.py", "hub/http/", "hub/websocket/"),
     "starlette": ("hub/app.py", "hub/embedding.py", "hub/http/", "hub/websocket/"),
     "uvicorn": ("hub/server.py", "hub/http/", "hub/websocket/", "ops/bench/"),
     "arq": ("consumers/jobs.py",),
     "jsonschema_rs": ("streams/events/custom.py",),
     "boto3": ("hub/storage/", "ops/bench/upload_single.py"),
     "botocore": ("hub/storage/",),
-    "jwt": ("hub/auth/",),
+    "jwt": ("hub/auth/", "ops/bench/peers/plain_app.py"),
     "typer": ("ops/cli/",),
     "rich": ("ops/cli/",),
 }
@@ -151,6 +151,7 @@ LIBRARY_OBJECTS: Final = frozenset(
         "hub/client/subscription.py",
         "consumers/jobs.py",
         "ops/bench/answers.py",
+        "ops/bench/peers/plain_app.py",
     }
 )
 """Files that set attributes of objects of a library (Starlette, logging, weakref, arq), whose interface that is."""

@@ -155,8 +155,11 @@ struct client {
     struct sub *subs;
     char *in, *out;
     size_t in_length, in_room, out_length;
-    uint64_t due, opened_at, lost_at, heard_at, offset;
-    char session[64];
+    uint64_t due, opened_at, lost_at, heard_at;
+    char session[64], place[64]; /* the server's names for the session, and for the last event in it */
+    uint64_t offset, ordinal;    /* the same in numbers: of the whole log, and of what this connection was sent */
+    char *part;                  /* the beginning of a protocol line that frames cut in two */
+    size_t part_length;
 };
 
 struct group {
@@ -586,9 +589,182 @@ static void centrifugo_message(struct client *c, char *text, size_t length) {
     }
 }
 
+/* Every subscription begins here: what was stored before is not expected. */
+static void begin_subs(struct client *c) {
+    struct sub *s;
+    if (!c->is_returning)
+        FOR_SUBS(c, s, name) s->received = channel_at(name, s->number)->stored;
+}
+
+static size_t channel_list(struct client *c, char *out) {
+    struct sub *s;
+    char *p = out;
+    FOR_SUBS(c, s, name) {
+        if (p > out) *p++ = ',';
+        *p++ = '"';
+        p += channel_text(p, name, s->number);
+        *p++ = '"';
+    }
+    return p - out;
+}
+
+/* NATS with JetStream: a consumer for each client, which delivers the stream's messages of its channels */
+
+static size_t nats_enter(struct client *c, char *out) {
+    char body[MESSAGE_BYTES / 2], policy[96];
+    if (!c->is_returning) strcpy(policy, "\"deliver_policy\":\"new\"");
+    else if (!c->offset) strcpy(policy, "\"deliver_policy\":\"all\"");
+    else sprintf(policy, "\"deliver_policy\":\"by_start_sequence\",\"opt_start_seq\":%lu", c->offset + 1);
+    sprintf(c->session, "%s-%d-%lx", run_name, c->id, random_u64() & 0xffffff);
+    c->ordinal = c->part_length = 0;
+    char *p = body + sprintf(body, "{\"stream_name\":\"bench\",\"action\":\"create\",\"config\":{\"name\":\"%s\",\"deliver_subject\":\"%s\","
+                             "\"ack_policy\":\"none\",\"max_deliver\":1,\"mem_storage\":true,\"num_replicas\":1,"
+                             "\"inactive_threshold\":60000000000,%s,\"filter_subjects\":[", c->session, c->session, policy);
+    p += channel_list(c, p);
+    p += sprintf(p, "]}}");
+    return sprintf(out, "CONNECT {\"verbose\":false,\"pedantic\":false,\"auth_token\":\"bench\"}\r\nSUB %s 1\r\nSUB in.%d 2\r\n"
+                   "PUB $JS.API.CONSUMER.CREATE.bench.%s in.%d %zu\r\n%s\r\n", c->session, c->id, c->session, c->id, (size_t)(p - body), body);
+}
+
+static size_t nats_publish(struct client *c, int name, uint32_t number, const char *text, size_t length, char *out) {
+    char *p = out + sprintf(out, "PUB ");
+    p += channel_text(p, name, number);
+    p += sprintf(p, " in.%d %zu\r\n{\"text\":\"%.*s\"}\r\n", c->id, length + 11, (int)length, text);
+    return p - out;
+}
+
+/* One line and its payload; the bytes it takes, or 0 while not all of it is there. */
+static size_t nats_line(struct client *c, char *text, char *end) {
+    char *line = memmem(text, end - text, "\r\n", 2), *size;
+    if (!line) return 0;
+    size_t length = line - text;
+    if (begins(text, length, "PING")) {
+        send_text(c, "PONG\r\n", 6);
+    } else if (begins(text, length, "-ERR")) {
+        note_problem("NATS refused: %.*s", (int)length, text);
+        c->group->failed++;
+    }
+    if (!begins(text, length, "MSG ") && !begins(text, length, "HMSG ")) return length + 2;
+    size = memrchr(text, ' ', length);
+    size_t bytes = strtoul(size + 1, NULL, 10);
+    if ((size_t)(end - line) < bytes + 4) return 0;
+    char *ack = memmem(text, length, "$JS.ACK.", 8);
+    if (ack) { /* $JS.ACK.stream.consumer.delivered.position.ordinal.time.pending */
+        uint64_t ordinal = 0;
+        for (int dots = 0; dots < 5; ack++) dots += *ack == '.';
+        ack = (char *)skip_number(ack, &c->offset);
+        skip_number(ack + 1, &ordinal);
+        if (ordinal > c->ordinal + 1) c->group->holes += ordinal - c->ordinal - 1;
+        c->ordinal = ordinal;
+        find_events(c, line + 2, line + 2 + bytes, NULL, 0);
+    } else if (c->state == ENTERING && memmem(line, bytes, "\"delivered\"", 11)) {
+        begin_subs(c);
+        note_ready(c);
+    } else if (memmem(line, bytes, "\"error\"", 7)) {
+        note_problem("NATS refused: %.*s", bytes > 300 ? 300 : (int)bytes, line + 2);
+        c->group->failed++;
+    }
+    return length + 2 + bytes + 2;
+}
+
+static void nats_message(struct client *c, char *text, size_t length) {
+    if (c->part_length) {
+        c->part = grow(c->part, c->part_length + length + 1);
+        memcpy(c->part + c->part_length, text, length);
+        text = c->part;
+        length += c->part_length;
+    }
+    char *end = text + length;
+    for (size_t used; text < end && c->fd >= 0 && (used = nats_line(c, text, end)); text += used) {}
+    if (text < end && !c->part_length) c->part = grow(c->part, end - text + 1);
+    if (text < end) memmove(c->part, text, end - text);
+    c->part_length = end - text;
+}
+
+/* Socket.IO 4 with connection state recovery */
+
+static size_t socketio_enter(struct client *c, char *out) {
+    (void)c, (void)out;
+    return 0; /* the server speaks first */
+}
+
+static void socketio_subscribe(struct client *c) {
+    static char message[MESSAGE_BYTES];
+    char *p = message + sprintf(message, "420[\"sub\",[");
+    p += channel_list(c, p);
+    p += sprintf(p, "]]");
+    send_text(c, message, p - message);
+}
+
+static size_t socketio_publish(struct client *c, int name, uint32_t number, const char *text, size_t length, char *out) {
+    char *p = out + sprintf(out, "42%u[\"pub\",{\"channel\":\"", c->sent);
+    p += channel_text(p, name, number);
+    p += sprintf(p, "\",\"text\":\"%.*s\"}]", (int)length, text);
+    return p - out;
+}
+
+static void socketio_message(struct client *c, char *text, size_t length) {
+    char *end = text + length, session[64], hello[4096];
+    if (begins(text, length, "0{")) {
+        int n = sprintf(hello, "40{\"token\":\"%s\"", tokens[c->id % tokens_count]);
+        if (c->is_returning) n += sprintf(hello + n, ",\"pid\":\"%s\",\"offset\":\"%s\"", c->session, c->place);
+        n += sprintf(hello + n, "}");
+        send_text(c, hello, n);
+    } else if (begins(text, length, "40{")) {
+        int is_known = text_behind(text, end, "\"pid\":\"", session, sizeof session) && !strcmp(session, c->session);
+        strcpy(c->session, session);
+        if (c->is_returning && is_known) {
+            note_ready(c);
+        } else {
+            if (c->is_returning) note_gap(c);
+            socketio_subscribe(c);
+        }
+    } else if (begins(text, length, "430") && c->state == ENTERING) {
+        begin_subs(c);
+        note_ready(c);
+    } else if (begins(text, length, "42[")) {
+        char *place = memrchr(text, ',', length);
+        if (place && place[1] == '"') text_behind(place, end, ",\"", c->place, sizeof c->place);
+        find_events(c, text, end, NULL, 0);
+    } else if (length == 1 && *text == '2') {
+        send_text(c, "3", 1);
+    } else if (begins(text, length, "44")) {
+        note_problem("Socket.IO refused: %.*s", (int)length, text);
+        c->group->failed++;
+    }
+}
+
+/* the plain hub: FastAPI and Redis PUB/SUB */
+
+static size_t plain_enter(struct client *c, char *out) {
+    char *p = out + sprintf(out, "{\"token\":\"%s\",\"channels\":[", tokens[c->id % tokens_count]);
+    p += channel_list(c, p);
+    p += sprintf(p, "]}");
+    return p - out;
+}
+
+static size_t plain_publish(struct client *c, int name, uint32_t number, const char *text, size_t length, char *out) {
+    char *p = out + sprintf(out, "{\"id\":\"%d-%u\",\"channel\":\"", c->id, c->sent);
+    p += channel_text(p, name, number);
+    p += sprintf(p, "\",\"text\":\"%.*s\"}", (int)length, text);
+    return p - out;
+}
+
+static void plain_message(struct client *c, char *text, size_t length) {
+    if (begins(text, length, "{\"subscribed\"")) {
+        begin_subs(c);
+        note_ready(c);
+    } else {
+        find_events(c, text, text + length, NULL, 0);
+    }
+}
+
 static const struct dialect DIALECTS[] = {
     {"hub", "/ws", "{\"type\":\"connection.heartbeat\",\"payload\":{}}", 1, hub_enter, hub_publish, hub_message},
     {"centrifugo", "/connection/websocket", NULL, 1, centrifugo_enter, centrifugo_publish, centrifugo_message},
+    {"nats", "/", NULL, 2, nats_enter, nats_publish, nats_message},
+    {"socketio", "/socket.io/?EIO=4&transport=websocket", NULL, 1, socketio_enter, socketio_publish, socketio_message},
+    {"plain", "/ws", NULL, 1, plain_enter, plain_publish, plain_message},
 };
 
 /* --- connections --- */
@@ -656,7 +832,8 @@ static void take_upgrade(struct client *c, char *p, char *end) {
     }
     static char message[MESSAGE_BYTES];
     c->state = ENTERING;
-    send_text(c, message, dialect->enter(c, message));
+    size_t length = dialect->enter(c, message);
+    if (length) send_text(c, message, length);
     if (c->fd >= 0) take_frames(c, body + 4, end);
 }
 

@@ -138,6 +138,6 @@ async def _once(plan: BenchPlan, scenario: Scenario, peer: Peer, number: int, te
                 faults=found.faults,
                 problems=ready.problems,
             )
-    except (GeneratorFailed, ChildFailed, LogUnavailable, OSError) as failed:
+    except (GeneratorFailed, ChildFailed, LogUnavailable, PeerMissing, OSError) as failed:
         row = dataclasses.replace(row, error=str(failed))
     return dataclasses.replace(row, load_average=os.getloadavg()[0], took_s=time.monotonic() - began_s)

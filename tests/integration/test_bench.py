@@ -126,3 +126,25 @@ async def test_refused_clients_are_reported_with_the_reason(ready: Setup, tmp_pa
 
     assert answer.groups["g"].live == 0
     assert "4001" in answer.problem
+
+
+@pytest.mark.parametrize("name", ["connect", "round_trip", "chat"])
+async def test_the_plain_hub_is_measured_beside_ours(name: str, tmp_path: Path) -> None:
+    notes = Notes()
+    await run(BenchPlan([SCENARIOS[name]], [PEERS["plain"]], TINY, 1, tmp_path, is_persistent=False), notes)
+
+    [row] = notes.rows
+    assert (row.error, row.faults, row.problems) == ("", [], [])
+
+
+async def test_a_peer_without_its_toolchain_is_skipped_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    peers = [PEERS[name] for name in ("centrifugo", "nats", "socketio")]
+    result = await run(BenchPlan([SCENARIOS["idle"]], peers, TINY, 1, tmp_path), Notes())
+
+    assert result.rows == []
+    assert "Centrifugo 6.9.1 + Redis history is skipped: it needs go" in result.skipped["centrifugo"]
+    assert "it needs go" in result.skipped["nats"]
+    assert "it needs node" in result.skipped["socketio"]

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from ops.bench.peers.centrifugo import Centrifugo
+from ops.bench.peers.nats import Nats
+from ops.bench.peers.node_and_python import PlainHub, SocketIo
 from ops.bench.peers.peer import BenchNode, Peer, Place
 from ops.children import NodeProcess
 
@@ -38,7 +40,7 @@ class ThisHub(Peer):
         return f"conversation:{name}"
 
 
-PEERS: Final[dict[str, Peer]] = {peer.name: peer for peer in (ThisHub(), Centrifugo())}
+PEERS: Final[dict[str, Peer]] = {peer.name: peer for peer in (ThisHub(), Centrifugo(), Nats(), SocketIo(), PlainHub())}
 
 
 def chosen_peers(names: str) -> list[Peer]:

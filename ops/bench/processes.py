@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import resource
+import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -90,5 +91,7 @@ def _processor() -> str:
 
 def commit() -> str:
     """The measured commit, if this is a checkout; a plus sign means that files differ from it."""
-    found = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
+    if (git := shutil.which("git")) is None:
+        return "unknown"
+    found = subprocess.run([git, "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"

@@ -15,7 +15,7 @@ from ops.torture.cluster import Cluster, Process, WallClock
 from ops.torture.deployment import Target, ask_redis, find_key
 from ops.torture.history import Recorder, now_ms
 from ops.torture.people import CREW, TALK
-from ops.torture.proxy import Way
+from ops.torture.proxy import Proxy, Way
 from ops.torture.resp import RedisRefused, ask
 from ops.torture.schedule import PlannedFault, Schedule
 from ops.torture.servers import RedisChild
@@ -23,6 +23,8 @@ from ops.torture.servers import RedisChild
 ALL_LEVELS: Final = ["memory", "fsync", "replicated"]
 _ABSENCE_S: Final = 4.0
 """Absence of Redis, in seconds: longer than a node takes to notice it, shorter than the grace period of people who disconnect."""
+_JITTER_PERIOD_S: Final = 1.5
+_JITTER_AWAY_S: Final = 0.2
 T = TypeVar("T")
 _FAILOVER_TIMEOUT_S: Final = 30.0
 _ENDLESS: Final = "while true do end"
@@ -57,6 +59,7 @@ class Nemesis:
             "link slow": self._link_slow,
             "chunk torn": self._torn,
             "link refuses": self._refuses,
+            "links jitter": self._links_jitter,
             "redis full": self._full,
             "redis read-only": self._read_only,
             "redis busy": self._busy,
@@ -189,6 +192,14 @@ class Nemesis:
         with proxy.refusing():
             await asyncio.sleep(fault.duration_s)
         return f"{proxy.name}: {proxy.hits - before} connections"
+
+    async def _links_jitter(self, fault: PlannedFault) -> str:
+        links = self._target.links
+        before = sum(proxy.hits for proxy in links)
+        async with asyncio.TaskGroup() as group:
+            for number, proxy in enumerate(links):
+                group.create_task(_jitter(proxy, number / len(links), fault.duration_s))
+        return f"{len(links)} links: {sum(proxy.hits for proxy in links) - before} connections"
 
     # Redis
 
@@ -488,6 +499,16 @@ class ClusterNemesis(Nemesis):
         filler.unlink()
         await self._cluster.redis.ready()
         return f"{size} bytes"
+
+
+async def _jitter(proxy: Proxy, phase: float, duration_s: float) -> None:
+    """Let a link fail once in each period of a while; `phase` spreads the links over the period."""
+    deadline = time.monotonic() + duration_s
+    await asyncio.sleep(phase * _JITTER_PERIOD_S)
+    while time.monotonic() < deadline:
+        with proxy.refusing():
+            await asyncio.sleep(_JITTER_AWAY_S)
+        await asyncio.sleep(_JITTER_PERIOD_S - _JITTER_AWAY_S)
 
 
 def fill(path: Path) -> int:

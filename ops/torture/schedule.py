@@ -46,6 +46,8 @@ CLOCK: Final = {"redis clock moved": (1.0, 3.0), "node clock moved": (1.0, 3.0)}
 DISK: Final = {"disk full": (0.5, 1.5)}
 STOPS: Final = {"worker stopped for long": (4.5, 7.0)}
 """Faults that last longer than a run's lease, so that another worker takes the run over."""
+JITTER: Final = {"links jitter": (3.0, 8.0)}
+"""Every link fails again and again for a moment, as on a train; separate from the other faults of links, whose seeds stay valid."""
 TRIMS: Final = {"channel trimmed": (0.0, 0.0)}
 """Trimming, separate from the other losses, which would leave nothing to trim."""
 GROUPS: Final = {
@@ -59,6 +61,7 @@ GROUPS: Final = {
     "disk": DISK,
     "stops": STOPS,
     "trims": TRIMS,
+    "jitter": JITTER,
 }
 ALONE: Final = frozenset({*PROCESS, *REDIS, *LOSS, *FAILOVER, *CLOCK, *DISK, *STOPS})
 """Kinds of fault that occur one at a time; faults of links and clients run concurrently with them."""

@@ -17,7 +17,8 @@ import logging
 import socket
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Final, Protocol, cast
+from functools import partial
+from typing import Final, Protocol, cast
 
 from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
 from hub.websocket.codec import (
@@ -87,9 +88,9 @@ class ServerState(Protocol):
     connections: set[asyncio.Protocol]
 
 
-def lean_protocol(settings: WireSettings) -> type[LeanWebSocket]:
-    """Returns the class to pass to uvicorn as `Config(ws=…)`; the settings' factory makes the receiver of each socket."""
-    return type("BoundWebSocket", (LeanWebSocket,), {"__slots__": (), "settings": settings})
+def lean_protocol(settings: WireSettings) -> type[asyncio.Protocol]:
+    """Returns the protocol to pass to uvicorn as `Config(ws=…)`; the settings' factory makes the receiver of each socket."""
+    return cast("type[asyncio.Protocol]", partial(LeanWebSocket, settings))  # uvicorn only calls it
 
 
 def _discard(frames: bytes, /) -> None:
@@ -112,11 +113,19 @@ class LeanWebSocket(asyncio.Protocol):
         "_receiver",
         "_transport",
         "is_writable",
+        "settings",
         "write",
     )
-    settings: ClassVar[WireSettings]
 
-    def __init__(self, *, config: object, server_state: ServerState, app_state: object) -> None:  # noqa: ARG002 (uvicorn's call)
+    def __init__(
+        self,
+        settings: WireSettings,
+        *,
+        config: object,  # noqa: ARG002 (uvicorn's call)
+        server_state: ServerState,
+        app_state: object,  # noqa: ARG002 (the same)
+    ) -> None:
+        self.settings = settings
         self._connections = server_state.connections
         self._phase = _OPENING
         self._close_code = 1006

@@ -12,7 +12,7 @@ export TEST_SERVER := $(SERVER)
 # Tests start dozens of processes; with no bytecode kept each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test test-servers quick check coverage bench wheels
+.PHONY: setup run test test-servers test-compiled quick check coverage bench wheel wheels
 
 setup: $(READY)
 
@@ -41,6 +41,19 @@ test: setup
 # What needs a server, on each of the three that are supported.
 test-servers: setup
 	for server in 7 6.2 valkey; do TEST_SERVER=$$server $(BIN)/pytest -n 2 --dist loadscope tests/contract tests/integration tests/fault || exit 1; done
+
+# A wheel for this platform, in dist/, with the modules of ops/compiled.py compiled (some minutes); pure Python where there is no compiler.
+wheel: setup
+	rm -rf build/lib* build/bdist* dist/realtime_hub-*.whl # a module that is compiled no more would be left in it
+	HUB_COMPILED=1 $(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
+# The tests of the parts and of the whole against the wheel, laid out beside the tree: the tree itself is on no path.
+COMPILED := build/compiled
+test-compiled: wheel
+	rm -rf $(COMPILED) && $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target $(COMPILED)/site dist/realtime_hub-*.whl
+	cd $(COMPILED) && HUB_COMPILED=1 PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)/site:$(CURDIR)/tests $(CURDIR)/$(BIN)/pytest -n 2 --dist loadscope \
+	    -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -o pythonpath= $(COMPILED_TESTS)
+COMPILED_TESTS ?= $(CURDIR)/tests/unit $(CURDIR)/tests/integration
 
 # What needs no server, with few examples of each property: for every change; before a commit, `make test`.
 quick: setup

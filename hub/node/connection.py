@@ -8,7 +8,6 @@ that floods.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 import sys
 from collections import deque
@@ -18,7 +17,7 @@ from typing import Any, Final
 from hub.errors import CLOSE_RESTART, CLOSE_UNSUPPORTED_DATA, HubError
 from hub.node.fanout import Sub, may_deflate
 from hub.ports import ConnectionOwner, Encoding, SocketTransport, Upgrade
-from hub.protocol.commands import Append, Caller, Command, Outcome, Reply
+from hub.protocol.commands import Append, Caller, Command, Nothing, Outcome, Reply
 from hub.protocol.replies import append_error, error_message, passed_over, reply, stored_payload, unless_stored
 from hub.protocol.session import Dropped, Received, Refused, Session, SessionState
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
@@ -303,7 +302,7 @@ class Connection:
                 outcome = owner.access.decide(owner.handlers[name], command, self)
             except HubError as refusal:
                 outcome = unless_stored(command, refusal)
-            if inspect.iscoroutine(outcome):
+            if not isinstance(outcome, (Append, Reply, Nothing)):
                 self.run(command, outcome)
             elif (
                 owner.new_channels.has_debtors
@@ -312,7 +311,7 @@ class Connection:
             ):
                 self.run(command, _decided(outcome))
             else:
-                self.carry_out(command, outcome)  # type: ignore[arg-type]  # a handler returns either
+                self.carry_out(command, outcome)
         except Exception as error:
             self.refuse(owner.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
 

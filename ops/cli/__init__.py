@@ -73,7 +73,9 @@ def _run(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         from importlib.metadata import version
 
-        print(version("realtime-hub"))
+        from ops.compiled import build_kind
+
+        print(f"{version('realtime-hub')} ({build_kind()})")
         return 0
     name, *rest = arguments
     if name not in known:

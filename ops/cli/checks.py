@@ -14,6 +14,7 @@ from hub.auth.keys import from_pem, from_secret, parse_jwks_url
 from hub.config import OWN_KEY, Settings, declarations
 from hub.readers import SettingRefused
 from ops.cli.running_hub import HubAddress
+from ops.compiled import MODULES, build_kind, compiled_modules
 from streams.errors import ConfigurationRefused, StreamsError
 from streams.redis.calls import Calls
 from streams.redis.durability import DurabilityPolicy, ServerFacts
@@ -95,6 +96,14 @@ def key_problem(settings: Settings) -> str | None:
     except ValueError as refused:
         return str(refused) if name in str(refused) else f"{name}: {refused}"
     return None
+
+
+def check_build() -> Finding:
+    """The code: compiled, as the wheels of `make wheel` are, or pure Python."""
+    kind, count = build_kind(), len(compiled_modules())
+    if 0 < count < len(MODULES):
+        return Finding(Level.WARN, "build", f"{kind}: install the wheel again")
+    return Finding(Level.OK, "build", kind)
 
 
 def check_files(max_connections: int) -> Finding:

@@ -22,12 +22,12 @@ def doctor(redis: Redis = "", data: Data = DEFAULT_DATA, url: Url = "") -> None:
 
     Example: hub doctor --redis redis://localhost:6379/0
     """
-    from ops.cli.checks import Finding, Level, check_node, check_redis, check_settings
+    from ops.cli.checks import Finding, Level, check_build, check_node, check_redis, check_settings
     from ops.cli.log_access import present_redis_at
     from ops.cli.running_hub import address_of
     from streams.errors import StreamsError
 
-    findings = [*check_settings(os.environ)]
+    findings = [check_build(), *check_settings(os.environ)]
     try:
         with present_redis_at(redis, data) as address:
             findings += run(check_redis(address, _settings()))

@@ -1,0 +1,31 @@
+"""The modules that a wheel holds compiled are loaded so, and the source tree's are not."""
+
+import importlib
+import os
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+from ops.compiled import MODULES, build_kind, compiled_modules
+
+IS_WHEEL = os.environ.get("HUB_COMPILED") == "1"
+"""Set by `make test-compiled`, where the tests run against a built wheel."""
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_listed_module_is_compiled_in_a_wheel_and_python_in_the_tree(name: str) -> None:
+    file = importlib.import_module(name).__file__ or ""
+
+    assert file.endswith(tuple(EXTENSION_SUFFIXES)) == IS_WHEEL
+    assert (name in compiled_modules()) == IS_WHEEL
+
+
+def test_the_kind_of_the_build_is_told() -> None:
+    assert build_kind() == ("compiled" if IS_WHEEL else "pure Python")
+
+
+def test_every_listed_module_has_its_source_beside_it() -> None:
+    root = Path(importlib.import_module("ops.compiled").__file__ or "").parents[1]
+
+    assert [name for name in MODULES if not (root / f"{name.replace('.', '/')}.py").exists()] == []

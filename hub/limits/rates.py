@@ -77,8 +77,8 @@ def pace_of(rates: Mapping[str, RateClass]) -> RateClass:
     classes = [rate for name, rate in rates.items() if name not in _NOT_MESSAGES]
     return replace(
         PACE_FLOOR,
-        per_s=max(PACE_FLOOR.per_s, 2 * sum(rate.per_s for rate in classes)),
-        burst=max(PACE_FLOOR.burst, 2 * sum(rate.burst for rate in classes)),
+        per_s=max(PACE_FLOOR.per_s, 2 * sum((rate.per_s for rate in classes), 0.0)),
+        burst=max(PACE_FLOOR.burst, 2 * sum((rate.burst for rate in classes), 0.0)),
     )
 
 

@@ -159,11 +159,11 @@ class Session:
         """Turns one JSON value into a command or a refusal. `now` is monotonic, in seconds."""
         try:
             message = read_message(value)
-        except Unreadable as error:
-            return self._unreadable(error)
-        except BadMessage as error:
+        except Unreadable as unreadable:  # one name for each type: a compiled function keeps the first one's
+            return self._unreadable(unreadable)
+        except BadMessage as bad:
             self._unreadable_count = 0
-            return self._refuse(error, error.re)
+            return self._refuse(bad, bad.re)
         self._unreadable_count = 0
         if message.has_unknown_fields and message.type not in HANDSHAKES:
             unknown = BadMessage("message", "has fields other than type, id, channel, payload", message.id)

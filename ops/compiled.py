@@ -1,4 +1,6 @@
-"""The modules that `make wheel` compiles with mypyc, and the ones of this installation that are. See ops/decisions.
+"""The modules that `make wheel` compiles with mypyc, and the ones of this installation that are.
+
+See ops/decisions/0016-compiled-wheels.md.
 
 A module is listed for the share of a message's or a handshake's time that runs in it. Not listed are modules that mypyc refuses
 (pydantic models, classes made of `str`, lone surrogates in a literal, async generators), those whose classes are weakly

@@ -232,8 +232,8 @@ def url_of(bound: socket.socket) -> str:
 
 
 YOUNG_OBJECTS: Final = 10_000
-"""Objects made before the young ones are searched for circles. With Python's 700 a round trip costs 4 % more: the messages under way
-are walked again and again. The price is the circles that wait meanwhile, some 2 MB."""
+"""Objects made before the young ones are searched for circles. With Python's 700 the messages under way are walked again and again:
+4 % of a round trip. The price is that up to so many objects in circles wait to be freed."""
 
 
 def forget_startup() -> None:

@@ -14,8 +14,8 @@ from setuptools import setup
 
 
 def extensions() -> list[Any]:
-    """The compiled modules; none where they were not asked for or this machine has no compiler."""
-    if os.environ.get("HUB_COMPILED") != "1":
+    """The compiled modules; none in an editable install, where they were not asked for, and on a machine without a compiler."""
+    if os.environ.get("HUB_COMPILED") != "1" or "bdist_wheel" not in sys.argv:
         return []
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
     if shutil.which(compiler) is None:

@@ -311,3 +311,29 @@ async def test_an_answer_that_is_read_slowly_enough_is_read_to_its_end(
         writer.close()
 
     assert got > 3_000_000
+
+
+async def test_a_slow_reader_behind_a_full_kernel_buffer_is_not_cut(
+    redis_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel takes nothing more until a third of its megabytes is read: meanwhile a reader of 256 KB/s looked deaf."""
+    monkeypatch.setattr(bounded, "READ_WINDOW_S", 0.5)
+    step_bytes, step_s, enough_bytes = 12_800, 0.05, 512_000
+    channel = parse_channel(tenant, "conversation:1")
+    async with running_node(redis_url) as node:
+        draft = Draft(channel, "chat.message", b'{"text":"%b"}' % (b"x" * 30_000), Actor("user", "a"))
+        for _ in range(6):
+            await asyncio.gather(*(node.hub.log.append(draft) for _ in range(100)))
+        loop, who = asyncio.get_running_loop(), token("a", tenant)
+        with socket.socket() as slow:
+            slow.setblocking(False)
+            await loop.sock_connect(slow, ("127.0.0.1", node.port))
+            request = f"GET {STREAM}?after=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {who}\r\n\r\n"
+            await loop.sock_sendall(slow, request.encode())
+            got = 0
+            while got < enough_bytes:
+                await asyncio.sleep(step_s)  # its pace
+                got += len(await loop.sock_recv(slow, step_bytes))
+            is_held = bool(node.server.server_state.connections)
+
+    assert is_held

@@ -285,9 +285,11 @@ class LocalStore:
                 deadline.reschedule(pace.came(len(piece), now()))
                 waiting += piece
                 if len(waiting) >= _JOIN_BYTES:
+                    deadline.reschedule(None)  # the client is not to blame for a slow disk, or a pool that is busy
                     await self._threads.run(file.write, bytes(waiting))
                     waiting.clear()
                     deadline.reschedule(pace.rest_until(now()))
+            deadline.reschedule(None)
             await self._threads.run(file.write, bytes(waiting))
         if left:
             raise BadContent("fewer bytes arrived than were announced")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -86,4 +87,24 @@ async def test_a_body_that_stalls_after_a_fast_beginning_is_given_up_as_soon(
             await store.receive(ticket, fast_then_still())
 
     assert list(store.spool.iterdir()) == []
+    await store.close()
+
+
+async def test_a_busy_disk_is_not_held_against_the_sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only thread was busy for longer than a sender may be silent, and the sender was told to be too slow."""
+    monkeypatch.setattr(local, "GRACE_S", 0.05)
+    store = LocalStore(tmp_path, time.time, threads=1)
+    handle = await store.begin("acme/f1", "text/plain", is_checked=True)
+    size, is_free = 2_000_000, threading.Event()
+    ticket = LocalRequest("PUT", "acme/f1", {"upload": handle, "part": "1"}, {"content-length": str(size)})
+    occupying: list[asyncio.Task[bool]] = []
+
+    async def at_once() -> AsyncIterator[bytes]:
+        occupying.append(asyncio.create_task(store._threads.run(is_free.wait)))
+        await asyncio.sleep(0)  # it has the thread now
+        asyncio.get_running_loop().call_later(0.3, is_free.set)
+        yield b"x" * size
+
+    assert await store.receive(ticket, at_once())
+    assert await asyncio.gather(*occupying) == [True]
     await store.close()

@@ -18,7 +18,7 @@ from streams.records.presence import VISIT_S, MemberStatus, PresenceChange, Pres
 from streams.times import milliseconds_of_text
 
 CLOCK_SLACK_MS: Final = 5_000
-"""Tolerance in seconds for `until`, since a client's clock may be slightly ahead of ours."""
+"""Tolerance in milliseconds for `until`, since a client's clock may be slightly ahead of ours."""
 
 
 class TeamCommands:

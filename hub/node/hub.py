@@ -52,8 +52,9 @@ from streams.redis.log import Log
 
 COMES_BACK_MS: Final = 2
 """Milliseconds that another node needs to accept one reconnecting client, with a margin."""
-OWED_LOOK_S: Final = 0.25
 LIMITS_LOOK_S: Final = 0.25
+"""Seconds between two looks at Redis's memory: a flood may fill a small Redis within a second."""
+OWED_LOOK_S: Final = 0.25
 """Seconds between attempts to make up for subscriptions that failed while Redis was unreachable."""
 
 DELAY_S_MAX: Final = 5.0

@@ -128,7 +128,8 @@ class PresenceTracker:
         if device is None:
             return False
         change = PresenceChange(operation, channel, device, connection.session.principal.user, value)
-        self._statuses.setdefault(device, {})[operation] = change
+        said = self._statuses.pop(device, {})  # inserted again: the newest is last
+        self._statuses[device] = said | {operation: change}
         self._change(change)
         return True
 
@@ -198,10 +199,13 @@ class PresenceTracker:
         here |= {(device, channel): place for place, (device, channel, _) in self._vanished.items()}
         of = self._log.keys.of
         changes: list[PresenceChange] = []
+        joined: set[str] = set()
         for (device, channel), (_, user, client) in here.items():
             if of(channel).partition == partition and (device, channel) not in told:
                 changes.append(PresenceChange("join", channel, device, user, client))
-                changes += self._statuses.get(device, {}).values()
+                joined.add(device)
+        # In the order in which they were set: of a person's several devices, the one that set it last determines the status.
+        changes += [said for device, several in self._statuses.items() if device in joined for said in several.values()]
         changes += [
             PresenceChange("leave", channel, device, user)
             for (device, channel), user in told.items()
@@ -210,7 +214,7 @@ class PresenceTracker:
         return changes
 
     async def _end_statuses(self) -> None:
-        await self.store.end_statuses(self._node, int(time.time() * 1000))
+        await self.store.end_statuses(self._node)
 
     async def _live(self) -> None:
         if self._told_since != self._log.connect_count:  # after a reconnect Redis may have lost what was reported

@@ -197,13 +197,13 @@ class PresenceStore:
         reply = await self._nodes.run(PROCESS_LEASE, (NODES,), node, LEASE_MS, "told" if wants_dead else "")
         return bool(reply[0]), [name.decode() for name in reply[2:]]
 
-    async def end_statuses(self, node: str, now_ms: int) -> None:
+    async def end_statuses(self, node: str) -> None:
         """End the members' statuses whose time has passed, and announce it. Several nodes may do so at once.
 
         Raises:
             LogUnavailable: Redis is unreachable; the next call ends them.
         """
-        partitions = range(self._keys.partitions)
+        partitions, now_ms = range(self._keys.partitions), self._log.now_ms()
         due = await asyncio.gather(
             *(
                 self._log.calls_in(at).call(

@@ -13,10 +13,12 @@ from streams.redis.log import Log
 from support.asking import until_present
 from support.lived_time import lived_time
 from support.nodes import running_node, token
+from support.redis_server import RedisServer
 from support.replica import command, replicated
 from support.socket_client import client
 
 ROOM = "conversation:1"
+TEAM = "team:1"
 
 
 @pytest.mark.slow
@@ -56,6 +58,29 @@ async def test_devices_of_one_person_are_counted_anew_after_a_flush(tenant: str)
                 async with command(pair.master) as redis:
                     await redis.flushall()
                 await until_present(one, parse_channel(tenant, ROOM), {"a": 2})
+
+
+@pytest.mark.slow
+async def test_the_status_that_was_set_last_holds_after_a_flush(own_redis: RedisServer, tenant: str) -> None:
+    """It was set on the device that had come first; told again in the order of the devices, the older one replaced it."""
+    team = parse_channel(tenant, TEAM)
+    async with (
+        running_node(own_redis.url) as node,
+        client(node.ws_url, token("a", tenant)) as desk,
+        client(node.ws_url, token("a", tenant)) as phone,
+        client(node.ws_url, token("b", tenant)) as other,
+    ):
+        await desk.subscribe(TEAM)
+        await phone.subscribe(TEAM)
+        await phone.answer("team.presence.update", {"status": "busy"}, TEAM)
+        await desk.answer("team.presence.update", {"status": "away"}, TEAM)
+        await until_present(node, team, {"a": 2})
+        await node.hub.log.redis.flushall()
+        async with asyncio.timeout(60):
+            await until_present(node, team, {"a": 2})
+        found = (await other.answer("channel.state", {}, TEAM))["payload"]["state"]["members"]
+
+    assert found == [{"user": "a", "status": "away", "devices": 2}]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import httpx
@@ -170,6 +171,27 @@ async def test_the_end_of_a_status_is_told_after_the_death_of_the_node_it_was_se
                 doomed.close()
 
     assert [join["payload"]["user"] for join in joins] == ["watcher", "a", "a"]
+
+
+async def test_a_status_ends_by_the_clock_of_redis(
+    redis_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of the node is a quarter of an hour slow, by which the end was told as much too late."""
+    slow_s = time.time() - 900
+    monkeypatch.setattr(time, "time", lambda: slow_s)
+    async with (
+        running_node(redis_url) as node,
+        client(node.ws_url, token("watcher", tenant)) as watcher,
+        client(node.ws_url, token("a", tenant)) as a,
+    ):
+        await watcher.subscribe(TEAM)
+        await a.subscribe(TEAM)
+        until = rfc3339(node.hub.log.now_ms() + 500)
+        await a.answer("team.presence.update", {"status": "busy", "until": until}, TEAM)
+        await watcher.event("team.presence.update", user="a", status="busy")
+        over = await watcher.event("team.presence.update", user="a", status="online")
+
+    assert over["devices"] == 1
 
 
 @pytest.mark.parametrize("up_to", ["999999999999999-0", "1-1"])

@@ -79,7 +79,7 @@ async def open_hub(settings: Settings, verifier_of: VerifierMaker = make_verifie
 
     Raises:
         LogUnavailable: Redis is unreachable.
-        SchemasRefused, ImportRefused: an event or a projection of one's own cannot be used.
+        SchemasRefused, ImportRefused: a custom event type or projection cannot be used.
         ConfigurationRefused: Redis is configured in a way the hub must not run on.
     """
     if settings.redis_url is None:

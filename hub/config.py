@@ -253,23 +253,23 @@ class Settings:
     handlers: tuple[NamedObject, ...] = setting(
         "HUB_HANDLERS",
         OBJECTS,
-        "handlers of your own events, run by workers, as `name=module:object,…`; a name must never change",
+        "handlers of custom events, run by workers, as `name=module:object,…`; a name must never change",
         default=(),
         shown="none",
     )
     projections: tuple[NamedObject, ...] = setting(
         "HUB_PROJECTIONS",
         OBJECTS,
-        "projections of your own, shown in the states of channels, as `name=module:object,…`",
+        "custom projections, shown in the states of channels, as `name=module:object,…`",
         default=(),
         shown="none",
     )
     event_schemas: str | None = setting(
         "HUB_EVENT_SCHEMAS",
         optional_words("a folder"),
-        "folder of JSON Schemas such as `custom.order_placed.v1.json`; only own events that have one are then accepted",
+        "folder of JSON Schemas such as `custom.order_placed.v1.json`; only custom events that have one are then accepted",
         default=None,
-        shown="any own event",
+        shown="any custom event",
     )
     run_lease_s: float = setting(
         "HUB_RUN_LEASE",

@@ -1,4 +1,4 @@
-"""The schemas of own events (HUB_EVENT_SCHEMAS) and the own projections (HUB_PROJECTIONS) of a process."""
+"""Loads the schemas of custom events (HUB_EVENT_SCHEMAS) and the custom projections (HUB_PROJECTIONS)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streams.import_paths import ImportRefused, object_at
 
 
 class Extensions(NamedTuple):
-    """The event types and the projections of one's own."""
+    """The custom event types and projections."""
 
     events: OwnEvents
     projections: OwnProjections

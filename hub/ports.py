@@ -350,7 +350,7 @@ class NodePort(Protocol):
 
     @property
     def new_channels(self) -> NewChannels:
-        """The users who owe for new channels."""
+        """The users who have exceeded the rate of new channels."""
         ...
 
     @property

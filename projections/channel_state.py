@@ -73,7 +73,7 @@ class ChannelState:
         home: the channel, or only its kind.
         id: the ID of the last event folded; "0" before the first.
         seq: the seq of that event, and thus the number of events so far.
-        is_own_behind: the snapshot had no state of the projections of one's own, which `advance_own` makes up for.
+        is_own_behind: the snapshot had no state of the custom projections, which `advance_own` makes up for.
     """
 
     __slots__ = ("_but", "_interested", "_own", "_parts", "_rendered", "home", "id", "is_own_behind", "seq")
@@ -186,7 +186,7 @@ class ChannelState:
         return self._rendered
 
     def advance_own(self, event: Entry) -> None:
-        """Folds an event up to `seq` again, for the projections of one's own alone.
+        """Folds an event up to `seq` again, for the custom projections alone.
 
         Raises:
             BrokenEvent: it is broken, or one of the projections failed; it was skipped.
@@ -214,7 +214,7 @@ class ChannelState:
 
 
 def _begun(home: Home, own: OwnProjections) -> StatePart[Any] | None:
-    """The projections of one's own before the first event; None where there are none."""
+    """The custom projections before the first event; None where there are none."""
     return next((StatePart(one, one.initial(home)) for one in own.of(kind_of(home))), None)
 
 

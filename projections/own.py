@@ -1,7 +1,7 @@
-"""Projections of one's own: pure functions that fold events into a JSON object, shown at `custom` in the state. Pure.
+"""Custom projections: pure functions that fold events into a JSON object, shown at `custom` in the state. Pure.
 
-Each state is kept as JSON, so that a function that fails, or changes what it was given, leaves the state as it was, and so that
-the state of one process is that of any other.
+Each state is kept as JSON, so that a function that fails or modifies its argument leaves the state unchanged, and the state is the
+same in every process.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from streams.events.values import Maybe
 from streams.json_bytes import Json, JsonObject, parse, to_json
 
 STATES_BYTES_MAX: Final = 65_536
-"""All states of a channel's own projections together, as JSON. A state has 256 KiB in all."""
+"""Maximum bytes of the states of a channel's custom projections together, as JSON. A whole state has at most 256 KiB."""
 Fold = Callable[[JsonObject, Recorded], JsonObject]
 """Returns the state after an event; the first one gets `{}`. It must be pure, and quick: it runs in the node's event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnProjection:
-    """A projection of one's own.
+    """A custom projection.
 
     Attributes:
-        types: the event types it folds, of the catalogue or one's own.
+        types: the event types that it folds, built-in or custom.
         kinds: the kinds of channel that show it.
-        version: raised when the same events give another state.
+        version: to be raised when the same events give a different state.
     """
 
     fold: Fold
@@ -49,7 +49,7 @@ def projects(*types: str, kinds: Iterable[str] = tuple(Kind), version: int = 1) 
 
 
 class OwnFields(Payload):
-    """The field of `ChannelState` that projections of one's own fill."""
+    """The field of `ChannelState` that custom projections fill."""
 
     custom: Maybe[dict[str, dict[str, object]]] = Field(
         None, description="The states of the projections that `HUB_PROJECTIONS` names, by their names."
@@ -57,7 +57,7 @@ class OwnFields(Payload):
 
 
 class OwnProjections:
-    """The projections of one's own that a process knows, as one projection for each kind of channel.
+    """The custom projections that a process knows, as one projection for each kind of channel.
 
     Args:
         named: the projections by their names in the state.
@@ -97,7 +97,7 @@ def _joined(named: Mapping[str, OwnProjection]) -> Projection[dict[str, bytes]]:
 
     def load(_home: Home, value: Dumped) -> dict[str, bytes]:
         if {name: version for name, (version, _) in value.items()} != versions:
-            raise SnapshotRefused("the snapshot has other projections of one's own: fold them from the log")
+            raise SnapshotRefused("the snapshot has other custom projections: fold them from the log")
         return {name: to_json(state) for name, (_, state) in value.items()}
 
     def dump(state: dict[str, bytes]) -> Json:

@@ -1,4 +1,4 @@
-"""Objects named by their import path in a setting: agents, handlers and projections of one's own."""
+"""Objects named by their import path in a setting: agents, handlers and custom projections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handlers of one's own: functions that react to event types of one's own, named by HUB_HANDLERS (docs/guides/own-events.md)."""
+"""Custom handlers: functions that react to custom event types, named by HUB_HANDLERS (docs/guides/own-events.md)."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Reaction:
 def reacts_to(*types: str, start_from: StartFrom = StartFrom.NOW) -> Callable[[React], Reaction]:
     """Declares the function below it as a handler of these event types, all of them `custom.…`.
 
-    With `StartFrom.BEGINNING` it is first given what was stored before it was new.
+    With `StartFrom.BEGINNING` it first gets the events stored before it was added.
     """
     return lambda react: Reaction(react, frozenset(types), start_from)
 
 
 class OwnHandler:
-    """A handler of one's own. Its consumer group is named by the setting."""
+    """A custom handler. Its consumer group is named by the setting."""
 
     def __init__(self, name: str, reaction: Reaction) -> None:
         self.name: Final = OWN_GROUP + name
@@ -45,7 +45,7 @@ class OwnHandler:
         self._react = reaction.react
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
-        """Has the function react."""
+        """Calls the function."""
         return await self._react(source, effects) or DONE
 
 
@@ -53,7 +53,7 @@ def load_handlers(paths: Mapping[str, str]) -> tuple[OwnHandler, ...]:
     """Imports the handlers; a path is `module:object`.
 
     Raises:
-        ImportRefused: one cannot be imported, is no function below `@reacts_to(…)`, or reacts to types that are not one's own.
+        ImportRefused: one cannot be imported, is not a function below `@reacts_to(…)`, or reacts to types that are not custom.
     """
     return tuple(OwnHandler(name, _reaction(name, object_at(path), path)) for name, path in paths.items())
 
@@ -64,5 +64,5 @@ def _reaction(name: str, found: object, path: str) -> Reaction:
             f"handler {name}: {path} must be an `async def` below `@reacts_to(…)` of consumers.handlers.own"
         )
     if wrong := sorted(type_ for type_ in found.types if not is_own_name(type_)):
-        raise ImportRefused(f"handler {name}: {', '.join(wrong)} is no event type of one's own (custom.…)")
+        raise ImportRefused(f"handler {name}: {', '.join(wrong)} is not a custom event type (custom.…)")
     return found

@@ -95,7 +95,7 @@ class ChannelCommands:
         return Nothing()
 
     def store(self, command: Command, connection: ClientConnection | None) -> Outcome:
-        """Stores an event of a type of one's own, as it was sent."""
+        """Stores an event of a custom type, as it was sent."""
         return Append(command.draft())
 
     def presence(self, command: Command, connection: ClientConnection | None) -> Outcome:

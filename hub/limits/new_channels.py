@@ -20,7 +20,7 @@ _DEBTORS_MAX: Final = 10_000
 
 
 class NewChannels:
-    """The users of one node who owe for new channels.
+    """The users of one node who have exceeded the rate of new channels.
 
     Attributes:
         has_debtors: True while any user may be in debt; otherwise commands pass without a check.

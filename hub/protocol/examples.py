@@ -302,7 +302,7 @@ _OWN_PAYLOAD: Final[JsonObject] = {"order": "7", "amount": 12.5}
 
 
 def has_example(row: EventType) -> bool:
-    """False for an event type of one's own whose schema gives no example."""
+    """False for a custom event type whose schema gives no example."""
     return row.own_schema is None or bool(row.own_schema.document.get("examples"))
 
 

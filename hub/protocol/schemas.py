@@ -219,7 +219,7 @@ def reply_schema(name: str, payload: JsonObject) -> JsonObject:
 
 
 def _type(row: EventType) -> JsonObject:
-    """The type of a message; the row that stands for all types of one's own has a pattern."""
+    """The type of a message; the row that stands for all custom types has a pattern."""
     return {"type": "string", "pattern": f"^{CUSTOM_NAME}$"} if row.name == CUSTOM_ROW else {"const": row.name}
 
 

@@ -1,4 +1,4 @@
-"""The own events and projections that the settings name, loaded for a command."""
+"""Loads the custom event types and projections that the settings name, for a command."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from streams.import_paths import ImportRefused
 
 
 def find_modules_here(settings: Settings) -> None:
-    """Has modules in the working directory found, if the settings name agents, handlers or projections."""
+    """Lets modules in the working directory be imported, if the settings name agents, handlers or projections."""
     if (settings.agents or settings.handlers or settings.projections) and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
 
 def extensions_of(settings: Settings) -> Extensions:
-    """Loads the own events and projections of the settings.
+    """Loads the custom event types and projections of the settings.
 
     Raises:
         CommandFailed: one of them cannot be used.

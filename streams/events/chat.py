@@ -165,7 +165,7 @@ class ChatEdit(Writing):
     """Replaces a message, or adds an edited version as a branch; `rerun` asks the agent again."""
 
     message_id: MessageId = Field(
-        description="ID of the message to edit: one's own, or any with the permission `manage`."
+        description="ID of the message to edit: the sender's own, or any with the permission `manage`."
     )
     mode: Literal["replace", "branch"] = Field(
         "branch", description="Changes the message in place (`replace`) or adds the new version beside it (`branch`)."
@@ -181,7 +181,7 @@ class ChatDelete(Payload):
     """Turns a message into a tombstone, with `subtree` also everything below it; the log keeps it."""
 
     message_id: MessageId = Field(
-        description="ID of the message to delete: one's own, or any with the permission `manage`."
+        description="ID of the message to delete: the sender's own, or any with the permission `manage`."
     )
     scope: Literal["self", "subtree"] = Field(
         "self", description="Deletes the message alone (`self`) or with everything below it (`subtree`)."

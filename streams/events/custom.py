@@ -1,7 +1,7 @@
-"""Event types of one's own, `custom.<name>`: any JSON object, or what a JSON Schema says (docs/guides/own-events.md).
+"""Custom event types, `custom.<name>`: any JSON object, or objects that match a JSON Schema (docs/guides/own-events.md).
 
-They are rows like those of the catalogue, made when they are asked for. All of them share one handler and one row of metrics: the
-names are the clients', so that nothing may be kept by them without a bound.
+They are rows like those of the catalogue, made on demand. All of them share one handler and one row of metrics: clients choose the
+names, so nothing may be stored by name without a bound.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from streams.events.declaration import Action, Direction, EventType, Payload
 from streams.events.json_limits import check_json
 
 ROW: Final = "custom.*"
-"""The row of all of them, in the table of handlers and in metrics."""
+"""The row that all custom types share, in the table of handlers and in metrics."""
 NAME_PATTERN: Final = r"custom(\.[a-z][a-z0-9_]{0,39}){1,3}"
 CUSTOM_BYTES_MAX: Final = 65_536
 SCHEMA_BYTES_MAX: Final = 262_144
@@ -36,7 +36,7 @@ _FILE: Final = re.compile(rf"({NAME_PATTERN})\.v([1-9][0-9]{{0,3}})\.json")
 _INNER: Final = "#/$defs/"
 _SHOWN_CHARACTERS_MAX: Final = 100
 _OWN_NAMES: Final = ("$schema", "$id")
-"""Keywords that say where a schema lives, which is elsewhere once it is part of another document."""
+"""Keywords with a schema's own location, which changes once it is part of another document."""
 
 
 class CustomPayload(Payload):
@@ -62,9 +62,9 @@ CUSTOM: Final = EventType(
     reply="ack",
     is_wanted=True,
     limit_bytes=CUSTOM_BYTES_MAX,
-    summary="An event type of one's own. It changes no state but that of a projection of one's own.",
+    summary="A custom event type. It changes no state except that of custom projections.",
 )
-"""The declaration that they share. Work is written with each: the node does not know what workers have handlers for."""
+"""The declaration that all custom types share. Each event gets a work entry: the node does not know which types are handled."""
 
 
 class SchemasRefused(StreamsError):
@@ -78,7 +78,7 @@ class PayloadSchema:
         """Compile it.
 
         Raises:
-            ValueError: it is no schema, or refers to something outside itself.
+            ValueError: it is not a schema, or refers to something outside itself.
         """
         from jsonschema_rs import Draft202012Validator, ReferencingError, RegexOptions, ValidationError
 
@@ -90,7 +90,7 @@ class PayloadSchema:
                 dict(document), validate_formats=True, pattern_options=RegexOptions(), retriever=_retrieve_nothing
             )
         except (ValidationError, ReferencingError) as error:
-            raise ValueError(f"is no JSON Schema of draft 2020-12: {str(error).partition(chr(10))[0]}") from error
+            raise ValueError(f"is not a JSON Schema of draft 2020-12: {str(error).partition(chr(10))[0]}") from error
         self._mismatch: type[Exception] = ValidationError
         self.document: Mapping[str, Any] = MappingProxyType({k: v for k, v in document.items() if k not in _OWN_NAMES})
         self._names = frozenset(_properties(document))
@@ -98,7 +98,7 @@ class PayloadSchema:
     def problems(self, payload: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         """The path of the first mismatch with its problem, if there is one; neither contains anything of the payload.
 
-        To list them all would cost as much as the payload has items.
+        Listing all of them would cost as much as the payload has items.
         """
         try:
             self._validator.validate(payload)
@@ -163,7 +163,7 @@ def _properties(node: object) -> Iterator[str]:
 
 
 def is_own_name(name: str) -> bool:
-    """True for the name of an event type of one's own."""
+    """True for the name of a custom event type."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -173,17 +173,17 @@ def _undeclared(name: str) -> EventType | None:
 
 
 class OwnEvents:
-    """The event types of one's own that a process knows: all names, or those that have a schema.
+    """The custom event types that a process knows: all names, or those that have a schema.
 
     Args:
-        declared: the newest version of each by its name; None takes any name and any object.
+        declared: the newest version of each type, by name; None accepts any name and any object.
     """
 
     def __init__(self, declared: Mapping[str, EventType] | None = None) -> None:
         self._declared = declared
 
     def find(self, name: str) -> EventType | None:
-        """The declaration of the type of this name; None where there is none."""
+        """The declaration of the type with this name; None if there is none."""
         return _undeclared(name) if self._declared is None else self._declared.get(name)
 
     @property
@@ -193,21 +193,21 @@ class OwnEvents:
 
 
 ANY_OWN: Final = OwnEvents()
-"""Every name, and every object."""
+"""Accepts every name and every object."""
 
 
 def read_schemas(folder: Path) -> OwnEvents:
     """Reads the folder of schemas: `custom.order_placed.v1.json` is version 1 of `custom.order_placed`; the newest version counts.
 
     Raises:
-        SchemasRefused: it cannot be read; a `.json` of another name, or one that is no schema.
+        SchemasRefused: it cannot be read; a `.json` file has another name, or is not a schema.
     """
     try:
         files = sorted(file for file in folder.iterdir() if file.suffix == ".json")
     except OSError as error:
         raise SchemasRefused(f"{folder} cannot be read: {error.strerror}") from error
     if len(files) > SCHEMAS_MAX:
-        raise SchemasRefused(f"{folder} holds {len(files)} schemas; at most {SCHEMAS_MAX} are read")
+        raise SchemasRefused(f"{folder} contains {len(files)} schemas; at most {SCHEMAS_MAX} are read")
     declared: dict[str, EventType] = {}
     for file in files:
         row = _read(file)

@@ -44,7 +44,7 @@ class Payload(BaseModel):
 
 
 class OwnSchema(Protocol):
-    """The JSON Schema of an event type of one's own."""
+    """The JSON Schema of a custom event type."""
 
     @property
     def document(self) -> Mapping[str, Any]:

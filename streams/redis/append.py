@@ -172,7 +172,7 @@ class AppendCall:
 
 
 class _Batch:
-    """Drafts sent over one wire and not yet all answered."""
+    """Drafts sent over one connection and not yet all answered."""
 
     __slots__ = ("channels", "due", "label", "unconfirmed", "wire")
 
@@ -219,9 +219,9 @@ class Appender:
         self.batch_count = 0
 
     def attach(self, wire: Wire | None, life: str) -> None:
-        """Use this wire, to the log with identity `life`.
+        """Use this connection, to the log with identity `life`.
 
-        None fails the waiting drafts and refuses new ones until the next wire.
+        None fails the waiting drafts and refuses new ones until the next connection.
         """
         self._wire, self._life = wire, life
         self._moving.clear()

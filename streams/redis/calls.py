@@ -1,7 +1,7 @@
 """Calls to Redis: a command, a script, or several commands in one write, with one mapping of Redis errors to ours.
 
 Everything except the append and the tail uses it: the stores of `streams.records`, groups, leases, replay. It sends over a
-pipelined wire (`streams.redis.wire`), so calls made at the same time share round trips.
+pipelined connection (`streams.redis.wire`), so calls made at the same time share round trips.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ def text_pairs(raw: Sequence[Reply]) -> dict[str, str]:
 
 
 class Calls:
-    """Calls one Redis over a wire, which is opened by the first call and reopened by the first call after it was lost.
+    """Calls one Redis over a connection, which the first call opens and the first call after a loss reopens.
 
-    A call on a lost wire fails without a retry; the next one opens a new connection.
+    A call on a lost connection fails without a retry; the next one opens a new connection.
 
     Args:
         open_: opens a new wire.

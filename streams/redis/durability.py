@@ -1,7 +1,7 @@
 """Durability of acknowledgements: the level requested for each kind of channel, and the level that this Redis provides.
 
 WAIT and WAITAOF count the writes of their own connection and do not block inside a script, so one such command (the barrier)
-follows each script call on the append wire (redis.io/commands/waitaof). Its reply is checked: after a timeout the outcome is
+follows each script call on the append connection (redis.io/commands/waitaof). Its reply is checked: after a timeout the outcome is
 unknown.
 """
 

@@ -26,7 +26,7 @@ _PARK: Final = load("park")
 _PUT_BACK: Final = load("put_back")
 _TRIM: Final = load("work_trim")
 OWN_GROUP: Final = "own-"
-"""Begins the name of a group of a handler of one's own."""
+"""Begins the name of a group of a custom handler."""
 OWN_IDLE_MS: Final = 7 * 86_400_000
 """Longest time that work waits for such a group: a handler that was taken out of HUB_HANDLERS must not hold it for ever."""
 SCAN_COUNT: Final = 500
@@ -108,7 +108,7 @@ class Groups:
 
         A new group starts with the work added from now on. A group that existed before and is now missing was lost, alone or
         with its stream: it is created to start with all existing work, because some of it may be unfinished. Handling work
-        twice is harmless, because its effects are keyed.
+        twice is harmless, because its effects have idempotency keys.
 
         Args:
             partition: the partition of the work stream.
@@ -266,7 +266,7 @@ class Groups:
     async def trim(self, partition: int, idle_ms: int = OWN_IDLE_MS) -> int:
         """Deletes the work that every group has finished. Returns the number of entries deleted.
 
-        The group of a handler of one's own for which work has waited for `idle_ms` is destroyed, or it would hold it for ever.
+        The group of a custom handler for which work has waited for `idle_ms` is destroyed, or it would hold it for ever.
         """
         return int(await self._log.calls_in(partition).run(_TRIM, (self._keys.work(partition),), OWN_GROUP, idle_ms))
 
@@ -274,7 +274,7 @@ class Groups:
         """Put every stored event of these types on the work stream, for this group only, unless that was done before.
 
         If interrupted it starts over. Events appended meanwhile already have work entries, so an event may be handled twice,
-        which is harmless because effects are keyed. Returns the number of entries added.
+        which is harmless because effects have idempotency keys. Returns the number of entries added.
         """
         calls, mark = self._log.calls_in(partition), f"{group}:history"
         if await calls.call("SISMEMBER", self._keys.groups(partition), mark):

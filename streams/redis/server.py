@@ -51,7 +51,7 @@ class Server:
     Reconnects by itself; while Redis is unreachable appends and calls are refused at once.
 
     Attributes:
-        calls: calls over one pipelined wire, so that a thousand resumes share round trips.
+        calls: calls over one pipelined connection, so that a thousand resumes share round trips.
         connect_count: number of connects so far, including the first.
         life: the identity of the data on the server.
     """
@@ -242,7 +242,7 @@ class Server:
             _log.info("Redis is back")
 
     async def _loss(self) -> None:
-        """Wait until a wire is lost, and abort any wire that hangs."""
+        """Wait until a connection is lost, and abort any connection that hangs."""
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_INTERVAL_S):

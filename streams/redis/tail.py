@@ -1,13 +1,13 @@
 """The tail, one per node: it waits for new events of any channel and reads those of the channels that the node watches.
 
-Each partition has a bell, a short stream to which every append adds the channels that it changed. One wire waits in XREAD BLOCK
-on all bells; the other reads the changed channels, each after the last ID seen. While a read is in flight further bell entries
-gather, so the busier the node, the larger each read; no timer batches anything. When events may have been missed (bell entries
-trimmed before they were read, a new connection, a log with another identity) every watched channel is read again from its own
-position and, where the log itself may have changed, compared with a look at it.
+Each partition has a bell, a short stream to which every append adds the channels that it changed. One connection waits in XREAD
+BLOCK on all bells; the other reads the changed channels, each after the last ID seen. While a read is in flight further bell
+entries gather, so the busier the node, the larger each read; no timer batches anything. When events may have been missed (bell
+entries trimmed before they were read, a new connection, a log with another identity) every watched channel is read again from
+its own position and, where the log itself may have changed, compared with a look at it.
 
-A process reads its own appends back on the append's wire, right after the batch: the answer and the event reach the writer in
-the same tick. The bell entries of such a batch bring no news and are ignored (ops/decisions/0004-read-back.md).
+A process reads its own appends back on the append's connection, right after the batch: the answer and the event reach the
+writer in the same tick. The bell entries of such a batch bring no news and are ignored (ops/decisions/0004-read-back.md).
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Bells:
         return name == self._name and int(number) >= self._trusted_from
 
     def _life_seen(self, reply: Reply) -> None:
-        """Abort both wires if the log has another identity; on new wires the server adopts the settings of the new log."""
+        """Abort both connections if the log has another identity; on new ones the server adopts the settings of the new log."""
         if isinstance(reply, Exception):
             self._give_up(str(reply))
         elif reply != self._life:
@@ -178,7 +178,7 @@ class Bells:
 
 
 class Tail:
-    """Watches channels. The server object owns it and gives it two new wires after each loss.
+    """Watches channels. The server object owns it and gives it two new connections after each loss.
 
     Args:
         keys: builds the names of all keys.
@@ -241,7 +241,7 @@ class Tail:
             on_read()
 
     async def attach(self, bell_wire: Wire, read_wire: Wire) -> None:
-        """Continue over new wires. Bell entries added in between are not read: every watched channel is checked instead."""
+        """Continue over new connections. Bell entries added in between are not read: every watched channel is checked instead."""
         await self._bells.place(bell_wire)
         self._read_wire, self._is_reading, self._reading_back = read_wire, False, {}
         for watched in list(self._by_path.values()):
@@ -249,7 +249,7 @@ class Tail:
         self._bells.listen()
 
     def detach(self) -> None:
-        """Stop using the wires, which are lost. Positions are kept."""
+        """Stop using the connections, which are lost. Positions are kept."""
         self._bells.wire = self._read_wire = None
 
     # Calls from the bells
@@ -325,7 +325,7 @@ class Tail:
     def _tell_all(self, count: int, reply: Reply) -> None:
         """Deliver a reply. A lane that returned `count` entries, the number requested, may have more and is read again.
 
-        A lane that is being read back on the other wire is skipped here: an event must not arrive before its sender's answer.
+        A lane that is being read back on the other connection is skipped here: an event must not arrive before its sender's answer.
         """
         for key, raw in reply or ():
             watched = self._by_key.get(key)

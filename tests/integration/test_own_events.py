@@ -182,7 +182,7 @@ async def test_without_schemas_one_row_stands_for_all(node: Node) -> None:
         ("custom.a.v1.json", "{", "custom.a.v1.json: "),
         ("custom.a.v1.json", "[]", "is not an object"),
         ("custom.a.v1.json", '{"$ref": "http://127.0.0.1:9/x"}', "nothing outside the file"),
-        ("custom.a.v1.json", '{"type": "nonsense"}', "is no JSON Schema"),
+        ("custom.a.v1.json", '{"type": "nonsense"}', "is not a JSON Schema"),
         ("custom.a.v1.json", " " * 262_145, "has more than"),
     ],
 )
@@ -205,7 +205,7 @@ def test_commands_refuse_what_cannot_be_used(
         ("serve", "HUB_PROJECTIONS", "a=support.own_events:confirm", "below `@projects"),
         ("serve", "HUB_PROJECTIONS", "a=no_such:thing", "no_such:thing cannot be imported"),
         ("worker", "HUB_HANDLERS", "a=support.own_events:orders", "below `@reacts_to"),
-        ("worker", "HUB_HANDLERS", "a=support.own_events:nosy", "chat.message is no event type of one's own"),
+        ("worker", "HUB_HANDLERS", "a=support.own_events:nosy", "chat.message is not a custom event type"),
         ("worker", "HUB_EVENT_SCHEMAS", "/nowhere", "HUB_EVENT_SCHEMAS: /nowhere cannot be read"),
     ):
         with monkeypatch.context() as given:
@@ -231,7 +231,7 @@ async def test_an_application_refuses_a_folder_as_it_begins(redis_url: str) -> N
 
 @pytest.fixture
 async def projecting(redis_url: str) -> AsyncIterator[Node]:
-    """A node with projections of one's own."""
+    """A node with custom projections."""
     async with running_node(redis_url, projections=PROJECTIONS) as node:
         yield node
 

@@ -1,4 +1,4 @@
-"""A handler and projections of one's own, as settings name them."""
+"""A handler and custom projections, as settings name them."""
 
 from __future__ import annotations
 

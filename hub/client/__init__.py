@@ -29,6 +29,7 @@ from hub.client.errors import (
 )
 from hub.client.items import ChannelState, Cursor, Event, Gap, History, Item, Receipt, Reply, Signal, Stored, Subscribed
 from hub.client.subscription import Subscription
+from hub.client.sync import SyncHub
 from hub.client.uploads import UploadedFile
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "StreamBroken",
     "Subscribed",
     "Subscription",
+    "SyncHub",
     "Token",
     "UploadFailed",
     "UploadedFile",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -23,6 +24,7 @@ from typing import Any, Final
 from consumers.agents import AgentInput, Context, Item
 from hub.auth.tokens import sign
 from ops.bench.load_client import LoadSocket, connect_many, line
+from ops.bench.peers.peer import BenchNode
 from ops.bench.processes import commit, machine, used_by
 from ops.children import NodeProcess, hub
 from ops.embedded_redis.server import EmbeddedRedis
@@ -112,11 +114,11 @@ class TimedAnswer:
 class AnswerBench:
     """One run of the benchmark, over processes that are already running."""
 
-    def __init__(self, log: Log, node: NodeProcess, worker_pid: int, redis_pid: int, token: str, load: Load) -> None:
+    def __init__(self, log: Log, node: BenchNode, worker_pid: int, redis_pid: int, token: str, load: Load) -> None:
         self._log, self._node, self._token, self._load = log, node, token, load
         self._pids = {"node": node.pid, "worker": worker_pid, "redis": redis_pid}
 
-    async def run(self) -> dict[str, object]:
+    async def run(self) -> dict[str, Any]:
         """Warm up with one answer, then measure all of them."""
         await self._answers("warm", Load(1, 3, 1, 0))
         before, cpu_s, began_s = await self._added(), self._cpu_s(), time.perf_counter()
@@ -205,20 +207,41 @@ async def measure(load: Load) -> dict[str, object]:
     facts: dict[str, object] = {"commit": commit(), "machine": machine(), "load_average": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder, EmbeddedRedis(folder) as redis:
         node = NodeProcess(redis.url, secret, HUB_DATA=folder)
-        worker = _worker(redis.url, folder)
         try:
             node.start()
-            await asyncio.gather(node.ready(), asyncio.to_thread(_until_up, worker))
-            log = await Log.open(redis.url)
-            try:
-                found = await AnswerBench(log, node, worker.pid, redis.pid, token, load).run()
-            finally:
-                await log.close()
+            await node.ready()
+            async with answering(redis.url, folder) as worker_pid:
+                found = await answer_all(redis.url, node, worker_pid, redis.pid, token, load)
         finally:
             node.kill()
-            worker.kill()
-            worker.communicate()
     return facts | {"answers": load.answers, "words": load.words, "pace_ms": load.pace_ms} | found
+
+
+@contextlib.asynccontextmanager
+async def answering(redis_url: str, folder: str) -> AsyncGenerator[int]:
+    """Run a worker with the agent of this module, and yield its process ID.
+
+    Raises:
+        RuntimeError: it did not start.
+    """
+    worker = _worker(redis_url, folder)
+    try:
+        await asyncio.to_thread(_until_up, worker)
+        yield worker.pid
+    finally:
+        worker.kill()
+        worker.communicate()
+
+
+async def answer_all(
+    redis_url: str, node: BenchNode, worker_pid: int, redis_pid: int, token: str, load: Load
+) -> dict[str, Any]:
+    """Measure one load on processes that are running."""
+    log = await Log.open(redis_url)
+    try:
+        return await AnswerBench(log, node, worker_pid, redis_pid, token, load).run()
+    finally:
+        await log.close()
 
 
 def _worker(redis_url: str, folder: str) -> subprocess.Popen[bytes]:

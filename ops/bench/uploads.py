@@ -51,9 +51,8 @@ async def _answer(wire: ClientConnection, frame: dict[str, Any]) -> dict[str, An
             return found
 
 
-async def upload(url: str, user: str, size: int, *, is_binary: bool) -> None:
-    """Upload `size` bytes, with four chunks in flight."""
-    token = sign(SECRET, user, "bench", {"conversation:*": ["*"]}, 600, time.time())
+async def upload(url: str, token: str, size: int, *, is_binary: bool) -> None:
+    """Upload `size` bytes, a multiple of a chunk's, with four chunks in flight."""
     async with connect(url, compression=None, max_size=None) as wire:
         hello = {"token": token, "versions": [1], "capabilities": ["binary_chunks"] if is_binary else []}
         await _answer(wire, {"type": "connection.init", "id": "i", "payload": hello})
@@ -78,7 +77,9 @@ async def upload(url: str, user: str, size: int, *, is_binary: bool) -> None:
 async def _measure(url: str, pid: int, uploads: int, size: int, *, is_binary: bool) -> None:
     _forget_peak(pid)
     before, used_s, began = _status_mib(pid, "VmRSS"), cpu_s(pid), time.perf_counter()
-    await asyncio.gather(*[upload(url, f"u{n}", size, is_binary=is_binary) for n in range(uploads)])
+    users = [f"u{number}" for number in range(uploads)]
+    tokens = [sign(SECRET, user, "bench", {"conversation:*": ["*"]}, 600, time.time()) for user in users]
+    await asyncio.gather(*[upload(url, token, size, is_binary=is_binary) for token in tokens])
     wall_s, used_s = time.perf_counter() - began, cpu_s(pid) - used_s
     megabytes = uploads * size / 1e6
     print(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from ops.torture.cluster import is_ready
 from ops.torture.proxy import Proxy
 from ops.torture.resp import Resp
-from ops.torture.schedule import CLIENT, LINK, LOSS, REDIS
+from ops.torture.schedule import CLIENT, JITTER, LINK, LOSS, REDIS
 
 _NEEDS_PROCESS: Final = "it needs control of the deployment's processes"
 
@@ -158,7 +158,7 @@ class Deployment:
             return "it would destroy what others have there"
         if fault in {*REDIS, *LOSS} - {"redis loading"}:
             return "" if self._breaks_redis else "Redis is broken only with --redis-faults"
-        if fault in LINK:
+        if fault in {*LINK, *JITTER}:
             return "" if self.links else "no proxy of ours can stand before addresses of https"
         return "" if fault in CLIENT else _NEEDS_PROCESS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatch
 from typing import Final
 
-from ops.bench.scenarios import connections, killed_node, resume, traffic
+from ops.bench.scenarios import connections, killed_node, ours_alone, resume, traffic
 from ops.bench.scenarios.scenario import Scenario
 
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -23,6 +23,9 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         connections.MEMORY,
         connections.CHANNELS,
         *traffic.WORKERS,
+        ours_alone.COLD_REPLAY,
+        ours_alone.UPLOADS,
+        ours_alone.ANSWERS,
     )
 }
 

@@ -1,0 +1,113 @@
+"""Scenarios of this hub alone: a long replay from a cold node, files over the socket, streamed answers."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from typing import Final
+
+from hub.auth.tokens import sign
+from ops.bench.answers import TENANT, Load, answer_all, answering
+from ops.bench.scenarios.scenario import Figure, Measured, Scenario, faults_of
+from ops.bench.setup import Setup
+from ops.bench.sizes import Sizes
+from ops.bench.uploads import CHUNK, upload
+
+_WRITERS: Final = 10
+_WORDS: Final = 50
+_PACE_MS: Final = 50
+_RAMP_S: Final = 2.0
+_GRANTS: Final = {"*": ["*"]}
+
+
+async def _cold_replay(setup: Setup, sizes: Sizes) -> Measured:
+    """Replays from a node that has not followed the channel, so that every event comes from Redis."""
+    each = max(1, sizes.replay // _WRITERS)
+    await setup.open("reader", 1, "all/0")
+    await setup.open("writers", _WRITERS, "all/0")
+    await setup.ask("cut", group="reader")
+    await setup.ask("send", group="writers", count=each, window=64, seconds=300)
+    await setup.ask("quiet")
+    async with setup.measured() as spent:
+        answer = await setup.ask("reopen", group="reader", ports=setup.ports(1), seconds=120)
+    reader = (await setup.ask("quiet")).groups["reader"]
+    figures = {
+        "events_per_s": reader.deliveries / answer.seconds,
+        "node_cpu_us": spent.cpu_us("nodes", reader.deliveries),
+        "redis_cpu_us": spent.cpu_us("redis", reader.deliveries),
+    }
+    return Measured(figures, spent, {}, faults_of(reader))
+
+
+async def _uploads(setup: Setup, sizes: Sizes) -> Measured:
+    size = max(1, sizes.upload_mb * 1_000_000 // len(CHUNK)) * len(CHUNK)
+    url = f"ws://127.0.0.1:{setup.nodes[0].port}/ws"
+    token = sign(setup.servers.secret, "uploader", setup.tenant, _GRANTS, 86_400, time.time())
+    before = await setup.usage()
+    async with setup.measured() as spent:
+        await upload(url, token, size, is_binary=True)
+    megabytes = size / 1e6
+    figures = {
+        "mb_per_s": megabytes / spent.seconds,
+        "node_cpu_ms": spent.cpu_us("nodes", megabytes) / 1e3,
+        "grown_mb": (spent.rss_bytes["nodes"] - before.rss_bytes["nodes"]) / 1e6,
+    }
+    return Measured(figures, spent)
+
+
+async def _answers(setup: Setup, sizes: Sizes) -> Measured:
+    token = sign(setup.servers.secret, "bench", TENANT, _GRANTS, 86_400, time.time())
+    load = Load(sizes.answers, _WORDS, _PACE_MS, _RAMP_S)
+    redis = setup.servers.redis
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
+        async with answering(redis.url, folder) as worker_pid, setup.measured() as spent:
+            found = await answer_all(redis.url, setup.nodes[0], worker_pid, redis.pid, token, load)
+    first = found["question_to_first_delta_ms"]
+    figures = {
+        "p50_ms": first["p50"],
+        "p99_ms": first["p99"],
+        "redis_entries": found["redis_entries_per_answer"],
+        "node_cpu_ms": spent.cpu_us("nodes", sizes.answers) / 1e3,
+    }
+    return Measured(figures, spent)
+
+
+COLD_REPLAY: Final = Scenario(
+    "cold_replay",
+    "One client comes back to a channel in which it has missed everything, on a node that has never followed it.",
+    (
+        Figure("events_per_s", "events a second", is_more_better=True),
+        Figure("node_cpu_us", "node CPU each, µs"),
+        Figure("redis_cpu_us", "Redis CPU each, µs"),
+    ),
+    _cold_replay,
+    lambda _: _WRITERS + 1,
+    nodes=2,
+    is_ours=True,
+)
+UPLOADS: Final = Scenario(
+    "uploads",
+    "One file in binary chunks over the socket, four of them under way, into the local store.",
+    (
+        Figure("mb_per_s", "MB a second", is_more_better=True),
+        Figure("node_cpu_ms", "node CPU a MB, ms"),
+        Figure("grown_mb", "growth of the node, MB"),
+    ),
+    _uploads,
+    lambda _: 1,
+    is_ours=True,
+)
+ANSWERS: Final = Scenario(
+    "answers",
+    f"Questions to an agent that streams {_WORDS} words, one every {_PACE_MS} ms, begun over {_RAMP_S:g} s: the time from "
+    "a question to the first delta of its answer. The agent itself takes none.",
+    (
+        Figure("p50_ms", "p50, ms"),
+        Figure("p99_ms", "p99, ms"),
+        Figure("redis_entries", "Redis entries an answer"),
+        Figure("node_cpu_ms", "node CPU an answer, ms"),
+    ),
+    _answers,
+    lambda _: 1,
+    is_ours=True,
+)

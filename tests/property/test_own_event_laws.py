@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ops.torture import fold as torture_fold
 from projections.channel_state import ChannelState
 from projections.errors import BrokenEvent
 from projections.own import OwnProjections, projects
@@ -249,3 +250,24 @@ def test_own_states_have_a_bound() -> None:
         ChannelState.begin(Kind.TEAM, OwnProjections({"nothing": nothing})).advance(entry({}))
 
     assert set(json.loads(state.render())["custom"]["keep"]) == {"1", "3"}
+
+
+# The fold of the torture, which shares no code with ours
+
+
+@given(st.lists(st.tuples(st.booleans(), OBJECTS), max_size=12))
+def test_the_torture_folds_alike(steps: list[tuple[bool, Json]]) -> None:
+    """Messages with own events between them: both folds show the same conversation."""
+    entries = [
+        entry(payload, seq) if is_own else entry({"text": f"m{seq}"}, seq, "chat.message")
+        for seq, (is_own, payload) in enumerate(steps, 1)
+    ]
+    shown = json.loads(folded(ChannelState.begin(Kind.CONVERSATION), entries).render())
+    theirs = torture_fold.conversation([json.loads(one.wire(b"conversation:1")) for one in entries])
+
+    assert {name: shown[name] for name in theirs if name != "messages"} == {
+        name: value for name, value in theirs.items() if name != "messages"
+    }
+    assert [(one["message_id"], one["text"]) for one in shown["messages"]] == [
+        (one["message_id"], one["text"]) for one in theirs["messages"]
+    ]

@@ -17,6 +17,7 @@ from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from hub.errors import HubError
+from hub.http.openapi import openapi_document
 from hub.http.requests import bearer_token, hub_of, limit_address
 from hub.metrics import HubCollector, MeasuredNode
 from hub.protocol.schemas import asyncapi_document
@@ -142,7 +143,7 @@ class Documents:
     def _build(self) -> tuple[EncodedDocument, EncodedDocument]:
         catalogue = {**CATALOGUE, **self._app.state.hub.own_events.rows}
         socket = asyncapi_document(catalogue, self._socket_url or f"ws://{_ANY_HOST}/ws")
-        return EncodedDocument.of(socket), EncodedDocument.of(self._app.openapi())
+        return EncodedDocument.of(socket), EncodedDocument.of(openapi_document(self._app.openapi(), catalogue))
 
 
 def for_server(document: EncodedDocument, host: str, protocol: str) -> EncodedDocument:

@@ -53,7 +53,7 @@ def asyncapi_document(catalogue: Catalogue = CATALOGUE, server_url: str = "ws://
         "servers": {"hub": {"host": url.netloc, "protocol": url.scheme, "pathname": url.path or "/"}},
         "channels": {"socket": _socket(url.path or "/", messages)},
         "operations": {key: _operation(key, served[name]) for key, name in _operation_keys(served)},
-        "components": {"messages": messages, "schemas": _component_schemas(served)},
+        "components": {"messages": messages, "schemas": component_schemas(served)},
         "x-errors": [row._asdict() for row in ERROR_CODES.values()],
         "x-schema-sha256": catalogue_hash(served, state_schema()),
     }
@@ -166,7 +166,7 @@ def _ref(name: str, role: str = "payload") -> JsonObject:
     return {"$ref": f"#/components/schemas/{name if role == 'payload' else f'{name}-{role}'}"}
 
 
-def _component_schemas(catalogue: Catalogue) -> dict[str, object]:
+def component_schemas(catalogue: Catalogue) -> dict[str, object]:
     """Returns the schemas with absolute references, since `#/$defs` means another place within the document."""
     return {key: _absolute(schema, f"#/components/schemas/{key}") for key, schema in json_schemas(catalogue).items()}
 

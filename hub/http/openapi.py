@@ -10,8 +10,8 @@ from copy import deepcopy
 from typing import Any, Final
 
 from hub.errors import ERROR_CODES
-from hub.protocol.examples import PAYLOADS, has_example
-from hub.protocol.schemas import component_schemas
+from hub.protocol.examples import command_example, has_example
+from hub.protocol.schemas import command_schema, component_schemas
 from streams.channel import Kind
 from streams.envelope import Lane
 from streams.events import EventType
@@ -20,6 +20,7 @@ JsonObject = dict[str, Any]
 Catalogue = Mapping[str, EventType]
 _SCHEMAS: Final = "#/components/schemas/"
 _USER_ROUTES: Final = "/v1/"
+_BODY: Final = ("type", "payload")
 _SECURITY: Final[JsonObject] = {
     "token": {
         "type": "http",
@@ -141,23 +142,24 @@ def _is_appendable(row: EventType) -> bool:
 
 def _append_body(catalogue: Catalogue) -> JsonObject:
     """The body of an append: one of these types with its payload."""
-    forms = [
-        {
-            "type": "object",
-            "title": name,
-            "description": row.summary,
-            "properties": {"type": {"const": name}, "payload": {"$ref": f"{_SCHEMAS}{name}"}},
-            "required": ["type"],
-            "additionalProperties": False,
-        }
-        for name, row in catalogue.items()
-    ]
+    forms = [_form(row) for row in catalogue.values()]
     examples = {
-        name: {"summary": row.summary, "value": {"type": name, "payload": PAYLOADS[name]}}
+        name: {"summary": row.summary, "value": {part: command_example(row)[part] for part in _BODY}}
         for name, row in catalogue.items()
         if has_example(row)
     }
     return {"required": True, "content": {"application/json": {"schema": {"oneOf": forms}, "examples": examples}}}
+
+
+def _form(row: EventType) -> JsonObject:
+    """A command of this type without the fields that are in the path and in the headers."""
+    command: JsonObject = command_schema(row, {"$ref": f"{_SCHEMAS}{row.name}"})
+    return command | {
+        "title": row.name,
+        "description": row.summary,
+        "properties": {part: command["properties"][part] for part in _BODY},
+        "required": [part for part in command["required"] if part in _BODY],
+    }
 
 
 def _json(schema: JsonObject) -> JsonObject:

@@ -85,7 +85,7 @@ def test_bodies_of_appends_have_examples_that_are_valid() -> None:
 
 
 def test_an_inbox_takes_notifications_only() -> None:
-    """What may be sent to a user is what the catalogue allows in that kind of channel."""
+    """Only the types that the catalogue allows in that kind of channel may be sent to a user."""
     inbox = DOCUMENT["paths"]["/v1/users/{user}/events"]["post"]["requestBody"]["content"]["application/json"]
 
     assert "team.notification" in inbox["examples"]

@@ -19,7 +19,7 @@ from hub.auth.tokens import TokenPolicy, Verifier, open_verifier
 from hub.config import Settings
 from hub.extensions import Extensions, load_extensions
 from hub.http import api as http
-from hub.http import connections, local_store, service, sse
+from hub.http import channel_list, connections, local_store, service, sse
 from hub.http.middleware import REFUSAL, DefaultHeaders, HostCheck, PathPrefix
 from hub.http.problems import install_problems
 from hub.http.service import Documents
@@ -264,6 +264,7 @@ def create_app(
     if settings.path_prefix:
         app.add_middleware(PathPrefix, prefix=settings.path_prefix)
     app.include_router(http.router)
+    app.include_router(channel_list.router)
     app.include_router(sse.router)
     app.include_router(connections.router)
     app.include_router(service.router)

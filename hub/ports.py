@@ -285,6 +285,26 @@ class AccessPort(Protocol):
         ...
 
 
+class OperatorCallsPort(Protocol):
+    """Records the uses of tokens with a scope."""
+
+    async def record(self, principal: Principal, call: str, channels: Iterable[str] = ()) -> None:
+        """Records a call before it is answered; a token without a scope is not recorded.
+
+        Raises:
+            HubError: the call cannot be recorded, so it may not be answered.
+        """
+        ...
+
+    async def record_command(self, command: Command) -> None:
+        """Records a command that reads.
+
+        Raises:
+            HubError: as in `record`.
+        """
+        ...
+
+
 class FollowedChannel(Protocol):
     """A node's cache for a conversation that has a subscriber there.
 
@@ -356,6 +376,11 @@ class NodePort(Protocol):
     @property
     def access(self) -> AccessPort:
         """The access lists of channels."""
+        ...
+
+    @property
+    def operator_calls(self) -> OperatorCallsPort:
+        """The record of the uses of tokens with a scope."""
         ...
 
     @property

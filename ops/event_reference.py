@@ -20,7 +20,7 @@ from projections.channel_state import state_schema
 from streams.envelope import Lane
 from streams.events import CATALOGUE, Direction, EventType, Payload, values
 from streams.events.custom import CUSTOM
-from streams.events.declaration import ALL_KINDS
+from streams.events.declaration import ALL_KINDS, READABLE_KINDS
 from streams.events.schemas import Schema, schema_of
 
 Node = Mapping[str, Any]
@@ -88,7 +88,7 @@ def _facts(row: EventType) -> Iterator[tuple[str, str]]:
     yield "direction", _DIRECTIONS[row.direction]
     yield "lane", {Lane.EVENTS: "events", Lane.LIVE: "live", Lane.CONNECTION: "connection"}[row.lane]
     if row.kinds:
-        yield "channels", "any kind" if row.kinds == ALL_KINDS else ", ".join(sorted(row.kinds))
+        yield "channels", "any kind" if row.kinds in {ALL_KINDS, READABLE_KINDS} else ", ".join(sorted(row.kinds))
     if row.is_inbound:
         yield "permission", f"`{row.action}`" if row.action else "none"
         if row.rate:

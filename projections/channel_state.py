@@ -42,6 +42,7 @@ PROJECTIONS: Final[Mapping[Kind, tuple[Projection[Any], ...]]] = MappingProxyTyp
         Kind.TEAM: (CHANNEL_SETTINGS, TEAMS),
         Kind.DOCUMENT: (CHANNEL_SETTINGS, DOCUMENTS),
         Kind.USER: (NOTIFICATIONS,),
+        Kind.SYSTEM: (),
     }
 )
 """The projections of each kind of channel, in the order in which their fields are rendered. Where two handle the same event

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     DOCUMENT = "document"
     AGENT = "agent"
     USER = "user"
+    SYSTEM = "system"
 
 
 class Channel(str):

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
 from hub.errors import HubError
+from streams.channel import Kind
 from streams.events.declaration import Action
 
 EVERYTHING: Final = "*"
@@ -20,10 +22,20 @@ EVERYTHING: Final = "*"
 ACTIONS: Final = frozenset({*(action.value for action in Action), EVERYTHING})
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.@|+~:-]{1,141}\*?|\*")
 _NOTHING: Final[frozenset[str]] = frozenset()
-_OWN_INBOX: Final = frozenset({Action.READ.value})
+_READ: Final = frozenset({Action.READ.value})
 _REMEMBERED_MAX: Final = 256
 """Channels for which the decision is cached, per token. A smaller value costs a pattern search (about 1 µs) per message of a
 client that uses many channels; a larger one about 100 bytes per channel. All sockets of a token share the cache."""
+
+
+_SYSTEM: Final = f"{Kind.SYSTEM.value}:"
+
+
+class Scope(StrEnum):
+    """The scopes of a token: both read all of a tenant; an auditor writes nothing, an operator also runs the hub."""
+
+    AUDITOR = "auditor"
+    OPERATOR = "operator"
 
 
 Lists = Mapping[str, frozenset[str]]
@@ -48,11 +60,13 @@ class Grants:
         exact: channel → the actions allowed there.
         prefixes: the text before a trailing `*` → the actions, longest prefix first.
         own_inbox: the user's own `user:` channel, readable whatever the patterns say.
+        reads_all: True for a token with a scope: every channel is readable, `system:` channels included, which no pattern covers.
     """
 
     exact: Mapping[str, frozenset[str]]
     prefixes: tuple[tuple[str, frozenset[str]], ...]
     own_inbox: str
+    reads_all: bool = False
     _remembered: dict[str, frozenset[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def allows(self, channel_wire: str, action: str) -> bool:
@@ -72,21 +86,23 @@ class Grants:
 
     def _remember(self, channel_wire: str) -> frozenset[str]:
         actions = self._match(channel_wire)
-        if channel_wire == self.own_inbox:
-            actions |= _OWN_INBOX
+        if channel_wire == self.own_inbox or self.reads_all:
+            actions |= _READ
         if len(self._remembered) >= _REMEMBERED_MAX:
             self._remembered.clear()
         self._remembered[channel_wire] = actions
         return actions
 
     def _match(self, channel_wire: str) -> frozenset[str]:
+        if channel_wire.startswith(_SYSTEM):
+            return _NOTHING
         found = self.exact.get(channel_wire)
         if found is not None:
             return found
         return next((allowed for prefix, allowed in self.prefixes if channel_wire.startswith(prefix)), _NOTHING)
 
 
-def compile_grants(claim: object, user: str) -> Grants:
+def compile_grants(claim: object, user: str, *, reads_all: bool = False) -> Grants:
     """Compiles the `grants` claim of `user`'s token.
 
     Raises:
@@ -103,7 +119,7 @@ def compile_grants(claim: object, user: str) -> Grants:
         else:
             exact[pattern] = actions
     prefixes.sort(key=lambda entry: len(entry[0]), reverse=True)
-    return Grants(exact, tuple(prefixes), f"user:{user}")
+    return Grants(exact, tuple(prefixes), f"user:{user}", reads_all)
 
 
 def _read_actions(pattern: object, listed: object) -> frozenset[str]:

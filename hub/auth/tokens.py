@@ -27,7 +27,7 @@ from hub.auth.keys import (
     parse_jwks_url,
     static_key,
 )
-from hub.auth.permissions import Grants, MalformedGrants, compile_grants
+from hub.auth.permissions import Grants, MalformedGrants, Scope, compile_grants
 from hub.errors import ErrorDetail, HubError, RetryAdvice
 from streams.channel import NAME_PATTERN, TENANT_PATTERN
 
@@ -46,6 +46,8 @@ _NAME: Final = re.compile(NAME_PATTERN)
 _TENANT: Final = re.compile(TENANT_PATTERN)
 JTI_CHARS_MAX: Final = 256
 _DISPLAY_NAME_MAX: Final = 200
+TENANTS_MAX: Final = 100
+"""Maximum tenants in the claim `tenants`."""
 LAST_SECOND: Final = 253_402_300_799.0
 """9999-12-31T23:59:59Z: the latest time that RFC 3339, the format of `token_expires_at`, can express."""
 
@@ -69,6 +71,28 @@ class Principal:
     name: str | None = None
     key: VerifyingKey | None = field(default=None, compare=False, repr=False)
     """The published key that verified the token; None for the static key."""
+    scope: Scope | None = None
+    tenants: frozenset[str] = frozenset()
+    """The other tenants that a token with a scope may read."""
+    home: str = ""
+    """The token's own tenant while it reads another one; empty in its own."""
+
+    @property
+    def payer(self) -> tuple[str, str]:
+        """The tenant and user whose rates a request is charged to."""
+        return self.home or self.tenant, self.user
+
+    def visiting(self, tenant: str) -> Principal:
+        """Returns the principal as a reader of another tenant.
+
+        Raises:
+            HubError: 4003: the token does not name that tenant.
+        """
+        if tenant == self.tenant:
+            return self
+        if self.scope is None or tenant not in self.tenants:
+            raise HubError(4003, "your token does not allow reading another tenant")
+        return replace(self, tenant=tenant, home=self.tenant, grants=Grants({}, (), "", reads_all=True))
 
 
 def _never(_principal: Principal) -> bool:
@@ -146,14 +170,17 @@ def read_principal(claims: Mapping[str, object], now: float, policy: TokenPolicy
         expires_at = min(expires_at, issued_at + policy.max_age_s)
     if now >= expires_at:
         expires_at += policy.leeway_s
+    scope = _scope(claims)
     return Principal(
         user,
         tenant,
-        _grants(claims, user),
+        _grants(claims, user, scope),
         expires_at,
         issued_at,
         _text(claims, "jti", JTI_CHARS_MAX),
         _text(claims, "name", _DISPLAY_NAME_MAX),
+        scope=scope,
+        tenants=_tenants(claims) if scope is not None else frozenset(),
     )
 
 
@@ -201,9 +228,30 @@ def _text(claims: Mapping[str, object], field: str, max_length: int) -> str | No
     return value
 
 
-def _grants(claims: Mapping[str, object], user: str) -> Grants:
+def _scope(claims: Mapping[str, object]) -> Scope | None:
+    """Reads the hub's scope among the words of the claim; others may stand there too (RFC 8693 section 4.2)."""
+    value = claims.get("scope")
+    words = value.split() if isinstance(value, str) else ()
+    return next((scope for scope in (Scope.OPERATOR, Scope.AUDITOR) if scope in words), None)
+
+
+def _tenants(claims: Mapping[str, object]) -> frozenset[str]:
+    listed = claims.get("tenants", [])
+    if (
+        not isinstance(listed, list)
+        or len(listed) > TENANTS_MAX
+        or not all(isinstance(name, str) and _TENANT.fullmatch(name) for name in listed)
+    ):
+        raise invalid_token("tenants", f"must be a list of at most {TENANTS_MAX} tenants")
+    return frozenset(listed)
+
+
+def _grants(claims: Mapping[str, object], user: str, scope: Scope | None) -> Grants:
+    claim = claims.get("grants", {})
+    if scope is Scope.AUDITOR and claim:
+        raise invalid_token("grants", "must be absent with the scope auditor, which writes nothing")
     try:
-        return compile_grants(claims.get("grants", {}), user)
+        return compile_grants(claim, user, reads_all=scope is not None)
     except MalformedGrants as problem:
         raise invalid_token("grants", str(problem)) from problem
 
@@ -475,6 +523,8 @@ def sign(  # parameters in the order of the command line's options
     issuer: str | None = None,
     jti: str | None = None,
     name: str | None = None,
+    scope: str | None = None,
+    tenants: Iterable[str] = (),
 ) -> str:
     """Sign an HS256 token for `user` of `tenant`, valid for `ttl_s` seconds from `now` (unix seconds).
 
@@ -494,7 +544,9 @@ def sign(  # parameters in the order of the command line's options
         "exp": int(now + ttl_s),
         "grants": claim,
     }
-    claims |= {k: v for k, v in (("iss", issuer), ("jti", jti), ("name", name)) if v is not None}
+    claims |= {k: v for k, v in (("iss", issuer), ("jti", jti), ("name", name), ("scope", scope)) if v is not None}
+    if tenants:
+        claims["tenants"] = list(tenants)
     return jwt.encode(claims, key.material, algorithm="HS256")  # type: ignore[arg-type]  # bytes for HS256
 
 

@@ -107,6 +107,9 @@ class ConnectionCommands:
         client_id = payload.client_id or f"c-{secrets.token_urlsafe(9)}"
         capabilities = CAPABILITIES.intersection(payload.capabilities or ())
         is_proxied = socket.upgrade is not None and self._node.admission.trusts(socket.upgrade.client)
+        if principal.scope is not None:
+            channels = [*(item.channel for item in payload.channels or ()), *(cursors or {})]
+            await self._node.operator_calls.record(principal, command.event.name, channels)
         caller = Caller(principal, client_id, capabilities, origin_of(socket.upgrade, is_proxied=is_proxied))
         socket.establish(caller, session_id)
         socket.send(_ack(self._node, command.id, socket, caller))

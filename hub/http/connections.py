@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from hub.auth.permissions import EVERYTHING
+from hub.auth.permissions import EVERYTHING, Scope
 from hub.errors import HubError
 from hub.http.requests import caller_of, limit
 from hub.node.connection import Connection
@@ -67,8 +67,9 @@ async def close(request: Request, session_id: str) -> Response:
 
 async def _operator_of(request: Request) -> tuple[Hub, Caller]:
     hub, caller = await caller_of(request)
-    if not caller.principal.grants.covers(EVERYTHING, EVERYTHING):
-        raise HubError(4003, "connections are for operators: they need a grant of * on *")
+    principal = caller.principal
+    if principal.scope is not Scope.OPERATOR and not principal.grants.covers(EVERYTHING, EVERYTHING):
+        raise HubError(4003, "connections are for operators: they need the scope operator, or a grant of * on *")
     limit(hub, caller, "command")
     return hub, caller
 

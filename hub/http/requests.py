@@ -7,6 +7,7 @@ from typing import Final
 
 from fastapi import Request
 
+from hub.auth.tokens import Principal
 from hub.errors import HubError
 from hub.node.hub import Hub
 from hub.protocol.commands import Caller
@@ -37,7 +38,26 @@ async def caller_of(request: Request) -> tuple[Hub, Caller]:
         principal = await hub.verifier.verify(bearer_token(request), hub.clock.now(), request.scope)
     except HubError as error:
         raise hub.admission.refusal(address(request), error) from None
+    if principal.scope is not None:
+        principal = await _scoped(hub, request, principal)
     return hub, Caller(principal, origin=str(request.base_url).rstrip("/"))
+
+
+async def _scoped(hub: Hub, request: Request, principal: Principal) -> Principal:
+    """Records a request with a scope, and returns the principal in the tenant that it asks for.
+
+    Raises:
+        HubError: 4003: not a tenant of the token; 4004, 4011, 4013: the request cannot be recorded.
+    """
+    principal = principal.visiting(request.query_params.get("tenant", principal.tenant))
+    if request.method != "GET" and principal.home:
+        raise HubError(4003, "your token only reads in another tenant")
+    if not request.scope.get(_RECORDED):  # one route may call another
+        request.scope[_RECORDED] = True
+        channel = request.path_params.get("channel")
+        route = getattr(request.scope.get("route"), "path", "")
+        await hub.operator_calls.record(principal, f"{request.method} {route}", [channel] if channel else [])
+    return principal
 
 
 def address(request: Request) -> str:
@@ -64,6 +84,7 @@ def bearer_token(request: Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
+_RECORDED: Final = "hub.is_recorded"
 BODY_TIMEOUT_S: Final = 30.0
 """Seconds for a body: enough for 1 MB at 280 kbit/s. A slow body occupies a task and memory until then."""
 
@@ -108,7 +129,7 @@ def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
     if rate is None:
         return
     principal = caller.principal
-    retry_after_ms = hub.limiter.take((principal.tenant, principal.user), rate, hub.clock.monotonic())
+    retry_after_ms = hub.limiter.take(principal.payer, rate, hub.clock.monotonic())
     if retry_after_ms is not None:
         raise HubError(4004, "too many commands of this kind; retry later", retry_after_ms=retry_after_ms)
 

@@ -97,7 +97,7 @@ async def open_stream(
     Raises:
         HubError: 4004 or 4010: too many connections; 4015: the user has as many streams as a socket may follow channels.
     """
-    whose = (caller.principal.tenant, caller.principal.user)
+    whose = caller.principal.payer
     if hub.streams[whose] >= hub.settings.max_subscriptions:
         raise HubError(4015, "you have reached your limit of streams; use a WebSocket, which can follow many channels")
     transport = StreamTransport()

@@ -48,6 +48,7 @@ DEFAULT_RATES: Final[Mapping[str, RateClass]] = MappingProxyType(
         "channel": RateClass(2, 500),  # beyond the protocol: new channels, about 5 KB in Redis each
         "chat": RateClass(50, 500),
         "command": RateClass(20, 100),
+        "operator": RateClass(10, 100),  # uses of a token with a scope, each an event
         "agent": RateClass(1, 20),
         "live": RateClass(2, 10, has_tenant_ceiling=False, is_shared=False),  # by user, channel and type
         "document": RateClass(50, 200),

@@ -20,6 +20,7 @@ from streams.records.settings import LISTED_ACTIONS, SettingsRecords, access_lis
 from streams.redis.log import Log
 from streams.redis.looks import KeyRead, Sight
 
+_WITHOUT_LISTS: Final = frozenset({Kind.USER, Kind.SYSTEM})
 FRESH_S: Final = 1.0
 """Seconds for which a list is cached. Less reads Redis more often; more delays a change in channels without a subscriber here."""
 CHANNELS_MAX: Final = 4_096
@@ -47,14 +48,14 @@ class ChannelAccess:
 
     def known(self, channel: Channel) -> Lists | None:
         """Returns the cached lists of a channel, by action; None if they must be read."""
-        if channel.kind is Kind.USER:
+        if channel.kind in _WITHOUT_LISTS:
             return {}
         held = self._held.get(channel)
         return held[0] if held is not None and self._clock.monotonic() < held[1] else None
 
     def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
         """Returns the reads to add to a `Sight` of the channel; `learn` processes the answers."""
-        return () if channel.kind is Kind.USER else (self._records.access_read(channel),)
+        return () if channel.kind in _WITHOUT_LISTS else (self._records.access_read(channel),)
 
     def learn(self, channel: Channel, sight: Sight, as_of: int) -> None:
         """Caches the lists in the first answer of a `Sight`, unless any list has changed since it was requested.
@@ -64,7 +65,7 @@ class ChannelAccess:
             sight: a read of the channel that includes its `key_reads`.
             as_of: `change_count` when the sight was requested.
         """
-        if channel.kind is not Kind.USER and as_of == self.change_count:
+        if channel.kind not in _WITHOUT_LISTS and as_of == self.change_count:
             self._keep(channel, access_lists(sight.answers[0]))
 
     async def lists(self, channel: Channel) -> Lists:
@@ -93,7 +94,7 @@ class ChannelAccess:
             if lists is None:
                 return self._decide_when_read(channel, handler, command, connection)
             if lists:
-                refuse_unlisted(lists, command.caller.principal.user, action)
+                _refuse_unlisted(lists, command.caller.principal, action)
         return handler(command, connection)
 
     async def _decide_when_read(
@@ -110,7 +111,7 @@ class ChannelAccess:
             HubError: 4003.
             LogUnavailable: Redis is unreachable.
         """
-        refuse_unlisted(await self.lists(channel), principal.user, action)
+        _refuse_unlisted(await self.lists(channel), principal, action)
 
     def forget(self, channel: Channel) -> None:
         """Drops the cached lists of a channel, because they may have changed."""
@@ -127,6 +128,11 @@ class ChannelAccess:
         self._names += _size(lists)
         while len(self._held) > CHANNELS_MAX or (self._names > NAMES_MAX and len(self._held) > 1):
             self._drop(next(iter(self._held)))
+
+
+def _refuse_unlisted(lists: Lists, principal: Principal, action: str) -> None:
+    if action != "read" or not principal.grants.reads_all:
+        refuse_unlisted(lists, principal.user, action)
 
 
 def _size(lists: Lists) -> int:

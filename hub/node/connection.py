@@ -299,6 +299,9 @@ class Connection:
         owner.metrics.commands_in[name] += 1
         try:
             try:
+                if self.session.caller is not None and self.session.caller.principal.scope is not None:
+                    self.run(command, self._recorded(command))
+                    return
                 outcome = owner.access.decide(owner.handlers[name], command, self)
             except HubError as refusal:
                 outcome = unless_stored(command, refusal)
@@ -314,6 +317,12 @@ class Connection:
                 self.carry_out(command, outcome)
         except Exception as error:
             self.refuse(owner.as_hub_error(error), command.id, command.channel.wire if command.channel else None)
+
+    async def _recorded(self, command: Command) -> Outcome:
+        """Handles a command of a token with a scope, once its use is recorded."""
+        await self._owner.operator_calls.record_command(command)
+        answer = self._owner.access.decide(self._owner.handlers[command.event.name], command, self)
+        return await answer if inspect.isawaitable(answer) else answer
 
     def carry_out(self, command: Command, outcome: Outcome) -> None:
         """Carries out a handler's outcome: appends and replies once stored, replies at once, or does nothing."""

@@ -28,6 +28,7 @@ from hub.node.access import ChannelAccess
 from hub.node.connection import Connection, FlushQueue
 from hub.node.deadlines import Deadlines
 from hub.node.late_cursors import LateCursors
+from hub.node.operator_calls import OperatorCalls
 from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
 from hub.node.sessions import LiveSessions
@@ -126,6 +127,7 @@ class Hub:
         self.late_cursors = LateCursors(self.limiter, self.clock)
         self.presence = PresenceTracker(log, self.name)
         self.access = ChannelAccess(log, self.clock)
+        self.operator_calls = OperatorCalls(self.limiter, self.clock, self.broadcast)
         self.deadlines = Deadlines(settings, self.verifier, self.clock, self.connections)
         self.turns = Turns()
         self.recovery = Recovery(self, self.channel_configured, self.turns)
@@ -310,6 +312,8 @@ class Hub:
             sub = connection.subscriptions.get(channel.wire)
             if sub is None or sub.fanout.channel != channel or connection.session.principal.user in lists["read"]:
                 continue
+            if connection.session.principal.grants.reads_all:
+                continue
             connection.unsubscribe(channel, is_asked=False)
             connection.send(unsubscribed(channel, "permission_denied"))
             if not connection.session.id:  # a stream over HTTP follows no other channel
@@ -388,11 +392,11 @@ class Hub:
     def charge(self, principal: Principal, class_: str, cost: float) -> None:
         """Charges the additional cost of a command, known only afterwards: the user's next commands of this class wait for it."""
         if cost > 0:
-            self.limiter.spend((principal.tenant, principal.user), class_, self.clock.monotonic(), cost)
+            self.limiter.spend(principal.payer, class_, self.clock.monotonic(), cost)
 
     async def delay(self, principal: Principal, class_: str) -> None:
         """Waits until a user is out of debt in a rate class, at most 5 s."""
-        debt_s = self.limiter.debt_s((principal.tenant, principal.user), class_, self.clock.monotonic())
+        debt_s = self.limiter.debt_s(principal.payer, class_, self.clock.monotonic())
         if debt_s > 0:
             await asyncio.sleep(min(debt_s, DELAY_S_MAX))
 

@@ -19,7 +19,7 @@ from streams.redis.calls import text_pairs
 from streams.redis.log import Log
 from streams.redis.looks import KeyRead, Sight
 
-READS: Final = {Kind.CONVERSATION: 5, Kind.AGENT: 3, Kind.TEAM: 3, Kind.DOCUMENT: 3, Kind.USER: 0}
+READS: Final = {Kind.CONVERSATION: 5, Kind.AGENT: 3, Kind.TEAM: 3, Kind.DOCUMENT: 3, Kind.USER: 0, Kind.SYSTEM: 0}
 """The number of `LiveFields.key_reads` of each kind of channel."""
 FOLDS_MAX: Final = 1_000
 """Maximum channels with a cached fold of their live lane; `projections.live` bounds the size of each."""
@@ -49,7 +49,7 @@ class LiveFields:
     def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
         """Returns the reads to add to a `Sight` of the channel; `read` uses their answers."""
         kind = channel.kind
-        if kind is Kind.USER:
+        if not READS[kind]:
             return ()
         asked = [self._uploads.key_read(channel), *self._presence.key_reads(channel)]
         if kind in _ANSWERED:
@@ -92,7 +92,7 @@ class LiveFields:
             members: the team's members from the channel's settings.
         """
         kind = channel.kind
-        if kind is Kind.USER:
+        if not READS[kind]:
             return b"{}"
         uploads, people, *rest = sight.answers[-READS[kind] :]
         present = [people, *rest] if kind is Kind.TEAM else [people]

@@ -76,7 +76,12 @@ class PresenceTracker:
 
     def joined(self, connection: ClientConnection, channel: Channel) -> None:
         """Reports that a connection follows a channel."""
-        if channel.kind is Kind.USER or (connection, channel) in self._here or connection.session.caller is None:
+        caller = connection.session.caller
+        if channel.kind is Kind.USER or (connection, channel) in self._here or caller is None:
+            return
+        if (
+            caller.principal.scope is not None
+        ):  # who reads by a scope is recorded in system:operators, and takes no part
             return
         place = _place(connection, channel)
         if (back := self._vanished.pop(place, None)) is not None:

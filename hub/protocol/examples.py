@@ -24,6 +24,11 @@ _HEAD: Final[JsonObject] = {"id": _MESSAGE, "seq": 42}
 _SIGNED: Final = "https://hub.example.org/files/…"
 
 PAYLOADS: Final[Mapping[str, JsonObject]] = {
+    "operator.call": {
+        "scope": "auditor",
+        "call": "GET /v1/channels/{channel}/events",
+        "channels": ["conversation:42"],
+    },
     "ack": _STORED,
     "connection.init": {
         "token": "eyJ…",

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 from pydantic_core import from_json
 
+from hub.auth.permissions import Scope
 from hub.auth.tokens import Principal
 from hub.errors import ErrorDetail, HubError
 from hub.limits.rates import RateLimiter, RefusalWindow
@@ -315,6 +316,8 @@ def check_command(event: EventType, message: ClientMessage, caller: Caller) -> C
         and not caller.principal.grants.allows(channel.wire, event.action)
     ):
         raise HubError(4003, f"your token does not allow {event.action.value} in this channel")
+    if caller.principal.scope is Scope.AUDITOR and event.lane is not Lane.CONNECTION:
+        raise HubError(4003, "a token with the scope auditor writes nothing")
     payload, data = _validated(event, message)
     return Command(event, message.id, channel, payload, data, caller)
 

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +35,14 @@ def settings_beside(data: Path) -> Settings:
 
 
 def signed(
-    settings: Settings, user: str, tenant: str, grants: Mapping[str, tuple[str, ...] | list[str]], ttl_s: float
+    settings: Settings,
+    user: str,
+    tenant: str,
+    grants: Mapping[str, tuple[str, ...] | list[str]],
+    ttl_s: float,
+    *,
+    scope: str | None = None,
+    tenants: Sequence[str] = (),
 ) -> str:
     """Sign a token for `user` of `tenant`, with the audience and issuer that the settings require.
 
@@ -49,7 +56,16 @@ def signed(
     secret = settings.jwt_secret or DEV_SECRET
     try:
         return sign(
-            secret, user, tenant, grants, ttl_s, time.time(), audience=settings.jwt_audience, issuer=settings.jwt_issuer
+            secret,
+            user,
+            tenant,
+            grants,
+            ttl_s,
+            time.time(),
+            audience=settings.jwt_audience,
+            issuer=settings.jwt_issuer,
+            scope=scope,
+            tenants=tenants,
         )
     except ValueError as refused:
         raise CommandFailed(str(refused), EXIT_USAGE) from refused

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from streams.events import agents, assistant, channels, chat, connection, documents, files, teams, tools
+from streams.events import agents, assistant, channels, chat, connection, documents, files, operators, teams, tools
 from streams.events.declaration import Action, Direction, EventType, Payload
 
-_FAMILIES: Final = (connection, channels, chat, assistant, tools, files, teams, agents, documents)
+_FAMILIES: Final = (connection, channels, chat, assistant, tools, files, teams, agents, documents, operators)
 
 
 def _catalogue() -> dict[str, EventType]:

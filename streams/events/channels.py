@@ -13,7 +13,16 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from streams.channel import Kind
 from streams.envelope import Lane
-from streams.events.declaration import ALL_KINDS, NO_CHANNEL, Action, Direction, EventType, Payload, broken
+from streams.events.declaration import (
+    ALL_KINDS,
+    NO_CHANNEL,
+    READABLE_KINDS,
+    Action,
+    Direction,
+    EventType,
+    Payload,
+    broken,
+)
 from streams.events.values import Count, EventId, IdOrZero, Json8K, Maybe, Name, Start, Text64, Text128, Time
 
 ChannelText = Annotated[str, Field(max_length=1024, examples=["conversation:42"])]
@@ -345,8 +354,8 @@ class ChannelUpdated(Payload):
 CONFIGURED = ALL_KINDS - {Kind.USER}
 """The kinds of channel that have settings: all but the inbox, which only its owner uses."""
 _row = partial(EventType, rate="live", action=Action.READ)
-_question = partial(_row, direction=Direction.IN, lane=Lane.CONNECTION)
-_answer = partial(EventType, direction=Direction.OUT, lane=Lane.CONNECTION, kinds=ALL_KINDS)
+_question = partial(_row, direction=Direction.IN, lane=Lane.CONNECTION, kinds=READABLE_KINDS)
+_answer = partial(EventType, direction=Direction.OUT, lane=Lane.CONNECTION, kinds=READABLE_KINDS)
 
 EVENTS: tuple[EventType, ...] = (
     _question(

@@ -13,7 +13,9 @@ from pydantic_core import PydanticCustomError
 from streams.channel import Kind
 from streams.envelope import Lane
 
-ALL_KINDS: Final = frozenset(Kind)
+ALL_KINDS: Final = frozenset(Kind) - {Kind.SYSTEM}
+"""The kinds of channel that clients may write to."""
+READABLE_KINDS: Final = frozenset(Kind)
 NO_CHANNEL: Final[frozenset[Kind]] = frozenset()
 RULE: Final = "rule"
 """Error type of the validation rules that are written here, as opposed to pydantic's own."""

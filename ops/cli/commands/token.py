@@ -17,20 +17,34 @@ def token(
     user: Annotated[str, typer.Option(help="The user, as in the claim `sub`.")],
     tenant: Annotated[str, typer.Option(help="The tenant.")],
     grant: Annotated[
-        list[str], typer.Option(help="PATTERN=ACTION,…, such as 'conversation:*=read,write'. May be repeated.")
-    ],
+        list[str] | None, typer.Option(help="PATTERN=ACTION,…, such as 'conversation:*=read,write'. May be repeated.")
+    ] = None,
+    scope: Annotated[
+        str, typer.Option(help="auditor reads all of the tenant and writes nothing; operator also runs the hub.")
+    ] = "",
+    tenants: Annotated[str, typer.Option(help="Other tenants that a scope may read, separated by commas.")] = "",
     ttl: Annotated[float, typer.Option(help="Seconds until the token expires.", min=1)] = 3600,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Print a token signed with HUB_JWT_SECRET or, if that is unset, with the secret of the hub that uses --data.
 
-    Example: hub token --user alice --tenant acme --grant 'conversation:*=read,write'
+    Examples: hub token --user alice --tenant acme --grant 'conversation:*=read,write';
+    hub token --user eve --tenant acme --scope auditor
     """
     from hub.auth.tokens import parse_grants
     from ops.cli.identity import settings_beside, signed
 
+    if scope not in {"", "auditor", "operator"}:
+        raise CommandFailed("--scope must be auditor or operator", EXIT_USAGE)
+    if not grant and not scope:
+        raise CommandFailed("give --grant or --scope: a token without either allows nothing", EXIT_USAGE)
+    if grant and scope == "auditor":
+        raise CommandFailed("leave --grant out: the scope auditor reads everything and writes nothing", EXIT_USAGE)
+    if tenants and not scope:
+        raise CommandFailed("--tenants needs --scope", EXIT_USAGE)
     try:
-        grants = parse_grants(grant)
+        grants = parse_grants(grant or [])
     except ValueError as refused:
         raise CommandFailed(str(refused), EXIT_USAGE) from refused
-    print(signed(settings_beside(data), user, tenant, grants, ttl))
+    others = [name.strip() for name in tenants.split(",") if name.strip()]
+    print(signed(settings_beside(data), user, tenant, grants, ttl, scope=scope or None, tenants=others))

@@ -142,7 +142,9 @@ class TestSnapshots:
     def test_a_snapshot_of_another_version_is_refused(self, kind: Kind) -> None:
         """Of any projection, of the outer form, with one projection more or less: rebuild."""
         kept = json.loads(History(kind).state.dump())
-        changed = [{**kept, "format": 0}, {**kept, "parts": {}}, {**kept, "parts": {**kept["parts"], "more": [1, {}]}}]
+        changed = [{**kept, "format": 0}, {**kept, "parts": {**kept["parts"], "more": [1, {}]}}]
+        if kept["parts"]:  # a system channel has no projections
+            changed.append({**kept, "parts": {}})
         for name, (version, state) in kept["parts"].items():
             changed.append({**kept, "parts": {**kept["parts"], name: [version + 1, state]}})
             changed.append({**kept, "parts": {**kept["parts"], name: [version, 7]}})

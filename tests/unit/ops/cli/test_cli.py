@@ -70,6 +70,10 @@ def test_every_command_has_help(hub: Hub, name: str) -> None:
         (("token", "--user", "a", "--tenant", "t", "--grant", "x"), "a grant is written"),
         (("token", "--user", "a", "--tenant", "t", "--grant", "x=fly"), "action"),
         (("token", "--user", "a", "--tenant", "t", "--grant", "x=read", "--ttl", "soon"), "--ttl"),
+        (("token", "--user", "a", "--tenant", "t"), "give --grant or --scope"),
+        (("token", "--user", "a", "--tenant", "t", "--scope", "god"), "--scope must be"),
+        (("token", "--user", "a", "--tenant", "t", "--scope", "auditor", "--grant", "x=read"), "leave --grant out"),
+        (("token", "--user", "a", "--tenant", "t", "--grant", "x=read", "--tenants", "b"), "--tenants needs"),
         (("replay", "lobby:1", "--tenant", "t"), "kind must be one of"),
         (("replay", "team:1", "--tenant", "t", "--after", "5"), "--after: a cursor is"),
         (("replay", "team:1", "--tenant", "t", "--from", "noon"), "--from: write a time like"),
@@ -141,6 +145,15 @@ def test_a_token_has_the_claims_asked_for(hub: Hub) -> None:
     assert claims["grants"] == {"conversation:*": ["read", "write"]}
     assert claims["exp"] - claims["iat"] == 60
     assert abs(claims["iat"] - time.time()) < 60
+
+
+def test_a_token_for_an_auditor_has_a_scope_and_no_grants(hub: Hub) -> None:
+    """The tenants that it may read as well stand beside it."""
+    code, out, _ = hub("token", "--user", "eve", "--tenant", "acme", "--scope", "auditor", "--tenants", "b, c")
+
+    claims = jwt.decode(out.strip(), DEV_SECRET, algorithms=["HS256"], audience="hub")
+    assert code == 0
+    assert (claims["scope"], claims["tenants"], claims["grants"]) == ("auditor", ["b", "c"], {})
 
 
 def test_output_to_a_pipe_is_the_wire_event_and_on_request_a_sentence() -> None:

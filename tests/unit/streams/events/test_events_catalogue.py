@@ -19,6 +19,7 @@ WANTED = {
 }  # fmt: skip # a table
 FAMILIES = {
     "ack",
+    "operator",
     "connection",
     "channel",
     "chat",

@@ -321,8 +321,8 @@ class Connection:
     async def _recorded(self, command: Command) -> Outcome:
         """Handles a command of a token with a scope, once its use is recorded."""
         await self._owner.operator_calls.record_command(command)
-        answer = self._owner.access.decide(self._owner.handlers[command.event.name], command, self)
-        return await answer if inspect.isawaitable(answer) else answer
+        answer = self._owner.access.decide(self._owner.handlers[command.event.row], command, self)
+        return answer if isinstance(answer, (Append, Reply, Nothing)) else await answer
 
     def carry_out(self, command: Command, outcome: Outcome) -> None:
         """Carries out a handler's outcome: appends and replies once stored, replies at once, or does nothing."""

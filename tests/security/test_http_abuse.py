@@ -168,6 +168,7 @@ async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
     assert (metrics, by_default, pages, store) == (401, 200, [200, 200], [403, 403])
     written = (Path(__file__).parents[2] / "SECURITY.md").read_text()
     named = {
+        "/v1/channels",
         "/v1/channels/",
         "/v1/users/{user}/events",
         "/v1/revocations",

@@ -109,6 +109,6 @@ async def _read_head(reader: asyncio.StreamReader) -> HttpAnswer:
     try:
         status = int(lines[0].split(" ", 2)[1])
     except (IndexError, ValueError):
-        raise NoAnswer("what answered speaks no HTTP") from None
+        raise NoAnswer("the answer is not HTTP") from None
     found = (line.partition(":") for line in lines[1:] if line)
     return HttpAnswer(status, {name.strip().lower(): value.strip() for name, _, value in found}, reader)

@@ -334,7 +334,7 @@ class StateReader:
         return _Fold(look.epoch, ChannelState.begin(channel, self._own), 0)
 
     async def _make_up_for_own(self, channel: Channel, state: ChannelState) -> None:
-        """Folds what is kept up to a snapshot's event for the custom projections that are not in it."""
+        """Folds the stored events up to a snapshot's position for the custom projections that the snapshot lacks."""
         after = START
         while state.is_own_behind:
             page = await self._log.page(channel, after, PAGE_EVENTS, state.id)

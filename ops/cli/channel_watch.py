@@ -1,4 +1,4 @@
-"""The events that are written into a tenant's channels, found by looking at the heads of all of them again and again."""
+"""Finds the events written to a tenant's channels, by reading the heads of all of them at an interval."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Written(NamedTuple):
 async def written_events(
     log: StoredLog, tenant: str, pattern: str, *, limit: int, interval_s: float
 ) -> AsyncIterator[Written]:
-    """The events stored from now on, by channel in the order of the log, without an end.
+    """Yields the events stored from now on, without an end; those of one channel are in the order of the log.
 
     Args:
         log: the log.
         tenant: the tenant.
         pattern: the channels to watch, as for `listed_channels`.
         limit: maximum number of channels.
-        interval_s: seconds between two looks; each costs one small read per channel.
+        interval_s: seconds between two reads; each costs one small read per channel.
     """
     seen: dict[str, int] | None = None
     is_told = False
@@ -45,7 +45,7 @@ async def written_events(
         if seen is None:
             print(f"watching {min(len(listed), limit)} channels and new ones", file=sys.stderr, flush=True)
         if len(listed) > limit and not is_told:
-            print(f"more than {limit} channels fit; only the first {limit} are watched: see --limit", file=sys.stderr)
+            print(f"more than {limit} channels match; only the first {limit} are watched: see --limit", file=sys.stderr)
             is_told = True
         heads = {one.channel.wire: one.seq for one in listed[:limit]}
         for one in listed[:limit] if seen is not None else ():

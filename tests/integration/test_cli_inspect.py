@@ -74,7 +74,7 @@ def test_channels_says_when_there_are_more(dev: Dev) -> None:
     code, out, err = hub(dev.data, "channels", "?1", "--limit", "1")
 
     assert (code, len(out.splitlines())) == (0, 1)
-    assert err == "more than 1 channels fit: raise --limit, or narrow the pattern\n"
+    assert err == "more than 1 channels match: raise --limit, or narrow the pattern\n"
 
 
 def test_channels_on_a_terminal_is_for_people(dev: Dev) -> None:

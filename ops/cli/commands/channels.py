@@ -22,7 +22,7 @@ app = new_app()
 @app.command()
 def channels(
     pattern: Annotated[
-        str, typer.Argument(help="Only these: kind:name, or a name in any kind; * matches any text.")
+        str, typer.Argument(help="Only these channels: kind:name, or a name in any kind; * matches any text.")
     ] = "*",
     tenant: Tenant = DEFAULT_TENANT,
     limit: Annotated[int, typer.Option(help="Maximum number of channels.", min=1, max=100_000)] = 1_000,
@@ -46,7 +46,7 @@ async def _list(pattern: str, tenant: str, limit: int, redis: str, data: Path) -
     async with stored_log_at(redis, data) as log:
         async for one in listed_channels(log, tenant, pattern):
             if count == limit:
-                print(f"more than {limit} channels fit: raise --limit, or narrow the pattern", file=sys.stderr)
+                print(f"more than {limit} channels match: raise --limit, or narrow the pattern", file=sys.stderr)
                 return
             print(_line(one))
             count += 1

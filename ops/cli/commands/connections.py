@@ -17,7 +17,9 @@ app = new_app()
 
 @app.command()
 def connections(
-    of: Annotated[str, typer.Argument(metavar="[USER]", help="Only this user's.", show_default=False)] = "",
+    of: Annotated[
+        str, typer.Argument(metavar="[USER]", help="Only the connections of this user.", show_default=False)
+    ] = "",
     close: Annotated[
         str, typer.Option("--close", metavar="ID", help="Close the connection with this session ID.")
     ] = "",
@@ -32,8 +34,8 @@ def connections(
 ) -> None:
     """Print one line per connection, with the cursor of each channel it follows; in a pipe, each line is JSON.
 
-    Every node knows its own connections: give --url for each node, not for a load balancer. A connection is closed as by a restart
-    of its node: the client reconnects and resumes. The token needs a grant of * on *.
+    Every node knows its own connections: give --url for each node, not for a load balancer. A closed client behaves as after a
+    restart of its node: it reconnects and resumes. The token needs a grant of * on *.
 
     Examples: hub connections alice; hub connections --close 5Ks0Vn8nHZb1yQ2w
     """

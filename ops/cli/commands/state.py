@@ -27,12 +27,12 @@ def state(
     tenant: Tenant,
     at: Annotated[str, typer.Option(help="An event ID or an RFC 3339 time, inclusive.  [default: now]")] = "",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON on a terminal too; in a pipe it is JSON in any case.")
+        bool, typer.Option("--json", help="Print JSON on a terminal too; in a pipe, JSON is always printed.")
     ] = False,
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print the state for people; in a pipe, `epoch`, `state` and `state_at` as one JSON object.
+    """Print the state as readable text; in a pipe, `epoch`, `state` and `state_at` as one JSON object.
 
     Example: hub state conversation:42 --tenant acme --at 2026-11-23T04:59:00Z
     """

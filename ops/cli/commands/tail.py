@@ -45,7 +45,7 @@ def tail(
         bool, typer.Option(help="Include events that are not stored: typing, presence and deltas.")
     ] = False,
     format: Annotated[Format | None, typer.Option(help="Default: text on a terminal, else jsonl.")] = None,  # noqa: A002 - the flag's name
-    count: Annotated[int, typer.Option(help="Stop after this many events; 0 means never.", min=0)] = 0,
+    count: Annotated[int, typer.Option(help="Stop after this many events; 0 means no limit.", min=0)] = 0,
     url: Url = "",
     data: Data = DEFAULT_DATA,
     token: Token = "",

@@ -32,10 +32,10 @@ def top(
         ),
     ] = None,
     interval: Annotated[float, typer.Option(help="Seconds between two readings.", min=0.1)] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Print the figures of one interval, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the figures of one interval, and exit.")] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Read /metrics again and again, and show what happened in between, until Ctrl-C.
+    """Read /metrics at an interval and show the changes, until Ctrl-C.
 
     On a terminal it is one screen; in a pipe, one JSON line per address and interval. Figures that an address does not serve are
     left out: connections and channels are a node's, runs and backlog a worker's. HUB_METRICS_TOKEN is sent if it is set.

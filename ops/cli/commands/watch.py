@@ -25,17 +25,17 @@ def watch(
         str, typer.Argument(help="Only these channels: kind:name, or a name in any kind; * matches any text.")
     ] = "*",
     tenant: Tenant = DEFAULT_TENANT,
-    count: Annotated[int, typer.Option(help="Stop after this many events; 0 means never.", min=0)] = 0,
+    count: Annotated[int, typer.Option(help="Stop after this many events; 0 means no limit.", min=0)] = 0,
     limit: Annotated[int, typer.Option(help="Maximum number of channels to watch.", min=1, max=10_000)] = 1_000,
-    interval: Annotated[float, typer.Option(help="Seconds between two looks at the log.", min=0.1)] = _INTERVAL_S,
+    interval: Annotated[float, typer.Option(help="Seconds between two reads of the log.", min=0.1)] = _INTERVAL_S,
     format: Annotated[Format | None, typer.Option(help="Default: text on a terminal, else jsonl.")] = None,  # noqa: A002 - the flag's name
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Print each event that is stored from now on, one per line, until Ctrl-C.
 
-    It reads the log and is no client of the hub. Of a channel that gets more than 64 events between two looks, the newest 64
-    are printed; the number of the others is reported on stderr. Signals, such as typing, are not stored and not printed.
+    It reads the log, not the hub. If a channel gets more than 64 events between two reads, only the newest 64 are printed, and
+    the number of skipped ones is reported on stderr. Signals, such as typing, are not stored and not printed.
 
     Example: hub watch 'conversation:*' --tenant acme
     """

@@ -28,16 +28,29 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         ours_alone.ANSWERS,
     )
 }
+QUICK: Final = (
+    "connect",
+    "round_trip",
+    "chat",
+    "idle",
+    "fanout_1000",
+    "resume_own",
+    "storm",
+    "jitter",
+    "memory",
+    "answers",
+)
+"""The scenarios of `hub bench --quick`, unless others are named: each starts its own processes, and all must fit a minute."""
 
 
-def chosen_scenarios(names: list[str]) -> list[Scenario]:
-    """The named scenarios; a name may be a prefix followed by `*`. Without names, all of them.
+def chosen_scenarios(names: list[str], *, is_quick: bool = False) -> list[Scenario]:
+    """The named scenarios; `*` in a name matches any characters. Without names all of them, or those of a quick look.
 
     Raises:
         ValueError: a name is unknown; the text lists the known ones.
     """
     found: dict[str, Scenario] = {}
-    for name in names or ["*"]:
+    for name in names or (QUICK if is_quick else ["*"]):
         matching = {known: one for known, one in SCENARIOS.items() if fnmatch(known, name)}
         if not matching:
             raise ValueError(f"there is no scenario {name!r}; there are {', '.join(SCENARIOS)}")

@@ -60,7 +60,7 @@ def bench(
         raise CommandFailed("choose one of --quick and --full", EXIT_USAGE)
     try:
         sizes = with_changes(QUICK if quick else FULL if full else USUAL, changes or [])
-        chosen = chosen_scenarios(scenarios or []), chosen_peers(peers)
+        chosen = chosen_scenarios(scenarios or [], is_quick=quick), chosen_peers(peers)
     except ValueError as refused:
         raise CommandFailed(str(refused), EXIT_USAGE) from refused
     plan = BenchPlan(*chosen, sizes, runs, (tools or cache_folder() / "peers").absolute(), is_persistent=aof)

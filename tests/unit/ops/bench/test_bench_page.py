@@ -12,6 +12,7 @@ from ops.bench.listing import comparison_lines, listing, row_lines
 from ops.bench.page import to_html
 from ops.bench.peers.all_peers import PEERS, chosen_peers
 from ops.bench.run import BenchPlan, Comparison
+from ops.bench.scenarios.all_scenarios import QUICK as QUICK_SCENARIOS
 from ops.bench.scenarios.all_scenarios import SCENARIOS, chosen_scenarios
 from ops.bench.sizes import QUICK, with_changes
 from ops.bench.summary import Ratio, Row, Spread, ratio_of, spread_of, written
@@ -141,3 +142,9 @@ def test_scenarios_and_peers_are_chosen_by_name() -> None:
         chosen_scenarios(["fan"])
     with pytest.raises(ValueError, match="there is no peer 'x'"):
         chosen_peers("x")
+
+
+def test_a_quick_look_takes_some_scenarios_unless_others_are_named() -> None:
+    assert [one.name for one in chosen_scenarios([], is_quick=True)] == list(QUICK_SCENARIOS)
+    assert [one.name for one in chosen_scenarios(["channels"], is_quick=True)] == ["channels"]
+    assert len(chosen_scenarios([])) == len(SCENARIOS)

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from hub.auth.origins import LOOPBACK, Network, OriginPolicy, address_of, is_within
 from hub.auth.tokens import Principal
 from hub.errors import HubError
-from hub.limits.quotas import EVENT_BYTES, Quotas
+from hub.limits.quotas import CHANNEL_BYTES, EVENT_BYTES, Quotas
 from hub.limits.rates import ADVICE_MS_MAX, RateLimiter
 from streams.envelope import Appended, Draft, Lane
 from streams.errors import StreamsError
@@ -224,18 +224,21 @@ class Admission:
         if draft.lane is not Lane.EVENTS:
             return
         size_bytes = len(draft.data) + EVENT_BYTES
-        self._left_bytes -= size_bytes
-        if self._max_bytes and self._left_bytes < 0 and not self._quotas.is_reserve_open:
+        if self._max_bytes and self._left_bytes < size_bytes and not self._quotas.is_reserve_open:
             self._quotas.open_reserve(int(self._max_bytes * TENANT_PART))
         self._quotas.publish(draft.channel.tenant, size_bytes, self._monotonic())
+        self._left_bytes -= size_bytes
 
     def settle(self, draft: Draft, result: Appended | StreamsError | None) -> None:
         """Refunds an event that was not stored, or had been stored before; charges the keys of a new channel."""
         if draft.lane is not Lane.EVENTS:
             return
         if not isinstance(result, Appended) or result.is_duplicate:
-            self._quotas.take_back(draft.channel.tenant, len(draft.data) + EVENT_BYTES)
+            size_bytes = len(draft.data) + EVENT_BYTES
+            self._left_bytes += size_bytes
+            self._quotas.take_back(draft.channel.tenant, size_bytes)
         elif result.is_first:
+            self._left_bytes -= CHANNEL_BYTES
             self._quotas.begin_channel(draft.channel.tenant)
 
     def look_at_memory(self, used_bytes: int, max_bytes: int) -> bool:

@@ -8,7 +8,7 @@ from hub.auth.origins import OriginPolicy, address_of, origin_policy
 from hub.auth.permissions import compile_grants
 from hub.auth.tokens import Principal
 from hub.errors import HubError
-from hub.limits.admission import Admission, ConnectLimits
+from hub.limits.admission import RESERVE_FROM, Admission, ConnectLimits
 from hub.limits.quotas import EVENT_BYTES, Quota, Quotas
 from hub.limits.rates import RateLimiter
 from hub.readers import NETWORKS
@@ -99,6 +99,44 @@ def test_bytes_are_given_back_for_what_was_not_stored_anew() -> None:
     with pytest.raises(HubError) as full:
         rig.admission.charge(draft)
     assert full.value.row.code == 4011
+
+
+MAX_BYTES = 8 * 2**20
+NEAR_BYTES = int(MAX_BYTES * RESERVE_FROM) - 100_000
+"""Bytes in use when 100 kB are left before the reserve."""
+
+
+@pytest.mark.parametrize("case", ["refused", "not stored"])
+def test_what_is_not_stored_does_not_open_the_reserve(case: str) -> None:
+    """A tenant over its rate filled nothing, but its refused events opened the reserve for everybody."""
+    rig = Rig(Quota(publishes_per_s=1) if case == "refused" else None)
+    rig.admission.look_at_memory(NEAR_BYTES, MAX_BYTES)
+    draft = Draft(parse_channel("acme", "team:1"), "chat.message", b"x" * 5_000, Actor("user", "alice"))
+    refused = 0
+    for _ in range(30):
+        try:
+            rig.admission.charge(draft)
+        except HubError:
+            refused += 1
+        else:
+            stored = Appended("2-0", 2, is_duplicate=False, durability=Durability.MEMORY)
+            rig.admission.settle(draft, stored if case == "refused" else None)
+
+    assert refused == (20 if case == "refused" else 0)
+    assert not rig.admission.is_reserve_open
+
+
+def test_the_keys_of_new_channels_open_the_reserve() -> None:
+    """Thirty small messages in new channels are 140 kB in Redis, not 6."""
+    rig = Rig()
+    rig.admission.look_at_memory(NEAR_BYTES, MAX_BYTES)
+    for number in range(30):
+        draft = Draft(parse_channel("acme", f"team:{number}"), "chat.message", b"x", Actor("user", "alice"))
+        rig.admission.charge(draft)
+        first = Appended("2-0", 1, is_duplicate=False, durability=Durability.MEMORY, is_first=True)
+        rig.admission.settle(draft, first)
+
+    assert rig.admission.is_reserve_open
 
 
 ADDRESSES = {

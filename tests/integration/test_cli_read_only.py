@@ -178,7 +178,14 @@ def test_a_mistyped_channel_is_told(
 
 
 @pytest.mark.parametrize(
-    "command", [*((*read, "--tenant", "acme") for read in READS), ("parked",), ("parked", "retry", "all")]
+    "command",
+    [
+        *((*read, "--tenant", "acme") for read in READS),
+        ("parked",),
+        ("parked", "retry", "all"),
+        ("channels",),
+        ("watch",),
+    ],
 )
 def test_where_no_log_is_none_is_begun(
     command_line: CommandLine, lone_redis: RedisServer, tmp_path: Path, command: tuple[str, ...]

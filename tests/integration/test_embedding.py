@@ -285,7 +285,7 @@ def test_without_the_lifespan_it_says_what_is_missing(redis_url: str) -> None:
     assert "uvicorn --lifespan on" in answer.json()["missing"][0]
     with pytest.raises(LogUnavailable, match="lifespan"):
         _ = live.hub
-    with pytest.raises(RuntimeError, match="before the application serves"):
+    with pytest.raises(RuntimeError, match="before the application starts"):
         hub.embed(app, "/late", settings=settings(redis_url))
 
 

@@ -269,7 +269,7 @@ def _kernel_bytes(transport: asyncio.Transport) -> int:
         return 0
     try:
         (size_bytes,) = struct.unpack("i", fcntl.ioctl(accepted.fileno(), termios.TIOCOUTQ, bytes(4)))
-    except OSError:  # the socket has just been closed
+    except (OSError, ValueError):  # the socket has just been closed
         return 0
     return int(size_bytes)
 

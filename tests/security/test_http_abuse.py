@@ -318,8 +318,8 @@ async def test_a_slow_reader_behind_a_full_kernel_buffer_is_not_cut(
     redis_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel takes nothing more until a third of its megabytes is read: meanwhile a reader of 256 KB/s looked deaf."""
-    monkeypatch.setattr(bounded, "READ_WINDOW_S", 0.5)
-    step_bytes, step_s, enough_bytes = 12_800, 0.05, 512_000
+    monkeypatch.setattr(bounded, "READ_WINDOW_S", 2.0)
+    step_bytes, step_s, enough_bytes = 12_800, 0.05, 1_000_000
     channel = parse_channel(tenant, "conversation:1")
     async with running_node(redis_url) as node:
         draft = Draft(channel, "chat.message", b'{"text":"%b"}' % (b"x" * 30_000), Actor("user", "a"))

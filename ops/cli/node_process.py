@@ -231,11 +231,6 @@ def url_of(bound: socket.socket) -> str:
     return f"http://{place}:{port}"
 
 
-YOUNG_OBJECTS: Final = 10_000
-"""Objects made before the young ones are searched for circles. With Python's 700 the messages under way are walked again and again:
-4 % of a round trip. The price is that up to so many objects in circles wait to be freed."""
-
-
 def forget_startup() -> None:
     """Exempt all existing objects from garbage collection; to be called once, when a process has started.
 
@@ -244,4 +239,3 @@ def forget_startup() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])

@@ -7,6 +7,12 @@ shown as they were sent.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from json.encoder import (  # type: ignore[attr-defined]  # typeshed leaves the C part out
+    c_make_encoder,
+    encode_basestring,
+    encode_basestring_ascii,
+)
 from math import isfinite
 from typing import Final, NoReturn, TypeAlias
 
@@ -29,6 +35,29 @@ def _no_constant(literal: str) -> NoReturn:
 _DECODER: Final = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _ASCII_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+
+
+def _encoded(encoder: json.JSONEncoder) -> Callable[[object], str]:
+    """The encoder's `encode`, without the encoder in C that each of its calls would make anew: of a short answer three quarters."""
+    if c_make_encoder is None:  # an interpreter without the C part
+        return encoder.encode
+    write = encode_basestring_ascii if encoder.ensure_ascii else encode_basestring
+    pieces = c_make_encoder(
+        None,
+        encoder.default,
+        write,
+        None,
+        encoder.key_separator,
+        encoder.item_separator,
+        False,
+        False,
+        encoder.allow_nan,
+    )
+    return lambda value: "".join(pieces(value, 0))
+
+
+_encode: Final = _encoded(_ENCODER)
+_encode_ascii: Final = _encoded(_ASCII_ENCODER)
 
 
 def parse(data: bytes) -> Json:
@@ -62,9 +91,9 @@ def to_json(value: object) -> bytes:
         TypeError: it contains something that JSON cannot express.
     """
     try:
-        return _ENCODER.encode(value).encode()
+        return _encode(value).encode()
     except UnicodeEncodeError:
-        return _ASCII_ENCODER.encode(value).encode()
+        return _encode_ascii(value).encode()
 
 
 def weigh(value: Json, weight_max: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from support.nodes import Node, running_node, token
@@ -132,6 +133,7 @@ def usual(lists: Sequence[list[str]]) -> set[str]:
     return {file for file, count in counts.items() if count > len(lists) / 2}
 
 
+@pytest.mark.interpreted
 async def test_the_page_names_the_files_a_message_runs_through(redis_url: str, tenant: str) -> None:
     """All of them, and no more than were aimed at."""
     to_stream, to_subscriber = map(usual, zip(*await ways(redis_url, tenant), strict=True))

@@ -364,6 +364,7 @@ async def test_a_forgotten_script_costs_no_event(log: Log, tenant: str) -> None:
     assert seen.seqs == [1, 2, 3]
 
 
+@pytest.mark.interpreted
 async def test_who_watches_while_a_batch_is_on_its_way_gets_its_events(
     log: Log, other: Log, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,3 +57,23 @@ async def shots(page: Page, name: str, shown: object) -> None:
         await page.set_viewport_size({"width": width, "height": 900})
         await page.screenshot(path=SCREENS / f"inspect-{name}-{look}.png", full_page=True)
     await page.set_viewport_size({"width": 1280, "height": 900})
+
+
+async def test_a_list_of_100_000_events_draws_only_what_is_seen(node: Node, context: BrowserContext) -> None:
+    """The last row is reached by one key, with fewer than a hundred rows in the document."""
+    page = await context.new_page()
+    await page.goto(f"{node.url}/console/inspect.html")
+    rows = await page.evaluate("""async () => {
+        const { EventList } = await import("./inspect_events.js");
+        document.getElementById("channel").hidden = false;
+        const events = Array.from({ length: 100_000 }, (_, at) => (
+            { seq: at + 1, actor: { id: "alice" }, type: "chat.message", payload: { text: `message ${at}` } }));
+        const region = document.getElementById("list");
+        const list = new EventList(region, document.getElementById("space"), (index) => list.choose(index));
+        list.show(events, 0);
+        region.dispatchEvent(new KeyboardEvent("keydown", { key: "End" }));
+        return document.querySelectorAll("#space [role=option]").length;
+    }""")
+
+    await expect(page.locator("#space [aria-selected=true]")).to_contain_text("100000")
+    assert 0 < rows < 100

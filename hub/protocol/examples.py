@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from streams.envelope import Lane
+from streams.events.custom import ROW
 from streams.events.declaration import Direction, EventType
 
 JsonObject = Mapping[str, object]
@@ -315,11 +316,11 @@ def _payload_of(row: EventType) -> JsonObject:
     if row.own_schema is not None:
         payload: JsonObject = next(iter(row.own_schema.document.get("examples", ())), {})
         return payload
-    return _OWN_PAYLOAD if row.shared_row else PAYLOADS[row.name]
+    return _OWN_PAYLOAD if row.row == ROW else PAYLOADS[row.name]
 
 
 def _type_of(row: EventType) -> str:
-    return _OWN_TYPE if row.name == row.shared_row else row.name
+    return _OWN_TYPE if row.name == ROW else row.name
 
 
 def command_example(row: EventType) -> JsonObject:

@@ -53,7 +53,7 @@ class CustomPayload(Payload):
 
 CUSTOM: Final = EventType(
     name=ROW,
-    shared_row=ROW,
+    row=ROW,
     model=CustomPayload,
     direction=Direction.BOTH,
     lane=Lane.EVENTS,

@@ -78,7 +78,7 @@ class EventType:
         is_served: false for a type that is declared but not yet offered: a client that sends it gets 4005, unknown type.
         limit_bytes: maximum size of the payload's JSON.
         ag_ui: its counterpart in AG-UI 1.0; None when there is none.
-        shared_row: the row under which it is handled and counted, for the types that share one; "" if it has its own.
+        row: the name under which it is handled and counted; its own, except for types that share one.
         own_schema: the JSON Schema that its payload must match as well; None for the types of the catalogue.
     """
 
@@ -101,19 +101,19 @@ class EventType:
     is_served: bool = True
     limit_bytes: int = 1_048_576
     ag_ui: str | None = None
-    shared_row: str = ""
+    row: str = ""
     own_schema: OwnSchema | None = field(default=None, compare=False)
     summary: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Fills in the row."""
+        if not self.row:
+            object.__setattr__(self, "row", self.name)
 
     @property
     def family(self) -> str:
         """The word before the first dot; it names the files that handle it."""
         return self.name.partition(".")[0]
-
-    @property
-    def row(self) -> str:
-        """The name under which it is handled and counted."""
-        return self.shared_row or self.name
 
     @property
     def is_inbound(self) -> bool:

@@ -141,7 +141,7 @@ class Settings:
     quota_channels: int | None = setting(
         "HUB_QUOTA_CHANNELS",
         optional(whole(1, 100_000_000)),
-        "maximum channels that a tenant follows at once, counted per node (4015)",
+        "maximum channels that a tenant follows at once, all nodes together; a channel followed on two nodes counts twice (4015)",
         default=None,
         shown="unlimited",
     )
@@ -205,7 +205,7 @@ class Settings:
     max_http_connections_by_address: int = setting(
         "HUB_HTTP_CONNECTIONS_BY_ADDRESS",
         whole(1, 10_000_000),
-        "the same limit per client address; trusted proxies are not counted",
+        "the same limit per client address; connections of trusted proxies are not counted",
         default=500,
         shown="500",
     )
@@ -243,7 +243,7 @@ class Settings:
     drain_s: float = setting(
         "HUB_DRAIN_SECONDS",
         seconds(0, 3_600),
-        "seconds over which disconnects are spread when the node stops",
+        "maximum seconds for a stopping node to spread its disconnects, and for a stopping worker to finish answers",
         default=5.0,
         shown="5",
     )

@@ -83,7 +83,10 @@ class OwnVerifier:
         """Returns the principal of the identity that the application returns.
 
         Raises:
-            HubError: 4001: refused; 4003: sent by a page of another origin; 4019: signed out.
+            HubError: 4001: the application refuses the caller; 4002: the identity has expired; 4003: the page's origin is not
+                allowed; 4019: the user was signed out.
+            HTTPException: the application failed with a status of 500 or more.
+            TypeError: the application returned neither an `Identity` nor None.
             ValueError: the identity is invalid.
         """
         connection = HTTPConnection(dict(_NO_REQUEST if request is None else request))

@@ -74,10 +74,11 @@ class HubError(Exception):
     """A refusal that is sent to the client.
 
     Args:
-        code: a row of `ERROR_CODES`.
-        message: one sentence that says what to do next; no secrets, no echo of input.
+        code: a key of `ERROR_CODES`.
+        message: one sentence: the problem and, where the client can do something about it, the next step; no secrets, no echo
+            of input.
         details: the fields at fault.
-        retry_after_ms: milliseconds to wait before the next attempt, for 4004 and 4013.
+        retry_after_ms: milliseconds to wait before the next attempt; set only with the advice `backoff`.
         closes: overrides whether the error closes the socket.
         retry: overrides the row's advice.
     """

@@ -528,7 +528,7 @@ class ClientConnection(Protocol):
         ...
 
     def cursor_moved(self, wire: str) -> None:
-        """Discards a document cursor that is waiting to be sent, because a newer one was sent."""
+        """Discards the client's delayed cursor in the document with this wire name, because a newer one was sent."""
         ...
 
 
@@ -566,10 +566,10 @@ class ConnectionOwner(NodePort, Protocol[C_contra]):
         ...
 
     async def require_written(self, channel: Channel, principal: Principal) -> None:
-        """Refuses a channel without events to a user who has started too many channels.
+        """Refuses to start a channel for a user who has recently started too many.
 
         Raises:
-            HubError: 4004.
+            HubError: 4004: the channel has no events yet, and the user has recently started too many channels.
             LogUnavailable: Redis is unreachable.
         """
         ...
@@ -595,11 +595,11 @@ class ConnectionOwner(NodePort, Protocol[C_contra]):
         ...
 
     def keep_cursor(self, connection: C_contra, command: Command) -> None:
-        """Sends a document cursor that exceeded its rate a moment later."""
+        """Delays a document cursor that exceeded its rate: it is sent a moment later, unless a newer one is sent first."""
         ...
 
     def cursor_moved(self, connection: C_contra, wire: str) -> None:
-        """Discards a client's cursor that is waiting to be sent in a document."""
+        """Discards the client's delayed cursor in the document with this wire name, because a newer one was sent."""
         ...
 
     def take_binary(self, connection: C_contra, data: bytes) -> bool:

@@ -1,4 +1,6 @@
-"""Appends for a run: durable events with the run's guard, key, causation and journal, and a bounded number of deltas.
+"""Appends for a run: durable events with the run's guard, key, causation and journal, and deltas.
+
+Of the deltas of all runs of a worker, at most IN_FLIGHT_MAX are in flight.
 
 A durable append is repeated until it is confirmed or refused. Its key makes that safe, and its guard stops a worker that has
 lost the run.

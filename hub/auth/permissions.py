@@ -140,4 +140,4 @@ def refuse_unlisted(lists: Lists, user: str, action: str) -> None:
     """
     listed = lists.get(action)
     if listed is not None and user not in listed:
-        raise HubError(4003, f"this channel's access list does not allow you to {action}")
+        raise HubError(4003, f"you are not on this channel's access list for `{action}`")

@@ -169,7 +169,10 @@ def _read(body: bytes) -> tuple[str, str]:
     is_jti = isinstance(value, str) and 1 <= len(value) <= JTI_CHARS_MAX and value.isprintable()
     is_name = isinstance(value, str) and _NAME.fullmatch(value) is not None
     if not (is_jti if field == "jti" else is_name):
-        raise HubError(
-            4005, f"{field} must be a value that a token can have", details=(ErrorDetail(field, "is malformed"),)
+        problem = (
+            f"must be 1 to {JTI_CHARS_MAX} printable characters"
+            if field == "jti"
+            else "must be 1 to 128 of A-Z a-z 0-9 _ . @ | + ~ -"
         )
+        raise HubError(4005, f"no token can have this {field}; see details", details=(ErrorDetail(field, problem),))
     return field, value

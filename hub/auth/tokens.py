@@ -91,7 +91,7 @@ class Principal:
         if tenant == self.tenant:
             return self
         if self.scope is None or tenant not in self.tenants:
-            raise HubError(4003, "your token does not allow reading another tenant")
+            raise HubError(4003, "your token does not grant `read` on that tenant")
         return replace(self, tenant=tenant, home=self.tenant, grants=Grants({}, (), "", reads_all=True))
 
 

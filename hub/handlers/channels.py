@@ -41,7 +41,10 @@ from streams.redis.replay import PAGE_BYTES
 def request_of(
     tenant: str, item: Subscription | str, re: str | None, cursor: Cursor | None = None
 ) -> SubscribeRequest | RefusedChannel:
-    """Returns the request in one entry of a list of subscriptions, or its refusal."""
+    """Turns one entry of a subscription list into a request, or into a refusal if its channel is invalid.
+
+    `cursor`, if given, replaces the entry's own position.
+    """
     name = item if isinstance(item, str) else item.channel
     try:
         channel = channel_of(tenant, name)

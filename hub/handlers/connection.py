@@ -75,7 +75,7 @@ class ConnectionCommands:
         try:
             new = await self._node.verifier.verify(payload.token, self._node.clock.now())
             if (new.user, new.tenant) != (old.user, old.tenant):
-                raise HubError(4001, "the token belongs to another user; open another connection for it")
+                raise HubError(4001, "the token belongs to another user or tenant; open another connection for it")
         except HubError as error:
             refusal = self._node.admission.refusal(socket.address, error)
             raise refusal.amended(closes=refusal is not error) from None

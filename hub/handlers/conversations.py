@@ -109,7 +109,7 @@ class Conversations:
             HubError: 4003, 4007.
         """
         if not command.caller.principal.grants.allows(command.place.wire, "invoke"):
-            raise HubError(4003, "your token does not allow invoke in this channel")
+            raise HubError(4003, "your token does not grant `invoke` on this channel")
         await self._node.access.require(command.place, command.caller.principal, "invoke")
         if not await self._node.agents.is_available(name):
             raise HubError(

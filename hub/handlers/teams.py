@@ -47,10 +47,8 @@ class TeamCommands:
             return Reply("ack", b"{}")
         now_ms = int(self._node.clock.now() * 1000)
         if not 0 < until_ms <= now_ms + VISIT_S * 1000 + CLOCK_SLACK_MS:
-            details = (ErrorDetail("until", f"must be a time within {VISIT_S // 60} minutes"),)
-            raise HubError(
-                4005, "a status set over HTTP must end within minutes; details give the limit", details=details
-            )
+            details = (ErrorDetail("until", f"must be a time in the next {VISIT_S // 60} minutes"),)
+            raise HubError(4005, "a status set over HTTP needs a time at which it ends; see details", details=details)
         visit = PresenceChange("visit", command.place, "", command.caller.principal.user, status.kept)
         await PresenceStore(self._node.log).apply(self._node.name, [visit])
         return Reply("ack", b"{}")

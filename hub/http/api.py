@@ -149,7 +149,7 @@ async def send_to_user(
     """Appends an event to a user's inbox; the token must allow `manage` on `user:*`."""
     _, caller = await caller_of(request)
     if not caller.principal.grants.covers("user:*", "manage"):
-        raise HubError(4003, "your token does not allow manage on user:*")
+        raise HubError(4003, "your token does not grant `manage` on user:*")
     return await append(request, f"user:{user}", idempotency_key)
 
 

@@ -44,14 +44,14 @@ async def caller_of(request: Request) -> tuple[Hub, Caller]:
 
 
 async def _scoped(hub: Hub, request: Request, principal: Principal) -> Principal:
-    """Records a request with a scope, and returns the principal in the tenant that it asks for.
+    """Records a request whose token has a scope; returns the principal for the tenant that the request names.
 
     Raises:
         HubError: 4003: not a tenant of the token; 4004, 4011, 4013: the request cannot be recorded.
     """
     principal = principal.visiting(request.query_params.get("tenant", principal.tenant))
     if request.method != "GET" and principal.home:
-        raise HubError(4003, "your token only reads in another tenant")
+        raise HubError(4003, "in another tenant your token may only read")
     if not request.scope.get(_RECORDED):  # one route may call another
         request.scope[_RECORDED] = True
         channel = request.path_params.get("channel")
@@ -61,7 +61,7 @@ async def _scoped(hub: Hub, request: Request, principal: Principal) -> Principal
 
 
 def address(request: Request) -> str:
-    """Returns the client address that the limits of this request count against."""
+    """Returns the client address that this request is counted under by the per-address limits."""
     client = (request.client.host, request.client.port) if request.client else None
     return hub_of(request).admission.address_of(client, dict(request.headers.raw))
 
@@ -143,7 +143,7 @@ async def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:
     """
     channel = channel_of(caller.principal.tenant, wire)
     if not caller.principal.grants.allows(wire, "read"):
-        raise HubError(4003, "your token does not allow read in this channel")
+        raise HubError(4003, "your token does not grant `read` on this channel")
     limit(hub, caller, "history")
     await hub.access.require(channel, caller.principal, "read")
     return channel

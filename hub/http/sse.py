@@ -62,13 +62,13 @@ class StreamTransport:
         self.close()
 
     def trust(self) -> None:
-        """Does nothing: nothing is read here."""
+        """Does nothing: a stream receives no messages, so there is no size limit to raise."""
 
     def pause_reading(self) -> None:
-        """Does nothing: nothing is read here."""
+        """Does nothing: a stream receives no messages."""
 
     def resume_reading(self) -> None:
-        """Does nothing: nothing is read here."""
+        """Does nothing: a stream receives no messages."""
 
     async def messages(self, timeout_s: float) -> list[bytes] | None:
         """Takes the messages buffered so far, as JSON; an empty list after `timeout_s` without any, None after the end."""
@@ -92,7 +92,7 @@ class StreamTransport:
 async def open_stream(
     hub: Hub, caller: Caller, wanted: SubscribeRequest | RefusedChannel
 ) -> AsyncIterator[StreamTransport]:
-    """Opens a connection that follows one channel, until the context exits or the caller's token expires.
+    """Opens a connection that follows one channel until the context exits or the caller's token expires.
 
     Raises:
         HubError: 4004 or 4010: too many connections; 4015: the user has as many streams as a socket may follow channels.

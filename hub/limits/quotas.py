@@ -92,7 +92,7 @@ class Quotas:
         allowed = self.quota.channels
         if allowed is not None and self._channels[tenant] + self._elsewhere(tenant).channels >= allowed:
             raise HubError(
-                4015, "your organisation has reached its limit of open channels; unsubscribe from some first"
+                4015, "your organisation has reached its limit of followed channels; unsubscribe from some first"
             )
         self._channels[tenant] += 1
 
@@ -108,15 +108,24 @@ class Quotas:
         """
         part = self._part_bytes
         if part is not None and self._from_reserve[tenant] + size_bytes > part:
-            raise HubError(4011, "storage is nearly full, and your organisation has used its share of the rest")
+            raise HubError(
+                4011,
+                "the hub's storage is nearly full, and your organisation has used its share of what is left; tell its operator",
+            )
         allowed = self.quota.bytes_stored
         if allowed is not None and self._bytes_stored[tenant] + size_bytes > allowed:
             self._bytes_unreported[tenant] += (
                 0  # requests a new total with the next report: something may have been removed
             )
-            raise HubError(4011, "your organisation's storage is full; remove something first")
+            raise HubError(
+                4011, "your organisation has reached its storage limit; cancel uploads, or request a larger quota"
+            )
         if self._publishes is not None and (advice_ms := self._publishes.take(tenant, now, 1.0)) is not None:
-            raise HubError(4004, "your organisation publishes too fast; try again later", retry_after_ms=advice_ms)
+            raise HubError(
+                4004,
+                "your organisation stores more events per second than its quota allows; try again later",
+                retry_after_ms=advice_ms,
+            )
         self._count(tenant, size_bytes)
 
     def take_back(self, tenant: str, size_bytes: int) -> None:

@@ -32,11 +32,11 @@ NAMES_MAX: Final = 100_000
 class ChannelAccess:
     """Reads and caches the access lists of channels.
 
-    A `Sight` is the result of one round trip that reads a channel's head, floor and epoch together with other
-    keys.
+    A caller that reads a channel anyway can read its lists in the same round trip: it adds `key_reads` to the
+    read, and passes the result, a `Sight`, to `learn`.
 
     Attributes:
-        change_count: number of changes so far to lists of any channel.
+        change_count: number of calls of `forget` so far, for any channel.
     """
 
     def __init__(self, log: Log, clock: Clock) -> None:

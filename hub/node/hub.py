@@ -317,7 +317,7 @@ class Hub:
             connection.unsubscribe(channel, is_asked=False)
             connection.send(unsubscribed(channel, "permission_denied"))
             if not connection.session.id:  # a stream over HTTP follows no other channel
-                connection.fail(HubError(4003, "this channel's access list does not allow you to read"))
+                connection.fail(HubError(4003, "you are not on this channel's access list for `read`"))
 
     async def execute(self, command: Command) -> tuple[Outcome, Appended | None]:
         """Handles a command that came over HTTP, and waits until it is stored.
@@ -379,10 +379,10 @@ class Hub:
         return append, True
 
     async def require_written(self, channel: Channel, principal: Principal) -> None:
-        """Refuses a channel without events to a user who has started too many channels.
+        """Refuses to start a channel for a user who has recently started too many.
 
         Raises:
-            HubError: 4004.
+            HubError: 4004: the channel has no events yet, and the user has recently started too many channels.
             LogUnavailable: Redis is unreachable.
         """
         refusal = self.new_channels.refusal(principal)
@@ -418,11 +418,11 @@ class Hub:
         return self._take_binary(connection, data)
 
     def keep_cursor(self, connection: Connection, command: Command) -> None:
-        """Sends a document cursor that exceeded its rate a moment later."""
+        """Delays a document cursor that exceeded its rate: it is sent a moment later, unless a newer one is sent first."""
         self.late_cursors.keep(connection, command)
 
     def cursor_moved(self, connection: Connection, wire: str) -> None:
-        """Discards a client's cursor that is waiting to be sent in a document."""
+        """Discards the client's delayed cursor in the document with this wire name, because a newer one was sent."""
         self.late_cursors.outdated(connection, wire)
 
     # Sending

@@ -16,13 +16,13 @@ from hub.protocol.commands import Command
 from hub.protocol.session import SessionState
 
 RETRY_S: Final = 0.05
-"""Seconds until waiting cursors are tried again: one interval of the class's rate. The bucket has nothing new before."""
+"""Seconds until delayed cursors are tried again: one interval of the class's rate. The bucket has nothing new before."""
 DOCUMENTS_MAX: Final = 16
-"""Maximum documents per client with a waiting cursor; cursors in further ones are dropped. A cursor has up to 3 KB."""
+"""Maximum documents per client with a delayed cursor; cursors in further documents are dropped. A cursor has up to 3 KB."""
 
 
 class LateCursors:
-    """The waiting cursors of one node, with one timer that runs only while there are any."""
+    """The delayed cursors of one node, with one timer that runs only while there are any."""
 
     def __init__(self, limiter: RateLimiter, clock: Clock) -> None:
         self._limiter = limiter
@@ -39,12 +39,12 @@ class LateCursors:
         self._start()
 
     def outdated(self, connection: Connection, wire: str) -> None:
-        """Discards a client's waiting cursor in a document, because a newer one was sent."""
+        """Discards a client's delayed cursor in a document: a newer one was sent, or the client no longer follows the document."""
         if self._kept and (kept := self._kept.get(connection)) is not None:
             kept.pop(wire, None)
 
     def drop(self, connection: Connection) -> None:
-        """Discards all waiting cursors of a client that has disconnected."""
+        """Discards all delayed cursors of a client that has disconnected."""
         self._kept.pop(connection, None)
 
     def close(self) -> None:

@@ -222,7 +222,7 @@ class Subscriptions:
             LogUnavailable: Redis is unreachable; the connection follows the same channels as before.
         """
         if not connection.session.principal.grants.allows(request.channel.wire, "read"):
-            raise HubError(4003, "your token does not allow read in this channel")
+            raise HubError(4003, "your token does not grant `read` on this channel")
         if not has_room:
             raise HubError(
                 4015,

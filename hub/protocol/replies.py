@@ -138,7 +138,7 @@ def log_error(error: StreamsError) -> HubError:
     if isinstance(error, IdempotencyConflict):
         return HubError(4009, "this id was used before with another body; use a new id")
     if isinstance(error, CommandIdsFull):
-        text = "too many commands in 10 minutes to remember; retry later with the same id"
+        text = "you sent more commands in 10 minutes than the hub can remember; retry later with the same id"
         return HubError(4004, text, retry_after_ms=IDS_FULL_RETRY_MS)
     if isinstance(error, LogUnavailable):
         return HubError(4013, "Redis is unreachable; retry with the same id", retry_after_ms=RETRY_AFTER_MS)

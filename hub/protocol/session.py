@@ -315,7 +315,7 @@ def check_command(event: EventType, message: ClientMessage, caller: Caller) -> C
         and event.action is not None
         and not caller.principal.grants.allows(channel.wire, event.action)
     ):
-        raise HubError(4003, f"your token does not allow {event.action.value} in this channel")
+        raise HubError(4003, f"your token does not grant `{event.action.value}` on this channel")
     if caller.principal.scope is Scope.AUDITOR and event.lane is not Lane.CONNECTION:
         raise HubError(4003, "a token with the scope auditor writes nothing")
     payload, data = _validated(event, message)

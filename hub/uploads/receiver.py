@@ -112,7 +112,7 @@ class ChunkTaken:
 
 
 async def stored_bytes(store: ObjectStore, upload: UploadRecord) -> int:
-    """Returns the number of stored bytes without a hole from the start: any node can continue after them."""
+    """Returns the number of bytes that are stored from the start of the file without a gap; any node can continue after them."""
     if not upload.plan.is_multipart:
         stored = await store.look(upload.key)
         return upload.size if stored is not None and stored.size == upload.size else 0

@@ -1,6 +1,6 @@
-"""A node's part of `file.*`: accepts requests, signing, status and chunks, and tells clients how to send the bytes.
+"""Handles uploads on a node: accepts requests and chunks, signs parts, reports status, and tells clients how to send the bytes.
 
-It appends only the request. Workers decide how an upload ends (hub.uploads.finishing).
+Of an upload's events a node appends only the request; workers append its end (hub.uploads.finishing).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class UploadAuthorizer:
             now_ms: Unix milliseconds.
             wanted: the parts to sign; by default the first 50 missing ones.
             held: number of bytes of a socket upload that this node has, if any.
-            is_new: True if no bytes can have arrived yet, so that the store need not be asked.
+            is_new: True if no bytes can have arrived yet; then the store is not asked.
         """
         done = dict(_NOTHING) if is_new else await self._done(upload, held)
         life_s = max(1, min(self.limits.url_life_s, (upload.expires_ms - now_ms) // 1000))
@@ -189,7 +189,7 @@ def _contiguous(parts: Sequence[StoredPart]) -> int:
 
 _REFUSALS = {
     "open": "finish or cancel some of your open uploads first",
-    "bytes": "your organisation's storage for files is full; delete some files first",
+    "bytes": "your organisation has reached its limit of file storage; cancel uploads, or request a larger limit",
     "quota": "your organisation has reached its storage limit, files included; cancel uploads, or request a larger quota",
 }
 
@@ -321,14 +321,14 @@ class UploadRequests:
         await self.store.close()
 
     async def _admit_chunk(self, channel: Channel | None, upload_id: str, caller: Caller) -> UploadRecord:
-        """Like `admit`. For a chunk that names no channel, the permission is checked here."""
+        """Like `admit`; for a chunk that names no channel, it finds the channel and checks the permission as well."""
         user, tenant = caller.principal.user, caller.principal.tenant
         if channel is None:
             channel = await self.records.home(tenant, upload_id)
             if channel is None:
                 raise HubError(4018, "there is no such upload")
             if not caller.principal.grants.allows(channel.wire, Action.UPLOAD):
-                raise HubError(4003, "your token does not allow upload in this channel")
+                raise HubError(4003, "your token does not grant `upload` on this channel")
             refuse_unlisted(await self._settings.access(channel), user, Action.UPLOAD)
         upload = await self.admit(channel, upload_id, user)
         if upload.state is UploadState.REQUESTED:
@@ -345,9 +345,12 @@ class UploadRequests:
     async def _append(self, draft: Draft, planned: UploadRecord) -> Appended:
         answer = await self._reserve(planned)
         if answer in _REFUSALS:
-            raise HubError(
-                4017, _REFUSALS[answer], details=(ErrorDetail("upload" if answer == "open" else "size", "is too much"),)
+            details = (
+                ErrorDetail("upload", "would be one too many")
+                if answer == "open"
+                else ErrorDetail("size", "is more than the space that is left"),
             )
+            raise HubError(4017, _REFUSALS[answer], details=details)
         try:
             return await self._log.append(draft)
         except (GuardRefused, IdempotencyConflict):

@@ -233,11 +233,13 @@ class SocketUploads:
             await self._forget(queue)
             return HubError(4022, "the upload has ended; request another one")
         except SpoolFull as full:
-            whose = "of yours" if full.owner else "on this node"
-            text = f"too many bytes {whose} are waiting to be stored; send the same chunk again"
+            whose = "of your bytes" if full.owner else "bytes"
+            text = f"too many {whose} are waiting to be stored on this node; send the same chunk again later"
             return HubError(4013, text, retry_after_ms=1_000)
         except StoreError:
-            return HubError(4013, "the file store is unreachable; send the same chunk again", retry_after_ms=1_000)
+            return HubError(
+                4013, "the file store is unreachable; send the same chunk again later", retry_after_ms=1_000
+            )
         except Exception as error:
             await self._forget(queue)
             return error

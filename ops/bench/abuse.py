@@ -165,7 +165,13 @@ async def alternate(hub: Node, attack: Attack, found: Windows, count: int, secon
 
 
 async def run(polite_count: int, count: int, seconds: float) -> None:
-    """Connect all users, measure the windows, and print the figures."""
+    """Connect the polite users and the attacker, measure calm and attacked windows in turns, and print the figures.
+
+    Args:
+        polite_count: the number of polite users.
+        count: the number of windows of each kind.
+        seconds: the length of each window.
+    """
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"load {', '.join(f'{load:.2f}' for load in os.getloadavg())} before",
@@ -215,7 +221,7 @@ class Attacker:
         self.is_over = False
 
     async def run(self) -> None:
-        """Attack while `go` is in force, until the input ends."""
+        """Attack while `is_attacking` is set, until `is_over`."""
         while not self.is_over:
             await self.is_attacking.wait()
             try:

@@ -49,7 +49,7 @@ Url: TypeAlias = Annotated[
     typer.Option(
         "--url",
         envvar="HUB_URL",
-        help="The URL of the hub.  [default: the hub that uses --data, otherwise http://127.0.0.1:8000]",
+        help="The URL of the hub.  [default: that of the hub running on the --data folder, otherwise http://127.0.0.1:8000]",
         show_default=False,
         callback=_hub_url,
     ),
@@ -63,8 +63,8 @@ Token: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
-User: TypeAlias = Annotated[str, typer.Option("--user", help="The user of the token that the command signs.")]
-Tenant: TypeAlias = Annotated[str, typer.Option("--tenant", help="The tenant the channel belongs to.")]
+User: TypeAlias = Annotated[str, typer.Option("--user", help="The user named in the token that the command signs.")]
+Tenant: TypeAlias = Annotated[str, typer.Option("--tenant", help="The tenant that the channel belongs to.")]
 Redis: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -80,7 +80,12 @@ Wait: TypeAlias = Annotated[
     typer.Option("--wait/--no-wait", help="If Redis is unreachable, wait for it and report not ready, or exit with 1."),
 ]
 Data: TypeAlias = Annotated[
-    Path, typer.Option("--data", envvar="HUB_DATA", help="The data folder of the hub, or of its embedded Redis.")
+    Path,
+    typer.Option(
+        "--data",
+        envvar="HUB_DATA",
+        help="The folder with the data of the hub; a running hub or its embedded Redis is found by it.",
+    ),
 ]
 
 

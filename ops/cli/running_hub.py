@@ -65,7 +65,7 @@ def kept_note(data: Path) -> Iterator[HubNote | None]:
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(data / NOTE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        if not _is_locked(descriptor, time.monotonic() + _PATIENCE_S):
+        if not _took_lock(descriptor, time.monotonic() + _PATIENCE_S):
             yield None
             return
         os.fchmod(descriptor, 0o600)
@@ -106,8 +106,8 @@ def address_of(url: str, data: Path) -> HubAddress:
     return HubAddress(DEFAULT_URL, f"the default: no `hub dev` runs on {data.absolute()}; see --url and --data")
 
 
-def _is_locked(descriptor: int, deadline: float) -> bool:
-    """Try to take the lock; false if a hub holds it."""
+def _took_lock(descriptor: int, deadline: float) -> bool:
+    """Try to take the lock until `deadline`, in seconds of `time.monotonic()`; False if another process still holds it then."""
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

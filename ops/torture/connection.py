@@ -80,9 +80,16 @@ def elements(text: str, at: int) -> Iterator[tuple[str, Json]]:
 
 
 def settled(recorder: Recorder, op: str, kind: str | None, payload: Json, *, is_open: bool = False) -> Outcome:
-    """Record the outcome of an operation: a reply of the type `kind`, or, if that is None, an error with its code in `payload`.
+    """Record the hub's answer to an operation, and return the outcome.
 
-    With `is_open`, an error leaves the outcome unknown, whatever its code.
+    A refusal because of a rate limit is recorded as a failure, but returned as unknown, so that the operation is tried again.
+
+    Args:
+        recorder: records it.
+        op: the operation.
+        kind: the type of the reply; None if the answer is an error.
+        payload: the payload of the reply or of the error.
+        is_open: True if after an error of any code it is unknown whether the event was stored.
     """
     if kind is not None:
         recorder.write("ok", op=op, reply={"type": kind, "payload": payload})

@@ -96,7 +96,7 @@ class UploadStore:
         return await self.read(channel, upload_id.decode()) if upload_id else None
 
     async def home(self, tenant: str, upload_id: str) -> Channel | None:
-        """The channel of an open upload of which only the ID is known."""
+        """The channel of the open upload with this ID; None if there is none."""
         key = upload_home(tenant, upload_id)
         path = await self._log.calls_at(key).call("GET", key)
         return channel_from_path(path.decode()) if path else None
@@ -188,7 +188,7 @@ class OpenUploads:
         await self._change("change", upload, min(sent, upload.size), state)
 
     async def drop(self, upload: UploadRecord) -> None:
-        """Remove an upload that has ended from the list."""
+        """Remove an upload from the list, because it has ended."""
         await self._change("drop", upload, 0, upload.state)
 
     def key_read(self, channel: Channel) -> KeyRead:

@@ -1,4 +1,4 @@
-"""Answer a question that a run waits for, or list the open ones."""
+"""Answer a question of a run that waits for the answer, or list the open questions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def approve(
     deny: Annotated[bool, typer.Option("--deny", help="Deny instead of approving.")] = False,
     answer: Annotated[
         str | None,
-        typer.Option(help="The answer, if the question is not a yes-or-no one; for a tool's result, JSON."),
+        typer.Option(
+            help="The answer, if the question asks for more than yes or no; if it asks for a tool's result, JSON."
+        ),
     ] = None,
     reason: Annotated[str, typer.Option(help="The reason, which the agent is told.")] = "",
     url: Url = "",
@@ -53,7 +55,7 @@ def approve(
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Approve, deny or answer the question that a run waits for; without a question's ID, list the open questions."""
+    """Approve or deny an action for which a run waits, or answer its question; without an ID, list the open questions."""
     from ops.cli.hub_access import access_to
 
     place, access = channel_of(tenant, channel).wire, access_to(url, data, token, user, tenant)

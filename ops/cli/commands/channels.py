@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli.options import DEFAULT_DATA, DEFAULT_TENANT, Data, Redis, Tenant, new_app, run
+from ops.cli.options import DEFAULT_DATA, DEFAULT_TENANT, Data, Redis, new_app, run
 from ops.cli.output import is_terminal
 
 if TYPE_CHECKING:
@@ -22,16 +22,19 @@ app = new_app()
 @app.command()
 def channels(
     pattern: Annotated[
-        str, typer.Argument(help="Only these channels: kind:name, or a name in any kind; * matches any text.")
+        str,
+        typer.Argument(
+            help="Channels to list: kind:name, or only a name to match it in every kind; * stands for any text."
+        ),
     ] = "*",
-    tenant: Tenant = DEFAULT_TENANT,
+    tenant: Annotated[str, typer.Option("--tenant", help="The tenant whose channels are listed.")] = DEFAULT_TENANT,
     limit: Annotated[int, typer.Option(help="Maximum number of channels.", min=1, max=100_000)] = 1_000,
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print one line per channel: its name, head (the seq of its newest event), events kept, and last activity.
+    """Print one line per channel: name, seq of the newest event, number of events kept, and time of the last activity.
 
-    The last activity is known to the minute. In a pipe, each line is JSON.
+    The time is accurate to the minute. In a pipe, each line is JSON.
 
     Example: hub channels 'conversation:*' --tenant acme
     """

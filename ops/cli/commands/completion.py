@@ -42,10 +42,10 @@ compdef _hub hub""",
 
 @app.command()
 def completion(
-    shell: Annotated[Shell, typer.Argument(help="The shell.")],
+    shell: Annotated[Shell, typer.Argument(help="The shell that is to run the script.")],
     words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
 ) -> None:
-    """Print the script; the shell that reads it completes commands, options and their choices.
+    """Print a script that makes a shell complete the commands of `hub`, their options, and the choices of options.
 
     Example: source <(hub completion bash), in ~/.bashrc
     """

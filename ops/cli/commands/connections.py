@@ -9,7 +9,7 @@ from urllib.parse import quote
 import typer
 
 from ops.cli.failure import CommandFailed
-from ops.cli.options import DEFAULT_DATA, DEFAULT_TENANT, DEFAULT_USER, Data, Tenant, Token, User, new_app
+from ops.cli.options import DEFAULT_DATA, DEFAULT_TENANT, DEFAULT_USER, Data, Token, User, new_app
 from ops.cli.output import is_terminal, printable
 
 app = new_app()
@@ -25,12 +25,18 @@ def connections(
     ] = "",
     url: Annotated[
         list[str] | None,
-        typer.Option("--url", help="A node; may be repeated.  [default: the hub on --data]", show_default=False),
+        typer.Option(
+            "--url",
+            help="A node; may be repeated.  [default: the hub running on the --data folder]",
+            show_default=False,
+        ),
     ] = None,
     data: Data = DEFAULT_DATA,
     token: Token = "",
     user: User = DEFAULT_USER,
-    tenant: Tenant = DEFAULT_TENANT,
+    tenant: Annotated[
+        str, typer.Option("--tenant", help="The tenant named in the token that the command signs.")
+    ] = DEFAULT_TENANT,
 ) -> None:
     """Print one line per connection, with the cursor of each channel it follows; in a pipe, each line is JSON.
 

@@ -12,13 +12,16 @@ from ops.cli.options import DEFAULT_DATA, Data, Redis, new_app, run
 
 app = new_app()
 
-Handler = Annotated[
-    str, typer.Option("--handler", help="Show or retry only events that this handler gave up on.", show_default=False)
-]
-
 
 @app.callback(invoke_without_command=True)
-def parked(context: typer.Context, handler: Handler = "", redis: Redis = "", data: Data = DEFAULT_DATA) -> None:
+def parked(
+    context: typer.Context,
+    handler: Annotated[
+        str, typer.Option("--handler", help="Print only events that this handler gave up on.", show_default=False)
+    ] = "",
+    redis: Redis = "",
+    data: Data = DEFAULT_DATA,
+) -> None:
     """Print one line per event: id, handler, channel, event, type, attempts, reason.
 
     Example: hub parked, then hub parked retry 3:1795367479511-0
@@ -32,7 +35,12 @@ def retry(
     parked_id: Annotated[
         str, typer.Argument(metavar="ID", help="An ID from `hub parked`, such as 3:1795367479511-0, or `all`.")
     ],
-    handler: Handler = "",
+    handler: Annotated[
+        str,
+        typer.Option(
+            "--handler", help="With `all`: retry only events that this handler gave up on.", show_default=False
+        ),
+    ] = "",
     redis: Redis = "",
     data: Data = DEFAULT_DATA,
 ) -> None:

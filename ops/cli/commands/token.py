@@ -20,13 +20,20 @@ def token(
         list[str] | None, typer.Option(help="PATTERN=ACTION,…, such as 'conversation:*=read,write'. May be repeated.")
     ] = None,
     scope: Annotated[
-        str, typer.Option(help="auditor reads all of the tenant and writes nothing; operator also runs the hub.")
+        str,
+        typer.Option(
+            help="auditor: may read all channels of the tenant, and write nothing; operator: may also list and close connections."
+        ),
     ] = "",
-    tenants: Annotated[str, typer.Option(help="Other tenants that a scope may read, separated by commas.")] = "",
+    tenants: Annotated[
+        str, typer.Option(help="With --scope: other tenants that the token may read, separated by commas.")
+    ] = "",
     ttl: Annotated[float, typer.Option(help="Seconds until the token expires.", min=1)] = 3600,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Print a token signed with HUB_JWT_SECRET or, if that is unset, with the secret of the hub that uses --data.
+    """Print a token signed with HUB_JWT_SECRET or, if that is unset, with the secret made by the hub running on the --data folder.
+
+    If there is neither, the token is signed with the development secret.
 
     Examples: hub token --user alice --tenant acme --grant 'conversation:*=read,write';
     hub token --user eve --tenant acme --scope auditor

@@ -27,7 +27,7 @@ def top(
         list[str] | None,
         typer.Option(
             "--url",
-            help="A node, or a worker with --metrics-port; may be repeated.  [default: the hub on --data]",
+            help="A node, or a worker with --metrics-port; may be repeated.  [default: the hub running on the --data folder]",
             show_default=False,
         ),
     ] = None,

@@ -78,7 +78,12 @@ def torture(
             help="Test the checker: put the bug of this name into a copy of the code, and expect it to be found."
         ),
     ] = "",
-    power: Annotated[int, typer.Option(help="Only simulate power cuts, with this many events.", min=0)] = 0,
+    power: Annotated[
+        int,
+        typer.Option(
+            help="Instead of the test, simulate power cuts while this many events are stored; 0 runs the test.", min=0
+        ),
+    ] = 0,
     write_page: Annotated[
         bool, typer.Option(help="Only write ops/reliability.md from the results in ops/torture/results.")
     ] = False,

@@ -10,7 +10,7 @@ app = new_app()
 
 @app.command()
 def url(data: Data = DEFAULT_DATA) -> None:
-    """Print the address of the hub on --data.
+    """Print the address of the hub running on the --data folder.
 
     Example: HUB_URL=$(hub url)
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ops.cli.options import DEFAULT_DATA, DEFAULT_TENANT, Data, Format, Redis, Tenant, new_app, run
+from ops.cli.options import DEFAULT_DATA, DEFAULT_TENANT, Data, Format, Redis, new_app, run
 from ops.cli.output import is_terminal, sentence
 
 if TYPE_CHECKING:
@@ -22,9 +22,12 @@ _INTERVAL_S: Final = 0.5
 @app.command()
 def watch(
     pattern: Annotated[
-        str, typer.Argument(help="Only these channels: kind:name, or a name in any kind; * matches any text.")
+        str,
+        typer.Argument(
+            help="Channels to watch: kind:name, or only a name to match it in every kind; * stands for any text."
+        ),
     ] = "*",
-    tenant: Tenant = DEFAULT_TENANT,
+    tenant: Annotated[str, typer.Option("--tenant", help="The tenant whose channels are watched.")] = DEFAULT_TENANT,
     count: Annotated[int, typer.Option(help="Stop after this many events; 0 means no limit.", min=0)] = 0,
     limit: Annotated[int, typer.Option(help="Maximum number of channels to watch.", min=1, max=10_000)] = 1_000,
     interval: Annotated[float, typer.Option(help="Seconds between two reads of the log.", min=0.1)] = _INTERVAL_S,

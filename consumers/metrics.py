@@ -89,7 +89,9 @@ class ConsumerCollector(Collector):
             backlog.add_metric([handler], count)
         yield backlog
         oldest = GaugeMetricFamily(
-            "hub_handler_oldest_seconds", "Age of the oldest unfinished event, seconds.", labels=["handler"]
+            "hub_handler_oldest_seconds",
+            "Age of the oldest event that was read and is not finished, seconds.",
+            labels=["handler"],
         )
         for handler, age_s in self._metrics.oldest_s.items():
             oldest.add_metric([handler], age_s)

@@ -221,7 +221,7 @@ class ChannelStates(Protocol):
         ...
 
     async def read_from(self, channel: Channel, sight: Sight) -> StateAt:
-        """Returns the state as of `sight`, whose last answers are those to `key_reads`; like `read` if the fold is not at its head.
+        """Returns the state as of `sight`, which ends with the answers to `key_reads`; if the fold is behind it, as `read` does.
 
         Raises:
             LogUnavailable: Redis is unreachable.
@@ -250,7 +250,7 @@ class AccessPort(Protocol):
 
     @property
     def change_count(self) -> int:
-        """Number of changes so far to lists of any channel."""
+        """Number of calls of `forget` so far, for any channel."""
         ...
 
     def key_reads(self, channel: Channel) -> tuple[KeyRead, ...]:
@@ -471,7 +471,7 @@ class ClientConnection(Protocol):
 
     Attributes:
         session: the state of the protocol: caller, grants, capabilities.
-        address: the client address that failed attempts count against.
+        address: the client address under which failed attempts are counted.
         upgrade: the request that opened the socket; None once the handshake is accepted.
     """
 

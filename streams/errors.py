@@ -36,7 +36,7 @@ class IdempotencyConflict(StreamsError):
 
 
 class CommandIdsFull(StreamsError):
-    """The user has sent more commands than can be remembered; nothing was stored. The same ID may be sent again later."""
+    """The user has sent more commands than the log can remember; nothing was stored. The same ID may be sent again later."""
 
 
 class GuardRefused(StreamsError):

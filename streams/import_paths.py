@@ -9,7 +9,7 @@ from streams.errors import StreamsError
 
 
 class ImportRefused(StreamsError):
-    """The object that an import path names cannot be imported, or is not what is asked for; the text names it and the reason."""
+    """The object that an import path names cannot be imported, or is not of the required kind; the text names it and the reason."""
 
 
 def object_at(path: str) -> Any:

@@ -169,7 +169,7 @@ class EventHandler(Protocol):
         """The position at which it starts when it is new."""
 
     async def handle(self, source: Source, effects: Effects) -> Outcome:
-        """Reacts to the event. An exception counts as a failed attempt, for which the retry policy decides."""
+        """Reacts to the event. An exception counts as a failed attempt; the retry policy decides what follows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class GroupReader:
 
     @property
     def name(self) -> str:
-        """The handler's name, which is also the group's."""
+        """The handler's name, which is also the name of its group."""
         return self._delivery.handler.name
 
     @property

@@ -183,7 +183,7 @@ class Flow:
         return True
 
     async def _reject_steering(self, writes: RunLog) -> None:
-        """Reject steering texts that the run did not take; for those it took, the same key already holds `applied`."""
+        """Reject the steering texts that the run did not take; one that it took has `applied` under the same key, which stays."""
         store, run_id = self.parts.store, writes.run.run_id
         (flags,) = await store.flags([(writes.channel, run_id)])
         for number in range(1, flags.steers + 1):

@@ -83,7 +83,7 @@ class HeldRuns:
 
     @contextlib.contextmanager
     def taking(self, held: HeldRun) -> Iterator[None]:
-        """Renew the lease while it is being acquired: it may be ours before a blocked event loop receives the reply."""
+        """Renew the lease while it is being acquired: Redis may have granted it before a blocked event loop receives the reply."""
         key = (held.channel.path, held.run_id)
         self._taking[key] = held
         try:

@@ -22,7 +22,7 @@ _IPV6_KEPT_BITS: Final = 64
 def address_of(
     client: tuple[str, int] | None, headers: Mapping[bytes, bytes], proxies: Sequence[Network] = LOOPBACK
 ) -> str:
-    """Returns the client address that the limits of a request count against.
+    """Returns the client address that a request is counted under by the per-address limits.
 
     `X-Forwarded-For` is read from the right as long as the peer, or the proxy that wrote the entry, is trusted.
     The peer of a Unix socket runs on this machine and is trusted.

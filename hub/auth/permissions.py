@@ -32,7 +32,7 @@ _SYSTEM: Final = f"{Kind.SYSTEM.value}:"
 
 
 class Scope(StrEnum):
-    """The scopes of a token: both read all of a tenant; an auditor writes nothing, an operator also runs the hub."""
+    """The scopes of a token. Both may read every channel; an auditor may write nothing, an operator may also manage connections."""
 
     AUDITOR = "auditor"
     OPERATOR = "operator"

@@ -20,7 +20,7 @@ _LINE_BYTES_MAX: Final = 16_777_216
 
 
 class HttpRefusal(Exception):
-    """The hub refused a request; `payload` is that of a `connection.error`."""
+    """The hub refused a request; `payload` has the fields of a `connection.error`."""
 
     def __init__(self, payload: Payload) -> None:
         super().__init__(f"{payload['code']} {payload.get('name')}")

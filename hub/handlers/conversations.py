@@ -240,7 +240,11 @@ def no_such_run(error: GuardRefused) -> HubError:
     """Builds the error for a run that does not exist or has ended."""
     if error.present is None:
         return HubError(4018, "there is no such run in this channel")
-    return HubError(4021, "the run no longer accepts this", details=(ErrorDetail("state", f"is {error.present}"),))
+    return HubError(
+        4021,
+        "the run is in a state that does not accept this command; details give the state",
+        details=(ErrorDetail("state", f"is {error.present}"),),
+    )
 
 
 def run_refused(error: Exception) -> HubError:
@@ -253,5 +257,7 @@ def run_refused(error: Exception) -> HubError:
             details=(ErrorDetail("on_busy", "is reject, and the channel is busy"),),
         )
     return HubError(
-        4021, "this run_id is in use", details=(ErrorDetail("run_id", f"is {getattr(error, 'present', 'in use')}"),)
+        4021,
+        "this run_id is in use; choose another one",
+        details=(ErrorDetail("run_id", f"is {getattr(error, 'present', 'in use')}"),),
     )

@@ -75,7 +75,9 @@ class DocumentCommands:
 def _stale(error: GuardRefused) -> HubError:
     if error.field == "mode":
         return HubError(
-            4021, "the document is in the other mode", details=(ErrorDetail("mode", f"is {error.present}"),)
+            4021,
+            "the document takes only updates of the other kind; details give its mode",
+            details=(ErrorDetail("mode", f"is {error.present}"),),
         )
     problem = ErrorDetail("version", f"is {error.present or 0}")
     return HubError(

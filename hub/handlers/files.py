@@ -210,7 +210,7 @@ class FileCommands:
 
 
 class _StoreErrors:
-    """Turns errors of the store into errors for the client: 4013 if it is unreachable, 4022 if it lacks the upload."""
+    """Turns errors of the store into errors for the client: 4013 if it is unreachable, 4022 if it has no such upload."""
 
     def __enter__(self) -> None:
         return None

@@ -146,7 +146,7 @@ async def presence(request: Request, channel: str) -> dict[str, Any]:
 async def send_to_user(
     request: Request, user: str, idempotency_key: Annotated[str | None, Header()] = None
 ) -> Response:
-    """Appends an event to a user's inbox; the token must allow `manage` on `user:*`."""
+    """Appends an event to a user's inbox; the token must grant `manage` on `user:*`."""
     _, caller = await caller_of(request)
     if not caller.principal.grants.covers("user:*", "manage"):
         raise HubError(4003, "your token does not grant `manage` on user:*")
@@ -155,7 +155,7 @@ async def send_to_user(
 
 @router.post("/v1/revocations", status_code=201)
 async def revoke(request: Request) -> dict[str, Any]:
-    """Revokes a token by its `jti`, or all tokens of a user issued so far by `sub`; the token must allow `*` on `*`."""
+    """Revokes a token by its `jti`, or all tokens of a user issued so far by `sub`; the token must grant `*` on `*`."""
     hub, caller = await caller_of(request)
     limit(hub, caller, "command")
     body = await read_body(request, hub.settings.message_size_limit_bytes)

@@ -1,4 +1,4 @@
-"""The list of channels over HTTP, as far as the token may read them.
+"""Lists, over HTTP, the channels that the token may read.
 
 docs/protocol.md#http describes it.
 """

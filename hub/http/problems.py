@@ -77,7 +77,7 @@ _OF_STATUS: Final = {401: 4001, 403: 4003, 404: 4018, 413: 4011}
 
 
 def problem_document(error: HubError, status: int | None = None) -> dict[str, object]:
-    """Builds the document of an error; `status` overrides that of the error's row."""
+    """Builds the document of an error; `status` overrides the status of the error's row."""
     payload = error.to_payload()
     del payload["message"]
     head = {"type": "about:blank", "title": error.row.name, "status": status or error.row.http_status}

@@ -1,4 +1,4 @@
-"""The processes of `hub serve --workers`, which share a port: whichever is asked for metrics reports those of all.
+"""The processes of `hub serve --workers`, which share a port: each of them reports the metrics of all.
 
 Each listens on a unix socket in a folder that only this account may enter, and writes its own metrics to whoever connects.
 """
@@ -75,7 +75,7 @@ def joined(texts: Mapping[int, bytes | None]) -> bytes:
 
 
 class _Fixed(Collector):
-    """Collects what it was given."""
+    """Collects the metric families that it was given."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families

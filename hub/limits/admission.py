@@ -100,7 +100,7 @@ class ConnectLimits:
 
 
 AUTH_FAILURES: Final = frozenset({4001, 4002, 4019})
-"""Codes that count against an address."""
+"""Error codes that are counted as failed attempts of an address."""
 _WELL_SIGNED: Final = frozenset({4002, 4019})
 """Those of them for tokens with a valid signature: such a client is not guessing, and needs to know what to do."""
 
@@ -151,7 +151,7 @@ class Admission:
         self._was_open = False
 
     def address_of(self, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
-        """Returns the client address that the failures of a request count against."""
+        """Returns the client address under which the failed attempts of a request are counted."""
         return address_of(client, headers, self._proxies)
 
     def trusts(self, client: tuple[str, int] | None) -> bool:

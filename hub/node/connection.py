@@ -402,7 +402,7 @@ class Connection:
         await self._owner.tell_member(self, channel, status)
 
     def cursor_moved(self, wire: str) -> None:
-        """Discards a document cursor that is waiting to be sent, because a newer one was sent."""
+        """Discards the client's delayed cursor in the document with this wire name, because a newer one was sent."""
         self._owner.cursor_moved(self, wire)
 
     # Inside

@@ -255,7 +255,7 @@ class Fanout:
             self._metrics.signals_out += len(self.subscribers)
 
     def is_of(self, epoch: str) -> bool:
-        """True if `epoch` is that of the log whose events are sent here."""
+        """True if `epoch` is the epoch of the log whose events are sent here."""
         return epoch == self.epoch
 
     def broken(self) -> None:

@@ -478,7 +478,7 @@ class Hub:
     # Time
 
     def drain_delay_ms(self) -> int:
-        """Returns a random pause after which a disconnected client should reconnect, spread by the number of clients."""
+        """Returns a random pause after which a disconnected client should reconnect; with more connections it may be longer."""
         return random.randint(0, min(int(self.settings.drain_s * 1000), len(self.connections) * COMES_BACK_MS))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -51,7 +51,7 @@ class OperatorCalls:
             return
         retry_after_ms = self._limiter.take(principal.payer, "operator", self._clock.monotonic())
         if retry_after_ms is not None:
-            raise HubError(4004, "too many calls with a scope; retry later", retry_after_ms=retry_after_ms)
+            raise HubError(4004, "you used a token with a scope too often; retry later", retry_after_ms=retry_after_ms)
         payload: dict[str, Any] = {"scope": principal.scope.value, "call": call}
         if principal.home:
             payload["tenant"] = principal.home

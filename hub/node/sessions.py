@@ -53,7 +53,7 @@ class LiveSessions:
             del self._sockets[connection.session.id]
 
     def claimed_elsewhere(self, claim: SessionClaim) -> None:
-        """Closes the older socket of a session that was resumed on another node, if it is here and of the same user."""
+        """Closes the older socket of a session that was resumed on another node, if that socket is here and belongs to the user."""
         old = self._sockets.get(claim.session_id)
         if old is not None and old.adopted_at < claim.at and _is_of(old, claim.tenant, claim.user):
             old.fail(_replaced())

@@ -153,7 +153,7 @@ class StateReader:
         return shown
 
     async def read_from(self, channel: Channel, sight: Sight) -> StateAt:
-        """Returns the state as of `sight`, whose last answers are those to `key_reads`; like `read` if the fold is not at its head.
+        """Returns the state as of `sight`, which ends with the answers to `key_reads`; if the fold is behind it, as `read` does.
 
         Raises:
             LogUnavailable: Redis is unreachable.

@@ -119,7 +119,7 @@ class SubscriptionState(Generic[C, F]):
             self.phase = Phase.CATCHING_UP
 
     def rest(self) -> None:
-        """Pauses the subscription while another one of the same connection to the channel is prepared."""
+        """Pauses the subscription while the connection's next subscription to the same channel is prepared."""
         if self.phase is not Phase.ENDED:
             self.phase = Phase.OPENING
 

@@ -22,7 +22,7 @@ BINARY_VERSION: Final = 1
 
 
 class ChunkProblem(StrEnum):
-    """The reason why a chunk was not accepted. Sending from the right offset again solves either."""
+    """The reason why a chunk was not accepted. Sending again from the right offset solves both."""
 
     OFFSET = "offset"
     CHECKSUM = "checksum"

@@ -134,7 +134,7 @@ def _prologue_end(text: bytes) -> int | None:
 
 
 def contradicts(declared: str, detected: str) -> bool:
-    """True if a file is certainly not of its declared type: declared as image, audio, video or PDF, but detected as another.
+    """True if a file is certainly not of its declared type: declared as image, audio, video or PDF, but detected as another type.
 
     Only types whose files all have a signature are compared. Others often have several correct types (a .docx is
     a zip, source code is text), so they are not refused.

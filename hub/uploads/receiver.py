@@ -53,7 +53,7 @@ class PartSpool:
         n: the part's number.
         whole: the running hash of everything before this part, which it continues; None if unknown.
         budget: counts the bytes until `drop`.
-        owner: the user against whom they count.
+        owner: the user whose limit they count towards.
 
     Attributes:
         whole: the running hash of the whole file up to the last added byte.
@@ -137,7 +137,7 @@ async def put_empty(store: ObjectStore, upload: UploadRecord) -> None:
 
 
 def spool_owner(upload: UploadRecord) -> str:
-    """Returns the user against whom an upload's spooled bytes count."""
+    """Returns the user whose limit an upload's spooled bytes count towards."""
     return f"{upload.channel.tenant}/{upload.user}"
 
 

@@ -178,7 +178,7 @@ class UploadAuthorizer:
 
 
 def _contiguous(parts: Sequence[StoredPart]) -> int:
-    """Returns the number of bytes from the start without a hole."""
+    """Returns the number of bytes that these parts hold from the start of the file without a gap."""
     offset = 0
     for n, part in enumerate(parts, 1):
         if part.n != n:

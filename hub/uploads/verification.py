@@ -80,7 +80,7 @@ class UploadClaim:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The verified facts. `checksum` is that of the whole file, or the composite of its parts' (`is_composite`)."""
+    """The verified facts. `checksum` is the digest of the whole file or, if `is_composite`, of its parts' digests."""
 
     checksum: str
     is_composite: bool

@@ -291,7 +291,7 @@ class PartialMessage:
 
 
 FAILED: Final = -1
-"""Event kind: the peer violated the protocol. The payload is that of our Close frame; nothing after it is read."""
+"""Event kind: the peer violated the protocol. Its payload is what our Close frame carries; nothing after it is read."""
 
 FrameEvent = tuple[int, bytes]
 """TEXT or BINARY with a complete message; PING, PONG or CLOSE with its payload; or FAILED with the payload of our Close."""

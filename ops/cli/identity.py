@@ -26,7 +26,7 @@ def token_of(given: str, user: str, tenant: str, data: Path) -> str:
 
 
 def settings_beside(data: Path) -> Settings:
-    """The settings of this environment; if HUB_JWT_SECRET is unset, with the secret that the hub on this folder made for itself."""
+    """The settings of this environment; if HUB_JWT_SECRET is unset, with the secret that the hub running on this folder made."""
     settings = Settings.from_env(os.environ)
     here = running_hub(data)
     if settings.jwt_secret is None and here is not None and here.made_secret:

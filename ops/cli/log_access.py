@@ -23,7 +23,7 @@ from streams.redis.stored import ChannelRecord, StoredLog
 
 @contextlib.contextmanager
 def redis_at(url: str, data: Path) -> Iterator[str]:
-    """The URL of the Redis to use: `url`, or that of the hub running on `data`, or the embedded one, started for the duration."""
+    """The URL of the Redis to use: `url`, or that of the hub running on `data`, or that of an embedded one that runs meanwhile."""
     if address := url or _redis_beside(data):
         yield address
         return

@@ -97,12 +97,12 @@ def running_hub(data: Path) -> RunningHub | None:
 
 
 def address_of(url: str, data: Path) -> HubAddress:
-    """The address given by `--url` or HUB_URL, or that of the hub on this data folder, or the default."""
+    """The address given by `--url` or HUB_URL, or the address of the hub running on this data folder, or the default."""
     if url:
         return HubAddress(url, "that of HUB_URL" if url == os.environ.get("HUB_URL") else "that of --url")
     here = running_hub(data)
     if here is not None:
-        return HubAddress(here.url, f"that of the hub on {data.absolute()}, process {here.pid}")
+        return HubAddress(here.url, f"that of the hub running on {data.absolute()}, process {here.pid}")
     return HubAddress(DEFAULT_URL, f"the default: no `hub dev` runs on {data.absolute()}; see --url and --data")
 
 

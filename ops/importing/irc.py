@@ -42,7 +42,7 @@ class IrcMessage:
 
 @dataclass(frozen=True, slots=True)
 class IrcMove:
-    """A join or a leave. Such lines have no time: `at` is that of the preceding message."""
+    """A join or a leave. Such lines have no time: `at` is the time of the preceding message."""
 
     line: int
     at: datetime

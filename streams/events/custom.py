@@ -188,7 +188,7 @@ class OwnEvents:
 
     @property
     def rows(self) -> Mapping[str, EventType]:
-        """The rows to publish: those with a schema, or the one that stands for all names."""
+        """The rows to publish: those with a schema, or the one row that stands for every name."""
         return {ROW: CUSTOM} if self._declared is None else self._declared
 
 

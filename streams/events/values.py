@@ -81,7 +81,7 @@ Json256K = Annotated[object, JsonValue(262_144)]
 GivenJson64K = Annotated[object, JsonValue(65_536, is_null_allowed=False)]
 """JSON that must not be null, because null would mean the same as an absent field: edited arguments, for example."""
 TextOrJson64K = Annotated[object, JsonValue(65_536, is_null_allowed=False, text_max=32_768)]
-"""`Text[32768] | Json[64K]`: a string has the limit of text, any other value that of JSON."""
+"""`Text[32768] | Json[64K]`: a string has the limit of text, any other value has the limit of JSON."""
 
 EventId = Annotated[str, Field(max_length=32, pattern=r"^[0-9]{1,15}-[0-9]{1,10}$", examples=["1795367479511-0"])]
 IdOrZero = Annotated[str, Field(max_length=32, pattern=r"^(?:[0-9]{1,15}-[0-9]{1,10}|0)$", examples=["0"])]

@@ -62,7 +62,7 @@ class RunStore:
         return read_run(run_id, await self._hash(channel, run_guard_name(channel, run_id)))
 
     async def request(self, channel: Channel, request_id: str) -> RequestView | None:
-        """Read a question that a run asked; None if this channel has none of that ID."""
+        """Read a question that a run asked; None if this channel has no question with that ID."""
         return read_request(request_id, await self._hash(channel, request_guard_name(channel, request_id)))
 
     async def home(self, channel: Channel) -> Home:

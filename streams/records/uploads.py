@@ -105,7 +105,7 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UploadPlan:
-    """Strategy and part size of an upload: every part but the last has that size. A file no larger has one part."""
+    """Strategy and part size of an upload. Every part but the last has that size; a file that is not larger has one part."""
 
     strategy: Strategy
     size: int

@@ -413,7 +413,7 @@ def read_answer(answer: bytes, durability: Durability) -> Result:
         field, has_value, present = rest.decode().partition(" ")
         return GuardRefused(field, present if has_value else None)
     if verdict == b"F":
-        return CommandIdsFull("the user sent more commands than are remembered")
+        return CommandIdsFull("the user sent more commands than the log can remember")
     if verdict == b"C":
         return IdempotencyConflict("this command id was used before with another body")
     return LogUnavailable(f"Redis refused the entry: {rest.decode(errors='replace')}")

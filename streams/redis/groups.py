@@ -70,7 +70,13 @@ class Parked(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """A group's unfinished work: unread, read but not acknowledged, and the stream ID of the oldest entry of both."""
+    """A group's unfinished work.
+
+    Attributes:
+        unread: the number of entries that were not read yet.
+        pending: the number of entries that were read and not acknowledged.
+        oldest: the stream ID of the oldest entry that was read and not acknowledged; None if there is none.
+    """
 
     unread: int
     pending: int
@@ -248,7 +254,7 @@ class Groups:
         return bool(await self._log.calls_in(partition).run(_PUT_BACK, keys, stream_id))
 
     async def backlog(self, partition: int, group: str) -> Backlog:
-        """The group's backlog in one partition; `unread` is counted up to 10,000."""
+        """The group's backlog in one partition; if Redis does not know `unread`, it is counted, up to 10,000."""
         work = self._keys.work(partition)
         if not await self._log.calls_in(partition).call("EXISTS", work):
             return Backlog(0, 0, None)

@@ -138,7 +138,7 @@ class Log:
         await asyncio.gather(*(server.ping(timeout_s) for server in self.servers))
 
     def submit(self, draft: Draft, done: Done) -> None:
-        """Append `draft` with the next batch; `done` receives the `Appended`, or the error for which it was not stored."""
+        """Append `draft` with the next batch; `done` receives the `Appended`, or the error that prevented it from being stored."""
         self._server(draft.channel).appender.submit(draft, done)
 
     async def append(self, draft: Draft) -> Appended:

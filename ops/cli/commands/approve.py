@@ -1,4 +1,4 @@
-"""Answer a question of a run that waits for the answer, or list the open questions."""
+"""Answer a question that an agent's run is waiting on, or list the open questions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def approve(
     user: User = DEFAULT_USER,
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
-    """Approve or deny an action for which a run waits, or answer its question; without an ID, list the open questions."""
+    """Approve, --deny or --answer a question that a run is waiting on; without the question's ID, list the open questions."""
     from ops.cli.hub_access import access_to
 
     place, access = channel_of(tenant, channel).wire, access_to(url, data, token, user, tenant)

@@ -1,4 +1,4 @@
-"""Print the script that completes `hub` in a shell."""
+"""Print a script that makes a shell complete `hub` commands."""
 
 from __future__ import annotations
 

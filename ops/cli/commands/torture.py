@@ -208,7 +208,7 @@ def _plant(wanted: str, name: str, binary: Path) -> None:
 
 
 def _cut_power(events: int, binary: Path, report: Path | None) -> None:
-    """Simulate power cuts with this many events, in memory: the order of writes and syncs is the same as on a disk."""
+    """Simulate power cuts while this many events are stored, in memory: the order of writes and syncs is the same as on a disk."""
     from ops.torture.powercut import simulate
 
     memory = Path("/dev/shm")  # noqa: S108 - a disk whose fdatasync costs nothing

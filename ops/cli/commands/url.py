@@ -1,4 +1,4 @@
-"""Print the address of the hub that runs on this machine."""
+"""Print the address of the hub that runs on a data folder."""
 
 from __future__ import annotations
 

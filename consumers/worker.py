@@ -91,12 +91,12 @@ class WorkerOptions:
     """The options of a worker.
 
     Attributes:
-        handlers: further handlers, such as those of files.
+        handlers: further handlers, such as the one that ends uploads.
         own_events: the event types beside the catalogue.
         segments_max: maximum number of concurrent segments; further jobs stay in the queue for other workers.
         drain_s: time in which segments may finish at shutdown before they are handed over, in seconds.
         stall_max_s: time for which an agent may block the worker before its runs are left to other workers, in seconds.
-        lease_ms: lifetime of a run's lease. `partition_life_ms` is that of a partition's. Tests shorten them.
+        lease_ms: lifetime of a run's lease. `partition_life_ms` is the lifetime of a partition's lease. Tests shorten both.
     """
 
     redis_url: str

@@ -132,7 +132,7 @@ class Answer:
         return True
 
     def take_state(self, state: Payload) -> None:
-        """Takes over from a channel state whatever is newer than the text held."""
+        """Takes from a channel state everything that is newer than this answer's text."""
         self.is_behind = False
         for held in state.get("open_messages", ()):
             if held["run_id"] == self.run_id:

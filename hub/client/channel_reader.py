@@ -1,6 +1,6 @@
-"""Reads one channel over HTTP: by a stream of Server-Sent Events, or, where none comes through, by long polls.
+"""Reads one channel over HTTP: by a stream of Server-Sent Events or, where the network lets no stream through, by long polls.
 
-What it reads is told as a socket would tell it: `channel.subscribed`, what was missed, `channel.resumed`, what comes.
+It passes on the same messages as a socket would: `channel.subscribed`, the missed events, `channel.resumed`, the new events.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from hub.client.items import FROM_START, LIVE_ONLY, Payload
 from hub.client.wire import elements, member
 
 _FIRST_S: Final = 5.0
-"""Seconds until a stream's first line; later, something on the way holds streams back."""
+"""Seconds to wait for a stream's first line. If it has not come by then, the network holds streams back."""
 _SILENT_S: Final = 75.0
-"""The hub says something every 30 s unless it is set otherwise."""
+"""Seconds without a line after which a stream counts as lost. By default the hub sends a line every 30 s."""
 _USEFUL_S: Final = 5.0
-"""A stream that lasted as long is opened again at once."""
+"""Seconds for which a stream must have lasted to be opened again at once."""
 _WAIT_MS: Final = 25_000
-"""Of a long poll; the hub allows 30,000."""
+"""Milliseconds that a long poll waits for an event; the hub allows 30,000."""
 _PAGE_EVENTS: Final = 500
 _REWIND_MAX: Final = 999
 _LATEST: Final = "999999999999999-0"
@@ -37,11 +37,11 @@ class HttpConnection(Protocol):
     is_polling: bool
 
     async def tell(self, text: str) -> None:
-        """Hand over a message."""
+        """Pass a message on to the client."""
         ...
 
     async def refuse(self, payload: Payload) -> None:
-        """End the connection as the hub says."""
+        """End the connection with the hub's error."""
         ...
 
     async def drained(self, text: str) -> None:
@@ -53,7 +53,7 @@ class HttpConnection(Protocol):
         ...
 
     async def get(self, path: str, query: Mapping[str, object], timeout_s: float = ...) -> str:
-        """Ask for a document."""
+        """Request a document."""
         ...
 
     def url(self, path: str, query: Mapping[str, object]) -> str:
@@ -66,7 +66,7 @@ class HttpConnection(Protocol):
 
 
 class _Restart(Exception):
-    """The stream has to be opened again."""
+    """The stream must be opened again."""
 
 
 class ChannelReader:
@@ -87,7 +87,7 @@ class ChannelReader:
         self._is_live = False
 
     async def run(self) -> None:
-        """Read. Whatever goes wrong ends the connection, or this channel."""
+        """Read until cancelled. An error ends the connection or, if the hub refuses this channel, the subscription."""
         try:
             if "rewind" in self._wanted and self._after == LIVE_ONLY:
                 await self._rewind(self._wanted["rewind"])
@@ -99,7 +99,7 @@ class ChannelReader:
             self._http.end()
 
     async def _rewind(self, count: int) -> None:
-        """Find the place before the newest events: HTTP begins at places only."""
+        """Find the event after which the newest `count` events begin, because reading over HTTP starts only after an event."""
         limit = min(count, _REWIND_MAX) + 1
         page, _ = await self._page({"before": _LATEST, "limit": limit})
         self._after = page["events"][0]["id"] if len(page["events"]) == limit else FROM_START
@@ -156,12 +156,12 @@ class ChannelReader:
             self._after = told["head"]["id"]
 
     def _is_short_rewind(self, gap: Payload | None) -> bool:
-        """True if fewer events are kept than were asked for."""
+        """True if the log keeps fewer events than the rewind requested."""
         is_trimmed = gap is not None and gap["reason"] == "trimmed"
         return is_trimmed and self._after == FROM_START and "rewind" in self._wanted and not self._is_live
 
     async def _subscribed(self, told: dict[str, Any]) -> None:
-        """Tell the start, or the start anew. `told` is the payload of `channel.subscribed`, with a state or without."""
+        """Report a start of the subscription, the first or a later one. `told` is a `channel.subscribed` payload."""
         if self._epoch is not None and told["epoch"] != self._epoch:
             gap = {"reason": "epoch_changed", "from_seq": None, "to_seq": None}
             told = told | {"recovered": False, "replay": 0, "gap": gap}
@@ -225,7 +225,7 @@ class ChannelReader:
             page, text = await self._page(query, 2 * _WAIT_MS / 1000)
 
     async def _page(self, query: Mapping[str, object], timeout_s: float = 20.0) -> tuple[dict[str, Any], str]:
-        """A page of events, and the text of their array as it came."""
+        """A page of events, and the received text of their array."""
         text = await self._http.get(f"{self._path}/events", query, timeout_s)
         page: dict[str, Any] = json.loads(text)
         start = member(text, 0, "events")

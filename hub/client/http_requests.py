@@ -1,4 +1,4 @@
-"""HTTP/1.1 as far as the client needs it: one request for each connection, the body as it arrives."""
+"""HTTP/1.1 as far as the client needs it: each connection carries one request, and the body is passed on as it arrives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hub.client.items import Payload
 _OPEN_S: Final = 10.0
 _OK: Final = range(200, 300)
 _LINE_BYTES_MAX: Final = 16_777_216
-"""Length of one line: an event of a stream is one."""
+"""Maximum length of a line; each event of a stream is one line."""
 
 
 class HttpRefusal(Exception):
@@ -28,7 +28,7 @@ class HttpRefusal(Exception):
 
 
 class NoAnswer(OSError):
-    """The answer is not one of the hub's."""
+    """The answer did not come from a hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class HttpAnswer:
 
         Raises:
             HttpRefusal: the hub refused the request.
-            NoAnswer: somebody else did.
+            NoAnswer: the refusal did not come from a hub.
         """
         text = b"".join([piece async for piece in self.pieces()]).decode()
         if self.status in _OK:

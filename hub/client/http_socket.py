@@ -1,6 +1,6 @@
-"""HTTP in the place of a socket, for networks that refuse WebSocket.
+"""Replaces the socket by HTTP requests, for networks that refuse WebSocket.
 
-The messages that the core sends become requests, and their answers come as if from a socket. Each channel is read by a
+The messages that the core sends become requests, and the answers reach the core as messages. Each channel is read by a
 `ChannelReader`. Commands are POSTs, one at a time in each channel so that their order is kept. Over HTTP there are no heartbeats,
 no presence of others, and none of the commands that only a socket takes.
 """
@@ -24,11 +24,11 @@ from hub.client.http_requests import HttpRefusal, request
 from hub.client.items import Payload
 
 _REQUEST_S: Final = 20.0
-"""Seconds for an answer that waits for nothing."""
+"""Seconds to wait for an answer, except that of a long poll."""
 _WAITING_MAX: Final = 1_000
-"""Messages that wait to be read before the streams are left unread."""
+"""Maximum messages that wait for the driver; with more, streams are not read."""
 _LIMIT_BYTES: Final = 1_048_576
-"""The hub's default for a message; it is told over sockets only."""
+"""The hub's default maximum size of a message; over HTTP it does not announce its own."""
 _OF_THE_TOKEN: Final = (4001, 4002, 4019)
 _LOST: Final = 1006
 _RESTART: Final = 1012
@@ -38,11 +38,11 @@ _REPLY_TYPES: Final = {"chat.message": "message.received", "file.upload.request"
 
 
 class HttpSocket:
-    """Serves the driver as a `ClientConnection` does.
+    """Has the methods of a `ClientConnection` that the driver uses.
 
     Attributes:
         close_code: the code it ended with; None while it is open.
-        is_polling: true where streams do not come through.
+        is_polling: True if the network lets no stream through.
     """
 
     def __init__(self, base: str) -> None:
@@ -73,13 +73,13 @@ class HttpSocket:
         return self._inbox.popleft()
 
     async def send(self, message: bytes) -> None:
-        """Carry out what a message asks for."""
+        """Carry out the commands of a message."""
         found = json.loads(message)
         for frame in found if isinstance(found, list) else [found]:
             self._take(frame)
 
     def end(self, code: int = _LOST) -> None:
-        """End it; what was told before can still be read."""
+        """End the connection; messages received before can still be read."""
         if self.close_code is None:
             self.close_code = code
             self._news.set()
@@ -88,25 +88,25 @@ class HttpSocket:
                 task.cancel()
 
     async def close(self) -> None:
-        """End it."""
+        """End the connection."""
         self.end(1000)
 
     def abort(self) -> None:
-        """End it."""
+        """End the connection."""
         self.end()
 
     def cut(self) -> None:
-        """End every request under way."""
+        """End the connection as if it were lost."""
         self.end()
 
     async def wait_closed(self) -> None:
-        """Wait until no request is under way."""
+        """Wait until no request is in progress."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- for the readers ---
 
     async def tell(self, text: str) -> None:
-        """Hand a message over as if it had come by a socket, as soon as there is room."""
+        """Queue a message for the driver, then wait until the queue has room."""
         self._inbox.append(text)
         self._news.set()
         while len(self._inbox) >= _WAITING_MAX and self.close_code is None:
@@ -114,21 +114,21 @@ class HttpSocket:
             await self._room.wait()
 
     async def refuse(self, payload: Payload) -> None:
-        """End it as the hub says."""
+        """End the connection with the hub's error."""
         await self.tell(json.dumps({"type": "connection.error", "payload": payload}))
         self.end(payload["code"])
 
     async def drained(self, text: str) -> None:
-        """End it because the node is about to stop."""
+        """End the connection because the node is about to stop."""
         await self.tell(text)
         self.end(_RESTART)
 
     async def get(self, path: str, query: Mapping[str, object], timeout_s: float = _REQUEST_S) -> str:
-        """Ask for a document.
+        """Request a document.
 
         Raises:
             HttpRefusal: the hub refused.
-            OSError, EOFError: nothing came of it.
+            OSError, EOFError: there was no answer.
         """
         async with asyncio.timeout(timeout_s), request("GET", self.url(path, query), self.headers()) as answer:
             return await answer.text()
@@ -172,7 +172,7 @@ class HttpSocket:
         return task
 
     async def _greet(self, command_id: str, wanted: dict[str, Any]) -> None:
-        """Find out if the token is good and the hub there: everybody may see who is in the own inbox."""
+        """Check the token and the hub by requesting the presence in the user's own inbox, which the user may always read."""
         self._token = wanted.get("token", "")
         claims = _claims_of(self._token)
         user = claims.get("sub")

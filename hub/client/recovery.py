@@ -191,7 +191,7 @@ class Fallback:
     """Chooses between WebSocket and HTTP: HTTP where no WebSocket gets through, and WebSocket again as soon as one does.
 
     Attributes:
-        is_http: the way of the next connection.
+        is_http: True if the next connection uses HTTP.
     """
 
     def __init__(self, retry_s: float) -> None:
@@ -199,12 +199,12 @@ class Fallback:
         self._first_s = self._retry_s = retry_s
 
     def unacknowledged(self) -> bool:
-        """Note a connection that ended unacknowledged. True to try HTTP at once; else the next one is a WebSocket."""
+        """Records that a connection ended without `connection.ack`. Returns True if HTTP must be tried at once, False otherwise."""
         self.is_http = not self.is_http
         return self.is_http
 
     def acknowledged(self, jitter: float) -> float | None:
-        """Note that the way serves. Over HTTP: seconds until WebSocket is tried again, doubled each time."""
+        """Records `connection.ack`. Over HTTP it returns the seconds until WebSocket is tried again, which double each time."""
         if not self.is_http:
             self._retry_s = self._first_s
             return None
@@ -212,5 +212,5 @@ class Fallback:
         return pause_s * (0.75 + jitter / 2)
 
     def returned(self) -> None:
-        """Note that a WebSocket gets through again."""
+        """Records that WebSocket works again."""
         self.is_http = False

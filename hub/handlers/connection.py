@@ -156,7 +156,7 @@ def _cursor_for(item: Subscription, cursors: Mapping[str, Cursor]) -> Cursor | N
 
 def _socket(connection: ClientConnection | None) -> ClientConnection:
     if connection is None:
-        raise HubError(4005, "this needs a WebSocket")
+        raise HubError(4005, "this command can only be sent over a WebSocket")
     return connection
 
 

@@ -62,7 +62,7 @@ def _start(kind: str | None, after: str, caller: Caller) -> tuple[list[Kind], st
         return kinds, ""
     last = channel_of(caller.principal.tenant, after)
     if last.kind not in kinds:
-        raise HubError(4005, "after must be the next of a page of this kind")
+        raise HubError(4005, "after must be `next` from an earlier page of the same kind")
     return kinds[kinds.index(last.kind) :], last.name
 
 

@@ -44,7 +44,7 @@ QUICK: Final = (
 
 
 def chosen_scenarios(names: list[str], *, is_quick: bool = False) -> list[Scenario]:
-    """The named scenarios; `*` in a name matches any characters. Without names all of them, or those of a quick look.
+    """The named scenarios; `*` in a name matches any characters. Without names, all scenarios or, for a quick look, a few of them.
 
     Raises:
         ValueError: a name is unknown; the text lists the known ones.

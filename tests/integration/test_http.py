@@ -248,7 +248,7 @@ async def test_the_connection_after_a_413_is_a_new_one(web: httpx.AsyncClient) -
 
 
 @pytest.mark.parametrize(("method", "path", "status", "code"), [
-    ("GET", "/nowhere", 404, 4018), ("GET", "/v1/channels", 404, 4018), ("GET", EVENTS + "/", 404, 4018),
+    ("GET", "/nowhere", 404, 4018), ("GET", "/v1", 404, 4018), ("GET", EVENTS + "/", 404, 4018),
     ("DELETE", EVENTS, 405, 4005), ("POST", "/healthz", 405, 4005),
 ])  # fmt: skip # a case a row
 async def test_what_is_not_there_has_a_code_and_a_name_too(

@@ -213,6 +213,7 @@ MAKERS: dict[Kind, tuple[Make, ...]] = {
     Kind.TEAM: (_activity, _upload, _passed_over),
     Kind.USER: (_notice, _passed_over),
     Kind.DOCUMENT: (_document, _passed_over),
+    Kind.SYSTEM: (_passed_over,),
 }
 
 

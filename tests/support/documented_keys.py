@@ -12,7 +12,7 @@ from redis import Redis
 PAGE: Final = Path(__file__).parents[2] / "docs" / "redis-keys.md"
 _ROW: Final = re.compile(r"^\| `([^`]+)` \| ([a-z ]+) \|", re.MULTILINE)
 _PLACE: Final = re.compile(r"<(\w+)>")
-_PLACES: Final = {"kind": "(?:conversation|team|document|agent|user)", "command": ".+", "key": ".+", "job": ".+"}
+_PLACES: Final = {"kind": "(?:conversation|team|document|agent|user|system)", "command": ".+", "key": ".+", "job": ".+"}
 """Regular expressions for placeholders that may contain colons or have few values; names, IDs and tenants contain no colons."""
 PARTITION: Final = "{p01-71m}"
 

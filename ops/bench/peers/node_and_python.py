@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Final
 
 from ops.bench.peers.peer import BenchNode, Peer, PeerNode, Place, run_tool
+from ops.children import module
 from ops.embedded_redis.probe import free_port
 
 SOCKETIO_VERSION: Final = "4.8.1"
@@ -66,7 +66,7 @@ class PlainHub(Peer):
         """A process of uvicorn."""
         port = free_port()
         app = "ops.bench.peers.plain_app:app"
-        command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "error"]
+        command = module("uvicorn", app, "--port", str(port), "--log-level", "error")
         environment = {
             "SECRET": place.secret,
             "REDIS_URL": place.redis_url,

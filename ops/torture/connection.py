@@ -218,7 +218,7 @@ class PersonSocket:
         self._readers[channel] = self._new_reader(channel, held, wish)
 
     def _taken_up(self, channel: str) -> None:
-        """Record a subscription that the node restored by itself after it had ended one: it must continue where that one ended."""
+        """Record a subscription that the node restored by itself: it must continue where the one before it stopped."""
         self._begin(channel, self._cut_off.pop(channel, None), {"after": "?"})
 
     def _new_reader(self, channel: str, held: HeldCursor | None, wish: Json) -> str:

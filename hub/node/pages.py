@@ -16,8 +16,9 @@ from streams.redis.replay import PAGE_EVENTS
 
 SHARED_S: Final = 0.5
 """Seconds for which a page is shared after it was read."""
-SHARED_BYTES_MAX: Final = 8_388_608
-"""Maximum bytes of payloads in the shared pages of a node; a page that does not fit is not shared."""
+SHARED_BYTES_MAX: Final = 4_194_304
+"""Maximum bytes of payloads in the shared pages of a node, about a third of what they take with their frames; a page that does
+not fit is not shared."""
 
 
 class SharedPage:
@@ -53,6 +54,8 @@ class SharedPages:
     async def read(self, fanout: Fanout, after: str, upto: str = "+") -> SharedPage:
         """Returns one page of the events after `after` and up to `upto`. An empty page means the end.
 
+        Only pages of a replay are shared, which ends at a head: without `upto` a slow reader catches up, from a place of its own.
+
         Raises:
             LogUnavailable: Redis is unreachable.
         """
@@ -62,7 +65,8 @@ class SharedPages:
         moves = fanout.move_count
         page = SharedPage(await self._log.page(fanout.channel, after, PAGE_EVENTS, upto))
         if (
-            page.entries
+            upto != "+"
+            and page.entries
             and len(fanout.subscribers) > 1
             and fanout.move_count == moves
             and self._bytes + page.size_bytes <= SHARED_BYTES_MAX

@@ -50,7 +50,7 @@ async def test_a_deployment_is_whole_and_the_report_says_what_was_not_done(
     found = json.loads(report.read_text())
 
     assert (ended.returncode, ended.stdout) == (0, found_sentence(ended)), ended.stderr + ended.stdout
-    assert "This writes into" in ended.stderr
+    assert "This run writes into" in ended.stderr
     assert "torture-7-a and torture-7-b" in ended.stderr
     assert set(found["fired"]) & {"client killed", "link cut", "chunk torn", "link slow"}
     assert found["skipped"]["node killed"] == "it needs control of the deployment's processes"

@@ -66,14 +66,16 @@ async def test_a_shared_page_is_let_go(redis_url: str, tenant: str) -> None:
         await first.subscribe(ROOM)
         pages = node.hub.recovery.pages
         fanout = node.hub.fanouts[channel]
-        assert await pages.read(fanout, "0") is not await pages.read(fanout, "0")
+        head = fanout.position.id
+        assert await pages.read(fanout, "0", head) is not await pages.read(fanout, "0", head)
 
         await second.subscribe(ROOM)
-        shared = await pages.read(fanout, "0")
-        assert await pages.read(fanout, "0") is shared
+        shared = await pages.read(fanout, "0", head)
+        assert await pages.read(fanout, "0", head) is shared
+        assert await pages.read(fanout, "0") is not await pages.read(fanout, "0")
 
         pages.forget(fanout)
-        again = await pages.read(fanout, "0")
+        again = await pages.read(fanout, "0", head)
         assert again is not shared
         assert again.entries == shared.entries
 

@@ -155,9 +155,9 @@ async def test_a_stranger_is_not_read_while_keys_are_fetched(redis_url: str, ten
         may_go = asyncio.Event()
         verify = node.hub.verifier.verify
 
-        async def slow(text: str, now: float) -> Any:
+        async def slow(text: str, now: float, request: Any) -> Any:
             await may_go.wait()
-            return await verify(text, now)
+            return await verify(text, now, request)
 
         node.hub.verifier.verify = slow  # type: ignore[method-assign]  # a key server that takes its time
         await a.send("connection.init", {"token": token("a", tenant), "versions": [1]})

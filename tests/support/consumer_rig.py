@@ -114,6 +114,11 @@ class Rig:
         ]
         async with asyncio.timeout(30):
             await self.partitions.settled.wait()
+        for partition in range(
+            self.log.keys.partitions
+        ):  # a worker that died a moment ago may hold its share of them still
+            for reader in self.readers:
+                await self.groups.ensure(partition, reader.name)
         return self
 
     async def crash(self) -> None:

@@ -12,7 +12,7 @@ export TEST_SERVER := $(SERVER)
 # Tests start dozens of processes; with no bytecode kept each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test test-servers test-compiled quick check coverage bench wheel wheels
+.PHONY: setup run test test-long test-servers test-compiled quick check coverage bench wheel wheels
 
 setup: $(READY)
 
@@ -38,6 +38,10 @@ run: $(if $(wildcard $(READY)),$(READY),$(RUNNABLE))
 test: setup
 	$(BIN)/pytest -n 3 --dist loadscope
 
+# What is left out of `make test` for its time: a torture of a deployment, a killed node in the benchmark, careless clients.
+test-long: setup
+	$(BIN)/pytest -n 2 -m long
+
 # What needs a server, on each of the three that are supported.
 test-servers: setup
 	for server in 7 6.2 valkey; do TEST_SERVER=$$server $(BIN)/pytest -n 2 --dist loadscope tests/contract tests/integration tests/fault || exit 1; done
@@ -57,7 +61,7 @@ COMPILED_TESTS ?= $(CURDIR)/tests/unit $(CURDIR)/tests/integration
 
 # What needs no server, with few examples of each property: for every change; before a commit, `make test`.
 quick: setup
-	$(BIN)/pytest -q -n 2 --hypothesis-profile quick -m 'not slow' tests/unit tests/property tests/contract/test_object_store_local.py
+	$(BIN)/pytest -q -n 2 --hypothesis-profile quick -m 'not slow and not long' tests/unit tests/property tests/contract/test_object_store_local.py
 
 check: setup
 	$(BIN)/ruff check .
@@ -68,7 +72,7 @@ check: setup
 # Counted in the test processes alone: nodes and workers that are processes of their own are not, nor are tests marked slow.
 # `make test` judges the tests; under the tracer some are too slow for their own limits, so here only the figure counts.
 coverage: setup
-	-$(BIN)/pytest -q -n 3 --dist loadscope --hypothesis-profile quick -m 'not slow' --cov --cov-report= tests/unit tests/property tests/contract tests/integration
+	-$(BIN)/pytest -q -n 3 --dist loadscope --hypothesis-profile quick -m 'not slow and not long' --cov --cov-report= tests/unit tests/property tests/contract tests/integration
 	$(BIN)/coverage report
 
 # Asks PyPI, for some minutes: no platform that is supported needs a compiler to install the hub.

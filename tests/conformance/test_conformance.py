@@ -31,16 +31,36 @@ async def outcome(program: list[str], case: Case, patience_s: float = 45.0):
         return events, others, None if case.ways is None else ways
 
 
-@pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_case(client: str, case: Case) -> None:
-    """The reader has seen all that the case says, and nothing else."""
-    if shutil.which(CLIENTS[client][0]) is None:
-        pytest.skip("no Node here")
-    assert await outcome(CLIENTS[client], case) == (seen_events(case.events), case.others, case.ways)
+class EachCase:
+    """Every case with one client. A class for each client, so that test processes take one each."""
+
+    client: str
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+    async def test_case(self, case: Case) -> None:
+        """The client sees exactly the events, the other messages and the ways that the case names."""
+        if shutil.which(CLIENTS[self.client][0]) is None:
+            pytest.skip("no Node here")
+        assert await outcome(CLIENTS[self.client], case) == (seen_events(case.events), case.others, case.ways)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+class TestPython(EachCase):
+    """The client in `hub.client`."""
+
+    client = "python"
+
+
+class TestJavaScript(EachCase):
+    """The client in `hub/client_js`."""
+
+    client = "javascript"
+
+
+CARELESS = [pytest.param(case, marks=[] if at % 8 == 0 else pytest.mark.long) for at, case in enumerate(CASES)]
+"""A careless client fails late: most of these wait for what it never asks for."""
+
+
+@pytest.mark.parametrize("case", CARELESS, ids=lambda case: case.name)
 async def test_a_careless_client_fails(case: Case) -> None:
     """Each case tells a client that keeps the promises from one that forgets its place, or one that does not come back."""
     expected = (seen_events(case.events), case.others, case.ways)

@@ -38,6 +38,7 @@ def node(redis: RedisServer, tmp_path: Path) -> Iterator[NodeProcess]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_a_deployment_is_whole_and_the_report_says_what_was_not_done(
     node: NodeProcess, redis: RedisServer, tmp_path: Path

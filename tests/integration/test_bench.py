@@ -75,7 +75,9 @@ async def test_a_scenario_finds_nothing_wrong(name: str, servers: BenchServers) 
         assert found.spent.rss_bytes["nodes"] > 1_000_000
 
 
-@pytest.mark.parametrize("name", ["storm", "jitter", "workers_2", "cold_replay"])
+@pytest.mark.parametrize(
+    "name", ["cold_replay", *(pytest.param(name, marks=pytest.mark.long) for name in ("storm", "jitter", "workers_2"))]
+)
 async def test_a_scenario_with_processes_of_its_own_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
     notes = Notes()
     plan = BenchPlan([SCENARIOS[name]], [PEERS["hub"]], TINY, 1, tmp_path, is_persistent=False)

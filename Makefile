@@ -38,7 +38,7 @@ run: $(if $(wildcard $(READY)),$(READY),$(RUNNABLE))
 test: setup
 	$(BIN)/pytest -n 3 --dist loadscope
 
-# What is left out of `make test` for its time: a torture of a deployment, a killed node in the benchmark, careless clients.
+# What `make test` leaves out for its time: a torture of a deployment, killed nodes in the benchmark, 200 MB twice more, and others.
 test-long: setup
 	$(BIN)/pytest -n 2 -m long
 
@@ -72,7 +72,7 @@ check: setup
 # Counted in the test processes alone: nodes and workers that are processes of their own are not, nor are tests marked slow.
 # `make test` judges the tests; under the tracer some are too slow for their own limits, so here only the figure counts.
 coverage: setup
-	-$(BIN)/pytest -q -n 3 --dist loadscope --hypothesis-profile quick -m 'not slow and not long' --cov --cov-report= tests/unit tests/property tests/contract tests/integration
+	-$(BIN)/pytest -q -n 4 --dist loadscope --hypothesis-profile quick -m 'not slow and not long' --cov --cov-report= tests/unit tests/contract tests/integration
 	$(BIN)/coverage report
 
 # Asks PyPI, for some minutes: no platform that is supported needs a compiler to install the hub.

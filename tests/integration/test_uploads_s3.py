@@ -135,7 +135,9 @@ async def test_a_file_arrives(hub: FileHub, strategy: str, size: int) -> None:
         assert await hub.left() == [f"{hub.tenant}/{authorized['upload_id']}"]
 
 
-@pytest.mark.parametrize("strategy", ["single", "multipart", "socket"])
+@pytest.mark.parametrize(
+    "strategy", ["multipart", *(pytest.param(name, marks=pytest.mark.long) for name in ("single", "socket"))]
+)
 async def test_200_mb(hub: FileHub, strategy: str, tmp_path: Path) -> None:
     """A large file by the SDK; the digests the store verified make up its checksum."""
     path, data = tmp_path / "large.bin", some_bytes(200 * 1000 * 1000)

@@ -150,6 +150,7 @@ async def test_what_cannot_be_told_while_redis_is_away_is_not_kept(redis_url: st
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_a_process_stays_as_large_as_it_was(redis_url: str, tenant: str) -> None:
     """20,000 new channels after 20,000 others: resident memory grows by less than a fifth of what keeping them would take.
 

@@ -65,12 +65,6 @@ export class Composer {
     this.#showPlaceholder();
   }
 
-  /** Put a text into the field. @param {string} text */
-  suggest(text) {
-    this.#parts.text.value = text;
-    this.#parts.text.focus();
-  }
-
   #showPlaceholder() {
     const { agent, text } = this.#parts;
     text.placeholder = agent.value ? `Ask ${agent.value}` : "Write to everybody";

@@ -223,10 +223,6 @@ class Proxy:
         carried.cut()
         self._carried.discard(carried)
 
-    def _is_silenced(self, carried: Carried, way: Way) -> bool:
-        """True if a fault drops this part of the traffic."""
-        return (way == "up" and self.is_held) or (self.is_replication_swallowed and carried.is_replication)
-
     def _tear(self, carried: Carried, data: bytes, sink: asyncio.StreamWriter) -> None:
         """Forward the beginning of a chunk, then reset the connection."""
         carried.tear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from support.hub_process import PROGRAM, Server, clean_environment
+from support.hub_process import Server
+from support.terminal_command import PATIENCE_S, hub
 from support.until import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the server is killed")]
 
-PATIENCE_S = 60.0
 AGENTS = """
 async def choose(ctx, given):
     answer = await ctx.ask("Tea or coffee?", response_schema={"enum": ["tea", "coffee"]})
@@ -34,15 +33,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
     server.process.terminate()
     server.process.communicate(timeout=PATIENCE_S)
-
-
-def hub(data: Path, *arguments: str) -> tuple[int, str, str]:
-    """A command without a terminal: exit code, output, errors."""
-    done = subprocess.run(
-        [*PROGRAM, *arguments], check=False, env=clean_environment(HUB_DATA=str(data)), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=PATIENCE_S,
-    )  # fmt: skip # many arguments
-    return done.returncode, done.stdout, done.stderr
 
 
 def waiting(data: Path, channel: str, agent: str, text: str) -> str:

@@ -15,7 +15,8 @@ from fastapi import FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 
 from hub.auth.origins import HostPolicy, host_policy, origin_policy
-from hub.auth.tokens import TokenPolicy, Verifier, open_verifier
+from hub.auth.tokens import TokenPolicy
+from hub.auth.verifier import Verifier, open_verifier
 from hub.config import Settings
 from hub.extensions import Extensions, load_extensions
 from hub.http import api as http

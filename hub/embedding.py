@@ -19,7 +19,8 @@ from starlette.routing import Mount
 from hub.app import VerifierMaker, create_app, make_verifier
 from hub.auth.origins import OriginPolicy, origin_policy
 from hub.auth.revocations import revoke_subject
-from hub.auth.tokens import LAST_SECOND, Principal, TokenPolicy, Verifier, read_principal
+from hub.auth.tokens import LAST_SECOND, Principal, TokenPolicy, read_principal
+from hub.auth.verifier import Verifier
 from hub.config import Settings
 from hub.errors import HubError
 from hub.limits.edge import Edge

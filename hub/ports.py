@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 if TYPE_CHECKING:
     import asyncio
 
-    from hub.auth.tokens import Principal, Verifier
+    from hub.auth.tokens import Principal
+    from hub.auth.verifier import Verifier
     from hub.config import Settings
     from hub.errors import HubError
     from hub.limits.admission import Admission

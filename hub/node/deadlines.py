@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, Generic, TypeVar
 
-from hub.auth.tokens import Verifier
+from hub.auth.verifier import Verifier
 from hub.config import Settings
 from hub.errors import HubError
 from hub.node.connection import Connection

@@ -15,7 +15,8 @@ from time import monotonic, time
 from typing import Any, Final
 
 from hub.auth.revocations import Revocation
-from hub.auth.tokens import Principal, Verifier
+from hub.auth.tokens import Principal
+from hub.auth.verifier import Verifier
 from hub.config import Settings
 from hub.errors import HubError
 from hub.handlers.conversations import Conversations

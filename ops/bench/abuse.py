@@ -31,7 +31,7 @@ from typing import Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from hub.limits.rates import DEFAULT_RATES
 from ops.bench.abuse_figures import Windows
 from ops.children import module, python

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from consumers.agents import AgentInput, Context, Item
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from ops.bench.load_client import LoadSocket, connect_many, line
 from ops.bench.peers.peer import BenchNode
 from ops.bench.processes import commit, machine, used_by

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from hub.app import open_hub
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from hub.config import Settings
 from hub.node.connection import Connection
 from hub.node.hub import Hub

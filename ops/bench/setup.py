@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from ops.bench.generator import Generator, GeneratorFailed, LoadReport, Seen
 from ops.bench.peers.peer import BenchNode, Peer, Place
 from ops.bench.processes import Cores, Used, pin, used_by

@@ -24,7 +24,7 @@ from typing import Any
 
 import boto3
 
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from hub.client import HubClient
 from ops.bench.uploads import CHANNEL, SECRET, cpu_s
 from ops.children import Child, NodeProcess

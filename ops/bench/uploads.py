@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from hub.uploads.chunks import encode_binary
 from ops.children import NodeProcess
 from ops.embedded_redis.server import EmbeddedRedis

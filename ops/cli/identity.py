@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from hub.config import DEV_SECRET, Settings
 from ops.cli.failure import EXIT_USAGE, CommandFailed
 from ops.cli.running_hub import running_hub

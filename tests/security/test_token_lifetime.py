@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from support.lived_time import lived_time
 from support.node_clock import NodeClock
 from support.nodes import ALL, SECRET, Node, running_node, token

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from hub.client import ChannelClosed, HubClient, HubClosed
 from ops.children import NodeProcess
 from ops.embedded_redis.server import EmbeddedRedis

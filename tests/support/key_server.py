@@ -8,7 +8,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from hub.auth.tokens import TokenVerifier, open_verifier
+from hub.auth.verifier import TokenVerifier, open_verifier
 
 
 def document(*keys: object) -> bytes:

@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from hub.config import Settings
 from hub.node.hub import Hub
 from hub.server import make_server

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from hub.client import Event, HubClient
 from ops.children import NodeProcess
 from ops.embedded_redis.server import EmbeddedRedis

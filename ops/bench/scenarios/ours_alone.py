@@ -6,7 +6,7 @@ import tempfile
 import time
 from typing import Final
 
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from ops.bench.answers import TENANT, Load, answer_all, answering
 from ops.bench.scenarios.scenario import Figure, Measured, Scenario, faults_of
 from ops.bench.setup import Setup

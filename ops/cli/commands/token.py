@@ -38,7 +38,7 @@ def token(
     Examples: hub token --user alice --tenant acme --grant 'conversation:*=read,write';
     hub token --user eve --tenant acme --scope auditor
     """
-    from hub.auth.tokens import parse_grants
+    from hub.auth.signing import parse_grants
     from ops.cli.identity import settings_beside, signed
 
     if scope not in {"", "auditor", "operator"}:

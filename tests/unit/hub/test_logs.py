@@ -15,7 +15,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.auth.tokens import sign
+from hub.auth.signing import sign
 from hub.logs import DEPTH_MAX, REDACTED, TEXT_CHARS_MAX, Redaction, configure_logging, processors
 from support.logging_kept import logging_kept
 

@@ -21,7 +21,7 @@ from hub.auth.keys import (
     parse_jwks_url,
     read_keys,
 )
-from hub.auth.tokens import TokenVerifier, open_verifier
+from hub.auth.verifier import TokenVerifier, open_verifier
 from hub.errors import HubError, RetryAdvice
 from support.key_server import Issuer, document
 from support.token_forge import NOW, SECRET, b64, claims, forge, jwk, private_key, signed

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hub.auth.revocations import DenyList, revoke_token
-from hub.auth.tokens import VERIFIED_MAX, TokenPolicy, TokenVerifier, open_verifier, sign
+from hub.auth.signing import sign
+from hub.auth.tokens import TokenPolicy
+from hub.auth.verifier import VERIFIED_MAX, TokenVerifier, open_verifier
 from hub.errors import HubError
 from support.token_forge import NOW, SECRET
 

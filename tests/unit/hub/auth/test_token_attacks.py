@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.auth.tokens import TOKEN_CHARS_MAX, TokenPolicy, TokenVerifier, open_verifier
+from hub.auth.tokens import TOKEN_CHARS_MAX, TokenPolicy
+from hub.auth.verifier import TokenVerifier, open_verifier
 from hub.errors import HubError
 from support.token_forge import NOW, SECRET, b64, claims, forge, good, private_key, public_pem, signed
 

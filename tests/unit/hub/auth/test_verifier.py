@@ -9,7 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hub.auth.revocations import DenyList, revoke_token
-from hub.auth.tokens import TokenPolicy, open_verifier, parse_grant, parse_grants, sign
+from hub.auth.signing import parse_grant, parse_grants, sign
+from hub.auth.tokens import TokenPolicy
+from hub.auth.verifier import open_verifier
 from hub.errors import HubError
 from support.token_forge import NOW, SECRET, good, public_pem, signed
 

@@ -168,8 +168,9 @@ def is_own_name(name: str) -> bool:
 
 
 @lru_cache(maxsize=_NAMES_MAX)
-def _undeclared(name: str) -> EventType | None:
-    return replace(CUSTOM, name=name) if is_own_name(name) else None
+def _undeclared(name: str) -> EventType:
+    """Makes the row of a name, which must be valid: clients choose what is kept here, so its length must have a bound."""
+    return replace(CUSTOM, name=name)
 
 
 class OwnEvents:
@@ -184,7 +185,9 @@ class OwnEvents:
 
     def find(self, name: str) -> EventType | None:
         """The declaration of the type with this name; None if there is none."""
-        return _undeclared(name) if self._declared is None else self._declared.get(name)
+        if self._declared is not None:
+            return self._declared.get(name)
+        return _undeclared(name) if is_own_name(name) else None
 
     @property
     def rows(self) -> Mapping[str, EventType]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -271,3 +272,12 @@ def test_the_torture_folds_alike(steps: list[tuple[bool, Json]]) -> None:
     assert [(one["message_id"], one["text"]) for one in shown["messages"]] == [
         (one["message_id"], one["text"]) for one in theirs["messages"]
     ]
+
+
+def test_a_name_that_is_no_type_is_not_kept() -> None:
+    """A client may send a type of a megabyte, and many of them."""
+    name = "x" * 1_000_000
+    held = sys.getrefcount(name)
+
+    assert ANY_OWN.find(name) is None
+    assert sys.getrefcount(name) == held

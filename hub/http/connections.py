@@ -16,11 +16,18 @@ from hub.http.requests import caller_of, limit
 from hub.node.connection import Connection
 from hub.node.hub import Hub
 from hub.protocol.commands import Caller
+from streams.json_bytes import to_json
 from streams.times import rfc3339
 
 router = APIRouter()
 SHOWN_MAX: Final = 100
-"""Maximum number of connections in one answer, each with up to 200 channels: about 2 MB."""
+"""Maximum number of connections in one answer."""
+SHOWN_CHANNELS_MAX: Final = 20_000
+"""Number of their channels, about 1.5 MB, from which no further connection is shown: HUB_MAX_SUBSCRIPTIONS may be large."""
+PER_COMMAND: Final = 200
+"""Channels shown for the price of one command."""
+LOOKED_AT_PER_COMMAND: Final = 2_000
+"""Connections looked at for the price of one command."""
 _log = logging.getLogger(__name__)
 
 
@@ -29,7 +36,7 @@ async def connections(
     request: Request,
     user: Annotated[str | None, Query(description="only this user's")] = None,
     limit: Annotated[int, Query(ge=1, le=SHOWN_MAX)] = SHOWN_MAX,
-) -> dict[str, Any]:
+) -> Response:
     """The tenant's connections to this node, oldest first, each with the cursor of each channel it follows."""
     hub, caller = await _operator_of(request)
     found = [
@@ -41,11 +48,16 @@ async def connections(
     ]
     found.sort(key=lambda one: one.opened_at)
     now_ms, now_s = round(hub.clock.now() * 1000), hub.clock.monotonic()
-    return {
-        "node": hub.name,
-        "total": len(found),
-        "connections": [_shown(one, now_ms - round((now_s - one.opened_at) * 1000)) for one in found[:limit]],
-    }
+    shown: list[dict[str, Any]] = []
+    channel_count = 0
+    for one in found[:limit]:
+        if channel_count >= SHOWN_CHANNELS_MAX:
+            break
+        shown.append(_shown(one, now_ms - round((now_s - one.opened_at) * 1000)))
+        channel_count += len(one.subscriptions)
+    hub.charge(caller.principal, "command", channel_count / PER_COMMAND + len(hub.connections) / LOOKED_AT_PER_COMMAND)
+    body = to_json({"node": hub.name, "total": len(found), "connections": shown})
+    return Response(body, media_type="application/json")
 
 
 @router.delete("/v1/connections/{session_id}", status_code=204)

@@ -242,3 +242,24 @@ async def test_connections_are_listed_for_the_own_tenant(redis_url: str, tenant:
     assert [(one["user"], sorted(one["channels"])) for one in told["connections"]] == [
         ("alice", ["conversation:1", "user:alice"])
     ]
+
+
+async def test_connections_with_many_channels_are_paid_for(
+    redis_url: str, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once enough channels are shown, further connections are only counted; what was shown delays the next request."""
+    monkeypatch.setattr(connections, "SHOWN_CHANNELS_MAX", 2)
+    monkeypatch.setattr(connections, "PER_COMMAND", 0.01)
+    async with (
+        running_node(redis_url, rate_limits={}) as node,
+        client(node.ws_url, token("alice", tenant), channels=["conversation:1"]) as alice,
+        client(node.ws_url, token("bob", tenant)) as bob,
+        node.http(scoped("operator", tenant)) as http,
+    ):
+        await alice.answer("channel.history", {}, "conversation:1")
+        await bob.answer("channel.history", {}, "user:bob")
+        told = (await http.get("/v1/connections")).json()
+        again = await http.get("/v1/connections")
+
+    assert (told["total"], [one["user"] for one in told["connections"]]) == (2, ["alice"])
+    assert (again.status_code, again.json()["code"]) == (429, 4004)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import time
@@ -42,6 +43,7 @@ from streams.records.agents import AgentDirectory
 from streams.redis.keys import DEFAULT_LIMITS
 from streams.redis.log import Log
 
+_log: Final = logging.getLogger(__name__)
 SOCKET_PATH: Final = "/ws"
 UNLIMITED_TIMES: Final = 10
 """Factor by which more command ids are remembered without rate limits: 400,000 in 10 minutes, 70 MB in a partition."""
@@ -75,8 +77,10 @@ VerifierMaker = Callable[[Settings, Edge], Verifier]
 
 
 @asynccontextmanager
-async def open_hub(settings: Settings, verifier_of: VerifierMaker = make_verifier) -> AsyncIterator[Hub]:
-    """Opens the hub of a node together with its log, and closes both on exit.
+async def open_hub(
+    settings: Settings, verifier_of: VerifierMaker = make_verifier, extensions: Extensions | None = None
+) -> AsyncIterator[Hub]:
+    """Opens the hub of a node together with its log, and closes both on exit. Without `extensions` it loads them.
 
     Raises:
         LogUnavailable: Redis is unreachable.
@@ -85,7 +89,7 @@ async def open_hub(settings: Settings, verifier_of: VerifierMaker = make_verifie
     """
     if settings.redis_url is None:
         raise ValueError("a node needs REDIS_URL; `hub dev` starts a Redis of its own")
-    extensions = load_extensions(settings)
+    extensions = load_extensions(settings) if extensions is None else extensions
     limits = DEFAULT_LIMITS
     if settings.rate_limits is None:  # nothing else bounds the ids of a window: leave room for a load test
         limits = replace(limits, idempotency_entries=limits.idempotency_entries * UNLIMITED_TIMES)
@@ -198,12 +202,20 @@ def make_lifespan(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        extensions = load_extensions(settings)  # once, however often Redis is tried
         async with AsyncExitStack() as opened:
 
             async def open_now() -> None:
-                hub = await opened.enter_async_context(open_hub(settings, verifier_of))
+                hub = await opened.enter_async_context(open_hub(settings, verifier_of, extensions))
                 app.state.hub = hub
                 app.state.local_store = hub.uploads and hub.uploads.store
+
+            async def open_later() -> None:
+                try:
+                    await until_reachable(open_now, is_refusal_final=False)
+                except Exception:
+                    app.state.waits_for = "the node cannot start; its log has the reason"
+                    _log.exception("the node cannot start")
 
             opening: asyncio.Task[None] | None = None
             app.state.waits_for = None
@@ -214,7 +226,7 @@ def make_lifespan(
                     if not waits:
                         raise
                     app.state.waits_for = f"waiting for Redis: {error}"
-                    opening = asyncio.create_task(until_reachable(open_now, is_refusal_final=False), name="opening")
+                    opening = asyncio.create_task(open_later(), name="opening")
                 yield
             finally:
                 app.state.hub = None

@@ -9,17 +9,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from hub.app import create_app
 from hub.auth.revocations import revoke_token
 from ops.embedded_redis.probe import free_port
 from support.asking import answer_at, until_status
-from support.nodes import SECRET, data_folder, running_node, token
+from support.nodes import SECRET, data_folder, running_node, settings, token
 from support.redis_server import RedisServer
 from support.socket_client import raw_client
+from support.until import until
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -84,6 +87,30 @@ async def test_a_node_waits_and_lets_nobody_in_until_it_knows_who_is_revoked(
     assert refused.value.response.status_code == 503
     assert told["payload"]["code"] == 4019
     assert err.count("waiting for Redis") >= 1
+
+
+async def test_a_node_that_cannot_start_says_so(
+    own_redis: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If something other than Redis fails once Redis is there, readiness no longer says that the node waits for Redis."""
+    folder = tmp_path / "schemas"
+    folder.mkdir()
+    own_redis.kill()
+
+    def no_verifier(_settings: object, _edge: object) -> NoReturn:
+        folder.rmdir()  # is read once, before Redis is tried
+        raise RuntimeError("no verifier")
+
+    app = create_app(settings(own_redis.url, event_schemas=str(folder)), verifier_of=no_verifier)
+    async with app.router.lifespan_context(app):
+        before = app.state.waits_for
+        own_redis.restart()
+        await until(lambda: app.state.waits_for != before)
+        after = app.state.waits_for
+
+    assert "waiting for Redis" in before
+    assert after == "the node cannot start; its log has the reason"
+    assert "RuntimeError: no verifier" in caplog.text
 
 
 async def test_a_worker_waits_and_tells_it(away_redis: RedisServer) -> None:

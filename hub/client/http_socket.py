@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 from base64 import urlsafe_b64decode
 from collections import deque
@@ -23,6 +24,7 @@ from hub.client.channel_reader import ChannelReader
 from hub.client.http_requests import HttpRefusal, request
 from hub.client.items import Payload
 
+_log: Final = logging.getLogger("hub.client")
 _REQUEST_S: Final = 20.0
 """Seconds to wait for an answer, except that of a long poll."""
 _WAITING_MAX: Final = 1_000
@@ -168,8 +170,14 @@ class HttpSocket:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (problem := task.exception()) is not None:  # a proxy may answer anything
+            _log.warning("the connection over HTTP ended because of an unreadable answer: %r", problem)
+            self.end()
 
     async def _greet(self, command_id: str, wanted: dict[str, Any]) -> None:
         """Check the token and the hub by requesting the presence in the user's own inbox, which the user may always read."""

@@ -150,7 +150,6 @@ LIBRARY_OBJECTS: Final = frozenset(
         "hub/logs.py",
         "hub/client/subscription.py",
         "consumers/jobs.py",
-        "ops/bench/answers.py",
         "ops/bench/peers/plain_app.py",
     }
 )

@@ -72,7 +72,7 @@ class Received:
         self._last = b""
         self.over = asyncio.Event()
 
-    def take(self, _socket: LoadSocket, data: bytes) -> None:
+    def take(self, data: bytes) -> None:
         """Store a piece of data; it may begin or end within a frame."""
         self._pieces.append(data)
         self._ends.append((self._ends[-1] if self._ends else 0) + len(data))
@@ -134,11 +134,11 @@ class AnswerBench:
     async def _answers(self, name: str, load: Load) -> list[TimedAnswer]:
         """Ask all questions, and wait until every answer has ended."""
         channels = [f"conversation:{name}{number}" for number in range(load.answers)]
-        sockets = await connect_many(self._node.port, self._token, [[channel] for channel in channels])
+        sockets = await connect_many(self._node.port, self._token, channels)
         answers = [TimedAnswer(channel, Received()) for channel in channels]
         waits: list[Coroutine[Any, Any, None]] = []
         for socket, answer in zip(sockets, answers, strict=True):
-            socket.on_data = answer.received.take
+            socket.listen(answer.received.take)
             waits.append(self._ask(socket, answer, load, load.ramp_s * len(waits) / load.answers))
         async with asyncio.timeout(_WITHIN_S + load.ramp_s):
             await asyncio.gather(*waits)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.hub_process import Server
-from support.terminal_command import PATIENCE_S, OnTerminal, hub
+from support.terminal_command import PATIENCE_S, hub, hub_on_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the server is killed")]
 
@@ -72,18 +72,18 @@ def test_a_pipe_gets_the_text_and_nothing_else(data: Path) -> None:
 
 def test_a_terminal_sees_it_grow(data: Path) -> None:
     """Word by word, not at once at the end."""
-    asked = OnTerminal(data, "ask", "--agent", "demo", "--channel", "conversation:grow", "help")
+    asked = hub_on_terminal(data, "ask", "--agent", "demo", "--channel", "conversation:grow", "help")
 
     assert asked.end() == 0
     assert asked.text.rstrip().endswith("- export (asks you first)")
-    assert asked.reads > 5
+    assert asked.part_count > 5
 
 
 @pytest.mark.parametrize(("typed", "says"), [("y", "Here it is"), ("n", "Then I leave it.")])
 def test_an_approval_is_asked_for_on_a_terminal(data: Path, typed: str, says: str) -> None:
     """An answer that is neither y nor n is asked again."""
     channel = f"conversation:approval-{typed}"
-    asked = OnTerminal(data, "ask", "--agent", "demo", "--channel", channel, "export")
+    asked = hub_on_terminal(data, "ask", "--agent", "demo", "--channel", channel, "export")
     asked.wait_for("[y/n] ")
     asked.type("perhaps\n")
     asked.wait_for("perhaps\nExport")
@@ -96,7 +96,7 @@ def test_an_approval_is_asked_for_on_a_terminal(data: Path, typed: str, says: st
 
 def test_a_question_is_answered_by_one_of_its_choices(data: Path) -> None:
     """They stand behind the question; anything else is asked again."""
-    asked = OnTerminal(data, "ask", "--agent", "choose", "--channel", "conversation:choice", "--reasoning", "hi")
+    asked = hub_on_terminal(data, "ask", "--agent", "choose", "--channel", "conversation:choice", "--reasoning", "hi")
     asked.wait_for("Tea or coffee? [tea/coffee] ")
     asked.type("beer\n")
     asked.wait_for("beer\nTea or coffee?")
@@ -124,7 +124,7 @@ def test_without_a_terminal_a_question_ends_with_3(data: Path) -> None:
 def test_ctrl_c_cancels_the_run(data: Path) -> None:
     """It ends with 130, and the run with it."""
     channel = "conversation:stop"
-    asked = OnTerminal(data, "ask", "--agent", "endless", "--channel", channel, "go")
+    asked = hub_on_terminal(data, "ask", "--agent", "endless", "--channel", channel, "go")
     asked.wait_for("on and on on and on ")
     asked.process.send_signal(signal.SIGINT)
 

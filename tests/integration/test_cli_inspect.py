@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from support.hub_process import PROGRAM, Server, clean_environment
-from support.terminal_command import PATIENCE_S, OnTerminal, hub
+from support.terminal_command import PATIENCE_S, hub, hub_on_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the server is killed")]
 
@@ -79,7 +79,7 @@ def test_channels_says_when_there_are_more(dev: Dev) -> None:
 
 def test_channels_on_a_terminal_is_for_people(dev: Dev) -> None:
     """A line for each, in columns."""
-    shown = OnTerminal(dev.data, "channels", "conversation:a1")
+    shown = hub_on_terminal(dev.data, "channels", "conversation:a1")
 
     assert shown.end() == 0
     assert re.fullmatch(r"conversation:a1 +#2 +2 kept  \d{4}-\d\d-\d\d \d\d:\d\d\n", shown.text)
@@ -155,7 +155,7 @@ def test_connections_are_found_by_user_and_one_is_closed(dev: Dev) -> None:
 def test_state_is_for_people_on_a_terminal_and_json_elsewhere(dev: Dev) -> None:
     """`--json` is for a terminal as well."""
     shown, as_json = (
-        OnTerminal(dev.data, "state", "conversation:a1", "--tenant", "acme", *more) for more in ((), ("--json",))
+        hub_on_terminal(dev.data, "state", "conversation:a1", "--tenant", "acme", *more) for more in ((), ("--json",))
     )
 
     assert (shown.end(), as_json.end()) == (0, 0)

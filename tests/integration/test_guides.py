@@ -12,7 +12,8 @@ import pytest
 from support.hub_process import clean_environment
 from support.nodes import free_socket
 from support.redis_server import RedisServer
-from support.shown_commands import BLOCK, Terminal, assert_shown
+from support.shown_commands import BLOCK, assert_shown, in_shell, output_of
+from support.terminal_command import Terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the servers are killed")]
 
@@ -63,16 +64,14 @@ class Walk:
     def _run(self, code: str) -> str:
         serves = SERVES.search(code)
         if serves is None:
-            printed = Terminal(self._exports + code, self._env, self._folder).finish()
+            printed = output_of(self._exports + code, self._env, self._folder)
             self._exports += "".join(line + "\n" for line in code.splitlines() if line.startswith("export "))
             return printed
         kind = serves[1] or serves[2]
         if kind in self._servers:
             self._servers.pop(kind).interrupt()
-        self._servers[kind] = Terminal(self._exports + code, self._env, self._folder)
-        printed = self._servers[kind].wait_for(UP[kind])
-        assert UP[kind] in printed, printed
-        return printed
+        self._servers[kind] = in_shell(self._exports + code, self._env, self._folder)
+        return self._servers[kind].wait_for(UP[kind])
 
 
 @pytest.fixture

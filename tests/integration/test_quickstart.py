@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hub.config import settings_table
-from support.shown_commands import Terminal, assert_shown, shell_blocks
+from support.shown_commands import assert_shown, in_shell, output_of, shell_blocks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,7 +35,7 @@ def running(env: dict[str, str]) -> Iterator[str]:
     with contextlib.ExitStack() as taken:
         with contextlib.suppress(OSError):  # by somebody else, then
             taken.enter_context(socket.create_server(("127.0.0.1", 8000)))
-        hub = Terminal(shell_blocks(README)[0].code, env, ROOT)
+        hub = in_shell(shell_blocks(README)[0].code, env, ROOT)
         printed = hub.wait_for("Press Ctrl-C to stop.")
     yield printed
     hub.interrupt()
@@ -62,7 +62,7 @@ def test_the_commands_print_what_readme_shows(running: str, env: dict[str, str],
         if block.python:
             program.write_text(block.python)
         code = block.code.replace("resume.py", str(program))
-        printed = Terminal(setup + code, env, ROOT).finish()
+        printed = output_of(setup + code, env, ROOT)
         assert_shown(block.shown, printed)
         setup += "".join(line + "\n" for line in code.splitlines() if line.startswith("export "))
         tried += 1

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import signal
-import subprocess
-import threading
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-PATIENCE_S: Final = 100.0
+from support.terminal_command import Terminal
+
 BLOCK: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -41,52 +37,17 @@ def shell_blocks(page: str) -> list[Block]:
     return found
 
 
-class Terminal:
-    """Runs a shell command in a pseudo-terminal and collects its output, without colours."""
+def in_shell(code: str, env: dict[str, str], cwd: Path) -> Terminal:
+    """Run a shell command with a terminal for its output."""
+    return Terminal(["bash", "-euo", "pipefail", "-c", code], env, cwd, reads=False)
 
-    def __init__(self, code: str, env: dict[str, str], cwd: Path) -> None:
-        self._screen, side = pty.openpty()
-        self.process = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", code], cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=side, stderr=side,
-            start_new_session=True,
-        )  # fmt: skip # many arguments
-        os.close(side)
-        self._text = ""
-        self._grew = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
-    def _read(self) -> None:
-        while True:
-            try:
-                part = os.read(self._screen, 65_536)
-            except OSError:  # Linux reports a closed pty in this way
-                part = b""
-            with self._grew:
-                self._text += part.decode(errors="replace")
-                self._grew.notify_all()
-            if not part:
-                os.close(self._screen)
-                return
-
-    def wait_for(self, text: str) -> str:
-        """Wait until `text` is in the output or the command has ended; returns the output."""
-        with self._grew:
-            self._grew.wait_for(lambda: text in self._text or not self._reader.is_alive(), PATIENCE_S)
-            return self._text
-
-    def finish(self) -> str:
-        """Wait until the command has ended successfully; returns the output."""
-        self._reader.join(PATIENCE_S)
-        code = self.process.wait(PATIENCE_S)
-        assert code == 0, f"exit code {code}: {self._text}"
-        return self._text
-
-    def interrupt(self) -> None:
-        """Send Ctrl-C to the foreground process group, as a terminal does."""
-        os.killpg(self.process.pid, signal.SIGINT)
-        self.process.wait(PATIENCE_S)
-        self._reader.join(PATIENCE_S)
+def output_of(code: str, env: dict[str, str], cwd: Path) -> str:
+    """Run a shell command until it has ended successfully; returns its output."""
+    running = in_shell(code, env, cwd)
+    ended = running.end()
+    assert ended == 0, f"exit code {ended}: {running.text}"
+    return running.text
 
 
 def plain(text: str) -> list[str]:

@@ -56,7 +56,7 @@ COMPILED := build/compiled
 test-compiled: wheel
 	rm -rf $(COMPILED) && $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target $(COMPILED)/site dist/realtime_hub-*.whl
 	cd $(COMPILED) && HUB_COMPILED=1 PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)/site:$(CURDIR)/tests $(CURDIR)/$(BIN)/pytest -n 2 --dist loadscope \
-	    -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -o pythonpath= -m 'not interpreted' $(COMPILED_TESTS)
+	    -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -o pythonpath= -m 'not interpreted and not long' $(COMPILED_TESTS)
 COMPILED_TESTS ?= $(CURDIR)/tests/unit $(CURDIR)/tests/integration
 
 # What needs no server, with few examples of each property: for every change; before a commit, `make test`.

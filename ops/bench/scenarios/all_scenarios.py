@@ -40,7 +40,7 @@ QUICK: Final = (
     "memory",
     "answers",
 )
-"""The scenarios of `hub bench --quick`, unless others are named: few, because each starts its own processes; 51 s on two quiet cores."""
+"""The scenarios of `hub bench --quick` unless others are named: few, because each starts its own processes (51 s in all)."""
 
 
 def chosen_scenarios(names: list[str], *, is_quick: bool = False) -> list[Scenario]:

@@ -450,7 +450,7 @@ def declarations() -> Mapping[str, Setting]:
 
 
 def settings_table() -> str:
-    """Returns the settings as a Markdown table. The README contains exactly this table, and a test compares the two."""
+    """Returns the settings as a Markdown table, as `docs/operating/settings.md` has it; a test compares the two."""
     rows = (f"| `{row.env}` | {row.shown_default or 'unset'} | {row.description} |" for row in declarations().values())
     return "\n".join(("| variable | default | meaning |", "|---|---|---|", *rows))
 

@@ -59,7 +59,7 @@ class Reader(NamedTuple, Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The declaration of one setting: the source of the README's table, of `--help`, and of error texts.
+    """The declaration of one setting: the source of the table in the documentation, of `--help`, and of error texts.
 
     Attributes:
         shown_default: the default as an operator would write it, or a description of what applies if unset.

@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from hub.config import settings_table
 from hub.limits.rates import DEFAULT_RATES
 
 ROOT: Final = Path(__file__).parents[1]
@@ -90,6 +91,41 @@ def test_the_rates_in_the_contract_are_those_of_a_node() -> None:
     }
 
     assert told == {name: (rate.per_s, rate.burst) for name, rate in DEFAULT_RATES.items()}
+
+
+def test_every_promise_has_its_test() -> None:
+    """None of the tests named may be a wish."""
+    page = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+
+    assert len(named) == len(re.findall(r"^\| [^*|-]+ \| `", page, re.MULTILINE)) >= 30
+    assert [f"{file}::{name}" for file, name in named if not _has_test(ROOT / file, name)] == []
+
+
+def _has_test(file: Path, name: str) -> bool:
+    return file.exists() and re.search(rf"^\s*(async )?def {name}\(", file.read_text(), re.MULTILINE) is not None
+
+
+def test_the_settings_table_is_the_declarations() -> None:
+    """It is generated; here it is compared."""
+    page = (ROOT / "docs/operating/settings.md").read_text(encoding="utf-8")
+    told = re.search(r"<!-- settings:.*?-->\n(.*?)<!-- /settings -->", page, re.DOTALL)
+
+    assert told is not None
+    assert told[1].strip() == settings_table()
+
+
+def test_every_metric_is_on_its_page() -> None:
+    """And the page has no other."""
+    page = (ROOT / "docs/operating/metrics.md").read_text(encoding="utf-8")
+    told = {name.removesuffix("_total") for name in re.findall(r"`(hub_\w+)", page)}
+    exported = {
+        name
+        for file in ("hub/metrics.py", "hub/http/siblings.py", "consumers/metrics.py")
+        for name in re.findall(r'"(hub_\w+)"', (ROOT / file).read_text(encoding="utf-8"))
+    }
+
+    assert told == exported
 
 
 def _number(text: str) -> float:

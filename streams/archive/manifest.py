@@ -19,7 +19,7 @@ class ManifestDamaged(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class ArchiveSegment:
     """A stored segment. `bytes` is its size, `raw_bytes` that of its lines; `sha256` is in hexadecimal.
 
     Attributes:
@@ -87,7 +87,7 @@ class Manifest:
     number: int
     previous: str
     removed: Position
-    segments: tuple[Segment, ...]
+    segments: tuple[ArchiveSegment, ...]
 
     @classmethod
     def first(cls, channel: Channel, epoch: str, begin: Position) -> Manifest:
@@ -109,7 +109,7 @@ class Manifest:
         """Its path under the channel's folder."""
         return manifest_name(self.number)
 
-    def with_segment(self, segment: Segment) -> Manifest:
+    def with_segment(self, segment: ArchiveSegment) -> Manifest:
         """The next manifest, with one more segment.
 
         Raises:
@@ -124,7 +124,7 @@ class Manifest:
         last = self.segments[count - 1]
         return self._next(Position(last.last_id, last.last_seq), self.segments[count:])
 
-    def _next(self, removed: Position, segments: Iterable[Segment]) -> Manifest:
+    def _next(self, removed: Position, segments: Iterable[ArchiveSegment]) -> Manifest:
         previous = self.sha256 if self.number else ""
         return replace(self, number=self.number + 1, previous=previous, removed=removed, segments=tuple(segments))
 
@@ -158,7 +158,7 @@ class Manifest:
             if found["format"] != FORMAT:
                 raise ManifestDamaged(f"the manifest has the format {found['format']}, this version reads {FORMAT}")
             removed = Position(found["removed"]["id"], found["removed"]["seq"])
-            segments = tuple(Segment(**segment) for segment in found["segments"])
+            segments = tuple(ArchiveSegment(**segment) for segment in found["segments"])
             made = cls(found["channel"], found["epoch"], found["number"], found["previous"], removed, segments)
         except (ValueError, KeyError, TypeError) as error:
             raise ManifestDamaged(str(error) or "the manifest is damaged") from error

@@ -172,7 +172,7 @@ def split_hashes(joined: bytes) -> list[bytes]:
     return [joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)]
 
 
-class Node(NamedTuple):
+class Subtree(NamedTuple):
     """A complete subtree of 2^height leaves: number `number` of its height, from 0."""
 
     height: int
@@ -198,12 +198,12 @@ class Node(NamedTuple):
         return root_of(hashes)
 
 
-def nodes_of(low: int, high: int) -> list[Node]:
+def nodes_of(low: int, high: int) -> list[Subtree]:
     """The complete subtrees that make up the subtree over the leaves from `low` to `high` (exclusive), left to right."""
     found = []
     while low < high:
         height = (high - low).bit_length() - 1
-        found.append(Node(height, low >> height))
+        found.append(Subtree(height, low >> height))
         low += 1 << height
     return found
 

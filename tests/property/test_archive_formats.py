@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 
-from streams.archive.manifest import Manifest, ManifestDamaged, Mark, Segment
+from streams.archive.manifest import Manifest, ManifestDamaged, Mark
 from streams.archive.merkle import (
     GrowingTree,
     consistency_ranges,
@@ -243,9 +243,9 @@ def test_a_line_break_between_tokens_is_a_space() -> None:
     assert line_of(odd, CHANNEL).endswith(b'"payload":{"a": 1}}')
 
 
-def segment(first: int, last: int) -> Segment:
+def segment(first: int, last: int) -> ArchiveSegment:
     """A segment's entry in a manifest."""
-    return Segment(first, f"{first}-0", last, f"{last}-0", last - first + 1, 10, 20, 5, "ab")
+    return ArchiveSegment(first, f"{first}-0", last, f"{last}-0", last - first + 1, 10, 20, 5, "ab")
 
 
 def test_manifests_follow_each_other() -> None:

@@ -42,7 +42,7 @@ class ArchiveSegment:
         return f"segment/{self.first_seq:016}-{self.last_seq:016}.jsonl.zst"
 
 
-class Mark(NamedTuple):
+class ArchiveMark(NamedTuple):
     """The field `archive` of a channel's meta hash.
 
     Attributes:
@@ -56,7 +56,7 @@ class Mark(NamedTuple):
     upto: Position = Position(START, 0)
 
     @classmethod
-    def parse(cls, text: str) -> Mark:
+    def parse(cls, text: str) -> ArchiveMark:
         """Read the field; "" means that nothing was archived.
 
         Raises:
@@ -100,9 +100,9 @@ class Manifest:
         return Position(self.segments[-1].last_id, self.segments[-1].last_seq) if self.segments else self.removed
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> ArchiveMark:
         """The mark that names this manifest."""
-        return Mark(self.number, self.removed, self.upto)
+        return ArchiveMark(self.number, self.removed, self.upto)
 
     @property
     def name(self) -> str:

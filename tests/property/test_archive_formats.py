@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 
-from streams.archive.manifest import Manifest, ManifestDamaged, Mark
+from streams.archive.manifest import ArchiveMark, ArchiveSegment, Manifest, ManifestDamaged
 from streams.archive.merkle import (
     GrowingTree,
     consistency_ranges,
@@ -258,8 +258,10 @@ def test_manifests_follow_each_other() -> None:
 
     assert (one.number, one.previous, two.previous, three.removed) == (1, "", one.sha256, Position("10-0", 10))
     assert Manifest.parse(three.to_json()) == three
-    assert Mark.parse(str(three.mark)) == three.mark == Mark(3, Position("10-0", 10), Position("15-0", 15))
-    assert Mark.parse("") == Mark()
+    assert (
+        ArchiveMark.parse(str(three.mark)) == three.mark == ArchiveMark(3, Position("10-0", 10), Position("15-0", 15))
+    )
+    assert ArchiveMark.parse("") == ArchiveMark()
     with pytest.raises(ValueError, match="begins with seq 17"):
         two.with_segment(segment(17, 20))
     with pytest.raises(ManifestDamaged, match="does not follow"):

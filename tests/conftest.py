@@ -26,7 +26,7 @@ settings.load_profile("unhurried")
 def pytest_configure(config: pytest.Config) -> None:
     """Draws the seed of this run, once for all its processes. In CI every run draws the same examples.
 
-    A shell starts what it puts into the background with SIGINT ignored, and children inherit that: the tests of Ctrl-C would wait for ever.
+    A shell ignores SIGINT in what it puts into the background, and children inherit that: tests of Ctrl-C would wait for ever.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,7 @@ export TEST_SERVER := $(SERVER)
 # Tests start dozens of processes; with no bytecode kept each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test test-long test-servers test-compiled quick check coverage picture bench wheel wheels
+.PHONY: setup run smoke test test-long test-servers test-compiled quick check coverage picture bench wheel wheels
 
 setup: $(READY)
 
@@ -33,6 +33,10 @@ $(RUNNABLE): pyproject.toml | $(BIN)/python
 
 run: $(if $(wildcard $(READY)),$(READY),$(RUNNABLE))
 	$(BIN)/hub dev
+
+# A whole hub in seconds: a conversation, an agent's answer, the plug pulled in the middle of it.
+smoke: $(if $(wildcard $(READY)),$(READY),$(RUNNABLE))
+	$(BIN)/python -m ops.smoke
 
 # Three at once on two cores: half of the time a test waits, for a lease that ends or a process that comes.
 test: setup

@@ -39,6 +39,7 @@ from streams.cursor import ms_of_id
 from streams.envelope import Durability
 from streams.errors import LogUnavailable
 from streams.events.custom import ANY_OWN, OwnEvents
+from streams.histogram import Histogram
 from streams.loops import Loop
 from streams.records.agents import NOTICE_MS, AgentDirectory, AgentNotice
 from streams.records.leases import Leases
@@ -68,6 +69,7 @@ class Upkeep:
     async def turn(self) -> None:
         """Trim the work streams, count the backlogs and look for lost work, once."""
         partitions = list(self._partitions())
+        self._metrics.parked = sum([await self._groups.parked_count(partition) for partition in partitions])
         for partition in partitions:
             await self._groups.trim(partition)
         for reader in self._readers:
@@ -93,6 +95,7 @@ class WorkerOptions:
     Attributes:
         handlers: further handlers, such as the one that ends uploads.
         own_events: the event types beside the catalogue.
+        uploads: the times that uploads took, counted by the handler that ends them.
         segments_max: maximum number of concurrent segments; further jobs stay in the queue for other workers.
         drain_s: time in which segments may finish at shutdown before they are handed over, in seconds.
         stall_max_s: time for which an agent may block the worker before its runs are left to other workers, in seconds.
@@ -105,6 +108,7 @@ class WorkerOptions:
     durability: Mapping[Kind, Durability] | None = None
     handlers: tuple[EventHandler, ...] = ()
     own_events: OwnEvents = ANY_OWN
+    uploads: Histogram | None = None
     segments_max: int = 500
     drain_s: float = 10.0
     stall_max_s: float = 60.0
@@ -123,7 +127,7 @@ class Worker:
 
     def __init__(self, options: WorkerOptions, log: Log) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.metrics = WorkerMetrics()
+        self.metrics = WorkerMetrics(options.uploads)
         self.log = log
         self._options = options
         self._own_calls: list[Calls] = []

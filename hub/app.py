@@ -21,8 +21,8 @@ from hub.auth.verifier import Verifier, open_verifier
 from hub.config import Settings
 from hub.extensions import Extensions, load_extensions
 from hub.http import api as http
-from hub.http import channel_list, connections, inspection, local_store, service, sse
-from hub.http.middleware import REFUSAL, DefaultHeaders, HostCheck, PathPrefix
+from hub.http import channel_list, connections, local_store, service, sse
+from hub.http.middleware import REFUSAL, AdminPort, DefaultHeaders, HostCheck, PathPrefix, RequestTimes
 from hub.http.problems import install_problems
 from hub.http.service import Documents
 from hub.http.siblings import Siblings
@@ -271,16 +271,18 @@ def create_app(
     app.state.make_receiver = receiver_factory(lambda: app.state.hub, hosts, settings.path_prefix)
     app.state.documents = Documents(app, settings.websocket_url)
     install_problems(app)
+    app.add_middleware(RequestTimes)
     app.add_middleware(DefaultHeaders)
     allow_pages(app, settings)
     app.add_middleware(HostCheck, policy=hosts)
+    if settings.admin_port is not None:
+        app.add_middleware(AdminPort, port=settings.admin_port)
     if settings.path_prefix:
         app.add_middleware(PathPrefix, prefix=settings.path_prefix)
     app.include_router(http.router)
     app.include_router(channel_list.router)
     app.include_router(sse.router)
     app.include_router(connections.router)
-    app.include_router(inspection.router)
     app.include_router(service.router)
     app.include_router(local_store.router)
 

@@ -21,6 +21,7 @@ from hub.readers import (
     NETWORKS,
     OBJECTS,
     ORIGINS,
+    PATHS,
     RATES,
     NamedObject,
     RateOverride,
@@ -174,6 +175,21 @@ class Settings:
         shown="127.0.0.1",
     )
     port: int = setting("HUB_PORT", whole(0, 65_535), "port to listen on", default=8_000, shown="8000")
+    admin_port: int | None = setting(
+        "HUB_ADMIN_PORT",
+        optional(whole(1, 65_535)),
+        "second port, of the same address, for `/metrics`, `/v1/connections` and `/v1/revocations`, which are then not served on "
+        "the first; give each hub on a machine its own",
+        default=None,
+        shown="the same port",
+    )
+    certificates: tuple[str, ...] = setting(
+        "HUB_CERTIFICATES",
+        PATHS,
+        "certificates in PEM form, as `path,…`, whose expiry the node reports in its metrics, such as those of the proxy before it",
+        default=(),
+        shown="none",
+    )
     websocket_url: str | None = setting(
         "WEBSOCKET_URL",
         url("ws", "wss"),

@@ -1,38 +1,50 @@
 """The metrics of a node: plain integers on the hot path, which Prometheus reads when it scrapes (`collect`).
 
-Every metric is declared here with its unit and the moment at which it changes. No label contains a tenant, user or
-channel.
+Every metric is declared here or, where workers have it too, in `streams.exposition`, with its unit and meaning. No label
+contains a tenant, user or channel.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sized
-from typing import Final, Protocol
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from pathlib import Path
+from typing import Protocol
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from cryptography import x509
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streams.exposition import counters, gauges, histogram, histograms, log_metrics
+from streams.histogram import Histogram
 from streams.redis.log import Log
-
-LATENCY_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000)
-"""Bucket limits of the latency histogram in seconds. Redis ids have whole milliseconds, so finer buckets would be meaningless."""
 
 
 class NodeMetrics:
-    """The counters of one node."""
+    """The counters of one node.
+
+    Attributes:
+        delivered_here: time from the arrival of an event on this node to its delivery.
+        delivered_elsewhere: the same for events that came through other processes, from the time in their ids.
+        acknowledged: time from the arrival of a storing command to its reply.
+        subscribed: time from a request for a channel without a cursor to live delivery; `resumed` with a cursor.
+        answered: time from an HTTP request to the beginning of its answer, by method, route and class of status.
+    """
 
     __slots__ = (
+        "acknowledged",
+        "answered",
         "commands_in",
+        "delivered_elsewhere",
+        "delivered_here",
         "errors",
         "events_out",
         "gaps",
-        "latency_counts",
-        "latency_sum_ms",
+        "resumed",
         "resumes",
         "signals_out",
         "slow_closes",
+        "subscribed",
     )
 
     def __init__(self) -> None:
@@ -43,19 +55,24 @@ class NodeMetrics:
         self.resumes = 0
         self.gaps: Counter[str] = Counter()
         self.slow_closes = 0
-        self.latency_counts = [0] * (len(LATENCY_BOUNDS_MS) + 1)
-        self.latency_sum_ms = 0.0
+        self.delivered_here = Histogram()
+        self.delivered_elsewhere = Histogram()
+        self.acknowledged = Histogram()
+        self.subscribed = Histogram()
+        self.resumed = Histogram()
+        self.answered: dict[tuple[str, ...], Histogram] = {}
 
-    def delivered(self, count: int, stored_ms: int, now_s: float) -> None:
-        """Records `count` deliveries of a batch.
-
-        The batch counts as one latency observation, measured from `stored_ms`, when its oldest event was
-        stored.
-        """
+    def delivered(self, count: int, after_s: float, *, is_own: bool, trace_id: str = "") -> None:
+        """Records `count` deliveries of a batch, which counts as one observation: that of its oldest event."""
         self.events_out += count
-        latency_ms = max(0.0, now_s * 1000 - stored_ms)
-        self.latency_counts[bisect_left(LATENCY_BOUNDS_MS, latency_ms)] += 1
-        self.latency_sum_ms += latency_ms
+        (self.delivered_here if is_own else self.delivered_elsewhere).observe(after_s, trace_id)
+
+    def http_answered(self, method: str, route: str, status: int, after_s: float) -> None:
+        """Records an answer over HTTP. `route` is a template such as `/v1/channels/{channel}/events`, so there are few."""
+        labels = (method, route, f"{status // 100}xx")
+        if (found := self.answered.get(labels)) is None:
+            found = self.answered[labels] = Histogram()
+        found.observe(after_s)
 
 
 class StateCounts(Protocol):
@@ -76,12 +93,87 @@ class WaitedFor(Protocol):
         ...
 
 
+class LimitsMet(Protocol):
+    """The rate limits."""
+
+    @property
+    def met(self) -> Mapping[str, int]:
+        """Refusals, by rate class."""
+        ...
+
+
+class PendingCount(Protocol):
+    """The admission of connections."""
+
+    @property
+    def pending_count(self) -> int:
+        """Sockets that have not authenticated yet."""
+        ...
+
+
+class LagCounts(Protocol):
+    """The subscriptions that are behind their channel."""
+
+    @property
+    def behind_count(self) -> int:
+        """Their number."""
+        ...
+
+    @property
+    def lag_events(self) -> int:
+        """Events by which the slowest is behind."""
+        ...
+
+
+class PresenceCounts(Protocol):
+    """The reporting of presence."""
+
+    @property
+    def lag_s(self) -> float:
+        """Age of the oldest change that is not reported yet, in seconds; 0 if all are."""
+        ...
+
+
+class MeasuredSettings(Protocol):
+    """The settings of a node."""
+
+    @property
+    def certificates(self) -> Sequence[str]:
+        """The certificates whose expiry is reported."""
+        ...
+
+
 class MeasuredNode(Protocol):
     """The parts of a node that have metrics."""
 
     @property
+    def settings(self) -> MeasuredSettings:
+        """The node's settings."""
+        ...
+
+    @property
     def turns(self) -> WaitedFor:
         """The queue of subscriptions and replays."""
+        ...
+
+    @property
+    def limiter(self) -> LimitsMet:
+        """The rate limits."""
+        ...
+
+    @property
+    def admission(self) -> PendingCount:
+        """The admission of connections."""
+        ...
+
+    @property
+    def recovery(self) -> LagCounts:
+        """The subscriptions that are behind their channel."""
+        ...
+
+    @property
+    def presence(self) -> PresenceCounts:
+        """The reporting of presence."""
         ...
 
     @property
@@ -119,39 +211,20 @@ class HubCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yields every metric of the node."""
         hub, metrics = self._hub, self._hub.metrics
+        yield from log_metrics(hub.log)
         yield GaugeMetricFamily("hub_connections", "Open sockets.", len(hub.connections))
-        yield GaugeMetricFamily("hub_channels", "Channels followed on this node.", len(hub.fanouts))
         yield GaugeMetricFamily(
-            "hub_redis_up", "1 while Redis is reachable and accepts writes.", float(hub.log.is_available)
+            "hub_connections_pending", "Open sockets that have not authenticated yet.", hub.admission.pending_count
         )
-        yield _counter("hub_commands", "Commands received, by event type.", "type", metrics.commands_in)
-        yield _counter("hub_errors", "Errors sent to clients, by code.", "code", metrics.errors)
-        yield _counter("hub_gaps", "Cursors that could not be resumed, by reason.", "reason", metrics.gaps)
-        yield _counter("hub_loop_failures", "Failures of background loops.", "loop", hub.log.loops.failures)
-        up = GaugeMetricFamily(
-            "hub_loop_up", "1 while the background loop succeeds, 0 after a failure.", labels=["loop"]
-        )
-        for name, is_working in hub.log.loops.working.items():
-            up.add_metric([name], float(is_working))
-        yield up
-        durability = GaugeMetricFamily(
-            "hub_durability",
-            "1 for the durability level that acknowledgements report, by kind of channel.",
-            labels=["kind", "level"],
-        )
-        for kind, level in hub.log.durability.items():
-            durability.add_metric([kind, level], 1)
-        yield durability
-        yield CounterMetricFamily("hub_events_appended", "Appends that have completed.", value=hub.log.appended_count)
+        yield GaugeMetricFamily("hub_channels", "Channels followed on this node.", len(hub.fanouts))
+        yield counters("hub_commands", "Commands received, by event type.", "type", metrics.commands_in)
+        yield counters("hub_errors", "Errors sent to clients, by code.", "code", metrics.errors)
+        yield counters("hub_gaps", "Cursors that could not be resumed, by reason.", "reason", metrics.gaps)
+        yield counters("hub_limits_met", "Refusals for a rate limit, by its class.", "class", hub.limiter.met)
         yield CounterMetricFamily(
             "hub_broken_events",
             "Stored events that were skipped because they could not be folded into a state.",
             value=hub.states.broken_count,
-        )
-        yield CounterMetricFamily(
-            "hub_append_batches",
-            "Calls of the append script; one call may carry several events.",
-            value=hub.log.batch_count,
         )
         yield CounterMetricFamily("hub_tail_reads", "Reads of channels with new events.", value=hub.log.read_count)
         yield CounterMetricFamily("hub_events_delivered", "Events written to sockets.", value=metrics.events_out)
@@ -162,23 +235,53 @@ class HubCollector(Collector):
             "Subscriptions and pages of replays that wait for their turn.",
             hub.turns.waiting_count,
         )
+        yield GaugeMetricFamily(
+            "hub_subscriptions_behind", "Subscriptions that are behind their channel.", hub.recovery.behind_count
+        )
+        yield GaugeMetricFamily(
+            "hub_lag_events", "Events by which the slowest subscription is behind its channel.", hub.recovery.lag_events
+        )
+        yield GaugeMetricFamily(
+            "hub_presence_lag_seconds",
+            "Age of the oldest change of presence that is not reported yet, seconds.",
+            hub.presence.lag_s,
+        )
         yield CounterMetricFamily(
             "hub_slow_closes", "Sockets closed because they were too far behind.", value=metrics.slow_closes
         )
-        yield _latency(metrics)
+        expiries = {path: _expiry_s(path) for path in hub.settings.certificates}
+        text = "Expiry of the certificate, Unix seconds; 0 where it cannot be read."
+        yield gauges("hub_certificate_expiry_timestamp_seconds", text, "file", expiries)
+        yield from self._times()
+
+    def _times(self) -> Iterator[Metric]:
+        metrics = self._hub.metrics
+        text = (
+            "Time from an event's arrival to writing it to the sockets, seconds; one observation per batch. "
+            "`here` from its arrival on this node, `elsewhere` from the time in its id, in whole milliseconds."
+        )
+        delivered: dict[tuple[str, ...], Histogram] = {
+            ("here",): metrics.delivered_here,
+            ("elsewhere",): metrics.delivered_elsewhere,
+        }
+        yield histograms("hub_publish_to_deliver_seconds", text, ("origin",), delivered)
+        text = "Time from the arrival of a command that stores to its reply, seconds."
+        yield histogram("hub_command_to_ack_seconds", text, metrics.acknowledged)
+        text = "Time from a request for a channel to live delivery, seconds, without a cursor."
+        yield histogram("hub_subscribe_seconds", text, metrics.subscribed)
+        text = "Time from a request for a channel to live delivery, seconds, with a cursor: the replay included."
+        yield histogram("hub_resume_seconds", text, metrics.resumed)
+        text = "Time from an HTTP request to the beginning of its answer, seconds; long polls wait for an event."
+        yield histograms("hub_http_request_seconds", text, ("method", "route", "status"), metrics.answered)
 
 
-def _counter(name: str, text: str, label: str, counts: Counter[str] | Counter[int]) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=[label])
-    for key, count in counts.items():
-        family.add_metric([str(key)], count)
-    return family
+def _expiry_s(path: str) -> float:
+    """Unix seconds at which the first of a file's certificates expires; 0 if they cannot be read.
 
-
-def _latency(metrics: NodeMetrics) -> HistogramMetricFamily:
-    total, buckets = 0, []
-    for bound, count in zip((*LATENCY_BOUNDS_MS, None), metrics.latency_counts, strict=True):
-        total += count
-        buckets.append(("+Inf" if bound is None else str(bound / 1000), total))
-    text = "Time from storing an event (the time in its id) to writing it to the sockets; one observation per batch."
-    return HistogramMetricFamily("hub_publish_to_deliver_seconds", text, buckets, metrics.latency_sum_ms / 1000)
+    Files are read at each scrape, so that a renewed one is seen at once.
+    """
+    try:
+        chain = x509.load_pem_x509_certificates(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return 0.0
+    return min(one.not_valid_after_utc.timestamp() for one in chain)

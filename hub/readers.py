@@ -244,6 +244,7 @@ def _read_hosts(text: str) -> frozenset[str]:
     return hosts
 
 
+PATHS: Final = Reader(lambda text: tuple(_entries(text)), "paths of files, separated by commas")
 NETWORKS: Final = Reader(_read_networks, "`none`, or addresses and networks such as 10.0.0.0/8, separated by commas")
 HOSTS: Final = Reader(_read_hosts, "host names without port, such as hub.example.com, separated by commas")
 ORIGINS: Final = Reader(_read_origins, "`*`, or https://host or https://host:port, several separated by commas")

@@ -86,4 +86,9 @@ async def serve(settings: Settings, sockets: Sequence[socket.socket] | None = No
     """Runs a node until it is stopped by a signal. Open sockets are drained then."""
     server = make_server(settings)
     configure_logging(secrets=settings.secrets)
-    await server.serve(sockets=list(sockets) if sockets else None)
+    given = list(sockets or ())
+    if settings.admin_port is not None:
+        ports = [settings.admin_port] if given else [settings.port, settings.admin_port]
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        given += [socket.create_server((settings.host, port), family=family, backlog=BACKLOG) for port in ports]
+    await server.serve(sockets=given or None)

@@ -121,7 +121,7 @@ def test_every_metric_is_on_its_page() -> None:
     told = {name.removesuffix("_total") for name in re.findall(r"`(hub_\w+)", page)}
     exported = {
         name
-        for file in ("hub/metrics.py", "hub/http/siblings.py", "consumers/metrics.py")
+        for file in ("hub/metrics.py", "hub/http/siblings.py", "consumers/metrics.py", "streams/exposition.py")
         for name in re.findall(r'"(hub_\w+)"', (ROOT / file).read_text(encoding="utf-8"))
     }
 

@@ -19,6 +19,7 @@ from consumers.runs.held_runs import Control, Stop
 from consumers.runs.run_log import RETRY_S, DeltaWriter, Fenced, RunLog
 from consumers.runs.storable import checked
 from streams.channel import Channel
+from streams.cursor import ms_of_id
 from streams.envelope import Appended, OpenText
 from streams.errors import GuardRefused, LogUnavailable
 from streams.events.references import Reference
@@ -339,7 +340,9 @@ class RunMessages:
             if isinstance(result, Appended):
                 self._metrics.deltas += 1
                 if delta.offset == len(self._kept):
-                    self._metrics.first_delta(self._loop.time() - self._first_s)
+                    self._metrics.first_deltas.observe(self._loop.time() - self._first_s)
+                    asked_ms = ms_of_id(self._run.run.cause)
+                    self._metrics.first_tokens.observe((self._run.log.now_ms() - asked_ms) / 1000)
                 joiner.stored()
                 self._progressed.set()
                 self._send_due()

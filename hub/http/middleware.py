@@ -1,7 +1,8 @@
-"""Middleware of the whole app: the path prefix, the check of `Host`, and headers of every answer (docs/protocol.md#http)."""
+"""Middleware of the whole app: path prefix, second port, check of `Host`, headers of answers, times (docs/protocol.md#http)."""
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -53,6 +54,30 @@ class HostCheck:
         return path == "/console" or path.startswith("/console/")
 
 
+_ON_BOTH_PORTS: Final = frozenset({"/healthz", "/readyz"})
+_OF_OPERATORS: Final = ("/metrics", "/v1/connections", "/v1/revocations", "/v1/rollout")
+"""Routes that HUB_ADMIN_PORT moves to the second port, with the routes below them."""
+
+
+class AdminPort:
+    """ASGI middleware for a node with a second port: serves the routes for operators there and nowhere else, the others here."""
+
+    def __init__(self, app: ASGIApp, port: int) -> None:
+        self._app, self._port = app, port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers 404 for a route that this port does not have."""
+        if scope["type"] == "http":
+            path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+            is_admin = any(path == route or path.startswith(f"{route}/") for route in _OF_OPERATORS)
+            is_admin_port = (scope.get("server") or ("", None))[1] == self._port
+            if is_admin is not is_admin_port and path not in _ON_BOTH_PORTS:
+                where = f"the port {self._port} has the routes for operators, and only these (HUB_ADMIN_PORT)"
+                await problem(HubError(4018, where), Request(scope, receive))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 _DEFAULT_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 
@@ -76,3 +101,33 @@ class DefaultHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+
+class RequestTimes:
+    """ASGI middleware that records the time from a request to the beginning of its answer.
+
+    It stands next to the routes, because routing writes the route into the scope.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, and records it under its route's template, or `other` where no route matches."""
+        hub = scope["app"].state.hub if scope["type"] == "http" else None
+        if hub is None:
+            await self._app(scope, receive, send)
+            return
+        began_s = monotonic()
+
+        async def send_measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "other")
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                hub.metrics.http_answered(method, route, message["status"], monotonic() - began_s)
+            await send(message)
+
+        await self._app(scope, receive, send_measured)

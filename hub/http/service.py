@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from hub.errors import HubError
 from hub.http.openapi import openapi_document
@@ -23,6 +22,7 @@ from hub.metrics import HubCollector, MeasuredNode
 from hub.protocol.schemas import asyncapi_document
 from streams.errors import LogUnavailable, StreamsError
 from streams.events import CATALOGUE
+from streams.exposition import OPENMETRICS, exposed
 
 router = APIRouter()
 _OPEN: Final = [Depends(limit_address)]
@@ -75,22 +75,25 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics", dependencies=_OPEN)
 async def metrics(request: Request) -> Response:
-    """Returns Prometheus metrics. If HUB_METRICS_TOKEN is set, it is required as `Authorization: Bearer`."""
+    """Returns metrics for Prometheus, as OpenMetrics where `Accept` names it.
+
+    If HUB_METRICS_TOKEN is set, it is required as `Authorization: Bearer`.
+    """
     hub = hub_of(request)
     wanted = hub.settings.metrics_token
     if wanted is not None and not compare_digest(bearer_token(request).encode(), wanted.encode()):
         raise HubError(4001, "/metrics needs the token set in HUB_METRICS_TOKEN")
-    own = metrics_of(hub)
+    accept = request.headers.get("accept", "")
     if (siblings := request.app.state.siblings) is not None:
-        own = await siblings.metrics(own)
-    return Response(own, media_type=CONTENT_TYPE_LATEST)
+        body, content_type = await siblings.metrics(metrics_of(hub), accept)
+    else:
+        body, content_type = exposed(HubCollector(hub), accept)
+    return Response(body, headers={"Content-Type": content_type})
 
 
 def metrics_of(hub: MeasuredNode) -> bytes:
-    """The metrics of one node in the format of Prometheus."""
-    registry = CollectorRegistry()
-    registry.register(HubCollector(hub))
-    return generate_latest(registry)
+    """The metrics of one node as OpenMetrics, for the processes that share its port."""
+    return exposed(HubCollector(hub), OPENMETRICS)[0]
 
 
 # Documents

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import Metric, generate_latest
+from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+
+from streams.exposition import exposed
 
 ANSWER_TIMEOUT_S: Final = 2.0
 """Time for a process to report; one that takes longer is reported as missing."""
@@ -43,11 +45,14 @@ class Siblings:
 
         return await asyncio.start_unix_server(answer, self._folder / str(self._number))
 
-    async def metrics(self, own: bytes) -> bytes:
-        """The metrics of all processes, labelled with the number of each; `hub_worker_up` is 0 for a missing one."""
+    async def metrics(self, own: bytes, accept: str) -> tuple[bytes, str]:
+        """The metrics of all processes, labelled with the number of each, and their content type.
+
+        `own` is OpenMetrics, as the processes report to each other; `hub_worker_up` is 0 for a missing one.
+        """
         others = [number for number in range(self._count) if number != self._number]
         found = await asyncio.gather(*map(self._ask, others))
-        return joined({self._number: own} | dict(zip(others, found, strict=True)))
+        return joined({self._number: own} | dict(zip(others, found, strict=True)), accept)
 
     async def _ask(self, number: int) -> bytes | None:
         try:
@@ -61,17 +66,18 @@ class Siblings:
             return None
 
 
-def joined(texts: Mapping[int, bytes | None]) -> bytes:
-    """The metrics of several processes as one text; None stands for a process that did not report."""
+def joined(texts: Mapping[int, bytes | None], accept: str = "") -> tuple[bytes, str]:
+    """The metrics of several processes as one text and its content type; None stands for a process that did not report."""
     families: dict[str, Metric] = {}
     for number, text in sorted(texts.items()):
-        for family in text_string_to_metric_families((text or b"").decode()):
+        families_told = text_string_to_metric_families((text or b"# EOF\n").decode())  # type: ignore[no-untyped-call]  # left bare
+        for family in families_told:
             whole = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
             whole.samples.extend(one._replace(labels=one.labels | {"worker": str(number)}) for one in family.samples)
     up = GaugeMetricFamily("hub_worker_up", "1 for each process of this port that reported.", labels=["worker"])
     for number, text in sorted(texts.items()):
         up.add_metric([str(number)], float(text is not None))
-    return generate_latest(_Fixed([*families.values(), up]))
+    return exposed(_Fixed([*families.values(), up]), accept)
 
 
 class _Fixed(Collector):

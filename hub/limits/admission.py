@@ -150,6 +150,11 @@ class Admission:
         self._left_bytes = 0
         self._was_open = False
 
+    @property
+    def pending_count(self) -> int:
+        """The number of sockets that have not authenticated yet."""
+        return self._connects.pending_count()
+
     def address_of(self, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> str:
         """Returns the client address under which the failed attempts of a request are counted."""
         return address_of(client, headers, self._proxies)

@@ -7,7 +7,7 @@ A bucket is GCRA: one number per key (ops/decisions/0011-rate-limits.md). This n
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from heapq import nlargest
@@ -205,9 +205,12 @@ class RateLimiter:
         rates: class → rate; None switches every limit off.
         tenant_users: the ceiling of a tenant, as a multiple of one user's rate.
         is_shared: True keeps the costs let through until `drain` takes them for the other nodes.
+
+    Attributes:
+        met: refusals by class; `pace` counts sockets that were read more slowly.
     """
 
-    __slots__ = ("_origin", "_pace", "_taken", "_tenants", "_users")
+    __slots__ = ("_origin", "_pace", "_taken", "_tenants", "_users", "met")
 
     def __init__(
         self,
@@ -217,6 +220,7 @@ class RateLimiter:
         is_shared: bool = False,
     ) -> None:
         self._taken: dict[str, Taken] = {}
+        self.met: Counter[str] = Counter()
         self._origin: float | None = (
             None  # the first `now`; times are relative to it, since sums of small intervals are most exact near zero
         )
@@ -252,6 +256,7 @@ class RateLimiter:
         if ceiling is not None:
             wait_s = ceiling.wait_s(key[0], now, cost)
             if wait_s > ceiling.slack_s:
+                self.met[class_] += 1
                 return mine.advise(key, now, wait_s)
         refused = mine.take(key, now, cost)
         if refused is None:
@@ -260,6 +265,8 @@ class RateLimiter:
             taken = self._taken.get(class_)
             if taken is not None:
                 taken[key] = taken.get(key, 0.0) + cost
+        else:
+            self.met[class_] += 1
         return refused
 
     def is_in_pace(self, user: tuple[str, str], now: float) -> bool:
@@ -273,6 +280,7 @@ class RateLimiter:
             self._origin = now
         now -= self._origin
         if self._pace.wait_s(user, now, 1.0) > self._pace.slack_s:
+            self.met["pace"] += 1
             return False
         self._pace.charge(user, now, 1.0)
         return True

@@ -90,6 +90,7 @@ class Connection:
         "_all_settled",
         "_backlog",
         "_backlog_bytes",
+        "_began_s",
         "_closing",
         "_drained",
         "_is_busy",
@@ -144,6 +145,7 @@ class Connection:
         self._is_busy = False
         self._unsettled_count = 0
         self._closing: tuple[int, str] | None = None
+        self._began_s = self.opened_at
 
     # Called by the transport
 
@@ -158,7 +160,7 @@ class Connection:
 
     def text(self, data: bytes) -> None:
         """Handles one text message."""
-        self.heard_at = now = self._owner.clock.monotonic()
+        self.heard_at = self._began_s = now = self._owner.clock.monotonic()
         if self.session.state is SessionState.CLOSED:
             return  # before a byte of it is parsed
         if self._must_wait(now):
@@ -329,8 +331,9 @@ class Connection:
         if isinstance(outcome, Append):
             append, is_charged = self._owner.charged(outcome) if self._owner.admission.is_metered else (outcome, False)
             self._unsettled_count += 1
+            began_s = self._began_s
             self._owner.log.submit(
-                append.draft, lambda result: self._stored(command, append, result, is_charged=is_charged)
+                append.draft, lambda result: self._stored(command, append, result, began_s, is_charged=is_charged)
             )
         elif isinstance(outcome, Reply):
             channel = command.channel
@@ -496,6 +499,7 @@ class Connection:
         backlog, self._backlog = self._backlog, None
         while backlog and self.session.state is not SessionState.CLOSED and not self._must_wait(clock.monotonic()):
             message = backlog.popleft()
+            self._began_s = clock.monotonic()  # what it waited for is another command's time
             if isinstance(message, bytes):
                 self._backlog_bytes -= len(message)
                 self._take_message(message, clock.monotonic())
@@ -508,7 +512,9 @@ class Connection:
         if self._backlog is None and self._transport is not None:
             self._transport.resume_reading()
 
-    def _stored(self, command: Command, append: Append, result: Appended | StreamsError, *, is_charged: bool) -> None:
+    def _stored(
+        self, command: Command, append: Append, result: Appended | StreamsError, began_s: float, *, is_charged: bool
+    ) -> None:
         self._unsettled_count -= 1
         if is_charged:
             self._owner.admission.settle(append.draft, result)
@@ -522,6 +528,7 @@ class Connection:
         elif command.id is not None:
             payload = stored_payload(command.event, append, result)
             self.push(encode_text(reply(command.event.reply or "ack", command.id, channel, payload)))
+            self._owner.metrics.acknowledged.observe(self._owner.clock.monotonic() - began_s)
         if isinstance(result, Appended) and result.is_first:
             self._owner.new_channels.note(command.caller.principal)
         if self._unsettled_count == 0 and self._all_settled is not None and not self._all_settled.done():

@@ -209,7 +209,9 @@ class Fanout:
             else:
                 connection.push(made[connection.encoding] or self._make(made, wires, connection.encoding))
             sent += len(wires) - start
-        self._metrics.delivered(sent, ms_of_id(entries[0].id), time.time())
+        since_s = self._tail.submitted_s
+        after_s = time.time() - ms_of_id(entries[0].id) / 1000 if since_s is None else time.monotonic() - since_s
+        self._metrics.delivered(sent, after_s, is_own=since_s is not None)
 
     def encode(self, wires: list[bytes], encoding: int) -> bytes:
         """Encodes events of this channel as frames for a client with this encoding."""

@@ -52,6 +52,12 @@ class PresenceTracker:
         self._unleased_since: dict[str, float] = {}
         self._told_since = log.connect_count
         self._must_replace = False
+        self._unsettled_since: float | None = None
+
+    @property
+    def lag_s(self) -> float:
+        """Age of the oldest change that is not reported yet, in seconds; 0 if all are."""
+        return 0.0 if self._unsettled_since is None else time.monotonic() - self._unsettled_since
 
     async def start(self) -> None:
         """Takes the node's lease and starts reporting presence."""
@@ -148,7 +154,7 @@ class PresenceTracker:
 
     def _change(self, change: PresenceChange) -> None:
         self._changes.append(change)
-        self._is_due.set()
+        self._set_due()
 
     async def _tell_always(self) -> None:
         while True:
@@ -167,6 +173,13 @@ class PresenceTracker:
                 _answer(waiters, error)
                 raise
             _answer(waiters, None)
+            if not self._is_due.is_set():
+                self._unsettled_since = None
+
+    def _set_due(self) -> None:
+        if self._unsettled_since is None:
+            self._unsettled_since = time.monotonic()
+        self._is_due.set()
 
     def _replace_soon(self) -> None:
         """Schedules a comparison of what was reported with the sockets here, which finds joins and leaves.
@@ -181,7 +194,7 @@ class PresenceTracker:
         }
         self._changes = list(statuses.values())
         self._must_replace = True
-        self._is_due.set()
+        self._set_due()
 
     async def _replace(self) -> None:
         """Corrects what this node has reported to match its sockets.

@@ -70,6 +70,17 @@ class Recovery:
         if connection in self._behind and connection.is_writable and connection not in self._tasks:
             self._tasks[connection] = self._node.spawn(self._catch_up(connection))
 
+    @property
+    def behind_count(self) -> int:
+        """The number of subscriptions that are behind their channel."""
+        return sum(map(len, self._behind.values()))
+
+    @property
+    def lag_events(self) -> int:
+        """The events by which the slowest subscription is behind its channel."""
+        behind = (sub for several in self._behind.values() for sub in several)
+        return max((sub.fanout.position.seq - sub.seq for sub in behind), default=0)
+
     def is_catching_up(self, connection: Subscriber) -> bool:
         """True while pages are read for a connection."""
         return connection in self._tasks

@@ -60,6 +60,7 @@ class Prepared:
 
     sub: Sub
     opening: Opening
+    began_s: float
 
 
 def _left_of(request: SubscribeRequest, found: Prepared | BaseException) -> SubscribeRequest:
@@ -228,6 +229,7 @@ class Subscriptions:
                 4015,
                 f"a connection may follow at most {self._node.settings.max_subscriptions} channels; unsubscribe from some",
             )
+        began_s = self._node.clock.monotonic()
         former = connection.subscriptions.get(request.channel.wire)
         if former is not None:
             former.rest()
@@ -235,7 +237,7 @@ class Subscriptions:
             sub, decision = await self._follow(connection, request)
             try:
                 await self._node.access.require(request.channel, connection.session.principal, "read")
-                return Prepared(sub, await self._open(connection, request, sub.fanout, decision))
+                return Prepared(sub, await self._open(connection, request, sub.fanout, decision), began_s)
             except BaseException:
                 self._end(sub)
                 raise
@@ -257,6 +259,8 @@ class Subscriptions:
             if sub.phase is not Phase.LIVE:
                 self._leave(connection, request.channel)
             raise
+        times = self._node.metrics.resumed if request.is_resume else self._node.metrics.subscribed
+        times.observe(self._node.clock.monotonic() - prepared.began_s)
         self._presence.joined(connection, request.channel)
 
     async def _follow(self, connection: Connection, request: SubscribeRequest) -> tuple[Sub, Decision]:

@@ -28,9 +28,11 @@ from hub.uploads.verification import (
     verify,
 )
 from streams.channel import Channel
+from streams.cursor import ms_of_id
 from streams.envelope import SYSTEM, Draft, Guard
 from streams.errors import GuardRefused
 from streams.events.validation import appendable
+from streams.histogram import Histogram
 from streams.records.upload_store import FAILED_LIFE_S, OpenUploads, UploadStore, guard_name
 from streams.records.uploads import FINAL, FailReason, UploadRecord, UploadState, file_id_of, make_plan, sources
 from streams.redis.log import Log
@@ -56,6 +58,9 @@ class UploadFinisher:
         limits: limits on files, and the lifetime of uploads.
         scanner: scans files before they become ready.
         clock: returns Unix seconds.
+
+    Attributes:
+        ready_after: time from the request for an upload to its `file.ready`.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class UploadFinisher:
         self._limits = limits
         self._scanner = scanner
         self._clock = clock
+        self.ready_after = Histogram()
 
     async def requested(self, channel: Channel, event_id: str, at_ms: int) -> None:
         """Watches an upload requested at `at_ms`, so that it ends even if its node died right after the request."""
@@ -144,6 +150,7 @@ class UploadFinisher:
         }
         ending = _ending(upload, UploadState.READY, detected=verified.detected, cause=upload.cause)
         if await self._append(upload, "file.ready", payload, ending):
+            self.ready_after.observe((self._now_ms() - ms_of_id(upload.event_id)) / 1000)
             await self._records.release(upload, is_kept=True)
             await self._records.unwatch(upload.channel, upload.event_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -86,10 +87,10 @@ def _troubles(after: MetricsReading) -> Iterator[str]:
 def _lag_ms(before: MetricsReading, after: MetricsReading) -> float | None:
     """The bound below which 99 % of the deliveries between the readings were; None if there were none."""
     old = before.samples.get(_LATENCY, {})
-    counts = {
-        float(labels.removeprefix("le=")): count - old.get(labels, 0.0)
-        for labels, count in after.samples.get(_LATENCY, {}).items()
-    }
+    counts: dict[float, float] = defaultdict(float)
+    for labels, count in after.samples.get(_LATENCY, {}).items():
+        text = next(label for label in labels.split(",") if label.startswith("le="))
+        counts[float(text.removeprefix("le="))] += count - old.get(labels, 0.0)
     total = max(counts.values(), default=0.0)
     if not total:
         return None

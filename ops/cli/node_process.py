@@ -68,7 +68,12 @@ async def run_node(
     configure_logging(log_level, secrets=settings.secrets)
     async with contextlib.AsyncExitStack() as shared:
         raised = shared.enter_context(_signals_raised_again())
-        serving = asyncio.create_task(server.serve(sockets=[bound]), name="node")
+        sockets = [bound]
+        if settings.admin_port is not None:
+            shares = siblings is not None
+            admin = bind(settings.host, settings.admin_port, option="HUB_ADMIN_PORT", is_shared=shares, listens=True)
+            sockets.append(shared.enter_context(admin))
+        serving = asyncio.create_task(server.serve(sockets=sockets), name="node")
         while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has a flag, no event
             await asyncio.sleep(_LOOK_EVERY_S)
         while server.started and not serving.done() and server.config.app.state.hub is None:  # type: ignore[union-attr]  # our app

@@ -52,7 +52,8 @@ async def running_worker(settings: Settings, options: WorkerOptions) -> AsyncIte
     try:
         async with open_finisher(settings, log) as finisher:
             handlers = (*options.handlers, FileReactions(finisher))
-            async with running(dataclasses.replace(options, handlers=handlers), log) as worker:
+            uploads = finisher.ready_after
+            async with running(dataclasses.replace(options, handlers=handlers, uploads=uploads), log) as worker:
                 yield worker
     finally:
         await log.close()
@@ -223,7 +224,7 @@ def _pages(status: WorkerStatus, token: str | None) -> Application:
             return [b"send the token of HUB_METRICS_TOKEN as Authorization: Bearer\n"]
         registry = CollectorRegistry()
         if status.worker is not None:
-            registry.register(ConsumerCollector(status.worker.metrics, status.worker.log.loops))
+            registry.register(ConsumerCollector(status.worker.metrics, status.worker.log))
         page: Application = make_wsgi_app(registry)
         return page(request, start_response)
 

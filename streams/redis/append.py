@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from hashlib import blake2b
+from time import monotonic
 from typing import Final, Protocol
 from zlib import crc32
 
@@ -24,6 +25,7 @@ import hiredis
 from streams.channel import Channel
 from streams.envelope import Actor, Appended, Draft, Durability, Lane
 from streams.errors import CommandIdsFull, GuardRefused, IdempotencyConflict, LogUnavailable, StreamsError
+from streams.histogram import Histogram
 from streams.json_bytes import to_json
 from streams.redis.calls import code_of, is_moved
 from streams.redis.durability import Barrier, DurabilityPolicy
@@ -33,7 +35,8 @@ from streams.redis.wire import Reply, Wire
 
 Result = Appended | StreamsError
 Done = Callable[[Result], None]
-_Waiting = tuple[Draft, Done]
+_Waiting = tuple[Draft, Done, float]
+"""A draft, its callback, and the monotonic second at which it was submitted."""
 _Unconfirmed = tuple[_Waiting, bytes, Barrier]
 
 SCRIPT: Final = load("append")
@@ -57,8 +60,11 @@ class ReadBack(Protocol):
     def begin_batch(self) -> bytes:
         """Returns the label of the next batch, which its bell entries carry."""
 
-    def read_back(self, wire: Wire, lanes: Iterable[bytes], on_read: Callable[[], None]) -> None:
-        """Read these lanes back over `wire`, right behind the batch that appends to them. `on_read` is called once."""
+    def read_back(self, wire: Wire, lanes: Iterable[bytes], since_s: float, on_read: Callable[[], None]) -> None:
+        """Read these lanes back over `wire`, right behind the batch that appends to them. `on_read` is called once.
+
+        `since_s` is the monotonic second at which the oldest draft of the batch was submitted.
+        """
 
     def distrust(self) -> None:
         """Stop ignoring the bell entries of the batches begun so far: a batch may not have been read back."""
@@ -190,6 +196,12 @@ class Appender:
     Args:
         new_epoch: makes a random epoch, for a channel whose log starts over.
         reader: reads each batch back right behind it.
+
+    Attributes:
+        appended_count: drafts answered so far.
+        batch_count: calls of the append script so far.
+        stored_in: the time from submitting a draft to its answer.
+        round_trips: the time from sending the append script to Redis's reply.
     """
 
     def __init__(
@@ -217,6 +229,8 @@ class Appender:
         self._loop = asyncio.get_running_loop()
         self.appended_count = 0
         self.batch_count = 0
+        self.stored_in = Histogram()
+        self.round_trips = Histogram()
 
     def attach(self, wire: Wire | None, life: str) -> None:
         """Use this connection, to the log with identity `life`.
@@ -229,7 +243,7 @@ class Appender:
         if wire is None:
             lost, self._pending, self._pending_count = self._pending, {}, 0
             for group in lost.values():
-                for _, done in group:
+                for _, done, _ in group:
                     _tell(done, LogUnavailable("Redis is unreachable; nothing was stored"))
 
     def refuse(self, reason: str | None) -> None:
@@ -245,9 +259,9 @@ class Appender:
         self._pending_count += 1
         group = self._pending.get(draft.channel)
         if group is not None:
-            group.append((draft, done))
+            group.append((draft, done, monotonic()))
             return
-        self._pending[draft.channel] = [(draft, done)]
+        self._pending[draft.channel] = [(draft, done, monotonic())]
         if draft.channel not in self._moving:
             self._free_count += 1
             if self._free_count < EARLY_CHANNELS or self._under_way >= BATCHES_MAX:
@@ -294,18 +308,20 @@ class Appender:
     def _send_all(self, batch: _Batch, groups: dict[int, list[_Waiting]]) -> None:
         for partition, group in groups.items():
             self._send(batch, partition, group)
-        lanes = {self._lane(draft) for group in groups.values() for draft, _ in group}
+        lanes = {self._lane(draft) for group in groups.values() for draft, _, _ in group}
         batch.due += 1
-        self._reader.read_back(batch.wire, lanes, partial(self._reply_came, batch))
+        since_s = next(iter(groups.values()))[0][2]  # channels are in the order of their oldest drafts
+        self._reader.read_back(batch.wire, lanes, since_s, partial(self._reply_came, batch))
 
     def _lane(self, draft: Draft) -> bytes:
         names = self._keys.of(draft.channel)
         return names.stream if draft.lane is Lane.EVENTS else names.live
 
     def _send(self, batch: _Batch, partition: int, group: list[_Waiting]) -> None:
-        args = self._call.arguments(partition, [draft for draft, _ in group], batch.label, self._life)
+        args = self._call.arguments(partition, [draft for draft, _, _ in group], batch.label, self._life)
         self.batch_count += 1
         batch.due += 1
+        sent_s = monotonic()
 
         def settle(reply: Reply) -> None:
             if isinstance(reply, hiredis.ReplyError) and code_of(reply) == "NOSCRIPT":
@@ -315,6 +331,7 @@ class Appender:
             if isinstance(reply, Exception):
                 self._fail(batch, group, reply)
             else:
+                self.round_trips.observe(monotonic() - sent_s)
                 self._written(batch, group, reply)
             self._reply_came(batch)
 
@@ -361,13 +378,14 @@ class Appender:
 
     def _answer(self, waiting: _Waiting, answer: bytes) -> None:
         self.appended_count += 1
+        self.stored_in.observe(monotonic() - waiting[2])
         _tell(waiting[1], read_answer(answer, self._policy.level_of(waiting[0].channel.kind)))
 
     def _fail(self, batch: _Batch, group: list[_Waiting], reply: Exception | None) -> None:
         error = LogUnavailable(
             f"the append was not confirmed: {reply}" if reply else "the append was not durable in time"
         )
-        for _, done in group:
+        for _, done, _ in group:
             _tell(done, error)
         if reply is not None and is_moved(reply):
             batch.wire.abort()  # so that the master is located anew

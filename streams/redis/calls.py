@@ -11,12 +11,14 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from time import monotonic
 from typing import Final
 
 import hiredis
 from redis.exceptions import RedisError
 
 from streams.errors import CommandRefused, LogUnavailable, RightMissing
+from streams.histogram import Histogram
 from streams.redis.scripts import Script
 from streams.redis.wire import Argument, Reply, Wire, open_wire
 
@@ -93,6 +95,9 @@ class Calls:
     Args:
         open_: opens a new wire.
         timeout_s: longest wait for a reply, unless a call sets another.
+
+    Attributes:
+        round_trips: the time from each call to its reply.
     """
 
     def __init__(self, open_: Callable[[], Awaitable[Wire]], timeout_s: float = CALL_TIMEOUT_S) -> None:
@@ -100,6 +105,7 @@ class Calls:
         self._timeout_s = timeout_s
         self._wire: Wire | None = None
         self._opening = asyncio.Lock()
+        self.round_trips = Histogram()
 
     @classmethod
     def at(cls, url: str, name: str, timeout_s: float = CALL_TIMEOUT_S) -> Calls:
@@ -114,10 +120,13 @@ class Calls:
             CommandRefused: Redis rejected the command as invalid.
         """
         wire = await self._get()
+        sent_s = monotonic()
         try:
-            return await wire.call(*args, timeout_s=self._timeout_s if timeout_s is None else timeout_s)
+            reply = await wire.call(*args, timeout_s=self._timeout_s if timeout_s is None else timeout_s)
         except hiredis.ReplyError as error:
             raise _refusal(wire, error) from error
+        self.round_trips.observe(monotonic() - sent_s)
+        return reply
 
     async def run(self, script: Script, keys: Sequence[bytes | str], *args: Argument) -> Reply:
         """Run a script by its digest, or by its text if Redis no longer has it cached (as after a restart).
@@ -126,15 +135,18 @@ class Calls:
             LogUnavailable, CommandRefused: as `call`.
         """
         wire = await self._get()
+        sent_s = monotonic()
         try:
             try:
-                return await wire.call(b"EVALSHA", script.digest, len(keys), *keys, *args, timeout_s=self._timeout_s)
+                reply = await wire.call(b"EVALSHA", script.digest, len(keys), *keys, *args, timeout_s=self._timeout_s)
             except hiredis.ReplyError as error:
                 if code_of(error) != "NOSCRIPT":
                     raise
-                return await wire.call(b"EVAL", script.text, len(keys), *keys, *args, timeout_s=self._timeout_s)
+                reply = await wire.call(b"EVAL", script.text, len(keys), *keys, *args, timeout_s=self._timeout_s)
         except hiredis.ReplyError as error:
             raise _refusal(wire, error) from error
+        self.round_trips.observe(monotonic() - sent_s)
+        return reply
 
     async def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
         """Send several commands in one write; returns their replies in order.
@@ -143,7 +155,9 @@ class Calls:
             LogUnavailable, CommandRefused: for the first reply that is an error; the other commands were executed.
         """
         wire = await self._get()
+        sent_s = monotonic()
         replies = await wire.call_all(commands, timeout_s=self._timeout_s)
+        self.round_trips.observe(monotonic() - sent_s)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 raise _refusal(wire, reply) from reply

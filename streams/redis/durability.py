@@ -63,6 +63,10 @@ class DurabilityPolicy:
         self._barriers = {kind: _barrier(level, server) for kind, level in levels.items() if level is not given}
         self._levels = levels
 
+    def lowered(self, before: Mapping[Kind, Durability]) -> frozenset[Kind]:
+        """The kinds whose level is now lower than it was in `before`."""
+        return frozenset(kind for kind, level in self._levels.items() if _RANK[level] < _RANK[before[kind]])
+
     def level_of(self, kind: Kind) -> Durability:
         """The level named in acknowledgements for this kind of channel."""
         return self._levels[kind]

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from streams.channel import Channel, Kind
 from streams.cursor import Look
 from streams.envelope import Appended, Draft, Durability, Entry
+from streams.histogram import Histogram
 from streams.loops import Loops
 from streams.redis.append import Done, Result
 from streams.redis.calls import CALL_TIMEOUT_S, Calls
@@ -98,6 +99,11 @@ class Log:
         return next(iter(self.servers)).changed_durability
 
     @property
+    def lowered_durability(self) -> frozenset[Kind]:
+        """The kinds of channel whose level is lower than at the start."""
+        return next(iter(self.servers)).lowered_durability
+
+    @property
     def memory(self) -> tuple[int, int]:
         """Bytes in use on the fullest server, and its limit (0: none); at most a second old."""
         return max((server.memory for server in self.servers), key=lambda used: used[0] / (used[1] or float("inf")))
@@ -123,6 +129,17 @@ class Log:
     def batch_count(self) -> int:
         """Number of script calls that appended drafts."""
         return sum(server.appender.batch_count for server in self.servers)
+
+    @property
+    def stored_in(self) -> Histogram:
+        """The time from submitting a draft to its answer."""
+        return next(iter(self.servers)).appender.stored_in
+
+    @property
+    def round_trips(self) -> Mapping[str, Histogram]:
+        """The time of Redis's replies: to the append script, and to all other calls."""
+        server = next(iter(self.servers))
+        return {"append": server.appender.round_trips, "call": server.calls.round_trips}
 
     @property
     def read_count(self) -> int:

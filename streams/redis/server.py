@@ -116,6 +116,11 @@ class Server:
         return {kind: level for kind, level in self.durability.items() if level is not self._begun_with[kind]}
 
     @property
+    def lowered_durability(self) -> frozenset[Kind]:
+        """The kinds of channel whose level is lower than at the start."""
+        return self._policy.lowered(self._begun_with)
+
+    @property
     def memory(self) -> tuple[int, int]:
         """Bytes in use, and the limit (0: none), at most a second old."""
         return (0, 0) if self._facts is None else (self._facts.used_bytes, self._facts.max_bytes)

@@ -184,6 +184,11 @@ class Tail:
         keys: builds the names of all keys.
         name: the label prefix of this process's batches, unique among processes.
         limits: the lengths of the bells.
+
+    Attributes:
+        read_count: reads of channels with new events so far.
+        submitted_s: while entries of this process's own batch are passed on, the monotonic second at which the oldest of its
+            drafts was submitted; otherwise None.
     """
 
     def __init__(self, keys: Keys, name: str, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -196,6 +201,7 @@ class Tail:
         self._is_reading = False
         self._reading_back: dict[bytes, Watched] = {}
         self.read_count = 0
+        self.submitted_s: float | None = None
 
     def watch(self, channel: Channel, position: Position, live_id: str, listener: Listener) -> Watched:
         """Send `listener` everything after `position` and `live_id` from now on."""
@@ -231,12 +237,15 @@ class Tail:
         """See `Bells.distrust`."""
         self._bells.distrust()
 
-    def read_back(self, wire: Wire, lanes: Iterable[bytes], on_read: Callable[[], None]) -> None:
-        """Read back, right after the batch sent over `wire`, those of its lanes that are watched."""
+    def read_back(self, wire: Wire, lanes: Iterable[bytes], since_s: float, on_read: Callable[[], None]) -> None:
+        """Read back, right after the batch sent over `wire`, those of its lanes that are watched.
+
+        `since_s` is the monotonic second at which the oldest draft of the batch was submitted.
+        """
         known = {key: watched for key in lanes if (watched := self._by_key.get(key)) and not watched.is_suspended}
         if known:
             self._reading_back |= known
-            self._send_read(wire, known, partial(self._have_read_back, known, on_read))
+            self._send_read(wire, known, partial(self._have_read_back, known, since_s, on_read))
         else:
             on_read()
 
@@ -311,14 +320,16 @@ class Tail:
         self._read()
 
     def _have_read_back(
-        self, lanes: dict[bytes, Watched], on_read: Callable[[], None], count: int, reply: Reply
+        self, lanes: dict[bytes, Watched], since_s: float, on_read: Callable[[], None], count: int, reply: Reply
     ) -> None:
         for key in lanes:
             self._reading_back.pop(key, None)
         if isinstance(reply, Exception):  # read again on the other wire, which then reports any failure
             self._dirty.update((key, watched) for key, watched in lanes.items() if self._by_key.get(key) is watched)
         else:
+            self.submitted_s = since_s
             self._tell_all(count, reply)
+            self.submitted_s = None
         self._read()
         on_read()
 

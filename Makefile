@@ -12,7 +12,7 @@ export TEST_SERVER := $(SERVER)
 # Tests start dozens of processes; with no bytecode kept each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test test-long test-servers test-compiled quick check coverage bench wheel wheels
+.PHONY: setup run smoke test test-long test-servers test-compiled quick check coverage picture bench wheel wheels
 
 setup: $(READY)
 
@@ -34,6 +34,10 @@ $(RUNNABLE): pyproject.toml | $(BIN)/python
 run: $(if $(wildcard $(READY)),$(READY),$(RUNNABLE))
 	$(BIN)/hub dev
 
+# A whole hub in seconds: a conversation, an agent's answer, the plug pulled in the middle of it.
+smoke: $(if $(wildcard $(READY)),$(READY),$(RUNNABLE))
+	$(BIN)/python -m ops.smoke
+
 # Three at once on two cores: half of the time a test waits, for a lease that ends or a process that comes.
 test: setup
 	$(BIN)/pytest -n 3 --dist loadscope
@@ -41,6 +45,10 @@ test: setup
 # What `make test` leaves out for its time: a torture of a deployment, killed nodes in the benchmark, 200 MB twice more, and others.
 test-long: setup
 	$(BIN)/pytest -n 2 -m long
+
+# The moving picture of README, from two pages of a real Chromium: after a change of the console's first screen.
+picture: setup
+	UPDATE_PICTURE=1 $(BIN)/pytest -q -m long tests/browser/test_picture.py
 
 # What needs a server, on each of the three that are supported.
 test-servers: setup

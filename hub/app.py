@@ -21,7 +21,7 @@ from hub.auth.verifier import Verifier, open_verifier
 from hub.config import Settings
 from hub.extensions import Extensions, load_extensions
 from hub.http import api as http
-from hub.http import channel_list, connections, local_store, service, sse
+from hub.http import channel_list, connections, inspection, local_store, service, sse
 from hub.http.middleware import REFUSAL, AdminPort, DefaultHeaders, HostCheck, PathPrefix, RequestTimes
 from hub.http.problems import install_problems
 from hub.http.service import Documents
@@ -283,6 +283,7 @@ def create_app(
     app.include_router(channel_list.router)
     app.include_router(sse.router)
     app.include_router(connections.router)
+    app.include_router(inspection.router)
     app.include_router(service.router)
     app.include_router(local_store.router)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING
@@ -23,7 +24,12 @@ settings.load_profile("unhurried")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Draws the seed of this run, once for all its processes. In CI every run draws the same examples."""
+    """Draws the seed of this run, once for all its processes. In CI every run draws the same examples.
+
+    A shell ignores SIGINT in what it puts into the background, and children inherit that: tests of Ctrl-C would wait for ever.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.hypothesis_seed is None and "CI" not in os.environ:
         config.option.hypothesis_seed = str(random.randrange(2**32))
 

@@ -97,6 +97,8 @@ PLACES: Final = {
     "uvicorn": ("hub/server.py", "hub/http/", "hub/websocket/", "ops/bench/"),
     "arq": ("consumers/jobs.py",),
     "jsonschema_rs": ("streams/events/custom.py",),
+    "zstandard": ("streams/archive/segments.py",),
+    "cryptography": ("streams/archive/notes.py", "hub/auth/", "hub/metrics.py"),
     "boto3": ("hub/storage/", "ops/bench/upload_single.py"),
     "botocore": ("hub/storage/",),
     "jwt": ("hub/auth/", "ops/bench/peers/plain_app.py"),

@@ -55,6 +55,7 @@ _PATTERNS: Final = tuple(
         (rf"\bwhat did\s+{_NAME}\s+(say|write)", "find_any"),
         (r"\bwho (said|wrote|mentioned|talked about)\s+(?P<words>.+)", "find"),
         (r"\b(search|find|look for|grep)\s+(for\s+)?(?P<words>.+)", "find"),
+        (r"\b(explain|how does (this|it|the hub) work)\b", "explain"),
     )
 )
 _COUNTED: Final = re.compile(rf"\b(did|has|have|does|from|by|of)\s+{_NAME}", re.IGNORECASE)
@@ -122,7 +123,8 @@ def count_text(messages: Iterable[PastMessage], who: str | None) -> str:
         share = f", {100 * own / total:.1f} % of {total}" if total else ""
         return f"{who} has written {own} message{'s' if own != 1 else ''}{share}."
     first = ", ".join(f"{name} ({count})" for name, count in by_author.most_common(SHOWN_MAX))
-    return f"{total} messages by {len(by_author)} people. Most of them: {first}."
+    people = f"{len(by_author)} people" if len(by_author) != 1 else "one person"
+    return f"{total} message{'s' if total != 1 else ''} by {people}. Most of them: {first}."
 
 
 def summary_text(messages: Sequence[PastMessage]) -> str:
@@ -159,8 +161,18 @@ HELP: Final = """I answer questions about this channel, by searching and countin
 - what did alice say about the deadline?
 - when did bob last write?
 - how many messages did carol write?
+- explain this hub (ten seconds long: pull the plug meanwhile)
 - summary
 - export (asks you first)"""
+
+EXPLANATION: Final = (
+    "You are reading a stream. This question is an event in it, and my answer will be one when it is complete; until then my "
+    "words go through the stream one after the other, each with its place in the text. Your browser is only a reader with a "
+    "cursor. Pull the plug now: I go on writing, because I do not know about your socket, and neither does the stream. When "
+    "you come back, the hub reads on from your cursor: you get what others have written meanwhile, in order and each once, "
+    "and the part of this sentence that you have missed. It makes no difference if you come back to another node, on another "
+    "device, or an hour later; nor if the worker that runs me is killed: another one takes over, and the answer goes on."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +197,11 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Explain:
+    """Asks for a long answer, slow enough to lose the connection in the middle of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Export:
     """Asks for the history as a table, which requires an approval, because everybody who can read the channel will see it."""
 
@@ -194,7 +211,7 @@ class Help:
     """Any other message; the answer is a help text."""
 
 
-Asked: TypeAlias = Count | Find | Summary | Export | Help
+Asked: TypeAlias = Count | Find | Summary | Explain | Export | Help
 
 
 def read_question(text: str, by: str) -> Asked:
@@ -223,6 +240,8 @@ def _made(kind: str, who: str | None, words: str) -> Asked:
             return Export()
         case "summary":
             return Summary()
+        case "explain":
+            return Explain()
         case "count":
             return Count(who)
         case "last" | "last_any":
@@ -245,6 +264,8 @@ def _words(text: str | None) -> str:
 
 PACE_S: Final = 0.015
 """Pause between words, in seconds, so that streaming is visible: about 65 words a second."""
+SLOW_PACE_S: Final = 0.075
+"""The same for an explanation, as slow as a large model."""
 EXPORT_BYTES_MAX: Final = 48 * 1024
 """Maximum size of an export: below the 64 KiB of JSON that an output may have, because quotes and line ends are escaped."""
 
@@ -260,6 +281,7 @@ class DemoAgent:
 
     async def run(self, ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
         """Reads the question, runs a tool and streams the answer."""
+        pace_s = self._pace_s
         match read_question(given.text or str(given.value or ""), given.by):
             case Find(words, who, is_last):
                 yield "Let me look. "
@@ -269,6 +291,8 @@ class DemoAgent:
                 answer = count_text(await _messages(ctx, given), who)
             case Summary():
                 answer = summary_text(await _messages(ctx, given))
+            case Explain():
+                answer, pace_s = EXPLANATION, SLOW_PACE_S
             case Export():
                 messages = await _messages(ctx, given)
                 yield f"That would show {len(messages)} messages as one table to everybody here. "
@@ -279,14 +303,15 @@ class DemoAgent:
                     answer = "Here it is, as the output history.csv."
             case Help():
                 answer = HELP
-        async for piece in self._streamed(answer):
+        async for piece in _streamed(answer, pace_s):
             yield piece
 
-    async def _streamed(self, text: str) -> AsyncIterator[str]:
-        """Yields the text word by word; each word includes the following space."""
-        for piece in re.findall(r"\S+\s*|\s+", text):
-            yield piece
-            await asyncio.sleep(self._pace_s)
+
+async def _streamed(text: str, pace_s: float) -> AsyncIterator[str]:
+    """Yields the text word by word; each word includes the following space."""
+    for piece in re.findall(r"\S+\s*|\s+", text):
+        yield piece
+        await asyncio.sleep(pace_s)
 
 
 def _search(ctx: Context, given: AgentInput, words: str, who: str | None) -> ToolCall:

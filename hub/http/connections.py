@@ -10,12 +10,9 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from hub.auth.permissions import EVERYTHING, Scope
 from hub.errors import HubError
-from hub.http.requests import caller_of, limit
+from hub.http.requests import operator_of
 from hub.node.connection import Connection
-from hub.node.hub import Hub
-from hub.protocol.commands import Caller
 from streams.json_bytes import to_json
 from streams.times import rfc3339
 
@@ -38,7 +35,7 @@ async def connections(
     limit: Annotated[int, Query(ge=1, le=SHOWN_MAX)] = SHOWN_MAX,
 ) -> Response:
     """The tenant's connections to this node, oldest first, each with the cursor of each channel it follows."""
-    hub, caller = await _operator_of(request)
+    hub, caller = await operator_of(request)
     found = [
         one
         for one in hub.connections
@@ -66,7 +63,7 @@ async def close(request: Request, session_id: str) -> Response:
 
     To keep somebody out, revoke the token.
     """
-    hub, caller = await _operator_of(request)
+    hub, caller = await operator_of(request)
     tenant = caller.principal.tenant
     for one in hub.connections:
         held = one.session.caller
@@ -75,15 +72,6 @@ async def close(request: Request, session_id: str) -> Response:
             _log.info("an operator closed a connection")
             return Response(status_code=204)
     raise HubError(4018, "there is no such connection to this node; GET /v1/connections lists those there are")
-
-
-async def _operator_of(request: Request) -> tuple[Hub, Caller]:
-    hub, caller = await caller_of(request)
-    principal = caller.principal
-    if principal.scope is not Scope.OPERATOR and not principal.grants.covers(EVERYTHING, EVERYTHING):
-        raise HubError(4003, "connections are for operators: they need the scope operator, or a grant of * on *")
-    limit(hub, caller, "command")
-    return hub, caller
 
 
 def _shown(one: Connection, opened_ms: int) -> dict[str, Any]:

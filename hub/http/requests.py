@@ -7,6 +7,7 @@ from typing import Final
 
 from fastapi import Request
 
+from hub.auth.permissions import EVERYTHING, Scope
 from hub.auth.tokens import Principal
 from hub.errors import HubError
 from hub.node.hub import Hub
@@ -132,6 +133,34 @@ def limit(hub: Hub, caller: Caller, rate: str | None) -> None:
     retry_after_ms = hub.limiter.take(principal.payer, rate, hub.clock.monotonic())
     if retry_after_ms is not None:
         raise HubError(4004, "too many commands of this kind; retry later", retry_after_ms=retry_after_ms)
+
+
+async def operator_of(request: Request) -> tuple[Hub, Caller]:
+    """Returns the node's hub and a caller who may see the processes and their connections, after charging a command.
+
+    Raises:
+        HubError: as in `caller_of`; 4003: neither the scope operator, nor a grant of `*` on `*`; 4004.
+    """
+    hub, caller = await caller_of(request)
+    principal = caller.principal
+    if principal.scope is not Scope.OPERATOR and not principal.grants.covers(EVERYTHING, EVERYTHING):
+        raise HubError(4003, "this is for operators: it needs the scope operator, or a grant of * on *")
+    limit(hub, caller, "command")
+    return hub, caller
+
+
+async def inspector_of(request: Request) -> tuple[Hub, Caller]:
+    """Returns the node's hub and a caller who may read all of the tenant, after charging a read.
+
+    Raises:
+        HubError: as in `caller_of`; 4003: neither a scope, nor a grant of `*` on `*`; 4004.
+    """
+    hub, caller = await caller_of(request)
+    principal = caller.principal
+    if principal.scope is None and not principal.grants.covers(EVERYTHING, EVERYTHING):
+        raise HubError(4003, "this shows all channels: it needs the scope auditor or operator, or a grant of * on *")
+    limit(hub, caller, "history")
+    return hub, caller
 
 
 async def readable_channel(hub: Hub, caller: Caller, wire: str) -> Channel:

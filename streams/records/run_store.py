@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -32,6 +33,11 @@ _SET: Final = load("run_set")
 HINTS_KEPT: Final = 1_000
 """Approximate length of the stream of hints. A worker that falls further behind still polls the run's hash."""
 HINT_BLOCK_MS: Final = 10_000
+LOOKED_AT_MAX: Final = 500
+"""Runs of each partition, of all tenants, that `unfinished` looks at: about 60 KB from Redis."""
+_SUMMARY: Final = (
+    "state", "agent", "by", "cause", "segment", "attempt", "since_ms", "deadline_ms", "asked", "answered", "losses", "cancel",
+)  # fmt: skip # a list of words
 
 
 class Flags(NamedTuple):
@@ -48,6 +54,14 @@ class Home(NamedTuple):
     open: int
     active: str
     waiting: tuple[str, ...]
+
+
+class UnfinishedRuns(NamedTuple):
+    """Runs with their channels, the number of runs looked at, and True if there are no others."""
+
+    runs: list[tuple[Channel, RunView]]
+    looked_at: int
+    is_all: bool
 
 
 class RunStore:
@@ -162,6 +176,31 @@ class RunStore:
         rows = [*rows, *late][:limit]
         pairs = (row.decode().split(" ") for row in rows)
         return [(channel_from_path(path), run_id) for path, run_id in pairs]
+
+    async def unfinished(self, tenant: str, limit: int) -> UnfinishedRuns:
+        """Reads a tenant's unfinished runs, at most `limit`, among the first 500 of each partition, those due first."""
+        found: list[tuple[Channel, str]] = []
+        looked_at, is_all = 0, True
+        for partitions, calls in self._log.by_server():
+            due = [("ZRANGE", self._keys.runs(number), 0, LOOKED_AT_MAX - 1) for number in partitions]
+            for rows in await calls.pipeline(due):
+                looked_at += len(rows)
+                is_all &= len(rows) < LOOKED_AT_MAX
+                pairs = (row.decode().split(" ") for row in rows)
+                found += [(channel_from_path(path), run) for path, run in pairs if path.startswith(f"{tenant}:")]
+        runs = await asyncio.gather(*(self._summary(channel, run_id) for channel, run_id in found[:limit]))
+        shown = [
+            (channel, run)
+            for (channel, _), run in zip(found, runs, strict=False)
+            if run is not None and not run.is_final
+        ]
+        return UnfinishedRuns(shown, looked_at, is_all and len(found) <= limit)
+
+    async def _summary(self, channel: Channel, run_id: str) -> RunView | None:
+        """A run without its settings, which may be large."""
+        values = await self._calls(channel).call("HMGET", self._run_key(channel, run_id), *_SUMMARY)
+        told = {name: value.decode() for name, value in zip(_SUMMARY, values, strict=True) if value is not None}
+        return read_run(run_id, told)
 
     async def open_text(self, channel: Channel, message_id: str) -> tuple[str, str]:
         """The stored text and reasoning of an answer in progress."""

@@ -68,6 +68,11 @@ class Parked(NamedTuple):
     reason: str
     attempts: int
 
+    @property
+    def tenant(self) -> str:
+        """The tenant of its channel."""
+        return self.path.partition(":")[0]
+
 
 class Backlog(NamedTuple):
     """A group's unfinished work.
@@ -240,6 +245,45 @@ class Groups:
     async def parked(self, group: str | None = None) -> list[Parked]:
         """Lists the parked work of one group or of all groups, oldest first within each partition."""
         return await list_parked(self._keys, self._log.calls_in, group)
+
+    async def parked_page(self, tenant: str, after: str, limit: int) -> tuple[list[Parked], str | None]:
+        """Reads a page of parked work, in the order of `parked`.
+
+        Args:
+            tenant: the tenant whose entries are returned.
+            after: the second result for the page before; "" for the first page.
+            limit: the number of entries of all tenants on a page.
+
+        Returns:
+            The tenant's entries of the page, and the `after` of the next page, None on the last one.
+
+        Raises:
+            ValueError: `after` is not an ID as `parked` returns it.
+        """
+        first, last = parse_parked_id(after) if after else (0, "")
+        found: list[Parked] = []
+        for number in range(first, self._keys.partitions):
+            start = f"({last}" if number == first and last else "-"
+            calls, left = self._log.calls_in(number), limit - len(found)
+            rows = await calls.call("XRANGE", self._keys.parked(number), start, "+", "COUNT", left)
+            found += [_read_parked(number, raw) for raw in rows]
+            if len(found) == limit:
+                break
+        following = found[-1].id if len(found) == limit else None
+        return [row for row in found if row.tenant == tenant], following
+
+    async def parked_at(self, parked_id: str) -> Parked | None:
+        """Reads parked work by its ID; None if nothing is parked under it.
+
+        Raises:
+            ValueError: the text is not an ID as `parked` returns it.
+        """
+        partition, stream_id = parse_parked_id(parked_id)
+        if partition >= self._keys.partitions:
+            return None
+        key = self._keys.parked(partition)
+        rows = await self._log.calls_in(partition).call("XRANGE", key, stream_id, stream_id)
+        return _read_parked(partition, rows[0]) if rows else None
 
     async def parked_count(self, partition: int) -> int:
         """The number of parked entries in a partition."""

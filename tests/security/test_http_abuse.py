@@ -143,6 +143,9 @@ OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/
 NOT_FOUND_BUT_OPEN = {"/console/{name}"}
 
 
+PATH_VALUES = {"channel": "conversation:1", "user": "a", "session_id": "x", "parked_id": "0:1-1"}
+
+
 async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
     """Each route of the app, without a token: as the table of SECURITY.md says; with HUB_METRICS_TOKEN `/metrics` is closed too."""
     async with running_node(redis_url, metrics_token="a-token-of-metrics") as node, node.http() as http:
@@ -151,9 +154,7 @@ async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
         document = set(app.openapi()["paths"])
         hidden = {"/console", "/console/{name}", "/_store/{key:path}", "/openapi.json", "/ws"}
         found = {
-            (path, method): (
-                await http.request(method.upper(), path.format(channel="conversation:1", user="a", session_id="x"))
-            ).status_code
+            (path, method): (await http.request(method.upper(), path.format(**PATH_VALUES))).status_code
             for path, method in routes
         }
         metrics = found.pop(("/metrics", "get"))
@@ -173,6 +174,9 @@ async def test_every_route_is_open_or_closed_as_written(redis_url: str) -> None:
         "/v1/users/{user}/events",
         "/v1/revocations",
         "/v1/connections",
+        "/v1/runs",
+        "/v1/parked",
+        "/v1/processes",
         "/_store/",
         "/ws",
         *OPEN - NOT_FOUND_BUT_OPEN,

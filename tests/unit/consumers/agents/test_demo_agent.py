@@ -10,6 +10,7 @@ from consumers.agents import PastMessage
 from consumers.agents.demo import (
     Asked,
     Count,
+    Explain,
     Export,
     Find,
     Help,
@@ -47,6 +48,8 @@ SAID = [
         ("how many did everyone write", Count()),
         ("please summarise", Summary()),
         ("what happened here?", Summary()),
+        ("explain this hub", Explain()),
+        ("How does it work?", Explain()),
         ("export it", Export()),
         ("hello", Help()),
         ("", Help()),
@@ -80,6 +83,7 @@ def test_hits_are_told_with_time_and_author() -> None:
 
 def test_counts_and_summary_are_counted() -> None:
     """Messages, people, the busiest hour, the longest silence, the words used most."""
+    assert count_text(SAID[:1], None) == "1 message by one person. Most of them: alice (1)."
     assert count_text(SAID, "Alice") == "Alice has written 2 messages, 66.7 % of 3."
     summary = summary_text(SAID)
     assert "3 messages by 2 people. Most of them: alice (2), bob (1)." in summary

@@ -1,0 +1,167 @@
+"""Signed notes and checkpoints by C2SP: a text, and lines of signatures by Ed25519. Pure.
+
+A checkpoint says that a log with this name had this number of leaves and this root. The key's name is the log's, so that keys
+can be exchanged: a verifier knows several, and a note needs the signature of one.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+_ED25519: Final = 1
+_COSIGNATURE: Final = 4
+_DASH: Final = "\N{EM DASH} "
+_ID_BYTES: Final = 4
+
+
+class NoteRefused(ValueError):
+    """The text is not a note, or no known key has signed it."""
+
+
+class PublicKey(NamedTuple):
+    """The name and the public key of a signer, as text `<name>+<key id>+<base64>`."""
+
+    name: str
+    kind: int
+    raw: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> PublicKey:
+        """Read the text form.
+
+        Raises:
+            NoteRefused: it is no such text, or its id is not that of the key.
+        """
+        try:
+            name, key_id, encoded = text.strip().split("+", 2)
+            data = b64decode(encoded, validate=True)
+            key = cls(name, data[0], data[1:])
+            if key.id.hex() != key_id:
+                raise ValueError(key_id)
+            Ed25519PublicKey.from_public_bytes(key.raw)
+        except (ValueError, IndexError) as error:
+            raise NoteRefused(
+                "a public key reads <name>+<8 hex digits>+<base64>, as `hub audit key` prints it"
+            ) from error
+        return key
+
+    @property
+    def id(self) -> bytes:
+        """The four bytes that name this key in a signature."""
+        return sha256(self.name.encode() + b"\n" + bytes((self.kind,)) + self.raw).digest()[:_ID_BYTES]
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.id.hex()}+{b64encode(bytes((self.kind,)) + self.raw).decode()}"
+
+    def accepts(self, text: bytes, signature: bytes) -> bool:
+        """True if this key has signed the note's text."""
+        if self.kind == _COSIGNATURE:
+            text = _cosigned(text, int.from_bytes(signature[:8], "big"))
+            signature = signature[8:]
+        try:
+            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, text)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class Signer:
+    """A name and a private key.
+
+    Args:
+        name: without spaces and `+`.
+        private: the 32 bytes of the key.
+        is_witness: signs as a witness does, with the time.
+    """
+
+    def __init__(self, name: str, private: bytes, *, is_witness: bool = False) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(private)
+        self.public = PublicKey(
+            name, _COSIGNATURE if is_witness else _ED25519, self._key.public_key().public_bytes_raw()
+        )
+
+    def sign(self, text: bytes, now_s: int = 0) -> bytes:
+        """The line with the signature of a note's text; a witness signs the time with it."""
+        if self.public.kind == _COSIGNATURE:
+            signature = now_s.to_bytes(8, "big") + self._key.sign(_cosigned(text, now_s))
+        else:
+            signature = self._key.sign(text)
+        return f"{_DASH}{self.public.name} {b64encode(self.public.id + signature).decode()}\n".encode()
+
+
+def _cosigned(text: bytes, time_s: int) -> bytes:
+    return b"cosignature/v1\ntime %d\n" % time_s + text
+
+
+class Checkpoint(NamedTuple):
+    """The head of a log: its name, number of leaves and root; further lines may follow."""
+
+    origin: str
+    size: int
+    root: bytes
+    extra: tuple[str, ...] = ()
+
+    def text(self) -> bytes:
+        """The note's text."""
+        lines = (self.origin, str(self.size), b64encode(self.root).decode(), *self.extra)
+        return "".join(f"{line}\n" for line in lines).encode()
+
+    def signed(self, signer: Signer) -> bytes:
+        """The signed note."""
+        text = self.text()
+        return text + b"\n" + signer.sign(text)
+
+
+class Opened(NamedTuple):
+    """A checkpoint whose signature is valid; `signers` are the names of the known keys that signed it."""
+
+    checkpoint: Checkpoint
+    signers: tuple[str, ...]
+
+
+def open_checkpoint(note: bytes, keys: Iterable[PublicKey]) -> Opened:
+    """Read a signed checkpoint.
+
+    Raises:
+        NoteRefused: it is malformed, or none of the keys has signed it.
+    """
+    checkpoint, text, signatures = _parse(note)
+    by_id = {(key.name, key.id): key for key in keys}
+    found = []
+    for name, data in signatures:
+        key = by_id.get((name, data[:_ID_BYTES]))
+        if key is not None:
+            if not key.accepts(text, data[_ID_BYTES:]):
+                raise NoteRefused(f"the signature of {name} does not match")
+            found.append(name)
+    if not found:
+        names = ", ".join(name for name, _ in signatures)
+        raise NoteRefused(f"no known key has signed it; signers: {names or 'none'}")
+    return Opened(checkpoint, tuple(found))
+
+
+def read_checkpoint(note: bytes) -> Checkpoint:
+    """Read a checkpoint without looking at its signatures.
+
+    Raises:
+        NoteRefused: it is malformed.
+    """
+    return _parse(note)[0]
+
+
+def _parse(note: bytes) -> tuple[Checkpoint, bytes, list[tuple[str, bytes]]]:
+    try:
+        body, _, rest = note.decode().rpartition("\n\n")
+        origin, size, root, *extra = body.split("\n")
+        lines = [line.removeprefix(_DASH).split(" ") for line in rest.splitlines() if line.startswith(_DASH)]
+        signatures = [(name, b64decode(data, validate=True)) for name, data in lines]
+        checkpoint = Checkpoint(origin, int(size), b64decode(root, validate=True), tuple(extra))
+    except ValueError as error:
+        raise NoteRefused("not a signed checkpoint") from error
+    return checkpoint, body.encode() + b"\n", signatures

@@ -155,7 +155,7 @@ def _table(title: str, schema: Node) -> list[str]:
     for name, field in schema["properties"].items():
         default = json.dumps(field["default"]) if "default" in field else ""
         note = "required" if name in required else f"default `{default}`" if default else ""
-        lines.append(f"| `{name}` | {_kind(field)} | {note} | {_cell(field['description'])} |")
+        lines.append(f"| `{name}` | {kind_of(field)} | {note} | {_cell(field['description'])} |")
     return [*lines, ""]
 
 
@@ -164,7 +164,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _kind(field: Node) -> str:
+def kind_of(field: Node) -> str:
     """The kind of a field as text."""
     if (known := _ALIASES.get(_shape(field))) is not None:
         return known
@@ -173,7 +173,7 @@ def _kind(field: Node) -> str:
     if allowed := field.get("enum") or ("const" in field and [field["const"]]):
         return ", ".join(f"`{value}`" for value in allowed)
     if options := field.get("anyOf") or field.get("oneOf"):
-        return " or ".join(dict.fromkeys(_kind(option) for option in options))
+        return " or ".join(dict.fromkeys(kind_of(option) for option in options))
     return _KINDS[field.get("type", "")](field)
 
 
@@ -202,14 +202,14 @@ def _number(field: Node) -> str:
 def _list(field: Node) -> str:
     least, most = field.get("minItems"), field.get("maxItems")
     bound = f"{least:,} to {most:,} " if least and most else f"≤ {most:,} " if most else ""
-    return f"list of {bound}{_kind(field['items'])}"
+    return f"list of {bound}{kind_of(field['items'])}"
 
 
 def _object(field: Node) -> str:
     patterns: Any = field.get("patternProperties") or {}
     inner = next(iter(patterns.values()), None) or field.get("additionalProperties")
     most = f", ≤ {field['maxProperties']:,}" if "maxProperties" in field else ""
-    return f"object of {_kind(inner)}{most}" if isinstance(inner, dict) else f"object{most}"
+    return f"object of {kind_of(inner)}{most}" if isinstance(inner, dict) else f"object{most}"
 
 
 _KINDS: Final[Mapping[str, Callable[[Node], str]]] = {

@@ -1,13 +1,12 @@
 """The agent API: everything needed to write an agent.
 
-```python from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator
 
 from consumers.agents import AgentInput, Back, Context, Item
 
 
-async def run(ctx: Context, input: AgentInput) -> AsyncGenerator[Item, Back]:
-    yield f"You said: {input.text}"
-```
+async def run(ctx: Context, given: AgentInput) -> AsyncGenerator[Item, Back]:
+yield f"You said: {given.text}"
 """
 
 from consumers.agents.agent import (

@@ -18,10 +18,15 @@ from typing import Final, Literal, Protocol, TypeAlias
 from streams.json_bytes import Json, JsonObject
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
+"""The reason why a message ended; `stop` is the usual one."""
 OutputKind = Literal["text", "json", "artifact", "log", "state_snapshot", "state_delta", "custom"]
+"""The kind of an output beside the text."""
 Executor = Literal["server", "client", "provider", "human"]
+"""The party that carries out a tool call."""
 QuestionKind = Literal["approval", "input", "client_tool", "confirmation"]
+"""The kind of a question, which tells clients what to show."""
 Resolution = Literal["approved", "denied", "answered", "expired", "cancelled"]
+"""The way in which a question was settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,7 @@ class ToolContext(Protocol):
 
 
 ToolFunction: TypeAlias = "Callable[[JsonObject, ToolContext], Awaitable[Json]]"
+"""A tool: called with its arguments, it returns its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +213,9 @@ class CallEnded:
 
 
 Item: TypeAlias = "str | Reasoning | Output | EndMessage | Result | ToolCall | list[ToolCall] | CallsBegun | CallEnded"
+"""A value that an agent may yield: text, a tool call or several at once, an output, reasoning, the end of a message."""
 Back: TypeAlias = "ToolOutcome | list[ToolOutcome] | None"
+"""The value that `yield` returns: the outcome of a tool call, or of each of several."""
 
 
 class Suspended(BaseException):
@@ -324,3 +332,4 @@ class Context(Protocol):
 
 
 RunFunction: TypeAlias = Callable[[Context, AgentInput], AsyncGenerator[Item, Back]]
+"""An agent: an async generator function."""

@@ -10,6 +10,7 @@ export interface Cursor {
   epoch?: string;
 }
 
+/** The place of an event in its channel. */
 export interface Position {
   id: string;
   seq: number;
@@ -61,6 +62,7 @@ export interface Subscribed {
   cursor?: Cursor;
 }
 
+/** An event, and whether it was replayed. */
 export interface EventItem {
   kind: "event";
   event: HubEvent;
@@ -86,12 +88,14 @@ export interface Receipt {
   cursor?: Cursor;
 }
 
+/** A signal of a channel that is followed. */
 export interface Signal {
   kind: "signal";
   event: HubSignal;
   cursor?: Cursor;
 }
 
+/** All that a subscription yields. */
 export type Item = Subscribed | EventItem | Gap | Receipt | Signal;
 
 /** The start (default: the stored cursor, else new events only) and options. */
@@ -116,11 +120,13 @@ export interface Reply {
   payload: any;
 }
 
+/** A store of your own for cursors. */
 export interface CursorStore {
   load(channel: string): Cursor | null;
   save(channel: string, cursor: Cursor): void;
 }
 
+/** A command that the hub has not answered yet. */
 export interface StoredCommand {
   id: string;
   channel?: string;
@@ -129,6 +135,7 @@ export interface StoredCommand {
   sentAt: number | null;
 }
 
+/** A store of your own for commands that the hub has not answered yet. */
 export interface OutboxStore {
   put(command: StoredCommand): Promise<void>;
   delete(id: string): Promise<void>;
@@ -136,6 +143,7 @@ export interface OutboxStore {
   adopt(): Promise<StoredCommand[]>;
 }
 
+/** The options of a client. */
 export interface ClientOptions {
   name?: string;
   /** Keeps cursors over the end of the page. */
@@ -151,9 +159,12 @@ export interface ClientOptions {
   webSocketRetryMs?: number;
 }
 
+/** The state of a client's connection. */
 export type ConnectionState = "offline" | "connecting" | "ready" | "waiting" | "closed";
+/** The ways to the hub; WebSocket is preferred. */
 export type Transport = "websocket" | "http-stream" | "http-poll";
 
+/** The options of an upload; `signal` ends it. */
 export interface UploadOptions {
   filename?: string;
   mime?: string;
@@ -162,6 +173,7 @@ export interface UploadOptions {
   signal?: AbortSignal;
 }
 
+/** A file that the hub has verified. */
 export interface UploadedFile {
   file_id: string;
   filename: string;
@@ -171,6 +183,7 @@ export interface UploadedFile {
   ready: any;
 }
 
+/** The events of a client, for `addEventListener`. */
 export interface HubClientEvents {
   /** `delayMs`: until the next attempt, in the state `waiting`. */
   state: CustomEvent<{ state: ConnectionState; delayMs?: number }>;

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from hub.auth.revocations import read_revocation
 from hub.errors import HubError
 from hub.handlers.history import HistoryQuery, Page, read_history
-from hub.http.requests import caller_of, limit, read_body, readable_channel
+from hub.http.requests import ChannelPath, caller_of, limit, read_body, readable_channel
 from hub.http.sse import event_id, open_stream
 from hub.node.hub import Hub
 from hub.protocol.commands import Append, Caller, Command, Reply
@@ -30,6 +30,9 @@ from streams.redis.replay import PAGE_BYTES, PAGE_EVENTS
 from streams.times import rfc3339
 
 router = APIRouter()
+IdempotencyKey = Annotated[
+    str | None, Header(description="the command's id: the same request again is answered as before, and stored once")
+]
 MAX_WAIT_MS = 30_000
 
 
@@ -51,7 +54,7 @@ async def _command(request: Request, hub: Hub, channel: str, caller: Caller, key
 
 
 @router.post("/v1/channels/{channel}/events", status_code=201)
-async def append(request: Request, channel: str, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
+async def append(request: Request, channel: ChannelPath, idempotency_key: IdempotencyKey = None) -> Response:
     """Appends an event. Repeating a request with the same key and body returns the same answer and stores nothing."""
     hub, caller = await caller_of(request)
     command = await _command(request, hub, channel, caller, idempotency_key)
@@ -77,14 +80,14 @@ def _query(**given: Any) -> HistoryQuery:
 @router.get("/v1/channels/{channel}/events")
 async def events(
     request: Request,
-    channel: str,
-    after: str | None = None,
-    before: str | None = None,
-    from_time: str | None = None,
-    to_time: str | None = None,
+    channel: ChannelPath,
+    after: Annotated[str | None, Query(description="only events behind this id; `0` is the beginning")] = None,
+    before: Annotated[str | None, Query(description="only events before this id, the newest of them")] = None,
+    from_time: Annotated[str | None, Query(description="only events since this RFC 3339 time")] = None,
+    to_time: Annotated[str | None, Query(description="only events up to this RFC 3339 time")] = None,
     types: Annotated[str | None, Query(description="comma-separated; a trailing * matches any ending")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    wait_ms: Annotated[int, Query(ge=0, le=MAX_WAIT_MS)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000, description="most events of the page")] = 100,
+    wait_ms: Annotated[int, Query(ge=0, le=MAX_WAIT_MS, description="how long to wait for a first event")] = 0,
 ) -> Response:
     """Returns a page of events. With `wait_ms` and `after` it waits for the first event if there is none yet."""
     hub, caller = await caller_of(request)
@@ -121,7 +124,11 @@ def _is_empty(page: Page) -> bool:
 
 
 @router.get("/v1/channels/{channel}/state")
-async def state(request: Request, channel: str, at: str | None = None) -> Response:
+async def state(
+    request: Request,
+    channel: ChannelPath,
+    at: Annotated[str | None, Query(description="an event's id, or an RFC 3339 time; now if left out")] = None,
+) -> Response:
     """Returns the channel's state, now or as of an event id or an RFC 3339 time."""
     hub, caller = await caller_of(request)
     place = await readable_channel(hub, caller, channel)
@@ -134,7 +141,7 @@ async def state(request: Request, channel: str, at: str | None = None) -> Respon
 
 
 @router.get("/v1/channels/{channel}/presence")
-async def presence(request: Request, channel: str) -> dict[str, Any]:
+async def presence(request: Request, channel: ChannelPath) -> dict[str, Any]:
     """Lists the users present in the channel."""
     hub, caller = await caller_of(request)
     place = await readable_channel(hub, caller, channel)
@@ -144,7 +151,7 @@ async def presence(request: Request, channel: str) -> dict[str, Any]:
 
 @router.post("/v1/users/{user}/events", status_code=201)
 async def send_to_user(
-    request: Request, user: str, idempotency_key: Annotated[str | None, Header()] = None
+    request: Request, user: Annotated[str, Path(description="the user")], idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Appends an event to a user's inbox; the token must grant `manage` on `user:*`."""
     _, caller = await caller_of(request)

@@ -29,10 +29,10 @@ PER_READ: Final = 50
 @router.get("/v1/channels")
 async def channels(
     request: Request,
-    kind: str | None = None,
+    kind: Annotated[str | None, Query(description="only channels of this kind")] = None,
     prefix: Annotated[str, Query(max_length=128, description="how the name begins")] = "",
     after: Annotated[str, Query(max_length=160, description="the `next` of the page before")] = "",
-    limit_: Annotated[int, Query(ge=1, le=LISTED_MAX, alias="limit")] = 100,
+    limit_: Annotated[int, Query(ge=1, le=LISTED_MAX, alias="limit", description="most channels of the page")] = 100,
 ) -> dict[str, Any]:
     """Lists the channels that the token may read, by kind and name. A page may be short; `next` is null on the last one."""
     hub, caller = await caller_of(request)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from hub.errors import HubError
 from hub.http.requests import operator_of
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 async def connections(
     request: Request,
     user: Annotated[str | None, Query(description="only this user's")] = None,
-    limit: Annotated[int, Query(ge=1, le=SHOWN_MAX)] = SHOWN_MAX,
+    limit: Annotated[int, Query(ge=1, le=SHOWN_MAX, description="most connections listed")] = SHOWN_MAX,
 ) -> Response:
     """The tenant's connections to this node, oldest first, each with the cursor of each channel it follows."""
     hub, caller = await operator_of(request)
@@ -58,7 +58,9 @@ async def connections(
 
 
 @router.delete("/v1/connections/{session_id}", status_code=204)
-async def close(request: Request, session_id: str) -> Response:
+async def close(
+    request: Request, session_id: Annotated[str, Path(description="that of a connection in the list")]
+) -> Response:
     """Ends a connection to this node as a restart would: the client is told when to reconnect, and resumes.
 
     To keep somebody out, revoke the token.

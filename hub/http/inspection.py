@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from hub.auth.permissions import EVERYTHING
 from hub.errors import HubError
@@ -36,7 +36,9 @@ _log = logging.getLogger(__name__)
 
 
 @router.get("/v1/runs")
-async def runs(request: Request, limit: Annotated[int, Query(ge=1, le=RUNS_MAX)] = RUNS_MAX) -> dict[str, Any]:
+async def runs(
+    request: Request, limit: Annotated[int, Query(ge=1, le=RUNS_MAX, description="most runs listed")] = RUNS_MAX
+) -> dict[str, Any]:
     """Lists the tenant's unfinished runs. `complete` is false if there may be others."""
     hub, caller = await inspector_of(request)
     found = await RunStore(hub.log).unfinished(caller.principal.tenant, limit)
@@ -78,7 +80,7 @@ async def parked(
 
 
 @router.post("/v1/parked/{parked_id}/retry", status_code=204)
-async def retry(request: Request, parked_id: str) -> Response:
+async def retry(request: Request, parked_id: Annotated[str, Path(description="an `id` of the list")]) -> Response:
     """Puts an event back: its handler tries again, and counts attempts from 1."""
     hub, caller = await caller_of(request)
     charge_rate(hub, caller, "command")

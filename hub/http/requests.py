@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import Request
+from fastapi import Path, Request
 
 from hub.auth.permissions import EVERYTHING, Scope
 from hub.auth.tokens import Principal
@@ -14,6 +14,9 @@ from hub.node.hub import Hub
 from hub.protocol.commands import Caller
 from hub.protocol.session import channel_of
 from streams.channel import Channel
+
+ChannelPath = Annotated[str, Path(description="`kind:name`")]
+"""The channel in a path."""
 
 
 def hub_of(request: Request) -> Hub:

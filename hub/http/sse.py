@@ -11,11 +11,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from hub.errors import HubError
-from hub.http.requests import caller_of, readable_channel
+from hub.http.requests import ChannelPath, caller_of, readable_channel
 from hub.node.hub import Hub
 from hub.protocol.commands import Caller
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
@@ -127,7 +127,12 @@ router = APIRouter()
 
 @router.get("/v1/channels/{channel}/stream")
 async def stream(
-    request: Request, channel: str, after: str | None = None, last_event_id: Annotated[str | None, Header()] = None
+    request: Request,
+    channel: ChannelPath,
+    after: Annotated[
+        str | None, Query(description="the id of the last event seen; new events only if left out")
+    ] = None,
+    last_event_id: Annotated[str | None, Header(description="as `after`, for browsers that reconnect")] = None,
 ) -> StreamingResponse:
     """Streams events after a cursor. `Last-Event-ID` takes precedence over `after`, since browsers send it on reconnect."""
     hub, caller = await caller_of(request)

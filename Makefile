@@ -12,7 +12,7 @@ export TEST_SERVER := $(SERVER)
 # Tests start dozens of processes; with no bytecode kept each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run smoke test test-long test-servers test-compiled quick check coverage picture bench wheel wheels
+.PHONY: setup run smoke test test-long test-servers test-compiled quick check coverage picture docs bench wheel wheels
 
 setup: $(READY)
 
@@ -49,6 +49,14 @@ test-long: setup
 # The moving picture of README, from two pages of a real Chromium: after a change of the console's first screen.
 picture: setup
 	UPDATE_PICTURE=1 $(BIN)/pytest -q -m long tests/browser/test_picture.py
+
+# The docs site in site/, with every link checked; `python -m http.server -d site` shows it. DOCS: the pages, and the files they link to.
+DOCS := README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md LICENSE Makefile docker-compose.yml docs examples consumers hub ops streams projections tests/integration/test_examples.py
+docs: setup
+	$(BIN)/python -c 'import material' 2>/dev/null || $(PIP) '.[docs]'
+	rm -rf build/docs && mkdir -p build/docs
+	git ls-files $(DOCS) | tar -cT - | tar -xC build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 
 # What needs a server, on each of the three that are supported.
 test-servers: setup

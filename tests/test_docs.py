@@ -93,6 +93,14 @@ def test_the_rates_in_the_contract_are_those_of_a_node() -> None:
     assert told == {name: (rate.per_s, rate.burst) for name, rate in DEFAULT_RATES.items()}
 
 
+def test_every_page_is_on_the_site() -> None:
+    """Its navigation in mkdocs.yml names it."""
+    listed = set(re.findall(r"^ +- (?:[^:\n]+: )?([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    pages = {page.relative_to(ROOT).as_posix() for page in PAGES}
+
+    assert {page for page in pages if page.startswith("docs/")} <= listed <= pages
+
+
 def test_every_promise_has_its_test() -> None:
     """None of the tests named may be a wish."""
     page = (ROOT / "docs/promises.md").read_text(encoding="utf-8")

@@ -23,6 +23,7 @@ from projections.own import NAME as OWN
 from projections.own import NO_OWN, OwnFields, OwnProjections
 from projections.projection import Home, Item, Projection, StatePart, kind_of, render_within
 from projections.recorded import Recorded, recorded
+from projections.rollout import ROLLOUT
 from projections.teams import NOTIFICATIONS, TEAMS
 from streams.channel import Channel, Kind, channel_from_path
 from streams.cursor import START
@@ -42,7 +43,7 @@ PROJECTIONS: Final[Mapping[Kind, tuple[Projection[Any], ...]]] = MappingProxyTyp
         Kind.TEAM: (CHANNEL_SETTINGS, TEAMS),
         Kind.DOCUMENT: (CHANNEL_SETTINGS, DOCUMENTS),
         Kind.USER: (NOTIFICATIONS,),
-        Kind.SYSTEM: (),
+        Kind.SYSTEM: (ROLLOUT,),
     }
 )
 """The projections of each kind of channel, in the order in which their fields are rendered. Where two handle the same event

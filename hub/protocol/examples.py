@@ -30,6 +30,11 @@ PAYLOADS: Final[Mapping[str, JsonObject]] = {
         "call": "GET /v1/channels/{channel}/events",
         "channels": ["conversation:42"],
     },
+    "rollout.changed": {
+        "websocket_percent": 25,
+        "variants": [{"name": "blue", "percent": 50}, {"name": "green", "percent": 50}],
+        "note": "a quarter first",
+    },
     "ack": _STORED,
     "connection.init": {
         "token": "eyJ…",

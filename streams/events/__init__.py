@@ -10,10 +10,22 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from streams.events import agents, assistant, channels, chat, connection, documents, files, operators, teams, tools
+from streams.events import (
+    agents,
+    assistant,
+    channels,
+    chat,
+    connection,
+    documents,
+    files,
+    operators,
+    rollout,
+    teams,
+    tools,
+)
 from streams.events.declaration import Action, Direction, EventType, Payload
 
-_FAMILIES: Final = (connection, channels, chat, assistant, tools, files, teams, agents, documents, operators)
+_FAMILIES: Final = (connection, channels, chat, assistant, tools, files, teams, agents, documents, operators, rollout)
 
 
 def _catalogue() -> dict[str, EventType]:

@@ -194,6 +194,13 @@ def _passed_over(data: st.DataObject, _ids: list[str]) -> Step:
     ]))  # fmt: skip # a table
 
 
+def _rollout(data: st.DataObject, _ids: list[str]) -> Step:
+    percent = st.floats(0, 100) | st.integers(0, 100)
+    variants = st.lists(st.fixed_dictionaries({"name": WORDS, "percent": percent}), max_size=3)
+    given_ = st.fixed_dictionaries({"note": WORDS}, optional={"websocket_percent": percent, "variants": variants})
+    return Step("rollout.changed", data.draw(given_))
+
+
 MAKERS: dict[Kind, tuple[Make, ...]] = {
     Kind.CONVERSATION: (
         _chat,
@@ -213,7 +220,7 @@ MAKERS: dict[Kind, tuple[Make, ...]] = {
     Kind.TEAM: (_activity, _upload, _passed_over),
     Kind.USER: (_notice, _passed_over),
     Kind.DOCUMENT: (_document, _passed_over),
-    Kind.SYSTEM: (_passed_over,),
+    Kind.SYSTEM: (_rollout, _passed_over),
 }
 
 

@@ -20,6 +20,7 @@ WANTED = {
 FAMILIES = {
     "ack",
     "operator",
+    "rollout",
     "connection",
     "channel",
     "chat",

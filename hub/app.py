@@ -21,7 +21,7 @@ from hub.auth.verifier import Verifier, open_verifier
 from hub.config import Settings
 from hub.extensions import Extensions, load_extensions
 from hub.http import api as http
-from hub.http import channel_list, connections, inspection, local_store, service, sse
+from hub.http import channel_list, connections, inspection, local_store, rollout, service, sse
 from hub.http.middleware import REFUSAL, AdminPort, DefaultHeaders, HostCheck, PathPrefix, RequestTimes
 from hub.http.problems import install_problems
 from hub.http.service import Documents
@@ -33,6 +33,7 @@ from hub.node.foreign_pages import ForeignPages
 from hub.node.hub import Hub, NodeClock, NodeParts
 from hub.node.states import StateReader
 from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
+from hub.rollout import Flags
 from hub.storage.choice import open_store
 from hub.uploads.limits import limits_of
 from hub.uploads.requests import UploadRequests
@@ -137,6 +138,7 @@ def make_parts(
         agents=AgentDirectory(log),
         uploads=uploads,
         clock=NodeClock(),
+        flags=Flags(edge.node, extensions.rollout_provider),
         own_events=extensions.events,
     )
 
@@ -284,6 +286,7 @@ def create_app(
     app.include_router(sse.router)
     app.include_router(connections.router)
     app.include_router(inspection.router)
+    app.include_router(rollout.router)
     app.include_router(service.router)
     app.include_router(local_store.router)
 

@@ -287,6 +287,13 @@ class Settings:
         default=None,
         shown="any custom event",
     )
+    rollout_provider: str | None = setting(
+        "HUB_ROLLOUT_PROVIDER",
+        optional_words("an object as module:object", r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"),
+        "OpenFeature provider that decides who may use WebSocket and who has which variant, as `module:object`",
+        default=None,
+        shown="the setting in `system:rollout`",
+    )
     run_lease_s: float = setting(
         "HUB_RUN_LEASE",
         seconds(0.5, 3_600),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hub.protocol.replies import StateAt
     from hub.protocol.session import Session
     from hub.protocol.subscription import RefusedChannel, SubscribeRequest
+    from hub.rollout import Decision
     from hub.uploads.requests import UploadRequests
     from projections.channel_state import ChannelState
     from streams.channel import Channel
@@ -306,6 +307,14 @@ class OperatorCallsPort(Protocol):
         ...
 
 
+class RolloutsPort(Protocol):
+    """Who may use WebSocket, and who has which variant."""
+
+    async def decide(self, tenant: str, user: str) -> Decision:
+        """Returns the flags of a user who connects. Valid only until the caller's next `await`."""
+        ...
+
+
 class FollowedChannel(Protocol):
     """A node's cache for a conversation that has a subscriber there.
 
@@ -382,6 +391,11 @@ class NodePort(Protocol):
     @property
     def operator_calls(self) -> OperatorCallsPort:
         """The record of the uses of tokens with a scope."""
+        ...
+
+    @property
+    def rollouts(self) -> RolloutsPort:
+        """Who may use WebSocket, and who has which variant."""
         ...
 
     @property

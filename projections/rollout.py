@@ -22,8 +22,9 @@ from streams.json_bytes import Json, JsonObject
 
 WEBSOCKET: Final = "websocket"
 VARIANT: Final = "variant"
-_HASH_BYTES: Final = 7
-"""Bytes of a hash that a place is made of: as many as a float holds exactly."""
+_HASH_BYTES: Final = 6
+"""Bytes of a hash that a place is made of; a float holds them exactly."""
+_HASHES: Final = float(1 << 8 * _HASH_BYTES)
 
 
 class RolloutState(Payload):
@@ -75,7 +76,7 @@ class Rollout:
 def place_of(question: str, tenant: str, user: str) -> float:
     """The user's place among all users for one question, from 0 up to but not including 100; independent of other questions."""
     digest = sha256(f"{question}\0{tenant}\0{user}".encode()).digest()
-    return int.from_bytes(digest[:_HASH_BYTES]) * ALL_PERCENT / 2 ** (8 * _HASH_BYTES)
+    return int.from_bytes(digest[:_HASH_BYTES]) * ALL_PERCENT / _HASHES
 
 
 def _changed(state: Rollout, event: Recorded) -> None:

@@ -55,6 +55,8 @@ class TokenSource:
 
 _log: Final = logging.getLogger("hub.client")
 _NO_CLOSE_FRAME: Final = 1006
+_WEBSOCKET_OFF: Final = 4024
+"""Close code of the hub that keeps this user off WebSocket at present."""
 _OF_THE_HUB: Final = 4000
 """Close codes from here on are the hub's own: it was reached."""
 
@@ -176,6 +178,8 @@ class Driver:
             return Again(0.0) if self._fallback.unacknowledged() else self._unconnected(problem)
         verdict = await self._live(socket, token)
         code = socket.close_code or _NO_CLOSE_FRAME
+        if code == _WEBSOCKET_OFF and self._fallback.refused():
+            return Again(0.0)
         if self._was_acknowledged or code >= _OF_THE_HUB:
             self._refused = None
         elif self._fallback.unacknowledged():
@@ -223,7 +227,7 @@ class Driver:
         self._was_acknowledged = True
         pause_s = self._fallback.acknowledged(self._jitter())
         if pause_s is not None:
-            _log.warning("no WebSocket gets through to %s: the client uses HTTP", self.place)
+            _log.warning("no WebSocket to %s: the client uses HTTP", self.place)
             self._returning = asyncio.create_task(self._return(pause_s))
         self.settled.set()
 

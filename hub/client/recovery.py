@@ -188,7 +188,8 @@ _RETRY_MAX_S: Final = 300.0
 
 
 class Fallback:
-    """Chooses between WebSocket and HTTP: HTTP where no WebSocket gets through, and WebSocket again as soon as one does.
+    """Chooses between WebSocket and HTTP: HTTP where no WebSocket gets through or the hub refuses it, and WebSocket again as soon
+    as one works.
 
     Attributes:
         is_http: True if the next connection uses HTTP.
@@ -202,6 +203,11 @@ class Fallback:
         """Records that a connection ended without `connection.ack`. Returns True if HTTP must be tried at once, False otherwise."""
         self.is_http = not self.is_http
         return self.is_http
+
+    def refused(self) -> bool:
+        """Records that the hub keeps this user off WebSocket. Returns True if HTTP must be tried at once, False otherwise."""
+        was_http, self.is_http = self.is_http, True
+        return not was_http
 
     def acknowledged(self, jitter: float) -> float | None:
         """Records `connection.ack`. Over HTTP it returns the seconds until WebSocket is tried again, which double each time."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
 from hub.auth.tokens import Principal
-from hub.errors import HubError
+from hub.errors import ErrorDetail, HubError, RetryAdvice
 from hub.handlers.channels import request_of
 from hub.ports import ClientConnection, NodePort, Upgrade
 from hub.protocol.commands import Caller, Command, Nothing, Outcome, Reply
@@ -27,6 +27,8 @@ CAPABILITIES: Final = frozenset({"batch", "reasoning", "binary_chunks", "live_st
 """The optional capabilities that this hub knows; others that a client announces are ignored."""
 RECONNECT_MIN_MS: Final = 100
 RECONNECT_MAX_MS: Final = 10_000
+WEBSOCKET_OFF_RETRY_MS: Final = 60_000
+"""Milliseconds after which a client without a fallback may try again."""
 
 
 def origin_of(upgrade: Upgrade | None, *, is_proxied: bool) -> str:
@@ -80,7 +82,7 @@ class ConnectionCommands:
             refusal = self._node.admission.refusal(socket.address, error)
             raise refusal.amended(closes=refusal is not error) from None
         caller = socket.session.caller
-        socket.refresh(Caller(new, caller.client_id, caller.capabilities, caller.origin) if caller else Caller(new))
+        socket.refresh(caller._replace(principal=new) if caller else Caller(new))
         self.leave_forbidden(socket, new)
         return Reply("connection.refreshed", to_json({"token_expires_at": rfc3339(round(new.expires_at * 1000))}))
 
@@ -102,15 +104,19 @@ class ConnectionCommands:
         if VERSION not in payload.versions:
             raise HubError(4014, "this hub supports version 1")
         principal = await self._principal(payload, socket)
-        if socket.session.state is SessionState.CLOSED:
-            return
-        client_id = payload.client_id or f"c-{secrets.token_urlsafe(9)}"
-        capabilities = CAPABILITIES.intersection(payload.capabilities or ())
-        is_proxied = socket.upgrade is not None and self._node.admission.trusts(socket.upgrade.client)
         if principal.scope is not None:
             channels = [*(item.channel for item in payload.channels or ()), *(cursors or {})]
             await self._node.operator_calls.record(principal, command.event.name, channels)
-        caller = Caller(principal, client_id, capabilities, origin_of(socket.upgrade, is_proxied=is_proxied))
+        rollout = await self._node.rollouts.decide(principal.tenant, principal.user)
+        if socket.session.state is SessionState.CLOSED:
+            return
+        if not rollout.is_websocket_on:
+            raise websocket_off()
+        client_id = payload.client_id or f"c-{secrets.token_urlsafe(9)}"
+        capabilities = CAPABILITIES.intersection(payload.capabilities or ())
+        is_proxied = socket.upgrade is not None and self._node.admission.trusts(socket.upgrade.client)
+        origin = origin_of(socket.upgrade, is_proxied=is_proxied)
+        caller = Caller(principal, client_id, capabilities, origin, rollout.variant)
         socket.establish(caller, session_id)
         socket.send(_ack(self._node, command.id, socket, caller))
         cursors = cursors or {}
@@ -146,6 +152,23 @@ class ConnectionCommands:
         await socket.subscribe(several)
 
 
+def websocket_off() -> HubError:
+    """Builds the refusal of a user whom the rollout keeps off WebSocket; it names the ways that are open."""
+    return HubError(
+        4024,
+        "WebSocket is off for you: read over Server-Sent Events or long polls, write with POST, and try WebSocket later",
+        details=(
+            ErrorDetail(
+                "websocket", "off; GET /v1/channels/{channel}/stream streams, POST /v1/channels/{channel}/events writes"
+            ),
+            ErrorDetail("stream", "where none gets through, GET /v1/channels/{channel}/events?wait_ms=30000 polls"),
+        ),
+        retry_after_ms=WEBSOCKET_OFF_RETRY_MS,
+        closes=True,
+        retry=RetryAdvice.BACKOFF,
+    )
+
+
 def _cursor_for(item: Subscription, cursors: Mapping[str, Cursor]) -> Cursor | None:
     """Returns the cursor given for a channel that is also in the subscription list.
 
@@ -177,4 +200,6 @@ def _ack(node: NodePort, re: str | None, socket: ClientConnection, caller: Calle
         "server_time": rfc3339(round(node.clock.now() * 1000)),
         "reconnect": {"min_ms": RECONNECT_MIN_MS, "max_ms": RECONNECT_MAX_MS},
     }
+    if caller.variant:
+        payload["variant"] = caller.variant
     return to_json({"type": "connection.ack", "re": re, "payload": payload})

@@ -88,6 +88,7 @@ _REVOCATION: Final[JsonObject] = {
 }
 _EVENTS: Final = "/v1/channels/{channel}/events"
 _INBOX: Final = "/v1/users/{user}/events"
+_ROLLOUT: Final = "/v1/rollout"
 _ANSWERS: Final = {
     (_EVENTS, "get"): "channel.history-reply",
     (_EVENTS, "post"): "ack",
@@ -107,7 +108,7 @@ def openapi_document(routes: Mapping[str, Any], catalogue: Catalogue) -> JsonObj
     document = deepcopy(dict(routes))
     appendable = {name: row for name, row in catalogue.items() if _is_appendable(row)}
     answers = {name.removesuffix("-reply") for name in _ANSWERS.values()}
-    described = {name: row for name, row in catalogue.items() if name in appendable or name in answers}
+    described = {name: row for name, row in catalogue.items() if name in {*appendable, *answers, "rollout.changed"}}
     document["components"] = {
         "securitySchemes": _SECURITY,
         "responses": {"Problem": _PROBLEM_RESPONSE},
@@ -126,6 +127,7 @@ def openapi_document(routes: Mapping[str, Any], catalogue: Catalogue) -> JsonObj
     paths = document["paths"]
     paths[_EVENTS]["post"]["requestBody"] = _append_body(appendable)
     paths[_INBOX]["post"]["requestBody"] = _append_body({n: r for n, r in appendable.items() if Kind.USER in r.kinds})
+    paths[_ROLLOUT]["put"]["requestBody"] = {"required": True, "content": _json({"$ref": f"{_SCHEMAS}rollout.changed"})}
     paths["/v1/revocations"]["post"]["requestBody"] = {"required": True, "content": _json(_REVOCATION)}
     return document
 

@@ -190,15 +190,22 @@ class Connection:
             if self._backlog is not None and not self._is_busy:
                 self._take_backlog()
 
-    def draining(self) -> None:
-        """Handles the shutdown of the node: tells the client when to reconnect, answers the accepted commands, then closes."""
-        pause = {"reconnect_after_ms": self._owner.drain_delay_ms()}
+    def draining(self, reason: str = "") -> None:
+        """Handles the shutdown of the node: tells the client when to reconnect, answers the accepted commands, then closes.
+
+        Args:
+            reason: told to the client if the node goes on without this socket; empty if the node stops.
+        """
+        pause: dict[str, object] = {"reconnect_after_ms": self._owner.drain_delay_ms()}
+        if reason:
+            pause["reason"] = reason
         self.send(reply("connection.drain", None, None, to_json(pause)))
+        why = reason or "the node is restarting"
         if self._task is None:
-            self.close(CLOSE_RESTART, "the node is restarting")
+            self.close(CLOSE_RESTART, why)
         else:
             self.session.closed()
-            self._owner.spawn(self._close_after(self._task))
+            self._owner.spawn(self._close_after(self._task, why))
 
     def closed(self, code: int) -> None:  # noqa: ARG002  # the port's signature
         """Handles the end of the socket."""
@@ -536,9 +543,9 @@ class Connection:
         if self._closing is not None:
             self._close_if_settled()
 
-    async def _close_after(self, task: asyncio.Task[None]) -> None:
+    async def _close_after(self, task: asyncio.Task[None], why: str) -> None:
         await asyncio.wait({task}, timeout=ANSWER_BEFORE_RESTART_S)
-        self.close(CLOSE_RESTART, "the node is restarting")
+        self.close(CLOSE_RESTART, why)
 
     def _close_if_settled(self) -> None:
         if self._unsettled_count == 0 and self._closing is not None and self._transport is not None:

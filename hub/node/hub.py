@@ -32,6 +32,8 @@ from hub.node.late_cursors import LateCursors
 from hub.node.operator_calls import OperatorCalls
 from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
+from hub.node.rollouts import LOOK_S as ROLLOUTS_LOOK_S
+from hub.node.rollouts import Rollouts
 from hub.node.sessions import LiveSessions
 from hub.node.states import StateReader
 from hub.node.subscribing import Subscriptions
@@ -40,6 +42,7 @@ from hub.ports import ServedAgents, SocketTransport
 from hub.protocol.commands import Append, Caller, Command, Outcome
 from hub.protocol.replies import append_error, asked_for, log_error, passed_over, unless_stored, unsubscribed
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
+from hub.rollout import Flags
 from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
@@ -83,6 +86,7 @@ class NodeParts:
         admission: counts connections against them.
         uploads: authorises uploads; None on a node that accepts no files.
         own_events: the event types beside the catalogue.
+        flags: who may use WebSocket, and who has which variant.
     """
 
     edge: Edge
@@ -92,6 +96,7 @@ class NodeParts:
     agents: ServedAgents
     uploads: UploadRequests | None
     clock: NodeClock
+    flags: Flags
     own_events: OwnEvents = ANY_OWN
 
 
@@ -134,6 +139,7 @@ class Hub:
         self.recovery = Recovery(self, self.channel_configured, self.turns)
         self.subscriptions = Subscriptions(self, self.presence, self.recovery, self.turns)
         self.fanouts = self.subscriptions.fanouts
+        self.rollouts = Rollouts(self, self.subscriptions, parts.flags, self.connections)
         self._conversations = Conversations(self)
         self.handlers, self._take_binary = build_handlers(self, EVENT_HANDLERS)
 
@@ -144,6 +150,8 @@ class Hub:
         if self.settings.jwks_url is not None:
             self._loops.append(self.log.loops.every("keys", self.look_at_keys, KEYS_EVERY_S))
         self._loops.append(self.log.loops.every("limits", self._look_at_limits, LIMITS_LOOK_S, first_after_s=0))
+        await self.rollouts.start()
+        self._loops.append(self.log.loops.every("rollouts", self.rollouts.look, ROLLOUTS_LOOK_S))
         await self.presence.start()
 
     async def _look_at_limits(self) -> None:
@@ -177,6 +185,7 @@ class Hub:
         self.late_cursors.close()
         await self.log.loops.stop(*self._loops)
         await self.presence.stop()
+        self.rollouts.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -22,7 +22,7 @@ from hub.node.fanout import Fanout, Sub
 from hub.node.presence import PresenceTracker
 from hub.node.recovery import Recovery
 from hub.node.turns import Turns
-from hub.ports import NodePort
+from hub.ports import NodePort, Subscriber
 from hub.protocol.replies import FULL_SCOPE, LIVE_SCOPE, Opening, resumed, subscribed
 from hub.protocol.session import SessionState
 from hub.protocol.subscription import Phase, RefusedChannel, SubscribeRequest, SubscriptionState
@@ -110,6 +110,28 @@ class Subscriptions:
         self._disown(connection, channel)
         return self._leave(connection, channel)
 
+    async def listen(self, channel: Channel, listener: Subscriber) -> tuple[Sub, Look]:
+        """Follows a channel for the node itself, without a session; returns the subscription, and a look that it continues.
+
+        Raises:
+            LogUnavailable: Redis is unreachable.
+        """
+        look = await self._node.log.look(channel)
+        fanout = self._fanout(channel, look)
+        sub: Sub = SubscriptionState(listener, fanout, False)
+        sub.begin(fanout.position.id, fanout.position.seq)
+        sub.release_signals()
+        sub.join()
+        fanout.subscribers.add(sub)
+        if sub.seq != look.head.seq:  # somebody else follows the channel, and has had events since
+            look = await self._node.log.look(channel)
+        return sub, look
+
+    def stop_listening(self, sub: Sub) -> None:
+        """Ends a subscription of the node itself."""
+        self._end(sub)
+        self._recovery.drop(sub.connection)
+
     def _leave(self, connection: Connection, channel: Channel) -> bool:
         sub = connection.subscriptions.pop(channel.wire, None)
         if sub is None:
@@ -176,7 +198,8 @@ class Subscriptions:
         if not fanout.subscribers and self.fanouts.get(fanout.channel) is fanout:
             fanout.close()
             del self.fanouts[fanout.channel]
-            self._node.admission.unfollow(fanout.channel.tenant)
+            if fanout.channel.kind is not Kind.SYSTEM:
+                self._node.admission.unfollow(fanout.channel.tenant)
 
     async def _subscribe_group(self, connection: Connection, group: Mapping[Channel, SubscribeRequest]) -> None:
         inbox = f"user:{connection.session.principal.user}"  # subscribed automatically, so it does not count
@@ -311,7 +334,8 @@ class Subscriptions:
     def _fanout(self, channel: Channel, look: Look) -> Fanout:
         fanout = self.fanouts.get(channel)
         if fanout is None:
-            self._node.admission.follow(channel.tenant)
+            if channel.kind is not Kind.SYSTEM:  # the node itself follows one for each tenant
+                self._node.admission.follow(channel.tenant)
             fanout = Fanout(channel, look, self._node.log.tail_of(channel), self._node.metrics, self._recovery)
             self.fanouts[channel] = fanout
         return fanout

@@ -20,12 +20,14 @@ class Caller(NamedTuple):
         client_id: None over HTTP.
         origin: the origin under which the caller reached this node, such as `https://hub.example`; URLs to the node start with
             it.
+        variant: the name of the user's variant; empty if there is none.
     """
 
     principal: Principal
     client_id: str | None = None
     capabilities: frozenset[str] = frozenset()
     origin: str = ""
+    variant: str = ""
 
     @property
     def actor(self) -> Actor:

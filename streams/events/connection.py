@@ -244,10 +244,14 @@ class ConnectionExpiring(Payload):
 
 
 class ConnectionDrain(Payload):
-    """This node is about to restart: reconnect after the given, randomised time. Close code 1012 follows."""
+    """This node lets the connection go: reconnect after the given, randomised time. Close code 1012 follows."""
 
     reconnect_after_ms: Count = Field(
         description="Milliseconds to wait before connecting again; random, so that clients do not return all at once."
+    )
+    reason: Maybe[Literal["websocket_off"]] = Field(
+        None,
+        description="`websocket_off` if the user may not use WebSocket any more; absent if the node restarts.",
     )
 
 

@@ -24,6 +24,7 @@ import { WebSocketConnection } from "./web_socket.js";
 
 const ASKED_MAX = 100; // maximum subscriptions in one message (docs/events.md#connection, #channel)
 const CURSORS_MAX = 200; // maximum cursors in one connection.reconnect (docs/events.md#connection)
+const WEBSOCKET_OFF = 4024; // the hub keeps this user off WebSocket at present
 const OF_THE_HUB = 4000; // the hub's own close codes start here: the hub was reached
 const REMEMBERED_MS = 9 * 60_000; // slightly less than the hub remembers a command's id
 
@@ -220,6 +221,10 @@ export class HubClient extends EventTarget {
   #lost(error) {
     const wasRefused = this.#socket !== null && this.#state === "connecting" && !this.#refusal && error.isPassing && error.code < OF_THE_HUB;
     if (wasRefused && this.#fallback.unacknowledged()) {
+      this.#report(error, true);
+      return this.#open();
+    }
+    if (error.code === WEBSOCKET_OFF && this.#fallback.refused()) {
       this.#report(error, true);
       return this.#open();
     }

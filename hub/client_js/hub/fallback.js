@@ -26,6 +26,13 @@ export class Fallback {
     return this.isHttp && !wasHttp;
   }
 
+  /** Record that the hub keeps this user off WebSocket. @returns {boolean} true: try HTTP at once */
+  refused() {
+    const wasHttp = this.isHttp;
+    this.isHttp = true;
+    return !wasHttp;
+  }
+
   /** Record that the current transport works: over HTTP, try WebSocket after a pause, which doubles each time. @param {() => Trial} tryWebSocket opens one */
   acknowledged(tryWebSocket) {
     this.stop();

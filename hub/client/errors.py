@@ -34,7 +34,7 @@ CLOSE_ADVICE: Final = MappingProxyType(
         4019: Retry.NO,
         4020: Retry.NO,
         4023: Retry.NO,
-        4024: Retry.NO,
+        4024: Retry.BACKOFF,
     }
 )
 """Close code → advice, for sockets that closed without a `connection.error`. After other codes: reconnect with back-off."""

@@ -188,8 +188,7 @@ _RETRY_MAX_S: Final = 300.0
 
 
 class Fallback:
-    """Chooses between WebSocket and HTTP: HTTP where no WebSocket gets through or the hub refuses it, and WebSocket again as soon
-    as one works.
+    """Chooses between WebSocket and HTTP: HTTP where no WebSocket gets through or the hub refuses it, else WebSocket.
 
     Attributes:
         is_http: True if the next connection uses HTTP.

@@ -114,7 +114,9 @@ class Follower:
         cuts: number of times its connection was cut.
     """
 
-    def __init__(self, number: int, urls: Sequence[str], token: str, channel: str, seed: int) -> None:
+    def __init__(
+        self, number: int, urls: Sequence[str], token: str, channel: str, seed: int, websocket_retry_s: float = 5.0
+    ) -> None:
         self.number = number
         self.channel = channel
         self.seen: list[Seen] = []
@@ -122,13 +124,20 @@ class Follower:
         self._random = random.Random(f"{seed}:{number}")
         urls = list(urls)
         self._random.shuffle(urls)
-        self._client = HubClient(urls, token, connect_timeout_s=60.0, jitter=self._random.random)
+        self._client = HubClient(
+            urls, token, connect_timeout_s=60.0, jitter=self._random.random, websocket_retry_s=websocket_retry_s
+        )
         self._grew = asyncio.Event()
 
     @property
     def hub_faults(self) -> tuple[int, int]:
         """Number of gaps and of repeats that the hub sent and the SDK repaired, which the lists of events do not show."""
         return self._client.hub_faults
+
+    @property
+    def transport(self) -> str | None:
+        """The client's current way to the hub."""
+        return self._client.transport
 
     async def run(self, cut_every_s: float, calm: asyncio.Event) -> None:
         """Follow until cancelled; the connection is cut at intervals until `calm` is set."""

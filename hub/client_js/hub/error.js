@@ -4,7 +4,7 @@
 
 /** Close code → advice, if no error message arrived. Any other code: "backoff". @type {Record<number, Retry>} */
 const CLOSE_ADVICE = {
-  ...{ 4001: "no", 4003: "no", 4005: "no", 4014: "no", 4019: "no", 4020: "no", 4023: "no", 4024: "no" },
+  ...{ 4001: "no", 4003: "no", 4005: "no", 4014: "no", 4019: "no", 4020: "no", 4023: "no" },
   ...{ 4002: "refresh", 4012: "now", 4016: "now" },
 };
 

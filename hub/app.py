@@ -33,7 +33,7 @@ from hub.node.foreign_pages import ForeignPages
 from hub.node.hub import Hub, NodeClock, NodeParts
 from hub.node.states import StateReader
 from hub.ports import ReceiverFactory, SocketReceiver, Upgrade, UpgradeRefused
-from hub.rollout import Flags
+from hub.rollout import FeatureFlags
 from hub.storage.choice import open_store
 from hub.uploads.limits import limits_of
 from hub.uploads.requests import UploadRequests
@@ -138,7 +138,7 @@ def make_parts(
         agents=AgentDirectory(log),
         uploads=uploads,
         clock=NodeClock(),
-        flags=Flags(edge.node, extensions.rollout_provider),
+        flags=FeatureFlags(edge.node, extensions.rollout_provider),
         own_events=extensions.events,
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from cryptography import x509
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,6 +18,50 @@ from prometheus_client.registry import Collector
 from streams.exposition import counters, gauges, histogram, histograms, log_metrics
 from streams.histogram import Histogram
 from streams.redis.log import Log
+
+
+VARIANTS_MAX: Final = 16
+"""Maximum names of variants that a node counts by themselves."""
+OTHER_VARIANTS: Final = "other"
+
+
+class VariantCounts:
+    """Counts by variant. The first names that a node meets are counted by themselves, all later ones together.
+
+    Attributes:
+        open: open sockets.
+        opened: accepted handshakes.
+        errors: errors sent on sockets.
+    """
+
+    __slots__ = ("_names", "errors", "open", "opened")
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self.open: Counter[str] = Counter()
+        self.opened: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+
+    def enter(self, variant: str) -> None:
+        """Counts an accepted handshake; an empty name is not counted."""
+        if variant:
+            if len(self._names) < VARIANTS_MAX:
+                self._names.add(variant)
+            self.open[self._label(variant)] += 1
+            self.opened[self._label(variant)] += 1
+
+    def leave(self, variant: str) -> None:
+        """Counts the end of a socket that had entered."""
+        if variant:
+            self.open[self._label(variant)] -= 1
+
+    def refuse(self, variant: str) -> None:
+        """Counts an error that was sent."""
+        if variant:
+            self.errors[self._label(variant)] += 1
+
+    def _label(self, variant: str) -> str:
+        return variant if variant in self._names else OTHER_VARIANTS
 
 
 class NodeMetrics:
@@ -45,6 +89,7 @@ class NodeMetrics:
         "signals_out",
         "slow_closes",
         "subscribed",
+        "variants",
     )
 
     def __init__(self) -> None:
@@ -61,6 +106,7 @@ class NodeMetrics:
         self.subscribed = Histogram()
         self.resumed = Histogram()
         self.answered: dict[tuple[str, ...], Histogram] = {}
+        self.variants = VariantCounts()
 
     def delivered(self, count: int, after_s: float, *, is_own: bool, trace_id: str = "") -> None:
         """Records `count` deliveries of a batch, which counts as one observation: that of its oldest event."""
@@ -219,6 +265,12 @@ class HubCollector(Collector):
         yield GaugeMetricFamily("hub_channels", "Channels followed on this node.", len(hub.fanouts))
         yield counters("hub_commands", "Commands received, by event type.", "type", metrics.commands_in)
         yield counters("hub_errors", "Errors sent to clients, by code.", "code", metrics.errors)
+        open_ = {variant: float(count) for variant, count in metrics.variants.open.items()}
+        yield gauges("hub_variant_connections", "Open sockets, by variant of the rollout.", "variant", open_)
+        text = "Handshakes accepted, by variant of the rollout."
+        yield counters("hub_variant_opened", text, "variant", metrics.variants.opened)
+        text = "Errors sent on sockets, by variant of the rollout."
+        yield counters("hub_variant_errors", text, "variant", metrics.variants.errors)
         yield counters("hub_gaps", "Cursors that could not be resumed, by reason.", "reason", metrics.gaps)
         yield counters("hub_limits_met", "Refusals for a rate limit, by its class.", "class", hub.limiter.met)
         yield CounterMetricFamily(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hub.protocol.replies import StateAt
     from hub.protocol.session import Session
     from hub.protocol.subscription import RefusedChannel, SubscribeRequest
-    from hub.rollout import Decision
+    from hub.rollout import RolloutDecision
     from hub.uploads.requests import UploadRequests
     from projections.channel_state import ChannelState
     from streams.channel import Channel
@@ -308,9 +308,9 @@ class OperatorCallsPort(Protocol):
 
 
 class RolloutsPort(Protocol):
-    """Who may use WebSocket, and who has which variant."""
+    """The rollouts of the tenants: which users may use WebSocket, and which have a variant."""
 
-    async def decide(self, tenant: str, user: str) -> Decision:
+    async def decide(self, tenant: str, user: str) -> RolloutDecision:
         """Returns the flags of a user who connects. Valid only until the caller's next `await`."""
         ...
 
@@ -395,7 +395,7 @@ class NodePort(Protocol):
 
     @property
     def rollouts(self) -> RolloutsPort:
-        """Who may use WebSocket, and who has which variant."""
+        """The rollouts of the tenants."""
         ...
 
     @property

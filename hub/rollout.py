@@ -29,14 +29,14 @@ Provider: TypeAlias = FeatureProvider
 T = TypeVar("T")
 
 
-class Decision(NamedTuple):
+class RolloutDecision(NamedTuple):
     """The flags of one user. `variant` is empty if they have none."""
 
     is_websocket_on: bool = True
     variant: str = ""
 
 
-EVERYBODY: Final = Decision()
+EVERYBODY: Final = RolloutDecision()
 """The decision where nothing was rolled out, and where a provider fails."""
 
 
@@ -113,7 +113,7 @@ def provider_at(path: str) -> Provider:
     return provider
 
 
-class Flags:
+class FeatureFlags:
     """The flags of one node's users.
 
     Args:
@@ -162,11 +162,11 @@ class Flags:
             api.set_provider(NoOpProvider(), self._domain)
             self._client = None
 
-    async def decide(self, tenant: str, user: str) -> Decision:
+    async def decide(self, tenant: str, user: str) -> RolloutDecision:
         """Returns the flags of a user; the defaults if the provider fails, which OpenFeature logs."""
         if self._client is None or (self.stored is not None and tenant not in self.stored.by_tenant):
             return EVERYBODY
         context = EvaluationContext(f"{tenant}/{user}", {TENANT: tenant, USER: user})
         is_on = await self._client.get_boolean_value_async(WEBSOCKET, True, context)
         variant = await self._client.get_string_value_async(VARIANT, "", context)
-        return Decision(is_on, variant[:VARIANT_CHARS_MAX])
+        return RolloutDecision(is_on, variant[:VARIANT_CHARS_MAX])

@@ -362,6 +362,8 @@ class Connection:
 
     def refuse(self, error: HubError, re: str | None = None, channel: str | None = None) -> None:
         """Answers with an error, and closes the socket if the error says so."""
+        if self.session.caller is not None:
+            self._owner.metrics.variants.refuse(self.session.caller.variant)
         if self.session.caller is None:
             error = self._owner.admission.refusal(self.address, error)
         elif error.closes and error.row.name == "rate_limited":

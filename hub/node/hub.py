@@ -42,7 +42,7 @@ from hub.ports import ServedAgents, SocketTransport
 from hub.protocol.commands import Append, Caller, Command, Outcome
 from hub.protocol.replies import append_error, asked_for, log_error, passed_over, unless_stored, unsubscribed
 from hub.protocol.subscription import RefusedChannel, SubscribeRequest
-from hub.rollout import Flags
+from hub.rollout import FeatureFlags
 from hub.uploads.requests import UploadRequests
 from streams.channel import Channel, Kind
 from streams.envelope import SYSTEM, Actor, Appended, Draft
@@ -96,7 +96,7 @@ class NodeParts:
     agents: ServedAgents
     uploads: UploadRequests | None
     clock: NodeClock
-    flags: Flags
+    flags: FeatureFlags
     own_events: OwnEvents = ANY_OWN
 
 
@@ -233,11 +233,14 @@ class Hub:
         """
         self.admission.entered(connection, caller.principal)
         self.sessions.adopt(connection, caller, wanted_session)
+        self.metrics.variants.enter(caller.variant)
         self.token_changed(connection)
 
     def disconnect(self, connection: Connection) -> None:
         """Removes a connection whose socket has closed. Its accepted commands are still stored, but not answered."""
         self.connections.discard(connection)
+        if connection.session.caller is not None:
+            self.metrics.variants.leave(connection.session.caller.variant)
         self.admission.left(connection)
         self.sessions.drop(connection)
         self.late_cursors.drop(connection)

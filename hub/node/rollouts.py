@@ -20,7 +20,7 @@ from hub.node.fanout import Sub
 from hub.node.subscribing import Subscriptions
 from hub.ports import ChannelStates, Clock, Encoding, NodePort
 from hub.protocol.session import SessionState
-from hub.rollout import Decision, Flags
+from hub.rollout import FeatureFlags, RolloutDecision
 from projections.rollout import ROLLOUT, Rollout
 from streams.channel import Channel, Kind
 from streams.cursor import Look
@@ -114,7 +114,7 @@ class Rollouts:
     """
 
     def __init__(
-        self, node: NodePort, subscriptions: Subscriptions, flags: Flags, connections: Collection[Connection]
+        self, node: NodePort, subscriptions: Subscriptions, flags: FeatureFlags, connections: Collection[Connection]
     ) -> None:
         self._node, self._subscriptions, self._flags, self._connections = node, subscriptions, flags, connections
         self._clock: Clock = node.clock
@@ -146,7 +146,7 @@ class Rollouts:
         """Shuts the provider down."""
         self._flags.close()
 
-    async def decide(self, tenant: str, user: str) -> Decision:
+    async def decide(self, tenant: str, user: str) -> RolloutDecision:
         """Returns the flags of a user who connects. Valid only until the caller's next `await`."""
         if self._flags.stored is not None:
             await self._follow(tenant)

@@ -26,7 +26,7 @@ def test_a_rising_percentage_moves_each_user_once(tenant: str, user: str, percen
 @LAWS
 @given(NAMES, NAMES, st.lists(st.floats(0, 100), min_size=2, max_size=12))
 def test_a_variant_that_grows_into_the_rest_keeps_its_users(tenant: str, user: str, percents: list[float]) -> None:
-    """Who has the variant still has it when its percentage is raised; the others get it at most once."""
+    """A user with the variant still has it when its percentage is raised; the others get it at most once."""
     steps = [Rollout(variants=[("a", percent)]).variant_of(tenant, user) == "a" for percent in sorted(percents)]
 
     assert steps == sorted(steps)

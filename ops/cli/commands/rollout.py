@@ -17,7 +17,10 @@ Whose = Annotated[str, typer.Option("--tenant", help="The tenant named in the to
 
 @app.callback()
 def rollout() -> None:
-    """Show and change who may use WebSocket, and the variants of a tenant."""
+    """Show and change who may use WebSocket, and the variants of a tenant.
+
+    Example: hub rollout show, then hub rollout set --websocket 25
+    """
 
 
 @app.command()

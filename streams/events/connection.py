@@ -251,7 +251,7 @@ class ConnectionDrain(Payload):
     )
     reason: Maybe[Literal["websocket_off"]] = Field(
         None,
-        description="`websocket_off` if the user may not use WebSocket any more; absent if the node restarts.",
+        description="Reason other than a restart: `websocket_off` if the user may not use WebSocket any more.",
     )
 
 

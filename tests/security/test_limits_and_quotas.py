@@ -243,7 +243,7 @@ async def test_subscribing_costs_by_channel_and_ten_to_the_five_are_refused(redi
     codes = {code_of(frame) for frame in a.seen if frame["type"] == "connection.error"}
     assert code == 4004
     assert codes == {4004, 4015}
-    assert followed <= 201
+    assert followed <= 202  # with the rollout, which the node follows
     assert bytes_kept < 100
 
 

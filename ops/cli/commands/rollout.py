@@ -119,5 +119,6 @@ def _print(found: dict[str, Any]) -> None:
     for one in found["variants"]:
         print(printable(f"variant    {one['name']}: {one['percent']:g} %"))
     if found["revision"]:
-        print(printable(f"changed    {found['revision']} times, last by {found['changed_by']} ({found['changed_id']})"))
+        times = "once" if found["revision"] == 1 else f"{found['revision']} times"
+        print(printable(f"changed    {times}, last by {found['changed_by']} ({found['changed_id']})"))
     print(printable(f"decided by {found['provider']}"))

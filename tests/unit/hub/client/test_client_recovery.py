@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hub.client.errors import HubError, Retry
-from hub.client.recovery import Again, Over, Recovery, full_jitter_s
+from hub.client.recovery import Again, Fallback, Over, Recovery, full_jitter_s
 
 
 def recovery(*, can_refresh: bool = False) -> Recovery:
@@ -33,7 +33,7 @@ def test_losses_without_progress_wait_longer():
     assert it.lost(1011, 0.0) == Again(0.05)
 
 
-@pytest.mark.parametrize("code", [4001, 4003, 4005, 4014, 4019, 4020, 4023, 4024])
+@pytest.mark.parametrize("code", [4001, 4003, 4005, 4014, 4019, 4020, 4023])
 def test_codes_that_end_it(code):
     """The client does not come back if that cannot help, with or without the words that say so."""
     verdict = recovery().lost(code, 0.0)
@@ -97,3 +97,16 @@ def test_an_error_without_known_fields_is_still_an_error():
     error = HubError({"code": 4013})
 
     assert (error.code, error.retry, error.details) == (4013, Retry.BACKOFF, ())
+
+
+def test_a_hub_that_keeps_the_user_off_websocket_is_reached_over_http():
+    """At once, and once: HTTP that fails too is no reason to try it at once again; WebSocket is tried later."""
+    fallback = Fallback(5.0)
+    first, again = fallback.refused(), fallback.refused()
+
+    assert (first, again, fallback.is_http) == (True, False, True)
+    assert fallback.acknowledged(0.5) == 5.0
+    fallback.returned()
+    assert fallback.refused()
+    assert fallback.acknowledged(0.5) == 10.0
+    assert isinstance(recovery().lost(4024, 0.0), Again)

@@ -19,7 +19,6 @@ from streams.exposition import counters, gauges, histogram, histograms, log_metr
 from streams.histogram import Histogram
 from streams.redis.log import Log
 
-
 VARIANTS_MAX: Final = 16
 """Maximum names of variants that a node counts by themselves."""
 OTHER_VARIANTS: Final = "other"
